@@ -1,0 +1,77 @@
+# Needs Python 3.11 or newer and make; everything else goes into virtual environments beside this file.
+# Another interpreter: make test PYTHON=python3.12. More for pytest: make test PYTEST_ARGS="-k filters -x".
+
+PYTHON ?= python3
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
+VENV := .venv-$(version)
+BENCH_VENV := .venv-bench-$(version)
+
+# pyright says at every run that a newer one exists; requirements-dev.txt decides.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv test test-all lint format demo bench clean
+
+help: ## show this list
+	@echo "usage: make TARGET [PYTHON=python3.12] [WORKERS=2] [PYTEST_ARGS=...]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+venv: $(VENV)/.stamp ## make the virtual environment .venv-<python version> for development
+
+test: lint ## run every check: formatting, ruff, mypy, pyright, then tests, doctests and documentation
+	@echo "== pytest: tests, doctests and documentation"
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+test-all: lint ## the same, with the slow tests
+	@echo "== pytest: tests, doctests and documentation, also the slow ones"
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) -m "" $(PYTEST_ARGS)
+
+lint: $(VENV)/.stamp ## check formatting, ruff's rules and the types
+	@echo "== ruff format: is everything formatted?"
+	@$(VENV)/bin/python -m ruff format --check --quiet . || { echo "not formatted: run make format"; exit 1; }
+	@echo "== ruff: rules"
+	@$(VENV)/bin/python -m ruff check --quiet .
+	@echo "== mypy --strict: types of the package and its tests"
+	@$(VENV)/bin/python -m mypy --no-error-summary
+	@echo "== pyright: types again, strict"
+	@$(VENV)/bin/python -m pyright --pythonpath $(VENV)/bin/python
+
+format: $(VENV)/.stamp ## format the code and apply ruff's fixes
+	@echo "== ruff: fixing what it can"
+	@$(VENV)/bin/python -m ruff check --quiet --fix-only .
+	@echo "== ruff format: formatting"
+	@$(VENV)/bin/python -m ruff format .
+
+demo: $(VENV)/.stamp ## train the example classifier, docs/examples/digits.py
+	@echo "== demo: docs/examples/digits.py"
+	@$(VENV)/bin/python docs/examples/digits.py
+
+bench: $(BENCH_VENV)/.stamp ## time graphnode beside flax, brainstate and equinox
+	@echo "== benchmarks: graphnode and its peers"
+	@$(BENCH_VENV)/bin/python -m tests.benchmarks
+
+clean: ## remove the virtual environments, caches and builds
+	@echo "== clean: removing virtual environments, caches and builds"
+	@rm -rf .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@find graphnode tests docs -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# make_venv(directory, what pip installs)
+define make_venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "graphnode needs Python 3.11 or newer, and $(PYTHON) is not: set PYTHON=..."; exit 1; }
+	@echo "== venv: making $(1) (Python $(version))"
+	@$(PYTHON) -m venv $(1)
+	@echo "== venv: installing into $(1), a few minutes the first time"
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
+	@touch $(1)/.stamp
+endef
+
+$(VENV)/.stamp: pyproject.toml requirements-dev.txt
+	$(call make_venv,$(VENV),-r requirements-dev.txt -e ".[examples]")
+
+$(BENCH_VENV)/.stamp: pyproject.toml requirements-dev.txt
+	$(call make_venv,$(BENCH_VENV),-e ".[bench]")

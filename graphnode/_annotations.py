@@ -1,0 +1,280 @@
+"""What a field's annotation says: its kind, and the form of the values that the field admits.
+
+The rule is closed: an annotation whose every member says the same kind gives that kind; anything else is refused with
+the line to write. A form reads through `list`, `tuple`, `dict[str, ...]`, `None`, unions and type variables.
+"""
+
+import collections.abc
+import dataclasses
+import enum
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Final, Literal, get_args, get_origin
+
+import jax
+import jaxtyping
+import numpy as np
+import typing_extensions
+
+from ._contract import Contract, contract_of
+from ._fields import Kind, NodeBase
+from ._paths import Key
+from ._state import State
+
+_STATIC_CLASSES: Final = (bool, int, float, complex, str, bytes, enum.Enum, np.dtype, np.generic, type(None))
+_ARRAYS: Final = (jax.Array, np.ndarray)
+_UNIONS: Final = (typing.Union, types.UnionType)
+_SEQUENCES: Final = (list, collections.abc.Sequence, collections.abc.MutableSequence)
+_MAPPINGS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+class AmbiguousError(Exception):
+    """An annotation does not settle a kind: what it is, and what to write instead."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leaf:
+    """One class of States or nodes that a form admits, with the contract of its States."""
+
+    cls: type
+    contract: Contract | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """The values that a state or subnode field admits.
+
+    Attributes:
+        kind: What the leaves are; `None` while only `None` has been read.
+        leaves: The classes of States or nodes admitted.
+        optional: Whether `None` is.
+        list_of: The form of a list's items, if a list is admitted.
+        tuple_of: The forms of a tuple's items; a single form for any length.
+        dict_of: The form of a dict's values.
+        is_open: Whether the annotation said nothing: anything of the kind is admitted, at any nesting.
+    """
+
+    kind: Kind | None
+    leaves: tuple[Leaf, ...] = ()
+    optional: bool = False
+    list_of: "Form | None" = None
+    tuple_of: "Form | tuple[Form, ...] | None" = None
+    dict_of: "Form | None" = None
+    is_open: bool = False
+    classes: tuple[type, ...] = dataclasses.field(init=False, repr=False, compare=False)
+    """The classes of the leaves, for `isinstance`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(leaf.cls for leaf in self.leaves))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every value is one State or node: no `None`, no container."""
+        nested = self.list_of or self.dict_of or self.tuple_of is not None
+        return not (self.optional or self.is_open or nested)
+
+    def item(self, container: type, key: Key = 0) -> "Form":
+        """The form of the items of a list, tuple or dict that the form admits."""
+        if self.is_open:
+            return self
+        found = {list: self.list_of, tuple: self.tuple_of, dict: self.dict_of}[container]
+        if isinstance(found, tuple):
+            return found[int(key)]
+        assert found is not None, f"{self} admits no {container.__name__}"
+        return found
+
+    def __str__(self) -> str:
+        return " | ".join(self._alternatives())
+
+    def _alternatives(self) -> list[str]:
+        if self.is_open:
+            return ["a State" if self.kind is Kind.STATE else "a node"]
+        found = [leaf.cls.__name__ for leaf in self.leaves]
+        if self.list_of is not None:
+            found.append(f"list[{self.list_of}]")
+        if isinstance(self.tuple_of, Form):
+            found.append(f"tuple[{self.tuple_of}, ...]")
+        elif self.tuple_of is not None:
+            found.append(f"tuple[{', '.join(map(str, self.tuple_of))}]")
+        if self.dict_of is not None:
+            found.append(f"dict[str, {self.dict_of}]")
+        return found + ["None"] * self.optional
+
+
+def open_form(kind: Kind) -> Form:
+    """The form of a field whose specifier says its kind and whose annotation says nothing."""
+    base: type = State if kind is Kind.STATE else NodeBase
+    return Form(kind, (Leaf(base),), optional=True, is_open=True)
+
+
+def own_annotations(cls: type) -> Mapping[str, object]:
+    """The annotations in the body of `cls` itself, unevaluated where a name is missing."""
+    return typing_extensions.get_annotations(cls, format=typing_extensions.Format.FORWARDREF)
+
+
+def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> object:
+    """`annotation` with all strings in it evaluated.
+
+    Args:
+        annotation: What stands after the colon, or its text.
+        owner: The class that declares it; its module and its own attributes are looked into.
+        local_names: The names of the functions and classes that the owner was defined in.
+
+    Raises:
+        NameError: A name that nothing resolves; its `name` says which.
+    """
+    module = sys.modules.get(owner.__module__)
+    parameters = {p.__name__: p for p in getattr(owner, "__type_params__", ())}
+    carrier = types.SimpleNamespace(__annotations__={"field": annotation})
+    local = {**local_names, owner.__name__: owner, **parameters}
+    hints = typing_extensions.get_type_hints(carrier, vars(module) if module else {}, local, include_extras=True)
+    return hints["field"]
+
+
+def form_of(annotation: Any, owner: type) -> Form:
+    """The form of the values that a resolved annotation admits; a static one has no leaves.
+
+    Raises:
+        AmbiguousError: The annotation does not settle one kind.
+        ContractSyntaxError: A jaxtyping axis cannot be read.
+    """
+    if annotation is None or annotation is type(None):
+        return Form(None, optional=True)
+    if annotation is Any or annotation is object:
+        raise AmbiguousError(f"{_text(annotation)} may hold anything")
+    if annotation == jax.typing.DTypeLike:
+        return Form(Kind.STATIC)
+    if annotation in (typing.Self, typing_extensions.Self):
+        return Form(Kind.SUBNODE, (Leaf(owner),))
+    if isinstance(annotation, typing.NewType):
+        return form_of(annotation.__supertype__, owner)
+    if isinstance(annotation, typing.TypeVar | typing_extensions.TypeVar):
+        return _variable_form(annotation, owner)
+    if isinstance(annotation, typing_extensions.TypeAliasType):
+        return form_of(annotation.__value__, owner)
+    origin = get_origin(annotation)
+    if origin is None:
+        return _class_form(annotation)
+    return _generic_form(annotation, origin, get_args(annotation), owner)
+
+
+def _variable_form(variable: Any, owner: type) -> Form:
+    if variable.__bound__ is not None:
+        bound = variable.__bound__
+        return form_of(resolve(bound, owner, {}), owner)
+    if variable.__constraints__:
+        return _union_form(variable, variable.__constraints__, owner)
+    raise AmbiguousError(f"the type variable {variable.__name__} has no bound")
+
+
+def _class_form(annotation: Any) -> Form:
+    if not isinstance(annotation, type):
+        raise AmbiguousError(f"{_text(annotation)} is not a class")
+    if issubclass(annotation, jaxtyping.AbstractArray) or issubclass(annotation, _ARRAYS):
+        raise AmbiguousError(f"{_text(annotation)} is an array: hold it in a State, as ParamState[{_text(annotation)}]")
+    if issubclass(annotation, State):
+        return Form(Kind.STATE, (Leaf(annotation),))
+    if issubclass(annotation, NodeBase):
+        return Form(Kind.SUBNODE, (Leaf(annotation),))
+    if annotation in (list, tuple, dict, set, frozenset):
+        raise AmbiguousError(f"{annotation.__name__} does not say what it contains")
+    if issubclass(annotation, _STATIC_CLASSES) or annotation is type:
+        return Form(Kind.STATIC)
+    parameters = getattr(annotation, "__dataclass_params__", None)
+    if parameters is not None and parameters.frozen:
+        return Form(Kind.STATIC)
+    if parameters is not None:
+        raise AmbiguousError(f"the dataclass {annotation.__name__} is not frozen: declare it @dataclass(frozen=True)")
+    raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
+
+
+def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: type) -> Form:  # noqa: C901
+    if origin in _UNIONS:
+        return _union_form(annotation, args, owner)
+    if origin is typing.Annotated:
+        return form_of(args[0], owner)
+    if origin in (Literal, type, typing_extensions.Literal):
+        return Form(Kind.STATIC)
+    if isinstance(origin, typing_extensions.TypeAliasType):
+        return form_of(origin.__value__[args], owner)
+    if origin is tuple:
+        return _tuple_form(annotation, args, owner)
+    if origin in _SEQUENCES:
+        form = _item_form(annotation, args[0], owner, "tuple[{}, ...]")
+        sequence = form if origin is collections.abc.Sequence else None
+        return Form(form.kind, list_of=form, tuple_of=sequence)
+    if origin in _MAPPINGS:
+        if args[0] is not str:
+            raise AmbiguousError(f"the keys of {_text(annotation)} are not strings: write dict[str, ...]")
+        form = _item_form(annotation, args[1], owner, "tuple[tuple[str, {}], ...]")
+        return Form(form.kind, dict_of=form)
+    if origin is frozenset:
+        return _static_items(annotation, args, owner)
+    if isinstance(origin, type) and issubclass(origin, State):
+        return Form(Kind.STATE, (Leaf(origin, contract_of(args[0])),))
+    if isinstance(origin, type) and issubclass(origin, NodeBase | np.dtype):
+        return _class_form(origin)
+    raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
+
+
+def _item_form(annotation: Any, item: Any, owner: type, frozen: str) -> Form:
+    form = form_of(item, owner)
+    if form.kind in (Kind.STATIC, None):
+        raise AmbiguousError(f"{_text(annotation)} is not hashable: write {frozen.format(_text(item))}")
+    return form
+
+
+def _static_items(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
+    if any(form_of(arg, owner).kind not in (Kind.STATIC, None) for arg in args):
+        raise AmbiguousError(f"{_text(annotation)} has no order: write list[...]")
+    return Form(Kind.STATIC)
+
+
+def _tuple_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
+    items = tuple(form_of(arg, owner) for arg in args if arg is not ...)
+    kinds = {item.kind for item in items} - {None}
+    if len(kinds) > 1:
+        raise AmbiguousError(f"{_text(annotation)} mixes {' and '.join(sorted(map(str, kinds)))}")
+    if kinds <= {Kind.STATIC}:
+        return Form(Kind.STATIC)
+    return Form(kinds.pop(), tuple_of=items[0] if ... in args else items)
+
+
+def _union_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
+    members = [form_of(arg, owner) for arg in args]
+    kinds = {member.kind for member in members} - {None}
+    if len(kinds) > 1:
+        raise AmbiguousError(f"{_text(annotation)} mixes {' and '.join(sorted(map(str, kinds)))}")
+
+    def only(choices: list[Any]) -> Any:
+        found = [choice for choice in choices if choice is not None]
+        if len(found) > 1:
+            raise AmbiguousError(f"{_text(annotation)} has two containers of one type: put the union inside")
+        return found[0] if found else None
+
+    return Form(
+        kinds.pop() if kinds else None,
+        tuple(dict.fromkeys(leaf for member in members for leaf in member.leaves)),
+        optional=any(member.optional for member in members),
+        list_of=only([member.list_of for member in members]),
+        tuple_of=only([member.tuple_of for member in members]),
+        dict_of=only([member.dict_of for member in members]),
+    )
+
+
+def _text(annotation: Any) -> str:
+    """How the annotation was most likely written."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        if issubclass(annotation, jaxtyping.AbstractArray):
+            return f'{annotation.dtype.__name__}[Array, "{annotation.dim_str}"]'
+        return "Array" if annotation is jax.Array else annotation.__name__
+    if annotation is ...:
+        return "..."
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in _UNIONS:
+        return " | ".join("None" if arg is type(None) else _text(arg) for arg in args)
+    if isinstance(origin, type) and args and origin is not collections.abc.Callable:
+        return f"{origin.__name__}[{', '.join(map(_text, args))}]"
+    return str(annotation).replace("typing.", "").replace("collections.abc.", "")

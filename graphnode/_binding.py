@@ -1,0 +1,226 @@
+"""Bindings: a live graph's graphdef and States, cached on its root; why the second call is free.
+
+`walk` flattens a live graph with the templates and an explicit stack; `rebuild` is its inverse. Both end in a `Binding`,
+which stays valid while nothing that it watches has changed: see `_tracked` for how that is known without a walk.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from itertools import repeat
+from typing import Any, Final
+
+import jax
+from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
+
+from ._compat import TraceRef, current_trace, is_live
+from ._errors import StructureError
+from ._fields import NodeBase
+from ._graphdef import GraphDef, RootSpec, Token, intern_graphdef, root_spec
+from ._node import CONSTRUCTING, set_binding, set_version
+from ._paths import Key, Path, path_str
+from ._state import State, check_alive, describe
+from ._static import GraphObject
+from ._template import Watch, fill, template_of
+from ._tracked import CLOCK
+
+_new: Final = object.__new__
+
+
+class Binding:
+    """A graphdef with the live States of one graph, in layout order.
+
+    It must not hold its root: the root holds it, and a model without cycles should die when its last reference does.
+    """
+
+    __slots__ = ("clock", "graphdef", "groups", "root_version", "states", "traces", "versions", "watched")
+
+    graphdef: GraphDef[Any]
+    states: tuple[State[Any], ...]
+    watched: list[Any]
+    versions: list[object]
+    root_version: object
+    clock: object
+    traces: tuple[TraceRef, ...]
+    groups: dict[Hashable, Any]
+
+    def __init__(
+        self,
+        graphdef: GraphDef[Any],
+        states: Sequence[State[Any]],
+        watch: Watch,
+        root_version: object,
+        clock: object,
+        traces: tuple[TraceRef, ...],
+    ) -> None:
+        self.graphdef = graphdef
+        self.states = tuple(states)
+        self.watched, self.versions = watch
+        self.root_version = root_version
+        self.clock = clock
+        self.traces = traces
+        self.groups = {}
+
+    def is_current(self, root: NodeBase) -> bool:
+        """Whether the structure is what it was when the binding was made."""
+        now = CLOCK.now
+        if self.clock is now:
+            return True
+        if root._version is self.root_version and [one._version for one in self.watched] == self.versions:
+            self.clock = now
+            return True
+        return False
+
+    def check_traces(self) -> None:
+        """Raise if a State was made in a trace that has ended, and still holds its tracer."""
+        if not all(map(is_live, self.traces)):
+            for at, state in enumerate(self.states):
+                check_alive(state, path_str(self.graphdef.layout.path(at)))
+
+
+def binding_of(root: Any) -> Binding:
+    """The binding of a node or pytree of nodes: the cached one while it is valid, else made by a walk.
+
+    Raises:
+        StructureError: `root`, or a leaf of it, is no node; or a node's constructor still runs.
+        TraceError: A State still holds a tracer of a trace that has ended.
+    """
+    binding: Binding
+    if isinstance(root, NodeBase):
+        cached: Binding | None = getattr(root, "_binding", None)
+        if cached is not None and cached.is_current(root):
+            binding = cached
+        else:
+            binding = walk(root)
+            set_binding(root, binding)
+    else:
+        binding = walk(root)
+    if binding.traces:
+        binding.check_traces()
+    return binding
+
+
+def walk(root: Any) -> Binding:
+    """Flatten a live graph afresh. `binding_of` is the cached way."""
+    clock = CLOCK.now  # before anything is read: a write during the walk makes the binding stale, not wrong
+    if isinstance(root, NodeBase):
+        tokens: list[Token] = []
+        stack: list[Any] = [root]
+    else:
+        spec, leaves = _flatten_root(root)
+        tokens, stack = [spec], leaves[::-1]
+    states: list[State[Any]] = []
+    watched: list[Any] = []
+    versions: list[object] = []
+    watch = (watched, versions)
+    seen: dict[int, int] = {}
+    pop, emit, number_of = stack.pop, tokens.append, seen.setdefault
+    while stack:
+        item = pop()
+        number = len(seen)
+        first = number_of(id(item), number)
+        if first != number:
+            emit(first)
+        elif isinstance(item, NodeBase):
+            version = item._version
+            if version is None:
+                version = object()
+                set_version(item, version)
+            elif version is CONSTRUCTING:
+                raise StructureError(f"a {type(item).__name__} of the graph is still being constructed")
+            watched.append(item)
+            versions.append(version)
+            template = type(item)._template or template_of(type(item))
+            node_spec, children = template.visit(item, watch)
+            emit(node_spec)
+            stack.extend(children)
+        else:
+            emit(item._spec)
+            states.append(item)
+    root_version = None
+    if isinstance(root, NodeBase):
+        root_version = versions.pop(0)
+        del watched[0]
+    graphdef = intern_graphdef(tuple(tokens))
+    return Binding(graphdef, states, watch, root_version, clock, traces_of(states))
+
+
+def traces_of(states: Sequence[State[Any]]) -> tuple[TraceRef, ...]:
+    """The traces that the States were made in, each once."""
+    return tuple({trace for state in states if (trace := state._trace) is not None})
+
+
+def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
+    if root is None:
+        raise StructureError("graph operations take a node or a pytree of nodes; found None")
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(root)
+    faults: list[str] = []
+    edges: list[Path] = []
+    for key_path, leaf in pairs:
+        edge = tuple([_key(entry) for entry in key_path])
+        edges.append(edge)
+        if not isinstance(leaf, GraphObject):
+            place = f" at {path_str(edge)}" if edge else ""
+            faults.append(f"{describe(leaf)}{place}")
+    if faults:
+        raise StructureError(f"graph operations take a node or a pytree of nodes; found {', '.join(faults)}")
+    ranked = sorted(range(len(edges)), key=lambda at: [(isinstance(key, str), key) for key in edges[at]])
+    order = [0] * len(ranked)
+    for rank, at in enumerate(ranked):
+        order[at] = rank
+    spec = root_spec(treedef, tuple([edges[at] for at in ranked]), tuple(order))
+    return spec, [pairs[at][1] for at in ranked]
+
+
+def _key(entry: Any) -> Key:
+    match entry:
+        case SequenceKey(idx=int(key)) | FlattenedIndexKey(key=int(key)):
+            return key
+        case DictKey(key=str(key) | int(key)) | GetAttrKey(name=str(key)):
+            return key
+    raise StructureError(f"the key {entry} of the pytree of nodes is neither a name nor a position")
+
+
+def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
+    """The live graph of a graphdef with new States that hold these values, in layout order."""
+    trace = current_trace()
+    states = _new_states(graphdef, values, trace)
+    return rebuild(graphdef, states, () if trace is None else (trace,))
+
+
+def _new_states(graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef | None) -> list[State[Any]]:
+    specs = graphdef.assembly.states
+    states: list[State[Any]] = [_new(spec.cls) for spec in specs]
+    for state, spec, value in zip(states, specs, values, strict=True):
+        state._spec = spec
+        state._value = value
+        state._trace = trace
+    return states
+
+
+def rebuild(graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[TraceRef, ...]) -> Any:
+    """The live graph of a graphdef around these States, in layout order. No user code runs.
+
+    Args:
+        graphdef: The structure.
+        states: The States, in layout order.
+        traces: The traces that the States were made in.
+
+    Returns:
+        The root; when it is a node, with its binding.
+    """
+    clock = CLOCK.now
+    assembly = graphdef.assembly
+    nodes: list[Any] = list(map(_new, assembly.classes))
+    objects = nodes + states
+    watched: list[Any] = nodes[1:]
+    version = object()
+    versions: list[object] = [version] * len(watched)
+    for spec, rows in assembly.groups:
+        fill(spec, objects, rows, (watched, versions))
+    deque(map(set_version, nodes, repeat(version)), maxlen=0)
+    first = graphdef.tokens[0]
+    if isinstance(first, RootSpec):
+        return first.treedef.unflatten([objects[assembly.top[at]] for at in first.order])
+    root = nodes[0]
+    set_binding(root, Binding(graphdef, states, (watched, versions), version, clock, traces))
+    return root

@@ -1,0 +1,47 @@
+"""The one place that touches what JAX does not publish: which traces are running, and what a tracer is.
+
+`jax.extend.core.get_opaque_trace_state` tells two traces apart, but neither whether no trace runs at all nor
+whether one encloses another, and both are needed to name a leak. Every other module asks here.
+"""
+
+import weakref
+from typing import Any, Final, TypeAlias
+
+import jax
+from jax._src.array import ArrayImpl
+from jax._src.core import trace_ctx
+
+Tracer: Final = jax.core.Tracer
+
+# A concrete array's exact type: one identity test tells it from a tracer, where `isinstance` asks a metaclass.
+CONCRETE: Final[type] = ArrayImpl
+
+# Weak: a State must not keep a finished trace, and all that it captured, alive.
+TraceRef: TypeAlias = weakref.ReferenceType[Any]
+
+
+def current_trace() -> TraceRef | None:
+    """The innermost running trace of this thread, or `None` when JAX runs eagerly."""
+    trace = trace_ctx.trace
+    # Only tracing contexts have a parent; the eager one (and none at all) has no such attribute.
+    return weakref.ref(trace) if hasattr(trace, "parent_trace") else None
+
+
+def is_live(trace: TraceRef) -> bool:
+    """Whether `trace` is still running: the current trace of this thread, or one that encloses it."""
+    running: Any = trace_ctx.trace
+    wanted = trace()
+    while running is not None and wanted is not None:
+        if running is wanted:
+            return True
+        running = getattr(running, "parent_trace", None)
+    return False
+
+
+def tracer_in(value: object) -> object | None:
+    """The first tracer among the leaves of the pytree `value`, or `None`."""
+    if type(value) is CONCRETE:
+        return None
+    if isinstance(value, Tracer):
+        return value
+    return next((leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, Tracer)), None)

@@ -1,0 +1,169 @@
+"""Shape and dtype contracts: what a jaxtyping annotation says about the array in a State.
+
+An annotation such as `Float[Array, "rows cols"]` becomes a `Contract`: a row of axes whose names are looked up in the
+node's static fields. The same record gives an initializer its shape and dtype, and checks a State's value.
+"""
+
+import ast
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+
+# What static fields give: a size for `name`, sizes for `*name`. Names without a field are bound by the first array.
+Sizes: TypeAlias = Mapping[str, object]
+Bound: TypeAlias = dict[str, object]
+
+_ARITHMETIC: Final = (ast.Expression, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Pow, ast.Load)
+
+
+class ContractSyntaxError(ValueError):
+    """An axis that graphnode cannot read; the caller adds the field."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a contract, or a run of them: `rows`, `3`, `2*rows`, `*shape`, `_`, `...`."""
+
+    text: str
+    expression: str | None  # None: any size
+    names: frozenset[str]
+    variadic: bool = False
+    broadcast: bool = False
+
+    def size(self, sizes: Sizes) -> object:
+        """The size (a tuple of them for a variadic axis) that `sizes` gives, or `None` when a name is missing."""
+        if self.expression is None or not self.names <= sizes.keys():
+            return None
+        if self.variadic:
+            return sizes[self.expression]
+        return eval(self.expression, {"__builtins__": {}}, dict(sizes))  # arithmetic only, see `_axis_of`
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contract:
+    """The rank, sizes and dtypes that an array must have."""
+
+    text: str
+    axes: tuple[Axis, ...]
+    dtypes: tuple[str, ...] | None  # None: any dtype
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names whose static fields give sizes."""
+        return frozenset().union(*(axis.names for axis in self.axes))
+
+    def shape(self, sizes: Sizes) -> tuple[int, ...]:
+        """The shape that the static fields give.
+
+        Raises:
+            ContractSyntaxError: An axis has no definite size.
+        """
+        shape: list[int] = []
+        for axis in self.axes:
+            size = axis.size(sizes)
+            if size is None:
+                raise ContractSyntaxError(f"axis {axis.text!r} of {self.text} has no size")
+            shape.extend(_integers(axis, size))
+        return tuple(shape)
+
+    def dtype(self) -> Any:
+        """The dtype to make an array with: the named one, or JAX's default of the named kind."""
+        if self.dtypes is None or "float32" in self.dtypes:
+            exact = self.dtypes is not None and len(self.dtypes) == 1
+            return jnp.dtype("float32") if exact else jax.dtypes.canonicalize_dtype(float)
+        if len(self.dtypes) == 1 or not {"int32", "complex64"} & set(self.dtypes):
+            return jnp.dtype(self.dtypes[0])
+        return jax.dtypes.canonicalize_dtype(int if "int32" in self.dtypes else complex)
+
+    def fault(self, value: object, sizes: Sizes, bound: Bound) -> str | None:
+        """What is wrong with `value`, or `None`. Names that `sizes` lacks are bound in `bound` by their first use."""
+        try:
+            shape, dtype = np.shape(value), jnp.result_type(value)  # type: ignore[arg-type]  # refused below
+        except (TypeError, ValueError):
+            return f"expected {self.text}, found a {type(value).__name__}"
+        if self.dtypes is not None and not self._accepts(dtype):
+            return f"expected dtype {self._kind()} of {self.text}, found {dtype}"
+        fixed = [axis for axis in self.axes if not axis.variadic]
+        extra = len(shape) - len(fixed)
+        if extra < 0 or (extra > 0 and len(fixed) == len(self.axes)):
+            return f"expected rank {len(fixed)} of {self.text}, found shape {shape}"
+        at = 0
+        for axis in self.axes:
+            width = extra if axis.variadic else 1
+            fault = self._axis_fault(axis, shape[at : at + width], sizes, bound)
+            if fault is not None:
+                return f"{fault}, found shape {shape}"
+            at += width
+        return None
+
+    def _axis_fault(self, axis: Axis, found: tuple[int, ...], sizes: Sizes, bound: Bound) -> str | None:
+        known = {**bound, **sizes}
+        size = axis.size(known)
+        if size is None:
+            # A lone free name takes the size it first meets; a free name inside arithmetic cannot be solved for.
+            if axis.expression in axis.names:
+                bound[str(axis.expression)] = found if axis.variadic else found[0]
+            return None
+        wanted = _integers(axis, size)
+        if wanted == found or (axis.broadcast and found == (1,)):
+            return None
+        shown = wanted if axis.variadic else wanted[0]
+        meaning = "" if axis.text == str(shown) else f"{axis.text} = "
+        return f"expected {meaning}{shown} of {self.text}"
+
+    def _accepts(self, dtype: Any) -> bool:
+        assert self.dtypes is not None
+        if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+            return "prng_key" in self.dtypes
+        return str(dtype) in self.dtypes
+
+    def _kind(self) -> str:
+        return self.text.partition("[")[0]
+
+
+def _integers(axis: Axis, size: object) -> tuple[int, ...]:
+    sizes = size if isinstance(size, tuple) and axis.variadic else (size,)
+    for one in sizes:
+        if isinstance(one, bool) or not isinstance(one, int | np.integer):
+            raise ContractSyntaxError(f"axis {axis.text!r} takes an integer, its static field holds {size!r}")
+    return tuple(int(one) for one in sizes)
+
+
+def contract_of(annotation: object) -> Contract | None:
+    """The contract that a State's type argument states, or `None` when it is no jaxtyping array.
+
+    Raises:
+        ContractSyntaxError: An axis that cannot be read.
+    """
+    if not (isinstance(annotation, type) and issubclass(annotation, jaxtyping.AbstractArray)):
+        return None
+    dtypes = annotation.dtypes if isinstance(annotation.dtypes, tuple | list) else None
+    axes = tuple(map(_axis_of, annotation.dim_str.split()))
+    text = f'{annotation.dtype.__name__}[Array, "{annotation.dim_str}"]'
+    return Contract(text, axes, None if dtypes is None else tuple(dtypes))
+
+
+def _axis_of(text: str) -> Axis:
+    if text in {"_", "..."}:
+        return Axis(text, None, frozenset(), variadic=text == "...")
+    body = text.lstrip("*#?")
+    marks = text[: len(text) - len(body)]
+    if "?" in marks or (label := body.partition("="))[0].startswith("_"):
+        return Axis(text, None, frozenset(), variadic="*" in marks)
+    expression = label[2] or label[0]
+    try:
+        tree = ast.parse(expression, mode="eval")
+    except SyntaxError:
+        raise ContractSyntaxError(f"axis {text!r} does not parse") from None
+    names: set[str] = set()
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Name):
+            names.add(part.id)
+        elif not isinstance(part, _ARITHMETIC) and not (isinstance(part, ast.Constant) and isinstance(part.value, int)):
+            raise ContractSyntaxError(f"axis {text!r} may use static fields, integers and + - * // ** alone")
+    return Axis(text, expression, frozenset(names), variadic="*" in marks, broadcast="#" in marks)

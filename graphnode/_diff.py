@@ -1,0 +1,148 @@
+"""The structural difference of two graphdefs: the paths and fields that differ."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ._graphdef import GraphDef, RootSpec
+from ._paths import Key, Path, path_str
+from ._state import StateSpec
+from ._static import static_key
+from ._template import REF, UNSET, NodeSpec, Shape
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
+    """One place at which two structures differ.
+
+    Attributes:
+        path: The place: a node, a State or a field.
+        left: What the first structure has there, as a text.
+        right: What the second has.
+    """
+
+    path: Path
+    left: str
+    right: str
+
+    def __str__(self) -> str:
+        return f"{path_str(self.path) or 'the root'}: {self.left} != {self.right}"
+
+
+def diff(left: GraphDef[Any], right: GraphDef[Any], /) -> tuple[Difference, ...]:
+    """The places at which two structures differ, in canonical order; empty for equal ones.
+
+    Below a place where something stands in one structure alone, or nodes of two classes, nothing more is compared.
+
+    Raises:
+        TypeError: One of the two is no `GraphDef`.
+
+    Example:
+        >>> for one in gn.diff(gn.graphdef(gn.nn.Linear(2, 3)), gn.graphdef(gn.nn.Linear(2, 4))):
+        ...     print(one)
+        out_size: (3,) != (4,)
+    """
+    for one in (left, right):
+        if not isinstance(one, GraphDef):
+            raise TypeError(f"diff takes two graphdefs, found {type(one).__name__}; take gn.graphdef(...) of a node")
+    return () if left is right else tuple(_differences(left, right))
+
+
+# A path as a linked list of parts: full paths for every place of a deep chain would cost its square.
+_Chain = tuple[Any, Path] | None
+
+
+class _Ref(NamedTuple):
+    """A reference to an object: its number, and the number of a node it was first seen in elsewhere."""
+
+    number: int
+    is_first: bool
+
+
+def _differences(left: GraphDef[Any], right: GraphDef[Any]) -> Iterator[Difference]:
+    same: dict[int, int] = {}  # objects of the left and right that stand at one first place
+    todo: list[tuple[_Chain, _Ref | None, _Ref | None]] = [
+        ((None, edge), a, b) for edge, a, b in _paired(_top(left), _top(right))
+    ][::-1]
+    while todo:
+        chain, a, b = todo.pop()
+        if a is None or b is None or a.is_first != b.is_first or (not a.is_first and same.get(a.number) != b.number):
+            yield Difference(_path(chain), _text(left, a), _text(right, b))
+            continue
+        if not a.is_first:
+            continue
+        same[a.number] = b.number
+        spec_a, spec_b = left.table.specs[a.number], right.table.specs[b.number]
+        if spec_a is spec_b and isinstance(spec_a, StateSpec):
+            continue
+        if isinstance(spec_a, StateSpec) or isinstance(spec_b, StateSpec) or spec_a.cls is not spec_b.cls:
+            yield Difference(_path(chain), _text(left, a), _text(right, b))
+            continue
+        for key, text_a, text_b in _field_differences(spec_a, spec_b):
+            yield Difference((*_path(chain), key), text_a, text_b)
+        pairs = _paired(_children(left, a.number, spec_a), _children(right, b.number, spec_b))
+        todo += [((chain, edge), x, y) for edge, x, y in reversed(list(pairs))]
+
+
+def _path(chain: _Chain) -> Path:
+    parts: list[Path] = []
+    while chain is not None:
+        chain, part = chain
+        parts.append(part)
+    return tuple(key for part in reversed(parts) for key in part)
+
+
+def _top(graphdef: GraphDef[Any]) -> dict[Path, _Ref]:
+    first, table = graphdef.tokens[0], graphdef.table
+    edges = first.edges if isinstance(first, RootSpec) else ((),)
+    return _refs(graphdef, -1, edges, table.top)
+
+
+def _children(graphdef: GraphDef[Any], number: int, spec: NodeSpec) -> dict[Path, _Ref]:
+    return _refs(graphdef, number, spec.edges, graphdef.table.rows[number])
+
+
+def _refs(graphdef: GraphDef[Any], parent: int, edges: tuple[Path, ...], row: list[int]) -> dict[Path, _Ref]:
+    table = graphdef.table
+    return {
+        edge: _Ref(number, table.parents[number] == parent and table.edges[number] == edge)
+        for edge, number in zip(edges, row, strict=True)
+    }
+
+
+def _paired(left: dict[Path, _Ref], right: dict[Path, _Ref]) -> Iterator[tuple[Path, _Ref | None, _Ref | None]]:
+    for edge in sorted(left.keys() | right.keys(), key=lambda edge: [(isinstance(key, str), key) for key in edge]):
+        yield edge, left.get(edge), right.get(edge)
+
+
+def _field_differences(left: NodeSpec, right: NodeSpec) -> Iterator[tuple[Key, str, str]]:
+    """The fields of two nodes of one class that differ in a static value, or hold values of two kinds."""
+    for name, a, b in zip(left.template.statics, left.statics, right.statics, strict=True):
+        if static_key(a) != static_key(b):
+            yield name, _static_text(a, b), _static_text(b, a)
+    for field, a, b in zip(left.template.holders, left.shapes, right.shapes, strict=True):
+        # Where one holds an object and the other none, the objects themselves are compared.
+        if _kind(a) != _kind(b) and REF not in (a, b):
+            yield field.name, _kind(a), _kind(b)
+
+
+def _static_text(value: object, other: object) -> str:
+    text = repr(value)
+    return text if text != repr(other) else f"{type(value).__name__} {text}"
+
+
+def _kind(shape: Shape) -> str:
+    if shape is None or shape is UNSET:
+        return str(shape)
+    return "an object" if shape is REF else str(shape[0].__name__)
+
+
+def _text(graphdef: GraphDef[Any], ref: _Ref | None) -> str:
+    if ref is None:
+        return "nothing"
+    if not ref.is_first:
+        return f"the object at {path_str(graphdef.path(ref.number)) or 'the root'}"
+    spec = graphdef.table.specs[ref.number]
+    described = spec.described() if isinstance(spec, StateSpec) else []
+    parts = ", ".join(f"{key}={value!r}" for key, value in described)
+    return f"{spec.cls.__name__}({parts})" if parts else spec.cls.__name__

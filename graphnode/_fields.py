@@ -1,0 +1,185 @@
+"""How a field is declared: its kind, the three specifiers, and what they leave on the dataclass field.
+
+The specifiers are ordinary field specifiers of PEP 681. Overloads with `= ...` for `init` and `kw_only` are what all
+checkers read right: a written default there would override a class's own `kw_only=True` in some of them.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Hashable
+from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
+
+
+from ._static import GraphObject
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Hashable)
+
+# The signature of `jax.nn.initializers`: key, shape and dtype to an array. A pytree's leaves are the caller's own affair.
+Initializer: TypeAlias = Callable[..., Any]
+
+METADATA_KEY: Final = "graphnode"
+
+
+class Kind(enum.Enum):
+    """What a field holds: part of the structure, a State, or a node."""
+
+    STATIC = "static"
+    STATE = "state"
+    SUBNODE = "subnode"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class NodeBase(GraphObject):
+    """What the schema compiler knows of nodes: the class that all of them extend."""
+
+    __slots__ = ("__weakref__", "_binding", "_version")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Specifier:
+    """What a specifier says about its field, beside what the dataclass field itself holds."""
+
+    kind: Kind
+    initializer: Initializer | None = None
+    shape: Callable[[Any], tuple[int, ...]] | None = None
+    factory: Callable[[Any], Any] | None = None
+    name: str | None = None
+    tag: str | None = None
+    sharding: Hashable = None
+
+
+def _field(specifier: Specifier, **options: Any) -> Any:
+    # JAX's own `jax.tree.static()` sets the same "static" key.
+    metadata = {METADATA_KEY: specifier, "static": specifier.kind is Kind.STATIC}
+    return dataclasses.field(metadata=metadata, **options)
+
+
+@overload
+def static(*, default: H, init: bool = ..., kw_only: bool = ...) -> H: ...
+@overload
+def static(*, default_factory: Callable[[], H], init: bool = ..., kw_only: bool = ...) -> H: ...
+# Any: a specifier stands for a value of whatever type its field is annotated with.
+@overload
+def static(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
+def static(**options: Any) -> Any:
+    """Declare a field that is part of the structure: hashable, compared by type and value.
+
+    An array is allowed here, and compared by content; it is read-only from then on.
+
+    Args:
+        default: The value of the field when the constructor is not given one.
+        default_factory: Called without arguments for the default.
+        init: Whether the constructor takes the field; otherwise `__post_init__` sets it.
+        kw_only: Whether the constructor takes it by keyword only.
+
+    Example:
+        >>> class Act(gn.Node):
+        ...     function: Callable[[jax.Array], jax.Array] = gn.static(default=jax.nn.relu)
+        >>> Act().function is jax.nn.relu
+        True
+    """
+    return _field(Specifier(Kind.STATIC), **options)
+
+
+@overload
+def state(
+    initializer: Initializer,
+    /,
+    *,
+    shape: Callable[[Any], tuple[int, ...]] | None = ...,
+    name: str | None = ...,
+    tag: str | None = ...,
+    sharding: Hashable = ...,
+    init: Literal[False] = False,
+) -> Any: ...
+@overload
+def state(*, default: T, init: bool = ..., kw_only: bool = ...) -> T: ...
+@overload
+def state(*, default_factory: Callable[[], T], init: bool = ..., kw_only: bool = ...) -> T: ...
+# Any: a specifier stands for a value of whatever type its field is annotated with.
+@overload
+def state(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
+def state(
+    initializer: Initializer | None = None,
+    /,
+    *,
+    shape: Callable[[Any], tuple[int, ...]] | None = None,
+    name: str | None = None,
+    tag: str | None = None,
+    sharding: Hashable = None,
+    **options: Any,
+) -> Any:
+    """Declare a field that holds a State, or a list, tuple or dict of States.
+
+    With an initializer the node makes the State itself, from a key of the ambient random stream, and the constructor
+    does not take the field. Shape and dtype come from the annotation (`ParamState[Float[Array, "rows cols"]]`, whose
+    axes are looked up in the node's static fields) or from `shape`.
+
+    Args:
+        initializer: `(key, shape, dtype) -> array`, as in `jax.nn.initializers`.
+        shape: From the node to the shape, where the annotation does not give it.
+        name: Name of the State that is made.
+        tag: Tag of the State that is made.
+        sharding: Sharding of the State that is made.
+        default: The value of the field when the constructor is not given one; only `None` is of use.
+        default_factory: Called without arguments for the default.
+        init: Whether the constructor takes a ready State; otherwise `__post_init__` sets it.
+        kw_only: Whether the constructor takes it by keyword only.
+
+    Example:
+        >>> class Scale(gn.Node):
+        ...     width: int
+        ...     weight: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
+        >>> Scale(3).weight.value
+        Array([1., 1., 1.], dtype=float32)
+    """
+    if initializer is None:
+        return _field(Specifier(Kind.STATE), **options)
+    options.setdefault("init", False)
+    return _field(
+        Specifier(Kind.STATE, initializer=initializer, shape=shape, name=name, tag=tag, sharding=sharding), **options
+    )
+
+
+@overload
+def subnode(*, factory: Callable[[Any], T], init: Literal[False] = False) -> T: ...
+@overload
+def subnode(*, default: T, init: bool = ..., kw_only: bool = ...) -> T: ...
+@overload
+def subnode(*, default_factory: Callable[[], T], init: bool = ..., kw_only: bool = ...) -> T: ...
+# Any: a specifier stands for a value of whatever type its field is annotated with.
+@overload
+def subnode(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
+def subnode(*, factory: Callable[[Any], Any] | None = None, **options: Any) -> Any:
+    """Declare a field that holds a node, or a list, tuple or dict of nodes.
+
+    Args:
+        factory: From the node under construction to the field's value; the constructor does not take the field.
+        default: The value of the field when the constructor is not given one; only `None` is of use.
+        default_factory: Called without arguments for the default.
+        init: Whether the constructor takes the field; otherwise `__post_init__` sets it.
+        kw_only: Whether the constructor takes it by keyword only.
+
+    Example:
+        >>> class Square(gn.Node):
+        ...     width: int
+        ...     linear: gn.nn.Linear = gn.subnode(factory=lambda self: gn.nn.Linear(self.width, self.width))
+        >>> Square(3).linear.out_size
+        (3,)
+    """
+    if factory is not None:
+        options.setdefault("init", False)
+    return _field(Specifier(Kind.SUBNODE, factory=factory), **options)
+
+
+
+
+def specifier_of(field: "dataclasses.Field[Any]") -> Specifier | None:
+    """The specifier a dataclass field was declared with, or `None` when it was declared bare."""
+    specifier = field.metadata.get(METADATA_KEY)
+    return specifier if isinstance(specifier, Specifier) else None
+
+

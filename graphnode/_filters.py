@@ -1,0 +1,297 @@
+"""Filters: what selects States (and nodes), and the one place that turns a filter into a decision.
+
+A filter that looks only at class, tag, metadata or path is decided once for each layout; a caller's own function is
+asked each time, with the live State.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from types import EllipsisType
+from typing import Any as AnyType
+from typing import Protocol, TypeAlias, get_origin
+
+import jax
+import numpy as np
+
+from ._errors import FilterError, FilterTypeError
+from ._fields import NodeBase
+from ._paths import Key, Path, parse_path, path_str
+from ._state import State, describe
+
+
+class Subject(Protocol):
+    """What a filter looks at: one State or node, by its path and recorded description."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def cls(self) -> type[AnyType]: ...
+    @property
+    def tag(self) -> str | None: ...
+    @property
+    def live(self) -> AnyType: ...
+
+
+class Matcher:
+    """A filter as an object: what every other form of filter is turned into."""
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the decision depends on class, tag, metadata and path alone."""
+        return True
+
+    def accepts(self, subject: Subject) -> bool:
+        """Whether the filter selects `subject`."""
+        raise NotImplementedError  # pragma: no cover  # every filter below defines it
+
+
+# What a caller may write. A function gets the path and the live State (or node).
+Filter: TypeAlias = (
+    Matcher
+    | type[AnyType]
+    | str
+    | EllipsisType
+    | bool
+    | None
+    | Sequence["Filter"]
+    | Callable[[Path, AnyType], bool]
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Everything(Matcher):
+    """Selects all: what `...` and `True` stand for."""
+
+    def accepts(self, subject: Subject) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nothing(Matcher):
+    """Selects nothing: what `None` and `False` stand for."""
+
+    def accepts(self, subject: Subject) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "None"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OfType(Matcher):
+    """Selects States (or nodes) of a class, subclasses included: what a class stands for."""
+
+    cls: type[AnyType]
+
+    def accepts(self, subject: Subject) -> bool:
+        return issubclass(subject.cls, self.cls)
+
+    def __repr__(self) -> str:
+        return self.cls.__name__
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HasTag(Matcher):
+    """Selects States of a tag: what a string stands for."""
+
+    tag: str
+
+    def accepts(self, subject: Subject) -> bool:
+        return subject.tag == self.tag
+
+    def __repr__(self) -> str:
+        return repr(self.tag)
+
+
+@dataclasses.dataclass(frozen=True, init=False, repr=False)
+class _Combined(Matcher):
+    parts: tuple[Matcher, ...]
+
+    def __init__(self, *filters: Filter) -> None:
+        object.__setattr__(self, "parts", tuple(map(as_filter, filters)))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all of its filters are."""
+        return all(part.is_fixed for part in self.parts)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.parts))})"
+
+
+class Any(_Combined):
+    """Selects what any of its filters selects: what a tuple or list stands for; of none, nothing.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> len(gn.states(model, gn.Any(gn.ParamState, "running")))
+        1
+    """
+
+    def accepts(self, subject: Subject) -> bool:
+        return any(part.accepts(subject) for part in self.parts)
+
+
+class All(_Combined):
+    """Selects what all of its filters select; of none, everything.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> len(gn.states(model, gn.All(gn.ParamState, gn.PathContains("bias"))))
+        0
+    """
+
+    def accepts(self, subject: Subject) -> bool:
+        return all(part.accepts(subject) for part in self.parts)
+
+
+class Not(_Combined):
+    """Selects what its filter does not select.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> len(gn.states(model, gn.Not(gn.ParamState)))
+        0
+    """
+
+    def __init__(self, filter: Filter) -> None:
+        super().__init__(filter)
+
+    def accepts(self, subject: Subject) -> bool:
+        return not self.parts[0].accepts(subject)
+
+
+@dataclasses.dataclass(frozen=True)
+class PathContains(Matcher):
+    """Selects what has this key somewhere in its path.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> list(gn.states(model, gn.PathContains("weight")))
+        [('weight',)]
+    """
+
+    key: Key
+
+    def accepts(self, subject: Subject) -> bool:
+        return any(key == self.key and type(key) is type(self.key) for key in subject.path)
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class PathIn(Matcher):
+    """Selects what stands at one of these paths, given as tuples of keys or as texts.
+
+    Raises:
+        PathError: A text does not parse.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> list(gn.states(model, gn.PathIn("weight", ("other", 0))))
+        [('weight',)]
+    """
+
+    paths: frozenset[Path]
+
+    def __init__(self, *paths: Path | str) -> None:
+        found = frozenset(parse_path(path) if isinstance(path, str) else tuple(path) for path in paths)
+        object.__setattr__(self, "paths", found)
+
+    def accepts(self, subject: Subject) -> bool:
+        return subject.path in self.paths
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predicate(Matcher):
+    """Selects by a caller's function of the path and the live State or node."""
+
+    function: Callable[[Path, AnyType], bool]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Never: the function may look at the value."""
+        return False
+
+    def accepts(self, subject: Subject) -> bool:
+        return bool(self.function(subject.path, subject.live))
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+_EVERYTHING, _NOTHING = Everything(), Nothing()
+
+
+def as_filter(given: Filter) -> Matcher:
+    """The matcher that a filter in any form stands for.
+
+    Raises:
+        FilterTypeError: `given` is no filter; prints it.
+    """
+    # By identity: to `==`, 1 would be True, and an array has no answer.
+    if given is ... or given is True:
+        return _EVERYTHING
+    if given is None or given is False:
+        return _NOTHING
+    if isinstance(given, Matcher):
+        return given
+    origin = given if isinstance(given, type) else get_origin(given)
+    if isinstance(origin, type) and not isinstance(given, tuple | list):
+        if issubclass(origin, State | NodeBase) or not (
+            origin.__module__ == "builtins" or issubclass(origin, jax.Array | np.ndarray)
+        ):
+            return OfType(origin)
+        raise FilterTypeError(f"not a filter: {origin.__name__} is no class of States or nodes; {_REMEDY}")
+    if isinstance(given, str):
+        return HasTag(given)
+    if isinstance(given, tuple | list):
+        return Any(*given)
+    if callable(given) and not isinstance(given, State | NodeBase):
+        return Predicate(given)
+    raise FilterTypeError(f"not a filter: {describe(given)}; {_REMEDY}")
+
+
+_REMEDY = (
+    "give a State class, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, gn.PathContains, gn.PathIn or "
+    "a function of path and State"
+)
+
+
+def as_filters(given: Sequence[Filter]) -> tuple[Matcher, ...]:
+    """The matchers of several filters, of which the first that accepts wins.
+
+    Raises:
+        FilterTypeError: One of them is no filter.
+        FilterError: `...` stands before another filter, which could never match.
+    """
+    filters = tuple(map(as_filter, given))
+    for at, one in enumerate(filters[:-1]):
+        if isinstance(one, Everything):
+            rest = ", ".join(map(repr, filters[at + 1 :]))
+            raise FilterError(f"`...` accepts all States, so nothing is left for {rest}; put `...` last")
+    return filters
+
+
+def group(subjects: Sequence[Subject], filters: tuple[Matcher, ...]) -> tuple[list[list[int]], list[int]]:
+    """The numbers of the subjects that each filter is the first to accept, and of those that none does."""
+    groups: list[list[int]] = [[] for _ in filters]
+    rest: list[int] = []
+    for at, subject in enumerate(subjects):
+        taker = next((found for found, one in zip(groups, filters, strict=True) if one.accepts(subject)), rest)
+        taker.append(at)
+    return groups, rest
+
+
+def unaccepted(subjects: Sequence[Subject], filters: tuple[Matcher, ...], root: str) -> FilterError:
+    """The error for subjects that no filter accepts."""
+    names = ", ".join(f"{root}.{path_str(one.path)}" for one in subjects[:20])
+    if len(subjects) > 20:
+        names += f" and {len(subjects) - 20} more"
+    classes = ", ".join(dict.fromkeys(one.cls.__name__ for one in subjects))
+    shown = f"({filters[0]!r},)" if len(filters) == 1 else f"({', '.join(map(repr, filters))})"
+    message = f"no filter of {shown} accepts {names} ({classes}); add one, or pass `...` last"
+    return FilterError(message, [one.path for one in subjects])
+
+

@@ -1,0 +1,411 @@
+"""`GraphDef`: the static half of a graph, flat, interned and shown nested.
+
+A graphdef is a row of tokens in canonical pre-order: a `NodeSpec` for a node seen first, a `StateSpec` for a State seen
+first, and the number of an object seen before. Specs are interned, so hashing a graphdef hashes identities, and equal
+graphdefs are one object. No operation on it recurses; `NodeDef` and `NodeRef` are views, made as they are looked at.
+"""
+
+import dataclasses
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Generic, TypeAlias
+
+import jax
+from typing_extensions import TypeVar
+
+from ._layout import Layout, TrieBuilder
+from ._paths import Key, Path, path_str
+from ._pretty import Record, Text, pretty
+from ._state import StateSpec
+from ._template import REF, UNSET, NodeSpec, Shape, items_of
+
+N_co = TypeVar("N_co", covariant=True, default=Any)
+
+
+class RootSpec:
+    """The root of a graph that is a pytree of nodes: its treedef, and the canonical paths of its leaves. Interned."""
+
+    __slots__ = ("__weakref__", "edges", "order", "treedef")
+
+    treedef: Any
+    edges: tuple[Path, ...]  # canonical order
+    order: tuple[int, ...]  # the number, among the edges, of each leaf of the treedef
+
+    def __reduce__(self) -> tuple[Callable[..., "RootSpec"], tuple[object, ...]]:
+        return root_spec, (self.treedef, self.edges, self.order)
+
+
+Token: TypeAlias = RootSpec | NodeSpec | StateSpec | int
+
+_LOCK = threading.Lock()
+_GRAPHDEFS: "weakref.WeakValueDictionary[tuple[Token, ...], GraphDef[Any]]" = weakref.WeakValueDictionary()
+_ROOTS: "weakref.WeakValueDictionary[Hashable, RootSpec]" = weakref.WeakValueDictionary()
+
+
+def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> RootSpec:
+    """The one root spec of these parts."""
+    # Types too: the position 0 and the key False are equal, and not the same.
+    key = (treedef, edges, tuple(tuple(map(type, edge)) for edge in edges))
+    with _LOCK:
+        spec = _ROOTS.get(key)
+        if spec is None:
+            spec = RootSpec()
+            spec.treedef, spec.edges, spec.order = treedef, edges, order
+            _ROOTS[key] = spec
+    return spec
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """A graphdef's tokens as arrays over its objects (nodes and States), by their number.
+
+    Attributes:
+        specs: The spec of each object.
+        parents: The node that each object was first seen in; -1 for the root.
+        edges: The path of each object within that node.
+        rows: For each node, the number of each of its States and nodes, in the order of its spec's edges.
+        top: The same for a root that is a pytree; the root alone otherwise.
+        repeats: Each later reference: node, path within it, object.
+    """
+
+    specs: tuple[NodeSpec | StateSpec, ...]
+    parents: tuple[int, ...]
+    edges: tuple[Path, ...]
+    rows: dict[int, list[int]]
+    top: list[int]
+    repeats: tuple[tuple[int, Path, int], ...]
+
+
+class GraphDef(Generic[N_co]):
+    """The static half of a node: classes, static values, and which object stands where.
+
+    Hashable and comparable at the cost of an identity test, picklable when its classes are, and a static pytree: it may
+    be an argument of a function under `jax.jit`. Equal structures give the same object.
+
+    Example:
+        >>> class Pair(gn.Node):
+        ...     scale: int
+        ...     weight: gn.ParamState
+        >>> first, second = (Pair(2, gn.ParamState(jnp.ones(n))) for n in (3, 4))
+        >>> gn.graphdef(first) is gn.graphdef(second)
+        True
+        >>> gn.graphdef(first)
+        NodeDef(
+          type=Pair,
+          index=0,
+          attributes=('scale', 'weight'),
+          subgraphs={},
+          static_fields={
+            'scale': 2
+          },
+          leaves={
+            'weight': NodeRef(
+              type=ParamState,
+              index=1
+            )
+          }
+        )
+    """
+
+    __slots__ = ("__weakref__", "_assembly", "_layout", "_table", "plans", "tokens")
+
+    tokens: tuple[Token, ...]
+    _table: Table | None
+    _layout: Layout | None
+    _assembly: "Assembly | None"
+    plans: dict[Hashable, Any]  # how to match other layouts with this structure, for the operations that do
+
+    @property
+    def type(self) -> "type[Any]":
+        """The class of the root: a node class, or the type of the pytree that holds the nodes."""
+        return self.root.type
+
+    @property
+    def root(self) -> "NodeDef | NodeRef":
+        """The nested view."""
+        first = self.tokens[0]
+        if isinstance(first, RootSpec):
+            return _root_view(self, first)
+        return _view(self, 0)
+
+    @property
+    def table(self) -> Table:
+        """The tokens as arrays; made once."""
+        if self._table is None:
+            self._table = _tabulate(self.tokens)
+        return self._table
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of all its States; made once."""
+        if self._layout is None:
+            self._layout = _lay_out(self.table)
+        return self._layout
+
+    @property
+    def assembly(self) -> "Assembly":
+        """What rebuilding needs; made once."""
+        if self._assembly is None:
+            self._assembly = _assemble(self.table)
+        return self._assembly
+
+    def path(self, number: int) -> Path:
+        """The first path of object `number`."""
+        table = self.table
+        parts: list[Path] = []
+        while number >= 0:
+            parts.append(table.edges[number])
+            number = table.parents[number]
+        return tuple(key for part in reversed(parts) for key in part)
+
+    def find(self, path: Path) -> int | None:
+        """The number of the object at a path, which may lead over later references; `None` when there is none."""
+        table, first = self.table, self.tokens[0]
+        edges, row = (first.edges, table.top) if isinstance(first, RootSpec) else (((),), table.top)
+        start = 0
+        while True:
+            length = next((n for n in range(len(path) - start + 1) if path[start : start + n] in edges), None)
+            if length is None:
+                return None
+            found = row[edges.index(path[start : start + length])]
+            start += length
+            spec = table.specs[found]
+            if start == len(path):
+                return found
+            if not isinstance(spec, NodeSpec):
+                return None
+            edges, row = spec.edges, table.rows[found]
+
+    def __copy__(self) -> "GraphDef[N_co]":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "GraphDef[N_co]":
+        return self
+
+    def __reduce__(self) -> "tuple[Callable[..., GraphDef[Any]], tuple[object, ...]]":
+        return intern_graphdef, (self.tokens,)
+
+    def __pretty__(self) -> Record:
+        return self.root.__pretty__()
+
+    def __repr__(self) -> str:
+        return pretty(self.root)
+
+
+jax.tree_util.register_static(GraphDef)
+
+
+def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
+    """The one graphdef of these tokens."""
+    with _LOCK:
+        graphdef = _GRAPHDEFS.get(tokens)
+        if graphdef is None:
+            graphdef = GraphDef()
+            graphdef.tokens = tokens
+            graphdef._table = graphdef._layout = graphdef._assembly = None
+            graphdef.plans = {}
+            _GRAPHDEFS[tokens] = graphdef
+    return graphdef
+
+
+def _tabulate(tokens: Sequence[Token]) -> Table:
+    specs: list[NodeSpec | StateSpec] = []
+    parents: list[int] = []
+    edges: list[Path] = []
+    rows: dict[int, list[int]] = {-1: []}
+    repeats: list[tuple[int, Path, int]] = []
+    first = tokens[0]
+    pending: list[tuple[int, Path]] = [(-1, ())]
+    if isinstance(first, RootSpec):
+        pending = [(-1, edge) for edge in reversed(first.edges)]
+        tokens = tokens[1:]
+    for token in tokens:
+        parent, edge = pending.pop()
+        if isinstance(token, int):
+            rows[parent].append(token)
+            repeats.append((parent, edge, token))
+            continue
+        assert not isinstance(token, RootSpec)
+        number = len(specs)
+        rows[parent].append(number)
+        specs.append(token)
+        parents.append(parent)
+        edges.append(edge)
+        if isinstance(token, NodeSpec):
+            rows[number] = []
+            pending.extend([(number, inner) for inner in reversed(token.edges)])
+    return Table(tuple(specs), tuple(parents), tuple(edges), rows, rows.pop(-1), tuple(repeats))
+
+
+def _lay_out(table: Table) -> Layout:
+    trie = TrieBuilder()
+    entries: list[int] = []
+    for spec, parent, edge in zip(table.specs, table.parents, table.edges, strict=True):
+        entries.append(trie.entry(edge, entries[parent] if parent >= 0 else 0))
+        if isinstance(spec, StateSpec):
+            trie.leaves[entries[-1]] = spec
+    wanted = list(trie.leaves)
+    layout, order = trie.build()
+    assert order == wanted, "the walk and the layout disagree about the canonical order"
+    return layout
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assembly:
+    """A graphdef as work for rebuilding: objects are numbered anew, all nodes before all States.
+
+    Attributes:
+        classes: The class of each node.
+        states: The spec of each State, in layout order.
+        groups: For each node spec, a row for each of its nodes: its number, then those of its States and nodes.
+        top: The numbers of the root, or of the leaves of a root that is a pytree.
+    """
+
+    classes: tuple[type[Any], ...]
+    states: tuple[StateSpec, ...]
+    groups: tuple[tuple[NodeSpec, list[tuple[int, ...]]], ...]
+    top: tuple[int, ...]
+
+
+def _assemble(table: Table) -> Assembly:
+    is_node = [isinstance(spec, NodeSpec) for spec in table.specs]
+    count = sum(is_node)
+    nodes, states = iter(range(count)), iter(range(count, len(is_node)))
+    renumbered = [next(nodes) if node else next(states) for node in is_node]
+    groups: dict[NodeSpec, list[tuple[int, ...]]] = {}
+    for number, row in table.rows.items():
+        spec = table.specs[number]
+        assert isinstance(spec, NodeSpec)
+        groups.setdefault(spec, []).append((renumbered[number], *[renumbered[child] for child in row]))
+    return Assembly(
+        tuple([spec.cls for spec in table.specs if isinstance(spec, NodeSpec)]),
+        tuple([spec for spec in table.specs if isinstance(spec, StateSpec)]),
+        tuple(groups.items()),
+        tuple([renumbered[number] for number in table.top]),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeRef:
+    """A State, or a node that the view has shown before.
+
+    Attributes:
+        type: Its class.
+        index: Its number: one pre-order counter over nodes and States.
+    """
+
+    type: "type[Any]"
+    index: int
+
+    def __pretty__(self) -> Record:
+        return Record("NodeRef", [("type", Text(self.type.__name__)), ("index", self.index)])
+
+    def __repr__(self) -> str:
+        return pretty(self)
+
+
+# A reference of a view: the object's number, and whether it is its first.
+Reference: TypeAlias = tuple[int, bool]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeDef:
+    """One node, or one container of a node, of a graphdef: a view, whose parts are made as they are looked at.
+
+    Attributes:
+        type: The class of the node, or the type of the container.
+        index: Its number: one pre-order counter over nodes and States; -1 for a container.
+        graphdef: The graphdef it is a view of.
+        parts: Each key with the shape of what stands there and the objects in it.
+        statics: The static values by field.
+    """
+
+    type: "type[Any]"
+    index: int
+    graphdef: "GraphDef[Any]"
+    parts: tuple[tuple[Key, Shape, tuple[Reference, ...]], ...]
+    statics: tuple[tuple[Key, Any], ...] = ()
+
+    @property
+    def attributes(self) -> tuple[Key, ...]:
+        """All keys that hold something, in canonical order."""
+        keys = [key for key, shape, _ in self.parts if shape is not UNSET] + [key for key, _ in self.statics]
+        return tuple(sorted(keys, key=lambda key: (isinstance(key, str), key)))
+
+    @property
+    def subgraphs(self) -> "dict[Key, NodeDef | NodeRef]":
+        """The nodes and containers, by key."""
+        children: dict[Key, NodeDef | NodeRef] = {}
+        for key, shape, references in self.parts:
+            if isinstance(shape, tuple):
+                parts = _parts(items_of(shape), iter(references))
+                children[key] = NodeDef(shape[0], -1, self.graphdef, parts)
+            elif shape is REF and isinstance(self.graphdef.table.specs[references[0][0]], NodeSpec):
+                children[key] = _view(self.graphdef, *references[0])
+        return children
+
+    @property
+    def static_fields(self) -> dict[Key, Any]:
+        """The static values by key; also the fields that hold `None`."""
+        empty: list[tuple[Key, Any]] = [(key, None) for key, shape, _ in self.parts if shape is None]
+        return dict(sorted([*self.statics, *empty], key=lambda item: str(item[0])))
+
+    @property
+    def leaves(self) -> dict[Key, NodeRef]:
+        """The States by key."""
+        specs = self.graphdef.table.specs
+        numbers = {key: references[0][0] for key, shape, references in self.parts if shape is REF}
+        return {key: NodeRef(specs[n].cls, n) for key, n in numbers.items() if isinstance(specs[n], StateSpec)}
+
+    def __pretty__(self) -> Record:
+        return Record(
+            "NodeDef",
+            [
+                ("type", Text(self.type.__name__)),
+                ("index", self.index),
+                ("attributes", self.attributes),
+                ("subgraphs", self.subgraphs),
+                ("static_fields", self.static_fields),
+                ("leaves", self.leaves),
+            ],
+        )
+
+    def __repr__(self) -> str:
+        return pretty(self)
+
+
+def _view(graphdef: GraphDef[Any], number: int, is_first: bool = True) -> NodeDef | NodeRef:
+    table = graphdef.table
+    spec = table.specs[number]
+    if not is_first or isinstance(spec, StateSpec):
+        return NodeRef(spec.cls, number)
+    row = table.rows[number]
+    firsts = [table.parents[n] == number and table.edges[n] == edge for n, edge in zip(row, spec.edges, strict=True)]
+    named = [(field.name, shape) for field, shape in zip(spec.template.holders, spec.shapes, strict=True)]
+    parts = _parts(iter(named), iter(list(zip(row, firsts, strict=True))))
+    return NodeDef(spec.cls, number, graphdef, parts, tuple(zip(spec.template.statics, spec.statics, strict=True)))
+
+
+def _root_view(graphdef: GraphDef[Any], root: RootSpec) -> NodeDef:
+    table = graphdef.table
+    named = [(edge[0] if len(edge) == 1 else path_str(edge), REF) for edge in root.edges]
+    firsts = [table.parents[n] == -1 and table.edges[n] == edge for n, edge in zip(table.top, root.edges, strict=True)]
+    parts = _parts(iter(named), iter(list(zip(table.top, firsts, strict=True))))
+    data = root.treedef.node_data()
+    return NodeDef(data[0] if data is not None else object, -1, graphdef, parts)
+
+
+def _parts(
+    items: Iterator[tuple[Key, Shape]], references: Iterator[Reference]
+) -> tuple[tuple[Key, Shape, tuple[Reference, ...]], ...]:
+    """Give each item the references that its shape takes, in order."""
+    return tuple([(key, shape, tuple(islice(references, _width(shape)))) for key, shape in items])
+
+
+def _width(shape: Shape) -> int:
+    """How many States and nodes a shape holds."""
+    if isinstance(shape, tuple):
+        return shape[1] if shape[0] is list and isinstance(shape[1], int) else sum(_width(s) for _, s in items_of(shape))
+    return int(shape is REF)

@@ -1,0 +1,117 @@
+"""Matching what a caller gives (state trees, live States, nested mappings) with the States of a structure.
+
+Data in: a graphdef and collections by path. Data out: for each, the numbers of the States it speaks of, and the paths
+that lead nowhere. A path over a shared node's other place is as good as its first.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from ._graphdef import GraphDef
+from ._layout import Layout
+from ._paths import Path
+from ._state import State, StateSpec
+from ._statetree import FlatStates, StateTree, TreefyState
+
+# What names States by path: values alone, live States, or a nested mapping of either.
+States: TypeAlias = StateTree | FlatStates[Any] | Mapping[Any, Any]
+
+_PLAN_LIMIT = 64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Given:
+    """What one collection says.
+
+    Attributes:
+        numbers: The number of the State that each value is for; `None` where the path leads nowhere.
+        values: The values.
+        specs: The description of each, where the collection records one.
+        paths: The path of value number `at`.
+        states: The live States, where the collection holds them.
+        aliases: The further paths of each State, where it was popped.
+    """
+
+    numbers: Sequence[int | None]
+    values: Sequence[Any]
+    specs: Sequence[StateSpec | None]
+    layout: Layout | Sequence[Path]
+    states: Sequence[State[Any] | None] | None = None
+    aliases: Sequence[tuple[Path, ...]] = ()
+
+    def path(self, at: int) -> Path:
+        """The path of value number `at`."""
+        return self.layout.path(at) if isinstance(self.layout, Layout) else self.layout[at]
+
+
+def match(graphdef: GraphDef[Any], given: States) -> Given:
+    """Match one collection with the States of a structure.
+
+    Raises:
+        TypeError: `given` is none of the collections.
+    """
+    if isinstance(given, StateTree):
+        return Given(numbers_of(graphdef, given.layout), given._values, given.layout.specs, given.layout)
+    if isinstance(given, FlatStates):
+        values = [state.value for state in given._states]
+        return Given(numbers_of(graphdef, given.layout), values, given.layout.specs, given.layout, given._states, given._aliases)
+    if isinstance(given, Mapping):
+        return _match_mapping(graphdef, given)
+    raise TypeError(f"expected a StateTree, FlatStates or a nested mapping by path, found {type(given).__name__}")
+
+
+def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> tuple[int | None, ...]:
+    """For each State of `layout`, its number in the structure's own layout; worked out once for each pair."""
+    if layout is graphdef.layout:
+        return tuple(range(len(layout)))
+    plan = graphdef.plans.get(layout)
+    if plan is None:
+        if len(graphdef.plans) >= _PLAN_LIMIT:
+            graphdef.plans.clear()
+        found = graphdef.layout.positions_of(layout)
+        plan = tuple([_by_alias(graphdef, layout.path(at)) if n is None else n for at, n in enumerate(found)])
+        graphdef.plans[layout] = plan
+    return plan  # type: ignore[no-any-return]
+
+
+def _by_alias(graphdef: GraphDef[Any], path: Path) -> int | None:
+    """The number, in layout order, of the State that a path reaches over a later reference."""
+    found = graphdef.find(path) if graphdef.table.repeats else None
+    if found is None or not isinstance(graphdef.table.specs[found], StateSpec):
+        return None
+    return sum(isinstance(spec, StateSpec) for spec in graphdef.table.specs[:found])
+
+
+def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
+    layout = graphdef.layout
+    numbers: list[int | None] = []
+    paths: list[Path] = []
+    leaves: list[Any] = []
+
+    def take(path: Path, value: Any, number: int | None) -> None:
+        numbers.append(number)
+        paths.append(path)
+        leaves.append(value)
+
+    # Down the layout and the mapping together: a dict below a State's path is that State's value.
+    todo: list[tuple[Path, Any, int | None]] = [((), given, 0)]
+    while todo:
+        path, value, entry = todo.pop()
+        number = layout.leaf_numbers.get(entry) if entry is not None else _by_alias(graphdef, path)
+        if number is not None:
+            take(path, value, number)
+        elif isinstance(value, Mapping) and not isinstance(value, TreefyState):
+            for key in reversed(list(value)):
+                child = None if entry is None or isinstance(key, bool) else layout.children.get((entry, key))
+                todo.append(((*path, key), value[key], child))
+        else:
+            take(path, value, None)
+    states = [leaf if isinstance(leaf, State) else None for leaf in leaves]
+    described = [leaf if isinstance(leaf, TreefyState) else None for leaf in leaves]
+    specs = [
+        state._spec if state is not None else one.spec if one is not None else None
+        for state, one in zip(states, described, strict=True)
+    ]
+    values = [leaf.value if isinstance(leaf, State | TreefyState) else leaf for leaf in leaves]
+    return Given(numbers, values, specs, paths, states)

@@ -1,0 +1,102 @@
+"""Paths: tuples of field names, dict keys and positions, with one reversible text form.
+
+A text is keys joined by dots: `layers.0.weight`. An integer stands for a position; a string key that is empty, holds a
+dot, a quote, a backslash or a blank, or looks like an integer is written as a JSON string: `table."0"."a.b"`.
+"""
+
+import json
+import re
+from typing import TypeAlias
+
+from ._errors import PathError
+
+Key: TypeAlias = str | int
+Path: TypeAlias = tuple[Key, ...]
+
+_BARE = re.compile(r'[^\s."\\]+')
+_INTEGER = re.compile(r"-?[0-9]+")
+_TOKEN = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<bare>[^\s."\\]+)')
+
+
+def key_str(key: Key) -> str:
+    """The text of one key, quoted where it would otherwise read as something else."""
+    if isinstance(key, int):
+        return str(int(key))
+    if _BARE.fullmatch(key) and not _INTEGER.fullmatch(key):
+        return key
+    return json.dumps(key, ensure_ascii=False)
+
+
+def path_str(path: Path, /) -> str:
+    """The text form of a path.
+
+    Args:
+        path: Field names and dict keys as `str`, positions as `int`; `()` is the root.
+
+    Returns:
+        The keys joined by dots; the empty string for the root.
+
+    Example:
+        >>> path_str(("layers", 0, "weight"))
+        'layers.0.weight'
+        >>> path_str(("table", "0", "a.b"))
+        'table."0"."a.b"'
+
+    See also: `parse_path`, the inverse.
+    """
+    return ".".join(map(key_str, path))
+
+
+def parse_path(text: str, /) -> Path:
+    """The path that a text stands for.
+
+    Args:
+        text: What `path_str` gives: keys joined by dots, unusual string keys in double quotes.
+
+    Returns:
+        The path; `()` for the empty string.
+
+    Raises:
+        PathError: The text does not follow the grammar; names the column.
+
+    Example:
+        >>> parse_path('layers.0."a.b"')
+        ('layers', 0, 'a.b')
+
+    See also: `path_str`, the inverse.
+    """
+    if not text:
+        return ()
+    keys: list[Key] = []
+    at = 0
+    while True:
+        token = _TOKEN.match(text, at)
+        if token is None:
+            raise _unparsable(text, at, "a key", "quote keys that hold blanks, dots, quotes or backslashes")
+        keys.append(_key_of(text, token))
+        at = token.end()
+        if at == len(text):
+            return tuple(keys)
+        if text[at] != ".":
+            raise _unparsable(text, at, "a dot", "separate keys by dots")
+        at += 1
+
+
+def _key_of(text: str, token: re.Match[str]) -> Key:
+    bare = token["bare"]
+    if bare is None:
+        try:
+            return str(json.loads(token["quoted"]))
+        except json.JSONDecodeError as error:
+            raise _unparsable(text, token.start(), "a quoted key", f"JSON says: {error.msg}") from None
+    if not _INTEGER.fullmatch(bare):
+        return bare
+    if str(int(bare)) != bare:
+        remedy = f"write {int(bare)} for a position or {json.dumps(bare)} for a string key"
+        raise _unparsable(text, token.start(), "an integer", remedy)
+    return int(bare)
+
+
+def _unparsable(text: str, at: int, expected: str, remedy: str) -> PathError:
+    found = repr(text[at:]) if at < len(text) else "the end"
+    return PathError(f"path {text!r} does not parse: expected {expected} at column {at + 1}, found {found}; {remedy}")

@@ -1,0 +1,350 @@
+"""Split a node into its graphdef and state trees, merge it back, and collect its States.
+
+All run on the node's binding: the States in layout order. Nothing here looks at an attribute or an annotation. For how
+a binding is made and how it notices a change of structure, see `_binding`.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from types import EllipsisType
+from typing import Any, TypeVar, overload
+
+from ._binding import Binding, binding_of, build, rebuild, traces_of
+from ._errors import MergeError, listed
+from ._filters import Filter, Matcher, as_filters, unaccepted
+from ._graphdef import GraphDef
+from ._layout import Layout
+from ._match import Given, States, match
+from ._paths import path_str
+from ._state import State
+from ._statetree import FlatStates, Item, StateTree, select
+
+N = TypeVar("N")
+S = TypeVar("S", bound=State[Any])
+S1 = TypeVar("S1", bound=State[Any])
+S2 = TypeVar("S2", bound=State[Any])
+S3 = TypeVar("S3", bound=State[Any])
+
+_GROUP_LIMIT = 64
+
+# What a filter takes: its layout, and the live States of the binding in that order.
+Group = tuple[Layout, tuple[State[Any], ...]]
+
+
+def _groups(binding: Binding, filters: tuple[Matcher, ...]) -> tuple[list[Group], tuple[int, ...]]:
+    """What each filter takes, and the numbers of what none does; kept on the binding where the filters are fixed."""
+    cached = binding.groups.get(filters)
+    if cached is not None:
+        return cached  # type: ignore[no-any-return]  # only written below
+    states = binding.states
+    selection, rest = select(binding.graphdef.layout, filters, lambda: states)
+    groups = [(layout, tuple([states[at] for at in numbers])) for numbers, layout in selection]
+    if all(one.is_fixed for one in filters):
+        if len(binding.groups) >= _GROUP_LIMIT:
+            binding.groups.clear()
+        binding.groups[filters] = (groups, rest)
+    return groups, rest
+
+
+def _values(states: Sequence[State[Any]]) -> tuple[Any, ...]:
+    return tuple([state._value for state in states])
+
+
+def graphdef(node: N, /) -> GraphDef[N]:
+    """The structure of a node.
+
+    Args:
+        node: A node, or a pytree of nodes.
+
+    Returns:
+        The same object for every node of equal structure; it holds no values.
+
+    Raises:
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> gn.graphdef(gn.nn.Linear(2, 3)) == gn.graphdef(gn.nn.Linear(2, 3))
+        True
+        >>> gn.graphdef(gn.nn.Linear(2, 3)) == gn.graphdef(gn.nn.Linear(2, 4))
+        False
+    """
+    return binding_of(node).graphdef
+
+
+@overload
+def treefy_split(node: N, /) -> tuple[GraphDef[N], StateTree]: ...
+@overload
+def treefy_split(node: N, first: Filter, /) -> tuple[GraphDef[N], StateTree]: ...
+@overload
+def treefy_split(node: N, first: Filter, second: Filter, /) -> tuple[GraphDef[N], StateTree, StateTree]: ...
+@overload
+def treefy_split(
+    node: N, first: Filter, second: Filter, third: Filter, /
+) -> tuple[GraphDef[N], StateTree, StateTree, StateTree]: ...
+@overload
+def treefy_split(
+    node: N, first: Filter, second: Filter, third: Filter, fourth: Filter, /
+) -> tuple[GraphDef[N], StateTree, StateTree, StateTree, StateTree]: ...
+@overload
+def treefy_split(node: N, /, *filters: Filter) -> tuple[GraphDef[N], *tuple[StateTree, ...]]: ...
+def treefy_split(node: N, /, *filters: Filter) -> tuple[GraphDef[N], *tuple[StateTree, ...]]:
+    """Split a node into its graphdef and one state tree per filter.
+
+    Values pass through by identity, never copied, cast or reshaped; later writes to the node do not change the trees. A
+    State goes to the first filter that accepts it.
+
+    Args:
+        node: A node, or a pytree of nodes.
+        *filters: Tried in order; together they must accept every State. `...` accepts all.
+
+    Returns:
+        The graphdef, then one state tree per filter (one in all when there is no filter).
+
+    Raises:
+        FilterError: No filter accepts some States (names all of them), or `...` stands before another filter.
+        FilterTypeError: Something is no filter.
+        StructureError: `node` is neither a node nor a pytree of nodes.
+        TraceError: A State still holds a tracer of a JAX transformation that has ended.
+
+    Example:
+        >>> graphdef, params, rest = gn.treefy_split(gn.nn.Linear(2, 3), gn.ParamState, ...)
+        >>> params["weight"].value["weight"].shape
+        (2, 3)
+        >>> len(rest)
+        0
+
+    See also: `treefy_merge`, the inverse; `update_states`, which writes state trees into a live node.
+    """
+    binding = binding_of(node)
+    if not filters:
+        return binding.graphdef, StateTree(binding.graphdef.layout, _values(binding.states))
+    matchers = as_filters(filters)
+    groups, rest = _groups(binding, matchers)
+    if rest:
+        layout = binding.graphdef.layout
+        raise unaccepted([Item(layout, at, None) for at in rest], matchers, binding.graphdef.type.__name__)
+    return binding.graphdef, *[StateTree(layout, _values(states)) for layout, states in groups]
+
+
+def treefy_merge(graphdef: GraphDef[N], /, *trees: States) -> N:
+    """Build a node from its graphdef and state trees: new node and State objects, sharing and cycles restored.
+
+    Values pass through by identity. `__init__`, `__post_init__`, properties and validators do not run. The States take
+    the trace that runs as their own: inside a transformed function, traced values are at home.
+
+    Args:
+        graphdef: The structure.
+        *trees: `StateTree`s in any order, `FlatStates`, or nested mappings by path; together, every State once.
+
+    Returns:
+        A new node (or pytree of nodes) of the structure.
+
+    Raises:
+        MergeError: States are missing, unknown, given twice or of another class; names all of them.
+        TypeError: One of `trees` is no collection of States.
+
+    Example:
+        >>> graphdef, params = gn.treefy_split(gn.nn.Linear(2, 3))
+        >>> gn.treefy_merge(graphdef, jax.tree.map(jnp.zeros_like, params))(jnp.ones(2))
+        Array([0., 0., 0.], dtype=float32)
+
+    See also: `treefy_split`, the inverse.
+    """
+    if not isinstance(graphdef, GraphDef):
+        raise TypeError(f"treefy_merge takes a GraphDef first, found {type(graphdef).__name__}")
+    if len(trees) == 1 and isinstance(trees[0], StateTree) and trees[0].layout is graphdef.layout:
+        return build(graphdef, trees[0]._values)  # type: ignore[no-any-return]
+    return build(graphdef, _gather(graphdef, trees))  # type: ignore[no-any-return]
+
+
+def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
+    """The values of all States, in layout order."""
+    layouts = tuple([tree.layout if isinstance(tree, StateTree) else None for tree in trees])
+    order: Callable[[Sequence[Any]], tuple[Any, ...]] | None = None
+    if None not in layouts:
+        order = graphdef.plans.get(layouts)
+    if order is not None:
+        return order([value for tree in trees for value in tree._values])  # type: ignore[union-attr]
+    given = [match(graphdef, tree) for tree in trees]
+    faults = _merge_faults(graphdef, given)
+    if faults:
+        raise MergeError(f"cannot merge into {graphdef.type.__name__}: {listed(faults)}")
+    numbers = [number for one in given for number in one.numbers]
+    values = [value for one in given for value in one.values]
+    at = {number: place for place, number in enumerate(numbers)}
+    places = [at[number] for number in range(len(values))]
+    if None not in layouts and len(places) > 1:
+        graphdef.plans[layouts] = itemgetter(*places)
+    return [values[place] for place in places]
+
+
+def _merge_faults(graphdef: GraphDef[Any], given: Sequence[Given]) -> list[str]:
+    layout = graphdef.layout
+    faults: list[str] = []
+    seen: dict[int, str] = {}
+    for one in given:
+        for at, (number, spec) in enumerate(zip(one.numbers, one.specs, strict=True)):
+            place = path_str(one.path(at))
+            if number is None:
+                faults.append(f"unknown {place}: the graphdef has no State there")
+                continue
+            if number in seen:
+                also = f" (also as {seen[number]})" if seen[number] != place else ""
+                faults.append(f"{place} is given twice{also}")
+            seen[number] = place
+            wanted = layout.specs[number].cls
+            if spec is not None and spec.cls is not wanted:
+                faults.append(f"{place} is a {spec.cls.__name__}, the graphdef has a {wanted.__name__} there")
+    missing = [at for at in range(len(layout)) if at not in seen]
+    faults += [f"missing {path_str(layout.path(at))} ({layout.specs[at].cls.__name__})" for at in missing]
+    return faults
+
+
+@overload
+def treefy_states(node: object, /) -> StateTree: ...
+@overload
+def treefy_states(node: object, only: Filter, /) -> StateTree: ...
+@overload
+def treefy_states(node: object, first: Filter, second: Filter, /) -> tuple[StateTree, StateTree]: ...
+@overload
+def treefy_states(node: object, first: Filter, second: Filter, /, *rest: Filter) -> tuple[StateTree, ...]: ...
+def treefy_states(node: object, /, *filters: Filter) -> StateTree | tuple[StateTree, ...]:
+    """The values of a node's States as state trees.
+
+    Like `treefy_split` without the graphdef, but States that no filter accepts are left out.
+
+    Args:
+        node: A node, or a pytree of nodes.
+        *filters: The first that accepts a State takes it.
+
+    Returns:
+        One state tree for none or one filter, else a tuple with one for each. Values are kept by identity.
+
+    Raises:
+        FilterError: `...` stands before another filter.
+        FilterTypeError: Something is no filter.
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> gn.treefy_states(gn.nn.Linear(2, 3), gn.ParamState)["weight"].type
+        <class 'graphnode._state.ParamState'>
+    """
+    binding = binding_of(node)
+    groups, _ = _groups(binding, as_filters(filters or (...,)))
+    trees = [StateTree(layout, _values(states)) for layout, states in groups]
+    return trees[0] if len(filters) <= 1 else tuple(trees)
+
+
+@overload
+def states(node: object, /) -> FlatStates[State[Any]]: ...
+@overload
+def states(node: object, only: type[S], /) -> FlatStates[S]: ...
+@overload
+def states(node: object, only: Filter, /) -> FlatStates[State[Any]]: ...
+@overload
+def states(node: object, first: type[S1], second: type[S2], /) -> tuple[FlatStates[S1], FlatStates[S2]]: ...
+@overload
+def states(
+    node: object, first: type[S1], second: EllipsisType, /
+) -> tuple[FlatStates[S1], FlatStates[State[Any]]]: ...
+@overload
+def states(
+    node: object, first: type[S1], second: type[S2], third: type[S3], /
+) -> tuple[FlatStates[S1], FlatStates[S2], FlatStates[S3]]: ...
+@overload
+def states(
+    node: object, first: Filter, second: Filter, /, *rest: Filter
+) -> tuple[FlatStates[State[Any]], ...]: ...
+def states(node: object, /, *filters: Filter) -> FlatStates[Any] | tuple[FlatStates[Any], ...]:
+    """The live States of a node by path; a shared State once, at its first path.
+
+    Args:
+        node: A node, or a pytree of nodes.
+        *filters: The first that accepts a State takes it; States that none accepts are left out.
+
+    Returns:
+        One read-only mapping for none or one filter, else a tuple with one for each. The States are the node's own.
+
+    Raises:
+        FilterError: `...` stands before another filter.
+        FilterTypeError: Something is no filter.
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> gn.states(model, gn.ParamState)[("weight",)] is model.weight
+        True
+    """
+    binding = binding_of(node)
+    groups, _ = _groups(binding, as_filters(filters or (...,)))
+    found = [FlatStates(layout, members) for layout, members in groups]
+    return found[0] if len(filters) <= 1 else tuple(found)
+
+
+def flatten(node: N, /) -> tuple[GraphDef[N], FlatStates[State[Any]]]:
+    """The graphdef of a node, and its live States.
+
+    Where `treefy_split` takes the values out, this keeps the State objects: a write to one shows in the node.
+
+    Raises:
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> graphdef, found = gn.flatten(gn.nn.Linear(2, 3))
+        >>> found
+        {
+          ('weight',): ParamState(
+            value={
+              'bias': ShapedArray(float32[3]),
+              'weight': ShapedArray(float32[2,3])
+            }
+          )
+        }
+
+    See also: `unflatten`, the inverse.
+    """
+    binding = binding_of(node)
+    return binding.graphdef, FlatStates(binding.graphdef.layout, binding.states)
+
+
+def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
+    """Build new nodes around live States, which keep their identity.
+
+    Raises:
+        MergeError: States are missing, unknown or of another class; names all of them.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> twin = gn.unflatten(*gn.flatten(model))
+        >>> twin is model, twin.weight is model.weight
+        (False, True)
+
+    See also: `flatten`, the inverse; `treefy_merge`, which makes new States.
+    """
+    if not isinstance(states, FlatStates):
+        raise TypeError(f"unflatten takes live States as FlatStates, found {type(states).__name__}; for values, use treefy_merge")
+    given = match(graphdef, states)
+    faults = _merge_faults(graphdef, [given])
+    if faults:
+        raise MergeError(f"cannot unflatten into {graphdef.type.__name__}: {listed(faults)}")
+    by_number = dict(zip(given.numbers, states._states, strict=True))
+    live = [by_number[number] for number in range(len(by_number))]
+    return rebuild(graphdef, live, traces_of(live))  # type: ignore[no-any-return]
+
+
+def clone(node: N, /) -> N:
+    """A copy with new nodes and new States that hold the same arrays; sharing and cycles are kept.
+
+    Raises:
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> twin = gn.clone(model)
+        >>> twin.weight is model.weight, twin.weight.value["bias"] is model.weight.value["bias"]
+        (False, True)
+
+    See also: `copy.deepcopy`, which copies the arrays too.
+    """
+    binding = binding_of(node)
+    return build(binding.graphdef, _values(binding.states))  # type: ignore[no-any-return]

@@ -1,0 +1,337 @@
+"""States: mutable references to pytrees of arrays, with an identity, a role (the class) and fixed metadata.
+
+A State's class, name, tag, sharding and metadata are structure: they live in one interned `StateSpec`, so that two
+States of equal description share it and comparing descriptions is an identity test. Its value is not structure.
+"""
+
+import copy
+import enum
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic
+
+import jax
+import numpy as np
+from typing_extensions import Self, TypeVar
+
+from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, tracer_in
+from ._errors import FieldError, TraceError
+from ._pretty import Record, Text, pretty
+from ._static import GraphObject, StaticValueError, static_key
+
+T = TypeVar("T", default=jax.Array)
+
+_SPECS: "weakref.WeakValueDictionary[Hashable, StateSpec]" = weakref.WeakValueDictionary()
+_SPECS_LOCK = threading.Lock()
+_NO_METADATA: Mapping[str, Hashable] = MappingProxyType({})
+
+
+class StateSpec:
+    """What is fixed about a State: its class, name, tag, sharding and metadata. Interned: equal means identical."""
+
+    __slots__ = ("__weakref__", "cls", "metadata", "name", "sharding", "tag")
+
+    cls: "type[State[Any]]"
+    name: str | None
+    tag: str | None
+    sharding: Hashable
+    metadata: Mapping[str, Hashable]
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., "StateSpec"], tuple[object, ...]]:
+        return spec_of, (self.cls, self.name, self.tag, self.sharding, dict(self.metadata))
+
+    def described(self) -> list[tuple[str, object]]:
+        """The parts that are set, for a `repr`."""
+        parts: list[tuple[str, object]] = [("name", self.name), ("tag", self.tag), ("sharding", self.sharding)]
+        return [(key, part) for key, part in parts if part is not None] + list(self.metadata.items())
+
+
+def spec_of(
+    cls: "type[State[Any]]",
+    name: str | None = None,
+    tag: str | None = None,
+    sharding: Hashable = None,
+    metadata: Mapping[str, Hashable] = _NO_METADATA,
+) -> StateSpec:
+    """The one spec of this description.
+
+    Raises:
+        FieldError: A part is not hashable, or name or tag is no string.
+    """
+    for part, text in (("name", name), ("tag", tag)):
+        if text is not None and not isinstance(text, str):
+            raise FieldError(f"{cls.__name__}: {part} must be a string, found {text!r}")
+    # By id: a key that held the class would keep it, through its own plain spec, for ever. The spec holds the
+    # class, so the id stays its own for as long as the entry lives.
+    key = (id(cls), name, tag, _hashable(cls, "sharding", sharding), _metadata_key(cls, metadata))
+    with _SPECS_LOCK:
+        spec = _SPECS.get(key)
+        if spec is None:
+            spec = StateSpec()
+            spec.cls, spec.name, spec.tag, spec.sharding = cls, name, tag, sharding
+            spec.metadata = MappingProxyType(dict(metadata)) if metadata else _NO_METADATA
+            _SPECS[key] = spec
+    return spec
+
+
+def _metadata_key(cls: type, metadata: Mapping[str, Hashable]) -> Hashable:
+    return tuple((key, _hashable(cls, f"metadata {key!r}", metadata[key])) for key in sorted(metadata))
+
+
+def _hashable(cls: type, part: str, value: object) -> Hashable:
+    try:
+        return static_key(value)
+    except StaticValueError as error:
+        raise FieldError(f"{cls.__name__}: {part}: {error}") from None
+
+
+class _Keep(enum.Enum):
+    KEEP = "KEEP"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+KEEP = _Keep.KEEP
+
+
+class _Slotted(type):
+    """Gives every State class empty slots: a misspelt `state.valeu = x` fails, and a merge can lose nothing."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> "_Slotted":
+        namespace.setdefault("__slots__", ())
+        return super().__new__(cls, name, bases, namespace, **kwargs)
+
+
+class State(GraphObject, Generic[T], metaclass=_Slotted):
+    """A mutable reference to a value of type `T`, any pytree; its class says its role.
+
+    Hash and equality are identity. Operators are not overloaded: read and write `.value`. Writing a value is not a
+    change of structure. Name, tag, sharding and metadata are fixed; `replace` makes another State.
+
+    Args:
+        value: Any pytree of arrays; kept by identity.
+        name: A name for people; part of the structure.
+        tag: What a string filter selects by; part of the structure.
+        sharding: A hashable description of how the value is laid out over devices; part of the structure.
+        metadata: Further hashable facts, by name; part of the structure.
+
+    Raises:
+        FieldError: A part of the description is not hashable.
+
+    Example:
+        >>> count = State(jnp.array(0), tag="steps")
+        >>> count.value += 1
+        >>> count
+        State(
+          value=ShapedArray(int32[]),
+          tag='steps'
+        )
+    """
+
+    __slots__ = ("__weakref__", "_spec", "_trace", "_value")
+
+    _value: T
+    _spec: StateSpec
+    _trace: TraceRef | None
+    _plain_spec: ClassVar[StateSpec]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._plain_spec = spec_of(cls)
+
+    def __init__(
+        self,
+        value: T,
+        *,
+        name: str | None = None,
+        tag: str | None = None,
+        sharding: Hashable = None,
+        metadata: Mapping[str, Hashable] = _NO_METADATA,
+    ) -> None:
+        if name is None and tag is None and sharding is None and not metadata:
+            self._spec = self._plain_spec
+        else:
+            self._spec = spec_of(type(self), name, tag, sharding, metadata)
+        self._value = value
+        self._trace = current_trace()
+
+    @property
+    def value(self) -> T:
+        """The value, by identity.
+
+        Raises:
+            TraceError: The State was made inside a JAX transformation that has ended, and holds its tracer.
+        """
+        if self._trace is not None:
+            check_alive(self)
+        return self._value
+
+    @value.setter
+    def value(self, value: T) -> None:
+        # The exact type of a concrete array settles it; everything else is looked into.
+        if type(value) is not CONCRETE:
+            check_writable(self, value)
+        self._value = value
+
+    @property
+    def name(self) -> str | None:
+        """The name given at creation."""
+        return self._spec.name
+
+    @property
+    def tag(self) -> str | None:
+        """The tag given at creation."""
+        return self._spec.tag
+
+    @property
+    def sharding(self) -> Hashable:
+        """The sharding given at creation."""
+        return self._spec.sharding
+
+    @property
+    def metadata(self) -> Mapping[str, Hashable]:
+        """The metadata given at creation, read-only."""
+        return self._spec.metadata
+
+    def replace(
+        self,
+        *,
+        value: "T | _Keep" = KEEP,
+        name: "str | None | _Keep" = KEEP,
+        tag: "str | None | _Keep" = KEEP,
+        sharding: Hashable = KEEP,
+        metadata: "Mapping[str, Hashable] | _Keep" = KEEP,
+    ) -> Self:
+        """A new State of the same class, with the given parts changed and the others kept.
+
+        Raises:
+            FieldError: A part of the description is not hashable.
+
+        Example:
+            >>> State(jnp.zeros(2), tag="a").replace(tag="b").tag
+            'b'
+        """
+        spec = self._spec
+        changed = spec_of(
+            spec.cls,
+            spec.name if isinstance(name, _Keep) else name,
+            spec.tag if isinstance(tag, _Keep) else tag,
+            spec.sharding if isinstance(sharding, _Keep) else sharding,
+            spec.metadata if isinstance(metadata, _Keep) else metadata,
+        )
+        made: Self = object.__new__(type(self))
+        made._spec = changed
+        made._value = self.value if isinstance(value, _Keep) else value
+        made._trace = current_trace()
+        return made
+
+    def __reduce__(self) -> "tuple[Callable[..., State[T]], tuple[StateSpec, T]]":
+        return new_state, (self._spec, self.value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "State[T]":
+        made = new_state(self._spec, copy.deepcopy(self.value, memo))
+        memo[id(self)] = made
+        return made
+
+    def __pretty__(self) -> Record:
+        return Record(type(self).__name__, [("value", abstract(self._value)), *self._spec.described()])
+
+    def __repr__(self) -> str:
+        return pretty(self)
+
+
+State._plain_spec = spec_of(State)
+
+
+class ShortTermState(State[T]):
+    """What lasts for a short while: a membrane potential, an activity trace."""
+
+
+class LongTermState(State[T]):
+    """What lasts: parameters and statistics."""
+
+
+class ParamState(LongTermState[T]):
+    """A trainable parameter."""
+
+
+class BatchState(LongTermState[T]):
+    """Statistics of a batch, such as a running mean."""
+
+
+class HiddenState(ShortTermState[T]):
+    """The hidden state of a recurrent cell."""
+
+
+def new_state(spec: StateSpec, value: Any) -> State[Any]:
+    """A State of this description, made without running `__init__`."""
+    made: State[Any] = object.__new__(spec.cls)
+    made._spec, made._value, made._trace = spec, value, current_trace()
+    return made
+
+
+def check_alive(state: State[Any], where: str = "") -> None:
+    """Raise if `state` was made in a trace that has ended and still holds one of its tracers."""
+    if state._trace is None or is_live(state._trace):
+        return
+    tracer = tracer_in(state._value)
+    if tracer is not None:
+        raise TraceError(
+            f"{_located(state, where)} holds {describe(tracer)} of a JAX transformation that has ended: it was made "
+            "there and kept. Return its value (or treefy_states of its node) from the transformed function instead"
+        )
+    state._trace = None
+
+
+def check_writable(state: State[Any], value: object, where: str = "") -> None:
+    """Raise if writing `value` would let a tracer leave the trace that `state` was made in."""
+    tracer = tracer_in(value)
+    if tracer is None:
+        return
+    trace = current_trace()
+    if trace is None or state._trace != trace:
+        raise TraceError(
+            f"{_located(state, where)} was made outside of the running JAX transformation: writing "
+            f"{describe(tracer)} into it would leak the tracer. Split the node outside, merge it inside the transformed "
+            "function, and return treefy_states of the merged node"
+        )
+
+
+def _located(state: State[Any], where: str) -> str:
+    name = type(state).__name__ + (f" {state.name!r}" if state.name else "")
+    return f"{where} ({name})" if where else name
+
+
+def describe(value: object) -> str:
+    """What a message says was found: class, shape and dtype of an array, class and text of anything else."""
+    if isinstance(value, Tracer):
+        return f"a tracer {_shape_text(value)}"
+    if isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+        return f"an array {_shape_text(value)}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def abstract(value: Any) -> Any:
+    """`value` with every array replaced by its shape and dtype, for a `repr`; dicts come sorted by key."""
+    return jax.tree.map(_abstract_leaf, value)
+
+
+def _abstract_leaf(leaf: Any) -> Any:
+    if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+        return Text(f"ShapedArray({_shape_text(leaf)})")
+    return leaf
+
+
+def _shape_text(array: Any) -> str:
+    weak = ", weak_type=True" if getattr(array, "weak_type", False) else ""
+    return f"{array.dtype}[{','.join(map(str, array.shape))}]{weak}"

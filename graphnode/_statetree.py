@@ -1,0 +1,325 @@
+"""State collections: `StateTree` (values), `FlatStates` (live States), `TreefyState` (one value with its description).
+
+All are a layout with a row of the same length. A `StateTree` is one pytree node to JAX, whose treedef is the interned
+layout: JAX calls back into Python once for the whole tree, and the treedef never changes when values do.
+"""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, Generic
+
+import jax
+from jax.tree_util import GetAttrKey
+from typing_extensions import TypeVar
+
+from ._filters import Any as AnyOf
+from ._filters import Filter, Matcher, as_filters, group, unaccepted
+from ._layout import Layout, TrieBuilder
+from ._paths import Key, Path, path_str
+from ._pretty import Record, pretty
+from ._state import State, StateSpec
+
+T = TypeVar("T", default=Any)
+S = TypeVar("S", bound=State[Any], default=State[Any])
+S_co = TypeVar("S_co", bound=State[Any], covariant=True, default=State[Any])
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
+class TreefyState(Generic[T]):
+    """The value of one State with its description: what a State is in a `StateTree`. A pytree of its value.
+
+    Attributes:
+        spec: The interned description.
+        value: The value, by identity.
+    """
+
+    spec: StateSpec
+    value: T
+
+    @property
+    def type(self) -> "type[State[Any]]":
+        """The State's class."""
+        return self.spec.cls
+
+    @property
+    def name(self) -> str | None:
+        """The State's name."""
+        return self.spec.name
+
+    @property
+    def tag(self) -> str | None:
+        """The State's tag."""
+        return self.spec.tag
+
+    @property
+    def sharding(self) -> Hashable:
+        """The State's sharding."""
+        return self.spec.sharding
+
+    @property
+    def metadata(self) -> Mapping[str, Hashable]:
+        """The State's metadata."""
+        return self.spec.metadata
+
+    def __pretty__(self) -> Record:
+        fields: list[tuple[str, object]] = [("type", self.type), ("value", self.value), ("tag", self.tag)]
+        return Record("TreefyState", fields + [part for part in self.spec.described() if part[0] != "tag"])
+
+    def __repr__(self) -> str:
+        return pretty(self)
+
+
+jax.tree_util.register_pytree_with_keys(
+    TreefyState,
+    lambda one: (((GetAttrKey("value"), one.value),), one.spec),
+    lambda spec, values: TreefyState(spec, values[0]),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PathKey:
+    """The key of a State's value in JAX's key paths."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f".{path_str(self.path)}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """One State of a collection, as a filter sees it."""
+
+    layout: Layout
+    at: int
+    live: Any
+
+    @property
+    def path(self) -> Path:
+        """The path."""
+        return self.layout.path(self.at)
+
+    @property
+    def cls(self) -> "type[State[Any]]":
+        """The State's class."""
+        return self.layout.specs[self.at].cls
+
+    @property
+    def tag(self) -> str | None:
+        """The State's tag."""
+        return self.layout.specs[self.at].tag
+
+
+Selection = tuple[tuple[tuple[int, ...], Layout], ...]
+
+
+def select(
+    layout: Layout, filters: tuple[Matcher, ...], live: Callable[[], Sequence[Any]]
+) -> tuple[Selection, tuple[int, ...]]:
+    """The numbers and the layout of what each filter takes, and the numbers of what none does.
+
+    Decided once for each layout where the filters are fixed; `live` is only asked for otherwise.
+    """
+    if all(one.is_fixed for one in filters):
+        return layout.remember(("select", filters), lambda: _select(layout, filters, [None] * len(layout)))  # type: ignore[no-any-return]
+    return _select(layout, filters, live())
+
+
+def _select(layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]) -> tuple[Selection, tuple[int, ...]]:
+    groups, rest = group([Item(layout, at, one) for at, one in enumerate(live)], filters)
+    return tuple([(tuple(found), layout.take(found)) for found in groups]), tuple(rest)
+
+
+class StateTree(Mapping[Key, "StateTree | TreefyState[Any]"]):
+    """The values of some States by path: reads as a nested mapping, and is one pytree to JAX.
+
+    `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. Values keep their
+    identity. Hash and equality are identity, since arrays have no single equality.
+
+    Attributes:
+        layout: The paths and descriptions, in the order of the leaves; the treedef.
+
+    Example:
+        >>> tree = gn.treefy_states(gn.nn.Linear(2, 3))
+        >>> tree["weight"].value["bias"].shape
+        (3,)
+        >>> jax.tree.map(jnp.zeros_like, tree)["weight"].value["bias"]
+        Array([0., 0., 0.], dtype=float32)
+    """
+
+    __slots__ = ("_values", "layout")
+
+    layout: Layout
+    _values: tuple[Any, ...]
+
+    def __init__(self, layout: Layout, values: tuple[Any, ...]) -> None:
+        self.layout = layout
+        self._values = values
+
+    def __getitem__(self, key: Key) -> "StateTree | TreefyState[Any]":
+        found = self.layout.below(key)
+        if found is None:
+            raise KeyError(key)
+        layout, first = found
+        if layout.leaves == (0,):
+            return TreefyState(layout.specs[0], self._values[first])
+        return StateTree(layout, self._values[first : first + len(layout)])
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.layout.top_keys())
+
+    def __len__(self) -> int:
+        return len(self.layout.top_keys())
+
+    # Not the mapping's: it would compare arrays.
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def flat(self) -> dict[Path, TreefyState[Any]]:
+        """All values with their descriptions, by full path, in canonical order."""
+        specs = self.layout.specs
+        return {path: TreefyState(specs[at], self._values[at]) for at, path in enumerate(self.layout.paths())}
+
+    def to_dict(self) -> dict[Key, Any]:
+        """A nested plain dict of the values. `update_states` and `treefy_merge` take it back."""
+        made: list[Any] = []
+        leaves = dict(zip(self.layout.leaves, self._values, strict=True))
+        for entry, (parent, key) in enumerate(zip(self.layout.parents, self.layout.keys, strict=True)):
+            made.append(leaves[entry] if entry in leaves else {})
+            if parent >= 0:
+                made[parent][key] = made[entry]
+        return made[0]  # type: ignore[no-any-return]
+
+    def filter(self, *filters: Filter) -> "StateTree":
+        """The part that any of the filters accepts.
+
+        Raises:
+            FilterTypeError: One is no filter.
+        """
+        ((found, layout),), _ = select(self.layout, (AnyOf(*filters),), self._treefied)
+        return self._take(found, layout)
+
+    def split(self, *filters: Filter) -> "tuple[StateTree, ...]":
+        """One tree for each filter; the first that accepts wins.
+
+        Raises:
+            FilterError: No filter accepts some States (names all), or `...` stands before another filter.
+            FilterTypeError: One is no filter.
+        """
+        matchers = as_filters(filters)
+        found, rest = select(self.layout, matchers, self._treefied)
+        if rest:
+            raise unaccepted([Item(self.layout, at, None) for at in rest], matchers, "StateTree")
+        return tuple([self._take(numbers, layout) for numbers, layout in found])
+
+    def _treefied(self) -> list[TreefyState[Any]]:
+        return [TreefyState(spec, value) for spec, value in zip(self.layout.specs, self._values, strict=True)]
+
+    def _take(self, numbers: Sequence[int], layout: Layout) -> "StateTree":
+        return StateTree(layout, tuple([self._values[at] for at in numbers]))
+
+    def __or__(self, other: "StateTree") -> "StateTree":
+        """Both trees in one; where both have a path, `other` wins."""
+        if not isinstance(other, StateTree):
+            return NotImplemented
+        trie = TrieBuilder()
+        by_entry: dict[int, Any] = {}
+        for tree in (self, other):
+            by_entry.update(zip(trie.add_layout(tree.layout), tree._values, strict=True))
+        layout, order = trie.build()
+        return StateTree(layout, tuple([by_entry[entry] for entry in order]))
+
+    def __sub__(self, other: "StateTree") -> "StateTree":
+        """What stands at paths that `other` does not have."""
+        if not isinstance(other, StateTree):
+            return NotImplemented
+        kept = [at for at, found in enumerate(other.layout.positions_of(self.layout)) if found is None]
+        return self._take(kept, self.layout.take(kept))
+
+    def __reduce__(self) -> "tuple[type[StateTree], tuple[Layout, tuple[Any, ...]]]":
+        return StateTree, (self.layout, self._values)
+
+    def __pretty__(self) -> Record:
+        return _Below(self, 0).__pretty__()
+
+    def __repr__(self) -> str:
+        return pretty(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Below:
+    """What lies below one entry of a tree, for printing: a `StateTree` for every level would cost a layout each."""
+
+    tree: StateTree
+    entry: int
+
+    def __pretty__(self) -> Record:
+        return Record("", map(self.child, self.tree.layout.below_entry.get(self.entry, ())))
+
+    def child(self, entry: int) -> "tuple[Key, _Below | TreefyState[Any]]":
+        layout = self.tree.layout
+        at = layout.leaf_numbers.get(entry)
+        return layout.keys[entry], (
+            _Below(self.tree, entry) if at is None else TreefyState(layout.specs[at], self.tree._values[at])
+        )
+
+
+def _flatten_with_keys(tree: StateTree) -> tuple[list[tuple[PathKey, Any]], Layout]:
+    keys = map(PathKey, tree.layout.paths())
+    return list(zip(keys, tree._values, strict=True)), tree.layout
+
+
+jax.tree_util.register_pytree_with_keys(
+    StateTree, _flatten_with_keys, StateTree, lambda tree: (tree._values, tree.layout)
+)
+
+
+class FlatStates(Mapping[Path, S_co]):
+    """Live States by full path, in canonical order. Read-only; the States themselves are not copied.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> found = gn.states(model)
+        >>> found[("weight",)] is model.weight
+        True
+    """
+
+    __slots__ = ("_aliases", "_states", "layout")
+
+    layout: Layout
+    _states: tuple[S_co, ...]
+    _aliases: tuple[tuple[Path, ...], ...]
+
+    def __init__(self, layout: Layout, states: tuple[S_co, ...], aliases: tuple[tuple[Path, ...], ...] = ()) -> None:
+        self.layout = layout
+        self._states = states
+        # The further paths of each State, where they would otherwise be lost: set by `pop_states` alone.
+        self._aliases = aliases
+
+    def __getitem__(self, path: Path) -> S_co:
+        at = self.layout.index(path) if isinstance(path, tuple) else None
+        if at is None:
+            raise KeyError(path)
+        return self._states[at]
+
+    def __iter__(self) -> Iterator[Path]:
+        return self.layout.paths()
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same State objects at the same paths."""
+        if not isinstance(other, FlatStates):
+            return NotImplemented
+        return self.layout is other.layout and all(map(lambda a, b: a is b, self._states, other._states))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __pretty__(self) -> Record:
+        return Record("", self.items())
+
+    def __repr__(self) -> str:
+        return pretty(self)

@@ -1,0 +1,114 @@
+"""What makes two static values the same: type and value at every depth, arrays by content.
+
+`static_key` turns a static field's value into a hashable key with exactly that equality, or says why it cannot be
+static. Python's own `==` will not do: to it `1`, `True` and `1.0` are one, a NaN is never itself, and an array has no answer.
+"""
+
+import dataclasses
+import hashlib
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+
+import jax
+import numpy as np
+
+from ._compat import Tracer
+
+
+class GraphObject:
+    """The base of what carries structure of its own: nodes and States. It is never part of a static value."""
+
+    __slots__ = ()
+
+
+class StaticValueError(TypeError):
+    """Why a value cannot be static; the caller adds where it was found."""
+
+
+# Values of these exact types have no look-alike of another type among keys, so they are their own key.
+_OWN_KEY: Final = frozenset({str, bytes, type(None), type(...)})
+_DIGESTS: dict[int, tuple["weakref.ref[Any]", Hashable]] = {}
+_TUPLE_FORM: Final[dict[type, str]] = {list: "a tuple", dict: "a tuple of pairs", set: "a frozenset"}
+
+
+def static_key(value: object) -> Hashable:
+    """A key that is equal for two static values exactly when they have the same type and content.
+
+    Raises:
+        StaticValueError: The value cannot be static: a tracer, a node or State, or something unhashable.
+    """
+    cls = type(value)
+    if cls in _OWN_KEY:
+        return value  # type: ignore[return-value]  # hashable by its exact type
+    key = _KEYS.get(cls)
+    return key(value) if key is not None else _other_key(cls, value)
+
+
+def _other_key(cls: type, value: Any) -> Hashable:
+    if isinstance(value, Tracer):
+        raise StaticValueError(
+            f"a traced value ({value!r}) cannot be static: it would be baked into the structure; hold it in a State"
+        )
+    if isinstance(value, GraphObject):
+        raise StaticValueError(f"a {cls.__name__} cannot be static: declare the field state() or subnode()")
+    if isinstance(value, jax.Array | np.ndarray):
+        return _array_key(value)
+    if isinstance(value, np.generic):
+        return (cls, value.dtype.str, value.tobytes())
+    if isinstance(value, tuple | frozenset):
+        return (cls, *map(static_key, value)) if isinstance(value, tuple) else (cls, frozenset(map(static_key, value)))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and _compares_by_fields(cls):
+        return (cls, *(static_key(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare))
+    try:
+        hash(value)
+    except TypeError:
+        form = next((form for base, form in _TUPLE_FORM.items() if isinstance(value, base)), None)
+        remedy = f"write {form}" if form else "give it a hash, or hold it in a State"
+        raise StaticValueError(f"a {cls.__name__} ({_short(value)}) is not hashable: {remedy}") from None
+    return (cls, value)
+
+
+def _compares_by_fields(cls: type) -> bool:
+    parameters = cls.__dataclass_params__  # type: ignore[attr-defined]  # set by `dataclasses.dataclass`
+    return bool(parameters.frozen and parameters.eq)
+
+
+def _array_key(array: Any) -> Hashable:
+    # Hashed once an array: the digest stays as long as the array does.
+    known = _DIGESTS.get(id(array))
+    if known is not None and known[0]() is array:
+        return known[1]
+    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        kind, content = str(array.dtype), np.asarray(jax.random.key_data(array))
+    else:
+        content = np.asarray(array)
+        kind = str(content.dtype)
+    family = jax.Array if isinstance(array, jax.Array) else np.ndarray
+    key = (family, kind, array.shape, hashlib.sha256(np.ascontiguousarray(content).tobytes()).digest())
+    at = id(array)
+    _DIGESTS[at] = (weakref.ref(array, lambda _: _DIGESTS.pop(at, None)), key)
+    return key
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_KEYS: Final[dict[type, Callable[[Any], Hashable]]] = {
+    int: lambda value: (int, value),
+    bool: lambda value: (bool, value),
+    float: lambda value: (float, value.hex()),
+    complex: lambda value: (complex, value.real.hex(), value.imag.hex()),
+    tuple: lambda value: (tuple, *map(static_key, value)),
+}
+
+
+def frozen(value: object) -> object:
+    """`value`, or a read-only copy of a NumPy array: what was hashed must not change afterwards."""
+    if type(value) is not np.ndarray or not value.flags.writeable:
+        return value
+    copy = value.copy()
+    copy.flags.writeable = False
+    return copy

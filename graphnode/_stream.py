@@ -1,0 +1,95 @@
+"""The ambient random stream that initialisers draw from; `graphnode.random` is its public face.
+
+A stream is a key and a counter: draw number `n` is `fold_in(key, n)`. The process has one stream; `scope` puts another
+in front of it for one block, in one thread or task.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import jax
+
+from ._compat import current_trace
+from ._errors import TraceError
+
+
+class Stream:
+    """A source of keys, each given out once."""
+
+    def __init__(self, key: jax.Array | int) -> None:
+        self._key = key
+        self._draws = itertools.count()
+        self._trace = current_trace()
+
+    def draw(self) -> jax.Array:
+        """The next key. Counting is atomic: two threads never draw the same one.
+
+        Raises:
+            TraceError: A JAX transformation runs that started after the stream was opened.
+        """
+        if current_trace() != self._trace:
+            raise TraceError(
+                "the ambient random stream was opened outside of the running JAX transformation: a draw would be a "
+                "constant of the compiled function. Pass a key in, and draw inside `with gn.random.scope(key):`"
+            )
+        if isinstance(self._key, int):
+            self._key = jax.random.key(self._key)
+        return jax.random.fold_in(self._key, next(self._draws))
+
+
+# Seeded alike in every process: with several hosts, each must make the same parameters.
+_process_stream = Stream(0)
+_scoped: ContextVar[Stream | None] = ContextVar("graphnode_random_scope", default=None)
+
+
+def seed(seed_or_key: int | jax.Array, /) -> None:
+    """Restart the process's stream from a seed or a key. It starts as `seed(0)`.
+
+    Raises:
+        TraceError: Called inside of a JAX transformation, which must not change the process.
+
+    Example:
+        >>> seed(42)
+        >>> first = split_key()
+        >>> seed(42)
+        >>> bool(first == split_key())
+        True
+    """
+    global _process_stream
+    if current_trace() is not None:
+        raise TraceError("seed would change the process from inside a JAX transformation; use `with scope(key):`")
+    _process_stream = Stream(seed_or_key)
+
+
+@contextlib.contextmanager
+def scope(seed_or_key: int | jax.Array, /) -> Iterator[None]:
+    """Draw from a stream of its own for the length of a `with` block, in this thread or task.
+
+    Inside of a transformed function, with a key that was passed in, this is how nodes with initialisers are built.
+
+    Example:
+        >>> with scope(7):
+        ...     first = split_key()
+        >>> with scope(7):
+        ...     bool(first == split_key())
+        True
+    """
+    token = _scoped.set(Stream(seed_or_key))
+    try:
+        yield
+    finally:
+        _scoped.reset(token)
+
+
+def split_key() -> jax.Array:
+    """A new key from the ambient stream, which it advances.
+
+    Returns:
+        A typed key array of shape `()`.
+
+    Raises:
+        TraceError: A JAX transformation runs that started after the stream was opened.
+    """
+    return (_scoped.get() or _process_stream).draw()

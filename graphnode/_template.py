@@ -1,0 +1,263 @@
+"""Templates: a class's compiled visit and rebuild, and `NodeSpec`, what one node adds to a structure.
+
+Data in: a schema. Data out: a function from a live node to its spec and its children, and one from specs and children to
+live nodes. Both are generated source, straight-line over the class's fields, since a loop over field records
+costs three times as much. No annotation is read from here on.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Final, TypeAlias
+
+from ._annotations import Form
+from ._errors import StructureError
+from ._node import plan_of
+from ._paths import Key, Path
+from ._schema import Field, schema
+from ._static import static_key
+from ._tracked import Place, TrackedDict, TrackedList, Versioned
+
+# The shape of what a field holds, apart from which objects: REF for a State or node, None, UNSET, or a container:
+# (list, n) with n REFs, (list, shapes), (tuple, shapes), (dict, keys, shapes).
+Shape: TypeAlias = Any
+REF: Final = True
+UNSET: Final = "unset"
+
+# What a walk collects beside children: the versioned objects it read, and their versions before it did.
+Watch: TypeAlias = tuple[list[Versioned], list[object]]
+
+
+class NodeSpec:
+    """What one node adds to a structure: class, static values, shapes of its other fields. Interned in the template."""
+
+    __slots__ = ("__weakref__", "edges", "shapes", "statics", "template")
+
+    template: "Template"
+    statics: tuple[Any, ...]
+    shapes: tuple[Shape, ...]
+    edges: tuple[Path, ...]
+
+    @property
+    def cls(self) -> type[Any]:
+        """The node's class."""
+        return self.template.cls
+
+    def __reduce__(self) -> tuple[Callable[..., "NodeSpec"], tuple[object, ...]]:
+        return _restore_spec, (self.cls, self.statics, self.shapes)
+
+    def __repr__(self) -> str:
+        return f"<NodeSpec of {self.cls.__name__}>"
+
+
+class Template:
+    """The compiled visit and rebuild of one node class."""
+
+    def __init__(self, cls: type[Any]) -> None:
+        compiled, plan = schema(cls), plan_of(cls)
+        self.cls = cls
+        self.statics: tuple[str, ...] = tuple(sorted(plan.statics))
+        self.holders: tuple[Field, ...] = compiled.holders
+        self.specs: weakref.WeakValueDictionary[Hashable, NodeSpec] = weakref.WeakValueDictionary()
+        self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = _generate_visit(self)
+        self.fills: dict[tuple[Shape, ...], Callable[..., None]] = {}
+        self._lock = threading.Lock()
+
+    def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
+        """The one spec with these static values (in the order of their names) and shapes (of the holders)."""
+        key = (tuple(map(static_key, statics)), shapes)
+        with self._lock:
+            spec = self.specs.get(key)
+            if spec is None:
+                spec = NodeSpec()
+                spec.template, spec.statics, spec.shapes = self, statics, shapes
+                named = zip(self.holders, shapes, strict=True)
+                spec.edges = tuple(chain.from_iterable(edges_of(shape, (field.name,)) for field, shape in named))
+                self.specs[key] = spec
+        return spec
+
+    def visit_any(self, node: Any, watch: Watch) -> tuple[NodeSpec, Sequence[Any]]:
+        """The visit that reads any node, unset fields included; the generated one falls back to it."""
+        fields = node.__dict__
+        children: list[Any] = []
+        shapes = [visit_value(fields.get(field.name, UNSET), children, watch) for field in self.holders]
+        if missing := [name for name in self.statics if name not in fields]:
+            raise StructureError(f"{self.cls.__name__} has no value for its static {', '.join(missing)}; assign it")
+        statics = tuple([fields[name] for name in self.statics])
+        children.reverse()
+        return self.spec(statics, tuple(shapes)), children
+
+
+def template_of(cls: type[Any]) -> Template:
+    """The template of a node class, compiled at its first use."""
+    template: Template | None = cls.__dict__.get("_template")
+    if template is None:
+        template = Template(cls)
+        cls._template = template
+    return template
+
+
+def _restore_spec(cls: type[Any], statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
+    return template_of(cls).spec(statics, shapes)
+
+
+def watch_object(item: Versioned, watch: Watch) -> None:
+    """Put `item` under watch: give it a version, before anything of it is read."""
+    version = item._version
+    if version is None:
+        version = item._version = object()
+    watch[0].append(item)
+    watch[1].append(version)
+
+
+def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
+    """The shape of what a field holds; its States and nodes are added to `children`, in canonical order."""
+    if value is None or value is UNSET:
+        return value
+    if type(value) is TrackedList:
+        watch_object(value, watch)
+        shapes = [visit_value(item, children, watch) for item in value]
+        return (list, len(shapes)) if all(shape is REF for shape in shapes) else (list, tuple(shapes))
+    if type(value) is TrackedDict:
+        watch_object(value, watch)
+        keys = tuple(sorted(value))
+        return (dict, keys, tuple([visit_value(value[key], children, watch) for key in keys]))
+    if isinstance(value, tuple):
+        return (tuple, tuple([visit_value(item, children, watch) for item in value]))
+    children.append(value)
+    return REF
+
+
+def edges_of(shape: Shape, path: Path) -> Iterator[Path]:
+    """The path, within the node, of each State or node of a shape, in canonical order."""
+    if shape is REF:
+        yield path
+    elif isinstance(shape, tuple):
+        for key, inner in items_of(shape):
+            yield from edges_of(inner, (*path, key))
+
+
+def items_of(shape: tuple[Any, ...]) -> Iterator[tuple[Key, Shape]]:
+    """The keys and shapes of a container shape's items."""
+    if shape[0] is dict:
+        yield from zip(shape[1], shape[2], strict=True)
+    else:
+        yield from enumerate((REF,) * shape[1] if isinstance(shape[1], int) else shape[1])
+
+
+def _generate_visit(template: Template) -> Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]]:
+    """The visit of a class's nodes: reads each field once, and falls back to `visit_any` when one is unset."""
+    statics, holders = template.statics, template.holders
+    plain = [field.form.is_plain for field in holders]
+    reads = [f"s{i} = fields[{name!r}]" for i, name in enumerate(statics)]
+    reads += [f"h{i} = fields[{field.name!r}]" for i, field in enumerate(holders)]
+    keys = "".join(f"(s{i}.__class__, s{i}) if s{i}.__class__ in EXACT else static_key(s{i}), " for i in range(len(statics)))
+    shapes = "".join("True, " if is_plain else f"p{i}, " for i, is_plain in enumerate(plain))
+    lines = ["def visit(node, watch):", "    fields = node.__dict__"]
+    if reads:
+        lines += ["    try:", *(f"        {read}" for read in reads), "    except KeyError:"]
+        lines += ["        return visit_any(node, watch)"]
+    if all(plain):
+        backwards = "".join(f"h{i}, " for i in reversed(range(len(holders))))
+        lines += [f"    children = ({backwards})"]
+    else:
+        lines += ["    children = []"]
+        lines += [
+            f"    children.append(h{i})" if is_plain else f"    p{i} = visit_value(h{i}, children, watch)"
+            for i, is_plain in enumerate(plain)
+        ]
+        lines += ["    children.reverse()"]
+    values = "".join(f"s{i}, " for i in range(len(statics)))
+    lines += [
+        f"    spec = known((({keys}), ({shapes})))",
+        "    if spec is None:",
+        f"        spec = new_spec(({values}), ({shapes}))",
+        "    return spec, children",
+    ]
+    names = {
+        "EXACT": frozenset({int, bool}),
+        "static_key": static_key,
+        "visit_value": visit_value,
+        "visit_any": template.visit_any,
+        "known": template.specs.get,
+        "new_spec": template.spec,
+    }
+    return _compiled(lines, names, f"visit of {template.cls.__qualname__}", "visit")
+
+
+def _compiled(lines: list[str], names: dict[str, Any], title: str, result: str) -> Callable[..., Any]:
+    exec(compile("\n".join(lines), f"<graphnode {title}>", "exec"), names)
+    return names[result]  # type: ignore[no-any-return]  # the function that the source defines
+
+
+# One row a node to fill: its number, then the number of each of its States and nodes, in the order of the edges.
+Row: TypeAlias = tuple[int, ...]
+
+
+def fill(spec: NodeSpec, objects: list[Any], rows: Sequence[Row], watch: Watch) -> None:
+    """Give the nodes of one spec their fields.
+
+    Args:
+        spec: The spec of all of them.
+        objects: All nodes and States of the structure, by number; the nodes are still empty.
+        rows: One a node.
+        watch: Takes the containers that are made.
+    """
+    shapes = spec.shapes
+    if any(isinstance(shape, tuple) for shape in shapes):
+        _fill_containers(spec, objects, rows, watch)
+        return
+    filler = spec.template.fills.get(shapes)
+    if filler is None:
+        filler = spec.template.fills[shapes] = _generate_fill(spec.template, shapes)
+    filler(objects, rows, spec.statics)
+
+
+def _generate_fill(template: Template, shapes: tuple[Shape, ...]) -> Callable[..., None]:
+    """The fill of nodes without containers whose fields have these shapes."""
+    refs = [i for i, shape in enumerate(shapes) if shape is REF]
+    statics = "".join(f"s{i}, " for i in range(len(template.statics)))
+    lines = ["def fill(objects, rows, statics):"]
+    lines += [f"    {statics}= statics"] if statics else []
+    lines += [f"    for node, {''.join(f'r{i}, ' for i in refs)} in rows:", "        fields = objects[node].__dict__"]
+    stores = {name: f"s{i}" for i, name in enumerate(template.statics)}
+    for i, (field, shape) in enumerate(zip(template.holders, shapes, strict=True)):
+        if shape is not UNSET:
+            stores[field.name] = f"objects[r{i}]" if shape is REF else "None"
+    declared = [name for name in schema(template.cls).fields if name in stores]
+    lines += [f"        fields[{name!r}] = {stores[name]}" for name in declared]
+    return _compiled(lines, {}, f"fill of {template.cls.__qualname__}", "fill")
+
+
+def _fill_containers(spec: NodeSpec, objects: list[Any], rows: Sequence[Row], watch: Watch) -> None:
+    template = spec.template
+    for node, *refs in rows:
+        fields = objects[node].__dict__
+        fields.update(zip(template.statics, spec.statics, strict=True))
+        held = map(objects.__getitem__, refs)
+        for field, shape in zip(template.holders, spec.shapes, strict=True):
+            if shape is not UNSET:
+                where = f"{template.cls.__name__}.{field.name}"
+                fields[field.name] = _fill_value(shape, field.form, held, (where, ()), watch)
+
+
+def _fill_value(shape: Shape, form: Form, held: Iterator[Any], place: tuple[str, Path], watch: Watch) -> Any:
+    if shape is None:
+        return None
+    if shape is REF:
+        return next(held)
+    where, path = place
+    items = [
+        (key, _fill_value(inner, form.item(shape[0], key), held, (where, (*path, key)), watch))
+        for key, inner in items_of(shape)
+    ]
+    if shape[0] is tuple:
+        return tuple([item for _, item in items])
+    container: TrackedList[Any] | TrackedDict[Any]
+    if shape[0] is list:
+        container = TrackedList.restore(form.item(list), Place(where, path), [item for _, item in items])
+    else:
+        container = TrackedDict.restore(form.item(dict), Place(where, path), dict(items))
+    watch_object(container, watch)
+    return container

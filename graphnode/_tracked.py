@@ -1,0 +1,281 @@
+"""What makes a change of structure noticeable: the clock, versions, and the containers that nodes hold.
+
+A node or container that is part of a binding has a version, a token replaced at every structural write; the clock's
+token is replaced after it. A binding whose clock reading is current is valid without a look at anything else.
+
+Threads: a writer changes the structure, then the version, then the clock; a binding is built by giving versions first
+and reading the structure after, and validated by reading the clock first and comparing versions after. Whatever the
+interleaving, a binding that missed a write differs from it in a version or in the clock. Tokens are never reused, so
+no update can be lost and no late writer can set the clock back.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple, NoReturn, Protocol, SupportsIndex, TypeVar
+
+from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
+from typing_extensions import Self
+
+from ._annotations import Form
+from ._errors import FieldError
+from ._fields import Kind
+from ._paths import Key, key_str
+
+T = TypeVar("T")
+
+
+class Clock:
+    """Holds the token of the latest structural write to anything that is part of a binding."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = object()
+
+
+CLOCK: Final = Clock()
+
+_MAX_NESTING: Final = 32
+
+
+class Versioned(Protocol):
+    """What a binding watches: a node, or a container of a node."""
+
+    _version: object | None
+
+
+def admit(form: Form, value: Any, where: str, path: tuple[Key, ...] = ()) -> Any:
+    """`value` as a field of this form keeps it: lists and dicts become tracked copies, the rest passes by identity.
+
+    Args:
+        form: The form of the field, or of the place inside it.
+        value: What was given.
+        where: The field, for messages.
+        path: The place inside the field, for messages.
+
+    Raises:
+        FieldError: The value is not of the form.
+    """
+    if isinstance(value, form.classes):
+        return value
+    if value is None and form.optional:
+        return None
+    item = form if form.is_open else form.list_of
+    if isinstance(value, list) and item is not None:
+        return TrackedList(item, Place(where, path), value)
+    item = form if form.is_open else form.dict_of
+    if isinstance(value, dict) and item is not None:
+        return TrackedDict(item, Place(where, path), value)
+    items = form if form.is_open else form.tuple_of
+    if isinstance(value, tuple) and isinstance(items, Form):
+        return tuple([admit(items, one, where, (*path, at)) for at, one in enumerate(value)])
+    if isinstance(value, tuple) and items is not None and len(items) == len(value):
+        pairs = zip(items, value, strict=True)
+        return tuple([admit(item, one, where, (*path, at)) for at, (item, one) in enumerate(pairs)])
+    refuse(form, value, where, path)
+
+
+def refuse(form: Form, value: object, where: str, path: tuple[Key, ...]) -> NoReturn:
+    """Raise the error for a value that is not of the form."""
+    place = ".".join((where, *map(key_str, path)))
+    names = [cls.__name__ for cls in form.classes]
+    if type(value).__name__ in names:
+        found = f"another class named {type(value).__name__} (was it defined again?)"
+    else:
+        found = f"{type(value).__name__} {_short(value)}"
+    message = f"{place} takes {form}; found {found}"
+    if form.kind is Kind.STATE and hasattr(value, "dtype"):
+        wrapper = names[0] if names else "ParamState"
+        message += f"; wrap the array: {wrapper}(...), or write to .value"
+    raise FieldError(message)
+
+
+def _short(value: object) -> str:
+    text = "" if hasattr(value, "__pretty__") else repr(value).replace("\n", " ")
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class Place(NamedTuple):
+    """Where a container was put: the field, and the place inside it. For messages."""
+
+    where: str
+    path: tuple[Key, ...]
+
+
+class _Tracked:
+    """What both containers share: the form of their items, their place, and their version."""
+
+    __slots__ = ()
+
+    _form: Form
+    _place: Place
+    _version: object | None
+
+    def _admit(self, key: Key, item: Any) -> Any:
+        where, path = self._place
+        if len(path) >= _MAX_NESTING:
+            raise FieldError(f"{where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself")
+        return admit(self._form, item, where, (*path, key))
+
+    def _changed(self) -> None:
+        if self._version is not None:
+            self._version = object()
+            CLOCK.now = object()
+
+
+class TrackedList(list[T], _Tracked):
+    """A `list` that a node holds: checks what is put in, and notes every change of structure.
+
+    It is the node's own: assigning a list to a field copies it, and a copy of this is a plain list again.
+    """
+
+    __slots__ = ("__weakref__", "_form", "_place", "_version")
+
+    def __init__(self, form: Form, place: Place, items: Iterable[T]) -> None:
+        self._form, self._place, self._version = form, place, None
+        super().__init__(self._admit_all(items))
+
+    @classmethod
+    def restore(cls, form: Form, place: Place, items: list[T]) -> Self:
+        """A list of items that were admitted before."""
+        made = cls(form, place, ())
+        list.extend(made, items)
+        return made
+
+    def _admit_all(self, items: Iterable[T], start: int = 0) -> list[T]:
+        return [self._admit(at, item) for at, item in enumerate(items, start)]
+
+    def append(self, item: T, /) -> None:
+        super().append(self._admit(len(self), item))
+        self._changed()
+
+    def extend(self, items: Iterable[T], /) -> None:
+        super().extend(self._admit_all(items, len(self)))
+        self._changed()
+
+    def insert(self, at: SupportsIndex, item: T, /) -> None:
+        super().insert(at, self._admit(at.__index__(), item))
+        self._changed()
+
+    def pop(self, at: SupportsIndex = -1, /) -> T:
+        item = super().pop(at)
+        self._changed()
+        return item
+
+    def remove(self, item: T, /) -> None:
+        super().remove(item)
+        self._changed()
+
+    def clear(self) -> None:
+        super().clear()
+        self._changed()
+
+    def sort(self, **options: Any) -> None:
+        # Changed even when a comparison raises: the list may then be partly sorted.
+        try:
+            super().sort(**options)
+        finally:
+            self._changed()
+
+    def reverse(self) -> None:
+        super().reverse()
+        self._changed()
+
+    def __setitem__(self, at: Any, item: Any, /) -> None:
+        super().__setitem__(at, self._admit_all(item) if isinstance(at, slice) else self._admit(at.__index__(), item))
+        self._changed()
+
+    def __delitem__(self, at: SupportsIndex | slice, /) -> None:
+        super().__delitem__(at)
+        self._changed()
+
+    def __iadd__(self, items: Iterable[T], /) -> Self:
+        self.extend(items)
+        return self
+
+    def __imul__(self, times: SupportsIndex, /) -> Self:
+        self[:] = list(self) * times
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[type[list[T]], tuple[list[T]]]:
+        return list, (list(self),)
+
+
+class TrackedDict(dict[str, T], _Tracked):
+    """A `dict` with string keys that a node holds; see `TrackedList`."""
+
+    __slots__ = ("__weakref__", "_form", "_place", "_version")
+
+    def __init__(self, form: Form, place: Place, items: Mapping[str, T]) -> None:
+        self._form, self._place, self._version = form, place, None
+        super().__init__(self._admit_all(items))
+
+    @classmethod
+    def restore(cls, form: Form, place: Place, items: dict[str, T]) -> Self:
+        """A dict of items that were admitted before."""
+        made = cls(form, place, {})
+        dict.update(made, items)
+        return made
+
+    def _admit_all(self, items: Mapping[str, T]) -> dict[str, T]:
+        return {self._key(key): self._admit(key, item) for key, item in items.items()}
+
+    def _key(self, key: object) -> str:
+        if type(key) is str:
+            return key
+        place = ".".join((self._place.where, *map(key_str, self._place.path)))
+        raise FieldError(f"{place} takes string keys; found {key!r}")
+
+    def __setitem__(self, key: str, item: T, /) -> None:
+        super().__setitem__(self._key(key), self._admit(key, item))
+        self._changed()
+
+    def __delitem__(self, key: str, /) -> None:
+        super().__delitem__(key)
+        self._changed()
+
+    def update(self, *args: Any, **items: T) -> None:
+        super().update(self._admit_all(dict(*args, **items)))
+        self._changed()
+
+    def setdefault(self, key: str, default: Any = None, /) -> T:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def pop(self, key: str, /, *default: Any) -> Any:
+        item = super().pop(key, *default)
+        self._changed()
+        return item
+
+    def popitem(self) -> tuple[str, T]:
+        item = super().popitem()
+        self._changed()
+        return item
+
+    def clear(self) -> None:
+        super().clear()
+        self._changed()
+
+    def __ior__(self, items: Any, /) -> Self:
+        self.update(items)
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[type[dict[str, T]], tuple[dict[str, T]]]:
+        return dict, (dict(self),)
+
+
+
+
+def _flatten_list(items: TrackedList[Any]) -> tuple[list[tuple[SequenceKey, Any]], None]:
+    return [(SequenceKey(at), item) for at, item in enumerate(items)], None
+
+
+def _flatten_dict(items: TrackedDict[Any]) -> tuple[list[tuple[DictKey, Any]], tuple[str, ...]]:
+    keys = tuple(sorted(items))
+    return [(DictKey(key), items[key]) for key in keys], keys
+
+
+# A root may be a node's container (`treefy_split(model.layers)`). JAX knows exact types alone, so it is told; what it
+# makes from leaves is nobody's own and therefore plain.
+register_pytree_with_keys(TrackedList, _flatten_list, lambda _, items: list(items))
+register_pytree_with_keys(TrackedDict, _flatten_dict, lambda keys, items: dict(zip(keys, items, strict=True)))

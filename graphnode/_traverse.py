@@ -1,0 +1,206 @@
+"""Look around a live graph: its nodes, its leaves, and the paths by which a shared object is reached.
+
+All of them read the graphdef's table, so that every view agrees on what there is, in which order and at which path;
+the live objects are found from it by path.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeVar, overload
+
+import jax
+
+from ._binding import binding_of
+from ._fields import NodeBase
+from ._filters import Filter, as_filters, group
+from ._graphdef import GraphDef, RootSpec
+from ._paths import Path
+from ._state import StateSpec
+from ._template import NodeSpec
+
+N1 = TypeVar("N1", bound=NodeBase)
+
+
+def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
+    """The nodes and States of a graph, by their number in its graphdef."""
+    table, first = graphdef.table, graphdef.tokens[0]
+    tops: dict[Path, Any] = {(): root}
+    if isinstance(first, RootSpec):
+        leaves = jax.tree.leaves(root)
+        tops = {first.edges[at]: leaf for at, leaf in zip(first.order, leaves, strict=True)}
+    objects: list[Any] = []
+    for parent, edge in zip(table.parents, table.edges, strict=True):
+        objects.append(tops[edge] if parent < 0 else reach(objects[parent], edge))
+    return objects
+
+
+def reach(node: Any, edge: Path) -> Any:
+    """What stands at a path within one node: a field, then keys of its containers."""
+    value = node.__dict__[edge[0]]
+    for key in edge[1:]:
+        value = value[key]
+    return value
+
+
+def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:
+    """For each node (-1 above the root), the objects first seen in it, in order."""
+    below: dict[int, list[int]] = {}
+    for number, parent in enumerate(graphdef.table.parents):
+        below.setdefault(parent, []).append(number)
+    return below
+
+
+def iter_node(node: object, /) -> Iterator[tuple[Path, Any]]:
+    """The nodes of a graph with their paths, each once, at its first path; children first, the root last at `()`.
+
+    Args:
+        node: A node, or a pytree of nodes.
+
+    Raises:
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> class Two(gn.Node):
+        ...     a: gn.nn.Linear
+        ...     b: gn.nn.Linear
+        >>> shared = gn.nn.Linear(2, 2)
+        >>> [path for path, _ in gn.iter_node(Two(shared, shared))]
+        [('a',), ()]
+    """
+    graphdef = binding_of(node).graphdef
+    objects = live_objects(node, graphdef)
+    below = _first_seen(graphdef)
+    # Pre-order with the last child first, read backwards, is post-order.
+    order: list[int] = []
+    todo = list(below.get(-1, ()))
+    while todo:
+        number = todo.pop()
+        order.append(number)
+        todo.extend(below.get(number, ()))
+    for number in reversed(order):
+        if isinstance(graphdef.table.specs[number], NodeSpec):
+            yield graphdef.path(number), objects[number]
+
+
+def iter_leaf(node: object, /) -> Iterator[tuple[Path, Any]]:
+    """The States and static values of a graph with their paths, each State once, at its first path; pre-order.
+
+    Items of a static tuple come one by one; `None` and what is unset are left out.
+
+    Args:
+        node: A node, or a pytree of nodes.
+
+    Raises:
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> for path, leaf in gn.iter_leaf(gn.nn.Linear(2, 3)):
+        ...     print(path, leaf if isinstance(leaf, int) else type(leaf).__name__)
+        ('in_size', 0) 2
+        ('out_size', 0) 3
+        ('weight',) ParamState
+    """
+    graphdef = binding_of(node).graphdef
+    specs, edges = graphdef.table.specs, graphdef.table.edges
+    objects = live_objects(node, graphdef)
+    below = _first_seen(graphdef)
+    # What is still to come: an object by its number, or a static value that is one already.
+    todo: list[tuple[Path, int | None, Any]] = [(edges[top], top, None) for top in reversed(below.get(-1, []))]
+    while todo:
+        path, number, static = todo.pop()
+        spec = specs[number] if number is not None else None
+        if spec is None:
+            yield from _static_leaves(path, static)
+        elif isinstance(spec, StateSpec):
+            yield path, objects[number]
+        else:
+            fields = objects[number].__dict__
+            inside: list[tuple[Path, int | None, Any]] = [(edges[child], child, None) for child in below.get(number, ())]
+            inside += [((name,), None, fields[name]) for name in spec.template.statics]
+            inside.sort(key=lambda item: item[0][0])  # by field; stable, so the items of a container keep their order
+            todo += [((*path, *edge), child, value) for edge, child, value in reversed(inside)]
+
+
+def _static_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, tuple):
+        for at, item in enumerate(value):
+            yield from _static_leaves((*path, at), item)
+    elif value is not None:
+        yield path, value
+
+
+class _NodeItem(NamedTuple):
+    """One node, as a filter sees it."""
+
+    path: Path
+    live: Any
+
+    @property
+    def cls(self) -> type[Any]:
+        return type(self.live)
+
+    @property
+    def tag(self) -> None:
+        return None
+
+
+@overload
+def nodes(node: object, /) -> dict[Path, Any]: ...
+@overload
+def nodes(node: object, only: type[N1], /) -> dict[Path, N1]: ...
+@overload
+def nodes(node: object, only: Filter, /) -> dict[Path, Any]: ...
+@overload
+def nodes(node: object, first: Filter, second: Filter, /, *rest: Filter) -> tuple[dict[Path, Any], ...]: ...
+def nodes(node: object, /, *filters: Filter) -> dict[Path, Any] | tuple[dict[Path, Any], ...]:
+    """The nodes of a graph by path, in the order of `iter_node`.
+
+    Args:
+        node: A node, or a pytree of nodes.
+        *filters: Node classes, paths or functions of path and node; the first that accepts a node takes it. Nodes that
+            none accepts are left out.
+
+    Returns:
+        One dict for none or one filter, else a tuple with one for each. The nodes are the graph's own.
+
+    Raises:
+        FilterError: `...` stands before another filter.
+        FilterTypeError: Something is no filter.
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> list(gn.nodes([gn.nn.Linear(2, 2)], gn.nn.Linear))
+        [(0,)]
+    """
+    matchers = as_filters(filters or (...,))
+    items = [_NodeItem(path, one) for path, one in iter_node(node)]
+    groups, _ = group(items, matchers)
+    found = [{items[at].path: items[at].live for at in numbers} for numbers in groups]
+    return found[0] if len(filters) <= 1 else tuple(found)
+
+
+def aliases(node: object, /) -> dict[Path, tuple[Path, ...]]:
+    """The further paths of every node and State that is referred to more than once, by its first path.
+
+    Each reference is named once: what lies inside a shared node is not listed again.
+
+    Args:
+        node: A node, or a pytree of nodes.
+
+    Raises:
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> class Tied(gn.Node):
+        ...     encoder: gn.nn.Linear
+        ...     decoder: gn.nn.Linear
+        >>> shared = gn.nn.Linear(2, 2)
+        >>> gn.aliases(Tied(shared, shared))
+        {('decoder',): (('encoder',),)}
+    """
+    graphdef = binding_of(node).graphdef
+    found: dict[Path, tuple[Path, ...]] = {}
+    for parent, edge, target in graphdef.table.repeats:
+        first = graphdef.path(target)
+        again = (*(graphdef.path(parent) if parent >= 0 else ()), *edge)
+        found[first] = (*found.get(first, ()), again)
+    return found

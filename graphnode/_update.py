@@ -1,0 +1,295 @@
+"""Write values into a live node's States, and take States out of it: all or nothing.
+
+Every fault of a call is found before anything changes. Writing values is no change of structure; popping is.
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple, overload
+
+import jax
+
+from ._binding import Binding, binding_of
+from ._compat import CONCRETE
+from ._errors import FilterError, PopError, UpdateError, listed
+from ._fields import Kind
+from ._filters import Filter, as_filters
+from ._graphdef import GraphDef
+from ._match import Given, States, match, numbers_of
+from ._paths import Path, path_str
+from ._schema import schema
+from ._state import State, StateSpec, check_writable, describe, new_state
+from ._statetree import FlatStates, StateTree, select
+from ._tracked import TrackedDict
+from ._traverse import live_objects, reach
+
+_aval = attrgetter("aval")
+
+
+def update_states(node: object, /, *trees: States, check: bool = True) -> None:
+    """Write values into the States of a node, in place; the States keep their identity.
+
+    A State that was popped is put back by a collection that holds it (`FlatStates`) or describes it (`StateTree`).
+
+    Args:
+        node: A node, or a pytree of nodes.
+        *trees: `StateTree`s, `FlatStates` or nested mappings by path, whole or partial; the last one wins.
+        check: Whether to compare class, tree structure, shapes and dtypes with what is there.
+
+    Raises:
+        UpdateError: Unknown paths, or other classes, structures, shapes or dtypes; names all. Nothing was written.
+        TraceError: A traced value would leak into a State from outside its trace. Nothing was written.
+        TypeError: One of `trees` is no collection of States.
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> gn.update_states(model, {"weight": {"weight": jnp.ones((2, 3)), "bias": jnp.zeros(3)}})
+        >>> model(jnp.ones(2))
+        Array([2., 2., 2.], dtype=float32)
+
+    See also: `treefy_states`, which reads; `treefy_merge`, which makes a new node.
+    """
+    binding = binding_of(node)
+    if len(trees) == 1 and isinstance(trees[0], StateTree):
+        states = _states_of(binding, trees[0])
+        if states is not None and _fits(states, trees[0], check):
+            for state, value in zip(states, trees[0]._values, strict=True):
+                state._value = value
+            return
+    _update_any(node, binding, trees, check)
+
+
+def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | None:
+    """The States that a tree speaks of, or `None` when it names others too; kept on the binding for each layout."""
+    found: tuple[State[Any], ...] | None = binding.groups.get(tree.layout)
+    if found is None:
+        layout = binding.graphdef.layout
+        numbers = numbers_of(binding.graphdef, tree.layout)
+        wrong = [n is None or layout.specs[n].cls is not spec.cls for n, spec in zip(numbers, tree.layout.specs, strict=True)]
+        if any(wrong) or len(set(numbers)) < len(numbers):
+            return None
+        found = binding.groups[tree.layout] = tuple([binding.states[n] for n in numbers if n is not None])
+    return found
+
+
+def _fits(states: Sequence[State[Any]], tree: StateTree, check: bool) -> bool:
+    """Whether all values are plain arrays of the shape and dtype there; the quick test that settles most updates."""
+    values = tree._values
+    if set(map(type, values)) - {CONCRETE}:
+        return False
+    if not check:
+        return True
+    try:
+        return list(map(_aval, values)) == [state._value.aval for state in states]
+    except AttributeError:  # what is there is no array
+        return False
+
+
+class _Write(NamedTuple):
+    """A value that is about to be written into a State."""
+
+    state: State[Any]
+    value: Any
+    where: str
+
+
+class _Return(NamedTuple):
+    """A popped State that is about to be put back: the node or dict that takes it, and the key there."""
+
+    holder: Any
+    key: str
+    state: State[Any]
+
+
+def _update_any(node: object, binding: Binding, trees: Sequence[States], check: bool) -> None:
+    graphdef = binding.graphdef
+    writes: dict[int, _Write] = {}
+    returns: list[_Return] = []
+    faults: list[str] = []
+    for given in [match(graphdef, tree) for tree in trees]:
+        for at, number in enumerate(given.numbers):
+            if number is not None:
+                where = path_str(given.path(at))
+                state, spec = binding.states[number], given.specs[at]
+                if check and spec is not None and spec.cls is not type(state):
+                    faults.append(f"{where}: expected {type(state).__name__}, found {spec.cls.__name__}")
+                writes[number] = _Write(state, given.values[at], where)
+                continue
+            found = _put_back(node, graphdef, given, at)
+            if isinstance(found, str):
+                faults.append(found)
+            else:
+                returns += found
+    if check:
+        faults += [fault for write in writes.values() if (fault := _mismatch(write)) is not None]
+    if faults:
+        raise UpdateError(f"cannot update {graphdef.type.__name__}: {listed(faults)}")
+    for write in writes.values():
+        check_writable(write.state, write.value, write.where)
+    for holder, key, state in returns:
+        if isinstance(holder, TrackedDict):
+            holder[key] = state
+        else:
+            setattr(holder, key, state)
+    for write in writes.values():
+        write.state._value = write.value
+
+
+def _put_back(node: object, graphdef: GraphDef[Any], given: Given, at: int) -> list[_Return] | str:
+    """How to put a popped State back at all its paths, or what is wrong with the path."""
+    path, spec = given.path(at), given.specs[at]
+    aliases = given.aliases[at] if given.aliases else ()
+    state = given.states[at] if given.states else None
+    places: list[_Return] = []
+    for place in (path, *aliases):
+        holder = _empty_holder(node, graphdef, place)
+        if holder is None:
+            return f"{path_str(place)}: {graphdef.type.__name__} has no State there"
+        if spec is None:
+            return f"{path_str(place)}: it was popped; put it back as a State, or with a StateTree that describes it"
+        state = state or new_state(spec, given.values[at])
+        places.append(_Return(holder, str(place[-1]), state))
+    return places
+
+
+def _empty_holder(root: object, graphdef: GraphDef[Any], path: Path) -> Any:
+    """The node whose unset field, or the dict whose missing key, a path names; `None` when it names neither."""
+    for length in range(len(path) - 1, -1, -1):
+        number = graphdef.find(path[:length])
+        if number is None:
+            continue
+        if isinstance(graphdef.table.specs[number], StateSpec):
+            return None
+        node, rest = live_objects(root, graphdef)[number], path[length:]
+        field = schema(type(node)).fields.get(str(rest[0]))
+        if field is None or field.kind is not Kind.STATE:
+            return None
+        if len(rest) == 1:
+            return node if rest[0] not in node.__dict__ else None
+        holder = reach(node, rest[:-1]) if rest[0] in node.__dict__ else None
+        return holder if isinstance(holder, TrackedDict) and rest[-1] not in holder else None
+    return None
+
+
+def _mismatch(write: _Write) -> str | None:
+    """How a value differs in structure, shape or dtype from what the State holds."""
+    old, old_def = jax.tree_util.tree_flatten_with_path(write.state._value)
+    new, new_def = jax.tree_util.tree_flatten(write.value)
+    if old_def != new_def:
+        return f"{write.where}: expected the tree {old_def}, found {new_def}"
+    for (key_path, there), given in zip(old, new, strict=True):
+        if _form(there) != _form(given):
+            return f"{write.where}{jax.tree_util.keystr(key_path)}: expected {_text(there)}, found {_text(given)}"
+    return None
+
+
+def _form(leaf: Any) -> object:
+    if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+        return tuple(leaf.shape), leaf.dtype
+    if isinstance(leaf, bool | int | float | complex):
+        return (), jax.dtypes.canonicalize_dtype(type(leaf))
+    return type(leaf)
+
+
+def _text(leaf: Any) -> str:
+    form = _form(leaf)
+    return f"{form[1]}[{','.join(map(str, form[0]))}]" if isinstance(form, tuple) else describe(leaf)
+
+
+@overload
+def pop_states(node: object, only: Filter, /) -> FlatStates[State[Any]]: ...
+@overload
+def pop_states(node: object, first: Filter, second: Filter, /, *rest: Filter) -> tuple[FlatStates[State[Any]], ...]: ...
+def pop_states(node: object, /, *filters: Filter) -> FlatStates[State[Any]] | tuple[FlatStates[State[Any]], ...]:
+    """Take States out of a node, in place: every reference to them, all or nothing.
+
+    Their fields become unset: reading one says that it was popped. `update_states(node, popped)` puts the same States back
+    at all their paths.
+
+    Args:
+        node: A node, or a pytree of nodes.
+        *filters: At least one; the first that accepts a State takes it, and States that none accepts stay.
+
+    Returns:
+        One `FlatStates` for one filter, else a tuple with one for each, by first path.
+
+    Raises:
+        FilterError: There is no filter, or `...` stands before another one.
+        FilterTypeError: Something is no filter.
+        PopError: A State is an item of a list or tuple, or of the pytree at the root; names all. Nothing was removed.
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> popped = gn.pop_states(model, gn.ParamState)
+        >>> len(popped), len(gn.states(model))
+        (1, 0)
+        >>> gn.update_states(model, popped)
+        >>> model.weight is popped[("weight",)]
+        True
+    """
+    if not filters:
+        raise FilterError("pop_states needs a filter: pass `...` to take all States out")
+    binding = binding_of(node)
+    graphdef = binding.graphdef
+    selection, _ = select(graphdef.layout, as_filters(filters), lambda: binding.states)
+    places = _places(graphdef)
+    faults: list[str] = []
+    objects = live_objects(node, graphdef)
+    removals: list[tuple[Any, Path]] = []
+    for numbers, _layout in selection:
+        for at in numbers:
+            for parent, edge in places[at]:
+                fault = _unpoppable(graphdef, objects, parent, edge)
+                faults += [fault] if fault else []
+                removals.append((objects[parent] if parent >= 0 else None, edge))
+    if faults:
+        raise PopError(f"cannot pop from {graphdef.type.__name__}: {listed(faults)}")
+    for holder, edge in removals:
+        if len(edge) == 1:
+            delattr(holder, str(edge[0]))
+        else:
+            del reach(holder, edge[:-1])[edge[-1]]
+    popped = [
+        FlatStates(layout, tuple([binding.states[at] for at in numbers]), _alias_paths(graphdef, places, numbers))
+        for numbers, layout in selection
+    ]
+    return popped[0] if len(filters) == 1 else tuple(popped)
+
+
+# Where a State is referred to: the number of the node, and the path within it. The first place comes first.
+_Place = tuple[int, Path]
+
+
+def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
+    """All places of each State, in layout order."""
+    table = graphdef.table
+    found: dict[int, list[_Place]] = {
+        number: [(table.parents[number], table.edges[number])]
+        for number, spec in enumerate(table.specs)
+        if isinstance(spec, StateSpec)
+    }
+    for parent, edge, target in table.repeats:
+        if target in found:
+            found[target].append((parent, edge))
+    return list(found.values())
+
+
+def _alias_paths(
+    graphdef: GraphDef[Any], places: Sequence[Sequence[_Place]], numbers: Iterable[int]
+) -> tuple[tuple[Path, ...], ...]:
+    return tuple([tuple([(*graphdef.path(parent), *edge) for parent, edge in places[at][1:]]) for at in numbers])
+
+
+def _unpoppable(graphdef: GraphDef[Any], objects: Sequence[Any], parent: int, edge: Path) -> str | None:
+    where = path_str((*graphdef.path(parent), *edge))
+    if parent < 0:
+        return f"{where or 'the root'} is a State of the pytree itself, not of a node in it; remove it there"
+    if len(edge) == 1:
+        return None
+    container = reach(objects[parent], edge[:-1])
+    if isinstance(container, TrackedDict):
+        return None
+    kind = "list" if isinstance(container, list) else "tuple"
+    return f"{where} is an item of a {kind}, whose other items would change their paths; assign the field instead"

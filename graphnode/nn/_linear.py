@@ -1,0 +1,106 @@
+"""`Linear`, an affine map over the last axis."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+from .._errors import ContractError
+from .._fields import Initializer, state, static
+from .._state import ParamState
+from .._stream import split_key
+from ._module import Module
+
+
+class Linear(Module):
+    """An affine map over the last axis: `y = x @ (weight * w_mask) + bias`.
+
+    Weight and bias live in one `ParamState`, as `{"weight": [n_in, n_out], "bias": [n_out]}`, where `n_in` and `n_out` are
+    the last of the sizes; without a bias the dict has no such key. The result's dtype is that of JAX's promotion of
+    `x` and the weight. The default initialisation is He's normal (He et al. 2015, "Delving Deep into Rectifiers", eq. 10).
+
+    Args:
+        in_size: Features of the input, or its trailing shape; the last is what the map is over.
+        out_size: Features of the output, or its trailing shape; all but the last agree with `in_size`.
+        w_mask: Multiplied with the weight, of shape `[n_in, n_out]`; part of the structure, compared by content.
+        use_bias: Whether there is a bias.
+        w_init: Initialiser of the weight, called with a key of the ambient random stream.
+        b_init: Initialiser of the bias.
+        dtype: Dtype of the parameters.
+
+    Raises:
+        ContractError: Sizes that are not positive or do not agree; a mask of another shape; an input of another size.
+
+    Example:
+        >>> layer = Linear(2, 3)
+        >>> layer
+        Linear(
+          in_size=(2,),
+          out_size=(3,),
+          w_mask=None,
+          weight=ParamState(
+            value={
+              'bias': ShapedArray(float32[3]),
+              'weight': ShapedArray(float32[2,3])
+            }
+          )
+        )
+        >>> layer(jnp.ones((5, 2))).shape
+        (5, 3)
+    """
+
+    in_size: tuple[int, ...]
+    """Trailing shape of the input."""
+    out_size: tuple[int, ...]
+    """Trailing shape of the output."""
+    w_mask: jax.Array | None = static(default=None)
+    """Multiplied with the weight."""
+    weight: ParamState[dict[str, jax.Array]] = state(init=False)
+    """The parameters: `weight`, and `bias` if there is one."""
+
+    def __init__(
+        self,
+        in_size: int | Sequence[int],
+        out_size: int | Sequence[int],
+        w_mask: ArrayLike | None = None,
+        *,
+        use_bias: bool = True,
+        w_init: Initializer = jax.nn.initializers.he_normal(),
+        b_init: Initializer = jax.nn.initializers.zeros,
+        dtype: DTypeLike = jnp.float32,
+    ) -> None:
+        self.in_size = _sizes("in_size", in_size)
+        self.out_size = _sizes("out_size", out_size)
+        if self.in_size[:-1] != self.out_size[:-1]:
+            raise ContractError(
+                f"Linear.out_size: expected {self.in_size[:-1]} before the last size, as in_size has; found {self.out_size}"
+            )
+        shape = (self.in_size[-1], self.out_size[-1])
+        self.w_mask = None if w_mask is None else jnp.asarray(w_mask)
+        if self.w_mask is not None and self.w_mask.shape != shape:
+            raise ContractError(f"Linear.w_mask: expected shape {shape} of the weight; found {self.w_mask.shape}")
+        parameters: dict[str, jax.Array] = {"weight": w_init(split_key(), shape, dtype)}
+        if use_bias:
+            parameters["bias"] = b_init(split_key(), shape[1:], dtype)
+        self.weight = ParamState(parameters)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map `x` of shape `[..., *in_size]` to `[..., *out_size]`.
+
+        Raises:
+            ContractError: The last axis of `x` is not `in_size[-1]`.
+        """
+        if x.shape[-1:] != self.in_size[-1:]:
+            raise ContractError(f"Linear: expected an input of shape (..., {self.in_size[-1]}); found {x.shape}")
+        parameters = self.weight.value
+        weight = parameters["weight"] if self.w_mask is None else parameters["weight"] * self.w_mask
+        y = x @ weight
+        return y + parameters["bias"] if "bias" in parameters else y
+
+
+def _sizes(name: str, size: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = (size,) if isinstance(size, int) else tuple(size)
+    if not sizes or any(isinstance(one, bool) or not isinstance(one, int) or one <= 0 for one in sizes):
+        raise ContractError(f"Linear.{name}: expected a positive integer or a tuple of them; found {size!r}")
+    return sizes

@@ -1,0 +1,264 @@
+"""Every figure of the benchmark: what is measured, against what, and the limit.
+
+The contenders of a figure are the libraries that have the operation. To add a figure, write the function that
+prepares its call for one library, and a `Timed` record in `FIGURES`.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations, cycle
+from typing import TypeAlias
+
+import jax
+
+from .callbacks import count_callbacks
+from .library import BRAINSTATE, EQUINOX, GRAPHNODE, JAX, NNX, Library, Parts
+from .timing import Prepare, Sampler, always, interleave, sampler
+from .workbench import Workbench
+
+Samplers: TypeAlias = Callable[[Workbench], Mapping[str, Sampler]]
+PrepareFor: TypeAlias = Callable[[Workbench, Library], Prepare | None]
+
+_TEN_TIMES_DEEPER = "itself, ten times as deep"
+_IMPORT_ROUNDS = 11
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`subject` may take at most `most` times what `against` takes (`when_large` times at 100,000 States)."""
+
+    most: float
+    against: str = JAX
+    subject: str = GRAPHNODE
+    when_large: float | None = None
+
+    def at(self, large: bool) -> float:
+        """The limit at the figure's own depth, or at 100,000 States."""
+        return self.most if self.when_large is None or not large else self.when_large
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the report."""
+
+    figure: str
+    title: str
+    states: int
+    value: float
+    """A ratio of medians of rounds, or a count."""
+    against: str | None
+    """What the ratio is to; `None` for a count."""
+    limit: float | None
+    """`None` where the row is only for information."""
+    measured: Mapping[str, float]
+    """The median seconds (or the count) of every contender."""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the value keeps the limit; `None` if it has none."""
+        return None if self.limit is None else self.value <= self.limit
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A figure that compares times."""
+
+    name: str
+    title: str
+    samplers: Samplers
+    limits: tuple[Limit, ...]
+    scales: bool = False
+    """Whether it is also measured at other sizes."""
+    rounds: int | None = None
+    """How many rounds at most, where one is slow."""
+
+    def measure(self, bench: Workbench, *, large: bool = False) -> list[Result]:
+        """Measure all contenders, and return a row for each limit whose baseline took part."""
+        rounds = min(bench.effort.rounds, self.rounds or bench.effort.rounds)
+        samples = interleave(self.samplers(bench), rounds)
+        medians = {name: samples.median(name) for name in samples.seconds}
+        return [
+            Result(
+                figure=self.name,
+                title=self.title,
+                states=bench.states,
+                value=samples.ratio(limit.subject, limit.against),
+                against=limit.against,
+                limit=limit.at(large),
+                measured=medians,
+            )
+            for limit in self.limits
+            if limit.against in medians
+        ]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A figure that counts."""
+
+    name: str
+    title: str
+    count: Callable[[Workbench, Library], int]
+    most: int
+    scales: bool = False
+
+    def measure(self, bench: Workbench, *, large: bool = False) -> list[Result]:
+        """Count for every library, and return one row."""
+        counts = {library.name: float(self.count(bench, library)) for library in bench.libraries}
+        return [Result(self.name, self.title, bench.states, counts[GRAPHNODE], None, self.most, counts)]
+
+
+def each_library(prepare_for: PrepareFor) -> Samplers:
+    """Samplers for the libraries for which `prepare_for` returns something."""
+
+    def samplers(bench: Workbench) -> Mapping[str, Sampler]:
+        prepared = {library.name: prepare_for(bench, library) for library in bench.libraries}
+        return {name: sampler(prepare, bench.effort.seconds) for name, prepare in prepared.items() if prepare}
+
+    return samplers
+
+
+def split(bench: Workbench, library: Library) -> Prepare:
+    return always(library.split(bench.model(library)))
+
+
+def split_params(bench: Workbench, library: Library) -> Prepare:
+    return always(library.split_params(bench.model(library)))
+
+
+def collect_params(bench: Workbench, library: Library) -> Prepare:
+    return always(library.collect_params(bench.model(library)))
+
+
+def merge(bench: Workbench, library: Library) -> Prepare:
+    return always(library.merge(bench.model(library)))
+
+
+def update(bench: Workbench, library: Library) -> Prepare | None:
+    if library.update is None:
+        return None
+    model = bench.model(library)
+    # Two sources in turn, so that every update writes other arrays than are there.
+    sources = [library.build(arrays) for arrays in (bench.other_arrays, bench.arrays)]
+    return cycle([library.update(model, source) for source in sources]).__next__
+
+
+def flatten_state_tree(bench: Workbench, library: Library) -> Prepare:
+    return always(partial(jax.tree.flatten, library.state_tree(bench.model(library))))
+
+
+def jit_identity(bench: Workbench, library: Library) -> Prepare:
+    tree = library.state_tree(bench.model(library))
+    argument = tuple(jax.tree.leaves(tree)) if library.name == JAX else tree
+    identity = jax.jit(lambda tree: tree)
+    return always(lambda: jax.block_until_ready(identity(argument)))
+
+
+def first_split(bench: Workbench, library: Library) -> Prepare | None:
+    if library.name in (JAX, EQUINOX):  # a pytree has no first time
+        return None
+    return lambda: library.split(library.build(bench.arrays))
+
+
+def first_split_unseen(bench: Workbench, library: Library) -> Prepare | None:
+    if library.name in (JAX, EQUINOX):
+        return None
+    # No two of these models have the same structure: in each, another pair of blocks shares its `w`.
+    pairs = cycle(combinations(range(bench.depth), 2))
+
+    def prepare() -> Callable[[], object]:
+        rows, counter = library.ready(bench.arrays)
+        owner, borrower = next(pairs)
+        rows[borrower] = (rows[owner][0], *rows[borrower][1:])
+        return library.split(library.construct(Parts(rows, counter)))
+
+    return prepare
+
+
+def construct(bench: Workbench, library: Library) -> Prepare:
+    return lambda: partial(library.construct, library.ready(bench.arrays))
+
+
+def compare_graphdefs(bench: Workbench, library: Library) -> Prepare:
+    one = library.graphdef(bench.model(library))
+    other = library.graphdef(library.build(bench.arrays))
+    return always(lambda: (hash(one), hash(other), one == other))
+
+
+def compare_graphdefs_deeper(bench: Workbench) -> Mapping[str, Sampler]:
+    graphnode = [library for library in bench.libraries if library.name == GRAPHNODE]
+    deeper = Workbench(10 * bench.depth, graphnode, bench.effort)
+    compare = each_library(compare_graphdefs)
+    return {**compare(bench), _TEN_TIMES_DEEPER: compare(deeper)[GRAPHNODE]}
+
+
+def import_fresh(bench: Workbench) -> Mapping[str, Sampler]:
+    # No warm-up: this process has imported them all, so they are compiled and in the file cache.
+    return {library.name: partial(_import_seconds, library.module) for library in bench.libraries}
+
+
+def _import_seconds(module: str) -> float:
+    program = f"import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
+    return float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
+
+
+def callbacks(bench: Workbench, library: Library) -> int:
+    return count_callbacks(library.state_tree(bench.model(library)))
+
+
+FIGURES: tuple[Timed | Counted, ...] = (
+    Timed("split", "`treefy_split(model)`, repeated", each_library(split), (Limit(0.5),), scales=True),
+    Timed(
+        "split-params",
+        "`treefy_split(model, ParamState, ...)`, repeated",
+        each_library(split_params),
+        (Limit(0.5),),
+        scales=True,
+    ),
+    Timed(
+        "collect",
+        "`states(model, ParamState)`, repeated",
+        each_library(collect_params),
+        (Limit(0.5),),
+        scales=True,
+    ),
+    Timed("merge", "`treefy_merge`", each_library(merge), (Limit(6, when_large=8),), scales=True),
+    Timed("update", "`update_states`, with its checks", each_library(update), (Limit(2),), scales=True),
+    Timed(
+        "flatten",
+        "`jax.tree.flatten(state_tree)`",
+        each_library(flatten_state_tree),
+        (Limit(0.5),),
+        scales=True,
+    ),
+    Counted("callbacks", "Python callbacks in `jax.tree.flatten(state_tree)`", callbacks, 1),
+    Timed("jit", "`jax.jit(lambda t: t)(state_tree)`", each_library(jit_identity), (Limit(1.1),)),
+    Timed(
+        "first-split",
+        "first split of a fresh model",
+        each_library(first_split),
+        (Limit(1 / 6, BRAINSTATE), Limit(1 / 10, NNX)),
+    ),
+    Timed(
+        "first-split-unseen",
+        "the same, of a structure never seen before",
+        each_library(first_split_unseen),
+        (Limit(1 / 6, BRAINSTATE), Limit(1 / 10, NNX)),
+    ),
+    Timed(
+        "construct",
+        "construction from ready States",
+        each_library(construct),
+        (Limit(1, EQUINOX), Limit(1, NNX)),
+    ),
+    Timed(
+        "graphdef",
+        "hash and `==` of two equal graphdefs, ten times as deep",
+        compare_graphdefs_deeper,
+        (Limit(1.5, against=GRAPHNODE, subject=_TEN_TIMES_DEEPER),),
+    ),
+    Timed("import", "import in a new process", import_fresh, (Limit(1.1),), rounds=_IMPORT_ROUNDS),
+)

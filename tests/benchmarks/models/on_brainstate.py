@@ -1,0 +1,71 @@
+"""The model in brainstate."""
+
+import importlib
+from functools import partial
+from typing import Any
+
+from ..library import BRAINSTATE, Library, Parts
+from ..timing import Call
+
+brainstate: Any = importlib.import_module("brainstate")
+graph: Any = brainstate.graph
+
+
+class Count(brainstate.State):  # type: ignore[misc]
+    pass
+
+
+class Linear(graph.Node):  # type: ignore[misc]
+    def __init__(self, w: Any, b: Any) -> None:
+        self.w = w
+        self.b = b
+
+
+class Norm(graph.Node):  # type: ignore[misc]
+    def __init__(self, scale: Any, bias: Any, mean: Any, var: Any) -> None:
+        self.scale = scale
+        self.bias = bias
+        self.mean = mean
+        self.var = var
+
+
+class Block(graph.Node):  # type: ignore[misc]
+    def __init__(self, linear: Linear, norm: Norm) -> None:
+        self.linear = linear
+        self.norm = norm
+
+
+class Model(graph.Node):  # type: ignore[misc]
+    def __init__(self, blocks: list[Block], counter: Count) -> None:
+        self.blocks = blocks
+        self.counter = counter
+
+
+def construct(parts: Parts) -> Model:
+    blocks = [
+        Block(linear=Linear(w=w, b=b), norm=Norm(scale=scale, bias=bias, mean=mean, var=var))
+        for w, b, scale, bias, mean, var in parts.rows
+    ]
+    return Model(blocks=blocks, counter=parts.counter)
+
+
+def merge(model: Model) -> Call:
+    graphdef, states = graph.treefy_split(model)
+    return partial(graph.treefy_merge, graphdef, states)
+
+
+LIBRARY = Library(
+    name=BRAINSTATE,
+    module="brainstate",
+    param=brainstate.ParamState,
+    batch=brainstate.BatchState,
+    count=Count,
+    construct=construct,
+    split=lambda model: partial(graph.treefy_split, model),
+    split_params=lambda model: partial(graph.treefy_split, model, brainstate.ParamState, ...),
+    collect_params=lambda model: partial(graph.states, model, brainstate.ParamState),
+    merge=merge,
+    update=lambda model, other: partial(graph.update_states, model, graph.treefy_states(other)),
+    state_tree=graph.treefy_states,
+    graphdef=graph.graphdef,
+)

@@ -1,0 +1,45 @@
+"""Coarse limits on the cost of the graph operations, so that a gross regression fails the tests.
+
+`make bench` holds the real limits, which are tighter; these leave room for a busy machine.
+"""
+
+import pytest
+
+from .figures import FIGURES, Counted, Result, Timed
+from .library import GRAPHNODE, JAX, load
+from .timing import Effort
+from .workbench import Workbench
+
+_FIGURES: dict[str, Timed | Counted] = {figure.name: figure for figure in FIGURES}
+
+
+@pytest.fixture(scope="module")
+def bench() -> Workbench:
+    """A model of depth 100 in graphnode and in plain JAX."""
+    return Workbench(100, load(GRAPHNODE, JAX), Effort(rounds=15, seconds=0.002))
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("split", 1.0),
+        ("split-params", 1.0),
+        ("collect", 1.0),
+        ("flatten", 1.0),
+        ("update", 4.0),
+        ("merge", 12.0),
+    ],
+)
+def test_an_operation_costs_little_more_than_plain_jax(bench: Workbench, name: str, most: float):
+    """At 601 States the operation keeps to twice its limit in the benchmark, as a multiple of plain JAX."""
+    assert _measure(name, bench).value <= most
+
+
+def test_jax_calls_back_once_per_state_tree(bench: Workbench):
+    """Flattening a state tree calls into Python once, however many States it holds."""
+    assert _measure("callbacks", bench).value == 1
+
+
+def _measure(name: str, bench: Workbench) -> Result:
+    (result,) = _FIGURES[name].measure(bench)
+    return result

@@ -1,0 +1,74 @@
+"""What every test runs under: strict JAX on the CPU, and patience for compiling."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import beartype.claw
+import hypothesis
+import jax
+import jax.numpy as jnp
+import pytest
+from jaxtyping import Array, Float
+
+# Set here and not in the environment, so that a bare `pytest` has the same rules as `make test`.
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The first call of an example compiles, the second does not: a deadline would call that flaky.
+hypothesis.settings.register_profile("graphnode", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("graphnode")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--runtime-types`: check every call inside the package against its annotations."""
+    parser.addoption("--runtime-types", action="store_true", help="check annotations with beartype")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Instrument the package before anything imports it, and name what doctests use."""
+    if config.getoption("--runtime-types"):
+        # It asks for `type X = ...`, which Python 3.11 has not, and warns of what it cannot check.
+        config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeWarning")
+        beartype.claw.beartype_package("graphnode")
+    # A plugin's fixtures hold everywhere, those of this file only below tests/.
+    config.pluginmanager.register(DoctestNames())
+
+
+class DoctestNames:
+    """What every doctest can use without an import."""
+
+    @pytest.fixture(autouse=True, scope="session")
+    @classmethod
+    def doctest_names(cls, doctest_namespace: dict[str, object]) -> None:
+        """The names that the documentation uses too."""
+        import graphnode  # not above: --runtime-types comes first
+
+        doctest_namespace.update(gn=graphnode, jax=jax, jnp=jnp, Array=Array, Float=Float)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Collect test files only.
+
+    `--doctest-modules`, meant for the package, would import every file here, also the benchmarks
+    and the files that must not type-check.
+    """
+    if collection_path.suffix == ".py" and not collection_path.name.startswith("test_"):
+        return True
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the documentation blocks that nobody ran, so that they stay few."""
+    skipped = sorted(set(_skipped_blocks(terminalreporter)))
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} documentation blocks marked no-run", sep="-")
+        for block in skipped:
+            terminalreporter.write_line(block)
+
+
+def _skipped_blocks(terminalreporter: pytest.TerminalReporter) -> Iterator[str]:
+    # Properties of the reports, because with xdist the test ran in another process.
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            yield from (str(value) for name, value in report.user_properties if name == "no-run")
