@@ -79,7 +79,7 @@ class Form:
         """The form of the items of a list, tuple or dict that the form admits."""
         if self.is_open:
             return self
-        found = {list: self.list_of, tuple: self.tuple_of, dict: self.dict_of}[container]
+        found = self.list_of if container is list else self.dict_of if container is dict else self.tuple_of
         if isinstance(found, tuple):
             return found[int(key)]
         assert found is not None, f"{self} admits no {container.__name__}"
@@ -190,7 +190,7 @@ def _class_form(annotation: Any) -> Form:
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
 
 
-def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: type) -> Form:  # noqa: C901
+def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: type) -> Form:
     if origin in _UNIONS:
         return _union_form(annotation, args, owner)
     if origin is typing.Annotated:
@@ -272,7 +272,8 @@ def _text(annotation: Any) -> str:
         return "Array" if annotation is jax.Array else annotation.__name__
     if annotation is ...:
         return "..."
-    origin, args = get_origin(annotation), get_args(annotation)
+    origin: Any = get_origin(annotation)
+    args = get_args(annotation)
     if origin in _UNIONS:
         return " | ".join("None" if arg is type(None) else _text(arg) for arg in args)
     if isinstance(origin, type) and args and origin is not collections.abc.Callable:

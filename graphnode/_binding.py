@@ -1,12 +1,12 @@
 """Bindings: a live graph's graphdef and States, cached on its root; why the second call is free.
 
-`walk` flattens a live graph with the templates and an explicit stack; `rebuild` is its inverse. Both end in a `Binding`,
-which stays valid while nothing that it watches has changed: see `_tracked` for how that is known without a walk.
+`walk` flattens a live graph with the templates and an explicit stack; `rebuild` is its inverse. Both end in a
+`Binding`, valid while nothing that it watches has changed: see `_tracked` for how that is known without a walk.
 """
 
 from collections import deque
 from collections.abc import Hashable, Sequence
-from itertools import repeat
+from itertools import repeat, starmap
 from typing import Any, Final
 
 import jax
@@ -177,7 +177,8 @@ def _key(entry: Any) -> Key:
             return key
         case DictKey(key=str(key) | int(key)) | GetAttrKey(name=str(key)):
             return key
-    raise StructureError(f"the key {entry} of the pytree of nodes is neither a name nor a position")
+        case _:
+            raise StructureError(f"the key {entry} of the pytree of nodes is neither a name nor a position")
 
 
 def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
@@ -188,9 +189,9 @@ def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
 
 
 def _new_states(graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef | None) -> list[State[Any]]:
-    specs = graphdef.assembly.states
-    states: list[State[Any]] = [_new(spec.cls) for spec in specs]
-    for state, spec, value in zip(states, specs, values, strict=True):
+    assembly = graphdef.assembly
+    states: list[State[Any]] = list(starmap(_new, assembly.state_classes))
+    for state, spec, value in zip(states, assembly.states, values, strict=True):
         state._spec = spec
         state._value = value
         state._trace = trace
@@ -210,14 +211,14 @@ def rebuild(graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[Tra
     """
     clock = CLOCK.now
     assembly = graphdef.assembly
-    nodes: list[Any] = list(map(_new, assembly.classes))
+    nodes: list[Any] = list(starmap(_new, assembly.node_classes))
     objects = nodes + states
     watched: list[Any] = nodes[1:]
     version = object()
     versions: list[object] = [version] * len(watched)
-    for spec, rows in assembly.groups:
-        fill(spec, objects, rows, (watched, versions))
-    deque(map(set_version, nodes, repeat(version)), maxlen=0)
+    for spec, pick in assembly.groups:
+        fill(spec, pick(objects), (watched, versions))
+    deque(starmap(set_version, zip(nodes, repeat(version))), maxlen=0)
     first = graphdef.tokens[0]
     if isinstance(first, RootSpec):
         return first.treedef.unflatten([objects[assembly.top[at]] for at in first.order])

@@ -10,8 +10,7 @@ from typing import Any, Final, TypeAlias
 import jax
 from jax._src.array import ArrayImpl
 from jax._src.core import trace_ctx
-
-Tracer: Final = jax.core.Tracer
+from jax.core import Tracer as Tracer
 
 # A concrete array's exact type: one identity test tells it from a tracer, where `isinstance` asks a metaclass.
 CONCRETE: Final[type] = ArrayImpl

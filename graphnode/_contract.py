@@ -80,10 +80,10 @@ class Contract:
             return jnp.dtype(self.dtypes[0])
         return jax.dtypes.canonicalize_dtype(int if "int32" in self.dtypes else complex)
 
-    def fault(self, value: object, sizes: Sizes, bound: Bound) -> str | None:
+    def fault(self, value: Any, sizes: Sizes, bound: Bound) -> str | None:
         """What is wrong with `value`, or `None`. Names that `sizes` lacks are bound in `bound` by their first use."""
         try:
-            shape, dtype = np.shape(value), jnp.result_type(value)  # type: ignore[arg-type]  # refused below
+            shape, dtype = np.shape(value), jnp.result_type(value)
         except (TypeError, ValueError):
             return f"expected {self.text}, found a {type(value).__name__}"
         if self.dtypes is not None and not self._accepts(dtype):
@@ -118,7 +118,7 @@ class Contract:
 
     def _accepts(self, dtype: Any) -> bool:
         assert self.dtypes is not None
-        if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(dtype, jax.dtypes.prng_key):
             return "prng_key" in self.dtypes
         return str(dtype) in self.dtypes
 
@@ -127,11 +127,11 @@ class Contract:
 
 
 def _integers(axis: Axis, size: object) -> tuple[int, ...]:
-    sizes = size if isinstance(size, tuple) and axis.variadic else (size,)
-    for one in sizes:
-        if isinstance(one, bool) or not isinstance(one, int | np.integer):
-            raise ContractSyntaxError(f"axis {axis.text!r} takes an integer, its static field holds {size!r}")
-    return tuple(int(one) for one in sizes)
+    given: tuple[object, ...] = size if isinstance(size, tuple) and axis.variadic else (size,)
+    sizes = tuple([int(one) for one in given if isinstance(one, int | np.integer) and not isinstance(one, bool)])
+    if len(sizes) < len(given):
+        raise ContractSyntaxError(f"axis {axis.text!r} takes an integer, its static field holds {size!r}")
+    return sizes
 
 
 def contract_of(annotation: object) -> Contract | None:

@@ -1,7 +1,7 @@
 """Turn the nodes anywhere in a pytree into pytrees, and back: what transformed functions take and give.
 
-All nodes of one call share one graphdef, so that sharing across arguments is kept: each part names the whole and its own
-place in it, and holds the values of the States first seen there.
+All nodes of one call share one graphdef, so that sharing across arguments is kept: each part names the whole and its
+own place in it, and holds the values of the States first seen there.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from ._graphdef import GraphDef
 from ._layout import layout_of_trie
 from ._paths import path_str
 from ._state import State
-from ._static import GraphObject
 from ._statetree import FlatStates, StateTree
+from ._static import GraphObject
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +38,7 @@ class NodeStates:
 jax.tree_util.register_pytree_with_keys(
     NodeStates,
     lambda one: (((GetAttrKey("states"), one.states),), (one.graphdef, one.place)),
-    lambda aux, children: NodeStates(*aux, children[0]),
+    lambda aux, children: NodeStates(*aux, *children),
 )
 
 _EMPTY = layout_of_trie([-1], [""], {})[0]
@@ -85,7 +85,7 @@ def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[
     whole = StateTree(graphdef.layout, tuple([state._value for state in binding.states]))
     for place, number in enumerate(at):
         leaves[number] = NodeStates(graphdef, place, _part(whole, place))
-    return treedef.unflatten(leaves), FlatStates(graphdef.layout, binding.states)
+    return jax.tree.unflatten(treedef, leaves), FlatStates(graphdef.layout, binding.states)
 
 
 def _part(whole: StateTree, place: int) -> StateTree:
@@ -138,7 +138,7 @@ def tree_to_graph(tree: Any, /) -> Any:
     _check_parts(graphdef, parts, by_place)
     values = [value for place in sorted(by_place) for value in by_place[place].states._values]
     nodes = build(graphdef, values)
-    return treedef.unflatten([nodes[leaf.place] if isinstance(leaf, NodeStates) else leaf for leaf in leaves])
+    return jax.tree.unflatten(treedef, [nodes[leaf.place] if isinstance(leaf, NodeStates) else leaf for leaf in leaves])
 
 
 def _check_parts(graphdef: GraphDef[Any], parts: list[NodeStates], by_place: dict[int, NodeStates]) -> None:
@@ -149,10 +149,6 @@ def _check_parts(graphdef: GraphDef[Any], parts: list[NodeStates], by_place: dic
     if missing:
         raise MergeError(f"NodeStates {', '.join(missing)} of {count} that were converted together are missing")
     expected = {place: graphdef.layout.below(place) for place in by_place}
-    wrong = [
-        place for place, part in by_place.items() if part.states.layout is not (expected[place] or (_EMPTY, 0))[0]
-    ]
+    wrong = [place for place, part in by_place.items() if part.states.layout is not (expected[place] or (_EMPTY, 0))[0]]
     if wrong:
         raise MergeError(f"NodeStates {', '.join(map(str, wrong))} hold the States of another structure")
-
-

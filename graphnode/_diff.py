@@ -53,7 +53,7 @@ _Chain = tuple[Any, Path] | None
 
 
 class _Ref(NamedTuple):
-    """A reference to an object: its number, and the number of a node it was first seen in elsewhere."""
+    """A reference to an object: its number, and whether it was first seen here."""
 
     number: int
     is_first: bool
@@ -61,9 +61,8 @@ class _Ref(NamedTuple):
 
 def _differences(left: GraphDef[Any], right: GraphDef[Any]) -> Iterator[Difference]:
     same: dict[int, int] = {}  # objects of the left and right that stand at one first place
-    todo: list[tuple[_Chain, _Ref | None, _Ref | None]] = [
-        ((None, edge), a, b) for edge, a, b in _paired(_top(left), _top(right))
-    ][::-1]
+    todo: list[tuple[_Chain, _Ref | None, _Ref | None]] = []
+    todo += [((None, edge), a, b) for edge, a, b in reversed(list(_paired(_top(left), _top(right))))]
     while todo:
         chain, a, b = todo.pop()
         if a is None or b is None or a.is_first != b.is_first or (not a.is_first and same.get(a.number) != b.number):

@@ -7,15 +7,14 @@ checkers read right: a written default there would override a class's own `kw_on
 import dataclasses
 import enum
 from collections.abc import Callable, Hashable
-from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
-
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, overload
 
 from ._static import GraphObject
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Hashable)
 
-# The signature of `jax.nn.initializers`: key, shape and dtype to an array. A pytree's leaves are the caller's own affair.
+# As in `jax.nn.initializers`: from key, shape and dtype to an array.
 Initializer: TypeAlias = Callable[..., Any]
 
 METADATA_KEY: Final = "graphnode"
@@ -36,6 +35,12 @@ class NodeBase(GraphObject):
     """What the schema compiler knows of nodes: the class that all of them extend."""
 
     __slots__ = ("__weakref__", "_binding", "_version")
+
+    # Set by the layers that know them: the version by `_tracked`'s rules, the binding by `_binding`, the template (each
+    # class's own, never a parent's) by `_template`.
+    _version: object | None
+    _binding: Any
+    _template: ClassVar[Any] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,7 +145,8 @@ def state(
         return _field(Specifier(Kind.STATE), **options)
     options.setdefault("init", False)
     return _field(
-        Specifier(Kind.STATE, initializer=initializer, shape=shape, name=name, tag=tag, sharding=sharding), **options
+        Specifier(Kind.STATE, initializer=initializer, shape=shape, name=name, tag=tag, sharding=sharding),
+        **options,
     )
 
 
@@ -175,11 +181,7 @@ def subnode(*, factory: Callable[[Any], Any] | None = None, **options: Any) -> A
     return _field(Specifier(Kind.SUBNODE, factory=factory), **options)
 
 
-
-
 def specifier_of(field: "dataclasses.Field[Any]") -> Specifier | None:
     """The specifier a dataclass field was declared with, or `None` when it was declared bare."""
     specifier = field.metadata.get(METADATA_KEY)
     return specifier if isinstance(specifier, Specifier) else None
-
-

@@ -47,14 +47,7 @@ class Matcher:
 
 # What a caller may write. A function gets the path and the live State (or node).
 Filter: TypeAlias = (
-    Matcher
-    | type[AnyType]
-    | str
-    | EllipsisType
-    | bool
-    | None
-    | Sequence["Filter"]
-    | Callable[[Path, AnyType], bool]
+    Matcher | type[AnyType] | str | EllipsisType | bool | Sequence["Filter"] | Callable[[Path, AnyType], bool] | None
 )
 
 
@@ -293,5 +286,3 @@ def unaccepted(subjects: Sequence[Subject], filters: tuple[Matcher, ...], root: 
     shown = f"({filters[0]!r},)" if len(filters) == 1 else f"({', '.join(map(repr, filters))})"
     message = f"no filter of {shown} accepts {names} ({classes}); add one, or pass `...` last"
     return FilterError(message, [one.path for one in subjects])
-
-

@@ -19,7 +19,7 @@ from ._layout import Layout, TrieBuilder
 from ._paths import Key, Path, path_str
 from ._pretty import Record, Text, pretty
 from ._state import StateSpec
-from ._template import REF, UNSET, NodeSpec, Shape, items_of
+from ._template import REF, UNSET, NodeSpec, Picker, Shape, items_of, picker
 
 N_co = TypeVar("N_co", covariant=True, default=Any)
 
@@ -257,15 +257,17 @@ class Assembly:
     """A graphdef as work for rebuilding: objects are numbered anew, all nodes before all States.
 
     Attributes:
-        classes: The class of each node.
+        node_classes: The class of each node, alone in a tuple: what `starmap` hands on without making one.
+        state_classes: The class of each State, in layout order, likewise.
         states: The spec of each State, in layout order.
-        groups: For each node spec, a row for each of its nodes: its number, then those of its States and nodes.
+        groups: For each node spec, what picks its nodes and their parts from all objects.
         top: The numbers of the root, or of the leaves of a root that is a pytree.
     """
 
-    classes: tuple[type[Any], ...]
+    node_classes: tuple[tuple[type[Any]], ...]
+    state_classes: tuple[tuple[type[Any]], ...]
     states: tuple[StateSpec, ...]
-    groups: tuple[tuple[NodeSpec, list[tuple[int, ...]]], ...]
+    groups: tuple[tuple[NodeSpec, Picker], ...]
     top: tuple[int, ...]
 
 
@@ -279,10 +281,12 @@ def _assemble(table: Table) -> Assembly:
         spec = table.specs[number]
         assert isinstance(spec, NodeSpec)
         groups.setdefault(spec, []).append((renumbered[number], *[renumbered[child] for child in row]))
+    state_specs = [spec for spec in table.specs if isinstance(spec, StateSpec)]
     return Assembly(
-        tuple([spec.cls for spec in table.specs if isinstance(spec, NodeSpec)]),
-        tuple([spec for spec in table.specs if isinstance(spec, StateSpec)]),
-        tuple(groups.items()),
+        tuple([(spec.cls,) for spec in table.specs if isinstance(spec, NodeSpec)]),
+        tuple([(spec.cls,) for spec in state_specs]),
+        tuple(state_specs),
+        tuple([(spec, picker(rows)) for spec, rows in groups.items()]),
         tuple([renumbered[number] for number in table.top]),
     )
 
@@ -407,5 +411,7 @@ def _parts(
 def _width(shape: Shape) -> int:
     """How many States and nodes a shape holds."""
     if isinstance(shape, tuple):
-        return shape[1] if shape[0] is list and isinstance(shape[1], int) else sum(_width(s) for _, s in items_of(shape))
+        return (
+            shape[1] if shape[0] is list and isinstance(shape[1], int) else sum(_width(s) for _, s in items_of(shape))
+        )
     return int(shape is REF)

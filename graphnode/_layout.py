@@ -1,9 +1,9 @@
 """`Layout`: the ordered paths and descriptions of the States of a structure, or of a part of it.
 
-Kept as a trie, flat: entry `e` has a parent entry and a key, and some entries are leaves. Full paths are made when asked
-for: a chain of n nodes has n entries, but n²/2 keys in its paths. Entries stand in canonical pre-order (positions by
-number, names by text), hold nothing that no leaf needs, and are interned: equal layouts are identical, whatever made
-them.
+Kept as a trie, flat: entry `e` has a parent entry and a key, and some entries are leaves. Full paths are made when
+asked for: a chain of n nodes has n entries, but n²/2 keys in its paths. Entries stand in canonical pre-order
+(positions by number, names by text), none that no leaf needs, and are interned: equal layouts are identical, whatever
+made them.
 """
 
 import threading
@@ -90,7 +90,7 @@ class Layout:
     @property
     def leaf_numbers(self) -> dict[int, int]:
         """The number of the State at each leaf entry; made once."""
-        return self.remember("leaf_numbers", lambda: {entry: at for at, entry in enumerate(self.leaves)})
+        return self.remember("leaf_numbers", lambda: {entry: at for at, entry in enumerate(self.leaves)})  # type: ignore[no-any-return]
 
     def remember(self, question: Hashable, answer: Callable[[], Any]) -> Any:
         """The answer to a question about this layout, worked out once; bounded, so that no caller can fill memory."""

@@ -55,7 +55,14 @@ def match(graphdef: GraphDef[Any], given: States) -> Given:
         return Given(numbers_of(graphdef, given.layout), given._values, given.layout.specs, given.layout)
     if isinstance(given, FlatStates):
         values = [state.value for state in given._states]
-        return Given(numbers_of(graphdef, given.layout), values, given.layout.specs, given.layout, given._states, given._aliases)
+        return Given(
+            numbers_of(graphdef, given.layout),
+            values,
+            given.layout.specs,
+            given.layout,
+            given._states,
+            given._aliases,
+        )
     if isinstance(given, Mapping):
         return _match_mapping(graphdef, given)
     raise TypeError(f"expected a StateTree, FlatStates or a nested mapping by path, found {type(given).__name__}")
@@ -65,14 +72,14 @@ def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> tuple[int | None, ...
     """For each State of `layout`, its number in the structure's own layout; worked out once for each pair."""
     if layout is graphdef.layout:
         return tuple(range(len(layout)))
-    plan = graphdef.plans.get(layout)
+    plan: tuple[int | None, ...] | None = graphdef.plans.get(layout)
     if plan is None:
         if len(graphdef.plans) >= _PLAN_LIMIT:
             graphdef.plans.clear()
         found = graphdef.layout.positions_of(layout)
         plan = tuple([_by_alias(graphdef, layout.path(at)) if n is None else n for at, n in enumerate(found)])
         graphdef.plans[layout] = plan
-    return plan  # type: ignore[no-any-return]
+    return plan
 
 
 def _by_alias(graphdef: GraphDef[Any], path: Path) -> int | None:

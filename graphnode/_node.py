@@ -16,11 +16,12 @@ import numpy as np
 from typing_extensions import dataclass_transform
 
 from ._annotations import Form
+from ._compat import Tracer
 from ._errors import ContractError, FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError, listed
 from ._fields import Kind, NodeBase, state, static, subnode
 from ._pretty import Record, pretty
 from ._schema import Field, Schema, UnresolvedError, compile_schema, default_faults, remember_frames, schema
-from ._state import State, abstract, describe
+from ._state import State, describe
 from ._static import StaticValueError, frozen, static_key
 from ._stream import split_key
 from ._tracked import CLOCK, TrackedDict, TrackedList, admit
@@ -88,8 +89,6 @@ class Node(NodeBase):
     __slots__ = ()
 
     _plan: ClassVar[Plan] = _NO_PLAN
-    # The class's own template, set at its first use by the layer that compiles it; never a parent's.
-    _template: ClassVar[Any] = None
 
     def __init_subclass__(cls, *, kw_only: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -283,7 +282,7 @@ def _admitter(cls: type, field: Field) -> Admit:
 def _admit_static(where: str, is_explicit: bool, node: Node, value: Any) -> Any:
     if type(value) in _PLAIN_STATIC:
         return value
-    if not is_explicit and isinstance(value, jax.Array | np.ndarray) and not isinstance(value, jax.core.Tracer):
+    if not is_explicit and isinstance(value, jax.Array | np.ndarray) and not isinstance(value, Tracer):
         remedy = "hold it in a State, or declare the field gn.static() to make it part of the structure"
         raise FieldError(f"{where} is static by its annotation; found {describe(value)}; {remedy}")
     try:
@@ -388,7 +387,9 @@ def _deepcopy(root: Node, memo: dict[int, Any]) -> Node:
         if isinstance(value, Node) and id(value) not in memo:
             fresh.append(value)
             memo[id(value)] = object.__new__(type(value))
-            todo.extend(value.__dict__[field.name] for field in schema(type(value)).holders if field.name in value.__dict__)
+            todo.extend(
+                value.__dict__[field.name] for field in schema(type(value)).holders if field.name in value.__dict__
+            )
         elif isinstance(value, State):
             copy.deepcopy(value, memo)
         elif isinstance(value, list | tuple):

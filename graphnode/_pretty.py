@@ -6,7 +6,7 @@ that the recursion here is bounded whatever is printed.
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 MAX_DEPTH: Final = 24
 MAX_ITEMS: Final = 200
@@ -83,6 +83,6 @@ class _Printer:
         return start + "\n" + ",\n".join(body) + "\n" + "  " * depth + end
 
 
-def _is_pretty(value: object) -> bool:
+def _is_pretty(value: object) -> TypeGuard[Pretty]:
     # A class has `__pretty__` too, unbound: it prints as itself.
     return isinstance(value, Pretty) and not isinstance(value, type)

@@ -273,9 +273,9 @@ def _defining_frames(cls: type) -> Iterator[FrameType]:
     """The functions and class bodies that lexically enclose the definition of `cls`, innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__") == cls.__module__ and frame.f_locals is not frame.f_globals:
-            if cls.__qualname__.startswith(frame.f_code.co_qualname + "."):
-                yield frame
+        is_local = frame.f_globals.get("__name__") == cls.__module__ and frame.f_locals is not frame.f_globals
+        if is_local and cls.__qualname__.startswith(frame.f_code.co_qualname + "."):
+            yield frame
         frame = frame.f_back
 
 
@@ -285,5 +285,3 @@ def _local_names(cls: type) -> dict[str, Any]:
     for frame in reversed(frames):
         names.update(frame.f_locals)
     return names
-
-

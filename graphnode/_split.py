@@ -244,17 +244,13 @@ def states(node: object, only: Filter, /) -> FlatStates[State[Any]]: ...
 @overload
 def states(node: object, first: type[S1], second: type[S2], /) -> tuple[FlatStates[S1], FlatStates[S2]]: ...
 @overload
-def states(
-    node: object, first: type[S1], second: EllipsisType, /
-) -> tuple[FlatStates[S1], FlatStates[State[Any]]]: ...
+def states(node: object, first: type[S1], second: EllipsisType, /) -> tuple[FlatStates[S1], FlatStates[State[Any]]]: ...
 @overload
 def states(
     node: object, first: type[S1], second: type[S2], third: type[S3], /
 ) -> tuple[FlatStates[S1], FlatStates[S2], FlatStates[S3]]: ...
 @overload
-def states(
-    node: object, first: Filter, second: Filter, /, *rest: Filter
-) -> tuple[FlatStates[State[Any]], ...]: ...
+def states(node: object, first: Filter, second: Filter, /, *rest: Filter) -> tuple[FlatStates[State[Any]], ...]: ...
 def states(node: object, /, *filters: Filter) -> FlatStates[Any] | tuple[FlatStates[Any], ...]:
     """The live States of a node by path; a shared State once, at its first path.
 
@@ -322,7 +318,9 @@ def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
     See also: `flatten`, the inverse; `treefy_merge`, which makes new States.
     """
     if not isinstance(states, FlatStates):
-        raise TypeError(f"unflatten takes live States as FlatStates, found {type(states).__name__}; for values, use treefy_merge")
+        raise TypeError(
+            f"unflatten takes live States as FlatStates, found {type(states).__name__}; for values, use treefy_merge"
+        )
     given = match(graphdef, states)
     faults = _merge_faults(graphdef, [given])
     if faults:

@@ -10,11 +10,11 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, Self
 
 import jax
 import numpy as np
-from typing_extensions import Self, TypeVar
+from typing_extensions import TypeVar
 
 from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, tracer_in
 from ._errors import FieldError, TraceError
@@ -50,8 +50,13 @@ class StateSpec:
 
     def described(self) -> list[tuple[str, object]]:
         """The parts that are set, for a `repr`."""
-        parts: list[tuple[str, object]] = [("name", self.name), ("tag", self.tag), ("sharding", self.sharding)]
-        return [(key, part) for key, part in parts if part is not None] + list(self.metadata.items())
+        parts: list[tuple[str, object]] = [
+            ("name", self.name),
+            ("tag", self.tag),
+            ("sharding", self.sharding),
+        ]
+        parts += self.metadata.items()
+        return [(key, part) for key, part in parts if part is not None]
 
 
 def spec_of(
@@ -128,7 +133,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         FieldError: A part of the description is not hashable.
 
     Example:
-        >>> count = State(jnp.array(0), tag="steps")
+        >>> count = State(jnp.zeros((), jnp.int32), tag="steps")
         >>> count.value += 1
         >>> count
         State(
@@ -206,8 +211,8 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         self,
         *,
         value: "T | _Keep" = KEEP,
-        name: "str | None | _Keep" = KEEP,
-        tag: "str | None | _Keep" = KEEP,
+        name: "str | _Keep | None" = KEEP,
+        tag: "str | _Keep | None" = KEEP,
         sharding: Hashable = KEEP,
         metadata: "Mapping[str, Hashable] | _Keep" = KEEP,
     ) -> Self:
@@ -301,8 +306,8 @@ def check_writable(state: State[Any], value: object, where: str = "") -> None:
     if trace is None or state._trace != trace:
         raise TraceError(
             f"{_located(state, where)} was made outside of the running JAX transformation: writing "
-            f"{describe(tracer)} into it would leak the tracer. Split the node outside, merge it inside the transformed "
-            "function, and return treefy_states of the merged node"
+            f"{describe(tracer)} into it would leak the tracer. Split the node outside, merge it inside the "
+            "transformed function, and return treefy_states of the merged node"
         )
 
 

@@ -72,7 +72,7 @@ class TreefyState(Generic[T]):
 jax.tree_util.register_pytree_with_keys(
     TreefyState,
     lambda one: (((GetAttrKey("value"), one.value),), one.spec),
-    lambda spec, values: TreefyState(spec, values[0]),
+    lambda spec, values: TreefyState(spec, *values),
 )
 
 
@@ -133,8 +133,8 @@ def _select(layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]) -
 class StateTree(Mapping[Key, "StateTree | TreefyState[Any]"]):
     """The values of some States by path: reads as a nested mapping, and is one pytree to JAX.
 
-    `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. Values keep their
-    identity. Hash and equality are identity, since arrays have no single equality.
+    `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. Values keep
+    their identity. Hash and equality are identity, since arrays have no single equality.
 
     Attributes:
         layout: The paths and descriptions, in the order of the leaves; the treedef.
@@ -175,7 +175,8 @@ class StateTree(Mapping[Key, "StateTree | TreefyState[Any]"]):
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return id(self)
 
     def flat(self) -> dict[Path, TreefyState[Any]]:
         """All values with their descriptions, by full path, in canonical order."""
@@ -187,7 +188,7 @@ class StateTree(Mapping[Key, "StateTree | TreefyState[Any]"]):
         made: list[Any] = []
         leaves = dict(zip(self.layout.leaves, self._values, strict=True))
         for entry, (parent, key) in enumerate(zip(self.layout.parents, self.layout.keys, strict=True)):
-            made.append(leaves[entry] if entry in leaves else {})
+            made.append(leaves.get(entry, {}))
             if parent >= 0:
                 made[parent][key] = made[entry]
         return made[0]  # type: ignore[no-any-return]
@@ -272,7 +273,10 @@ def _flatten_with_keys(tree: StateTree) -> tuple[list[tuple[PathKey, Any]], Layo
 
 
 jax.tree_util.register_pytree_with_keys(
-    StateTree, _flatten_with_keys, StateTree, lambda tree: (tree._values, tree.layout)
+    StateTree,
+    _flatten_with_keys,
+    lambda layout, values: StateTree(layout, tuple(values)),
+    lambda tree: (tree._values, tree.layout),
 )
 
 
@@ -292,7 +296,12 @@ class FlatStates(Mapping[Path, S_co]):
     _states: tuple[S_co, ...]
     _aliases: tuple[tuple[Path, ...], ...]
 
-    def __init__(self, layout: Layout, states: tuple[S_co, ...], aliases: tuple[tuple[Path, ...], ...] = ()) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        states: tuple[S_co, ...],
+        aliases: tuple[tuple[Path, ...], ...] = (),
+    ) -> None:
         self.layout = layout
         self._states = states
         # The further paths of each State, where they would otherwise be lost: set by `pop_states` alone.
@@ -314,7 +323,8 @@ class FlatStates(Mapping[Path, S_co]):
         """Whether both hold the same State objects at the same paths."""
         if not isinstance(other, FlatStates):
             return NotImplemented
-        return self.layout is other.layout and all(map(lambda a, b: a is b, self._states, other._states))
+        theirs: FlatStates[Any] = other
+        return self.layout is theirs.layout and all(a is b for a, b in zip(self._states, theirs._states, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -1,7 +1,8 @@
 """What makes two static values the same: type and value at every depth, arrays by content.
 
 `static_key` turns a static field's value into a hashable key with exactly that equality, or says why it cannot be
-static. Python's own `==` will not do: to it `1`, `True` and `1.0` are one, a NaN is never itself, and an array has no answer.
+static. Python's own `==` will not do: to it `1`, `True` and `1.0` are one, a NaN is never itself, and an array has no
+answer.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ._compat import Tracer
@@ -40,7 +42,7 @@ def static_key(value: object) -> Hashable:
     """
     cls = type(value)
     if cls in _OWN_KEY:
-        return value  # type: ignore[return-value]  # hashable by its exact type
+        return value
     key = _KEYS.get(cls)
     return key(value) if key is not None else _other_key(cls, value)
 
@@ -79,7 +81,7 @@ def _array_key(array: Any) -> Hashable:
     known = _DIGESTS.get(id(array))
     if known is not None and known[0]() is array:
         return known[1]
-    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         kind, content = str(array.dtype), np.asarray(jax.random.key_data(array))
     else:
         content = np.asarray(array)

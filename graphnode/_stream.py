@@ -6,7 +6,7 @@ in front of it for one block, in one thread or task.
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextvars import ContextVar
 
 import jax
@@ -64,7 +64,7 @@ def seed(seed_or_key: int | jax.Array, /) -> None:
 
 
 @contextlib.contextmanager
-def scope(seed_or_key: int | jax.Array, /) -> Iterator[None]:
+def scope(seed_or_key: int | jax.Array, /) -> Generator[None]:
     """Draw from a stream of its own for the length of a `with` block, in this thread or task.
 
     Inside of a transformed function, with a key that was passed in, this is how nodes with initialisers are built.

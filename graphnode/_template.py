@@ -1,14 +1,15 @@
 """Templates: a class's compiled visit and rebuild, and `NodeSpec`, what one node adds to a structure.
 
-Data in: a schema. Data out: a function from a live node to its spec and its children, and one from specs and children to
-live nodes. Both are generated source, straight-line over the class's fields, since a loop over field records
+Data in: a schema. Data out: a function from a live node to its spec and its children, and one from specs and children
+to live nodes. Both are generated source, straight-line over the class's fields, since a loop over field records
 costs three times as much. No annotation is read from here on.
 """
 
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from ._annotations import Form
@@ -17,7 +18,7 @@ from ._node import plan_of
 from ._paths import Key, Path
 from ._schema import Field, schema
 from ._static import static_key
-from ._tracked import Place, TrackedDict, TrackedList, Versioned
+from ._tracked import Place, TrackedDict, TrackedList
 
 # The shape of what a field holds, apart from which objects: REF for a State or node, None, UNSET, or a container:
 # (list, n) with n REFs, (list, shapes), (tuple, shapes), (dict, keys, shapes).
@@ -25,8 +26,8 @@ Shape: TypeAlias = Any
 REF: Final = True
 UNSET: Final = "unset"
 
-# What a walk collects beside children: the versioned objects it read, and their versions before it did.
-Watch: TypeAlias = tuple[list[Versioned], list[object]]
+# What a walk collects beside children: the nodes and containers it read, and their versions before it did.
+Watch: TypeAlias = tuple[list[Any], list[object]]
 
 
 class NodeSpec:
@@ -102,7 +103,7 @@ def _restore_spec(cls: type[Any], statics: tuple[Any, ...], shapes: tuple[Shape,
     return template_of(cls).spec(statics, shapes)
 
 
-def watch_object(item: Versioned, watch: Watch) -> None:
+def watch_object(item: "TrackedList[Any] | TrackedDict[Any]", watch: Watch) -> None:
     """Put `item` under watch: give it a version, before anything of it is read."""
     version = item._version
     if version is None:
@@ -152,7 +153,9 @@ def _generate_visit(template: Template) -> Callable[[Any, Watch], tuple[NodeSpec
     plain = [field.form.is_plain for field in holders]
     reads = [f"s{i} = fields[{name!r}]" for i, name in enumerate(statics)]
     reads += [f"h{i} = fields[{field.name!r}]" for i, field in enumerate(holders)]
-    keys = "".join(f"(s{i}.__class__, s{i}) if s{i}.__class__ in EXACT else static_key(s{i}), " for i in range(len(statics)))
+    keys = "".join(
+        f"(s{i}.__class__, s{i}) if s{i}.__class__ in EXACT else static_key(s{i}), " for i in range(len(statics))
+    )
     shapes = "".join("True, " if is_plain else f"p{i}, " for i, is_plain in enumerate(plain))
     lines = ["def visit(node, watch):", "    fields = node.__dict__"]
     if reads:
@@ -191,51 +194,59 @@ def _compiled(lines: list[str], names: dict[str, Any], title: str, result: str) 
     return names[result]  # type: ignore[no-any-return]  # the function that the source defines
 
 
-# One row a node to fill: its number, then the number of each of its States and nodes, in the order of the edges.
-Row: TypeAlias = tuple[int, ...]
+# From all nodes and States of a structure to a row for each node of one spec: the node (still empty), then each of its
+# States and nodes, in the order of the edges.
+Picker: TypeAlias = Callable[[list[Any]], Iterable[tuple[Any, ...]]]
 
 
-def fill(spec: NodeSpec, objects: list[Any], rows: Sequence[Row], watch: Watch) -> None:
+def picker(rows: Sequence[tuple[int, ...]]) -> Picker:
+    """What picks objects by rows of their numbers: column by column, in C, where there are many rows."""
+    if len(rows) < 2 or len(rows[0]) > len(rows):
+        return lambda objects: ([objects[number] for number in row] for row in rows)
+    columns = [itemgetter(*column) for column in zip(*rows, strict=True)]
+    return lambda objects: zip(*[column(objects) for column in columns], strict=True)
+
+
+def fill(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch) -> None:
     """Give the nodes of one spec their fields.
 
     Args:
         spec: The spec of all of them.
-        objects: All nodes and States of the structure, by number; the nodes are still empty.
-        rows: One a node.
+        rows: For each node, itself and what it holds, as a `Picker` gives them.
         watch: Takes the containers that are made.
     """
     shapes = spec.shapes
     if any(isinstance(shape, tuple) for shape in shapes):
-        _fill_containers(spec, objects, rows, watch)
+        _fill_containers(spec, rows, watch)
         return
     filler = spec.template.fills.get(shapes)
     if filler is None:
         filler = spec.template.fills[shapes] = _generate_fill(spec.template, shapes)
-    filler(objects, rows, spec.statics)
+    filler(rows, spec.statics)
 
 
 def _generate_fill(template: Template, shapes: tuple[Shape, ...]) -> Callable[..., None]:
     """The fill of nodes without containers whose fields have these shapes."""
     refs = [i for i, shape in enumerate(shapes) if shape is REF]
     statics = "".join(f"s{i}, " for i in range(len(template.statics)))
-    lines = ["def fill(objects, rows, statics):"]
+    lines = ["def fill(rows, statics):"]
     lines += [f"    {statics}= statics"] if statics else []
-    lines += [f"    for node, {''.join(f'r{i}, ' for i in refs)} in rows:", "        fields = objects[node].__dict__"]
+    lines += [f"    for node, {''.join(f'h{i}, ' for i in refs)} in rows:", "        fields = node.__dict__"]
     stores = {name: f"s{i}" for i, name in enumerate(template.statics)}
     for i, (field, shape) in enumerate(zip(template.holders, shapes, strict=True)):
         if shape is not UNSET:
-            stores[field.name] = f"objects[r{i}]" if shape is REF else "None"
+            stores[field.name] = f"h{i}" if shape is REF else "None"
     declared = [name for name in schema(template.cls).fields if name in stores]
     lines += [f"        fields[{name!r}] = {stores[name]}" for name in declared]
     return _compiled(lines, {}, f"fill of {template.cls.__qualname__}", "fill")
 
 
-def _fill_containers(spec: NodeSpec, objects: list[Any], rows: Sequence[Row], watch: Watch) -> None:
+def _fill_containers(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch) -> None:
     template = spec.template
-    for node, *refs in rows:
-        fields = objects[node].__dict__
+    for node, *parts in rows:
+        fields = node.__dict__
         fields.update(zip(template.statics, spec.statics, strict=True))
-        held = map(objects.__getitem__, refs)
+        held = iter(parts)
         for field, shape in zip(template.holders, spec.shapes, strict=True):
             if shape is not UNSET:
                 where = f"{template.cls.__name__}.{field.name}"
@@ -258,6 +269,6 @@ def _fill_value(shape: Shape, form: Form, held: Iterator[Any], place: tuple[str,
     if shape[0] is list:
         container = TrackedList.restore(form.item(list), Place(where, path), [item for _, item in items])
     else:
-        container = TrackedDict.restore(form.item(dict), Place(where, path), dict(items))
+        container = TrackedDict.restore(form.item(dict), Place(where, path), {str(key): item for key, item in items})
     watch_object(container, watch)
     return container

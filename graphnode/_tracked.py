@@ -10,10 +10,9 @@ no update can be lost and no late writer can set the clock back.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple, NoReturn, Protocol, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, SupportsIndex, TypeVar, cast
 
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
-from typing_extensions import Self
 
 from ._annotations import Form
 from ._errors import FieldError
@@ -35,12 +34,6 @@ class Clock:
 CLOCK: Final = Clock()
 
 _MAX_NESTING: Final = 32
-
-
-class Versioned(Protocol):
-    """What a binding watches: a node, or a container of a node."""
-
-    _version: object | None
 
 
 def admit(form: Form, value: Any, where: str, path: tuple[Key, ...] = ()) -> Any:
@@ -68,7 +61,7 @@ def admit(form: Form, value: Any, where: str, path: tuple[Key, ...] = ()) -> Any
     items = form if form.is_open else form.tuple_of
     if isinstance(value, tuple) and isinstance(items, Form):
         return tuple([admit(items, one, where, (*path, at)) for at, one in enumerate(value)])
-    if isinstance(value, tuple) and items is not None and len(items) == len(value):
+    if isinstance(value, tuple) and isinstance(items, tuple) and len(items) == len(value):
         pairs = zip(items, value, strict=True)
         return tuple([admit(item, one, where, (*path, at)) for at, (item, one) in enumerate(pairs)])
     refuse(form, value, where, path)
@@ -102,13 +95,14 @@ class Place(NamedTuple):
 
 
 class _Tracked:
-    """What both containers share: the form of their items, their place, and their version."""
+    """What both containers share; the slots are theirs, since `list` and `dict` take no second base with any."""
 
-    __slots__ = ()
-
-    _form: Form
-    _place: Place
-    _version: object | None
+    if TYPE_CHECKING:
+        _form: Form
+        _place: Place
+        _version: object | None
+    else:
+        __slots__ = ()
 
     def _admit(self, key: Key, item: Any) -> Any:
         where, path = self._place
@@ -188,7 +182,7 @@ class TrackedList(list[T], _Tracked):
         super().__delitem__(at)
         self._changed()
 
-    def __iadd__(self, items: Iterable[T], /) -> Self:
+    def __iadd__(self, items: Iterable[T], /) -> Self:  # type: ignore[override, misc]  # `list` overloads `__add__`
         self.extend(items)
         return self
 
@@ -256,7 +250,7 @@ class TrackedDict(dict[str, T], _Tracked):
         super().clear()
         self._changed()
 
-    def __ior__(self, items: Any, /) -> Self:
+    def __ior__(self, items: Any, /) -> Self:  # type: ignore[override, misc]  # `dict` overloads `__or__`
         self.update(items)
         return self
 
@@ -264,18 +258,20 @@ class TrackedDict(dict[str, T], _Tracked):
         return dict, (dict(self),)
 
 
-
-
-def _flatten_list(items: TrackedList[Any]) -> tuple[list[tuple[SequenceKey, Any]], None]:
+def _flatten_list(items: list[Any]) -> tuple[list[tuple[Any, Any]], None]:
     return [(SequenceKey(at), item) for at, item in enumerate(items)], None
 
 
-def _flatten_dict(items: TrackedDict[Any]) -> tuple[list[tuple[DictKey, Any]], tuple[str, ...]]:
+def _plain_dict(keys: tuple[str, ...], items: Iterable[Any]) -> dict[str, Any]:
+    return dict(zip(keys, items, strict=True))
+
+
+def _flatten_dict(items: dict[str, Any]) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
     keys = tuple(sorted(items))
     return [(DictKey(key), items[key]) for key in keys], keys
 
 
 # A root may be a node's container (`treefy_split(model.layers)`). JAX knows exact types alone, so it is told; what it
 # makes from leaves is nobody's own and therefore plain.
-register_pytree_with_keys(TrackedList, _flatten_list, lambda _, items: list(items))
-register_pytree_with_keys(TrackedDict, _flatten_dict, lambda keys, items: dict(zip(keys, items, strict=True)))
+register_pytree_with_keys(cast("type[list[Any]]", TrackedList), _flatten_list, lambda _, items: list(items))
+register_pytree_with_keys(cast("type[dict[str, Any]]", TrackedDict), _flatten_dict, _plain_dict)

@@ -107,14 +107,17 @@ def iter_leaf(node: object, /) -> Iterator[tuple[Path, Any]]:
     todo: list[tuple[Path, int | None, Any]] = [(edges[top], top, None) for top in reversed(below.get(-1, []))]
     while todo:
         path, number, static = todo.pop()
-        spec = specs[number] if number is not None else None
-        if spec is None:
+        if number is None:
             yield from _static_leaves(path, static)
-        elif isinstance(spec, StateSpec):
+            continue
+        spec = specs[number]
+        if isinstance(spec, StateSpec):
             yield path, objects[number]
         else:
             fields = objects[number].__dict__
-            inside: list[tuple[Path, int | None, Any]] = [(edges[child], child, None) for child in below.get(number, ())]
+            inside: list[tuple[Path, int | None, Any]] = [
+                (edges[child], child, None) for child in below.get(number, ())
+            ]
             inside += [((name,), None, fields[name]) for name in spec.template.statics]
             inside.sort(key=lambda item: item[0][0])  # by field; stable, so the items of a container keep their order
             todo += [((*path, *edge), child, value) for edge, child, value in reversed(inside)]

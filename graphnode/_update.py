@@ -66,7 +66,9 @@ def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | No
     if found is None:
         layout = binding.graphdef.layout
         numbers = numbers_of(binding.graphdef, tree.layout)
-        wrong = [n is None or layout.specs[n].cls is not spec.cls for n, spec in zip(numbers, tree.layout.specs, strict=True)]
+        wrong = [
+            n is None or layout.specs[n].cls is not spec.cls for n, spec in zip(numbers, tree.layout.specs, strict=True)
+        ]
         if any(wrong) or len(set(numbers)) < len(numbers):
             return None
         found = binding.groups[tree.layout] = tuple([binding.states[n] for n in numbers if n is not None])
@@ -174,11 +176,11 @@ def _empty_holder(root: object, graphdef: GraphDef[Any], path: Path) -> Any:
 
 def _mismatch(write: _Write) -> str | None:
     """How a value differs in structure, shape or dtype from what the State holds."""
-    old, old_def = jax.tree_util.tree_flatten_with_path(write.state._value)
-    new, new_def = jax.tree_util.tree_flatten(write.value)
-    if old_def != new_def:
-        return f"{write.where}: expected the tree {old_def}, found {new_def}"
-    for (key_path, there), given in zip(old, new, strict=True):
+    structures: list[object] = [jax.tree.structure(write.state._value), jax.tree.structure(write.value)]
+    if structures[0] != structures[1]:
+        return f"{write.where}: expected the tree {structures[0]}, found {structures[1]}"
+    leaves = jax.tree.leaves(write.value)
+    for (key_path, there), given in zip(jax.tree.leaves_with_path(write.state._value), leaves, strict=True):
         if _form(there) != _form(given):
             return f"{write.where}{jax.tree_util.keystr(key_path)}: expected {_text(there)}, found {_text(given)}"
     return None
@@ -204,8 +206,8 @@ def pop_states(node: object, first: Filter, second: Filter, /, *rest: Filter) ->
 def pop_states(node: object, /, *filters: Filter) -> FlatStates[State[Any]] | tuple[FlatStates[State[Any]], ...]:
     """Take States out of a node, in place: every reference to them, all or nothing.
 
-    Their fields become unset: reading one says that it was popped. `update_states(node, popped)` puts the same States back
-    at all their paths.
+    Their fields become unset: reading one says that it was popped. `update_states(node, popped)` puts the same States
+    back at all their paths.
 
     Args:
         node: A node, or a pytree of nodes.

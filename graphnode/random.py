@@ -1,8 +1,8 @@
 """Random numbers for construction: an ambient, scoped stream, with NumPy's names.
 
-`seed(42)` restarts the stream of the process; `with scope(key):` puts another in front for one block. Every draw takes a new
-key. Inside of a JAX transformation the ambient stream refuses, since its draw would be a constant of the compiled
-function: pass a key in and open a `scope` there.
+`seed(42)` restarts the stream of the process; `with scope(key):` puts another in front for one block. Every draw takes
+a new key. Inside of a JAX transformation the ambient stream refuses, since its draw would be a constant of the
+compiled function: pass a key in and open a `scope` there.
 
 Shapes are tuples of integers, or one integer; the default dtypes are JAX's.
 """

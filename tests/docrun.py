@@ -92,7 +92,7 @@ def parse_blocks(text: str, page: str) -> list[Block]:
     lines = text.splitlines()
     fences = list(parse_fences(text, page))
     blocks: list[Block] = []
-    for code, after in zip(fences, [*fences[1:], None], strict=True):
+    for code, after in zip(fences, [*fences, None][1:], strict=True):
         if code.words[:1] != ("python",):
             continue
         skip, raises = _parse_words(code.words[1:], f"{page}:{code.first}")

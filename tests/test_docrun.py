@@ -1,6 +1,7 @@
 """docrun runs pages as readers would, and notices what they would notice."""
 
 import textwrap
+import warnings
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,11 @@ def test_passing_page_has_no_messages(tmp_path: Path):
     assert messages == []
 
 
+def test_page_without_code_passes(tmp_path: Path):
+    """Prose alone needs no block."""
+    assert check(tmp_path, "") == check(tmp_path, "# A title\n") == check(tmp_path, "```bash\nls\n```\n") == []
+
+
 def test_text_block_after_prose_is_not_an_output(tmp_path: Path):
     """Only blank lines may stand between a block and its output."""
     assert check(tmp_path, "```python\n1\n```\nprose\n```text\n2\n```\n") == []
@@ -72,8 +78,7 @@ def test_wrong_output_is_shown_as_a_diff_with_file_and_line(tmp_path: Path):
     """Each mismatch is reported, where it is, with both outputs."""
     messages = check(
         tmp_path,
-        "```python\nprint('one')\nprint('two')\n```\n\n```text\none\n2\n```\n"
-        "```python\n3\n```\n```text\n```\n",
+        "```python\nprint('one')\nprint('two')\n```\n\n```text\none\n2\n```\n```python\n3\n```\n```text\n```\n",
     )
     assert messages == [
         "page.md:7: the page shows another output (# is any float)\n"
@@ -103,9 +108,18 @@ def test_syntax_error_names_the_line(tmp_path: Path):
 
 
 def test_warning_is_an_error(tmp_path: Path):
-    """A page that warns fails."""
-    with pytest.raises(PageError, match="raises DeprecationWarning"):
+    """A page that warns fails, whatever the filters around it."""
+    with (
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(PageError, match="raises DeprecationWarning"),
+    ):
         check(tmp_path, "```python\nimport warnings\nwarnings.warn('old', DeprecationWarning)\n```\n")
+
+
+def test_exit_fails_the_page_only(tmp_path: Path):
+    """A block that exits does not take the test run along."""
+    with pytest.raises(PageError, match=r"page.md:2: the block raises SystemExit"):
+        check(tmp_path, "```python\nraise SystemExit(0)\n```\n")
 
 
 def test_raises_block_must_raise_that_error_and_show_it(tmp_path: Path):
@@ -188,9 +202,10 @@ def test_page_has_jax_as_its_readers_have_it(tmp_path: Path):
     assert check(tmp_path, text + "```text\n(2, 3)\n```\n") == []
 
 
-def test_plots_open_no_window(tmp_path: Path):
+def test_plots_open_no_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """plt.show() does nothing, and figures are closed after the page."""
     plt = pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.setattr(plt, "show", lambda: pytest.fail("a window opens"))
     page = "```python\nimport matplotlib.pyplot as plt\nplt.figure()\nplt.show()\n```\n"
     assert check(tmp_path, page) == []
     assert plt.get_fignums() == []

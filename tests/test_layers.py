@@ -29,12 +29,17 @@ LAYERS = (
     "_stream",
     "_node",
     "_layout",
-    "_graphdef",
     "_template",
+    "_graphdef",
+    "_diff",
     "_filters",
     "_statetree",
+    "_match",
     "_binding",
-    "_operations",
+    "_traverse",
+    "_split",
+    "_update",
+    "_convert",
     "random",
     "nn",
 )
@@ -153,7 +158,7 @@ def _cycle_faults(graph: Mapping[str, set[str]]) -> list[str]:
     [
         pytest.param({"_a.py": "", "_b.py": "from ._a import x\nimport jax\n"}, [], id="left"),
         pytest.param(
-            {"_a.py": "from ._b import x\n", "_b.py": ""},
+            {"_a.py": "from ._b import x, y\n", "_b.py": ""},
             ["_a.py:1: imports graphnode._b, which is not to its left"],
             id="right",
         ),
@@ -178,7 +183,9 @@ def _cycle_faults(graph: Mapping[str, set[str]]) -> list[str]:
             id="__init__ imports all and is imported by none",
         ),
         pytest.param(
-            {"_z.py": ""}, ["_z.py:1: no layer; add _z to LAYERS in tests/test_layers.py"], id="unlisted"
+            {"_a.py": "from ._z import x\n", "_z.py": ""},
+            ["_z.py:1: no layer; add _z to LAYERS in tests/test_layers.py"],
+            id="unlisted",
         ),
         pytest.param(
             {"_a.py": "", "sub/__init__.py": "from ._one import x\n", "sub/_one.py": "from .._a import y\n"},
@@ -196,11 +203,19 @@ def _cycle_faults(graph: Mapping[str, set[str]]) -> list[str]:
             id="cycle in a subpackage",
         ),
         pytest.param(
-            {"_a.py": "", "_b.py": "def f():\n    from ._a import x\n    import json, jax, optax\n"},
+            {"sub/__init__.py": "from ._one import x\n", "sub/_one.py": "from . import y\n"},
+            ["cycle: graphnode.sub -> graphnode.sub._one -> graphnode.sub"],
+            id="cycle through a subpackage's __init__",
+        ),
+        pytest.param(
+            {
+                "_a.py": "",
+                "_b.py": "def f():\n    from ._a import x\n    if x:\n        import json, jax, optax\n",
+            },
             [
                 "_b.py:2: imports graphnode._a.x inside a function; only optional packages may be",
-                "_b.py:3: imports json inside a function; only optional packages may be",
-                "_b.py:3: imports jax inside a function; only optional packages may be",
+                "_b.py:4: imports json inside a function; only optional packages may be",
+                "_b.py:4: imports jax inside a function; only optional packages may be",
             ],
             id="inside a function",
         ),

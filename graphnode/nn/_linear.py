@@ -12,13 +12,16 @@ from .._state import ParamState
 from .._stream import split_key
 from ._module import Module
 
+_HE_NORMAL = jax.nn.initializers.he_normal()
+
 
 class Linear(Module):
     """An affine map over the last axis: `y = x @ (weight * w_mask) + bias`.
 
-    Weight and bias live in one `ParamState`, as `{"weight": [n_in, n_out], "bias": [n_out]}`, where `n_in` and `n_out` are
-    the last of the sizes; without a bias the dict has no such key. The result's dtype is that of JAX's promotion of
-    `x` and the weight. The default initialisation is He's normal (He et al. 2015, "Delving Deep into Rectifiers", eq. 10).
+    Weight and bias live in one `ParamState`, as `{"weight": [n_in, n_out], "bias": [n_out]}`, where `n_in` and `n_out`
+    are the last of the sizes; without a bias the dict has no such key. The result's dtype is that of JAX's promotion
+    of `x` and the weight. The default initialisation is He's normal (He et al. 2015, "Delving Deep into Rectifiers",
+    eq. 10).
 
     Args:
         in_size: Features of the input, or its trailing shape; the last is what the map is over.
@@ -66,16 +69,15 @@ class Linear(Module):
         w_mask: ArrayLike | None = None,
         *,
         use_bias: bool = True,
-        w_init: Initializer = jax.nn.initializers.he_normal(),
+        w_init: Initializer = _HE_NORMAL,
         b_init: Initializer = jax.nn.initializers.zeros,
         dtype: DTypeLike = jnp.float32,
     ) -> None:
         self.in_size = _sizes("in_size", in_size)
         self.out_size = _sizes("out_size", out_size)
         if self.in_size[:-1] != self.out_size[:-1]:
-            raise ContractError(
-                f"Linear.out_size: expected {self.in_size[:-1]} before the last size, as in_size has; found {self.out_size}"
-            )
+            expected = f"{self.in_size[:-1]} before the last size, as in_size has"
+            raise ContractError(f"Linear.out_size: expected {expected}; found {self.out_size}")
         shape = (self.in_size[-1], self.out_size[-1])
         self.w_mask = None if w_mask is None else jnp.asarray(w_mask)
         if self.w_mask is not None and self.w_mask.shape != shape:
@@ -96,7 +98,8 @@ class Linear(Module):
         parameters = self.weight.value
         weight = parameters["weight"] if self.w_mask is None else parameters["weight"] * self.w_mask
         y = x @ weight
-        return y + parameters["bias"] if "bias" in parameters else y
+        # Of the rank of y: a bias must also be added where JAX is told to refuse rank promotion.
+        return y + jnp.expand_dims(parameters["bias"], range(y.ndim - 1)) if "bias" in parameters else y
 
 
 def _sizes(name: str, size: int | Sequence[int]) -> tuple[int, ...]:

@@ -72,9 +72,7 @@ def _measure_size(figures: list[Timed | Counted], states: int, effort: Effort) -
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few short rounds; write nothing")
-    parser.add_argument(
-        "--depth", type=int, default=_DEPTH, help="blocks of the model (default: %(default)s)"
-    )
+    parser.add_argument("--depth", type=int, default=_DEPTH, help="blocks of the model (default: %(default)s)")
     parser.add_argument("--only", choices=[figure.name for figure in FIGURES], help="measure one figure")
     parser.add_argument("--output", type=Path, default=_DOCS, help="folder to write to (default: docs)")
     return parser.parse_args()

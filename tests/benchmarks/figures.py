@@ -6,6 +6,7 @@ prepares its call for one library, and a `Timed` record in `FIGURES`.
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ import jax
 
 from .callbacks import count_callbacks
 from .library import BRAINSTATE, EQUINOX, GRAPHNODE, JAX, NNX, Library, Parts
-from .timing import Prepare, Sampler, always, interleave, sampler
+from .timing import Clock, Prepare, Sampler, always, interleave, sampler
 from .workbench import Workbench
 
 Samplers: TypeAlias = Callable[[Workbench], Mapping[str, Sampler]]
@@ -111,12 +112,13 @@ class Counted:
         return [Result(self.name, self.title, bench.states, counts[GRAPHNODE], None, self.most, counts)]
 
 
-def each_library(prepare_for: PrepareFor) -> Samplers:
+def each_library(prepare_for: PrepareFor, clock: Clock = time.thread_time) -> Samplers:
     """Samplers for the libraries for which `prepare_for` returns something."""
 
     def samplers(bench: Workbench) -> Mapping[str, Sampler]:
         prepared = {library.name: prepare_for(bench, library) for library in bench.libraries}
-        return {name: sampler(prepare, bench.effort.seconds) for name, prepare in prepared.items() if prepare}
+        seconds = bench.effort.seconds
+        return {name: sampler(prepare, seconds, clock) for name, prepare in prepared.items() if prepare}
 
     return samplers
 
@@ -235,7 +237,7 @@ FIGURES: tuple[Timed | Counted, ...] = (
         scales=True,
     ),
     Counted("callbacks", "Python callbacks in `jax.tree.flatten(state_tree)`", callbacks, 1),
-    Timed("jit", "`jax.jit(lambda t: t)(state_tree)`", each_library(jit_identity), (Limit(1.1),)),
+    Timed("jit", "`jax.jit(lambda t: t)(state_tree)`", each_library(jit_identity, time.perf_counter), (Limit(1.1),)),
     Timed(
         "first-split",
         "first split of a fresh model",

@@ -50,8 +50,8 @@ nothing is updated in place.
 - A first split and a construction get a new model or new States for every call, made outside of the timed
   part. In the rows "of a structure never seen before", each model shares another pair of weights, so that no
   structure comes twice.
-- The result of `jax.jit` is waited for, with `jax.block_until_ready`.
-- An import is timed inside a new interpreter.
+- A time is that of the calling thread on the CPU, so that other programs hardly disturb it. Two are wall time:
+  `jax.jit`, whose result is waited for with `jax.block_until_ready`, and an import, inside a new interpreter.
 
 To reproduce: `make bench`. For a first look: `python -m tests.benchmarks --quick`, or `--only NAME` for one
 figure.
@@ -99,10 +99,7 @@ def sizes_table(results: Sequence[Result]) -> str:
     header = ("figure", "States", "", "measured", "limit", GRAPHNODE, JAX)
     return _table(
         header,
-        [
-            (r.title, f"{r.states:,}", _mark(r), _value(r), _limit(r), *_cells(r, (GRAPHNODE, JAX)))
-            for r in results
-        ],
+        [(r.title, f"{r.states:,}", _mark(r), _value(r), _limit(r), *_cells(r, (GRAPHNODE, JAX))) for r in results],
     )
 
 
@@ -164,7 +161,8 @@ def _value(result: Result) -> str:
     if result.against is None:
         return f"{result.value:.0f}"
     against = "itself" if result.against == GRAPHNODE else result.against
-    return f"{result.value:.3g} × {against}"
+    ratio = f"{result.value:.3g}" if result.value >= 0.001 else "< 0.001"
+    return f"{ratio} × {against}"
 
 
 def _limit(result: Result) -> str:

@@ -1,8 +1,7 @@
 """The measurement itself: what is called, when, and how rounds become one ratio."""
 
 from functools import partial
-
-import pytest
+from itertools import count
 
 from .timing import Call, Samples, always, interleave, sampler
 
@@ -33,28 +32,27 @@ def test_each_round_runs_every_contender_once_in_a_turning_order():
     assert samples.seconds == {"a": [1.0] * 3, "b": [1.0] * 3, "c": [1.0] * 3}
 
 
-def test_every_call_is_prepared_anew_before_any_is_timed(monkeypatch: pytest.MonkeyPatch):
+def test_every_call_is_prepared_anew_before_any_is_timed():
     """A sample prepares all its calls, reads the clock, makes each once, and reads the clock again."""
     events: list[str] = []
-    clock = iter(range(1000))
+    seconds = count()
 
-    def read_clock() -> float:
+    def clock() -> float:
         events.append("clock")
-        return next(clock)
+        return next(seconds)
 
     def prepare() -> Call:
         events.append("prepare")
         return lambda: events.append("call")
 
-    monkeypatch.setattr("time.perf_counter", read_clock)
-    sample = sampler(prepare, seconds=1)
+    sample = sampler(prepare, 1.0, clock)
     assert events[:2] == ["prepare", "call"], "the warm-up is not timed"
     events.clear()
     assert sample() == 1.0
     assert events == ["prepare", "clock", "call", "clock"]
 
 
-def test_a_sampler_makes_as_many_calls_as_fill_its_seconds(monkeypatch: pytest.MonkeyPatch):
+def test_a_sampler_makes_as_many_calls_as_fill_its_seconds():
     """The number of calls is doubled until they take long enough; a sample is the time of one call."""
     now = 0.0
 
@@ -62,8 +60,7 @@ def test_a_sampler_makes_as_many_calls_as_fill_its_seconds(monkeypatch: pytest.M
         nonlocal now
         now += 0.25
 
-    monkeypatch.setattr("time.perf_counter", lambda: now)
-    sample = sampler(always(tick), seconds=1.5)
+    sample = sampler(always(tick), 1.5, lambda: now)
     before = now
     assert sample() == 0.25
     assert now - before == 2.0, "4 calls take 1.0 and are too few, 8 take 2.0"

@@ -22,6 +22,9 @@ Prepare: TypeAlias = Callable[[], Call]
 Sampler: TypeAlias = Callable[[], float]
 """Runs one round of one contender and returns the seconds of one call."""
 
+Clock: TypeAlias = Callable[[], float]
+"""Seconds from some fixed moment."""
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -52,13 +55,17 @@ def always(call: Call) -> Prepare:
     return repeat(call).__next__
 
 
-def sampler(prepare: Prepare, seconds: float) -> Sampler:
-    """Warm up, find how many calls take at least `seconds`, and return the sampler of that many."""
+def sampler(prepare: Prepare, seconds: float, clock: Clock = time.thread_time) -> Sampler:
+    """Warm up, find how many calls take at least `seconds`, and return the sampler of that many.
+
+    By default the seconds are those that this thread runs: what else runs on the machine then hardly counts.
+    Give another clock for calls that wait for another thread.
+    """
     prepare()()
     calls = 1
-    while _time(prepare, calls) < seconds:
+    while _time(prepare, calls, clock) < seconds:
         calls *= 2
-    return lambda: _time(prepare, calls) / calls
+    return lambda: _time(prepare, calls, clock) / calls
 
 
 def interleave(samplers: Mapping[str, Sampler], rounds: int) -> Samples:
@@ -75,12 +82,12 @@ def interleave(samplers: Mapping[str, Sampler], rounds: int) -> Samples:
     return Samples(seconds)
 
 
-def _time(prepare: Prepare, calls: int) -> float:
+def _time(prepare: Prepare, calls: int, clock: Clock) -> float:
     prepared = [prepare() for _ in range(calls)]
     # The collector stays on: what a contender allocates is part of its cost. The young garbage of the
     # contender before it is not. (A full collection here would cost more than all that is measured.)
     gc.collect(1)
-    start = time.perf_counter()
+    start = clock()
     for call in prepared:
         call()
-    return time.perf_counter() - start
+    return clock() - start

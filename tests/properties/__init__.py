@@ -1,0 +1,1 @@
+"""Properties: what holds for every graph, compared with a reference that shares no code with the package."""

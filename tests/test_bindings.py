@@ -1,0 +1,984 @@
+"""A binding never survives a change of structure, and never dies of anything else."""
+
+import copy
+import functools
+import gc
+import pickle
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import graphnode as gn
+import jax
+import jax.numpy as jnp
+import pytest
+from graphnode import _binding, _node
+from graphnode._binding import binding_of
+from graphnode._filters import Matcher, Subject
+from jaxtyping import Array, Float
+
+from .properties.strategies import assert_fresh, reference
+
+
+def param(size: int = 1) -> gn.ParamState:
+    return gn.ParamState(jnp.zeros(size))
+
+
+class Leaf(gn.Node):
+    size: int
+    weight: gn.ParamState
+
+
+class Kit(gn.Node):
+    weight: gn.ParamState
+    child: Leaf
+    size: int = 1
+    extra: gn.BatchState | None = None
+    items: list[Leaf] = gn.subnode(default_factory=list)
+    table: dict[str, Leaf] = gn.subnode(default_factory=dict)
+    params: list[gn.ParamState] = gn.state(default_factory=list)
+    named: dict[str, gn.ParamState] = gn.state(default_factory=dict)
+    nested: dict[str, list[Leaf]] = gn.subnode(default_factory=dict)
+    lists: tuple[list[Leaf], ...] = gn.subnode(default=())
+
+
+class Holder(gn.Node):
+    kits: tuple[Kit, ...]
+
+
+def leaf(size: int = 1) -> Leaf:
+    return Leaf(size, param())
+
+
+def kit() -> Kit:
+    return Kit(
+        weight=param(),
+        child=leaf(),
+        extra=gn.BatchState(jnp.zeros(1)),
+        items=[leaf(3), leaf(2), leaf(1)],
+        table={"a": leaf(1), "b": leaf(2)},
+        params=[param(), param()],
+        named={"a": param(), "b": param()},
+        nested={"a": [leaf(1)], "b": []},
+        lists=([leaf(1)], []),
+    )
+
+
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The roots that were walked since the test began."""
+    found: list[object] = []
+    walk = _binding.walk
+
+    def counted(root: object) -> _binding.Binding:
+        found.append(root)
+        return walk(root)
+
+    monkeypatch.setattr(_binding, "walk", counted)
+    return found
+
+
+# Every way to change a structure
+
+
+def extend_in_place(one: Kit) -> None:
+    one.items += [leaf()]
+
+
+def repeat_in_place(one: Kit) -> None:
+    one.items *= 2
+
+
+def merge_in_place(one: Kit) -> None:
+    one.table |= {"c": leaf()}
+
+
+def change_static_of_shared_child(one: Kit) -> None:
+    one.child.size = 7
+
+
+def pop_and_update(one: Kit) -> None:
+    gn.update_states(one, gn.pop_states(one, gn.ParamState))
+    # The same States at the same places; another field tells that it was noticed.
+    one.size = 9
+
+
+def update_with_new_state(one: Kit) -> None:
+    tree = gn.treefy_states(one, gn.BatchState)
+    gn.pop_states(one, gn.BatchState)
+    gn.update_states(one, tree)
+
+
+def set_state(one: Any) -> None:
+    one.__setstate__({"size": 5})
+
+
+def initialise_again(one: Any) -> None:
+    one.__init__(param(), leaf())
+
+
+def failing_sort(one: Kit) -> None:
+    def key(item: Leaf) -> Any:
+        return object() if item.size == 1 else item.size
+
+    with pytest.raises(TypeError):
+        one.items.sort(key=key)
+    # A failed sort may have moved items, or not; either way nothing stale is left.
+    one.items.pop()
+
+
+def detach(one: Kit) -> None:
+    one.items = []
+
+
+def reattach(one: Kit) -> None:
+    held = one.items
+    one.items = []
+    binding_of(one)
+    one.items = held
+    one.items.pop()
+
+
+def reattach_and_change_the_old(one: Kit) -> None:
+    held = one.items
+    one.items = []
+    binding_of(one)
+    one.items = held
+    held.append(leaf())  # no longer the node's own
+    assert len(one.items) == 3
+    one.items.append(leaf(4))
+
+
+def move_container(one: Kit) -> None:
+    one.nested["a"] = one.items
+    one.nested["a"].pop()
+    assert len(one.items) == 3
+
+
+EDITS: dict[str, Callable[[Kit], object]] = {
+    "assign a static": lambda one: setattr(one, "size", 2),
+    "assign an equal static of another type": lambda one: setattr(one.child, "size", True),
+    "assign a State": lambda one: setattr(one, "weight", param()),
+    "assign None": lambda one: setattr(one, "extra", None),
+    "assign a node": lambda one: setattr(one, "child", leaf()),
+    "assign a list": lambda one: setattr(one, "items", [leaf()]),
+    "assign a dict": lambda one: setattr(one, "table", {"z": leaf()}),
+    "assign a tuple": lambda one: setattr(one, "lists", ([], [leaf()])),
+    "assign a field of a child": lambda one: setattr(one.child, "weight", param()),
+    "assign a static of a child": change_static_of_shared_child,
+    "assign a field of an item": lambda one: setattr(one.items[1], "weight", param()),
+    "assign a field of a dict's item": lambda one: setattr(one.table["a"], "size", 5),
+    "assign a field of a nested item": lambda one: setattr(one.nested["a"][0], "size", 5),
+    "share a State": lambda one: setattr(one, "weight", one.child.weight),
+    "share a node": lambda one: setattr(one, "child", one.items[0]),
+    "delete a State": lambda one: delattr(one, "weight"),
+    "delete a node": lambda one: delattr(one, "child"),
+    "delete a list": lambda one: delattr(one, "items"),
+    "delete a field of a child": lambda one: delattr(one.child, "weight"),
+    "list append": lambda one: one.items.append(leaf()),
+    "list append an item again": lambda one: one.items.append(one.items[0]),
+    "list insert": lambda one: one.items.insert(0, leaf()),
+    "list pop": lambda one: one.items.pop(),
+    "list pop at": lambda one: one.items.pop(0),
+    "list remove": lambda one: one.items.remove(one.items[1]),
+    "list sort": lambda one: one.items.sort(key=lambda item: item.size),
+    "list sort that fails": failing_sort,
+    "list reverse": lambda one: one.items.reverse(),
+    "list clear": lambda one: one.items.clear(),
+    "list extend": lambda one: one.items.extend([leaf()]),
+    "list extend by a generator": lambda one: one.items.extend(leaf(size) for size in (1, 2)),
+    "list +=": extend_in_place,
+    "list *=": repeat_in_place,
+    "list *= 0": lambda one: one.items.__imul__(0),
+    "list item": lambda one: one.items.__setitem__(0, leaf()),
+    "list item from the end": lambda one: one.items.__setitem__(-1, leaf()),
+    "list slice": lambda one: one.items.__setitem__(slice(0, 2), [leaf()]),
+    "list slice with a step": lambda one: one.items.__setitem__(slice(None, None, 2), [leaf(), leaf()]),
+    "list empty slice": lambda one: one.items.__setitem__(slice(1, 1), [leaf()]),
+    "list del item": lambda one: one.items.__delitem__(0),
+    "list del slice": lambda one: one.items.__delitem__(slice(0, 2)),
+    "list of States append": lambda one: one.params.append(param()),
+    "list of States item": lambda one: one.params.__setitem__(0, param()),
+    "list of States pop": lambda one: one.params.pop(0),
+    "list of States reverse": lambda one: one.params.reverse(),
+    "dict item": lambda one: one.table.__setitem__("c", leaf()),
+    "dict item replaced": lambda one: one.table.__setitem__("a", leaf()),
+    "dict del": lambda one: one.table.__delitem__("a"),
+    "dict update": lambda one: one.table.update({"c": leaf()}),
+    "dict update by pairs": lambda one: one.table.update([("c", leaf())]),
+    "dict update by keywords": lambda one: one.table.update(a=leaf()),
+    "dict setdefault": lambda one: one.table.setdefault("c", leaf()),
+    "dict pop": lambda one: one.table.pop("a"),
+    "dict pop with a default": lambda one: one.table.pop("b", None),
+    "dict popitem": lambda one: one.table.popitem(),
+    "dict clear": lambda one: one.table.clear(),
+    "dict |=": merge_in_place,
+    "dict of States item": lambda one: one.named.__setitem__("a", param()),
+    "dict of States pop": lambda one: one.named.pop("b"),
+    "dict rename": lambda one: one.named.__setitem__("z", one.named.pop("a")),
+    "nested list append": lambda one: one.nested["b"].append(leaf()),
+    "nested list clear": lambda one: one.nested["a"].clear(),
+    "nested list replaced": lambda one: one.nested.__setitem__("a", [leaf(), leaf()]),
+    "nested list deleted": lambda one: one.nested.pop("b"),
+    "nested list made": lambda one: one.nested.setdefault("c", []),
+    "list in a tuple append": lambda one: one.lists[1].append(leaf()),
+    "list in a tuple pop": lambda one: one.lists[0].pop(),
+    "pop_states": lambda one: gn.pop_states(one, gn.BatchState),
+    "pop_states of a dict": lambda one: gn.pop_states(one, gn.PathContains("named")),
+    "pop_states and update_states": pop_and_update,
+    "update_states with a new State": update_with_new_state,
+    "__setstate__": set_state,
+    "__init__ again": initialise_again,
+    "container taken off": detach,
+    "container taken off and put back": reattach,
+    "container copied when put back": reattach_and_change_the_old,
+    "container given to another field": move_container,
+}
+
+
+def warm(*roots: Any) -> None:
+    """Fill every cache there is."""
+    for root in roots:
+        gn.graphdef(root)
+        gn.states(root, gn.ParamState)
+        gn.treefy_split(root, gn.ParamState, ...)
+        gn.update_states(root, gn.treefy_states(root))
+
+
+def directly(one: Kit) -> tuple[Kit, list[Any]]:
+    return one, [one]
+
+
+def below_a_root(one: Kit) -> tuple[Kit, list[Any]]:
+    return one, [Holder((one,))]
+
+
+def below_two_roots(one: Kit) -> tuple[Kit, list[Any]]:
+    return one, [one, Holder((one,)), Holder((kit(), one)), Holder((one, one))]
+
+
+def beside_its_parts(one: Kit) -> tuple[Kit, list[Any]]:
+    return one, [one, one.child, *one.items, *one.table.values()]
+
+
+def merged(one: Kit) -> tuple[Kit, list[Any]]:
+    made = gn.treefy_merge(*gn.treefy_split(one))
+    return made, [made]
+
+
+def below_a_merged_root(one: Kit) -> tuple[Kit, list[Any]]:
+    made = gn.clone(Holder((one, one)))
+    return made.kits[1], [made, made.kits[0]]
+
+
+def in_a_merged_pytree(one: Kit) -> tuple[Kit, list[Any]]:
+    made = gn.clone({"a": one, "b": Holder((one,))})
+    return made["a"], [made["a"], made["b"], made]  # type: ignore[list-item]
+
+
+def unflattened(one: Kit) -> tuple[Kit, list[Any]]:
+    made = gn.unflatten(*gn.flatten(one))
+    return made, [made, one]
+
+
+def deep_copied(one: Kit) -> tuple[Kit, list[Any]]:
+    binding_of(one)
+    made = copy.deepcopy(one)
+    return made, [made]
+
+
+def unpickled(one: Kit) -> tuple[Kit, list[Any]]:
+    binding_of(one)
+    made = pickle.loads(pickle.dumps(one))
+    return made, [made]
+
+
+def shallow_copied(one: Kit) -> tuple[Kit, list[Any]]:
+    binding_of(one)
+    made = copy.copy(one)
+    return made, [made, one]
+
+
+SETUPS = [
+    directly,
+    below_a_root,
+    below_two_roots,
+    beside_its_parts,
+    merged,
+    below_a_merged_root,
+    unflattened,
+    deep_copied,
+    unpickled,
+    shallow_copied,
+]
+
+
+@pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.__name__)
+@pytest.mark.parametrize("name", EDITS)
+def test_binding_does_not_survive_a_change(name: str, setup: Callable[[Kit], tuple[Kit, list[Any]]]):
+    """After each way to change a structure, every root sees the new one: the changed, its parents, its parts."""
+    one, roots = setup(kit())
+    warm(*roots)
+    before = {id(root): binding_of(root) for root in roots}
+    EDITS[name](one)
+    for root in roots:
+        assert_fresh(root)
+    assert any(binding_of(root) is not before[id(root)] for root in roots), "the edit changes nothing"
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_pytree_of_nodes_shows_a_change(name: str):
+    """A root that is a pytree of nodes is never cached on anything stale."""
+    one, roots = in_a_merged_pytree(kit())
+    warm(*roots)
+    EDITS[name](one)
+    found = gn.states(roots[-1])
+    assert [path for path, _ in reference(one).states] == [path[1:] for path in found if path[0] == "a"]
+    assert list(found.values())[: len(gn.states(one))] == list(gn.states(one).values())
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_change_by_another_thread_is_seen(name: str):
+    """A change made by another thread, which has finished, is seen by this one."""
+    one = kit()
+    root = Holder((one,))
+    warm(one, root)
+    worker = threading.Thread(target=EDITS[name], args=(one,))
+    worker.start()
+    worker.join()
+    assert_fresh(one)
+    assert_fresh(root)
+
+
+def test_node_shared_by_two_roots_is_changed_through_either():
+    """A node below two roots is changed through one of them, and both see it."""
+    one = kit()
+    left, right = Holder((one,)), Holder((one,))
+    warm(left, right)
+    left.kits[0].child.size = 4
+    assert gn.graphdef(right) is gn.graphdef(left)
+    right.kits[0].items.clear()
+    assert_fresh(left)
+    assert not gn.nodes(left, gn.PathContains("items"))
+
+
+def test_child_bound_before_its_parent_is_watched_by_both():
+    """A child that was a root before its parent was bound keeps its version; a change invalidates both."""
+    one = kit()
+    warm(one.child)
+    warm(one)
+    one.child.weight = param()
+    assert gn.states(one)[("child", "weight")] is one.child.weight
+    assert gn.states(one.child)[("weight",)] is one.child.weight
+
+
+def test_node_attached_later_is_watched_from_then_on():
+    """A node that joins a bound graph is watched once the graph was bound again."""
+    one, late = kit(), leaf()
+    warm(one)
+    one.child = late
+    warm(one)
+    late.size = 8
+    assert_fresh(one)
+
+
+def test_node_detached_no_longer_matters(walks: list[object]):
+    """A change of a node that left the graph costs a look at versions, and no walk."""
+    one = kit()
+    old = one.child
+    warm(one)
+    one.child = leaf()
+    warm(one)
+    walks.clear()
+    old.size = 9
+    warm(one)
+    assert walks == []
+
+
+def test_refused_change_keeps_structure_and_binding():
+    """A change that is refused changes neither the container nor the structure."""
+    one: Any = kit()
+    warm(one)
+    binding = binding_of(one)
+    with pytest.raises(gn.FieldError) as caught:
+        one.items.append(param())
+    assert str(caught.value) == "Kit.items.3 takes Leaf; found ParamState"
+    for bad in (
+        lambda: one.items.extend([leaf(), 3]),
+        lambda: one.items.insert(0, None),
+        lambda: one.items.__setitem__(0, "x"),
+        lambda: one.items.__setitem__(slice(0, 1), [leaf(), None]),
+        lambda: one.table.__setitem__(0, leaf()),
+        lambda: one.table.update({"c": leaf(), "d": 3}),
+        lambda: one.table.setdefault("c"),
+        lambda: one.nested.__setitem__("a", [param()]),
+        lambda: setattr(one, "items", [leaf(), 3]),
+        lambda: setattr(one, "size", [1]),
+        lambda: setattr(one, "weight", jnp.zeros(1)),
+    ):
+        with pytest.raises(gn.FieldError):
+            bad()
+    for missing, error in (
+        (lambda: one.items.remove(leaf()), ValueError),
+        (lambda: one.items.pop(17), IndexError),
+        (lambda: one.items.__setitem__(slice(None, None, 2), []), ValueError),
+        (lambda: one.table.pop("q"), KeyError),
+        (lambda: one.table.__delitem__("q"), KeyError),
+    ):
+        with pytest.raises(error):
+            missing()
+    assert binding_of(one) is binding
+    assert_fresh(one)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (lambda one: one.items.append(None), "Kit.items.3 takes Leaf; found NoneType None"),
+        (lambda one: one.table.update({1: leaf()}), "Kit.table takes string keys; found 1"),
+        (
+            lambda one: one.named.update(x=jnp.zeros(2)),
+            "Kit.named.x takes ParamState; found ArrayImpl [0. 0.]; wrap the array: ParamState(...), or write to .value",
+        ),
+        (lambda one: one.nested["b"].append(3), "Kit.nested.b.0 takes Leaf; found int 3"),
+        (lambda one: one.nested.update({"a.b": [3]}), 'Kit.nested."a.b".0 takes Leaf; found int 3'),
+        (lambda one: one.lists[0].insert(0, 3), "Kit.lists.0.0 takes Leaf; found int 3"),
+        (
+            lambda one: gn.clone(one).lists[0].append(3),
+            "Kit.lists.0.1 takes Leaf; found int 3",
+        ),
+        (lambda one: copy.deepcopy(one).nested["a"].append(3), "Kit.nested.a.1 takes Leaf; found int 3"),
+    ],
+)
+def test_wrong_item_is_refused_with_its_full_path(bad: Callable[[Any], object], message: str):
+    """A container refuses what its field does not admit and names the field, also in copies and merged nodes."""
+    one = kit()
+    with pytest.raises(gn.FieldError) as caught:
+        bad(one)
+    assert str(caught.value) == message
+
+
+def test_container_taken_from_a_node_is_its_own():
+    """Two nodes never share a container: assigning one node's list to another copies it; the contents are shared."""
+    left, right = kit(), kit()
+    right.items = left.items
+    assert right.items is not left.items
+    assert right.items[0] is left.items[0]
+    warm(left, right)
+    left.items.pop()
+    assert len(right.items) == 3
+    assert_fresh(left)
+    assert_fresh(right)
+
+
+def test_callers_list_is_copied_on_assignment():
+    """A list that was assigned stays the caller's: changing it later changes no node."""
+    mine = [leaf(), leaf()]
+    one = kit()
+    one.items = mine
+    mine.append(leaf())
+    assert len(one.items) == 2
+    assert type(mine) is list
+
+
+def test_copies_of_a_container_are_plain():
+    """What is taken out of a container (a slice, a copy, a sum) is a plain list or dict."""
+    one = kit()
+    assert type(one.items[:]) is list
+    assert type(one.items.copy()) is list
+    assert type(one.items + []) is list
+    assert type(one.table.copy()) is dict
+    assert type(copy.copy(one.items)) is list
+    assert type(copy.deepcopy(one.table)) is dict
+    assert type(pickle.loads(pickle.dumps(one.table))) is dict
+    assert isinstance(one.items, list)
+    assert isinstance(one.table, dict)
+
+
+def test_list_in_itself_is_copied_not_nested_for_ever():
+    """Putting a container into itself puts a copy there, so no container ever holds itself."""
+
+    class Nested(gn.Node):
+        held: Any = gn.subnode()
+
+    one = Nested([[leaf()]])
+    one.held.append(one.held)
+    assert len(gn.states(one)) == 1
+    assert gn.aliases(one) == {("held", 0, 0): (("held", 1, 0, 0),)}
+    assert_fresh(one)
+
+
+def test_container_nested_too_deep_is_refused():
+    """An endless list is refused by its depth, with the field's name."""
+
+    class Nested(gn.Node):
+        held: Any = gn.subnode()
+
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(gn.FieldError) as caught:
+        Nested(endless)
+    assert (
+        str(caught.value) == "Nested.held nests containers deeper than 32 levels, or a container in itself"
+    )
+
+
+def test_order_of_insertion_into_a_dict_is_no_structure():
+    """Dicts go by key: the order in which keys were put in is no part of the structure."""
+    left, right = kit(), kit()
+    right.table = dict(reversed(right.table.items()))
+    assert list(right.table) == ["b", "a"]
+    assert gn.graphdef(left) is gn.graphdef(right)
+
+
+# Counts: what a cache saves
+
+
+def test_repeated_operations_walk_once(walks: list[object]):
+    """After the first call, no operation walks the graph."""
+    one = Holder((kit(),))
+    gn.graphdef(one)
+    assert walks == [one]
+    for _ in range(3):
+        gn.graphdef(one)
+        graphdef, tree = gn.treefy_split(one)
+        gn.treefy_split(one, gn.ParamState, ...)
+        gn.states(one, gn.ParamState)
+        gn.states(one, lambda path, state: True)
+        gn.treefy_states(one, gn.ParamState)
+        gn.flatten(one)
+        gn.clone(one)
+        gn.update_states(one, tree)
+        gn.nodes(one)
+        list(gn.iter_node(one))
+        list(gn.iter_leaf(one))
+        gn.aliases(one)
+        gn.treefy_merge(graphdef, tree)
+    assert walks == [one]
+
+
+def test_value_write_invalidates_nothing(walks: list[object]):
+    """Values are no structure: after any write the same binding serves."""
+    one = kit()
+    warm(one)
+    binding = binding_of(one)
+    walks.clear()
+    one.weight.value = jnp.ones((5, 5))
+    one.weight.value = {"a": jnp.ones(2)}  # type: ignore[assignment]
+    gn.update_states(one, gn.treefy_states(one))
+    gn.update_states(one, {"child": {"weight": jnp.ones(3)}}, check=False)
+    assert binding_of(one) is binding
+    assert walks == []
+
+
+def test_change_elsewhere_is_settled_without_a_walk(walks: list[object]):
+    """A change of another graph moves the clock; the versions then settle it, once."""
+    one, other = kit(), kit()
+    warm(one, other)
+    walks.clear()
+    binding = binding_of(one)
+    other.items.append(leaf())
+    old = binding.clock
+    assert binding_of(one) is binding
+    assert walks == []
+    assert binding.clock is not old
+    assert binding.clock is _binding.CLOCK.now
+
+
+def test_construction_moves_no_clock():
+    """Making nodes, and changing those that are in no binding, disturbs no binding of others."""
+    one = kit()
+    warm(one)
+    now = _binding.CLOCK.now
+    fresh = kit()
+    fresh.items.append(leaf())
+    fresh.size = 3
+    fresh.table.pop("a")
+    gn.clone(one)
+    assert _binding.CLOCK.now is now
+
+
+def test_merged_node_comes_with_its_binding(walks: list[object]):
+    """Merge, clone and unflatten know the structure of what they make: its first split does no walk."""
+    one = Holder((kit(), kit()))
+    graphdef, tree = gn.treefy_split(one)
+    flat = gn.flatten(one)
+    walks.clear()
+    for made in (gn.treefy_merge(graphdef, tree), gn.clone(one), gn.unflatten(*flat)):
+        assert gn.treefy_split(made)[0] is graphdef
+        assert list(gn.states(made)) == list(gn.states(one))
+    assert walks == []
+
+
+def test_change_of_a_node_walks_each_root_once(walks: list[object]):
+    """One change costs each root that holds it one walk, at its next use."""
+    one = kit()
+    left, right = Holder((one,)), Holder((one, one))
+    warm(left, right)
+    walks.clear()
+    one.size = 8
+    for _ in range(3):
+        warm(left, right)
+    assert walks == [left, right]
+
+
+class Asked(Matcher):
+    """Accepts parameters, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def accepts(self, subject: Subject) -> bool:
+        self.count += 1
+        return issubclass(subject.cls, gn.ParamState)
+
+
+def test_fixed_filters_are_resolved_once_for_a_layout():
+    """A filter of class, tag or path is asked once for each State of a layout, whatever the node, value or call."""
+    one, asked = kit(), Asked()
+    count = len(gn.states(one))
+    gn.treefy_split(one, asked, ...)
+    assert asked.count == count
+    twin = gn.clone(one)
+    one.weight.value = jnp.ones(7)
+    for _ in range(3):
+        gn.treefy_split(one, asked, ...)
+        gn.treefy_split(twin, asked, ...)
+        gn.treefy_states(one).split(asked, ...)
+    assert asked.count == count
+    gn.states(one, asked)  # a new row of filters
+    gn.treefy_states(twin, asked)
+    assert asked.count == 2 * count
+
+
+def test_layout_keeps_its_filters_over_a_change_of_states():
+    """Replacing a State by one of the same description changes no layout, so no filter is asked again."""
+    one, asked = kit(), Asked()
+    gn.states(one, asked)
+    count = asked.count
+    one.weight = param()
+    assert gn.states(one, asked)[("weight",)] is one.weight
+    assert asked.count == count
+
+
+def test_functions_are_asked_each_time_with_the_live_state():
+    """A caller's function is asked at each call of every function, with the path and the live State itself."""
+    one = kit()
+    live = {path: state for path, state in gn.states(one).items()}
+    asked: list[tuple[gn.Path, object]] = []
+
+    def positive(path: gn.Path, state: Any) -> bool:
+        asked.append((path, state))
+        return bool(jnp.all(state.value > 0))
+
+    calls: list[Callable[[], Any]] = [
+        lambda: gn.states(one, positive),
+        lambda: gn.states(one, gn.Not(positive), ...),
+        lambda: gn.treefy_split(one, positive, ...),
+        lambda: gn.treefy_states(one, gn.All(positive, gn.ParamState)),
+        lambda: gn.states(one, (positive,)),
+    ]
+    for call in calls * 2:
+        asked.clear()
+        call()
+        assert [path for path, _ in asked] == list(live)
+        assert all(state is live[path] for path, state in asked)
+    assert len(gn.states(one, positive)) == 0
+    one.weight.value = jnp.ones(1)
+    assert list(gn.states(one, positive)) == [("weight",)]
+    asked.clear()
+    popped = gn.pop_states(one, positive)
+    assert [state for _, state in asked] == list(live.values())
+    assert list(popped) == [("weight",)]
+
+
+def test_cached_groups_are_bounded():
+    """A caller who filters or updates with ever new things does not fill the memory of one binding."""
+    one = kit()
+    for at in range(300):
+        gn.states(one, gn.PathIn(("items", at)))
+    assert len(binding_of(one).groups) <= 100
+
+
+def test_cached_updates_are_bounded():
+    """A caller who updates ever other parts of a node does not fill the memory of one binding."""
+    one = kit()
+    one.params = [param() for _ in range(9)]
+    tree = gn.treefy_states(one)
+    for at in range(300):
+        gn.update_states(one, tree.filter(gn.PathIn(*[("params", i) for i in range(9) if at & 1 << i])))
+    assert len(binding_of(one).groups) <= 100
+
+
+# Lifetime
+
+
+def test_acyclic_bound_model_dies_with_its_last_reference():
+    """A bound model without cycles needs no garbage collector: its last reference frees nodes, States and binding."""
+    gc.collect()
+    gc.disable()
+    try:
+        for make in (kit, lambda: gn.clone(kit()), lambda: gn.unflatten(*gn.flatten(kit()))):
+            one = make()
+            warm(one, one.child, one.items[0])
+            one.size = 7
+            warm(one)
+            gone = [weakref.ref(one), weakref.ref(one.child), weakref.ref(one.weight), weakref.ref(one.items)]
+            one.items.pop()
+            warm(one)
+            del one
+            assert [ref() for ref in gone] == [None] * 4
+    finally:
+        gc.enable()
+
+
+def test_binding_does_not_outlive_its_graph():
+    """A replaced State or node is freed at the next use of the graph, not kept by an old binding."""
+    one = kit()
+    warm(one)
+    old = [weakref.ref(one.weight), weakref.ref(one.child)]
+    one.weight, one.child = param(), leaf()
+    warm(one)
+    gc.collect()
+    assert [ref() for ref in old] == [None, None]
+
+
+# Threads: every interleaving of one switch, step by step
+
+Step = Callable[[], object]
+
+
+def _is_ours(filename: str) -> bool:
+    return "/graphnode/" in filename or filename.startswith("<graphnode")
+
+
+def run_with_switch(first: Step, at: int, second: Step) -> bool:
+    """Run `first`, and at its bytecode number `at` all of `second`, as another thread could; False when it has fewer."""
+    count = 0
+    fired = False
+
+    def tracer(frame: Any, event: str, arg: object) -> Any:
+        nonlocal count, fired
+        if not _is_ours(frame.f_code.co_filename):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode" and not fired:
+            if count == at:
+                fired = True
+                sys.settrace(None)
+                second()
+                return None
+            count += 1
+        return tracer
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        first()
+    finally:
+        sys.settrace(before)
+    return fired
+
+
+class Small(gn.Node):
+    size: int
+    weight: gn.ParamState[Float[Array, "size"]]
+    items: list[Leaf] = gn.subnode(default_factory=list)
+    table: dict[str, Leaf] = gn.subnode(default_factory=dict)
+
+
+def small() -> Small:
+    return Small(1, param(), items=[leaf(1), leaf(2)], table={"a": leaf(), "b": leaf()})
+
+
+def assign_weight(one: Small, fresh: gn.ParamState, _: Leaf) -> None:
+    one.weight = fresh
+
+
+SWITCHED: dict[str, Callable[[Small, gn.ParamState, Leaf], object]] = {
+    "assign": assign_weight,
+    "assign below": lambda one, fresh, late: setattr(one.items[0], "weight", fresh),
+    "assign a list": lambda one, fresh, late: setattr(one, "items", [late]),
+    "delete": lambda one, fresh, late: delattr(one, "weight"),
+    "append": lambda one, fresh, late: one.items.append(late),
+    "pop": lambda one, fresh, late: one.items.pop(0),
+    "reverse": lambda one, fresh, late: one.items.reverse(),
+    "sort": lambda one, fresh, late: one.items.sort(key=lambda item: -item.size),
+    "dict item": lambda one, fresh, late: one.table.__setitem__("c", late),
+    "dict pop": lambda one, fresh, late: one.table.pop("b"),
+    "pop_states": lambda one, fresh, late: gn.pop_states(one, gn.PathIn("weight")),
+}
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["first", "again"])
+@pytest.mark.parametrize("name", SWITCHED)
+def test_read_at_any_point_of_a_write_leaves_nothing_stale(name: str, bound: bool):
+    """Whenever another thread reads while one writes, the reads after the write see it."""
+    gn.graphdef(small())  # compiles the classes
+    at, fired = 0, True
+    while fired:
+        one, fresh, late = small(), param(), leaf(9)
+        root = Leafed(one)
+        if bound:
+            warm(root)
+        fired = run_with_switch(
+            lambda: SWITCHED[name](one, fresh, late), at, lambda: (gn.graphdef(root), gn.graphdef(one))  # noqa: B023
+        )
+        assert_fresh(root)
+        assert_fresh(one)
+        at += 1
+    assert at > 5, "the writer was not traced"
+
+
+class Leafed(gn.Node):
+    small: Small
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["first", "again"])
+@pytest.mark.parametrize("name", SWITCHED)
+def test_write_at_any_point_of_a_read_leaves_nothing_stale(name: str, bound: bool):
+    """Whenever a thread writes while another reads, that read gives the old or the new structure, the next the new."""
+    gn.graphdef(small())
+    at, fired = 0, True
+    while fired:
+        one, fresh, late = small(), param(), leaf(9)
+        root = Leafed(one)
+        if bound:
+            warm(root)
+            gn.clone(root).small.size = 1  # moves the clock: the read has to look at versions
+        expected = [structure_of(root)]
+        read: list[Any] = []
+        fired = run_with_switch(
+            lambda: read.append(structure_of(root)),  # noqa: B023
+            at,
+            lambda: SWITCHED[name](one, fresh, late),  # noqa: B023
+        ) 
+        expected.append(reference_of(root))
+        assert read[0] in expected
+        assert_fresh(root)
+        at += 1
+    assert at > 5, "the reader was not traced"
+
+
+def structure_of(root: Any) -> list[tuple[gn.Path, int]]:
+    """The paths and identities of the States, by the cached way."""
+    graphdef, found = gn.flatten(root)
+    assert graphdef.layout is found.layout
+    return [(path, id(state)) for path, state in found.items()]
+
+
+def reference_of(root: Any) -> list[tuple[gn.Path, int]]:
+    return [(path, id(state)) for path, state in reference(root).states]
+
+
+def test_two_writes_during_a_read_never_mix():
+    """A read that two writes interrupt never gives the first part of one structure with the last of another."""
+    gn.graphdef(small())
+    for first in range(0, 2000, 3):
+        one, late = small(), leaf(9)
+        root = Leafed(one)
+        old = reference_of(root)
+        read: list[Any] = []
+        after: list[Any] = []
+
+        def write() -> None:
+            one.items.append(late)  # noqa: B023
+            after.append(reference_of(root))  # noqa: B023
+            one.weight = param()  # noqa: B023
+            after.append(reference_of(root))  # noqa: B023
+
+        fired = run_with_switch(lambda: read.append(structure_of(root)), first, write)  # noqa: B023
+        assert not fired or read[0] in [old, *after]
+        if not fired:
+            return
+
+
+def test_threads_see_only_structures_that_were_there():
+    """A thread that splits while another edits gets structures that existed, and the last one in the end."""
+    one = kit()
+    root = Holder((one,))
+    extra = [leaf(at) for at in range(4)]
+    done = threading.Event()
+    barrier = threading.Barrier(3)
+    failures: list[BaseException] = []
+    seen: set[gn.GraphDef[Any]] = set()
+    first = gn.graphdef(root)
+    known = {first}
+    # Every state of the cycle below, and nothing between: each edit is one step.
+    edits: list[Callable[[], object]] = [
+        lambda: one.items.append(extra[0]),
+        lambda: setattr(one, "size", 2),
+        lambda: one.table.__setitem__("c", extra[1]),
+        lambda: one.items.reverse(),
+        lambda: one.nested["b"].append(extra[2]),
+        lambda: one.items.remove(extra[0]),
+        lambda: setattr(one, "child", extra[3]),
+        lambda: one.nested["b"].pop(),
+        lambda: one.table.pop("c"),
+        lambda: setattr(one, "size", 1),
+        lambda: one.items.reverse(),
+        lambda child=one.child: setattr(one, "child", child),
+    ]
+    for one_edit in edits:
+        one_edit()
+        known.add(gn.graphdef(root))
+    assert gn.graphdef(root) is first
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            barrier.wait()
+            work()
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            done.set()
+
+    def split() -> None:
+        while not done.is_set():
+            graphdef, tree = gn.treefy_split(root)
+            assert tree.layout is graphdef.layout
+            seen.add(graphdef)
+
+    def mutate() -> None:
+        for _ in range(150):
+            for one_edit in edits:
+                one_edit()
+        one.size = 77
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        workers = [threading.Thread(target=guarded, args=(work,)) for work in (mutate, split, split)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert failures == []
+    final = gn.graphdef(root)
+    assert_fresh(root)
+    assert seen <= known | {final}
+
+
+def test_threads_that_bind_one_graph_at_once_agree():
+    """Threads that bind the same fresh graph together get the one graphdef, and later changes are seen by all."""
+    for _ in range(20):
+        root = Holder((kit(),))
+        barrier = threading.Barrier(4)
+        found: list[gn.GraphDef[Any]] = []
+
+        def bind() -> None:
+            barrier.wait()  # noqa: B023
+            found.append(gn.graphdef(root))  # noqa: B023
+
+        workers = [threading.Thread(target=bind) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert len(set(found)) == 1
+        root.kits[0].items.pop()
+        assert_fresh(root)
