@@ -193,7 +193,7 @@ def _class_form(annotation: Any) -> Form:
 def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: type) -> Form:
     if origin in _UNIONS:
         return _union_form(annotation, args, owner)
-    if origin is typing.Annotated:
+    if origin in (typing.Annotated, typing.Final):
         return form_of(args[0], owner)
     if origin in (Literal, type, typing_extensions.Literal):
         return Form(Kind.STATIC)

@@ -218,7 +218,7 @@ def rebuild(graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[Tra
     versions: list[object] = [version] * len(watched)
     for spec, pick in assembly.groups:
         fill(spec, pick(objects), (watched, versions))
-    deque(starmap(set_version, zip(nodes, repeat(version))), maxlen=0)
+    deque(map(set_version, nodes, repeat(version)), maxlen=0)
     first = graphdef.tokens[0]
     if isinstance(first, RootSpec):
         return first.treedef.unflatten([objects[assembly.top[at]] for at in first.order])

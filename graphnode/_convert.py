@@ -11,6 +11,7 @@ import jax
 from jax.tree_util import GetAttrKey
 
 from ._binding import binding_of, build
+from ._diff import diff
 from ._errors import AliasError, MergeError, listed
 from ._graphdef import GraphDef
 from ._layout import layout_of_trie
@@ -142,8 +143,12 @@ def tree_to_graph(tree: Any, /) -> Any:
 
 
 def _check_parts(graphdef: GraphDef[Any], parts: list[NodeStates], by_place: dict[int, NodeStates]) -> None:
-    if any(part.graphdef is not graphdef for part in parts):
-        raise MergeError("NodeStates of two calls of graph_to_tree are mixed; convert all nodes in one call")
+    other = next((part.graphdef for part in parts if part.graphdef is not graphdef), None)
+    if other is not None:
+        faults = listed([str(one) for one in diff(graphdef, other)], limit=10)
+        raise MergeError(
+            f"NodeStates of two structures are mixed; convert all nodes in one call. They differ in {faults}"
+        )
     count = len(graphdef.table.top)
     missing = [str(place) for place in range(count) if place not in by_place]
     if missing:

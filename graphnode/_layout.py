@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ._paths import Key, Path
+from ._paths import Key, Path, path_str
 from ._state import StateSpec
 
 _LAYOUTS: "weakref.WeakValueDictionary[Hashable, Layout]" = weakref.WeakValueDictionary()
@@ -155,7 +155,8 @@ class Layout:
         return intern_layout, (self.parents, self.keys, self.leaves, self.specs)
 
     def __repr__(self) -> str:
-        return f"<Layout of {len(self)} States>"
+        shown = [f"{path_str(self.path(at))}: {self.specs[at].cls.__name__}" for at in range(min(len(self), 5))]
+        return f"Layout({', '.join(shown)}{f', and {len(self) - 5} more' if len(self) > 5 else ''})"
 
 
 _MEMO_LIMIT = 128

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from typing_extensions import dataclass_transform
 
-from ._annotations import Form
+from ._annotations import Form, own_annotations
 from ._compat import Tracer
 from ._errors import ContractError, FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError, listed
 from ._fields import Kind, NodeBase, state, static, subnode
@@ -89,14 +89,16 @@ class Node(NodeBase):
     __slots__ = ()
 
     _plan: ClassVar[Plan] = _NO_PLAN
+    _has_own_init: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, kw_only: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         faults = default_faults(cls)
         if faults:
             raise SchemaError(cls.__name__, faults)
+        takes_parents = _takes_parents_init(cls)
         try:
-            dataclasses.dataclass(cls, eq=False, repr=False, kw_only=kw_only)
+            dataclasses.dataclass(cls, init=not takes_parents, eq=False, repr=False, kw_only=kw_only)
         except (TypeError, ValueError) as error:
             raise SchemaError(cls.__name__, [f"{cls.__name__}: {error}"]) from None
         cls.__init__ = _guarded_init(cls, cls.__init__)  # type: ignore[method-assign]
@@ -117,12 +119,10 @@ class Node(NodeBase):
                 _set_undeclared(self, name, value)
                 return
             value = admit_value(self, value)
-            version = self._version
-            if version is not CONSTRUCTING and plan.contracts:
+            if plan.contracts and self._version is not CONSTRUCTING:
                 check_contracts(self, {name: value})
             self.__dict__[name] = value
-            if version is not None and version is not CONSTRUCTING:
-                _mark_changed(self)
+            _mark_changed(self)
 
         def __delattr__(self, name: str) -> None:
             if name not in self._plan.names:
@@ -133,8 +133,7 @@ class Node(NodeBase):
             if name in self._plan.statics:
                 raise FieldError(f"{type(self).__name__}.{name} is static: it always holds a value, and is not deleted")
             del self.__dict__[name]
-            if self._version is not None and self._version is not CONSTRUCTING:
-                _mark_changed(self)
+            _mark_changed(self)
 
     def __getstate__(self) -> dict[str, Any]:
         fields = self.__dict__
@@ -145,7 +144,10 @@ class Node(NodeBase):
         if unknown := sorted(state.keys() - plan.names):
             raise FieldError(f"{type(self).__name__} does not declare {', '.join(unknown)}; the class has changed")
         self.__dict__.update({name: plan.admit[name](self, value) for name, value in state.items()})
-        set_version(self, None)
+        if hasattr(self, "_version"):
+            _mark_changed(self)
+        else:
+            set_version(self, None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Node":
         return _deepcopy(self, memo)
@@ -167,6 +169,18 @@ def plan_of(cls: type[NodeBase]) -> Plan:
             raise TypeError(f"{cls.__name__} is a base class: derive a node class from it and declare its fields")
         _prepare(cls, compile_schema(cls, is_final=True))
     return cls.__dict__["_plan"]  # type: ignore[no-any-return]
+
+
+def _takes_parents_init(cls: type[Node]) -> bool:
+    """Whether `cls` keeps an `__init__` that a parent wrote by hand: it has none itself, and declares nothing new.
+
+    A generated one would set the same fields and leave out what the parent's does beside.
+    """
+    if "__init__" in cls.__dict__:
+        cls._has_own_init = True
+    elif own_annotations(cls):
+        cls._has_own_init = False
+    return cls._has_own_init and "__init__" not in cls.__dict__
 
 
 def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., None]:
@@ -227,8 +241,12 @@ def _unset(node: Node, name: str) -> str:
 
 
 def _mark_changed(node: Node) -> None:
-    set_version(node, object())
-    CLOCK.now = object()
+    # After the change itself: a walk that gave the node its version in between has then read the new structure, or
+    # finds another version here. See `_tracked`.
+    version = node._version
+    if version is not None and version is not CONSTRUCTING:
+        set_version(node, object())
+        CLOCK.now = object()
 
 
 def _set_undeclared(node: Node, name: str, value: object) -> None:

@@ -196,7 +196,7 @@ def _compiled(lines: list[str], names: dict[str, Any], title: str, result: str) 
 
 # From all nodes and States of a structure to a row for each node of one spec: the node (still empty), then each of its
 # States and nodes, in the order of the edges.
-Picker: TypeAlias = Callable[[list[Any]], Iterable[tuple[Any, ...]]]
+Picker: TypeAlias = Callable[[list[Any]], Iterable[Sequence[Any]]]
 
 
 def picker(rows: Sequence[tuple[int, ...]]) -> Picker:

@@ -104,7 +104,12 @@ class _Tracked:
     else:
         __slots__ = ()
 
-    def _admit(self, key: Key, item: Any) -> Any:
+    def admit(self, key: Key, item: Any) -> Any:
+        """`item` as it would be kept at `key`.
+
+        Raises:
+            FieldError: It is not of the form of the items.
+        """
         where, path = self._place
         if len(path) >= _MAX_NESTING:
             raise FieldError(f"{where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself")
@@ -136,10 +141,10 @@ class TrackedList(list[T], _Tracked):
         return made
 
     def _admit_all(self, items: Iterable[T], start: int = 0) -> list[T]:
-        return [self._admit(at, item) for at, item in enumerate(items, start)]
+        return [self.admit(at, item) for at, item in enumerate(items, start)]
 
     def append(self, item: T, /) -> None:
-        super().append(self._admit(len(self), item))
+        super().append(self.admit(len(self), item))
         self._changed()
 
     def extend(self, items: Iterable[T], /) -> None:
@@ -147,7 +152,7 @@ class TrackedList(list[T], _Tracked):
         self._changed()
 
     def insert(self, at: SupportsIndex, item: T, /) -> None:
-        super().insert(at, self._admit(at.__index__(), item))
+        super().insert(at, self.admit(at.__index__(), item))
         self._changed()
 
     def pop(self, at: SupportsIndex = -1, /) -> T:
@@ -175,7 +180,7 @@ class TrackedList(list[T], _Tracked):
         self._changed()
 
     def __setitem__(self, at: Any, item: Any, /) -> None:
-        super().__setitem__(at, self._admit_all(item) if isinstance(at, slice) else self._admit(at.__index__(), item))
+        super().__setitem__(at, self._admit_all(item) if isinstance(at, slice) else self.admit(at.__index__(), item))
         self._changed()
 
     def __delitem__(self, at: SupportsIndex | slice, /) -> None:
@@ -211,7 +216,7 @@ class TrackedDict(dict[str, T], _Tracked):
         return made
 
     def _admit_all(self, items: Mapping[str, T]) -> dict[str, T]:
-        return {self._key(key): self._admit(key, item) for key, item in items.items()}
+        return {self._key(key): self.admit(key, item) for key, item in items.items()}
 
     def _key(self, key: object) -> str:
         if type(key) is str:
@@ -220,7 +225,7 @@ class TrackedDict(dict[str, T], _Tracked):
         raise FieldError(f"{place} takes string keys; found {key!r}")
 
     def __setitem__(self, key: str, item: T, /) -> None:
-        super().__setitem__(self._key(key), self._admit(key, item))
+        super().__setitem__(self._key(key), self.admit(key, item))
         self._changed()
 
     def __delitem__(self, key: str, /) -> None:

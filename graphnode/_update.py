@@ -11,11 +11,12 @@ import jax
 
 from ._binding import Binding, binding_of
 from ._compat import CONCRETE
-from ._errors import FilterError, PopError, UpdateError, listed
+from ._errors import ContractError, FieldError, FilterError, PopError, UpdateError, listed
 from ._fields import Kind
 from ._filters import Filter, as_filters
 from ._graphdef import GraphDef
 from ._match import Given, States, match, numbers_of
+from ._node import check_contracts, plan_of
 from ._paths import Path, path_str
 from ._schema import schema
 from ._state import State, StateSpec, check_writable, describe, new_state
@@ -151,8 +152,23 @@ def _put_back(node: object, graphdef: GraphDef[Any], given: Given, at: int) -> l
         if spec is None:
             return f"{path_str(place)}: it was popped; put it back as a State, or with a StateTree that describes it"
         state = state or new_state(spec, given.values[at])
+        fault = _refusal(holder, str(place[-1]), state)
+        if fault is not None:
+            return fault
         places.append(_Return(holder, str(place[-1]), state))
     return places
+
+
+def _refusal(holder: Any, key: str, state: State[Any]) -> str | None:
+    """Why a node or dict would not take a State, before it is asked to."""
+    try:
+        if isinstance(holder, TrackedDict):
+            holder.admit(key, state)
+        else:
+            check_contracts(holder, {key: plan_of(type(holder)).admit[key](holder, state)})
+    except (FieldError, ContractError) as error:
+        return str(error)
+    return None
 
 
 def _empty_holder(root: object, graphdef: GraphDef[Any], path: Path) -> Any:

@@ -1,10 +1,10 @@
 """`Linear`, an affine map over the last axis."""
 
-from collections.abc import Sequence
+from dataclasses import KW_ONLY, InitVar
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 
 from .._errors import ContractError
 from .._fields import Initializer, state, static
@@ -24,8 +24,8 @@ class Linear(Module):
     eq. 10).
 
     Args:
-        in_size: Features of the input, or its trailing shape; the last is what the map is over.
-        out_size: Features of the output, or its trailing shape; all but the last agree with `in_size`.
+        in_size: Features of the input, or its trailing shape; the last is what the map is over. Kept as a tuple.
+        out_size: Features of the output, or its trailing shape; all but the last agree with `in_size`. Kept as a tuple.
         w_mask: Multiplied with the weight, of shape `[n_in, n_out]`; part of the structure, compared by content.
         use_bias: Whether there is a bias.
         w_init: Initialiser of the weight, called with a key of the ambient random stream.
@@ -53,35 +53,29 @@ class Linear(Module):
         (5, 3)
     """
 
-    in_size: tuple[int, ...]
+    in_size: int | tuple[int, ...]
     """Trailing shape of the input."""
-    out_size: tuple[int, ...]
+    out_size: int | tuple[int, ...]
     """Trailing shape of the output."""
     w_mask: jax.Array | None = static(default=None)
     """Multiplied with the weight."""
+    _: KW_ONLY
+    use_bias: InitVar[bool] = True
+    w_init: InitVar[Initializer] = _HE_NORMAL
+    b_init: InitVar[Initializer] = jax.nn.initializers.zeros
+    dtype: InitVar[DTypeLike] = jnp.float32
     weight: ParamState[dict[str, jax.Array]] = state(init=False)
     """The parameters: `weight`, and `bias` if there is one."""
 
-    def __init__(
-        self,
-        in_size: int | Sequence[int],
-        out_size: int | Sequence[int],
-        w_mask: ArrayLike | None = None,
-        *,
-        use_bias: bool = True,
-        w_init: Initializer = _HE_NORMAL,
-        b_init: Initializer = jax.nn.initializers.zeros,
-        dtype: DTypeLike = jnp.float32,
-    ) -> None:
-        self.in_size = _sizes("in_size", in_size)
-        self.out_size = _sizes("out_size", out_size)
-        if self.in_size[:-1] != self.out_size[:-1]:
-            expected = f"{self.in_size[:-1]} before the last size, as in_size has"
-            raise ContractError(f"Linear.out_size: expected {expected}; found {self.out_size}")
-        shape = (self.in_size[-1], self.out_size[-1])
-        self.w_mask = None if w_mask is None else jnp.asarray(w_mask)
-        if self.w_mask is not None and self.w_mask.shape != shape:
-            raise ContractError(f"Linear.w_mask: expected shape {shape} of the weight; found {self.w_mask.shape}")
+    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, dtype: DTypeLike) -> None:
+        self.in_size = before_in = _sizes("in_size", self.in_size)
+        self.out_size = before_out = _sizes("out_size", self.out_size)
+        if before_in[:-1] != before_out[:-1]:
+            expected = f"{before_in[:-1]} before the last size, as in_size has"
+            raise ContractError(f"Linear.out_size: expected {expected}; found {before_out}")
+        shape = (before_in[-1], before_out[-1])
+        if self.w_mask is not None and jnp.shape(self.w_mask) != shape:
+            raise ContractError(f"Linear.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}")
         parameters: dict[str, jax.Array] = {"weight": w_init(split_key(), shape, dtype)}
         if use_bias:
             parameters["bias"] = b_init(split_key(), shape[1:], dtype)
@@ -91,19 +85,19 @@ class Linear(Module):
         """Map `x` of shape `[..., *in_size]` to `[..., *out_size]`.
 
         Raises:
-            ContractError: The last axis of `x` is not `in_size[-1]`.
+            ContractError: The last axis of `x` is not the last of `in_size`.
         """
-        if x.shape[-1:] != self.in_size[-1:]:
-            raise ContractError(f"Linear: expected an input of shape (..., {self.in_size[-1]}); found {x.shape}")
         parameters = self.weight.value
         weight = parameters["weight"] if self.w_mask is None else parameters["weight"] * self.w_mask
+        if x.shape[-1:] != weight.shape[:1]:
+            raise ContractError(f"Linear: expected an input of shape (..., {weight.shape[0]}); found {x.shape}")
         y = x @ weight
         # Of the rank of y: a bias must also be added where JAX is told to refuse rank promotion.
         return y + jnp.expand_dims(parameters["bias"], range(y.ndim - 1)) if "bias" in parameters else y
 
 
-def _sizes(name: str, size: int | Sequence[int]) -> tuple[int, ...]:
-    sizes = (size,) if isinstance(size, int) else tuple(size)
-    if not sizes or any(isinstance(one, bool) or not isinstance(one, int) or one <= 0 for one in sizes):
+def _sizes(name: str, size: int | tuple[int, ...]) -> tuple[int, ...]:
+    sizes = size if isinstance(size, tuple) else (size,)
+    if not sizes or any(type(one) is not int or one <= 0 for one in sizes):
         raise ContractError(f"Linear.{name}: expected a positive integer or a tuple of them; found {size!r}")
     return sizes

@@ -1,4 +1,7 @@
-"""Measure every figure, print the tables, and write `docs/performance.md` and `docs/performance.json`."""
+"""Measure every figure, print the tables, and write `docs/performance.md` and `docs/performance.json`.
+
+Only a whole run writes: all figures and libraries, at the usual depth, and not `--quick`.
+"""
 
 import argparse
 from collections.abc import Iterator
@@ -6,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .figures import FIGURES, Counted, Result, Timed
-from .library import GRAPHNODE, JAX, load
+from .library import GRAPHNODE, JAX, NAMES, load
 from .report import environment_of, figures_table, sizes_table, write
 from .timing import Effort
 from .workbench import Workbench, depth_for
@@ -37,6 +40,9 @@ def main() -> None:
     figures = [figure for figure in FIGURES if options.only in (None, figure.name)]
 
     libraries = load()
+    missing = set(NAMES) - {library.name for library in libraries}
+    if missing:
+        print(f"not installed, so left out: {', '.join(sorted(missing))}")
     results = list(_measure(figures, Workbench(options.depth, libraries, plan.effort)))
     print(f"\n{figures_table(results)}\n", flush=True)
 
@@ -47,7 +53,7 @@ def main() -> None:
         print(f"\n{sizes_table(by_size)}\n")
 
     # Part of the figures, or figures measured in a hurry, must not replace the page.
-    if plan is _FULL and options.only is None and options.depth == _DEPTH:
+    if plan is _FULL and options.only is None and options.depth == _DEPTH and not missing:
         write(options.output, options.depth, results, by_size, environment_of(libraries))
         print(f"wrote {options.output}/performance.md and performance.json")
     short = [result for result in (*results, *by_size) if result.holds is False]

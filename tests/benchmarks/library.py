@@ -28,6 +28,7 @@ _MODULES = {
     BRAINSTATE: ".models.on_brainstate",
     EQUINOX: ".models.on_equinox",
 }
+NAMES = tuple(_MODULES)
 
 Row: TypeAlias = tuple[Any, ...]
 """The w, b, scale, bias, mean and var of one block."""
@@ -94,7 +95,7 @@ class Library:
 
 def load(*names: str) -> tuple[Library, ...]:
     """Import the models of these libraries, or of all; a peer that is not installed is left out."""
-    return tuple(_load(names or tuple(_MODULES)))
+    return tuple(_load(names or NAMES))
 
 
 def _load(names: tuple[str, ...]) -> Iterator[Library]:
