@@ -15,13 +15,13 @@ from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 from ._compat import TraceRef, current_trace, is_live
 from ._errors import StructureError
 from ._fields import NodeBase
-from ._graphdef import GraphDef, RootSpec, Token, intern_graphdef, root_spec
-from ._node import CONSTRUCTING, set_binding, set_version
+from ._graphdef import GraphDef, intern_graphdef
 from ._paths import Key, Path, path_str
 from ._state import State, check_alive, describe
 from ._static import GraphObject
+from ._table import RootSpec, Token, root_spec
 from ._template import Watch, fill, template_of
-from ._tracked import CLOCK
+from ._tracked import CLOCK, CONSTRUCTING, set_binding, set_version
 
 _new: Final = object.__new__
 

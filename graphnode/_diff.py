@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ._graphdef import GraphDef, RootSpec
+from ._graphdef import GraphDef
 from ._paths import Key, Path, path_str
 from ._state import StateSpec
 from ._static import static_key
+from ._table import RootSpec
 from ._template import REF, UNSET, NodeSpec, Shape
 
 

@@ -8,74 +8,25 @@ graphdefs are one object. No operation on it recurses; `NodeDef` and `NodeRef` a
 import dataclasses
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import Any, Generic, TypeAlias
 
 import jax
 from typing_extensions import TypeVar
 
-from ._layout import Layout, TrieBuilder
+from ._layout import Layout
 from ._paths import Key, Path, path_str
 from ._pretty import Record, Text, pretty
 from ._state import StateSpec
-from ._template import REF, UNSET, NodeSpec, Picker, Shape, items_of, picker
+from ._table import Assembly, RootSpec, Table, Token, assemble, lay_out, tabulate
+from ._template import REF, UNSET, NodeSpec, Shape, items_of
 
 N_co = TypeVar("N_co", covariant=True, default=Any)
 
 
-class RootSpec:
-    """The root of a graph that is a pytree of nodes: its treedef, and the canonical paths of its leaves. Interned."""
-
-    __slots__ = ("__weakref__", "edges", "order", "treedef")
-
-    treedef: Any
-    edges: tuple[Path, ...]  # canonical order
-    order: tuple[int, ...]  # the number, among the edges, of each leaf of the treedef
-
-    def __reduce__(self) -> tuple[Callable[..., "RootSpec"], tuple[object, ...]]:
-        return root_spec, (self.treedef, self.edges, self.order)
-
-
-Token: TypeAlias = RootSpec | NodeSpec | StateSpec | int
-
 _LOCK = threading.Lock()
 _GRAPHDEFS: "weakref.WeakValueDictionary[tuple[Token, ...], GraphDef[Any]]" = weakref.WeakValueDictionary()
-_ROOTS: "weakref.WeakValueDictionary[Hashable, RootSpec]" = weakref.WeakValueDictionary()
-
-
-def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> RootSpec:
-    """The one root spec of these parts."""
-    # Types too: the position 0 and the key False are equal, and not the same.
-    key = (treedef, edges, tuple(tuple(map(type, edge)) for edge in edges))
-    with _LOCK:
-        spec = _ROOTS.get(key)
-        if spec is None:
-            spec = RootSpec()
-            spec.treedef, spec.edges, spec.order = treedef, edges, order
-            _ROOTS[key] = spec
-    return spec
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Table:
-    """A graphdef's tokens as arrays over its objects (nodes and States), by their number.
-
-    Attributes:
-        specs: The spec of each object.
-        parents: The node that each object was first seen in; -1 for the root.
-        edges: The path of each object within that node.
-        rows: For each node, the number of each of its States and nodes, in the order of its spec's edges.
-        top: The same for a root that is a pytree; the root alone otherwise.
-        repeats: Each later reference: node, path within it, object.
-    """
-
-    specs: tuple[NodeSpec | StateSpec, ...]
-    parents: tuple[int, ...]
-    edges: tuple[Path, ...]
-    rows: dict[int, list[int]]
-    top: list[int]
-    repeats: tuple[tuple[int, Path, int], ...]
 
 
 class GraphDef(Generic[N_co]):
@@ -114,7 +65,7 @@ class GraphDef(Generic[N_co]):
     tokens: tuple[Token, ...]
     _table: Table | None
     _layout: Layout | None
-    _assembly: "Assembly | None"
+    _assembly: Assembly | None
     plans: dict[Hashable, Any]  # how to match other layouts with this structure, for the operations that do
 
     @property
@@ -134,21 +85,21 @@ class GraphDef(Generic[N_co]):
     def table(self) -> Table:
         """The tokens as arrays; made once."""
         if self._table is None:
-            self._table = _tabulate(self.tokens)
+            self._table = tabulate(self.tokens)
         return self._table
 
     @property
     def layout(self) -> Layout:
         """The layout of all its States; made once."""
         if self._layout is None:
-            self._layout = _lay_out(self.table)
+            self._layout = lay_out(self.table)
         return self._layout
 
     @property
-    def assembly(self) -> "Assembly":
+    def assembly(self) -> Assembly:
         """What rebuilding needs; made once."""
         if self._assembly is None:
-            self._assembly = _assemble(self.table)
+            self._assembly = assemble(self.table)
         return self._assembly
 
     def path(self, number: int) -> Path:
@@ -208,87 +159,6 @@ def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
             graphdef.plans = {}
             _GRAPHDEFS[tokens] = graphdef
     return graphdef
-
-
-def _tabulate(tokens: Sequence[Token]) -> Table:
-    specs: list[NodeSpec | StateSpec] = []
-    parents: list[int] = []
-    edges: list[Path] = []
-    rows: dict[int, list[int]] = {-1: []}
-    repeats: list[tuple[int, Path, int]] = []
-    first = tokens[0]
-    pending: list[tuple[int, Path]] = [(-1, ())]
-    if isinstance(first, RootSpec):
-        pending = [(-1, edge) for edge in reversed(first.edges)]
-        tokens = tokens[1:]
-    for token in tokens:
-        parent, edge = pending.pop()
-        if isinstance(token, int):
-            rows[parent].append(token)
-            repeats.append((parent, edge, token))
-            continue
-        assert not isinstance(token, RootSpec)
-        number = len(specs)
-        rows[parent].append(number)
-        specs.append(token)
-        parents.append(parent)
-        edges.append(edge)
-        if isinstance(token, NodeSpec):
-            rows[number] = []
-            pending.extend([(number, inner) for inner in reversed(token.edges)])
-    return Table(tuple(specs), tuple(parents), tuple(edges), rows, rows.pop(-1), tuple(repeats))
-
-
-def _lay_out(table: Table) -> Layout:
-    trie = TrieBuilder()
-    entries: list[int] = []
-    for spec, parent, edge in zip(table.specs, table.parents, table.edges, strict=True):
-        entries.append(trie.entry(edge, entries[parent] if parent >= 0 else 0))
-        if isinstance(spec, StateSpec):
-            trie.leaves[entries[-1]] = spec
-    wanted = list(trie.leaves)
-    layout, order = trie.build()
-    assert order == wanted, "the walk and the layout disagree about the canonical order"
-    return layout
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Assembly:
-    """A graphdef as work for rebuilding: objects are numbered anew, all nodes before all States.
-
-    Attributes:
-        node_classes: The class of each node, alone in a tuple: what `starmap` hands on without making one.
-        state_classes: The class of each State, in layout order, likewise.
-        states: The spec of each State, in layout order.
-        groups: For each node spec, what picks its nodes and their parts from all objects.
-        top: The numbers of the root, or of the leaves of a root that is a pytree.
-    """
-
-    node_classes: tuple[tuple[type[Any]], ...]
-    state_classes: tuple[tuple[type[Any]], ...]
-    states: tuple[StateSpec, ...]
-    groups: tuple[tuple[NodeSpec, Picker], ...]
-    top: tuple[int, ...]
-
-
-def _assemble(table: Table) -> Assembly:
-    is_node = [isinstance(spec, NodeSpec) for spec in table.specs]
-    count = sum(is_node)
-    nodes, states = iter(range(count)), iter(range(count, len(is_node)))
-    renumbered = [next(nodes) if node else next(states) for node in is_node]
-    groups: dict[NodeSpec, list[tuple[int, ...]]] = {}
-    for number, row in table.rows.items():
-        spec = table.specs[number]
-        assert isinstance(spec, NodeSpec)
-        groups.setdefault(spec, []).append((renumbered[number], *[renumbered[child] for child in row]))
-    state_specs = [spec for spec in table.specs if isinstance(spec, StateSpec)]
-    return Assembly(
-        tuple([(spec.cls,) for spec in table.specs if isinstance(spec, NodeSpec)]),
-        tuple([(spec.cls,) for spec in state_specs]),
-        tuple(state_specs),
-        tuple([(spec, picker(rows)) for spec, rows in groups.items()]),
-        tuple([renumbered[number] for number in table.top]),
-    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

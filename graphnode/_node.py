@@ -1,62 +1,26 @@
-"""`Node`, the base class of declared nodes: construction, assignment, copying.
+"""`Node`, the base class of declared nodes: class creation, construction, assignment.
 
 Data in: the compiled schema of a class. Data out: instances whose `__dict__` holds exactly the declared fields, each
 with a value of its kind. Graph operations read that `__dict__`; nothing here knows them.
 """
 
-import copy
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import jax
-import numpy as np
 from typing_extensions import dataclass_transform
 
-from ._annotations import Form, own_annotations
-from ._compat import Tracer
-from ._errors import ContractError, FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError, listed
-from ._fields import Kind, NodeBase, state, static, subnode
+from ._annotations import own_annotations
+from ._copying import deepcopy_graph, plain
+from ._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError
+from ._fields import NodeBase, state, static, subnode
+from ._plan import NO_PLAN, Plan, check_contracts, compile_plan
 from ._pretty import Record, pretty
-from ._schema import Field, Schema, UnresolvedError, compile_schema, default_faults, remember_frames, schema
-from ._state import State, describe
-from ._static import StaticValueError, frozen, static_key
-from ._stream import split_key
-from ._tracked import CLOCK, TrackedDict, TrackedList, admit
-
-Admit = Callable[[Any, Any], Any]
-
-
-class _Constructing:
-    def __repr__(self) -> str:
-        return "CONSTRUCTING"
-
-
-CONSTRUCTING: Final = _Constructing()
-"""The version of a node whose constructor still runs."""
-
-# `Node.__setattr__` guards assignment; these are the way around it for what is not a field.
-set_version: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_version"].__set__
-set_binding: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_binding"].__set__
-
-# Static values of these exact types need no look.
-_PLAIN_STATIC: Final = frozenset({int, str, bool, float, type(None), bytes, complex})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """What construction needs of a class, compiled from its schema: kept on the class, read by its instances."""
-
-    names: frozenset[str]
-    admit: Mapping[str, Admit]
-    makers: Mapping[str, Callable[[Any], Any]]
-    contracts: tuple[Field, ...]
-    statics: tuple[str, ...]
-
-
-_NO_PLAN: Final = Plan(frozenset(), {}, {}, (), ())
+from ._schema import Schema, UnresolvedError, compile_schema, default_faults, remember_frames, schema
+from ._state import State
+from ._tracked import CLOCK, CONSTRUCTING, set_version
 
 
 @dataclass_transform(field_specifiers=(static, state, subnode, dataclasses.field))
@@ -88,7 +52,7 @@ class Node(NodeBase):
 
     __slots__ = ()
 
-    _plan: ClassVar[Plan] = _NO_PLAN
+    _plan: ClassVar[Plan] = NO_PLAN
     _has_own_init: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, kw_only: bool = False, **kwargs: Any) -> None:
@@ -107,7 +71,7 @@ class Node(NodeBase):
         try:
             _prepare(cls, compile_schema(cls, is_final=False))
         except UnresolvedError:
-            cls._plan = _NO_PLAN  # compiled at the first construction
+            cls._plan = NO_PLAN  # compiled at the first construction
 
     # Hidden from checkers, which would accept any assignment after seeing it.
     if not TYPE_CHECKING:
@@ -137,7 +101,7 @@ class Node(NodeBase):
 
     def __getstate__(self) -> dict[str, Any]:
         fields = self.__dict__
-        return {name: _plain(fields[name]) for name in schema(type(self)).fields if name in fields}
+        return {name: plain(fields[name]) for name in schema(type(self)).fields if name in fields}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         plan = plan_of(type(self))
@@ -150,7 +114,7 @@ class Node(NodeBase):
             set_version(self, None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Node":
-        return _deepcopy(self, memo)
+        return deepcopy_graph(self, memo)  # type: ignore[no-any-return]  # a copy of a Node is a Node
 
     def __pretty__(self) -> Record:
         fields = self.__dict__
@@ -164,7 +128,7 @@ class Node(NodeBase):
 def plan_of(cls: type[NodeBase]) -> Plan:
     """The plan of a class, compiled now if its annotations were waiting."""
     plan: Plan | None = cls.__dict__.get("_plan")
-    if plan is None or plan is _NO_PLAN:
+    if plan is None or plan is NO_PLAN:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} is a base class: derive a node class from it and declare its fields")
         _prepare(cls, compile_schema(cls, is_final=True))
@@ -265,169 +229,6 @@ GraphValue = State | NodeBase
 
 def _prepare(cls: type[Any], compiled: Schema[Any]) -> None:
     """Compile the plan of a class and put its descriptors in place."""
-    fields = compiled.fields.values()
     for field in dataclasses.fields(cls):
         setattr(cls, field.name, _FieldDescriptor(field.name, field.default))
-    cls._plan = Plan(
-        frozenset(compiled.fields),
-        {field.name: _admitter(cls, field) for field in fields},
-        {field.name: maker for field in fields if (maker := _maker(field)) is not None},
-        tuple(field for field in fields if any(leaf.contract for leaf in _leaves(field.form))),
-        tuple(field.name for field in fields if field.kind is Kind.STATIC),
-    )
-
-
-def _admitter(cls: type, field: Field) -> Admit:
-    where = f"{cls.__name__}.{field.name}"
-    if field.kind is Kind.STATIC:
-        return functools.partial(_admit_static, where, field.is_explicit)
-    form, name, classes = field.form, field.name, field.form.classes
-    if len(classes) == 1:
-        classes_or_one: Any = classes[0]
-    else:
-        classes_or_one = classes
-
-    def admit_holder(node: Node, value: Any) -> Any:
-        if isinstance(value, classes_or_one):
-            return value
-        if isinstance(value, TrackedList | TrackedDict) and node.__dict__.get(name) is value:
-            return value  # `node.layers += [...]` assigns the node's own list back
-        return admit(form, value, where)
-
-    return admit_holder
-
-
-def _admit_static(where: str, is_explicit: bool, node: Node, value: Any) -> Any:
-    if type(value) in _PLAIN_STATIC:
-        return value
-    if not is_explicit and isinstance(value, jax.Array | np.ndarray) and not isinstance(value, Tracer):
-        remedy = "hold it in a State, or declare the field gn.static() to make it part of the structure"
-        raise FieldError(f"{where} is static by its annotation; found {describe(value)}; {remedy}")
-    try:
-        value = frozen(value)
-        static_key(value)
-    except StaticValueError as error:
-        raise FieldError(f"{where}: {error}") from None
-    return value
-
-
-def _maker(field: Field) -> Callable[[Any], Any] | None:
-    said = field.specifier
-    if said.factory is not None:
-        return said.factory
-    if said.initializer is None:
-        return None
-    initializer, (leaf,) = said.initializer, field.form.leaves
-
-    def make(node: Node) -> State[Any]:
-        shape = said.shape(node) if said.shape is not None else leaf.contract.shape(_sizes(node))  # type: ignore[union-attr]  # the schema checked
-        dtype = leaf.contract.dtype() if leaf.contract is not None else jax.dtypes.canonicalize_dtype(float)
-        value = initializer(split_key(), shape, dtype)
-        return leaf.cls(value, name=said.name, tag=said.tag, sharding=said.sharding)  # type: ignore[no-any-return]
-
-    return make
-
-
-def _sizes(node: Node) -> dict[str, object]:
-    return {name: node.__dict__[name] for name in node._plan.statics if name in node.__dict__}
-
-
-def _leaves(form: Form) -> Iterator[Any]:
-    yield from form.leaves
-    for inner in (form.list_of, form.dict_of, *_tuple_forms(form)):
-        if inner is not None:
-            yield from _leaves(inner)
-
-
-def _tuple_forms(form: Form) -> tuple[Form, ...]:
-    return (form.tuple_of,) if isinstance(form.tuple_of, Form) else (form.tuple_of or ())
-
-
-def check_contracts(node: Node, changed: Mapping[str, Any], values: Mapping[int, object] | None = None) -> None:
-    """Raise if a State of `node` breaks the contract of its field.
-
-    Args:
-        node: The node whose fields are checked.
-        changed: Fields that are about to be assigned.
-        values: Values that are about to be written, by the `id` of their State.
-
-    Raises:
-        ContractError: Names every field that breaks its contract; nothing was assigned.
-    """
-    fields = {**node.__dict__, **changed}
-    sizes = {name: fields[name] for name in node._plan.statics if name in fields}
-    bound: dict[str, object] = {}
-    faults: list[str] = []
-    for field in node._plan.contracts:
-        for place, form, held in _states_in(field.form, fields.get(field.name), field.name):
-            contract = next((leaf.contract for leaf in form.leaves if isinstance(held, leaf.cls)), None)
-            value = held._value if values is None else values.get(id(held), held._value)
-            fault = contract.fault(value, sizes, bound) if contract is not None else None
-            if fault is not None:
-                faults.append(f"{type(node).__name__}.{place}: {fault}")
-    if faults:
-        raise ContractError(listed(faults))
-
-
-def _states_in(form: Form, value: Any, place: str) -> Iterator[tuple[str, Form, State[Any]]]:
-    if isinstance(value, State):
-        yield place, form, value
-    elif isinstance(value, list) and form.list_of is not None:
-        for at, item in enumerate(value):
-            yield from _states_in(form.list_of, item, f"{place}.{at}")
-    elif isinstance(value, dict) and form.dict_of is not None:
-        for key in sorted(value):
-            yield from _states_in(form.dict_of, value[key], f"{place}.{key}")
-    elif isinstance(value, tuple) and form.tuple_of is not None:
-        forms = (form.tuple_of,) * len(value) if isinstance(form.tuple_of, Form) else form.tuple_of
-        for at, (inner, item) in enumerate(zip(forms, value, strict=True)):
-            yield from _states_in(inner, item, f"{place}.{at}")
-
-
-def _plain(value: Any) -> Any:
-    """A field's value with its own containers as plain ones."""
-    if isinstance(value, TrackedList):
-        return [_plain(item) for item in value]
-    if isinstance(value, TrackedDict):
-        return {key: _plain(item) for key, item in value.items()}
-    return tuple(map(_plain, value)) if type(value) is tuple else value
-
-
-def _deepcopy(root: Node, memo: dict[int, Any]) -> Node:
-    """Copy all nodes and States that `root` reaches, with an explicit stack: depth is bounded by memory alone.
-
-    What `memo` holds already was copied in the same call of `copy.deepcopy`, and is shared with that copy.
-    """
-    todo: list[Any] = [root]
-    fresh: list[Node] = []
-    while todo:
-        value = todo.pop()
-        if isinstance(value, Node) and id(value) not in memo:
-            fresh.append(value)
-            memo[id(value)] = object.__new__(type(value))
-            todo.extend(
-                value.__dict__[field.name] for field in schema(type(value)).holders if field.name in value.__dict__
-            )
-        elif isinstance(value, State):
-            copy.deepcopy(value, memo)
-        elif isinstance(value, list | tuple):
-            todo.extend(value)
-        elif isinstance(value, dict):
-            todo.extend(value.values())
-    for node in fresh:
-        made = memo[id(node)]
-        compiled = schema(type(node))
-        state = node.__getstate__()
-        holders = {field.name for field in compiled.holders}
-        made.__setstate__({name: _swap(v, memo) if name in holders else v for name, v in state.items()})
-    return memo[id(root)]  # type: ignore[no-any-return]
-
-
-def _swap(value: Any, memo: Mapping[int, Any]) -> Any:
-    if isinstance(value, list):
-        return [_swap(item, memo) for item in value]
-    if isinstance(value, dict):
-        return {key: _swap(item, memo) for key, item in value.items()}
-    if type(value) is tuple:
-        return tuple([_swap(item, memo) for item in value])
-    return memo[id(value)] if value is not None else None
+    cls._plan = compile_plan(compiled)

@@ -9,14 +9,14 @@ interleaving, a binding that missed a write differs from it in a version or in t
 no update can be lost and no late writer can set the clock back.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, SupportsIndex, TypeVar, cast
 
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 
 from ._annotations import Form
 from ._errors import FieldError
-from ._fields import Kind
+from ._fields import Kind, NodeBase
 from ._paths import Key, key_str
 
 T = TypeVar("T")
@@ -34,6 +34,19 @@ class Clock:
 CLOCK: Final = Clock()
 
 _MAX_NESTING: Final = 32
+
+
+class _Constructing:
+    def __repr__(self) -> str:
+        return "CONSTRUCTING"
+
+
+CONSTRUCTING: Final = _Constructing()
+"""The version of a node whose constructor still runs."""
+
+# `Node.__setattr__` guards assignment; these are the way around it for what is not a field.
+set_version: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_version"].__set__
+set_binding: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_binding"].__set__
 
 
 def admit(form: Form, value: Any, where: str, path: tuple[Key, ...] = ()) -> Any:

@@ -12,9 +12,10 @@ import jax
 from ._binding import binding_of
 from ._fields import NodeBase
 from ._filters import Filter, as_filters, group
-from ._graphdef import GraphDef, RootSpec
+from ._graphdef import GraphDef
 from ._paths import Path
 from ._state import StateSpec
+from ._table import RootSpec
 from ._template import NodeSpec
 
 N1 = TypeVar("N1", bound=NodeBase)

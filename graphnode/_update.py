@@ -16,8 +16,9 @@ from ._fields import Kind
 from ._filters import Filter, as_filters
 from ._graphdef import GraphDef
 from ._match import Given, States, match, numbers_of
-from ._node import check_contracts, plan_of
+from ._node import plan_of
 from ._paths import Path, path_str
+from ._plan import check_contracts
 from ._schema import schema
 from ._state import State, StateSpec, check_writable, describe, new_state
 from ._statetree import FlatStates, StateTree, select

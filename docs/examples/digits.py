@@ -98,6 +98,18 @@ def make_convs(widths: Sequence[int]) -> list[Conv]:
     return [Conv(n_in, n_out, stride=1 if at == 0 else 2) for at, (n_in, n_out) in enumerate(pairs)]
 
 
+def make_model(seed: int) -> Classifier:
+    """A model with new parameters, drawn in one compiled function: faster than compiling each draw by itself."""
+
+    @jax.jit
+    def draw(key: jax.Array) -> tuple[gn.GraphDef[Classifier], gn.StateTree]:
+        with gn.random.scope(key):
+            return gn.treefy_split(Classifier())
+
+    graphdef, values = draw(jax.random.key(seed))
+    return gn.treefy_merge(graphdef, values)
+
+
 # The data
 
 
@@ -303,8 +315,7 @@ def run(options: argparse.Namespace) -> Result:
     seen, held = load()
     if options.batch_size > len(seen):
         sys.exit(f"digits.py: --batch-size is at most {len(seen)}, the number of images to train on")
-    gn.random.seed(options.seed)
-    model = Classifier()
+    model = make_model(options.seed)
     model.standardize.measure(seen.images)
     trained, rest = gn.treefy_states(model, gn.ParamState, ...)
     count = sum(leaf.size for leaf in jax.tree.leaves(trained))
@@ -316,7 +327,7 @@ def run(options: argparse.Namespace) -> Result:
     result = train(model, seen, held, options)
     right = int(np.sum(result.predictions == held.labels))
     print(f"Held-out accuracy: {result.accuracy:.2%} ({right} of {len(held)})")
-    draw(result, held).savefig(options.output, dpi=120)
+    draw(result, held).savefig(options.output, dpi=110)
     print(f"Plot: {options.output}")
     return result
 

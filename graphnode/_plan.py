@@ -1,0 +1,168 @@
+"""Plans: what construction and assignment need of a class, compiled from its schema.
+
+Data in: a schema. Data out: for each field, the function that admits a value (checked, containers tracked), the one
+that makes it where it makes itself, and the contracts of its States.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+import jax
+import numpy as np
+
+from ._annotations import Form
+from ._compat import Tracer
+from ._errors import ContractError, FieldError, listed
+from ._fields import Kind, NodeBase
+from ._schema import Field, Schema
+from ._state import State, describe
+from ._static import StaticValueError, frozen, static_key
+from ._stream import split_key
+from ._tracked import TrackedDict, TrackedList, admit
+
+# From the node and a value to the value as the field keeps it.
+Admit: TypeAlias = Callable[[Any, Any], Any]
+
+# Static values of these exact types need no look.
+_PLAIN_STATIC: Final = frozenset({int, str, bool, float, type(None), bytes, complex})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What construction needs of a class: kept on the class, read by its instances.
+
+    Attributes:
+        names: The names of all fields.
+        admit: For each field, what checks and tracks a value for it.
+        makers: What makes the fields that make themselves, in the order of declaration.
+        contracts: The fields whose States have a contract.
+        statics: The names of the static fields, in the order of declaration.
+    """
+
+    names: frozenset[str]
+    admit: Mapping[str, Admit]
+    makers: Mapping[str, Callable[[Any], Any]]
+    contracts: tuple[Field, ...]
+    statics: tuple[str, ...]
+
+
+NO_PLAN: Final = Plan(frozenset(), {}, {}, (), ())
+
+
+def compile_plan(compiled: Schema[Any]) -> Plan:
+    """The plan of a class."""
+    fields = compiled.fields.values()
+    return Plan(
+        frozenset(compiled.fields),
+        {field.name: _admitter(compiled.cls, field) for field in fields},
+        {field.name: maker for field in fields if (maker := _maker(field)) is not None},
+        tuple(field for field in fields if any(leaf.contract for leaf in _leaves(field.form))),
+        tuple(field.name for field in fields if field.kind is Kind.STATIC),
+    )
+
+
+def _admitter(cls: type, field: Field) -> Admit:
+    where = f"{cls.__name__}.{field.name}"
+    if field.kind is Kind.STATIC:
+        return functools.partial(_admit_static, where, field.is_explicit)
+    form, name, classes = field.form, field.name, field.form.classes
+    if len(classes) == 1:
+        classes_or_one: Any = classes[0]
+    else:
+        classes_or_one = classes
+
+    def admit_holder(node: NodeBase, value: Any) -> Any:
+        if isinstance(value, classes_or_one):
+            return value
+        if isinstance(value, TrackedList | TrackedDict) and node.__dict__.get(name) is value:
+            return value  # `node.layers += [...]` assigns the node's own list back
+        return admit(form, value, where)
+
+    return admit_holder
+
+
+def _admit_static(where: str, is_explicit: bool, node: NodeBase, value: Any) -> Any:
+    if type(value) in _PLAIN_STATIC:
+        return value
+    if not is_explicit and isinstance(value, jax.Array | np.ndarray) and not isinstance(value, Tracer):
+        remedy = "hold it in a State, or declare the field gn.static() to make it part of the structure"
+        raise FieldError(f"{where} is static by its annotation; found {describe(value)}; {remedy}")
+    try:
+        value = frozen(value)
+        static_key(value)
+    except StaticValueError as error:
+        raise FieldError(f"{where}: {error}") from None
+    return value
+
+
+def _maker(field: Field) -> Callable[[Any], Any] | None:
+    said = field.specifier
+    if said.factory is not None:
+        return said.factory
+    if said.initializer is None:
+        return None
+    initializer, (leaf,) = said.initializer, field.form.leaves
+
+    def make(node: NodeBase) -> State[Any]:
+        shape = said.shape(node) if said.shape is not None else leaf.contract.shape(_sizes(node))  # type: ignore[union-attr]  # the schema checked
+        dtype = leaf.contract.dtype() if leaf.contract is not None else jax.dtypes.canonicalize_dtype(float)
+        value = initializer(split_key(), shape, dtype)
+        return leaf.cls(value, name=said.name, tag=said.tag, sharding=said.sharding)  # type: ignore[no-any-return]
+
+    return make
+
+
+def _sizes(node: NodeBase) -> dict[str, object]:
+    return {name: node.__dict__[name] for name in type(node)._plan.statics if name in node.__dict__}
+
+
+def _leaves(form: Form) -> Iterator[Any]:
+    yield from form.leaves
+    for inner in (form.list_of, form.dict_of, *_tuple_forms(form)):
+        if inner is not None:
+            yield from _leaves(inner)
+
+
+def _tuple_forms(form: Form) -> tuple[Form, ...]:
+    return (form.tuple_of,) if isinstance(form.tuple_of, Form) else (form.tuple_of or ())
+
+
+def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
+    """Raise if a State of `node` breaks the contract of its field.
+
+    Args:
+        node: The node whose fields are checked.
+        changed: Fields that are about to be assigned.
+
+    Raises:
+        ContractError: Names every field that breaks its contract; nothing was assigned.
+    """
+    fields = {**node.__dict__, **changed}
+    sizes = {name: fields[name] for name in type(node)._plan.statics if name in fields}
+    bound: dict[str, object] = {}
+    faults: list[str] = []
+    for field in type(node)._plan.contracts:
+        for place, form, held in _states_in(field.form, fields.get(field.name), field.name):
+            contract = next((leaf.contract for leaf in form.leaves if isinstance(held, leaf.cls)), None)
+            fault = contract.fault(held._value, sizes, bound) if contract is not None else None
+            if fault is not None:
+                faults.append(f"{type(node).__name__}.{place}: {fault}")
+    if faults:
+        raise ContractError(listed(faults))
+
+
+def _states_in(form: Form, value: Any, place: str) -> Iterator[tuple[str, Form, State[Any]]]:
+    if isinstance(value, State):
+        yield place, form, value
+    elif isinstance(value, list) and form.list_of is not None:
+        for at, item in enumerate(value):
+            yield from _states_in(form.list_of, item, f"{place}.{at}")
+    elif isinstance(value, dict) and form.dict_of is not None:
+        for key in sorted(value):
+            yield from _states_in(form.dict_of, value[key], f"{place}.{key}")
+    elif isinstance(value, tuple) and form.tuple_of is not None:
+        forms = (form.tuple_of,) * len(value) if isinstance(form.tuple_of, Form) else form.tuple_of
+        for at, (inner, item) in enumerate(zip(forms, value, strict=True)):
+            yield from _states_in(inner, item, f"{place}.{at}")

@@ -1,0 +1,151 @@
+"""The tokens of a structure, and what is read off them: its objects as arrays, its layout, the work of a rebuild.
+
+Tokens stand in canonical pre-order: a `NodeSpec` for a node seen first, a `StateSpec` for a State seen first, the
+number of an object seen before; a `RootSpec` stands first when the root is a pytree of nodes. All is made in one pass
+over them, with no recursion.
+"""
+
+import dataclasses
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeAlias
+
+from ._layout import Layout, TrieBuilder
+from ._paths import Path
+from ._state import StateSpec
+from ._template import NodeSpec, Picker, picker
+
+_LOCK = threading.Lock()
+_ROOTS: "weakref.WeakValueDictionary[Hashable, RootSpec]" = weakref.WeakValueDictionary()
+
+
+class RootSpec:
+    """The root of a graph that is a pytree of nodes: its treedef, and the canonical paths of its leaves. Interned."""
+
+    __slots__ = ("__weakref__", "edges", "order", "treedef")
+
+    treedef: Any
+    edges: tuple[Path, ...]  # canonical order
+    order: tuple[int, ...]  # the number, among the edges, of each leaf of the treedef
+
+    def __reduce__(self) -> tuple[Callable[..., "RootSpec"], tuple[object, ...]]:
+        return root_spec, (self.treedef, self.edges, self.order)
+
+
+Token: TypeAlias = RootSpec | NodeSpec | StateSpec | int
+
+
+def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> RootSpec:
+    """The one root spec of these parts."""
+    # Types too: the position 0 and the key False are equal, and not the same.
+    key = (treedef, edges, tuple(tuple(map(type, edge)) for edge in edges))
+    with _LOCK:
+        spec = _ROOTS.get(key)
+        if spec is None:
+            spec = RootSpec()
+            spec.treedef, spec.edges, spec.order = treedef, edges, order
+            _ROOTS[key] = spec
+    return spec
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """A graphdef's tokens as arrays over its objects (nodes and States), by their number.
+
+    Attributes:
+        specs: The spec of each object.
+        parents: The node that each object was first seen in; -1 for the root.
+        edges: The path of each object within that node.
+        rows: For each node, the number of each of its States and nodes, in the order of its spec's edges.
+        top: The same for a root that is a pytree; the root alone otherwise.
+        repeats: Each later reference: node, path within it, object.
+    """
+
+    specs: tuple[NodeSpec | StateSpec, ...]
+    parents: tuple[int, ...]
+    edges: tuple[Path, ...]
+    rows: dict[int, list[int]]
+    top: list[int]
+    repeats: tuple[tuple[int, Path, int], ...]
+
+
+def tabulate(tokens: Sequence[Token]) -> Table:
+    specs: list[NodeSpec | StateSpec] = []
+    parents: list[int] = []
+    edges: list[Path] = []
+    rows: dict[int, list[int]] = {-1: []}
+    repeats: list[tuple[int, Path, int]] = []
+    first = tokens[0]
+    pending: list[tuple[int, Path]] = [(-1, ())]
+    if isinstance(first, RootSpec):
+        pending = [(-1, edge) for edge in reversed(first.edges)]
+        tokens = tokens[1:]
+    for token in tokens:
+        parent, edge = pending.pop()
+        if isinstance(token, int):
+            rows[parent].append(token)
+            repeats.append((parent, edge, token))
+            continue
+        assert not isinstance(token, RootSpec)
+        number = len(specs)
+        rows[parent].append(number)
+        specs.append(token)
+        parents.append(parent)
+        edges.append(edge)
+        if isinstance(token, NodeSpec):
+            rows[number] = []
+            pending.extend([(number, inner) for inner in reversed(token.edges)])
+    return Table(tuple(specs), tuple(parents), tuple(edges), rows, rows.pop(-1), tuple(repeats))
+
+
+def lay_out(table: Table) -> Layout:
+    trie = TrieBuilder()
+    entries: list[int] = []
+    for spec, parent, edge in zip(table.specs, table.parents, table.edges, strict=True):
+        entries.append(trie.entry(edge, entries[parent] if parent >= 0 else 0))
+        if isinstance(spec, StateSpec):
+            trie.leaves[entries[-1]] = spec
+    wanted = list(trie.leaves)
+    layout, order = trie.build()
+    assert order == wanted, "the walk and the layout disagree about the canonical order"
+    return layout
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assembly:
+    """A graphdef as work for rebuilding: objects are numbered anew, all nodes before all States.
+
+    Attributes:
+        node_classes: The class of each node, alone in a tuple: what `starmap` hands on without making one.
+        state_classes: The class of each State, in layout order, likewise.
+        states: The spec of each State, in layout order.
+        groups: For each node spec, what picks its nodes and their parts from all objects.
+        top: The numbers of the root, or of the leaves of a root that is a pytree.
+    """
+
+    node_classes: tuple[tuple[type[Any]], ...]
+    state_classes: tuple[tuple[type[Any]], ...]
+    states: tuple[StateSpec, ...]
+    groups: tuple[tuple[NodeSpec, Picker], ...]
+    top: tuple[int, ...]
+
+
+def assemble(table: Table) -> Assembly:
+    is_node = [isinstance(spec, NodeSpec) for spec in table.specs]
+    count = sum(is_node)
+    nodes, states = iter(range(count)), iter(range(count, len(is_node)))
+    renumbered = [next(nodes) if node else next(states) for node in is_node]
+    groups: dict[NodeSpec, list[tuple[int, ...]]] = {}
+    for number, row in table.rows.items():
+        spec = table.specs[number]
+        assert isinstance(spec, NodeSpec)
+        groups.setdefault(spec, []).append((renumbered[number], *[renumbered[child] for child in row]))
+    state_specs = [spec for spec in table.specs if isinstance(spec, StateSpec)]
+    return Assembly(
+        tuple([(spec.cls,) for spec in table.specs if isinstance(spec, NodeSpec)]),
+        tuple([(spec.cls,) for spec in state_specs]),
+        tuple(state_specs),
+        tuple([(spec, picker(rows)) for spec, rows in groups.items()]),
+        tuple([renumbered[number] for number in table.top]),
+    )
