@@ -10,6 +10,8 @@ from collections.abc import Sequence
 class GraphnodeError(Exception):
     """The base of all errors of graphnode."""
 
+    __module__ = "graphnode"
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.__module__ = "graphnode"

@@ -9,10 +9,13 @@ import enum
 from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, overload
 
+import jax
+
 from ._static import GraphObject
 
 T = TypeVar("T")
-H = TypeVar("H", bound=Hashable)
+# An array is not hashable, but may be static: it is compared by content.
+H = TypeVar("H", bound=Hashable | jax.Array)
 
 # As in `jax.nn.initializers`: from key, shape and dtype to an array.
 Initializer: TypeAlias = Callable[..., Any]

@@ -18,7 +18,7 @@ from ._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldEr
 from ._fields import NodeBase, state, static, subnode
 from ._plan import NO_PLAN, Plan, check_contracts, compile_plan
 from ._pretty import Record, pretty
-from ._schema import Schema, UnresolvedError, compile_schema, default_faults, remember_frames, schema
+from ._schema import Schema, UnresolvedError, body_faults, compile_schema, remember_frames, schema
 from ._state import State
 from ._tracked import CLOCK, CONSTRUCTING, set_version
 
@@ -57,7 +57,7 @@ class Node(NodeBase):
 
     def __init_subclass__(cls, *, kw_only: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        faults = default_faults(cls)
+        faults = body_faults(cls)
         if faults:
             raise SchemaError(cls.__name__, faults)
         takes_parents = _takes_parents_init(cls)
@@ -73,8 +73,13 @@ class Node(NodeBase):
         except UnresolvedError:
             cls._plan = NO_PLAN  # compiled at the first construction
 
-    # Hidden from checkers, which would accept any assignment after seeing it.
+    # Hidden from checkers, which would accept any assignment and any constructor after seeing these.
     if not TYPE_CHECKING:
+
+        def __init__(self) -> None:
+            # A hand-written `__init__` may call up to here.
+            if type(self) is Node:
+                raise TypeError("Node is a base class: derive a class from it, and declare its fields")
 
         def __setattr__(self, name: str, value: Any) -> None:
             plan = self._plan
@@ -214,7 +219,7 @@ def _mark_changed(node: Node) -> None:
 
 
 def _set_undeclared(node: Node, name: str, value: object) -> None:
-    if hasattr(getattr(type(node), name, None), "__set__") or name in NodeBase.__slots__:
+    if hasattr(getattr(type(node), name, None), "__set__") and name not in NodeBase.__slots__:
         object.__setattr__(node, name, value)  # a property with a setter
         return
     cls = type(node)

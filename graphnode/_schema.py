@@ -139,9 +139,11 @@ def remember_frames(cls: type) -> None:
     setattr(cls, _FRAMES, tuple(_defining_frames(cls)))
 
 
-def default_faults(cls: type) -> list[str]:
-    """Faults of the defaults in a class body; `dataclasses` itself would stop at the first."""
+def body_faults(cls: type) -> list[str]:
+    """Faults of a class body that `dataclasses` would stop at, or not see."""
     faults: list[str] = []
+    if "__slots__" in cls.__dict__:
+        faults.append(f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them")
     for name in own_annotations(cls):
         default = cls.__dict__.get(name, dataclasses.MISSING)
         value = default.default if isinstance(default, dataclasses.Field) else default

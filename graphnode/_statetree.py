@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic
 
 import jax
-from jax.tree_util import GetAttrKey
+from jax.tree_util import DictKey, GetAttrKey
 from typing_extensions import TypeVar
 
 from ._filters import Any as AnyOf
@@ -74,16 +74,6 @@ jax.tree_util.register_pytree_with_keys(
     lambda one: (((GetAttrKey("value"), one.value),), one.spec),
     lambda spec, values: TreefyState(spec, *values),
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PathKey:
-    """The key of a State's value in JAX's key paths."""
-
-    path: Path
-
-    def __str__(self) -> str:
-        return f".{path_str(self.path)}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -267,8 +257,9 @@ class _Below:
         )
 
 
-def _flatten_with_keys(tree: StateTree) -> tuple[list[tuple[PathKey, Any]], Layout]:
-    keys = map(PathKey, tree.layout.paths())
+def _flatten_with_keys(tree: StateTree) -> tuple[list[tuple[Any, Any]], Layout]:
+    # One key a State, with its whole path: `['layers.0.weight']` in JAX's messages, which want keys of this class.
+    keys = [DictKey(path_str(path)) for path in tree.layout.paths()]
     return list(zip(keys, tree._values, strict=True)), tree.layout
 
 

@@ -755,21 +755,28 @@ def _is_ours(filename: str) -> bool:
 
 
 def run_with_switch(first: Step, at: int, second: Step) -> bool:
-    """Run `first`, and at its bytecode number `at` all of `second`, as another thread could; False when it has fewer."""
+    """Run `first`, and at its bytecode number `at` another thread that runs `second`; False when it has fewer."""
     count = 0
-    fired = False
+    others: list[threading.Thread] = []
+    failures: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            second()
+        except BaseException as error:
+            failures.append(error)
 
     def tracer(frame: Any, event: str, arg: object) -> Any:
-        nonlocal count, fired
-        if not _is_ours(frame.f_code.co_filename):
+        nonlocal count
+        if others or not _is_ours(frame.f_code.co_filename):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode" and not fired:
+        if event == "opcode":
             if count == at:
-                fired = True
+                others.append(threading.Thread(target=guarded))
+                others[0].start()
+                others[0].join(0.01)  # it may wait for a lock that is held here
                 sys.settrace(None)
-                second()
-                return None
             count += 1
         return tracer
 
@@ -779,7 +786,10 @@ def run_with_switch(first: Step, at: int, second: Step) -> bool:
         first()
     finally:
         sys.settrace(before)
-    return fired
+        for other in others:
+            other.join()
+    assert failures == []
+    return bool(others)
 
 
 class Small(gn.Node):

@@ -64,11 +64,11 @@ def noted(notes: list[Any], note: object, result: Leaf) -> Leaf:
 
 def test_every_subclass_is_a_dataclass_by_identity():
     """A node class is a dataclass without a decorator, whose equality and hash are identity."""
-    assert dataclasses.is_dataclass(Leaf)
     one, other = Leaf(1), Leaf(1)
     assert one != other
     assert len({one, other, one}) == 2
     assert hash(one) == object.__hash__(one)
+    assert dataclasses.is_dataclass(Leaf)
 
 
 def test_the_constructor_has_the_fields_in_order():

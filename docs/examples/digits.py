@@ -106,8 +106,8 @@ def make_model(seed: int) -> Classifier:
         with gn.random.scope(key):
             return gn.treefy_split(Classifier())
 
-    graphdef, values = draw(jax.random.key(seed))
-    return gn.treefy_merge(graphdef, values)
+    parts: tuple[gn.GraphDef[Classifier], gn.StateTree] = draw(jax.random.key(seed))
+    return gn.treefy_merge(*parts)
 
 
 # The data

@@ -4,6 +4,7 @@ The contenders of a figure are the libraries that have the operation. To add a f
 prepares its call for one library, and a `Timed` record in `FIGURES`.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -198,13 +199,18 @@ def compare_graphdefs_deeper(bench: Workbench) -> Mapping[str, Sampler]:
 
 
 def import_fresh(bench: Workbench) -> Mapping[str, Sampler]:
-    # No warm-up: this process has imported them all, so they are compiled and in the file cache.
-    return {library.name: partial(_import_seconds, library.module) for library in bench.libraries}
+    samplers = {library.name: partial(_import_seconds, library.module) for library in bench.libraries}
+    for sample in samplers.values():  # the first import may compile
+        sample()
+    return samplers
 
 
 def _import_seconds(module: str) -> float:
     program = f"import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
-    return float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
+    # Where the variable is set, as in many containers, a library would be compiled anew at every import.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    command = [sys.executable, "-c", program]
+    return float(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
 
 
 def callbacks(bench: Workbench, library: Library) -> int:

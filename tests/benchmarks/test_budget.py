@@ -14,8 +14,10 @@ _FIGURES: dict[str, Timed | Counted] = {figure.name: figure for figure in FIGURE
 
 
 @pytest.fixture(scope="module")
-def bench() -> Workbench:
+def bench(request: pytest.FixtureRequest) -> Workbench:
     """A model of depth 100 in graphnode and in plain JAX."""
+    if request.config.getoption("--runtime-types", default=False):
+        pytest.skip("runtime type checks cost more than what is measured")
     return Workbench(100, load(GRAPHNODE, JAX), Effort(rounds=15, seconds=0.002))
 
 

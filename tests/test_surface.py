@@ -1,0 +1,76 @@
+"""What `import graphnode` offers, and what it costs."""
+
+import inspect
+import subprocess
+import sys
+import types
+
+import pytest
+
+import graphnode as gn
+
+NAMES = """
+    AliasError All Any BatchState ContractError Difference Field FieldError Filter FilterError FilterTypeError FlatStates
+    GraphDef GraphnodeError HiddenState Key Kind Layout LongTermState MergeError Node NodeDef NodeRef NodeStates Not
+    ParamState Path PathContains PathError PathIn PopError Schema SchemaError ShortTermState State StateTree StructureError
+    TraceError TreefyState UndeclaredFieldError UnsetFieldError UpdateError
+    aliases clone diff flatten graph_to_tree graphdef iter_leaf iter_node nn nodes parse_path path_str pop_states random
+    schema state states static subnode tree_to_graph treefy_merge treefy_split treefy_states unflatten update_states
+""".split()
+
+RANDOM_NAMES = "choice normal permutation rand randint randn scope seed split_key uniform".split()
+
+ALIASES = {"Filter", "Key", "Path"}  # names of types that are written out elsewhere: they carry no docstring
+
+
+def public(module: types.ModuleType) -> dict[str, object]:
+    """The public names of a module that are not modules of the interpreter or of a dependency."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not (isinstance(value, types.ModuleType) and "graphnode" not in value.__name__)
+    }
+
+
+def test_the_public_names_are_these():
+    """Nothing is public by accident, and nothing goes missing."""
+    assert sorted(public(gn)) == sorted(NAMES)
+
+
+def test_the_names_of_random_are_these():
+    """`graphnode.random` defines the draws, and what seeds and scopes them."""
+    defined = {name for name, value in public(gn.random).items() if inspect.isfunction(value)}
+    assert sorted(defined) == sorted(RANDOM_NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - ALIASES))
+def test_every_public_name_is_documented(name: str):
+    """Each has a docstring of its own."""
+    assert inspect.getdoc(getattr(gn, name)), name
+
+
+FUNCTIONS = sorted(name for name in NAMES if inspect.isfunction(getattr(gn, name)))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_public_function_has_an_example(name: str):
+    """A doctest that shows its use, run with the other tests."""
+    assert ">>> " in (inspect.getdoc(getattr(gn, name)) or ""), name
+
+
+def test_import_graphnode_imports_nothing_optional():
+    """What an extra brings is imported by the layer that needs it, never by `import graphnode`."""
+    code = "import sys, graphnode; print(' '.join(sorted(name.partition('.')[0] for name in sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    optional = {"optax", "pydantic", "orbax", "treescope", "yaml", "flax", "equinox", "matplotlib", "sklearn", "tqdm"}
+    assert not optional & set(loaded)
+
+
+def test_errors_extend_our_base_and_a_built_in():
+    """A caller may catch the base of all, or the built-in that the kind of mistake has always raised."""
+    errors = [value for value in public(gn).values() if isinstance(value, type) and issubclass(value, gn.GraphnodeError)]
+    for error in errors:
+        assert error.__module__ == "graphnode"
+        if error is not gn.GraphnodeError:
+            built_in = {base for base in error.__mro__ if base.__module__ == "builtins"}
+            assert built_in - {object, BaseException, Exception}, error
