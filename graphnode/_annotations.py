@@ -175,7 +175,7 @@ def _class_form(annotation: Any) -> Form:
     if issubclass(annotation, jaxtyping.AbstractArray) or issubclass(annotation, _ARRAYS):
         raise AmbiguousError(f"{_text(annotation)} is an array: hold it in a State, as ParamState[{_text(annotation)}]")
     if issubclass(annotation, State):
-        return Form(Kind.STATE, (Leaf(annotation),))
+        return Form(Kind.STATE, (Leaf(annotation, _class_contract(annotation)),))
     if issubclass(annotation, NodeBase):
         return Form(Kind.SUBNODE, (Leaf(annotation),))
     if annotation in (list, tuple, dict, set, frozenset):
@@ -188,6 +188,16 @@ def _class_form(annotation: Any) -> Form:
     if parameters is not None:
         raise AmbiguousError(f"the dataclass {annotation.__name__} is not frozen: declare it @dataclass(frozen=True)")
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
+
+
+def _class_contract(cls: type[State[Any]]) -> Contract | None:
+    """The contract that a State class states for itself: `class Count(State[Int[Array, ""]])`."""
+    for base in cls.__mro__:
+        for written in base.__dict__.get("__orig_bases__", ()):
+            origin = get_origin(written)
+            if isinstance(origin, type) and issubclass(origin, State):
+                return contract_of(get_args(written)[0])
+    return None
 
 
 def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: type) -> Form:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
+from ._collector import uncollected
 from ._compat import TraceRef, current_trace, is_live
 from ._errors import StructureError
 from ._fields import NodeBase
@@ -99,6 +100,7 @@ def binding_of(root: Any) -> Binding:
     return binding
 
 
+@uncollected
 def walk(root: Any) -> Binding:
     """Flatten a live graph afresh. `binding_of` is the cached way."""
     clock = CLOCK.now  # before anything is read: a write during the walk makes the binding stale, not wrong
@@ -181,6 +183,7 @@ def _key(entry: Any) -> Key:
             raise StructureError(f"the key {entry} of the pytree of nodes is neither a name nor a position")
 
 
+@uncollected
 def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
     """The live graph of a graphdef with new States that hold these values, in layout order."""
     trace = current_trace()
@@ -191,10 +194,8 @@ def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
 def _new_states(graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef | None) -> list[State[Any]]:
     assembly = graphdef.assembly
     states: list[State[Any]] = list(starmap(_new, assembly.state_classes))
-    for state, spec, value in zip(states, assembly.states, values, strict=True):
-        state._spec = spec
-        state._value = value
-        state._trace = trace
+    for spec, column in assembly.states:
+        spec.cls._fill(column(states), column(values), spec, trace)
     return states
 
 

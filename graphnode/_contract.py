@@ -22,7 +22,7 @@ _ARITHMETIC: Final = (ast.Expression, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast
 
 
 class ContractSyntaxError(ValueError):
-    """An axis that graphnode cannot read; the caller adds the field."""
+    """An axis that cannot be read, or has no size; the caller adds the field."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,9 +66,10 @@ class Contract:
         shape: list[int] = []
         for axis in self.axes:
             size = axis.size(sizes)
-            if size is None:
-                raise ContractSyntaxError(f"axis {axis.text!r} of {self.text} has no size")
-            shape.extend(_integers(axis, size))
+            found = () if size is None else _integers(axis, size)
+            if size is None or any(one < 0 for one in found):
+                raise ContractSyntaxError(f"axis {axis.text!r} of {self.text} takes a size; found {size!r}")
+            shape.extend(found)
         return tuple(shape)
 
     def dtype(self) -> Any:
@@ -109,7 +110,10 @@ class Contract:
             if axis.expression in axis.names:
                 bound[str(axis.expression)] = found if axis.variadic else found[0]
             return None
-        wanted = _integers(axis, size)
+        try:
+            wanted = _integers(axis, size)
+        except ContractSyntaxError as error:
+            return f"{error} of {self.text}"
         if wanted == found or (axis.broadcast and found == (1,)):
             return None
         shown = wanted if axis.variadic else wanted[0]

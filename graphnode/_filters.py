@@ -267,6 +267,19 @@ def as_filters(given: Sequence[Filter]) -> tuple[Matcher, ...]:
     return filters
 
 
+def check_class_filters(filters: Sequence[Matcher], wrong: type, remedy: str) -> None:
+    """Refuse classes that can match nothing, at any depth of the filters: an empty result would hide the mistake.
+
+    Raises:
+        FilterTypeError: A filter is a subclass of `wrong`.
+    """
+    for one in filters:
+        if isinstance(one, OfType) and issubclass(one.cls, wrong):
+            raise FilterTypeError(f"not a filter here: {one.cls.__name__}; select {remedy}")
+        if isinstance(one, _Combined):
+            check_class_filters(one.parts, wrong, remedy)
+
+
 def group(subjects: Sequence[Subject], filters: tuple[Matcher, ...]) -> tuple[list[list[int]], list[int]]:
     """The numbers of the subjects that each filter is the first to accept, and of those that none does."""
     groups: list[list[int]] = [[] for _ in filters]

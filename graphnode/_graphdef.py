@@ -92,7 +92,7 @@ class GraphDef(Generic[N_co]):
     def layout(self) -> Layout:
         """The layout of all its States; made once."""
         if self._layout is None:
-            self._layout = lay_out(self.table)
+            self._layout = lay_out(self.tokens)
         return self._layout
 
     @property

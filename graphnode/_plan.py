@@ -14,6 +14,7 @@ import numpy as np
 
 from ._annotations import Form
 from ._compat import Tracer
+from ._contract import ContractSyntaxError
 from ._errors import ContractError, FieldError, listed
 from ._fields import Kind, NodeBase
 from ._schema import Field, Schema
@@ -106,7 +107,10 @@ def _maker(field: Field) -> Callable[[Any], Any] | None:
     initializer, (leaf,) = said.initializer, field.form.leaves
 
     def make(node: NodeBase) -> State[Any]:
-        shape = said.shape(node) if said.shape is not None else leaf.contract.shape(_sizes(node))  # type: ignore[union-attr]  # the schema checked
+        try:
+            shape = leaf.contract.shape(_sizes(node)) if said.shape is None else said.shape(node)  # type: ignore[union-attr]  # the schema checked
+        except ContractSyntaxError as error:
+            raise ContractError(f"{type(node).__name__}.{field.name}: {error}") from None
         dtype = leaf.contract.dtype() if leaf.contract is not None else jax.dtypes.canonicalize_dtype(float)
         value = initializer(split_key(), shape, dtype)
         return leaf.cls(value, name=said.name, tag=said.tag, sharding=said.sharding)  # type: ignore[no-any-return]

@@ -8,8 +8,8 @@ import copy
 import enum
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import FunctionType, MappingProxyType
 from typing import Any, ClassVar, Generic, Self
 
 import jax
@@ -148,10 +148,13 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
     _spec: StateSpec
     _trace: TraceRef | None
     _plain_spec: ClassVar[StateSpec]
+    _fill: "ClassVar[Callable[[Sequence[State[Any]], Sequence[Any], StateSpec, TraceRef | None], None]]"
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls._plain_spec = spec_of(cls)
+        # A copy of the loop for each class: the interpreter caches one type at each instruction.
+        cls._fill = staticmethod(FunctionType(_fill.__code__.replace(), globals()))
 
     def __init__(
         self,
@@ -254,7 +257,16 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         return pretty(self)
 
 
+def _fill(states: Sequence[State[Any]], values: Sequence[Any], spec: StateSpec, trace: TraceRef | None) -> None:
+    """Give new States of one description their values."""
+    for state, value in zip(states, values):  # noqa: B905  # one column picked both
+        state._spec = spec
+        state._value = value
+        state._trace = trace
+
+
 State._plain_spec = spec_of(State)
+State._fill = staticmethod(_fill)
 
 
 class ShortTermState(State[T]):
@@ -322,6 +334,8 @@ def describe(value: object) -> str:
         return f"a tracer {_shape_text(value)}"
     if isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
         return f"an array {_shape_text(value)}"
+    if isinstance(value, GraphObject):
+        return f"a {type(value).__name__}"
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 

@@ -6,17 +6,18 @@ layout: JAX calls back into Python once for the whole tree, and the treedef neve
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, overload
 
 import jax
 from jax.tree_util import DictKey, GetAttrKey
 from typing_extensions import TypeVar
 
+from ._fields import NodeBase
 from ._filters import Any as AnyOf
-from ._filters import Filter, Matcher, as_filters, group, unaccepted
+from ._filters import Filter, Matcher, as_filters, check_class_filters, group, unaccepted
 from ._layout import Layout, TrieBuilder
 from ._paths import Key, Path, path_str
-from ._pretty import Record, pretty
+from ._pretty import Record, Text, pretty
 from ._state import State, StateSpec
 
 T = TypeVar("T", default=Any)
@@ -62,7 +63,11 @@ class TreefyState(Generic[T]):
         return self.spec.metadata
 
     def __pretty__(self) -> Record:
-        fields: list[tuple[str, object]] = [("type", self.type), ("value", self.value), ("tag", self.tag)]
+        fields: list[tuple[str, object]] = [
+            ("type", Text(self.type.__name__)),
+            ("value", self.value),
+            ("tag", self.tag),
+        ]
         return Record("TreefyState", fields + [part for part in self.spec.described() if part[0] != "tag"])
 
     def __repr__(self) -> str:
@@ -116,6 +121,7 @@ def select(
 
 
 def _select(layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]) -> tuple[Selection, tuple[int, ...]]:
+    check_class_filters(filters, NodeBase, "States by State classes; gn.nodes filters nodes")
     groups, rest = group([Item(layout, at, one) for at, one in enumerate(live)], filters)
     return tuple([(tuple(found), layout.take(found)) for found in groups]), tuple(rest)
 
@@ -123,17 +129,18 @@ def _select(layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]) -
 class StateTree(Mapping[Key, "StateTree | TreefyState[Any]"]):
     """The values of some States by path: reads as a nested mapping, and is one pytree to JAX.
 
-    `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. Values keep
-    their identity. Hash and equality are identity, since arrays have no single equality.
+    `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. A whole path
+    leads to a `TreefyState` at once, for type checkers too: `tree["l1", "weight"]`. Values keep their identity. Hash
+    and equality are identity, since arrays have no single equality.
 
     Attributes:
         layout: The paths and descriptions, in the order of the leaves; the treedef.
 
     Example:
         >>> tree = gn.treefy_states(gn.nn.Linear(2, 3))
-        >>> tree["weight"].value["bias"].shape
+        >>> tree["weight",].value["bias"].shape
         (3,)
-        >>> jax.tree.map(jnp.zeros_like, tree)["weight"].value["bias"]
+        >>> jax.tree.map(jnp.zeros_like, tree)["weight",].value["bias"]
         Array([0., 0., 0.], dtype=float32)
     """
 
@@ -146,7 +153,16 @@ class StateTree(Mapping[Key, "StateTree | TreefyState[Any]"]):
         self.layout = layout
         self._values = values
 
-    def __getitem__(self, key: Key) -> "StateTree | TreefyState[Any]":
+    @overload
+    def __getitem__(self, key: Path) -> TreefyState[Any]: ...
+    @overload
+    def __getitem__(self, key: Key) -> "StateTree | TreefyState[Any]": ...
+    def __getitem__(self, key: Key | Path) -> "StateTree | TreefyState[Any]":
+        if isinstance(key, tuple):
+            at = self.layout.index(key)
+            if at is None:
+                raise KeyError(key)
+            return TreefyState(self.layout.specs[at], self._values[at])
         found = self.layout.below(key)
         if found is None:
             raise KeyError(key)
@@ -301,7 +317,7 @@ class FlatStates(Mapping[Path, S_co]):
     def __getitem__(self, path: Path) -> S_co:
         at = self.layout.index(path) if isinstance(path, tuple) else None
         if at is None:
-            raise KeyError(path)
+            raise KeyError(path if isinstance(path, tuple) else f"{path!r}: paths are tuples, such as {(path,)}")
         return self._states[at]
 
     def __iter__(self) -> Iterator[Path]:

@@ -8,13 +8,14 @@ over them, with no recursion.
 import dataclasses
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from ._layout import Layout, TrieBuilder
-from ._paths import Path
+from ._collector import uncollected
+from ._layout import Layout, intern_layout, layout_of_trie
+from ._paths import Key, Path
 from ._state import StateSpec
-from ._template import NodeSpec, Picker, picker
+from ._template import Column, NodeSpec, Picker, column_of, picker
 
 _LOCK = threading.Lock()
 _ROOTS: "weakref.WeakValueDictionary[Hashable, RootSpec]" = weakref.WeakValueDictionary()
@@ -99,17 +100,60 @@ def tabulate(tokens: Sequence[Token]) -> Table:
     return Table(tuple(specs), tuple(parents), tuple(edges), rows, rows.pop(-1), tuple(repeats))
 
 
-def lay_out(table: Table) -> Layout:
-    trie = TrieBuilder()
-    entries: list[int] = []
-    for spec, parent, edge in zip(table.specs, table.parents, table.edges, strict=True):
-        entries.append(trie.entry(edge, entries[parent] if parent >= 0 else 0))
-        if isinstance(spec, StateSpec):
-            trie.leaves[entries[-1]] = spec
-    wanted = list(trie.leaves)
-    layout, order = trie.build()
-    assert order == wanted, "the walk and the layout disagree about the canonical order"
-    return layout
+@uncollected
+def lay_out(tokens: Sequence[Token]) -> Layout:
+    """The layout of all States of a structure.
+
+    Tokens come in the order of the layout, so that entries can be written down as they come; only where some lead to no
+    State does the trie have to be pruned.
+    """
+    parents: list[int] = [-1]
+    keys: list[Key] = [""]
+    leaves: list[int] = []
+    specs: list[StateSpec] = []
+    inner: dict[tuple[int, Key], int] = {}  # the entries of containers, which several edges pass through
+    rest: Iterator[Path] = iter(((),))
+    above: list[tuple[Iterator[Path], int]] = []
+    parent = 0
+    for token in tokens:
+        if isinstance(token, RootSpec):
+            rest = iter(token.edges)
+            continue
+        while (edge := next(rest, None)) is None:
+            rest, parent = above.pop()
+        if token.__class__ is int:
+            continue
+        entry = parent
+        for key in edge[:-1]:
+            known = inner.get((entry, key))
+            if known is None:
+                known = inner[entry, key] = len(parents)
+                parents.append(entry)
+                keys.append(key)
+            entry = known
+        if edge:
+            parents.append(entry)
+            keys.append(edge[-1])
+            entry = len(parents) - 1
+        if isinstance(token, StateSpec):
+            leaves.append(entry)
+            specs.append(token)
+        elif isinstance(token, NodeSpec):
+            above.append((rest, parent))
+            rest, parent = iter(token.edges), entry
+    return _pruned(parents, keys, leaves, specs)
+
+
+def _pruned(parents: list[int], keys: list[Key], leaves: list[int], specs: list[StateSpec]) -> Layout:
+    needed = bytearray(len(parents))
+    for entry in leaves:
+        needed[entry] = 1
+    for entry in range(len(parents) - 1, 0, -1):
+        if needed[entry]:
+            needed[parents[entry]] = 1
+    if all(needed[1:]):
+        return intern_layout(tuple(parents), tuple(keys), tuple(leaves), tuple(specs))
+    return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)))[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,14 +163,14 @@ class Assembly:
     Attributes:
         node_classes: The class of each node, alone in a tuple: what `starmap` hands on without making one.
         state_classes: The class of each State, in layout order, likewise.
-        states: The spec of each State, in layout order.
+        states: For each State spec, what picks its States, or their values, from all in layout order.
         groups: For each node spec, what picks its nodes and their parts from all objects.
         top: The numbers of the root, or of the leaves of a root that is a pytree.
     """
 
     node_classes: tuple[tuple[type[Any]], ...]
     state_classes: tuple[tuple[type[Any]], ...]
-    states: tuple[StateSpec, ...]
+    states: tuple[tuple[StateSpec, Column], ...]
     groups: tuple[tuple[NodeSpec, Picker], ...]
     top: tuple[int, ...]
 
@@ -142,10 +186,13 @@ def assemble(table: Table) -> Assembly:
         assert isinstance(spec, NodeSpec)
         groups.setdefault(spec, []).append((renumbered[number], *[renumbered[child] for child in row]))
     state_specs = [spec for spec in table.specs if isinstance(spec, StateSpec)]
+    by_spec: dict[StateSpec, list[int]] = {}
+    for at, spec in enumerate(state_specs):
+        by_spec.setdefault(spec, []).append(at)
     return Assembly(
         tuple([(spec.cls,) for spec in table.specs if isinstance(spec, NodeSpec)]),
         tuple([(spec.cls,) for spec in state_specs]),
-        tuple(state_specs),
+        tuple([(spec, column_of(numbers)) for spec, numbers in by_spec.items()]),
         tuple([(spec, picker(rows)) for spec, rows in groups.items()]),
         tuple([renumbered[number] for number in table.top]),
     )

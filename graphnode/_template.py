@@ -8,7 +8,7 @@ costs three times as much. No annotation is read from here on.
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
@@ -118,6 +118,10 @@ def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
         return value
     if type(value) is TrackedList:
         watch_object(value, watch)
+        if value._form.is_plain:
+            items = list(value)  # read once: another thread may be changing it
+            children.extend(items)
+            return (list, len(items))
         shapes = [visit_value(item, children, watch) for item in value]
         return (list, len(shapes)) if all(shape is REF for shape in shapes) else (list, tuple(shapes))
     if type(value) is TrackedDict:
@@ -199,12 +203,24 @@ def _compiled(lines: list[str], names: dict[str, Any], title: str, result: str) 
 Picker: TypeAlias = Callable[[list[Any]], Iterable[Sequence[Any]]]
 
 
+# From all of something to some of them, in C.
+Column: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
+
+
 def picker(rows: Sequence[tuple[int, ...]]) -> Picker:
     """What picks objects by rows of their numbers: column by column, in C, where there are many rows."""
-    if len(rows) < 2 or len(rows[0]) > len(rows):
+    if len(rows[0]) > len(rows):
         return lambda objects: ([objects[number] for number in row] for row in rows)
-    columns = [itemgetter(*column) for column in zip(*rows, strict=True)]
+    columns = [column_of(column) for column in zip(*rows, strict=True)]
     return lambda objects: zip(*[column(objects) for column in columns], strict=True)
+
+
+def column_of(numbers: Sequence[int]) -> Column:
+    """What picks objects by their numbers, in C."""
+    if len(numbers) > 1:
+        return itemgetter(*numbers)
+    (number,) = numbers
+    return lambda objects: (objects[number],)
 
 
 def fill(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch) -> None:
@@ -259,16 +275,19 @@ def _fill_value(shape: Shape, form: Form, held: Iterator[Any], place: tuple[str,
     if shape is REF:
         return next(held)
     where, path = place
-    items = [
-        (key, _fill_value(inner, form.item(shape[0], key), held, (where, (*path, key)), watch))
-        for key, inner in items_of(shape)
-    ]
+    if shape[0] is list and isinstance(shape[1], int):
+        items: Any = list(islice(held, shape[1]))
+    else:
+        items = [
+            _fill_value(inner, form.item(shape[0], key), held, (where, (*path, key)), watch)
+            for key, inner in items_of(shape)
+        ]
     if shape[0] is tuple:
-        return tuple([item for _, item in items])
+        return tuple(items)
     container: TrackedList[Any] | TrackedDict[Any]
     if shape[0] is list:
-        container = TrackedList.restore(form.item(list), Place(where, path), [item for _, item in items])
+        container = TrackedList.restore(form.item(list), Place(where, path), items)
     else:
-        container = TrackedDict.restore(form.item(dict), Place(where, path), {str(key): item for key, item in items})
+        container = TrackedDict.restore(form.item(dict), Place(where, path), dict(zip(shape[1], items, strict=True)))
     watch_object(container, watch)
     return container

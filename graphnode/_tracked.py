@@ -18,6 +18,7 @@ from ._annotations import Form
 from ._errors import FieldError
 from ._fields import Kind, NodeBase
 from ._paths import Key, key_str
+from ._state import describe
 
 T = TypeVar("T")
 
@@ -87,17 +88,12 @@ def refuse(form: Form, value: object, where: str, path: tuple[Key, ...]) -> NoRe
     if type(value).__name__ in names:
         found = f"another class named {type(value).__name__} (was it defined again?)"
     else:
-        found = f"{type(value).__name__} {_short(value)}"
+        found = describe(value)
     message = f"{place} takes {form}; found {found}"
     if form.kind is Kind.STATE and hasattr(value, "dtype"):
         wrapper = names[0] if names else "ParamState"
         message += f"; wrap the array: {wrapper}(...), or write to .value"
     raise FieldError(message)
-
-
-def _short(value: object) -> str:
-    text = "" if hasattr(value, "__pretty__") else repr(value).replace("\n", " ")
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 class Place(NamedTuple):

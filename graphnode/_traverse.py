@@ -11,10 +11,10 @@ import jax
 
 from ._binding import binding_of
 from ._fields import NodeBase
-from ._filters import Filter, as_filters, group
+from ._filters import Filter, as_filters, check_class_filters, group
 from ._graphdef import GraphDef
 from ._paths import Path
-from ._state import StateSpec
+from ._state import State, StateSpec
 from ._table import RootSpec
 from ._template import NodeSpec
 
@@ -176,6 +176,7 @@ def nodes(node: object, /, *filters: Filter) -> dict[Path, Any] | tuple[dict[Pat
         [(0,)]
     """
     matchers = as_filters(filters or (...,))
+    check_class_filters(matchers, State, "nodes by node classes; gn.states filters States")
     items = [_NodeItem(path, one) for path, one in iter_node(node)]
     groups, _ = group(items, matchers)
     found = [{items[at].path: items[at].live for at in numbers} for numbers in groups]

@@ -105,7 +105,7 @@ def test_page_type_checks(tmp_path: Path):
     )
     errors = [line.partition(": error: ")[2] for line in run.stdout.splitlines() if ": error: " in line]
     assert errors == [
-        '"MLP" has no attribute "l_1"; maybe "l1", "l2", or "l3"?  [attr-defined]',
-        "Incompatible types in assignment (expression has type \"Array\", variable has type "
+        '"MLP" has no attribute "l_1"; maybe "l1"?  [attr-defined]',
+        'Incompatible types in assignment (expression has type "Array", variable has type '
         '"ShortTermState[Array]")  [assignment]',
     ], run.stdout + run.stderr

@@ -1,0 +1,30 @@
+"""The garbage collector, out of the way of work that only builds.
+
+Nothing that a walk or a rebuild makes can be garbage before it is done, and most of it dies by its reference count
+later. A collection in the middle only scans what was just made: at 100,000 States that costs three times the work
+itself.
+"""
+
+import functools
+import gc
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def uncollected(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, with the collector paused while it runs, if it was not already."""
+
+    @functools.wraps(function)
+    def paused(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not gc.isenabled():
+            return function(*args, **kwargs)
+        gc.disable()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            gc.enable()
+
+    return paused

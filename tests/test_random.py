@@ -1,0 +1,390 @@
+"""The ambient random stream: seeds, scopes, threads, draws, and its refusal inside of a trace."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array, Float
+
+import graphnode as gn
+from graphnode import ParamState, random, state
+
+
+@pytest.fixture(autouse=True)
+def fresh_stream() -> Iterator[None]:
+    """Each test starts from, and leaves, the stream that a process starts with."""
+    random.seed(0)
+    yield
+    random.seed(0)
+
+
+def data(key: jax.Array) -> tuple[int, ...]:
+    """The bits of a key, to compare."""
+    return tuple(np.asarray(jax.random.key_data(key)).tolist())
+
+
+def drawn(count: int) -> list[tuple[int, ...]]:
+    return [data(random.split_key()) for _ in range(count)]
+
+
+# The stream
+
+
+def test_a_seed_restarts_the_stream():
+    """The same seed gives the same keys, another seed others."""
+    random.seed(42)
+    first = drawn(3)
+    random.seed(42)
+    assert drawn(3) == first
+    random.seed(43)
+    assert drawn(3) != first
+    assert len(set(first)) == 3
+
+
+@pytest.mark.parametrize("given", [7, np.int64(7), jax.random.key(7)], ids=["int", "np.int64", "key"])
+def test_a_stream_starts_from_an_integer_or_a_key(given: Any):
+    """Draw number `n` is `fold_in(key, n)`; an integer stands for its key."""
+    expected = [data(jax.random.fold_in(jax.random.key(7), n)) for n in range(3)]
+    random.seed(given)
+    assert drawn(3) == expected
+    with random.scope(given):
+        assert drawn(3) == expected
+
+
+@pytest.mark.parametrize("begin", [random.seed, lambda given: random.scope(given).__enter__()], ids=["seed", "scope"])
+def test_what_is_no_seed_is_refused_where_it_is_given(begin: Callable[[Any], Any]):
+    """A seed that is neither integer nor key is refused at once, and the stream goes on as before."""
+    expected = [data(jax.random.fold_in(jax.random.key(0), n)) for n in range(2)]
+    with pytest.raises(TypeError):
+        begin("seven")
+    assert drawn(2) == expected
+
+
+def test_a_key_is_typed_and_has_no_shape():
+    """`split_key` gives a typed key array of shape `()`."""
+    key = random.split_key()
+    assert jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    assert key.shape == ()
+
+
+def test_a_process_starts_with_seed_zero():
+    """Every process makes the same parameters until it says otherwise."""
+    import graphnode._stream as stream
+
+    fresh = stream.Stream(0)
+    assert [data(fresh.draw()) for _ in range(2)] == drawn(2)
+
+
+def test_a_scope_stands_in_front_for_one_block():
+    """Inside of a scope draws come from it; outside the stream goes on as if nothing had been drawn."""
+    random.seed(1)
+    expected = drawn(2)
+    random.seed(1)
+    first = drawn(1)
+    with random.scope(5):
+        inside = drawn(2)
+    assert first + drawn(1) == expected
+    with random.scope(5):
+        assert drawn(2) == inside
+
+
+def test_scopes_nest():
+    """An inner scope leaves the outer one where it was."""
+    with random.scope(1):
+        expected = drawn(3)
+    with random.scope(1):
+        found = drawn(1)
+        with random.scope(2):
+            inner = drawn(1)
+            with random.scope(1):
+                assert drawn(1) == expected[:1]
+        found += drawn(2)
+    assert found == expected
+    assert inner != expected[:1]
+
+
+def test_a_scope_ends_with_an_error_too():
+    """An exception inside of a scope ends the scope."""
+    expected = drawn(2)[1:]
+    random.seed(0)
+    drawn(1)
+    with pytest.raises(KeyError), random.scope(3):
+        raise KeyError("stop")
+    assert drawn(1) == expected
+
+
+def test_threads_never_draw_the_same_key():
+    """The process's stream is shared by threads, and gives each key once."""
+    barrier = threading.Barrier(4)
+
+    def draw(_: int) -> list[tuple[int, ...]]:
+        barrier.wait()
+        return drawn(25)
+
+    with ThreadPoolExecutor(4) as pool:
+        keys = [key for part in pool.map(draw, range(4)) for key in part]
+    assert len(set(keys)) == 100
+
+
+def test_a_scope_belongs_to_its_thread():
+    """A scope opened in one thread is not seen by another."""
+    random.seed(0)
+    expected = drawn(1)
+    random.seed(0)
+    with random.scope(9), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(drawn, 1).result() == expected
+
+
+def test_a_scope_belongs_to_its_task():
+    """Tasks that run in turns each draw from their own scope."""
+
+    async def draw(seed: int) -> list[tuple[int, ...]]:
+        with random.scope(seed):
+            keys = []
+            for _ in range(3):
+                keys += drawn(1)
+                await asyncio.sleep(0)
+            return keys
+
+    async def both() -> list[list[tuple[int, ...]]]:
+        return list(await asyncio.gather(draw(1), draw(2)))
+
+    for seed, keys in zip((1, 2), asyncio.run(both()), strict=True):
+        with random.scope(seed):
+            assert drawn(3) == keys
+
+
+# Inside of a trace
+
+DRAWS: dict[str, Callable[[], jax.Array]] = {
+    "split_key": random.split_key,
+    "rand": lambda: random.rand(2),
+    "randn": lambda: random.randn(2),
+    "normal": lambda: random.normal(size=2),
+    "uniform": lambda: random.uniform(size=2),
+    "randint": lambda: random.randint(5, size=2),
+    "choice": lambda: random.choice(5, size=2),
+    "permutation": lambda: random.permutation(2),
+}
+
+REFUSED = (
+    "the ambient random stream was opened outside of the running JAX transformation: a draw would be a constant of the "
+    "compiled function. Pass a key in, and draw inside `with gn.random.scope(key):`"
+)
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_draw_inside_of_a_trace_is_refused(draw: Callable[[], jax.Array]):
+    """A draw from outside would be frozen into the compiled function: it is refused, and draws nothing."""
+    with pytest.raises(gn.TraceError) as caught:
+        jax.eval_shape(draw)
+    assert str(caught.value) == REFUSED
+    expected = drawn(1)
+    random.seed(0)
+    assert drawn(1) == expected
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad, jax.vmap], ids=["jit", "grad", "vmap"])
+def test_every_transformation_refuses(transform: Any):
+    """The rule holds under `jit`, `grad` and `vmap`, and for a scope that was opened outside."""
+    x = jnp.ones(2) if transform is jax.vmap else jnp.ones(())
+    with random.scope(3):
+        with pytest.raises(gn.TraceError) as caught:
+            transform(lambda x: x * random.rand())(x)
+    assert str(caught.value) == REFUSED
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_scope_inside_of_a_trace_draws(draw: Callable[[], jax.Array]):
+    """With a key passed in, every draw works in a scope of the traced function."""
+
+    def scoped(key: jax.Array) -> jax.Array:
+        with random.scope(key):
+            return draw()
+
+    found = jax.eval_shape(scoped, jax.random.key(11))
+    assert (found.shape, found.dtype) == (draw().shape, draw().dtype)
+
+
+def test_a_scope_draws_the_same_inside_and_outside_of_a_trace():
+    """A compiled function draws what the same scope draws outside."""
+
+    def scoped(key: jax.Array) -> jax.Array:
+        with random.scope(key):
+            return random.rand(2) + random.rand(2)
+
+    key = jax.random.key(11)
+    np.testing.assert_allclose(np.asarray(jax.jit(scoped)(key)), np.asarray(scoped(key)), rtol=1e-6)
+
+
+def test_a_scope_of_the_outer_trace_is_refused_in_the_inner_one():
+    """A scope opened in one trace gives the constant draws of no other."""
+
+    def outer(key: jax.Array) -> jax.Array:
+        with random.scope(key):
+            random.rand()
+            made: jax.Array = jax.lax.map(lambda x: x + random.rand(), jnp.ones(2))
+            return made
+
+    with pytest.raises(gn.TraceError) as caught:
+        jax.jit(outer)(jax.random.key(0))
+    assert str(caught.value) == REFUSED
+
+
+def test_a_scope_per_example_differs_under_vmap():
+    """Keys passed through `vmap` give each example draws of its own."""
+
+    def scoped(key: jax.Array) -> jax.Array:
+        with random.scope(key):
+            return random.rand()
+
+    one, other = jax.vmap(scoped)(jax.random.split(jax.random.key(0))).tolist()
+    assert one != other
+
+
+def test_seed_is_refused_inside_of_a_trace():
+    """A traced function must not change the process."""
+
+    def reseed(x: jax.Array) -> jax.Array:
+        random.seed(1)
+        return x
+
+    with pytest.raises(gn.TraceError) as caught:
+        jax.eval_shape(reseed, jnp.ones(()))
+    assert str(caught.value) == "seed would change the process from inside a JAX transformation; use `with scope(key):`"
+
+
+def test_a_node_with_initialisers_is_built_in_a_trace_with_a_scope():
+    """Without a scope a node's initialiser is refused; with one the node is built."""
+
+    class Layer(gn.Node):
+        w: ParamState[Float[Array, "2"]] = state(jax.nn.initializers.normal(1.0))
+
+    def build(key: jax.Array) -> jax.Array:
+        with random.scope(key):
+            return Layer().w.value
+
+    with pytest.raises(gn.TraceError) as caught:
+        jax.eval_shape(lambda: Layer().w.value)
+    assert str(caught.value) == REFUSED
+    assert jax.eval_shape(build, jax.random.key(0)).shape == (2,)
+
+
+# Draws
+
+SHAPES: list[tuple[str, Callable[[], jax.Array], tuple[int, ...], str]] = [
+    ("rand()", random.rand, (), "float32"),
+    ("rand(2, 3)", lambda: random.rand(2, 3), (2, 3), "float32"),
+    ("rand(dtype)", lambda: random.rand(2, dtype=jnp.bfloat16), (2,), "bfloat16"),
+    ("randn(2, 3)", lambda: random.randn(2, 3), (2, 3), "float32"),
+    ("randn(dtype)", lambda: random.randn(dtype=jnp.float16), (), "float16"),
+    ("normal()", random.normal, (), "float32"),
+    ("normal(size=3)", lambda: random.normal(size=3), (3,), "float32"),
+    ("normal(size=[2, 3])", lambda: random.normal(1, 2, size=[2, 3]), (2, 3), "float32"),
+    ("normal(array)", lambda: random.normal(jnp.zeros((2, 1)), jnp.ones((1, 3))), (2, 3), "float32"),
+    ("normal(ranks)", lambda: random.normal(jnp.zeros(3), jnp.ones((2, 1))), (2, 3), "float32"),
+    ("normal(array, size)", lambda: random.normal(jnp.zeros(3), size=(2, 3)), (2, 3), "float32"),
+    ("normal(integers)", lambda: random.normal(jnp.arange(3), 2), (3,), "float32"),
+    ("normal(dtype)", lambda: random.normal(0.0, 1.0, (2,), jnp.bfloat16), (2,), "bfloat16"),
+    ("uniform()", random.uniform, (), "float32"),
+    ("uniform(size=3)", lambda: random.uniform(2, 3, size=3), (3,), "float32"),
+    ("uniform(array)", lambda: random.uniform(jnp.zeros((2, 1)), jnp.ones((1, 3))), (2, 3), "float32"),
+    ("uniform(ranks)", lambda: random.uniform(jnp.zeros(3), jnp.ones((2, 1))), (2, 3), "float32"),
+    ("uniform(array, size)", lambda: random.uniform(jnp.zeros(3), size=(2, 3)), (2, 3), "float32"),
+    ("uniform(dtype)", lambda: random.uniform(size=2, dtype=jnp.float16), (2,), "float16"),
+    ("randint(5)", lambda: random.randint(5), (), "int32"),
+    ("randint(2, 5, 3)", lambda: random.randint(2, 5, 3), (3,), "int32"),
+    ("randint(dtype)", lambda: random.randint(5, size=(2, 3), dtype=jnp.uint8), (2, 3), "uint8"),
+    ("choice(5)", lambda: random.choice(5), (), "int32"),
+    ("choice(5, 3)", lambda: random.choice(5, 3), (3,), "int32"),
+    ("choice(rows)", lambda: random.choice(jnp.zeros((4, 2)), 3), (3, 2), "float32"),
+    ("choice(columns)", lambda: random.choice(jnp.zeros((4, 2)), (3,), axis=1), (4, 3), "float32"),
+    ("choice(numpy)", lambda: random.choice(np.ones(2, np.float32), 3), (3,), "float32"),
+    ("choice(p)", lambda: random.choice(3, 5, p=np.array([0.2, 0.3, 0.5])), (5,), "int32"),
+    ("permutation(4)", lambda: random.permutation(4), (4,), "int32"),
+    ("permutation(rows)", lambda: random.permutation(jnp.zeros((4, 2))), (4, 2), "float32"),
+    ("permutation(numpy)", lambda: random.permutation(np.ones(2, np.float32)), (2,), "float32"),
+]
+
+
+@pytest.mark.parametrize(("draw", "shape", "dtype"), [row[1:] for row in SHAPES], ids=[row[0] for row in SHAPES])
+def test_a_draw_has_numpys_shape_and_jaxs_dtype(draw: Callable[[], jax.Array], shape: tuple[int, ...], dtype: str):
+    """Shapes are NumPy's, also under strict promotion; dtypes are JAX's defaults unless given."""
+    found = draw()
+    assert (found.shape, str(found.dtype)) == (shape, dtype)
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_draw_repeats_with_its_seed(draw: Callable[[], jax.Array]):
+    """Every draw takes one key: the same seed gives the same draw, and the same key after it."""
+    random.seed(3)
+    first, after = draw(), drawn(1)
+    random.seed(3)
+    drawn(1)
+    assert after == drawn(1)
+    random.seed(3)
+    assert bool(jnp.all(draw() == first))
+
+
+COUNT = 20_000
+
+
+def test_uniform_draws_fill_their_range():
+    """`rand` and `uniform` stay in the half-open range, with its mean and spread."""
+    for draw, low, high in ((random.rand(COUNT), 0.0, 1.0), (random.uniform(-2.0, 4.0, COUNT), -2.0, 4.0)):
+        values = np.asarray(draw)
+        assert low <= values.min() < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < values.max() < high
+        assert abs(values.mean() - (low + high) / 2) < 0.02 * (high - low)
+        assert abs(values.std() - (high - low) / 12**0.5) < 0.02 * (high - low)
+
+
+def test_normal_draws_have_their_mean_and_deviation():
+    """`randn` and `normal` have mean, deviation and tails of the normal distribution."""
+    for draw, mean, deviation in ((random.randn(COUNT), 0.0, 1.0), (random.normal(3.0, 0.5, COUNT), 3.0, 0.5)):
+        values = (np.asarray(draw) - mean) / deviation
+        assert abs(values.mean()) < 0.03
+        assert abs(values.std() - 1.0) < 0.03
+        assert abs((np.abs(values) < 1.0).mean() - 0.6827) < 0.02
+
+
+def test_normal_takes_a_mean_and_deviation_for_each_element():
+    """Arrays of means and deviations are broadcast over the draw."""
+    values = np.asarray(random.normal(jnp.array([0.0, 100.0]), jnp.array([1.0, 0.0]), size=(50, 2)))
+    assert (values[:, 1] == 100.0).all()
+    assert np.abs(values[:, 0]).max() < 10.0
+
+
+def test_integers_cover_their_range():
+    """`randint` gives every integer of the half-open range, and no other."""
+    assert set(random.randint(5, size=500).tolist()) == {0, 1, 2, 3, 4}
+    assert set(random.randint(-1, 2, 500).tolist()) == {-1, 0, 1}
+
+
+def test_choice_follows_its_probabilities():
+    """`choice` draws with the given probabilities, and without replacement each item once."""
+    found = np.asarray(random.choice(jnp.array([10, 20, 30]), COUNT, p=jnp.array([0.1, 0.0, 0.9])))
+    assert set(found.tolist()) == {10, 30}
+    assert abs((found == 30).mean() - 0.9) < 0.02
+    assert sorted(random.choice(6, 6, replace=False).tolist()) == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="larger sample"):
+        random.choice(3, 4, replace=False)
+
+
+def test_a_permutation_has_every_item_once():
+    """`permutation` orders the items along its axis anew; `independent` does so for each row."""
+    order = random.permutation(50).tolist()
+    assert order != sorted(order)
+    assert sorted(order) == list(range(50))
+    table = jnp.arange(40).reshape(2, 20)
+    columns = np.asarray(random.permutation(table, axis=1))
+    assert (columns[1] - columns[0] == 20).all()
+    rows = np.asarray(random.permutation(table, axis=1, independent=True))
+    assert not (rows[1] - rows[0] == 20).all()
+    assert sorted(rows[0].tolist()) == list(range(20))
