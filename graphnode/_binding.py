@@ -5,7 +5,7 @@
 """
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import repeat, starmap
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from ._fields import NodeBase
 from ._graphdef import GraphDef, intern_graphdef
 from ._paths import Key, Path, path_str
 from ._state import State, check_alive, describe
-from ._static import GraphObject
+from ._static import NO_TEMPLATE, GraphObject
 from ._table import RootSpec, Token, root_spec
 from ._template import Watch, fill, template_of
 from ._tracked import CLOCK, CONSTRUCTING, set_binding, set_version
@@ -104,25 +104,30 @@ def binding_of(root: Any) -> Binding:
 def walk(root: Any) -> Binding:
     """Flatten a live graph afresh. `binding_of` is the cached way."""
     clock = CLOCK.now  # before anything is read: a write during the walk makes the binding stale, not wrong
-    if isinstance(root, NodeBase):
-        tokens: list[Token] = []
-        stack: list[Any] = [root]
-    else:
+    tokens: list[Token] = []
+    items: Iterator[Any] = iter((root,))
+    if not isinstance(root, NodeBase):
         spec, leaves = _flatten_root(root)
-        tokens, stack = [spec], leaves[::-1]
+        tokens, items = [spec], iter(leaves)
     states: list[State[Any]] = []
     watched: list[Any] = []
     versions: list[object] = []
     watch = (watched, versions)
-    seen: dict[int, int] = {}
-    pop, emit, number_of = stack.pop, tokens.append, seen.setdefault
-    while stack:
-        item = pop()
-        number = len(seen)
-        first = number_of(id(item), number)
-        if first != number:
-            emit(first)
-        elif isinstance(item, NodeBase):
+    seen: dict[Any, int] = {}  # nodes and States hash by identity; their templates and classes make sure of it
+    number_of, emit, number = seen.setdefault, tokens.append, 0
+    above: list[Iterator[Any]] = []  # what is left of the nodes that enclose this one
+    while True:
+        for item in items:
+            first = number_of(item, number)
+            if first != number:
+                emit(first)
+                continue
+            number += 1
+            template = item.__class__._template
+            if template is NO_TEMPLATE:
+                emit(item._spec)
+                states.append(item)
+                continue
             version = item._version
             if version is None:
                 version = object()
@@ -131,13 +136,15 @@ def walk(root: Any) -> Binding:
                 raise StructureError(f"a {type(item).__name__} of the graph is still being constructed")
             watched.append(item)
             versions.append(version)
-            template = type(item)._template or template_of(type(item))
-            node_spec, children = template.visit(item, watch)
+            node_spec, children = (template or template_of(type(item))).visit(item, watch)
             emit(node_spec)
-            stack.extend(children)
+            above.append(items)
+            items = iter(children)
+            break
         else:
-            emit(item._spec)
-            states.append(item)
+            if not above:
+                break
+            items = above.pop()
     root_version = None
     if isinstance(root, NodeBase):
         root_version = versions.pop(0)

@@ -39,12 +39,11 @@ class NodeBase(GraphObject):
 
     __slots__ = ("__weakref__", "_binding", "_version")
 
-    # Set by the layers that know them: the version by `_tracked`'s rules, the binding by `_binding`, plan and template
-    # (each class's own, never a parent's) by `_plan` and `_template`.
+    # Set by the layers that know them: the version by `_tracked`'s rules, the binding by `_binding`, the plan (each
+    # class's own, never a parent's) by `_node`.
     _version: object | None
     _binding: Any
     _plan: ClassVar[Any] = None
-    _template: ClassVar[Any] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

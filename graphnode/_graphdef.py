@@ -25,7 +25,7 @@ from ._template import REF, UNSET, NodeSpec, Shape, items_of
 N_co = TypeVar("N_co", covariant=True, default=Any)
 
 
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()
 _GRAPHDEFS: "weakref.WeakValueDictionary[tuple[Token, ...], GraphDef[Any]]" = weakref.WeakValueDictionary()
 
 

@@ -15,7 +15,7 @@ from ._paths import Key, Path, path_str
 from ._state import StateSpec
 
 _LAYOUTS: "weakref.WeakValueDictionary[Hashable, Layout]" = weakref.WeakValueDictionary()
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()
 
 
 class Layout:

@@ -17,14 +17,14 @@ import numpy as np
 from typing_extensions import TypeVar
 
 from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, tracer_in
-from ._errors import FieldError, TraceError
+from ._errors import FieldError, SchemaError, TraceError
 from ._pretty import Record, Text, pretty
-from ._static import GraphObject, StaticValueError, static_key
+from ._static import NO_TEMPLATE, GraphObject, StaticValueError, compares_by_identity, static_key
 
 T = TypeVar("T", default=jax.Array)
 
 _SPECS: "weakref.WeakValueDictionary[Hashable, StateSpec]" = weakref.WeakValueDictionary()
-_SPECS_LOCK = threading.Lock()
+_SPECS_LOCK = threading.RLock()
 _NO_METADATA: Mapping[str, Hashable] = MappingProxyType({})
 
 
@@ -147,11 +147,14 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
     _value: T
     _spec: StateSpec
     _trace: TraceRef | None
+    _template: ClassVar[Any] = NO_TEMPLATE
     _plain_spec: ClassVar[StateSpec]
     _fill: "ClassVar[Callable[[Sequence[State[Any]], Sequence[Any], StateSpec, TraceRef | None], None]]"
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if not compares_by_identity(cls):
+            raise SchemaError(cls.__name__, [f"{cls.__name__} defines __eq__ or __hash__; States compare by identity"])
         cls._plain_spec = spec_of(cls)
         # A copy of the loop for each class: the interpreter caches one type at each instruction.
         cls._fill = staticmethod(FunctionType(_fill.__code__.replace(), globals()))

@@ -17,7 +17,7 @@ from ._paths import Key, Path
 from ._state import StateSpec
 from ._template import Column, NodeSpec, Picker, column_of, picker
 
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()
 _ROOTS: "weakref.WeakValueDictionary[Hashable, RootSpec]" = weakref.WeakValueDictionary()
 
 
@@ -111,49 +111,58 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
     keys: list[Key] = [""]
     leaves: list[int] = []
     specs: list[StateSpec] = []
-    inner: dict[tuple[int, Key], int] = {}  # the entries of containers, which several edges pass through
-    rest: Iterator[Path] = iter(((),))
-    above: list[tuple[Iterator[Path], int]] = []
-    parent = 0
-    for token in tokens:
-        if isinstance(token, RootSpec):
-            rest = iter(token.edges)
-            continue
-        while (edge := next(rest, None)) is None:
-            rest, parent = above.pop()
-        if token.__class__ is int:
-            continue
-        entry = parent
-        for key in edge[:-1]:
-            known = inner.get((entry, key))
-            if known is None:
-                known = inner[entry, key] = len(parents)
-                parents.append(entry)
-                keys.append(key)
-            entry = known
-        if edge:
-            parents.append(entry)
-            keys.append(edge[-1])
-            entry = len(parents) - 1
-        if isinstance(token, StateSpec):
-            leaves.append(entry)
-            specs.append(token)
-        elif isinstance(token, NodeSpec):
-            above.append((rest, parent))
-            rest, parent = iter(token.edges), entry
-    return _pruned(parents, keys, leaves, specs)
+    containers: dict[tuple[int, Key], int] = {}
+    todo = iter(tokens)
+    first = tokens[0]
+    edges: Iterator[Path] = iter(((),))
+    if isinstance(first, RootSpec):
+        edges = iter(next(todo).edges)  # type: ignore[union-attr]  # it is `first`
+    parent, leaves_before = 0, 0
+    above: list[tuple[Iterator[Path], int, int]] = []  # what is left of the nodes that enclose this one
+    needs_pruning = False
+    while True:
+        for edge in edges:
+            token = next(todo)
+            if token.__class__ is int:
+                continue
+            entry = len(parents)
+            if len(edge) == 1:
+                parents.append(parent)
+                keys.append(edge[0])
+            else:
+                entry = _descend(parents, keys, containers, parent, edge)
+            if isinstance(token, StateSpec):
+                leaves.append(entry)
+                specs.append(token)
+            else:
+                assert isinstance(token, NodeSpec)
+                above.append((edges, parent, leaves_before))
+                edges, parent, leaves_before = iter(token.edges), entry, len(leaves)
+                break
+        else:
+            needs_pruning |= len(leaves) == leaves_before
+            if not above:
+                break
+            edges, parent, leaves_before = above.pop()
+    if needs_pruning:
+        return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)))[0]
+    return intern_layout(tuple(parents), tuple(keys), tuple(leaves), tuple(specs))
 
 
-def _pruned(parents: list[int], keys: list[Key], leaves: list[int], specs: list[StateSpec]) -> Layout:
-    needed = bytearray(len(parents))
-    for entry in leaves:
-        needed[entry] = 1
-    for entry in range(len(parents) - 1, 0, -1):
-        if needed[entry]:
-            needed[parents[entry]] = 1
-    if all(needed[1:]):
-        return intern_layout(tuple(parents), tuple(keys), tuple(leaves), tuple(specs))
-    return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)))[0]
+def _descend(
+    parents: list[int], keys: list[Key], containers: dict[tuple[int, Key], int], parent: int, edge: Path
+) -> int:
+    """The entry at the end of an edge through containers, whose own entries other edges pass through too."""
+    for at, key in enumerate(edge):
+        entry = containers.get((parent, key))
+        if entry is None:
+            entry = len(parents)
+            parents.append(parent)
+            keys.append(key)
+            if at < len(edge) - 1:
+                containers[parent, key] = entry
+        parent = entry
+    return parent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ to live nodes. Both are generated source, straight-line over the class's fields,
 costs three times as much. No annotation is read from here on.
 """
 
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -13,11 +14,11 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from ._annotations import Form
-from ._errors import StructureError
+from ._errors import SchemaError, StructureError
 from ._node import plan_of
 from ._paths import Key, Path
 from ._schema import Field, schema
-from ._static import static_key
+from ._static import compares_by_identity, static_key
 from ._tracked import Place, TrackedDict, TrackedList
 
 # The shape of what a field holds, apart from which objects: REF for a State or node, None, UNSET, or a container:
@@ -57,26 +58,36 @@ class Template:
 
     def __init__(self, cls: type[Any]) -> None:
         compiled, plan = schema(cls), plan_of(cls)
+        if not compares_by_identity(cls):
+            fault = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
+            raise SchemaError(cls.__name__, [f"{fault} (or an explicit @dataclass: Node applies it itself)"])
         self.cls = cls
         self.statics: tuple[str, ...] = tuple(sorted(plan.statics))
         self.holders: tuple[Field, ...] = compiled.holders
-        self.specs: weakref.WeakValueDictionary[Hashable, NodeSpec] = weakref.WeakValueDictionary()
+        # By hand, not a `WeakValueDictionary`: its `get` costs more than the rest of a visit.
+        self.specs: dict[Hashable, weakref.ReferenceType[NodeSpec]] = {}
         self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = _generate_visit(self)
         self.fills: dict[tuple[Shape, ...], Callable[..., None]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
         """The one spec with these static values (in the order of their names) and shapes (of the holders)."""
         key = (tuple(map(static_key, statics)), shapes)
         with self._lock:
-            spec = self.specs.get(key)
+            known = self.specs.get(key)
+            spec = known() if known is not None else None
             if spec is None:
                 spec = NodeSpec()
                 spec.template, spec.statics, spec.shapes = self, statics, shapes
                 named = zip(self.holders, shapes, strict=True)
                 spec.edges = tuple(chain.from_iterable(edges_of(shape, (field.name,)) for field, shape in named))
-                self.specs[key] = spec
+                self.specs[key] = weakref.ref(spec, functools.partial(self._forget, key))
         return spec
+
+    def _forget(self, key: Hashable, dead: "weakref.ReferenceType[NodeSpec]") -> None:
+        # An equal spec may have been made since.
+        if self.specs.get(key) is dead:
+            del self.specs[key]
 
     def visit_any(self, node: Any, watch: Watch) -> tuple[NodeSpec, Sequence[Any]]:
         """The visit that reads any node, unset fields included; the generated one falls back to it."""
@@ -86,7 +97,6 @@ class Template:
         if missing := [name for name in self.statics if name not in fields]:
             raise StructureError(f"{self.cls.__name__} has no value for its static {', '.join(missing)}; assign it")
         statics = tuple([fields[name] for name in self.statics])
-        children.reverse()
         return self.spec(statics, tuple(shapes)), children
 
 
@@ -166,18 +176,17 @@ def _generate_visit(template: Template) -> Callable[[Any, Watch], tuple[NodeSpec
         lines += ["    try:", *(f"        {read}" for read in reads), "    except KeyError:"]
         lines += ["        return visit_any(node, watch)"]
     if all(plain):
-        backwards = "".join(f"h{i}, " for i in reversed(range(len(holders))))
-        lines += [f"    children = ({backwards})"]
+        lines += [f"    children = ({''.join(f'h{i}, ' for i in range(len(holders)))})"]
     else:
         lines += ["    children = []"]
         lines += [
             f"    children.append(h{i})" if is_plain else f"    p{i} = visit_value(h{i}, children, watch)"
             for i, is_plain in enumerate(plain)
         ]
-        lines += ["    children.reverse()"]
     values = "".join(f"s{i}, " for i in range(len(statics)))
     lines += [
-        f"    spec = known((({keys}), ({shapes})))",
+        f"    known = refs.get((({keys}), ({shapes})))",
+        "    spec = known and known()",
         "    if spec is None:",
         f"        spec = new_spec(({values}), ({shapes}))",
         "    return spec, children",
@@ -187,7 +196,7 @@ def _generate_visit(template: Template) -> Callable[[Any, Watch], tuple[NodeSpec
         "static_key": static_key,
         "visit_value": visit_value,
         "visit_any": template.visit_any,
-        "known": template.specs.get,
+        "refs": template.specs,
         "new_spec": template.spec,
     }
     return _compiled(lines, names, f"visit of {template.cls.__qualname__}", "visit")

@@ -266,9 +266,6 @@ def test_list_and_tuple_and_dict_of_the_same_states_differ():
 def test_order_of_fields_in_the_source_is_no_structure():
     """Moving a field in the source changes no path and no layout, and a parent's fields are sorted in with the own."""
 
-    def declare(order: Callable[[], None]) -> Any:
-        order()
-
     class Forwards(gn.Node):
         alpha: gn.ParamState
         beta: Leaf

@@ -291,7 +291,7 @@ def test_a_self_annotation_admits_the_declaring_class():
     assert gn.schema(made).fields["x"].form.classes == (made,)
 
 
-@pytest.mark.parametrize("name", ["_binding", "_version", "_plan", "_template"])
+@pytest.mark.parametrize("name", ["_binding", "_version", "_plan", "_template", "_has_own_init"])
 def test_names_of_graphnode_itself_are_refused_as_fields(name: str):
     """A field may not take a name that nodes use themselves."""
     with pytest.raises(gn.SchemaError) as caught:
