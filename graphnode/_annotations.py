@@ -25,13 +25,26 @@ from ._state import State
 
 _STATIC_CLASSES: Final = (bool, int, float, complex, str, bytes, enum.Enum, np.dtype, np.generic, type(None))
 _ARRAYS: Final = (jax.Array, np.ndarray)
+_DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _UNIONS: Final = (typing.Union, types.UnionType)
 _SEQUENCES: Final = (list, collections.abc.Sequence, collections.abc.MutableSequence)
 _MAPPINGS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
+class Cause(enum.Enum):
+    """Why an annotation does not settle a kind."""
+
+    OPEN = "it may hold values of several kinds"
+    ARRAY = "it is a bare array"
+    UNHASHABLE = "it holds static data in a form that is not hashable"
+
+
 class AmbiguousError(Exception):
     """An annotation does not settle a kind: what it is, and what to write instead."""
+
+    def __init__(self, found: str, cause: Cause = Cause.OPEN) -> None:
+        super().__init__(found)
+        self.cause = cause
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,6 +118,8 @@ class Form:
 
 def open_form(kind: Kind) -> Form:
     """The form of a field whose specifier says its kind and whose annotation says nothing."""
+    if kind is Kind.STATIC:
+        return Form(kind)
     base: type = State if kind is Kind.STATE else NodeBase
     return Form(kind, (Leaf(base),), optional=True, is_open=True)
 
@@ -144,8 +159,6 @@ def form_of(annotation: Any, owner: type) -> Form:
         return Form(None, optional=True)
     if annotation is Any or annotation is object:
         raise AmbiguousError(f"{_text(annotation)} may hold anything")
-    if annotation == jax.typing.DTypeLike:
-        return Form(Kind.STATIC)
     if annotation in (typing.Self, typing_extensions.Self):
         return Form(Kind.SUBNODE, (Leaf(owner),))
     if isinstance(annotation, typing.NewType):
@@ -157,6 +170,8 @@ def form_of(annotation: Any, owner: type) -> Form:
     origin = get_origin(annotation)
     if origin is None:
         return _class_form(annotation)
+    if not get_args(annotation) and annotation != tuple[()]:
+        raise AmbiguousError(f"{_text(annotation)} does not say what it contains")
     return _generic_form(annotation, origin, get_args(annotation), owner)
 
 
@@ -173,7 +188,8 @@ def _class_form(annotation: Any) -> Form:
     if not isinstance(annotation, type):
         raise AmbiguousError(f"{_text(annotation)} is not a class")
     if issubclass(annotation, jaxtyping.AbstractArray) or issubclass(annotation, _ARRAYS):
-        raise AmbiguousError(f"{_text(annotation)} is an array: hold it in a State, as ParamState[{_text(annotation)}]")
+        text = _text(annotation)
+        raise AmbiguousError(f"{text} is an array: hold it in a State, as ParamState[{text}]", Cause.ARRAY)
     if issubclass(annotation, State):
         return Form(Kind.STATE, (Leaf(annotation, _class_contract(annotation)),))
     if issubclass(annotation, NodeBase):
@@ -232,7 +248,8 @@ def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: ty
 def _item_form(annotation: Any, item: Any, owner: type, frozen: str) -> Form:
     form = form_of(item, owner)
     if form.kind in (Kind.STATIC, None):
-        raise AmbiguousError(f"{_text(annotation)} is not hashable: write {frozen.format(_text(item))}")
+        found = f"{_text(annotation)} is not hashable: write {frozen.format(_text(item))}"
+        raise AmbiguousError(found, Cause.UNHASHABLE)
     return form
 
 
@@ -253,6 +270,8 @@ def _tuple_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
 
 
 def _union_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
+    if set(args) >= _DTYPES:  # `DTypeLike | None` comes flattened, and one of its members is a Protocol
+        args = (np.dtype, *[arg for arg in args if arg not in _DTYPES])
     members = [form_of(arg, owner) for arg in args]
     kinds = {member.kind for member in members} - {None}
     if len(kinds) > 1:

@@ -41,7 +41,10 @@ class Axis:
             return None
         if self.variadic:
             return sizes[self.expression]
-        return eval(self.expression, {"__builtins__": {}}, dict(sizes))  # arithmetic only, see `_axis_of`
+        try:
+            return eval(self.expression, {"__builtins__": {}}, dict(sizes))  # arithmetic only, see `_axis_of`
+        except (TypeError, ArithmeticError) as error:
+            raise ContractSyntaxError(f"axis {self.text!r} cannot be worked out: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,19 +77,22 @@ class Contract:
 
     def dtype(self) -> Any:
         """The dtype to make an array with: the named one, or JAX's default of the named kind."""
-        if self.dtypes is None or "float32" in self.dtypes:
-            exact = self.dtypes is not None and len(self.dtypes) == 1
-            return jnp.dtype("float32") if exact else jax.dtypes.canonicalize_dtype(float)
-        if len(self.dtypes) == 1 or not {"int32", "complex64"} & set(self.dtypes):
-            return jnp.dtype(self.dtypes[0])
-        return jax.dtypes.canonicalize_dtype(int if "int32" in self.dtypes else complex)
+        names = ("float64",) if self.dtypes is None else self.dtypes
+        if "prng_key" in names:
+            return jax.dtypes.prng_key
+        if len(names) == 1 and self.dtypes is not None:
+            return jnp.dtype(names[0])
+        widest = ("float64", "complex128", "int64", "uint64", "bool")
+        return jax.dtypes.canonicalize_dtype(next(name for name in widest if name in names))
 
     def fault(self, value: Any, sizes: Sizes, bound: Bound) -> str | None:
         """What is wrong with `value`, or `None`. Names that `sizes` lacks are bound in `bound` by their first use."""
         try:
-            shape, dtype = np.shape(value), jnp.result_type(value)
+            shape, dtype = (() if value is None else np.shape(value)), jnp.result_type(value)
         except (TypeError, ValueError):
             return f"expected {self.text}, found a {type(value).__name__}"
+        if value is None:
+            return f"expected {self.text}, found None"
         if self.dtypes is not None and not self._accepts(dtype):
             return f"expected dtype {self._kind()} of {self.text}, found {dtype}"
         fixed = [axis for axis in self.axes if not axis.variadic]
@@ -103,11 +109,14 @@ class Contract:
         return None
 
     def _axis_fault(self, axis: Axis, found: tuple[int, ...], sizes: Sizes, bound: Bound) -> str | None:
-        known = {**bound, **sizes}
-        size = axis.size(known)
+        try:
+            size = axis.size({**bound, **sizes})
+        except ContractSyntaxError as error:
+            return str(error)
         if size is None:
-            # A lone free name takes the size it first meets; a free name inside arithmetic cannot be solved for.
-            if axis.expression in axis.names:
+            # A lone free name takes the size it first meets; a free name inside arithmetic cannot be solved for, and a
+            # broadcast axis of size 1 says nothing.
+            if axis.expression in axis.names and not (axis.broadcast and found == (1,)):
                 bound[str(axis.expression)] = found if axis.variadic else found[0]
             return None
         try:

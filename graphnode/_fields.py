@@ -62,6 +62,10 @@ class Specifier:
 def _field(specifier: Specifier, **options: Any) -> Any:
     # JAX's own `jax.tree.static()` sets the same "static" key.
     metadata = {METADATA_KEY: specifier, "static": specifier.kind is Kind.STATIC}
+    if specifier.kind is Kind.STATIC and isinstance(options.get("default"), jax.Array):
+        # An array never changes, so instances may share it; `dataclasses` would refuse it, as it has no hash.
+        default = options.pop("default")
+        options["default_factory"] = lambda: default
     return dataclasses.field(metadata=metadata, **options)
 
 

@@ -18,7 +18,7 @@ from ._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldEr
 from ._fields import NodeBase, state, static, subnode
 from ._plan import NO_PLAN, Plan, check_contracts, compile_plan
 from ._pretty import Record, pretty
-from ._schema import Schema, UnresolvedError, body_faults, compile_schema, remember_frames, schema
+from ._schema import Schema, UnresolvedError, compile_schema, remember_frames, schema, take_body_faults
 from ._state import State
 from ._tracked import CLOCK, CONSTRUCTING, set_version
 
@@ -57,19 +57,20 @@ class Node(NodeBase):
 
     def __init_subclass__(cls, *, kw_only: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        faults = body_faults(cls)
-        if faults:
-            raise SchemaError(cls.__name__, faults)
+        faults = take_body_faults(cls)
+        if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
+            # A mixin's, such as a plain dataclass's.
+            cls.__eq__, cls.__hash__ = object.__eq__, object.__hash__  # type: ignore[method-assign]
         takes_parents = _takes_parents_init(cls)
         try:
             dataclasses.dataclass(cls, init=not takes_parents, eq=False, repr=False, kw_only=kw_only)
         except (TypeError, ValueError) as error:
-            raise SchemaError(cls.__name__, [f"{cls.__name__}: {error}"]) from None
+            raise SchemaError(cls.__name__, [*faults, f"{cls.__name__}: {error}"]) from None
         cls.__init__ = _guarded_init(cls, cls.__init__)  # type: ignore[method-assign]
         cls._template = None
         remember_frames(cls)
         try:
-            _prepare(cls, compile_schema(cls, is_final=False))
+            _prepare(cls, compile_schema(cls, is_final=False, faults=faults))
         except UnresolvedError:
             cls._plan = NO_PLAN  # compiled at the first construction
 
@@ -136,7 +137,7 @@ def plan_of(cls: type[NodeBase]) -> Plan:
     if plan is None or plan is NO_PLAN:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} is a base class: derive a node class from it and declare its fields")
-        _prepare(cls, compile_schema(cls, is_final=True))
+        _prepare(cls, schema(cls))
     return cls.__dict__["_plan"]  # type: ignore[no-any-return]
 
 

@@ -91,6 +91,8 @@ def _key_of(text: str, token: re.Match[str]) -> Key:
             raise _unparsable(text, token.start(), "a quoted key", f"JSON says: {error.msg}") from None
     if not _INTEGER.fullmatch(bare):
         return bare
+    if len(bare) > 4_000:  # before Python's own limit
+        raise _unparsable(text, token.start(), "an integer", "no position has so many digits")
     if str(int(bare)) != bare:
         remedy = f"write {int(bare)} for a position or {json.dumps(bare)} for a string key"
         raise _unparsable(text, token.start(), "an integer", remedy)

@@ -6,7 +6,8 @@ that makes it where it makes itself, and the contracts of its States.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import jax
@@ -14,14 +15,15 @@ import numpy as np
 
 from ._annotations import Form
 from ._compat import Tracer
-from ._contract import ContractSyntaxError
+from ._contract import Contract, ContractSyntaxError
 from ._errors import ContractError, FieldError, listed
 from ._fields import Kind, NodeBase
+from ._paths import key_str
 from ._schema import Field, Schema
 from ._state import State, describe
 from ._static import StaticValueError, frozen, static_key
 from ._stream import split_key
-from ._tracked import TrackedDict, TrackedList, admit
+from ._tracked import CONSTRUCTING, Place, TrackedDict, TrackedList, admit
 
 # From the node and a value to the value as the field keeps it.
 Admit: TypeAlias = Callable[[Any, Any], Any]
@@ -65,9 +67,8 @@ def compile_plan(compiled: Schema[Any]) -> Plan:
 
 
 def _admitter(cls: type, field: Field) -> Admit:
-    where = f"{cls.__name__}.{field.name}"
     if field.kind is Kind.STATIC:
-        return functools.partial(_admit_static, where, field.is_explicit)
+        return functools.partial(_admit_static, f"{cls.__name__}.{field.name}", field.is_explicit)
     form, name, classes = field.form, field.name, field.form.classes
     if len(classes) == 1:
         classes_or_one: Any = classes[0]
@@ -79,9 +80,16 @@ def _admitter(cls: type, field: Field) -> Admit:
             return value
         if isinstance(value, TrackedList | TrackedDict) and node.__dict__.get(name) is value:
             return value  # `node.layers += [...]` assigns the node's own list back
-        return admit(form, value, where)
+        return admit(form, value, place_of(node, field))
 
     return admit_holder
+
+
+def place_of(node: NodeBase, field: Field) -> Place:
+    """The place of a field's value: its containers check what is put in later, where the field has a contract."""
+    has_contract = any(leaf.contract for leaf in _leaves(field.form))
+    check = functools.partial(check_item, weakref.ref(node)) if has_contract else None
+    return Place(f"{type(node).__name__}.{field.name}", (), check)
 
 
 def _admit_static(where: str, is_explicit: bool, node: NodeBase, value: Any) -> Any:
@@ -103,7 +111,8 @@ def _maker(field: Field) -> Callable[[Any], Any] | None:
     if said.factory is not None:
         return said.factory
     if said.initializer is None:
-        return None
+        default = field.default
+        return (lambda node: default()) if default is not None else None
     initializer, (leaf,) = said.initializer, field.form.leaves
 
     def make(node: NodeBase) -> State[Any]:
@@ -143,21 +152,51 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     Raises:
         ContractError: Names every field that breaks its contract; nothing was assigned.
     """
+    plan: Plan = type(node)._plan
     fields = {**node.__dict__, **changed}
-    sizes = {name: fields[name] for name in type(node)._plan.statics if name in fields}
+    held = [item for field in plan.contracts for item in _states_in(field.form, fields.get(field.name), field.name)]
+    _check_states(node, {name: fields[name] for name in plan.statics if name in fields}, held)
+
+
+def check_item(node_ref: "weakref.ReferenceType[NodeBase]", form: Form, item: Any, place: str) -> None:
+    """Raise if a State that is put into a container of a node breaks the contract of its place there.
+
+    Raises:
+        ContractError: It does; nothing was put in.
+    """
+    node = node_ref()
+    # While its constructor runs, and after its end, a node has nobody to answer to.
+    if node is None or node._version is CONSTRUCTING:
+        return
+    plan: Plan = type(node)._plan
+    fields = node.__dict__
+    held = [known for field in plan.contracts for known in _states_in(field.form, fields.get(field.name), field.name)]
+    name = place.partition(".")[2]
+    _check_states(node, _sizes(node), [*held, *_states_in(form, item, name)])
+
+
+# A State, the form of its place, and the place.
+_Held: TypeAlias = tuple[str, Form, State[Any]]
+
+
+def _check_states(node: NodeBase, sizes: Mapping[str, object], held: Sequence[_Held]) -> None:
     bound: dict[str, object] = {}
-    faults: list[str] = []
-    for field in type(node)._plan.contracts:
-        for place, form, held in _states_in(field.form, fields.get(field.name), field.name):
-            contract = next((leaf.contract for leaf in form.leaves if isinstance(held, leaf.cls)), None)
-            fault = contract.fault(held._value, sizes, bound) if contract is not None else None
-            if fault is not None:
-                faults.append(f"{type(node).__name__}.{place}: {fault}")
+    checks: list[tuple[str, Contract, object]] = []
+    for place, form, state in held:
+        contract = next((leaf.contract for leaf in form.leaves if isinstance(state, leaf.cls)), None)
+        if contract is not None:
+            checks.append((place, contract, state._value))
+    if any(contract.names - sizes.keys() for _, contract, _ in checks):
+        # Names that no static field gives are bound by the first array; arithmetic over them may stand before it.
+        for _, contract, value in checks:
+            contract.fault(value, sizes, bound)
+    found = [(place, contract.fault(value, sizes, bound)) for place, contract, value in checks]
+    faults = [f"{type(node).__name__}.{place}: {fault}" for place, fault in found if fault is not None]
     if faults:
         raise ContractError(listed(faults))
 
 
-def _states_in(form: Form, value: Any, place: str) -> Iterator[tuple[str, Form, State[Any]]]:
+def _states_in(form: Form, value: Any, place: str) -> Iterator[_Held]:
     if isinstance(value, State):
         yield place, form, value
     elif isinstance(value, list) and form.list_of is not None:
@@ -165,7 +204,7 @@ def _states_in(form: Form, value: Any, place: str) -> Iterator[tuple[str, Form, 
             yield from _states_in(form.list_of, item, f"{place}.{at}")
     elif isinstance(value, dict) and form.dict_of is not None:
         for key in sorted(value):
-            yield from _states_in(form.dict_of, value[key], f"{place}.{key}")
+            yield from _states_in(form.dict_of, value[key], f"{place}.{key_str(key)}")
     elif isinstance(value, tuple) and form.tuple_of is not None:
         forms = (form.tuple_of,) * len(value) if isinstance(form.tuple_of, Form) else form.tuple_of
         for at, (inner, item) in enumerate(zip(forms, value, strict=True)):

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol, TypeGuard, runtime_checkable
 MAX_DEPTH: Final = 24
 MAX_ITEMS: Final = 200
 MAX_LINES: Final = 2_000
+MAX_TEXT: Final = 10_000
 
 
 class Record(NamedTuple):
@@ -54,9 +55,12 @@ class _Printer:
             return self.block("{", "}", ((f"{key!r}: ", item) for key, item in value.items()), depth)
         if isinstance(value, list):
             return self.block("[", "]", (("", item) for item in value), depth)
-        if isinstance(value, tuple) and any(map(_is_pretty, value)):
+        if isinstance(value, tuple) and (len(value) > MAX_ITEMS or any(map(_is_pretty, value))):
             return self.block("(", ")", (("", item) for item in value), depth)
-        return repr(value).replace("\n", "\n" + "  " * depth)
+        text = repr(value)
+        if len(text) > MAX_TEXT:
+            text = text[:MAX_TEXT] + "..."
+        return text.replace("\n", "\n" + "  " * depth)
 
     def record(self, value: Pretty, depth: int) -> str:
         name, fields = value.__pretty__()

@@ -6,14 +6,15 @@ each, the rules between kind, annotation, default and initializer. A schema is k
 
 import dataclasses
 import difflib
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, Final, Generic
+from typing import Any, ClassVar, Final, Generic, get_origin
 
 from typing_extensions import TypeVar
 
-from ._annotations import AmbiguousError, Form, form_of, open_form, own_annotations, resolve
+from ._annotations import AmbiguousError, Cause, Form, form_of, open_form, own_annotations, resolve
 from ._contract import ContractSyntaxError
 from ._errors import SchemaError
 from ._fields import Kind, NodeBase, Specifier, specifier_of
@@ -26,7 +27,7 @@ N = TypeVar("N", bound=NodeBase, default=NodeBase)
 _SCHEMA: Final = "__graphnode_schema__"
 _FRAMES: Final = "__graphnode_frames__"
 
-_RESERVED: Final = frozenset({"_binding", "_version"})
+_RESERVED: Final = frozenset({"_binding", "_has_own_init", "_plan", "_template", "_version"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Field:
         specifier: What its specifier said; a bare one for a field without.
         is_explicit: Whether it was declared with a specifier.
         init: Whether the constructor takes it.
+        default: Makes its default, or is `None` where it has none.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Field:
     specifier: Specifier
     is_explicit: bool
     init: bool
+    default: Callable[[], Any] | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,36 +100,40 @@ def schema(cls: type[N], /) -> Schema[N]:
         >>> {name: str(field.kind) for name, field in gn.schema(Affine).fields.items()}
         {'width': 'static', 'weight': 'state'}
     """
-    compiled = cls.__dict__.get(_SCHEMA)
+    found: Any = get_origin(cls) or cls
+    if not (isinstance(found, type) and issubclass(found, NodeBase) and dataclasses.is_dataclass(found)):
+        raise TypeError(f"schema takes a node class, found {cls!r}")
+    compiled = found.__dict__.get(_SCHEMA)
     if compiled is None:
-        if not (isinstance(cls, type) and issubclass(cls, NodeBase) and dataclasses.is_dataclass(cls)):
-            raise TypeError(f"schema takes a node class, found {cls!r}")
-        compiled = compile_schema(cls, is_final=True)
-    return compiled  # type: ignore[no-any-return]  # only `compile_schema` writes the slot
+        compiled = compile_schema(found, is_final=True)
+    return compiled
 
 
-def compile_schema(cls: type[N], *, is_final: bool) -> Schema[N]:
+def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[str] = ()) -> Schema[N]:
     """Compile a class and keep the result in it.
 
     Args:
         cls: A node class, already a dataclass.
         is_final: Whether a name that nothing resolves is a fault, not a reason to wait.
+        faults: Faults of its body, found before.
 
     Raises:
         SchemaError: All faults of the class.
         UnresolvedError: A name does not resolve, and `is_final` is false.
     """
-    faults: list[str] = []
+    all_faults = list(faults)
     fields: dict[str, Field] = {}
     local_names = _local_names(cls)
+    is_final = is_final or bool(faults)
+    bases = _base_schemas(cls, is_final)
     for declared in dataclasses.fields(cls):  # type: ignore[arg-type]  # a dataclass, by the caller's promise
         try:
-            fields[declared.name] = _compile_field(cls, declared, local_names, is_final)
+            fields[declared.name] = _compile_field(cls, declared, bases, local_names, is_final)
         except _FaultError as fault:
-            faults.append(str(fault))
-    faults += _contract_faults(cls, fields)
-    if faults:
-        raise SchemaError(cls.__name__, faults)
+            all_faults.append(str(fault))
+    all_faults += _contract_faults(cls, fields)
+    if all_faults:
+        raise SchemaError(cls.__name__, all_faults)
     compiled = Schema(cls, fields)
     setattr(cls, _SCHEMA, compiled)
     if _FRAMES in cls.__dict__:
@@ -139,26 +146,41 @@ def remember_frames(cls: type) -> None:
     setattr(cls, _FRAMES, tuple(_defining_frames(cls)))
 
 
-def body_faults(cls: type) -> list[str]:
-    """Faults of a class body that `dataclasses` would stop at, or not see."""
-    faults: list[str] = []
+def take_body_faults(cls: type) -> list[str]:
+    """Faults of a class body that `dataclasses` would stop at, or not see.
+
+    A default that is a fault is taken out, so that `dataclasses` goes on and the other faults are found too; the class
+    is refused in the end.
+    """
+    own = [name for name in ("__eq__", "__hash__") if cls.__dict__.get(name) is not None]
+    faults = [f"{cls.__name__} defines {name}, but nodes are compared by identity; remove it" for name in own]
     if "__slots__" in cls.__dict__:
         faults.append(f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them")
-    for name in own_annotations(cls):
+    for name, annotation in own_annotations(cls).items():
         default = cls.__dict__.get(name, dataclasses.MISSING)
         value = default.default if isinstance(default, dataclasses.Field) else default
-        if isinstance(value, State | NodeBase) or (value is not dataclasses.MISSING and _is_unhashable(value)):
-            kind = type(value).__name__
-            factory = "default_factory" if isinstance(value, list | dict | set) else "factory"
-            remedy = f"default_factory=lambda: {kind}(...)" if factory == "factory" else f"default_factory={kind}"
-            faults.append(
-                f"{cls.__name__}.{name}: the default {kind} would be one object shared by all instances; use {remedy}"
-            )
+        if value is dataclasses.MISSING or _is_pseudo_field(annotation):
+            continue
+        if isinstance(value, State | NodeBase) or type(value).__hash__ is None:
+            faults.append(f"{cls.__name__}.{name}: {_shared_default(value)}")
+            metadata = default.metadata if isinstance(default, dataclasses.Field) else None
+            setattr(cls, name, dataclasses.field(default=None, metadata=metadata))
     return faults
 
 
-def _is_unhashable(value: object) -> bool:
-    return type(value).__hash__ is None
+def _shared_default(value: object) -> str:
+    kind = type(value).__name__
+    remedy = kind if isinstance(value, list | dict | set) else f"lambda: {kind}(...)"
+    if hasattr(value, "dtype"):
+        kind, remedy = "array", "lambda: ... in a State, or static(default=...)"
+    return f"the default {kind} would be one object shared by all instances; use default_factory={remedy}"
+
+
+def _is_pseudo_field(annotation: object) -> bool:
+    """Whether an annotation declares a class variable or a constructor argument, as `dataclasses` reads it."""
+    if isinstance(annotation, str):
+        return re.match(r"\s*(\w+\s*\.\s*)?(ClassVar|InitVar)\b", annotation) is not None
+    return annotation is ClassVar or get_origin(annotation) is ClassVar or isinstance(annotation, dataclasses.InitVar)
 
 
 class _FaultError(Exception):
@@ -166,14 +188,20 @@ class _FaultError(Exception):
 
 
 def _compile_field(
-    cls: type, declared: "dataclasses.Field[Any]", local_names: Mapping[str, Any], is_final: bool
+    cls: type,
+    declared: "dataclasses.Field[Any]",
+    bases: Sequence["Schema[Any]"],
+    local_names: Mapping[str, Any],
+    is_final: bool,
 ) -> Field:
     name, where = declared.name, f"{cls.__name__}.{declared.name}"
     owner = next(base for base in cls.__mro__ if name in own_annotations(base))
     inherited: Schema[Any] | None = owner.__dict__.get(_SCHEMA)
     if owner is not cls and inherited is not None:
         # Its names may resolve only where the owner was defined, and were resolved there.
-        return inherited.fields[name]
+        field = inherited.fields[name]
+        _check_override(cls, field, bases)
+        return field
     said = specifier_of(declared)
     if name in _RESERVED:
         raise _FaultError(f"{where}: this name is graphnode's own; choose another")
@@ -184,14 +212,21 @@ def _compile_field(
             raise UnresolvedError from None
         if said is None or said.initializer is not None:
             raise _FaultError(_unresolved(where, declared.type, error)) from None
-        return Field(name, said.kind, open_form(said.kind), None, owner, said, True, declared.init)
+        return Field(name, said.kind, open_form(said.kind), None, owner, said, True, declared.init, _default(declared))
     except (TypeError, AttributeError, SyntaxError) as error:
         raise _FaultError(f"{where}: the annotation {declared.type!r} does not evaluate: {error}") from None
     kind, form = _kind_of(where, annotation, owner, said)
-    field = Field(name, kind, form, annotation, owner, said or Specifier(kind), said is not None, declared.init)
-    _check_override(cls, field, where)
+    specifier, is_explicit = said or Specifier(kind), said is not None
+    field = Field(name, kind, form, annotation, owner, specifier, is_explicit, declared.init, _default(declared))
+    _check_override(cls, field, bases)
     _check_initializer(field, where)
     return field
+
+
+def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
+    if declared.default is not dataclasses.MISSING:
+        return lambda: declared.default
+    return declared.default_factory if declared.default_factory is not dataclasses.MISSING else None
 
 
 def _unresolved(where: str, annotation: object, error: NameError) -> str:
@@ -208,35 +243,47 @@ def _kind_of(where: str, annotation: object, owner: type, said: Specifier | None
         raise _FaultError(f"{where}: {error}") from None
     except AmbiguousError as error:
         if said is None:
-            raise _FaultError(_ambiguous(where, str(error))) from None
-        if said.kind is not Kind.STATIC and "is an array" in str(error):
+            raise _FaultError(_ambiguous(where, error)) from None
+        if error.cause is Cause.UNHASHABLE:
+            raise _FaultError(f"{where}: {error}") from None
+        if error.cause is Cause.ARRAY and said.kind is not Kind.STATIC:
             raise _FaultError(f"{where}: {said.kind}() holds no bare array; {error}") from None
         return said.kind, open_form(said.kind)
     if form.kind is None:
         if said is None:
-            raise _FaultError(_ambiguous(where, "None alone says nothing"))
+            raise _FaultError(_ambiguous(where, AmbiguousError("None alone says nothing")))
         return said.kind, open_form(said.kind)
     if said is not None and said.kind is not form.kind:
         raise _FaultError(f"{where}: declared {said.kind}(), but its annotation says {form.kind}; write {form.kind}()")
     return form.kind, form
 
 
-def _ambiguous(where: str, found: str) -> str:
-    name = where.rpartition(".")[2]
-    if "is an array" in found or "not hashable" in found or "not frozen" in found:
-        return f"{where}: {found}, or say {name}: ... = gn.static()"
-    return f"{where}: {found}; say which: {name}: ... = gn.static(), gn.state() or gn.subnode()"
+def _ambiguous(where: str, error: AmbiguousError) -> str:
+    line = f"{where.rpartition('.')[2]}: ... = gn"
+    if error.cause is Cause.OPEN:
+        return f"{where}: {error}; say which: {line}.static(), gn.state() or gn.subnode()"
+    return f"{where}: {error}" + (f", or say {line}.static()" if error.cause is Cause.ARRAY else "")
 
 
-def _check_override(cls: type, field: Field, where: str) -> None:
-    for base in cls.__mro__[1:]:
-        compiled: Schema[Any] | None = base.__dict__.get(_SCHEMA)
-        inherited = compiled.fields.get(field.name) if compiled is not None else None
+def _check_override(cls: type, field: Field, bases: Sequence["Schema[Any]"]) -> None:
+    for base in bases:
+        inherited = base.fields.get(field.name)
         if inherited is not None and inherited.kind is not field.kind:
             raise _FaultError(
-                f"{where}: declared {field.kind}, but {base.__name__} declares it {inherited.kind}; an override keeps "
-                "the kind"
+                f"{cls.__name__}.{field.name}: declared {field.kind}, but {base.cls.__name__} declares it "
+                f"{inherited.kind}; an override keeps the kind"
             )
+
+
+def _base_schemas(cls: type, is_final: bool) -> "list[Schema[Any]]":
+    """The schemas of the node classes that `cls` extends."""
+    found: list[Schema[Any]] = []
+    for base in cls.__mro__[1:]:
+        if issubclass(base, NodeBase) and "__dataclass_fields__" in base.__dict__:
+            if _SCHEMA not in base.__dict__ and not is_final:
+                raise UnresolvedError
+            found.append(schema(base))
+    return found
 
 
 def _check_initializer(field: Field, where: str) -> None:

@@ -19,7 +19,7 @@ from typing_extensions import TypeVar
 from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, tracer_in
 from ._errors import FieldError, SchemaError, TraceError
 from ._pretty import Record, Text, pretty
-from ._static import NO_TEMPLATE, GraphObject, StaticValueError, compares_by_identity, static_key
+from ._static import NO_TEMPLATE, GraphObject, StaticValueError, compares_by_identity, frozen, static_key
 
 T = TypeVar("T", default=jax.Array)
 
@@ -81,19 +81,22 @@ def spec_of(
         spec = _SPECS.get(key)
         if spec is None:
             spec = StateSpec()
-            spec.cls, spec.name, spec.tag, spec.sharding = cls, name, tag, sharding
-            spec.metadata = MappingProxyType(dict(metadata)) if metadata else _NO_METADATA
+            spec.cls, spec.name, spec.tag, spec.sharding = cls, name, tag, frozen(sharding)
+            spec.metadata = MappingProxyType({k: frozen(v) for k, v in metadata.items()}) if metadata else _NO_METADATA
             _SPECS[key] = spec
     return spec
 
 
 def _metadata_key(cls: type, metadata: Mapping[str, Hashable]) -> Hashable:
+    for key in metadata:
+        if not isinstance(key, str):
+            raise FieldError(f"{cls.__name__}: metadata takes names that are strings, found {key!r}")
     return tuple((key, _hashable(cls, f"metadata {key!r}", metadata[key])) for key in sorted(metadata))
 
 
 def _hashable(cls: type, part: str, value: object) -> Hashable:
     try:
-        return static_key(value)
+        return static_key(frozen(value))
     except StaticValueError as error:
         raise FieldError(f"{cls.__name__}: {part}: {error}") from None
 
@@ -339,7 +342,7 @@ def describe(value: object) -> str:
         return f"an array {_shape_text(value)}"
     if isinstance(value, GraphObject):
         return f"a {type(value).__name__}"
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 

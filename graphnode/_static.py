@@ -119,10 +119,35 @@ _KEYS: Final[dict[type, Callable[[Any], Hashable]]] = {
 }
 
 
-def frozen(value: object) -> object:
-    """`value`, or a read-only copy of a NumPy array: what was hashed must not change afterwards."""
-    if type(value) is not np.ndarray or not value.flags.writeable:
-        return value
-    copy = value.copy()
-    copy.flags.writeable = False
-    return copy
+def frozen(value: Any) -> Any:
+    """`value` with read-only copies of the NumPy arrays in it: what was hashed must not change afterwards.
+
+    Raises:
+        StaticValueError: A dataclass holds an array that somebody could still write to.
+    """
+    if isinstance(value, np.ndarray):
+        if _is_read_only(value):
+            return value
+        copy = value.copy()
+        copy.flags.writeable = False
+        return copy
+    if isinstance(value, tuple):
+        items = [frozen(item) for item in value]
+        if all(new is old for new, old in zip(items, value, strict=True)):
+            return value
+        return tuple(items) if type(value) is tuple else type(value)._make(items)  # type: ignore[attr-defined]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            held = getattr(value, field.name, None)
+            if frozen(held) is not held:
+                raise StaticValueError(
+                    f"{type(value).__name__}.{field.name} holds a NumPy array that may still be written to; copy it "
+                    "and set array.flags.writeable = False, or hold a jax.Array"
+                )
+    return value
+
+
+def _is_read_only(array: np.ndarray[Any, Any]) -> bool:
+    """Whether nobody can write to the array's memory, also not through the array that it is a view of."""
+    base = array.base
+    return not array.flags.writeable and (base is None or (isinstance(base, np.ndarray) and _is_read_only(base)))

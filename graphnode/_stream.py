@@ -6,8 +6,10 @@ in front of it for one block, in one thread or task.
 
 import contextlib
 import itertools
+import operator
 from collections.abc import Generator
 from contextvars import ContextVar
+from typing import SupportsIndex
 
 import jax
 
@@ -18,8 +20,9 @@ from ._errors import TraceError
 class Stream:
     """A source of keys, each given out once."""
 
-    def __init__(self, key: jax.Array | int) -> None:
-        self._key = key
+    def __init__(self, key: jax.Array | SupportsIndex) -> None:
+        # An array is a key even where it could be an index; anything else is refused here, not at the first draw.
+        self._key = key if isinstance(key, jax.Array) else operator.index(key)
         self._draws = itertools.count()
         self._trace = current_trace()
 
@@ -44,7 +47,7 @@ _process_stream = Stream(0)
 _scoped: ContextVar[Stream | None] = ContextVar("graphnode_random_scope", default=None)
 
 
-def seed(seed_or_key: int | jax.Array, /) -> None:
+def seed(seed_or_key: SupportsIndex | jax.Array, /) -> None:
     """Restart the process's stream from a seed or a key. It starts as `seed(0)`.
 
     Raises:
@@ -64,7 +67,7 @@ def seed(seed_or_key: int | jax.Array, /) -> None:
 
 
 @contextlib.contextmanager
-def scope(seed_or_key: int | jax.Array, /) -> Generator[None]:
+def scope(seed_or_key: SupportsIndex | jax.Array, /) -> Generator[None]:
     """Draw from a stream of its own for the length of a `with` block, in this thread or task.
 
     Inside of a transformed function, with a key that was passed in, this is how nodes with initialisers are built.

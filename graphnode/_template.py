@@ -17,6 +17,7 @@ from ._annotations import Form
 from ._errors import SchemaError, StructureError
 from ._node import plan_of
 from ._paths import Key, Path
+from ._plan import place_of
 from ._schema import Field, schema
 from ._static import compares_by_identity, static_key
 from ._tracked import Place, TrackedDict, TrackedList
@@ -274,29 +275,27 @@ def _fill_containers(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch
         held = iter(parts)
         for field, shape in zip(template.holders, spec.shapes, strict=True):
             if shape is not UNSET:
-                where = f"{template.cls.__name__}.{field.name}"
-                fields[field.name] = _fill_value(shape, field.form, held, (where, ()), watch)
+                fields[field.name] = _fill_value(shape, field.form, held, place_of(node, field), watch)
 
 
-def _fill_value(shape: Shape, form: Form, held: Iterator[Any], place: tuple[str, Path], watch: Watch) -> Any:
+def _fill_value(shape: Shape, form: Form, held: Iterator[Any], place: Place, watch: Watch) -> Any:
     if shape is None:
         return None
     if shape is REF:
         return next(held)
-    where, path = place
     if shape[0] is list and isinstance(shape[1], int):
         items: Any = list(islice(held, shape[1]))
     else:
         items = [
-            _fill_value(inner, form.item(shape[0], key), held, (where, (*path, key)), watch)
+            _fill_value(inner, form.item(shape[0], key), held, place.below(key), watch)
             for key, inner in items_of(shape)
         ]
     if shape[0] is tuple:
         return tuple(items)
     container: TrackedList[Any] | TrackedDict[Any]
     if shape[0] is list:
-        container = TrackedList.restore(form.item(list), Place(where, path), items)
+        container = TrackedList.restore(form.item(list), place, items)
     else:
-        container = TrackedDict.restore(form.item(dict), Place(where, path), dict(zip(shape[1], items, strict=True)))
+        container = TrackedDict.restore(form.item(dict), place, dict(zip(shape[1], items, strict=True)))
     watch_object(container, watch)
     return container

@@ -10,7 +10,7 @@ no update can be lost and no late writer can set the clock back.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, SupportsIndex, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, SupportsIndex, TypeVar, cast
 
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 
@@ -50,14 +50,35 @@ set_version: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_ver
 set_binding: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_binding"].__set__
 
 
-def admit(form: Form, value: Any, where: str, path: tuple[Key, ...] = ()) -> Any:
+class Place(NamedTuple):
+    """Where a value stands: the field, and the keys inside it.
+
+    Attributes:
+        where: Class and field, for messages.
+        path: The keys below.
+        check: Raises when a State breaks the contract of the place, given its form, the State and the place's text;
+            `None` where there is no contract.
+    """
+
+    where: str
+    path: tuple[Key, ...] = ()
+    check: Callable[[Form, Any, str], None] | None = None
+
+    def below(self, key: Key) -> "Place":
+        """The place at a key of the container that stands here."""
+        return Place(self.where, (*self.path, key), self.check)
+
+    def __str__(self) -> str:
+        return ".".join((self.where, *map(key_str, self.path)))
+
+
+def admit(form: Form, value: Any, place: Place) -> Any:
     """`value` as a field of this form keeps it: lists and dicts become tracked copies, the rest passes by identity.
 
     Args:
         form: The form of the field, or of the place inside it.
         value: What was given.
-        where: The field, for messages.
-        path: The place inside the field, for messages.
+        place: Where it is put.
 
     Raises:
         FieldError: The value is not of the form.
@@ -66,24 +87,24 @@ def admit(form: Form, value: Any, where: str, path: tuple[Key, ...] = ()) -> Any
         return value
     if value is None and form.optional:
         return None
+    if len(place.path) > _MAX_NESTING:
+        raise FieldError(f"{place.where} nests containers deeper than {_MAX_NESTING} levels, or one in itself")
     item = form if form.is_open else form.list_of
     if isinstance(value, list) and item is not None:
-        return TrackedList(item, Place(where, path), value)
+        return TrackedList(item, place, value)
     item = form if form.is_open else form.dict_of
     if isinstance(value, dict) and item is not None:
-        return TrackedDict(item, Place(where, path), value)
+        return TrackedDict(item, place, value)
     items = form if form.is_open else form.tuple_of
     if isinstance(value, tuple) and isinstance(items, Form):
-        return tuple([admit(items, one, where, (*path, at)) for at, one in enumerate(value)])
+        return tuple([admit(items, one, place.below(at)) for at, one in enumerate(value)])
     if isinstance(value, tuple) and isinstance(items, tuple) and len(items) == len(value):
         pairs = zip(items, value, strict=True)
-        return tuple([admit(item, one, where, (*path, at)) for at, (item, one) in enumerate(pairs)])
-    refuse(form, value, where, path)
+        return tuple([admit(item, one, place.below(at)) for at, (item, one) in enumerate(pairs)])
+    raise FieldError(_refusal(form, value, place))
 
 
-def refuse(form: Form, value: object, where: str, path: tuple[Key, ...]) -> NoReturn:
-    """Raise the error for a value that is not of the form."""
-    place = ".".join((where, *map(key_str, path)))
+def _refusal(form: Form, value: object, place: Place) -> str:
     names = [cls.__name__ for cls in form.classes]
     if type(value).__name__ in names:
         found = f"another class named {type(value).__name__} (was it defined again?)"
@@ -91,16 +112,8 @@ def refuse(form: Form, value: object, where: str, path: tuple[Key, ...]) -> NoRe
         found = describe(value)
     message = f"{place} takes {form}; found {found}"
     if form.kind is Kind.STATE and hasattr(value, "dtype"):
-        wrapper = names[0] if names else "ParamState"
-        message += f"; wrap the array: {wrapper}(...), or write to .value"
-    raise FieldError(message)
-
-
-class Place(NamedTuple):
-    """Where a container was put: the field, and the place inside it. For messages."""
-
-    where: str
-    path: tuple[Key, ...]
+        message += f"; wrap the array: {names[0] if names else 'ParamState'}(...), or write to .value"
+    return message
 
 
 class _Tracked:
@@ -118,11 +131,13 @@ class _Tracked:
 
         Raises:
             FieldError: It is not of the form of the items.
+            ContractError: It breaks the contract of the field.
         """
-        where, path = self._place
-        if len(path) >= _MAX_NESTING:
-            raise FieldError(f"{where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself")
-        return admit(self._form, item, where, (*path, key))
+        place = self._place.below(key)
+        kept = admit(self._form, item, place)
+        if place.check is not None:
+            place.check(self._form, kept, str(place))
+        return kept
 
     def _changed(self) -> None:
         if self._version is not None:
@@ -140,7 +155,8 @@ class TrackedList(list[T], _Tracked):
 
     def __init__(self, form: Form, place: Place, items: Iterable[T]) -> None:
         self._form, self._place, self._version = form, place, None
-        super().__init__(self._admit_all(items))
+        # The contract of a whole new value is checked by who assigns it.
+        super().__init__([admit(form, item, place.below(at)) for at, item in enumerate(items)])
 
     @classmethod
     def restore(cls, form: Form, place: Place, items: list[T]) -> Self:
@@ -215,7 +231,7 @@ class TrackedDict(dict[str, T], _Tracked):
 
     def __init__(self, form: Form, place: Place, items: Mapping[str, T]) -> None:
         self._form, self._place, self._version = form, place, None
-        super().__init__(self._admit_all(items))
+        super().__init__({self._key(key): admit(form, item, place.below(key)) for key, item in items.items()})
 
     @classmethod
     def restore(cls, form: Form, place: Place, items: dict[str, T]) -> Self:
@@ -230,8 +246,7 @@ class TrackedDict(dict[str, T], _Tracked):
     def _key(self, key: object) -> str:
         if type(key) is str:
             return key
-        place = ".".join((self._place.where, *map(key_str, self._place.path)))
-        raise FieldError(f"{place} takes string keys; found {key!r}")
+        raise FieldError(f"{self._place} takes string keys; found {key!r}")
 
     def __setitem__(self, key: str, item: T, /) -> None:
         super().__setitem__(self._key(key), self.admit(key, item))

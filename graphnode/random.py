@@ -61,7 +61,8 @@ def normal(loc: ArrayLike = 0.0, scale: ArrayLike = 1.0, size: Size = None, dtyp
     """
     shape = jnp.broadcast_shapes(jnp.shape(loc), jnp.shape(scale)) if size is None else _shape(size)
     draw = jax.random.normal(split_key(), shape, dtype)
-    return jnp.asarray(loc, draw.dtype) + jnp.asarray(scale, draw.dtype) * draw
+    mean, deviation = (jnp.broadcast_to(jnp.asarray(one, draw.dtype), shape) for one in (loc, scale))
+    return mean + deviation * draw
 
 
 def uniform(low: ArrayLike = 0.0, high: ArrayLike = 1.0, size: Size = None, dtype: DTypeLike = float) -> jax.Array:

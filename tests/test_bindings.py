@@ -409,7 +409,7 @@ def test_refused_change_keeps_structure_and_binding():
     binding = binding_of(one)
     with pytest.raises(gn.FieldError) as caught:
         one.items.append(param())
-    assert str(caught.value) == "Kit.items.3 takes Leaf; found ParamState "
+    assert str(caught.value) == "Kit.items.3 takes Leaf; found a ParamState"
     for bad in (
         lambda: one.items.extend([leaf(), 3]),
         lambda: one.items.insert(0, None),

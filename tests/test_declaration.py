@@ -556,7 +556,7 @@ def test_a_subclass_inherits_fields_and_overrides_defaults():
     assert list(gn.schema(Narrow).fields) == ["width", "layer", "name"]
     assert gn.schema(Narrow).fields["layer"].form.classes == (Linear,)
     make: Any = Narrow
-    with pytest.raises(gn.FieldError, match=r"^Narrow\.layer takes Linear; found Leaf"):
+    with pytest.raises(gn.FieldError, match=r"^Narrow\.layer takes Linear; found a Leaf$"):
         make(3, Leaf())
 
 
@@ -1025,13 +1025,13 @@ def test_shared_and_cyclic_references_are_kept():
 
 
 REFUSED_VALUES = {
-    "array": ("weight", jnp.ones(2), "Holder.weight takes ParamState; found "),
+    "array": ("weight", jnp.ones(2), "Holder.weight takes ParamState; found an array float32[2]; wrap the array: "),
     "int": ("weight", 3, "Holder.weight takes ParamState; found int 3"),
     "None": ("weight", None, "Holder.weight takes ParamState; found NoneType None"),
-    "other State": ("weight", ShortTermState(ZERO), "Holder.weight takes ParamState; found ShortTermState"),
-    "parent State": ("weight", LongTermState(ZERO), "Holder.weight takes ParamState; found LongTermState"),
-    "node as state": ("weight", Leaf(), "Holder.weight takes ParamState; found Leaf"),
-    "State as node": ("leaf", ParamState(ZERO), "Holder.leaf takes Leaf | None; found ParamState"),
+    "other State": ("weight", ShortTermState(ZERO), "Holder.weight takes ParamState; found a ShortTermState"),
+    "parent State": ("weight", LongTermState(ZERO), "Holder.weight takes ParamState; found a LongTermState"),
+    "node as state": ("weight", Leaf(), "Holder.weight takes ParamState; found a Leaf"),
+    "State as node": ("leaf", ParamState(ZERO), "Holder.leaf takes Leaf | None; found a ParamState"),
     "int as node": ("leaf", 3, "Holder.leaf takes Leaf | None; found int 3"),
     "class as node": ("leaf", Leaf, "Holder.leaf takes Leaf | None; found type"),
     "list item": ("leaves", [Leaf(), 1], "Holder.leaves.1 takes Leaf; found int 1"),
@@ -1053,6 +1053,7 @@ def test_a_value_of_another_kind_is_refused_and_changes_nothing(name: str, value
     message = str(caught.value)
     assert message.startswith(text)
     assert message == message.rstrip()
+    assert "\n" not in message
     assert vars(node) == before
 
 

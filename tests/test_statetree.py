@@ -79,7 +79,8 @@ def test_tree_reads_as_a_nested_mapping():
     assert 0 not in table
     assert found.get("l2") is None
     assert isinstance(found, Mapping)
-    for missing in ("l2", 0, "", ("l1", "weight")):
+    assert found["l1", "weight"].value is model.l1.weight.value
+    for missing in ("l2", 0, "", ("l1",), ("l1", "x"), ()):
         with pytest.raises(KeyError) as caught:
             found[missing]  # type: ignore[index]
         assert caught.value.args == (missing,)
@@ -370,9 +371,12 @@ def test_flat_states_hold_the_live_states():
     found: Any = gn.states(model)
     assert found["l1", "weight"] is model.l1.weight
     assert len(found) == 7
-    for missing in (("l1",), "l1.weight", ["l1", "weight"], ()):
+    for missing in (("l1",), ["l1", "weight"], ("l1", "weight", "x"), ()):
         with pytest.raises(KeyError):
             found[missing]
+    with pytest.raises(KeyError) as caught:
+        found["l1.weight"]
+    assert caught.value.args == ("'l1.weight': paths are tuples, such as ('l1.weight',)",)
     with pytest.raises(TypeError):
         found["l1", "weight"] = gn.ParamState(0)
     with pytest.raises(TypeError):

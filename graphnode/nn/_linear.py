@@ -1,5 +1,6 @@
 """`Linear`, an affine map over the last axis."""
 
+import operator
 from dataclasses import KW_ONLY, InitVar
 
 import jax
@@ -97,7 +98,10 @@ class Linear(Module):
 
 
 def _sizes(name: str, size: int | tuple[int, ...]) -> tuple[int, ...]:
-    sizes = size if isinstance(size, tuple) else (size,)
-    if not sizes or any(type(one) is not int or one <= 0 for one in sizes):
+    try:
+        sizes = tuple(map(operator.index, size if isinstance(size, tuple) else (size,)))
+    except TypeError:
+        sizes = ()
+    if not sizes or min(sizes) <= 0:
         raise ContractError(f"Linear.{name}: expected a positive integer or a tuple of them; found {size!r}")
     return sizes

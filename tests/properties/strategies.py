@@ -45,8 +45,6 @@ class Item(gn.Node):
 
 AnyNode: TypeAlias = Item | Leaf
 
-STATICS = frozenset({"size", "label", "shape"})
-
 # The forms of the fields of `Item`, in the tests' own words: ("list", form), ("dict", form), ("row", form) for a tuple
 # of any length, ("pair", form), and what stands in them.
 FORMS: dict[str, Any] = {
@@ -353,7 +351,7 @@ def reference(root: Any) -> Reference:
         found.nodes.append((path, value))
         fields: list[Any] = []
         for name, held in sorted(vars(value).items()):
-            if name in STATICS:
+            if not _holds(held):
                 fields.append((name, _typed(held)))
                 found.leaves += _static_leaves((*path, name), held)
             else:
@@ -364,6 +362,13 @@ def reference(root: Any) -> Reference:
 
     visit(root, ())
     return found
+
+
+def _holds(value: Any) -> bool:
+    """Whether a field's value is made of States and nodes; static values are all others."""
+    return isinstance(value, gn.Node | gn.State | list | dict) or (
+        isinstance(value, tuple) and any(map(_holds, value))
+    )
 
 
 def _typed(value: Any) -> Any:

@@ -1,0 +1,183 @@
+"""Depth is bounded by memory: nothing recurses, however long a chain of nodes is."""
+
+import copy
+import gc
+import pickle
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import graphnode as gn
+import jax
+import jax.numpy as jnp
+import pytest
+
+
+class Link(gn.Node):
+    weight: gn.ParamState
+    next: "Link | None" = None
+
+
+class Other(gn.Node):
+    weight: gn.ParamState
+    below: "list[Other]" = gn.subnode(default_factory=list)
+
+
+VALUE = 1.0
+
+
+def chain(length: int, value: Any = None) -> Link:
+    value = jnp.zeros(1) if value is None else value
+    link = None
+    for _ in range(length):
+        link = Link(gn.ParamState(value), link)
+    assert link is not None
+    return link
+
+
+def last(link: Link) -> Link:
+    while link.next is not None:
+        link = link.next
+    return link
+
+
+def length_of(link: Link | None) -> int:
+    count = 0
+    while link is not None:
+        count, link = count + 1, link.next
+    return count
+
+
+def split_and_merge(one: Link, length: int) -> None:
+    graphdef, params, rest = gn.treefy_split(one, gn.ParamState, ...)
+    assert len(jax.tree.leaves(params)) == length
+    assert length_of(gn.treefy_merge(graphdef, params)) == length
+    assert length_of(gn.treefy_merge(graphdef, rest, params)) == length
+    assert length_of(gn.unflatten(*gn.flatten(one))) == length
+
+
+def clone(one: Link, length: int) -> None:
+    twin = gn.clone(one)
+    assert length_of(twin) == length
+    assert last(twin).weight.value is last(one).weight.value
+
+
+def update(one: Link, length: int) -> None:
+    new = jnp.ones(1)
+    tree = gn.treefy_states(one)
+    gn.update_states(one, jax.tree.unflatten(jax.tree.structure(tree), [new] * length))
+    assert last(one).weight.value is new
+
+
+def deep_copy(one: Link, length: int) -> None:
+    assert length_of(copy.deepcopy(one)) == length
+    both = copy.deepcopy([one, last(one)])
+    assert last(both[0]) is both[1]
+
+
+def print_and_hash(one: Link, length: int) -> None:
+    graphdef, tree = gn.treefy_split(one)
+    for shown in (one, graphdef, tree, gn.states(one), tree.layout):
+        assert len(repr(shown)) < 1_000_000
+    assert hash(graphdef) == hash(gn.graphdef(gn.clone(one)))
+    assert graphdef == gn.graphdef(chain(length))
+    assert graphdef != gn.graphdef(chain(length - 1))
+
+
+def pickle_parts(one: Link, length: int) -> None:
+    graphdef, tree = parts = gn.treefy_split(one)
+    again = pickle.loads(pickle.dumps(parts))
+    assert again[0] is graphdef
+    assert again[1].layout is tree.layout
+    assert length_of(gn.treefy_merge(*again)) == length
+
+
+def change_at_the_end(one: Link, length: int) -> None:
+    before = gn.graphdef(one)
+    end = last(one)
+    end.next = chain(1)
+    (found,) = gn.diff(before, gn.graphdef(one))
+    assert found.path == ("next",) * length
+    assert (found.left, found.right) == ("nothing", "Link")
+    popped = gn.pop_states(end.next, ...)
+    assert len(gn.states(one)) == length
+    gn.update_states(end.next, popped)
+    end.next = None
+    assert gn.graphdef(one) is before
+
+
+def select(one: Link, length: int) -> None:
+    tree = gn.treefy_states(one)
+    assert len(tree.filter(gn.ParamState)._values) == length
+    assert len((tree - tree.filter("none"))._values) == length
+    assert (tree | tree).layout is tree.layout
+    assert len(gn.states(one, lambda path, state: state is one.weight)) == 1 or length > 5000
+
+
+def cycle(one: Link, length: int) -> None:
+    last(one).next = one
+    assert gn.clone(one) is not one
+    assert len(gn.states(copy.deepcopy(one))) == length
+    found = gn.aliases(one)
+    assert found == {(): (("next",) * length,)}
+    last_link = one
+    while last_link.next is not one:
+        assert last_link.next is not None
+        last_link = last_link.next
+    last_link.next = None
+
+
+def die(one: Link, length: int) -> None:
+    twin = gn.clone(one)
+    gone = [weakref.ref(twin), weakref.ref(last(twin))]
+    del twin
+    assert [ref() for ref in gone] == [None, None]
+
+
+WORK: dict[str, Callable[[Link, int], None]] = {
+    one.__name__: one
+    for one in (
+        *(split_and_merge, clone, update, deep_copy, print_and_hash, pickle_parts, change_at_the_end, select),
+        *(cycle, die),
+    )
+}
+LENGTHS = [20_000, pytest.param(100_000, marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module")
+def long_chains() -> dict[int, Link]:
+    """Chains by their length, made once."""
+    return {}
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("work", WORK)
+def test_long_chain_works(work: str, length: int, long_chains: dict[int, Link]):
+    """A chain of 100,000 nodes splits, merges, clones, updates, copies, prints, compares, hashes, diffs and pickles."""
+    if length not in long_chains:
+        long_chains[length] = chain(length)
+    WORK[work](long_chains[length], length)
+    gc.collect()
+
+
+@pytest.mark.parametrize("length", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_long_chain_over_lists_works(length: int):
+    """The same over lists of nodes, which need more than one step a node."""
+    one: Other | None = None
+    value = jnp.zeros(1)
+    for _ in range(length):
+        one = Other(gn.ParamState(value), [] if one is None else [one])
+    assert one is not None
+    graphdef, tree = gn.treefy_split(one)
+    assert gn.graphdef(gn.treefy_merge(graphdef, tree)) is graphdef
+    assert gn.graphdef(copy.deepcopy(one)) is graphdef
+    assert len(repr(one)) < 1_000_000
+    assert gn.diff(graphdef, gn.graphdef(one.below[0]))
+
+
+def test_update_of_a_long_chain_with_other_values_works():
+    """An update that takes the thorough comparison (NumPy arrays, Python numbers) needs no path of each State."""
+    one = chain(5_000, 1.0)
+    tree = gn.treefy_states(one)
+    gn.update_states(one, jax.tree.map(lambda leaf: leaf + 1.0, tree))
+    assert last(one).weight.value == 2.0  # type: ignore[comparison-overlap]

@@ -1,0 +1,340 @@
+"""Filters: every form, their combinations, and what is no filter."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import graphnode as gn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from graphnode._filters import as_filter
+
+
+class Membrane(gn.HiddenState[jax.Array]):
+    pass
+
+
+class Marker:
+    """A plain mixin, by which States may be selected too."""
+
+
+class Unit(gn.Node):
+    weight: gn.ParamState
+    bias: gn.ParamState
+    v: Membrane
+
+
+class Gate(Unit):
+    pass
+
+
+class Net(gn.Node):
+    units: list[Unit]
+    table: dict[str, gn.State]
+    mean: gn.BatchState
+    gate: Gate | None = None
+
+
+def unit(cls: type[Unit] = Unit) -> Any:
+    return cls(
+        gn.ParamState(jnp.zeros(1)), gn.ParamState(jnp.zeros(1), tag="bias"), Membrane(jnp.zeros(1), tag="bias")
+    )
+
+
+@functools.cache
+def net() -> Net:
+    table = {"0": gn.State(jnp.ones(1)), "units": gn.ShortTermState(jnp.ones(1))}
+    return Net([unit(), unit()], table, gn.BatchState(jnp.zeros(1)), unit(Gate))
+
+
+ALL = [
+    *("gate.bias", "gate.v", "gate.weight", "mean", 'table."0"', "table.units"),
+    *("units.0.bias", "units.0.v", "units.0.weight", "units.1.bias", "units.1.v", "units.1.weight"),
+]
+
+
+def selected(*filters: gn.Filter) -> list[str]:
+    return [gn.path_str(path) for path in gn.states(net(), gn.Any(*filters))]
+
+
+@pytest.mark.parametrize("everything", [..., True], ids=repr)
+def test_ellipsis_and_true_select_all(everything: Any):
+    """`...` and `True` select everything."""
+    assert [gn.path_str(path) for path in gn.states(net(), everything)] == ALL
+    assert [gn.path_str(path) for path in gn.states(net())] == ALL
+
+
+@pytest.mark.parametrize("nothing", [None, False], ids=repr)
+def test_none_and_false_select_nothing(nothing: Any):
+    """`None` and `False` select nothing."""
+    assert len(gn.states(net(), nothing)) == 0
+
+
+def test_class_selects_its_instances():
+    """A State class selects States of it and of its subclasses, a mixin or generic alias too."""
+    assert selected(gn.State) == ALL
+    assert selected(gn.BatchState) == ["mean"]
+    assert selected(gn.ShortTermState) == ["gate.v", "table.units", "units.0.v", "units.1.v"]
+    assert selected(Membrane) == ["gate.v", "units.0.v", "units.1.v"]
+    assert selected(gn.LongTermState) == [p for p in ALL if p.endswith(("bias", "weight", "mean"))]
+    assert selected(gn.ParamState[jax.Array]) == selected(gn.ParamState)
+    assert selected(Marker) == []
+
+
+def test_class_selects_by_the_recorded_class():
+    """In a state tree, which has no States, the recorded class counts."""
+    tree = gn.treefy_states(net())
+    assert tree.filter(gn.ShortTermState).layout is gn.states(net(), gn.ShortTermState).layout
+
+
+def test_string_selects_by_tag():
+    """A string selects States of exactly that tag."""
+    assert selected("bias") == [p for p in ALL if p.endswith(("bias", ".v"))]
+    assert selected("Bias") == selected("bia") == selected("") == []
+
+
+@pytest.mark.parametrize("group", [tuple, list])
+def test_tuple_and_list_select_any_of(group: Any):
+    """A tuple or list selects what any of its filters selects, nested too; an empty one nothing."""
+    assert selected(group([gn.BatchState, "bias"])) == selected(gn.BatchState, "bias")
+    assert selected(group([gn.BatchState, group([Membrane])])) == selected(gn.BatchState, Membrane)
+    assert selected(group([])) == []
+    assert selected(group([...])) == ALL
+
+
+def test_combinations_follow_logic():
+    """`Any`, `All` and `Not` are or, and, not; of nothing they are nothing and everything."""
+    assert selected(gn.All(gn.ParamState, "bias")) == [p for p in ALL if p.endswith("bias")]
+    assert selected(gn.All(gn.ParamState, gn.Not("bias"))) == [p for p in ALL if p.endswith("weight")]
+    assert selected(gn.Not(gn.All())) == selected(gn.Any()) == selected(gn.Not(...)) == []
+    assert selected(gn.All()) == selected(gn.Not(None)) == selected(gn.Not(gn.Any())) == ALL
+    assert selected(gn.Not((gn.ParamState, gn.ShortTermState))) == ["mean", 'table."0"']
+    left, right = gn.ParamState, gn.PathContains(0)
+    assert selected(gn.Not(gn.All(left, right))) == selected(gn.Any(gn.Not(left), gn.Not(right)))
+
+
+def test_path_contains_selects_by_one_key():
+    """`PathContains` selects by a key anywhere in the path: a field, a position or a dict's key, by its type."""
+    assert selected(gn.PathContains("gate")) == ["gate.bias", "gate.v", "gate.weight"]
+    assert selected(gn.PathContains("units")) == [p for p in ALL if "units" in p]
+    assert selected(gn.PathContains(0)) == [p for p in ALL if "units.0" in p]
+    assert selected(gn.PathContains("0")) == ['table."0"']
+    assert selected(gn.PathContains("unit")) == []
+
+
+@pytest.mark.parametrize("first", [0, False])
+def test_equal_keys_of_other_types_do_not_share_an_answer(first: int):
+    """Keys that are equal to Python but of other types (`0`, `False`) are never mistaken, whichever is asked first."""
+    model = Net([unit(), unit()], {}, gn.BatchState(jnp.zeros(first + 1)))
+    tree = gn.treefy_states(model)
+    for key in (first, 0, False):
+        expected = 0 if key is False else 3
+        assert len(gn.states(model, gn.PathContains(key))) == expected
+        assert len(tree.filter(gn.PathContains(key)).flat()) == expected
+
+
+def test_path_in_selects_whole_paths():
+    """`PathIn` selects exact paths, as tuples or texts; parts of a path select nothing."""
+    assert selected(gn.PathIn("units.0.bias", ("mean",))) == ["mean", "units.0.bias"]
+    assert selected(gn.PathIn('table."0"')) == ['table."0"']
+    assert selected(gn.PathIn("table.0", "units", "units.0", "nothing.there")) == []
+    assert selected(gn.PathIn()) == []
+
+
+def test_path_text_that_does_not_parse_is_refused():
+    """A path text that does not follow the grammar is refused where the filter is made."""
+    with pytest.raises(gn.PathError) as caught:
+        gn.PathIn("units..bias")
+    assert str(caught.value) == (
+        "path 'units..bias' does not parse: expected a key at column 7, found '.bias'; quote keys that hold blanks, "
+        "dots, quotes or backslashes"
+    )
+
+
+def test_function_gets_path_and_live_state():
+    """A function is given the full path and the live State; any truth it returns counts."""
+    seen: dict[gn.Path, object] = {}
+
+    def ask(path: gn.Path, state: Any) -> Any:
+        seen[path] = state
+        return state.value > 0  # an array of one element
+
+    assert [gn.path_str(path) for path in gn.states(net(), ask)] == ['table."0"', "table.units"]
+    assert list(seen) == list(gn.states(net()))
+    assert all(seen[path] is state for path, state in gn.states(net()).items())
+
+
+def test_callable_objects_and_partials_are_functions():
+    """Anything callable serves as a function: a bound method, a partial, an object with `__call__`."""
+
+    class Ends:
+        def __call__(self, path: gn.Path, state: object) -> bool:
+            return path[-1] == "mean"
+
+    assert selected(Ends()) == selected(Ends().__call__) == ["mean"]
+    assert selected(functools.partial(lambda key, path, state: path[-1] == key, "mean")) == ["mean"]
+
+
+def test_first_filter_wins():
+    """A State goes to the first filter that accepts it, and to no other."""
+    biases, params, rest = gn.states(net(), "bias", gn.ParamState, ...)
+    assert [gn.path_str(path) for path in params] == [p for p in ALL if p.endswith("weight")]
+    assert len(biases) == 6
+    assert [gn.path_str(path) for path in rest] == ["mean", 'table."0"', "table.units"]
+
+
+OPERATIONS: list[Callable[..., object]] = [
+    gn.states,
+    gn.treefy_states,
+    gn.treefy_split,
+    gn.nodes,
+    gn.pop_states,
+    lambda node, *filters: gn.treefy_states(node).split(*filters),
+]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ((..., gn.ParamState), "`...` accepts all States, so nothing is left for ParamState; put `...` last"),
+        (
+            (gn.BatchState, ..., "bias", ...),
+            "`...` accepts all States, so nothing is left for 'bias', ...; put `...` last",
+        ),
+        ((True, gn.Not("x")), "`...` accepts all States, so nothing is left for Not('x'); put `...` last"),
+    ],
+)
+def test_filter_after_ellipsis_is_refused(operation: Callable[..., object], filters: tuple[Any, ...], message: str):
+    """`...` before another filter is an error of every operation, since the other could never match."""
+    with pytest.raises(gn.FilterError) as caught:
+        operation(net(), *filters)
+    assert str(caught.value) == message
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.paths == ()
+
+
+REMEDY = (
+    "; give a State class, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, gn.PathContains, gn.PathIn or "
+    "a function of path and State"
+)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (1, "not a filter: int 1"),
+        (0, "not a filter: int 0"),
+        (1.5, "not a filter: float 1.5"),
+        (b"tag", "not a filter: bytes b'tag'"),
+        ({"a"}, "not a filter: set {'a'}"),
+        ({"a": 1}, "not a filter: dict {'a': 1}"),
+        (np.zeros(3), "not a filter: an array float64[3]"),
+        (np.array(True), "not a filter: an array bool[]"),
+        (jnp.ones(2), "not a filter: an array float32[2]"),
+        (int, "not a filter: int is no class of States or nodes"),
+        (np.ndarray, "not a filter: ndarray is no class of States or nodes"),
+        ((gn.ParamState, 3), "not a filter: int 3"),
+        ([None, [2]], "not a filter: int 2"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_no_filter_is_printed(operation: Callable[..., object], bad: Any, message: str):
+    """Something that is no filter is a TypeError that prints it, in every operation and at any depth."""
+    with pytest.raises(gn.FilterTypeError) as caught:
+        operation(net(), bad)
+    assert str(caught.value) == message + REMEDY
+    assert isinstance(caught.value, TypeError)
+
+
+def test_state_or_node_is_no_filter():
+    """A State or a node given for a filter is refused, also when the node can be called."""
+
+    class Callable_(gn.Node):  # noqa: N801
+        size: int
+
+        def __call__(self, path: object, state: object) -> bool:
+            return True
+
+    for bad in (gn.ParamState(0), Callable_(1)):
+        with pytest.raises(gn.FilterTypeError):
+            gn.states(net(), bad)  # type: ignore[call-overload]
+
+
+def test_wrong_part_of_a_combination_is_refused_when_it_is_made():
+    """`Any`, `All` and `Not` refuse a part that is no filter at once."""
+    bad: Any = 3
+    for combination in (gn.Any, gn.All, gn.Not):
+        with pytest.raises(gn.FilterTypeError):
+            combination(bad)
+
+
+def test_filters_print_as_they_were_written():
+    """The repr of a filter is what a caller writes, as errors show it."""
+    shown = {
+        "...": ...,
+        "None": None,
+        "ParamState": gn.ParamState,
+        "'bias'": "bias",
+        "Any(ParamState, 'bias')": (gn.ParamState, "bias"),
+        "All(Not(...), Any())": gn.All(gn.Not(...), gn.Any()),
+        "PathContains(key=0)": gn.PathContains(0),
+        "PathIn(paths=frozenset({('a', 0)}))": gn.PathIn("a.0"),
+        "positive": positive,
+    }
+    assert {repr(as_filter(one)): one for one in shown.values()} == shown  # type: ignore[comparison-overlap]
+
+
+def positive(path: gn.Path, state: object) -> bool:
+    return True
+
+
+def test_equal_filters_are_equal():
+    """Filters made alike are equal and hash alike, so that a filter written in a loop is resolved once."""
+    pairs: list[tuple[Any, Any]] = [
+        (gn.PathContains("a"), gn.PathContains("a")),
+        (gn.PathIn("a.b", "c"), gn.PathIn("c", ("a", "b"))),
+        (gn.Any(gn.ParamState, "t"), gn.Any(gn.ParamState, "t")),
+        (gn.Not(gn.All("x")), gn.Not(gn.All("x"))),
+    ]
+    for left, right in pairs:
+        assert left == right
+        assert hash(left) == hash(right)
+    assert gn.Any("t") != gn.All("t")
+    assert gn.Any("t", "u") != gn.Any("u", "t")
+    model = net()
+    gn.states(model)
+    count = len(gn.graphdef(model).layout._memo)
+    for _ in range(20):
+        gn.treefy_states(model, gn.All(gn.ParamState, gn.Not(gn.PathIn("units.0.bias"))))
+    assert len(gn.graphdef(model).layout._memo) <= count + 1
+
+
+def test_nodes_are_filtered_by_class_path_and_function():
+    """`nodes` takes the same filters: node classes, paths, functions of path and node; a tag matches no node."""
+    model = net()
+    assert [gn.path_str(path) for path in gn.nodes(model, Unit)] == ["gate", "units.0", "units.1"]
+    assert [gn.path_str(path) for path in gn.nodes(model, Gate)] == ["gate"]
+    assert list(gn.nodes(model, gn.PathContains(1))) == [("units", 1)]
+    gates, rest = gn.nodes(model, Gate, ...)
+    assert list(gates) == [("gate",)]
+    assert list(rest) == [("units", 0), ("units", 1), ()]
+    assert gn.nodes(model, "bias") == {}
+    found = gn.nodes(model, lambda path, node: node is model.units[1])
+    assert found == {("units", 1): model.units[1]}
+
+
+def test_class_of_the_wrong_family_is_refused():
+    """A State class selects no nodes and a node class no States: both are errors that say which function does."""
+    with pytest.raises(gn.FilterTypeError) as caught:
+        gn.nodes(net(), gn.ParamState)  # type: ignore[type-var]
+    assert str(caught.value) == (
+        "not a filter here: ParamState; select nodes by node classes; gn.states filters States"
+    )
+    bad: Any = (gn.ParamState, Unit)
+    with pytest.raises(gn.FilterTypeError) as caught:
+        gn.states(net(), bad)
+    assert str(caught.value).startswith("not a filter here: Unit; ")
