@@ -4,10 +4,11 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import graphnode as gn
 import jax
 import jax.numpy as jnp
 import pytest
+
+import graphnode as gn
 
 from .properties.strategies import reference, snapshot
 
@@ -50,7 +51,7 @@ def test_nodes_anywhere_become_node_states():
     assert back["more"][1] is x
     assert back["net"] is not one
     assert back["net"].first.weight.value is shared.weight.value
-    assert list(states.values())[0] is shared.weight
+    assert next(iter(states.values())) is shared.weight
     assert snapshot(one) == before
 
 

@@ -7,10 +7,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import graphnode as gn
 import jax
 import jax.numpy as jnp
 import pytest
+
+import graphnode as gn
 
 
 class Link(gn.Node):

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import graphnode as gn
 import jax.numpy as jnp
 import pytest
+
+import graphnode as gn
 
 
 def param() -> gn.ParamState:

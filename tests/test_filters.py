@@ -4,11 +4,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import graphnode as gn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import graphnode as gn
 from graphnode._filters import as_filter
 
 
@@ -38,9 +39,7 @@ class Net(gn.Node):
 
 
 def unit(cls: type[Unit] = Unit) -> Any:
-    return cls(
-        gn.ParamState(jnp.zeros(1)), gn.ParamState(jnp.zeros(1), tag="bias"), Membrane(jnp.zeros(1), tag="bias")
-    )
+    return cls(gn.ParamState(jnp.zeros(1)), gn.ParamState(jnp.zeros(1), tag="bias"), Membrane(jnp.zeros(1), tag="bias"))
 
 
 @functools.cache
@@ -217,8 +216,8 @@ def test_filter_after_ellipsis_is_refused(operation: Callable[..., object], filt
 
 
 REMEDY = (
-    "; give a State class, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, gn.PathContains, gn.PathIn or "
-    "a function of path and State"
+    "; give a State class, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, gn.PathContains, gn.PathIn "
+    "or a function of path and State"
 )
 
 
@@ -253,7 +252,7 @@ def test_what_is_no_filter_is_printed(operation: Callable[..., object], bad: Any
 def test_state_or_node_is_no_filter():
     """A State or a node given for a filter is refused, also when the node can be called."""
 
-    class Callable_(gn.Node):  # noqa: N801
+    class Callable_(gn.Node):
         size: int
 
         def __call__(self, path: object, state: object) -> bool:

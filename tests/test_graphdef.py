@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import graphnode as gn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import graphnode as gn
 
 
 def param(size: int = 1) -> gn.ParamState:
@@ -359,7 +360,7 @@ def test_pickle_survives_the_graphdef():
     assert made.first is made.again
     assert made.parent is made
     with pytest.raises(gn.UnsetFieldError):
-        made.first.weight  # noqa: B018
+        made.first.weight
 
 
 def test_pickle_goes_to_another_process(tmp_path: Path):

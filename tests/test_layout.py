@@ -5,9 +5,10 @@ import gc
 import pickle
 import weakref
 
-import graphnode as gn
 import jax.numpy as jnp
 import pytest
+
+import graphnode as gn
 from graphnode._layout import Layout, TrieBuilder
 from graphnode._state import spec_of
 

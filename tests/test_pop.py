@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import graphnode as gn
 import jax.numpy as jnp
 import pytest
+
+import graphnode as gn
 
 from .properties.strategies import assert_fresh, reference, snapshot
 
@@ -56,7 +57,7 @@ def test_popped_field_says_so_when_it_is_read():
     one = net()
     gn.pop_states(one, gn.BatchState)
     with pytest.raises(gn.UnsetFieldError) as caught:
-        one.mean  # noqa: B018
+        one.mean
     assert str(caught.value) == (
         "Net.mean holds nothing: it was popped or deleted; assign it, or put it back with update_states"
     )

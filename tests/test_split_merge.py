@@ -5,11 +5,12 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import graphnode as gn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import graphnode as gn
 
 from .properties.strategies import reference, snapshot
 

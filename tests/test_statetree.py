@@ -7,11 +7,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import graphnode as gn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import graphnode as gn
 
 
 class Linear(gn.Node):

@@ -9,16 +9,77 @@ import pytest
 
 import graphnode as gn
 
-NAMES = """
-    AliasError All Any BatchState ContractError Difference Field FieldError Filter FilterError FilterTypeError FlatStates
-    GraphDef GraphnodeError HiddenState Key Kind Layout LongTermState MergeError Node NodeDef NodeRef NodeStates Not
-    ParamState Path PathContains PathError PathIn PopError Schema SchemaError ShortTermState State StateTree StructureError
-    TraceError TreefyState UndeclaredFieldError UnsetFieldError UpdateError
-    aliases clone diff flatten graph_to_tree graphdef iter_leaf iter_node nn nodes parse_path path_str pop_states random
-    schema state states static subnode tree_to_graph treefy_merge treefy_split treefy_states unflatten update_states
-""".split()
+NAMES = [
+    "AliasError",
+    "All",
+    "Any",
+    "BatchState",
+    "ContractError",
+    "Difference",
+    "Field",
+    "FieldError",
+    "Filter",
+    "FilterError",
+    "FilterTypeError",
+    "FlatStates",
+    "GraphDef",
+    "GraphnodeError",
+    "HiddenState",
+    "Key",
+    "Kind",
+    "Layout",
+    "LongTermState",
+    "MergeError",
+    "Node",
+    "NodeDef",
+    "NodeRef",
+    "NodeStates",
+    "Not",
+    "ParamState",
+    "Path",
+    "PathContains",
+    "PathError",
+    "PathIn",
+    "PopError",
+    "Schema",
+    "SchemaError",
+    "ShortTermState",
+    "State",
+    "StateTree",
+    "StructureError",
+    "TraceError",
+    "TreefyState",
+    "UndeclaredFieldError",
+    "UnsetFieldError",
+    "UpdateError",
+    "aliases",
+    "clone",
+    "diff",
+    "flatten",
+    "graph_to_tree",
+    "graphdef",
+    "iter_leaf",
+    "iter_node",
+    "nn",
+    "nodes",
+    "parse_path",
+    "path_str",
+    "pop_states",
+    "random",
+    "schema",
+    "state",
+    "states",
+    "static",
+    "subnode",
+    "tree_to_graph",
+    "treefy_merge",
+    "treefy_split",
+    "treefy_states",
+    "unflatten",
+    "update_states",
+]
 
-RANDOM_NAMES = "choice normal permutation rand randint randn scope seed split_key uniform".split()
+RANDOM_NAMES = ["choice", "normal", "permutation", "rand", "randint", "randn", "scope", "seed", "split_key", "uniform"]
 
 ALIASES = {"Filter", "Key", "Path"}  # names of types that are written out elsewhere: they carry no docstring
 
@@ -68,7 +129,9 @@ def test_import_graphnode_imports_nothing_optional():
 
 def test_errors_extend_our_base_and_a_built_in():
     """A caller may catch the base of all, or the built-in that the kind of mistake has always raised."""
-    errors = [value for value in public(gn).values() if isinstance(value, type) and issubclass(value, gn.GraphnodeError)]
+    errors = [
+        value for value in public(gn).values() if isinstance(value, type) and issubclass(value, gn.GraphnodeError)
+    ]
     for error in errors:
         assert error.__module__ == "graphnode"
         if error is not gn.GraphnodeError:

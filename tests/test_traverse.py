@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-import graphnode as gn
 import jax.numpy as jnp
 import pytest
+
+import graphnode as gn
 
 from .properties.strategies import reference
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-import graphnode as gn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array, Float
+
+import graphnode as gn
 
 from .properties.strategies import snapshot
 
@@ -32,7 +33,9 @@ def linear() -> Linear:
 
 def net() -> Net:
     shared = linear()
-    return Net(shared, shared, [linear()], {"a": gn.State(jnp.zeros(1)), "s": shared.weight}, gn.BatchState(jnp.zeros(())))
+    return Net(
+        shared, shared, [linear()], {"a": gn.State(jnp.zeros(1)), "s": shared.weight}, gn.BatchState(jnp.zeros(()))
+    )
 
 
 def ones(node: object) -> gn.StateTree:
@@ -50,7 +53,6 @@ def test_update_writes_in_place():
     new = ones(one)
     gn.update_states(one, new)
     assert list(gn.states(one).values()) == before
-    assert [state.value for state in before] is not None
     assert all(state.value is value for state, value in zip(before, new._values, strict=True))
     assert total(one) == 6 + 3 + 6 + 3 + 1 + 1
 
@@ -69,7 +71,14 @@ FORMS: dict[str, Callable[[gn.StateTree, Net], Any]] = {
     "an empty tree": lambda new, one: [new.filter(), {}],
     "NumPy arrays": lambda new, one: [jax.tree.map(np.asarray, new)],
 }
-SUMS = {"a whole tree": 20, "a part": 18, "two parts": 20, "the other order": 20, "a nested dict": 20, "live States": 20}
+SUMS = {
+    "a whole tree": 20,
+    "a part": 18,
+    "two parts": 20,
+    "the other order": 20,
+    "a nested dict": 20,
+    "live States": 20,
+}
 SUMS |= {"a dict of TreefyStates": 1, "a dict of States": 1, "a mixture": 4, "nothing": 0, "an empty tree": 0}
 SUMS |= {"NumPy arrays": 20}
 
@@ -94,7 +103,11 @@ def test_any_path_of_a_shared_state_will_do():
     """A shared State may be updated over any of its paths."""
     one = net()
     for at, tree in enumerate(
-        ({"first": {"bias": jnp.full(3, 0.0)}}, {"again": {"bias": jnp.full(3, 1.0)}}, {"first": {"bias": jnp.full(3, 2.0)}})
+        (
+            {"first": {"bias": jnp.full(3, 0.0)}},
+            {"again": {"bias": jnp.full(3, 1.0)}},
+            {"first": {"bias": jnp.full(3, 2.0)}},
+        )
     ):
         gn.update_states(one, tree)
         assert one.first.bias is not None
@@ -228,7 +241,7 @@ def test_check_false_skips_the_comparison():
 
 
 def test_tracer_from_elsewhere_is_refused_and_nothing_is_written():
-    """A traced value that would leak into an outer State raises a TraceError; the other values are not written either."""
+    """A traced value that would leak into an outer State raises a TraceError, and no other value is written."""
     one, good = net(), np.ones(3, np.float32)
     before = snapshot(one)
 

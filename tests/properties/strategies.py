@@ -5,11 +5,12 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-import graphnode as gn
 import jax
 import jax.numpy as jnp
-from graphnode._binding import walk
 from hypothesis import strategies as st
+
+import graphnode as gn
+from graphnode._binding import walk
 
 # The classes
 
@@ -366,9 +367,7 @@ def reference(root: Any) -> Reference:
 
 def _holds(value: Any) -> bool:
     """Whether a field's value is made of States and nodes; static values are all others."""
-    return isinstance(value, gn.Node | gn.State | list | dict) or (
-        isinstance(value, tuple) and any(map(_holds, value))
-    )
+    return isinstance(value, gn.Node | gn.State | list | dict) or (isinstance(value, tuple) and any(map(_holds, value)))
 
 
 def _typed(value: Any) -> Any:
