@@ -37,6 +37,7 @@ class Cause(enum.Enum):
     OPEN = "it may hold values of several kinds"
     ARRAY = "it is a bare array"
     UNHASHABLE = "it holds static data in a form that is not hashable"
+    THAWED = "it is static data that may change"
 
 
 class AmbiguousError(Exception):
@@ -202,7 +203,9 @@ def _class_form(annotation: Any) -> Form:
     if parameters is not None and parameters.frozen:
         return Form(Kind.STATIC)
     if parameters is not None:
-        raise AmbiguousError(f"the dataclass {annotation.__name__} is not frozen: declare it @dataclass(frozen=True)")
+        raise AmbiguousError(
+            f"the dataclass {annotation.__name__} is not frozen: declare it @dataclass(frozen=True)", Cause.THAWED
+        )
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
 
 

@@ -26,6 +26,9 @@ from ._tracked import CLOCK, CONSTRUCTING, set_binding, set_version
 
 _new: Final = object.__new__
 
+_MAX_WALKS: Final = 100
+_GROUP_LIMIT: Final = 64
+
 
 class Binding:
     """A graphdef with the live States of one graph, in layout order.
@@ -61,15 +64,22 @@ class Binding:
         self.traces = traces
         self.groups = {}
 
-    def is_current(self, root: NodeBase) -> bool:
-        """Whether the structure is what it was when the binding was made."""
+    def is_current(self, root: Any) -> bool:
+        """Whether the structure below `root` is what it was when the binding was made."""
         now = CLOCK.now
         if self.clock is now:
             return True
-        if root._version is self.root_version and [one._version for one in self.watched] == self.versions:
+        is_same_root = self.root_version is None or root._version is self.root_version
+        if is_same_root and [one._version for one in self.watched] == self.versions:
             self.clock = now
             return True
         return False
+
+    def remember(self, question: Hashable, answer: object) -> None:
+        """Keep a group of its States under the filters or layout that ask for it; bounded."""
+        if len(self.groups) >= _GROUP_LIMIT:
+            self.groups.clear()
+        self.groups[question] = answer
 
     def check_traces(self) -> None:
         """Raise if a State was made in a trace that has ended, and still holds its tracer."""
@@ -82,7 +92,8 @@ def binding_of(root: Any) -> Binding:
     """The binding of a node or pytree of nodes: the cached one while it is valid, else made by a walk.
 
     Raises:
-        StructureError: `root`, or a leaf of it, is no node; or a node's constructor still runs.
+        StructureError: `root`, or a leaf of it, is no node; a node's constructor still runs; or another thread never
+            stops to change the graph.
         TraceError: A State still holds a tracer of a trace that has ended.
     """
     binding: Binding
@@ -91,13 +102,22 @@ def binding_of(root: Any) -> Binding:
         if cached is not None and cached.is_current(root):
             binding = cached
         else:
-            binding = walk(root)
+            binding = _walk_undisturbed(root)
             set_binding(root, binding)
     else:
-        binding = walk(root)
+        binding = _walk_undisturbed(root)
     if binding.traces:
         binding.check_traces()
     return binding
+
+
+def _walk_undisturbed(root: Any) -> Binding:
+    """A walk during which no other thread changed the graph: one that did would show parts of two structures."""
+    for _ in range(_MAX_WALKS):
+        binding = walk(root)
+        if binding.is_current(root):
+            return binding
+    raise StructureError(f"the graph was changed by another thread in each of {_MAX_WALKS} walks; hold a lock")
 
 
 @uncollected

@@ -79,14 +79,24 @@ def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[
     binding = binding_of([leaves[number] for number in at])
     graphdef = binding.graphdef
     if prefix is not None:
-        spread = jax.tree.broadcast(prefix, tree, is_leaf=lambda one: one is None)
-        values = jax.tree.leaves(spread, is_leaf=lambda one: one is None)
+        values = _spread(prefix, tree)
         names = [jax.tree_util.keystr(key_path) for key_path, _ in pairs]
         _check_prefixes(graphdef, [values[number] for number in at], [names[number] for number in at])
     whole = StateTree(graphdef.layout, tuple([state._value for state in binding.states]))
     for place, number in enumerate(at):
         leaves[number] = NodeStates(graphdef, place, _part(whole, place))
     return jax.tree.unflatten(treedef, leaves), FlatStates(graphdef.layout, binding.states)
+
+
+def _spread(prefix: Any, tree: Any) -> list[Any]:
+    """The value of a prefix for each leaf of `tree`; `None` is a value there, and no leaf here."""
+    values: list[Any] = []
+
+    def take(value: Any, below: Any) -> None:
+        values.extend([value] * jax.tree.structure(below).num_leaves)
+
+    jax.tree.map(take, prefix, tree, is_leaf=lambda one: one is None)
+    return values
 
 
 def _part(whole: StateTree, place: int) -> StateTree:

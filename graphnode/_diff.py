@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ._graphdef import GraphDef
-from ._paths import Key, Path, path_str
+from ._paths import Path, path_str
 from ._state import StateSpec
 from ._static import static_key
 from ._table import RootSpec
-from ._template import REF, UNSET, NodeSpec, Shape
+from ._template import REF, NodeSpec, Shape, edges_of, items_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ def diff(left: GraphDef[Any], right: GraphDef[Any], /) -> tuple[Difference, ...]
     return () if left is right else tuple(_differences(left, right))
 
 
+_NOTHING: Final = "nothing"
+
 # A path as a linked list of parts: full paths for every place of a deep chain would cost its square.
 _Chain = tuple[Any, Path] | None
 
@@ -64,6 +66,11 @@ def _differences(left: GraphDef[Any], right: GraphDef[Any]) -> Iterator[Differen
     same: dict[int, int] = {}  # objects of the left and right that stand at one first place
     todo: list[tuple[_Chain, _Ref | None, _Ref | None]] = []
     todo += [((None, edge), a, b) for edge, a, b in reversed(list(_paired(_top(left), _top(right))))]
+    root_a, root_b = left.tokens[0], right.tokens[0]
+    if isinstance(root_a, RootSpec) and isinstance(root_b, RootSpec):
+        if root_a.edges == root_b.edges and root_a.treedef != root_b.treedef:
+            # The same places in containers of another type, or beside more of None.
+            yield Difference((), str(root_a.treedef), str(root_b.treedef))
     while todo:
         chain, a, b = todo.pop()
         if a is None or b is None or a.is_first != b.is_first or (not a.is_first and same.get(a.number) != b.number):
@@ -78,8 +85,8 @@ def _differences(left: GraphDef[Any], right: GraphDef[Any]) -> Iterator[Differen
         if isinstance(spec_a, StateSpec) or isinstance(spec_b, StateSpec) or spec_a.cls is not spec_b.cls:
             yield Difference(_path(chain), _text(left, a), _text(right, b))
             continue
-        for key, text_a, text_b in _field_differences(spec_a, spec_b):
-            yield Difference((*_path(chain), key), text_a, text_b)
+        for path, text_a, text_b in _field_differences(spec_a, spec_b):
+            yield Difference((*_path(chain), *path), text_a, text_b)
         pairs = _paired(_children(left, a.number, spec_a), _children(right, b.number, spec_b))
         todo += [((chain, edge), x, y) for edge, x, y in reversed(list(pairs))]
 
@@ -115,15 +122,24 @@ def _paired(left: dict[Path, _Ref], right: dict[Path, _Ref]) -> Iterator[tuple[P
         yield edge, left.get(edge), right.get(edge)
 
 
-def _field_differences(left: NodeSpec, right: NodeSpec) -> Iterator[tuple[Key, str, str]]:
+def _field_differences(left: NodeSpec, right: NodeSpec) -> Iterator[tuple[Path, str, str]]:
     """The fields of two nodes of one class that differ in a static value, or hold values of two kinds."""
     for name, a, b in zip(left.template.statics, left.statics, right.statics, strict=True):
         if static_key(a) != static_key(b):
-            yield name, _static_text(a, b), _static_text(b, a)
+            yield (name,), _static_text(a, b), _static_text(b, a)
     for field, a, b in zip(left.template.holders, left.shapes, right.shapes, strict=True):
-        # Where one holds an object and the other none, the objects themselves are compared.
-        if _kind(a) != _kind(b) and REF not in (a, b):
-            yield field.name, _kind(a), _kind(b)
+        yield from _shape_differences((field.name,), a, b)
+
+
+def _shape_differences(path: Path, left: Shape, right: Shape) -> Iterator[tuple[Path, str, str]]:
+    """Where two shapes differ and no object tells of it: those that one of them lacks are compared by their paths."""
+    if _kind(left) != _kind(right):
+        if REF not in (left, right):
+            yield path, _kind(left), _kind(right)
+    elif left != right and list(edges_of(left, ())) == list(edges_of(right, ())):
+        items, others = dict(items_of(left)), dict(items_of(right))
+        for key in sorted(items.keys() | others.keys()):
+            yield from _shape_differences((*path, key), items.get(key, _NOTHING), others.get(key, _NOTHING))
 
 
 def _static_text(value: object, other: object) -> str:
@@ -132,9 +148,9 @@ def _static_text(value: object, other: object) -> str:
 
 
 def _kind(shape: Shape) -> str:
-    if shape is None or shape is UNSET:
-        return str(shape)
-    return "an object" if shape is REF else str(shape[0].__name__)
+    if isinstance(shape, tuple):
+        return str(shape[0].__name__)
+    return "an object" if shape is REF else str(shape)
 
 
 def _text(graphdef: GraphDef[Any], ref: _Ref | None) -> str:

@@ -168,9 +168,13 @@ class PathContains(Matcher):
     """
 
     key: Key
+    _type: type[AnyType] = dataclasses.field(init=False, repr=False)  # `True` equals 1, and is no position
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_type", type(self.key))
 
     def accepts(self, subject: Subject) -> bool:
-        return any(key == self.key and type(key) is type(self.key) for key in subject.path)
+        return any(key == self.key and type(key) is self._type for key in subject.path)
 
 
 @dataclasses.dataclass(frozen=True, init=False)

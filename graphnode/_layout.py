@@ -108,7 +108,8 @@ class Layout:
 
     def below(self, key: Key) -> "tuple[Layout, int] | None":
         """The layout of what lies below a top key, and the number of its first State; `None` for no such key."""
-        return self.remember(("below", key), lambda: self._below(key))  # type: ignore[no-any-return]
+        # With its type: `True` equals 1, and is no position.
+        return self.remember(("below", type(key), key), lambda: self._below(key))  # type: ignore[no-any-return]
 
     def _below(self, key: Key) -> "tuple[Layout, int] | None":
         top = self.entry((key,))

@@ -61,6 +61,9 @@ class Node(NodeBase):
         if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
             # A mixin's, such as a plain dataclass's.
             cls.__eq__, cls.__hash__ = object.__eq__, object.__hash__  # type: ignore[method-assign]
+        shown_by = next(base for base in cls.__mro__ if "__repr__" in base.__dict__)
+        if not issubclass(shown_by, NodeBase) and dataclasses.is_dataclass(shown_by):
+            cls.__repr__ = Node.__repr__  # type: ignore[method-assign]
         takes_parents = _takes_parents_init(cls)
         try:
             dataclasses.dataclass(cls, init=not takes_parents, eq=False, repr=False, kw_only=kw_only)

@@ -12,6 +12,7 @@ MAX_DEPTH: Final = 24
 MAX_ITEMS: Final = 200
 MAX_LINES: Final = 2_000
 MAX_TEXT: Final = 10_000
+MAX_KEY: Final = 1_000
 
 
 class Record(NamedTuple):
@@ -52,7 +53,7 @@ class _Printer:
         if _is_pretty(value):
             return self.record(value, depth)
         if isinstance(value, Mapping):
-            return self.block("{", "}", ((f"{key!r}: ", item) for key, item in value.items()), depth)
+            return self.block("{", "}", ((_key(key), item) for key, item in value.items()), depth)
         if isinstance(value, list):
             return self.block("[", "]", (("", item) for item in value), depth)
         if isinstance(value, tuple) and (len(value) > MAX_ITEMS or any(map(_is_pretty, value))):
@@ -69,7 +70,7 @@ class _Printer:
         self.seen[id(value)] = value
         if name:
             return self.block(f"{name}(", ")", ((f"{key}=", item) for key, item in fields), depth)
-        return self.block("{", "}", ((f"{key!r}: ", item) for key, item in fields), depth)
+        return self.block("{", "}", ((_key(key), item) for key, item in fields), depth)
 
     def block(self, start: str, end: str, items: Iterable[tuple[str, object]], depth: int) -> str:
         if depth >= MAX_DEPTH or self.lines >= MAX_LINES:
@@ -85,6 +86,11 @@ class _Printer:
         if not body:
             return start + end
         return start + "\n" + ",\n".join(body) + "\n" + "  " * depth + end
+
+
+def _key(key: object) -> str:
+    text = repr(key)
+    return f"{text if len(text) <= MAX_KEY else text[:MAX_KEY] + '...'}: "
 
 
 def _is_pretty(value: object) -> TypeGuard[Pretty]:

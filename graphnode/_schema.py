@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, ClassVar, Final, Generic, get_origin
+from typing import Any, ClassVar, Final, Generic, TypeAlias, get_origin
 
 from typing_extensions import TypeVar
 
@@ -121,17 +121,8 @@ def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[str] = ()) 
         SchemaError: All faults of the class.
         UnresolvedError: A name does not resolve, and `is_final` is false.
     """
-    all_faults = list(faults)
-    fields: dict[str, Field] = {}
-    local_names = _local_names(cls)
-    is_final = is_final or bool(faults)
-    bases = _base_schemas(cls, is_final)
-    for declared in dataclasses.fields(cls):  # type: ignore[arg-type]  # a dataclass, by the caller's promise
-        try:
-            fields[declared.name] = _compile_field(cls, declared, bases, local_names, is_final)
-        except _FaultError as fault:
-            all_faults.append(str(fault))
-    all_faults += _contract_faults(cls, fields)
+    fields, found = _compile_fields(cls, is_final or bool(faults))
+    all_faults = [*faults, *found, *_contract_faults(cls, fields)]
     if all_faults:
         raise SchemaError(cls.__name__, all_faults)
     compiled = Schema(cls, fields)
@@ -139,6 +130,20 @@ def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[str] = ()) 
     if _FRAMES in cls.__dict__:
         delattr(cls, _FRAMES)
     return compiled
+
+
+def _compile_fields(cls: type, is_final: bool) -> tuple[dict[str, Field], list[str]]:
+    """The fields that compile, and the faults of those that do not."""
+    fields: dict[str, Field] = {}
+    faults: list[str] = []
+    local_names = _local_names(cls)
+    bases = _base_fields(cls, is_final)
+    for declared in dataclasses.fields(cls):
+        try:
+            fields[declared.name] = _compile_field(cls, declared, bases, local_names, is_final)
+        except _FaultError as fault:
+            faults.append(str(fault))
+    return fields, faults
 
 
 def remember_frames(cls: type) -> None:
@@ -190,7 +195,7 @@ class _FaultError(Exception):
 def _compile_field(
     cls: type,
     declared: "dataclasses.Field[Any]",
-    bases: Sequence["Schema[Any]"],
+    bases: "Sequence[_Base]",
     local_names: Mapping[str, Any],
     is_final: bool,
 ) -> Field:
@@ -244,6 +249,8 @@ def _kind_of(where: str, annotation: object, owner: type, said: Specifier | None
     except AmbiguousError as error:
         if said is None:
             raise _FaultError(_ambiguous(where, error)) from None
+        if error.cause in (Cause.UNHASHABLE, Cause.THAWED) and said.kind is not Kind.STATIC:
+            raise _FaultError(f"{where}: declared {said.kind}(), but its annotation says static; {error}") from None
         if error.cause is Cause.UNHASHABLE:
             raise _FaultError(f"{where}: {error}") from None
         if error.cause is Cause.ARRAY and said.kind is not Kind.STATIC:
@@ -262,27 +269,35 @@ def _ambiguous(where: str, error: AmbiguousError) -> str:
     line = f"{where.rpartition('.')[2]}: ... = gn"
     if error.cause is Cause.OPEN:
         return f"{where}: {error}; say which: {line}.static(), gn.state() or gn.subnode()"
-    return f"{where}: {error}" + (f", or say {line}.static()" if error.cause is Cause.ARRAY else "")
+    return f"{where}: {error}" + (f", or say {line}.static()" if error.cause is not Cause.UNHASHABLE else "")
 
 
-def _check_override(cls: type, field: Field, bases: Sequence["Schema[Any]"]) -> None:
-    for base in bases:
-        inherited = base.fields.get(field.name)
+# A node class that another extends, and its fields.
+_Base: TypeAlias = tuple[type, Mapping[str, Field]]
+
+
+def _check_override(cls: type, field: Field, bases: Sequence[_Base]) -> None:
+    for base, fields in bases:
+        inherited = fields.get(field.name)
         if inherited is not None and inherited.kind is not field.kind:
             raise _FaultError(
-                f"{cls.__name__}.{field.name}: declared {field.kind}, but {base.cls.__name__} declares it "
+                f"{cls.__name__}.{field.name}: declared {field.kind}, but {base.__name__} declares it "
                 f"{inherited.kind}; an override keeps the kind"
             )
 
 
-def _base_schemas(cls: type, is_final: bool) -> "list[Schema[Any]]":
-    """The schemas of the node classes that `cls` extends."""
-    found: list[Schema[Any]] = []
+def _base_fields(cls: type, is_final: bool) -> list[_Base]:
+    """The node classes that `cls` extends; of one with faults, the fields that compile."""
+    found: list[_Base] = []
     for base in cls.__mro__[1:]:
         if issubclass(base, NodeBase) and "__dataclass_fields__" in base.__dict__:
             if _SCHEMA not in base.__dict__ and not is_final:
                 raise UnresolvedError
-            found.append(schema(base))
+            try:
+                found.append((base, schema(base).fields))
+            except SchemaError:
+                # Its own faults are its own; those of fields that `cls` inherits are found again there.
+                found.append((base, _compile_fields(base, is_final=True)[0]))
     return found
 
 

@@ -25,8 +25,6 @@ S1 = TypeVar("S1", bound=State[Any])
 S2 = TypeVar("S2", bound=State[Any])
 S3 = TypeVar("S3", bound=State[Any])
 
-_GROUP_LIMIT = 64
-
 # What a filter takes: its layout, and the live States of the binding in that order.
 Group = tuple[Layout, tuple[State[Any], ...]]
 
@@ -40,9 +38,7 @@ def _groups(binding: Binding, filters: tuple[Matcher, ...]) -> tuple[list[Group]
     selection, rest = select(binding.graphdef.layout, filters, lambda: states)
     groups = [(layout, tuple([states[at] for at in numbers])) for numbers, layout in selection]
     if all(one.is_fixed for one in filters):
-        if len(binding.groups) >= _GROUP_LIMIT:
-            binding.groups.clear()
-        binding.groups[filters] = (groups, rest)
+        binding.remember(filters, (groups, rest))
     return groups, rest
 
 

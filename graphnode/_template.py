@@ -5,6 +5,7 @@ to live nodes. Both are generated source, straight-line over the class's fields,
 costs three times as much. No annotation is read from here on.
 """
 
+import enum
 import functools
 import threading
 import weakref
@@ -22,11 +23,19 @@ from ._schema import Field, schema
 from ._static import compares_by_identity, static_key
 from ._tracked import Place, TrackedDict, TrackedList
 
+
+class _Unset(enum.Enum):
+    UNSET = "unset"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 # The shape of what a field holds, apart from which objects: REF for a State or node, None, UNSET, or a container:
 # (list, n) with n REFs, (list, shapes), (tuple, shapes), (dict, keys, shapes).
 Shape: TypeAlias = Any
 REF: Final = True
-UNSET: Final = "unset"
+UNSET: Final = _Unset.UNSET
 
 # What a walk collects beside children: the nodes and containers it read, and their versions before it did.
 Watch: TypeAlias = tuple[list[Any], list[object]]
@@ -130,15 +139,16 @@ def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
     if type(value) is TrackedList:
         watch_object(value, watch)
         if value._form.is_plain:
-            items = list(value)  # read once: another thread may be changing it
+            items = list(value)  # read once, here and below: another thread may be changing it
             children.extend(items)
             return (list, len(items))
-        shapes = [visit_value(item, children, watch) for item in value]
+        shapes = [visit_value(item, children, watch) for item in list(value)]
         return (list, len(shapes)) if all(shape is REF for shape in shapes) else (list, tuple(shapes))
     if type(value) is TrackedDict:
         watch_object(value, watch)
-        keys = tuple(sorted(value))
-        return (dict, keys, tuple([visit_value(value[key], children, watch) for key in keys]))
+        held = dict(value)
+        keys = tuple(sorted(held))
+        return (dict, keys, tuple([visit_value(held[key], children, watch) for key in keys]))
     if isinstance(value, tuple):
         return (tuple, tuple([visit_value(item, children, watch) for item in value]))
     children.append(value)

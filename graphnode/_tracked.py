@@ -88,7 +88,7 @@ def admit(form: Form, value: Any, place: Place) -> Any:
     if value is None and form.optional:
         return None
     if len(place.path) > _MAX_NESTING:
-        raise FieldError(f"{place.where} nests containers deeper than {_MAX_NESTING} levels, or one in itself")
+        raise FieldError(f"{place.where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself")
     item = form if form.is_open else form.list_of
     if isinstance(value, list) and item is not None:
         return TrackedList(item, place, value)

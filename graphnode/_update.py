@@ -73,7 +73,8 @@ def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | No
         ]
         if any(wrong) or len(set(numbers)) < len(numbers):
             return None
-        found = binding.groups[tree.layout] = tuple([binding.states[n] for n in numbers if n is not None])
+        found = tuple([binding.states[n] for n in numbers if n is not None])
+        binding.remember(tree.layout, found)
     return found
 
 

@@ -446,7 +446,8 @@ def test_refused_change_keeps_structure_and_binding():
         (lambda one: one.table.update({1: leaf()}), "Kit.table takes string keys; found 1"),
         (
             lambda one: one.named.update(x=jnp.zeros(2)),
-            "Kit.named.x takes ParamState; found an array float32[2]; wrap the array: ParamState(...), or write to .value",
+            "Kit.named.x takes ParamState; found an array float32[2]; wrap the array: ParamState(...), or write to "
+            ".value",
         ),
         (lambda one: one.nested["b"].append(3), "Kit.nested.b.0 takes Leaf; found int 3"),
         (lambda one: one.nested.update({"a.b": [3]}), 'Kit.nested."a.b".0 takes Leaf; found int 3'),

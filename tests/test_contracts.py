@@ -303,7 +303,7 @@ BROKEN = {
     "key": (Key[Array, ""], jnp.ones(()), 'expected dtype Key of Key[Array, ""], found float32'),
     "no key": (Float[Array, ""], KEY, 'expected dtype Float of Float[Array, ""], found key<fry>'),
     "no array": (Float[Array, "n"], {"a": 1}, 'expected Float[Array, "n"], found a dict'),
-    "None": (Float[Array, ""], None, 'expected Float[Array, ""], found a NoneType'),
+    "None": (Float[Array, ""], None, 'expected Float[Array, ""], found None'),
     "text": (Float[Array, "n"], "ab", 'expected Float[Array, "n"], found a str'),
 }
 

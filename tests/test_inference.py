@@ -144,13 +144,13 @@ REFUSED = {
     "Array | None": (Array | None, "Array is an array: hold it in a State, as ParamState[Array]" + OR_STATIC),
     "list[Array]": (list[Array], "Array is an array: hold it in a State, as ParamState[Array]" + OR_STATIC),
     "ArrayLike": (ArrayLike, "Array is an array: hold it in a State, as ParamState[Array]" + OR_STATIC),
-    "list[int]": (list[int], "list[int] is not hashable: write tuple[int, ...]" + OR_STATIC),
-    "list[int] | None": (list[int] | None, "list[int] is not hashable: write tuple[int, ...]" + OR_STATIC),
-    "list[list[int]]": (list[list[int]], "list[int] is not hashable: write tuple[int, ...]" + OR_STATIC),
-    "list[Colour]": (list[Colour], "list[Colour] is not hashable: write tuple[Colour, ...]" + OR_STATIC),
+    "list[int]": (list[int], "list[int] is not hashable: write tuple[int, ...]"),
+    "list[int] | None": (list[int] | None, "list[int] is not hashable: write tuple[int, ...]"),
+    "list[list[int]]": (list[list[int]], "list[int] is not hashable: write tuple[int, ...]"),
+    "list[Colour]": (list[Colour], "list[Colour] is not hashable: write tuple[Colour, ...]"),
     "dict[str, int]": (
         dict[str, int],
-        "dict[str, int] is not hashable: write tuple[tuple[str, int], ...]" + OR_STATIC,
+        "dict[str, int] is not hashable: write tuple[tuple[str, int], ...]",
     ),
     "dict[int, Other]": (
         dict[int, Other],
@@ -182,10 +182,10 @@ REFUSED = {
     "set": (set, "set does not say what it contains" + WHICH),
     "frozenset": (frozenset, "frozenset does not say what it contains" + WHICH),
     "list | None": (list | None, "list does not say what it contains" + WHICH),
-    "typing.List": (typing.List, "list does not say what it contains" + WHICH),  # noqa: UP006
-    "typing.Dict": (typing.Dict, "dict does not say what it contains" + WHICH),  # noqa: UP006
-    "typing.Tuple": (typing.Tuple, "tuple does not say what it contains" + WHICH),  # noqa: UP006
-    "typing.FrozenSet": (typing.FrozenSet, "frozenset does not say what it contains" + WHICH),  # noqa: UP006
+    "typing.List": (typing.List, "List does not say what it contains" + WHICH),  # noqa: UP006
+    "typing.Dict": (typing.Dict, "Dict does not say what it contains" + WHICH),  # noqa: UP006
+    "typing.Tuple": (typing.Tuple, "Tuple does not say what it contains" + WHICH),  # noqa: UP006
+    "typing.FrozenSet": (typing.FrozenSet, "FrozenSet does not say what it contains" + WHICH),  # noqa: UP006
     "typing.Sequence": (typing.Sequence, "Sequence does not say what it contains" + WHICH),
 }
 

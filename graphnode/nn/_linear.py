@@ -99,9 +99,10 @@ class Linear(Module):
 
 def _sizes(name: str, size: int | tuple[int, ...]) -> tuple[int, ...]:
     try:
-        sizes = tuple(map(operator.index, size if isinstance(size, tuple) else (size,)))
+        given = size if isinstance(size, tuple) else (size,)
+        sizes = tuple(map(operator.index, given))
     except TypeError:
-        sizes = ()
-    if not sizes or min(sizes) <= 0:
+        given = sizes = ()
+    if not sizes or min(sizes) <= 0 or bool in map(type, given):
         raise ContractError(f"Linear.{name}: expected a positive integer or a tuple of them; found {size!r}")
     return sizes
