@@ -93,7 +93,7 @@ def _spread(prefix: Any, tree: Any) -> list[Any]:
     values: list[Any] = []
 
     def take(value: Any, below: Any) -> None:
-        values.extend([value] * jax.tree.structure(below).num_leaves)
+        values.extend([value] * len(jax.tree.leaves(below)))
 
     jax.tree.map(take, prefix, tree, is_leaf=lambda one: one is None)
     return values

@@ -8,7 +8,7 @@ from ._graphdef import GraphDef
 from ._paths import Path, path_str
 from ._state import StateSpec
 from ._static import static_key
-from ._table import RootSpec
+from ._table import RootSpec, Token
 from ._template import REF, NodeSpec, Shape, edges_of, items_of
 
 
@@ -66,11 +66,7 @@ def _differences(left: GraphDef[Any], right: GraphDef[Any]) -> Iterator[Differen
     same: dict[int, int] = {}  # objects of the left and right that stand at one first place
     todo: list[tuple[_Chain, _Ref | None, _Ref | None]] = []
     todo += [((None, edge), a, b) for edge, a, b in reversed(list(_paired(_top(left), _top(right))))]
-    root_a, root_b = left.tokens[0], right.tokens[0]
-    if isinstance(root_a, RootSpec) and isinstance(root_b, RootSpec):
-        if root_a.edges == root_b.edges and root_a.treedef != root_b.treedef:
-            # The same places in containers of another type, or beside more of None.
-            yield Difference((), str(root_a.treedef), str(root_b.treedef))
+    yield from _root_difference(left.tokens[0], right.tokens[0])
     while todo:
         chain, a, b = todo.pop()
         if a is None or b is None or a.is_first != b.is_first or (not a.is_first and same.get(a.number) != b.number):
@@ -89,6 +85,14 @@ def _differences(left: GraphDef[Any], right: GraphDef[Any]) -> Iterator[Differen
             yield Difference((*_path(chain), *path), text_a, text_b)
         pairs = _paired(_children(left, a.number, spec_a), _children(right, b.number, spec_b))
         todo += [((chain, edge), x, y) for edge, x, y in reversed(list(pairs))]
+
+
+def _root_difference(left: Token, right: Token) -> Iterator[Difference]:
+    """Where two pytrees have their nodes at the same places, but in containers of other types, or beside more `None`."""
+    if not (isinstance(left, RootSpec) and isinstance(right, RootSpec)):
+        return
+    if left.edges == right.edges and left.treedef != right.treedef:
+        yield Difference((), str(left.treedef), str(right.treedef))
 
 
 def _path(chain: _Chain) -> Path:

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, ClassVar, Final, Generic, TypeAlias, get_origin
+from typing import Any, ClassVar, Final, Generic, TypeAlias, cast, get_origin
 
 from typing_extensions import TypeVar
 
@@ -103,10 +103,10 @@ def schema(cls: type[N], /) -> Schema[N]:
     found: Any = get_origin(cls) or cls
     if not (isinstance(found, type) and issubclass(found, NodeBase) and dataclasses.is_dataclass(found)):
         raise TypeError(f"schema takes a node class, found {cls!r}")
-    compiled = found.__dict__.get(_SCHEMA)
+    compiled: Any = found.__dict__.get(_SCHEMA)
     if compiled is None:
         compiled = compile_schema(found, is_final=True)
-    return compiled
+    return cast("Schema[N]", compiled)
 
 
 def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[str] = ()) -> Schema[N]:
