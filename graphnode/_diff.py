@@ -88,7 +88,7 @@ def _differences(left: GraphDef[Any], right: GraphDef[Any]) -> Iterator[Differen
 
 
 def _root_difference(left: Token, right: Token) -> Iterator[Difference]:
-    """Where two pytrees have their nodes at the same places, but in containers of other types, or beside more `None`."""
+    """Where two pytrees hold their nodes at the same places, but in other containers, or beside more `None`."""
     if not (isinstance(left, RootSpec) and isinstance(right, RootSpec)):
         return
     if left.edges == right.edges and left.treedef != right.treedef:
