@@ -4,7 +4,6 @@ Every fault of a call is found before anything changes. Writing values is no cha
 """
 
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple, overload
 
 import jax
@@ -24,8 +23,6 @@ from ._state import State, StateSpec, check_writable, describe, new_state
 from ._statetree import FlatStates, StateTree, select
 from ._tracked import TrackedDict
 from ._traverse import live_objects, reach
-
-_aval = attrgetter("aval")
 
 
 def update_states(node: object, /, *trees: States, check: bool = True) -> None:
@@ -55,9 +52,7 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
     binding = binding_of(node)
     if len(trees) == 1 and isinstance(trees[0], StateTree):
         states = _states_of(binding, trees[0])
-        if states is not None and _fits(states, trees[0], check):
-            for state, value in zip(states, trees[0]._values, strict=True):
-                state._value = value
+        if states is not None and _write_arrays(states, trees[0]._values, check):
             return
     _update_any(node, binding, trees, check)
 
@@ -78,17 +73,33 @@ def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | No
     return found
 
 
-def _fits(states: Sequence[State[Any]], tree: StateTree, check: bool) -> bool:
-    """Whether all values are plain arrays of the shape and dtype there; the quick test that settles most updates."""
-    values = tree._values
+def _write_arrays(states: Sequence[State[Any]], values: Sequence[Any], check: bool) -> bool:
+    """Write plain arrays of the shapes and dtypes that are there, all or none: what settles most updates.
+
+    Comparing and writing in one pass costs half of two where memory is the limit; one that has to stop
+    puts back what it wrote.
+    """
     if set(map(type, values)) - {CONCRETE}:
         return False
-    if not check:
-        return True
+    before: list[Any] = []
+    is_done = False
     try:
-        return list(map(_aval, values)) == [state._value.aval for state in states]
+        for state, value in zip(states, values, strict=True):
+            old = state._value
+            # JAX interns abstract values, newer versions at least.
+            if check and value.aval is not old.aval and value.aval != old.aval:
+                break
+            state._value = value
+            before.append(old)
+        else:
+            is_done = True
     except AttributeError:  # what is there is no array
         return False
+    finally:
+        if not is_done:
+            for state, old in zip(states, before, strict=False):
+                state._value = old
+    return is_done
 
 
 class _Write(NamedTuple):
