@@ -342,3 +342,26 @@ def test_state_tree_describes_what_it_puts_back():
     assert one.weight is not old
     assert gn.graphdef(one) is graphdef
     assert one.weight.value is old.value
+
+
+@pytest.mark.parametrize("bad", [jnp.zeros(7), jnp.zeros(3, jnp.int32)], ids=["shape", "dtype"])
+@pytest.mark.parametrize("at", range(6))
+def test_whole_tree_with_one_bad_value_writes_nothing(at: int, bad: jax.Array):
+    """A tree of plain arrays that fits up to its last value is refused whole: the values before it are put back."""
+    one = net()
+    before = snapshot(one)
+    leaves, treedef = jax.tree.flatten(gn.treefy_states(one))
+    new = [jnp.ones_like(leaf) for leaf in leaves]
+    new[at] = bad
+    with pytest.raises(gn.UpdateError):
+        gn.update_states(one, jax.tree.unflatten(treedef, new))
+    assert snapshot(one) == before
+
+
+def test_whole_tree_of_weak_types_is_written():
+    """A value that differs from what is there in its weak type alone fits."""
+    one = net()
+    leaves, treedef = jax.tree.flatten(gn.treefy_states(one))
+    new = [*[jnp.ones_like(leaf) for leaf in leaves[:-1]], jnp.full(leaves[-1].shape, 2.0)]
+    gn.update_states(one, jax.tree.unflatten(treedef, new))
+    assert all(state.value is value for state, value in zip(gn.states(one).values(), new, strict=True))
