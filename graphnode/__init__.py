@@ -67,5 +67,8 @@ from ._traverse import iter_node as iter_node
 from ._traverse import nodes as nodes
 from ._update import pop_states as pop_states
 from ._update import update_states as update_states
+from .transforms import Jitted as Jitted
+from .transforms import explain_retrace as explain_retrace
+from .transforms import jit as jit
 
 __version__ = "0.1.0"

@@ -4,10 +4,12 @@
 `Binding`, valid while nothing that it watches has changed: see `_tracked` for how that is known without a walk.
 """
 
+import functools
+import weakref
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import repeat, starmap
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
@@ -21,28 +23,30 @@ from ._paths import Key, Path, path_str
 from ._state import State, check_alive, describe
 from ._static import NO_TEMPLATE, GraphObject
 from ._table import RootSpec, Token, root_spec
-from ._template import Watch, fill, template_of
-from ._tracked import CLOCK, CONSTRUCTING, set_binding, set_version
+from ._template import NodeSpec, Watch, fill, template_of
+from ._tracked import CLOCK, CONSTRUCTING, set_binding, set_joint, set_version
 
 _new: Final = object.__new__
 
 _MAX_WALKS: Final = 100
 _GROUP_LIMIT: Final = 64
+_JOINT_LIMIT: Final = 8
 
 
 class Binding:
     """A graphdef with the live States of one graph, in layout order.
 
-    It must not hold its root: the root holds it, and a model without cycles should die when its last reference does.
+    It must not hold its roots (the node, or the nodes and States of a pytree of them): a root holds it, and a model
+    without cycles should die when its last reference does.
     """
 
-    __slots__ = ("clock", "graphdef", "groups", "root_version", "states", "traces", "versions", "watched")
+    __slots__ = ("clock", "graphdef", "groups", "root_versions", "states", "traces", "versions", "watched")
 
     graphdef: GraphDef[Any]
     states: tuple[State[Any], ...]
     watched: list[Any]
     versions: list[object]
-    root_version: object
+    root_versions: list[object]
     clock: object
     traces: tuple[TraceRef, ...]
     groups: dict[Hashable, Any]
@@ -52,25 +56,24 @@ class Binding:
         graphdef: GraphDef[Any],
         states: Sequence[State[Any]],
         watch: Watch,
-        root_version: object,
+        root_versions: list[object],
         clock: object,
         traces: tuple[TraceRef, ...],
     ) -> None:
         self.graphdef = graphdef
         self.states = tuple(states)
         self.watched, self.versions = watch
-        self.root_version = root_version
+        self.root_versions = root_versions
         self.clock = clock
         self.traces = traces
         self.groups = {}
 
-    def is_current(self, root: Any) -> bool:
-        """Whether the structure below `root` is what it was when the binding was made."""
+    def is_current(self, roots: Sequence[Any]) -> bool:
+        """Whether the structure below the roots is what it was when the binding was made."""
         now = CLOCK.now
         if self.clock is now:
             return True
-        is_same_root = self.root_version is None or root._version is self.root_version
-        if is_same_root and [one._version for one in self.watched] == self.versions:
+        if _versions_of(roots) == self.root_versions and [one._version for one in self.watched] == self.versions:
             self.clock = now
             return True
         return False
@@ -88,6 +91,11 @@ class Binding:
                 check_alive(state, path_str(self.graphdef.layout.path(at)))
 
 
+# The bindings of the pytrees that a node comes first in, by treedef and the ids of the other nodes; weak references to
+# these drop an entry when one of them dies.
+Joint: TypeAlias = dict[Hashable, tuple[Binding, Sequence[Any]]]
+
+
 def binding_of(root: Any) -> Binding:
     """The binding of a node or pytree of nodes: the cached one while it is valid, else made by a walk.
 
@@ -99,23 +107,69 @@ def binding_of(root: Any) -> Binding:
     binding: Binding
     if isinstance(root, NodeBase):
         cached: Binding | None = getattr(root, "_binding", None)
-        if cached is not None and cached.is_current(root):
+        if cached is not None and cached.is_current((root,)):
             binding = cached
         else:
-            binding = _walk_undisturbed(root)
+            binding = _walk_undisturbed(root, (root,))
             set_binding(root, binding)
     else:
-        binding = _walk_undisturbed(root)
+        leaves, treedef = jax.tree.flatten(root)
+        binding = _joint_binding(root, leaves, treedef)
     if binding.traces:
         binding.check_traces()
     return binding
 
 
-def _walk_undisturbed(root: Any) -> Binding:
+def binding_of_list(roots: list[Any]) -> Binding:
+    """The binding of a list of nodes and States: `binding_of(roots)`, without a look for pytrees in it."""
+    binding = _joint_binding(roots, roots, _list_def(len(roots)))
+    if binding.traces:
+        binding.check_traces()
+    return binding
+
+
+def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
+    """The binding of a pytree of nodes, kept on its first node while the others live."""
+    if not leaves or not isinstance(leaves[0], NodeBase):
+        return _walk_undisturbed(root, leaves)
+    first, *others = leaves
+    key = (treedef, *map(id, others))
+    known: Joint | None = getattr(first, "_joint", None)
+    if known is None:
+        set_joint(first, known := {})
+    found = known.get(key)
+    if found is not None and found[0].is_current(leaves):
+        return found[0]
+    binding = _walk_undisturbed(root, leaves)
+    _keep_joint(known, key, binding, others)
+    return binding
+
+
+@functools.cache
+def _list_def(length: int) -> Hashable:
+    return jax.tree.structure([0] * length)
+
+
+def _keep_joint(known: Joint, key: Hashable, binding: Binding, others: Sequence[Any]) -> None:
+    """Keep a binding under the ids of its other roots, until one of them dies: an id may then be another's."""
+    if len(known) >= _JOINT_LIMIT:
+        known.clear()
+
+    def forget(_: object) -> None:
+        known.pop(key, None)
+
+    known[key] = (binding, [weakref.ref(other, forget) for other in others])
+
+
+def _versions_of(roots: Sequence[Any]) -> list[object]:
+    return [getattr(root, "_version", None) for root in roots]  # a State has none, and needs none
+
+
+def _walk_undisturbed(root: Any, roots: Sequence[Any]) -> Binding:
     """A walk during which no other thread changed the graph: one that did would show parts of two structures."""
     for _ in range(_MAX_WALKS):
         binding = walk(root)
-        if binding.is_current(root):
+        if binding.is_current(roots):
             return binding
     raise StructureError(f"the graph was changed by another thread in each of {_MAX_WALKS} walks; hold a lock")
 
@@ -165,12 +219,24 @@ def walk(root: Any) -> Binding:
             if not above:
                 break
             items = above.pop()
-    root_version = None
     if isinstance(root, NodeBase):
-        root_version = versions.pop(0)
+        root_versions = [versions.pop(0)]
         del watched[0]
+    else:
+        root_versions = _without_roots(jax.tree.leaves(root), watch)
     graphdef = intern_graphdef(tuple(tokens))
-    return Binding(graphdef, states, watch, root_version, clock, traces_of(states))
+    return Binding(graphdef, states, watch, root_versions, clock, traces_of(states))
+
+
+def _without_roots(roots: Sequence[Any], watch: Watch) -> list[object]:
+    """Take the roots of a pytree out of the watch; gives their versions."""
+    watched, versions = watch
+    found = dict(zip(map(id, watched), versions, strict=True))
+    root_ids = set(map(id, roots))
+    kept = [(one, version) for one, version in zip(watched, versions, strict=True) if id(one) not in root_ids]
+    watched[:] = [one for one, _ in kept]
+    versions[:] = [version for _, version in kept]
+    return [found.get(id(root)) for root in roots]
 
 
 def traces_of(states: Sequence[State[Any]]) -> tuple[TraceRef, ...]:
@@ -235,21 +301,58 @@ def rebuild(graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[Tra
         traces: The traces that the States were made in.
 
     Returns:
-        The root; when it is a node, with its binding.
+        The root, with its binding.
     """
     clock = CLOCK.now
     assembly = graphdef.assembly
     nodes: list[Any] = list(starmap(_new, assembly.node_classes))
     objects = nodes + states
-    watched: list[Any] = nodes[1:]
+    first = graphdef.tokens[0]
+    is_tree = isinstance(first, RootSpec)
+    watched: list[Any] = _all_but(nodes, assembly.top) if is_tree else nodes[1:]
     version = object()
     versions: list[object] = [version] * len(watched)
     for spec, pick in assembly.groups:
         fill(spec, pick(objects), (watched, versions))
     deque(map(set_version, nodes, repeat(version)), maxlen=0)
-    first = graphdef.tokens[0]
+    watch = (watched, versions)
     if isinstance(first, RootSpec):
-        return first.treedef.unflatten([objects[assembly.top[at]] for at in first.order])
+        leaves = [objects[assembly.top[at]] for at in first.order]
+        if leaves and isinstance(leaves[0], NodeBase):
+            binding = Binding(graphdef, states, watch, _versions_of(leaves), clock, traces)
+            known: Joint = {}
+            set_joint(leaves[0], known)
+            _keep_joint(known, (first.treedef, *map(id, leaves[1:])), binding, leaves[1:])
+        return first.treedef.unflatten(leaves)
     root = nodes[0]
-    set_binding(root, Binding(graphdef, states, (watched, versions), version, clock, traces))
+    set_binding(root, Binding(graphdef, states, watch, [version], clock, traces))
     return root
+
+
+def _all_but(nodes: list[Any], numbers: Sequence[int]) -> list[Any]:
+    left_out = set(numbers)
+    return [node for number, node in enumerate(nodes) if number not in left_out]
+
+
+def graft(graphdef: GraphDef[Any], known: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    """The objects of a graph of which the first ones are live already; the others are made.
+
+    Args:
+        graphdef: The structure of all.
+        known: The nodes and States that are there, by their number in it.
+        values: The values of the new States, in layout order.
+
+    Returns:
+        All nodes and States by number. The new nodes refer to the known ones where the structure says so.
+    """
+    table, trace, rest = graphdef.table, current_trace(), iter(values)
+    objects = [*known, *[_new(spec.cls) for spec in table.specs[len(known) :]]]
+    for number in range(len(known), len(objects)):
+        spec = table.specs[number]
+        made: Any = objects[number]
+        if isinstance(spec, NodeSpec):
+            fill(spec, [(made, *[objects[child] for child in table.rows[number]])], ([], []))
+            set_version(made, None)
+        else:
+            made._spec, made._value, made._trace = spec, next(rest), trace
+    return objects

@@ -9,14 +9,20 @@ from typing import Any, Final, TypeAlias
 
 import jax
 from jax._src.array import ArrayImpl
-from jax._src.core import trace_ctx
+from jax._src.core import eval_trace, trace_ctx
 from jax.core import Tracer as Tracer
+from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 
 # A concrete array's exact type: one identity test tells it from a tracer, where `isinstance` asks a metaclass.
 CONCRETE: Final[type] = ArrayImpl
 
 # Weak: a State must not keep a finished trace, and all that it captured, alive.
 TraceRef: TypeAlias = weakref.ReferenceType[Any]
+
+
+def is_tracing() -> bool:
+    """Whether a JAX transformation runs in this thread: the cheap form of `current_trace() is not None`."""
+    return trace_ctx.trace is not eval_trace
 
 
 def current_trace() -> TraceRef | None:

@@ -45,6 +45,11 @@ jax.tree_util.register_pytree_with_keys(
 _EMPTY = layout_of_trie([-1], [""], {})[0]
 
 
+def is_node_states(leaf: object) -> bool:
+    """Whether a part of a pytree stands for a node."""
+    return isinstance(leaf, NodeStates)
+
+
 def _is_graph_object(leaf: object) -> bool:
     return isinstance(leaf, GraphObject)
 
@@ -84,7 +89,7 @@ def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[
         _check_prefixes(graphdef, [values[number] for number in at], [names[number] for number in at])
     whole = StateTree(graphdef.layout, tuple([state._value for state in binding.states]))
     for place, number in enumerate(at):
-        leaves[number] = NodeStates(graphdef, place, _part(whole, place))
+        leaves[number] = NodeStates(graphdef, place, part_of(whole, place))
     return jax.tree.unflatten(treedef, leaves), FlatStates(graphdef.layout, binding.states)
 
 
@@ -99,7 +104,8 @@ def _spread(prefix: Any, tree: Any) -> list[Any]:
     return values
 
 
-def _part(whole: StateTree, place: int) -> StateTree:
+def part_of(whole: StateTree, place: int) -> StateTree:
+    """The values of the States first seen in one of the nodes, by path from it."""
     found = whole.layout.below(place)
     layout, first = found if found is not None else (_EMPTY, 0)
     return StateTree(layout, whole._values[first : first + len(layout)])
@@ -140,7 +146,7 @@ def tree_to_graph(tree: Any, /) -> Any:
 
     See also: `graph_to_tree`, the inverse.
     """
-    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda leaf: isinstance(leaf, NodeStates))
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_node_states)
     parts = [leaf for leaf in leaves if isinstance(leaf, NodeStates)]
     if not parts:
         return tree

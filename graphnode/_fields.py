@@ -37,12 +37,13 @@ class Kind(enum.Enum):
 class NodeBase(GraphObject):
     """What the schema compiler knows of nodes: the class that all of them extend."""
 
-    __slots__ = ("__weakref__", "_binding", "_version")
+    __slots__ = ("__weakref__", "_binding", "_joint", "_version")
 
-    # Set by the layers that know them: the version by `_tracked`'s rules, the binding by `_binding`, the plan (each
-    # class's own, never a parent's) by `_node`.
+    # Set by the layers that know them: the version by `_tracked`'s rules, the bindings (its own, and those of pytrees
+    # that it comes first in) by `_binding`, the plan (each class's own, never a parent's) by `_node`.
     _version: object | None
     _binding: Any
+    _joint: Any
     _plan: ClassVar[Any] = None
 
 

@@ -27,7 +27,7 @@ N = TypeVar("N", bound=NodeBase, default=NodeBase)
 _SCHEMA: Final = "__graphnode_schema__"
 _FRAMES: Final = "__graphnode_frames__"
 
-_RESERVED: Final = frozenset({"_binding", "_has_own_init", "_plan", "_template", "_version"})
+_RESERVED: Final = frozenset({"_binding", "_has_own_init", "_joint", "_plan", "_template", "_version"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

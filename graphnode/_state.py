@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from typing_extensions import TypeVar
 
-from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, tracer_in
+from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, is_tracing, tracer_in
 from ._errors import FieldError, SchemaError, TraceError
 from ._pretty import Record, Text, pretty
 from ._static import NO_TEMPLATE, GraphObject, StaticValueError, compares_by_identity, frozen, static_key
@@ -191,8 +191,8 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
 
     @value.setter
     def value(self, value: T) -> None:
-        # The exact type of a concrete array settles it; everything else is looked into.
-        if type(value) is not CONCRETE:
+        # A concrete array outside of any trace settles it; everything else is looked into.
+        if type(value) is not CONCRETE or is_tracing():
             check_writable(self, value)
         self._value = value
 
@@ -316,17 +316,18 @@ def check_alive(state: State[Any], where: str = "") -> None:
 
 
 def check_writable(state: State[Any], value: object, where: str = "") -> None:
-    """Raise if writing `value` would let a tracer leave the trace that `state` was made in."""
-    tracer = tracer_in(value)
-    if tracer is None:
+    """Raise if writing `value` would let a tracer leave the trace of `state`, or would happen only while tracing."""
+    tracer, trace = tracer_in(value), current_trace()
+    if trace == state._trace if trace is not None else tracer is None:
         return
-    trace = current_trace()
-    if trace is None or state._trace != trace:
-        raise TraceError(
-            f"{_located(state, where)} was made outside of the running JAX transformation: writing "
-            f"{describe(tracer)} into it would leak the tracer. Split the node outside, merge it inside the "
-            "transformed function, and return treefy_states of the merged node"
-        )
+    harm = f"writing {describe(tracer)} into it would leak the tracer"
+    if tracer is None:
+        harm = "a write to it would happen once, while the function is traced, and never when it runs"
+    raise TraceError(
+        f"{_located(state, where)} was made outside of the running JAX transformation: {harm}. Pass its node to the "
+        "function as an argument, under gn.jit, gn.grad and so on; or split the node outside, merge it inside of the "
+        "transformed function, and return treefy_states of the merged node"
+    )
 
 
 def _located(state: State[Any], where: str) -> str:
@@ -337,9 +338,9 @@ def _located(state: State[Any], where: str) -> str:
 def describe(value: object) -> str:
     """What a message says was found: class, shape and dtype of an array, class and text of anything else."""
     if isinstance(value, Tracer):
-        return f"a tracer {_shape_text(value)}"
+        return f"a tracer {shape_text(value)}"
     if isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
-        return f"an array {_shape_text(value)}"
+        return f"an array {shape_text(value)}"
     if isinstance(value, GraphObject):
         return f"a {type(value).__name__}"
     text = " ".join(repr(value).split())
@@ -353,10 +354,11 @@ def abstract(value: Any) -> Any:
 
 def _abstract_leaf(leaf: Any) -> Any:
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
-        return Text(f"ShapedArray({_shape_text(leaf)})")
+        return Text(f"ShapedArray({shape_text(leaf)})")
     return leaf
 
 
-def _shape_text(array: Any) -> str:
+def shape_text(array: Any) -> str:
+    """Dtype and shape, as JAX writes them."""
     weak = ", weak_type=True" if getattr(array, "weak_type", False) else ""
     return f"{array.dtype}[{','.join(map(str, array.shape))}]{weak}"

@@ -35,7 +35,8 @@ class Stream:
         if current_trace() != self._trace:
             raise TraceError(
                 "the ambient random stream was opened outside of the running JAX transformation: a draw would be a "
-                "constant of the compiled function. Pass a key in, and draw inside `with gn.random.scope(key):`"
+                "constant of the compiled function. Pass a gn.Rngs in and draw from that, or pass a key in and draw "
+                "inside `with gn.random.scope(key):`"
             )
         if isinstance(self._key, int):
             self._key = jax.random.key(self._key)

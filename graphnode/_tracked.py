@@ -48,6 +48,7 @@ CONSTRUCTING: Final = _Constructing()
 # `Node.__setattr__` guards assignment; these are the way around it for what is not a field.
 set_version: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_version"].__set__
 set_binding: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_binding"].__set__
+set_joint: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_joint"].__set__
 
 
 class Place(NamedTuple):

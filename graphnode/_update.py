@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, overload
 import jax
 
 from ._binding import Binding, binding_of
-from ._compat import CONCRETE
+from ._compat import CONCRETE, is_tracing
 from ._errors import ContractError, FieldError, FilterError, PopError, UpdateError, listed
 from ._fields import Kind
 from ._filters import Filter, as_filters
@@ -79,7 +79,7 @@ def _write_arrays(states: Sequence[State[Any]], values: Sequence[Any], check: bo
     Comparing and writing in one pass costs half of two where memory is the limit; one that has to stop
     puts back what it wrote.
     """
-    if set(map(type, values)) - {CONCRETE}:
+    if is_tracing() or set(map(type, values)) - {CONCRETE}:
         return False
     before: list[Any] = []
     is_done = False

@@ -44,6 +44,7 @@ LAYERS = (
     "_split",
     "_update",
     "_convert",
+    "transforms",
     "random",
     "nn",
 )

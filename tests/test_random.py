@@ -175,7 +175,8 @@ DRAWS: dict[str, Callable[[], jax.Array]] = {
 
 REFUSED = (
     "the ambient random stream was opened outside of the running JAX transformation: a draw would be a constant of the "
-    "compiled function. Pass a key in, and draw inside `with gn.random.scope(key):`"
+    "compiled function. Pass a gn.Rngs in and draw from that, or pass a key in and draw inside "
+    "`with gn.random.scope(key):`"
 )
 
 

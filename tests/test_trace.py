@@ -78,8 +78,9 @@ def check_leak(error: pytest.ExceptionInfo[gn.TraceError], held: str) -> None:
     text = str(error.value)
     assert text.startswith(f"{held} was made outside of the running JAX transformation: writing a tracer float32[2] ")
     assert text.endswith(
-        "into it would leak the tracer. Split the node outside, merge it inside the transformed function, and return "
-        "treefy_states of the merged node"
+        "into it would leak the tracer. Pass its node to the function as an argument, under gn.jit, gn.grad and so on; "
+        "or split the node outside, merge it inside of the transformed function, and return treefy_states of the "
+        "merged node"
     )
 
 

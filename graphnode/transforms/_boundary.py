@@ -1,0 +1,410 @@
+"""The boundary between live nodes and a JAX transformation: the one mechanism under all transforms.
+
+In: a function, and its arguments with nodes anywhere in them. A `Call` takes the nodes out, all of them as one graph,
+so that what is left is a flat tuple of State values and a list of other leaves. Its `Pure` is the function of those
+two that JAX transforms: it builds nodes from the values, calls the user's function, and gives a `Written`, the values
+of the States that the function wrote, and its result with `NodeStates` in place of nodes. `Call.finish` writes these
+values into the caller's States and puts live nodes into the result. Nothing of the caller's changes before that.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MethodType
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+import jax
+from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten_with_path
+
+from .._binding import Binding, binding_of_list, build, graft, walk
+from .._compat import is_tracing
+from .._convert import NodeStates, is_node_states, part_of
+from .._diff import diff
+from .._errors import FieldError, StructureError, TraceError
+from .._fields import NodeBase
+from .._graphdef import GraphDef
+from .._paths import Path, path_str
+from .._state import check_writable, describe
+from .._statetree import StateTree
+from .._static import GraphObject, StaticValueError, static_key
+from .._traverse import live_objects
+
+Function: TypeAlias = Callable[..., Any]
+Values: TypeAlias = tuple[Any, ...]
+T = TypeVar("T")
+
+_KEPT: Final = "__graphnode_transformed__"
+_KEPT_LIMIT: Final = 256
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """What a pure function gives beside arrays; static to JAX.
+
+    Attributes:
+        numbers: The States whose values it gives, by their number among those of the arguments.
+        has_nodes: Whether there are nodes in its result.
+    """
+
+    numbers: tuple[int, ...]
+    has_nodes: bool
+
+
+jax.tree_util.register_static(Written)
+
+# What a pure function returns.
+Outcome: TypeAlias = tuple[Written, Values, Any]
+
+
+class Static:
+    """A static argument in the pytree of the arguments: a part of its treedef, compared by type and value.
+
+    Raises:
+        FieldError: The value is not hashable, is traced, or holds a node.
+    """
+
+    __slots__ = ("_key", "value")
+
+    def __init__(self, name: str, value: Any) -> None:
+        try:
+            self._key = static_key(value)
+        except StaticValueError as error:
+            raise FieldError(f"the static argument {name}: {error}") from None
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+jax.tree_util.register_static(Static)
+
+
+class Form(NamedTuple):
+    """All about the arguments of a call but values: equal forms may share one trace.
+
+    Attributes:
+        treedef: Of `(args, kwargs)`.
+        places: The numbers, among the leaves, of the nodes and States.
+        graphdef: The structure of all nodes, in a list.
+    """
+
+    treedef: Any
+    places: tuple[int, ...]
+    graphdef: GraphDef[Any]
+
+    def fill(self, nodes: Sequence[Any], rest: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, with these nodes and these other leaves in them."""
+        leaves = list(rest)
+        for place, node in zip(self.places, nodes, strict=True):
+            leaves.insert(place, node)
+        args, kwargs = self.treedef.unflatten(leaves)
+        return tuple(map(_unwrapped, args)), {name: _unwrapped(arg) for name, arg in kwargs.items()}
+
+    def owners(self) -> list[int | str]:
+        """The argument that each leaf is part of: its position, or its name."""
+        args, kwargs = self.treedef.unflatten(range(self.treedef.num_leaves))
+        positional: list[int | str] = [at for at, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
+        return positional + [name for name in sorted(kwargs) for _ in jax.tree.leaves(kwargs[name])]
+
+    def names(self, function: Function) -> list[str]:
+        """How to call each leaf in a message: by its parameter, and the path below it."""
+        marked = self.treedef.unflatten(range(self.treedef.num_leaves))
+        return [_name(function, key_path) for key_path, _ in tree_flatten_with_path(marked)[0]]
+
+    def statics(self, function: Function) -> dict[str, str]:
+        """The texts of the static arguments, by name."""
+        args, kwargs = self.treedef.unflatten(range(self.treedef.num_leaves))
+        names = [_name(function, (SequenceKey(0), SequenceKey(at))) for at in range(len(args))]
+        given = [*zip(names, args, strict=True), *kwargs.items()]
+        return {name: repr(arg) for name, arg in given if isinstance(arg, Static)}
+
+    def where(self, function: Function, path: Path) -> str:
+        """The name of what stands at a path of the graph in a message: its argument, and the path below."""
+        if not path:
+            return "the arguments"
+        name, below = self.names(function)[self.places[int(path[0])]], path_str(path[1:])
+        return f"{name}.{below}" if below else name
+
+
+def _unwrapped(argument: Any) -> Any:
+    return argument.value if isinstance(argument, Static) else argument
+
+
+def _name(function: Function, key_path: tuple[Any, ...]) -> str:
+    group, first, *below = key_path
+    if group == SequenceKey(1):
+        assert isinstance(first, DictKey)
+        return f"{first.key}{keystr(tuple(below))}"
+    position: int = first.idx
+    parameters = parameters_of(function)
+    positional = positional_names(function)
+    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "args")
+    named = positional[position] if position < len(positional) else f"{rest}[{position - len(positional)}]"
+    return f"{named}{keystr(tuple(below))}"
+
+
+def parameters_of(function: Function) -> list[inspect.Parameter]:
+    """The parameters of a function; none for a builtin that does not tell."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def positional_names(function: Function) -> list[str]:
+    """The names of the parameters that can be given by position."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [parameter.name for parameter in parameters_of(function) if parameter.kind in kinds]
+
+
+class Call:
+    """One call of a transformed function: its arguments, taken apart.
+
+    Attributes:
+        transform: The name of the transform, for messages.
+        function: The user's function.
+        form: All about the arguments but values.
+        roots: The nodes and States among the arguments, in the order of the leaves.
+        binding: Of all roots, in a list.
+        rest: The other leaves.
+    """
+
+    __slots__ = ("binding", "form", "function", "rest", "roots", "transform")
+
+    def __init__(
+        self, transform: str, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        self.transform, self.function = transform, function
+        leaves, treedef = jax.tree.flatten((args, kwargs or {}))
+        places = [at for at, leaf in enumerate(leaves) if isinstance(leaf, GraphObject)]
+        self.roots = [leaves[at] for at in places]
+        self.rest = [leaf for leaf in leaves if not isinstance(leaf, GraphObject)] if places else leaves
+        self.binding: Binding = binding_of_list(self.roots) if places else NO_NODES
+        self.form = Form(treedef, tuple(places), self.binding.graphdef)
+
+    @property
+    def values(self) -> Values:
+        """The values of all States, in layout order."""
+        return tuple([state._value for state in self.binding.states])
+
+    def pure(self, numbers: tuple[int, ...] | None = None, *, is_open: bool = False) -> "Pure":
+        """The function of values and leaves; see `Pure`."""
+        arguments = (self.transform, self.function, self.form, numbers, is_open)
+        return remembered(self.function, ("pure", self.transform, *arguments[2:]), lambda: Pure(*arguments))
+
+    def written(self) -> tuple[int, ...]:
+        """The States that the function writes, by their numbers: found by tracing it once with abstract values."""
+        return written_by(self.pure(), self.values, self.rest)
+
+    def finish(self, outcome: Outcome) -> Any:
+        """Write what was written into the caller's States, and put live nodes into the result."""
+        written, values, result = outcome
+        states = self.binding.states
+        if is_tracing():
+            for number, value in zip(written.numbers, values, strict=True):
+                check_writable(states[number], value, self.where(number))
+        for number, value in zip(written.numbers, values, strict=True):
+            states[number]._value = value
+        return self.revive(result) if written.has_nodes else result
+
+    def revive(self, result: Any) -> Any:
+        """The result of a pure function with live nodes: those that came in as themselves, new ones made."""
+        leaves, treedef = jax.tree.flatten(result, is_leaf=is_node_states)
+        parts = {leaf.place: leaf for leaf in leaves if isinstance(leaf, NodeStates)}
+        graphdef = next(iter(parts.values())).graphdef
+        known = live_objects(self.roots, self.binding.graphdef)
+        values = [value for place in sorted(parts) for value in parts[place].states._values]
+        objects = graft(graphdef, known, values)
+        top = graphdef.table.top
+        live = [objects[top[leaf.place]] if isinstance(leaf, NodeStates) else leaf for leaf in leaves]
+        return jax.tree.unflatten(treedef, live)
+
+    def where(self, number: int) -> str:
+        """The name of a State in a message: its argument, and the path below."""
+        return self.pure().where(number)
+
+    def check_leaves(self) -> None:
+        """Raise if a value or leaf is nothing that JAX takes, naming it; for when JAX has refused one.
+
+        Raises:
+            TypeError: Names all such values.
+        """
+        faults = [
+            f"{self.where(number)} holds {describe(leaf)}"
+            for number, value in enumerate(self.values)
+            for leaf in jax.tree.leaves(value)
+            if not _is_jax_type(leaf)
+        ]
+        names = self.form.names(self.function)
+        kept = [name for at, name in enumerate(names) if at not in set(self.form.places)]
+        faults += [
+            f"{name} is {describe(leaf)}" for name, leaf in zip(kept, self.rest, strict=True) if not _is_jax_type(leaf)
+        ]
+        if faults:
+            raise TypeError(
+                f"gn.{self.transform} takes arrays, numbers and nodes; {', '.join(faults)}: make it a static argument, "
+                "or a static field of a node"
+            )
+
+
+def _is_jax_type(leaf: object) -> bool:
+    try:
+        jax.typeof(leaf)
+    except TypeError:
+        return False
+    return True
+
+
+NO_NODES: Final = walk([])
+
+
+@dataclasses.dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Pure:
+    """A function of nodes as a function of State values and other leaves: what JAX transforms.
+
+    Kept on the function (see `remembered`), since JAX knows by identity what it has traced before.
+
+    Attributes:
+        transform: The name of the transform, for messages.
+        function: The user's function.
+        form: The form of its arguments.
+        numbers: The States whose values it gives; `None` for those that it writes, which a trace finds out.
+        is_open: Whether it may write others beside `numbers`, and gives them too.
+    """
+
+    transform: str
+    function: Function
+    form: Form
+    numbers: tuple[int, ...] | None = None
+    is_open: bool = False
+
+    def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
+        nodes = build(self.form.graphdef, values)
+        binding = binding_of_list(nodes) if nodes else NO_NODES
+        before = [None if _is_array(value) else jax.tree.flatten(value) for value in values]
+        args, kwargs = self.form.fill(nodes, rest)
+        result = self.function(*args, **kwargs)
+        self.check_structure(nodes, binding)
+        wrote = [
+            number
+            for number, (state, value) in enumerate(zip(binding.states, values, strict=True))
+            if _is_written(state._value, value, before[number])
+        ]
+        numbers = self.given(wrote)
+        result, has_nodes = _take_nodes(result, nodes)
+        return Written(numbers, has_nodes), tuple([binding.states[number]._value for number in numbers]), result
+
+    def check_structure(self, nodes: list[Any], binding: Binding) -> None:
+        """Raise if the function changed the structure of its arguments.
+
+        Raises:
+            StructureError: Names the transform and every place that differs.
+        """
+        if not nodes or binding.is_current(nodes):
+            return
+        now = walk(nodes)
+        if now.graphdef is not binding.graphdef:
+            faults = [
+                f"{self.form.where(self.function, one.path)}: {one.left} != {one.right}"
+                for one in diff(binding.graphdef, now.graphdef)[:10]
+            ]
+        else:
+            pairs = enumerate(zip(binding.states, now.states, strict=True))
+            faults = [
+                f"{self.where(number)} is another {type(new).__name__}; write to its .value instead"
+                for number, (old, new) in pairs
+                if old is not new
+            ]
+        if faults:
+            raise StructureError(
+                f"the structure of an argument changed inside of gn.{self.transform}: {'; '.join(faults)}. Change it "
+                "outside, or return a new node"
+            )
+
+    def given(self, wrote: Sequence[int]) -> tuple[int, ...]:
+        """The States whose values are given, when these were written.
+
+        Raises:
+            TraceError: Some may not be written here; names all.
+        """
+        if self.numbers is None:
+            return tuple(wrote)
+        if self.is_open:
+            return tuple(sorted({*wrote, *self.numbers}))
+        allowed = set(self.numbers)
+        surplus = [self.where(number) for number in wrote if number not in allowed]
+        if surplus:
+            raise TraceError(f"gn.{self.transform}: {', '.join(surplus)} must not be written here")
+        return self.numbers
+
+    def where(self, number: int) -> str:
+        """The name of a State in a message: its argument, and the path below."""
+        return self.form.where(self.function, self.form.graphdef.layout.path(number))
+
+
+def remembered(function: Function, key: Hashable, make: Callable[[], T]) -> T:
+    """What was made of a function before, or is made now: kept on the function, and as long as it."""
+    try:
+        kept: dict[Hashable, T] = function.__dict__.setdefault(_KEPT, {})
+    except AttributeError:  # a builtin
+        return make()
+    found = kept.get(key)
+    if found is None:
+        if len(kept) >= _KEPT_LIMIT:
+            kept.clear()
+        found = kept[key] = make()
+    return found
+
+
+def written_by(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:
+    """The States that a pure function writes, found by tracing it once with abstract values."""
+    written: Written = jax.eval_shape(pure, values, rest)[0]
+    return written.numbers
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array)
+
+
+def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> bool:
+    """Whether a State holds another value than it was given; a pytree may have been changed in place."""
+    if before is None:
+        return now is not value
+    leaves, treedef = jax.tree.flatten(now)
+    return treedef != before[1] or any(new is not old for new, old in zip(leaves, before[0], strict=True))
+
+
+def _take_nodes(result: Any, nodes: list[Any]) -> tuple[Any, bool]:
+    """The result with `NodeStates` in place of nodes, and whether there are any."""
+    leaves, treedef = jax.tree.flatten(result)
+    places = [at for at, leaf in enumerate(leaves) if isinstance(leaf, GraphObject)]
+    if not places:
+        return result, False
+    # One graph with the arguments, which come first: what is theirs is theirs in the result, too.
+    binding = walk([*nodes, *[leaves[at] for at in places]])
+    values = tuple([state._value for state in binding.states])
+    whole = StateTree(binding.graphdef.layout, values)
+    for number, at in enumerate(places, len(nodes)):
+        leaves[at] = NodeStates(binding.graphdef, number, part_of(whole, number))
+    return jax.tree.unflatten(treedef, leaves), True
+
+
+def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
+    """The plain function behind a callable node or a method of a node, and the node, which becomes an argument.
+
+    Raises:
+        TypeError: It is nothing that can be called.
+    """
+    if isinstance(function, NodeBase) and callable(function):
+        return type(function).__call__, (function,)
+    if isinstance(function, MethodType) and isinstance(function.__self__, NodeBase):
+        return function.__func__, (function.__self__,)
+    if not callable(function):
+        raise TypeError(f"expected a function, a method or a callable node; found {describe(function)}")
+    return function, ()

@@ -1,0 +1,325 @@
+"""`jit`: compile a function of nodes, and write back what it wrote.
+
+One compiled function is kept for each form of the arguments, on the user's function itself: wrapping it again, calling
+a method of another node or passing an equal model meets what is compiled already.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MethodType
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
+
+import jax
+import jax.numpy as jnp
+
+from .._compat import jaxpr_as_fun
+from ._boundary import Call, Form, Function, Outcome, Pure, Static, Values, positional_names, remembered, target_of
+from ._retrace import History, history_of
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+class Options(NamedTuple):
+    """What `jit` was asked for, apart from the function; positions count a bound node too."""
+
+    static_argnums: frozenset[int]
+    static_argnames: frozenset[str]
+    donate: bool
+    donate_argnums: frozenset[int]
+    donate_argnames: frozenset[str]
+    keep_unused: bool
+    inline: bool
+
+
+class Jitted(Generic[P, R]):
+    """A compiled function of nodes: what `jit` gives.
+
+    As an attribute of a class it is a method, whose first argument is the instance.
+    """
+
+    __wrapped__: Callable[P, R]
+
+    def __init__(self, function: Callable[P, R], options: Options, bound: tuple[Any, ...], target: Function) -> None:
+        functools.update_wrapper(self, function)
+        self._options, self._bound, self._target = options, bound, target
+        self._compiled: dict[Form, _Plain | _Donating] = remembered(target, ("jit", options), dict)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        call = self._call(args, kwargs)
+        compiled = self._compiled.get(call.form) or self._compile(call)
+        try:
+            outcome = compiled.run(call.values, call.rest)
+        except TypeError:
+            call.check_leaves()
+            raise
+        return call.finish(outcome)  # type: ignore[no-any-return]  # what the function gave
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    @overload
+    def __get__(self: "Jitted[Concatenate[S, Q], R]", instance: S, owner: type, /) -> "Callable[Q, R]": ...
+    def __get__(self, instance: Any, owner: type, /) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
+        """What JAX lowers the call to, without running it; `.compile()` gives its cost and memory analysis."""
+        call = self._call(args, kwargs)
+        return (self._compiled.get(call.form) or self._compile(call)).lower(call.values, call.rest)
+
+    def clear_cache(self) -> None:
+        """Forget all that was compiled for the function under these options."""
+        self._compiled.clear()
+
+    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        if self._bound:
+            args = (*self._bound, *args)
+        options = self._options
+        if options.static_argnums or options.static_argnames:
+            args, kwargs = with_statics(self._target, args, kwargs, options.static_argnums, options.static_argnames)
+        return Call("jit", self._target, args, kwargs)
+
+    def _compile(self, call: Call) -> "_Plain | _Donating":
+        if len(self._compiled) >= _COMPILED_LIMIT:
+            self._compiled.clear()
+        options, history = self._options, history_of(self._target)
+        is_donating = options.donate or options.donate_argnums or options.donate_argnames
+        made = _Donating(call, options, history) if is_donating else _Plain(call, options, history)
+        self._compiled[call.form] = made
+        return made
+
+
+_COMPILED_LIMIT = 256
+
+
+def with_statics(
+    function: Function,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    argnums: frozenset[int],
+    argnames: frozenset[str],
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with the static ones marked: they become a part of the treedef."""
+    names = positional_names(function)
+    shown = [names[at] if at < len(names) else str(at) for at in range(len(args))]
+    marked = [Static(shown[at], arg) if at in argnums else arg for at, arg in enumerate(args)]
+    return tuple(marked), {name: Static(name, arg) if name in argnames else arg for name, arg in kwargs.items()}
+
+
+class _Plain:
+    """A compiled function that donates nothing."""
+
+    def __init__(self, call: Call, options: Options, history: History) -> None:
+        jitted = jax.jit(_logged(call.pure(), history), keep_unused=options.keep_unused, inline=options.inline)
+        self.run: Callable[[Values, Sequence[Any]], Outcome] = jitted
+        self.lower: Callable[[Values, Sequence[Any]], jax.stages.Lowered] = jitted.lower
+
+
+class _Donating:
+    """A compiled function that donates the values of the States it writes, and the leaves that the caller names.
+
+    Which States these are is known after a first trace. What is compiled evaluates what that trace gave, so that the
+    user's function is traced once; it is traced again for other shapes. A State that only a later trace writes is not
+    donated, and one that a later trace does not write any more is given back as it was.
+    """
+
+    def __init__(self, call: Call, options: Options, history: History) -> None:
+        self._history, self._call_form = history, call.form
+        traced = jax.jit(_logged(call.pure(), history)).trace(call.values, call.rest)
+        written = traced.out_info[0].numbers
+        named = _named_leaves(call, options)
+        places = set(range(len(call.roots))) if options.donate else {call.form.places.index(at) for at in named[0]}
+        layout = call.form.graphdef.layout
+        numbers = tuple([number for number in written if layout.path(number)[0] in places])
+        self._values = _Parting(len(layout), numbers)
+        self._rest = _Parting(len(call.rest), named[1])
+        self._pure = _logged(call.pure(numbers, is_open=True), history)
+        self._first: tuple[list[Any], Callable[..., list[Any]], Any] | None = (
+            list(traced.jaxpr.in_avals),
+            jaxpr_as_fun(traced.jaxpr),
+            jax.tree.structure(traced.out_info),
+        )
+
+        def run(given: tuple[Values, Values], kept: tuple[Values, Values]) -> Outcome:
+            return self._trace(self._values.join(given[0], kept[0]), self._rest.join(given[1], kept[1]))
+
+        run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
+        self._jitted = jax.jit(run, donate_argnums=0, keep_unused=options.keep_unused, inline=options.inline)
+
+    def run(self, values: Values, rest: Sequence[Any]) -> Outcome:
+        """Call the compiled function."""
+        return self._jitted(*self._parted(values, rest))  # type: ignore[no-any-return]  # as `_trace` gives
+
+    def lower(self, values: Values, rest: Sequence[Any]) -> jax.stages.Lowered:
+        """Lower the compiled function."""
+        return self._jitted.lower(*self._parted(values, rest))
+
+    def _parted(self, values: Values, rest: Sequence[Any]) -> tuple[Any, Any]:
+        given_values, kept_values = self._values.part(values)
+        given_rest, kept_rest = self._rest.part(rest)
+        given, kept = (given_values, given_rest), (kept_values, kept_rest)
+        arrays = jax.tree.leaves((given, kept))
+        if len(set(map(id, arrays))) < len(arrays):
+            # An array in two places cannot be given away in one of them: the given ones become copies.
+            given = jax.tree.map(jnp.copy, given)
+        return given, kept
+
+    def _trace(self, values: Values, rest: Sequence[Any]) -> Outcome:
+        first, self._first = self._first, None
+        if first is not None:
+            avals, function, out_treedef = first
+            leaves = jax.tree.leaves((values, rest))
+            if list(map(jax.typeof, leaves)) == avals:
+                return jax.tree.unflatten(out_treedef, function(*leaves))  # type: ignore[no-any-return]
+        return self._pure(values, rest)
+
+
+class _Parting:
+    """Parts a row into the items that are given away and those that are kept, and joins them again."""
+
+    def __init__(self, length: int, given: Sequence[int]) -> None:
+        self._given, given_set = given, set(given)
+        self._kept = [number for number in range(length) if number not in given_set]
+
+    def part(self, row: Sequence[Any]) -> tuple[Values, Values]:
+        """What is given away, and what is kept."""
+        return tuple([row[number] for number in self._given]), tuple([row[number] for number in self._kept])
+
+    def join(self, given: Values, kept: Values) -> Values:
+        """The row again."""
+        placed = dict(zip((*self._given, *self._kept), (*given, *kept), strict=True))
+        return tuple([placed[number] for number in range(len(placed))])
+
+
+def _named_leaves(call: Call, options: Options) -> tuple[list[int], list[int]]:
+    """The leaves to donate by name: nodes by their number among all leaves, others by theirs in the rest."""
+    named = {*options.donate_argnums, *options.donate_argnames}
+    places = set(call.form.places)
+    nodes: list[int] = []
+    rest: list[int] = []
+    seen = 0
+    for at, owner in enumerate(call.form.owners()):
+        if at in places:
+            nodes += [at] * (owner in named)
+        else:
+            rest += [seen] * (owner in named)
+            seen += 1
+    return nodes, rest
+
+
+def _logged(pure: Pure, history: History) -> Callable[[Values, Sequence[Any]], Outcome]:
+    """`pure`, which notes in the history that it is traced, under the name of the user's function."""
+
+    def run(values: Values, rest: Sequence[Any]) -> Outcome:
+        history.add(pure.function, pure.form, values, rest)
+        return pure(values, rest)
+
+    run.__name__ = run.__qualname__ = getattr(pure.function, "__name__", "run")
+    return run
+
+
+@overload
+def jit(
+    fun: Callable[P, R],
+    /,
+    *,
+    static_argnums: int | Sequence[int] = ...,
+    static_argnames: str | Iterable[str] = ...,
+    donate: bool = ...,
+    donate_argnums: int | Sequence[int] = ...,
+    donate_argnames: str | Iterable[str] = ...,
+    keep_unused: bool = ...,
+    inline: bool = ...,
+) -> Jitted[P, R]: ...
+@overload
+def jit(
+    *,
+    static_argnums: int | Sequence[int] = ...,
+    static_argnames: str | Iterable[str] = ...,
+    donate: bool = ...,
+    donate_argnums: int | Sequence[int] = ...,
+    donate_argnames: str | Iterable[str] = ...,
+    keep_unused: bool = ...,
+    inline: bool = ...,
+) -> "Callable[[Callable[P, R]], Jitted[P, R]]": ...
+def jit(
+    fun: Callable[..., Any] | None = None,
+    /,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Iterable[str] = (),
+    donate: bool = False,
+    donate_argnums: int | Sequence[int] = (),
+    donate_argnames: str | Iterable[str] = (),
+    keep_unused: bool = False,
+    inline: bool = False,
+) -> Any:
+    """Compile a function of nodes and arrays with XLA, as `jax.jit` compiles one of arrays.
+
+    Nodes may be anywhere in the arguments and in the result. The function gets copies, whose written States are written
+    back to the caller's, so that a node that goes in comes out as the same object; States that are only read are no
+    outputs of what is compiled. It is traced once for each structure, shapes and dtypes; see `explain_retrace`.
+
+    Args:
+        fun: A function, a method or a callable node; left out in `@gn.jit(donate=True)`.
+        static_argnums: Positions of arguments that are part of what is compiled: hashable, compared by type and value.
+        static_argnames: Their names, for arguments that are given by name.
+        donate: Whether the memory of the States that the function writes is reused for their new values.
+        donate_argnums: Positions of arguments to donate: of a node the States that are written, of others all arrays.
+        donate_argnames: Their names.
+        keep_unused: As in `jax.jit`.
+        inline: As in `jax.jit`.
+
+    Returns:
+        The compiled function, with the signature of `fun`.
+
+    Raises:
+        StructureError: At a call: the function changes the structure of a node.
+        TraceError: At a call: the function writes a State that it did not get as an argument.
+        FieldError: At a call: a static argument is not hashable.
+        TypeError: At a call: an argument is no array, number or node, or `fun` is no function.
+
+    Example:
+        >>> class Counter(gn.Node):
+        ...     count: gn.ShortTermState = gn.state(default_factory=lambda: gn.ShortTermState(jnp.int32(0)))
+        >>> @gn.jit
+        ... def advance(counter, by):
+        ...     counter.count.value += by
+        >>> counter = Counter()
+        >>> advance(counter, 2)
+        >>> counter.count.value
+        Array(2, dtype=int32)
+    """
+    static_names, donate_names = _names(static_argnames), _names(donate_argnames)
+
+    def wrap(function: Callable[..., Any]) -> Jitted[..., Any]:
+        target, bound = target_of(function)
+        statics = named_arguments(target, len(bound), static_argnums, static_names)
+        donated = named_arguments(target, len(bound), donate_argnums, donate_names)
+        return Jitted(function, Options(*statics, donate, *donated, keep_unused, inline), bound, target)
+
+    return wrap if fun is None else wrap(fun)
+
+
+def _names(given: str | Iterable[str]) -> frozenset[str]:
+    return frozenset((given,) if isinstance(given, str) else given)
+
+
+def named_arguments(
+    function: Function, offset: int, argnums: int | Sequence[int], argnames: frozenset[str]
+) -> tuple[frozenset[int], frozenset[str]]:
+    """The positions and the names of some arguments of a plain function, when either is given.
+
+    Args:
+        function: The function.
+        offset: How many arguments are bound before the caller's first.
+        argnums: The caller's positions; negative ones count from the last parameter.
+        argnames: The names.
+    """
+    names = positional_names(function)
+    given = (argnums,) if isinstance(argnums, int) else argnums
+    positions = {at + offset if at >= 0 else len(names) + at for at in given}
+    positions |= {names.index(name) for name in argnames if name in names}
+    return frozenset(positions), argnames | {names[at] for at in positions if at < len(names)}

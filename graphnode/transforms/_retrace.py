@@ -1,0 +1,129 @@
+"""`explain_retrace`: what made JAX trace a function again.
+
+Every trace of a function under `jit` leaves a `Seen` in the function's history: the form of its arguments, with the
+shapes and dtypes of all values. The last one is compared with the closest earlier one.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import jax
+
+from .._diff import diff
+from .._state import shape_text
+from ._boundary import Form, Function, Values, remembered, target_of
+
+_LIMIT: Final = 32
+_LOGGER: Final = logging.getLogger("graphnode")
+
+
+class Seen(NamedTuple):
+    """One trace: the form of the arguments, and the shape and dtype of each value, by its name."""
+
+    function: Function
+    form: Form
+    statics: dict[str, str]
+    leaves: dict[str, str]
+    states: dict[str, str]
+
+
+class History:
+    """The latest traces of one function."""
+
+    def __init__(self, function: Function) -> None:
+        # By name: the function holds its history.
+        self._name = getattr(function, "__qualname__", repr(function))
+        self.count = 0
+        self.seen: list[Seen] = []
+
+    def add(self, function: Function, form: Form, values: Values, rest: Sequence[Any]) -> None:
+        """Note a trace, and log it if the environment says `GRAPHNODE_LOG=retrace`."""
+        self.count += 1
+        self.seen = [*self.seen, _seen(function, form, values, rest)][-_LIMIT:]
+        if "retrace" in os.environ.get("GRAPHNODE_LOG", "").split(","):
+            if not _LOGGER.handlers:
+                _LOGGER.addHandler(logging.StreamHandler())
+                _LOGGER.setLevel(logging.INFO)
+            _LOGGER.info(self.explain())
+
+    def explain(self) -> str:
+        """What the last trace differs in from the closest earlier one."""
+        if self.count < 2:
+            return f"gn.jit: {self._name} was traced {'once' if self.count else 'never'}"
+        *earlier, last = self.seen
+        found = min((_differences(one, last) for one in reversed(earlier)), key=len)
+        told = found or ["nothing in the arguments: JAX's configuration, a sharding or a device is another"]
+        lines = "".join(f"\n  {line}" for line in told[:20])
+        return f"gn.jit: {self._name} was traced {self.count} times; the last differs from the closest before in{lines}"
+
+
+def history_of(function: Function) -> History:
+    """The history of a function, kept on it."""
+    return remembered(function, "history", lambda: History(function))
+
+
+def explain_retrace(fun: Callable[..., Any], /) -> str:
+    """Say what made JAX trace a function under `jit` for the last time.
+
+    The arguments of that call are compared with those of the closest earlier trace: static fields and arguments with
+    both values, paths that appeared or vanished, shapes and dtypes. The same text is logged at each trace where the
+    environment says `GRAPHNODE_LOG=retrace`.
+
+    Args:
+        fun: What was given to `jit`, or what it gave.
+
+    Returns:
+        One line for each difference, below a first one that counts the traces.
+
+    Raises:
+        TypeError: `fun` is no function, method or callable node.
+
+    Example:
+        >>> @gn.jit
+        ... def double(x):
+        ...     return 2 * x
+        >>> _ = double(jnp.ones(2)), double(jnp.ones(3))
+        >>> print(gn.explain_retrace(double))
+        gn.jit: double was traced 2 times; the last differs from the closest before in
+          x: float32[2] != float32[3]
+    """
+    target = getattr(fun, "_target", None) or target_of(fun)[0]
+    return history_of(target).explain()
+
+
+def _seen(function: Function, form: Form, values: Values, rest: Sequence[Any]) -> Seen:
+    names = form.names(function)
+    kept = [name for at, name in enumerate(names) if at not in set(form.places)]
+    paths = [form.where(function, path) for path in form.graphdef.layout.paths()]
+    return Seen(
+        function,
+        form,
+        form.statics(function),
+        {name: _text(leaf) for name, leaf in zip(kept, rest, strict=True)},
+        {path: _text(value) for path, value in zip(paths, values, strict=True)},
+    )
+
+
+def _text(value: Any) -> str:
+    leaves, treedef = jax.tree.flatten(value)
+    texts = [shape_text(jax.typeof(leaf)) for leaf in leaves]
+    return texts[0] if leaves and leaves[0] is value else f"{treedef} of {', '.join(texts)}"
+
+
+def _differences(left: Seen, right: Seen) -> list[str]:
+    found = _changes(left.statics, right.statics) + _changes(left.leaves, right.leaves)
+    if left.form.graphdef is not right.form.graphdef:
+        places = diff(left.form.graphdef, right.form.graphdef)
+        found += [f"{right.form.where(right.function, one.path)}: {one.left} != {one.right}" for one in places]
+    found += [change for change in _changes(left.states, right.states) if " != " in change or not found]
+    if not found and left.form.treedef != right.form.treedef:
+        found.append(f"the pytree of arguments: {left.form.treedef} != {right.form.treedef}")
+    return found
+
+
+def _changes(left: dict[str, str], right: dict[str, str]) -> list[str]:
+    changed = [f"{name}: {left[name]} != {right[name]}" for name in left if name in right and left[name] != right[name]]
+    appeared = [f"{name} appeared: {right[name]}" for name in right if name not in left]
+    return changed + appeared + [f"{name} vanished: {left[name]}" for name in left if name not in right]
