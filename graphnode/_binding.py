@@ -122,7 +122,12 @@ def binding_of(root: Any) -> Binding:
 
 def binding_of_list(roots: list[Any]) -> Binding:
     """The binding of a list of nodes and States: `binding_of(roots)`, without a look for pytrees in it."""
-    binding = _joint_binding(roots, roots, _list_def(len(roots)))
+    known: Joint | None = getattr(roots[0], "_joint", None)
+    found = known.get(tuple(map(id, roots))) if known is not None else None
+    if found is not None and (found[0].clock is CLOCK.now or found[0].is_current(roots)):
+        binding = found[0]
+    else:
+        binding = _joint_binding(roots, roots, _list_def(len(roots)))
     if binding.traces:
         binding.check_traces()
     return binding
@@ -132,17 +137,22 @@ def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
     """The binding of a pytree of nodes, kept on its first node while the others live."""
     if not leaves or not isinstance(leaves[0], NodeBase):
         return _walk_undisturbed(root, leaves)
-    first, *others = leaves
-    key = (treedef, *map(id, others))
+    first = leaves[0]
     known: Joint | None = getattr(first, "_joint", None)
     if known is None:
         set_joint(first, known := {})
+    key = _joint_key(treedef, leaves)
     found = known.get(key)
     if found is not None and found[0].is_current(leaves):
         return found[0]
     binding = _walk_undisturbed(root, leaves)
-    _keep_joint(known, key, binding, others)
+    _keep_joint(known, key, binding, leaves[1:])
     return binding
+
+
+def _joint_key(treedef: Hashable, leaves: Sequence[Any]) -> Hashable:
+    ids = tuple(map(id, leaves))
+    return ids if treedef == _list_def(len(leaves)) else (treedef, ids)
 
 
 @functools.cache
@@ -322,7 +332,7 @@ def rebuild(graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[Tra
             binding = Binding(graphdef, states, watch, _versions_of(leaves), clock, traces)
             known: Joint = {}
             set_joint(leaves[0], known)
-            _keep_joint(known, (first.treedef, *map(id, leaves[1:])), binding, leaves[1:])
+            _keep_joint(known, _joint_key(first.treedef, leaves), binding, leaves[1:])
         return first.treedef.unflatten(leaves)
     root = nodes[0]
     set_binding(root, Binding(graphdef, states, watch, [version], clock, traces))

@@ -5,7 +5,7 @@ layout: JAX calls back into Python once for the whole tree, and the treedef neve
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import Any, Generic, overload
 
 import jax
@@ -326,6 +326,15 @@ class FlatStates(Mapping[Path, S_co]):
     def __len__(self) -> int:
         return len(self._states)
 
+    # Not the mapping's, which look up each path.
+    def values(self) -> ValuesView[S_co]:
+        """The States, in canonical order."""
+        return _StatesView(self)
+
+    def items(self) -> ItemsView[Path, S_co]:
+        """The States with their paths, in canonical order."""
+        return _ItemsView(self)
+
     def __eq__(self, other: object) -> bool:
         """Whether both hold the same State objects at the same paths."""
         if not isinstance(other, FlatStates):
@@ -340,3 +349,17 @@ class FlatStates(Mapping[Path, S_co]):
 
     def __repr__(self) -> str:
         return pretty(self)
+
+
+class _StatesView(ValuesView[S_co]):
+    _mapping: FlatStates[S_co]
+
+    def __iter__(self) -> Iterator[S_co]:
+        return iter(self._mapping._states)
+
+
+class _ItemsView(ItemsView[Path, S_co]):
+    _mapping: FlatStates[S_co]
+
+    def __iter__(self) -> Iterator[tuple[Path, S_co]]:
+        return zip(self._mapping.layout.paths(), self._mapping._states, strict=True)

@@ -14,7 +14,7 @@ from types import MethodType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import jax
-from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten_with_path
+from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatten_with_path
 
 from .._binding import Binding, binding_of_list, build, graft, walk
 from .._compat import is_tracing
@@ -169,24 +169,35 @@ class Call:
     Attributes:
         transform: The name of the transform, for messages.
         function: The user's function.
-        form: All about the arguments but values.
         roots: The nodes and States among the arguments, in the order of the leaves.
         binding: Of all roots, in a list.
         rest: The other leaves.
+        key: What `form` is made of: a plain tuple, since one is made at every call.
     """
 
-    __slots__ = ("binding", "form", "function", "rest", "roots", "transform")
+    __slots__ = ("binding", "function", "key", "rest", "roots", "transform")
 
     def __init__(
         self, transform: str, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
     ) -> None:
         self.transform, self.function = transform, function
-        leaves, treedef = jax.tree.flatten((args, kwargs or {}))
-        places = [at for at, leaf in enumerate(leaves) if isinstance(leaf, GraphObject)]
-        self.roots = [leaves[at] for at in places]
-        self.rest = [leaf for leaf in leaves if not isinstance(leaf, GraphObject)] if places else leaves
+        leaves, treedef = tree_flatten((args, kwargs or {}))
+        self.roots: list[Any] = []
+        self.rest: list[Any] = []
+        places: tuple[int, ...] = ()
+        for at, leaf in enumerate(leaves):
+            if isinstance(leaf, GraphObject):
+                self.roots.append(leaf)
+                places += (at,)
+            else:
+                self.rest.append(leaf)
         self.binding: Binding = binding_of_list(self.roots) if places else NO_NODES
-        self.form = Form(treedef, tuple(places), self.binding.graphdef)
+        self.key = (treedef, places, self.binding.graphdef)
+
+    @property
+    def form(self) -> Form:
+        """All about the arguments but values."""
+        return Form(*self.key)
 
     @property
     def values(self) -> Values:

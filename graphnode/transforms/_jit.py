@@ -5,7 +5,7 @@ a method of another node or passing an equal model meets what is compiled alread
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MethodType
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import jaxpr_as_fun
-from ._boundary import Call, Form, Function, Outcome, Pure, Static, Values, positional_names, remembered, target_of
+from ._boundary import Call, Function, Outcome, Pure, Static, Values, positional_names, remembered, target_of
 from ._retrace import History, history_of
 
 P = ParamSpec("P")
@@ -45,11 +45,11 @@ class Jitted(Generic[P, R]):
     def __init__(self, function: Callable[P, R], options: Options, bound: tuple[Any, ...], target: Function) -> None:
         functools.update_wrapper(self, function)
         self._options, self._bound, self._target = options, bound, target
-        self._compiled: dict[Form, _Plain | _Donating] = remembered(target, ("jit", options), dict)
+        self._compiled: dict[Hashable, _Plain | _Donating] = remembered(target, ("jit", options), dict)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         call = self._call(args, kwargs)
-        compiled = self._compiled.get(call.form) or self._compile(call)
+        compiled = self._compiled.get(call.key) or self._compile(call)
         try:
             outcome = compiled.run(call.values, call.rest)
         except TypeError:
@@ -67,7 +67,7 @@ class Jitted(Generic[P, R]):
     def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
         """What JAX lowers the call to, without running it; `.compile()` gives its cost and memory analysis."""
         call = self._call(args, kwargs)
-        return (self._compiled.get(call.form) or self._compile(call)).lower(call.values, call.rest)
+        return (self._compiled.get(call.key) or self._compile(call)).lower(call.values, call.rest)
 
     def clear_cache(self) -> None:
         """Forget all that was compiled for the function under these options."""
@@ -87,7 +87,7 @@ class Jitted(Generic[P, R]):
         options, history = self._options, history_of(self._target)
         is_donating = options.donate or options.donate_argnums or options.donate_argnames
         made = _Donating(call, options, history) if is_donating else _Plain(call, options, history)
-        self._compiled[call.form] = made
+        self._compiled[call.key] = made
         return made
 
 
@@ -126,7 +126,6 @@ class _Donating:
     """
 
     def __init__(self, call: Call, options: Options, history: History) -> None:
-        self._history, self._call_form = history, call.form
         traced = jax.jit(_logged(call.pure(), history)).trace(call.values, call.rest)
         written = traced.out_info[0].numbers
         named = _named_leaves(call, options)
