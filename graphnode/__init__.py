@@ -67,8 +67,29 @@ from ._traverse import iter_node as iter_node
 from ._traverse import nodes as nodes
 from ._update import pop_states as pop_states
 from ._update import update_states as update_states
+from .transforms import Axes as Axes
 from .transforms import Jitted as Jitted
+from .transforms import axes as axes
+from .transforms import checkify as checkify
+from .transforms import cond as cond
+from .transforms import custom_vjp as custom_vjp
+from .transforms import eval_shape as eval_shape
 from .transforms import explain_retrace as explain_retrace
+from .transforms import fori_loop as fori_loop
+from .transforms import grad as grad
+from .transforms import hessian as hessian
+from .transforms import jacfwd as jacfwd
+from .transforms import jacrev as jacrev
 from .transforms import jit as jit
+from .transforms import jvp as jvp
+from .transforms import make_jaxpr as make_jaxpr
+from .transforms import remat as remat
+from .transforms import scan as scan
+from .transforms import shard_map as shard_map
+from .transforms import switch as switch
+from .transforms import value_and_grad as value_and_grad
+from .transforms import vjp as vjp
+from .transforms import vmap as vmap
+from .transforms import while_loop as while_loop
 
 __version__ = "0.1.0"

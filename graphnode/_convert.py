@@ -84,7 +84,7 @@ def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[
     binding = binding_of([leaves[number] for number in at])
     graphdef = binding.graphdef
     if prefix is not None:
-        values = _spread(prefix, tree)
+        values = spread(prefix, tree)
         names = [jax.tree_util.keystr(key_path) for key_path, _ in pairs]
         _check_prefixes(graphdef, [values[number] for number in at], [names[number] for number in at])
     whole = StateTree(graphdef.layout, tuple([state._value for state in binding.states]))
@@ -93,7 +93,7 @@ def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[
     return jax.tree.unflatten(treedef, leaves), FlatStates(graphdef.layout, binding.states)
 
 
-def _spread(prefix: Any, tree: Any) -> list[Any]:
+def spread(prefix: Any, tree: Any) -> list[Any]:
     """The value of a prefix for each leaf of `tree`; `None` is a value there, and no leaf here."""
     values: list[Any] = []
 

@@ -9,6 +9,7 @@ values into the caller's States and puts live nodes into the result. Nothing of 
 
 import dataclasses
 import inspect
+import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import MethodType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -35,6 +36,7 @@ T = TypeVar("T")
 
 _KEPT: Final = "__graphnode_transformed__"
 _KEPT_LIMIT: Final = 256
+_REFUSAL: Final = "must not be written here"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,10 +45,12 @@ class Written:
 
     Attributes:
         numbers: The States whose values it gives, by their number among those of the arguments.
+        untouched: Those of them that it did not write.
         has_nodes: Whether there are nodes in its result.
     """
 
     numbers: tuple[int, ...]
+    untouched: frozenset[int]
     has_nodes: bool
 
 
@@ -204,23 +208,21 @@ class Call:
         """The values of all States, in layout order."""
         return tuple([state._value for state in self.binding.states])
 
-    def pure(self, numbers: tuple[int, ...] | None = None, *, is_open: bool = False) -> "Pure":
+    def pure(self, numbers: tuple[int, ...] | None = None, *, is_open: bool = False, refusal: str = _REFUSAL) -> "Pure":
         """The function of values and leaves; see `Pure`."""
-        arguments = (self.transform, self.function, self.form, numbers, is_open)
-        return remembered(self.function, ("pure", self.transform, *arguments[2:]), lambda: Pure(*arguments))
-
-    def written(self) -> tuple[int, ...]:
-        """The States that the function writes, by their numbers: found by tracing it once with abstract values."""
-        return written_by(self.pure(), self.values, self.rest)
+        return pure_of(self.transform, self.function, self.form, numbers, is_open=is_open, refusal=refusal)
 
     def finish(self, outcome: Outcome) -> Any:
         """Write what was written into the caller's States, and put live nodes into the result."""
         written, values, result = outcome
-        states = self.binding.states
+        states, numbers = self.binding.states, written.numbers
+        if written.untouched:
+            pairs = [pair for pair in zip(numbers, values, strict=True) if pair[0] not in written.untouched]
+            numbers, values = tuple([number for number, _ in pairs]), tuple([value for _, value in pairs])
         if is_tracing():
-            for number, value in zip(written.numbers, values, strict=True):
+            for number, value in zip(numbers, values, strict=True):
                 check_writable(states[number], value, self.where(number))
-        for number, value in zip(written.numbers, values, strict=True):
+        for number, value in zip(numbers, values, strict=True):
             states[number]._value = value
         return self.revive(result) if written.has_nodes else result
 
@@ -287,6 +289,7 @@ class Pure:
         form: The form of its arguments.
         numbers: The States whose values it gives; `None` for those that it writes, which a trace finds out.
         is_open: Whether it may write others beside `numbers`, and gives them too.
+        refusal: What is wrong with a State that it may not write, for the message.
     """
 
     transform: str
@@ -294,6 +297,7 @@ class Pure:
     form: Form
     numbers: tuple[int, ...] | None = None
     is_open: bool = False
+    refusal: str = _REFUSAL
 
     def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
         nodes = build(self.form.graphdef, values)
@@ -309,7 +313,12 @@ class Pure:
         ]
         numbers = self.given(wrote)
         result, has_nodes = _take_nodes(result, nodes)
-        return Written(numbers, has_nodes), tuple([binding.states[number]._value for number in numbers]), result
+        untouched = frozenset(numbers) - frozenset(wrote)
+        return (
+            Written(numbers, untouched, has_nodes),
+            tuple([binding.states[number]._value for number in numbers]),
+            result,
+        )
 
     def check_structure(self, nodes: list[Any], binding: Binding) -> None:
         """Raise if the function changed the structure of its arguments.
@@ -351,7 +360,7 @@ class Pure:
         allowed = set(self.numbers)
         surplus = [self.where(number) for number in wrote if number not in allowed]
         if surplus:
-            raise TraceError(f"gn.{self.transform}: {', '.join(surplus)} must not be written here")
+            raise TraceError(f"gn.{self.transform}: {', '.join(surplus)} {self.refusal}")
         return self.numbers
 
     def where(self, number: int) -> str:
@@ -359,24 +368,42 @@ class Pure:
         return self.form.where(self.function, self.form.graphdef.layout.path(number))
 
 
+def pure_of(
+    transform: str,
+    function: Function,
+    form: Form,
+    numbers: tuple[int, ...] | None = None,
+    *,
+    is_open: bool = False,
+    refusal: str = _REFUSAL,
+) -> Pure:
+    """The pure function of a user's function and a form of its arguments: the same object every time."""
+    key = ("pure", transform, form, numbers, is_open, refusal)
+    return remembered(function, key, lambda: Pure(transform, function, form, numbers, is_open, refusal))
+
+
+class _Kept(dict[Hashable, Any]):
+    """What was made of one function. `functools.wraps` hands the attribute on to others, which must not use it."""
+
+    def __init__(self, owner: Function) -> None:
+        super().__init__()
+        self.owner = weakref.ref(owner)
+
+
 def remembered(function: Function, key: Hashable, make: Callable[[], T]) -> T:
     """What was made of a function before, or is made now: kept on the function, and as long as it."""
     try:
-        kept: dict[Hashable, T] = function.__dict__.setdefault(_KEPT, {})
-    except AttributeError:  # a builtin
+        kept = function.__dict__.get(_KEPT)
+        if kept is None or kept.owner() is not function:
+            kept = function.__dict__[_KEPT] = _Kept(function)
+    except (AttributeError, TypeError):  # a builtin, or a class
         return make()
-    found = kept.get(key)
+    found: T | None = kept.get(key)
     if found is None:
         if len(kept) >= _KEPT_LIMIT:
             kept.clear()
         found = kept[key] = make()
     return found
-
-
-def written_by(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:
-    """The States that a pure function writes, found by tracing it once with abstract values."""
-    written: Written = jax.eval_shape(pure, values, rest)[0]
-    return written.numbers
 
 
 def _is_array(value: Any) -> bool:
@@ -419,3 +446,35 @@ def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
     if not callable(function):
         raise TypeError(f"expected a function, a method or a callable node; found {describe(function)}")
     return function, ()
+
+
+def with_statics(
+    function: Function,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    argnums: frozenset[int],
+    argnames: frozenset[str],
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with the static ones marked: they become a part of the treedef."""
+    names = positional_names(function)
+    shown = [names[at] if at < len(names) else str(at) for at in range(len(args))]
+    marked = [Static(shown[at], arg) if at in argnums else arg for at, arg in enumerate(args)]
+    return tuple(marked), {name: Static(name, arg) if name in argnames else arg for name, arg in kwargs.items()}
+
+
+def named_arguments(
+    function: Function, offset: int, argnums: int | Sequence[int], argnames: frozenset[str]
+) -> tuple[frozenset[int], frozenset[str]]:
+    """The positions and the names of some arguments of a plain function, when either is given.
+
+    Args:
+        function: The function.
+        offset: How many arguments are bound before the caller's first.
+        argnums: The caller's positions; negative ones count from the last parameter.
+        argnames: The names.
+    """
+    names = positional_names(function)
+    given = (argnums,) if isinstance(argnums, int) else argnums
+    positions = {at + offset if at >= 0 else len(names) + at for at in given}
+    positions |= {names.index(name) for name in argnames if name in names}
+    return frozenset(positions), argnames | {names[at] for at in positions if at < len(names)}

@@ -13,7 +13,17 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import jaxpr_as_fun
-from ._boundary import Call, Function, Outcome, Pure, Static, Values, positional_names, remembered, target_of
+from ._boundary import (
+    Call,
+    Function,
+    Outcome,
+    Pure,
+    Values,
+    named_arguments,
+    remembered,
+    target_of,
+    with_statics,
+)
 from ._retrace import History, history_of
 
 P = ParamSpec("P")
@@ -92,20 +102,6 @@ class Jitted(Generic[P, R]):
 
 
 _COMPILED_LIMIT = 256
-
-
-def with_statics(
-    function: Function,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    argnums: frozenset[int],
-    argnames: frozenset[str],
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with the static ones marked: they become a part of the treedef."""
-    names = positional_names(function)
-    shown = [names[at] if at < len(names) else str(at) for at in range(len(args))]
-    marked = [Static(shown[at], arg) if at in argnums else arg for at, arg in enumerate(args)]
-    return tuple(marked), {name: Static(name, arg) if name in argnames else arg for name, arg in kwargs.items()}
 
 
 class _Plain:
@@ -304,21 +300,3 @@ def jit(
 
 def _names(given: str | Iterable[str]) -> frozenset[str]:
     return frozenset((given,) if isinstance(given, str) else given)
-
-
-def named_arguments(
-    function: Function, offset: int, argnums: int | Sequence[int], argnames: frozenset[str]
-) -> tuple[frozenset[int], frozenset[str]]:
-    """The positions and the names of some arguments of a plain function, when either is given.
-
-    Args:
-        function: The function.
-        offset: How many arguments are bound before the caller's first.
-        argnums: The caller's positions; negative ones count from the last parameter.
-        argnames: The names.
-    """
-    names = positional_names(function)
-    given = (argnums,) if isinstance(argnums, int) else argnums
-    positions = {at + offset if at >= 0 else len(names) + at for at in given}
-    positions |= {names.index(name) for name in argnames if name in names}
-    return frozenset(positions), argnames | {names[at] for at in positions if at < len(names)}

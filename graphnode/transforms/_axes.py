@@ -1,0 +1,143 @@
+"""Axes (or partition specs) for the arguments of a call, as a caller writes them: for each State, and each other leaf.
+
+A caller gives a pytree prefix of the arguments, in which a value for a node holds for all its States, and `axes` says
+it State by State. Of a State that is reached several times all places must say the same.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from .._binding import binding_of
+from .._convert import spread
+from .._errors import AliasError, listed
+from .._filters import Filter, Matcher, as_filters, group
+from .._paths import path_str
+from .._statetree import Item
+from .._static import GraphObject
+from ._boundary import Call
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Axes:
+    """An axis for each State of a node; see `axes`.
+
+    Attributes:
+        filters: Tried in order.
+        values: The axis of the States that each filter is the first to accept.
+    """
+
+    filters: tuple[Matcher, ...]
+    values: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return f"axes({dict(zip(self.filters, self.values, strict=True))!r})"
+
+    def of(self, node: Any) -> list[Any]:
+        """The axis of each State of a node, in layout order; `None` for what no filter accepts."""
+        binding = binding_of(node)
+        items = [Item(binding.graphdef.layout, at, state) for at, state in enumerate(binding.states)]
+        groups, _ = group(items, self.filters)
+        found: list[Any] = [None] * len(items)
+        for numbers, value in zip(groups, self.values, strict=True):
+            for number in numbers:
+                found[number] = value
+        return found
+
+
+# Any: an axis for `vmap` and `scan`, a partition spec for `shard_map`.
+def axes(by_filter: Mapping[Any, Any], /) -> Axes:
+    """Say for each State of a node along which axis a transform maps it: what stands for a node in `in_axes`.
+
+    Args:
+        by_filter: From filters, tried in order, to axes: an integer, or `None` for States that all calls share. For
+            `shard_map`, from filters to partition specs. States that no filter accepts have no axis.
+
+    Raises:
+        FilterTypeError: A key is no filter.
+        FilterError: `...` stands before another filter.
+
+    Example:
+        >>> gn.axes({gn.ParamState: None, gn.ShortTermState: 0})
+        axes({ParamState: None, ShortTermState: 0})
+    """
+    filters: Sequence[Filter] = list(by_filter)
+    return Axes(as_filters(filters), tuple(by_filter.values()))
+
+
+class Spread(NamedTuple):
+    """What a prefix says.
+
+    Attributes:
+        values: For each State of the call, by its number.
+        rest: For each other leaf.
+    """
+
+    values: tuple[Any, ...]
+    rest: list[Any]
+
+
+def spread_axes(call: Call, prefix: Any, for_kwargs: Any, check: Callable[[Any, str], None]) -> Spread:
+    """What a prefix of the positional arguments says of each State and each other leaf.
+
+    Args:
+        call: The call.
+        prefix: A pytree prefix of its positional arguments; `None` and `axes(...)` are values in it.
+        for_kwargs: What holds for arguments that are given by name.
+        check: Raises when a value is none that the transform takes, given it and the name of the argument.
+
+    Raises:
+        AliasError: A State is reached with two values; names all.
+        ValueError: The prefix does not fit the arguments.
+    """
+    args, kwargs = call.form.fill(call.roots, call.rest)
+    given = [*_spread_args(call, prefix, args), *[for_kwargs] * len(jax.tree.leaves(kwargs))]
+    names = call.form.names(call.function)
+    places = set(call.form.places)
+    numbers = {id(state): number for number, state in enumerate(call.binding.states)}
+    by_number: dict[int, tuple[Any, str]] = {}
+    rest: list[Any] = []
+    faults: list[str] = []
+    roots = iter(call.roots)
+    for at, value in enumerate(given):
+        if at not in places:
+            if isinstance(value, Axes):
+                raise TypeError(f"gn.{call.transform}: {names[at]} is no node, and takes no {value!r}")
+            check(value, names[at])
+            rest.append(value)
+            continue
+        root = next(roots)
+        binding = binding_of(root)
+        values = value.of(root) if isinstance(value, Axes) else [value] * len(binding.states)
+        for number, (state, one) in enumerate(zip(binding.states, values, strict=True)):
+            where = f"{names[at]}.{path_str(binding.graphdef.layout.path(number))}".rstrip(".")
+            check(one, where)
+            before, first = by_number.setdefault(numbers[id(state)], (one, where))
+            if before != one:
+                faults.append(
+                    f"one {type(state).__name__} is reached as {first} with {before!r} and as {where} with {one!r}"
+                )
+    if faults:
+        raise AliasError(f"gn.{call.transform}: inconsistent axes: {listed(faults)}")
+    return Spread(tuple([by_number[number][0] for number in range(len(by_number))]), rest)
+
+
+def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
+    if isinstance(prefix, list):
+        prefix = tuple(prefix)  # as JAX takes it
+    try:
+        return spread(prefix, args)
+    except ValueError as error:
+        raise ValueError(f"gn.{call.transform}: {prefix!r} is no prefix of the arguments: {error}") from None
+
+
+def is_axis(value: Any) -> bool:
+    """Whether a value is an axis: an integer or `None`."""
+    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def is_node(value: Any) -> bool:
+    """Whether a leaf is a node or a State."""
+    return isinstance(value, GraphObject)

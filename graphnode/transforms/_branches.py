@@ -1,0 +1,136 @@
+"""`cond` and `switch`: one of several functions, chosen when the compiled program runs.
+
+Every branch gives the values of all States that any of them writes, its own or as they were.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+from jax.typing import ArrayLike
+
+from .._convert import NodeStates, is_node_states
+from .._diff import diff
+from .._errors import StructureError
+from ._boundary import Call, Form, Function, Outcome, Values, Written, pure_of, target_of
+from ._carry import check_types, compiled, picking
+
+R = TypeVar("R")
+
+
+def cond(pred: ArrayLike, true_fun: Callable[..., R], false_fun: Callable[..., R], *operands: Any) -> R:
+    """Call one of two functions of nodes and arrays, as `jax.lax.cond` does for arrays.
+
+    Args:
+        pred: Which: a boolean scalar, that may be traced.
+        true_fun: Called where it is true: a function, a method or a callable node.
+        false_fun: Called otherwise.
+        *operands: Their arguments.
+
+    Returns:
+        What the chosen function gives. What it wrote is in the States of the caller's nodes.
+
+    Raises:
+        StructureError: A function changes the structure of a node, or both give nodes of different structures.
+        TypeError: Both give results of different types, or write a State with another shape or dtype.
+
+    Example:
+        >>> class Counter(gn.Node):
+        ...     count: gn.ShortTermState = gn.state(default_factory=lambda: gn.ShortTermState(jnp.int32(0)))
+        >>> def add(counter):
+        ...     counter.count.value += 1
+        >>> counter = Counter()
+        >>> gn.cond(True, add, lambda counter: None, counter)
+        >>> counter.count.value
+        Array(1, dtype=int32)
+    """
+    return _branch("cond", pred, (true_fun, false_fun), operands)  # type: ignore[no-any-return]  # what a branch gives
+
+
+def switch(index: ArrayLike, branches: Sequence[Callable[..., R]], *operands: Any) -> R:
+    """Call one of several functions of nodes and arrays, as `jax.lax.switch` does for arrays.
+
+    Args:
+        index: Which: an integer scalar, that may be traced; it is clamped to the functions there are.
+        branches: The functions.
+        *operands: Their arguments.
+
+    Returns:
+        What the chosen function gives. What it wrote is in the States of the caller's nodes.
+
+    Raises:
+        ValueError: There is no function.
+        StructureError: A function changes the structure of a node, or some give nodes of different structures.
+        TypeError: Some give results of different types, or write a State with another shape or dtype.
+
+    Example:
+        >>> layers = [gn.nn.Linear(2, 3), gn.nn.Linear(2, 3)]
+        >>> gn.switch(1, layers, jnp.ones(2)).shape
+        (3,)
+    """
+    if not branches:
+        raise ValueError("gn.switch takes at least one function")
+    return _branch("switch", index, tuple(branches), operands)  # type: ignore[no-any-return]  # what a branch gives
+
+
+def _branch(transform: str, chosen: ArrayLike, given: Sequence[Function], operands: tuple[Any, ...]) -> Any:
+    targets = [target_of(function) for function in given]
+    bound = [node for _, nodes in targets for node in nodes]
+    count = len(bound) + len(operands)
+    functions: list[Function] = []
+    start = 0
+    for target, nodes in targets:
+        own = range(start, start + len(nodes))
+        functions.append(picking(target, (*own, *range(len(bound), count)), count))
+        start += len(nodes)
+    call = Call(transform, functions[0], (*bound, *operands))
+    form = call.form
+
+    def make() -> Function:
+        def run(values: Values, rest: list[Any], which: Any) -> Outcome:
+            return _run(transform, functions, form, values, rest, which)
+
+        return run
+
+    return call.finish(compiled(call, (transform, tuple(functions)), make, chosen))
+
+
+def _run(
+    transform: str, functions: Sequence[Function], form: Form, values: Values, rest: list[Any], which: Any
+) -> Outcome:
+    shapes: list[Outcome] = [jax.eval_shape(pure_of(transform, one, form), values, rest) for one in functions]
+    _check_results(transform, shapes)
+    wrote = tuple(sorted({number for written, _, _ in shapes for number in written.numbers}))
+    for function, (written, new, _) in zip(functions, shapes, strict=True):
+        after = dict(zip(written.numbers, new, strict=True))
+        check_types(form, function, transform, dict(enumerate(values)), after)
+
+    def branch_of(function: Function) -> Function:
+        pure = pure_of(transform, function, form, wrote)
+        # Without what it says of States: that differs between branches.
+        return lambda values, rest: pure(values, rest)[1:]
+
+    branches = [branch_of(function) for function in functions]
+    if transform == "cond":
+        new, result = jax.lax.cond(which, *branches, values, rest)
+    else:
+        new, result = jax.lax.switch(which, branches, values, rest)
+    has_nodes = any(written.has_nodes for written, _, _ in shapes)
+    return Written(wrote, frozenset(), has_nodes), new, result
+
+
+def _check_results(transform: str, shapes: Sequence[Outcome]) -> None:
+    """Raise if branches give nodes of different structures; JAX tells of all else.
+
+    Raises:
+        StructureError: They do.
+    """
+    first, *others = [_nodes_in(result) for _, _, result in shapes]
+    for other in others:
+        if first and other and first[0].graphdef is not other[0].graphdef:
+            places = "; ".join(str(one) for one in diff(first[0].graphdef, other[0].graphdef)[:10])
+            raise StructureError(f"gn.{transform}: the functions give nodes of different structures: {places}")
+
+
+def _nodes_in(tree: Any) -> list[NodeStates]:
+    return [leaf for leaf in jax.tree.leaves(tree, is_leaf=is_node_states) if isinstance(leaf, NodeStates)]

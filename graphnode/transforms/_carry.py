@@ -1,0 +1,162 @@
+"""What loops and branches share: a carry with nodes in it, and which States a function writes.
+
+A loop carries the values of the States that its function writes, and the other leaves of its carry. The nodes of the
+carry themselves are the same in every round, which `Carry.check` makes sure of.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._convert import NodeStates, is_node_states
+from .._errors import StructureError
+from .._state import describe, shape_text
+from ._boundary import Call, Form, Function, Outcome, Pure, Values, remembered
+
+
+def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:
+    """The States that a function writes, by their numbers: found by tracing it once with abstract values."""
+    outcome: Outcome = jax.eval_shape(pure, values, rest)
+    return outcome[0].numbers
+
+
+def compiled(call: Call, key: Hashable, make: Callable[[], Function], *extra: Any) -> Outcome:
+    """The outcome of a call that JAX compiles as a whole, traced once for each form, shapes and dtypes.
+
+    Args:
+        call: The call.
+        key: What decides beside the form of the arguments what is compiled: the transform, functions, options.
+        make: Makes the function of values, other leaves and `extra` that is compiled. It depends on `key` alone.
+        *extra: Further arguments of it, arrays.
+    """
+    run = remembered(call.function, (key, call.form), lambda: jax.jit(make(), inline=True))
+    try:
+        return run(call.values, call.rest, *extra)  # type: ignore[no-any-return]  # as what is made gives
+    except TypeError:
+        call.check_leaves()
+        raise
+
+
+def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:
+    """The function of `count` arguments that passes those at some positions on; itself, if these are all."""
+    if positions == tuple(range(count)):
+        return function
+
+    def make() -> Function:
+        def picked(*args: Any) -> Any:
+            return function(*[args[at] for at in positions])
+
+        return picked
+
+    return remembered(function, ("picking", positions, count), make)
+
+
+def check_types(
+    form: Form, function: Function, transform: str, before: Mapping[int, Any], after: Mapping[int, Any]
+) -> None:
+    """Raise if a State that a loop or branch writes does not keep its structure, shapes and dtypes.
+
+    Raises:
+        TypeError: Names all such States.
+    """
+    faults = [
+        f"{form.where(function, form.graphdef.layout.path(number))} was {_text(before[number])} and became {_text(new)}"
+        for number, new in after.items()
+        if _type_of(before[number]) != _type_of(new)
+    ]
+    if faults:
+        raise TypeError(f"gn.{transform}: a State keeps its structure, shapes and dtypes here; {'; '.join(faults)}")
+
+
+def _type_of(value: Any) -> Any:
+    leaves, treedef = jax.tree.flatten(value)
+    return treedef, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
+
+
+def _text(value: Any) -> str:
+    leaves, treedef = jax.tree.flatten(value)
+    texts = [shape_text(jax.typeof(leaf)) for leaf in leaves]
+    return texts[0] if leaves and leaves[0] is value else f"{treedef} of {', '.join(texts)}"
+
+
+class Carry:
+    """The carry of a loop: what its function takes and must give back.
+
+    Attributes:
+        transform: The name of the loop, for messages.
+        function: The function of one round.
+        form: The form of its arguments.
+        position: The position of the carry among them.
+        at: The other leaves that belong to the carry, by their numbers among the rest.
+    """
+
+    def __init__(self, transform: str, function: Function, form: Form, position: int) -> None:
+        self.transform, self.function, self.form, self.position = transform, function, form, position
+        owners = form.owners()
+        places = set(form.places)
+        rest_owners = [owner for at, owner in enumerate(owners) if at not in places]
+        self.at = [number for number, owner in enumerate(rest_owners) if owner == position]
+
+    def take(self, result: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+        """The leaves of a carry that the function gave, apart from nodes; and what puts others in their place.
+
+        Raises:
+            TypeError: It has another structure than the one that went in.
+            StructureError: A node stands where another one was, or a new one.
+        """
+        roots = [_Root(number) for number in range(len(self.form.places))]
+        args, _ = self.form.fill(roots, range(self.form.treedef.num_leaves - len(roots)))
+        wanted, wanted_def = jax.tree.flatten(args[self.position])
+        found, found_def = jax.tree.flatten(result, is_leaf=is_node_states)
+        if not wanted_def == found_def:  # JAX types `==` alone
+            raise TypeError(
+                f"gn.{self.transform}: the carry that the function gives has another structure than the one that it "
+                f"got: {found_def} instead of {wanted_def}"
+            )
+        for before, after in zip(wanted, found, strict=True):
+            if isinstance(before, _Root) or isinstance(after, NodeStates):
+                self._check_node(before, after)
+
+        def put(leaves: list[Any]) -> Any:
+            following = iter(leaves)
+            return jax.tree.unflatten(
+                found_def, [leaf if isinstance(leaf, NodeStates) else next(following) for leaf in found]
+            )
+
+        return [leaf for leaf in found if not isinstance(leaf, NodeStates)], put
+
+    def _check_node(self, before: object, after: Any) -> None:
+        is_same = isinstance(before, _Root) and isinstance(after, NodeStates) and self._is_same(before, after)
+        if is_same:
+            return
+        found = "a node" if isinstance(after, NodeStates) else describe(after)
+        held = self.form.where(self.function, (before.number,)) if isinstance(before, _Root) else "an array"
+        raise StructureError(
+            f"gn.{self.transform}: the carry holds {found} where it held {held}; a node of the carry is the same in "
+            "every round: write to its States"
+        )
+
+    def _is_same(self, before: "_Root", after: NodeStates) -> bool:
+        top = after.graphdef.table.top
+        return top[after.place] == top[before.number]
+
+
+class _Root:
+    """Stands for a node of the arguments, by its number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def pair_of(transform: str, result: Any) -> tuple[Any, Any]:
+    """The carry and the output that a function of `scan` gives.
+
+    Raises:
+        TypeError: It gives no pair.
+    """
+    if not (isinstance(result, tuple) and len(result) == 2):
+        found = f"a tuple of {len(result)}" if isinstance(result, tuple) else describe(result)
+        raise TypeError(f"gn.{transform}: the function gives (carry, output); found {found}")
+    return result

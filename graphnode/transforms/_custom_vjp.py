@@ -1,0 +1,132 @@
+"""`custom_vjp`: a function of nodes with a derivative of its own."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import jax
+
+from .._binding import binding_of
+from .._convert import graph_to_tree, tree_to_graph
+from .._errors import FilterError, StructureError
+from .._match import match
+from .._paths import path_str
+from .._static import GraphObject
+from ._boundary import Call, Outcome, Values, named_arguments, pure_of, target_of, with_statics
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class custom_vjp(Generic[P, R]):  # JAX's name
+    """A function of nodes and arrays whose derivative the caller gives, as `jax.custom_vjp`.
+
+    `defvjp(fwd, bwd)` sets it: `fwd` takes the arguments of the function, and gives its result and residuals, which may
+    hold nodes; `bwd` takes the residuals and the cotangent of the result, and gives a cotangent for each argument: for
+    a node (or a pytree of nodes) a `StateTree` or a nested mapping by path, whole or partial, or `None` for zero.
+    States that the function writes are written back; no gradient flows through what was written.
+
+    Args:
+        fun: A function, a method or a callable node.
+        nondiff_argnums: Positions of arguments that are no arrays: hashable. `bwd` gets them first.
+
+    Raises:
+        AttributeError: At a call: `defvjp` was not called.
+        FilterError: In the backward pass: a cotangent has a path at which its node has no State; names all.
+        StructureError: At a call: the function changes the structure of a node, or its result holds one.
+        TypeError: In the backward pass: `bwd` gives another number of cotangents than there are arguments.
+
+    Example:
+        >>> @gn.custom_vjp
+        ... def apply(model, x):
+        ...     return model(x)
+        >>> def forward(model, x):
+        ...     return model(x), model
+        >>> def backward(model, cotangent):
+        ...     return {"weight": {"weight": jnp.zeros((2, 3)), "bias": 10 * cotangent}}, None
+        >>> apply.defvjp(forward, backward)
+        >>> gn.grad(lambda model: apply(model, jnp.ones(2)).sum())(gn.nn.Linear(2, 3))["weight",].value["bias"]
+        Array([10., 10., 10.], dtype=float32)
+    """
+
+    __wrapped__: Callable[P, R]
+
+    def __init__(self, fun: Callable[P, R], nondiff_argnums: int | Sequence[int] = ()) -> None:
+        functools.update_wrapper(self, fun)
+        self._target, self._bound = target_of(fun)
+        self._statics = named_arguments(self._target, len(self._bound), nondiff_argnums, frozenset())
+        self._rules: tuple[Callable[..., Any], Callable[..., Any]] | None = None
+
+    def defvjp(self, fwd: Callable[..., tuple[R, Any]], bwd: Callable[..., tuple[Any, ...]]) -> None:
+        """Set the forward and the backward function."""
+
+        @functools.wraps(fwd)
+        def forward(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            result, residuals = fwd(*args, **kwargs)
+            # Self-contained: the backward pass has nodes of its own.
+            return result, graph_to_tree(residuals)[0]
+
+        self._rules = forward, bwd
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._rules is None:
+            raise AttributeError(
+                f"gn.custom_vjp: no derivative of {self._target.__name__}: call defvjp(fwd, bwd) first"
+            )
+        forward, backward = self._rules
+        call = Call(
+            "custom_vjp", self._target, *with_statics(self._target, (*self._bound, *args), kwargs, *self._statics)
+        )
+        pure = call.pure()
+        pure_forward = pure_of("custom_vjp", forward, call.form)
+        static_args = [arg for at, arg in enumerate((*self._bound, *args)) if at in self._statics[0]]
+
+        def run_forward(values: Values, rest: list[Any]) -> tuple[Outcome, Any]:
+            written, new_values, (result, residuals) = pure_forward(values, rest)
+            return (written, new_values, result), residuals
+
+        def run_backward(residuals: Any, cotangent: Outcome) -> tuple[Any, Any]:
+            given = backward(*static_args, tree_to_graph(residuals), cotangent[2])
+            return self._cotangents(call, given)
+
+        run = jax.custom_vjp(pure)
+        run.defvjp(run_forward, run_backward)
+        outcome = run(call.values, call.rest)
+        if outcome[0].has_nodes:
+            raise StructureError("gn.custom_vjp differentiates arrays, but the result holds a node")
+        return call.finish(outcome)  # type: ignore[no-any-return]  # what the function gave
+
+    def _cotangents(self, call: Call, given: tuple[Any, ...]) -> tuple[Any, Any]:
+        """The cotangents of all values and other leaves, from those of the arguments."""
+        args, kwargs = call.form.fill(call.roots, range(len(call.rest)))
+        differentiated = [arg for at, arg in enumerate(args) if at not in self._statics[0]]
+        differentiated += [kwargs[name] for name in sorted(kwargs)]
+        if not isinstance(given, tuple) or len(given) != len(differentiated):
+            raise TypeError(
+                f"gn.custom_vjp: bwd gives a tuple of {len(differentiated)} cotangents, one for each argument; found "
+                f"{given!r}"
+            )
+        numbers = {id(state): number for number, state in enumerate(call.binding.states)}
+        values: list[Any] = [None] * len(call.values)
+        rest: list[Any] = [None] * len(call.rest)
+        for argument, cotangent in zip(differentiated, given, strict=True):
+            leaves = jax.tree.leaves(argument)
+            if cotangent is None:
+                continue
+            if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
+                binding = binding_of(argument)
+                found = match(binding.graphdef, cotangent)
+                unknown = [path_str(found.path(at)) for at, number in enumerate(found.numbers) if number is None]
+                if unknown:
+                    raise FilterError(
+                        f"gn.custom_vjp: a cotangent has {', '.join(unknown)}, where its node has no State"
+                    )
+                for number, value in zip(found.numbers, found.values, strict=True):
+                    values[numbers[id(binding.states[number])]] = value  # type: ignore[index]  # not None, as checked
+                continue
+            if any(isinstance(leaf, GraphObject) for leaf in leaves):
+                raise TypeError("gn.custom_vjp: an argument holds nodes and arrays together; take them as two")
+            pairs = jax.tree.map(lambda at, one: (at, one), argument, cotangent, is_leaf=lambda one: one is None)
+            for at, one in jax.tree.leaves(pairs, is_leaf=lambda one: isinstance(one, tuple) and len(one) == 2):
+                rest[at] = one
+        return tuple(values), rest

@@ -1,0 +1,310 @@
+"""`scan`, `fori_loop` and `while_loop`: rounds of one function, compiled once.
+
+Nodes in the carry stay the same objects over all rounds; the values of the States that a round writes are what the loop
+carries. States that are only read are constants of the loop, not part of its carry.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ._axes import Spread, spread_axes
+from ._boundary import Call, Form, Function, Outcome, Values, pure_of, target_of
+from ._carry import Carry, check_types, compiled, pair_of, picking, writes_of
+from ._map import check_axis
+
+C = TypeVar("C")
+X = TypeVar("X")
+Y = TypeVar("Y")
+
+_NO_AXIS: Final = (
+    "was written, but has no axis to be written along: all rounds share it. Give it one in in_axes, or put its node "
+    "into the carry"
+)
+
+
+class _InCarry:
+    def __repr__(self) -> str:
+        return "the carry"
+
+
+_CARRY: Final = _InCarry()
+
+
+class _Scan(NamedTuple):
+    """What a scan is asked for, apart from its function and its arguments."""
+
+    length: int | None
+    reverse: bool
+    unroll: int | bool
+
+
+def scan(
+    f: Callable[[C, X], tuple[C, Y]],
+    init: C,
+    xs: X | None = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    *,
+    in_axes: Any = 0,  # Any: a pytree prefix of `xs`
+) -> tuple[C, Y]:
+    """Fold a function of nodes and arrays over a leading axis, as `jax.lax.scan` does one of arrays.
+
+    A node in `init` is carried: the function gives it back in the carry, and may write to its States. A node in `xs` is
+    scanned over: each round gets the States at its position, and what it writes goes back there. So a stack of layers
+    is one line: `gn.scan(lambda h, layer: (layer(h), None), x, layers)`.
+
+    Args:
+        f: From the carry and one item to the next carry and an output; a callable node is carried itself.
+        init: The first carry.
+        xs: What is scanned over; `None` for nothing.
+        length: How many rounds, where `xs` does not say.
+        reverse: As in `jax.lax.scan`.
+        unroll: As in `jax.lax.scan`.
+        in_axes: A pytree prefix of `xs`: the axes to scan, `None` for what all rounds share, `axes(...)` for a node.
+
+    Returns:
+        The last carry, in which nodes are those of `init`, and the outputs with a leading axis.
+
+    Raises:
+        TraceError: A State was written that has no axis; names it.
+        AliasError: A State is reached with two axes, or in the carry and in `xs`; names both places.
+        StructureError: The function changes the structure of a node, or gives another one in the carry.
+        TypeError: The carry or a State changes its structure, shapes or dtypes.
+        ValueError: `in_axes` does not fit `xs`.
+
+    Example:
+        >>> layers = gn.stack([gn.nn.Linear(2, 2) for _ in range(3)])
+        >>> h, _ = gn.scan(lambda h, layer: (jnp.tanh(layer(h)), None), jnp.ones(2), layers)
+        >>> h.shape
+        (2,)
+
+    See also: `vmap`, where no round sees another; `stack`, which makes one node of several layers.
+    """
+    target, bound = target_of(f)
+    call = Call("scan", target, (*bound, init, xs))
+    found = spread_axes(call, (*[_CARRY] * (len(bound) + 1), in_axes), None, _check_place)
+    axes = Spread(found.values, found.rest)
+    options = _Scan(length, reverse, unroll)
+    key = ("scan", tuple(axes.values), tuple(axes.rest), options)
+    form = call.form
+    outcome = compiled(call, key, lambda: _scan_of(target, form, len(bound), axes, options))
+    return call.finish(outcome)  # type: ignore[no-any-return]  # the carry and the outputs
+
+
+def _check_place(value: Any, where: str) -> None:
+    if value is not _CARRY:
+        check_axis(value, where)
+
+
+def _scan_of(function: Function, form: Form, position: int, axes: Spread, options: _Scan) -> Function:
+    """The scan as a function of values and other leaves."""
+    carry = Carry("scan", function, form, position)
+    scanned = {number: axis for number, axis in enumerate(axes.values) if isinstance(axis, int)}
+    scanned_rest = {at: axis for at, axis in enumerate(axes.rest) if isinstance(axis, int)}
+    free = pure_of("scan", function, form)
+
+    def run(values: Values, rest: list[Any]) -> Outcome:
+        first = tuple([_item(value, scanned.get(number)) for number, value in enumerate(values)])
+        wrote = writes_of(free, first, [_item(leaf, scanned_rest.get(at)) for at, leaf in enumerate(rest)])
+        carried = [number for number in wrote if axes.values[number] is _CARRY]
+        given = tuple([number for number in wrote if axes.values[number] is not None])
+        pure = pure_of("scan", function, form, given, refusal=_NO_AXIS)
+        put: Any = None
+        has_nodes: Any = None
+
+        def round_of(state: tuple[list[Any], list[Any]], item: tuple[list[Any], list[Any]]) -> tuple[Any, Any]:
+            nonlocal put, has_nodes
+            all_values = _placed(
+                values, {**dict(zip(carried, state[0], strict=True)), **dict(zip(scanned, item[0], strict=True))}
+            )
+            all_rest = _placed(
+                rest, {**dict(zip(carry.at, state[1], strict=True)), **dict(zip(scanned_rest, item[1], strict=True))}
+            )
+            has_nodes, new_values, result = pure(tuple(all_values), all_rest)
+            new = dict(zip(given, new_values, strict=True))
+            check_types(form, function, "scan", dict(enumerate(all_values)), new)
+            result, output = pair_of("scan", result)
+            leaves, put = carry.take(result)
+            return ([new[number] for number in carried], leaves), ({n: new[n] for n in given if n in scanned}, output)
+
+        start = ([values[number] for number in carried], [rest[at] for at in carry.at])
+        items = (
+            [_moved(values[number], axis, 0) for number, axis in scanned.items()],
+            [_moved(rest[at], axis, 0) for at, axis in scanned_rest.items()],
+        )
+        (last, leaves), (stacked, outputs) = jax.lax.scan(round_of, start, items, *options)
+        new = dict(zip(carried, last, strict=True))
+        new |= {number: _moved(value, 0, scanned[number]) for number, value in stacked.items()}
+        return has_nodes, tuple([new[number] for number in given]), (put(leaves), outputs)
+
+    return run
+
+
+def _item(value: Any, axis: int | None) -> Any:
+    """One item of a value along an axis, as shapes and dtypes; the value itself without one."""
+    if axis is None:
+        return value
+
+    def item(leaf: Any) -> jax.ShapeDtypeStruct:
+        shape = list(jnp.shape(leaf))
+        del shape[axis]
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)  # type: ignore[no-untyped-call]
+
+    return jax.tree.map(item, value)
+
+
+def _moved(value: Any, source: int, target: int) -> Any:
+    return value if source == target else jax.tree.map(lambda leaf: jnp.moveaxis(leaf, source, target), value)
+
+
+def _placed(row: Sequence[Any], new: dict[int, Any]) -> list[Any]:
+    """The row with some items replaced."""
+    return [new.get(number, item) for number, item in enumerate(row)]
+
+
+def fori_loop(
+    lower: ArrayLike,
+    upper: ArrayLike,
+    body_fun: Callable[[Any, C], C],
+    init_val: C,
+    *,
+    unroll: int | bool | None = None,
+) -> C:
+    """Run a function of nodes and arrays for each index from `lower` to below `upper`, as `jax.lax.fori_loop`.
+
+    Args:
+        lower: The first index; with an integer here and in `upper` the loop can be differentiated in reverse mode.
+        upper: The index after the last.
+        body_fun: From the index and the carry to the next carry; nodes in the carry are carried, and given back.
+        init_val: The first carry.
+        unroll: As in `jax.lax.fori_loop`.
+
+    Returns:
+        The last carry, in which nodes are those of `init_val`.
+
+    Raises:
+        StructureError: The function changes the structure of a node, or gives another one in the carry.
+        TypeError: The carry or a State changes its structure, shapes or dtypes.
+
+    Example:
+        >>> class Counter(gn.Node):
+        ...     count: gn.ShortTermState = gn.state(default_factory=lambda: gn.ShortTermState(jnp.int32(0)))
+        >>> def body(i, counter):
+        ...     counter.count.value += i
+        ...     return counter
+        >>> gn.fori_loop(0, 4, body, Counter()).count.value
+        Array(6, dtype=int32)
+    """
+    target, bound = target_of(body_fun)
+    # The index is an argument of the body: in its place stands one of the right dtype, which no round gets to see.
+    call = Call("fori_loop", target, (*bound, jnp.zeros((), jnp.result_type(lower, upper)), init_val))
+    form, position = call.form, len(bound) + 1
+    is_fixed = isinstance(lower, int) and isinstance(upper, int)
+    bounds = (lower, upper) if is_fixed else None
+
+    def make() -> Function:
+        def run(values: Values, rest: list[Any], *given: Any) -> Outcome:
+            def loop(body: Function, start: Any) -> Any:
+                first, end = bounds or given
+                return jax.lax.fori_loop(first, end, body, start, unroll=unroll)
+
+            return _loop("fori_loop", target, form, position, values, rest, loop)
+
+        return run
+
+    extra = () if is_fixed else (lower, upper)
+    outcome = compiled(call, ("fori_loop", bounds, unroll), make, *extra)
+    return call.finish(outcome)  # type: ignore[no-any-return]  # the carry
+
+
+def _loop(
+    transform: str, function: Function, form: Form, position: int, values: Values, rest: list[Any], loop: Function
+) -> Outcome:
+    """A loop over a function of a carry, with an index before it or without.
+
+    Args:
+        transform: The name of the loop.
+        function: The function of one round.
+        form: The form of its arguments.
+        position: The position of the carry among them.
+        values: The values of all States.
+        rest: The other leaves, among them one for the index.
+        loop: JAX's loop, of a function of the index (if there is one) and a carry, and of the first carry.
+    """
+    carry = Carry(transform, function, form, position)
+    wrote = writes_of(pure_of(transform, function, form), values, rest)
+    pure = pure_of(transform, function, form, wrote)
+    index_at = [at for at in range(len(rest)) if at not in set(carry.at)]
+    put: Any = None
+    written: Any = None
+
+    def body(*args: Any) -> tuple[list[Any], list[Any]]:
+        nonlocal put, written
+        *index, (carried, leaves) = args
+        all_values = _placed(values, dict(zip(wrote, carried, strict=True)))
+        places = {**dict(zip(carry.at, leaves, strict=True)), **dict(zip(index_at, index, strict=False))}
+        written, new_values, result = pure(tuple(all_values), _placed(rest, places))
+        check_types(form, function, transform, dict(enumerate(values)), dict(zip(wrote, new_values, strict=True)))
+        leaves, put = carry.take(result)
+        return list(new_values), leaves
+
+    last, leaves = loop(body, ([values[number] for number in wrote], [rest[at] for at in carry.at]))
+    return written, tuple(last), put(leaves)
+
+
+def while_loop(cond_fun: Callable[[C], Any], body_fun: Callable[[C], C], init_val: C) -> C:
+    """Run a function of nodes and arrays while a condition on them holds, as `jax.lax.while_loop`.
+
+    Args:
+        cond_fun: From the carry to a boolean; it must not write to a State.
+        body_fun: From the carry to the next carry; nodes in the carry are carried, and given back.
+        init_val: The first carry.
+
+    Returns:
+        The last carry, in which nodes are those of `init_val`.
+
+    Raises:
+        TraceError: The condition writes to a State; names it.
+        StructureError: The function changes the structure of a node, or gives another one in the carry.
+        TypeError: The carry or a State changes its structure, shapes or dtypes.
+
+    Example:
+        >>> class Counter(gn.Node):
+        ...     count: gn.ShortTermState = gn.state(default_factory=lambda: gn.ShortTermState(jnp.int32(1)))
+        >>> def double(counter):
+        ...     counter.count.value *= 2
+        ...     return counter
+        >>> gn.while_loop(lambda counter: counter.count.value < 100, double, Counter()).count.value
+        Array(128, dtype=int32)
+    """
+    (cond_target, cond_bound), (body_target, body_bound) = target_of(cond_fun), target_of(body_fun)
+    count = len(cond_bound) + len(body_bound) + 1
+    body = picking(body_target, tuple(range(len(cond_bound), count)), count)
+    condition = picking(cond_target, (*range(len(cond_bound)), count - 1), count)
+    call = Call("while_loop", body, (*cond_bound, *body_bound, init_val))
+    form = call.form
+
+    def make() -> Function:
+        test = pure_of("while_loop", condition, form, (), refusal="must not be written by cond_fun")
+
+        def run(values: Values, rest: list[Any]) -> Outcome:
+            wrote = writes_of(pure_of("while_loop", body, form), values, rest)
+            carry = Carry("while_loop", body, form, count - 1)
+
+            def holds(state: tuple[list[Any], list[Any]]) -> Any:
+                all_values = _placed(values, dict(zip(wrote, state[0], strict=True)))
+                return test(tuple(all_values), _placed(rest, dict(zip(carry.at, state[1], strict=True))))[2]
+
+            def loop(round_of: Function, start: Any) -> Any:
+                return jax.lax.while_loop(holds, round_of, start)
+
+            return _loop("while_loop", body, form, count - 1, values, rest, loop)
+
+        return run
+
+    return call.finish(compiled(call, ("while_loop", condition), make))  # type: ignore[no-any-return]  # the carry

@@ -1,0 +1,211 @@
+"""`vmap` and `shard_map`: a function of one example, or of one shard, over all of them.
+
+Both take the axes of the States from the caller. What a lane writes goes back along the same axis; a State without one
+is the same for all lanes, and none of them may write it.
+"""
+
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final, ParamSpec, TypeVar, overload
+
+import jax
+from jax.sharding import PartitionSpec
+
+from .._state import describe
+from ._axes import is_axis, spread_axes
+from ._boundary import Call, Function, Outcome, Values, target_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SHARED: Final = PartitionSpec()  # type: ignore[no-untyped-call]
+_NO_AXIS: Final = (
+    "was written, but has no axis to be written along: all lanes share it. Give it one in in_axes, such as "
+    "gn.axes({gn.ShortTermState: 0, ...: None})"
+)
+
+
+@overload
+def vmap(
+    fun: Callable[P, R],
+    in_axes: Any = ...,
+    out_axes: Any = ...,
+    axis_name: Hashable = ...,
+    axis_size: int | None = ...,
+    spmd_axis_name: Any = ...,
+) -> Callable[P, R]: ...
+@overload
+def vmap(
+    *,
+    in_axes: Any = ...,
+    out_axes: Any = ...,
+    axis_name: Hashable = ...,
+    axis_size: int | None = ...,
+    spmd_axis_name: Any = ...,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+# Any: axes are pytree prefixes of the arguments, in which `axes(...)` may stand.
+def vmap(
+    fun: Function | None = None,
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Hashable = None,
+    axis_size: int | None = None,
+    spmd_axis_name: Any = None,
+) -> Any:
+    """Map a function of nodes and arrays over axes of them, as `jax.vmap` does one of arrays.
+
+    A node has an axis for each State: one for all, or `axes({filter: axis})`. What is written goes back along the same
+    axis. Nodes that the function makes come out with a leading axis in all their States: `gn.vmap(build)(keys)` is an
+    ensemble.
+
+    Args:
+        fun: A function, a method or a callable node; left out in `@gn.vmap(in_axes=...)`.
+        in_axes: A pytree prefix of the positional arguments: axes, `None` for what all lanes share, `axes(...)` for a
+            node. Arguments by name are mapped over axis 0.
+        out_axes: A pytree prefix of the result; holds for nodes that were made too.
+        axis_name: As in `jax.vmap`.
+        axis_size: As in `jax.vmap`.
+        spmd_axis_name: As in `jax.vmap`.
+
+    Returns:
+        The mapped function, with the signature of `fun`.
+
+    Raises:
+        TraceError: At a call: a State was written that has no axis; names it.
+        AliasError: At a call: a State is reached with two axes; names both places.
+        TypeError: At a call: something is no axis.
+        ValueError: At a call: `in_axes` does not fit the arguments, or sizes disagree.
+        StructureError: At a call: the function changes the structure of a node.
+
+    Example:
+        >>> def build(key):
+        ...     with gn.random.scope(key):
+        ...         return gn.nn.Linear(2, 3)
+        >>> ensemble = gn.vmap(build)(jax.random.split(jax.random.key(0), 5))
+        >>> gn.vmap(lambda model, x: model(x), in_axes=(0, None))(ensemble, jnp.ones(2)).shape
+        (5, 3)
+
+    See also: `stack`, which makes one node of several; `scan`, which maps one after the other.
+    """
+    if fun is None:
+        return functools.partial(
+            vmap,
+            in_axes=in_axes,
+            out_axes=out_axes,
+            axis_name=axis_name,
+            axis_size=axis_size,
+            spmd_axis_name=spmd_axis_name,
+        )
+    target, bound = target_of(fun)
+
+    @functools.wraps(fun)
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        call = Call("vmap", target, (*bound, *args), kwargs)
+        prefix = in_axes if not bound or not isinstance(in_axes, tuple | list) else (*[None] * len(bound), *in_axes)
+        values, rest = spread_axes(call, prefix, 0, check_axis)
+        given = tuple([number for number, axis in enumerate(values) if axis is not None])
+        run = jax.vmap(
+            call.pure(given, refusal=_NO_AXIS),
+            in_axes=(values, rest),
+            out_axes=(0, tuple([values[number] for number in given]), out_axes),
+            axis_name=axis_name,
+            axis_size=axis_size,
+            spmd_axis_name=spmd_axis_name,
+        )
+        return call.finish(run(call.values, call.rest))
+
+    return mapped
+
+
+def check_axis(value: Any, where: str) -> None:
+    """Raise if a value is no axis.
+
+    Raises:
+        TypeError: Names the argument, and what was found.
+    """
+    if not is_axis(value):
+        raise TypeError(f"{where}: an axis is an integer or None; found {describe(value)}")
+
+
+@overload
+def shard_map(
+    f: Callable[P, R],
+    /,
+    *,
+    mesh: Any = ...,
+    in_specs: Any,
+    out_specs: Any,
+    axis_names: Sequence[Hashable] | set[Hashable] = ...,
+    check_vma: bool = ...,
+) -> Callable[P, R]: ...
+@overload
+def shard_map(
+    *,
+    mesh: Any = ...,
+    in_specs: Any,
+    out_specs: Any,
+    axis_names: Sequence[Hashable] | set[Hashable] = ...,
+    check_vma: bool = ...,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+# Any: specs are pytree prefixes of arguments and result, in which `axes(...)` may stand.
+def shard_map(
+    f: Function | None = None,
+    /,
+    *,
+    mesh: Any = None,
+    in_specs: Any,
+    out_specs: Any,
+    axis_names: Sequence[Hashable] | set[Hashable] = frozenset(),  # type: ignore[assignment]  # as JAX has it
+    check_vma: bool = True,
+) -> Any:
+    """Map a function of nodes and arrays over shards of them, as `jax.shard_map` does one of arrays.
+
+    A node has a partition spec for each State: one for all, or `axes({filter: spec})`. What is written goes back with
+    the same spec.
+
+    Args:
+        f: A function, a method or a callable node; left out in `@gn.shard_map(...)`.
+        mesh: As in `jax.shard_map`.
+        in_specs: A pytree prefix of the positional arguments: partition specs, and `axes(...)` for a node.
+        out_specs: A pytree prefix of the result.
+        axis_names: As in `jax.shard_map`.
+        check_vma: As in `jax.shard_map`.
+
+    Returns:
+        The mapped function, with the signature of `f`.
+
+    Raises:
+        AliasError: At a call: a State is reached with two specs; names both places.
+        StructureError: At a call: the function changes the structure of a node.
+        ValueError: At a call: specs do not fit, or a State with a replicated spec was written with other values.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("data",))
+        >>> spec = jax.P("data")
+        >>> model = gn.nn.Linear(2, 3)
+        >>> apply = gn.shard_map(lambda model, x: model(x), mesh=mesh, in_specs=(jax.P(), spec), out_specs=spec)
+        >>> apply(model, jnp.ones((4, 2))).shape
+        (4, 3)
+    """
+    options: dict[str, Any] = {"mesh": mesh, "axis_names": set(axis_names), "check_vma": check_vma}
+    if f is None:
+        return functools.partial(shard_map, in_specs=in_specs, out_specs=out_specs, **options)
+    target, bound = target_of(f)
+
+    @functools.wraps(f)
+    def mapped(*args: Any) -> Any:
+        call = Call("shard_map", target, (*bound, *args))
+        prefix = (
+            in_specs if not bound or not isinstance(in_specs, tuple) else (*[PartitionSpec()] * len(bound), *in_specs)
+        )
+        found_values, found_rest = spread_axes(call, prefix, None, lambda value, where: None)
+        values: Values = tuple([_SHARED if spec is None else spec for spec in found_values])
+        pure = call.pure(tuple(range(len(values))))
+
+        def run(given: Values, rest: list[Any]) -> Outcome:
+            return pure(given, rest)
+
+        sharded = jax.shard_map(run, in_specs=(values, found_rest), out_specs=(_SHARED, values, out_specs), **options)
+        return call.finish(sharded(call.values, call.rest))
+
+    return mapped

@@ -1,0 +1,180 @@
+"""`remat`, `eval_shape`, `make_jaxpr` and `checkify`: JAX's own, over the pure function of a call."""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar, overload
+
+import jax
+from jax.experimental import checkify as jax_checkify
+
+from ._boundary import Call, Function, Outcome, named_arguments, target_of, with_statics
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@overload
+def remat(
+    fun: Callable[P, R],
+    *,
+    prevent_cse: bool = ...,
+    policy: Callable[..., bool] | None = ...,
+    static_argnums: int | Sequence[int] = ...,
+) -> Callable[P, R]: ...
+@overload
+def remat(
+    *,
+    prevent_cse: bool = ...,
+    policy: Callable[..., bool] | None = ...,
+    static_argnums: int | Sequence[int] = ...,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def remat(
+    fun: Function | None = None,
+    *,
+    prevent_cse: bool = True,
+    policy: Callable[..., bool] | None = None,
+    static_argnums: int | Sequence[int] = (),
+) -> Any:
+    """Compute a function of nodes again in the backward pass instead of keeping what it needs, as `jax.checkpoint`.
+
+    Args:
+        fun: A function, a method or a callable node; left out in `@gn.remat(policy=...)`.
+        prevent_cse: As in `jax.checkpoint`.
+        policy: As in `jax.checkpoint`, such as one of `jax.checkpoint_policies`.
+        static_argnums: Positions of arguments that are no arrays: hashable.
+
+    Returns:
+        A function with the signature and the results of `fun`.
+
+    Raises:
+        StructureError: At a call: the function changes the structure of a node.
+        FieldError: At a call: a static argument is not hashable.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> gn.grad(gn.remat(lambda model: model(jnp.ones(2)).sum()))(model)["weight",].value["bias"]
+        Array([1., 1., 1.], dtype=float32)
+    """
+    if fun is None:
+        return functools.partial(remat, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
+    target, bound = target_of(fun)
+    statics = named_arguments(target, len(bound), static_argnums, frozenset())
+
+    @functools.wraps(fun)
+    def rematerialised(*args: Any, **kwargs: Any) -> Any:
+        call = Call("remat", target, *with_statics(target, (*bound, *args), kwargs, *statics))
+        run = jax.checkpoint(call.pure(), prevent_cse=prevent_cse, policy=policy)
+        return call.finish(run(call.values, call.rest))
+
+    return rematerialised
+
+
+def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The shapes and dtypes that a function of nodes and arrays would give, without computing it, as `jax.eval_shape`.
+
+    Args:
+        fun: A function, a method or a callable node.
+        *args: Its arguments; arrays may be `jax.ShapeDtypeStruct`s.
+        **kwargs: Its arguments by name.
+
+    Returns:
+        The result with a `jax.ShapeDtypeStruct` in place of each array, also in the States of nodes that it made. Nodes
+        that came in are given back as they are: nothing is written.
+
+    Raises:
+        StructureError: The function changes the structure of a node.
+
+    Example:
+        >>> def build(key):
+        ...     with gn.random.scope(key):
+        ...         return gn.nn.Linear(200, 300)
+        >>> gn.eval_shape(build, jax.random.key(0)).weight.value["bias"]
+        ShapeDtypeStruct(shape=(300,), dtype=float32)
+    """
+    target, bound = target_of(fun)
+    call = Call("eval_shape", target, (*bound, *args), kwargs)
+    outcome: Outcome = jax.eval_shape(call.pure(), call.values, call.rest)
+    result = call.revive(outcome[2]) if outcome[0].has_nodes else outcome[2]
+    return result  # type: ignore[no-any-return]  # like what the function gives
+
+
+# Any: with `return_shape` the result is a pair.
+def make_jaxpr(
+    fun: Callable[P, Any],
+    static_argnums: int | Iterable[int] = (),
+    return_shape: bool = False,
+) -> Callable[P, Any]:
+    """A function that gives the jaxpr of a function of nodes and arrays, as `jax.make_jaxpr`.
+
+    The inputs are the values of all States in canonical order, then the other leaves; the outputs are the new values of
+    the States that the function writes, then its result.
+
+    Args:
+        fun: A function, a method or a callable node.
+        static_argnums: Positions of arguments that are no arrays: hashable.
+        return_shape: Whether to give also the shapes and dtypes of the result.
+
+    Returns:
+        A function with the arguments of `fun` that gives a `jax.core.ClosedJaxpr`, or a pair with the shapes.
+
+    Raises:
+        StructureError: At a call: the function changes the structure of a node.
+
+    Example:
+        >>> class Counter(gn.Node):
+        ...     count: gn.ShortTermState = gn.state(default_factory=lambda: gn.ShortTermState(jnp.int32(0)))
+        ...     other: gn.ShortTermState = gn.state(default_factory=lambda: gn.ShortTermState(jnp.zeros(3)))
+        >>> def add(counter):
+        ...     counter.count.value += 1
+        >>> gn.make_jaxpr(add)(Counter())
+        { lambda ; a:i32[] b:f32[3]. let c:i32[] = add a 1:i32[] in (c,) }
+    """
+    target, bound = target_of(fun)
+    given = static_argnums if isinstance(static_argnums, int) else tuple(static_argnums)
+    statics = named_arguments(target, len(bound), given, frozenset())
+
+    @functools.wraps(fun)
+    def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
+        call = Call("make_jaxpr", target, *with_statics(target, (*bound, *args), kwargs, *statics))
+        jaxpr, shapes = jax.make_jaxpr(call.pure(), return_shape=True)(call.values, call.rest)
+        return (jaxpr, shapes[2]) if return_shape else jaxpr
+
+    return jaxpr_of
+
+
+def checkify(
+    f: Callable[P, R], errors: frozenset[Any] = jax_checkify.user_checks
+) -> Callable[P, tuple[jax_checkify.Error, R]]:
+    """Make checks in a function of nodes part of its result, as `jax.experimental.checkify.checkify`.
+
+    Args:
+        f: A function, a method or a callable node.
+        errors: As in `jax.experimental.checkify.checkify`.
+
+    Returns:
+        A function with the arguments of `f` that gives the error (`.throw()` raises it) and the result.
+
+    Raises:
+        StructureError: At a call: the function changes the structure of a node.
+
+    Example:
+        >>> from jax.experimental import checkify
+        >>> class Counter(gn.Node):
+        ...     count: gn.ShortTermState = gn.state(default_factory=lambda: gn.ShortTermState(jnp.int32(3)))
+        >>> def take(counter):
+        ...     checkify.check(counter.count.value > 3, "none left")
+        ...     counter.count.value -= 1
+        >>> counter = Counter()
+        >>> error, _ = gn.checkify(take)(counter)
+        >>> error.get(), counter.count.value
+        ('none left (`check` failed)', Array(2, dtype=int32))
+    """
+    target, bound = target_of(f)
+
+    @functools.wraps(f)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> tuple[jax_checkify.Error, R]:
+        call = Call("checkify", target, (*bound, *args), kwargs)
+        error, outcome = jax_checkify.checkify(call.pure(), errors=errors)(call.values, call.rest)
+        return error, call.finish(outcome)
+
+    return checked
