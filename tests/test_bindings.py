@@ -19,6 +19,7 @@ import graphnode as gn
 from graphnode import _binding
 from graphnode._binding import binding_of
 from graphnode._filters import Matcher, Subject
+from graphnode._tracked import CLOCK
 
 from .properties.strategies import assert_fresh, reference
 
@@ -280,8 +281,8 @@ def below_a_merged_root(one: Kit) -> tuple[Kit, list[Any]]:
 
 
 def in_a_merged_pytree(one: Kit) -> tuple[Kit, list[Any]]:
-    made = gn.clone({"a": one, "b": Holder((one,))})
-    return made["a"], [made["a"], made["b"], made]  # type: ignore[list-item]
+    made: dict[str, Any] = gn.clone({"a": one, "b": Holder((one,))})
+    return made["a"], [made["a"], made["b"], made]
 
 
 def unflattened(one: Kit) -> tuple[Kit, list[Any]]:
@@ -589,20 +590,20 @@ def test_change_elsewhere_is_settled_without_a_walk(walks: list[object]):
     assert binding_of(one) is binding
     assert walks == []
     assert binding.clock is not old
-    assert binding.clock is _binding.CLOCK.now
+    assert binding.clock is CLOCK.now
 
 
 def test_construction_moves_no_clock():
     """Making nodes, and changing those that are in no binding, disturbs no binding of others."""
     one = kit()
     warm(one)
-    now = _binding.CLOCK.now
+    now = CLOCK.now
     fresh = kit()
     fresh.items.append(leaf())
     fresh.size = 3
     fresh.table.pop("a")
     gn.clone(one)
-    assert _binding.CLOCK.now is now
+    assert CLOCK.now is now
 
 
 def test_merged_node_comes_with_its_binding(walks: list[object]):
@@ -730,6 +731,7 @@ def test_acyclic_bound_model_dies_with_its_last_reference():
             warm(one, one.child, one.items[0])
             one.size = 7
             warm(one)
+            gone: list[weakref.ref[Any]]
             gone = [weakref.ref(one), weakref.ref(one.child), weakref.ref(one.weight), weakref.ref(one.items)]
             one.items.pop()
             warm(one)
@@ -743,7 +745,7 @@ def test_binding_does_not_outlive_its_graph():
     """A replaced State or node is freed at the next use of the graph, not kept by an old binding."""
     one = kit()
     warm(one)
-    old = [weakref.ref(one.weight), weakref.ref(one.child)]
+    old: list[weakref.ref[Any]] = [weakref.ref(one.weight), weakref.ref(one.child)]
     one.weight, one.child = param(), leaf()
     warm(one)
     gc.collect()
@@ -960,7 +962,7 @@ def test_threads_see_only_structures_that_were_there():
         lambda: one.table.pop("c"),
         lambda: setattr(one, "size", 1),
         lambda: one.items.reverse(),
-        lambda child=one.child: setattr(one, "child", child),
+        functools.partial(setattr, one, "child", one.child),
     ]
     for one_edit in edits:
         one_edit()

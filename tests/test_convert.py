@@ -86,7 +86,8 @@ def test_sharing_survives_jit_and_map():
     left, right = gn.tree_to_graph(step(tree))
     assert right.first is right.items[1] is left
     assert left.weight.value.tolist() == [2.0, 2.0]
-    assert jax.tree.structure(step(tree)) == jax.tree.structure(tree)
+    treedefs: list[Any] = [jax.tree.structure(one) for one in (step(tree), tree)]
+    assert treedefs[0] == treedefs[1]
     again = gn.tree_to_graph(pickle.loads(pickle.dumps(jax.tree.map(lambda leaf: leaf * 3, tree))))
     assert again[1].first is again[0]
     assert again[0].weight.value.tolist() == [3.0, 3.0]

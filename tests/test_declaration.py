@@ -406,7 +406,7 @@ def test_a_class_defined_again_is_another_class():
 def test_a_class_defined_again_names_itself_anew():
     """A self reference of a redefined class means the new class, for a class that waited for other names too."""
 
-    class Link(gn.Node):
+    class Link(gn.Node):  # pyright: ignore[reportRedeclaration]
         after: "Link | None" = None
         late: "Late | None" = None
 
@@ -548,7 +548,7 @@ def test_a_subclass_inherits_fields_and_overrides_defaults():
         name: str = "base"
 
     class Narrow(Base):
-        layer: Linear
+        layer: Linear  # pyright: ignore[reportIncompatibleVariableOverride]  # not safe for who assigns to a Base
         name: str = "narrow"
 
     node = Narrow(3, Linear(1, 1))
@@ -564,7 +564,7 @@ def test_an_override_keeps_an_inherited_default():
     """As in any dataclass, an annotation repeated without a default keeps the parent's."""
 
     class Again(Leaf):
-        n: int
+        n: int  # pyright: ignore[reportGeneralTypeIssues]  # which sees a field without a default
 
     make: Any = Again
     assert make().n == 0
@@ -732,7 +732,8 @@ def test_an_init_variable_reaches_post_init_alone():
         text: "InitVar[str]"
         n: int = 2
 
-        def __post_init__(self, factor: int, text: str) -> None:
+        # pyright does not count an InitVar in quotes.
+        def __post_init__(self, factor: int, text: str) -> None:  # pyright: ignore[reportGeneralTypeIssues]
             self.n = self.n * factor + len(text)
 
     node = Scaled(5, "abc")

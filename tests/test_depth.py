@@ -181,4 +181,4 @@ def test_update_of_a_long_chain_with_other_values_works():
     one = chain(5_000, 1.0)
     tree = gn.treefy_states(one)
     gn.update_states(one, jax.tree.map(lambda leaf: leaf + 1.0, tree))
-    assert last(one).weight.value == 2.0  # type: ignore[comparison-overlap]
+    assert last(one).weight.value == 2.0

@@ -35,10 +35,16 @@ class Net(gn.Node):
 
 def net() -> Net:
     shared = Linear(1, param())
-    one = Net(1, shared, shared, [Linear(2, param()), None], {"a": gn.State(0)}, gn.HiddenState(0))
+    table = {"a": gn.State(jnp.zeros(1))}
+    one = Net(1, shared, shared, [Linear(2, param()), None], table, gn.HiddenState(jnp.zeros(1)))
     one.deep = [[Linear(3, param())]]
     one.parent = one
     return one
+
+
+def without_items(one: Any) -> None:
+    one.items.clear()
+    one.items = None
 
 
 def texts(left: Any, right: Any) -> list[str]:
@@ -92,7 +98,7 @@ EDITS: dict[str, tuple[Callable[[Any], object], list[str]]] = {
 }
 # Differences in what holds no States or nodes at all; what is told is up to the texts, but the place is not.
 HOLLOW: dict[str, tuple[Callable[[Any], object], str]] = {
-    "None for a list": (lambda one: (one.items.clear(), setattr(one, "items", None)), "items"),
+    "None for a list": (without_items, "items"),
     "None at the end of a list": (lambda one: one.items.append(None), "items"),
     "a list in a list": (lambda one: one.deep.append([]), "deep"),
     "a tuple for a list": (lambda one: one.deep.__setitem__(0, tuple(one.deep[0])), "deep"),

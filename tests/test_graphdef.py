@@ -223,7 +223,7 @@ def test_nan_is_one_static():
 )
 def test_description_of_a_state_is_structure(other: Any):
     """Class, name, tag, sharding and metadata of a State are structure; each of them tells two graphs apart."""
-    plain = gn.graphdef(Loose(0, gn.BatchState(0)))
+    plain = gn.graphdef(Loose(0, gn.BatchState(jnp.zeros(1))))
     assert gn.graphdef(Loose(0, other)) is not plain
     assert gn.graphdef(Loose(0, other)) is gn.graphdef(Loose(0, copy.deepcopy(other)))
 
@@ -296,7 +296,7 @@ def test_canonical_order_is_by_name_position_and_key():
     """Fields go by name, sequences by position (2 before 10), dicts by key (as text)."""
     net = Net(
         items=[Leaf(1, param()) for _ in range(12)],
-        table={key: gn.State(0) for key in ("b", "10", "2", "a.b", "B")},
+        table={key: gn.State(jnp.zeros(1)) for key in ("b", "10", "2", "a.b", "B")},
     )
     assert [gn.path_str(path) for path in gn.states(net)] == [
         *(f"items.{at}.weight" for at in range(12)),
@@ -308,7 +308,7 @@ def test_graphdef_dies_with_its_models():
     """Interning is weak: once models, trees and references are gone, so are graphdef and layout."""
     net = Net(name="dies", first=Leaf(31, param()))
     graphdef, tree = gn.treefy_split(net)
-    gone = [weakref.ref(graphdef), weakref.ref(tree.layout)]
+    gone: list[weakref.ref[Any]] = [weakref.ref(graphdef), weakref.ref(tree.layout)]
     del net, graphdef, tree
     gc.collect()
     assert [ref() for ref in gone] == [None, None]
@@ -448,7 +448,7 @@ def test_find_follows_first_and_later_references():
         (3, "found int 3"),
         ("x", "found str 'x'"),
         (np.zeros(2), "found an array float64[2]"),
-        ([Leaf(1, gn.ParamState(0)), {"a": 3, "b": "x"}], "found int 3 at 1.a, str 'x' at 1.b"),
+        ([Leaf(1, param()), {"a": 3, "b": "x"}], "found int 3 at 1.a, str 'x' at 1.b"),
         (Leaf, "found type"),
         (jax.ShapeDtypeStruct((2,), np.float32), "found an array float32[2]"),
     ],

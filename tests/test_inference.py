@@ -181,7 +181,10 @@ REFUSED = {
     "dict": (dict, "dict does not say what it contains" + WHICH),
     "set": (set, "set does not say what it contains" + WHICH),
     "frozenset": (frozenset, "frozenset does not say what it contains" + WHICH),
-    "list | None": (list | None, "list does not say what it contains" + WHICH),
+    "list | None": (
+        list | None,  # pyright: ignore[reportMissingTypeArgument]
+        "list does not say what it contains" + WHICH,
+    ),
     "typing.List": (typing.List, "List does not say what it contains" + WHICH),  # noqa: UP006
     "typing.Dict": (typing.Dict, "Dict does not say what it contains" + WHICH),  # noqa: UP006
     "typing.Tuple": (typing.Tuple, "Tuple does not say what it contains" + WHICH),  # noqa: UP006

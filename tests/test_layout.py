@@ -23,9 +23,13 @@ class Net(gn.Node):
     bias: gn.ParamState | None = None
 
 
+def param() -> gn.ParamState:
+    return gn.ParamState(jnp.zeros(1))
+
+
 def net(count: int = 2) -> Net:
-    items = [Leaf(gn.ParamState(jnp.zeros(1))) for _ in range(count)]
-    return Net(items, {"0": gn.State(0), "a.b": gn.BatchState(0, tag="t")}, gn.ParamState(0))
+    table: dict[str, gn.State] = {"0": gn.State(jnp.zeros(1)), "a.b": gn.BatchState(jnp.zeros(1), tag="t")}
+    return Net([Leaf(param()) for _ in range(count)], table, param())
 
 
 def layout(count: int = 2) -> Layout:
@@ -64,8 +68,8 @@ def test_graphs_with_equal_states_share_a_layout():
         weight: gn.ParamState
         child: "Wide | None" = None
 
-    layouts = {gn.graphdef(one).layout for one in (Wide(1, gn.ParamState(0)), Wide(2, gn.ParamState(0)))}
-    layouts.add(gn.graphdef(Leaf(gn.ParamState(0))).layout)
+    layouts = {gn.graphdef(one).layout for one in (Wide(1, param()), Wide(2, param()))}
+    layouts.add(gn.graphdef(Leaf(param())).layout)
     assert len(layouts) == 1
 
 
@@ -105,7 +109,7 @@ def test_take_of_all_is_the_same_layout():
 
 def test_part_keeps_no_path_that_it_does_not_need():
     """A part of a layout holds the entries of its own States alone, so equal parts of different wholes are one."""
-    one, other = net(1), Net([Leaf(gn.ParamState(0))], {})
+    one, other = net(1), Net([Leaf(param())], {})
     assert gn.treefy_states(one, gn.PathContains("items")).layout is gn.treefy_states(other).layout
 
 

@@ -31,10 +31,18 @@ def param() -> gn.ParamState:
     return gn.ParamState(jnp.zeros(1))
 
 
+def mean() -> gn.BatchState:
+    return gn.BatchState(jnp.asarray(0), tag="mean")
+
+
+def hidden(value: int = 0) -> gn.HiddenState:
+    return gn.HiddenState(jnp.asarray(value))
+
+
 def net() -> Net:
     shared = Linear(param())
-    one = Net(shared, shared, {"s": shared.weight, "a": gn.HiddenState(0)}, gn.BatchState(0, tag="mean"))
-    one.nested = {"x": {"y": gn.HiddenState(1)}}
+    one = Net(shared, shared, {"s": shared.weight, "a": hidden()}, mean())
+    one.nested = {"x": {"y": hidden(1)}}
     one.parent = one
     return one
 
@@ -82,7 +90,7 @@ def test_values_written_meanwhile_come_back():
     """A popped State is alive: what is written to it meanwhile is there when it is put back."""
     one = net()
     popped = gn.pop_states(one, gn.BatchState)
-    popped["mean",].value = 17
+    popped["mean",].value = jnp.asarray(17)
     gn.update_states(one, popped)
     assert one.mean.value == 17
 
@@ -92,7 +100,7 @@ def test_assignment_puts_a_state_back():
     one = net()
     graphdef = gn.graphdef(one)
     gn.pop_states(one, "mean")
-    one.mean = gn.BatchState(0, tag="mean")
+    one.mean = mean()
     assert gn.graphdef(one) is graphdef
 
 
@@ -153,11 +161,11 @@ def in_list(one: Net) -> None:
 
 
 def in_tuple(one: Net) -> None:
-    one.pair = (gn.State(0), one.mean)
+    one.pair = (gn.State(jnp.zeros(())), one.mean)
 
 
 def in_all(one: Net) -> None:
-    one.rows = [gn.HiddenState(0), one.mean]
+    one.rows = [hidden(), one.mean]
     one.pair = (one.mean, one.rows[0])
 
 

@@ -33,7 +33,8 @@ def linear() -> Linear:
 
 def net() -> Net:
     shared = linear()
-    one = Net("net", shared, shared, [linear(), shared], {"b": [shared.weight], "a": [gn.State(0), gn.State(1)]})
+    table: dict[str, list[gn.State]] = {"b": [shared.weight], "a": [gn.State(jnp.zeros(1)), gn.State(jnp.ones(1))]}
+    one = Net("net", shared, shared, [linear(), shared], table)
     one.parent = one
     return one
 

@@ -161,8 +161,7 @@ def _initialise(rng: random.Random, world: World, node: AnyNode) -> str:
 
 def _set_state(rng: random.Random, world: World, node: AnyNode) -> str:
     donor = rng.choice([one for one in world.nodes if type(one) is type(node)])
-    set_state: Callable[[object], None] = node.__setstate__  # type: ignore[attr-defined]
-    set_state(donor.__getstate__())
+    node.__setstate__(donor.__getstate__())
     return "__setstate__"
 
 
