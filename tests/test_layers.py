@@ -44,6 +44,9 @@ LAYERS = (
     "_split",
     "_update",
     "_convert",
+    "_view",
+    "_stack",
+    "_rngs",
     "random",
     "nn",
 )
