@@ -134,7 +134,7 @@ def _unknown(name: str, classes: set[type[Any]], there: list[str]) -> str:
     for cls in sorted(classes, key=lambda cls: cls.__name__):
         field = schema(cls).fields.get(name)
         if field is not None:
-            return f"{cls.__name__}.{name} is {field.kind}, and a view changes static fields alone"
+            return f"{cls.__name__}.{name} is declared {field.kind}, and a view changes static fields alone"
     close = difflib.get_close_matches(name, there, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"no node declares a static field {name!r}{hint}"

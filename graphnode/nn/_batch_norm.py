@@ -29,7 +29,7 @@ class BatchNorm(Module):
         epsilon: Added to the variance.
         use_scale: Whether there is a scale.
         use_bias: Whether there is a bias.
-        deterministic: Whether the running averages are used. `gn.view(model, deterministic=True)` says so of all layers.
+        deterministic: Whether the running averages are used; `gn.view(model, deterministic=True)` sets it everywhere.
 
     Raises:
         ContractError: A width that is not a positive integer, a momentum outside of [0, 1], an epsilon that is not

@@ -22,7 +22,7 @@ class Dropout(Module):
         rate: The probability of zero.
         rngs: Draws come from its stream "dropout", or else its default one. It may be shared with other layers.
         broadcast_axes: Axes along which all elements share one decision.
-        deterministic: Whether the input passes as it is. `gn.view(model, deterministic=True)` says so of all layers.
+        deterministic: Whether the input passes as it is; `gn.view(model, deterministic=True)` sets it everywhere.
 
     Raises:
         ContractError: A rate outside of [0, 1]; an input that is not of a floating-point or complex dtype, or lacks an
