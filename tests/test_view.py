@@ -181,7 +181,8 @@ def test_a_name_that_no_node_declares_is_refused():
     assert str(caught.value) == (
         "view of Net: 2 faults:\n"
         "  no node declares a static field 'xyz'\n"
-        "  Net.parent is declared subnode, and a view changes static fields alone; it declares deterministic, name, rate, size"
+        "  Net.parent is declared subnode, and a view changes static fields alone; it declares deterministic, name, "
+        "rate, size"
     )
 
 
