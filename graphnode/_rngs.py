@@ -221,11 +221,9 @@ def _key_of(seed: object) -> jax.Array | None:
     if isinstance(seed, jax.Array | np.ndarray) and not jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         if seed.shape == () and jnp.issubdtype(seed.dtype, jnp.integer):
             return jax.random.key(seed)
-        if seed.dtype != jnp.uint32:
-            return None
         try:
             key = jax.random.wrap_key_data(jnp.asarray(seed))
-        except (TypeError, ValueError):  # of another size than the keys of JAX's default implementation
+        except (TypeError, ValueError):  # of another dtype or size than the keys of JAX's default implementation
             return None
     elif isinstance(seed, jax.Array):
         key = seed

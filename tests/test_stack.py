@@ -72,6 +72,7 @@ def test_values_are_stacked_along_a_new_axis():
     }
     assert gn.stack([one.weight for one in nodes], 2).value.shape == (2, 3, 5)
     assert gn.stack([one.weight for one in nodes], -1).value.shape == (2, 3, 5)
+    assert gn.stack([one.weight for one in nodes], -3).value.shape == (5, 2, 3)
 
 
 def test_stacked_nodes_are_new_and_the_given_ones_unchanged():

@@ -243,6 +243,16 @@ def test_a_second_view_compiles_nothing(monkeypatch: pytest.MonkeyPatch):
     assert len(calls) == 3
 
 
+def test_contracts_are_checked_only_where_a_size_changes(monkeypatch: pytest.MonkeyPatch):
+    """A view that changes no size looks at no State."""
+    checked: list[object] = []
+    monkeypatch.setattr(implementation, "check_contracts", lambda node, changed: checked.append(node))
+    gn.view(net(), deterministic=True)
+    assert checked == []
+    made = gn.view(net(), size=4)
+    assert checked == [made.items[1]]
+
+
 def test_plans_do_not_fill_memory():
     """A thousand views with a thousand values leave a bounded number of plans."""
     model = Layer(gn.ParamState(jnp.ones(2)))
