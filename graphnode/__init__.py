@@ -16,7 +16,9 @@ from ._errors import GraphnodeError as GraphnodeError
 from ._errors import MergeError as MergeError
 from ._errors import PathError as PathError
 from ._errors import PopError as PopError
+from ._errors import RngError as RngError
 from ._errors import SchemaError as SchemaError
+from ._errors import StackError as StackError
 from ._errors import StructureError as StructureError
 from ._errors import TraceError as TraceError
 from ._errors import UndeclaredFieldError as UndeclaredFieldError
@@ -41,6 +43,11 @@ from ._paths import Key as Key
 from ._paths import Path as Path
 from ._paths import parse_path as parse_path
 from ._paths import path_str as path_str
+from ._rngs import RngCount as RngCount
+from ._rngs import RngKey as RngKey
+from ._rngs import Rngs as Rngs
+from ._rngs import RngState as RngState
+from ._rngs import RngStream as RngStream
 from ._schema import Field as Field
 from ._schema import Schema as Schema
 from ._schema import schema as schema
@@ -52,6 +59,8 @@ from ._split import treefy_merge as treefy_merge
 from ._split import treefy_split as treefy_split
 from ._split import treefy_states as treefy_states
 from ._split import unflatten as unflatten
+from ._stack import stack as stack
+from ._stack import unstack as unstack
 from ._state import BatchState as BatchState
 from ._state import HiddenState as HiddenState
 from ._state import LongTermState as LongTermState
@@ -67,6 +76,7 @@ from ._traverse import iter_node as iter_node
 from ._traverse import nodes as nodes
 from ._update import pop_states as pop_states
 from ._update import update_states as update_states
+from ._view import view as view
 from .transforms import Axes as Axes
 from .transforms import Jitted as Jitted
 from .transforms import axes as axes

@@ -53,7 +53,7 @@ class UnsetFieldError(GraphnodeError, AttributeError):
 
 
 class StructureError(GraphnodeError, TypeError):
-    """Something that is no node stands where the graph operations need one."""
+    """Something that is no node stands where the graph operations need one, or a node of another structure."""
 
 
 class PathError(GraphnodeError, ValueError):
@@ -86,6 +86,14 @@ class UpdateError(GraphnodeError, ValueError):
 
 class PopError(GraphnodeError, ValueError):
     """A pop cannot complete; lists all reasons, and nothing was removed."""
+
+
+class StackError(GraphnodeError, ValueError):
+    """The values of nodes do not stack, or do not come apart; lists all faults."""
+
+
+class RngError(GraphnodeError, LookupError):
+    """Random numbers are needed, and there is no stream to draw them from."""
 
 
 class AliasError(GraphnodeError, ValueError):

@@ -5,7 +5,7 @@ that lead nowhere. A path over a shared node's other place is as good as its fir
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ._graphdef import GraphDef
@@ -74,12 +74,17 @@ def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> tuple[int | None, ...
         return tuple(range(len(layout)))
     plan: tuple[int | None, ...] | None = graphdef.plans.get(layout)
     if plan is None:
-        if len(graphdef.plans) >= _PLAN_LIMIT:
-            graphdef.plans.clear()
         found = graphdef.layout.positions_of(layout)
         plan = tuple([_by_alias(graphdef, layout.path(at)) if n is None else n for at, n in enumerate(found)])
-        graphdef.plans[layout] = plan
+        remember_plan(graphdef, layout, plan)
     return plan
+
+
+def remember_plan(graphdef: GraphDef[Any], question: Hashable, plan: object) -> None:
+    """Keep a plan under the question that it answers; bounded, so that no caller can fill memory."""
+    if len(graphdef.plans) >= _PLAN_LIMIT:
+        graphdef.plans.clear()
+    graphdef.plans[question] = plan
 
 
 def _by_alias(graphdef: GraphDef[Any], path: Path) -> int | None:

@@ -23,7 +23,7 @@ from ._state import State
 from ._tracked import CLOCK, CONSTRUCTING, set_version
 
 
-@dataclass_transform(field_specifiers=(static, state, subnode, dataclasses.field))
+@dataclass_transform(eq_default=False, field_specifiers=(static, state, subnode, dataclasses.field))
 class Node(NodeBase):
     """The base of declared nodes: annotated fields become the constructor, the structure and the States.
 

@@ -42,6 +42,7 @@ class Plan:
         makers: What makes the fields that make themselves, in the order of declaration.
         contracts: The fields whose States have a contract.
         statics: The names of the static fields, in the order of declaration.
+        sizing: Those of them that give contracts their sizes.
     """
 
     names: frozenset[str]
@@ -49,20 +50,24 @@ class Plan:
     makers: Mapping[str, Callable[[Any], Any]]
     contracts: tuple[Field, ...]
     statics: tuple[str, ...]
+    sizing: frozenset[str]
 
 
-NO_PLAN: Final = Plan(frozenset(), {}, {}, (), ())
+NO_PLAN: Final = Plan(frozenset(), {}, {}, (), (), frozenset())
 
 
 def compile_plan(compiled: Schema[Any]) -> Plan:
     """The plan of a class."""
     fields = compiled.fields.values()
+    contracts = [leaf.contract for field in fields for leaf in _leaves(field.form) if leaf.contract]
+    statics = tuple(field.name for field in fields if field.kind is Kind.STATIC)
     return Plan(
         frozenset(compiled.fields),
         {field.name: _admitter(compiled.cls, field) for field in fields},
         {field.name: maker for field in fields if (maker := _maker(field)) is not None},
         tuple(field for field in fields if any(leaf.contract for leaf in _leaves(field.form))),
-        tuple(field.name for field in fields if field.kind is Kind.STATIC),
+        statics,
+        frozenset(statics) & {name for contract in contracts for name in contract.names},
     )
 
 

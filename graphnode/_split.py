@@ -14,7 +14,7 @@ from ._errors import MergeError, listed
 from ._filters import Filter, Matcher, as_filters, unaccepted
 from ._graphdef import GraphDef
 from ._layout import Layout
-from ._match import Given, States, match
+from ._match import Given, States, match, remember_plan
 from ._paths import path_str
 from ._state import State
 from ._statetree import FlatStates, Item, StateTree, select
@@ -170,7 +170,7 @@ def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
     at = {number: place for place, number in enumerate(numbers)}
     places = [at[number] for number in range(len(values))]
     if None not in layouts and len(places) > 1:
-        graphdef.plans[layouts] = itemgetter(*places)
+        remember_plan(graphdef, layouts, itemgetter(*places))
     return [values[place] for place in places]
 
 

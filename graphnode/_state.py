@@ -160,7 +160,9 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             raise SchemaError(cls.__name__, [f"{cls.__name__} defines __eq__ or __hash__; States compare by identity"])
         cls._plain_spec = spec_of(cls)
         # A copy of the loop for each class: the interpreter caches one type at each instruction.
-        cls._fill = staticmethod(FunctionType(_fill.__code__.replace(), globals()))
+        fill = FunctionType(_fill.__code__.replace(), globals())
+        fill.__kwdefaults__ = _fill.__kwdefaults__  # a run-time type checker puts something there
+        cls._fill = staticmethod(fill)
 
     def __init__(
         self,
@@ -242,7 +244,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             spec.sharding if isinstance(sharding, _Keep) else sharding,
             spec.metadata if isinstance(metadata, _Keep) else metadata,
         )
-        made: Self = object.__new__(type(self))
+        made = object.__new__(type(self))
         made._spec = changed
         made._value = self.value if isinstance(value, _Keep) else value
         made._trace = current_trace()

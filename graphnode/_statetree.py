@@ -126,7 +126,7 @@ def _select(layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]) -
     return tuple([(tuple(found), layout.take(found)) for found in groups]), tuple(rest)
 
 
-class StateTree(Mapping[Key, "StateTree | TreefyState[Any]"]):
+class StateTree(Mapping[Key, Any]):
     """The values of some States by path: reads as a nested mapping, and is one pytree to JAX.
 
     `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. A whole path
@@ -155,9 +155,10 @@ class StateTree(Mapping[Key, "StateTree | TreefyState[Any]"]):
 
     @overload
     def __getitem__(self, key: Path) -> TreefyState[Any]: ...
+    # Any: a key leads to a tree or to a value, and a union would refuse both `tree["l1"]["w"]` and `tree["w"].value`.
     @overload
-    def __getitem__(self, key: Key) -> "StateTree | TreefyState[Any]": ...
-    def __getitem__(self, key: Key | Path) -> "StateTree | TreefyState[Any]":
+    def __getitem__(self, key: Key) -> Any: ...
+    def __getitem__(self, key: Key | Path) -> Any:
         if isinstance(key, tuple):
             at = self.layout.index(key)
             if at is None:

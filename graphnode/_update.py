@@ -210,12 +210,15 @@ def _mismatch(write: _Write) -> str | None:
         return f"{write.where}: expected the tree {structures[0]}, found {structures[1]}"
     leaves = jax.tree.leaves(write.value)
     for (key_path, there), given in zip(jax.tree.leaves_with_path(write.state._value), leaves, strict=True):
-        if _form(there) != _form(given):
-            return f"{write.where}{jax.tree_util.keystr(key_path)}: expected {_text(there)}, found {_text(given)}"
+        if leaf_form(there) != leaf_form(given):
+            return (
+                f"{write.where}{jax.tree_util.keystr(key_path)}: expected {leaf_text(there)}, found {leaf_text(given)}"
+            )
     return None
 
 
-def _form(leaf: Any) -> object:
+def leaf_form(leaf: Any) -> object:
+    """Shape and dtype of an array or a number; the class of anything else."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return tuple(leaf.shape), leaf.dtype
     if isinstance(leaf, bool | int | float | complex):
@@ -223,8 +226,9 @@ def _form(leaf: Any) -> object:
     return type(leaf)
 
 
-def _text(leaf: Any) -> str:
-    form = _form(leaf)
+def leaf_text(leaf: Any) -> str:
+    """The same for a message: `float32[2,3]`."""
+    form = leaf_form(leaf)
     return f"{form[1]}[{','.join(map(str, form[0]))}]" if isinstance(form, tuple) else describe(leaf)
 
 

@@ -16,7 +16,6 @@ from .._errors import AliasError, listed
 from .._filters import Filter, Matcher, as_filters, group
 from .._paths import path_str
 from .._statetree import Item
-from .._static import GraphObject
 from ._boundary import Call
 
 
@@ -136,8 +135,3 @@ def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
 def is_axis(value: Any) -> bool:
     """Whether a value is an axis: an integer or `None`."""
     return value is None or (isinstance(value, int) and not isinstance(value, bool))
-
-
-def is_node(value: Any) -> bool:
-    """Whether a leaf is a node or a State."""
-    return isinstance(value, GraphObject)

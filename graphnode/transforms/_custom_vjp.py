@@ -2,15 +2,17 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import jax
 
 from .._binding import binding_of
 from .._convert import graph_to_tree, tree_to_graph
 from .._errors import FilterError, StructureError
+from .._graphdef import GraphDef
 from .._match import match
 from .._paths import path_str
+from .._state import describe
 from .._static import GraphObject
 from ._boundary import Call, Outcome, Values, named_arguments, pure_of, target_of, with_statics
 
@@ -79,6 +81,7 @@ class custom_vjp(Generic[P, R]):  # JAX's name
         )
         pure = call.pure()
         pure_forward = pure_of("custom_vjp", forward, call.form)
+        slots, count = _slots(call, self._statics[0]), len(call.values)
         static_args = [arg for at, arg in enumerate((*self._bound, *args)) if at in self._statics[0]]
 
         def run_forward(values: Values, rest: list[Any]) -> tuple[Outcome, Any]:
@@ -86,8 +89,10 @@ class custom_vjp(Generic[P, R]):  # JAX's name
             return (written, new_values, result), residuals
 
         def run_backward(residuals: Any, cotangent: Outcome) -> tuple[Any, Any]:
-            given = backward(*static_args, tree_to_graph(residuals), cotangent[2])
-            return self._cotangents(call, given)
+            values: list[Any] = [None] * count
+            rest: list[Any] = [None] * len(call.rest)
+            _fill(slots, backward(*static_args, tree_to_graph(residuals), cotangent[2]), values, rest)
+            return tuple(values), rest
 
         run = jax.custom_vjp(pure)
         run.defvjp(run_forward, run_backward)
@@ -96,37 +101,60 @@ class custom_vjp(Generic[P, R]):  # JAX's name
             raise StructureError("gn.custom_vjp differentiates arrays, but the result holds a node")
         return call.finish(outcome)  # type: ignore[no-any-return]  # what the function gave
 
-    def _cotangents(self, call: Call, given: tuple[Any, ...]) -> tuple[Any, Any]:
-        """The cotangents of all values and other leaves, from those of the arguments."""
-        args, kwargs = call.form.fill(call.roots, range(len(call.rest)))
-        differentiated = [arg for at, arg in enumerate(args) if at not in self._statics[0]]
-        differentiated += [kwargs[name] for name in sorted(kwargs)]
-        if not isinstance(given, tuple) or len(given) != len(differentiated):
-            raise TypeError(
-                f"gn.custom_vjp: bwd gives a tuple of {len(differentiated)} cotangents, one for each argument; found "
-                f"{given!r}"
-            )
-        numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-        values: list[Any] = [None] * len(call.values)
-        rest: list[Any] = [None] * len(call.rest)
-        for argument, cotangent in zip(differentiated, given, strict=True):
-            leaves = jax.tree.leaves(argument)
-            if cotangent is None:
-                continue
-            if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
-                binding = binding_of(argument)
-                found = match(binding.graphdef, cotangent)
-                unknown = [path_str(found.path(at)) for at, number in enumerate(found.numbers) if number is None]
-                if unknown:
-                    raise FilterError(
-                        f"gn.custom_vjp: a cotangent has {', '.join(unknown)}, where its node has no State"
-                    )
-                for number, value in zip(found.numbers, found.values, strict=True):
-                    values[numbers[id(binding.states[number])]] = value  # type: ignore[index]  # not None, as checked
-                continue
-            if any(isinstance(leaf, GraphObject) for leaf in leaves):
-                raise TypeError("gn.custom_vjp: an argument holds nodes and arrays together; take them as two")
-            pairs = jax.tree.map(lambda at, one: (at, one), argument, cotangent, is_leaf=lambda one: one is None)
-            for at, one in jax.tree.leaves(pairs, is_leaf=lambda one: isinstance(one, tuple) and len(one) == 2):
-                rest[at] = one
-        return tuple(values), rest
+
+class _Slot(NamedTuple):
+    """Where the cotangent of one argument goes.
+
+    Attributes:
+        graphdef: Of a node, or a pytree of nodes.
+        numbers: The States of it, by their number in the call.
+        places: Of another argument: for each leaf its number among the others.
+    """
+
+    graphdef: GraphDef[Any] | None
+    numbers: tuple[int, ...]
+    places: Any
+
+
+def _slots(call: Call, statics: frozenset[int]) -> list[_Slot]:
+    """The slots of the arguments that are differentiated, in order."""
+    args, kwargs = call.form.fill(call.roots, range(len(call.rest)))
+    arguments = [arg for at, arg in enumerate(args) if at not in statics] + [kwargs[name] for name in sorted(kwargs)]
+    numbers = {id(state): number for number, state in enumerate(call.binding.states)}
+    slots: list[_Slot] = []
+    for argument in arguments:
+        leaves = jax.tree.leaves(argument)
+        if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
+            binding = binding_of(argument)
+            slots.append(_Slot(binding.graphdef, tuple([numbers[id(state)] for state in binding.states]), None))
+        elif any(isinstance(leaf, GraphObject) for leaf in leaves):
+            raise TypeError("gn.custom_vjp: an argument holds nodes and arrays together; take them as two")
+        else:
+            slots.append(_Slot(None, (), argument))
+    return slots
+
+
+def _fill(slots: Sequence[_Slot], given: Any, values: list[Any], rest: list[Any]) -> None:
+    """Put the cotangents that a backward function gave where they go."""
+    if not isinstance(given, tuple) or len(given) != len(slots):
+        shown = f"a tuple of {len(given)}" if isinstance(given, tuple) else describe(given)
+        raise TypeError(f"gn.custom_vjp: bwd gives a cotangent for each of the {len(slots)} arguments; found {shown}")
+    for slot, cotangent in zip(slots, given, strict=True):
+        if cotangent is None:
+            continue
+        if slot.graphdef is None:
+            _fill_leaves(slot.places, cotangent, rest)
+            continue
+        found = match(slot.graphdef, cotangent)
+        unknown = [path_str(found.path(at)) for at, number in enumerate(found.numbers) if number is None]
+        if unknown:
+            raise FilterError(f"gn.custom_vjp: a cotangent has {', '.join(unknown)}, where its node has no State")
+        for number, value in zip(found.numbers, found.values, strict=True):
+            values[slot.numbers[number]] = value  # type: ignore[index]  # not None, as checked
+
+
+def _fill_leaves(places: Any, cotangent: Any, rest: list[Any]) -> None:
+    def put(place: int, one: Any) -> None:
+        rest[place] = one
+
+    jax.tree.map(put, places, cotangent)

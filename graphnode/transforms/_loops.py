@@ -15,6 +15,7 @@ from ._axes import Spread, spread_axes
 from ._boundary import Call, Form, Function, Outcome, Values, pure_of, target_of
 from ._carry import Carry, check_types, compiled, pair_of, picking, writes_of
 from ._map import check_axis
+from ._streams import Fork, fork, forks_of, join, size_of, with_forks
 
 C = TypeVar("C")
 X = TypeVar("X")
@@ -56,7 +57,8 @@ def scan(
 
     A node in `init` is carried: the function gives it back in the carry, and may write to its States. A node in `xs` is
     scanned over: each round gets the States at its position, and what it writes goes back there. So a stack of layers
-    is one line: `gn.scan(lambda h, layer: (layer(h), None), x, layers)`.
+    is one line: `gn.scan(lambda h, layer: (layer(h), None), x, layers)`. A random stream in `xs` that has no axis gives
+    each round a stream of its own, by one draw.
 
     Args:
         f: From the carry and one item to the next carry and an output; a callable node is carried itself.
@@ -88,11 +90,14 @@ def scan(
     target, bound = target_of(f)
     call = Call("scan", target, (*bound, init, xs))
     found = spread_axes(call, (*[_CARRY] * (len(bound) + 1), in_axes), None, _check_place)
-    axes = Spread(found.values, found.rest)
+    forks = forks_of(call, found.values)
+    axes = Spread(with_forks(forks, found.values), found.rest)
+    if forks and length is None:
+        length = size_of(call.values, axes.values, forks) or size_of(call.rest, axes.rest, ())
     options = _Scan(length, reverse, unroll)
-    key = ("scan", tuple(axes.values), tuple(axes.rest), options)
+    key = ("scan", axes.values, tuple(axes.rest), options, forks)
     form = call.form
-    outcome = compiled(call, key, lambda: _scan_of(target, form, len(bound), axes, options))
+    outcome = compiled(call, key, lambda: _scan_of(target, form, len(bound), axes, options, forks))
     return call.finish(outcome)  # type: ignore[no-any-return]  # the carry and the outputs
 
 
@@ -101,31 +106,36 @@ def _check_place(value: Any, where: str) -> None:
         check_axis(value, where)
 
 
-def _scan_of(function: Function, form: Form, position: int, axes: Spread, options: _Scan) -> Function:
+def _scan_of(
+    function: Function, form: Form, position: int, axes: Spread, options: _Scan, forks: Sequence[Fork]
+) -> Function:
     """The scan as a function of values and other leaves."""
     carry = Carry("scan", function, form, position)
     scanned = {number: axis for number, axis in enumerate(axes.values) if isinstance(axis, int)}
     scanned_rest = {at: axis for at, axis in enumerate(axes.rest) if isinstance(axis, int)}
     free = pure_of("scan", function, form)
 
-    def run(values: Values, rest: list[Any]) -> Outcome:
+    def run(own: Values, rest: list[Any]) -> Outcome:
+        if forks and options.length is None:
+            raise ValueError("gn.scan: only random streams are scanned: say how many rounds with length")
+        values = fork(forks, own, options.length) if forks and options.length is not None else own
         first = tuple([_item(value, scanned.get(number)) for number, value in enumerate(values)])
         wrote = writes_of(free, first, [_item(leaf, scanned_rest.get(at)) for at, leaf in enumerate(rest)])
         carried = [number for number in wrote if axes.values[number] is _CARRY]
         given = tuple([number for number in wrote if axes.values[number] is not None])
         pure = pure_of("scan", function, form, given, refusal=_NO_AXIS)
         put: Any = None
-        has_nodes: Any = None
+        written: Any = None
 
         def round_of(state: tuple[list[Any], list[Any]], item: tuple[list[Any], list[Any]]) -> tuple[Any, Any]:
-            nonlocal put, has_nodes
+            nonlocal put, written
             all_values = _placed(
                 values, {**dict(zip(carried, state[0], strict=True)), **dict(zip(scanned, item[0], strict=True))}
             )
             all_rest = _placed(
                 rest, {**dict(zip(carry.at, state[1], strict=True)), **dict(zip(scanned_rest, item[1], strict=True))}
             )
-            has_nodes, new_values, result = pure(tuple(all_values), all_rest)
+            written, new_values, result = pure(tuple(all_values), all_rest)
             new = dict(zip(given, new_values, strict=True))
             check_types(form, function, "scan", dict(enumerate(all_values)), new)
             result, output = pair_of("scan", result)
@@ -140,7 +150,8 @@ def _scan_of(function: Function, form: Form, position: int, axes: Spread, option
         (last, leaves), (stacked, outputs) = jax.lax.scan(round_of, start, items, *options)
         new = dict(zip(carried, last, strict=True))
         new |= {number: _moved(value, 0, scanned[number]) for number, value in stacked.items()}
-        return has_nodes, tuple([new[number] for number in given]), (put(leaves), outputs)
+        outcome = (written, tuple([new[number] for number in given]), (put(leaves), outputs))
+        return join(forks, own, outcome)
 
     return run
 

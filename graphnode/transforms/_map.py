@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from .._state import describe
 from ._axes import is_axis, spread_axes
 from ._boundary import Call, Function, Outcome, Values, target_of
+from ._streams import fork, forks_of, join, size_of, with_forks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,7 +57,7 @@ def vmap(
 
     A node has an axis for each State: one for all, or `axes({filter: axis})`. What is written goes back along the same
     axis. Nodes that the function makes come out with a leading axis in all their States: `gn.vmap(build)(keys)` is an
-    ensemble.
+    ensemble. A random stream that is given an axis but has none gives each lane a stream of its own, by one draw.
 
     Args:
         fun: A function, a method or a callable node; left out in `@gn.vmap(in_axes=...)`.
@@ -102,17 +103,23 @@ def vmap(
     def mapped(*args: Any, **kwargs: Any) -> Any:
         call = Call("vmap", target, (*bound, *args), kwargs)
         prefix = in_axes if not bound or not isinstance(in_axes, tuple | list) else (*[None] * len(bound), *in_axes)
-        values, rest = spread_axes(call, prefix, 0, check_axis)
-        given = tuple([number for number, axis in enumerate(values) if axis is not None])
+        axes, rest = spread_axes(call, prefix, 0, check_axis)
+        forks, given_values = forks_of(call, axes), call.values
+        if forks:
+            size = axis_size or size_of(given_values, axes, forks) or size_of(call.rest, rest, ())
+            if size is None:
+                raise ValueError("gn.vmap: only random streams are mapped: say how many lanes with axis_size")
+            axes, given_values = with_forks(forks, axes), fork(forks, given_values, size)
+        given = tuple([number for number, axis in enumerate(axes) if axis is not None])
         run = jax.vmap(
             call.pure(given, refusal=_NO_AXIS),
-            in_axes=(values, rest),
-            out_axes=(0, tuple([values[number] for number in given]), out_axes),
+            in_axes=(axes, rest),
+            out_axes=(0, tuple([axes[number] for number in given]), out_axes),
             axis_name=axis_name,
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
         )
-        return call.finish(run(call.values, call.rest))
+        return call.finish(join(forks, call.values, run(given_values, call.rest)))
 
     return mapped
 
@@ -180,7 +187,7 @@ def shard_map(
         ValueError: At a call: specs do not fit, or a State with a replicated spec was written with other values.
 
     Example:
-        >>> mesh = jax.make_mesh((1,), ("data",))
+        >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
         >>> spec = jax.P("data")
         >>> model = gn.nn.Linear(2, 3)
         >>> apply = gn.shard_map(lambda model, x: model(x), mesh=mesh, in_specs=(jax.P(), spec), out_specs=spec)
@@ -195,9 +202,7 @@ def shard_map(
     @functools.wraps(f)
     def mapped(*args: Any) -> Any:
         call = Call("shard_map", target, (*bound, *args))
-        prefix = (
-            in_specs if not bound or not isinstance(in_specs, tuple) else (*[PartitionSpec()] * len(bound), *in_specs)
-        )
+        prefix = in_specs if not bound or not isinstance(in_specs, tuple) else (*[_SHARED] * len(bound), *in_specs)
         found_values, found_rest = spread_axes(call, prefix, None, lambda value, where: None)
         values: Values = tuple([_SHARED if spec is None else spec for spec in found_values])
         pure = call.pure(tuple(range(len(values))))

@@ -1,0 +1,235 @@
+"""Random numbers at run time: streams of keys that are nodes, so that drawing from them is a change of State.
+
+A stream is a key and a count: draw number `n` is `fold_in(key, n)`, as in the ambient stream of `_stream`. There the
+count is the process's, and a transformed function must not touch it; here it is a State like any other, which is
+split, merged, vmapped and saved with the model.
+"""
+
+import enum
+import operator
+import zlib
+from collections.abc import Iterator
+from typing import Final, SupportsIndex, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from typing_extensions import TypeVar
+
+from ._errors import ContractError, FieldError, RngError
+from ._fields import state
+from ._node import Node
+from ._state import State, describe
+
+T = TypeVar("T", default=jax.Array)
+
+# An integer, a typed key, or the uint32 array of a legacy one.
+Seed: TypeAlias = SupportsIndex | jax.Array
+
+
+class RngState(State[T]):
+    """What random streams are made of: filters select all of it by this class."""
+
+
+class RngKey(RngState[jax.Array]):
+    """The key of a stream, a typed key array."""
+
+
+class RngCount(RngState[jax.Array]):
+    """How many keys a stream has given out, of dtype uint32."""
+
+
+class RngStream(Node):
+    """A source of keys, each given out once: draw number `n` is `jax.random.fold_in(key, n)`.
+
+    A draw writes the count. So a transformed function needs the stream as an argument, and returns its States. Under
+    `jax.vmap`, a stream that is not an argument gives all of the batch the same keys; `fork` makes one for each.
+
+    Args:
+        key: The key that all others derive from.
+        count: The number of keys that were drawn so far; they repeat after 2³² of them.
+
+    Example:
+        >>> stream = RngStream(RngKey(jax.random.key(0)))
+        >>> first, second = stream(), stream()
+        >>> bool(first == second), int(stream.count.value)
+        (False, 2)
+    """
+
+    key: RngKey
+    count: RngCount = state(default_factory=lambda: RngCount(jnp.uint32(0)))
+
+    def __call__(self) -> jax.Array:
+        """The next key, a typed key array of shape `()`; advances the count.
+
+        Raises:
+            ContractError: The stream was forked into several, and is used outside of `jax.vmap` and `jax.lax.scan`.
+            TraceError: A JAX transformation runs that the stream was not passed into. Nothing was drawn.
+        """
+        key, count = self.key.value, self.count.value
+        if key.shape:
+            several = f"of {key.shape[0]} forks, which jax.vmap and jax.lax.scan tell apart along axis 0"
+            raise ContractError(f"RngStream: expected one key to draw from; found {describe(key)} {several}")
+        self.count.value = count + 1
+        return jax.random.fold_in(key, count)
+
+    def fork(self, n: int | None = None) -> "RngStream":
+        """A new stream from one draw of this one; independent of it from then on.
+
+        Args:
+            n: How many streams to make. They are one node whose key and count have a leading axis of this size: map
+                over axis 0 with `jax.vmap` or `jax.lax.scan`, and each call sees one of them.
+
+        Returns:
+            A stream whose count is zero, with the name, tag and metadata of this one's States.
+
+        Raises:
+            ContractError: `n` is not positive; or what `__call__` refuses.
+            TraceError: A JAX transformation runs that the stream was not passed into.
+
+        Example:
+            >>> streams = RngStream(RngKey(jax.random.key(0))).fork(3)
+            >>> graphdef, states = gn.treefy_split(streams)
+            >>> jax.vmap(lambda states: jax.random.normal(gn.treefy_merge(graphdef, states)()))(states).shape
+            (3,)
+        """
+        shape = () if n is None else (_number(n),)
+        key = self()
+        if shape:
+            key = jax.random.split(key, shape)
+        return RngStream(self.key.replace(value=key), self.count.replace(value=jnp.zeros(shape, jnp.uint32)))
+
+
+def _number(n: int) -> int:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ContractError(f"fork: expected a positive integer n, or None for a single stream; found {n!r}")
+    return int(n)
+
+
+class _NoDefault(enum.Enum):
+    NO_DEFAULT = "NO_DEFAULT"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+NO_DEFAULT: Final = _NoDefault.NO_DEFAULT
+
+
+class Rngs(Node):
+    """Streams of random keys by name, for what draws while a model runs.
+
+    Each stream's key is that of its seed with the name folded in: two streams of one seed give different keys. A name
+    without a stream of its own is served by the stream "default".
+
+    Args:
+        default: The seed of the stream "default".
+        **streams: Seeds by name: an integer, a key, or the uint32 array of a legacy key. A ready `RngStream` is taken
+            as it is, and shared.
+
+    Raises:
+        FieldError: A seed is neither an integer nor a single key, "default" is given twice, or there is no seed at all.
+
+    Example:
+        >>> rngs = Rngs(0, dropout=1)
+        >>> key = rngs("dropout")
+        >>> [int(rngs[name].count.value) for name in rngs]
+        [0, 1]
+
+    See also: `graphnode.random`, the ambient stream that initialisers draw from.
+    """
+
+    streams: dict[str, RngStream]
+    """The streams by name."""
+
+    def __init__(self, default: Seed | RngStream | _NoDefault = NO_DEFAULT, /, **streams: Seed | RngStream) -> None:
+        seeds = dict(streams)
+        if not isinstance(default, _NoDefault):
+            if "default" in seeds:
+                raise FieldError("Rngs takes the seed of 'default' once; found it as the first argument and by name")
+            seeds = {"default": default, **seeds}
+        if not seeds:
+            raise FieldError("Rngs takes at least one seed: write Rngs(0), or Rngs(params=0, dropout=1)")
+        self.streams = {name: _stream_of(name, seed) for name, seed in seeds.items()}
+
+    def __call__(self, name: str = "default", /) -> jax.Array:
+        """The next key of a stream: `rngs[name]()`.
+
+        Raises:
+            RngError: There is neither a stream of this name nor a default.
+            ContractError, TraceError: As a stream raises them.
+        """
+        return self[name]()
+
+    def __getitem__(self, name: str) -> RngStream:
+        """The stream that serves a name: its own, or else the default.
+
+        Raises:
+            RngError: There is neither.
+        """
+        streams = self.streams
+        stream = streams.get(name, streams.get("default"))
+        if stream is None:
+            there = ", ".join(map(repr, sorted(streams)))
+            raise RngError(
+                f"Rngs has no stream {name!r} and no 'default'; it has {there}. Give it a seed by name, "
+                f"Rngs({name}=0), or first for a default, Rngs(0)"
+            )
+        return stream
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.streams
+
+    # Without it Python would iterate by position, and a default stream serves every position.
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.streams))
+
+    def fork(self, n: int | None = None) -> "Rngs":
+        """New streams of the same names, each forked from its own; a stream of two names stays one.
+
+        Args:
+            n: As in `RngStream.fork`: how many of each, along a leading axis.
+
+        Raises:
+            ContractError, TraceError: As `RngStream.fork` raises them.
+
+        Example:
+            >>> Rngs(0).fork(3)["default"].key.value.shape
+            (3,)
+        """
+        forks: dict[RngStream, RngStream] = {}
+        for name in self:
+            stream = self.streams[name]
+            if stream not in forks:
+                forks[stream] = stream.fork(n)
+        return Rngs(**{name: forks[stream] for name, stream in self.streams.items()})
+
+
+def _stream_of(name: str, seed: Seed | RngStream) -> RngStream:
+    if isinstance(seed, RngStream):
+        return seed
+    key = _key_of(seed)
+    if key is None:
+        raise FieldError(f"Rngs.{name}: expected an integer or a single key as its seed; found {describe(seed)}")
+    # Of the text, not `hash`: that differs from process to process.
+    return RngStream(RngKey(jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))))
+
+
+def _key_of(seed: object) -> jax.Array | None:
+    """The key of a seed, or `None` if it is none."""
+    key: jax.Array
+    if isinstance(seed, jax.Array | np.ndarray) and not jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
+        if seed.shape == () and jnp.issubdtype(seed.dtype, jnp.integer):
+            return jax.random.key(seed)
+        try:
+            key = jax.random.wrap_key_data(jnp.asarray(seed))
+        except (TypeError, ValueError):  # of another dtype or size than the keys of JAX's default implementation
+            return None
+    elif isinstance(seed, jax.Array):
+        key = seed
+    else:
+        try:
+            return None if isinstance(seed, bool) else jax.random.key(operator.index(seed))  # type: ignore[arg-type]
+        except (TypeError, OverflowError):
+            return None
+    return key if key.shape == () else None

@@ -1,0 +1,140 @@
+"""`view`: the same States under another structure, such as the model for evaluation.
+
+All happens on the graphdef: the specs of the nodes that declare a changed field are swapped, and the graph is rebuilt
+around the live States. What is changed to what is a plan of the graphdef, so that a second view costs one rebuild.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Hashable, Mapping
+from typing import Any, TypeVar
+
+from ._binding import binding_of, rebuild
+from ._errors import FieldError, listed
+from ._graphdef import GraphDef, intern_graphdef
+from ._match import remember_plan
+from ._node import plan_of
+from ._plan import check_contracts
+from ._schema import schema
+from ._static import StaticValueError, frozen, static_key
+from ._table import Token
+from ._template import NodeSpec
+from ._traverse import live_objects
+
+N = TypeVar("N")
+
+
+def view(node: N, /, **statics: object) -> N:
+    """New nodes around the same States, with other values of static fields: `view(model, deterministic=True)`.
+
+    Every node that declares a static field of a given name has the given value there, the others are as they were.
+    Sharing and cycles are kept. A write to a State shows in both; the nodes themselves are new, and `node` is
+    unchanged. `__init__` and `__post_init__` do not run.
+
+    Args:
+        node: A node, or a pytree of nodes.
+        **statics: Values by the name of a static field.
+
+    Returns:
+        A node (or pytree of nodes) of the same type.
+
+    Raises:
+        FieldError: No node declares a static field of a name (names all of them), or a value cannot be static.
+        ContractError: A State does not have the shape that a changed size asks for.
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> model = gn.nn.Dropout(0.5, rngs=gn.Rngs(0))
+        >>> evaluated = gn.view(model, deterministic=True)
+        >>> evaluated(jnp.ones(3))
+        Array([1., 1., 1.], dtype=float32)
+        >>> evaluated.deterministic, model.deterministic, evaluated.rngs["dropout"].key is model.rngs["dropout"].key
+        (True, False, True)
+
+    See also: `clone`, which copies the States too; `unflatten`, which shares them under the structure as it is.
+    """
+    binding = binding_of(node)
+    plan = _plan_of(binding.graphdef, statics)
+    made = rebuild(plan.graphdef, list(binding.states), binding.traces)
+    if plan.resized:
+        objects = live_objects(made, plan.graphdef)
+        for number in plan.resized:
+            check_contracts(objects[number], {})
+    return made  # type: ignore[no-any-return]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _ViewPlan:
+    """How one structure becomes another.
+
+    Attributes:
+        graphdef: The other structure.
+        resized: The numbers of the nodes whose contracts take a size from a changed field.
+    """
+
+    graphdef: GraphDef[Any]
+    resized: tuple[int, ...]
+
+
+def _plan_of(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
+    question = _question(statics)
+    plan: _ViewPlan | None = graphdef.plans.get(question)
+    if plan is None:
+        plan = _compile(graphdef, statics)
+        remember_plan(graphdef, question, plan)
+    return plan
+
+
+def _question(statics: Mapping[str, object]) -> Hashable:
+    # By `static_key`: as plain keys, True and 1 would be one. What has no key is refused while the plan is compiled.
+    try:
+        return "view", tuple([(name, static_key(frozen(statics[name]))) for name in sorted(statics)])
+    except StaticValueError:
+        return None
+
+
+def _compile(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
+    _check_names(graphdef, statics)
+    swapped: dict[NodeSpec, NodeSpec] = {}
+    for spec in graphdef.table.specs:
+        if isinstance(spec, NodeSpec) and spec not in swapped:
+            swapped[spec] = _swap(spec, statics)
+    tokens: list[Token] = [swapped[token] if isinstance(token, NodeSpec) else token for token in graphdef.tokens]
+    resized = [
+        number
+        for number, spec in enumerate(graphdef.table.specs)
+        if isinstance(spec, NodeSpec) and plan_of(spec.cls).sizing & statics.keys()
+    ]
+    return _ViewPlan(intern_graphdef(tuple(tokens)), tuple(resized))
+
+
+def _swap(spec: NodeSpec, statics: Mapping[str, object]) -> NodeSpec:
+    names = spec.template.statics
+    if statics.keys().isdisjoint(names):
+        return spec
+    # As in an assignment, where the node is not looked at either: a static value is admitted for itself.
+    admit = plan_of(spec.cls).admit
+    values = [
+        admit[name](None, statics[name]) if name in statics else value
+        for name, value in zip(names, spec.statics, strict=True)
+    ]
+    return spec.template.spec(tuple(values), spec.shapes)
+
+
+def _check_names(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> None:
+    classes = {spec.cls for spec in graphdef.table.specs if isinstance(spec, NodeSpec)}
+    there = sorted({name for cls in classes for name in plan_of(cls).statics})
+    faults = [_unknown(name, classes, there) for name in statics if name not in there]
+    if faults:
+        declared = f"it declares {', '.join(there)}" if there else "it declares none"
+        raise FieldError(f"view of {graphdef.type.__name__}: {listed(faults)}; {declared}")
+
+
+def _unknown(name: str, classes: set[type[Any]], there: list[str]) -> str:
+    for cls in sorted(classes, key=lambda cls: cls.__name__):
+        field = schema(cls).fields.get(name)
+        if field is not None:
+            return f"{cls.__name__}.{name} is declared {field.kind}, and a view changes static fields alone"
+    close = difflib.get_close_matches(name, there, 1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"no node declares a static field {name!r}{hint}"

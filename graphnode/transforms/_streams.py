@@ -1,0 +1,84 @@
+"""Random streams under `vmap` and `scan`: a stream that is given an axis, but has none, gives each lane one of its own.
+
+The lanes' keys are split from a draw of the caller's stream, which advances by that one draw, whatever the lanes draw.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._rngs import RngStream
+from .._state import StateSpec
+from .._template import NodeSpec
+from ._boundary import Call, Outcome, Values
+
+
+class Fork(NamedTuple):
+    """A stream to be forked, by the numbers of its States."""
+
+    key_at: int
+    count_at: int
+
+
+def forks_of(call: Call, axes: Sequence[Any]) -> tuple[Fork, ...]:
+    """The streams of a call whose key is given an axis, but is a single key."""
+    table, values = call.binding.graphdef.table, call.values
+    states = [number for number, spec in enumerate(table.specs) if isinstance(spec, StateSpec)]
+    numbers = {number: at for at, number in enumerate(states)}
+    found: list[Fork] = []
+    for number, row in table.rows.items():
+        spec = table.specs[number]
+        if isinstance(spec, NodeSpec) and issubclass(spec.cls, RngStream) and len(row) == 2:
+            by_field = dict(zip(spec.edges, row, strict=True))
+            key, count = numbers[by_field["key",]], numbers[by_field["count",]]
+            if isinstance(axes[key], int) and jnp.ndim(values[key]) == 0:
+                found.append(Fork(key, count))
+    return tuple(found)
+
+
+def with_forks(forks: Sequence[Fork], axes: Sequence[Any]) -> tuple[Any, ...]:
+    """The axes of all States, those of the forked streams along axis 0."""
+    forked = {number for one in forks for number in one}
+    return tuple([0 if number in forked else axis for number, axis in enumerate(axes)])
+
+
+def size_of(values: Sequence[Any], axes: Sequence[Any], forks: Sequence[Fork]) -> int | None:
+    """How many lanes the mapped values make, apart from streams that are to be forked; `None` if none is mapped."""
+    forked = {number for one in forks for number in one}
+    sizes = (
+        leaf.shape[axis]
+        for number, (value, axis) in enumerate(zip(values, axes, strict=True))
+        if isinstance(axis, int) and number not in forked
+        for leaf in jax.tree.leaves(value)
+    )
+    return next(sizes, None)
+
+
+def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:
+    """The values of a call, with `size` streams along axis 0 in place of each of these."""
+    forked = list(values)
+    for one in forks:
+        drawn = jax.random.fold_in(values[one.key_at], values[one.count_at])
+        forked[one.key_at] = jax.random.split(drawn, size)
+        forked[one.count_at] = jnp.zeros((size,), values[one.count_at].dtype)
+    return tuple(forked)
+
+
+def join(forks: Sequence[Fork], values: Values, outcome: Outcome) -> Outcome:
+    """An outcome in which each of these streams has advanced by one draw, whatever its lanes drew."""
+    written, given, result = outcome
+    new = dict(zip(written.numbers, given, strict=True))
+    untouched = set(written.untouched)
+    for one in forks:
+        new[one.key_at] = values[one.key_at]
+        new[one.count_at] = values[one.count_at] + jnp.ones_like(values[one.count_at])
+        untouched = (untouched | {one.key_at}) - {one.count_at}
+    numbers = tuple(sorted(new))
+    return (
+        dataclasses.replace(written, numbers=numbers, untouched=frozenset(untouched)),
+        tuple([new[number] for number in numbers]),
+        result,
+    )
