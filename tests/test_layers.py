@@ -46,6 +46,8 @@ LAYERS = (
     "_convert",
     "random",
     "nn",
+    "_optax_state",
+    "optim",
 )
 
 ROOTS = (PACKAGE, f"{PACKAGE}.__main__")
