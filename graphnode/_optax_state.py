@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import FlattenedIndexKey, SequenceKey, keystr
 
 from ._paths import Key, Path
@@ -70,15 +68,9 @@ def _is_held(value: object) -> bool:
 
 
 def form_of(tx: "optax.GradientTransformation", params: StateTree) -> Form:
-    """The form of the state of a transformation; worked out once for each structure and shapes of the parameters."""
-    leaves, treedef = jax.tree.flatten(params)
-    shapes = tuple([jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves])  # type: ignore[no-untyped-call]  # of JAX
-
-    def trace() -> Form:
-        tree = jax.eval_shape(tx.init, jax.tree.unflatten(treedef, shapes))
-        return Form(tree, tuple(take_apart(tree)))
-
-    return params.layout.remember(("form", tx, treedef, shapes), trace)  # type: ignore[no-any-return]  # only written here
+    """The form of the state of a transformation; JAX keeps what it traced, weakly, for each function and its shapes."""
+    tree = jax.eval_shape(tx.init, params)
+    return Form(tree, tuple(take_apart(tree)))
 
 
 def take_apart(memory: Any) -> list[Part]:

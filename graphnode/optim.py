@@ -72,6 +72,7 @@ class Optimizer(Node):
             holds no array is left out, in a list as `None`.
 
     Raises:
+        FieldError: The paths of the model are longer than lists and dicts may nest in a field.
         FilterError: `wrt` selects no State of the model.
         FilterTypeError: `wrt` is no filter.
         ImportError: optax is not installed.
@@ -172,8 +173,7 @@ class Optimizer(Node):
         parts = take_apart(after)
         if faults := _path_faults([part.path for part in form.parts], [part.path for part in parts]):
             raise UpdateError(f"the transformation changed the structure of its state: {listed(faults)}")
-        stepped: StateTree = _optax().apply_updates(params, updates)
-        return stepped, parts
+        return _optax().apply_updates(params, updates), parts
 
     def _check_model(self, structure: GraphDef[Any], found: Layout) -> None:
         if found is self.layout:

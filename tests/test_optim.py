@@ -228,9 +228,11 @@ PATHS: dict[str, tuple[Any, list[str]]] = {
 def test_memory_holds_only_what_has_arrays(name: str):
     """Empty parts of an optax state take no State, at whatever depth; names are names and positions are positions."""
     tx, paths = PATHS[name]
-    optimizer = Optimizer(mlp(), tx)
+    model = mlp()
+    optimizer = Optimizer(model, tx)
     assert memory_paths(optimizer) == paths
     assert (optimizer.memory is None) == (not paths)
+    optimizer.update(model, ones(model))
 
 
 def test_memory_keeps_the_positions_of_a_chain():
@@ -281,7 +283,8 @@ def test_memory_shares_no_array_with_the_model():
     """Some transformations start from the parameters; both can be donated to one compiled function all the same."""
 
     def start(params: Any) -> Any:
-        return {"first": params, "second": params, "third": params["scale",].value}
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return {"params": params, "scale": params["scale",].value, "zeros": zeros, "again": zeros}
 
     model = mlp()
     optimizer = Optimizer(model, optax.GradientTransformation(start, optax.identity().update))
@@ -307,6 +310,23 @@ def test_masked_part_of_a_state_is_not_remembered():
     held = optimizer.memory["inner_state"]["trace"]["layers"][0]["weight"].value
     assert held["weight"].shape == (2, 3)
     assert held["bias"] == optax.MaskedNode()
+
+
+class Chain(gn.Node):
+    weight: gn.ParamState
+    next: "Chain | None" = gn.subnode(default=None)
+
+
+def test_memory_of_a_deep_model_is_refused():
+    """Nodes nest as deep as memory allows, lists and dicts in one field do not; nothing recurses on the way there."""
+    model: Chain | None = None
+    for _ in range(2000):
+        model = Chain(gn.ParamState(jnp.ones(2)), model)
+    with pytest.raises(gn.FieldError) as caught:
+        Optimizer(model, optax.trace(0.9))
+    assert str(caught.value) == ("Optimizer.memory nests containers deeper than 32 levels, or a container in itself")
+    Optimizer(model, optax.trace(0.9), wrt=gn.PathIn("next.next.weight"))
+    Optimizer(model, optax.sgd(0.1))
 
 
 # Which States
