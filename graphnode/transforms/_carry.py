@@ -143,6 +143,10 @@ class Carry:
         return top[after.place] == top[before.number]
 
 
+def _treedef_of(tree: Any) -> Any:  # Any: JAX's stubs give treedefs no equality
+    return jax.tree.structure(tree, is_leaf=is_node_states)
+
+
 class _Root:
     """Stands for a node of the arguments, by its number."""
 
