@@ -124,7 +124,7 @@ def public(module: types.ModuleType) -> dict[str, object]:
     """The public names of a module that are not modules of the interpreter or of a dependency."""
     return {
         name: value
-        for name, value in vars(module).items()
+        for name, value in ((name, getattr(module, name)) for name in dir(module))
         if not name.startswith("_") and not (isinstance(value, types.ModuleType) and "graphnode" not in value.__name__)
     }
 
