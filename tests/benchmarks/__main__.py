@@ -1,4 +1,4 @@
-"""Measure every figure, print the tables, and write `docs/performance.md` and `docs/performance.json`.
+"""Measure every figure, print the tables, and write `docs/performance.md`, `docs/performance.json` and the README.
 
 Only a whole run writes: all figures and libraries, at the usual depth, and not `--quick`.
 """
@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .figures import FIGURES, Counted, Result, Timed
+from .figures import FIGURES
 from .library import GRAPHNODE, JAX, NAMES, load
-from .report import environment_of, figures_table, sizes_table, write
+from .measures import Figure, Result
+from .report import environment_of, tables, write
 from .timing import Effort
 from .workbench import Workbench, depth_for
 
 _DOCS = Path(__file__).parents[2] / "docs"
+_README = _DOCS.parent / "README.md"
 _DEPTH = 100
 _LARGE = 100_000
 """The one other size that has limits."""
@@ -44,29 +46,30 @@ def main() -> None:
     if missing:
         print(f"not installed, so left out: {', '.join(sorted(missing))}")
     results = list(_measure(figures, Workbench(options.depth, libraries, plan.effort)))
-    print(f"\n{figures_table(results)}\n", flush=True)
-
     scaling = [figure for figure in figures if figure.scales]
     by_size = [result for size in plan.sizes for result in _measure_size(scaling, size, plan.effort_at_sizes)]
-    if scaling:
-        by_size.sort(key=lambda result: [figure.name for figure in scaling].index(result.figure))
-        print(f"\n{sizes_table(by_size)}\n")
+    by_size.sort(key=lambda result: [figure.name for figure in scaling].index(result.figure))
+    for name, table in tables(results, by_size).items():
+        print(f"\n{name}\n\n{table}")
+    print()
 
     # Part of the figures, or figures measured in a hurry, must not replace the page.
     if plan is _FULL and options.only is None and options.depth == _DEPTH and not missing:
-        write(options.output, options.depth, results, by_size, environment_of(libraries))
+        readme = _README if options.output == _DOCS else None
+        write(options.output, options.depth, results, by_size, environment_of(libraries), readme)
         print(f"wrote {options.output}/performance.md and performance.json")
     short = [result for result in (*results, *by_size) if result.holds is False]
     print(f"{len(short)} of {len(results) + len(by_size)} rows fall short")
 
 
-def _measure(figures: list[Timed | Counted], bench: Workbench, *, large: bool = False) -> Iterator[Result]:
+def _measure(figures: list[Figure], bench: Workbench, *, large: bool = False) -> Iterator[Result]:
     for figure in figures:
         print(f"{bench.states:,} States: {figure.name}", flush=True)
         yield from figure.measure(bench, large=large)
 
 
-def _measure_size(figures: list[Timed | Counted], states: int, effort: Effort) -> Iterator[Result]:
+def _measure_size(figures: list[Figure], states: int, effort: Effort) -> Iterator[Result]:
+    figures = [figure for figure in figures if states <= (figure.most_states or states)]
     if not figures:
         return
     large = states == _LARGE

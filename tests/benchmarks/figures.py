@@ -1,7 +1,7 @@
 """Every figure of the benchmark: what is measured, against what, and the limit.
 
 The contenders of a figure are the libraries that have the operation. To add a figure, write the function that
-prepares its call for one library, and a `Timed` record in `FIGURES`.
+prepares its call for one library, and a `Timed` record in `FIGURES`. Those of compiled steps are in `step_figures`.
 """
 
 import os
@@ -9,119 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, cycle
-from typing import TypeAlias
 
 import jax
 
 from .callbacks import count_callbacks
 from .library import BRAINSTATE, EQUINOX, GRAPHNODE, JAX, NNX, Library, Parts
-from .timing import Clock, Prepare, Sampler, always, interleave, sampler
+from .measures import Counted, Figure, Limit, Timed, each_library
+from .step_figures import STEP_FIGURES
+from .timing import Prepare, Sampler, always
 from .workbench import Workbench
-
-Samplers: TypeAlias = Callable[[Workbench], Mapping[str, Sampler]]
-PrepareFor: TypeAlias = Callable[[Workbench, Library], Prepare | None]
 
 _TEN_TIMES_DEEPER = "itself, ten times as deep"
 _IMPORT_ROUNDS = 11
-
-
-@dataclass(frozen=True)
-class Limit:
-    """`subject` may take at most `most` times what `against` takes (`when_large` times at 100,000 States)."""
-
-    most: float
-    against: str = JAX
-    subject: str = GRAPHNODE
-    when_large: float | None = None
-
-    def at(self, large: bool) -> float:
-        """The limit at the figure's own depth, or at 100,000 States."""
-        return self.most if self.when_large is None or not large else self.when_large
-
-
-@dataclass(frozen=True)
-class Result:
-    """One row of the report."""
-
-    figure: str
-    title: str
-    states: int
-    value: float
-    """A ratio of medians of rounds, or a count."""
-    against: str | None
-    """What the ratio is to; `None` for a count."""
-    limit: float | None
-    """`None` where the row is only for information."""
-    measured: Mapping[str, float]
-    """The median seconds (or the count) of every contender."""
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether the value keeps the limit; `None` if it has none."""
-        return None if self.limit is None else self.value <= self.limit
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A figure that compares times."""
-
-    name: str
-    title: str
-    samplers: Samplers
-    limits: tuple[Limit, ...]
-    scales: bool = False
-    """Whether it is also measured at other sizes."""
-    rounds: int | None = None
-    """How many rounds at most, where one is slow."""
-
-    def measure(self, bench: Workbench, *, large: bool = False) -> list[Result]:
-        """Measure all contenders, and return a row for each limit whose baseline took part."""
-        rounds = min(bench.effort.rounds, self.rounds or bench.effort.rounds)
-        samples = interleave(self.samplers(bench), rounds)
-        medians = {name: samples.median(name) for name in samples.seconds}
-        return [
-            Result(
-                figure=self.name,
-                title=self.title,
-                states=bench.states,
-                value=samples.ratio(limit.subject, limit.against),
-                against=limit.against,
-                limit=limit.at(large),
-                measured=medians,
-            )
-            for limit in self.limits
-            if limit.against in medians
-        ]
-
-
-@dataclass(frozen=True)
-class Counted:
-    """A figure that counts."""
-
-    name: str
-    title: str
-    count: Callable[[Workbench, Library], int]
-    most: int
-    scales: bool = False
-
-    def measure(self, bench: Workbench, *, large: bool = False) -> list[Result]:
-        """Count for every library, and return one row."""
-        counts = {library.name: float(self.count(bench, library)) for library in bench.libraries}
-        return [Result(self.name, self.title, bench.states, counts[GRAPHNODE], None, self.most, counts)]
-
-
-def each_library(prepare_for: PrepareFor, clock: Clock = time.thread_time) -> Samplers:
-    """Samplers for the libraries for which `prepare_for` returns something."""
-
-    def samplers(bench: Workbench) -> Mapping[str, Sampler]:
-        prepared = {library.name: prepare_for(bench, library) for library in bench.libraries}
-        seconds = bench.effort.seconds
-        return {name: sampler(prepare, seconds, clock) for name, prepare in prepared.items() if prepare}
-
-    return samplers
 
 
 def split(bench: Workbench, library: Library) -> Prepare:
@@ -217,7 +118,7 @@ def callbacks(bench: Workbench, library: Library) -> int:
     return count_callbacks(library.state_tree(bench.model(library)))
 
 
-FIGURES: tuple[Timed | Counted, ...] = (
+FIGURES: tuple[Figure, ...] = (
     Timed("split", "`treefy_split(model)`, repeated", each_library(split), (Limit(0.5),), scales=True),
     Timed(
         "split-params",
@@ -269,4 +170,5 @@ FIGURES: tuple[Timed | Counted, ...] = (
         (Limit(1.5, against=GRAPHNODE, subject=_TEN_TIMES_DEEPER),),
     ),
     Timed("import", "import in a new process", import_fresh, (Limit(1.1),), rounds=_IMPORT_ROUNDS),
+    *STEP_FIGURES,
 )

@@ -6,13 +6,14 @@ library is given the very same ones.
 """
 
 import importlib
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
+from .steps import Step
 from .timing import Call
 
 GRAPHNODE = "graphnode"
@@ -78,6 +79,13 @@ class Library:
     state_tree: Callable[[Any], Any]
     """The pytree of all the model's arrays that a user hands to `jax.jit`."""
     graphdef: Callable[[Any], Hashable]
+
+    steps: Mapping[str, Callable[[Any, Step], Call]] = field(default_factory=dict[str, Callable[[Any, Step], Call]])
+    """The library's ways to compile a step, by name. A call makes one step of the model and waits for its end."""
+    trace: Callable[[Any, Step], Call] | None = None
+    """Traces a step that JAX has not seen before; it is made outside of the call."""
+    compile: Callable[[Any, Step], jax.stages.Compiled] | None = None
+    """Compiles a step that gives away the memory of what it replaces."""
 
     def ready(self, arrays: Parts) -> Parts:
         """Put the arrays into new States of this library."""

@@ -1,20 +1,51 @@
-"""Show results as tables, and write them to `docs/performance.md` and `docs/performance.json`."""
+"""Show results as tables, and write them to `docs/performance.md`, `docs/performance.json` and the README."""
 
 import datetime
 import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .figures import Result
 from .library import BRAINSTATE, EQUINOX, GRAPHNODE, JAX, NNX, Library
+from .measures import Result
+from .steps import (
+    BRAINSTATE_JIT,
+    FILTER_JIT,
+    GN_JIT,
+    JAX_TUPLE,
+    NNX_CACHED_PARTIAL,
+    NNX_JIT,
+    NNX_JIT_PARTIAL,
+    WAYS,
+)
 
 _COLUMNS = (GRAPHNODE, JAX, NNX, BRAINSTATE, EQUINOX)
 _NOTES = re.compile(r"<!-- notes -->.*<!-- /notes -->", re.DOTALL)
 _NO_NOTES = "<!-- notes -->\n<!-- /notes -->"
+_RATIOS = re.compile(r"(?<=<!-- ratios -->\n).*?(?=<!-- /ratios -->)", re.DOTALL)
+
+_HEADLINES = {
+    "split": "split",
+    "merge": "merge",
+    "update": "update",
+    "flatten": "flatten the state tree",
+    "first-split": "first split of a model",
+    "step-all": "compiled step that writes all States",
+    "step-total": "compiled step that reads all, writes one",
+    "step-one": "compiled step that reads and writes one",
+}
+"""The figures in the README."""
+
+_RIVALS = {
+    "plain JAX": (JAX, JAX_TUPLE),
+    "flax.nnx": (NNX, NNX_JIT, NNX_JIT_PARTIAL, NNX_CACHED_PARTIAL),
+    "brainstate": (BRAINSTATE, BRAINSTATE_JIT),
+    "equinox": (EQUINOX, FILTER_JIT),
+}
+"""The columns in the README, and what stands in them: of several, the fastest."""
 
 _PAGE = """\
 # Performance
@@ -29,10 +60,44 @@ of one call; lower is better.
 
 {figures}
 
+### A compiled step
+
+Each cell is the ratio of `gn.jit` to that way to compile the same step, times the median time of one call of that way,
+and the limit of the ratio.
+
+{steps}
+
+### Python around it
+
+What a call of `gn.jit` takes beyond `jax.jit` on the flat tuple is Python outside of JAX's own dispatch: here it is
+divided by the number of States.
+
+{python}
+
+### What the others do
+
 What plain JAX does for comparison: for a merge `jax.tree.unflatten` of the model as nested dicts and lists,
 for the other graph operations `jax.tree.flatten` of it, for `jax.jit` a call with a flat tuple of the arrays.
 An equinox model is a pytree: a split is `partition`, collecting is `filter`, a merge is `combine`, and
 nothing is updated in place.
+
+A step computes `x * 0.5 + 1` of every array, or of the counter alone; where it "reads all and writes one", the counter
+moves by the sum of all arrays. Every call of a step starts from what the call before it wrote.
+
+- `gn.jit`, `nnx.jit`, `nnx.jit_partial`, `nnx.cached_partial`: the function writes into the model, and so does the
+  call. `nnx.jit` and `nnx.cached_partial` are in graph mode, the default; `nnx.jit_partial` is made for `graph=False`.
+  The latter two are given the model once and for all.
+- brainstate's `jit`: the function closes over the model. Its call does not look at what the function does not touch,
+  so a step that touches one State costs the same in a model of any size. The others are given the whole model.
+- `eqx.filter_jit`: the function returns the new model, or the new counter alone, which is not put back into a model.
+- `jax.jit` on a flat tuple: the function returns a flat tuple, or the new counter alone. On nested dicts: the same,
+  and the counter is put into the dict.
+
+The training step is a forward pass through the blocks, with running statistics, its gradient, and gradient descent;
+the hand-written one takes the params and the statistics in nested dicts of their own. Tracing is `make_jaxpr` of a
+function that JAX has not seen. Operations and bytes are what XLA says of the compiled step: `cost_analysis`, and
+the arguments, results and temporaries of `memory_analysis` less what is aliased. Here `gn.jit(donate=True)` and
+`jax.jit(donate_argnums=0)` compile.
 
 ## At other sizes
 
@@ -50,8 +115,9 @@ nothing is updated in place.
 - A first split and a construction get a new model or new States for every call, made outside of the timed
   part. In the rows "of a structure never seen before", each model shares another pair of weights, so that no
   structure comes twice.
-- A time is that of the calling thread on the CPU, so that other programs hardly disturb it. Two are wall time:
-  `jax.jit`, whose result is waited for with `jax.block_until_ready`, and an import, inside a new interpreter.
+- A time is that of the calling thread on the CPU, so that other programs hardly disturb it. Three are wall time:
+  `jax.jit`, whose result is waited for with `jax.block_until_ready`; a compiled step, which ends when the new counter
+  is ready, as all results of a compiled function are at once; and an import, inside a new interpreter.
 
 To reproduce: `make bench`. For a first look: `python -m tests.benchmarks --quick`, or `--only NAME` for one
 figure.
@@ -88,32 +154,103 @@ def environment_of(libraries: Iterable[Library]) -> Environment:
     )
 
 
+def is_step(result: Result) -> bool:
+    """Whether the row is one of compiled steps."""
+    return GN_JIT in result.measured
+
+
+def tables(figures: Sequence[Result], sizes: Sequence[Result]) -> dict[str, str]:
+    """The tables of the page, by their places in it: `figures`, `steps`, `python` and `sizes`."""
+    steps = [result for result in figures if is_step(result)]
+    python = [result for result in (*steps, *filter(is_step, sizes)) if result.against not in WAYS]
+    python.sort(key=lambda result: (result.against or "", result.title, result.states))
+    return {
+        "figures": figures_table([result for result in figures if not is_step(result)]),
+        "steps": steps_table([result for result in steps if result.against in WAYS]),
+        "python": sizes_table(python, (GN_JIT, JAX_TUPLE)),
+        "sizes": sizes_table([result for result in sizes if not is_step(result)], (GRAPHNODE, JAX)),
+    }
+
+
 def figures_table(results: Sequence[Result]) -> str:
     """A Markdown table of one row per limit, with every contender's time."""
     header = ("figure", "", "measured", "limit", *_COLUMNS)
     return _table(header, [(r.title, _mark(r), _value(r), _limit(r), *_cells(r, _COLUMNS)) for r in results])
 
 
-def sizes_table(results: Sequence[Result]) -> str:
-    """A Markdown table of one row per figure and size, graphnode against plain JAX."""
-    header = ("figure", "States", "", "measured", "limit", GRAPHNODE, JAX)
+def steps_table(results: Sequence[Result]) -> str:
+    """A Markdown table of one row per figure: the ratio to each way to compile, its time, and the limit."""
+    groups: dict[tuple[str, str, int], dict[str, Result]] = {}
+    for result in results:
+        groups.setdefault((result.figure, result.title, result.states), {})[str(result.against)] = result
+    header = ("figure", "States", "", *WAYS)
+    rows = [
+        (title, f"{states:,}", _mark_of(group.values()), *[_step_cell(group, way) for way in WAYS])
+        for (_, title, states), group in groups.items()
+    ]
+    return _table(header, rows)
+
+
+def _step_cell(group: Mapping[str, Result], way: str) -> str:
+    some = next(iter(group.values()))
+    if way not in some.measured:
+        return ""
+    shown = _amount(some, way)
+    if (result := group.get(way)) is None:
+        return shown
+    ratio = f"{_ratio(result.value)} × {shown}"
+    limited = ratio if result.limit is None else f"{ratio} (≤ {_limit(result)})"
+    return f"**{limited}**" if result.holds is False else limited
+
+
+def sizes_table(results: Sequence[Result], columns: Sequence[str]) -> str:
+    """A Markdown table of one row per figure and size, with the times of these contenders."""
+    header = ("figure", "States", "", "measured", "limit", *columns)
     return _table(
         header,
-        [(r.title, f"{r.states:,}", _mark(r), _value(r), _limit(r), *_cells(r, (GRAPHNODE, JAX))) for r in results],
+        [(r.title, f"{r.states:,}", _mark(r), _value(r), _limit(r), *_cells(r, columns)) for r in results],
     )
 
 
+def ratios_table(figures: Sequence[Result]) -> str:
+    """A Markdown table of the headlines: the time of graphnode over the time of each of the others."""
+    by_figure = {result.figure: result for result in figures}
+    rows = [
+        (title, *[_headline(figures, by_figure[name], rivals) for rivals in _RIVALS.values()])
+        for name, title in _HEADLINES.items()
+        if name in by_figure
+    ]
+    states = next((result.states for name, result in by_figure.items() if name in _HEADLINES), 0)
+    return _table((f"time of graphnode over that of, at {states:,} States", *_RIVALS), rows)
+
+
+def _headline(figures: Sequence[Result], some: Result, rivals: Sequence[str]) -> str:
+    own = some.measured[GN_JIT if is_step(some) else GRAPHNODE]
+    # The ratio of the page where there is one; it is taken inside the rounds.
+    on_page = {result.against: result.value for result in figures if result.figure == some.figure}
+    ratios = [on_page.get(rival, own / some.measured[rival]) for rival in rivals if rival in some.measured]
+    return _ratio(max(ratios)) if ratios else ""
+
+
 def write(
-    folder: Path, depth: int, figures: Sequence[Result], sizes: Sequence[Result], environment: Environment
+    folder: Path,
+    depth: int,
+    figures: Sequence[Result],
+    sizes: Sequence[Result],
+    environment: Environment,
+    readme: Path | None = None,
 ) -> None:
-    """Write `performance.md`, keeping its notes, and `performance.json`."""
+    """Write `performance.md`, keeping its notes, `performance.json`, and the ratios in the README.
+
+    Raises:
+        ValueError: The README has no place for ratios.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "performance.md"
     text = _PAGE.format(
         depth=depth,
         states=figures[0].states,
-        figures=figures_table(figures),
-        sizes=sizes_table(sizes),
+        **tables(figures, sizes),
         environment=_environment_list(environment),
         notes=_notes_of(page),
     )
@@ -124,6 +261,16 @@ def write(
         "sizes": [_record(result) for result in sizes],
     }
     (folder / "performance.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if readme is not None:
+        _write_ratios(readme, ratios_table(figures))
+
+
+def _write_ratios(readme: Path, ratios: str) -> None:
+    text = readme.read_text(encoding="utf-8")
+    if not _RATIOS.search(text):
+        raise ValueError(f"{readme} has no lines <!-- ratios --> and <!-- /ratios -->")
+    # A function, as a text would have its backslashes replaced.
+    readme.write_text(_RATIOS.sub(lambda _: f"\n{ratios}\n\n", text, count=1), encoding="utf-8")
 
 
 def _record(result: Result) -> dict[str, object]:
@@ -157,12 +304,21 @@ def _mark(result: Result) -> str:
     return {True: "pass", False: "**FALLS SHORT**", None: ""}[result.holds]
 
 
+def _mark_of(results: Iterable[Result]) -> str:
+    return "**FALLS SHORT**" if any(result.holds is False for result in results) else "pass"
+
+
 def _value(result: Result) -> str:
-    if result.against is None:
+    if result.is_count and result.against is None:
         return f"{result.value:.0f}"
+    if result.against is None:
+        return f"{result.value * 1e9:.3g} ns per State"
     against = "itself" if result.against == GRAPHNODE else result.against
-    ratio = f"{result.value:.3g}" if result.value >= 0.001 else "< 0.001"
-    return f"{ratio} × {against}"
+    return f"{_ratio(result.value)} × {against}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3g}" if value >= 0.001 else "< 0.001"
 
 
 def _limit(result: Result) -> str:
@@ -170,8 +326,11 @@ def _limit(result: Result) -> str:
 
 
 def _cells(result: Result, columns: Iterable[str]) -> list[str]:
-    show = _count if result.against is None else _time
-    return [show(result.measured[name]) if name in result.measured else "" for name in columns]
+    return [_amount(result, name) if name in result.measured else "" for name in columns]
+
+
+def _amount(result: Result, name: str) -> str:
+    return (_count if result.is_count else _time)(result.measured[name])
 
 
 def _count(number: float) -> str:

@@ -5,12 +5,14 @@
 
 import pytest
 
-from .figures import FIGURES, Counted, Result, Timed
+from .figures import FIGURES
 from .library import GRAPHNODE, JAX, load
+from .measures import Figure, Result
+from .steps import JAX_DICT, JAX_TUPLE
 from .timing import Effort
 from .workbench import Workbench
 
-_FIGURES: dict[str, Timed | Counted] = {figure.name: figure for figure in FIGURES}
+_FIGURES: dict[str, Figure] = {figure.name: figure for figure in FIGURES}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,32 @@ def test_an_operation_costs_little_more_than_plain_jax(bench: Workbench, name: s
 def test_jax_calls_back_once_per_state_tree(bench: Workbench):
     """Flattening a state tree calls into Python once, however many States it holds."""
     assert _measure("callbacks", bench).value == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "against", "most"),
+    [
+        ("step-all", JAX_TUPLE, 2.3),
+        ("step-all", JAX_DICT, 2.0),
+        ("step-one", JAX_TUPLE, 2.6),
+        ("step-one-7", JAX_TUPLE, 3.6),
+        ("step-one-61", JAX_TUPLE, 3.0),
+        ("step-total", JAX_TUPLE, 2.6),
+        ("trace-train", JAX_DICT, 2.4),
+    ],
+)
+def test_a_step_costs_little_more_than_jax_jit(bench: Workbench, name: str, against: str, most: float):
+    """A call of `gn.jit`, and its trace, keep to twice their limits in the benchmark."""
+    (result,) = [result for result in _FIGURES[name].measure(bench) if result.against == against]
+    assert result.value <= most
+
+
+@pytest.mark.parametrize("name", ["compiled", "compiled-train"])
+def test_what_is_compiled_is_what_is_written_by_hand(bench: Workbench, name: str):
+    """XLA counts the same operations and bytes."""
+    for result in _FIGURES[name].measure(bench):
+        ours, theirs = result.measured.values()
+        assert ours == theirs, result.title
 
 
 def _measure(name: str, bench: Workbench) -> Result:

@@ -13,6 +13,12 @@ def test_a_ratio_is_taken_inside_each_round():
     assert samples.median("ours") == 3.0
 
 
+def test_a_difference_is_taken_inside_each_round():
+    """A slow round moves it no more than any other."""
+    samples = Samples({"ours": [3.0, 30.0, 4.0], "base": [2.0, 20.0, 2.0]})
+    assert samples.difference("ours", "base") == 2.0
+
+
 def test_the_ratio_is_the_median_of_the_rounds():
     """One wild round does not move the ratio."""
     samples = Samples({"ours": [1.0, 1.0, 900.0], "base": [4.0, 2.0, 1.0]})

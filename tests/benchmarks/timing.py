@@ -49,6 +49,11 @@ class Samples:
         rounds = zip(self.seconds[name], self.seconds[baseline], strict=True)
         return median(own / base for own, base in rounds)
 
+    def difference(self, name: str, baseline: str) -> float:
+        """The median over the rounds of this contender's time less the baseline's in the same round, in seconds."""
+        rounds = zip(self.seconds[name], self.seconds[baseline], strict=True)
+        return median(own - base for own, base in rounds)
+
 
 def always(call: Call) -> Prepare:
     """Prepare the same call every time."""

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from ..library import BRAINSTATE, Library, Parts
+from ..steps import BRAINSTATE_JIT, Step, stateful
 from ..timing import Call
 
 brainstate: Any = importlib.import_module("brainstate")
@@ -54,6 +55,25 @@ def merge(model: Model) -> Call:
     return partial(graph.treefy_merge, graphdef, states)
 
 
+def get(state: Any) -> Any:
+    return state.value
+
+
+def put(state: Any, value: Any) -> None:
+    state.value = value
+
+
+def jit(model: Model, step: Step) -> Call:
+    """The step closes over the model: brainstate hands to JAX the States that it touches."""
+    compiled = brainstate.transform.jit(partial(stateful(step, get, put), model))
+
+    def call() -> None:
+        compiled()
+        model.counter.value.block_until_ready()
+
+    return call
+
+
 LIBRARY = Library(
     name=BRAINSTATE,
     module="brainstate",
@@ -68,4 +88,5 @@ LIBRARY = Library(
     update=lambda model, other: partial(graph.update_states, model, graph.treefy_states(other)),
     state_tree=graph.treefy_states,
     graphdef=graph.graphdef,
+    steps={BRAINSTATE_JIT: jit},
 )

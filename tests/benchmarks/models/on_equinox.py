@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from ..library import EQUINOX, Library, Parts
+from ..steps import FILTER_JIT, Step, advance, advance_by, arrays_in
 from ..timing import Call
 
 eqx: Any = importlib.import_module("equinox")
@@ -61,6 +62,25 @@ def merge(model: Model) -> Call:
     return partial(eqx.combine, arrays, rest)
 
 
+def jit(model: Model, step: Step) -> Call:
+    """A step gives a new model, or the new counter alone: that is cheaper than to put it into a new model."""
+    if step is Step.ALL:
+        every = eqx.filter_jit(lambda model: jax.tree.map(advance, model))
+
+        def call() -> None:
+            nonlocal model
+            model = every(model)
+            model.counter.block_until_ready()
+
+        return call
+    one = eqx.filter_jit(
+        (lambda model: advance(model.counter))
+        if step is Step.ONE
+        else (lambda model: advance_by(model.counter, arrays_in(model)))
+    )
+    return lambda: one(model).block_until_ready()
+
+
 LIBRARY = Library(
     name=EQUINOX,
     module="equinox",
@@ -71,4 +91,5 @@ LIBRARY = Library(
     merge=merge,
     state_tree=lambda model: model,
     graphdef=jax.tree.structure,
+    steps={FILTER_JIT: jit},
 )

@@ -4,9 +4,12 @@ from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
+import jax
+
 import graphnode as gn
 
 from ..library import GRAPHNODE, Library, Parts
+from ..steps import GN_JIT, Step, descend, forward, loss_of, stateful
 from ..timing import Call
 
 
@@ -74,6 +77,54 @@ def graphdef(model: Model) -> Hashable:
     return gn.graphdef(model)
 
 
+def get(state: gn.State[jax.Array]) -> jax.Array:
+    return state.value
+
+
+def put(state: gn.State[jax.Array], value: jax.Array) -> None:
+    state.value = value
+
+
+def loss(model: Model) -> jax.Array:
+    x: Any = 0.5
+    for block in model.blocks:
+        linear, norm = block.linear, block.norm
+        arrays = (linear.w, linear.b, norm.scale, norm.bias, norm.mean, norm.var)
+        x, norm.mean.value, norm.var.value = forward(x, *[state.value for state in arrays])
+    return loss_of(x)  # type: ignore[no-any-return]  # of arrays, an array
+
+
+def train(model: Model) -> jax.Array:
+    value, gradients = gn.value_and_grad(loss)(model)
+    gn.update_states(model, jax.tree.map(descend, gn.treefy_states(model, gn.ParamState), gradients))
+    model.counter.value += 1
+    return value
+
+
+def fresh(step: Step) -> Any:
+    if step is Step.TRAIN:
+        return lambda model: train(model)  # a new function each time
+    return stateful(step, get, put)
+
+
+def jit(model: Model, step: Step) -> Call:
+    compiled = gn.jit(fresh(step))
+
+    def call() -> None:
+        compiled(model)
+        model.counter.value.block_until_ready()
+
+    return call
+
+
+def trace(model: Model, step: Step) -> Call:
+    return partial(gn.make_jaxpr(fresh(step)), model)
+
+
+def compile_donating(model: Model, step: Step) -> jax.stages.Compiled:
+    return gn.jit(fresh(step), donate=True).lower(model).compile()
+
+
 LIBRARY = Library(
     name=GRAPHNODE,
     module="graphnode",
@@ -88,4 +139,7 @@ LIBRARY = Library(
     update=update,
     state_tree=state_tree,
     graphdef=graphdef,
+    steps={GN_JIT: jit},
+    trace=trace,
+    compile=compile_donating,
 )

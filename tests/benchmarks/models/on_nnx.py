@@ -1,10 +1,11 @@
-"""The model in flax.nnx, in its default graph mode."""
+"""The model in flax.nnx, in its default graph mode; `jit_partial` alone is made for its tree mode."""
 
 import importlib
 from functools import partial
 from typing import Any
 
 from ..library import NNX, Library, Parts
+from ..steps import NNX_CACHED_PARTIAL, NNX_JIT, NNX_JIT_PARTIAL, Step, stateful
 from ..timing import Call
 
 nnx: Any = importlib.import_module("flax.nnx")
@@ -53,6 +54,30 @@ def merge(model: Model) -> Call:
     return partial(nnx.merge, graphdef, state)
 
 
+def fresh(step: Step) -> Any:
+    return stateful(step, nnx.Variable.get_value, nnx.Variable.set_value)
+
+
+def jit(model: Model, step: Step) -> Call:
+    return waiting(model, partial(nnx.jit(fresh(step)), model))
+
+
+def jit_partial(model: Model, step: Step) -> Call:
+    return waiting(model, nnx.jit_partial(fresh(step), model, graph=False))
+
+
+def cached_partial(model: Model, step: Step) -> Call:
+    return waiting(model, nnx.cached_partial(nnx.jit(fresh(step), graph=True, graph_updates=True), model))
+
+
+def waiting(model: Model, compiled: Call) -> Call:
+    def call() -> None:
+        compiled()
+        model.counter.get_value().block_until_ready()
+
+    return call
+
+
 LIBRARY = Library(
     name=NNX,
     module="flax.nnx",
@@ -67,4 +92,5 @@ LIBRARY = Library(
     update=lambda model, other: partial(nnx.update, model, nnx.state(other)),
     state_tree=nnx.state,
     graphdef=nnx.graphdef,
+    steps={NNX_JIT: jit, NNX_JIT_PARTIAL: jit_partial, NNX_CACHED_PARTIAL: cached_partial},
 )
