@@ -300,9 +300,9 @@ class Pure:
     refusal: str = _REFUSAL
 
     def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
-        nodes = build(self.form.graphdef, values)
-        binding = binding_of_list(nodes) if nodes else NO_NODES
         before = [None if _is_array(value) else jax.tree.flatten(value) for value in values]
+        nodes = build(self.form.graphdef, list(map(_own, values, before)))
+        binding = binding_of_list(nodes) if nodes else NO_NODES
         args, kwargs = self.form.fill(nodes, rest)
         result = self.function(*args, **kwargs)
         self.check_structure(nodes, binding)
@@ -408,6 +408,11 @@ def remembered(function: Function, key: Hashable, make: Callable[[], T]) -> T:
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, jax.Array)
+
+
+def _own(value: Any, flat: tuple[list[Any], Any] | None) -> Any:
+    """A value that may be changed in place: under some transforms a pytree is the very one that the caller holds."""
+    return value if flat is None else jax.tree.unflatten(flat[1], flat[0])
 
 
 def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> bool:
