@@ -288,7 +288,7 @@ class Pure:
         function: The user's function.
         form: The form of its arguments.
         numbers: The States whose values it gives; `None` for those that it writes, which a trace finds out.
-        is_open: Whether it may write others beside `numbers`, and gives them too.
+        is_open: Whether it may write others beside `numbers`, and gives them too; all that it gives counts as written.
         refusal: What is wrong with a State that it may not write, for the message.
     """
 
@@ -313,7 +313,8 @@ class Pure:
         ]
         numbers = self.given(wrote)
         result, has_nodes = _take_nodes(result, nodes)
-        untouched = frozenset(numbers) - frozenset(wrote)
+        # Of `numbers` that is open the caller has given the values away, and needs all of them back.
+        untouched = frozenset() if self.is_open else frozenset(numbers) - frozenset(wrote)
         return (
             Written(numbers, untouched, has_nodes),
             tuple([binding.states[number]._value for number in numbers]),

@@ -118,7 +118,7 @@ class _Donating:
 
     Which States these are is known after a first trace. What is compiled evaluates what that trace gave, so that the
     user's function is traced once; it is traced again for other shapes. A State that only a later trace writes is not
-    donated, and one that a later trace does not write any more is given back as it was.
+    donated, and one that a later trace does not write any more gets its old value back.
     """
 
     def __init__(self, call: Call, options: Options, history: History) -> None:
