@@ -10,7 +10,6 @@ from types import MethodType
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 import jax
-import jax.numpy as jnp
 
 from .._compat import jaxpr_as_fun
 from ._boundary import (
@@ -155,10 +154,9 @@ class _Donating:
         given_values, kept_values = self._values.part(values)
         given_rest, kept_rest = self._rest.part(rest)
         given, kept = (given_values, given_rest), (kept_values, kept_rest)
-        arrays = jax.tree.leaves((given, kept))
-        if len(set(map(id, arrays))) < len(arrays):
-            # An array in two places cannot be given away in one of them: the given ones become copies.
-            given = jax.tree.map(jnp.copy, given)
+        leaves = jax.tree.leaves((given, kept))
+        if len(set(map(id, leaves))) < len(leaves):
+            given = _unshared(given, kept)
         return given, kept
 
     def _trace(self, values: Values, rest: Sequence[Any]) -> Outcome:
@@ -169,6 +167,19 @@ class _Donating:
             if list(map(jax.typeof, leaves)) == avals:
                 return jax.tree.unflatten(out_treedef, function(*leaves))  # type: ignore[no-any-return]
         return self._pure(values, rest)
+
+
+def _unshared(given: Any, kept: Any) -> Any:
+    """What is given away, with copies of the arrays that stand in a second place: they cannot be gone in one alone."""
+    seen = set(map(id, jax.tree.leaves(kept)))
+
+    def own(leaf: Any) -> Any:
+        if id(leaf) in seen and isinstance(leaf, jax.Array):  # equal numbers are one object, too
+            return leaf.copy()
+        seen.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(own, given)
 
 
 class _Parting:
