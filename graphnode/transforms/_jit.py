@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeV
 
 import jax
 
+from .._binding import binding_of_list
 from .._compat import jaxpr_as_fun
 from ._boundary import (
     Call,
@@ -124,10 +125,10 @@ class _Donating:
         traced = jax.jit(_logged(call.pure(), history)).trace(call.values, call.rest)
         written = traced.out_info[0].numbers
         named = _named_leaves(call, options)
-        places = set(range(len(call.roots))) if options.donate else {call.form.places.index(at) for at in named[0]}
-        layout = call.form.graphdef.layout
-        numbers = tuple([number for number in written if layout.path(number)[0] in places])
-        self._values = _Parting(len(layout), numbers)
+        states, roots = call.binding.states, [call.roots[call.form.places.index(at)] for at in named[0]]
+        donated = set(states if options.donate else binding_of_list(roots).states if roots else ())
+        numbers = tuple([number for number in written if states[number] in donated])
+        self._values = _Parting(len(states), numbers)
         self._rest = _Parting(len(call.rest), named[1])
         self._pure = _logged(call.pure(numbers, is_open=True), history)
         self._first: tuple[list[Any], Callable[..., list[Any]], Any] | None = (
