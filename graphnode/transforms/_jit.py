@@ -53,7 +53,8 @@ class Jitted(Generic[P, R]):
     __wrapped__: Callable[P, R]
 
     def __init__(self, function: Callable[P, R], options: Options, bound: tuple[Any, ...], target: Function) -> None:
-        functools.update_wrapper(self, function)
+        # The attributes of a function are about it; those of a node are its fields, which would hide methods of this.
+        functools.update_wrapper(self, function, updated=() if bound else functools.WRAPPER_UPDATES)
         self._options, self._bound, self._target = options, bound, target
         self._compiled: dict[Hashable, _Plain | _Donating] = remembered(target, ("jit", options), dict)
 
