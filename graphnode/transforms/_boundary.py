@@ -478,9 +478,22 @@ def named_arguments(
         offset: How many arguments are bound before the caller's first.
         argnums: The caller's positions; negative ones count from the last parameter.
         argnames: The names.
+
+    Raises:
+        ValueError: The function has no such parameters; names all.
     """
     names = positional_names(function)
     given = (argnums,) if isinstance(argnums, int) else argnums
-    positions = {at + offset if at >= 0 else len(names) + at for at in given}
+    placed = {at: at + offset if at >= 0 else len(names) + at for at in given}
+    unknown = [str(at) for at, position in placed.items() if not offset <= position < len(names)]
+    parameters = parameters_of(function)
+    kinds = {parameter.kind for parameter in parameters}
+    faults = [] if inspect.Parameter.VAR_POSITIONAL in kinds else unknown
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        faults += sorted(map(repr, argnames - {parameter.name for parameter in parameters}))
+    if faults and parameters:  # a builtin may not tell what it takes
+        name, takes = getattr(function, "__name__", repr(function)), ", ".join(map(str, parameters))
+        raise ValueError(f"{name} has no argument {', '.join(faults)}: it takes ({takes})")
+    positions = set(placed.values())
     positions |= {names.index(name) for name in argnames if name in names}
     return frozenset(positions), argnames | {names[at] for at in positions if at < len(names)}

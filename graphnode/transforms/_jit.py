@@ -284,6 +284,7 @@ def jit(
         The compiled function, with the signature of `fun`.
 
     Raises:
+        ValueError: A position or name is that of no argument.
         StructureError: At a call: the function changes the structure of a node.
         TraceError: At a call: the function writes a State that it did not get as an argument.
         FieldError: At a call: a static argument is not hashable.
