@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import repeat, starmap
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
@@ -91,9 +91,13 @@ class Binding:
                 check_alive(state, path_str(self.graphdef.layout.path(at)))
 
 
-# The bindings of the pytrees that a node comes first in, by treedef and the ids of the other nodes; weak references to
-# these drop an entry when one of them dies.
-Joint: TypeAlias = dict[Hashable, tuple[Binding, Sequence[Any]]]
+class Joint(dict[Hashable, tuple[Binding, Sequence[Any]]]):
+    """The bindings of the pytrees that a node comes first in, by treedef and the ids of the nodes.
+
+    Weak references to the other nodes drop an entry when one of them dies.
+    """
+
+    __slots__ = ("__weakref__",)
 
 
 def binding_of(root: Any) -> Binding:
@@ -140,7 +144,7 @@ def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
     first = leaves[0]
     known: Joint | None = getattr(first, "_joint", None)
     if known is None:
-        set_joint(first, known := {})
+        set_joint(first, known := Joint())
     key = _joint_key(treedef, leaves)
     found = known.get(key)
     if found is not None and found[0].is_current(leaves):
@@ -165,8 +169,13 @@ def _keep_joint(known: Joint, key: Hashable, binding: Binding, others: Sequence[
     if len(known) >= _JOINT_LIMIT:
         known.clear()
 
+    # Weak: the references live in `known`, and a cycle through them would keep a dead model until a collection.
+    known_ref = weakref.ref(known)
+
     def forget(_: object) -> None:
-        known.pop(key, None)
+        alive = known_ref()
+        if alive is not None:
+            alive.pop(key, None)
 
     known[key] = (binding, [weakref.ref(other, forget) for other in others])
 
@@ -330,7 +339,7 @@ def rebuild(graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[Tra
         leaves = [objects[assembly.top[at]] for at in first.order]
         if leaves and isinstance(leaves[0], NodeBase):
             binding = Binding(graphdef, states, watch, _versions_of(leaves), clock, traces)
-            known: Joint = {}
+            known = Joint()
             set_joint(leaves[0], known)
             _keep_joint(known, _joint_key(first.treedef, leaves), binding, leaves[1:])
         return first.treedef.unflatten(leaves)

@@ -288,7 +288,7 @@ class Pure:
         function: The user's function.
         form: The form of its arguments.
         numbers: The States whose values it gives; `None` for those that it writes, which a trace finds out.
-        is_open: Whether it may write others beside `numbers`, and gives them too.
+        is_open: Whether it may write others beside `numbers`, and gives them too; all that it gives counts as written.
         refusal: What is wrong with a State that it may not write, for the message.
     """
 
@@ -300,9 +300,9 @@ class Pure:
     refusal: str = _REFUSAL
 
     def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
-        nodes = build(self.form.graphdef, values)
-        binding = binding_of_list(nodes) if nodes else NO_NODES
         before = [None if _is_array(value) else jax.tree.flatten(value) for value in values]
+        nodes = build(self.form.graphdef, list(map(_own, values, before)))
+        binding = binding_of_list(nodes) if nodes else NO_NODES
         args, kwargs = self.form.fill(nodes, rest)
         result = self.function(*args, **kwargs)
         self.check_structure(nodes, binding)
@@ -313,7 +313,8 @@ class Pure:
         ]
         numbers = self.given(wrote)
         result, has_nodes = _take_nodes(result, nodes)
-        untouched = frozenset(numbers) - frozenset(wrote)
+        # Of `numbers` that is open the caller has given the values away, and needs all of them back.
+        untouched = frozenset() if self.is_open else frozenset(numbers) - frozenset(wrote)
         return (
             Written(numbers, untouched, has_nodes),
             tuple([binding.states[number]._value for number in numbers]),
@@ -410,6 +411,11 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, jax.Array)
 
 
+def _own(value: Any, flat: tuple[list[Any], Any] | None) -> Any:
+    """A value that may be changed in place: under some transforms a pytree is the very one that the caller holds."""
+    return value if flat is None else jax.tree.unflatten(flat[1], flat[0])
+
+
 def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> bool:
     """Whether a State holds another value than it was given; a pytree may have been changed in place."""
     if before is None:
@@ -472,9 +478,22 @@ def named_arguments(
         offset: How many arguments are bound before the caller's first.
         argnums: The caller's positions; negative ones count from the last parameter.
         argnames: The names.
+
+    Raises:
+        ValueError: The function has no such parameters; names all.
     """
     names = positional_names(function)
     given = (argnums,) if isinstance(argnums, int) else argnums
-    positions = {at + offset if at >= 0 else len(names) + at for at in given}
+    placed = {at: at + offset if at >= 0 else len(names) + at for at in given}
+    unknown = [str(at) for at, position in placed.items() if not offset <= position < len(names)]
+    parameters = parameters_of(function)
+    kinds = {parameter.kind for parameter in parameters}
+    faults = [] if inspect.Parameter.VAR_POSITIONAL in kinds else unknown
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        faults += sorted(map(repr, argnames - {parameter.name for parameter in parameters}))
+    if faults and parameters:  # a builtin may not tell what it takes
+        name, takes = getattr(function, "__name__", repr(function)), ", ".join(map(str, parameters))
+        raise ValueError(f"{name} has no argument {', '.join(faults)}: it takes ({takes})")
+    positions = set(placed.values())
     positions |= {names.index(name) for name in argnames if name in names}
     return frozenset(positions), argnames | {names[at] for at in positions if at < len(names)}

@@ -10,8 +10,8 @@ from types import MethodType
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 import jax
-import jax.numpy as jnp
 
+from .._binding import binding_of_list
 from .._compat import jaxpr_as_fun
 from ._boundary import (
     Call,
@@ -53,7 +53,8 @@ class Jitted(Generic[P, R]):
     __wrapped__: Callable[P, R]
 
     def __init__(self, function: Callable[P, R], options: Options, bound: tuple[Any, ...], target: Function) -> None:
-        functools.update_wrapper(self, function)
+        # The attributes of a function are about it; those of a node are its fields, which would hide methods of this.
+        functools.update_wrapper(self, function, updated=() if bound else functools.WRAPPER_UPDATES)
         self._options, self._bound, self._target = options, bound, target
         self._compiled: dict[Hashable, _Plain | _Donating] = remembered(target, ("jit", options), dict)
 
@@ -118,17 +119,17 @@ class _Donating:
 
     Which States these are is known after a first trace. What is compiled evaluates what that trace gave, so that the
     user's function is traced once; it is traced again for other shapes. A State that only a later trace writes is not
-    donated, and one that a later trace does not write any more is given back as it was.
+    donated, and one that a later trace does not write any more gets its old value back.
     """
 
     def __init__(self, call: Call, options: Options, history: History) -> None:
         traced = jax.jit(_logged(call.pure(), history)).trace(call.values, call.rest)
         written = traced.out_info[0].numbers
         named = _named_leaves(call, options)
-        places = set(range(len(call.roots))) if options.donate else {call.form.places.index(at) for at in named[0]}
-        layout = call.form.graphdef.layout
-        numbers = tuple([number for number in written if layout.path(number)[0] in places])
-        self._values = _Parting(len(layout), numbers)
+        states, roots = call.binding.states, [call.roots[call.form.places.index(at)] for at in named[0]]
+        donated = set(states if options.donate else binding_of_list(roots).states if roots else ())
+        numbers = tuple([number for number in written if states[number] in donated])
+        self._values = _Parting(len(states), numbers)
         self._rest = _Parting(len(call.rest), named[1])
         self._pure = _logged(call.pure(numbers, is_open=True), history)
         self._first: tuple[list[Any], Callable[..., list[Any]], Any] | None = (
@@ -155,10 +156,9 @@ class _Donating:
         given_values, kept_values = self._values.part(values)
         given_rest, kept_rest = self._rest.part(rest)
         given, kept = (given_values, given_rest), (kept_values, kept_rest)
-        arrays = jax.tree.leaves((given, kept))
-        if len(set(map(id, arrays))) < len(arrays):
-            # An array in two places cannot be given away in one of them: the given ones become copies.
-            given = jax.tree.map(jnp.copy, given)
+        leaves = jax.tree.leaves((given, kept))
+        if len(set(map(id, leaves))) < len(leaves):
+            given = _unshared(given, kept)
         return given, kept
 
     def _trace(self, values: Values, rest: Sequence[Any]) -> Outcome:
@@ -169,6 +169,19 @@ class _Donating:
             if list(map(jax.typeof, leaves)) == avals:
                 return jax.tree.unflatten(out_treedef, function(*leaves))  # type: ignore[no-any-return]
         return self._pure(values, rest)
+
+
+def _unshared(given: Any, kept: Any) -> Any:
+    """What is given away, with copies of the arrays that stand in a second place: they cannot be gone in one alone."""
+    seen = set(map(id, jax.tree.leaves(kept)))
+
+    def own(leaf: Any) -> Any:
+        if id(leaf) in seen and isinstance(leaf, jax.Array):  # equal numbers are one object, too
+            return leaf.copy()
+        seen.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(own, given)
 
 
 class _Parting:
@@ -271,6 +284,7 @@ def jit(
         The compiled function, with the signature of `fun`.
 
     Raises:
+        ValueError: A position or name is that of no argument.
         StructureError: At a call: the function changes the structure of a node.
         TraceError: At a call: the function writes a State that it did not get as an argument.
         FieldError: At a call: a static argument is not hashable.

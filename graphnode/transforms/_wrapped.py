@@ -47,6 +47,7 @@ def remat(
         A function with the signature and the results of `fun`.
 
     Raises:
+        ValueError: A position is that of no argument.
         StructureError: At a call: the function changes the structure of a node.
         FieldError: At a call: a static argument is not hashable.
 
