@@ -22,7 +22,7 @@ from .._paths import path_str
 from .._state import ParamState, describe, shape_text
 from .._statetree import StateTree, select
 from .._static import GraphObject
-from ._boundary import Call, Function, Outcome, Values, target_of
+from ._boundary import Call, Function, Outcome, Values, rebind, target_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +49,7 @@ class _Chosen:
         args, _ = call.form.fill(call.roots, range(len(call.rest)))
         numbers = {id(state): number for number, state in enumerate(call.binding.states)}
         for at in argnums:
-            if not 0 <= at < len(args):
+            if not -len(args) <= at < len(args):
                 raise ValueError(f"gn.{call.transform}: argnums names argument {at}, but {len(args)} were given")
         self.parts = [_part_of(args[at], wrt, numbers) for at in argnums]
         pieces = [piece for part in self.parts for piece in part.pieces]
@@ -57,7 +57,8 @@ class _Chosen:
         chosen = {number for piece in pieces if not isinstance(piece, int) for number in piece[1]}
         self.numbers = sorted(chosen)
         if not self.numbers and not self.rest_at:
-            raise FilterError(f"gn.{call.transform}: nothing to differentiate: no State of it is selected by {wrt!r}")
+            shown = as_filters((wrt,))[0]
+            raise FilterError(f"gn.{call.transform}: nothing to differentiate: no State of it is selected by {shown!r}")
 
     @property
     def values(self) -> Values:
@@ -132,7 +133,7 @@ def _selected(node: Any, wrt: Filter, numbers: Mapping[int, int]) -> tuple[Layou
 def _nums(argnums: int | Sequence[int], offset: int) -> tuple[int, ...]:
     """The positions among the arguments of the plain function, of which `offset` are bound before the caller's."""
     given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    return tuple([at + offset for at in given])
+    return tuple([at + offset if at >= 0 else at for at in given])
 
 
 def _one_or_all(argnums: int | Sequence[int], derivatives: tuple[Any, ...]) -> Any:
@@ -177,9 +178,9 @@ def _value_and_grad(transform: str, function: Function, options: GradOptions) ->
     target, bound = target_of(function)
     argnums = _nums(options.argnums, len(bound))
 
-    @functools.wraps(function)
+    @functools.wraps(target)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
-        call = Call(transform, target, (*bound, *args), kwargs)
+        call = Call(transform, target, args, kwargs)
         pure, chosen = call.pure(), _Chosen(call, argnums, options.wrt)
         if not options.allow_int:
             chosen.check_floating()
@@ -195,18 +196,18 @@ def _value_and_grad(transform: str, function: Function, options: GradOptions) ->
         gradients = _one_or_all(options.argnums, chosen.assemble(*derivatives))
         return ((loss, aux) if options.has_aux else loss), gradients
 
-    return value_and_grad_of
+    return rebind(value_and_grad_of, bound)
 
 
 def _grad(function: Function, options: GradOptions) -> Function:
-    differentiated = _value_and_grad("grad", function, options)
+    differentiated, bound = target_of(_value_and_grad("grad", function, options))
 
-    @functools.wraps(function)
+    @functools.wraps(differentiated)
     def grad_of(*args: Any, **kwargs: Any) -> Any:
         value, gradients = differentiated(*args, **kwargs)
         return (gradients, value[1]) if options.has_aux else gradients
 
-    return grad_of
+    return rebind(grad_of, bound)
 
 
 def _jacobian(transform: str, function: Function, options: GradOptions) -> Function:
@@ -217,9 +218,9 @@ def _jacobian(transform: str, function: Function, options: GradOptions) -> Funct
         keywords["allow_int"] = options.allow_int
     differentiate = getattr(jax, transform)
 
-    @functools.wraps(function)
+    @functools.wraps(target)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        call = Call(transform, target, (*bound, *args), kwargs)
+        call = Call(transform, target, args, kwargs)
         pure, chosen = call.pure(), _Chosen(call, argnums, options.wrt)
         if not options.allow_int:
             chosen.check_floating()
@@ -237,7 +238,7 @@ def _jacobian(transform: str, function: Function, options: GradOptions) -> Funct
         jacobian = jax.tree.unflatten(treedef, made)
         return (jacobian, aux) if options.has_aux else jacobian
 
-    return jacobian_of
+    return rebind(jacobian_of, bound)
 
 
 def _hessian(function: Function, options: GradOptions) -> Function:

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 import jax
 from jax.experimental import checkify as jax_checkify
 
-from ._boundary import Call, Function, Outcome, named_arguments, target_of, with_statics
+from ._boundary import Call, Function, Outcome, named_arguments, rebind, target_of, with_statics
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,13 +60,13 @@ def remat(
     target, bound = target_of(fun)
     statics = named_arguments(target, len(bound), static_argnums, frozenset())
 
-    @functools.wraps(fun)
+    @functools.wraps(target)
     def rematerialised(*args: Any, **kwargs: Any) -> Any:
-        call = Call("remat", target, *with_statics(target, (*bound, *args), kwargs, *statics))
+        call = Call("remat", target, *with_statics(target, args, kwargs, *statics))
         run = jax.checkpoint(call.pure(), prevent_cse=prevent_cse, policy=policy)
         return call.finish(run(call.values, call.rest))
 
-    return rematerialised
+    return rebind(rematerialised, bound)
 
 
 def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -133,13 +133,13 @@ def make_jaxpr(
     given = static_argnums if isinstance(static_argnums, int) else tuple(static_argnums)
     statics = named_arguments(target, len(bound), given, frozenset())
 
-    @functools.wraps(fun)
+    @functools.wraps(target)
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
-        call = Call("make_jaxpr", target, *with_statics(target, (*bound, *args), kwargs, *statics))
+        call = Call("make_jaxpr", target, *with_statics(target, args, kwargs, *statics))
         jaxpr, shapes = jax.make_jaxpr(call.pure(), return_shape=True)(call.values, call.rest)
         return (jaxpr, shapes[2]) if return_shape else jaxpr
 
-    return jaxpr_of
+    return rebind(jaxpr_of, bound)
 
 
 def checkify(
@@ -171,10 +171,10 @@ def checkify(
     """
     target, bound = target_of(f)
 
-    @functools.wraps(f)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> tuple[jax_checkify.Error, R]:
-        call = Call("checkify", target, (*bound, *args), kwargs)
+    @functools.wraps(target)
+    def checked(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
+        call = Call("checkify", target, args, kwargs)
         error, outcome = jax_checkify.checkify(call.pure(), errors=errors)(call.values, call.rest)
         return error, call.finish(outcome)
 
-    return checked
+    return rebind(checked, bound)
