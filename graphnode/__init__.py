@@ -1,6 +1,8 @@
 """graphnode: models as graphs of declared, typed nodes, for JAX."""
 
-from . import nn as nn
+import importlib
+import typing
+
 from . import random as random
 from ._convert import NodeStates as NodeStates
 from ._convert import graph_to_tree as graph_to_tree
@@ -103,3 +105,16 @@ from .transforms import vmap as vmap
 from .transforms import while_loop as while_loop
 
 __version__ = "0.1.0"
+
+if typing.TYPE_CHECKING:
+    from . import nn as nn
+    from . import optim as optim
+else:
+    # Imported when they are first asked for, so that `import graphnode` costs little more than `import jax`.
+    def __getattr__(name: str) -> object:
+        if name in ("nn", "optim"):
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), "nn", "optim"})

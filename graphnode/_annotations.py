@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args, get_origin
 
 import jax
-import jaxtyping
 import numpy as np
 import typing_extensions
 
-from ._contract import Contract, contract_of
+from ._contract import Contract, contract_of, is_jaxtyping
 from ._fields import Kind, NodeBase
 from ._paths import Key
 from ._state import State
@@ -188,7 +187,7 @@ def _variable_form(variable: Any, owner: type) -> Form:
 def _class_form(annotation: Any) -> Form:
     if not isinstance(annotation, type):
         raise AmbiguousError(f"{_text(annotation)} is not a class")
-    if issubclass(annotation, jaxtyping.AbstractArray) or issubclass(annotation, _ARRAYS):
+    if is_jaxtyping(annotation) or issubclass(annotation, _ARRAYS):
         text = _text(annotation)
         raise AmbiguousError(f"{text} is an array: hold it in a State, as ParamState[{text}]", Cause.ARRAY)
     if issubclass(annotation, State):
@@ -299,7 +298,7 @@ def _union_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
 def _text(annotation: Any) -> str:
     """How the annotation was most likely written."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
-        if issubclass(annotation, jaxtyping.AbstractArray):
+        if is_jaxtyping(annotation):
             return f'{annotation.dtype.__name__}[Array, "{annotation.dim_str}"]'
         return "Array" if annotation is jax.Array else annotation.__name__
     if annotation is ...:

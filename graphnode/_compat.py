@@ -10,8 +10,8 @@ from typing import Any, Final, TypeAlias
 import jax
 from jax._src.array import ArrayImpl
 from jax._src.core import eval_trace, trace_ctx
+from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.core import Tracer as Tracer
-from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 
 # A concrete array's exact type: one identity test tells it from a tracer, where `isinstance` asks a metaclass.
 CONCRETE: Final[type] = ArrayImpl

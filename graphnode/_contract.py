@@ -6,13 +6,16 @@ node's static fields. The same record gives an initializer its shape and dtype, 
 
 import ast
 import dataclasses
+import sys
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import AbstractArray
 
 # What static fields give: a size for `name`, sizes for `*name`. Names without a field are bound by the first array.
 Sizes: TypeAlias = Mapping[str, object]
@@ -147,13 +150,20 @@ def _integers(axis: Axis, size: object) -> tuple[int, ...]:
     return sizes
 
 
+def is_jaxtyping(annotation: object) -> "TypeGuard[type[AbstractArray]]":
+    """Whether an annotation is one of jaxtyping's arrays."""
+    # Whoever wrote one has imported jaxtyping, which costs a twentieth of what JAX costs: it is not imported here.
+    jaxtyping = sys.modules.get("jaxtyping")
+    return jaxtyping is not None and isinstance(annotation, type) and issubclass(annotation, jaxtyping.AbstractArray)
+
+
 def contract_of(annotation: object) -> Contract | None:
     """The contract that a State's type argument states, or `None` when it is no jaxtyping array.
 
     Raises:
         ContractSyntaxError: An axis that cannot be read.
     """
-    if not (isinstance(annotation, type) and issubclass(annotation, jaxtyping.AbstractArray)):
+    if not is_jaxtyping(annotation):
         return None
     dtypes = annotation.dtypes if isinstance(annotation.dtypes, tuple | list) else None
     axes = tuple(map(_axis_of, annotation.dim_str.split()))

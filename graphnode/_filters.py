@@ -206,6 +206,12 @@ class Predicate(Matcher):
 
     function: Callable[[Path, AnyType], bool]
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Predicate) and self.function is other.function
+
+    def __hash__(self) -> int:
+        return id(self.function)
+
     @property
     def is_fixed(self) -> bool:
         """Never: the function may look at the value."""

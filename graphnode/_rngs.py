@@ -42,8 +42,8 @@ class RngCount(RngState[jax.Array]):
 class RngStream(Node):
     """A source of keys, each given out once: draw number `n` is `jax.random.fold_in(key, n)`.
 
-    A draw writes the count. So a transformed function needs the stream as an argument, and returns its States. Under
-    `jax.vmap`, a stream that is not an argument gives all of the batch the same keys; `fork` makes one for each.
+    A draw writes the count. So a transformed function needs the stream as an argument; under plain JAX, it returns its
+    States. `fork` makes several streams of one, for `jax.vmap`; `gn.vmap` and `gn.scan` do so where it has an axis.
 
     Args:
         key: The key that all others derive from.

@@ -13,6 +13,7 @@ NAMES = [
     "AliasError",
     "All",
     "Any",
+    "Axes",
     "BatchState",
     "ContractError",
     "Difference",
@@ -25,6 +26,7 @@ NAMES = [
     "GraphDef",
     "GraphnodeError",
     "HiddenState",
+    "Jitted",
     "Key",
     "Kind",
     "Layout",
@@ -60,25 +62,45 @@ NAMES = [
     "UnsetFieldError",
     "UpdateError",
     "aliases",
+    "axes",
+    "checkify",
     "clone",
+    "cond",
+    "custom_vjp",
     "diff",
+    "eval_shape",
+    "explain_retrace",
     "flatten",
+    "fori_loop",
+    "grad",
     "graph_to_tree",
     "graphdef",
+    "hessian",
     "iter_leaf",
     "iter_node",
+    "jacfwd",
+    "jacrev",
+    "jit",
+    "jvp",
+    "make_jaxpr",
     "nn",
     "nodes",
+    "optim",
     "parse_path",
     "path_str",
     "pop_states",
     "random",
+    "remat",
+    "scan",
     "schema",
+    "shard_map",
     "stack",
     "state",
     "states",
     "static",
     "subnode",
+    "switch",
+    "transforms",
     "tree_to_graph",
     "treefy_merge",
     "treefy_split",
@@ -86,7 +108,11 @@ NAMES = [
     "unflatten",
     "unstack",
     "update_states",
+    "value_and_grad",
     "view",
+    "vjp",
+    "vmap",
+    "while_loop",
 ]
 
 RANDOM_NAMES = ["choice", "normal", "permutation", "rand", "randint", "randn", "scope", "seed", "split_key", "uniform"]
@@ -98,7 +124,7 @@ def public(module: types.ModuleType) -> dict[str, object]:
     """The public names of a module that are not modules of the interpreter or of a dependency."""
     return {
         name: value
-        for name, value in vars(module).items()
+        for name, value in ((name, getattr(module, name)) for name in dir(module))
         if not name.startswith("_") and not (isinstance(value, types.ModuleType) and "graphnode" not in value.__name__)
     }
 

@@ -252,7 +252,7 @@ def test_tracer_from_elsewhere_is_refused_and_nothing_is_written():
 
     @jax.jit
     def leak(x: jax.Array) -> jax.Array:
-        gn.update_states(one, {"items": {0: {"bias": good}}, "mean": x})
+        gn.update_states(one, {"mean": x, "items": {0: {"bias": good}}})
         return x
 
     with pytest.raises(gn.TraceError) as caught:

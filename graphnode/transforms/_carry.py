@@ -108,9 +108,9 @@ class Carry:
         """
         roots = [_Root(number) for number in range(len(self.form.places))]
         args, _ = self.form.fill(roots, range(self.form.treedef.num_leaves - len(roots)))
-        wanted, wanted_def = jax.tree.flatten(args[self.position])
-        found, found_def = jax.tree.flatten(result, is_leaf=is_node_states)
-        if not wanted_def == found_def:  # JAX types `==` alone
+        wanted, found = jax.tree.leaves(args[self.position]), jax.tree.leaves(result, is_leaf=is_node_states)
+        wanted_def, found_def = _treedef_of(args[self.position]), _treedef_of(result)
+        if wanted_def != found_def:
             raise TypeError(
                 f"gn.{self.transform}: the carry that the function gives has another structure than the one that it "
                 f"got: {found_def} instead of {wanted_def}"
@@ -141,6 +141,10 @@ class Carry:
     def _is_same(self, before: "_Root", after: NodeStates) -> bool:
         top = after.graphdef.table.top
         return top[after.place] == top[before.number]
+
+
+def _treedef_of(tree: Any) -> Any:  # Any: JAX's stubs give treedefs no equality
+    return jax.tree.structure(tree, is_leaf=is_node_states)
 
 
 class _Root:
