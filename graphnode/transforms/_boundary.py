@@ -266,6 +266,11 @@ class Call:
             )
 
 
+def told(result: Any) -> str:
+    """What a message says of a part of the result of a pure function."""
+    return "a node" if isinstance(result, NodeStates) else describe(result)
+
+
 def _is_jax_type(leaf: object) -> bool:
     try:
         jax.typeof(leaf)

@@ -14,15 +14,15 @@ import jax.numpy as jnp
 
 from .._binding import binding_of
 from .._convert import is_node_states
-from .._errors import FilterError, StructureError
+from .._errors import AliasError, FilterError, StructureError
 from .._filters import Filter, as_filters
 from .._layout import Layout
 from .._match import match
 from .._paths import path_str
-from .._state import ParamState, describe, shape_text
+from .._state import ParamState, shape_text
 from .._statetree import StateTree, select
 from .._static import GraphObject
-from ._boundary import Call, Function, Outcome, Values, rebind, target_of
+from ._boundary import Call, Function, Outcome, Values, rebind, target_of, told
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -151,7 +151,7 @@ def _divided(transform: str, outcome: Outcome, has_aux: bool) -> tuple[Any, Outc
     aux = None
     if has_aux:
         if not (isinstance(result, tuple) and len(result) == 2):
-            found = f"a tuple of {len(result)}" if isinstance(result, tuple) else describe(result)
+            found = f"a tuple of {len(result)}" if isinstance(result, tuple) else told(result)
             raise TypeError(f"gn.{transform}: with has_aux=True the function gives (result, aux); found {found}")
         result, aux = result
     if written.has_nodes and _holds_nodes(result):
@@ -500,6 +500,7 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     Raises:
         TypeError: There are not as many tangents as primals, or the result is no pair.
         FilterError: A tangent has a path at which its node has no State; names all.
+        AliasError: A State that several primals share is given several tangents; names all.
         StructureError: The function changes the structure of a node, or gives a node to be differentiated.
 
     Example:
@@ -518,7 +519,7 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     pure = call.pure()
     directions = [_direction(primal, tangent) for primal, tangent in zip(primals, tangents, strict=True)]
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-    along = {numbers[id(state)]: value for states, _ in directions for state, value in states}
+    along = _along(call, [(numbers[id(state)], value) for states, _ in directions for state, value in states])
     along_rest = {at: leaf for at, leaf in enumerate([leaf for _, leaves in directions for leaf in leaves])}
     at_values, at_rest = call.values, call.rest
 
@@ -530,6 +531,17 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     result, tangent, outcome = jax.jvp(result_of, primal_in, (along, along_rest), has_aux=True)
     aux = call.finish(outcome)
     return (result, tangent, aux) if has_aux else (result, tangent)
+
+
+def _along(call: Call, tangents: Sequence[tuple[int, Any]]) -> dict[int, Any]:
+    """The tangents of States by their numbers."""
+    along: dict[int, Any] = {}
+    twice = [call.where(number) for number, value in tangents if along.setdefault(number, value) is not value]
+    if twice:
+        raise AliasError(
+            f"gn.jvp: {', '.join(twice)} is shared by several primals, and has one tangent: leave it out of the others"
+        )
+    return along
 
 
 def _direction(primal: Any, tangent: Any) -> tuple[list[tuple[Any, Any]], list[Any]]:

@@ -1,7 +1,7 @@
 """`remat`, `eval_shape`, `make_jaxpr` and `checkify`: JAX's own, over the pure function of a call."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
 import jax
@@ -94,14 +94,19 @@ def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     target, bound = target_of(fun)
     call = Call("eval_shape", target, (*bound, *args), kwargs)
     outcome: Outcome = jax.eval_shape(call.pure(), call.values, call.rest)
-    result = call.revive(outcome[2]) if outcome[0].has_nodes else outcome[2]
-    return result  # type: ignore[no-any-return]  # like what the function gives
+    return _shapes(call, outcome)  # type: ignore[no-any-return]  # like what the function gives
+
+
+def _shapes(call: Call, outcome: Outcome) -> Any:
+    """The result of an outcome of shapes, with live nodes; nothing is written."""
+    return call.revive(outcome[2]) if outcome[0].has_nodes else outcome[2]
 
 
 # Any: with `return_shape` the result is a pair.
 def make_jaxpr(
     fun: Callable[P, Any],
     static_argnums: int | Iterable[int] = (),
+    axis_env: Sequence[tuple[Hashable, int]] | None = None,
     return_shape: bool = False,
 ) -> Callable[P, Any]:
     """A function that gives the jaxpr of a function of nodes and arrays, as `jax.make_jaxpr`.
@@ -112,7 +117,8 @@ def make_jaxpr(
     Args:
         fun: A function, a method or a callable node.
         static_argnums: Positions of arguments that are no arrays: hashable.
-        return_shape: Whether to give also the shapes and dtypes of the result.
+        axis_env: As in `jax.make_jaxpr`.
+        return_shape: Whether to give also the result with shapes and dtypes, as `eval_shape` does.
 
     Returns:
         A function with the arguments of `fun` that gives a `jax.core.ClosedJaxpr`, or a pair with the shapes.
@@ -136,8 +142,8 @@ def make_jaxpr(
     @functools.wraps(target)
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
         call = Call("make_jaxpr", target, *with_statics(target, args, kwargs, *statics))
-        jaxpr, shapes = jax.make_jaxpr(call.pure(), return_shape=True)(call.values, call.rest)
-        return (jaxpr, shapes[2]) if return_shape else jaxpr
+        jaxpr, outcome = jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True)(call.values, call.rest)
+        return (jaxpr, _shapes(call, outcome)) if return_shape else jaxpr
 
     return rebind(jaxpr_of, bound)
 
