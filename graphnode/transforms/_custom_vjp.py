@@ -37,6 +37,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
     Args:
         fun: A function, a method or a callable node.
         nondiff_argnums: Positions of arguments that are no arrays: hashable. `bwd` gets them first.
+        nondiff_argnames: Their names.
 
     Raises:
         AttributeError: At a call: `defvjp` was not called.
@@ -60,10 +61,13 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
 
     __wrapped__: Callable[P, R]
 
-    def __init__(self, fun: Callable[P, R], nondiff_argnums: int | Sequence[int] = ()) -> None:
+    def __init__(
+        self, fun: Callable[P, R], nondiff_argnums: int | Sequence[int] = (), nondiff_argnames: str | Sequence[str] = ()
+    ) -> None:
         functools.update_wrapper(self, fun)
         self._target, self._bound = target_of(fun)
-        self._statics = named_arguments(self._target, len(self._bound), nondiff_argnums, frozenset())
+        names = (nondiff_argnames,) if isinstance(nondiff_argnames, str) else nondiff_argnames
+        self._statics = named_arguments(self._target, len(self._bound), nondiff_argnums, frozenset(names))
         self._rules: tuple[Callable[..., Any], Callable[..., Any]] | None = None
 
     def defvjp(self, fwd: Callable[..., tuple[R, Any]], bwd: Callable[..., tuple[Any, ...]]) -> None:

@@ -369,15 +369,34 @@ def value_and_grad(
 
 # Any in what follows: a derivative has the type of the result with the argument's in place of each array, which no
 # annotation can say.
+@overload
 def jacrev(
     fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    *,
+    wrt: Filter = ...,
+) -> Callable[P, Any]: ...
+@overload
+def jacrev(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    wrt: Filter = ...,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+def jacrev(
+    fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
     *,
     wrt: Filter = ParamState,
-) -> Callable[P, Any]:
+) -> Any:
     """The Jacobian of a function of nodes and arrays, row by row in reverse mode, as `jax.jacrev`.
 
     Arguments and errors are those of `grad`.
@@ -392,17 +411,35 @@ def jacrev(
         >>> jacobian["weight",].value["weight"].shape
         (3, 2, 3)
     """
-    return _jacobian("jacrev", fun, GradOptions(argnums, has_aux, holomorphic, allow_int, wrt))
+    options = GradOptions(argnums, has_aux, holomorphic, allow_int, wrt)
+    return functools.partial(_jacobian, "jacrev", options=options) if fun is None else _jacobian("jacrev", fun, options)
 
 
+@overload
 def jacfwd(
     fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    *,
+    wrt: Filter = ...,
+) -> Callable[P, Any]: ...
+@overload
+def jacfwd(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    wrt: Filter = ...,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+def jacfwd(
+    fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     *,
     wrt: Filter = ParamState,
-) -> Callable[P, Any]:
+) -> Any:
     """The Jacobian of a function of nodes and arrays, column by column in forward mode, as `jax.jacfwd`.
 
     Arguments, errors and the result are those of `jacrev`.
@@ -412,17 +449,35 @@ def jacfwd(
         >>> gn.jacfwd(lambda model, x: model(x))(model, jnp.ones(2))["weight",].value["bias"].shape
         (3, 3)
     """
-    return _jacobian("jacfwd", fun, GradOptions(argnums, has_aux, holomorphic, False, wrt))
+    options = GradOptions(argnums, has_aux, holomorphic, False, wrt)
+    return functools.partial(_jacobian, "jacfwd", options=options) if fun is None else _jacobian("jacfwd", fun, options)
 
 
+@overload
 def hessian(
     fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    *,
+    wrt: Filter = ...,
+) -> Callable[P, Any]: ...
+@overload
+def hessian(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    wrt: Filter = ...,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+def hessian(
+    fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     *,
     wrt: Filter = ParamState,
-) -> Callable[P, Any]:
+) -> Any:
     """The Hessian of a function of nodes and arrays, as `jax.hessian`: forward mode over reverse mode.
 
     Arguments and errors are those of `grad`.
@@ -438,7 +493,8 @@ def hessian(
         Array([[ 6.,  0.],
                [ 0., 12.]], dtype=float32)
     """
-    return _hessian(fun, GradOptions(argnums, has_aux, holomorphic, False, wrt))
+    options = GradOptions(argnums, has_aux, holomorphic, False, wrt)
+    return functools.partial(_hessian, options=options) if fun is None else _hessian(fun, options)
 
 
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, wrt: Filter = ParamState) -> Any:
