@@ -266,6 +266,11 @@ class Call:
             )
 
 
+def told(result: Any) -> str:
+    """What a message says of a part of the result of a pure function."""
+    return "a node" if isinstance(result, NodeStates) else describe(result)
+
+
 def _is_jax_type(leaf: object) -> bool:
     try:
         jax.typeof(leaf)
@@ -439,12 +444,24 @@ def _take_nodes(result: Any, nodes: list[Any]) -> tuple[Any, bool]:
     return jax.tree.unflatten(treedef, leaves), True
 
 
+class Transformed:
+    """A transformed function that is an object of its own class; a node may be bound as its first argument."""
+
+    _bound: tuple[Any, ...]
+
+    def _unbound(self) -> Function:
+        """The same, with the bound node as an argument."""
+        raise NotImplementedError  # pragma: no cover  # each transform defines it
+
+
 def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
     """The plain function behind a callable node or a method of a node, and the node, which becomes an argument.
 
     Raises:
         TypeError: It is nothing that can be called.
     """
+    if isinstance(function, Transformed) and function._bound:
+        return function._unbound(), function._bound
     if isinstance(function, NodeBase) and callable(function):
         return type(function).__call__, (function,)
     if isinstance(function, MethodType) and isinstance(function.__self__, NodeBase):
@@ -452,6 +469,15 @@ def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
     if not callable(function):
         raise TypeError(f"expected a function, a method or a callable node; found {describe(function)}")
     return function, ()
+
+
+def rebind(function: Function, bound: tuple[Any, ...]) -> Function:
+    """What a transform made of the plain function, as a method of the node that `target_of` found.
+
+    The next transform finds the node again. If the transformed function held it, it would be a constant of what the
+    next one traces.
+    """
+    return MethodType(function, *bound) if bound else function
 
 
 def with_statics(

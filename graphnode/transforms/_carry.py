@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from .._convert import NodeStates, is_node_states
 from .._errors import StructureError
-from .._state import describe, shape_text
-from ._boundary import Call, Form, Function, Outcome, Pure, Values, remembered
+from .._state import shape_text
+from ._boundary import Call, Form, Function, Outcome, Pure, Values, remembered, told
 
 
 def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ class Carry:
         is_same = isinstance(before, _Root) and isinstance(after, NodeStates) and self._is_same(before, after)
         if is_same:
             return
-        found = "a node" if isinstance(after, NodeStates) else describe(after)
+        found = told(after)
         held = self.form.where(self.function, (before.number,)) if isinstance(before, _Root) else "an array"
         raise StructureError(
             f"gn.{self.transform}: the carry holds {found} where it held {held}; a node of the carry is the same in "
@@ -161,6 +161,6 @@ def pair_of(transform: str, result: Any) -> tuple[Any, Any]:
         TypeError: It gives no pair.
     """
     if not (isinstance(result, tuple) and len(result) == 2):
-        found = f"a tuple of {len(result)}" if isinstance(result, tuple) else describe(result)
+        found = f"a tuple of {len(result)}" if isinstance(result, tuple) else told(result)
         raise TypeError(f"gn.{transform}: the function gives (carry, output); found {found}")
     return result

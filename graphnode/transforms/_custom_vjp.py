@@ -1,10 +1,13 @@
 """`custom_vjp`: a function of nodes with a derivative of its own."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import MethodType
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 import jax
+import jax.numpy as jnp
 
 from .._binding import binding_of
 from .._convert import graph_to_tree, tree_to_graph
@@ -14,29 +17,34 @@ from .._match import match
 from .._paths import path_str
 from .._state import describe
 from .._static import GraphObject
-from ._boundary import Call, Outcome, Values, named_arguments, pure_of, target_of, with_statics
+from ._boundary import Call, Function, Outcome, Transformed, Values, named_arguments, pure_of, target_of, with_statics
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
-class custom_vjp(Generic[P, R]):  # JAX's name
+class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
     """A function of nodes and arrays whose derivative the caller gives, as `jax.custom_vjp`.
 
     `defvjp(fwd, bwd)` sets it: `fwd` takes the arguments of the function, and gives its result and residuals, which may
     hold nodes; `bwd` takes the residuals and the cotangent of the result, and gives a cotangent for each argument: for
     a node (or a pytree of nodes) a `StateTree` or a nested mapping by path, whole or partial, or `None` for zero.
-    States that the function writes are written back; no gradient flows through what was written.
+    Arguments count in the order of the signature, defaults too. What several arguments give for a State that they share
+    is added up. States that the function writes are written back; no gradient flows through what was written.
 
     Args:
         fun: A function, a method or a callable node.
         nondiff_argnums: Positions of arguments that are no arrays: hashable. `bwd` gets them first.
+        nondiff_argnames: Their names.
 
     Raises:
         AttributeError: At a call: `defvjp` was not called.
         FilterError: In the backward pass: a cotangent has a path at which its node has no State; names all.
         StructureError: At a call: the function changes the structure of a node, or its result holds one.
-        TypeError: In the backward pass: `bwd` gives another number of cotangents than there are arguments.
+        TypeError: In the backward pass: `bwd` gives another number of cotangents than there are arguments. At a call:
+            an argument holds nodes and arrays together, or is given to a keyword-only parameter.
 
     Example:
         >>> @gn.custom_vjp
@@ -53,10 +61,13 @@ class custom_vjp(Generic[P, R]):  # JAX's name
 
     __wrapped__: Callable[P, R]
 
-    def __init__(self, fun: Callable[P, R], nondiff_argnums: int | Sequence[int] = ()) -> None:
+    def __init__(
+        self, fun: Callable[P, R], nondiff_argnums: int | Sequence[int] = (), nondiff_argnames: str | Sequence[str] = ()
+    ) -> None:
         functools.update_wrapper(self, fun)
         self._target, self._bound = target_of(fun)
-        self._statics = named_arguments(self._target, len(self._bound), nondiff_argnums, frozenset())
+        names = (nondiff_argnames,) if isinstance(nondiff_argnames, str) else nondiff_argnames
+        self._statics = named_arguments(self._target, len(self._bound), nondiff_argnums, frozenset(names))
         self._rules: tuple[Callable[..., Any], Callable[..., Any]] | None = None
 
     def defvjp(self, fwd: Callable[..., tuple[R, Any]], bwd: Callable[..., tuple[Any, ...]]) -> None:
@@ -76,13 +87,12 @@ class custom_vjp(Generic[P, R]):  # JAX's name
                 f"gn.custom_vjp: no derivative of {self._target.__name__}: call defvjp(fwd, bwd) first"
             )
         forward, backward = self._rules
-        call = Call(
-            "custom_vjp", self._target, *with_statics(self._target, (*self._bound, *args), kwargs, *self._statics)
-        )
+        given = _by_position(self._target, (*self._bound, *args), kwargs)
+        call = Call("custom_vjp", self._target, *with_statics(self._target, given, {}, *self._statics))
         pure = call.pure()
         pure_forward = pure_of("custom_vjp", forward, call.form)
         slots, count = _slots(call, self._statics[0]), len(call.values)
-        static_args = [arg for at, arg in enumerate((*self._bound, *args)) if at in self._statics[0]]
+        static_args = [arg for at, arg in enumerate(given) if at in self._statics[0]]
 
         def run_forward(values: Values, rest: list[Any]) -> tuple[Outcome, Any]:
             written, new_values, (result, residuals) = pure_forward(values, rest)
@@ -101,6 +111,34 @@ class custom_vjp(Generic[P, R]):  # JAX's name
             raise StructureError("gn.custom_vjp differentiates arrays, but the result holds a node")
         return call.finish(outcome)  # type: ignore[no-any-return]  # what the function gave
 
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    @overload
+    def __get__(self: "custom_vjp[Concatenate[S, Q], R]", instance: S, owner: type, /) -> "Callable[Q, R]": ...
+    def __get__(self, instance: Any, owner: type, /) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def _unbound(self) -> Function:
+        made: custom_vjp[..., R] = custom_vjp(self._target, tuple(self._statics[0]))
+        made._rules = self._rules
+        return made
+
+
+def _by_position(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """All arguments of a function in the order of its signature, as JAX gives them to a rule.
+
+    Raises:
+        TypeError: One belongs to a keyword-only parameter, or they do not fit.
+    """
+    given = inspect.signature(function).bind(*args, **kwargs)
+    given.apply_defaults()
+    if given.kwargs:
+        raise TypeError(
+            f"gn.custom_vjp: {', '.join(given.kwargs)} of {function.__name__} is keyword-only, and has no place among "
+            "the cotangents that bwd gives"
+        )
+    return given.args
+
 
 class _Slot(NamedTuple):
     """Where the cotangent of one argument goes.
@@ -118,8 +156,8 @@ class _Slot(NamedTuple):
 
 def _slots(call: Call, statics: frozenset[int]) -> list[_Slot]:
     """The slots of the arguments that are differentiated, in order."""
-    args, kwargs = call.form.fill(call.roots, range(len(call.rest)))
-    arguments = [arg for at, arg in enumerate(args) if at not in statics] + [kwargs[name] for name in sorted(kwargs)]
+    args, _ = call.form.fill(call.roots, range(len(call.rest)))
+    arguments = [arg for at, arg in enumerate(args) if at not in statics]
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
     slots: list[_Slot] = []
     for argument in arguments:
@@ -150,7 +188,9 @@ def _fill(slots: Sequence[_Slot], given: Any, values: list[Any], rest: list[Any]
         if unknown:
             raise FilterError(f"gn.custom_vjp: a cotangent has {', '.join(unknown)}, where its node has no State")
         for number, value in zip(found.numbers, found.values, strict=True):
-            values[slot.numbers[number]] = value  # type: ignore[index]  # not None, as checked
+            at = slot.numbers[number]  # type: ignore[index]  # not None, as checked
+            # Other arguments may hold the same State.
+            values[at] = value if values[at] is None else jax.tree.map(jnp.add, values[at], value)
 
 
 def _fill_leaves(places: Any, cotangent: Any, rest: list[Any]) -> None:

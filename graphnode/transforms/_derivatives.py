@@ -14,15 +14,15 @@ import jax.numpy as jnp
 
 from .._binding import binding_of
 from .._convert import is_node_states
-from .._errors import FilterError, StructureError
+from .._errors import AliasError, FilterError, StructureError
 from .._filters import Filter, as_filters
 from .._layout import Layout
 from .._match import match
 from .._paths import path_str
-from .._state import ParamState, describe, shape_text
+from .._state import ParamState, shape_text
 from .._statetree import StateTree, select
 from .._static import GraphObject
-from ._boundary import Call, Function, Outcome, Values, target_of
+from ._boundary import Call, Function, Outcome, Values, rebind, target_of, told
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +49,7 @@ class _Chosen:
         args, _ = call.form.fill(call.roots, range(len(call.rest)))
         numbers = {id(state): number for number, state in enumerate(call.binding.states)}
         for at in argnums:
-            if not 0 <= at < len(args):
+            if not -len(args) <= at < len(args):
                 raise ValueError(f"gn.{call.transform}: argnums names argument {at}, but {len(args)} were given")
         self.parts = [_part_of(args[at], wrt, numbers) for at in argnums]
         pieces = [piece for part in self.parts for piece in part.pieces]
@@ -57,7 +57,8 @@ class _Chosen:
         chosen = {number for piece in pieces if not isinstance(piece, int) for number in piece[1]}
         self.numbers = sorted(chosen)
         if not self.numbers and not self.rest_at:
-            raise FilterError(f"gn.{call.transform}: nothing to differentiate: no State of it is selected by {wrt!r}")
+            shown = as_filters((wrt,))[0]
+            raise FilterError(f"gn.{call.transform}: nothing to differentiate: no State of it is selected by {shown!r}")
 
     @property
     def values(self) -> Values:
@@ -132,7 +133,7 @@ def _selected(node: Any, wrt: Filter, numbers: Mapping[int, int]) -> tuple[Layou
 def _nums(argnums: int | Sequence[int], offset: int) -> tuple[int, ...]:
     """The positions among the arguments of the plain function, of which `offset` are bound before the caller's."""
     given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    return tuple([at + offset for at in given])
+    return tuple([at + offset if at >= 0 else at for at in given])
 
 
 def _one_or_all(argnums: int | Sequence[int], derivatives: tuple[Any, ...]) -> Any:
@@ -150,7 +151,7 @@ def _divided(transform: str, outcome: Outcome, has_aux: bool) -> tuple[Any, Outc
     aux = None
     if has_aux:
         if not (isinstance(result, tuple) and len(result) == 2):
-            found = f"a tuple of {len(result)}" if isinstance(result, tuple) else describe(result)
+            found = f"a tuple of {len(result)}" if isinstance(result, tuple) else told(result)
             raise TypeError(f"gn.{transform}: with has_aux=True the function gives (result, aux); found {found}")
         result, aux = result
     if written.has_nodes and _holds_nodes(result):
@@ -177,9 +178,9 @@ def _value_and_grad(transform: str, function: Function, options: GradOptions) ->
     target, bound = target_of(function)
     argnums = _nums(options.argnums, len(bound))
 
-    @functools.wraps(function)
+    @functools.wraps(target)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
-        call = Call(transform, target, (*bound, *args), kwargs)
+        call = Call(transform, target, args, kwargs)
         pure, chosen = call.pure(), _Chosen(call, argnums, options.wrt)
         if not options.allow_int:
             chosen.check_floating()
@@ -195,18 +196,18 @@ def _value_and_grad(transform: str, function: Function, options: GradOptions) ->
         gradients = _one_or_all(options.argnums, chosen.assemble(*derivatives))
         return ((loss, aux) if options.has_aux else loss), gradients
 
-    return value_and_grad_of
+    return rebind(value_and_grad_of, bound)
 
 
 def _grad(function: Function, options: GradOptions) -> Function:
-    differentiated = _value_and_grad("grad", function, options)
+    differentiated, bound = target_of(_value_and_grad("grad", function, options))
 
-    @functools.wraps(function)
+    @functools.wraps(differentiated)
     def grad_of(*args: Any, **kwargs: Any) -> Any:
         value, gradients = differentiated(*args, **kwargs)
         return (gradients, value[1]) if options.has_aux else gradients
 
-    return grad_of
+    return rebind(grad_of, bound)
 
 
 def _jacobian(transform: str, function: Function, options: GradOptions) -> Function:
@@ -217,9 +218,9 @@ def _jacobian(transform: str, function: Function, options: GradOptions) -> Funct
         keywords["allow_int"] = options.allow_int
     differentiate = getattr(jax, transform)
 
-    @functools.wraps(function)
+    @functools.wraps(target)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        call = Call(transform, target, (*bound, *args), kwargs)
+        call = Call(transform, target, args, kwargs)
         pure, chosen = call.pure(), _Chosen(call, argnums, options.wrt)
         if not options.allow_int:
             chosen.check_floating()
@@ -237,7 +238,7 @@ def _jacobian(transform: str, function: Function, options: GradOptions) -> Funct
         jacobian = jax.tree.unflatten(treedef, made)
         return (jacobian, aux) if options.has_aux else jacobian
 
-    return jacobian_of
+    return rebind(jacobian_of, bound)
 
 
 def _hessian(function: Function, options: GradOptions) -> Function:
@@ -368,15 +369,34 @@ def value_and_grad(
 
 # Any in what follows: a derivative has the type of the result with the argument's in place of each array, which no
 # annotation can say.
+@overload
 def jacrev(
     fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    *,
+    wrt: Filter = ...,
+) -> Callable[P, Any]: ...
+@overload
+def jacrev(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    wrt: Filter = ...,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+def jacrev(
+    fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
     *,
     wrt: Filter = ParamState,
-) -> Callable[P, Any]:
+) -> Any:
     """The Jacobian of a function of nodes and arrays, row by row in reverse mode, as `jax.jacrev`.
 
     Arguments and errors are those of `grad`.
@@ -391,17 +411,35 @@ def jacrev(
         >>> jacobian["weight",].value["weight"].shape
         (3, 2, 3)
     """
-    return _jacobian("jacrev", fun, GradOptions(argnums, has_aux, holomorphic, allow_int, wrt))
+    options = GradOptions(argnums, has_aux, holomorphic, allow_int, wrt)
+    return functools.partial(_jacobian, "jacrev", options=options) if fun is None else _jacobian("jacrev", fun, options)
 
 
+@overload
 def jacfwd(
     fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    *,
+    wrt: Filter = ...,
+) -> Callable[P, Any]: ...
+@overload
+def jacfwd(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    wrt: Filter = ...,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+def jacfwd(
+    fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     *,
     wrt: Filter = ParamState,
-) -> Callable[P, Any]:
+) -> Any:
     """The Jacobian of a function of nodes and arrays, column by column in forward mode, as `jax.jacfwd`.
 
     Arguments, errors and the result are those of `jacrev`.
@@ -411,17 +449,35 @@ def jacfwd(
         >>> gn.jacfwd(lambda model, x: model(x))(model, jnp.ones(2))["weight",].value["bias"].shape
         (3, 3)
     """
-    return _jacobian("jacfwd", fun, GradOptions(argnums, has_aux, holomorphic, False, wrt))
+    options = GradOptions(argnums, has_aux, holomorphic, False, wrt)
+    return functools.partial(_jacobian, "jacfwd", options=options) if fun is None else _jacobian("jacfwd", fun, options)
 
 
+@overload
 def hessian(
     fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    *,
+    wrt: Filter = ...,
+) -> Callable[P, Any]: ...
+@overload
+def hessian(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    wrt: Filter = ...,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+def hessian(
+    fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     *,
     wrt: Filter = ParamState,
-) -> Callable[P, Any]:
+) -> Any:
     """The Hessian of a function of nodes and arrays, as `jax.hessian`: forward mode over reverse mode.
 
     Arguments and errors are those of `grad`.
@@ -437,7 +493,8 @@ def hessian(
         Array([[ 6.,  0.],
                [ 0., 12.]], dtype=float32)
     """
-    return _hessian(fun, GradOptions(argnums, has_aux, holomorphic, False, wrt))
+    options = GradOptions(argnums, has_aux, holomorphic, False, wrt)
+    return functools.partial(_hessian, options=options) if fun is None else _hessian(fun, options)
 
 
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, wrt: Filter = ParamState) -> Any:
@@ -499,6 +556,7 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     Raises:
         TypeError: There are not as many tangents as primals, or the result is no pair.
         FilterError: A tangent has a path at which its node has no State; names all.
+        AliasError: A State that several primals share is given several tangents; names all.
         StructureError: The function changes the structure of a node, or gives a node to be differentiated.
 
     Example:
@@ -517,7 +575,7 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     pure = call.pure()
     directions = [_direction(primal, tangent) for primal, tangent in zip(primals, tangents, strict=True)]
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-    along = {numbers[id(state)]: value for states, _ in directions for state, value in states}
+    along = _along(call, [(numbers[id(state)], value) for states, _ in directions for state, value in states])
     along_rest = {at: leaf for at, leaf in enumerate([leaf for _, leaves in directions for leaf in leaves])}
     at_values, at_rest = call.values, call.rest
 
@@ -529,6 +587,17 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     result, tangent, outcome = jax.jvp(result_of, primal_in, (along, along_rest), has_aux=True)
     aux = call.finish(outcome)
     return (result, tangent, aux) if has_aux else (result, tangent)
+
+
+def _along(call: Call, tangents: Sequence[tuple[int, Any]]) -> dict[int, Any]:
+    """The tangents of States by their numbers."""
+    along: dict[int, Any] = {}
+    twice = [call.where(number) for number, value in tangents if along.setdefault(number, value) is not value]
+    if twice:
+        raise AliasError(
+            f"gn.jvp: {', '.join(twice)} is shared by several primals, and has one tangent: leave it out of the others"
+        )
+    return along
 
 
 def _direction(primal: Any, tangent: Any) -> tuple[list[tuple[Any, Any]], list[Any]]:

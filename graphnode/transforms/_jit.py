@@ -18,6 +18,7 @@ from ._boundary import (
     Function,
     Outcome,
     Pure,
+    Transformed,
     Values,
     named_arguments,
     remembered,
@@ -44,7 +45,7 @@ class Options(NamedTuple):
     inline: bool
 
 
-class Jitted(Generic[P, R]):
+class Jitted(Transformed, Generic[P, R]):
     """A compiled function of nodes: what `jit` gives.
 
     As an attribute of a class it is a method, whose first argument is the instance.
@@ -83,6 +84,10 @@ class Jitted(Generic[P, R]):
     def clear_cache(self) -> None:
         """Forget all that was compiled for the function under these options."""
         self._compiled.clear()
+
+    def _unbound(self) -> "Jitted[..., R]":
+        target, options = self._target, self._options
+        return remembered(target, ("unbound", options), lambda: Jitted(target, options, (), target))
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         if self._bound:

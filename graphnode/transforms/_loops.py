@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .._compat import Tracer
 from ._axes import Spread, spread_axes
-from ._boundary import Call, Form, Function, Outcome, Values, pure_of, target_of
+from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, target_of
 from ._carry import Carry, check_types, compiled, pair_of, picking, writes_of
 from ._map import check_axis
 from ._streams import Fork, fork, forks_of, join, size_of, with_forks
@@ -189,7 +190,7 @@ def fori_loop(
     """Run a function of nodes and arrays for each index from `lower` to below `upper`, as `jax.lax.fori_loop`.
 
     Args:
-        lower: The first index; with an integer here and in `upper` the loop can be differentiated in reverse mode.
+        lower: The first index; if neither this nor `upper` is traced, the loop can be differentiated in reverse mode.
         upper: The index after the last.
         body_fun: From the index and the carry to the next carry; nodes in the carry are carried, and given back.
         init_val: The first carry.
@@ -215,7 +216,7 @@ def fori_loop(
     # The index is an argument of the body: in its place stands one of the right dtype, which no round gets to see.
     call = Call("fori_loop", target, (*bound, jnp.zeros((), jnp.result_type(lower, upper)), init_val))
     form, position = call.form, len(bound) + 1
-    is_fixed = isinstance(lower, int) and isinstance(upper, int)
+    is_fixed = not any(isinstance(bound, Tracer) for bound in (lower, upper))
     bounds = (lower, upper) if is_fixed else None
 
     def make() -> Function:
@@ -229,7 +230,7 @@ def fori_loop(
         return run
 
     extra = () if is_fixed else (lower, upper)
-    outcome = compiled(call, ("fori_loop", bounds, unroll), make, *extra)
+    outcome = compiled(call, ("fori_loop", Static("the bounds", bounds), unroll), make, *extra)
     return call.finish(outcome)  # type: ignore[no-any-return]  # the carry
 
 

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 
 from .._state import describe
 from ._axes import is_axis, spread_axes
-from ._boundary import Call, Function, Outcome, Values, target_of
+from ._boundary import Call, Function, Outcome, Values, rebind, target_of
 from ._streams import fork, forks_of, join, size_of, with_forks
 
 P = ParamSpec("P")
@@ -62,7 +62,7 @@ def vmap(
     Args:
         fun: A function, a method or a callable node; left out in `@gn.vmap(in_axes=...)`.
         in_axes: A pytree prefix of the positional arguments: axes, `None` for what all lanes share, `axes(...)` for a
-            node. Arguments by name are mapped over axis 0.
+            node. Arguments by name are mapped over axis 0; the node of a method or a callable node is shared.
         out_axes: A pytree prefix of the result; holds for nodes that were made too.
         axis_name: As in `jax.vmap`.
         axis_size: As in `jax.vmap`.
@@ -99,11 +99,10 @@ def vmap(
         )
     target, bound = target_of(fun)
 
-    @functools.wraps(fun)
+    @functools.wraps(target)
     def mapped(*args: Any, **kwargs: Any) -> Any:
-        call = Call("vmap", target, (*bound, *args), kwargs)
-        prefix = in_axes if not bound or not isinstance(in_axes, tuple | list) else (*[None] * len(bound), *in_axes)
-        axes, rest = spread_axes(call, prefix, 0, check_axis)
+        call = Call("vmap", target, args, kwargs)
+        axes, rest = spread_axes(call, _with_bound(in_axes, [None] * len(bound), len(args)), 0, check_axis)
         forks, given_values = forks_of(call, axes), call.values
         if forks:
             size = axis_size or size_of(given_values, axes, forks) or size_of(call.rest, rest, ())
@@ -121,7 +120,15 @@ def vmap(
         )
         return call.finish(join(forks, call.values, run(given_values, call.rest)))
 
-    return mapped
+    return rebind(mapped, bound)
+
+
+def _with_bound(prefix: Any, of_bound: Sequence[Any], count: int) -> Any:
+    """A prefix of the caller's arguments as one of all `count`, of which the first are bound."""
+    if not of_bound:
+        return prefix
+    given = prefix if isinstance(prefix, tuple | list) else [prefix] * (count - len(of_bound))
+    return (*of_bound, *given)
 
 
 def check_axis(value: Any, where: str) -> None:
@@ -199,10 +206,10 @@ def shard_map(
         return functools.partial(shard_map, in_specs=in_specs, out_specs=out_specs, **options)
     target, bound = target_of(f)
 
-    @functools.wraps(f)
+    @functools.wraps(target)
     def mapped(*args: Any) -> Any:
-        call = Call("shard_map", target, (*bound, *args))
-        prefix = in_specs if not bound or not isinstance(in_specs, tuple) else (*[_SHARED] * len(bound), *in_specs)
+        call = Call("shard_map", target, args)
+        prefix = _with_bound(in_specs, [_SHARED] * len(bound), len(args))
         found_values, found_rest = spread_axes(call, prefix, None, lambda value, where: None)
         values: Values = tuple([_SHARED if spec is None else spec for spec in found_values])
         pure = call.pure(tuple(range(len(values))))
@@ -213,4 +220,4 @@ def shard_map(
         sharded = jax.shard_map(run, in_specs=(values, found_rest), out_specs=(_SHARED, values, out_specs), **options)
         return call.finish(sharded(call.values, call.rest))
 
-    return mapped
+    return rebind(mapped, bound)

@@ -1,13 +1,13 @@
 """`remat`, `eval_shape`, `make_jaxpr` and `checkify`: JAX's own, over the pure function of a call."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
 import jax
 from jax.experimental import checkify as jax_checkify
 
-from ._boundary import Call, Function, Outcome, named_arguments, target_of, with_statics
+from ._boundary import Call, Function, Outcome, named_arguments, rebind, target_of, with_statics
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,13 +61,13 @@ def remat(
     target, bound = target_of(fun)
     statics = named_arguments(target, len(bound), static_argnums, frozenset())
 
-    @functools.wraps(fun)
+    @functools.wraps(target)
     def rematerialised(*args: Any, **kwargs: Any) -> Any:
-        call = Call("remat", target, *with_statics(target, (*bound, *args), kwargs, *statics))
+        call = Call("remat", target, *with_statics(target, args, kwargs, *statics))
         run = jax.checkpoint(call.pure(), prevent_cse=prevent_cse, policy=policy)
         return call.finish(run(call.values, call.rest))
 
-    return rematerialised
+    return rebind(rematerialised, bound)
 
 
 def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -95,14 +95,19 @@ def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     target, bound = target_of(fun)
     call = Call("eval_shape", target, (*bound, *args), kwargs)
     outcome: Outcome = jax.eval_shape(call.pure(), call.values, call.rest)
-    result = call.revive(outcome[2]) if outcome[0].has_nodes else outcome[2]
-    return result  # type: ignore[no-any-return]  # like what the function gives
+    return _shapes(call, outcome)  # type: ignore[no-any-return]  # like what the function gives
+
+
+def _shapes(call: Call, outcome: Outcome) -> Any:
+    """The result of an outcome of shapes, with live nodes; nothing is written."""
+    return call.revive(outcome[2]) if outcome[0].has_nodes else outcome[2]
 
 
 # Any: with `return_shape` the result is a pair.
 def make_jaxpr(
     fun: Callable[P, Any],
     static_argnums: int | Iterable[int] = (),
+    axis_env: Sequence[tuple[Hashable, int]] | None = None,
     return_shape: bool = False,
 ) -> Callable[P, Any]:
     """A function that gives the jaxpr of a function of nodes and arrays, as `jax.make_jaxpr`.
@@ -113,7 +118,8 @@ def make_jaxpr(
     Args:
         fun: A function, a method or a callable node.
         static_argnums: Positions of arguments that are no arrays: hashable.
-        return_shape: Whether to give also the shapes and dtypes of the result.
+        axis_env: As in `jax.make_jaxpr`.
+        return_shape: Whether to give also the result with shapes and dtypes, as `eval_shape` does.
 
     Returns:
         A function with the arguments of `fun` that gives a `jax.core.ClosedJaxpr`, or a pair with the shapes.
@@ -134,13 +140,13 @@ def make_jaxpr(
     given = static_argnums if isinstance(static_argnums, int) else tuple(static_argnums)
     statics = named_arguments(target, len(bound), given, frozenset())
 
-    @functools.wraps(fun)
+    @functools.wraps(target)
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
-        call = Call("make_jaxpr", target, *with_statics(target, (*bound, *args), kwargs, *statics))
-        jaxpr, shapes = jax.make_jaxpr(call.pure(), return_shape=True)(call.values, call.rest)
-        return (jaxpr, shapes[2]) if return_shape else jaxpr
+        call = Call("make_jaxpr", target, *with_statics(target, args, kwargs, *statics))
+        jaxpr, outcome = jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True)(call.values, call.rest)
+        return (jaxpr, _shapes(call, outcome)) if return_shape else jaxpr
 
-    return jaxpr_of
+    return rebind(jaxpr_of, bound)
 
 
 def checkify(
@@ -172,10 +178,10 @@ def checkify(
     """
     target, bound = target_of(f)
 
-    @functools.wraps(f)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> tuple[jax_checkify.Error, R]:
-        call = Call("checkify", target, (*bound, *args), kwargs)
+    @functools.wraps(target)
+    def checked(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
+        call = Call("checkify", target, args, kwargs)
         error, outcome = jax_checkify.checkify(call.pure(), errors=errors)(call.values, call.rest)
         return error, call.finish(outcome)
 
-    return checked
+    return rebind(checked, bound)
