@@ -1,6 +1,7 @@
 """graphnode: models as graphs of declared, typed nodes, for JAX."""
 
 from . import nn as nn
+from . import optim as optim
 from . import random as random
 from ._convert import NodeStates as NodeStates
 from ._convert import graph_to_tree as graph_to_tree

@@ -50,6 +50,8 @@ LAYERS = (
     "transforms",
     "random",
     "nn",
+    "_optax_state",
+    "optim",
 )
 
 ROOTS = (PACKAGE, f"{PACKAGE}.__main__")

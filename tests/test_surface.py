@@ -69,6 +69,7 @@ NAMES = [
     "iter_node",
     "nn",
     "nodes",
+    "optim",
     "parse_path",
     "path_str",
     "pop_states",

@@ -1,0 +1,135 @@
+"""An optax state as a row of parts, one for each State of the memory: taken apart, put together, nested.
+
+Data in: what `tx.init` and `tx.update` give, a pytree that holds state trees where optax follows the parameters. Data
+out: its parts by path. Putting it together needs a form, which is worked out from the transformation and the shapes of
+the parameters: a treedef of optax's own classes, kept on a node, could not be pickled.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+from jax.tree_util import FlattenedIndexKey, SequenceKey, keystr
+
+from ._paths import Key, Path
+from ._state import State
+from ._statetree import StateTree
+
+if TYPE_CHECKING:
+    import optax
+
+
+class Part(NamedTuple):
+    """A part of an optax state that has a State of its own in the memory.
+
+    Attributes:
+        path: The path of that State, from the optimizer.
+        value: What it holds.
+        mirrors: The path of the model's State that it belongs to, if it belongs to one.
+    """
+
+    path: Path
+    value: Any
+    mirrors: Path | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """An optax state without values: shapes and dtypes stand in their place.
+
+    Attributes:
+        tree: The optax state.
+        parts: Its parts, in its order.
+    """
+
+    tree: Any
+    parts: tuple[Part, ...]
+
+    def join(self, values: Iterable[Any]) -> Any:
+        """The optax state with these values for its parts."""
+        left = iter(values)
+
+        def take(leaf: Any) -> Any:
+            if isinstance(leaf, StateTree):
+                return StateTree(leaf.layout, tuple([next(left) if _is_held(one) else one for one in leaf._values]))
+            return next(left)
+
+        return jax.tree.map(take, self.tree, is_leaf=_is_tree)
+
+
+def _is_tree(value: object) -> bool:
+    return isinstance(value, StateTree)
+
+
+def _is_held(value: object) -> bool:
+    """Whether there is anything to remember: a masked parameter has but a mark in its place."""
+    return bool(jax.tree.leaves(value))
+
+
+def form_of(tx: "optax.GradientTransformation", params: StateTree) -> Form:
+    """The form of the state of a transformation; JAX keeps what it traced, weakly, for each function and its shapes."""
+    tree = jax.eval_shape(tx.init, params)
+    return Form(tree, tuple(take_apart(tree)))
+
+
+def take_apart(memory: Any) -> list[Part]:
+    """The parts of an optax state: the values of the state trees in it, and its other leaves."""
+    parts: list[Part] = []
+    for key_path, leaf in jax.tree.leaves_with_path(memory, is_leaf=_is_tree):
+        place: Path = ("memory", *map(_key, key_path))
+        if isinstance(leaf, StateTree):
+            paths = leaf.layout.paths()
+            values = zip(paths, leaf._values, strict=True)
+            parts += [Part((*place, *path), one, path) for path, one in values if _is_held(one)]
+        else:
+            parts.append(Part(place, leaf, None))
+    return parts
+
+
+def _key(entry: Any) -> Key:
+    match entry:
+        case SequenceKey(idx=int(key)) | FlattenedIndexKey(key=int(key)):
+            return key
+        case _:
+            return keystr((entry,), simple=True)
+
+
+def unshared(memory: Any, params: StateTree) -> Any:
+    """The optax state with a copy of each array that is a parameter too, or stands in it twice.
+
+    A transformation may start from the parameters themselves, and two States that hold one array cannot both be
+    donated to a compiled function.
+    """
+    seen = {id(leaf) for leaf in jax.tree.leaves(params)}
+
+    def own(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and id(leaf) in seen:
+            return leaf.copy()
+        seen.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(own, memory)
+
+
+def nested(held: Mapping[Path, State[Any]]) -> Any:
+    """States in lists and dicts along their paths below `memory`; `None` where there are none."""
+    top: dict[Key, Any] = {}
+    levels: list[tuple[dict[Key, Any], Key]] = []  # each level by what holds it, from the top down
+    for path, one in held.items():
+        level = top
+        for key in path[:-1]:
+            if key not in level:
+                level[key] = {}
+                levels.append((level, key))
+            level = level[key]
+        level[path[-1]] = one
+    for holder, key in reversed(levels):
+        holder[key] = _level(holder[key])
+    return top.get("memory")
+
+
+def _level(items: dict[Key, Any]) -> list[Any] | dict[Key, Any]:
+    """A list where the keys are positions, with `None` at those that hold nothing."""
+    positions = [key for key in items if isinstance(key, int)]
+    return [items.get(at) for at in range(max(positions) + 1)] if positions else items

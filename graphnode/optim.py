@@ -1,0 +1,291 @@
+"""`Optimizer`: an optax gradient transformation as a node, whose memory mirrors the States of the model.
+
+Data in: a model, its gradients, an optax transformation. Data out: new values in the States of the model and of the
+memory. optax is only imported when an optimizer is made; for how its state becomes States, see `_optax_state`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr
+from jaxtyping import Array, Int
+from typing_extensions import TypeVar
+
+from ._errors import FilterError, UpdateError, listed
+from ._fields import state, static
+from ._filters import Filter, Matcher, as_filter
+from ._graphdef import GraphDef
+from ._layout import Layout
+from ._match import States, match, numbers_of
+from ._node import Node
+from ._optax_state import Form, Part, form_of, nested, take_apart, unshared
+from ._paths import Path, path_str
+from ._pretty import Record, Text
+from ._split import graphdef, states
+from ._state import LongTermState, ParamState, State, StateSpec, check_writable
+from ._statetree import FlatStates, StateTree
+
+if TYPE_CHECKING:
+    import optax
+
+T = TypeVar("T", default=jax.Array)
+
+
+class OptimizerState(LongTermState[T]):
+    """What an optimizer remembers from one step to the next: a moment of a parameter, a count.
+
+    Example:
+        >>> import optax
+        >>> optimizer = gn.optim.Optimizer(gn.nn.Linear(2, 3), optax.adam(1e-3))
+        >>> for path in gn.states(optimizer, gn.optim.OptimizerState):
+        ...     print(gn.path_str(path))
+        memory.0.count
+        memory.0.mu.weight
+        memory.0.nu.weight
+        steps
+    """
+
+
+class Optimizer(Node):
+    """An optax gradient transformation and its memory, as a node: it splits, merges and prints as a model does.
+
+    The memory has the paths of the model. With `optax.adam`, the State at `memory.0.mu.layers.0.weight` is the first
+    moment of the model's State at `layers.0.weight`: of class `OptimizerState`, with its tag and metadata, and its
+    sharding where the shapes are the same. What belongs to no State of the model, such as a count, has a State of its
+    own (`memory.0.count`). A State that the model shares has one memory.
+
+    The model is not kept: each `update` is given it, so that both may be merged copies inside of `jax.jit`.
+
+    Args:
+        model: The node (or pytree of nodes) to optimize.
+        tx: The transformation, such as `optax.adam(1e-3)`. It is part of the structure, compared by identity.
+        wrt: Which States of the model are optimized; the others are left alone, and take no memory.
+
+    Attributes:
+        layout: The paths and descriptions of the States that are optimized.
+        steps: How many updates were made.
+        memory: The States that hold what optax calls the optimizer state, in lists and dicts along its key paths; what
+            holds no array is left out, in a list as `None`.
+
+    Raises:
+        FieldError: The paths of the model are longer than lists and dicts may nest in a field.
+        FilterError: `wrt` selects no State of the model.
+        FilterTypeError: `wrt` is no filter.
+        ImportError: optax is not installed.
+        StructureError: `model` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> import optax
+        >>> model = gn.nn.Linear(2, 3)
+        >>> optimizer = gn.optim.Optimizer(model, optax.sgd(0.1))
+        >>> before = model.weight.value["bias"]
+        >>> optimizer.update(model, jax.tree.map(jnp.ones_like, gn.treefy_states(model)))
+        >>> model.weight.value["bias"] - before
+        Array([-0.1, -0.1, -0.1], dtype=float32)
+        >>> int(optimizer.steps.value)
+        1
+    """
+
+    tx: "optax.GradientTransformation" = static()
+    """The transformation."""
+    wrt: Matcher = static()
+    """Which States of the model are optimized."""
+    layout: Layout = static()
+    """The paths and descriptions of these States."""
+    steps: OptimizerState[Int[Array, ""]] = state(init=False)
+    """How many updates were made."""
+    # Any: how it nests is the transformation's.
+    memory: Any = state(init=False)
+    """What the transformation remembers."""
+
+    def __init__(self, model: object, tx: "optax.GradientTransformation", wrt: Filter = ParamState) -> None:
+        _optax()
+        self.tx, self.wrt = tx, as_filter(wrt)
+        selected = states(model, self.wrt)
+        if not selected:
+            raise FilterError(f"no State of {graphdef(model).type.__name__} is selected by wrt={self.wrt!r}")
+        self.layout = selected.layout
+        params = _values(selected)
+        init: Callable[..., Any] = tx.init  # its type knows no mappings but of arrays
+        parts = take_apart(unshared(init(params), params))
+        self.memory = nested({part.path: _remembered(part, params) for part in parts})
+        self.steps = OptimizerState(jnp.int32(0))
+
+    def update(self, model: object, grads: States, /, **extra: Any) -> None:
+        """Make one step, in place: new values in the selected States of the model, in the memory and in `steps`.
+
+        The parameters keep their dtypes.
+
+        Args:
+            model: The model that the optimizer was made for, or a copy of it.
+            grads: A gradient for each selected State, of its structure and shapes: a `StateTree` such as `jax.grad`
+                gives for `treefy_states(model, wrt)`, `FlatStates` or a nested mapping by path. Gradients of further
+                States of the model are left out.
+            **extra: What the transformation wants beside, such as `value=loss`.
+
+        Raises:
+            UpdateError: The gradients, the model or the memory do not fit; names all paths. Nothing was written.
+            TraceError: A traced value would leak into a State from outside its trace. Nothing was written.
+            TypeError: `grads` is no collection of States; or the transformation does not take `extra`.
+            StructureError: `model` is neither a node nor a pytree of nodes.
+
+        Example:
+            >>> import optax
+            >>> model = gn.nn.Linear(2, 3)
+            >>> optimizer = gn.optim.Optimizer(model, optax.sgd(0.1, momentum=0.9))
+            >>> graphdef, values = gn.treefy_split((model, optimizer))
+            >>> @jax.jit
+            ... def step(values, grads):
+            ...     model, optimizer = gn.treefy_merge(graphdef, values)
+            ...     optimizer.update(model, grads)
+            ...     return gn.treefy_states((model, optimizer))
+            >>> grads = jax.tree.map(jnp.ones_like, gn.treefy_states(model))
+            >>> gn.update_states((model, optimizer), step(values, grads))
+            >>> optimizer.memory[0]["trace"]["weight"].value["bias"]
+            Array([1., 1., 1.], dtype=float32)
+        """
+        selected = states(model, self.wrt)
+        structure = graphdef(model)
+        self._check_model(structure, selected.layout)
+        params = _values(selected)
+        gradients = _gradients(structure, params, grads)
+        form = form_of(self.tx, params)
+        memory = self._memory(form)
+        stepped, parts = self._transform(form, [one.value for one in memory], gradients, params, extra)
+        _write(
+            [
+                *zip(selected.layout.paths(), selected._states, stepped._values, strict=True),
+                *[(part.path, one, part.value) for part, one in zip(parts, memory, strict=True)],
+                (("steps",), self.steps, self.steps.value + 1),
+            ]
+        )
+
+    def _transform(
+        self, form: Form, memory: Sequence[Any], gradients: StateTree, params: StateTree, extra: Mapping[str, Any]
+    ) -> tuple[StateTree, list[Part]]:
+        """The parameters after a step, and the parts of the optax state after it, in the order of the form's."""
+        transform: Callable[..., tuple[Any, Any]] = self.tx.update  # its type knows no extra arguments
+        updates, after = transform(gradients, form.join(memory), params, **extra)
+        parts = take_apart(after)
+        if faults := _path_faults([part.path for part in form.parts], [part.path for part in parts]):
+            raise UpdateError(f"the transformation changed the structure of its state: {listed(faults)}")
+        return _optax().apply_updates(params, updates), parts
+
+    def _check_model(self, structure: GraphDef[Any], found: Layout) -> None:
+        if found is self.layout:
+            return
+        made_for = dict(zip(self.layout.paths(), self.layout.specs, strict=True))
+        specs = dict(zip(found.paths(), found.specs, strict=True))
+        faults = [
+            f"{path_str(path)}: expected {_described(made_for.get(path))}, found {_described(specs.get(path))}"
+            for path in made_for | specs
+            if made_for.get(path) is not specs.get(path)
+        ]
+        name = structure.type.__name__
+        raise UpdateError(f"cannot update {name}: the optimizer was made for other States: {listed(faults)}")
+
+    def _memory(self, form: Form) -> list[State[Any]]:
+        """The States of the memory, one for each part of an optax state."""
+        held = {path: one for path, one in states(self).items() if path[0] == "memory"}
+        faults = _path_faults([part.path for part in form.parts], list(held))
+        for part in form.parts:
+            if part.path in held:
+                faults += _mismatches(part.path, part.value, held[part.path].value)
+        if faults:
+            raise UpdateError(f"the memory of the optimizer does not fit its transformation: {listed(faults)}")
+        return [held[part.path] for part in form.parts]
+
+    def __pretty__(self) -> Record:
+        # The functions of a transformation print as addresses, which say nothing and differ in every process.
+        short = Text(f"{type(self.tx).__name__}(...)")
+        name, fields = super().__pretty__()
+        return Record(name, [(key, short if key == "tx" else value) for key, value in fields])
+
+
+def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
+    """Give each State its value, all or none."""
+    for path, one, value in writes:
+        check_writable(one, value, path_str(path))
+    for _, one, value in writes:
+        one._value = value
+
+
+def _optax() -> ModuleType:
+    try:
+        import optax as found
+    except ImportError as error:
+        remedy = "pip install 'graphnode[optim]'"
+        raise ImportError(f"graphnode.optim needs optax, which is not installed: {remedy}", name="optax") from error
+    module: ModuleType = found
+    return module
+
+
+def _values(selected: FlatStates[Any]) -> StateTree:
+    return StateTree(selected.layout, tuple([one.value for one in selected._states]))
+
+
+def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
+    """The State of a part, described as the State of the model that it belongs to."""
+    if part.mirrors is None or params.layout.index(part.mirrors) is None:
+        return OptimizerState(part.value)
+    one = params[part.mirrors]
+    # A moment that is kept as rows and columns is not laid out over devices as its parameter is.
+    has_its_shapes = _shapes(part.value).items() <= _shapes(one.value).items()
+    sharding = one.sharding if has_its_shapes else None
+    return OptimizerState(part.value, tag=one.tag, sharding=sharding, metadata=one.metadata)
+
+
+def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
+    return {keystr(key_path): np.shape(leaf) for key_path, leaf in jax.tree.leaves_with_path(value)}
+
+
+def _gradients(structure: GraphDef[Any], params: StateTree, grads: States) -> StateTree:
+    """The gradients of the parameters, as a state tree like theirs.
+
+    Raises:
+        UpdateError: Some are missing, stand where there is no State, or have another structure or other shapes.
+    """
+    given = match(structure, grads)
+    by_number = dict(zip(given.numbers, given.values, strict=True))
+    faults = [
+        f"{path_str(given.path(at))}: {structure.type.__name__} has no State there"
+        for at, number in enumerate(given.numbers)
+        if number is None
+    ]
+    numbers = numbers_of(structure, params.layout)
+    for path, number, value in zip(params.layout.paths(), numbers, params._values, strict=True):
+        if number in by_number:
+            faults += _mismatches(path, value, by_number[number])
+        else:
+            faults.append(f"{path_str(path)}: no gradient")
+    if faults:
+        raise UpdateError(f"cannot update {structure.type.__name__} by these gradients: {listed(faults)}")
+    return StateTree(params.layout, tuple([by_number[number] for number in numbers]))
+
+
+def _mismatches(path: Path, expected: Any, found: Any) -> Iterator[str]:
+    """How a value differs from what is expected in its structure or its shapes."""
+    treedefs: list[object] = [jax.tree.structure(expected), jax.tree.structure(found)]
+    if treedefs[0] != treedefs[1]:
+        yield f"{path_str(path)}: expected the tree {treedefs[0]}, found {treedefs[1]}"
+        return
+    for (key_path, leaf), other in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(found), strict=True):
+        if np.shape(leaf) != np.shape(other):
+            yield f"{path_str(path)}{keystr(key_path)}: expected shape {np.shape(leaf)}, found {np.shape(other)}"
+
+
+def _path_faults(expected: Sequence[Path], found: Sequence[Path]) -> list[str]:
+    here, there = set(found), set(expected)
+    missing = [f"{path_str(path)} is missing" for path in expected if path not in here]
+    return missing + [f"{path_str(path)} is unknown" for path in found if path not in there]
+
+
+def _described(spec: StateSpec | None) -> str:
+    if spec is None:
+        return "nothing"
+    parts = ", ".join(f"{key}={value!r}" for key, value in spec.described())
+    return f"{spec.cls.__name__}({parts})" if parts else spec.cls.__name__

@@ -1,0 +1,768 @@
+"""`gn.optim.Optimizer`: an optax transformation as a node, in step with plain optax."""
+
+import copy
+import inspect
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, assert_type
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from jaxtyping import Array, Float
+
+import graphnode as gn
+from graphnode.optim import Optimizer, OptimizerState
+
+from .properties.strategies import snapshot
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion() -> Iterator[None]:
+    """The transformations compute with integer counts, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+class MLP(gn.Node):
+    layers: list[gn.nn.Linear]
+    scale: gn.ParamState
+    count: gn.ShortTermState
+
+
+class Trainer(gn.Node):
+    model: MLP
+    optimizer: Optimizer
+
+
+class Tied(gn.Node):
+    encoder: gn.nn.Linear
+    decoder: gn.nn.Linear
+
+
+def mlp() -> MLP:
+    with gn.random.scope(0):
+        layers = [gn.nn.Linear(2, 3), gn.nn.Linear(3, 2)]
+        scale = gn.ParamState(gn.random.randn(2, 2), tag="outer", metadata={"unit": "mV"}, sharding=("rows", None))
+        return MLP(layers, scale, gn.ShortTermState(jnp.zeros(())))
+
+
+def ones(node: object, *only: gn.Filter) -> gn.StateTree:
+    made: gn.StateTree = jax.tree.map(jnp.ones_like, gn.treefy_states(node, gn.Any(*only or (gn.ParamState,))))
+    return made
+
+
+def memory_paths(optimizer: Optimizer) -> list[str]:
+    paths = map(gn.path_str, gn.states(optimizer, OptimizerState))
+    return [path.removeprefix("memory.") for path in paths if path != "steps"]
+
+
+def leaves(tree: Any) -> list[Any]:
+    return [leaf.tolist() for leaf in jax.tree.leaves(tree)]
+
+
+# In step with optax
+
+
+def by_rank(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: "matrix" if leaf.ndim == 2 else "vector", tree)
+
+
+def is_matrix(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim == 2, tree)
+
+
+def square_sum(tree: Any) -> jax.Array:
+    return sum((jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)), jnp.zeros(()))
+
+
+schedule = optax.warmup_cosine_decay_schedule(0.0, 0.1, 2, 5)
+adam = optax.adam(0.01)
+
+TRANSFORMATIONS: dict[str, Any] = {
+    "sgd": optax.sgd(0.1),
+    "momentum": optax.sgd(0.1, momentum=0.9, nesterov=True),
+    "adam": adam,
+    "adamw with a schedule": optax.adamw(schedule),
+    "lion": optax.lion(0.01),
+    "rmsprop": optax.rmsprop(0.01, centered=True, momentum=0.9),
+    "adafactor": optax.adafactor(0.01, min_dim_size_to_factor=2, momentum=0.9),
+    "not chained": optax.scale_by_adam(),
+    "clipped": optax.chain(optax.clip_by_global_norm(0.5), adam),
+    "injected": optax.inject_hyperparams(optax.adam)(learning_rate=schedule, b1=0.8),
+    "several": optax.multi_transform({"matrix": adam, "vector": optax.sgd(0.1, momentum=0.9)}, by_rank),
+    "masked": optax.masked(adam, is_matrix),
+    "in two steps": optax.MultiSteps(adam, 2).gradient_transformation(),
+    "skipping": optax.apply_if_finite(adam, 2),
+    "plateau": optax.chain(adam, optax.contrib.reduce_on_plateau(patience=1)),
+    "line search": optax.lbfgs(),
+    "schedule free": optax.contrib.schedule_free_adamw(0.01),
+    "prodigy": optax.contrib.prodigy(),
+    "muon": optax.contrib.muon(0.01),
+}
+EXTRAS: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
+    "plateau": lambda params, grads: {"value": square_sum(params)},
+    "line search": lambda params, grads: {"value": square_sum(params), "grad": grads, "value_fn": square_sum},
+}
+
+
+MARKS = {name: pytest.mark.slow for name in ("line search", "muon", "adafactor", "schedule free", "prodigy")}
+
+
+def assert_same(model: MLP, optimizer: Optimizer, params: Any, memory: Any) -> None:
+    """Parameters in order; what is remembered in any order, since optax sorts no fields."""
+    assert leaves(gn.treefy_states(model, gn.ParamState)) == leaves(params)
+    remembered = leaves(gn.treefy_states(optimizer, gn.PathContains("memory")))
+    assert sorted(map(str, remembered)) == sorted(map(str, leaves(memory)))
+    assert int(optimizer.steps.value) == 4
+
+
+def gradient(params: Any) -> Any:
+    return jax.grad(square_sum)(params)
+
+
+def plain_step(name: str, params: Any, memory: Any) -> tuple[Any, Any]:
+    tx, grads = TRANSFORMATIONS[name], gradient(params)
+    updates, memory = tx.update(grads, memory, params, **EXTRAS.get(name, lambda *_: {})(params, grads))
+    return optax.apply_updates(params, updates), memory
+
+
+def node_step(name: str, model: MLP, optimizer: Optimizer) -> None:
+    params = gn.treefy_states(model, gn.ParamState)
+    grads = gradient(params)
+    optimizer.update(model, grads, **EXTRAS.get(name, lambda *_: {})(params, grads))
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_eager_steps_are_those_of_optax(name: str):
+    """The parameters and all that is remembered are, to the last bit, those of plain optax on nested dicts."""
+    model = mlp()
+    params = gn.treefy_states(model, gn.ParamState).to_dict()
+    memory = TRANSFORMATIONS[name].init(params)
+    optimizer = Optimizer(model, TRANSFORMATIONS[name])
+    for _ in range(4):
+        params, memory = plain_step(name, params, memory)
+        node_step(name, model, optimizer)
+    assert_same(model, optimizer, params, memory)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in TRANSFORMATIONS])
+def test_compiled_steps_are_those_of_optax(name: str):
+    """So they are inside of `jax.jit`, on merged copies of both, with as many compilations as plain optax needs."""
+    model = mlp()
+    params = gn.treefy_states(model, gn.ParamState).to_dict()
+    optimizer = Optimizer(model, TRANSFORMATIONS[name])
+    structure, values = gn.treefy_split((model, optimizer))
+    compilations: list[str] = []
+
+    @jax.jit
+    def step(values: gn.StateTree) -> gn.StateTree:
+        compilations.append("node")
+        pair = gn.treefy_merge(structure, values)
+        node_step(name, *pair)
+        return gn.treefy_states(pair)
+
+    @jax.jit
+    def plain(params: Any, memory: Any) -> tuple[Any, Any]:
+        compilations.append("plain")
+        return plain_step(name, params, memory)
+
+    memory = TRANSFORMATIONS[name].init(params)
+    for _ in range(4):
+        params, memory = plain(params, memory)
+        values = step(values)
+    gn.update_states((model, optimizer), values)
+    assert_same(model, optimizer, params, memory)
+    assert compilations.count("node") == compilations.count("plain")
+
+
+def test_optimizer_works_under_strict_promotion():
+    """Where the transformation does, so do construction and update."""
+    model = mlp()
+    with jax.numpy_dtype_promotion("strict"):
+        optimizer = Optimizer(model, optax.sgd(0.1, momentum=0.9))
+        optimizer.update(model, ones(model))
+    assert optimizer.memory[0]["trace"]["scale"].value.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+# The memory
+
+
+def test_memory_has_the_paths_of_the_model():
+    """Each selected State has a State of its own in each part that follows the parameters; the rest has one."""
+    optimizer = Optimizer(mlp(), adam)
+    assert memory_paths(optimizer) == [
+        "0.count",
+        "0.mu.layers.0.weight",
+        "0.mu.layers.1.weight",
+        "0.mu.scale",
+        "0.nu.layers.0.weight",
+        "0.nu.layers.1.weight",
+        "0.nu.scale",
+    ]
+    assert all(type(one) is OptimizerState for one in gn.states(optimizer).values())
+    assert optimizer.memory[0]["mu"]["layers"][1]["weight"].value["bias"].shape == (2,)
+
+
+PATHS: dict[str, tuple[Any, list[str]]] = {
+    "nothing to remember": (optax.sgd(0.1), []),
+    "no container around it": (optax.trace(0.9), ["trace.layers.0.weight", "trace.layers.1.weight", "trace.scale"]),
+    "scalars": (optax.scale_by_schedule(schedule), ["count"]),
+    "a dict": (
+        optax.multi_transform({"matrix": optax.sgd(0.1), "vector": optax.trace(0.9)}, by_rank),
+        [
+            "inner_states.vector.inner_state.trace.layers.0.weight",
+            "inner_states.vector.inner_state.trace.layers.1.weight",
+        ],
+    ),
+    "a dict with integers": (
+        optax.multi_transform({0: optax.sgd(0.1), 7: optax.scale_by_schedule(schedule)}, lambda tree: 7),
+        ['inner_states."7".inner_state.count'],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_memory_holds_only_what_has_arrays(name: str):
+    """Empty parts of an optax state take no State, at whatever depth; names are names and positions are positions."""
+    tx, paths = PATHS[name]
+    model = mlp()
+    optimizer = Optimizer(model, tx)
+    assert memory_paths(optimizer) == paths
+    assert (optimizer.memory is None) == (not paths)
+    optimizer.update(model, ones(model))
+
+
+def test_memory_keeps_the_positions_of_a_chain():
+    """What stands before it in the chain and holds nothing is `None` in the list."""
+    optimizer = Optimizer(mlp(), optax.chain(optax.clip(1.0), optax.identity(), optax.trace(0.9), optax.scale(-1.0)))
+    assert optimizer.memory[:2] == [None, None]
+    assert len(optimizer.memory) == 3
+    assert memory_paths(optimizer)[-1] == "2.trace.scale"
+
+
+def test_state_of_one_array_is_the_whole_memory():
+    """An optax state may be an array alone, or follow the parameters at its top."""
+
+    def count_up(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return updates, state + 1
+
+    def add_up(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return updates, jax.tree.map(jnp.add, state, updates)
+
+    model = mlp()
+    counting = Optimizer(model, optax.GradientTransformation(lambda params: jnp.int32(0), count_up))
+    adding = Optimizer(model, optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), add_up))
+    for optimizer in (counting, adding):
+        optimizer.update(model, ones(model))
+    assert counting.memory.value.tolist() == 1
+    assert adding.memory["scale"].value.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_memory_is_described_as_the_model_is():
+    """Tag, sharding and metadata are those of the model's State; a name is a State's own."""
+    model = mlp()
+    model.scale = model.scale.replace(name="mine")
+    moment = Optimizer(model, adam).memory[0]["mu"]["scale"]
+    described = {"name": moment.name, "tag": moment.tag, "sharding": moment.sharding, "metadata": dict(moment.metadata)}
+    assert described == {"name": None, "tag": "outer", "sharding": ("rows", None), "metadata": {"unit": "mV"}}
+    count = Optimizer(model, adam).memory[0]["count"]
+    assert (count.tag, count.sharding, dict(count.metadata)) == (None, None, {})
+
+
+def test_memory_of_other_shapes_has_no_sharding():
+    """Rows and columns of a moment are not laid out as the matrix is, but belong to it all the same."""
+    memory = Optimizer(mlp(), optax.adafactor(0.01, min_dim_size_to_factor=2)).memory[0]
+    assert memory["v_row"]["scale"].value.shape == (2,)
+    assert (memory["v_row"]["scale"].sharding, memory["v_row"]["scale"].tag) == (None, "outer")
+
+
+def test_memory_shares_no_array_with_the_model():
+    """Some transformations start from the parameters; both can be donated to one compiled function all the same."""
+
+    def start(params: Any) -> Any:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return {"params": params, "scale": params["scale",].value, "zeros": zeros, "again": zeros}
+
+    model = mlp()
+    optimizer = Optimizer(model, optax.GradientTransformation(start, optax.identity().update))
+    arrays = jax.tree.leaves(gn.treefy_states((model, optimizer)))
+    assert len({id(array) for array in arrays}) == len(arrays)
+    values = gn.treefy_states((model, optimizer))
+    jax.block_until_ready(jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)(values))
+
+
+def test_hyperparameter_is_changed_by_writing_to_it():
+    """What `optax.inject_hyperparams` keeps is a State as any other."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+    optimizer.memory["hyperparams"]["learning_rate"].value = jnp.float32(0.0)
+    before = leaves(gn.treefy_states(model))
+    optimizer.update(model, ones(model))
+    assert leaves(gn.treefy_states(model)) == before
+
+
+def test_masked_part_of_a_state_is_not_remembered():
+    """Of a State with two arrays one may be masked: its moment holds the other, and the mark that optax puts."""
+    optimizer = Optimizer(mlp(), optax.masked(optax.trace(0.9), is_matrix))
+    held = optimizer.memory["inner_state"]["trace"]["layers"][0]["weight"].value
+    assert held["weight"].shape == (2, 3)
+    assert held["bias"] == optax.MaskedNode()
+
+
+class Chain(gn.Node):
+    weight: gn.ParamState
+    next: "Chain | None" = gn.subnode(default=None)
+
+
+def test_memory_of_a_deep_model_is_refused():
+    """Nodes nest as deep as memory allows, lists and dicts in one field do not; nothing recurses on the way there."""
+    model: Chain | None = None
+    for _ in range(2000):
+        model = Chain(gn.ParamState(jnp.ones(2)), model)
+    with pytest.raises(gn.FieldError) as caught:
+        Optimizer(model, optax.trace(0.9))
+    assert str(caught.value) == ("Optimizer.memory nests containers deeper than 32 levels, or a container in itself")
+    Optimizer(model, optax.trace(0.9), wrt=gn.PathIn("next.next.weight"))
+    Optimizer(model, optax.sgd(0.1))
+
+
+# Which States
+
+
+def test_only_selected_states_change_and_are_remembered():
+    """The others keep their values, whatever gradients they are given."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.trace(0.9), wrt=gn.PathContains(0))
+    before = {path: leaves(one.value) for path, one in gn.states(model).items()}
+    optimizer.update(model, ones(model, ...))
+    after = {path: leaves(one.value) for path, one in gn.states(model).items()}
+    assert [path for path in before if before[path] != after[path]] == [("layers", 0, "weight")]
+    assert memory_paths(optimizer) == ["trace.layers.0.weight"]
+
+
+FILTERS: dict[str, tuple[Any, list[str]]] = {
+    "class": (gn.ParamState, ["layers.0.weight", "layers.1.weight", "scale"]),
+    "subscripted class": (gn.ParamState[Float[Array, "2 2"]], ["layers.0.weight", "layers.1.weight", "scale"]),
+    "tag": ("outer", ["scale"]),
+    "path": (gn.PathIn("layers.1.weight"), ["layers.1.weight"]),
+    "list": ([gn.PathContains(0), "outer"], ["layers.0.weight", "scale"]),
+    "nested": (gn.All(gn.ParamState, gn.Not([gn.PathContains(0)])), ["layers.1.weight", "scale"]),
+    "all": (..., ["count", "layers.0.weight", "layers.1.weight", "scale"]),
+    "function": (lambda path, one: path[-1] == "scale", ["scale"]),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_filter_selects(name: str):
+    """Any filter may say what is optimized, also one that could not be hashed; updates find the same States."""
+    wrt, paths = FILTERS[name]
+    model = mlp()
+    optimizer = Optimizer(model, optax.trace(0.9), wrt)
+    assert memory_paths(optimizer) == [f"trace.{path}" for path in paths]
+    optimizer.update(model, ones(model, ...))
+    hash(gn.graphdef(optimizer))
+
+
+def test_filter_is_kept_as_it_was():
+    """A list that is changed later does not change the optimizer."""
+    wrt: list[gn.Filter] = ["outer"]
+    optimizer = Optimizer(mlp(), optax.trace(0.9), wrt)
+    wrt.append(...)
+    assert repr(optimizer.wrt) == "Any('outer')"
+
+
+@pytest.mark.parametrize(("wrt", "text"), [("inner", "'inner'"), (None, "None"), (gn.BatchState, "BatchState")])
+def test_optimizer_of_nothing_is_refused(wrt: gn.Filter, text: str):
+    """A filter that selects no State is most likely a slip."""
+    with pytest.raises(gn.FilterError) as caught:
+        Optimizer(mlp(), adam, wrt)
+    assert str(caught.value) == f"no State of MLP is selected by wrt={text}"
+
+
+def test_what_is_no_filter_is_refused():
+    """It is named, as everywhere."""
+    bad: Any = 3
+    with pytest.raises(gn.FilterTypeError, match=r"^not a filter: int 3; "):
+        Optimizer(mlp(), adam, bad)
+
+
+def test_shared_state_has_one_memory():
+    """Tied weights are one parameter: one moment, moved once, by the gradient at either path."""
+    shared = gn.nn.Linear(2, 2)
+    model = Tied(shared, shared)
+    optimizer = Optimizer(model, optax.chain(optax.trace(0.9), optax.scale(-1.0)))
+    assert memory_paths(optimizer) == ["0.trace.decoder.weight"]
+    before = shared.weight.value["bias"]
+    optimizer.update(model, {"encoder": {"weight": jax.tree.map(jnp.ones_like, shared.weight.value)}})
+    assert (shared.weight.value["bias"] - before).tolist() == [-1.0, -1.0]
+
+
+def test_two_models_have_one_optimizer():
+    """A model may be a pytree of nodes, whose keys begin the paths."""
+    models = {"generator": gn.nn.Linear(2, 2), "critic": gn.nn.Linear(2, 2)}
+    optimizer = Optimizer(models, optax.trace(0.9))
+    optimizer.update(models, ones(models))
+    assert memory_paths(optimizer) == ["trace.critic.weight", "trace.generator.weight"]
+
+
+# As a node
+
+
+def test_optimizer_prints_as_a_node():
+    """The memory shows as in a model; a transformation only by its class."""
+    assert repr(Optimizer(gn.nn.Linear(2, 3), optax.chain(optax.clip(1.0), optax.trace(0.9)))) == (
+        "Optimizer(\n"
+        "  tx=GradientTransformationExtraArgs(...),\n"
+        "  wrt=ParamState,\n"
+        "  layout=Layout(weight: ParamState),\n"
+        "  steps=OptimizerState(\n"
+        "    value=ShapedArray(int32[])\n"
+        "  ),\n"
+        "  memory=[\n"
+        "    None,\n"
+        "    {\n"
+        "      'trace': {\n"
+        "        'weight': OptimizerState(\n"
+        "          value={\n"
+        "            'bias': ShapedArray(float32[3]),\n"
+        "            'weight': ShapedArray(float32[2,3])\n"
+        "          }\n"
+        "        )\n"
+        "      }\n"
+        "    }\n"
+        "  ]\n"
+        ")"
+    )
+
+
+def test_model_and_optimizer_split_and_merge_together():
+    """Both come back, with values by identity, and optimizers of equal models have one structure."""
+    model, optimizer = mlp(), Optimizer(mlp(), adam)
+    structure, params, memory, rest = gn.treefy_split((model, optimizer), gn.ParamState, OptimizerState, ...)
+    assert [len(tree.flat()) for tree in (params, memory, rest)] == [3, 8, 1]
+    merged = gn.treefy_merge(structure, params, memory, rest)
+    assert_type(merged, tuple[MLP, Optimizer])
+    assert merged[1].steps.value is optimizer.steps.value
+    assert gn.graphdef(Optimizer(mlp(), adam)) is gn.graphdef(optimizer)
+    assert gn.graphdef(Optimizer(mlp(), optax.adam(0.01))) is not gn.graphdef(optimizer)
+
+
+def decay(params: Any) -> Any:
+    return Decayed(jax.tree.map(jnp.zeros_like, params))
+
+
+def decay_on(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    total = jax.tree.map(lambda old, new: 0.5 * old + new, state.total, updates)
+    return jax.tree.map(jnp.negative, total), Decayed(total)
+
+
+class Decayed(NamedTuple):
+    total: Any
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "clone": gn.clone,
+    "deepcopy": copy.deepcopy,
+    "merge": lambda pair: gn.treefy_merge(*gn.treefy_split(pair)),
+    "pickle": lambda pair: pickle.loads(pickle.dumps(pair)),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copy_goes_on_by_itself(name: str):
+    """A copy of model and optimizer has the same structure, takes the same steps, and moves nothing but itself."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.GradientTransformation(decay, decay_on))
+    optimizer.update(model, ones(model))
+    twin, again = COPIES[name]((model, optimizer))
+    assert gn.graphdef((twin, again)) is gn.graphdef((model, optimizer))
+    before = [snapshot(model), snapshot(optimizer)]
+    again.update(twin, ones(twin))
+    assert [snapshot(model), snapshot(optimizer)] == before
+    optimizer.update(model, ones(model))
+    assert leaves(gn.treefy_states((twin, again))) == leaves(gn.treefy_states((model, optimizer)))
+
+
+def test_optimizer_is_part_of_a_node():
+    """A trainer may hold the model and its optimizer, and be split as a whole."""
+    model = mlp()
+    trainer = Trainer(model, Optimizer(model, optax.trace(0.9)))
+    structure, values = gn.treefy_split(trainer)
+
+    @jax.jit
+    def step(values: gn.StateTree) -> gn.StateTree:
+        trainer = gn.treefy_merge(structure, values)
+        trainer.optimizer.update(trainer.model, ones(trainer.model))
+        return gn.treefy_states(trainer)
+
+    gn.update_states(trainer, step(values))
+    assert int(trainer.optimizer.steps.value) == 1
+    moment = gn.states(trainer, OptimizerState)["optimizer", "memory", "trace", "scale"]
+    assert moment.value.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_optimizer_is_extended_as_a_node_is():
+    """A subclass adds fields, and takes the same arguments."""
+
+    class Named(Optimizer):
+        label: str = "main"
+
+        def __init__(self, model: object, tx: optax.GradientTransformation, label: str) -> None:
+            super().__init__(model, tx)
+            self.label = label
+
+    model = mlp()
+    optimizer = Named(model, optax.trace(0.9), "other")
+    optimizer.update(model, ones(model))
+    assert optimizer.label == "other"
+
+
+def test_attributes_are_typed():
+    """What is read from an optimizer has its type."""
+    optimizer = Optimizer(mlp(), adam)
+    assert_type(optimizer.steps, OptimizerState[jax.Array])
+    assert_type(optimizer.layout, gn.Layout)
+
+
+# Gradients
+
+
+GRADIENTS: dict[str, Callable[[MLP], Any]] = {
+    "of the selected States": lambda model: ones(model),
+    "of all States": lambda model: ones(model, ...),
+    "in another order": lambda model: ones(model, "outer") | ones(model, gn.PathContains("layers")),
+    "as nested dicts": lambda model: ones(model).to_dict(),
+    "as nested dicts of all": lambda model: ones(model, ...).to_dict(),
+    "as live States": lambda model: gn.states(gn.treefy_merge(gn.graphdef(model), ones(model, ...))),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_come_in_every_form(name: str):
+    """Any collection by path that holds a gradient for each selected State is as good."""
+    model = mlp()
+    before = model.scale.value
+    Optimizer(model, optax.sgd(1.0)).update(model, GRADIENTS[name](model))
+    assert jnp.allclose(model.scale.value, before - 1.0)
+
+
+def test_parameters_keep_their_dtype():
+    """Gradients of a wider dtype do not widen them."""
+    model = gn.nn.Linear(2, 3, dtype=jnp.bfloat16)
+    grads = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, jnp.float32), gn.treefy_states(model))
+    Optimizer(model, optax.sgd(0.1)).update(model, grads)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gn.treefy_states(model))} == {jnp.dtype("bfloat16")}
+
+
+def test_form_of_the_memory_is_worked_out_once():
+    """The transformation is asked at construction, once more at the first update, and never again."""
+    asked: list[None] = []
+
+    def init(params: Any) -> Any:
+        asked.append(None)
+        return decay(params)
+
+    model = mlp()
+    optimizer = Optimizer(model, optax.GradientTransformation(init, decay_on))
+    for _ in range(3):
+        optimizer.update(model, ones(model))
+    assert len(asked) == 2
+    again = gn.clone(optimizer)
+    again.update(model, ones(model))
+    assert len(asked) == 2
+
+
+# What does not fit
+
+
+def refuse(optimizer: Optimizer, model: Any, grads: Any, **extra: Any) -> str:
+    """The message of an update that fails, and leaves all as it was."""
+    before = [snapshot(model), snapshot(optimizer)]
+    with pytest.raises(gn.UpdateError) as caught:
+        optimizer.update(model, grads, **extra)
+    assert [snapshot(model), snapshot(optimizer)] == before
+    return str(caught.value)
+
+
+def without(tree: gn.StateTree, *only: gn.Filter) -> gn.StateTree:
+    return tree.filter(gn.Not(only))
+
+
+BAD_GRADIENTS: dict[str, tuple[Callable[[MLP], Any], str]] = {
+    "missing": (lambda model: without(ones(model), "outer"), "scale: no gradient"),
+    "all missing": (
+        lambda model: {},
+        """3 faults:
+  layers.0.weight: no gradient
+  layers.1.weight: no gradient
+  scale: no gradient""",
+    ),
+    "shape": (
+        lambda model: ones(model).to_dict() | {"scale": jnp.ones((2, 3))},
+        "scale: expected shape (2, 2), found (2, 3)",
+    ),
+    "shape that would broadcast": (
+        lambda model: ones(model).to_dict() | {"scale": 1.0},
+        "scale: expected shape (2, 2), found ()",
+    ),
+    "several": (
+        lambda model: {
+            "layers": {0: {"weight": {"weight": jnp.ones((2, 3)), "bias": jnp.ones(4)}}, 1: {"weight": jnp.ones(2)}},
+            "scales": jnp.ones((2, 2)),
+        },
+        """4 faults:
+  scales: MLP has no State there
+  layers.0.weight['bias']: expected shape (3,), found (4,)
+  layers.1.weight: expected the tree PyTreeDef({'bias': *, 'weight': *}), found PyTreeDef(*)
+  scale: no gradient""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_GRADIENTS)
+def test_faulty_gradients_are_all_named(name: str):
+    """Every gradient that is missing, unknown or of another form is named by its path, and nothing is written."""
+    grads, message = BAD_GRADIENTS[name]
+    model = mlp()
+    found = refuse(Optimizer(model, adam), model, grads(model))
+    assert found == f"cannot update MLP by these gradients: {message}"
+
+
+def test_gradients_must_be_a_collection():
+    """Anything else is a TypeError."""
+    model, bad = mlp(), jnp.ones(3)
+    with pytest.raises(TypeError) as caught:
+        Optimizer(model, adam).update(model, bad)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert str(caught.value) == "expected a StateTree, FlatStates or a nested mapping by path, found ArrayImpl"
+
+
+@pytest.mark.parametrize("tx", [adam, optax.sgd(0.1)], ids=["adam", "sgd"])
+def test_another_model_is_refused(tx: optax.GradientTransformation):
+    """A model of other States is told apart by the paths that differ, also where nothing is remembered."""
+    optimizer, model = Optimizer(mlp(), tx), mlp()
+    model.layers.append(gn.nn.Linear(2, 2))
+    del model.layers[0]
+    model.layers.append(gn.nn.Linear(2, 2))
+    model.scale = gn.ParamState(model.scale.value)
+    assert refuse(optimizer, model, ones(model)) == (
+        "cannot update MLP: the optimizer was made for other States: 2 faults:\n"
+        "  scale: expected ParamState(tag='outer', sharding=('rows', None), unit='mV'), found ParamState\n"
+        "  layers.2.weight: expected nothing, found ParamState"
+    )
+    assert refuse(optimizer, gn.nn.Linear(2, 2), {}) == (
+        "cannot update Linear: the optimizer was made for other States: 4 faults:\n"
+        "  layers.0.weight: expected ParamState, found nothing\n"
+        "  layers.1.weight: expected ParamState, found nothing\n"
+        "  scale: expected ParamState(tag='outer', sharding=('rows', None), unit='mV'), found nothing\n"
+        "  weight: expected nothing, found ParamState"
+    )
+
+
+def test_model_with_values_of_other_shapes_is_refused():
+    """Its memory would not fit: the places are named."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.trace(0.9))
+    model.scale.value = jnp.ones(3)
+    assert refuse(optimizer, model, ones(model)) == (
+        "the memory of the optimizer does not fit its transformation: "
+        "memory.trace.scale: expected shape (3,), found (2, 2)"
+    )
+
+
+def test_another_transformation_is_refused():
+    """One that remembers something else does not take over; one that remembers the same does."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.scale_by_rss(), "outer")
+    optimizer.tx = optax.scale_by_rss(0.5)
+    optimizer.update(model, ones(model))
+    optimizer.tx = optax.trace(0.9)
+    assert refuse(optimizer, model, ones(model)) == (
+        "the memory of the optimizer does not fit its transformation: 2 faults:\n"
+        "  memory.trace.scale is missing\n"
+        "  memory.sum_of_squares.scale is unknown"
+    )
+
+
+def test_popped_memory_is_missed():
+    """What was taken out is named."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.trace(0.9))
+    popped = gn.pop_states(optimizer, gn.PathIn("memory.trace.scale"))
+    with pytest.raises(gn.UpdateError, match=r"transformation: memory\.trace\.scale is missing$"):
+        optimizer.update(model, ones(model))
+    gn.update_states(optimizer, popped)
+    optimizer.update(model, ones(model))
+
+
+def test_transformation_that_changes_its_structure_is_refused():
+    """A State cannot appear in the middle of a training."""
+
+    def grow(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return updates, {"more": jnp.zeros(()), **state}
+
+    model = mlp()
+    optimizer = Optimizer(model, optax.GradientTransformation(lambda params: {"count": jnp.zeros(())}, grow))
+    assert refuse(optimizer, model, ones(model)) == (
+        "the transformation changed the structure of its state: memory.more is unknown"
+    )
+
+
+def test_unknown_extra_argument_is_refused():
+    """What the transformation does not take, it refuses itself, and nothing is written."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.GradientTransformation(decay, decay_on))
+    before = [snapshot(model), snapshot(optimizer)]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'value'"):
+        optimizer.update(model, ones(model), value=1.0)
+    assert [snapshot(model), snapshot(optimizer)] == before
+
+
+@pytest.mark.parametrize("outside", ["model", "optimizer"])
+def test_traced_value_does_not_leak(outside: str):
+    """Where either stays outside of the compiled function, that is an error, and neither is written."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.trace(0.9))
+    before = [snapshot(model), snapshot(optimizer)]
+    structure, values = gn.treefy_split((model, optimizer))
+    inside: list[Any] = []
+
+    @jax.jit
+    def step(values: gn.StateTree) -> None:
+        merged, its = gn.treefy_merge(structure, values)
+        inside.extend([merged, its])
+        held = [one.value for one in gn.states((merged, its)).values()]
+        with pytest.raises(gn.TraceError) as caught:
+            if outside == "model":
+                its.update(model, ones(merged))
+            else:
+                optimizer.update(merged, ones(merged))
+        place = (
+            "layers.0.weight (ParamState)" if outside == "model" else "memory.trace.layers.0.weight (OptimizerState)"
+        )
+        assert str(caught.value).startswith(f"{place} was made outside of the running JAX transformation")
+        assert all(a is b.value for a, b in zip(held, gn.states((merged, its)).values(), strict=True))
+
+    step(values)
+    assert [snapshot(model), snapshot(optimizer)] == before
+
+
+def test_missing_optax_is_named(monkeypatch: pytest.MonkeyPatch):
+    """Without optax the module imports; an optimizer says what to install."""
+    monkeypatch.setitem(sys.modules, "optax", None)
+    with pytest.raises(ImportError) as caught:
+        Optimizer(mlp(), adam)
+    assert str(caught.value) == "graphnode.optim needs optax, which is not installed: pip install 'graphnode[optim]'"
+    assert caught.value.name == "optax"
+
+
+def test_names_of_the_module_are_these():
+    """`graphnode.optim` defines two classes."""
+    defined = [
+        name
+        for name, value in vars(gn.optim).items()
+        if inspect.isclass(value) and value.__module__ == gn.optim.__name__
+    ]
+    assert defined == ["OptimizerState", "Optimizer"]
