@@ -24,7 +24,7 @@ from ._state import State, check_alive, describe
 from ._static import NO_TEMPLATE, GraphObject
 from ._table import RootSpec, Token, root_spec
 from ._template import NodeSpec, Watch, fill, template_of
-from ._tracked import CLOCK, CONSTRUCTING, set_binding, set_joint, set_version
+from ._tracked import CLOCK, CONSTRUCTING, Version, set_binding, set_joint, set_version
 
 _new: Final = object.__new__
 
@@ -206,6 +206,7 @@ def walk(root: Any) -> Binding:
     watched: list[Any] = []
     versions: list[object] = []
     watch = (watched, versions)
+    fresh = Version()
     seen: dict[Any, int] = {}  # nodes and States hash by identity; their templates and classes make sure of it
     number_of, emit, number = seen.setdefault, tokens.append, 0
     above: list[Iterator[Any]] = []  # what is left of the nodes that enclose this one
@@ -223,7 +224,7 @@ def walk(root: Any) -> Binding:
                 continue
             version = item._version
             if version is None:
-                version = object()
+                version = fresh
                 set_version(item, version)
             elif version is CONSTRUCTING:
                 raise StructureError(f"a {type(item).__name__} of the graph is still being constructed")
@@ -329,7 +330,7 @@ def rebuild(graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[Tra
     first = graphdef.tokens[0]
     is_tree = isinstance(first, RootSpec)
     watched: list[Any] = _all_but(nodes, assembly.top) if is_tree else nodes[1:]
-    version = object()
+    version = Version()
     versions: list[object] = [version] * len(watched)
     for spec, pick in assembly.groups:
         fill(spec, pick(objects), (watched, versions))

@@ -28,18 +28,19 @@ def is_tracing() -> bool:
 def current_trace() -> TraceRef | None:
     """The innermost running trace of this thread, or `None` when JAX runs eagerly."""
     trace = trace_ctx.trace
-    # Only tracing contexts have a parent; the eager one (and none at all) has no such attribute.
-    return weakref.ref(trace) if hasattr(trace, "parent_trace") else None
+    return None if trace is eval_trace else weakref.ref(trace)
 
 
 def is_live(trace: TraceRef) -> bool:
     """Whether `trace` is still running: the current trace of this thread, or one that encloses it."""
     running: Any = trace_ctx.trace
     wanted = trace()
-    while running is not None and wanted is not None:
+    while running is not eval_trace and wanted is not None:
         if running is wanted:
             return True
-        running = getattr(running, "parent_trace", None)
+        if not hasattr(running, "parent_trace"):
+            return True  # that of `jax.shard_map` does not say what encloses it
+        running = running.parent_trace
     return False
 
 

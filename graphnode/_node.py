@@ -20,7 +20,7 @@ from ._plan import NO_PLAN, Plan, check_contracts, compile_plan
 from ._pretty import Record, pretty
 from ._schema import Schema, UnresolvedError, compile_schema, remember_frames, schema, take_body_faults
 from ._state import State
-from ._tracked import CLOCK, CONSTRUCTING, set_version
+from ._tracked import CLOCK, CONSTRUCTING, Version, check_owner, set_version
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(static, state, subnode, dataclasses.field))
@@ -91,6 +91,7 @@ class Node(NodeBase):
             if admit_value is None:
                 _set_undeclared(self, name, value)
                 return
+            _check_owner(self, name)
             value = admit_value(self, value)
             if plan.contracts and self._version is not CONSTRUCTING:
                 check_contracts(self, {name: value})
@@ -105,6 +106,7 @@ class Node(NodeBase):
                 raise UnsetFieldError(_unset(self, name))
             if name in self._plan.statics:
                 raise FieldError(f"{type(self).__name__}.{name} is static: it always holds a value, and is not deleted")
+            _check_owner(self, name)
             del self.__dict__[name]
             _mark_changed(self)
 
@@ -213,13 +215,20 @@ def _unset(node: Node, name: str) -> str:
     return f"{where} holds nothing: it was popped or deleted; assign it, or put it back with update_states"
 
 
+def _check_owner(node: Node, name: str) -> None:
+    version = node._version
+    if isinstance(version, Version):
+        check_owner(version, f"{type(node).__name__}.{name}")
+
+
 def _mark_changed(node: Node) -> None:
     # After the change itself: a walk that gave the node its version in between has then read the new structure, or
     # finds another version here. See `_tracked`.
     version = node._version
     if version is not None and version is not CONSTRUCTING:
-        set_version(node, object())
-        CLOCK.now = object()
+        token = Version()
+        set_version(node, token)
+        CLOCK.now = token
 
 
 def _set_undeclared(node: Node, name: str, value: object) -> None:

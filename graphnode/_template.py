@@ -21,7 +21,7 @@ from ._paths import Key, Path
 from ._plan import place_of
 from ._schema import Field, schema
 from ._static import compares_by_identity, static_key
-from ._tracked import Place, TrackedDict, TrackedList
+from ._tracked import Place, TrackedDict, TrackedList, Version
 
 
 class _Unset(enum.Enum):
@@ -127,7 +127,7 @@ def watch_object(item: "TrackedList[Any] | TrackedDict[Any]", watch: Watch) -> N
     """Put `item` under watch: give it a version, before anything of it is read."""
     version = item._version
     if version is None:
-        version = item._version = object()
+        version = item._version = Version()
     watch[0].append(item)
     watch[1].append(version)
 

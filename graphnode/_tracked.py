@@ -3,6 +3,9 @@
 A node or container that is part of a binding has a version, a token replaced at every structural write; the clock's
 token is replaced after it. A binding whose clock reading is current is valid without a look at anything else.
 
+A token remembers the trace that it was made in: inside of a JAX transformation, only what was made there changes its
+structure. A node that is part of no binding yet has no token, and is not known to be of outside.
+
 Threads: a writer changes the structure, then the version, then the clock; a binding is built by giving versions first
 and reading the structure after, and validated by reading the clock first and comparing versions after. Whatever the
 interleaving, a binding that missed a write differs from it in a version or in the clock. Tokens are never reused, so
@@ -15,12 +18,26 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, SupportsIndex, T
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 
 from ._annotations import Form
-from ._errors import FieldError
+from ._compat import current_trace, is_tracing
+from ._errors import FieldError, TraceError
 from ._fields import Kind, NodeBase
 from ._paths import Key, key_str
 from ._state import describe
 
 T = TypeVar("T")
+
+
+class Version:
+    """A token: the version of a node or container, or a reading of the clock; compared by identity.
+
+    Attributes:
+        trace: The trace that it was made in; `None` outside of all.
+    """
+
+    __slots__ = ("trace",)
+
+    def __init__(self) -> None:
+        self.trace = current_trace()
 
 
 class Clock:
@@ -29,7 +46,7 @@ class Clock:
     __slots__ = ("now",)
 
     def __init__(self) -> None:
-        self.now = object()
+        self.now = Version()
 
 
 CLOCK: Final = Clock()
@@ -49,6 +66,19 @@ CONSTRUCTING: Final = _Constructing()
 set_version: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_version"].__set__
 set_binding: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_binding"].__set__
 set_joint: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_joint"].__set__
+
+
+def check_owner(version: Version, where: str) -> None:
+    """Raise if the structure of what has this version must not change now.
+
+    Raises:
+        TraceError: A JAX transformation runs that it was not made in.
+    """
+    if is_tracing() and version.trace != current_trace():
+        raise TraceError(
+            f"{where} belongs to a node from outside of the running JAX transformation, whose structure must not "
+            "change inside: the change would stay after the trace. Change it outside, or return a new node"
+        )
 
 
 class Place(NamedTuple):
@@ -123,7 +153,7 @@ class _Tracked:
     if TYPE_CHECKING:
         _form: Form
         _place: Place
-        _version: object | None
+        _version: Version | None
     else:
         __slots__ = ()
 
@@ -140,10 +170,13 @@ class _Tracked:
             place.check(self._form, kept, str(place))
         return kept
 
+    def _check_owner(self) -> None:
+        if self._version is not None:
+            check_owner(self._version, str(self._place))
+
     def _changed(self) -> None:
         if self._version is not None:
-            self._version = object()
-            CLOCK.now = object()
+            self._version = CLOCK.now = Version()
 
 
 class TrackedList(list[T], _Tracked):
@@ -170,31 +203,38 @@ class TrackedList(list[T], _Tracked):
         return [self.admit(at, item) for at, item in enumerate(items, start)]
 
     def append(self, item: T, /) -> None:
+        self._check_owner()
         super().append(self.admit(len(self), item))
         self._changed()
 
     def extend(self, items: Iterable[T], /) -> None:
+        self._check_owner()
         super().extend(self._admit_all(items, len(self)))
         self._changed()
 
     def insert(self, at: SupportsIndex, item: T, /) -> None:
+        self._check_owner()
         super().insert(at, self.admit(at.__index__(), item))
         self._changed()
 
     def pop(self, at: SupportsIndex = -1, /) -> T:
+        self._check_owner()
         item = super().pop(at)
         self._changed()
         return item
 
     def remove(self, item: T, /) -> None:
+        self._check_owner()
         super().remove(item)
         self._changed()
 
     def clear(self) -> None:
+        self._check_owner()
         super().clear()
         self._changed()
 
     def sort(self, **options: Any) -> None:
+        self._check_owner()
         # Changed even when a comparison raises: the list may then be partly sorted.
         try:
             super().sort(**options)
@@ -202,14 +242,17 @@ class TrackedList(list[T], _Tracked):
             self._changed()
 
     def reverse(self) -> None:
+        self._check_owner()
         super().reverse()
         self._changed()
 
     def __setitem__(self, at: Any, item: Any, /) -> None:
+        self._check_owner()
         super().__setitem__(at, self._admit_all(item) if isinstance(at, slice) else self.admit(at.__index__(), item))
         self._changed()
 
     def __delitem__(self, at: SupportsIndex | slice, /) -> None:
+        self._check_owner()
         super().__delitem__(at)
         self._changed()
 
@@ -250,14 +293,17 @@ class TrackedDict(dict[str, T], _Tracked):
         raise FieldError(f"{self._place} takes string keys; found {key!r}")
 
     def __setitem__(self, key: str, item: T, /) -> None:
+        self._check_owner()
         super().__setitem__(self._key(key), self.admit(key, item))
         self._changed()
 
     def __delitem__(self, key: str, /) -> None:
+        self._check_owner()
         super().__delitem__(key)
         self._changed()
 
     def update(self, *args: Any, **items: T) -> None:
+        self._check_owner()
         super().update(self._admit_all(dict(*args, **items)))
         self._changed()
 
@@ -267,16 +313,19 @@ class TrackedDict(dict[str, T], _Tracked):
         return self[key]
 
     def pop(self, key: str, /, *default: Any) -> Any:
+        self._check_owner()
         item = super().pop(key, *default)
         self._changed()
         return item
 
     def popitem(self) -> tuple[str, T]:
+        self._check_owner()
         item = super().popitem()
         self._changed()
         return item
 
     def clear(self) -> None:
+        self._check_owner()
         super().clear()
         self._changed()
 

@@ -431,3 +431,48 @@ def test_eager_work_after_a_failed_trace_is_clean():
     held = State(X)
     held.value = held.value * 2
     assert held.value.tolist() == [2.0, 2.0]
+
+
+CHANGES: dict[str, Callable[[Net], object]] = {
+    "Net.layers": lambda net: net.layers.append(Layer(ParamState(X))),
+    "Net.layers ": lambda net: net.layers.pop(),
+    "Net.layers  ": lambda net: net.layers.sort(key=id),
+    "Net.layers   ": lambda net: setattr(net, "layers", []),
+    "Layer.w": lambda net: setattr(net.layers[0], "w", ParamState(X)),
+    "Layer.w ": lambda net: delattr(net.layers[0], "w"),
+    "Layer.w  ": lambda net: gn.pop_states(net, ...),
+}
+
+
+@pytest.mark.parametrize("where", CHANGES)
+def test_the_structure_of_a_node_from_outside_does_not_change_in_a_trace(where: str):
+    """A node that is part of a known structure and was made outside of a trace is refused a change of it inside."""
+    net = Net([Layer(ParamState(X)), Layer(ParamState(X))])
+    before = gn.graphdef(net)
+
+    def change(x: jax.Array) -> jax.Array:
+        CHANGES[where](net)
+        return x
+
+    with pytest.raises(gn.TraceError) as caught:
+        jax.jit(change)(X)
+    assert str(caught.value) == (
+        f"{where.strip()} belongs to a node from outside of the running JAX transformation, whose structure must not "
+        "change inside: the change would stay after the trace. Change it outside, or return a new node"
+    )
+    assert gn.graphdef(net) is before
+
+
+def test_the_structure_of_a_node_of_the_trace_may_change():
+    """What was merged or built inside a trace is its own."""
+    net = Net([Layer(ParamState(X)), Layer(ParamState(X))])
+    graphdef, tree = gn.treefy_split(net)
+
+    @jax.jit
+    def change(tree: gn.StateTree) -> gn.StateTree:
+        inner = gn.treefy_merge(graphdef, tree)
+        inner.layers.pop()
+        inner.layers.append(Layer(ParamState(X * 2)))
+        return gn.treefy_states(inner)
+
+    assert change(tree)["layers", 1, "w"].value.tolist() == (X * 2).tolist()
