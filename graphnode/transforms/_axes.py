@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from .._binding import binding_of
 from .._convert import spread
@@ -135,3 +136,42 @@ def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
 def is_axis(value: Any) -> bool:
     """Whether a value is an axis: an integer or `None`."""
     return value is None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) -> None:
+    """Raise if what is mapped has no such axis, or has another size along it.
+
+    Args:
+        call: The call.
+        axes: The axes of its States and other leaves; what is no integer is not mapped.
+        remedy: What would do.
+        size: The size that is asked for, if one is.
+
+    Raises:
+        ValueError: Names all that has no such axis; or else what has which size.
+    """
+    wrong: list[tuple[int, tuple[int, ...], int]] = []
+    sizes: dict[int, list[int]] = {}
+    rows = zip((*call.values, *call.rest), (*axes.values, *axes.rest), strict=True)
+    for at, (value, axis) in enumerate(rows):
+        for leaf in jax.tree.leaves(value) if isinstance(axis, int) else ():
+            shape = jnp.shape(leaf)
+            if -len(shape) <= axis < len(shape):
+                sizes.setdefault(shape[axis], []).append(at)
+            else:
+                wrong.append((at, shape, axis))
+    if not wrong and len(sizes.keys() | ({size} - {None})) < 2:
+        return
+    names = [*map(call.where, range(len(call.values))), *call.rest_names()]
+    if wrong:
+        faults = listed([f"{names[at]} has shape {shape}, and no axis {axis}" for at, shape, axis in wrong], limit=10)
+    else:
+        told = [f"{size} is asked for"] if size is not None else []
+        told += [f"{length} of {_some([names[at] for at in found])}" for length, found in sizes.items()]
+        faults = f"sizes along the mapped axes differ: {'; '.join(told)}"
+    raise ValueError(f"gn.{call.transform}: {faults}. {remedy}")
+
+
+def _some(names: Sequence[str]) -> str:
+    found = list(dict.fromkeys(names))
+    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")

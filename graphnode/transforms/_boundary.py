@@ -70,6 +70,10 @@ class Static:
     __slots__ = ("_key", "value")
 
     def __init__(self, name: str, value: Any) -> None:
+        if isinstance(value, GraphObject):
+            raise FieldError(
+                f"the static argument {name} is a {type(value).__name__}: nodes are arguments as arrays are"
+            )
         try:
             self._key = static_key(value)
         except StaticValueError as error:
@@ -242,6 +246,19 @@ class Call:
         """The name of a State in a message: its argument, and the path below."""
         return self.pure().where(number)
 
+    def rest_names(self) -> list[str]:
+        """The names of the other leaves in a message."""
+        places = set(self.form.places)
+        return [name for at, name in enumerate(self.form.names(self.function)) if at not in places]
+
+    def run(self, function: Function, *args: Any) -> Any:
+        """What a function gives that JAX made of the pure one; what JAX refuses is told by its name."""
+        try:
+            return function(*args)
+        except TypeError:
+            self.check_leaves()
+            raise
+
     def check_leaves(self) -> None:
         """Raise if a value or leaf is nothing that JAX takes, naming it; for when JAX has refused one.
 
@@ -254,10 +271,10 @@ class Call:
             for leaf in jax.tree.leaves(value)
             if not _is_jax_type(leaf)
         ]
-        names = self.form.names(self.function)
-        kept = [name for at, name in enumerate(names) if at not in set(self.form.places)]
         faults += [
-            f"{name} is {describe(leaf)}" for name, leaf in zip(kept, self.rest, strict=True) if not _is_jax_type(leaf)
+            f"{name} is {describe(leaf)}"
+            for name, leaf in zip(self.rest_names(), self.rest, strict=True)
+            if not _is_jax_type(leaf)
         ]
         if faults:
             raise TypeError(

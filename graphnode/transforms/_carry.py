@@ -32,11 +32,7 @@ def compiled(call: Call, key: Hashable, make: Callable[[], Function], *extra: An
         *extra: Further arguments of it, arrays.
     """
     run = remembered(call.function, (key, call.form), lambda: jax.jit(make(), inline=True))
-    try:
-        return run(call.values, call.rest, *extra)  # type: ignore[no-any-return]  # as what is made gives
-    except TypeError:
-        call.check_leaves()
-        raise
+    return call.run(run, call.values, call.rest, *extra)  # type: ignore[no-any-return]  # as what is made gives
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:
@@ -135,7 +131,7 @@ class Carry:
         held = self.form.where(self.function, (before.number,)) if isinstance(before, _Root) else "an array"
         raise StructureError(
             f"gn.{self.transform}: the carry holds {found} where it held {held}; a node of the carry is the same in "
-            "every round: write to its States"
+            "every round: write to its States, and give it back in the carry"
         )
 
     def _is_same(self, before: "_Root", after: NodeStates) -> bool:

@@ -19,7 +19,7 @@ from .._filters import Filter, as_filters
 from .._layout import Layout
 from .._match import match
 from .._paths import path_str
-from .._state import ParamState, shape_text
+from .._state import ParamState, describe, shape_text
 from .._statetree import StateTree, select
 from .._static import GraphObject
 from ._boundary import Call, Function, Outcome, Values, rebind, target_of, told
@@ -50,7 +50,7 @@ class _Chosen:
         numbers = {id(state): number for number, state in enumerate(call.binding.states)}
         for at in argnums:
             if not -len(args) <= at < len(args):
-                raise ValueError(f"gn.{call.transform}: argnums names argument {at}, but {len(args)} were given")
+                raise ValueError(f"gn.{call.transform}: argnums names positional argument {at}, of {len(args)}")
         self.parts = [_part_of(args[at], wrt, numbers) for at in argnums]
         pieces = [piece for part in self.parts for piece in part.pieces]
         self.rest_at = sorted({piece for piece in pieces if isinstance(piece, int)})
@@ -103,16 +103,23 @@ class _Chosen:
             TypeError: Names all such States.
         """
         faults = [
-            f"{self._call.where(number)} ({shape_text(leaf)})"
+            f"{self._call.where(number)} ({shape_text(leaf) if hasattr(leaf, 'dtype') else describe(leaf)})"
             for number, value in zip(self.numbers, self.values, strict=True)
             for leaf in jax.tree.leaves(value)
-            if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+            if not _is_inexact(leaf)
         ]
         if faults:
             raise TypeError(
                 f"gn.{self._call.transform}: {', '.join(faults)} holds no floating-point numbers to differentiate; "
                 "select others with wrt"
             )
+
+
+def _is_inexact(leaf: Any) -> bool:
+    try:
+        return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
+    except TypeError:  # nothing that JAX takes
+        return False
 
 
 def _part_of(argument: Any, wrt: Filter, numbers: Mapping[int, int]) -> _Part:

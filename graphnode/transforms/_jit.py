@@ -64,6 +64,9 @@ class Jitted(Transformed, Generic[P, R]):
         compiled = self._compiled.get(call.key) or self._compile(call)
         try:
             outcome = compiled.run(call.values, call.rest)
+        except jax.errors.ConcretizationTypeError as error:
+            error.add_note(f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames.")
+            raise
         except TypeError:
             call.check_leaves()
             raise
@@ -105,6 +108,10 @@ class Jitted(Transformed, Generic[P, R]):
         made = _Donating(call, options, history) if is_donating else _Plain(call, options, history)
         self._compiled[call.key] = made
         return made
+
+
+def _leaf_names(call: Call) -> str:
+    return ", ".join([f"rest[{at}] is {name}" for at, name in enumerate(call.rest_names())] + ["values are the States"])
 
 
 _COMPILED_LIMIT = 256

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._compat import Tracer
-from ._axes import Spread, spread_axes
+from ._axes import Spread, check_sizes, spread_axes
 from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, target_of
 from ._carry import Carry, check_types, compiled, pair_of, picking, writes_of
 from ._map import check_axis
-from ._streams import Fork, fork, forks_of, join, size_of, with_forks
+from ._streams import Fork, apart_from, fork, forks_of, join, size_of, with_forks
 
 C = TypeVar("C")
 X = TypeVar("X")
@@ -25,6 +25,12 @@ Y = TypeVar("Y")
 _NO_AXIS: Final = (
     "was written, but has no axis to be written along: all rounds share it. Give it one in in_axes, or put its node "
     "into the carry"
+)
+
+
+_SIZES: Final = (
+    "Scan over one node whose States have the axis, such as gn.stack makes of several; give None in in_axes for what "
+    "all rounds share"
 )
 
 
@@ -92,6 +98,7 @@ def scan(
     call = Call("scan", target, (*bound, init, xs))
     found = spread_axes(call, (*[_CARRY] * (len(bound) + 1), in_axes), None, _check_place)
     forks = forks_of(call, found.values)
+    check_sizes(call, Spread(apart_from(forks, found.values), found.rest), _SIZES, length)
     axes = Spread(with_forks(forks, found.values), found.rest)
     if forks and length is None:
         length = size_of(call.values, axes.values, forks) or size_of(call.rest, axes.rest, ())

@@ -12,14 +12,18 @@ import jax
 from jax.sharding import PartitionSpec
 
 from .._state import describe
-from ._axes import is_axis, spread_axes
+from ._axes import Spread, check_sizes, is_axis, spread_axes
 from ._boundary import Call, Function, Outcome, Values, rebind, target_of
-from ._streams import fork, forks_of, join, size_of, with_forks
+from ._streams import apart_from, fork, forks_of, join, size_of, with_forks
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _SHARED: Final = PartitionSpec()  # type: ignore[no-untyped-call]
+_SIZES: Final = (
+    "Give an axis to each argument with in_axes: None for what all lanes share, gn.axes({...}) for a node whose States "
+    "have several"
+)
 _NO_AXIS: Final = (
     "was written, but has no axis to be written along: all lanes share it. Give it one in in_axes, such as "
     "gn.axes({gn.ShortTermState: 0, ...: None})"
@@ -104,6 +108,7 @@ def vmap(
         call = Call("vmap", target, args, kwargs)
         axes, rest = spread_axes(call, _with_bound(in_axes, [None] * len(bound), len(args)), 0, check_axis)
         forks, given_values = forks_of(call, axes), call.values
+        check_sizes(call, Spread(apart_from(forks, axes), rest), _SIZES, axis_size)
         if forks:
             size = axis_size or size_of(given_values, axes, forks) or size_of(call.rest, rest, ())
             if size is None:
@@ -118,7 +123,7 @@ def vmap(
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
         )
-        return call.finish(join(forks, call.values, run(given_values, call.rest)))
+        return call.finish(join(forks, call.values, call.run(run, given_values, call.rest)))
 
     return rebind(mapped, bound)
 
@@ -218,6 +223,6 @@ def shard_map(
             return pure(given, rest)
 
         sharded = jax.shard_map(run, in_specs=(values, found_rest), out_specs=(_SHARED, values, out_specs), **options)
-        return call.finish(sharded(call.values, call.rest))
+        return call.finish(call.run(sharded, call.values, call.rest))
 
     return rebind(mapped, bound)

@@ -45,13 +45,18 @@ def with_forks(forks: Sequence[Fork], axes: Sequence[Any]) -> tuple[Any, ...]:
     return tuple([0 if number in forked else axis for number, axis in enumerate(axes)])
 
 
+def apart_from(forks: Sequence[Fork], axes: Sequence[Any]) -> tuple[Any, ...]:
+    """The axes of all States, none for those of the forked streams."""
+    forked = {number for one in forks for number in one}
+    return tuple([None if number in forked else axis for number, axis in enumerate(axes)])
+
+
 def size_of(values: Sequence[Any], axes: Sequence[Any], forks: Sequence[Fork]) -> int | None:
     """How many lanes the mapped values make, apart from streams that are to be forked; `None` if none is mapped."""
-    forked = {number for one in forks for number in one}
     sizes = (
         leaf.shape[axis]
-        for number, (value, axis) in enumerate(zip(values, axes, strict=True))
-        if isinstance(axis, int) and number not in forked
+        for value, axis in zip(values, apart_from(forks, axes), strict=True)
+        if isinstance(axis, int)
         for leaf in jax.tree.leaves(value)
     )
     return next(sizes, None)

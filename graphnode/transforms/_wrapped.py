@@ -65,7 +65,7 @@ def remat(
     def rematerialised(*args: Any, **kwargs: Any) -> Any:
         call = Call("remat", target, *with_statics(target, args, kwargs, *statics))
         run = jax.checkpoint(call.pure(), prevent_cse=prevent_cse, policy=policy)
-        return call.finish(run(call.values, call.rest))
+        return call.finish(call.run(run, call.values, call.rest))
 
     return rebind(rematerialised, bound)
 
@@ -94,7 +94,7 @@ def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """
     target, bound = target_of(fun)
     call = Call("eval_shape", target, (*bound, *args), kwargs)
-    outcome: Outcome = jax.eval_shape(call.pure(), call.values, call.rest)
+    outcome: Outcome = call.run(jax.eval_shape, call.pure(), call.values, call.rest)
     return _shapes(call, outcome)  # type: ignore[no-any-return]  # like what the function gives
 
 
