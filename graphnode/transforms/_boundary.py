@@ -15,6 +15,7 @@ from types import MethodType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatten_with_path
 
 from .._binding import Binding, binding_of_list, build, graft, walk
@@ -339,7 +340,7 @@ class Pure:
         untouched = frozenset() if self.is_open else frozenset(numbers) - frozenset(wrote)
         return (
             Written(numbers, untouched, has_nodes),
-            tuple([binding.states[number]._value for number in numbers]),
+            tuple([_settled(binding.states[number]._value, values[number]) for number in numbers]),
             result,
         )
 
@@ -444,6 +445,27 @@ def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> b
         return now is not value
     leaves, treedef = jax.tree.flatten(now)
     return treedef != before[1] or any(new is not old for new, old in zip(leaves, before[0], strict=True))
+
+
+def _settled(now: Any, before: Any) -> Any:
+    """A value as its State goes on holding it.
+
+    A number of weak type takes the dtype that it would keep anyway, so that the next call meets the trace of this one.
+    """
+    if now is before or jax.tree.structure(now) != jax.tree.structure(before):  # type: ignore[operator]  # JAX's stubs
+        return now
+    return jax.tree.map(_settled_leaf, now, before)
+
+
+def _settled_leaf(now: Any, before: Any) -> Any:
+    is_settled = not _is_weak(now) or _is_weak(before)
+    if is_settled or jnp.shape(now) != jnp.shape(before) or jnp.result_type(now) != jnp.result_type(before):
+        return now
+    return jnp.asarray(now, dtype=before.dtype)
+
+
+def _is_weak(leaf: Any) -> bool:
+    return bool(getattr(leaf, "weak_type", isinstance(leaf, int | float | complex)))
 
 
 def _take_nodes(result: Any, nodes: list[Any]) -> tuple[Any, bool]:
