@@ -394,6 +394,8 @@ class _Kept(dict[Hashable, Any]):
 
 def remembered(function: Function, key: Hashable, make: Callable[[], T]) -> T:
     """What was made of a function before, or is made now: kept on the function, and as long as it."""
+    if isinstance(function, MethodType):  # its attributes are those of the function, and would keep the instance
+        return make()
     try:
         kept = function.__dict__.get(_KEPT)
         if kept is None or kept.owner() is not function:
@@ -406,6 +408,11 @@ def remembered(function: Function, key: Hashable, make: Callable[[], T]) -> T:
             kept.clear()
         found = kept[key] = make()
     return found
+
+
+def forget_kept(wrapper: Any) -> None:
+    """Drop what `functools.wraps` copied from another function: a wrapper is to keep no other's."""
+    wrapper.__dict__.pop(_KEPT, None)
 
 
 def _is_array(value: Any) -> bool:

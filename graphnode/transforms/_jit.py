@@ -19,6 +19,7 @@ from ._boundary import (
     Outcome,
     Pure,
     Values,
+    forget_kept,
     named_arguments,
     remembered,
     target_of,
@@ -55,7 +56,9 @@ class Jitted(Generic[P, R]):
     def __init__(self, function: Callable[P, R], options: Options, bound: tuple[Any, ...], target: Function) -> None:
         # The attributes of a function are about it; those of a node are its fields, which would hide methods of this.
         functools.update_wrapper(self, function, updated=() if bound else functools.WRAPPER_UPDATES)
+        forget_kept(self)
         self._options, self._bound, self._target = options, bound, target
+        self._history = history_of(target)
         self._compiled: dict[Hashable, _Plain | _Donating] = remembered(target, ("jit", options), dict)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -95,7 +98,7 @@ class Jitted(Generic[P, R]):
     def _compile(self, call: Call) -> "_Plain | _Donating":
         if len(self._compiled) >= _COMPILED_LIMIT:
             self._compiled.clear()
-        options, history = self._options, history_of(self._target)
+        options, history = self._options, self._history
         is_donating = options.donate or options.donate_argnums or options.donate_argnames
         made = _Donating(call, options, history) if is_donating else _Plain(call, options, history)
         self._compiled[call.key] = made

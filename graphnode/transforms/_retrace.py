@@ -45,9 +45,9 @@ class History:
         self.count += 1
         self.seen = [*self.seen, _seen(function, form, values, rest)][-_LIMIT:]
         if "retrace" in os.environ.get("GRAPHNODE_LOG", "").split(","):
-            if not _LOGGER.handlers:
+            if not _LOGGER.hasHandlers():
                 _LOGGER.addHandler(logging.StreamHandler())
-                _LOGGER.setLevel(logging.INFO)
+            _LOGGER.setLevel(logging.INFO)
             _LOGGER.info(self.explain())
 
     def explain(self) -> str:
@@ -91,8 +91,8 @@ def explain_retrace(fun: Callable[..., Any], /) -> str:
         gn.jit: double was traced 2 times; the last differs from the closest before in
           x: float32[2] != float32[3]
     """
-    target = getattr(fun, "_target", None) or target_of(fun)[0]
-    return history_of(target).explain()
+    history: History | None = getattr(fun, "_history", None)
+    return (history or history_of(target_of(fun)[0])).explain()
 
 
 def _seen(function: Function, form: Form, values: Values, rest: Sequence[Any]) -> Seen:
