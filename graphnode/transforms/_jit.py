@@ -63,9 +63,8 @@ class Jitted(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         call = self._call(args, kwargs)
-        compiled = self._compiled.get(call.key) or self._compile(call)
         try:
-            outcome = compiled.run(call.values, call.rest)
+            outcome = (self._compiled.get(call.key) or self._compile(call)).run(call.values, call.rest)
         except TypeError:
             call.check_leaves()
             raise
@@ -81,7 +80,11 @@ class Jitted(Generic[P, R]):
     def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
         """What JAX lowers the call to, without running it; `.compile()` gives its cost and memory analysis."""
         call = self._call(args, kwargs)
-        return (self._compiled.get(call.key) or self._compile(call)).lower(call.values, call.rest)
+        try:
+            return (self._compiled.get(call.key) or self._compile(call)).lower(call.values, call.rest)
+        except TypeError:
+            call.check_leaves()
+            raise
 
     def clear_cache(self) -> None:
         """Forget all that was compiled for the function under these options."""
