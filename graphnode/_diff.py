@@ -1,8 +1,8 @@
 """The structural difference of two graphdefs: the paths and fields that differ."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ._graphdef import GraphDef
 from ._paths import Path, path_str
@@ -46,7 +46,15 @@ def diff(left: GraphDef[Any], right: GraphDef[Any], /) -> tuple[Difference, ...]
     for one in (left, right):
         if not isinstance(one, GraphDef):
             raise TypeError(f"diff takes two graphdefs, found {type(one).__name__}; take gn.graphdef(...) of a node")
-    return () if left is right else tuple(_differences(left, right))
+    return tuple(differences(left, right, _place, _place))
+
+
+# The name of the place at a path, for messages.
+Namer: TypeAlias = Callable[[Path], str]
+
+
+def _place(path: Path) -> str:
+    return path_str(path) or "the root"
 
 
 _NOTHING: Final = "nothing"
@@ -62,7 +70,12 @@ class _Ref(NamedTuple):
     is_first: bool
 
 
-def _differences(left: GraphDef[Any], right: GraphDef[Any]) -> Iterator[Difference]:
+def differences(
+    left: GraphDef[Any], right: GraphDef[Any], left_place: Namer, right_place: Namer
+) -> Iterator[Difference]:
+    """`diff` for graphs whose places have names of their own."""
+    if left is right:
+        return
     same: dict[int, int] = {}  # objects of the left and right that stand at one first place
     todo: list[tuple[_Chain, _Ref | None, _Ref | None]] = []
     todo += [((None, edge), a, b) for edge, a, b in reversed(list(_paired(_top(left), _top(right))))]
@@ -70,7 +83,7 @@ def _differences(left: GraphDef[Any], right: GraphDef[Any]) -> Iterator[Differen
     while todo:
         chain, a, b = todo.pop()
         if a is None or b is None or a.is_first != b.is_first or (not a.is_first and same.get(a.number) != b.number):
-            yield Difference(_path(chain), _text(left, a), _text(right, b))
+            yield Difference(_path(chain), _text(left, a, left_place), _text(right, b, right_place))
             continue
         if not a.is_first:
             continue
@@ -79,7 +92,7 @@ def _differences(left: GraphDef[Any], right: GraphDef[Any]) -> Iterator[Differen
         if spec_a is spec_b and isinstance(spec_a, StateSpec):
             continue
         if isinstance(spec_a, StateSpec) or isinstance(spec_b, StateSpec) or spec_a.cls is not spec_b.cls:
-            yield Difference(_path(chain), _text(left, a), _text(right, b))
+            yield Difference(_path(chain), _text(left, a, left_place), _text(right, b, right_place))
             continue
         for path, text_a, text_b in _field_differences(spec_a, spec_b):
             yield Difference((*_path(chain), *path), text_a, text_b)
@@ -157,11 +170,11 @@ def _kind(shape: Shape) -> str:
     return "an object" if shape is REF else str(shape)
 
 
-def _text(graphdef: GraphDef[Any], ref: _Ref | None) -> str:
+def _text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer) -> str:
     if ref is None:
         return "nothing"
     if not ref.is_first:
-        return f"the object at {path_str(graphdef.path(ref.number)) or 'the root'}"
+        return f"the object at {place(graphdef.path(ref.number))}"
     spec = graphdef.table.specs[ref.number]
     described = spec.described() if isinstance(spec, StateSpec) else []
     parts = ", ".join(f"{key}={value!r}" for key, value in described)

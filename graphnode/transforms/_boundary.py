@@ -8,9 +8,11 @@ values into the caller's States and puts live nodes into the result. Nothing of 
 """
 
 import dataclasses
+import functools
 import inspect
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import islice
 from types import MethodType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -21,7 +23,7 @@ from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatt
 from .._binding import Binding, binding_of_list, build, graft, walk
 from .._compat import is_tracing
 from .._convert import NodeStates, is_node_states, part_of
-from .._diff import diff
+from .._diff import differences
 from .._errors import FieldError, StructureError, TraceError
 from .._fields import NodeBase
 from .._graphdef import GraphDef
@@ -354,10 +356,9 @@ class Pure:
             return
         now = walk(nodes)
         if now.graphdef is not binding.graphdef:
-            faults = [
-                f"{self.form.where(self.function, one.path)}: {one.left} != {one.right}"
-                for one in diff(binding.graphdef, now.graphdef)[:10]
-            ]
+            place = functools.partial(self.form.where, self.function)
+            found = islice(differences(binding.graphdef, now.graphdef, place, place), 10)
+            faults = [f"{place(one.path)}: {one.left} != {one.right}" for one in found]
         else:
             pairs = enumerate(zip(binding.states, now.states, strict=True))
             faults = [
@@ -416,6 +417,8 @@ class _Kept(dict[Hashable, Any]):
 
 def remembered(function: Function, key: Hashable, make: Callable[[], T]) -> T:
     """What was made of a function before, or is made now: kept on the function, and as long as it."""
+    if isinstance(function, MethodType):  # its attributes are those of the function, and would keep the instance
+        return make()
     try:
         kept = function.__dict__.get(_KEPT)
         if kept is None or kept.owner() is not function:
@@ -428,6 +431,11 @@ def remembered(function: Function, key: Hashable, make: Callable[[], T]) -> T:
             kept.clear()
         found = kept[key] = make()
     return found
+
+
+def forget_kept(wrapper: Any) -> None:
+    """Drop what `functools.wraps` copied from another function: a wrapper is to keep no other's."""
+    wrapper.__dict__.pop(_KEPT, None)
 
 
 def _is_array(value: Any) -> bool:

@@ -20,6 +20,7 @@ from ._boundary import (
     Pure,
     Transformed,
     Values,
+    forget_kept,
     named_arguments,
     remembered,
     target_of,
@@ -56,14 +57,15 @@ class Jitted(Transformed, Generic[P, R]):
     def __init__(self, function: Callable[P, R], options: Options, bound: tuple[Any, ...], target: Function) -> None:
         # The attributes of a function are about it; those of a node are its fields, which would hide methods of this.
         functools.update_wrapper(self, function, updated=() if bound else functools.WRAPPER_UPDATES)
+        forget_kept(self)
         self._options, self._bound, self._target = options, bound, target
+        self._history = history_of(target)
         self._compiled: dict[Hashable, _Plain | _Donating] = remembered(target, ("jit", options), dict)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         call = self._call(args, kwargs)
-        compiled = self._compiled.get(call.key) or self._compile(call)
         try:
-            outcome = compiled.run(call.values, call.rest)
+            outcome = (self._compiled.get(call.key) or self._compile(call)).run(call.values, call.rest)
         except jax.errors.ConcretizationTypeError as error:
             error.add_note(f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames.")
             raise
@@ -82,7 +84,11 @@ class Jitted(Transformed, Generic[P, R]):
     def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
         """What JAX lowers the call to, without running it; `.compile()` gives its cost and memory analysis."""
         call = self._call(args, kwargs)
-        return (self._compiled.get(call.key) or self._compile(call)).lower(call.values, call.rest)
+        try:
+            return (self._compiled.get(call.key) or self._compile(call)).lower(call.values, call.rest)
+        except TypeError:
+            call.check_leaves()
+            raise
 
     def clear_cache(self) -> None:
         """Forget all that was compiled for the function under these options."""
@@ -103,7 +109,7 @@ class Jitted(Transformed, Generic[P, R]):
     def _compile(self, call: Call) -> "_Plain | _Donating":
         if len(self._compiled) >= _COMPILED_LIMIT:
             self._compiled.clear()
-        options, history = self._options, history_of(self._target)
+        options, history = self._options, self._history
         is_donating = options.donate or options.donate_argnums or options.donate_argnames
         made = _Donating(call, options, history) if is_donating else _Plain(call, options, history)
         self._compiled[call.key] = made

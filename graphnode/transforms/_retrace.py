@@ -4,6 +4,7 @@ Every trace of a function under `jit` leaves a `Seen` in the function's history:
 shapes and dtypes of all values. The last one is compared with the closest earlier one.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 import jax
 
-from .._diff import diff
+from .._diff import differences
+from .._paths import Path
 from .._state import shape_text
 from ._boundary import Form, Function, Values, remembered, target_of
 
@@ -43,9 +45,9 @@ class History:
         self.count += 1
         self.seen = [*self.seen, _seen(function, form, values, rest)][-_LIMIT:]
         if "retrace" in os.environ.get("GRAPHNODE_LOG", "").split(","):
-            if not _LOGGER.handlers:
+            if not _LOGGER.hasHandlers():
                 _LOGGER.addHandler(logging.StreamHandler())
-                _LOGGER.setLevel(logging.INFO)
+            _LOGGER.setLevel(logging.INFO)
             _LOGGER.info(self.explain())
 
     def explain(self) -> str:
@@ -89,8 +91,8 @@ def explain_retrace(fun: Callable[..., Any], /) -> str:
         gn.jit: double was traced 2 times; the last differs from the closest before in
           x: float32[2] != float32[3]
     """
-    target = getattr(fun, "_target", None) or target_of(fun)[0]
-    return history_of(target).explain()
+    history: History | None = getattr(fun, "_history", None)
+    return (history or history_of(target_of(fun)[0])).explain()
 
 
 def _seen(function: Function, form: Form, values: Values, rest: Sequence[Any]) -> Seen:
@@ -115,12 +117,20 @@ def _text(value: Any) -> str:
 def _differences(left: Seen, right: Seen) -> list[str]:
     found = _changes(left.statics, right.statics) + _changes(left.leaves, right.leaves)
     if left.form.graphdef is not right.form.graphdef:
-        places = diff(left.form.graphdef, right.form.graphdef)
-        found += [f"{right.form.where(right.function, one.path)}: {one.left} != {one.right}" for one in places]
+        left_place, right_place = _namer(left), _namer(right)
+        for one in differences(left.form.graphdef, right.form.graphdef, left_place, right_place):
+            # A root may be there in one of the two alone.
+            is_in_right = not one.path or int(one.path[0]) < len(right.form.places)
+            place = (right_place if is_in_right else left_place)(one.path)
+            found.append(f"{place}: {one.left} != {one.right}")
     found += [change for change in _changes(left.states, right.states) if " != " in change or not found]
     if not found and left.form.treedef != right.form.treedef:
         found.append(f"the pytree of arguments: {left.form.treedef} != {right.form.treedef}")
     return found
+
+
+def _namer(seen: Seen) -> Callable[[Path], str]:
+    return functools.partial(seen.form.where, seen.function)
 
 
 def _changes(left: dict[str, str], right: dict[str, str]) -> list[str]:
