@@ -207,8 +207,9 @@ def draw(result: Result, members: Member, data: Data) -> Figure:
     losses.plot(result.losses.mean(axis=1), color="tab:blue", label=f"mean of {MEMBERS} members")
     losses.set(xlabel="step", ylabel="negative log-likelihood", title="Learning curves")
     losses.set_ylim(result.losses.min(), np.quantile(result.losses, 0.995))
+    parts.legend(frameon=False, fontsize="small", loc="upper left")
+    losses.legend(frameon=False)
     for one in (parts, losses):
-        one.legend(frameon=False)
         one.grid(alpha=0.3)
     return figure
 
