@@ -1,7 +1,9 @@
 """The complete programs of docs/examples run, report what they do, and reach what they promise."""
 
 import argparse
+import dataclasses
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,22 +19,49 @@ import pytest
 import graphnode as gn
 from tests.docrun import ROOT
 
-DIGITS = ROOT / "docs" / "examples" / "digits.py"
+EXAMPLES = ROOT / "docs" / "examples"
+PROGRAMS = ("digits", "distillation", "recurrent", "ensemble", "spiking")
 PNG = b"\x89PNG\r\n"
 
 
-@pytest.fixture(scope="module")
-def digits() -> ModuleType:
-    """The digits program as a module."""
-    for name in ("matplotlib", "optax", "sklearn", "tqdm"):
-        pytest.importorskip(name, reason="the examples extra is not installed")
-    spec = importlib.util.spec_from_file_location("digits_example", DIGITS)
+def load(name: str) -> ModuleType:
+    """A program as a module."""
+    for library in ("matplotlib", "optax", "sklearn", "tqdm"):
+        pytest.importorskip(library, reason="the examples extra is not installed")
+    if f"{name}_example" in sys.modules:
+        return sys.modules[f"{name}_example"]
+    spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and string annotations look it up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def digits() -> ModuleType:
+    return load("digits")
+
+
+@pytest.fixture
+def distillation() -> ModuleType:
+    return load("distillation")
+
+
+@pytest.fixture
+def recurrent() -> ModuleType:
+    return load("recurrent")
+
+
+@pytest.fixture
+def ensemble() -> ModuleType:
+    return load("ensemble")
+
+
+@pytest.fixture
+def spiking() -> ModuleType:
+    return load("spiking")
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +71,8 @@ def as_a_reader_has_it() -> Iterator[None]:
         yield
 
 
-def options(digits: ModuleType, *arguments: str) -> argparse.Namespace:
-    parsed: argparse.Namespace = digits.parse(arguments)
+def options(program: ModuleType, *arguments: str) -> argparse.Namespace:
+    parsed: argparse.Namespace = program.parse(arguments)
     return parsed
 
 
@@ -114,20 +143,27 @@ def test_low_accuracy_is_a_failure(
     assert capsys.readouterr().err.splitlines() == [message]
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", "0"], "argument --steps: invalid positive int value: '0'"),
-        (["--learning-rate", "nan"], "argument --learning-rate: invalid positive float value: 'nan'"),
+        (["--steps", "0"], r"argument --steps: invalid positive( int)? value: '0'"),
         (["--output", "/no/such/plot.png"], "argument --output: there is no directory /no/such"),
     ],
 )
-def test_bad_option_is_refused(
-    digits: ModuleType, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-):
-    """An option that cannot work ends the program before it trains, and says which."""
+def test_bad_option_is_refused(name: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+    """An option that cannot work ends the program before it begins, and says which."""
     with pytest.raises(SystemExit) as caught:
-        digits.parse(arguments)
+        load(name).parse(arguments)
+    assert caught.value.code == 2
+    assert re.search(f"{message}$", capsys.readouterr().err.splitlines()[-1])
+
+
+def test_bad_learning_rate_is_refused(digits: ModuleType, capsys: pytest.CaptureFixture[str]):
+    """A learning rate is a positive number."""
+    message = "argument --learning-rate: invalid positive float value: 'nan'"
+    with pytest.raises(SystemExit) as caught:
+        digits.parse(["--learning-rate", "nan"])
     assert caught.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith(message)
 
@@ -139,21 +175,245 @@ def test_batch_larger_than_the_data_is_refused(digits: ModuleType):
     assert caught.value.code == "digits.py: --batch-size is at most 1347, the number of images to train on"
 
 
-def test_help_names_every_option(digits: ModuleType, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("name", "defaults"),
+    [
+        ("digits", ("digits.png", "500", "0", "64", "0.003")),
+        ("distillation", ("distillation.png", "400", "0")),
+        ("recurrent", ("recurrent.png", "1200", "0")),
+        ("ensemble", ("ensemble.png", "2000", "0")),
+        ("spiking", ("spiking.png", "5000", "0")),
+    ],
+)
+def test_help_names_every_option(name: str, defaults: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
     """`--help` shows each option with its default."""
     with pytest.raises(SystemExit):
-        digits.parse(["--help"])
+        load(name).parse(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for default in ("digits.png", "500", "0", "64", "0.003"):
+    for default in defaults:
         assert f"(default: {default})" in text
+    assert "%%" not in text
 
 
-def test_missing_dependency_is_one_line(tmp_path: Path):
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_missing_dependency_is_one_line(name: str, tmp_path: Path):
     """Without one of the libraries of the extra, the program names it and the command that installs it."""
-    hide = "import sys; sys.modules['optax'] = None; import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
+    hide = "import sys; sys.modules['tqdm'] = None; import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
+    program = str(EXAMPLES / f"{name}.py")
     run = subprocess.run(
-        [sys.executable, "-c", hide, str(DIGITS)], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", hide, program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert run.returncode == 1
-    message = "digits.py needs optax, which is not installed: pip install 'graphnode[examples]'"
+    message = f"{name}.py needs tqdm, which is not installed: pip install 'graphnode[examples]'"
     assert run.stderr.splitlines() == [message]
+
+
+NUMBER = r"-?\d[\d,]*(\.\d+)?(e-?\d+)?"
+REPORTS = {
+    "distillation": (
+        "Data:  # images of 8 by 8 pixels to train on, # held out",
+        "Model: # parameters; the teacher has #, the student #, the encoder of both #",
+        "Plan:  3 steps of both, 3 of the student's head, then a plot in @",
+        "Gradient of the encoder: the sum of both networks' within # of its size",
+        "Encoder, once frozen: moved by 0",
+        "Held-out accuracy: teacher #%, student #%",
+    ),
+    "recurrent": (
+        "Data:  sums of two sine waves, of which 40 values are heard and 40 continued",
+        "Model: # parameters, a hidden state of 48 numbers for each wave",
+        "Plan:  3 steps on 64 new waves each, then a plot in @",
+        "Held-out error: # of the variance, from step 40 to 80",
+    ),
+    "ensemble": (
+        "Data:  200 points to train on, 2000 new ones; none from -1 to 1.5",
+        "Model: 16 members of 1,186 parameters",
+        "Plan:  3 steps of Adam on batches of 32, then a plot in @",
+        "New points in the 95% band: #%",
+        "Disagreement in the gap: # times that outside",
+    ),
+    "spiking": (
+        "Model: 800 excitatory and 200 inhibitory neurons, 4 synapse nodes with # connections",
+        "Plan:  3 steps, 0.6 ms, then a plot in @",
+        "Rates: excitatory # Hz, inhibitory # Hz",
+        "Irregularity: nan (0 for a clock, 1 for chance)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_short_run_reports_draws_and_misses_its_target(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """After three steps the program shows its progress, what it measured and its plot, and fails with a reason."""
+    output = tmp_path / "plot.png"
+    status = load(name).main(["--steps", "3", "--output", str(output)])
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    expected = [*REPORTS[name], "Plot: @"]
+    assert len(lines) == len(expected)
+    for line, form in zip(lines, expected, strict=True):
+        pattern = re.escape(form).replace(r"\#", NUMBER).replace("@", re.escape(str(output)))
+        assert re.fullmatch(pattern, line), line
+    assert output.read_bytes().startswith(PNG)
+    total = 6 if name == "distillation" else 3
+    assert f"{total}/{total}" in printed.err  # the progress bar
+    assert status == 1
+    assert re.search(rf"^{name}\.py: .*; try more --steps$", printed.err, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_default_run_reaches_its_target(name: str, seed: str, tmp_path: Path):
+    """With its defaults, and with another seed, the program reaches what it promises."""
+    assert load(name).main(["--output", str(tmp_path / "plot.png"), "--seed", seed]) == 0
+
+
+# Distillation: sharing survives the transforms
+
+
+def test_both_networks_refer_to_one_encoder_through_training(distillation: ModuleType):
+    """The encoder is one node, has one gradient, and is still one node after a donated step."""
+    pair = distillation.make_pair(jax.random.key(0))
+    encoder = pair.teacher.encoder
+    assert encoder is pair.student.encoder
+    images, labels = jnp.ones((64, 64)), jnp.zeros(64, int)
+    gradients = gn.grad(distillation.loss_of)(pair, images, labels)
+    encoders = [gn.path_str(path) for path in gradients.flat() if "encoder" in path]
+    assert encoders == ["student.encoder.hidden.weight", "student.encoder.out.weight"]
+    before = np.asarray(encoder.out.weight.value["weight"])
+    optimizer = gn.optim.Optimizer(pair, distillation.optax.adam(1e-2))
+    distillation.step(pair, optimizer, images, labels)
+    assert pair.teacher.encoder is encoder
+    assert pair.student.encoder is encoder
+    assert not np.array_equal(before, encoder.out.weight.value["weight"])
+
+
+def test_frozen_parts_keep_their_values_and_take_no_memory(distillation: ModuleType):
+    """In the second half only the student's head learns, and only it has memory in the optimizer."""
+    pair = distillation.make_pair(jax.random.key(0))
+    wrt = gn.All(gn.ParamState, gn.PathContains("student"), gn.PathContains("head"))
+    optimizer = gn.optim.Optimizer(pair, distillation.optax.adam(1e-2), wrt=wrt)
+    before = jax.tree.map(np.asarray, gn.treefy_states(pair))
+    distillation.step(pair, optimizer, jnp.ones((64, 64)), jnp.zeros(64, int))
+    changed = [
+        gn.path_str(path)
+        for path, old in before.flat().items()
+        if not np.array_equal(old.value["weight"], gn.states(pair)[path].value["weight"])
+    ]
+    assert changed == ["student.head.0.weight"]
+    assert [gn.path_str(path) for path in gn.states(optimizer)] == [
+        "memory.0.count",
+        "memory.0.mu.student.head.0.weight",
+        "memory.0.nu.student.head.0.weight",
+        "steps",
+    ]
+
+
+def test_a_drifting_encoder_or_a_wrong_gradient_is_a_failure(
+    distillation: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The program fails for each of its claims, with a message."""
+    cases = [
+        ({"sharing_error": 0.0}, 0.95, []),
+        ({"sharing_error": 0.0}, 0.9499, ["the student's held-out accuracy is below 95%; try more --steps"]),
+        ({"sharing_error": 1e-3}, 1.0, ["the gradient of the encoder is not the sum of both networks'"]),
+        ({"sharing_error": 0.0, "encoder_moved": 1e-9}, 1.0, ["the encoder moved while it was frozen"]),
+    ]
+    for fields, accuracy, messages in cases:
+        result = distillation.Result(**fields, accuracies=[(1, 1.0, accuracy)])
+        monkeypatch.setattr(distillation, "run", lambda _, result=result: result)
+        assert distillation.main([]) == bool(messages)
+        assert capsys.readouterr().err.splitlines() == [f"distillation.py: {message}" for message in messages]
+
+
+# The recurrent network: a hidden state is carried
+
+
+def test_scan_over_time_is_a_loop_over_time(recurrent: ModuleType):
+    """What `gn.scan` predicts, and the hidden state that it leaves, are those of a Python loop over the network."""
+    network = recurrent.make_network(jax.random.key(0))
+    waves = recurrent.make_waves(jax.random.key(1))[:45]
+    scanned = recurrent.go_on(network, waves)
+    hidden = np.asarray(network.cell.hidden.value)
+    network.cell.reset()
+    looped: list[jax.Array] = []
+    for time, value in enumerate(waves):
+        looped.append(network(value if time < recurrent.HEARD else looped[-1]))
+    np.testing.assert_allclose(scanned, jnp.stack(looped), atol=1e-5)
+    np.testing.assert_allclose(hidden, network.cell.hidden.value, atol=1e-5)
+    assert np.abs(hidden).max() > 0.01
+
+
+# The ensemble: each member is trained as if it were alone
+
+
+def test_ensemble_trains_as_its_members_would_alone(ensemble: ModuleType):
+    """A step for all members gives each what a step for it alone gives, with batches of its own."""
+    optax = ensemble.optax
+    members = gn.vmap(ensemble.build)(jax.random.split(jax.random.key(0), 3))
+    alone, adam = gn.unstack(members), optax.adam(1e-2)
+    data = ensemble.make_data(jax.random.key(1), 50)
+    optimizers = gn.vmap(lambda member: gn.optim.Optimizer(member, adam))(members)
+    forks = gn.unstack(gn.Rngs(batches=7).fork(3))
+    losses = ensemble.train_all((members, optimizers, gn.Rngs(batches=7)), data.x, data.y, steps=1)
+
+    assert losses.shape == (1, 3)
+    for member, trained, rngs, loss in zip(alone, gn.unstack(members), forks, losses[0], strict=True):
+        found = ensemble.train_member(member, gn.optim.Optimizer(member, adam), rngs, data.x, data.y)
+        np.testing.assert_allclose(found, loss, rtol=1e-5)
+        for one, other in zip(*(jax.tree.leaves(gn.treefy_states(node)) for node in (member, trained)), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_band_outside_of_its_range_is_a_failure(ensemble: ModuleType):
+    """A band that holds too few or too many new points, or members that agree in the gap, are faults."""
+    result = ensemble.Result(np.zeros((1, 16)), covered=0.95, doubt=3.0)
+    assert result.faults() == []
+    low, high = (dataclasses.replace(result, covered=covered) for covered in (0.8, 0.99))
+    assert low.faults() == ["the 95% band holds 80.0% of new points, not 85% to 98%"]
+    assert high.faults() == ["the 95% band holds 99.0% of new points, not 85% to 98%"]
+    unsure = dataclasses.replace(result, doubt=float("nan"))
+    assert unsure.faults() == ["the members disagree in the gap nan times as much as elsewhere, not 3"]
+
+
+# The spiking network: references in both directions
+
+
+def test_synapses_and_populations_refer_to_each_other(spiking: ModuleType):
+    """The cycles of the network are kept by the compiled function that made it, and by the one that runs it."""
+    network = spiking.make_network(jax.random.key(0))
+    excitatory, inhibitory = network.populations.values()
+    spiking.simulate(network, steps=2)
+    assert list(network.populations.values()) == [excitatory, inhibitory]
+    for population in (excitatory, inhibitory):
+        assert [synapse.before for synapse in population.afferents] == [excitatory, inhibitory]
+        assert [synapse.after for synapse in population.afferents] == [population] * 2
+    assert len(gn.nodes(network, spiking.Synapse)) == 4
+
+
+def test_simulation_in_parts_is_the_simulation_in_one(spiking: ModuleType):
+    """The network goes on where it was, its random stream included; the weights are never written."""
+    whole, parts = (spiking.make_network(jax.random.key(3)) for _ in range(2))
+    weights = [synapse.weight.value for synapse in gn.nodes(parts, spiking.Synapse).values()]
+    record = spiking.simulate(whole, steps=400)
+    records = [spiking.simulate(parts, steps=200) for _ in range(2)]
+    for name, spikes in record.items():
+        assert spikes.any()
+        np.testing.assert_array_equal(spikes, jnp.concatenate([part[name] for part in records]))
+    assert all(
+        synapse.weight.value is weight
+        for synapse, weight in zip(gn.nodes(parts, spiking.Synapse).values(), weights, strict=True)
+    )
+
+
+def test_implausible_spikes_are_a_failure(spiking: ModuleType):
+    """Neurons that are silent, too active or like a clock are faults."""
+    silent = np.zeros((5000, 2), bool)
+    clock, busy = silent.copy(), silent.copy()
+    clock[::500] = True
+    busy[::100] = True
+    assert spiking.Result({"a": silent}).faults() == [
+        "the a neurons spike at 0.0 Hz, not between 1 and 30",
+        "the irregularity of the spikes is nan, not 0.5 or more",
+    ]
+    assert spiking.Result({"a": clock}).faults() == ["the irregularity of the spikes is 0.00, not 0.5 or more"]
+    assert spiking.Result({"a": busy}).faults()[0] == "the a neurons spike at 50.0 Hz, not between 1 and 30"

@@ -191,11 +191,13 @@ def draw(result: Result) -> Figure:
 
 
 def draw_curve(axes: Axes, result: Result) -> None:
-    axes.semilogy(np.arange(1, len(result.losses) + 1), result.losses, color="tab:blue", alpha=0.4, label="loss")
+    axes.semilogy(
+        np.arange(1, len(result.losses) + 1), result.losses, color="tab:blue", alpha=0.4, label="loss of a step"
+    )
     steps, errors = zip(*result.errors, strict=True)
-    axes.semilogy(steps, errors, color="tab:green", marker=".", label="error on held-out waves")
+    axes.semilogy(steps, errors, color="tab:green", marker=".", label="held-out waves, continued")
     axes.axhline(TARGET, color="0.4", linestyle="--", linewidth=1, label=f"target {TARGET:g}")
-    axes.set(xlabel="step", ylabel="mean square error", title="Learning curve")
+    axes.set(xlabel="step", ylabel="mean square error, and as a share of the variance", title="Learning curve")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
 

@@ -216,7 +216,7 @@ def draw_raster(axes: Axes, result: Result, every: int = 4) -> None:
     first = 0
     for name, spikes in result.spikes.items():
         times, neurons = np.nonzero(spikes[:, ::every])
-        axes.scatter(times * TIME_STEP, first + neurons, s=2, marker="|", color=COLORS[name], linewidths=0.8)
+        axes.scatter(times * TIME_STEP, first + neurons, s=8, marker="|", color=COLORS[name], linewidths=1)
         first += spikes[:, ::every].shape[1]
     time = len(next(iter(result.spikes.values()))) * TIME_STEP
     axes.set(ylabel=f"neuron (one of {every})", xlim=(0, time), ylim=(-1, first), xlabel="time (ms)")
