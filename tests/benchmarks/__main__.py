@@ -50,7 +50,7 @@ def main() -> None:
     by_size = [result for size in plan.sizes for result in _measure_size(scaling, size, plan.effort_at_sizes)]
     by_size.sort(key=lambda result: [figure.name for figure in scaling].index(result.figure))
     for name, table in tables(results, by_size).items():
-        print(f"\n{name}\n\n{table}")
+        print(f"\n{name}\n\n{table}", flush=True)
     print()
 
     # Part of the figures, or figures measured in a hurry, must not replace the page.

@@ -1,5 +1,6 @@
 """The figures of compiled steps: one call, what of it is Python, tracing, and what is compiled."""
 
+import gc
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from .steps import (
     NNX_JIT_PARTIAL,
     Step,
 )
-from .timing import Prepare, Sampler, always, interleave, sampler
+from .timing import Call, Effort, Prepare, Sampler, always, interleave, sampler
 from .workbench import Workbench, depth_for
 
 _PEERS = (NNX_JIT, NNX_JIT_PARTIAL, NNX_CACHED_PARTIAL, BRAINSTATE_JIT, FILTER_JIT)
 _MOST_STATES = 10_000
 _TRACING_ROUNDS = 11
+_LONGER = 10
+"""How many times longer a sample is for a small difference of two times: it is steadier, and the caches are warm."""
 _DONATED = "with the old values donated"
 
 
@@ -47,7 +50,16 @@ def tracing(step: Step) -> Samplers:
 
     def prepare(bench: Workbench, library: Library) -> Prepare | None:
         trace = library.trace
-        return None if trace is None else lambda: trace(bench.model(library), step)
+        if trace is None:
+            return None
+
+        def collected() -> Call:
+            # A full collection of all that the benchmark holds takes longer than a trace, and comes every few traces:
+            # always in the turn of the same contender.
+            gc.collect()
+            return trace(bench.model(library), step)
+
+        return collected
 
     def samplers(bench: Workbench) -> Mapping[str, Sampler]:
         found = each_library(prepare)(bench)
@@ -68,6 +80,7 @@ class PythonTime:
 
     def measure(self, bench: Workbench, *, large: bool = False) -> list[Result]:
         """One row, without limit."""
+        bench = Workbench(bench.depth, _two(bench), _longer(bench.effort))
         samples = interleave(one_step(self.step, GN_JIT, JAX_TUPLE)(bench), bench.effort.rounds)
         value = samples.difference(GN_JIT, JAX_TUPLE) / bench.states
         medians = {name: samples.median(name) for name in samples.seconds}
@@ -88,8 +101,8 @@ class Linear:
 
     def measure(self, bench: Workbench, *, large: bool = False) -> list[Result]:
         """One row."""
-        libraries = [library for library in bench.libraries if library.name in (GRAPHNODE, JAX)]
-        few, many = [Workbench(depth_for(states), libraries, bench.effort) for states in self.sizes]
+        effort = _longer(bench.effort)
+        few, many = [Workbench(depth_for(states), _two(bench), effort) for states in self.sizes]
         samplers = one_step(self.step, GN_JIT, JAX_TUPLE)
         at_few = {f"{name}, {few.states}": sample for name, sample in samplers(few).items()}
         samples = interleave({**at_few, **samplers(many)}, bench.effort.rounds)
@@ -149,6 +162,14 @@ def costs_of(compiled: jax.stages.Compiled) -> dict[str, float]:
         - memory.alias_size_in_bytes
     )
     return {"operations": float(analysis["flops"]), "bytes": float(needed)}
+
+
+def _longer(effort: Effort) -> Effort:
+    return Effort(effort.rounds, _LONGER * effort.seconds)
+
+
+def _two(bench: Workbench) -> list[Library]:
+    return [library for library in bench.libraries if library.name in (GRAPHNODE, JAX)]
 
 
 def _ways(bench: Workbench) -> dict[str, Library]:
