@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatten_with_path
 
 from .._binding import Binding, binding_of_list, build, graft, walk
-from .._compat import is_tracing
+from .._compat import current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
 from .._diff import differences
 from .._errors import FieldError, StructureError, TraceError
@@ -227,8 +227,10 @@ class Call:
             pairs = [pair for pair in zip(numbers, values, strict=True) if pair[0] not in written.untouched]
             numbers, values = tuple([number for number, _ in pairs]), tuple([value for _, value in pairs])
         if is_tracing():
+            trace = current_trace()
             for number, value in zip(numbers, values, strict=True):
-                check_writable(states[number], value, self.where(number))
+                if states[number]._trace != trace:
+                    check_writable(states[number], value, self.where(number))
         for number, value in zip(numbers, values, strict=True):
             states[number]._value = value
         return self.revive(result) if written.has_nodes else result
@@ -302,7 +304,7 @@ def _is_jax_type(leaf: object) -> bool:
 NO_NODES: Final = walk([])
 
 
-@dataclasses.dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+@dataclasses.dataclass(frozen=True, slots=True, weakref_slot=True, eq=False, repr=False)
 class Pure:
     """A function of nodes as a function of State values and other leaves: what JAX transforms.
 
@@ -323,6 +325,15 @@ class Pure:
     numbers: tuple[int, ...] | None = None
     is_open: bool = False
     refusal: str = _REFUSAL
+
+    @property
+    def __name__(self) -> str:
+        """The name of the user's function, for what JAX compiles."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def __repr__(self) -> str:
+        # Not of its fields: JAX prints a function that it traces, and a graphdef is long.
+        return f"<{self.__name__} under gn.{self.transform}>"
 
     def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
         before = [None if _is_array(value) else jax.tree.flatten(value) for value in values]

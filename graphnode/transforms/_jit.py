@@ -60,10 +60,11 @@ class Jitted(Transformed, Generic[P, R]):
         forget_kept(self)
         self._options, self._bound, self._target = options, bound, target
         self._history = history_of(target)
+        self._is_plain = not (bound or options.static_argnums or options.static_argnames)
         self._compiled: dict[Hashable, _Plain | _Donating] = remembered(target, ("jit", options), dict)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        call = self._call(args, kwargs)
+        call = Call("jit", self._target, args, kwargs) if self._is_plain else self._call(args, kwargs)
         try:
             outcome = (self._compiled.get(call.key) or self._compile(call)).run(call.values, call.rest)
         except jax.errors.ConcretizationTypeError as error:
