@@ -210,7 +210,7 @@ def test_a_function_dies_with_what_was_compiled(donate: bool):
 
     run = gn.jit(local, donate=donate)
     run(leaf()), run(leaf(2))
-    refs = [weakref.ref(local), weakref.ref(run), weakref.ref(run._history)]
+    refs: list[weakref.ref[Any]] = [weakref.ref(local), weakref.ref(run), weakref.ref(run._history)]
     del local, run
     gc.collect()
     assert [ref() for ref in refs] == [None, None, None]
