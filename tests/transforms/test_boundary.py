@@ -1,0 +1,666 @@
+"""What crosses the boundary of a transform: nodes anywhere, their sharing and identity, writes, and nothing else."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.core import Tracer
+
+import graphnode as gn
+from graphnode import ParamState, ShortTermState, State
+
+
+class Leaf(gn.Node):
+    size: int
+    weight: ParamState[Any]
+
+
+class Pair(gn.Node):
+    a: State[Any]
+    b: State[Any]
+
+
+class Model(gn.Node):
+    embed: Leaf
+    layers: list[Leaf] = gn.subnode(default_factory=list)
+    table: dict[str, Leaf] = gn.subnode(default_factory=dict)
+    note: str = ""
+    count: ShortTermState[Any] | None = None
+    parent: "Model | None" = gn.subnode(default=None)
+
+
+class Tuner(gn.Node):
+    """Refers to States of a model, as an optimizer may."""
+
+    held: list[State[Any]] = gn.state()
+    steps: ShortTermState[Any]
+
+
+class Batch(NamedTuple):
+    model: Any
+    x: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Case:
+    model: Any
+    x: Any
+
+
+Wrap: TypeAlias = Callable[[Any, Any], Any]
+
+
+def leaf(value: float = 0.0) -> Leaf:
+    return Leaf(1, ParamState(jnp.float32(value)))
+
+
+def pair(a: Any = 0.0, b: Any = 0.0) -> Pair:
+    return Pair(State(jnp.float32(a)), State(jnp.float32(b)))
+
+
+def model() -> Model:
+    made = Model(leaf(1), [leaf(2), leaf(3)], {"k": leaf(4)}, count=ShortTermState(jnp.int32(0)))
+    made.parent = made
+    return made
+
+
+# Nodes anywhere
+
+
+PLACES: dict[str, tuple[Wrap, Callable[[Any], tuple[Any, Any]]]] = {
+    "list": (lambda node, x: [node, x], lambda held: (held[0], held[1])),
+    "tuple": (lambda node, x: (x, node), lambda held: (held[1], held[0])),
+    "dict": (lambda node, x: {"x": x, "model": node}, lambda held: (held["model"], held["x"])),
+    "namedtuple": (Batch, lambda held: (held.model, held.x)),
+    "dataclass": (Case, lambda held: (held.model, held.x)),
+    "nested": (
+        lambda node, x: {"b": [(x, None), {"c": Batch(node, 3)}]},
+        lambda h: (h["b"][1]["c"].model, h["b"][0][0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+def test_nodes_are_found_and_given_back_inside_of_any_pytree(place: str, by_name: bool):
+    """A node in a list, dict, tuple, NamedTuple or dataclass is written to, and comes out as itself at its place."""
+    wrap, take = PLACES[place]
+
+    def step(held: Any) -> Any:
+        node, x = take(held)
+        node.weight.value += x
+        return held
+
+    node = leaf()
+    given = wrap(node, 2.0)
+    result = gn.jit(step)(held=given) if by_name else gn.jit(step)(given)
+    assert type(result) is type(given)
+    assert take(result)[0] is node
+    assert take(result)[1] == 2.0
+    assert node.weight.value == 2.0
+
+
+def test_a_state_is_an_argument_like_a_node():
+    """A State alone, or beside nodes that hold it, is written to and comes out as itself."""
+
+    @gn.jit
+    def step(first: State[Any], node: Leaf, again: State[Any]) -> tuple[State[Any], State[Any], Leaf]:
+        first.value += 1.0
+        assert again is node.weight
+        again.value += 2.0
+        return again, first, node
+
+    first: State[Any] = State(jnp.float32(0))
+    node = leaf()
+    result = step(first, node, node.weight)
+    assert [a is b for a, b in zip(result, (node.weight, first, node), strict=True)] == [True] * 3
+    assert (first.value, node.weight.value) == (1.0, 2.0)
+
+
+def test_sharing_across_arguments_is_kept_inside_and_outside():
+    """Two models with a tied embedding: a write through one is read through the other, inside and after."""
+    tied = leaf(1)
+    left, right = Model(tied), Model(tied, [tied])
+    seen: list[bool] = []
+
+    @gn.jit
+    def step(left: Model, *, right: Model) -> Any:
+        seen.append(left.embed is right.embed and right.layers[0] is right.embed)
+        left.embed.weight.value *= 5.0
+        return right.layers[0].weight.value
+
+    assert step(left, right=right) == 5.0
+    assert tied.weight.value == 5.0
+    assert left.embed is tied
+    assert right.layers[0] is tied
+    assert seen == [True]
+
+
+def test_one_node_given_twice_is_one_node():
+    """A model given twice is one inside, and one in the result."""
+
+    @gn.jit
+    def step(one: Leaf, two: Leaf) -> tuple[Leaf, Leaf]:
+        assert one is two
+        one.weight.value += 1.0
+        two.weight.value += 1.0
+        return two, one
+
+    node = leaf()
+    assert step(node, node)[0] is node
+    assert node.weight.value == 2.0
+
+
+def test_a_structure_with_sharing_is_another_than_one_without():
+    """What is compiled for one node given twice is not used for two."""
+
+    @gn.jit
+    def step(one: Leaf, two: Leaf) -> None:
+        one.weight.value += 1.0
+        two.weight.value += 1.0
+
+    one, two = leaf(), leaf()
+    step(one, one)
+    step(one, two)
+    step(two, one)
+    assert (one.weight.value, two.weight.value) == (4.0, 2.0)
+
+
+def test_states_shared_with_an_optimizer_are_updated_through_it():
+    """A node that holds the States of another one writes to that one's."""
+    net = model()
+    tuner = Tuner([net.embed.weight, net.layers[1].weight], ShortTermState(jnp.int32(0)))
+
+    @gn.jit
+    def update(tuner: Tuner, net: Model) -> None:
+        for held in tuner.held:
+            held.value -= net.embed.weight.value
+        tuner.steps.value += 1
+
+    update(tuner, net)
+    assert (net.embed.weight.value, net.layers[1].weight.value, tuner.steps.value) == (0.0, 3.0, 1)
+    assert tuner.held[0] is net.embed.weight
+
+
+# Identity of what comes out
+
+
+def test_a_part_of_an_argument_comes_out_as_itself():
+    """Subnodes, States and the node itself, nested in the result, are the caller's objects."""
+    net = model()
+
+    @gn.jit
+    def parts(net: Model) -> Any:
+        return {"deep": [net.layers[1], net.parent], "state": net.embed.weight, "layers": net.layers, "x": 1.0}
+
+    found = parts(net)
+    assert found["deep"][0] is net.layers[1]
+    assert found["deep"][1] is net
+    assert found["state"] is net.embed.weight
+    assert [one is two for one, two in zip(found["layers"], net.layers, strict=True)] == [True, True]
+    assert type(found["layers"]) is list
+
+
+def test_new_nodes_come_out_live():
+    """A node that is made inside is a node outside: with values, of its own structure, open to writes and changes."""
+
+    @gn.jit
+    def build(x: jax.Array) -> Model:
+        return Model(Leaf(1, ParamState(x)), [Leaf(2, ParamState(x + 1))], {"k": Leaf(3, ParamState(x + 2))})
+
+    made = build(jnp.float32(1))
+    assert made.layers[0].weight.value == 2.0
+    assert gn.graphdef(made) is gn.graphdef(Model(leaf(), [Leaf(2, leaf().weight)], {"k": Leaf(3, leaf().weight)}))
+    made.layers.append(leaf(7))
+    made.note = "changed"
+    made.table["k"].weight.value = jnp.float32(9)
+    assert [float(one.value) for one in gn.states(made).values()] == [1.0, 2.0, 7.0, 9.0]
+
+
+def test_one_new_node_given_twice_is_one_node():
+    """Sharing among new nodes is kept: a new node in two places, and in another new node, and a cycle."""
+
+    @gn.jit
+    def build() -> Any:
+        shared = leaf(1)
+        ring = Model(shared)
+        ring.parent = ring
+        return [shared, shared, ring, shared.weight]
+
+    one, two, ring, weight = build()
+    assert one is two is ring.embed
+    assert ring.parent is ring
+    assert weight is one.weight
+
+
+def test_new_nodes_may_refer_to_those_of_the_caller():
+    """A new node around an argument's subnode and State holds the caller's own objects."""
+    net = model()
+
+    @gn.jit
+    def wrap(net: Model) -> tuple[Model, Leaf]:
+        net.embed.weight.value += 10.0
+        return Model(net.layers[0], [net.embed, leaf(5)], parent=net), Leaf(8, net.layers[1].weight)
+
+    outer, other = wrap(net)
+    assert outer.embed is net.layers[0]
+    assert outer.layers[0] is net.embed
+    assert outer.parent is net
+    assert outer.layers[1].weight.value == 5.0
+    assert other.weight is net.layers[1].weight
+    assert net.embed.weight.value == 11.0
+    outer.embed.weight.value = jnp.float32(6)
+    assert net.layers[0].weight.value == 6.0
+
+
+def test_a_new_node_is_new_at_every_call():
+    """A second call that is compiled already makes another node."""
+
+    @gn.jit
+    def build(x: jax.Array) -> Leaf:
+        return Leaf(1, ParamState(x))
+
+    one, two = build(jnp.float32(1)), build(jnp.float32(2))
+    assert one is not two
+    assert (one.weight.value, two.weight.value) == (1.0, 2.0)
+
+
+# What is written, and what is not
+
+
+def test_states_only_read_are_no_outputs():
+    """The compiled function gives the States that are written, and the result; nothing else."""
+
+    def step(pair: Pair, x: Any) -> Any:
+        pair.b.value = pair.a.value + x
+        return x * 2
+
+    jaxpr = gn.make_jaxpr(step)(pair(), 1.0)
+    assert len(jaxpr.in_avals) == 3
+    assert len(jaxpr.out_avals) == 2
+    lowered = gn.jit(step).lower(pair(), 1.0)
+    assert len(jax.tree.leaves(lowered.out_info)) == 2
+
+
+def test_a_state_that_is_only_read_keeps_its_very_array():
+    """Reading, and writing back what was read, leave the array itself in the State."""
+
+    @gn.jit
+    def step(pair: Pair) -> None:
+        pair.a.value = pair.a.value
+        pair.b.value = pair.b.value + pair.a.value
+
+    one = pair(1, 2)
+    before = one.a.value
+    step(one)
+    assert one.a.value is before
+    assert one.b.value == 3.0
+    assert len(gn.make_jaxpr(step)(one).out_avals) == 1
+
+
+def test_an_item_changed_in_place_is_a_write():
+    """A dict in a State that is changed in place is written back; the caller's old dict is not touched."""
+
+    @gn.jit
+    def step(held: State[dict[str, Any]], x: Any) -> None:
+        held.value["a"] = held.value["a"] + x
+        held.value["new"] = [x]
+
+    value = {"a": jnp.float32(1), "b": jnp.float32(2)}
+    held = State(value)
+    step(held, 3.0)
+    assert held.value == {"a": 4.0, "b": 2.0, "new": [3.0]}
+    assert value == {"a": 1.0, "b": 2.0}
+
+
+def test_a_dict_that_is_only_read_is_no_output():
+    """Reading the items of a dict in a State writes nothing, and keeps the dict itself."""
+    held = State({"a": jnp.float32(1)})
+    before = held.value
+
+    def read(held: State[dict[str, Any]]) -> Any:
+        return held.value["a"] + 1
+
+    assert len(gn.make_jaxpr(read)(held).out_avals) == 1
+    assert gn.jit(read)(held) == 2.0
+    assert held.value is before
+
+
+def test_a_value_may_change_its_shape_dtype_and_pytree():
+    """What is written comes back as it is, whatever was there before."""
+
+    @gn.jit
+    def step(pair: Pair) -> None:
+        pair.a.value = {"x": jnp.zeros((2, 3)), "n": None}
+        pair.b.value = jnp.int32(7)
+
+    one = pair()
+    step(one)
+    assert one.a.value["x"].shape == (2, 3)
+    assert one.a.value["n"] is None
+    assert one.b.value.dtype == jnp.int32
+
+
+EXITS = {
+    "jit": lambda f, node: gn.jit(f)(node),
+    "donating jit": lambda f, node: gn.jit(f, donate=True)(node),
+    "grad": lambda f, node: gn.grad(f, wrt=ParamState)(node),
+    "remat": lambda f, node: gn.remat(f)(node),
+    "vmap": lambda f, node: gn.vmap(f, in_axes=None, axis_size=2)(node),
+    "cond": lambda f, node: gn.cond(True, f, f, node),
+    "make_jaxpr": lambda f, node: gn.make_jaxpr(f)(node),
+    "eval_shape": lambda f, node: gn.eval_shape(f, node),
+}
+
+
+class Both(gn.Node):
+    weight: ParamState[Any]
+    other: ShortTermState[Any]
+    items: list[Leaf] = gn.subnode(default_factory=list)
+
+
+@pytest.mark.parametrize("transform", EXITS)
+def test_an_exception_leaves_everything_untouched(transform: str):
+    """Values, containers in them, and structure are the caller's as before when the function raises."""
+    value = {"a": jnp.float32(1)}
+    node = Both(ParamState(jnp.float32(2)), ShortTermState(value), [leaf()])
+    before, graphdef, items = node.weight.value, gn.graphdef(node), list(node.items)
+
+    def fail(node: Both) -> None:
+        node.weight.value *= 2
+        node.other.value["a"] = node.weight.value
+        node.other.value["b"] = node.weight.value
+        node.items.append(leaf())
+        raise KeyError("on purpose")
+
+    with pytest.raises(KeyError, match="on purpose"):
+        EXITS[transform](fail, node)
+    assert node.weight.value is before
+    assert node.other.value is value
+    assert value == {"a": 1.0}
+    assert [one is two for one, two in zip(node.items, items, strict=True)] == [True]
+    assert gn.graphdef(node) is graphdef
+
+
+# Changes of structure
+
+
+def assign_node(net: Model) -> None:
+    net.embed = leaf()
+
+
+def replace_state(net: Model) -> None:
+    net.embed.weight = ParamState(jnp.float32(0))
+
+
+def append(net: Model) -> None:
+    net.layers.append(net.embed)
+
+
+def delete(net: Model) -> None:
+    del net.parent
+
+
+def put_key(net: Model) -> None:
+    net.table["new"] = net.embed
+
+
+def change_static(net: Model) -> None:
+    net.layers[1].size = 7
+
+
+def unset(net: Model) -> None:
+    net.count = None
+
+
+def pop(net: Model) -> None:
+    gn.pop_states(net, ShortTermState)
+
+
+def exchange(net: Model) -> None:
+    net.layers.reverse()
+
+
+def several(net: Model) -> None:
+    net.note = "other"
+    net.embed.size = 3
+
+
+CHANGES: dict[Callable[[Model], None], str] = {
+    assign_node: "net.embed.weight is another ParamState; write to its .value instead",
+    replace_state: "net.embed.weight is another ParamState; write to its .value instead",
+    append: "net.layers.2: nothing != the object at net.embed",
+    delete: "net.parent: the object at net != nothing",
+    put_key: "net.table.new: nothing != the object at net.embed",
+    change_static: "net.layers.1.size: 1 != 7",
+    unset: "net.count: ShortTermState != nothing",
+    pop: "net.count: ShortTermState != nothing",
+    exchange: "net.layers.0.weight is another ParamState; write to its .value instead; "
+    "net.layers.1.weight is another ParamState; write to its .value instead",
+    several: "net.note: '' != 'other'; net.embed.size: 1 != 3",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_change_of_structure_is_refused_by_its_path(change: Callable[[Model], None]):
+    """What changed is named with its argument and path, and the transform; the caller's node is untouched."""
+    net = model()
+    graphdef, states = gn.graphdef(net), list(gn.states(net).values())
+
+    def step(net: Model) -> None:
+        net.embed.weight.value += 1.0
+        change(net)
+
+    for _ in range(2):  # a failed call leaves nothing behind
+        with pytest.raises(gn.StructureError) as caught:
+            gn.jit(step)(net)
+        assert str(caught.value) == (
+            f"the structure of an argument changed inside of gn.jit: {CHANGES[change]}. Change it outside, or return a "
+            "new node"
+        )
+    assert gn.graphdef(net) is graphdef
+    assert [one is two for one, two in zip(gn.states(net).values(), states, strict=True)] == [True] * len(states)
+    assert net.embed.weight.value == 1.0
+
+
+def test_a_change_that_is_taken_back_is_none():
+    """A structure that is the same at the end as at the start is accepted."""
+
+    @gn.jit
+    def step(net: Model) -> None:
+        net.layers.append(net.layers.pop(0))
+        net.layers.reverse()
+        net.note, note = "meanwhile", net.note
+        net.note = note
+        net.layers[0].weight.value += 1.0
+
+    net = model()
+    step(net)
+    assert net.layers[0].weight.value == 3.0
+
+
+def test_a_new_node_inside_may_be_changed_at_will():
+    """Structure is fixed for arguments alone."""
+
+    @gn.jit
+    def build(x: jax.Array) -> Model:
+        made = Model(leaf())
+        gn.graphdef(made)
+        made.layers.append(Leaf(1, ParamState(x)))
+        made.note = "late"
+        return made
+
+    assert build(jnp.float32(3)).layers[0].weight.value == 3.0
+
+
+# Captured nodes
+
+
+def test_a_captured_state_that_is_read_is_a_constant():
+    """A node that was closed over is read as it is when the function is traced."""
+    held = leaf(3)
+
+    @gn.jit
+    def step(x: Any) -> Any:
+        return held.weight.value * x
+
+    assert step(2.0) == 6.0
+
+
+@pytest.mark.parametrize("is_traced", [True, False], ids=["a tracer", "a concrete value"])
+@pytest.mark.parametrize("transform", ["jit", "vmap", "grad", "remat"])
+def test_a_captured_state_is_not_written(transform: str, is_traced: bool):
+    """A write to a node that was closed over raises, also one that would happen at tracing alone."""
+    held = leaf(3)
+    before = held.weight.value
+
+    def step(x: jax.Array) -> jax.Array:
+        held.weight.value = x if is_traced else before
+        return x.sum()
+
+    run: Any = getattr(gn, transform)(step)
+    with pytest.raises(gn.TraceError) as caught:
+        run(jnp.ones(2) if transform == "vmap" else jnp.float32(1))
+    harm = (
+        "writing a tracer float32[] into it would leak the tracer"
+        if is_traced
+        else "a write to it would happen once, while the function is traced, and never when it runs"
+    )
+    assert str(caught.value) == (
+        f"ParamState was made outside of the running JAX transformation: {harm}. Pass its node to the function as an "
+        "argument, under gn.jit, gn.grad and so on; or split the node outside, merge it inside of the transformed "
+        "function, and return treefy_states of the merged node"
+    )
+    assert held.weight.value is before
+
+
+def test_a_captured_node_that_an_inner_transform_writes_is_named():
+    """A node that was closed over cannot be passed on and written: the error names argument and path."""
+    net = model()
+    inner = gn.jit(lambda other: setattr(other.embed.weight, "value", other.embed.weight.value + 1.0))
+
+    def step(x: jax.Array) -> jax.Array:
+        inner(net)
+        return x
+
+    with pytest.raises(gn.TraceError) as caught:
+        jax.jit(step)(1.0)
+    assert str(caught.value).startswith(
+        "other.embed.weight (ParamState) was made outside of the running JAX transformation: writing a tracer "
+    )
+    assert net.embed.weight.value == 1.0
+
+
+def test_all_states_are_checked_before_one_is_written():
+    """A result that cannot be written back in whole is not written back in part."""
+    fresh: list[Leaf] = []
+
+    def step(x: jax.Array) -> Any:
+        fresh.append(leaf(1))
+        with pytest.raises(gn.TraceError):
+            gn.jit(_count)([fresh[0], captured])
+        return fresh[0].weight.value
+
+    captured = leaf(2)
+    assert jax.jit(step)(1.0) == 1.0
+    assert captured.weight.value == 2.0
+
+
+def _count(nodes: list[Leaf]) -> None:
+    for node in nodes:
+        node.weight.value += 1.0
+
+
+# Nesting
+
+
+def add(node: Leaf, x: Any) -> Any:
+    node.weight.value = node.weight.value + x
+    return node.weight.value * 2
+
+
+NESTINGS: dict[str, Callable[[Leaf, jax.Array], Any]] = {
+    "gn.jit in gn.jit": lambda node, x: gn.jit(lambda n, y: gn.jit(add)(n, y))(node, x),
+    "donating in gn.jit": lambda node, x: gn.jit(lambda n, y: gn.jit(add, donate=True)(n, y))(node, x),
+    "gn.jit in gn.grad": lambda node, x: gn.grad(lambda n, y: gn.jit(add)(n, y))(node, x),
+    "gn.grad in gn.jit": lambda node, x: gn.jit(lambda n, y: gn.grad(add)(n, y))(node, x),
+    "gn.jit in gn.remat": lambda node, x: gn.remat(lambda n, y: gn.jit(add)(n, y))(node, x),
+    "gn.jit in gn.scan": lambda node, x: gn.scan(lambda n, y: (n, gn.jit(add)(n, y)), node, x[None]),
+    "gn.jit in gn.cond": lambda node, x: gn.cond(x > 0, gn.jit(add), gn.jit(add), node, x),
+    "donating in gn.remat": lambda node, x: gn.remat(lambda n, y: gn.jit(add, donate=True)(n, y))(node, x),
+    "gn.jit of gn.jit": lambda node, x: gn.jit(gn.jit(add))(node, x),
+    "three deep": lambda node, x: gn.jit(lambda n, y: gn.remat(lambda m, z: gn.jit(add)(m, z))(n, y))(node, x),
+}
+
+
+@pytest.mark.parametrize("nesting", NESTINGS)
+def test_writes_reach_the_caller_through_any_nesting(nesting: str):
+    """What the innermost function writes is in the caller's node, as a concrete array."""
+    node = leaf(1)
+    NESTINGS[nesting](node, jnp.float32(2))
+    assert node.weight.value == 3.0
+    assert isinstance(node.weight.value, jax.Array)
+    assert not isinstance(node.weight.value, Tracer)
+
+
+def test_gn_jit_runs_under_the_transforms_of_jax():
+    """Under jax.jit, jax.grad and jax.vmap it is a function like any other, on nodes made or merged inside."""
+    graphdef, values = gn.treefy_split(leaf(3))
+    compiled = gn.jit(add)
+
+    def step(values: gn.StateTree, x: jax.Array) -> tuple[jax.Array, gn.StateTree]:
+        node = gn.treefy_merge(graphdef, values)
+        return compiled(node, x), gn.treefy_states(node)
+
+    result, new = jax.jit(step)(values, jnp.float32(2))
+    assert (result, new["weight"].value) == (10.0, 5.0)
+    gradient, _ = jax.grad(step, 1, has_aux=True)(values, jnp.float32(2))
+    assert gradient == 2.0
+    result, new = jax.vmap(step, in_axes=(None, 0))(values, jnp.arange(3.0))
+    np.testing.assert_array_equal(result, [6.0, 8.0, 10.0])
+    np.testing.assert_array_equal(new["weight"].value, [3.0, 4.0, 5.0])
+
+
+def test_a_captured_node_may_be_read_by_gn_jit_under_the_transforms_of_jax():
+    """Passing on a node that was closed over is fine while it is only read."""
+    node = leaf(3)
+    read = gn.jit(lambda node, x: node.weight.value * x)
+    assert jax.jit(lambda x: read(node, x))(2.0) == 6.0
+    assert jax.grad(lambda x: read(node, x))(2.0) == 3.0
+    np.testing.assert_array_equal(jax.vmap(lambda x: read(node, x))(jnp.arange(3.0)), [0.0, 3.0, 6.0])
+
+
+def test_without_compilation_the_same_happens():
+    """Under jax.disable_jit the function runs as it is, on copies, and everything is written back."""
+    node = leaf(1)
+    with jax.disable_jit():
+        for donate in (False, True):
+            assert gn.jit(add, donate=donate)(node, 1.0) == node.weight.value * 2
+    assert node.weight.value == 3.0
+
+
+def test_states_of_an_abstract_node_lower_a_function():
+    """What eval_shape gives can be compiled for, without an array."""
+    abstract = gn.eval_shape(lambda: leaf(1))
+    lowered = gn.jit(add).lower(abstract, jax.ShapeDtypeStruct((), jnp.float32))
+    assert [info.shape for info in jax.tree.leaves(lowered.out_info)] == [(), ()]
+    assert isinstance(abstract.weight.value, jax.ShapeDtypeStruct)
+
+
+def test_random_keys_and_numpy_arrays_are_values():
+    """Keys and NumPy arrays go in as State values, and keys come out."""
+    one = Pair(State(jax.random.key(0)), State(np.ones(2, np.float32)))
+
+    @gn.jit
+    def step(one: Pair) -> None:
+        one.a.value, key = jax.random.split(one.a.value)
+        one.b.value = one.b.value + jax.random.normal(key, (2,))
+
+    step(one)
+    assert one.a.value.dtype == jax.random.key(0).dtype
+    assert isinstance(one.b.value, jax.Array)
