@@ -229,7 +229,7 @@ def draw_band(axes: Axes, band: Band, x: Points, data: Data) -> None:
     axes.plot(x, band.mean, color="tab:orange", label="mean of the members")
     axes.scatter(data.x, data.y, s=8, color="tab:blue", label=f"{len(data.x)} points to train on", zorder=3)
     axes.set(xlabel="x", ylabel="y", xlim=(x[0], x[-1]), title="The band widens where there are no points")
-    axes.legend(frameon=False, ncols=3, loc="lower right")
+    axes.legend(frameon=False, ncols=2, loc="upper left")
     axes.grid(alpha=0.3)
 
 
