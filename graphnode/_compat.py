@@ -28,7 +28,8 @@ def is_tracing() -> bool:
 def current_trace() -> TraceRef | None:
     """The innermost running trace of this thread, or `None` when JAX runs eagerly."""
     trace = trace_ctx.trace
-    return None if trace is eval_trace else weakref.ref(trace)
+    # Not by its parent: the trace of an eager shard_map has none.
+    return None if trace is eval_trace or trace is None else weakref.ref(trace)
 
 
 def is_live(trace: TraceRef) -> bool:

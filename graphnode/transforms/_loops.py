@@ -220,10 +220,10 @@ def fori_loop(
         Array(6, dtype=int32)
     """
     target, bound = target_of(body_fun)
-    # The index is an argument of the body: in its place stands one of the right dtype, which no round gets to see.
-    call = Call("fori_loop", target, (*bound, jnp.zeros((), jnp.result_type(lower, upper)), init_val))
-    form, position = call.form, len(bound) + 1
     is_fixed = not any(isinstance(bound, Tracer) for bound in (lower, upper))
+    # The index is an argument of the body: in its place stands one of its type, which no round gets to see.
+    call = Call("fori_loop", target, (*bound, 0 if is_fixed else _index_like(lower, upper), init_val))
+    form, position = call.form, len(bound) + 1
     bounds = (lower, upper) if is_fixed else None
 
     def make() -> Function:
@@ -239,6 +239,12 @@ def fori_loop(
     extra = () if is_fixed else (lower, upper)
     outcome = compiled(call, ("fori_loop", Static("the bounds", bounds), unroll), make, *extra)
     return call.finish(outcome)  # type: ignore[no-any-return]  # the carry
+
+
+def _index_like(lower: ArrayLike, upper: ArrayLike) -> ArrayLike:
+    """A value of the type that JAX gives the index: that of `lower`, weak or not, unless `upper` is of another."""
+    dtype = jnp.result_type(lower, upper)
+    return lower if jnp.result_type(lower) == dtype else jnp.zeros((), dtype)
 
 
 def _loop(
