@@ -74,9 +74,7 @@ class Static:
 
     def __init__(self, name: str, value: Any) -> None:
         if isinstance(value, GraphObject):
-            raise FieldError(
-                f"the static argument {name} is a {type(value).__name__}: nodes are arguments as arrays are"
-            )
+            raise FieldError(f"the static argument {name} is a {type(value).__name__}: a node is passed as arrays are")
         try:
             self._key = static_key(value)
         except StaticValueError as error:
