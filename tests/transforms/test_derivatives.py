@@ -232,6 +232,7 @@ def test_a_callable_node_and_a_method_are_functions():
     found = gn.grad(one.scaled, 1)(X, 3 * X)
     assert_same(found, jax.grad(lambda y: layer().scaled(X, y))(3 * X))
     assert_same(gn.grad(one.scaled, (0, 1))(X, X), jax.grad(layer().scaled, (0, 1))(X, X))
+    assert_same(gn.grad(one.scaled, -1)(X, 3 * X), found)
     assert_same(gn.jacrev(one)(X), jax.jacrev(lambda x: layer()(x))(X))
     value, pull_back = gn.vjp(one, X)
     assert_same(pull_back(value), jax.vjp(lambda x: layer()(x), X)[1](value))
