@@ -1,0 +1,196 @@
+"""shard_map: a data-parallel step over eight devices, in a process of its own, and what one device shows."""
+
+import inspect
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import graphnode as gn
+
+P = jax.sharding.PartitionSpec
+
+PREAMBLE = """
+import jax, jax.numpy as jnp
+import graphnode as gn
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+P = jax.P
+mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+assert len(jax.devices()) == 8
+
+class Model(gn.Node):
+    weight: gn.ParamState
+    seen: gn.BatchState
+    rows: gn.ShortTermState
+
+    def __call__(self, x):
+        self.rows.value = self.rows.value + x[:, 0]
+        self.seen.value = self.seen.value + jax.lax.psum(jnp.sum(x), "data")
+        return x @ self.weight.value
+
+def model():
+    return Model(gn.ParamState(jnp.array([1.0, -2.0])), gn.BatchState(jnp.float32(0)), gn.ShortTermState(jnp.zeros(16)))
+
+SPECS = gn.axes({gn.ShortTermState: P("data"), ...: P()})
+x = jnp.arange(32.0).reshape(16, 2)
+"""
+
+
+def run(body: str) -> None:
+    """Run a program with eight host devices."""
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(Path(gn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
+    program = PREAMBLE + textwrap.dedent(body)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_data_parallel_step_over_eight_devices():
+    """The result, the gradient, a psum into replicated States and sharded States equal those of the whole batch."""
+    run("""
+    one = model()
+    y = gn.shard_map(lambda m, x: m(x), mesh=mesh, in_specs=(SPECS, P("data")), out_specs=P("data"))(one, x)
+    assert jnp.array_equal(y, x @ jnp.array([1.0, -2.0]))
+    assert one.seen.value == jnp.sum(x)
+    assert jnp.array_equal(one.rows.value, x[:, 0])
+    assert not one.rows.value.sharding.is_fully_replicated
+
+    def loss(m, x, target):
+        return jax.lax.pmean(jnp.mean((m(x) - target) ** 2), "data")
+
+    @gn.jit
+    @gn.shard_map(mesh=mesh, in_specs=(SPECS, P("data"), P("data")), out_specs=P())
+    def step(m, x, target):
+        value, gradient = gn.value_and_grad(loss)(m, x, target)
+        gn.update_states(m, jax.tree.map(lambda p, g: p - 0.001 * g, gn.treefy_states(m, gn.ParamState), gradient))
+        return value
+
+    target, two = jnp.ones(16), model()
+    value = step(two, x, target)
+    plain = lambda w: jnp.mean((x @ w - target) ** 2)
+    w = jnp.array([1.0, -2.0])
+    assert jnp.allclose(value, plain(w))
+    assert jnp.allclose(two.weight.value, w - 0.001 * jax.grad(plain)(w), rtol=1e-5), two.weight.value
+    assert step(two, x, target) < value
+    assert two.seen.value == 2 * jnp.sum(x)
+    assert jnp.array_equal(two.rows.value, 2 * x[:, 0])
+    """)
+
+
+def test_a_replicated_state_written_with_other_values_is_refused():
+    """A State with a replicated spec must get the same value from each shard; nothing is changed."""
+    run("""
+    one = model()
+    def differ(m, x):
+        m.seen.value = jnp.sum(x)
+        return x
+    try:
+        gn.shard_map(differ, mesh=mesh, in_specs=(SPECS, P("data")), out_specs=P("data"))(one, x)
+    except ValueError:
+        pass
+    else:
+        raise AssertionError("not refused")
+    assert one.seen.value == 0
+    """)
+
+
+class Model(gn.Node):
+    weight: gn.ParamState
+    total: gn.ShortTermState
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Apply it."""
+        self.total.value = self.total.value + jax.lax.psum(x.sum(), "data")
+        return self.weight.value[None] * x
+
+
+X = jnp.arange(4.0).reshape(2, 2)
+
+
+def model() -> Model:
+    return Model(gn.ParamState(jnp.array([2.0, 3.0])), gn.ShortTermState(jnp.float32(0)))
+
+
+def mesh() -> Any:
+    return jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def apply(one: Model, x: jax.Array) -> jax.Array:
+    """Apply a model."""
+    return one(x)
+
+
+def mapped(in_specs: Any, function: Any = apply) -> Any:
+    return gn.shard_map(function, mesh=mesh(), in_specs=in_specs, out_specs=P("data"))
+
+
+@pytest.mark.parametrize("specs", [P(), gn.axes({...: P()}), gn.axes({gn.ParamState: P()})], ids=["one", "all", "some"])
+def test_a_node_has_one_spec_or_one_for_each_state(specs: Any):
+    """One spec for all States, or axes; States that no filter accepts are replicated."""
+    one = model()
+    assert jnp.array_equal(mapped((specs, P("data")))(one, X), X * jnp.array([[2.0, 3.0]]))
+    assert one.total.value == 6.0
+
+
+def test_a_callable_node_is_replicated():
+    """in_specs speaks of the caller's arguments; the node is written, and read afresh under jit."""
+    one = model()
+    run_one = gn.jit(mapped((P("data"),), one))
+    before = run_one(X)
+    one.weight.value *= 2
+    assert jnp.array_equal(run_one(X), 2 * before)
+    assert jnp.array_equal(mapped(P("data"), one)(X), 2 * before)
+    assert one.total.value == 18.0
+
+
+def test_name_docs_and_signature_are_kept():
+    """As a function and as a decorator."""
+    options: dict[str, Any] = {"mesh": mesh(), "in_specs": (P(), P("data")), "out_specs": P("data")}
+    for made in (gn.shard_map(apply, **options), gn.shard_map(**options)(apply)):
+        assert (made.__name__, made.__doc__) == ("apply", "Apply a model.")
+        assert inspect.signature(made) == inspect.signature(apply)
+
+
+def test_two_specs_of_one_state_are_named():
+    """A State that is reached with two specs is an AliasError with both places."""
+    one = model()
+    with pytest.raises(gn.AliasError) as caught:
+        mapped((P(), {"total": P("data")}), lambda a, b: a(X))(one, {"total": one.total})
+    assert str(caught.value) == (
+        f"gn.shard_map: inconsistent axes: one ShortTermState is reached as a.total with {P()!r} and as b['total'] "
+        f"with {P('data')!r}"
+    )
+
+
+def test_specs_that_do_not_fit_are_refused():
+    """A prefix of another structure is told."""
+    with pytest.raises(ValueError) as caught:
+        mapped((P(), P("data"), P()))(model(), X)
+    assert "is no prefix of the arguments: pytree structure error" in str(caught.value)
+
+
+def test_a_change_of_structure_is_named():
+    """It names the transform."""
+
+    def replace(one: Model, x: jax.Array) -> jax.Array:
+        one.total = gn.ShortTermState(jnp.float32(1))
+        return x
+
+    with pytest.raises(gn.StructureError) as caught:
+        mapped((P(), P("data")), replace)(model(), X)
+    assert str(caught.value) == (
+        "the structure of an argument changed inside of gn.shard_map: one.total is another ShortTermState; write to "
+        "its .value instead. Change it outside, or return a new node"
+    )

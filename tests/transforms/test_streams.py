@@ -1,0 +1,258 @@
+"""Random streams under vmap and scan: split by the rule of axes, advanced by one draw."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import graphnode as gn
+
+XS = jnp.ones((3, 8))
+FORKED = gn.axes({gn.RngState: 0, ...: None})
+
+
+class Noisy(gn.Node):
+    weight: gn.ParamState
+    dropout: gn.nn.Dropout
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.dropout(self.weight.value * x)
+
+
+def noisy(rngs: gn.Rngs) -> Noisy:
+    return Noisy(gn.ParamState(jnp.full(8, 2.0, jnp.float32)), gn.nn.Dropout(0.5, rngs=rngs))
+
+
+def count(rngs: gn.Rngs, name: str = "default") -> Any:
+    return rngs[name].count.value.tolist()
+
+
+def draw(rngs: gn.Rngs, x: Any = None) -> jax.Array:
+    return jax.random.normal(rngs())
+
+
+def lanes(seed: int, size: int) -> list[float]:
+    """What a fork of a stream's first draw gives each lane."""
+    streams = gn.Rngs(seed).fork(size)
+    return [float(draw(one)) for one in gn.unstack(streams)]
+
+
+def message(error: type[Exception], function: Any, *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(error) as caught:
+        function(*args, **kwargs)
+    return str(caught.value)
+
+
+# vmap
+
+
+def test_a_stream_with_an_axis_gives_each_lane_its_own():
+    """Lanes draw what the forks of one draw would; the stream keeps its key, and advances by that one draw."""
+    rngs = gn.Rngs(0)
+    key = rngs["default"].key.value
+    found = gn.vmap(draw)(rngs, XS)
+    assert jnp.allclose(found, jnp.array(lanes(0, 3)))
+    assert len(set(found.tolist())) == 3
+    assert count(rngs) == 1
+    assert rngs["default"].key.value is key
+    again = gn.vmap(draw)(rngs, XS)
+    assert not set(again.tolist()) & set(found.tolist())
+    assert count(rngs) == 2
+
+
+@pytest.mark.parametrize("draws", [0, 1, 3])
+def test_a_stream_advances_by_one_draw_whatever_lanes_draw(draws: int):
+    """The number of draws in the lanes does not change what comes after."""
+    rngs = gn.Rngs(0)
+    gn.vmap(lambda rngs, x: [draw(rngs) for _ in range(draws)])(rngs, XS)
+    assert count(rngs) == 1
+    other = gn.Rngs(0)
+    other()
+    assert draw(rngs) == draw(other)
+
+
+def test_a_shared_stream_must_not_draw():
+    """A stream without an axis would give all lanes the same keys: its count is named, and it does not advance."""
+    model = noisy(gn.Rngs(0))
+    apply = gn.vmap(lambda m, x: m(x), in_axes=(None, 0))
+    assert message(gn.TraceError, apply, model, XS).startswith(
+        "gn.vmap: m.dropout.rngs.streams.default.count was written, but has no axis to be written along"
+    )
+    assert model.dropout.rngs is not None
+    assert count(model.dropout.rngs) == 0
+
+
+def test_stacked_streams_are_mapped():
+    """Streams that have the axis already are mapped like any State: each lane advances its own."""
+    rngs = gn.Rngs(0).fork(3)
+    expected = lanes(0, 3)
+    assert jnp.allclose(gn.vmap(draw)(rngs, XS), jnp.array(expected))
+    assert count(rngs) == [1, 1, 1]
+    with pytest.raises(ValueError):
+        gn.vmap(draw)(rngs, jnp.ones(4))
+
+
+def test_streams_alone_need_a_size():
+    """Where nothing else is mapped, axis_size says how many lanes there are."""
+    rngs = gn.Rngs(0)
+    assert message(ValueError, gn.vmap(draw), rngs) == (
+        "gn.vmap: only random streams are mapped: say how many lanes with axis_size"
+    )
+    assert jnp.allclose(gn.vmap(draw, axis_size=3)(rngs), jnp.array(lanes(0, 3)))
+    assert count(rngs) == 1
+
+
+def test_each_name_is_forked_and_a_shared_stream_once():
+    """Two names of one stream are one stream in each lane, too."""
+    stream = gn.Rngs(0)["default"]
+    rngs = gn.Rngs(a=stream, b=stream, c=3)
+    a, b, c = gn.vmap(lambda r, x: (jax.random.normal(r("a")), jax.random.normal(r("b")), jax.random.normal(r("c"))))(
+        rngs, XS
+    )
+    assert len({*a.tolist(), *b.tolist(), *c.tolist()}) == 9
+    assert rngs["a"] is rngs["b"] is stream
+    assert (count(rngs, "a"), count(rngs, "c")) == (1, 1)
+
+
+def test_dropout_drops_other_elements_in_each_lane():
+    """nn.Dropout under vmap, with the streams' axis alone: lanes differ, under jit and grad too."""
+    rngs = gn.Rngs(0)
+    model = noisy(rngs)
+    apply = gn.vmap(lambda m, x: m(x), in_axes=(FORKED, 0))
+    y = apply(model, XS)
+    assert set(y.ravel().tolist()) == {0.0, 4.0}
+    assert len({tuple(row) for row in y.tolist()}) == 3
+    gradient = gn.jit(gn.grad(lambda m: jnp.sum(apply(m, XS))))(model)
+    assert gradient["weight"].value.shape == (8,)
+    assert count(rngs) == 2
+    assert rngs["default"].key.value.shape == ()
+
+
+def test_nested_vmaps_fork_twice():
+    """A fork of a fork: all lanes differ, and the stream advances by one draw."""
+    rngs = gn.Rngs(0)
+    found = gn.vmap(gn.vmap(draw), in_axes=(0, 0))(rngs, jnp.ones((2, 3)))
+    assert len(set(found.ravel().tolist())) == 6
+    assert count(rngs) == 1
+
+
+def test_forks_that_are_returned_are_stacked():
+    """A stream made in a lane comes out with a leading axis; the caller's comes out as itself."""
+    rngs = gn.Rngs(0)
+    same, made = gn.vmap(lambda rngs, x: (rngs, rngs.fork()))(rngs, XS)
+    assert same is rngs
+    assert made["default"].key.value.shape == (3,)
+    assert count(rngs) == 1
+
+
+# scan
+
+
+def test_a_carried_stream_draws_on():
+    """In the carry a stream is drawn from round after round, as by a Python loop."""
+    rngs, eager = gn.Rngs(0), gn.Rngs(0)
+    _, ys = gn.scan(lambda rngs, x: (rngs, draw(rngs)), rngs, None, length=3)
+    assert jnp.allclose(ys, jnp.stack([draw(eager) for _ in range(3)]))
+    assert count(rngs) == count(eager) == 3
+
+
+@pytest.mark.parametrize("length", [None, 3])
+def test_a_scanned_stream_gives_each_round_its_own(length: int | None):
+    """In xs a stream is forked: rounds draw what its forks would, and it advances by one draw."""
+    rngs = gn.Rngs(0)
+    xs = (rngs, XS) if length is None else (rngs, None)
+    _, ys = gn.scan(lambda c, item: (c, draw(item[0])), None, xs, length=length)
+    assert jnp.allclose(ys, jnp.array(lanes(0, 3)))
+    assert count(rngs) == 1
+    _, again = gn.scan(lambda c, item: (c, draw(item[0])), None, xs, length=length)
+    assert not set(again.tolist()) & set(ys.tolist())
+
+
+def test_a_scanned_stream_needs_a_length_and_an_axis():
+    """Streams alone need a length; without an axis a stream must not draw; captured ones are refused."""
+    rngs = gn.Rngs(0)
+    step = lambda c, r: (c, draw(r))  # noqa: E731  # its parameter is in the message
+    assert message(ValueError, gn.scan, step, None, rngs) == (
+        "gn.scan: only random streams are scanned: say how many rounds with length"
+    )
+    assert message(gn.TraceError, gn.scan, step, None, rngs, length=3, in_axes=None) == (
+        "gn.scan: r.streams.default.count was written, but has no axis to be written along: all rounds share it. Give "
+        "it one in in_axes, or put its node into the carry"
+    )
+    with pytest.raises(gn.TraceError):
+        gn.scan(lambda c, x: (c, draw(rngs)), None, XS)
+    assert count(rngs) == 0
+
+
+def test_stacked_streams_are_scanned():
+    """Streams with a leading axis are scanned like any State."""
+    rngs = gn.Rngs(0).fork(3)
+    _, ys = gn.scan(lambda c, r: (c, draw(r)), None, rngs)
+    assert jnp.allclose(ys, jnp.array(lanes(0, 3)))
+    assert count(rngs) == [1, 1, 1]
+
+
+def test_the_ambient_stream_is_refused_inside():
+    """graphnode.random in a mapped function names Rngs as the way."""
+    with pytest.raises(gn.TraceError) as caught:
+        gn.vmap(lambda x: gn.random.normal())(XS)
+    assert "gn.Rngs" in str(caught.value)
+
+
+# A deep network
+
+
+class Block(gn.Node):
+    linear: gn.nn.Linear
+    norm: gn.nn.BatchNorm
+    dropout: gn.nn.Dropout
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.dropout(self.norm(jnp.tanh(self.linear(x))))
+
+
+def blocks() -> list[Block]:
+    with gn.random.scope(0):
+        streams = gn.unstack(gn.Rngs(dropout=1).fork(2))
+        return [Block(gn.nn.Linear(4, 4), gn.nn.BatchNorm(4), gn.nn.Dropout(0.5, rngs=one)) for one in streams]
+
+
+def test_layers_with_dropout_and_statistics_are_scanned():
+    """A scan over stacked layers equals the loop over them: results, gradients, statistics and counts."""
+    x = jnp.linspace(-1.0, 1.0, 20).reshape(5, 4)
+    stacked, layers = gn.stack(blocks()), blocks()
+
+    def rolled(layers: Block, x: jax.Array) -> jax.Array:
+        return jnp.sum(gn.scan(lambda h, layer: (layer(h), None), x, layers)[0] ** 2)
+
+    def unrolled(layers: list[Block], x: jax.Array) -> jax.Array:
+        for layer in layers:
+            x = layer(x)
+        return jnp.sum(x**2)
+
+    found, gradient = gn.jit(gn.value_and_grad(rolled))(stacked, x)
+    expected, plain = gn.value_and_grad(unrolled)(layers, x)
+    assert jnp.allclose(found, expected, rtol=1e-4)
+    for at, layer in enumerate(gn.unstack(stacked)):
+        assert jnp.allclose(layer.norm.mean.value, layers[at].norm.mean.value, rtol=1e-4, atol=1e-6)
+        assert jnp.allclose(layer.norm.var.value, layers[at].norm.var.value, rtol=1e-4, atol=1e-6)
+        of_one = gradient["linear"]["weight"].value["weight"][at]
+        assert jnp.allclose(of_one, plain[at]["linear"]["weight"].value["weight"], rtol=1e-3, atol=1e-4)
+    assert stacked.dropout.rngs is not None
+    assert count(stacked.dropout.rngs, "dropout") == [1, 1]
+
+
+def test_one_stream_serves_all_layers():
+    """A shared stream beside the stacked layers: each round its own keys, and one draw in all."""
+    rngs, layers = gn.Rngs(dropout=1), gn.stack([gn.nn.Linear(8, 8), gn.nn.Linear(8, 8), gn.nn.Linear(8, 8)])
+    dropout = gn.nn.Dropout(0.5)
+
+    def step(h: jax.Array, item: Any) -> tuple[jax.Array, jax.Array]:
+        layer, rngs = item
+        mask = dropout(jnp.ones(8), rngs=rngs)
+        return layer(h) * mask, mask
+
+    _, masks = gn.scan(step, XS[0], (layers, rngs))
+    assert len({tuple(mask) for mask in masks.tolist()}) == 3
+    assert count(rngs, "dropout") == 1
