@@ -177,20 +177,22 @@ def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
 def _merge_faults(graphdef: GraphDef[Any], given: Sequence[Given]) -> list[str]:
     layout = graphdef.layout
     faults: list[str] = []
-    seen: dict[int, str] = {}
+    # Paths are made for faults alone: those of a long chain would cost its square.
+    seen: dict[int, tuple[Given, int]] = {}
     for one in given:
         for at, (number, spec) in enumerate(zip(one.numbers, one.specs, strict=True)):
-            place = path_str(one.path(at))
             if number is None:
-                faults.append(f"unknown {place}: the graphdef has no State there")
+                faults.append(f"unknown {path_str(one.path(at))}: the graphdef has no State there")
                 continue
             if number in seen:
-                also = f" (also as {seen[number]})" if seen[number] != place else ""
-                faults.append(f"{place} is given twice{also}")
-            seen[number] = place
+                before, first = seen[number]
+                place, other = path_str(one.path(at)), path_str(before.path(first))
+                faults.append(f"{place} is given twice{f' (also as {other})' if other != place else ''}")
+            seen[number] = one, at
             wanted = layout.specs[number].cls
             if spec is not None and spec.cls is not wanted:
-                faults.append(f"{place} is a {spec.cls.__name__}, the graphdef has a {wanted.__name__} there")
+                found = f"{path_str(one.path(at))} is a {spec.cls.__name__}"
+                faults.append(f"{found}, the graphdef has a {wanted.__name__} there")
     missing = [at for at in range(len(layout)) if at not in seen]
     faults += [f"missing {path_str(layout.path(at))} ({layout.specs[at].cls.__name__})" for at in missing]
     return faults
