@@ -28,6 +28,7 @@ from .._errors import FieldError, StructureError, TraceError
 from .._fields import NodeBase
 from .._graphdef import GraphDef
 from .._paths import Path, path_str
+from .._rngs import RngState
 from .._state import check_writable, describe
 from .._statetree import StateTree
 from .._static import GraphObject, StaticValueError, static_key
@@ -314,7 +315,7 @@ class Pure:
         form: The form of its arguments.
         numbers: The States whose values it gives; `None` for those that it writes, which a trace finds out.
         is_open: Whether it may write others beside `numbers`, and gives them too; all that it gives counts as written.
-        refusal: What is wrong with a State that it may not write, for the message.
+        refusal: What is wrong with a State that it may not write, for the message; `CLASSES` in it stands for theirs.
     """
 
     transform: str
@@ -392,9 +393,16 @@ class Pure:
         if self.is_open:
             return tuple(sorted({*wrote, *self.numbers}))
         allowed = set(self.numbers)
-        surplus = [self.where(number) for number in wrote if number not in allowed]
+        surplus = [number for number in wrote if number not in allowed]
         if surplus:
-            raise TraceError(f"gn.{self.transform}: {', '.join(surplus)} {self.refusal}")
+            specs = self.form.graphdef.layout.specs
+            # A stream's key and count go together.
+            kinds = [
+                RngState if issubclass(cls, RngState) else cls for cls in (specs[number].cls for number in surplus)
+            ]
+            classes = ", ".join(dict.fromkeys(f"{cls.__name__}: 0" for cls in kinds))
+            places = ", ".join(map(self.where, surplus))
+            raise TraceError(f"gn.{self.transform}: {places} {self.refusal.replace('CLASSES', classes)}")
         return self.numbers
 
     def where(self, number: int) -> str:

@@ -50,7 +50,9 @@ class _Chosen:
         numbers = {id(state): number for number, state in enumerate(call.binding.states)}
         for at in argnums:
             if not -len(args) <= at < len(args):
-                raise ValueError(f"gn.{call.transform}: argnums names positional argument {at}, of {len(args)}")
+                raise ValueError(
+                    f"gn.{call.transform}: argnums names argument {at}, but {len(args)} are given by position"
+                )
         self.parts = [_part_of(args[at], wrt, numbers) for at in argnums]
         pieces = [piece for part in self.parts for piece in part.pieces]
         self.rest_at = sorted({piece for piece in pieces if isinstance(piece, int)})

@@ -26,7 +26,7 @@ _SIZES: Final = (
 )
 _NO_AXIS: Final = (
     "was written, but has no axis to be written along: all lanes share it. Give it one in in_axes, such as "
-    "gn.axes({gn.ShortTermState: 0, ...: None})"
+    "gn.axes({CLASSES, ...: None})"
 )
 
 

@@ -182,7 +182,7 @@ def test_argnums_beyond_the_arguments_are_refused():
     for at in (2, -3):
         with pytest.raises(ValueError) as caught:
             gn.grad(loss, at)(net(), X)
-        assert str(caught.value) == f"gn.grad: argnums names argument {at}, but 2 were given"
+        assert str(caught.value) == f"gn.grad: argnums names argument {at}, but 2 are given by position"
 
 
 def test_a_pytree_of_nodes_has_one_state_tree():
@@ -533,7 +533,7 @@ def test_a_change_of_structure_is_named():
         return loss(one, X)
 
     assert message(gn.StructureError, lambda: gn.grad(swap)(model)) == (
-        "the structure of an argument changed inside of gn.grad: one.second: Layer != the object at 0.first. Change it "
+        "the structure of an argument changed inside of gn.grad: one.second: Layer != the object at one.first. Change it "
         "outside, or return a new node"
     )
     assert model.second is second

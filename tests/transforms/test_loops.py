@@ -257,7 +257,7 @@ def test_carries_that_change_are_refused():
     )
     assert message(gn.StructureError, gn.fori_loop, 0, 3, lambda i, c: c[::-1], two) == (
         "gn.fori_loop: the carry holds a node where it held c[0]; a node of the carry is the same in every round: "
-        "write to its States"
+        "write to its States, and give it back in the carry"
     )
     assert message(gn.StructureError, gn.while_loop, lambda c: True, lambda c: counter(), counter()) == (
         "gn.while_loop: the carry holds a node where it held c; a node of the carry is the same in every round: write "

@@ -409,7 +409,8 @@ def test_another_node_in_the_carry_is_refused(give: Any, found: str):
         return give(carry), None
 
     assert message(gn.StructureError, gn.scan, step, (cell(), cell()), XS) == (
-        f"gn.scan: the carry holds {found}; a node of the carry is the same in every round: write to its States"
+        f"gn.scan: the carry holds {found}; a node of the carry is the same in every round: write to its "
+        "States, and give it back in the carry"
     )
 
 
@@ -417,7 +418,7 @@ def test_a_node_in_place_of_an_array_is_refused():
     """Nor may a node come where an array was."""
     assert message(gn.StructureError, gn.scan, lambda c, x: (cell(), None), XS[0], XS) == (
         "gn.scan: the carry holds a node where it held an array; a node of the carry is the same in every round: write "
-        "to its States"
+        "to its States, and give it back in the carry"
     )
 
 

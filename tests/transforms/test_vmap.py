@@ -281,7 +281,7 @@ def test_a_written_state_without_axis_is_named():
 
     assert message(gn.TraceError, gn.vmap(write, in_axes=(None, 0)), pair, XS) == (
         "gn.vmap: pair['a'].trace, pair['b'].trace was written, but has no axis to be written along: all lanes share "
-        "it. Give it one in in_axes, such as gn.axes({gn.ShortTermState: 0, ...: None})"
+        "it. Give it one in in_axes, such as gn.axes({ShortTermState: 0, ...: None})"
     )
     assert pair["a"].trace.value.tolist() == [1.0, 1.0]
     assert message(gn.TraceError, gn.vmap(cell()), XS).startswith("gn.vmap: self.trace was written, but has no axis")
