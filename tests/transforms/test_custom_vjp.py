@@ -320,6 +320,6 @@ def test_a_change_of_structure_is_named():
 
     made = with_rule(exact, replace)
     assert message(gn.StructureError, made, cell(), X) == (
-        "the structure of an argument changed inside of gn.custom_vjp: one.weight: ParamState != the object at one.bias. "
-        "Change it outside, or return a new node"
+        "the structure of an argument changed inside of gn.custom_vjp: one.weight: ParamState != the object at one.bias"
+        ". Change it outside, or return a new node"
     )

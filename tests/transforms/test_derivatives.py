@@ -533,8 +533,8 @@ def test_a_change_of_structure_is_named():
         return loss(one, X)
 
     assert message(gn.StructureError, lambda: gn.grad(swap)(model)) == (
-        "the structure of an argument changed inside of gn.grad: one.second: Layer != the object at one.first. Change it "
-        "outside, or return a new node"
+        "the structure of an argument changed inside of gn.grad: one.second: Layer != the object at one.first. Change "
+        "it outside, or return a new node"
     )
     assert model.second is second
 

@@ -261,7 +261,7 @@ def test_carries_that_change_are_refused():
     )
     assert message(gn.StructureError, gn.while_loop, lambda c: True, lambda c: counter(), counter()) == (
         "gn.while_loop: the carry holds a node where it held c; a node of the carry is the same in every round: write "
-        "to its States"
+        "to its States, and give it back in the carry"
     )
     assert message(TypeError, gn.while_loop, lambda c: c.total.value < 7, grow, counter()) == (
         "gn.while_loop: a State keeps its structure, shapes and dtypes here; one.total was float32[] and became "
