@@ -45,11 +45,6 @@ from ._paths import Key as Key
 from ._paths import Path as Path
 from ._paths import parse_path as parse_path
 from ._paths import path_str as path_str
-from ._rngs import RngCount as RngCount
-from ._rngs import RngKey as RngKey
-from ._rngs import Rngs as Rngs
-from ._rngs import RngState as RngState
-from ._rngs import RngStream as RngStream
 from ._schema import Field as Field
 from ._schema import Schema as Schema
 from ._schema import schema as schema
@@ -79,42 +74,62 @@ from ._traverse import nodes as nodes
 from ._update import pop_states as pop_states
 from ._update import update_states as update_states
 from ._view import view as view
-from .transforms import Axes as Axes
-from .transforms import Jitted as Jitted
-from .transforms import axes as axes
-from .transforms import checkify as checkify
-from .transforms import cond as cond
-from .transforms import custom_vjp as custom_vjp
-from .transforms import eval_shape as eval_shape
-from .transforms import explain_retrace as explain_retrace
-from .transforms import fori_loop as fori_loop
-from .transforms import grad as grad
-from .transforms import hessian as hessian
-from .transforms import jacfwd as jacfwd
-from .transforms import jacrev as jacrev
-from .transforms import jit as jit
-from .transforms import jvp as jvp
-from .transforms import make_jaxpr as make_jaxpr
-from .transforms import remat as remat
-from .transforms import scan as scan
-from .transforms import shard_map as shard_map
-from .transforms import switch as switch
-from .transforms import value_and_grad as value_and_grad
-from .transforms import vjp as vjp
-from .transforms import vmap as vmap
-from .transforms import while_loop as while_loop
 
 __version__ = "0.1.0"
 
 if typing.TYPE_CHECKING:
     from . import nn as nn
     from . import optim as optim
+    from . import transforms as transforms
+    from ._rngs import RngCount as RngCount
+    from ._rngs import RngKey as RngKey
+    from ._rngs import Rngs as Rngs
+    from ._rngs import RngState as RngState
+    from ._rngs import RngStream as RngStream
+    from .transforms import Axes as Axes
+    from .transforms import Jitted as Jitted
+    from .transforms import axes as axes
+    from .transforms import checkify as checkify
+    from .transforms import cond as cond
+    from .transforms import custom_vjp as custom_vjp
+    from .transforms import eval_shape as eval_shape
+    from .transforms import explain_retrace as explain_retrace
+    from .transforms import fori_loop as fori_loop
+    from .transforms import grad as grad
+    from .transforms import hessian as hessian
+    from .transforms import jacfwd as jacfwd
+    from .transforms import jacrev as jacrev
+    from .transforms import jit as jit
+    from .transforms import jvp as jvp
+    from .transforms import make_jaxpr as make_jaxpr
+    from .transforms import remat as remat
+    from .transforms import scan as scan
+    from .transforms import shard_map as shard_map
+    from .transforms import switch as switch
+    from .transforms import value_and_grad as value_and_grad
+    from .transforms import vjp as vjp
+    from .transforms import vmap as vmap
+    from .transforms import while_loop as while_loop
 else:
     # Imported when they are first asked for, so that `import graphnode` costs little more than `import jax`.
+    # fmt: off
+    _LATER = {
+        "nn": (), "optim": (), "transforms": (
+            "Axes", "Jitted", "axes", "checkify", "cond", "custom_vjp", "eval_shape", "explain_retrace",
+            "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp", "make_jaxpr", "remat", "scan",
+            "shard_map", "switch", "value_and_grad", "vjp", "vmap", "while_loop",
+        ),
+        "_rngs": ("RngCount", "RngKey", "Rngs", "RngState", "RngStream"),
+    }
+    # fmt: on
+
     def __getattr__(name: str) -> object:
-        if name in ("nn", "optim"):
-            return importlib.import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = name if name in _LATER else next((module for module in _LATER if name in _LATER[module]), None)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f"{__name__}.{home}")
+        globals()[name] = found = module if name == home else getattr(module, name)
+        return found
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), "nn", "optim"})
+        return sorted({*globals(), *_LATER, *(name for names in _LATER.values() for name in names)})
