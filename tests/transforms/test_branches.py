@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import graphnode as gn
+from tests.jaxprs import equations
 
 X = jnp.array([1.0, 2.0])
 
@@ -70,7 +71,7 @@ def test_the_chosen_branch_writes(pred: Any, is_jitted: bool):
 def test_only_the_union_of_written_states_is_given():
     """The conditional takes and gives both written States; the weight is taken alone, and what none reads is not."""
     jaxpr = gn.make_jaxpr(lambda p, one: gn.cond(p, first, second, one, X))(True, cell())
-    (equation,) = [eqn for eqn in jaxpr.jaxpr.eqns if eqn.primitive.name == "cond"]
+    (equation,) = equations(jaxpr.jaxpr, "cond")
     assert [str(out.aval) for out in equation.outvars] == ["int32[]", "int32[]", "float32[2]"]
     untouched = gn.make_jaxpr(lambda p, one: gn.cond(p, lambda one: 1.0, lambda one: 2.0, one))(True, cell())
     assert len(untouched.jaxpr.outvars) == 1

@@ -203,8 +203,10 @@ def test_options_reach_jax():
     kept, dropped = (gn.jit(unused, keep_unused=keep).lower(1.0, 2.0).compile() for keep in (True, False))
     assert len(jax.tree.leaves(kept.input_shardings)) == 2
     assert len(jax.tree.leaves(dropped.input_shardings)) == 1
-    inlined = jax.make_jaxpr(lambda x: gn.jit(lambda x: x + 1, inline=True)(x))(1.0)
-    assert [str(one.primitive) for one in inlined.eqns] == ["add"]
+    for inline in (True, False):
+        ours, jaxs = (jit(lambda x: x + 1, inline=inline) for jit in (gn.jit, jax.jit))
+        inner, plain = (jax.make_jaxpr(lambda x, run=run: run(x))(1.0) for run in (ours, jaxs))
+        assert [str(one.primitive) for one in inner.eqns] == [str(one.primitive) for one in plain.eqns]
 
 
 def test_clearing_the_cache_traces_again():
