@@ -11,7 +11,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
 
 import jax
 import numpy as np
@@ -47,8 +47,7 @@ class AmbiguousError(Exception):
         self.cause = cause
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """One class of States or nodes that a form admits, with the contract of its States."""
 
     cls: type

@@ -5,10 +5,9 @@ node's static fields. The same record gives an initializer its shape and dtype, 
 """
 
 import ast
-import dataclasses
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +27,7 @@ class ContractSyntaxError(ValueError):
     """An axis that cannot be read, or has no size; the caller adds the field."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(NamedTuple):
     """One axis of a contract, or a run of them: `rows`, `3`, `2*rows`, `*shape`, `_`, `...`."""
 
     text: str
@@ -50,8 +48,7 @@ class Axis:
             raise ContractSyntaxError(f"axis {self.text!r} cannot be worked out: {error}") from None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Contract:
+class Contract(NamedTuple):
     """The rank, sizes and dtypes that an array must have."""
 
     text: str

@@ -7,7 +7,7 @@ checkers read right: a written default there would override a class's own `kw_on
 import dataclasses
 import enum
 from collections.abc import Callable, Hashable
-from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, overload
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 import jax
 
@@ -47,8 +47,7 @@ class NodeBase(GraphObject):
     _plan: ClassVar[Any] = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Specifier:
+class Specifier(NamedTuple):
     """What a specifier says about its field, beside what the dataclass field itself holds."""
 
     kind: Kind

@@ -4,9 +4,8 @@ Data in: a graphdef and collections by path. Data out: for each, the numbers of 
 that lead nowhere. A path over a shared node's other place is as good as its first.
 """
 
-import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ._graphdef import GraphDef
 from ._layout import Layout
@@ -20,8 +19,7 @@ States: TypeAlias = StateTree | FlatStates[Any] | Mapping[Any, Any]
 _PLAN_LIMIT = 64
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """What one collection says.
 
     Attributes:

@@ -4,11 +4,10 @@ Data in: a schema. Data out: for each field, the function that admits a value (c
 that makes it where it makes itself, and the contracts of its States.
 """
 
-import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -32,8 +31,7 @@ Admit: TypeAlias = Callable[[Any, Any], Any]
 _PLAIN_STATIC: Final = frozenset({int, str, bool, float, type(None), bytes, complex})
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What construction needs of a class: kept on the class, read by its instances.
 
     Attributes:

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, ClassVar, Final, Generic, TypeAlias, cast, get_origin
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, cast, get_origin
 
 from typing_extensions import TypeVar
 
@@ -30,8 +30,7 @@ _FRAMES: Final = "__graphnode_frames__"
 _RESERVED: Final = frozenset({"_binding", "_has_own_init", "_joint", "_plan", "_template", "_version"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One compiled field.
 
     Attributes:

@@ -6,7 +6,7 @@ layout: JAX calls back into Python once for the whole tree, and the treedef neve
 
 import dataclasses
 from collections.abc import Callable, Hashable, ItemsView, Iterator, Mapping, Sequence, ValuesView
-from typing import Any, Generic, overload
+from typing import Any, Generic, NamedTuple, overload
 
 import jax
 from jax.tree_util import DictKey, GetAttrKey
@@ -81,8 +81,7 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One State of a collection, as a filter sees it."""
 
     layout: Layout

@@ -5,11 +5,10 @@ number of an object seen before; a `RootSpec` stands first when the root is a py
 over them, with no recursion.
 """
 
-import dataclasses
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ._collector import uncollected
 from ._layout import Layout, intern_layout, layout_of_trie
@@ -50,8 +49,7 @@ def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> 
     return spec
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A graphdef's tokens as arrays over its objects (nodes and States), by their number.
 
     Attributes:
@@ -165,8 +163,7 @@ def _descend(
     return parent
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Assembly:
+class Assembly(NamedTuple):
     """A graphdef as work for rebuilding: objects are numbered anew, all nodes before all States.
 
     Attributes:
