@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import Any
 
 from ._paths import Key, Path, path_str
+from ._pretty import MAX_KEY
 from ._state import StateSpec
 
 _LAYOUTS: "weakref.WeakValueDictionary[Hashable, Layout]" = weakref.WeakValueDictionary()
@@ -156,7 +157,9 @@ class Layout:
         return intern_layout, (self.parents, self.keys, self.leaves, self.specs)
 
     def __repr__(self) -> str:
-        shown = [f"{path_str(self.path(at))}: {self.specs[at].cls.__name__}" for at in range(min(len(self), 5))]
+        texts = [path_str(self.path(at)) for at in range(min(len(self), 5))]
+        short = [text if len(text) <= MAX_KEY else f"{text[:MAX_KEY]}..." for text in texts]
+        shown = [f"{text}: {spec.cls.__name__}" for text, spec in zip(short, self.specs, strict=False)]
         return f"Layout({', '.join(shown)}{f', and {len(self) - 5} more' if len(self) > 5 else ''})"
 
 
