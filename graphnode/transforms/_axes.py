@@ -162,7 +162,7 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
                 wrong.append((at, shape, axis))
     if not wrong and len(sizes.keys() | ({size} - {None})) < 2:
         return
-    names = [*map(call.where, range(len(call.values))), *call.rest_names()]
+    names = [*call.form.state_names(call.function), *call.rest_names()]
     if wrong:
         faults = listed([f"{names[at]} has shape {shape}, and no axis {axis}" for at, shape, axis in wrong], limit=10)
     else:

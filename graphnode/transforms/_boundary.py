@@ -29,7 +29,7 @@ from .._fields import NodeBase
 from .._graphdef import GraphDef
 from .._paths import Path, path_str
 from .._rngs import RngState
-from .._state import check_writable, describe
+from .._state import check_writable, describe, shape_text
 from .._statetree import StateTree
 from .._static import GraphObject, StaticValueError, static_key
 from .._traverse import live_objects
@@ -138,8 +138,22 @@ class Form(NamedTuple):
         """The name of what stands at a path of the graph in a message: its argument, and the path below."""
         if not path:
             return "the arguments"
-        name, below = self.names(function)[self.places[int(path[0])]], path_str(path[1:])
-        return f"{name}.{below}" if below else name
+        return _below(self.names(function)[self.places[int(path[0])]], path)
+
+    def state_names(self, function: Function) -> list[str]:
+        """The names of all States in a message, in layout order."""
+        names = self.names(function)
+        return [_below(names[self.places[int(path[0])]], path) for path in self.graphdef.layout.paths()]
+
+    def rest_names(self, function: Function) -> list[str]:
+        """The names of the leaves that are no nodes in a message."""
+        places = set(self.places)
+        return [name for at, name in enumerate(self.names(function)) if at not in places]
+
+
+def _below(name: str, path: Path) -> str:
+    below = path_str(path[1:])
+    return f"{name}.{below}" if below else name
 
 
 def _unwrapped(argument: Any) -> Any:
@@ -252,8 +266,7 @@ class Call:
 
     def rest_names(self) -> list[str]:
         """The names of the other leaves in a message."""
-        places = set(self.form.places)
-        return [name for at, name in enumerate(self.form.names(self.function)) if at not in places]
+        return self.form.rest_names(self.function)
 
     def run(self, function: Function, *args: Any) -> Any:
         """What a function gives that JAX made of the pure one; what JAX refuses is told by its name."""
@@ -285,6 +298,13 @@ class Call:
                 f"gn.{self.transform} takes arrays, numbers and nodes; {', '.join(faults)}: make it a static argument, "
                 "or a static field of a node"
             )
+
+
+def type_text(value: Any) -> str:
+    """What a message says of the type of a value: dtype and shape of an array, the tree of others with those in it."""
+    leaves, treedef = jax.tree.flatten(value)
+    texts = [shape_text(jax.typeof(leaf)) for leaf in leaves]
+    return texts[0] if leaves and leaves[0] is value else f"{treedef} of {', '.join(texts)}"
 
 
 def told(result: Any) -> str:

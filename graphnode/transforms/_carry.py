@@ -1,7 +1,7 @@
 """What loops and branches share: a carry with nodes in it, and which States a function writes.
 
 A loop carries the values of the States that its function writes, and the other leaves of its carry. The nodes of the
-carry themselves are the same in every round, which `Carry.check` makes sure of.
+carry themselves are the same in every round, which `Carry.take` makes sure of.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from .._convert import NodeStates, is_node_states
 from .._errors import StructureError
-from .._state import shape_text
-from ._boundary import Call, Form, Function, Outcome, Pure, Values, remembered, told
+from ._boundary import Call, Form, Function, Outcome, Pure, Values, remembered, told, type_text
 
 
 def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:
@@ -57,24 +56,16 @@ def check_types(
     Raises:
         TypeError: Names all such States.
     """
-    faults = [
-        f"{form.where(function, form.graphdef.layout.path(number))} was {_text(before[number])} and became {_text(new)}"
-        for number, new in after.items()
-        if _type_of(before[number]) != _type_of(new)
-    ]
-    if faults:
+    changed = [number for number, new in after.items() if _type_of(before[number]) != _type_of(new)]
+    if changed:
+        names = form.state_names(function)
+        faults = [f"{names[at]} was {type_text(before[at])} and became {type_text(after[at])}" for at in changed]
         raise TypeError(f"gn.{transform}: a State keeps its structure, shapes and dtypes here; {'; '.join(faults)}")
 
 
 def _type_of(value: Any) -> Any:
     leaves, treedef = jax.tree.flatten(value)
     return treedef, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
-
-
-def _text(value: Any) -> str:
-    leaves, treedef = jax.tree.flatten(value)
-    texts = [shape_text(jax.typeof(leaf)) for leaf in leaves]
-    return texts[0] if leaves and leaves[0] is value else f"{treedef} of {', '.join(texts)}"
 
 
 class Carry:

@@ -45,7 +45,7 @@ class _Chosen:
     """What a call is differentiated with respect to: some States, and some of the other leaves."""
 
     def __init__(self, call: Call, argnums: Sequence[int], wrt: Filter) -> None:
-        self._call = call
+        self._call, self._values = call, call.values
         args, _ = call.form.fill(call.roots, range(len(call.rest)))
         numbers = {id(state): number for number, state in enumerate(call.binding.states)}
         for at in argnums:
@@ -65,8 +65,7 @@ class _Chosen:
     @property
     def values(self) -> Values:
         """The values of the States that are chosen."""
-        values = self._call.values
-        return tuple([values[number] for number in self.numbers])
+        return tuple([self._values[number] for number in self.numbers])
 
     @property
     def rest(self) -> Values:
@@ -75,7 +74,7 @@ class _Chosen:
 
     def join(self, values: Values, rest: Values) -> tuple[Values, list[Any]]:
         """All values and leaves of the call, with these in place of the chosen ones."""
-        all_values, all_rest = list(self._call.values), list(self._call.rest)
+        all_values, all_rest = list(self._values), list(self._call.rest)
         for number, value in zip(self.numbers, values, strict=True):
             all_values[number] = value
         for at, leaf in zip(self.rest_at, rest, strict=True):

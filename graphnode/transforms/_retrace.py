@@ -10,12 +10,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-import jax
-
 from .._diff import differences
 from .._paths import Path
-from .._state import shape_text
-from ._boundary import Form, Function, Values, remembered, target_of
+from ._boundary import Form, Function, Values, remembered, target_of, type_text
 
 _LIMIT: Final = 32
 _LOGGER: Final = logging.getLogger("graphnode")
@@ -96,22 +93,14 @@ def explain_retrace(fun: Callable[..., Any], /) -> str:
 
 
 def _seen(function: Function, form: Form, values: Values, rest: Sequence[Any]) -> Seen:
-    names = form.names(function)
-    kept = [name for at, name in enumerate(names) if at not in set(form.places)]
-    paths = [form.where(function, path) for path in form.graphdef.layout.paths()]
+    leaves, states = form.rest_names(function), form.state_names(function)
     return Seen(
         function,
         form,
         form.statics(function),
-        {name: _text(leaf) for name, leaf in zip(kept, rest, strict=True)},
-        {path: _text(value) for path, value in zip(paths, values, strict=True)},
+        {name: type_text(leaf) for name, leaf in zip(leaves, rest, strict=True)},
+        {name: type_text(value) for name, value in zip(states, values, strict=True)},
     )
-
-
-def _text(value: Any) -> str:
-    leaves, treedef = jax.tree.flatten(value)
-    texts = [shape_text(jax.typeof(leaf)) for leaf in leaves]
-    return texts[0] if leaves and leaves[0] is value else f"{treedef} of {', '.join(texts)}"
 
 
 def _differences(left: Seen, right: Seen) -> list[str]:
