@@ -33,7 +33,9 @@ from ._fields import subnode as subnode
 from ._filters import All as All
 from ._filters import Any as Any
 from ._filters import Filter as Filter
+from ._filters import NodeFilter as NodeFilter
 from ._filters import Not as Not
+from ._filters import OfType as OfType
 from ._filters import PathContains as PathContains
 from ._filters import PathIn as PathIn
 from ._graphdef import GraphDef as GraphDef

@@ -201,7 +201,8 @@ def walk(root: Any) -> Binding:
     items: Iterator[Any] = iter((root,))
     if not isinstance(root, NodeBase):
         spec, leaves = _flatten_root(root)
-        tokens, items = [spec], iter(leaves)
+        tokens.append(spec)
+        items = iter(leaves)
     states: list[State[Any]] = []
     watched: list[Any] = []
     versions: list[object] = []

@@ -162,7 +162,7 @@ def contract_of(annotation: object) -> Contract | None:
     """
     if not is_jaxtyping(annotation):
         return None
-    dtypes = annotation.dtypes if isinstance(annotation.dtypes, tuple | list) else None
+    dtypes = annotation.dtypes if isinstance(annotation.dtypes, (tuple, list)) else None
     axes = tuple(map(_axis_of, annotation.dim_str.split()))
     text = f'{annotation.dtype.__name__}[Array, "{annotation.dim_str}"]'
     return Contract(text, axes, None if dtypes is None else tuple(dtypes))

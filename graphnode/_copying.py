@@ -36,7 +36,7 @@ def deepcopy_graph(root: NodeBase, memo: dict[int, Any]) -> Any:
             )
         elif isinstance(value, State):
             copy.deepcopy(value, memo)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, (list, tuple)):
             todo.extend(value)
         elif isinstance(value, dict):
             todo.extend(value.values())

@@ -26,7 +26,7 @@ class SchemaError(GraphnodeError, TypeError):
 
     def __init__(self, cls_name: str, faults: Sequence[str]) -> None:
         self.cls_name = cls_name
-        self.faults = tuple(faults)
+        self.faults: tuple[str, ...] = tuple(faults)
         super().__init__(cls_name, self.faults)
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class FilterError(GraphnodeError, ValueError):
 
     def __init__(self, message: str, paths: Sequence[tuple[str | int, ...]] = ()) -> None:
         super().__init__(message)
-        self.paths = tuple(paths)
+        self.paths: tuple[tuple[str | int, ...], ...] = tuple(paths)
 
 
 class FilterTypeError(GraphnodeError, TypeError):

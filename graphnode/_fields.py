@@ -39,6 +39,7 @@ class NodeBase(GraphObject):
 
     __slots__ = ("__weakref__", "_binding", "_joint", "_version")
 
+    __dict__: dict[str, Any]  # of every node class, whose fields live there; to some type checkers slots leave none
     # Set by the layers that know them: the version by `_tracked`'s rules, the bindings (its own, and those of pytrees
     # that it comes first in) by `_binding`, the plan (each class's own, never a parent's) by `_node`.
     _version: object | None

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import Any as AnyType
-from typing import Protocol, TypeAlias, get_origin
+from typing import Protocol, TypeAlias, cast, get_origin
 
 import jax
 import numpy as np
@@ -45,10 +45,17 @@ class Matcher:
         raise NotImplementedError  # pragma: no cover  # every filter below defines it
 
 
-# What a caller may write. A function gets the path and the live State (or node).
-Filter: TypeAlias = (
-    Matcher | type[AnyType] | str | EllipsisType | bool | Sequence["Filter"] | Callable[[Path, AnyType], bool] | None
+# What a caller may write, apart from a class and `...`: an overload takes a class as `type[S]` beside this, and `...`
+# where nothing follows. A function gets the path and the live State (or node), of a class that it knows: hence Any.
+Selector: TypeAlias = Matcher | str | bool | Sequence["Filter | EllipsisType"] | Callable[[Path, AnyType], bool] | None
+NodeSelector: TypeAlias = (
+    Matcher | bool | Sequence["NodeFilter | EllipsisType"] | Callable[[Path, AnyType], bool] | None
 )
+
+# A filter of States, and one of nodes. `...` is apart, as it may only stand last: annotate `Filter | EllipsisType`.
+Filter: TypeAlias = type[State[AnyType]] | Selector
+NodeFilter: TypeAlias = type[NodeBase] | NodeSelector
+AnyFilter: TypeAlias = Filter | NodeFilter | EllipsisType
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,9 +82,22 @@ class Nothing(Matcher):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OfType(Matcher):
-    """Selects States (or nodes) of a class, subclasses included: what a class stands for."""
+    """Selects States (or nodes) of a class, subclasses included: what a class stands for.
 
-    cls: type[AnyType]
+    Type checkers take a State class as a filter, no other one: this wraps a mixin or a protocol.
+
+    Example:
+        >>> class Frozen: ...
+        >>> class FrozenState(gn.ParamState, Frozen): ...
+        >>> gn.states([FrozenState(1), gn.ParamState(2)], gn.OfType(Frozen))
+        {
+          (0,): FrozenState(
+            value=1
+          )
+        }
+    """
+
+    cls: type[object]
 
     def accepts(self, subject: Subject) -> bool:
         return issubclass(subject.cls, self.cls)
@@ -103,7 +123,7 @@ class HasTag(Matcher):
 class _Combined(Matcher):
     parts: tuple[Matcher, ...]
 
-    def __init__(self, *filters: Filter) -> None:
+    def __init__(self, *filters: AnyFilter) -> None:
         object.__setattr__(self, "parts", tuple(map(as_filter, filters)))
 
     @property
@@ -150,7 +170,7 @@ class Not(_Combined):
         0
     """
 
-    def __init__(self, filter: Filter) -> None:
+    def __init__(self, filter: AnyFilter) -> None:
         super().__init__(filter)
 
     def accepts(self, subject: Subject) -> bool:
@@ -227,7 +247,7 @@ class Predicate(Matcher):
 _EVERYTHING, _NOTHING = Everything(), Nothing()
 
 
-def as_filter(given: Filter) -> Matcher:
+def as_filter(given: AnyFilter) -> Matcher:
     """The matcher that a filter in any form stands for.
 
     Raises:
@@ -240,19 +260,19 @@ def as_filter(given: Filter) -> Matcher:
         return _NOTHING
     if isinstance(given, Matcher):
         return given
-    origin = given if isinstance(given, type) else get_origin(given)
-    if isinstance(origin, type) and not isinstance(given, tuple | list):
+    if isinstance(given, str):
+        return HasTag(given)
+    if isinstance(given, (tuple, list)):
+        return Any(*given)
+    origin: object = given if isinstance(given, type) else get_origin(given)
+    if isinstance(origin, type):
         if issubclass(origin, State | NodeBase) or not (
             origin.__module__ == "builtins" or issubclass(origin, jax.Array | np.ndarray)
         ):
             return OfType(origin)
         raise FilterTypeError(f"not a filter: {origin.__name__} is no class of States or nodes; {_REMEDY}")
-    if isinstance(given, str):
-        return HasTag(given)
-    if isinstance(given, tuple | list):
-        return Any(*given)
     if callable(given) and not isinstance(given, State | NodeBase):
-        return Predicate(given)
+        return Predicate(cast("Callable[[Path, AnyType], bool]", given))
     raise FilterTypeError(f"not a filter: {describe(given)}; {_REMEDY}")
 
 
@@ -262,7 +282,7 @@ _REMEDY = (
 )
 
 
-def as_filters(given: Sequence[Filter]) -> tuple[Matcher, ...]:
+def as_filters(given: Sequence[AnyFilter]) -> tuple[Matcher, ...]:
     """The matchers of several filters, of which the first that accepts wins.
 
     Raises:

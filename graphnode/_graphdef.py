@@ -5,6 +5,7 @@ first, and the number of an object seen before. Specs are interned, so hashing a
 graphdefs are one object. No operation on it recurses; `NodeDef` and `NodeRef` are views, made as they are looked at.
 """
 
+import builtins
 import dataclasses
 import threading
 import weakref
@@ -69,7 +70,7 @@ class GraphDef(Generic[N_co]):
     plans: dict[Hashable, Any]  # how to match other layouts with this structure, for the operations that do
 
     @property
-    def type(self) -> "type[Any]":
+    def type(self) -> "builtins.type[N_co]":
         """The class of the root: a node class, or the type of the pytree that holds the nodes."""
         return self.root.type
 

@@ -176,7 +176,8 @@ def intern_layout(
         if layout is None:
             layout = Layout()
             layout.parents, layout.keys, layout.leaves, layout.specs = content
-            layout._children, layout._memo = None, {}
+            layout._children = None
+            layout._memo = {}
             _LAYOUTS[content] = layout
     return layout
 

@@ -60,17 +60,16 @@ class Node(NodeBase):
         faults = take_body_faults(cls)
         if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
             # A mixin's, such as a plain dataclass's.
-            cls.__eq__, cls.__hash__ = object.__eq__, object.__hash__  # type: ignore[method-assign]
+            _set(cls, __eq__=object.__eq__, __hash__=object.__hash__)
         shown_by = next(base for base in cls.__mro__ if "__repr__" in base.__dict__)
         if not issubclass(shown_by, NodeBase) and dataclasses.is_dataclass(shown_by):
-            cls.__repr__ = Node.__repr__  # type: ignore[method-assign]
+            _set(cls, __repr__=Node.__repr__)
         takes_parents = _takes_parents_init(cls)
         try:
             dataclasses.dataclass(cls, init=not takes_parents, eq=False, repr=False, kw_only=kw_only)
         except (TypeError, ValueError) as error:
             raise SchemaError(cls.__name__, [*faults, f"{cls.__name__}: {error}"]) from None
-        cls.__init__ = _guarded_init(cls, cls.__init__)  # type: ignore[method-assign]
-        cls._template = None
+        _set(cls, __init__=_guarded_init(cls, cls.__init__), _template=None)
         remember_frames(cls)
         try:
             _prepare(cls, compile_schema(cls, is_final=False, faults=faults))
@@ -156,6 +155,12 @@ def _takes_parents_init(cls: type[Node]) -> bool:
     elif own_annotations(cls):
         cls._has_own_init = False
     return cls._has_own_init and "__init__" not in cls.__dict__
+
+
+def _set(cls: type[Node], **members: object) -> None:
+    """Set members of a class. An assignment would declare them anew to a type checker."""
+    for name, member in members.items():
+        setattr(cls, name, member)
 
 
 def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., None]:

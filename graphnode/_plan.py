@@ -81,7 +81,7 @@ def _admitter(cls: type, field: Field) -> Admit:
     def admit_holder(node: NodeBase, value: Any) -> Any:
         if isinstance(value, classes_or_one):
             return value
-        if isinstance(value, TrackedList | TrackedDict) and node.__dict__.get(name) is value:
+        if isinstance(value, (TrackedList, TrackedDict)) and node.__dict__.get(name) is value:
             return value  # `node.layers += [...]` assigns the node's own list back
         return admit(form, value, place_of(node, field))
 
@@ -117,10 +117,11 @@ def _maker(field: Field) -> Callable[[Any], Any] | None:
         default = field.default
         return (lambda node: default()) if default is not None else None
     initializer, (leaf,) = said.initializer, field.form.leaves
+    shape_of = said.shape or _contract_shape(leaf.contract)
 
     def make(node: NodeBase) -> State[Any]:
         try:
-            shape = leaf.contract.shape(_sizes(node)) if said.shape is None else said.shape(node)  # type: ignore[union-attr]  # the schema checked
+            shape = shape_of(node)
         except ContractSyntaxError as error:
             raise ContractError(f"{type(node).__name__}.{field.name}: {error}") from None
         dtype = leaf.contract.dtype() if leaf.contract is not None else jax.dtypes.canonicalize_dtype(float)
@@ -128,6 +129,11 @@ def _maker(field: Field) -> Callable[[Any], Any] | None:
         return leaf.cls(value, name=said.name, tag=said.tag, sharding=said.sharding)  # type: ignore[no-any-return]
 
     return make
+
+
+def _contract_shape(contract: Contract | None) -> Callable[[NodeBase], tuple[int, ...]]:
+    assert contract is not None  # the schema saw to it, where the specifier does not say the shape
+    return lambda node: contract.shape(_sizes(node))
 
 
 def _sizes(node: NodeBase) -> dict[str, object]:

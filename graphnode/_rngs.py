@@ -227,9 +227,11 @@ def _key_of(seed: object) -> jax.Array | None:
             return None
     elif isinstance(seed, jax.Array):
         key = seed
-    else:
+    elif isinstance(seed, SupportsIndex) and not isinstance(seed, bool):
         try:
-            return None if isinstance(seed, bool) else jax.random.key(operator.index(seed))  # type: ignore[arg-type]
+            return jax.random.key(operator.index(seed))
         except (TypeError, OverflowError):
             return None
+    else:
+        return None
     return key if key.shape == () else None

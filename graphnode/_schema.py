@@ -174,7 +174,7 @@ def take_body_faults(cls: type) -> list[str]:
 
 def _shared_default(value: object) -> str:
     kind = type(value).__name__
-    remedy = kind if isinstance(value, list | dict | set) else f"lambda: {kind}(...)"
+    remedy = kind if isinstance(value, (list, dict, set)) else f"lambda: {kind}(...)"
     if hasattr(value, "dtype"):
         kind, remedy = "array", "lambda: ... in a State, or static(default=...)"
     return f"the default {kind} would be one object shared by all instances; use default_factory={remedy}"

@@ -11,19 +11,15 @@ from typing import Any, TypeVar, overload
 
 from ._binding import Binding, binding_of, build, rebuild, traces_of
 from ._errors import MergeError, listed
-from ._filters import Filter, Matcher, as_filters, unaccepted
+from ._filters import Filter, Matcher, Selector, as_filters, unaccepted
 from ._graphdef import GraphDef
 from ._layout import Layout
 from ._match import Given, States, match, remember_plan
 from ._paths import path_str
 from ._state import State
-from ._statetree import FlatStates, Item, StateTree, select
+from ._statetree import S1, S2, S3, S4, FlatStates, Item, StateTree, select
 
 N = TypeVar("N")
-S = TypeVar("S", bound=State[Any])
-S1 = TypeVar("S1", bound=State[Any])
-S2 = TypeVar("S2", bound=State[Any])
-S3 = TypeVar("S3", bound=State[Any])
 
 # What a filter takes: its layout, and the live States of the binding in that order.
 Group = tuple[Layout, tuple[State[Any], ...]]
@@ -70,20 +66,31 @@ def graphdef(node: N, /) -> GraphDef[N]:
 @overload
 def treefy_split(node: N, /) -> tuple[GraphDef[N], StateTree]: ...
 @overload
-def treefy_split(node: N, first: Filter, /) -> tuple[GraphDef[N], StateTree]: ...
-@overload
-def treefy_split(node: N, first: Filter, second: Filter, /) -> tuple[GraphDef[N], StateTree, StateTree]: ...
+def treefy_split(node: N, only: Filter | EllipsisType, /) -> tuple[GraphDef[N], StateTree]: ...
 @overload
 def treefy_split(
-    node: N, first: Filter, second: Filter, third: Filter, /
+    node: N, first: Filter, second: Filter | EllipsisType, /
+) -> tuple[GraphDef[N], StateTree, StateTree]: ...
+@overload
+def treefy_split(
+    node: N, first: Filter, second: Filter, third: Filter | EllipsisType, /
 ) -> tuple[GraphDef[N], StateTree, StateTree, StateTree]: ...
 @overload
 def treefy_split(
-    node: N, first: Filter, second: Filter, third: Filter, fourth: Filter, /
+    node: N, first: Filter, second: Filter, third: Filter, fourth: Filter | EllipsisType, /
 ) -> tuple[GraphDef[N], StateTree, StateTree, StateTree, StateTree]: ...
 @overload
-def treefy_split(node: N, /, *filters: Filter) -> tuple[GraphDef[N], *tuple[StateTree, ...]]: ...
-def treefy_split(node: N, /, *filters: Filter) -> tuple[GraphDef[N], *tuple[StateTree, ...]]:
+def treefy_split(
+    node: N,
+    first: Filter | EllipsisType,
+    second: Filter | EllipsisType,
+    third: Filter | EllipsisType,
+    fourth: Filter | EllipsisType,
+    fifth: Filter | EllipsisType,
+    /,
+    *rest: Filter | EllipsisType,
+) -> tuple[GraphDef[N], *tuple[StateTree, ...]]: ...
+def treefy_split(node: N, /, *filters: Filter | EllipsisType) -> tuple[GraphDef[N], *tuple[StateTree, ...]]:
     """Split a node into its graphdef and one state tree per filter.
 
     Values pass through by identity, never copied, cast or reshaped; later writes to the node do not change the trees. A
@@ -160,7 +167,7 @@ def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
     if None not in layouts:
         order = graphdef.plans.get(layouts)
     if order is not None:
-        return order([value for tree in trees for value in tree._values])  # type: ignore[union-attr]
+        return order([value for tree in trees if isinstance(tree, StateTree) for value in tree._values])
     given = [match(graphdef, tree) for tree in trees]
     faults = _merge_faults(graphdef, given)
     if faults:
@@ -201,12 +208,29 @@ def _merge_faults(graphdef: GraphDef[Any], given: Sequence[Given]) -> list[str]:
 @overload
 def treefy_states(node: object, /) -> StateTree: ...
 @overload
-def treefy_states(node: object, only: Filter, /) -> StateTree: ...
+def treefy_states(node: object, only: Filter | EllipsisType, /) -> StateTree: ...
 @overload
-def treefy_states(node: object, first: Filter, second: Filter, /) -> tuple[StateTree, StateTree]: ...
+def treefy_states(node: object, first: Filter, second: Filter | EllipsisType, /) -> tuple[StateTree, StateTree]: ...
 @overload
-def treefy_states(node: object, first: Filter, second: Filter, /, *rest: Filter) -> tuple[StateTree, ...]: ...
-def treefy_states(node: object, /, *filters: Filter) -> StateTree | tuple[StateTree, ...]:
+def treefy_states(
+    node: object, first: Filter, second: Filter, third: Filter | EllipsisType, /
+) -> tuple[StateTree, StateTree, StateTree]: ...
+@overload
+def treefy_states(
+    node: object, first: Filter, second: Filter, third: Filter, fourth: Filter | EllipsisType, /
+) -> tuple[StateTree, StateTree, StateTree, StateTree]: ...
+@overload
+def treefy_states(
+    node: object,
+    first: Filter | EllipsisType,
+    second: Filter | EllipsisType,
+    third: Filter | EllipsisType,
+    fourth: Filter | EllipsisType,
+    fifth: Filter | EllipsisType,
+    /,
+    *rest: Filter | EllipsisType,
+) -> tuple[StateTree, ...]: ...
+def treefy_states(node: object, /, *filters: Filter | EllipsisType) -> StateTree | tuple[StateTree, ...]:
     """The values of a node's States as state trees.
 
     Like `treefy_split` without the graphdef, but States that no filter accepts are left out.
@@ -236,20 +260,36 @@ def treefy_states(node: object, /, *filters: Filter) -> StateTree | tuple[StateT
 @overload
 def states(node: object, /) -> FlatStates[State[Any]]: ...
 @overload
-def states(node: object, only: type[S], /) -> FlatStates[S]: ...
-@overload
-def states(node: object, only: Filter, /) -> FlatStates[State[Any]]: ...
-@overload
-def states(node: object, first: type[S1], second: type[S2], /) -> tuple[FlatStates[S1], FlatStates[S2]]: ...
-@overload
-def states(node: object, first: type[S1], second: EllipsisType, /) -> tuple[FlatStates[S1], FlatStates[State[Any]]]: ...
+def states(node: object, only: type[S1] | Selector | EllipsisType, /) -> FlatStates[S1]: ...
 @overload
 def states(
-    node: object, first: type[S1], second: type[S2], third: type[S3], /
+    node: object, first: type[S1] | Selector, second: type[S2] | Selector | EllipsisType, /
+) -> tuple[FlatStates[S1], FlatStates[S2]]: ...
+@overload
+def states(
+    node: object, first: type[S1] | Selector, second: type[S2] | Selector, third: type[S3] | Selector | EllipsisType, /
 ) -> tuple[FlatStates[S1], FlatStates[S2], FlatStates[S3]]: ...
 @overload
-def states(node: object, first: Filter, second: Filter, /, *rest: Filter) -> tuple[FlatStates[State[Any]], ...]: ...
-def states(node: object, /, *filters: Filter) -> FlatStates[Any] | tuple[FlatStates[Any], ...]:
+def states(
+    node: object,
+    first: type[S1] | Selector,
+    second: type[S2] | Selector,
+    third: type[S3] | Selector,
+    fourth: type[S4] | Selector | EllipsisType,
+    /,
+) -> tuple[FlatStates[S1], FlatStates[S2], FlatStates[S3], FlatStates[S4]]: ...
+@overload
+def states(
+    node: object,
+    first: Filter | EllipsisType,
+    second: Filter | EllipsisType,
+    third: Filter | EllipsisType,
+    fourth: Filter | EllipsisType,
+    fifth: Filter | EllipsisType,
+    /,
+    *rest: Filter | EllipsisType,
+) -> tuple[FlatStates[State[Any]], ...]: ...
+def states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[Any] | tuple[FlatStates[Any], ...]:
     """The live States of a node by path; a shared State once, at its first path.
 
     Args:

@@ -4,8 +4,10 @@ All are a layout with a row of the same length. A `StateTree` is one pytree node
 layout: JAX calls back into Python once for the whole tree, and the treedef never changes when values do.
 """
 
+import builtins
 import dataclasses
 from collections.abc import Callable, Hashable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from types import EllipsisType
 from typing import Any, Generic, NamedTuple, overload
 
 import jax
@@ -21,7 +23,11 @@ from ._pretty import Record, Text, pretty
 from ._state import State, StateSpec
 
 T = TypeVar("T", default=Any)
-S = TypeVar("S", bound=State[Any], default=State[Any])
+# The State class of each filter; one that is no class leaves the default.
+S1 = TypeVar("S1", bound=State[Any], default=State[Any])
+S2 = TypeVar("S2", bound=State[Any], default=State[Any])
+S3 = TypeVar("S3", bound=State[Any], default=State[Any])
+S4 = TypeVar("S4", bound=State[Any], default=State[Any])
 S_co = TypeVar("S_co", bound=State[Any], covariant=True, default=State[Any])
 
 
@@ -38,7 +44,7 @@ class TreefyState(Generic[T]):
     value: T
 
     @property
-    def type(self) -> "type[State[Any]]":
+    def type(self) -> "builtins.type[State[Any]]":
         """The State's class."""
         return self.spec.cls
 
@@ -199,7 +205,7 @@ class StateTree(Mapping[Key, Any]):
                 made[parent][key] = made[entry]
         return made[0]  # type: ignore[no-any-return]
 
-    def filter(self, *filters: Filter) -> "StateTree":
+    def filter(self, *filters: Filter | EllipsisType) -> "StateTree":
         """The part that any of the filters accepts.
 
         Raises:
@@ -208,7 +214,30 @@ class StateTree(Mapping[Key, Any]):
         ((found, layout),), _ = select(self.layout, (AnyOf(*filters),), self._treefied)
         return self._take(found, layout)
 
-    def split(self, *filters: Filter) -> "tuple[StateTree, ...]":
+    @overload
+    def split(self, only: Filter | EllipsisType, /) -> "tuple[StateTree]": ...
+    @overload
+    def split(self, first: Filter, second: Filter | EllipsisType, /) -> "tuple[StateTree, StateTree]": ...
+    @overload
+    def split(
+        self, first: Filter, second: Filter, third: Filter | EllipsisType, /
+    ) -> "tuple[StateTree, StateTree, StateTree]": ...
+    @overload
+    def split(
+        self, first: Filter, second: Filter, third: Filter, fourth: Filter | EllipsisType, /
+    ) -> "tuple[StateTree, StateTree, StateTree, StateTree]": ...
+    @overload
+    def split(
+        self,
+        first: Filter | EllipsisType,
+        second: Filter | EllipsisType,
+        third: Filter | EllipsisType,
+        fourth: Filter | EllipsisType,
+        fifth: Filter | EllipsisType,
+        /,
+        *rest: Filter | EllipsisType,
+    ) -> "tuple[StateTree, ...]": ...
+    def split(self, *filters: Filter | EllipsisType) -> "tuple[StateTree, ...]":
         """One tree for each filter; the first that accepts wins.
 
         Raises:

@@ -70,7 +70,7 @@ def _other_key(cls: type, value: Any) -> Hashable:
         return _array_key(value)
     if isinstance(value, np.generic):
         return (cls, value.dtype.str, value.tobytes())
-    if isinstance(value, tuple | frozenset):
+    if isinstance(value, (tuple, frozenset)):
         return (cls, *map(static_key, value)) if isinstance(value, tuple) else (cls, frozenset(map(static_key, value)))
     if dataclasses.is_dataclass(value) and not isinstance(value, type) and _compares_by_fields(cls):
         return (cls, *(static_key(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare))
@@ -83,8 +83,8 @@ def _other_key(cls: type, value: Any) -> Hashable:
     return (cls, value)
 
 
-def _compares_by_fields(cls: type) -> bool:
-    parameters = cls.__dataclass_params__  # type: ignore[attr-defined]  # set by `dataclasses.dataclass`
+def _compares_by_fields(cls: Any) -> bool:
+    parameters = cls.__dataclass_params__  # set by `dataclasses.dataclass`
     return bool(parameters.frozen and parameters.eq)
 
 

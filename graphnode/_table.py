@@ -114,7 +114,8 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
     first = tokens[0]
     edges: Iterator[Path] = iter(((),))
     if isinstance(first, RootSpec):
-        edges = iter(next(todo).edges)  # type: ignore[union-attr]  # it is `first`
+        next(todo)
+        edges = iter(first.edges)
     parent, leaves_before = 0, 0
     above: list[tuple[Iterator[Path], int, int]] = []  # what is left of the nodes that enclose this one
     needs_pruning = False

@@ -312,7 +312,8 @@ class TrackedDict(dict[str, T], _Tracked):
             self[key] = default
         return self[key]
 
-    def pop(self, key: str, /, *default: Any) -> Any:
+    # Any: what `dict.pop` takes in three overloads.
+    def pop(self, key: str, /, *default: Any) -> Any:  # ty: ignore[incompatible-method-override]
         self._check_owner()
         item = super().pop(key, *default)
         self._changed()

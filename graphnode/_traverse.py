@@ -5,20 +5,25 @@ the live objects are found from it by path.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeVar, overload
+from types import EllipsisType
+from typing import Any, NamedTuple, overload
 
 import jax
+from typing_extensions import TypeVar
 
 from ._binding import binding_of
 from ._fields import NodeBase
-from ._filters import Filter, as_filters, check_class_filters, group
+from ._filters import NodeFilter, NodeSelector, as_filters, check_class_filters, group
 from ._graphdef import GraphDef
 from ._paths import Path
 from ._state import State, StateSpec
 from ._table import RootSpec
 from ._template import NodeSpec
 
-N1 = TypeVar("N1", bound=NodeBase)
+# The node class of each filter; Any for one that is no class, as callers know more of what it selects.
+N1 = TypeVar("N1", bound=NodeBase, default=Any)
+N2 = TypeVar("N2", bound=NodeBase, default=Any)
+N3 = TypeVar("N3", bound=NodeBase, default=Any)
 
 
 def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
@@ -150,12 +155,21 @@ class _NodeItem(NamedTuple):
 @overload
 def nodes(node: object, /) -> dict[Path, Any]: ...
 @overload
-def nodes(node: object, only: type[N1], /) -> dict[Path, N1]: ...
+def nodes(node: object, only: type[N1] | NodeSelector | EllipsisType, /) -> dict[Path, N1]: ...
 @overload
-def nodes(node: object, only: Filter, /) -> dict[Path, Any]: ...
+def nodes(
+    node: object, first: type[N1] | NodeSelector, second: type[N2] | NodeSelector | EllipsisType, /
+) -> tuple[dict[Path, N1], dict[Path, N2]]: ...
 @overload
-def nodes(node: object, first: Filter, second: Filter, /, *rest: Filter) -> tuple[dict[Path, Any], ...]: ...
-def nodes(node: object, /, *filters: Filter) -> dict[Path, Any] | tuple[dict[Path, Any], ...]:
+def nodes(
+    node: object,
+    first: type[N1] | NodeSelector,
+    second: type[N2] | NodeSelector,
+    third: type[N3] | NodeSelector | EllipsisType,
+    /,
+    *rest: NodeFilter | EllipsisType,
+) -> tuple[dict[Path, N1], dict[Path, N2], dict[Path, N3], *tuple[dict[Path, Any], ...]]: ...
+def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> dict[Path, Any] | tuple[dict[Path, Any], ...]:
     """The nodes of a graph by path, in the order of `iter_node`.
 
     Args:

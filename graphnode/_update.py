@@ -4,6 +4,7 @@ Every fault of a call is found before anything changes. Writing values is no cha
 """
 
 from collections.abc import Iterable, Sequence
+from types import EllipsisType
 from typing import Any, NamedTuple, overload
 
 import jax
@@ -12,7 +13,7 @@ from ._binding import Binding, binding_of
 from ._compat import CONCRETE, is_tracing
 from ._errors import ContractError, FieldError, FilterError, PopError, UpdateError, listed
 from ._fields import Kind
-from ._filters import Filter, as_filters
+from ._filters import Filter, Selector, as_filters
 from ._graphdef import GraphDef
 from ._match import Given, States, match, numbers_of
 from ._node import plan_of
@@ -20,7 +21,7 @@ from ._paths import Path, path_str
 from ._plan import check_contracts
 from ._schema import schema
 from ._state import State, StateSpec, check_writable, describe, new_state
-from ._statetree import FlatStates, StateTree, select
+from ._statetree import S1, S2, S3, FlatStates, StateTree, select
 from ._tracked import TrackedDict
 from ._traverse import live_objects, reach
 
@@ -233,10 +234,21 @@ def leaf_text(leaf: Any) -> str:
 
 
 @overload
-def pop_states(node: object, only: Filter, /) -> FlatStates[State[Any]]: ...
+def pop_states(node: object, only: type[S1] | Selector | EllipsisType, /) -> FlatStates[S1]: ...
 @overload
-def pop_states(node: object, first: Filter, second: Filter, /, *rest: Filter) -> tuple[FlatStates[State[Any]], ...]: ...
-def pop_states(node: object, /, *filters: Filter) -> FlatStates[State[Any]] | tuple[FlatStates[State[Any]], ...]:
+def pop_states(
+    node: object, first: type[S1] | Selector, second: type[S2] | Selector | EllipsisType, /
+) -> tuple[FlatStates[S1], FlatStates[S2]]: ...
+@overload
+def pop_states(
+    node: object,
+    first: type[S1] | Selector,
+    second: type[S2] | Selector,
+    third: type[S3] | Selector | EllipsisType,
+    /,
+    *rest: Filter | EllipsisType,
+) -> tuple[FlatStates[S1], FlatStates[S2], FlatStates[S3], *tuple[FlatStates[State[Any]], ...]]: ...
+def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[Any] | tuple[FlatStates[Any], ...]:
     """Take States out of a node, in place: every reference to them, all or nothing.
 
     Their fields become unset: reading one says that it was popped. `update_states(node, popped)` puts the same States

@@ -5,7 +5,7 @@ memory. optax is only imported when an optimizer is made; for how its state beco
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import ModuleType
+from types import EllipsisType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -102,7 +102,9 @@ class Optimizer(Node):
     memory: Any = state(init=False)
     """What the transformation remembers."""
 
-    def __init__(self, model: object, tx: "optax.GradientTransformation", wrt: Filter = ParamState) -> None:
+    def __init__(
+        self, model: object, tx: "optax.GradientTransformation", wrt: Filter | EllipsisType = ParamState
+    ) -> None:
         _optax()
         self.tx, self.wrt = tx, as_filter(wrt)
         selected = states(model, self.wrt)

@@ -10,7 +10,7 @@ def equations(jaxpr: Any, name: str) -> Iterator[Any]:
         if equation.primitive.name == name:
             yield equation
         for param in equation.params.values():
-            for one in param if isinstance(param, tuple | list) else (param,):
+            for one in param if isinstance(param, (tuple, list)) else (param,):
                 inner = getattr(one, "jaxpr", one)
                 if hasattr(inner, "eqns"):
                     yield from equations(inner, name)

@@ -992,7 +992,7 @@ def outline(value: Any) -> Any:
     """The containers of `value`, with the class of each item."""
     if isinstance(value, dict):
         return {key: outline(item) for key, item in sorted(value.items())}
-    return [outline(item) for item in value] if isinstance(value, list | tuple) else type(value)
+    return [outline(item) for item in value] if isinstance(value, (list, tuple)) else type(value)
 
 
 @pytest.mark.parametrize(("annotation", "value"), [row[1:] for row in containers()], ids=[r[0] for r in containers()])

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from types import EllipsisType
 from typing import Any
 
 import jax
@@ -54,7 +55,7 @@ ALL = [
 ]
 
 
-def selected(*filters: gn.Filter) -> list[str]:
+def selected(*filters: gn.Filter | EllipsisType) -> list[str]:
     return [gn.path_str(path) for path in gn.states(net(), gn.Any(*filters))]
 
 
@@ -79,7 +80,8 @@ def test_class_selects_its_instances():
     assert selected(Membrane) == ["gate.v", "units.0.v", "units.1.v"]
     assert selected(gn.LongTermState) == [p for p in ALL if p.endswith(("bias", "weight", "mean"))]
     assert selected(gn.ParamState[jax.Array]) == selected(gn.ParamState)
-    assert selected(Marker) == []
+    mixin: Any = Marker
+    assert selected(mixin) == selected(gn.OfType(Marker)) == []
 
 
 def test_class_selects_by_the_recorded_class():
@@ -322,15 +324,17 @@ def test_nodes_are_filtered_by_class_path_and_function():
     gates, rest = gn.nodes(model, Gate, ...)
     assert list(gates) == [("gate",)]
     assert list(rest) == [("units", 0), ("units", 1), ()]
-    assert gn.nodes(model, "bias") == {}
+    tag: Any = "bias"
+    assert gn.nodes(model, tag) == {}
     found = gn.nodes(model, lambda path, node: node is model.units[1])
     assert found == {("units", 1): model.units[1]}
 
 
 def test_class_of_the_wrong_family_is_refused():
     """A State class selects no nodes and a node class no States: both are errors that say which function does."""
+    wrong: Any = gn.ParamState
     with pytest.raises(gn.FilterTypeError) as caught:
-        gn.nodes(net(), gn.ParamState)
+        gn.nodes(net(), wrong)
     assert str(caught.value) == (
         "not a filter here: ParamState; select nodes by node classes; gn.states filters States"
     )

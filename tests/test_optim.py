@@ -5,6 +5,7 @@ import inspect
 import pickle
 import sys
 from collections.abc import Callable, Iterator
+from types import EllipsisType
 from typing import Any, NamedTuple, assert_type
 
 import jax
@@ -49,7 +50,7 @@ def mlp() -> MLP:
         return MLP(layers, scale, gn.ShortTermState(jnp.zeros(())))
 
 
-def ones(node: object, *only: gn.Filter) -> gn.StateTree:
+def ones(node: object, *only: gn.Filter | EllipsisType) -> gn.StateTree:
     made: gn.StateTree = jax.tree.map(jnp.ones_like, gn.treefy_states(node, gn.Any(*only or (gn.ParamState,))))
     return made
 
@@ -368,7 +369,7 @@ def test_every_filter_selects(name: str):
 
 def test_filter_is_kept_as_it_was():
     """A list that is changed later does not change the optimizer."""
-    wrt: list[gn.Filter] = ["outer"]
+    wrt: list[gn.Filter | EllipsisType] = ["outer"]
     optimizer = Optimizer(mlp(), optax.trace(0.9), wrt)
     wrt.append(...)
     assert repr(optimizer.wrt) == "Any('outer')"
@@ -587,7 +588,7 @@ def refuse(optimizer: Optimizer, model: Any, grads: Any, **extra: Any) -> str:
     return str(caught.value)
 
 
-def without(tree: gn.StateTree, *only: gn.Filter) -> gn.StateTree:
+def without(tree: gn.StateTree, *only: gn.Filter | EllipsisType) -> gn.StateTree:
     return tree.filter(gn.Not(only))
 
 

@@ -363,11 +363,12 @@ def test_failed_operations_change_nothing():
     one = net()
     graphdef, tree = gn.treefy_split(one)
     before = snapshot(one)
+    anything: Any = ...
     for fail in (
         lambda: gn.treefy_split(one, gn.BatchState),
         lambda: gn.treefy_merge(graphdef, tree, tree),
         lambda: gn.unflatten(graphdef, gn.states(one, gn.BatchState)),
-        lambda: gn.states(one, ..., gn.BatchState),
+        lambda: gn.states(one, anything, gn.BatchState),
     ):
         with pytest.raises(ValueError):
             fail()

@@ -34,9 +34,11 @@ NAMES = [
     "MergeError",
     "Node",
     "NodeDef",
+    "NodeFilter",
     "NodeRef",
     "NodeStates",
     "Not",
+    "OfType",
     "ParamState",
     "Path",
     "PathContains",
@@ -117,7 +119,12 @@ NAMES = [
 
 RANDOM_NAMES = ["choice", "normal", "permutation", "rand", "randint", "randn", "scope", "seed", "split_key", "uniform"]
 
-ALIASES = {"Filter", "Key", "Path"}  # names of types that are written out elsewhere: they carry no docstring
+ALIASES = {
+    "Filter",
+    "Key",
+    "NodeFilter",
+    "Path",
+}  # names of types that are written out elsewhere: they carry no docstring
 
 
 def public(module: types.ModuleType) -> dict[str, object]:

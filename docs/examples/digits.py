@@ -170,7 +170,8 @@ def make_step(
     ) -> tuple[gn.StateTree, optax.OptState, Float[Array, ""]]:
         loss, gradients = jax.value_and_grad(loss_of)(params, rows)
         updates, memory = optimizer.update(gradients, memory, params)
-        return optax.apply_updates(params, updates), memory, loss
+        moved: Any = optax.apply_updates(params, updates)  # a tree like `params`
+        return moved, memory, loss
 
     return step
 

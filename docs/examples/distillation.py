@@ -9,7 +9,7 @@ is frozen, by an optimizer for the student's head alone, and the student goes on
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -164,12 +164,15 @@ class Result:
         return self.accuracies[-1][2]
 
 
+Loss: TypeAlias = Callable[[Pair, Images, Labels], Float[Array, ""]]
+
+
 @gn.jit
 def sharing_error(pair: Pair, images: Images, labels: Labels) -> Float[Array, ""]:
     """How far the encoder's gradient is from the sum of the two that it consists of, relative to its size."""
+    losses: list[Loss] = [loss_of, teacher_loss, student_loss]
     both, teachers, students = [
-        gn.grad(loss)(pair, images, labels).filter(gn.PathContains("encoder"))
-        for loss in (loss_of, teacher_loss, student_loss)
+        gn.grad(loss)(pair, images, labels).filter(gn.PathContains("encoder")) for loss in losses
     ]
     error = jax.tree.map(lambda both, one, other: both - (one + other), both, teachers, students)
     sizes: list[Float[Array, ""]] = [jnp.linalg.norm(ravel_pytree(tree)[0]) for tree in (error, both)]

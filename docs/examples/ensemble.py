@@ -156,7 +156,8 @@ class Result:
 
     def faults(self) -> list[str]:
         """What misses its target."""
-        faults, (low, high) = [], COVERED
+        low, high = COVERED
+        faults: list[str] = []
         if not low <= self.covered <= high:
             faults.append(f"the 95% band holds {self.covered:.1%} of new points, not {low:.0%} to {high:.0%}")
         if not self.doubt >= DOUBT:

@@ -156,7 +156,7 @@ class Result:
     @property
     def irregularity(self) -> float:
         """The coefficient of variation of the time between two spikes: 0 for a clock, 1 for chance. NaN if unknown."""
-        found = []
+        found: list[float] = []
         for spikes in self.spikes.values():
             gaps = [np.diff(np.flatnonzero(row)) for row in spikes.T]
             found += [row.std() / row.mean() for row in gaps if len(row) >= 3]

@@ -6,10 +6,12 @@ it State by State. Of a State that is reached several times all places must say 
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from types import EllipsisType
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from .._binding import binding_of
 from .._convert import spread
@@ -18,6 +20,9 @@ from .._filters import Filter, Matcher, as_filters, group
 from .._paths import path_str
 from .._statetree import Item
 from ._boundary import Call
+
+# A mapping is invariant in its keys: this takes one of any kind of filters.
+F = TypeVar("F", bound=Filter | EllipsisType)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,8 +52,7 @@ class Axes:
         return found
 
 
-# Any: an axis for `vmap` and `scan`, a partition spec for `shard_map`.
-def axes(by_filter: Mapping[Any, Any], /) -> Axes:
+def axes(by_filter: Mapping[F, int | PartitionSpec | None], /) -> Axes:
     """Say for each State of a node along which axis a transform maps it: what stands for a node in `in_axes`.
 
     Args:
@@ -63,8 +67,7 @@ def axes(by_filter: Mapping[Any, Any], /) -> Axes:
         >>> gn.axes({gn.ParamState: None, gn.ShortTermState: 0})
         axes({ParamState: None, ShortTermState: 0})
     """
-    filters: Sequence[Filter] = list(by_filter)
-    return Axes(as_filters(filters), tuple(by_filter.values()))
+    return Axes(as_filters(list(by_filter)), tuple(by_filter.values()))
 
 
 class Spread(NamedTuple):

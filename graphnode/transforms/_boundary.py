@@ -43,6 +43,11 @@ _KEPT_LIMIT: Final = 256
 _REFUSAL: Final = "must not be written here"
 
 
+def name_of(function: Function) -> str:
+    """What a message calls a function: a callable object that has no name by its class."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Written:
     """What a pure function gives beside arrays; static to JAX.
@@ -348,7 +353,7 @@ class Pure:
     @property
     def __name__(self) -> str:
         """The name of the user's function, for what JAX compiles."""
-        return getattr(self.function, "__name__", type(self.function).__name__)
+        return name_of(self.function)
 
     def __repr__(self) -> str:
         # Not of its fields: JAX prints a function that it traces, and a graphdef is long.

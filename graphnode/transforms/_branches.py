@@ -4,7 +4,7 @@ Every branch gives the values of all States that any of them writes, its own or 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import jax
 from jax.typing import ArrayLike
@@ -16,9 +16,10 @@ from ._boundary import Call, Form, Function, Outcome, Values, Written, pure_of, 
 from ._carry import check_types, compiled, picking
 
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
-def cond(pred: ArrayLike, true_fun: Callable[..., R], false_fun: Callable[..., R], *operands: Any) -> R:
+def cond(pred: ArrayLike, true_fun: Callable[[*Ts], R], false_fun: Callable[[*Ts], R], *operands: *Ts) -> R:
     """Call one of two functions of nodes and arrays, as `jax.lax.cond` does for arrays.
 
     Args:
@@ -47,7 +48,7 @@ def cond(pred: ArrayLike, true_fun: Callable[..., R], false_fun: Callable[..., R
     return _branch("cond", pred, (true_fun, false_fun), operands)  # type: ignore[no-any-return]  # what a branch gives
 
 
-def switch(index: ArrayLike, branches: Sequence[Callable[..., R]], *operands: Any) -> R:
+def switch(index: ArrayLike, branches: Sequence[Callable[[*Ts], R]], *operands: *Ts) -> R:
     """Call one of several functions of nodes and arrays, as `jax.lax.switch` does for arrays.
 
     Args:

@@ -17,7 +17,18 @@ from .._match import match
 from .._paths import path_str
 from .._state import describe
 from .._static import GraphObject
-from ._boundary import Call, Function, Outcome, Transformed, Values, named_arguments, pure_of, target_of, with_statics
+from ._boundary import (
+    Call,
+    Function,
+    Outcome,
+    Transformed,
+    Values,
+    name_of,
+    named_arguments,
+    pure_of,
+    target_of,
+    with_statics,
+)
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -84,7 +95,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._rules is None:
             raise AttributeError(
-                f"gn.custom_vjp: no derivative of {self._target.__name__}: call defvjp(fwd, bwd) first"
+                f"gn.custom_vjp: no derivative of {name_of(self._target)}: call defvjp(fwd, bwd) first"
             )
         forward, backward = self._rules
         given = _by_position(self._target, (*self._bound, *args), kwargs)
@@ -114,7 +125,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
     @overload
     def __get__(self, instance: None, owner: type, /) -> Self: ...
     @overload
-    def __get__(self: "custom_vjp[Concatenate[S, Q], R]", instance: S, owner: type, /) -> "Callable[Q, R]": ...
+    def __get__(self: "Callable[Concatenate[S, Q], R]", instance: S, owner: type, /) -> "Callable[Q, R]": ...
     def __get__(self, instance: Any, owner: type, /) -> Any:
         return self if instance is None else MethodType(self, instance)
 
@@ -134,7 +145,7 @@ def _by_position(function: Function, args: tuple[Any, ...], kwargs: Mapping[str,
     given.apply_defaults()
     if given.kwargs:
         raise TypeError(
-            f"gn.custom_vjp: {', '.join(given.kwargs)} of {function.__name__} is keyword-only, and has no place among "
+            f"gn.custom_vjp: {', '.join(given.kwargs)} of {name_of(function)} is keyword-only, and has no place among "
             "the cotangents that bwd gives"
         )
     return given.args
@@ -188,7 +199,8 @@ def _fill(slots: Sequence[_Slot], given: Any, values: list[Any], rest: list[Any]
         if unknown:
             raise FilterError(f"gn.custom_vjp: a cotangent has {', '.join(unknown)}, where its node has no State")
         for number, value in zip(found.numbers, found.values, strict=True):
-            at = slot.numbers[number]  # type: ignore[index]  # not None, as checked
+            assert number is not None  # as checked
+            at = slot.numbers[number]
             # Other arguments may hold the same State.
             values[at] = value if values[at] is None else jax.tree.map(jnp.add, values[at], value)
 

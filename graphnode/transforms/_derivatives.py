@@ -7,7 +7,8 @@ is a `StateTree` of the layout of `treefy_states(argument, wrt)`. Of other argum
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, overload
+from types import EllipsisType
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, TypeVarTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,7 @@ from ._boundary import Call, Function, Outcome, Values, rebind, target_of, told
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
+Ts = TypeVarTuple("Ts")
 
 
 class _Part(NamedTuple):
@@ -44,7 +46,7 @@ class _Part(NamedTuple):
 class _Chosen:
     """What a call is differentiated with respect to: some States, and some of the other leaves."""
 
-    def __init__(self, call: Call, argnums: Sequence[int], wrt: Filter) -> None:
+    def __init__(self, call: Call, argnums: Sequence[int], wrt: Filter | EllipsisType) -> None:
         self._call, self._values = call, call.values
         args, _ = call.form.fill(call.roots, range(len(call.rest)))
         numbers = {id(state): number for number, state in enumerate(call.binding.states)}
@@ -123,7 +125,7 @@ def _is_inexact(leaf: Any) -> bool:
         return False
 
 
-def _part_of(argument: Any, wrt: Filter, numbers: Mapping[int, int]) -> _Part:
+def _part_of(argument: Any, wrt: Filter | EllipsisType, numbers: Mapping[int, int]) -> _Part:
     leaves, treedef = jax.tree.flatten(argument)
     if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
         return _Part(None, (_selected(argument, wrt, numbers),))
@@ -132,7 +134,7 @@ def _part_of(argument: Any, wrt: Filter, numbers: Mapping[int, int]) -> _Part:
     )
 
 
-def _selected(node: Any, wrt: Filter, numbers: Mapping[int, int]) -> tuple[Layout, tuple[int, ...]]:
+def _selected(node: Any, wrt: Filter | EllipsisType, numbers: Mapping[int, int]) -> tuple[Layout, tuple[int, ...]]:
     binding = binding_of(node)
     ((chosen, layout),), _ = select(binding.graphdef.layout, as_filters((wrt,)), lambda: binding.states)
     return layout, tuple([numbers[id(binding.states[at])] for at in chosen])
@@ -179,7 +181,7 @@ class GradOptions(NamedTuple):
     has_aux: bool
     holomorphic: bool
     allow_int: bool
-    wrt: Filter
+    wrt: Filter | EllipsisType
 
 
 def _value_and_grad(transform: str, function: Function, options: GradOptions) -> Function:
@@ -261,7 +263,7 @@ def grad(
     holomorphic: bool = ...,
     allow_int: bool = ...,
     *,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[P, Any]: ...
 @overload
 def grad(
@@ -271,17 +273,26 @@ def grad(
     has_aux: Literal[True],
     holomorphic: bool = ...,
     allow_int: bool = ...,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[P, tuple[Any, A]]: ...
 @overload
 def grad(
     *,
     argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
+    has_aux: Literal[False] = ...,
     holomorphic: bool = ...,
     allow_int: bool = ...,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+@overload
+def grad(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
 # Any: a gradient has the type of the argument that it is of, a StateTree for a node, which no annotation can say.
 def grad(
     fun: Function | None = None,
@@ -290,7 +301,7 @@ def grad(
     holomorphic: bool = False,
     allow_int: bool = False,
     *,
-    wrt: Filter = ParamState,
+    wrt: Filter | EllipsisType = ParamState,
 ) -> Any:
     """The gradient of a scalar function of nodes and arrays, as `jax.grad` gives that of one of arrays.
 
@@ -335,7 +346,7 @@ def value_and_grad(
     holomorphic: bool = ...,
     allow_int: bool = ...,
     *,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[P, tuple[R, Any]]: ...
 @overload
 def value_and_grad(
@@ -344,7 +355,7 @@ def value_and_grad(
     has_aux: bool = ...,
     holomorphic: bool = ...,
     allow_int: bool = ...,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, tuple[R, Any]]]: ...
 # Any: as for `grad`.
 def value_and_grad(
@@ -354,7 +365,7 @@ def value_and_grad(
     holomorphic: bool = False,
     allow_int: bool = False,
     *,
-    wrt: Filter = ParamState,
+    wrt: Filter | EllipsisType = ParamState,
 ) -> Any:
     """The value of a scalar function of nodes and arrays, and its gradient.
 
@@ -381,21 +392,40 @@ def value_and_grad(
 def jacrev(
     fun: Callable[P, Any],
     argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
+    has_aux: Literal[False] = ...,
     holomorphic: bool = ...,
     allow_int: bool = ...,
     *,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[P, Any]: ...
+@overload
+def jacrev(
+    fun: Callable[P, tuple[Any, A]],
+    argnums: int | Sequence[int] = ...,
+    *,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[P, tuple[Any, A]]: ...
 @overload
 def jacrev(
     *,
     argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
+    has_aux: Literal[False] = ...,
     holomorphic: bool = ...,
     allow_int: bool = ...,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+@overload
+def jacrev(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
 def jacrev(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
@@ -403,7 +433,7 @@ def jacrev(
     holomorphic: bool = False,
     allow_int: bool = False,
     *,
-    wrt: Filter = ParamState,
+    wrt: Filter | EllipsisType = ParamState,
 ) -> Any:
     """The Jacobian of a function of nodes and arrays, row by row in reverse mode, as `jax.jacrev`.
 
@@ -427,26 +457,43 @@ def jacrev(
 def jacfwd(
     fun: Callable[P, Any],
     argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
+    has_aux: Literal[False] = ...,
     holomorphic: bool = ...,
     *,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[P, Any]: ...
+@overload
+def jacfwd(
+    fun: Callable[P, tuple[Any, A]],
+    argnums: int | Sequence[int] = ...,
+    *,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[P, tuple[Any, A]]: ...
 @overload
 def jacfwd(
     *,
     argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
+    has_aux: Literal[False] = ...,
     holomorphic: bool = ...,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+@overload
+def jacfwd(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
 def jacfwd(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     *,
-    wrt: Filter = ParamState,
+    wrt: Filter | EllipsisType = ParamState,
 ) -> Any:
     """The Jacobian of a function of nodes and arrays, column by column in forward mode, as `jax.jacfwd`.
 
@@ -465,26 +512,43 @@ def jacfwd(
 def hessian(
     fun: Callable[P, Any],
     argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
+    has_aux: Literal[False] = ...,
     holomorphic: bool = ...,
     *,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[P, Any]: ...
+@overload
+def hessian(
+    fun: Callable[P, tuple[Any, A]],
+    argnums: int | Sequence[int] = ...,
+    *,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[P, tuple[Any, A]]: ...
 @overload
 def hessian(
     *,
     argnums: int | Sequence[int] = ...,
-    has_aux: bool = ...,
+    has_aux: Literal[False] = ...,
     holomorphic: bool = ...,
-    wrt: Filter = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+@overload
+def hessian(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
 def hessian(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     *,
-    wrt: Filter = ParamState,
+    wrt: Filter | EllipsisType = ParamState,
 ) -> Any:
     """The Hessian of a function of nodes and arrays, as `jax.hessian`: forward mode over reverse mode.
 
@@ -505,7 +569,18 @@ def hessian(
     return functools.partial(_hessian, options=options) if fun is None else _hessian(fun, options)
 
 
-def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, wrt: Filter = ParamState) -> Any:
+# Any: a cotangent or tangent has the type of what it is of, a StateTree for a node, which no annotation can say.
+@overload
+def vjp(
+    fun: Callable[[*Ts], R], *primals: *Ts, has_aux: Literal[False] = ..., wrt: Filter | EllipsisType = ...
+) -> tuple[R, Callable[[R], tuple[Any, ...]]]: ...
+@overload
+def vjp(
+    fun: Callable[[*Ts], tuple[R, A]], *primals: *Ts, has_aux: Literal[True], wrt: Filter | EllipsisType = ...
+) -> tuple[R, Callable[[R], tuple[Any, ...]], A]: ...
+def vjp(
+    fun: Callable[[*Ts], Any], *primals: *Ts, has_aux: bool = False, wrt: Filter | EllipsisType = ParamState
+) -> Any:
     """The value of a function at `primals`, and the function that pulls cotangents back, as `jax.vjp`.
 
     Args:
@@ -548,7 +623,15 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, wrt: Filt
     return (result, pull_back_nodes, aux) if has_aux else (result, pull_back_nodes)
 
 
-def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+@overload
+def jvp(
+    fun: Callable[..., R], primals: Sequence[Any], tangents: Sequence[Any], has_aux: Literal[False] = ...
+) -> tuple[R, Any]: ...
+@overload
+def jvp(
+    fun: Callable[..., tuple[R, A]], primals: Sequence[Any], tangents: Sequence[Any], has_aux: Literal[True]
+) -> tuple[R, Any, A]: ...
+def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
     """The value of a function at `primals`, and its derivative along `tangents`, as `jax.jvp`.
 
     Args:

@@ -5,7 +5,7 @@ is the same for all lanes, and none of them may write it.
 """
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 import jax
@@ -132,7 +132,7 @@ def _with_bound(prefix: Any, of_bound: Sequence[Any], count: int) -> Any:
     """A prefix of the caller's arguments as one of all `count`, of which the first are bound."""
     if not of_bound:
         return prefix
-    given = prefix if isinstance(prefix, tuple | list) else [prefix] * (count - len(of_bound))
+    given = prefix if isinstance(prefix, (tuple, list)) else [prefix] * (count - len(of_bound))
     return (*of_bound, *given)
 
 
@@ -154,7 +154,7 @@ def shard_map(
     mesh: Any = ...,
     in_specs: Any,
     out_specs: Any,
-    axis_names: Sequence[Hashable] | set[Hashable] = ...,
+    axis_names: Collection[Hashable] = ...,
     check_vma: bool = ...,
 ) -> Callable[P, R]: ...
 @overload
@@ -163,7 +163,7 @@ def shard_map(
     mesh: Any = ...,
     in_specs: Any,
     out_specs: Any,
-    axis_names: Sequence[Hashable] | set[Hashable] = ...,
+    axis_names: Collection[Hashable] = ...,
     check_vma: bool = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 # Any: specs are pytree prefixes of arguments and result, in which `axes(...)` may stand.
@@ -174,7 +174,7 @@ def shard_map(
     mesh: Any = None,
     in_specs: Any,
     out_specs: Any,
-    axis_names: Sequence[Hashable] | set[Hashable] = frozenset(),  # type: ignore[assignment]  # as JAX has it
+    axis_names: Collection[Hashable] = frozenset(),
     check_vma: bool = True,
 ) -> Any:
     """Map a function of nodes and arrays over shards of them, as `jax.shard_map` does one of arrays.

@@ -206,7 +206,7 @@ def containers(value: Any, form: Any) -> Iterator[tuple[Any, Any]]:
         items = value.values() if isinstance(value, dict) else value
         for item in list(items):
             yield from containers(item, form[1])
-        if isinstance(value, list | dict):
+        if isinstance(value, (list, dict)):
             yield value, form[1]
 
 
@@ -332,7 +332,7 @@ def reference(root: Any) -> Reference:
             return None
         if isinstance(value, dict):
             return ("dict", *((key, visit(value[key], (*path, key))) for key in sorted(value)))
-        if isinstance(value, list | tuple):
+        if isinstance(value, (list, tuple)):
             kind = "list" if isinstance(value, list) else "tuple"
             return (kind, *(visit(item, (*path, at)) for at, item in enumerate(value)))
         if id(value) in seen:
@@ -388,7 +388,7 @@ def snapshot(root: gn.Node) -> list[Any]:
     known = reference(root)
 
     def held(value: Any) -> Any:
-        if isinstance(value, list | tuple):
+        if isinstance(value, (list, tuple)):
             return (id(value), *map(held, value))
         if isinstance(value, dict):
             return (id(value), *((key, held(item)) for key, item in value.items()))

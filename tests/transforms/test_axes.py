@@ -46,7 +46,8 @@ def test_axes_are_values():
 
 def test_a_key_that_is_no_filter_is_refused():
     """A key is a filter, and `...` comes last."""
+    wrong: Any = {3: 0}
     with pytest.raises(gn.FilterTypeError):
-        gn.axes({3: 0})
+        gn.axes(wrong)
     with pytest.raises(gn.FilterError):
         gn.axes({...: 0, gn.ParamState: None})

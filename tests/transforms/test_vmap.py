@@ -27,6 +27,7 @@ class Cell(gn.Node):
         return self.weight.value * x + y
 
 
+WRONG: Any = 0.0  # an axis that is none
 MAPPED = gn.axes({gn.ParamState: None, gn.ShortTermState: 0})
 
 
@@ -317,7 +318,7 @@ def test_in_axes_that_do_not_fit_are_refused():
     [
         ((MAPPED, "batch"), "x: an axis is an integer or None; found str 'batch'"),
         ((MAPPED, True), "x: an axis is an integer or None; found bool True"),
-        ((gn.axes({...: 0.0}), 0), "one.trace: an axis is an integer or None; found float 0.0"),
+        ((gn.axes({...: WRONG}), 0), "one.trace: an axis is an integer or None; found float 0.0"),
         ((MAPPED, MAPPED), "gn.vmap: x is no node, and takes no axes({ParamState: None, ShortTermState: 0})"),
     ],
 )

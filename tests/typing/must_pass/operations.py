@@ -1,5 +1,6 @@
 """Split and merge keep the type of the node, and a split has as many parts as its filters say."""
 
+from types import EllipsisType
 from typing import Any, assert_type
 
 import jax
@@ -45,7 +46,7 @@ assert_type(rest, StateTree)
 
 # More filters, or an unknown number of them: any number of trees.
 
-filters: list[gn.Filter] = [ParamState, ...]
+filters: list[gn.Filter | EllipsisType] = [ParamState, ...]
 assert_type(gn.treefy_split(net, *filters)[0], GraphDef[Net])
 unknown, *trees = gn.treefy_split(net, *filters)
 assert_type(trees, list[StateTree])
