@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import jax
 
-from ._static import GraphObject
+from ._static import GraphObject, StaticValue
 
 T = TypeVar("T")
 # An array is not hashable, but may be static: it is compared by content.
-H = TypeVar("H", bound=Hashable | jax.Array)
+H = TypeVar("H", bound=StaticValue)
 
 # As in `jax.nn.initializers`: from key, shape and dtype to an array.
 Initializer: TypeAlias = Callable[..., Any]

@@ -15,6 +15,7 @@ import numpy as np
 
 from ._errors import FilterError, FilterTypeError
 from ._fields import NodeBase
+from ._node import Node
 from ._paths import Key, Path, parse_path, path_str
 from ._state import State, describe
 
@@ -54,7 +55,7 @@ NodeSelector: TypeAlias = (
 
 # A filter of States, and one of nodes. `...` is apart, as it may only stand last: annotate `Filter | EllipsisType`.
 Filter: TypeAlias = type[State[AnyType]] | Selector
-NodeFilter: TypeAlias = type[NodeBase] | NodeSelector
+NodeFilter: TypeAlias = type[Node] | NodeSelector
 AnyFilter: TypeAlias = Filter | NodeFilter | EllipsisType
 
 

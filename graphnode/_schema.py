@@ -131,7 +131,7 @@ def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[str] = ()) 
     return compiled
 
 
-def _compile_fields(cls: type, is_final: bool) -> tuple[dict[str, Field], list[str]]:
+def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[str]]:
     """The fields that compile, and the faults of those that do not."""
     fields: dict[str, Field] = {}
     faults: list[str] = []

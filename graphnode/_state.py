@@ -19,13 +19,13 @@ from typing_extensions import TypeVar
 from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, is_tracing, tracer_in
 from ._errors import FieldError, SchemaError, TraceError
 from ._pretty import Record, Text, pretty
-from ._static import NO_TEMPLATE, GraphObject, StaticValueError, compares_by_identity, frozen, static_key
+from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, compares_by_identity, frozen, static_key
 
 T = TypeVar("T", default=jax.Array)
 
 _SPECS: "weakref.WeakValueDictionary[Hashable, StateSpec]" = weakref.WeakValueDictionary()
 _SPECS_LOCK = threading.RLock()
-_NO_METADATA: Mapping[str, Hashable] = MappingProxyType({})
+_NO_METADATA: Mapping[str, StaticValue] = MappingProxyType({})
 
 
 class StateSpec:
@@ -37,7 +37,7 @@ class StateSpec:
     name: str | None
     tag: str | None
     sharding: Hashable
-    metadata: Mapping[str, Hashable]
+    metadata: Mapping[str, StaticValue]
 
     def __copy__(self) -> Self:
         return self
@@ -64,7 +64,7 @@ def spec_of(
     name: str | None = None,
     tag: str | None = None,
     sharding: Hashable = None,
-    metadata: Mapping[str, Hashable] = _NO_METADATA,
+    metadata: Mapping[str, StaticValue] = _NO_METADATA,
 ) -> StateSpec:
     """The one spec of this description.
 
@@ -87,7 +87,7 @@ def spec_of(
     return spec
 
 
-def _metadata_key(cls: type, metadata: Mapping[str, Hashable]) -> Hashable:
+def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
     for key in metadata:
         if not isinstance(key, str):
             raise FieldError(f"{cls.__name__}: metadata takes names that are strings, found {key!r}")
@@ -171,7 +171,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         name: str | None = None,
         tag: str | None = None,
         sharding: Hashable = None,
-        metadata: Mapping[str, Hashable] = _NO_METADATA,
+        metadata: Mapping[str, StaticValue] = _NO_METADATA,
     ) -> None:
         if name is None and tag is None and sharding is None and not metadata:
             self._spec = self._plain_spec
@@ -214,7 +214,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         return self._spec.sharding
 
     @property
-    def metadata(self) -> Mapping[str, Hashable]:
+    def metadata(self) -> Mapping[str, StaticValue]:
         """The metadata given at creation, read-only."""
         return self._spec.metadata
 
@@ -225,7 +225,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         name: "str | _Keep | None" = KEEP,
         tag: "str | _Keep | None" = KEEP,
         sharding: Hashable = KEEP,
-        metadata: "Mapping[str, Hashable] | _Keep" = KEEP,
+        metadata: "Mapping[str, StaticValue] | _Keep" = KEEP,
     ) -> Self:
         """A new State of the same class, with the given parts changed and the others kept.
 

@@ -21,6 +21,7 @@ from ._layout import Layout, TrieBuilder
 from ._paths import Key, Path, path_str
 from ._pretty import Record, Text, pretty
 from ._state import State, StateSpec
+from ._static import StaticValue
 
 T = TypeVar("T", default=Any)
 # The State class of each filter; one that is no class leaves the default.
@@ -64,7 +65,7 @@ class TreefyState(Generic[T]):
         return self.spec.sharding
 
     @property
-    def metadata(self) -> Mapping[str, Hashable]:
+    def metadata(self) -> Mapping[str, StaticValue]:
         """The State's metadata."""
         return self.spec.metadata
 

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,10 @@ class StaticValueError(TypeError):
 _OWN_KEY: Final = frozenset({str, bytes, type(None), type(...)})
 _DIGESTS: dict[int, tuple["weakref.ref[Any]", Hashable]] = {}
 _TUPLE_FORM: Final[dict[type, str]] = {list: "a tuple", dict: "a tuple of pairs", set: "a frozenset"}
+
+
+# What may be part of the structure: arrays are compared by content.
+StaticValue: TypeAlias = Hashable | jax.Array | np.ndarray[Any, np.dtype[Any]]
 
 
 def static_key(value: object) -> Hashable:

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from ._binding import binding_of
 from ._fields import NodeBase
+from ._node import Node
 from ._filters import NodeFilter, NodeSelector, as_filters, check_class_filters, group
 from ._graphdef import GraphDef
 from ._paths import Path
@@ -21,9 +22,9 @@ from ._table import RootSpec
 from ._template import NodeSpec
 
 # The node class of each filter; Any for one that is no class, as callers know more of what it selects.
-N1 = TypeVar("N1", bound=NodeBase, default=Any)
-N2 = TypeVar("N2", bound=NodeBase, default=Any)
-N3 = TypeVar("N3", bound=NodeBase, default=Any)
+N1 = TypeVar("N1", bound=Node, default=Any)
+N2 = TypeVar("N2", bound=Node, default=Any)
+N3 = TypeVar("N3", bound=Node, default=Any)
 
 
 def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
@@ -167,8 +168,17 @@ def nodes(
     second: type[N2] | NodeSelector,
     third: type[N3] | NodeSelector | EllipsisType,
     /,
+) -> tuple[dict[Path, N1], dict[Path, N2], dict[Path, N3]]: ...
+@overload
+def nodes(
+    node: object,
+    first: NodeFilter | EllipsisType,
+    second: NodeFilter | EllipsisType,
+    third: NodeFilter | EllipsisType,
+    fourth: NodeFilter | EllipsisType,
+    /,
     *rest: NodeFilter | EllipsisType,
-) -> tuple[dict[Path, N1], dict[Path, N2], dict[Path, N3], *tuple[dict[Path, Any], ...]]: ...
+) -> tuple[dict[Path, Any], ...]: ...
 def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> dict[Path, Any] | tuple[dict[Path, Any], ...]:
     """The nodes of a graph by path, in the order of `iter_node`.
 

@@ -246,8 +246,17 @@ def pop_states(
     second: type[S2] | Selector,
     third: type[S3] | Selector | EllipsisType,
     /,
+) -> tuple[FlatStates[S1], FlatStates[S2], FlatStates[S3]]: ...
+@overload
+def pop_states(
+    node: object,
+    first: Filter | EllipsisType,
+    second: Filter | EllipsisType,
+    third: Filter | EllipsisType,
+    fourth: Filter | EllipsisType,
+    /,
     *rest: Filter | EllipsisType,
-) -> tuple[FlatStates[S1], FlatStates[S2], FlatStates[S3], *tuple[FlatStates[State[Any]], ...]]: ...
+) -> tuple[FlatStates[State[Any]], ...]: ...
 def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[Any] | tuple[FlatStates[Any], ...]:
     """Take States out of a node, in place: every reference to them, all or nothing.
 

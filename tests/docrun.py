@@ -181,7 +181,7 @@ def _no_windows() -> Generator[None]:
 
     matplotlib.use("Agg")
     show = plt.show
-    plt.show = lambda *args, **kwargs: None  # the real one warns that Agg has no window
+    plt.show = lambda *args, **kwargs: None  # the real one warns that Agg has no window  # ty: ignore[invalid-assignment]
     try:
         yield
     finally:

@@ -572,7 +572,7 @@ def test_value_write_invalidates_nothing(walks: list[object]):
     binding = binding_of(one)
     walks.clear()
     one.weight.value = jnp.ones((5, 5))
-    one.weight.value = {"a": jnp.ones(2)}  # type: ignore[assignment]
+    one.weight.value = {"a": jnp.ones(2)}  # type: ignore[assignment]  # ty: ignore[invalid-assignment]
     gn.update_states(one, gn.treefy_states(one))
     gn.update_states(one, {"child": {"weight": jnp.ones(3)}}, check=False)
     assert binding_of(one) is binding

@@ -296,10 +296,10 @@ def test_a_nested_class_sees_the_body_around_it():
 
     class Outer:
         class First(gn.Node):
-            second: "Second | None" = None  # type: ignore[name-defined]
+            second: "Second | None" = None  # type: ignore[name-defined]  # ty: ignore[unresolved-reference]
 
         class Second(gn.Node):
-            first: "First | None" = None  # type: ignore[name-defined]
+            first: "First | None" = None  # type: ignore[name-defined]  # ty: ignore[unresolved-reference]
 
     made: Any = Outer.First(Outer.Second())
     assert made.second.first is None
@@ -393,7 +393,7 @@ def test_a_class_defined_again_is_another_class():
         return Layer
 
     old, new = define(), define()
-    cls = declare(one=old, many=list[old])  # type: ignore[valid-type]
+    cls = declare(one=old, many=list[old])  # type: ignore[valid-type]  # ty: ignore[invalid-type-form]
     node = cls(old(), [old()])
     with pytest.raises(gn.FieldError) as caught:
         node.one = new()
@@ -548,7 +548,7 @@ def test_a_subclass_inherits_fields_and_overrides_defaults():
         name: str = "base"
 
     class Narrow(Base):
-        layer: Linear  # pyright: ignore[reportIncompatibleVariableOverride]  # not safe for who assigns to a Base
+        layer: Linear  # pyright: ignore[reportIncompatibleVariableOverride]  # ty: ignore[incompatible-mutable-override]  # pyrefly: ignore[bad-override-mutable-attribute]
         name: str = "narrow"
 
     node = Narrow(3, Linear(1, 1))
@@ -923,7 +923,7 @@ def test_properties_and_methods_work():
     node.area = 16
     assert (node.width, node.area) == (4, 16)
     with pytest.raises(AttributeError, match="fixed"):
-        node.fixed = 2  # type: ignore[misc]
+        node.fixed = 2  # type: ignore[misc]  # ty: ignore[invalid-assignment]
     assert vars(node) == {"width": 4}
 
 
@@ -1179,7 +1179,7 @@ def test_an_undeclared_attribute_is_refused_during_construction_too():
 
 def test_a_class_variable_is_not_assigned_on_an_instance():
     """An instance holds declared fields alone: a `ClassVar` is assigned on the class."""
-    cls = declare(defaults={"known": 1}, n=int, known=ClassVar[int])
+    cls = declare(defaults={"known": 1}, n=int, known=ClassVar[int])  # pyrefly: ignore[invalid-annotation]
     node = cls(2)
     with pytest.raises(gn.UndeclaredFieldError):
         node.known = 3

@@ -262,7 +262,7 @@ def test_state_or_node_is_no_filter():
 
     for bad in (gn.ParamState(0), Callable_(1)):
         with pytest.raises(gn.FilterTypeError):
-            gn.states(net(), bad)  # type: ignore[arg-type]  # a State is no filter; the node passes for a function
+            gn.states(net(), bad)  # type: ignore[arg-type]  # a State is no filter; the node passes for a function  # ty: ignore[invalid-argument-type]
 
 
 def test_wrong_part_of_a_combination_is_refused_when_it_is_made():

@@ -136,7 +136,7 @@ def test_repr_is_nested_with_references_to_what_was_seen():
 def test_field_that_holds_none_is_a_static_field_of_the_view():
     """An optional field that holds None is shown among the static fields; an unset one is not shown."""
     loose = Loose(1)
-    assert gn.graphdef(loose).root.static_fields == {"fact": 1, "weight": None}  # type: ignore[union-attr]
+    assert gn.graphdef(loose).root.static_fields == {"fact": 1, "weight": None}  # type: ignore[union-attr]  # ty: ignore[missing-union-attribute]
     del loose.weight
     root = gn.graphdef(loose).root
     assert isinstance(root, gn.NodeDef)

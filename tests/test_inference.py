@@ -76,7 +76,7 @@ STATIC = (
     *(np.dtype, np.dtype[Any], jnp.dtype, DTypeLike, DTypeLike | None, np.float32, np.generic),
     *(Frozen, Frozen | None, tuple[int, ...], tuple[int, str], tuple[()], tuple[tuple[int, ...], Frozen]),
     *(tuple[int | None, ...], frozenset[int], frozenset[tuple[str, int]], tuple[Literal["a"], ...]),
-    *(Annotated[int, "width"], Width, Final[int], typing.Optional[int], typing.Tuple[int, ...]),  # noqa: UP006, UP045
+    *(Annotated[int, "width"], Width, Final[int], typing.Optional[int], typing.Tuple[int, ...]),  # noqa: UP006, UP045  # pyrefly: ignore[invalid-annotation]
 )
 STATE = (
     *(State, ParamState, ShortTermState, LongTermState, HiddenState, BatchState, Count, "Count"),
@@ -96,7 +96,7 @@ SUBNODE = (
     *(Sequence[Other], MutableSequence[Other], Mapping[str, Other], MutableMapping[str, Other]),
     *(typing.List[Other], typing.Dict[str, Other], typing.Tuple[Other, ...]),  # noqa: UP006
     list[N],  # type: ignore[valid-type]
-    list[Self],  # type: ignore[misc]
+    list[Self],  # type: ignore[misc]  # ty: ignore[invalid-type-form]
 )
 TABLE = [
     (annotation, kind)
@@ -290,7 +290,7 @@ def test_a_static_field_has_no_leaves():
 
 def test_a_self_annotation_admits_the_declaring_class():
     """`Self` admits the class that declares the field."""
-    made = declare(x=Self | None)
+    made = declare(x=Self | None)  # pyrefly: ignore[invalid-annotation]
     assert gn.schema(made).fields["x"].form.classes == (made,)
 
 
@@ -298,7 +298,7 @@ def test_a_self_annotation_admits_the_declaring_class():
 def test_names_of_graphnode_itself_are_refused_as_fields(name: str):
     """A field may not take a name that nodes use themselves."""
     with pytest.raises(gn.SchemaError) as caught:
-        declare(**{name: int})  # type: ignore[arg-type]
+        declare(**{name: int})  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     assert str(caught.value) == f"Probe.{name}: this name is graphnode's own; choose another"
 
 

@@ -636,7 +636,7 @@ def test_gradients_must_be_a_collection():
     """Anything else is a TypeError."""
     model, bad = mlp(), jnp.ones(3)
     with pytest.raises(TypeError) as caught:
-        Optimizer(model, adam).update(model, bad)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        Optimizer(model, adam).update(model, bad)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # ty: ignore[invalid-argument-type]
     assert str(caught.value) == "expected a StateTree, FlatStates or a nested mapping by path, found ArrayImpl"
 
 

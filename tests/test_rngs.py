@@ -126,7 +126,7 @@ def test_a_number_of_forks_is_a_positive_integer(n: Any):
         one.fork(n)
     assert str(caught.value) == f"fork: expected a positive integer n, or None for a single stream; found {n!r}"
     assert int(one.count.value) == 0
-    assert one.fork(np.int64(2)).key.value.shape == (2,)  # type: ignore[arg-type]
+    assert one.fork(np.int64(2)).key.value.shape == (2,)  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
 
 
 # Streams by name

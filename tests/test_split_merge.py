@@ -431,7 +431,7 @@ def test_clone_of_a_pytree_keeps_what_its_nodes_share():
 def test_deepcopy_copies_values_too():
     """`copy.deepcopy` copies the arrays, and keeps sharing and cycles; the copy splits like the original."""
     one = net()
-    one.first.weight.value = np.zeros(2)  # type: ignore[assignment]
+    one.first.weight.value = np.zeros(2)  # type: ignore[assignment]  # ty: ignore[invalid-assignment]
     twin = copy.deepcopy(one)
     assert twin.first.weight.value is not one.first.weight.value
     assert reference(twin).structure == reference(one).structure

@@ -242,7 +242,7 @@ def test_states_pickle(cls: Any):
 def test_deepcopy_copies_the_value_and_keeps_sharing():
     """`copy.deepcopy` makes another State of the same description, once for each State."""
     inner = np.ones(2)
-    held = Count({"w": inner}, tag="a")  # type: ignore[arg-type]
+    held = Count({"w": inner}, tag="a")  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     one, other = copy.deepcopy([held, held])
     assert one is other
     assert one is not held
@@ -274,7 +274,7 @@ def test_deepcopy_of_several_roots_keeps_what_they_share():
 def test_the_repr_shows_shapes_and_description():
     """A State prints its class, the shapes of its value, and the parts of its description that are set."""
     assert repr(ParamState(ONE)) == "ParamState(\n  value=ShapedArray(float32[2])\n)"
-    held = Count({"w": ONE, "n": 3}, name="c", tag="t", sharding=("x",), metadata={"unit": "mV"})  # type: ignore[arg-type]
+    held = Count({"w": ONE, "n": 3}, name="c", tag="t", sharding=("x",), metadata={"unit": "mV"})  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     assert repr(held) == (
         "Count(\n"
         "  value={\n"

@@ -327,7 +327,7 @@ def test_trees_nest_in_other_pytrees():
 def test_key_paths_name_the_states():
     """JAX's key paths hold the full path of each State as a text, and go on into its value."""
     model = net()
-    model.count.value = {"mean": jnp.zeros(1)}  # type: ignore[assignment]
+    model.count.value = {"mean": jnp.zeros(1)}  # type: ignore[assignment]  # ty: ignore[invalid-assignment]
     pairs, _ = jax.tree_util.tree_flatten_with_path({"net": gn.treefy_states(model)})
     assert [jax.tree_util.keystr(path) for path, _ in pairs] == [
         "['net']['count']['mean']",
@@ -364,7 +364,7 @@ def test_trees_pickle_with_their_values():
 def test_values_of_any_pytree_are_kept():
     """A State's value may be any pytree; the tree's leaves are its leaves, and the tree holds the value itself."""
     value = {"a": [jnp.zeros(1), None], "b": ()}
-    found = gn.treefy_states(Linear(gn.ParamState(value), gn.ParamState(None)))  # type: ignore[arg-type]
+    found = gn.treefy_states(Linear(gn.ParamState(value), gn.ParamState(None)))  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     assert found.flat()["weight",].value is value
     assert len(jax.tree.leaves(found)) == 1
     assert found.flat()["bias",].value is None

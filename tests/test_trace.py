@@ -335,7 +335,7 @@ def test_an_operation_names_the_path_of_a_kept_state(use: Any):
     kept: list[Net] = []
 
     def keep(x: jax.Array) -> jax.Array:
-        kept.append(Net([Layer(ParamState(np.ones(2))), Layer(ParamState(x * 2))]))  # type: ignore[arg-type]
+        kept.append(Net([Layer(ParamState(np.ones(2))), Layer(ParamState(x * 2))]))  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
         return x
 
     jax.jit(keep)(X)

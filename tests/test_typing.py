@@ -1,89 +1,103 @@
-"""The types that users see: programs that must pass a strict type checker, and lines that must not.
+"""The types that users see: programs that must pass strict type checkers, and lines that must not.
 
 In `tests/typing` a line that a checker must report ends in `# E:` and what is wrong with it; a statement with a mark
-keeps to one line, since checkers place an error in a longer one differently. Both checkers read both folders in one run
-each: without the lines that must pass, a checker that reports everything would do.
+keeps to one line, since checkers place an error in a longer one differently. What a checker gets wrong is said in the
+mark, with the reason: `# E: a number (missed by mypy: ...; ty: ...)`, or `# OK (reported by ty: ...)` on a line that is
+right. What is said there must be so: a checker that learns to do better fails the test, until the mark is taken out.
+Every checker reads all files in one run: without the lines that must pass, one that reports everything would do.
 """
 
-import json
-import os
+import re
 import runpy
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.docrun import ROOT
+from tests.typing.checkers import CHECKERS, Checker
 
 FOLDER = ROOT / "tests" / "typing"
-MARK = "# E: "
+PASS = sorted((FOLDER / "must_pass").glob("*.py"))
+FAIL = sorted((FOLDER / "must_fail").glob("*.py"))
 
-# What a checker says, by file and number of the line.
-Reports = dict[tuple[Path, int], str]
-
-
-def run(*command: str) -> str:
-    """What a checker prints; it must have found its files, and not have crashed."""
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env=os.environ | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in (0, 1), f"{command[0]} failed:\n{done.stdout}{done.stderr}"
-    return done.stdout
+MARK = re.compile(r"# (?P<kind>E: .+?|OK)(?: \((?:missed|reported) by (?P<wrong>.+)\))?$")
 
 
-def mypy(_: Path) -> Reports:
-    """What `mypy --strict` reports, without the project's configuration, which leaves out the lines that must fail."""
-    options = ["--config-file=", "--strict", "--explicit-package-bases", "--output=json"]
-    # A cache of its own, as another configuration would make the one of `make lint` stale each time.
-    printed = run("mypy", *options, f"--cache-dir={ROOT / '.mypy_cache' / 'typing'}", str(FOLDER))
-    found = [json.loads(line) for line in printed.splitlines()]
-    return {(ROOT / one["file"], one["line"]): one["message"] for one in found if one["severity"] == "error"}
+class Line(NamedTuple):
+    """One line of a case file, and what its mark says."""
+
+    file: Path
+    number: int
+    text: str
+    is_error: bool
+    wrong: dict[str, str]
+    """The reason, for each checker that gets the line wrong."""
+
+    @property
+    def is_case(self) -> bool:
+        """Whether the line asks something of a checker: to report it, to reveal a type, or not to report it."""
+        return self.is_error or bool(self.wrong) or self.text.lstrip().startswith("assert_type(")
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.number}"
 
 
-def pyright(tmp_path: Path) -> Reports:
-    """What pyright reports in strict mode, but for functions of jax that have no types."""
-    config = {
-        "typeCheckingMode": "strict",
-        "reportUnknownMemberType": "none",
-        "include": [os.path.relpath(FOLDER, tmp_path)],  # which takes relative paths only
-        "exclude": [],
-        "extraPaths": [str(ROOT)],
-    }
-    (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
-    printed = run("pyright", "--project", str(tmp_path), "--pythonpath", sys.executable, "--outputjson")
-    found = [one for one in json.loads(printed)["generalDiagnostics"] if one["severity"] == "error"]
-    return {(Path(one["file"]), one["range"]["start"]["line"] + 1): one["message"] for one in found}
+def lines_of(files: list[Path]) -> Iterator[Line]:
+    """The lines of case files."""
+    for file in files:
+        for number, text in enumerate(file.read_text().splitlines(), start=1):
+            mark = MARK.search(text)
+            wrong = dict(re.findall(r"(\w+): (.+?)(?:; (?=\w+: )|$)", (mark and mark["wrong"]) or ""))
+            yield Line(file, number, text.strip(), mark is not None and mark["kind"] != "OK", wrong)
 
 
-@pytest.mark.parametrize("checker", [mypy, pyright], ids=["mypy", "pyright"])
-def test_marked_lines_are_reported_and_no_others(checker: Callable[[Path], Reports], tmp_path: Path):
+def readable(files: list[Path], checker: str) -> list[Path]:
+    """The files whose syntax a checker can read: mypy has the parser of the Python that runs it."""
+    is_new = sys.version_info >= (3, 12)
+    return [file for file in files if is_new or checker != "mypy" or not file.stem.endswith("_312")]
+
+
+@pytest.mark.parametrize("name", CHECKERS)
+def test_marked_lines_are_reported_and_no_others(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+):
     """A strict checker reports every line that is marked as wrong, and no other line."""
-    lines = {
-        (file, number): text
-        for file in sorted(FOLDER.rglob("*.py"))
-        for number, text in enumerate(file.read_text().splitlines(), start=1)
-    }
-    marked = {place for place, text in lines.items() if MARK in text}
-    assert {file.parent.name for file, _ in marked} == {"must_fail"}
-    reports = checker(tmp_path)
-    differences = [
-        f"{file.relative_to(ROOT)}:{number}: "
-        + (f"not reported: {text.strip()}" if (file, number) in marked else f"reported: {reports[file, number]}")
-        for (file, number), text in lines.items()
-        if ((file, number) in marked) != ((file, number) in reports)
-    ]
+    checker: Checker = CHECKERS[name]
+    files = readable([*PASS, *FAIL], name)
+    lines = list(lines_of(files))
+    assert {line.file.parent.name for line in lines if line.is_error} == {"must_fail"}
+    reports = checker(files, tmp_path)
+    differences: list[str] = []
+    for line in lines:
+        is_reported = (line.file, line.number) in reports
+        expected = line.is_error != (name in line.wrong)
+        if is_reported and not expected:
+            told = f"reported: {reports[line.file, line.number]}"
+            differences.append(f"{line}: {told if name not in line.wrong else 'found now: take out the remark'}")
+        elif expected and not is_reported:
+            differences.append(
+                f"{line}: {'not reported' if name not in line.wrong else 'right now: take out the remark'}: {line.text}"
+            )
+    cases = [line for line in lines if line.is_case]
+    good = sum(name not in line.wrong for line in cases)
+    record_property("note", f"{name}: {good} of {len(cases)} marked lines in {len(files)} files")
     if differences:
         pytest.fail("\n".join(["these lines differ from their marks:", *differences]), pytrace=False)
 
 
-@pytest.mark.parametrize("file", sorted((FOLDER / "must_pass").glob("*.py")), ids=lambda file: file.stem)
+def test_there_are_cases_enough():
+    """The lines that ask something of a checker are many, and those that one gets wrong are few."""
+    cases = [line for line in lines_of([*PASS, *FAIL]) if line.is_case]
+    assert len(cases) > 450
+    assert sum(bool(line.wrong) for line in cases) <= 20
+    assert all(reason.strip() for line in cases for reason in line.wrong.values())
+    assert {name for line in cases for name in line.wrong} <= set(CHECKERS)
+
+
+@pytest.mark.parametrize("file", readable(PASS, "mypy"), ids=lambda file: file.stem)
 def test_programs_that_must_pass_run(file: Path):
     """A program that checkers accept also runs: what they believe of one that fails would be worth nothing."""
     runpy.run_path(str(file))

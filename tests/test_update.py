@@ -210,7 +210,7 @@ def test_faulty_update_names_all_and_writes_nothing(fault: str):
 
 def test_faulty_part_of_a_value_is_named_inside_the_state():
     """In a State whose value is a pytree the wrong leaf is named."""
-    one = Linear(gn.ParamState({"a": [jnp.zeros(1), jnp.zeros(2)]}))  # type: ignore[arg-type]
+    one = Linear(gn.ParamState({"a": [jnp.zeros(1), jnp.zeros(2)]}))  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     before = snapshot(one)
     with pytest.raises(gn.UpdateError) as caught:
         gn.update_states(one, {"weight": {"a": [jnp.zeros(1), jnp.zeros(3)]}})
@@ -225,7 +225,7 @@ def test_no_collection_of_states_is_refused():
     bad: Any
     for bad, name in ((3, "int"), ([1], "list"), (one, "Net"), (jnp.zeros(1), "ArrayImpl"), (None, "NoneType")):
         with pytest.raises(TypeError) as caught:
-            gn.update_states(one, ones(one), bad)
+            gn.update_states(one, ones(one), bad)  # ty: ignore[invalid-argument-type]  # pyrefly: ignore[bad-argument-type]
         assert str(caught.value) == f"expected a StateTree, FlatStates or a nested mapping by path, found {name}"
         assert snapshot(one) == before
 

@@ -106,8 +106,10 @@ def make_model(seed: int) -> Classifier:
         with gn.random.scope(key):
             return gn.treefy_split(Classifier())
 
-    parts: tuple[gn.GraphDef[Classifier], gn.StateTree] = draw(jax.random.key(seed))
-    return gn.treefy_merge(*parts)
+    graphdef: gn.GraphDef[Classifier]
+    params: gn.StateTree
+    graphdef, params = draw(jax.random.key(seed))
+    return gn.treefy_merge(graphdef, params)
 
 
 # The data

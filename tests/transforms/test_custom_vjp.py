@@ -237,7 +237,7 @@ def test_a_rule_in_vmap_scan_and_remat():
 
     for wrap in (lambda f: f, gn.remat):
         two = cell()
-        found = gn.jit(gn.grad(lambda one, wrap=wrap: summed(one, wrap)))(two)
+        found = gn.jit(gn.grad(lambda one, wrap=wrap: summed(one, wrap)))(two)  # ty: ignore[invalid-argument-type]
         assert jnp.array_equal(found["weight"].value, 3 * xs.sum(0))
         assert two.count.value == 3
 
@@ -245,7 +245,7 @@ def test_a_rule_in_vmap_scan_and_remat():
 def test_name_docs_and_signature_are_kept():
     """The object looks like the function."""
     made = gn.custom_vjp(apply)
-    assert (made.__name__, made.__doc__) == ("apply", "Apply a cell.")  # type: ignore[attr-defined]
+    assert (made.__name__, made.__doc__) == ("apply", "Apply a cell.")  # type: ignore[attr-defined]  # ty: ignore[missing-attribute]
     assert inspect.signature(made) == inspect.signature(apply)
 
 

@@ -505,7 +505,7 @@ def test_a_result_that_is_no_pair_is_refused():
         (lambda one: (1.0, 2.0, 3.0), "a tuple of 3"),
         (lambda one: one, "a node"),
     ):
-        assert message(TypeError, lambda give=give: gn.grad(give, has_aux=True)(layer())) == (  # type: ignore[misc]
+        assert message(TypeError, lambda give=give: gn.grad(give, has_aux=True)(layer())) == (  # type: ignore[misc]  # ty: ignore[no-matching-overload]
             f"gn.grad: with has_aux=True the function gives (result, aux); found {found}"
         )
 

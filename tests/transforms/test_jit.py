@@ -180,7 +180,7 @@ def test_what_cannot_be_called_is_refused():
     """Jit takes a function, a method or a callable node."""
     for wrong, found in ((3, "int 3"), (Plain(1), "a Plain")):
         with pytest.raises(TypeError) as caught:
-            gn.jit(wrong)  # type: ignore[call-overload]
+            gn.jit(wrong)  # type: ignore[call-overload]  # ty: ignore[invalid-argument-type]
         assert str(caught.value) == f"expected a function, a method or a callable node; found {found}"
 
 
@@ -289,13 +289,13 @@ def test_static_arguments_that_cannot_be_are_refused():
     """What is not hashable, traced, or a node is refused by its name."""
     run = gn.jit(repeat, static_argnames="n")
     with pytest.raises(gn.FieldError) as caught:
-        run(scale(), 1.0, [3])  # type: ignore[arg-type]
+        run(scale(), 1.0, [3])  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     assert str(caught.value) == "the static argument n: a list ([3]) is not hashable: write a tuple"
     with pytest.raises(gn.FieldError) as caught:
-        run(scale(), 1.0, n={"a": 1})  # type: ignore[arg-type]
+        run(scale(), 1.0, n={"a": 1})  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     assert str(caught.value) == "the static argument n: a dict ({'a': 1}) is not hashable: write a tuple of pairs"
     with pytest.raises(gn.FieldError, match=r"^the static argument n is a Scale: a node is passed as arrays are$"):
-        run(scale(), 1.0, scale())  # type: ignore[arg-type]
+        run(scale(), 1.0, scale())  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     with pytest.raises(gn.FieldError, match=r"^the static argument n: a traced value .* cannot be static"):
         jax.jit(lambda n: run(scale(), 1.0, n))(3)
 

@@ -87,7 +87,7 @@ def under_vmap(f: Any, root: Any) -> Any:
 
 
 def under_cond(f: Any, root: Any) -> Any:
-    return gn.cond(True, f, lambda root: jnp.float32(0), root)
+    return gn.cond(True, f, lambda root: jnp.float32(0), root)  # ty: ignore[invalid-argument-type]
 
 
 def under_scan(f: Any, root: Any) -> Any:

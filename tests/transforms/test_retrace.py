@@ -445,7 +445,7 @@ def test_methods_are_explained_however_they_are_named():
 def test_what_is_no_function_has_no_explanation():
     """explain_retrace takes what jit takes."""
     with pytest.raises(TypeError) as caught:
-        gn.explain_retrace(3)  # type: ignore[arg-type]
+        gn.explain_retrace(3)  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
     assert str(caught.value) == "expected a function, a method or a callable node; found int 3"
 
 

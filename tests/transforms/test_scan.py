@@ -267,7 +267,7 @@ def test_outputs_may_be_nodes():
 def test_a_weak_carry_is_promoted_as_by_jax():
     """A Python number or a weakly typed State becomes what the function makes of it."""
     one = cell()
-    one.count.value = 0  # type: ignore[assignment]  # what a user writes
+    one.count.value = 0  # type: ignore[assignment]  # what a user writes  # ty: ignore[invalid-assignment]
     start: Any = 0.0
     out, _ = gn.scan(lambda c, x: (c + one.weight.value.sum() * x, None), start, XS[:, 0])
     assert out.dtype == jnp.float32
@@ -316,9 +316,9 @@ def test_a_scan_of_remat_in_grad():
         return jnp.sum(gn.scan(wrap(carried), (one, jnp.zeros(2)), XS)[0][1])
 
     one, other = cell(), cell()
-    jaxpr = gn.make_jaxpr(gn.grad(lambda one: loss(one, gn.remat)))(cell()).jaxpr
+    jaxpr = gn.make_jaxpr(gn.grad(lambda one: loss(one, gn.remat)))(cell()).jaxpr  # ty: ignore[invalid-argument-type]
     assert list(equations(jaxpr, "checkpoint")) or list(equations(jaxpr, "remat2")) or list(equations(jaxpr, "remat"))
-    found = gn.jit(gn.grad(lambda one: loss(one, gn.remat)))(one)
+    found = gn.jit(gn.grad(lambda one: loss(one, gn.remat)))(one)  # ty: ignore[invalid-argument-type]
     assert close(found["weight"].value, gn.grad(lambda one: loss(one, lambda f: f))(other)["weight"].value)
     assert one.count.value == other.count.value == 3
 

@@ -159,7 +159,7 @@ def test_name_docs_and_signature_are_kept():
     """As a function and as a decorator."""
     options: dict[str, Any] = {"mesh": mesh(), "in_specs": (P(), P("data")), "out_specs": P("data")}
     for made in (gn.shard_map(apply, **options), gn.shard_map(**options)(apply)):
-        assert (made.__name__, made.__doc__) == ("apply", "Apply a model.")
+        assert (made.__name__, made.__doc__) == ("apply", "Apply a model.")  # ty: ignore[missing-attribute]
         assert inspect.signature(made) == inspect.signature(apply)
 
 

@@ -123,7 +123,7 @@ def test_dropout_drops_other_elements_in_each_lane():
     y = apply(model, XS)
     assert set(y.ravel().tolist()) == {0.0, 4.0}
     assert len({tuple(row) for row in y.tolist()}) == 3
-    gradient = gn.jit(gn.grad(lambda m: jnp.sum(apply(m, XS))))(model)
+    gradient = gn.jit(gn.grad(lambda m: jnp.sum(apply(m, XS))))(model)  # ty: ignore[invalid-argument-type]
     assert gradient["weight"].value.shape == (8,)
     assert count(rngs) == 2
     assert rngs["default"].key.value.shape == ()

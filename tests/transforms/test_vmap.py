@@ -251,7 +251,7 @@ def test_decorators_keep_name_docs_and_signature():
         return 2 * x
 
     for made in (gn.vmap(double), gn.vmap()(double), gn.vmap(in_axes=0)(double)):
-        assert (made.__name__, made.__doc__) == ("double", "Twice.")
+        assert (made.__name__, made.__doc__) == ("double", "Twice.")  # ty: ignore[missing-attribute]
         assert inspect.signature(made) == inspect.signature(double)
         assert jnp.array_equal(made(XS), 2 * XS)
     assert Scale(gn.ParamState(jnp.array([2.0, 2.0]))).apply(XS).tolist() == (2 * XS).tolist()

@@ -87,7 +87,7 @@ def test_remat_takes_static_arguments_and_names():
     assert scaled("ab", one=one, x=X) == 2 * loss(cell(), X)
     assert gn.grad(scaled, 1)("ab", one, x=X)["weight"].value.shape == (2,)
     with pytest.raises(gn.FieldError) as caught:
-        scaled(["abc"], one, x=X)  # type: ignore[arg-type]  # what a user might write
+        scaled(["abc"], one, x=X)  # type: ignore[arg-type]  # what a user might write  # ty: ignore[invalid-argument-type]
     assert str(caught.value).startswith("the static argument mode: ")
 
 

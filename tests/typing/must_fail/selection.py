@@ -37,6 +37,12 @@ def of_number(number: int, state: State) -> bool:
 
 
 gn.states(net, (ParamState, "mean", gn.Not(None)))
+gn.states(net, int)  # E: a class of no States
+gn.states(net, Leaf)  # E: a node class selects no States
+gn.states(net, ..., ParamState)  # E: nothing is left after `...`
+gn.states(net, ParamState, ..., "mean")  # E: nothing is left after `...`
+gn.states(net, (ParamState, int))  # E: a class of no States in a tuple
+gn.states(net, ParamState, int)  # E: a class of no States
 gn.states(net, 3)  # E: a number
 gn.states(net, 0.5)  # E: a number
 gn.states(net, zero)  # E: an array
@@ -49,12 +55,22 @@ gn.states(net, of_path)  # E: a filter takes path and State
 gn.states(net, of_number)  # E: a path is a tuple
 gn.states(net, lambda path: True)  # E: a filter takes path and State
 gn.treefy_split(net, 3)  # E: a number
+gn.treefy_split(net, ..., ParamState)  # E: nothing is left after `...`
+gn.treefy_split(net, ParamState, ..., ...)  # E: nothing is left after `...`
+gn.treefy_split(net, int, ...)  # E: a class of no States
+gn.treefy_states(net, ..., "mean")  # E: nothing is left after `...`
 gn.treefy_split(net, ParamState, net.mean)  # E: a State for its class
 gn.treefy_split(net, "a", "b", "c", "d", 3)  # E: a number
 gn.treefy_states(net, 3)  # E: a number
 gn.treefy_states(net, ParamState, 3)  # E: a number
 gn.pop_states(net, 3)  # E: a number
+gn.pop_states(net, ..., "mean")  # E: nothing is left after `...`
+gn.pop_states(net, Leaf)  # E: a node class selects no States
 gn.nodes(net, 3)  # E: a number
+gn.nodes(net, ParamState)  # E: a State class selects no nodes
+gn.nodes(net, ..., Leaf)  # E: nothing is left after `...`
+tree.split(..., ParamState)  # E: nothing is left after `...`
+one_tree, another = tree.split(ParamState, "mean", ...)  # E: three trees
 tree.filter(3)  # E: a number
 tree.split(ParamState, 3)  # E: a number
 
@@ -68,6 +84,7 @@ gn.Not(ParamState, BatchState)  # E: one too many
 gn.PathContains("a")
 gn.PathContains(("a", "b"))  # E: a path for a key
 gn.PathContains()  # E: the key is missing
+gn.OfType(3)  # E: no class
 gn.PathIn("a.b", ("a", 0))
 gn.PathIn(0)  # E: a position for a path
 gn.PathIn(["a", "b"])  # E: a list for a path
@@ -83,6 +100,15 @@ means: FlatStates[BatchState] = gn.states(net, ParamState)  # E: parameters
 hidden: FlatStates[Membrane] = gn.states(net, HiddenState)  # E: may be other hidden States
 one, other = gn.states(net, Membrane, BatchState)
 wrong: FlatStates[Membrane] = other  # E: statistics of batches
+three = gn.states(net, "mean", Membrane, ...)
+second: FlatStates[BatchState] = three[1]  # E: of the filter in this place
+fourth = three[3]  # E: three filters
+popped: FlatStates[BatchState] = gn.pop_states(net, Membrane)  # E: of the filter
+some_leaves, some_nets = gn.nodes(net, Leaf, Net)
+swapped: dict[Path, Leaf] = some_nets  # E: of the filter in this place
+gn.axes({ParamState: None, ...: 0})
+gn.axes({3: 0})  # E: no filter (missed by pyrefly: the bound is a recursive alias)
+gn.axes({ParamState: "batch"})  # E: a string for an axis
 membrane: Membrane = gn.states(net, BatchState)["mean",]  # E: statistics of a batch
 number: int = gn.states(net, Membrane)["leaf", "v"].value  # E: an array
 as_tree: StateTree = gn.states(net, ParamState)  # E: live States

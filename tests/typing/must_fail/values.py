@@ -50,7 +50,8 @@ neurons.table.value = {"a": 3}  # E: a number for an array
 neurons.membrane.value = {"a": zero}  # E: a dict for an array
 neurons.v.vlaue = zero  # E: misspelt
 neurons.v = neurons.v.value + 1  # E: an array for a State
-neurons.v += zero  # E: a State is no array
+state = State(zero)
+state += zero  # E: a State is no array
 
 # Making a State
 

@@ -40,7 +40,10 @@ assert_type(
     gn.states(net, Membrane, BatchState[Array], ParamState[Array]),
     tuple[FlatStates[Membrane], FlatStates[BatchState[Array]], FlatStates[ParamState[Array]]],
 )
-assert_type(gn.states(net, "mean", ParamState, ...), tuple[FlatStates[State[Any]], ...])
+assert_type(
+    gn.states(net, "mean", ParamState[Array], ...),
+    tuple[FlatStates[State[Any]], FlatStates[ParamState[Array]], FlatStates[State[Any]]],
+)
 
 # Of a bare `ParamState` one checker takes the value to be an array, another to be anything: both accept this.
 
@@ -56,12 +59,16 @@ assert_type([state.value for state in membranes.values()], list[Array])
 as_states: FlatStates = membranes
 assert_type(membranes.get(("leaves", 1, "v")), Membrane | None)
 
+popped, others, rest = gn.pop_states(gn.clone(net), Membrane, "mean", ...)
+assert_type(popped, FlatStates[Membrane])
+assert_type(others, FlatStates[State[Any]])
+
 # State trees
 
 assert_type(gn.treefy_states(net), StateTree)
 assert_type(gn.treefy_states(net, ParamState), StateTree)
 assert_type(gn.treefy_states(net, ParamState, ...), tuple[StateTree, StateTree])
-assert_type(gn.treefy_states(net, ParamState, "mean", ...), tuple[StateTree, ...])
+assert_type(gn.treefy_states(net, ParamState, "mean", ...), tuple[StateTree, StateTree, StateTree])
 
 tree = gn.treefy_states(net)
 assert_type(tree["leaves", 0, "weight"], TreefyState[Any])
@@ -73,11 +80,16 @@ assert_type(tree - tree.filter("mean"), StateTree)
 assert_type(tree.to_dict(), dict[gn.Key, Any])
 first, second = tree.split(ParamState, ...)
 assert_type(first, StateTree)
+assert_type(tree.split(ParamState, Membrane, "mean", ...), tuple[StateTree, StateTree, StateTree, StateTree])
+assert_type(tree.split(...), tuple[StateTree])
 
 # Nodes
 
 assert_type(gn.nodes(net), dict[Path, Any])
 assert_type(gn.nodes(net, Leaf), dict[Path, Leaf])
+assert_type(gn.nodes(net, Leaf, Net), tuple[dict[Path, Leaf], dict[Path, Net]])
+assert_type(gn.nodes(net, Leaf, ...), tuple[dict[Path, Leaf], dict[Path, Any]])
+assert_type(gn.nodes(net, gn.PathContains("mean")), dict[Path, Any])
 assert_type(gn.nodes(net, Leaf)["leaves", 0].weight.value, Array)
 assert_type(gn.aliases(net), dict[Path, tuple[Path, ...]])
 
@@ -91,9 +103,7 @@ def is_large(path: Path, state: State[Any]) -> bool:
 forms: list[gn.Filter] = [
     ParamState,
     ParamState[Array],
-    Leaf,
     "mean",
-    ...,
     None,
     True,
     (ParamState, "mean"),
@@ -104,7 +114,26 @@ forms: list[gn.Filter] = [
     is_large,
     lambda path, state: path == ("mean",),
 ]
+
+
+class Frozen:
+    """A mixin, by which a type checker does not select: it is no State class."""
+
+
+assert_type(gn.states(net, gn.OfType(Frozen)), FlatStates[State[Any]])
+
+
+def parts(node: Net, which: gn.Filter) -> tuple[StateTree, StateTree]:
+    """A filter that a function is given may stand anywhere; `...` may only stand last."""
+    _, chosen, rest = gn.treefy_split(node, which, ...)
+    return chosen, rest
+
+
+parts(net, ParamState)
+parts(net, ("mean", Membrane))
+node_forms: list[gn.NodeFilter] = [Leaf, (Leaf, Net), gn.Not(Leaf), None, lambda path, node: not path]
+found: list[dict[Path, Any]] = [gn.nodes(net, form) for form in node_forms]
 negated: Callable[[gn.Filter], gn.Filter] = gn.Not
-assert_type([gn.states(net, form) for form in forms if form is not Leaf], list[FlatStates[State[Any]]])
+assert_type([gn.states(net, form) for form in forms], list[FlatStates[State[Any]]])
 assert_type(gn.parse_path("leaves.0"), Path)
 assert_type(gn.path_str(("leaves", 0)), str)

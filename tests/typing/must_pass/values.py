@@ -1,6 +1,6 @@
 """A State's value has the type that the State was declared or made with; `State` alone holds an array."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any, TypedDict, assert_type
 
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ neurons = Neurons(
     ParamState(jnp.ones((2, 3))),
     BatchState(jnp.int32(0)),
     State((zero, zero)),
-    ParamState({"kernel": zero, "bias": zero}),
+    ParamState({"kernel": zero, "bias": zero}),  # OK (reported by pyrefly: to it the dict is no Weights here)
     ParamState({"a": zero}),
     Membrane(zero),
     ParamState(None),
@@ -82,7 +82,7 @@ assert_type(BatchState(zero, name="n", tag="t", sharding=("x",), metadata={"unit
 assert_type(neurons.v.name, str | None)
 assert_type(neurons.v.tag, str | None)
 assert_type(neurons.v.sharding, Hashable)
-assert_type(neurons.v.metadata, Mapping[str, Hashable])
+assert_type(list(neurons.v.metadata), list[str])
 
 # `replace` keeps the class.
 
