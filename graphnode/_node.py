@@ -55,8 +55,9 @@ class Node(NodeBase):
     _plan: ClassVar[Plan] = NO_PLAN
     _has_own_init: ClassVar[bool] = False
 
-    def __init_subclass__(cls, *, kw_only: bool = False, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    # No `**kwargs` for other bases: with them no checker would find a misspelt `kw_only`.
+    def __init_subclass__(cls, *, kw_only: bool = False) -> None:
+        super().__init_subclass__()
         faults = take_body_faults(cls)
         if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
             # A mixin's, such as a plain dataclass's.

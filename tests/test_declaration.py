@@ -634,7 +634,7 @@ def test_a_plain_mixin_adds_methods_and_no_fields(bases: tuple[type, ...]):
 
 
 def test_a_mixin_may_have_a_subclass_hook_and_keywords():
-    """`__init_subclass__` cooperates: keywords that Node does not know go on to the mixin."""
+    """`__init_subclass__` cooperates: a mixin before Node takes its own keywords, and passes on those of Node."""
     seen: list[str] = []
 
     class Named:
@@ -642,11 +642,13 @@ def test_a_mixin_may_have_a_subclass_hook_and_keywords():
             super().__init_subclass__(**kwargs)
             seen.append(alias)
 
-    class Net(gn.Node, Named, alias="net", kw_only=True):
+    class Net(Named, gn.Node, alias="net", kw_only=True):
         n: int
 
     assert seen == ["net"]
     assert Net(n=1).n == 1
+    with pytest.raises(TypeError, match="unexpected keyword argument 'kw_onyl'"):
+        type("Misspelt", (gn.Node,), {}, kw_onyl=True)
 
 
 @dataclasses.dataclass
