@@ -22,7 +22,7 @@ help: ## show this list
 
 venv: $(VENV)/.stamp ## make the virtual environment .venv-<python version> for development
 
-test: lint ## run every check: formatting, ruff, mypy, pyright, then tests, doctests and documentation
+test: lint ## run every check: formatting, ruff, four type checkers, then tests, doctests and documentation
 	@echo "== pytest: tests, doctests and documentation"
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
@@ -30,7 +30,7 @@ test-all: lint ## the same, with the slow tests
 	@echo "== pytest: tests, doctests and documentation, also the slow ones"
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) -m "" $(PYTEST_ARGS)
 
-lint: $(VENV)/.stamp ## check formatting, ruff's rules and the types
+lint: $(VENV)/.stamp ## check formatting, ruff's rules and the types with four checkers
 	@echo "== ruff format: is everything formatted?"
 	@$(VENV)/bin/python -m ruff format --check --quiet . || { echo "not formatted: run make format"; exit 1; }
 	@echo "== ruff: rules"
@@ -39,6 +39,13 @@ lint: $(VENV)/.stamp ## check formatting, ruff's rules and the types
 	@$(VENV)/bin/python -m mypy --no-error-summary
 	@echo "== pyright: types again, strict"
 	@$(VENV)/bin/python -m pyright --pythonpath $(VENV)/bin/python
+	@echo "== pyright --verifytypes: is every public name typed?"
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" pyright --verifytypes graphnode --ignoreexternal >$(VENV)/verifytypes.txt \
+		|| { cat $(VENV)/verifytypes.txt; exit 1; }
+	@echo "== pyrefly: types again, strict"
+	@$(VENV)/bin/pyrefly check --python-interpreter-path $(VENV)/bin/python --output-format min-text --summary=none
+	@echo "== ty: types again"
+	@$(VENV)/bin/ty check --quiet --python $(VENV)
 
 format: $(VENV)/.stamp ## format the code and apply ruff's fixes
 	@echo "== ruff: fixing what it can"

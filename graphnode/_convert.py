@@ -54,6 +54,7 @@ def _is_graph_object(leaf: object) -> bool:
     return isinstance(leaf, GraphObject)
 
 
+# Any: a pytree, whose type a tree with other leaves has not.
 def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[State[Any]]]:
     """Replace the nodes (and States) anywhere in a pytree by `NodeStates`, pytrees of their values.
 
@@ -133,6 +134,7 @@ def _below(path: tuple[str | int, ...]) -> str:
     return f".{path_str(path[1:])}" if len(path) > 1 else ""
 
 
+# Any: as for `graph_to_tree`.
 def tree_to_graph(tree: Any, /) -> Any:
     """Put new nodes in place of the `NodeStates` of a pytree; sharing across all of them is restored.
 

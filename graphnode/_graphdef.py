@@ -221,6 +221,7 @@ class NodeDef:
                 children[key] = _view(self.graphdef, *references[0])
         return children
 
+    # Any: static values are of whatever types.
     @property
     def static_fields(self) -> dict[Key, Any]:
         """The static values by key; also the fields that hold `None`."""

@@ -93,6 +93,7 @@ class Layout:
         """The number of the State at each leaf entry; made once."""
         return self.remember("leaf_numbers", lambda: {entry: at for at, entry in enumerate(self.leaves)})  # type: ignore[no-any-return]
 
+    # Any: each question has an answer of its own type.
     def remember(self, question: Hashable, answer: Callable[[], Any]) -> Any:
         """The answer to a question about this layout, worked out once; bounded, so that no caller can fill memory."""
         found = self._memo.get(question, self)

@@ -155,6 +155,7 @@ class StateTree(Mapping[Key, Any]):
     layout: Layout
     _values: tuple[Any, ...]
 
+    # Any: each State has a value of its own type.
     def __init__(self, layout: Layout, values: tuple[Any, ...]) -> None:
         self.layout = layout
         self._values = values
@@ -196,6 +197,7 @@ class StateTree(Mapping[Key, Any]):
         specs = self.layout.specs
         return {path: TreefyState(specs[at], self._values[at]) for at, path in enumerate(self.layout.paths())}
 
+    # Any: values, and dicts of them, at any depth.
     def to_dict(self) -> dict[Key, Any]:
         """A nested plain dict of the values. `update_states` and `treefy_merge` take it back."""
         made: list[Any] = []

@@ -12,19 +12,18 @@ import jax
 from typing_extensions import TypeVar
 
 from ._binding import binding_of
-from ._fields import NodeBase
-from ._node import Node
 from ._filters import NodeFilter, NodeSelector, as_filters, check_class_filters, group
 from ._graphdef import GraphDef
+from ._node import Node
 from ._paths import Path
 from ._state import State, StateSpec
 from ._table import RootSpec
 from ._template import NodeSpec
 
-# The node class of each filter; Any for one that is no class, as callers know more of what it selects.
-N1 = TypeVar("N1", bound=Node, default=Any)
-N2 = TypeVar("N2", bound=Node, default=Any)
-N3 = TypeVar("N3", bound=Node, default=Any)
+# The node class of each filter; one that is no class leaves the default.
+N1 = TypeVar("N1", bound=Node, default=Node)
+N2 = TypeVar("N2", bound=Node, default=Node)
+N3 = TypeVar("N3", bound=Node, default=Node)
 
 
 def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
@@ -56,7 +55,7 @@ def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:
     return below
 
 
-def iter_node(node: object, /) -> Iterator[tuple[Path, Any]]:
+def iter_node(node: object, /) -> Iterator[tuple[Path, Node]]:
     """The nodes of a graph with their paths, each once, at its first path; children first, the root last at `()`.
 
     Args:
@@ -88,7 +87,7 @@ def iter_node(node: object, /) -> Iterator[tuple[Path, Any]]:
             yield graphdef.path(number), objects[number]
 
 
-def iter_leaf(node: object, /) -> Iterator[tuple[Path, Any]]:
+def iter_leaf(node: object, /) -> Iterator[tuple[Path, object]]:
     """The States and static values of a graph with their paths, each State once, at its first path; pre-order.
 
     Items of a static tuple come one by one; `None` and what is unset are left out.
@@ -154,7 +153,7 @@ class _NodeItem(NamedTuple):
 
 
 @overload
-def nodes(node: object, /) -> dict[Path, Any]: ...
+def nodes(node: object, /) -> dict[Path, Node]: ...
 @overload
 def nodes(node: object, only: type[N1] | NodeSelector | EllipsisType, /) -> dict[Path, N1]: ...
 @overload
@@ -178,8 +177,8 @@ def nodes(
     fourth: NodeFilter | EllipsisType,
     /,
     *rest: NodeFilter | EllipsisType,
-) -> tuple[dict[Path, Any], ...]: ...
-def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> dict[Path, Any] | tuple[dict[Path, Any], ...]:
+) -> tuple[dict[Path, Node], ...]: ...
+def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
     """The nodes of a graph by path, in the order of `iter_node`.
 
     Args:

@@ -117,6 +117,7 @@ class Optimizer(Node):
         self.memory = nested({part.path: _remembered(part, params) for part in parts})
         self.steps = OptimizerState(jnp.int32(0))
 
+    # Any: what the transformation takes beside, such as a loss.
     def update(self, model: object, grads: States, /, **extra: Any) -> None:
         """Make one step, in place: new values in the selected States of the model, in the memory and in `steps`.
 

@@ -59,16 +59,18 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List the documentation blocks that nobody ran, so that they stay few."""
-    skipped = sorted(set(_skipped_blocks(terminalreporter)))
+    """List the documentation blocks that nobody ran, so that they stay few; and what tests have to say."""
+    skipped = sorted(set(_properties(terminalreporter, "no-run")))
     if skipped:
         terminalreporter.section(f"{len(skipped)} documentation blocks marked no-run", sep="-")
         for block in skipped:
             terminalreporter.write_line(block)
+    for note in sorted(_properties(terminalreporter, "note")):
+        terminalreporter.write_line(note)
 
 
-def _skipped_blocks(terminalreporter: pytest.TerminalReporter) -> Iterator[str]:
+def _properties(terminalreporter: pytest.TerminalReporter, wanted: str) -> Iterator[str]:
     # Properties of the reports, because with xdist the test ran in another process.
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
-            yield from (str(value) for name, value in report.user_properties if name == "no-run")
+            yield from (str(value) for name, value in report.user_properties if name == wanted)

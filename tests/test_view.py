@@ -124,7 +124,8 @@ def test_a_view_differs_in_the_statics_alone(world: World):
     assert list(gn.states(made).values()) == list(gn.states(root).values())
     assert reference(made).aliases == reference(root).aliases
     for one in gn.nodes(root).values():
-        one.size = 7
+        found: Any = one
+        found.size = 7
     assert gn.graphdef(made) is gn.graphdef(root)
     assert reference(made).structure == reference(root).structure
 

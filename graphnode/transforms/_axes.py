@@ -40,7 +40,8 @@ class Axes:
     def __repr__(self) -> str:
         return f"axes({dict(zip(self.filters, self.values, strict=True))!r})"
 
-    def of(self, node: Any) -> list[Any]:
+    # Any: of an axis or a partition spec.
+    def of(self, node: object) -> list[Any]:
         """The axis of each State of a node, in layout order; `None` for what no filter accepts."""
         binding = binding_of(node)
         items = [Item(binding.graphdef.layout, at, state) for at, state in enumerate(binding.states)]

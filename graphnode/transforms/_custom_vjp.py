@@ -81,6 +81,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         self._statics = named_arguments(self._target, len(self._bound), nondiff_argnums, frozenset(names))
         self._rules: tuple[Callable[..., Any], Callable[..., Any]] | None = None
 
+    # Any: residuals and cotangents are pytrees of the caller's; `fwd` and `bwd` take them in an order of their own.
     def defvjp(self, fwd: Callable[..., tuple[R, Any]], bwd: Callable[..., tuple[Any, ...]]) -> None:
         """Set the forward and the backward function."""
 

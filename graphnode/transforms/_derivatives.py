@@ -453,6 +453,7 @@ def jacrev(
     return functools.partial(_jacobian, "jacrev", options=options) if fun is None else _jacobian("jacrev", fun, options)
 
 
+# Any: as for `jacrev`.
 @overload
 def jacfwd(
     fun: Callable[P, Any],
@@ -508,6 +509,7 @@ def jacfwd(
     return functools.partial(_jacobian, "jacfwd", options=options) if fun is None else _jacobian("jacfwd", fun, options)
 
 
+# Any: as for `jacrev`.
 @overload
 def hessian(
     fun: Callable[P, Any],
@@ -623,6 +625,7 @@ def vjp(
     return (result, pull_back_nodes, aux) if has_aux else (result, pull_back_nodes)
 
 
+# Any: as for `vjp`.
 @overload
 def jvp(
     fun: Callable[..., R], primals: Sequence[Any], tangents: Sequence[Any], has_aux: Literal[False] = ...

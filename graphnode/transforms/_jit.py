@@ -54,7 +54,7 @@ class Jitted(Transformed, Generic[P, R]):
 
     __wrapped__: Callable[P, R]
 
-    def __init__(self, function: Callable[P, R], options: Options, bound: tuple[Any, ...], target: Function) -> None:
+    def __init__(self, function: Callable[P, R], options: Options, bound: tuple[object, ...], target: Function) -> None:
         # The attributes of a function are about it; those of a node are its fields, which would hide methods of this.
         functools.update_wrapper(self, function, updated=() if bound else functools.WRAPPER_UPDATES)
         forget_kept(self)

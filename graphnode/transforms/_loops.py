@@ -186,6 +186,7 @@ def _placed(row: Sequence[Any], new: dict[int, Any]) -> list[Any]:
     return [new.get(number, item) for number, item in enumerate(row)]
 
 
+# Any: the index is an array, and a number to a function that declares one.
 def fori_loop(
     lower: ArrayLike,
     upper: ArrayLike,
@@ -282,7 +283,7 @@ def _loop(
     return written, tuple(last), put(leaves)
 
 
-def while_loop(cond_fun: Callable[[C], Any], body_fun: Callable[[C], C], init_val: C) -> C:
+def while_loop(cond_fun: Callable[[C], ArrayLike], body_fun: Callable[[C], C], init_val: C) -> C:
     """Run a function of nodes and arrays while a condition on them holds, as `jax.lax.while_loop`.
 
     Args:

@@ -63,7 +63,7 @@ def history_of(function: Function) -> History:
     return remembered(function, "history", lambda: History(function))
 
 
-def explain_retrace(fun: Callable[..., Any], /) -> str:
+def explain_retrace(fun: Callable[..., object], /) -> str:
     """Say what made JAX trace a function under `jit` for the last time.
 
     The arguments of that call are compared with those of the closest earlier trace: static fields and arguments with

@@ -149,6 +149,7 @@ def make_jaxpr(
     return rebind(jaxpr_of, bound)
 
 
+# Any: the classes of errors that checkify knows are JAX's own, and private.
 def checkify(
     f: Callable[P, R], errors: frozenset[Any] = jax_checkify.user_checks
 ) -> Callable[P, tuple[jax_checkify.Error, R]]:

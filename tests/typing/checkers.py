@@ -57,8 +57,12 @@ def pyright(files: Sequence[Path], tmp_path: Path) -> Reports:
         "pythonVersion": python_version(),
     }
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
-    command = [sys.executable, "-m", "pyright", "--project", tmp_path, "--pythonpath", sys.executable, "--outputjson"]
-    found = [one for one in json.loads(run(command))["generalDiagnostics"] if one["severity"] == "error"]
+    options = ["--project", str(tmp_path), "--pythonpath", sys.executable, "--outputjson"]
+    found = [
+        one
+        for one in json.loads(run([sys.executable, "-m", "pyright", *options]))["generalDiagnostics"]
+        if one["severity"] == "error"
+    ]
     return {(Path(one["file"]), one["range"]["start"]["line"] + 1): one["message"] for one in found}
 
 
@@ -67,7 +71,7 @@ def pyrefly(files: Sequence[Path], tmp_path: Path) -> Reports:
     config = tmp_path / "pyrefly.toml"
     errors = (ROOT / "pyrefly.toml").read_text().partition("[errors]")[2].partition("[[")[0]
     config.write_text(f'preset = "strict"\nsearch-path = ["{ROOT}"]\n[errors]{errors}')
-    options = ["--config", config, "--python-version", python_version(), "--output-format", "json"]
+    options: list[str | Path] = ["--config", config, "--python-version", python_version(), "--output-format", "json"]
     printed = run([_script("pyrefly"), "check", *options, "--python-interpreter-path", sys.executable, *files])
     found: list[dict[str, Any]] = json.loads(printed)["errors"]
     return {

@@ -85,11 +85,13 @@ assert_type(tree.split(...), tuple[StateTree])
 
 # Nodes
 
-assert_type(gn.nodes(net), dict[Path, Any])
+assert_type(gn.nodes(net), dict[Path, gn.Node])
 assert_type(gn.nodes(net, Leaf), dict[Path, Leaf])
 assert_type(gn.nodes(net, Leaf, Net), tuple[dict[Path, Leaf], dict[Path, Net]])
-assert_type(gn.nodes(net, Leaf, ...), tuple[dict[Path, Leaf], dict[Path, Any]])
-assert_type(gn.nodes(net, gn.PathContains("mean")), dict[Path, Any])
+assert_type(gn.nodes(net, Leaf, ...), tuple[dict[Path, Leaf], dict[Path, gn.Node]])
+assert_type(gn.nodes(net, gn.PathContains("mean")), dict[Path, gn.Node])
+assert_type(list(gn.iter_node(net)), list[tuple[Path, gn.Node]])
+assert_type(list(gn.iter_leaf(net)), list[tuple[Path, object]])
 assert_type(gn.nodes(net, Leaf)["leaves", 0].weight.value, Array)
 assert_type(gn.aliases(net), dict[Path, tuple[Path, ...]])
 
@@ -132,7 +134,7 @@ def parts(node: Net, which: gn.Filter) -> tuple[StateTree, StateTree]:
 parts(net, ParamState)
 parts(net, ("mean", Membrane))
 node_forms: list[gn.NodeFilter] = [Leaf, (Leaf, Net), gn.Not(Leaf), None, lambda path, node: not path]
-found: list[dict[Path, Any]] = [gn.nodes(net, form) for form in node_forms]
+found: list[dict[Path, gn.Node]] = [gn.nodes(net, form) for form in node_forms]
 negated: Callable[[gn.Filter], gn.Filter] = gn.Not
 assert_type([gn.states(net, form) for form in forms], list[FlatStates[State[Any]]])
 assert_type(gn.parse_path("leaves.0"), Path)
