@@ -4,7 +4,8 @@ In `tests/typing` a line that a checker must report ends in `# E:` and what is w
 keeps to one line, since checkers place an error in a longer one differently. What a checker gets wrong is said in the
 mark, with the reason: `# E: a number (missed by mypy: ...; ty: ...)`, or `# OK (reported by ty: ...)` on a line that is
 right. What is said there must be so: a checker that learns to do better fails the test, until the mark is taken out.
-Every checker reads all files in one run: without the lines that must pass, one that reports everything would do.
+Every checker reads all files in one run: without the lines that must pass, one that reports everything would do. The
+blocks of the guide to typing are one more file.
 """
 
 import re
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.docrun import ROOT
+from tests.docrun import ROOT, parse_blocks
 from tests.typing.checkers import CHECKERS, Checker
 
 FOLDER = ROOT / "tests" / "typing"
@@ -24,6 +25,20 @@ PASS = sorted((FOLDER / "must_pass").glob("*.py"))
 FAIL = sorted((FOLDER / "must_fail").glob("*.py"))
 
 MARK = re.compile(r"# (?P<kind>E: .+?|OK)(?: \((?:missed|reported) by (?P<wrong>.+)\))?$")
+
+
+PAGE = ROOT / "docs" / "guides" / "typing.md"
+
+
+def program_of(page: Path, folder: Path) -> Path:
+    """The blocks of a page as a program with the same line numbers."""
+    text = page.read_text()
+    lines = [""] * len(text.splitlines())
+    for block in parse_blocks(text, page.name):
+        lines[block.code.first : block.code.last] = block.code.text.splitlines()
+    program = folder / f"{page.stem}_guide.py"
+    program.write_text("\n".join(lines) + "\n")
+    return program
 
 
 class Line(NamedTuple):
@@ -42,7 +57,7 @@ class Line(NamedTuple):
         return self.is_error or bool(self.wrong) or self.text.lstrip().startswith("assert_type(")
 
     def __str__(self) -> str:
-        return f"{self.file.relative_to(ROOT)}:{self.number}"
+        return f"{self.file.parent.name}/{self.file.name}:{self.number}"
 
 
 def lines_of(files: list[Path]) -> Iterator[Line]:
@@ -66,9 +81,9 @@ def test_marked_lines_are_reported_and_no_others(
 ):
     """A strict checker reports every line that is marked as wrong, and no other line."""
     checker: Checker = CHECKERS[name]
-    files = readable([*PASS, *FAIL], name)
+    files = [*readable([*PASS, *FAIL], name), program_of(PAGE, tmp_path)]
     lines = list(lines_of(files))
-    assert {line.file.parent.name for line in lines if line.is_error} == {"must_fail"}
+    assert not any(line.is_error for line in lines if line.file in PASS)
     reports = checker(files, tmp_path)
     differences: list[str] = []
     for line in lines:

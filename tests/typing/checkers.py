@@ -75,7 +75,9 @@ def pyrefly(files: Sequence[Path], tmp_path: Path) -> Reports:
     printed = run([_script("pyrefly"), "check", *options, "--python-interpreter-path", sys.executable, *files])
     found: list[dict[str, Any]] = json.loads(printed)["errors"]
     return {
-        (ROOT / one["path"], one["line"]): one["description"] for one in found if one["severity"] in ("error", "ERROR")
+        ((ROOT / one["path"]).resolve(), one["line"]): one["description"]
+        for one in found
+        if one["severity"] in ("error", "ERROR")
     }
 
 

@@ -45,8 +45,7 @@ assert_type(
     tuple[FlatStates[State[Any]], FlatStates[ParamState[Array]], FlatStates[State[Any]]],
 )
 
-# Of a bare `ParamState` one checker takes the value to be an array, another to be anything: both accept this.
-
+assert_type(gn.states(net, ParamState), FlatStates[ParamState])  # OK (reported by mypy: mypy#21608)
 params: FlatStates[ParamState] = gn.states(net, ParamState)
 hidden, batch = gn.states(net, Membrane, BatchState)
 both: tuple[FlatStates[Membrane], FlatStates[BatchState]] = (hidden, batch)
