@@ -42,7 +42,7 @@ def mypy(files: Sequence[Path], tmp_path: Path) -> Reports:
     cache = f"--cache-dir={ROOT / '.mypy_cache' / 'typing'}"
     printed = run([sys.executable, "-m", "mypy", *options, cache, *files])
     found = [json.loads(line) for line in printed.splitlines()]
-    return {(ROOT / one["file"], one["line"]): one["message"] for one in found if one["severity"] == "error"}
+    return {((ROOT / one["file"]).resolve(), one["line"]): one["message"] for one in found if one["severity"] == "error"}
 
 
 def pyright(files: Sequence[Path], tmp_path: Path) -> Reports:
@@ -86,7 +86,7 @@ def ty(files: Sequence[Path], tmp_path: Path) -> Reports:
     options = ["--python", sys.prefix, "--python-version", python_version(), "--output-format", "concise"]
     printed = run([_script("ty"), "check", *options, *files])
     found = re.findall(r"^(.+?):(\d+):\d+: error\[(.+)$", printed, re.MULTILINE)
-    return {(ROOT / file, int(line)): text for file, line, text in found}
+    return {((ROOT / file).resolve(), int(line)): text for file, line, text in found}
 
 
 def python_version() -> str:
