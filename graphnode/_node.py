@@ -7,14 +7,15 @@ with a value of its kind. Graph operations read that `__dict__`; nothing here kn
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from typing_extensions import dataclass_transform
 
 from ._annotations import own_annotations
 from ._copying import deepcopy_graph, plain
-from ._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError
+from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
+from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
 from ._plan import NO_PLAN, Plan, check_contracts, compile_plan
 from ._pretty import Record, pretty
@@ -58,24 +59,8 @@ class Node(NodeBase):
     # No `**kwargs` for other bases: with them no checker would find a misspelt `kw_only`.
     def __init_subclass__(cls, *, kw_only: bool = False) -> None:
         super().__init_subclass__()
-        faults = take_body_faults(cls)
-        if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
-            # A mixin's, such as a plain dataclass's.
-            _set(cls, __eq__=object.__eq__, __hash__=object.__hash__)
-        shown_by = next(base for base in cls.__mro__ if "__repr__" in base.__dict__)
-        if not issubclass(shown_by, NodeBase) and dataclasses.is_dataclass(shown_by):
-            _set(cls, __repr__=Node.__repr__)
-        takes_parents = _takes_parents_init(cls)
-        try:
-            dataclasses.dataclass(cls, init=not takes_parents, eq=False, repr=False, kw_only=kw_only)
-        except (TypeError, ValueError) as error:
-            raise SchemaError(cls.__name__, [*faults, f"{cls.__name__}: {error}"]) from None
-        _set(cls, __init__=_guarded_init(cls, cls.__init__), _template=None)
-        remember_frames(cls)
-        try:
-            _prepare(cls, compile_schema(cls, is_final=False, faults=faults))
-        except UnresolvedError:
-            cls._plan = NO_PLAN  # compiled at the first construction
+        with defining(cls):
+            _define(cls, kw_only)
 
     # Hidden from checkers, which would accept any assignment and any constructor after seeing these.
     if not TYPE_CHECKING:
@@ -146,6 +131,28 @@ def plan_of(cls: type[NodeBase]) -> Plan:
     return cls.__dict__["_plan"]  # type: ignore[no-any-return]
 
 
+def _define(cls: type[Node], kw_only: bool) -> None:
+    """Make a new class a dataclass that compares by identity, and compile it if its annotations resolve."""
+    faults = take_body_faults(cls)
+    if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
+        # A mixin's, such as a plain dataclass's.
+        _set(cls, __eq__=object.__eq__, __hash__=object.__hash__)
+    shown_by = next(base for base in cls.__mro__ if "__repr__" in base.__dict__)
+    if not issubclass(shown_by, NodeBase) and dataclasses.is_dataclass(shown_by):
+        _set(cls, __repr__=Node.__repr__)
+    takes_parents = _takes_parents_init(cls)
+    try:
+        dataclasses.dataclass(cls, init=not takes_parents, eq=False, repr=False, kw_only=kw_only)
+    except (TypeError, ValueError) as error:
+        faults.append(Fault(f"{cls.__name__}: {error}", Rule.DATACLASS))
+    _set(cls, __init__=_guarded_init(cls, cls.__init__), _template=None)
+    remember_frames(cls)
+    try:
+        _prepare(cls, compile_schema(cls, is_final=False, faults=faults))
+    except UnresolvedError:
+        cls._plan = NO_PLAN  # compiled at the first construction
+
+
 def _takes_parents_init(cls: type[Node]) -> bool:
     """Whether `cls` keeps an `__init__` that a parent wrote by hand: it has none itself, and declares nothing new.
 
@@ -191,9 +198,10 @@ def _complete(node: Node, plan: Plan) -> None:
             setattr(node, name, plan.makers[name](node))
     missing = [name for name in schema(type(node)).fields if name not in node.__dict__]
     if missing:
-        names = ", ".join(missing)
-        remedy = "set it in __post_init__, or give it an initializer, factory or default"
-        raise FieldError(f"{type(node).__name__} was constructed without {names}; {remedy}")
+        raise FieldError(f"{type(node).__name__} was constructed without {', '.join(missing)}; {REMEDY}")
+
+
+REMEDY: Final = "set it in __post_init__, or give it an initializer, factory or default"
 
 
 class _FieldDescriptor:
@@ -238,14 +246,24 @@ def _mark_changed(node: Node) -> None:
 
 
 def _set_undeclared(node: Node, name: str, value: object) -> None:
-    if hasattr(getattr(type(node), name, None), "__set__") and name not in NodeBase.__slots__:
-        object.__setattr__(node, name, value)  # a property with a setter
-        return
     cls = type(node)
-    close = difflib.get_close_matches(name, plan_of(cls).names, 1)
-    hint = f"did you mean {close[0]!r}? Otherwise declare" if close else "declare"
+    if has_setter(cls, name):
+        object.__setattr__(node, name, value)
+        return
     annotation = type(value).__name__ if isinstance(value, GraphValue | int | str | float) else "..."
-    raise UndeclaredFieldError(f"{cls.__name__} has no field {name!r}; {hint} it in the class: {name}: {annotation}")
+    raise UndeclaredFieldError(undeclared(cls, plan_of(cls).names, name, annotation))
+
+
+def has_setter(cls: type[NodeBase], name: str) -> bool:
+    """Whether an attribute that is no field may be assigned: a property with a setter."""
+    return hasattr(getattr(cls, name, None), "__set__") and name not in NodeBase.__slots__
+
+
+def undeclared(cls: type[NodeBase], fields: Collection[str], name: str, annotation: str) -> str:
+    """What is wrong with an assignment to a name that is no field of `cls`."""
+    close = difflib.get_close_matches(name, fields, 1)
+    hint = f"did you mean {close[0]!r}? Otherwise declare" if close else "declare"
+    return f"{cls.__name__} has no field {name!r}; {hint} it in the class: {name}: {annotation}"
 
 
 GraphValue = State | NodeBase

@@ -15,10 +15,12 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, cast, g
 from typing_extensions import TypeVar
 
 from ._annotations import AmbiguousError, Cause, Form, form_of, open_form, own_annotations, resolve
-from ._contract import ContractSyntaxError
+from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
+from ._faults import Fault, Rule, check_refused
 from ._fields import Kind, NodeBase, Specifier, specifier_of
 from ._state import State
+from ._static import compares_by_identity
 
 N = TypeVar("N", bound=NodeBase, default=NodeBase)
 
@@ -100,6 +102,8 @@ def schema(cls: type[N], /) -> Schema[N]:
         {'width': 'static', 'weight': 'state'}
     """
     found: Any = get_origin(cls) or cls
+    if isinstance(found, type):
+        check_refused(found)
     if not (isinstance(found, type) and issubclass(found, NodeBase) and dataclasses.is_dataclass(found)):
         raise TypeError(f"schema takes a node class, found {cls!r}")
     compiled: Any = found.__dict__.get(_SCHEMA)
@@ -108,7 +112,7 @@ def schema(cls: type[N], /) -> Schema[N]:
     return cast("Schema[N]", compiled)
 
 
-def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[str] = ()) -> Schema[N]:
+def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[Fault] = ()) -> Schema[N]:
     """Compile a class and keep the result in it.
 
     Args:
@@ -131,17 +135,18 @@ def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[str] = ()) 
     return compiled
 
 
-def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[str]]:
+def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fault]]:
     """The fields that compile, and the faults of those that do not."""
     fields: dict[str, Field] = {}
-    faults: list[str] = []
+    faults: list[Fault] = []
     local_names = _local_names(cls)
     bases = _base_fields(cls, is_final)
-    for declared in dataclasses.fields(cls):
+    # Not there where `dataclasses` has refused the class before it read its fields.
+    for declared in dataclasses.fields(cls) if "__dataclass_fields__" in cls.__dict__ else ():
         try:
             fields[declared.name] = _compile_field(cls, declared, bases, local_names, is_final)
         except _FaultError as fault:
-            faults.append(str(fault))
+            faults.append(Fault(str(fault), fault.rule, declared.name))
     return fields, faults
 
 
@@ -150,26 +155,36 @@ def remember_frames(cls: type) -> None:
     setattr(cls, _FRAMES, tuple(_defining_frames(cls)))
 
 
-def take_body_faults(cls: type) -> list[str]:
+def take_body_faults(cls: type) -> list[Fault]:
     """Faults of a class body that `dataclasses` would stop at, or not see.
 
     A default that is a fault is taken out, so that `dataclasses` goes on and the other faults are found too; the class
     is refused in the end.
     """
     own = [name for name in ("__eq__", "__hash__") if cls.__dict__.get(name) is not None]
-    faults = [f"{cls.__name__} defines {name}, but nodes are compared by identity; remove it" for name in own]
+    equality = "but nodes are compared by identity; remove it"
+    faults = [Fault(f"{cls.__name__} defines {name}, {equality}", Rule.EQUALITY, name) for name in own]
     if "__slots__" in cls.__dict__:
-        faults.append(f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them")
+        text = f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them"
+        faults.append(Fault(text, Rule.SLOTS, "__slots__"))
     for name, annotation in own_annotations(cls).items():
         default = cls.__dict__.get(name, dataclasses.MISSING)
         value = default.default if isinstance(default, dataclasses.Field) else default
         if value is dataclasses.MISSING or _is_pseudo_field(annotation):
             continue
         if isinstance(value, State | NodeBase) or type(value).__hash__ is None:
-            faults.append(f"{cls.__name__}.{name}: {_shared_default(value)}")
+            faults.append(Fault(f"{cls.__name__}.{name}: {_shared_default(value)}", Rule.SHARED, name))
             metadata = default.metadata if isinstance(default, dataclasses.Field) else None
             setattr(cls, name, dataclasses.field(default=None, metadata=metadata))
     return faults
+
+
+def equality_fault(cls: type) -> Fault | None:
+    """What is wrong with a node class that something has given another equality after its creation."""
+    if compares_by_identity(cls):
+        return None
+    text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
+    return Fault(f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY)
 
 
 def _shared_default(value: object) -> str:
@@ -190,6 +205,10 @@ def _is_pseudo_field(annotation: object) -> bool:
 class _FaultError(Exception):
     """One fault of one field, with its place."""
 
+    def __init__(self, text: str, rule: Rule) -> None:
+        super().__init__(text)
+        self.rule = rule
+
 
 def _compile_field(
     cls: type,
@@ -208,17 +227,18 @@ def _compile_field(
         return field
     said = specifier_of(declared)
     if name in _RESERVED:
-        raise _FaultError(f"{where}: this name is graphnode's own; choose another")
+        raise _FaultError(f"{where}: this name is graphnode's own; choose another", Rule.RESERVED)
     try:
         annotation = resolve(declared.type, owner, {**_local_names(owner), **local_names})
     except NameError as error:
         if not is_final:
             raise UnresolvedError from None
         if said is None or said.initializer is not None:
-            raise _FaultError(_unresolved(where, declared.type, error)) from None
+            raise _FaultError(_unresolved(where, declared.type, error), Rule.UNRESOLVED) from None
         return Field(name, said.kind, open_form(said.kind), None, owner, said, True, declared.init, _default(declared))
     except (TypeError, AttributeError, SyntaxError) as error:
-        raise _FaultError(f"{where}: the annotation {declared.type!r} does not evaluate: {error}") from None
+        text = f"{where}: the annotation {declared.type!r} does not evaluate: {error}"
+        raise _FaultError(text, Rule.ANNOTATION) from None
     kind, form = _kind_of(where, annotation, owner, said)
     specifier, is_explicit = said or Specifier(kind), said is not None
     field = Field(name, kind, form, annotation, owner, specifier, is_explicit, declared.init, _default(declared))
@@ -244,24 +264,35 @@ def _kind_of(where: str, annotation: object, owner: type, said: Specifier | None
     try:
         form = form_of(annotation, owner)
     except ContractSyntaxError as error:
-        raise _FaultError(f"{where}: {error}") from None
+        raise _FaultError(f"{where}: {error}", Rule.AXIS_SYNTAX) from None
     except AmbiguousError as error:
         if said is None:
-            raise _FaultError(_ambiguous(where, error)) from None
+            raise _FaultError(_ambiguous(where, error), _RULES[error.cause]) from None
         if error.cause in (Cause.UNHASHABLE, Cause.THAWED) and said.kind is not Kind.STATIC:
-            raise _FaultError(f"{where}: declared {said.kind}(), but its annotation says static; {error}") from None
+            text = f"{where}: declared {said.kind}(), but its annotation says static; {error}"
+            raise _FaultError(text, Rule.KIND) from None
         if error.cause is Cause.UNHASHABLE:
-            raise _FaultError(f"{where}: {error}") from None
+            raise _FaultError(f"{where}: {error}", Rule.UNHASHABLE) from None
         if error.cause is Cause.ARRAY and said.kind is not Kind.STATIC:
-            raise _FaultError(f"{where}: {said.kind}() holds no bare array; {error}") from None
+            raise _FaultError(f"{where}: {said.kind}() holds no bare array; {error}", Rule.KIND) from None
         return said.kind, open_form(said.kind)
     if form.kind is None:
         if said is None:
-            raise _FaultError(_ambiguous(where, AmbiguousError("None alone says nothing")))
+            raise _FaultError(_ambiguous(where, AmbiguousError("None alone says nothing")), Rule.AMBIGUOUS)
         return said.kind, open_form(said.kind)
     if said is not None and said.kind is not form.kind:
-        raise _FaultError(f"{where}: declared {said.kind}(), but its annotation says {form.kind}; write {form.kind}()")
+        text = f"{where}: declared {said.kind}(), but its annotation says {form.kind}; write {form.kind}()"
+        raise _FaultError(text, Rule.KIND)
     return form.kind, form
+
+
+# What it comes to when an annotation without a specifier does not settle a kind.
+_RULES: Final = {
+    Cause.OPEN: Rule.AMBIGUOUS,
+    Cause.ARRAY: Rule.ARRAY,
+    Cause.UNHASHABLE: Rule.UNHASHABLE,
+    Cause.THAWED: Rule.UNHASHABLE,
+}
 
 
 def _ambiguous(where: str, error: AmbiguousError) -> str:
@@ -281,7 +312,8 @@ def _check_override(cls: type, field: Field, bases: Sequence[_Base]) -> None:
         if inherited is not None and inherited.kind is not field.kind:
             raise _FaultError(
                 f"{cls.__name__}.{field.name}: declared {field.kind}, but {base.__name__} declares it "
-                f"{inherited.kind}; an override keeps the kind"
+                f"{inherited.kind}; an override keeps the kind",
+                Rule.OVERRIDE,
             )
 
 
@@ -305,16 +337,18 @@ def _check_initializer(field: Field, where: str) -> None:
     if said.initializer is None:
         return
     if len(field.form.leaves) != 1 or field.form.is_open:
-        raise _FaultError(f"{where}: state(initializer) makes one State: annotate one State class, found {field.form}")
+        text = f"{where}: state(initializer) makes one State: annotate one State class, found {field.form}"
+        raise _FaultError(text, Rule.INITIALIZER)
     if field.form.leaves[0].contract is None and said.shape is None:
         cls = field.form.leaves[0].cls.__name__
         raise _FaultError(
             f'{where}: state(initializer) needs a shape: annotate {cls}[Float[Array, "rows cols"]], or pass '
-            "shape=lambda self: (...)"
+            "shape=lambda self: (...)",
+            Rule.INITIALIZER,
         )
 
 
-def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[str]:
+def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[Fault]:
     """Axes that an initializer needs and no static field gives."""
     statics = {name for name, field in fields.items() if field.kind is Kind.STATIC}
     for name, field in fields.items():
@@ -325,11 +359,18 @@ def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[str]:
         for axis in contract.axes:
             missing = sorted(axis.names - statics)
             if axis.expression is None:
-                yield f"{cls.__name__}.{name}: axis {axis.text!r} of {contract.text} has no size to initialise with"
+                text = f"{cls.__name__}.{name}: axis {axis.text!r} of {contract.text} has no size to initialise with"
+                yield Fault(text, Rule.AXIS_SIZE, name)
             for one in missing:
                 close = difflib.get_close_matches(one, statics, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; declare {one}: int"
-                yield f"{cls.__name__}.{name}: axis {one!r} of {contract.text} names no static field{hint}"
+                hint = f"did you mean {close[0]!r}?" if close else f"declare {one}: int"
+                yield axis_name_fault(f"{cls.__name__}.{name}", one, contract, hint)
+
+
+def axis_name_fault(where: str, axis: str, contract: Contract, hint: str) -> Fault:
+    """The fault of an axis that no static field names."""
+    text = f"{where}: axis {axis!r} of {contract.text} names no static field; {hint}"
+    return Fault(text, Rule.AXIS_NAME, where.rpartition(".")[2])
 
 
 def _defining_frames(cls: type) -> Iterator[FrameType]:

@@ -18,6 +18,7 @@ from typing_extensions import TypeVar
 
 from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, is_tracing, tracer_in
 from ._errors import FieldError, SchemaError, TraceError
+from ._faults import Fault, Rule, defining
 from ._pretty import Record, Text, pretty
 from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, compares_by_identity, frozen, static_key
 
@@ -156,8 +157,10 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if not compares_by_identity(cls):
-            raise SchemaError(cls.__name__, [f"{cls.__name__} defines __eq__ or __hash__; States compare by identity"])
+        with defining(cls):
+            if not compares_by_identity(cls):
+                text = f"{cls.__name__} defines __eq__ or __hash__; States compare by identity"
+                raise SchemaError(cls.__name__, [Fault(text, Rule.EQUALITY, "__eq__")])
         cls._plain_spec = spec_of(cls)
         # A copy of the loop for each class: the interpreter caches one type at each instruction.
         fill = FunctionType(_fill.__code__.replace(), globals())

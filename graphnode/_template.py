@@ -19,8 +19,8 @@ from ._errors import SchemaError, StructureError
 from ._node import plan_of
 from ._paths import Key, Path
 from ._plan import place_of
-from ._schema import Field, schema
-from ._static import compares_by_identity, static_key
+from ._schema import Field, equality_fault, schema
+from ._static import static_key
 from ._tracked import Place, TrackedDict, TrackedList, Version
 
 
@@ -68,9 +68,8 @@ class Template:
 
     def __init__(self, cls: type[Any]) -> None:
         compiled, plan = schema(cls), plan_of(cls)
-        if not compares_by_identity(cls):
-            fault = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
-            raise SchemaError(cls.__name__, [f"{fault} (or an explicit @dataclass: Node applies it itself)"])
+        if (fault := equality_fault(cls)) is not None:
+            raise SchemaError(cls.__name__, [fault])
         self.cls = cls
         self.statics: tuple[str, ...] = tuple(sorted(plan.statics))
         self.holders: tuple[Field, ...] = compiled.holders

@@ -18,6 +18,7 @@ LAYERS = (
     "_compat",
     "_collector",
     "_errors",
+    "_faults",
     "_paths",
     "_pretty",
     "_static",
@@ -52,6 +53,7 @@ LAYERS = (
     "nn",
     "_optax_state",
     "optim",
+    "check",
 )
 
 ROOTS = (PACKAGE, f"{PACKAGE}.__main__")

@@ -1,0 +1,107 @@
+"""What can be wrong with a class: each fault with its rule, raised at class creation or collected.
+
+A fault is its text, as users read it in a `SchemaError`, which carries beside it what a program needs: the rule it
+breaks, and the name in the class body that it is about.
+"""
+
+import contextlib
+import enum
+from collections.abc import Generator
+from contextvars import ContextVar
+from typing import Final
+
+from ._errors import SchemaError
+
+
+class Rule(enum.Enum):
+    """The rules that class creation and the schema compiler know; a value is the name that users see."""
+
+    KIND = "kind-mismatch"
+    UNHASHABLE = "unhashable-static"
+    ARRAY = "array-static"
+    AMBIGUOUS = "ambiguous-annotation"
+    UNRESOLVED = "unresolved-name"
+    ANNOTATION = "bad-annotation"
+    AXIS_SYNTAX = "axis-syntax"
+    AXIS_NAME = "unknown-axis"
+    AXIS_SIZE = "unsized-axis"
+    INITIALIZER = "initializer-shape"
+    SHARED = "shared-default"
+    OVERRIDE = "override-kind"
+    RESERVED = "reserved-name"
+    EQUALITY = "own-equality"
+    SLOTS = "slots"
+    DATACLASS = "dataclass-rule"
+
+
+class Fault(str):
+    """One fault of a class: its text.
+
+    Attributes:
+        rule: The rule that the class breaks.
+        name: The name in the class body that the fault is about, or `None` where it is about the whole class.
+    """
+
+    # A text, and not a record that holds one: `SchemaError.faults` has always been a tuple of texts.
+    __slots__ = ("name", "rule")
+
+    rule: Rule
+    name: str | None
+
+    def __new__(cls, text: str, rule: Rule, name: str | None = None) -> "Fault":
+        self = super().__new__(cls, text)
+        self.rule, self.name = rule, name
+        return self
+
+    def __getnewargs__(self) -> tuple[str, Rule, str | None]:  # type: ignore[override]  # `str` has but the text
+        return str(self), self.rule, self.name
+
+
+_REFUSAL: Final = "__graphnode_refusal__"
+_DEFINED: ContextVar[list[type] | None] = ContextVar("graphnode_defined", default=None)
+
+
+@contextlib.contextmanager
+def collecting_faults() -> Generator[list[type]]:
+    """Let classes with faults be defined, so that what stands after them is read too.
+
+    Such a class raises its `SchemaError` when it is constructed, or asked for its schema.
+
+    Yields:
+        The classes of nodes and States that are defined meanwhile, in order. They stay alive as long as the list.
+    """
+    defined: list[type] = []
+    token = _DEFINED.set(defined)
+    try:
+        yield defined
+    finally:
+        _DEFINED.reset(token)
+
+
+@contextlib.contextmanager
+def defining(cls: type) -> Generator[None]:
+    """Around the creation of a class: a `SchemaError` refuses it, at once or, while faults are collected, at its use."""
+    defined = _DEFINED.get()
+    if defined is not None:
+        defined.append(cls)
+    try:
+        yield
+    except SchemaError as error:
+        if defined is None:
+            raise
+        _refuse(cls, error)
+
+
+def _refuse(cls: type, error: SchemaError) -> None:
+    def __init__(self: object, *args: object, **kwargs: object) -> None:
+        check_refused(cls)
+
+    cls.__init__ = __init__  # type: ignore[misc]  # a class made unusable
+    setattr(cls, _REFUSAL, (error.cls_name, error.faults))
+
+
+def check_refused(cls: type) -> None:
+    """Raise the `SchemaError` of a class that was defined with faults while they were collected."""
+    refusal = cls.__dict__.get(_REFUSAL)
+    if refusal is not None:
+        raise SchemaError(*refusal)
