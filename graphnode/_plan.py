@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from ._annotations import Form
+from ._annotations import Form, Leaf
 from ._compat import Tracer
 from ._contract import Contract, ContractSyntaxError
 from ._errors import ContractError, FieldError, listed
@@ -57,13 +57,13 @@ NO_PLAN: Final = Plan(frozenset(), {}, {}, (), (), frozenset())
 def compile_plan(compiled: Schema[Any]) -> Plan:
     """The plan of a class."""
     fields = compiled.fields.values()
-    contracts = [leaf.contract for field in fields for leaf in _leaves(field.form) if leaf.contract]
+    contracts = [leaf.contract for field in fields for leaf in leaves_of(field.form) if leaf.contract]
     statics = tuple(field.name for field in fields if field.kind is Kind.STATIC)
     return Plan(
         frozenset(compiled.fields),
         {field.name: _admitter(compiled.cls, field) for field in fields},
         {field.name: maker for field in fields if (maker := _maker(field)) is not None},
-        tuple(field for field in fields if any(leaf.contract for leaf in _leaves(field.form))),
+        tuple(field for field in fields if any(leaf.contract for leaf in leaves_of(field.form))),
         statics,
         frozenset(statics) & {name for contract in contracts for name in contract.names},
     )
@@ -90,7 +90,7 @@ def _admitter(cls: type, field: Field) -> Admit:
 
 def place_of(node: NodeBase, field: Field) -> Place:
     """The place of a field's value: its containers check what is put in later, where the field has a contract."""
-    has_contract = any(leaf.contract for leaf in _leaves(field.form))
+    has_contract = any(leaf.contract for leaf in leaves_of(field.form))
     check = functools.partial(check_item, weakref.ref(node)) if has_contract else None
     return Place(f"{type(node).__name__}.{field.name}", (), check)
 
@@ -140,11 +140,12 @@ def _sizes(node: NodeBase) -> dict[str, object]:
     return {name: node.__dict__[name] for name in type(node)._plan.statics if name in node.__dict__}
 
 
-def _leaves(form: Form) -> Iterator[Any]:
+def leaves_of(form: Form) -> Iterator[Leaf]:
+    """The classes of States or nodes that a form admits, at every depth."""
     yield from form.leaves
     for inner in (form.list_of, form.dict_of, *_tuple_forms(form)):
         if inner is not None:
-            yield from _leaves(inner)
+            yield from leaves_of(inner)
 
 
 def _tuple_forms(form: Form) -> tuple[Form, ...]:

@@ -1,0 +1,189 @@
+"""What is wrong with what a class declares: the faults of its schema, its static defaults, its contracts."""
+
+import collections
+import dataclasses
+import difflib
+import pickle
+import sys
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import jax
+import numpy as np
+
+from .._annotations import own_annotations
+from .._contract import Contract
+from .._errors import FieldError, SchemaError
+from .._faults import Fault, Rule, check_refused
+from .._fields import Kind, NodeBase
+from .._node import plan_of
+from .._plan import leaves_of
+from .._schema import Field, Schema, axis_name_fault, equality_fault, schema
+from .._static import GraphObject, compares_by_identity, static_key
+from ._codes import FAILING_FACTORY, FREE_AXIS, IDENTITY_DEFAULT, NO_CONTRACT, OF_RULE, UNSTABLE_FACTORY, Code
+from ._findings import CheckedClass, Finding
+
+# Stricter than where an axis must name a field: `path` beside a field `batch` is no slip of the pen.
+_NEAR: Final = 0.8
+
+
+def faults_of(cls: type[Any]) -> Sequence[Fault]:
+    """All faults of a class of nodes or States, or none."""
+    try:
+        check_refused(cls)
+        if issubclass(cls, NodeBase):
+            schema(cls)
+    except SchemaError as error:
+        return [fault for fault in error.faults if isinstance(fault, Fault)]
+    fault = equality_fault(cls)
+    return [] if fault is None else [fault]
+
+
+def fault_findings(checked: CheckedClass, faults: Mapping[type[Any], Sequence[Fault]]) -> Iterator[Finding]:
+    """The faults of a class, without those that it inherits from a class which is checked too.
+
+    Args:
+        checked: The class.
+        faults: The faults of all classes under check.
+    """
+    cls = checked.cls
+    above = {(fault.rule, fault.name) for base in cls.__mro__[1:] for fault in faults.get(base, ())}
+    for fault in faults[cls]:
+        if (fault.rule, fault.name) not in above or _is_own(cls, fault):
+            yield from checked.found(OF_RULE[fault.rule], fault, checked.place(fault.name))
+
+
+def _is_own(cls: type[Any], fault: Fault) -> bool:
+    if fault.rule is Rule.EQUALITY:
+        return not {"__eq__", "__hash__"}.isdisjoint(cls.__dict__)
+    return fault.rule is Rule.SLOTS or fault.name in own_annotations(cls)
+
+
+# Static defaults
+
+
+def default_findings(checked: CheckedClass, compiled: Schema[Any]) -> Iterator[Finding]:
+    """What is wrong with the defaults of the static fields that a class declares itself.
+
+    A `default_factory` is called twice, as two instances would.
+    """
+    for field in compiled.of_kind(Kind.STATIC):
+        if field.owner is checked.cls and field.default is not None:
+            where = f"{checked.cls.__name__}.{field.name}"
+            found = _default_fault(checked.cls, field, where)
+            if found is not None:
+                code, text = found
+                yield from checked.found(code, f"{where}: {text}", checked.place(field.name))
+
+
+def _default_fault(cls: type[Any], field: Field, where: str) -> tuple[Code, str] | None:
+    assert field.default is not None
+    try:
+        first, second = field.default(), field.default()
+    except Exception as error:  # whatever the factory raises is what is wrong
+        text = f"its default_factory raises {type(error).__name__}: {error}"
+        return FAILING_FACTORY, f"{text}; a node that is made without {field.name} raises it too"
+    try:
+        first, second = (plan_of(cls).admit[field.name](None, value) for value in (first, second))
+    except FieldError as error:
+        return _refused_code(first), str(error).removeprefix(where).removeprefix(": ").strip()
+    by_identity = next(_by_identity(first), None)
+    if static_key(first) != static_key(second):
+        what = type(first).__name__ if by_identity is None else _shown(by_identity)
+        remedy = "pass it to the constructor" if by_identity is None else "use a function that a module defines"
+        text = f"its default_factory makes another {what} for each instance, so each has its own structure"
+        return UNSTABLE_FACTORY, f"{text} and is traced again; {remedy}"
+    if by_identity is not None:
+        text = f"the default {_shown(by_identity)} compares by identity and has no importable name, so that a structure"
+        text += " which holds it does not pickle, or is another one once loaded, and is traced again"
+        return IDENTITY_DEFAULT, f"{text}; use a function that a module defines"
+    return None
+
+
+def _refused_code(value: object) -> Code:
+    if isinstance(value, jax.Array | np.ndarray):
+        return OF_RULE[Rule.ARRAY]
+    return OF_RULE[Rule.KIND if isinstance(value, GraphObject) else Rule.UNHASHABLE]
+
+
+def _by_identity(value: Any) -> Iterator[Any]:
+    """The callables in a static value that are equal to themselves alone, and that no import gives back."""
+    if isinstance(value, tuple | frozenset):
+        for item in value:
+            yield from _by_identity(item)
+    elif dataclasses.is_dataclass(value) and not compares_by_identity(type(value)) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _by_identity(getattr(value, field.name))
+    elif isinstance(value, types.MethodType):  # equal if its object is the same one
+        if not _has_importable_name(value.__self__):
+            yield value
+    elif callable(value) and compares_by_identity(type(value)) and not _has_importable_name(value):
+        yield value
+
+
+def _has_importable_name(value: object) -> bool:
+    module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    named: object = sys.modules.get(str(module))
+    for part in str(qualname).split("."):
+        named = getattr(named, part, None)
+    if named is value:
+        return True  # also what pickle does not know to be one, as `jax.nn.relu`
+    # The rest is for pickle to say: a method of a class, a ufunc, whatever has a `__reduce__` that gives a name.
+    try:
+        return pickle.loads(pickle.dumps(value)) is value
+    except Exception:  # what cannot be pickled has no name; a `__reduce__` may raise anything
+        return False
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, types.MethodType):
+        return f"bound method {value.__qualname__}"
+    if isinstance(value, types.FunctionType):
+        return "lambda" if value.__name__ == "<lambda>" else f"local function {value.__qualname__}"
+    return value.__qualname__ if isinstance(value, type) else type(value).__name__
+
+
+# Contracts
+
+
+def axis_findings(checked: CheckedClass, compiled: Schema[Any], *, strict: bool) -> Iterator[Finding]:
+    """Axes whose name no static field has and nothing else in the class, in the States that a class declares itself.
+
+    The schema refuses such an axis where an initializer needs its size. Elsewhere the first array decides it; that is
+    of use where the name stands twice, and a likely mistake where it is nearly that of a static field.
+    """
+    statics = {field.name for field in compiled.of_kind(Kind.STATIC)}
+    contracts = [(field, contract) for field in compiled.of_kind(Kind.STATE) for contract in _contracts(field)]
+    uses = collections.Counter(name for _, contract in contracts for axis in contract.axes for name in axis.names)
+    for field, contract in contracts:
+        if field.owner is not checked.cls:
+            continue
+        where = f"{checked.cls.__name__}.{field.name}"
+        for name in sorted(contract.names - statics):
+            near = difflib.get_close_matches(name, statics, 1, _NEAR)
+            if uses[name] > 1:
+                continue
+            if near:
+                fault = axis_name_fault(where, name, contract, f"did you mean {near[0]!r}?")
+                yield from checked.found(OF_RULE[fault.rule], fault, checked.place(field.name))
+            elif strict:
+                text = f"{where}: axis {name!r} of {contract.text} stands nowhere else in the class and says nothing"
+                remedy = f"declare {name}: int, or write _{name}"
+                yield from checked.found(FREE_AXIS, f"{text}; {remedy}", checked.place(field.name))
+
+
+def contract_findings(checked: CheckedClass, compiled: Schema[Any]) -> Iterator[Finding]:
+    """The state fields of a class, declared by itself, that admit a State of any shape and dtype."""
+    for field in compiled.of_kind(Kind.STATE):
+        if field.owner is not checked.cls:
+            continue
+        bare = sorted({leaf.cls.__name__ for leaf in leaves_of(field.form) if leaf.contract is None})
+        if bare:
+            text = f"{checked.cls.__name__}.{field.name}: {' and '.join(bare)} without a contract takes any shape and"
+            remedy = f'write {bare[0]}[Float[Array, "..."]], or the axes that it has'
+            yield from checked.found(NO_CONTRACT, f"{text} dtype; {remedy}", checked.place(field.name))
+
+
+def _contracts(field: Field) -> list[Contract]:
+    return [leaf.contract for leaf in leaves_of(field.form) if leaf.contract is not None]

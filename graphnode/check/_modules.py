@@ -1,0 +1,218 @@
+"""From what a user names, a package, a directory or a file, to imported modules.
+
+What a module prints while it is imported goes to stderr. A module that cannot be imported hides none of the others.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .._errors import GraphnodeError
+
+
+class TargetError(GraphnodeError, ValueError):
+    """Something was named that is no module, directory or Python file."""
+
+
+class Target(NamedTuple):
+    """A module to import.
+
+    Attributes:
+        name: Its name in `sys.modules`.
+        file: Its file; `None` where the import system finds it.
+        has_submodules: Whether all below it are wanted too, if it is a package.
+    """
+
+    name: str
+    file: Path | None
+    has_submodules: bool
+
+
+class Broken(NamedTuple):
+    """A module that cannot be imported.
+
+    Attributes:
+        file: Its file, or its name where it has none.
+        line: The line that the import stopped at.
+        message: Why.
+    """
+
+    file: str
+    line: int
+    message: str
+
+
+class Imported(NamedTuple):
+    """What came of the targets: the files of the modules by their names, and the modules that cannot be imported."""
+
+    files: dict[str, str]
+    broken: list[Broken]
+
+
+@contextlib.contextmanager
+def importing(targets: Sequence[str]) -> Generator[Imported]:
+    """Import modules; while the block runs, what is beside them is importable as it is for a program.
+
+    Args:
+        targets: Dotted names, directories and Python files. A `__main__` module is left out, as it may be a program.
+
+    Raises:
+        TargetError: One of them is neither; nothing was imported.
+    """
+    before = list(sys.path)
+    sys.path.insert(0, os.getcwd())
+    try:
+        wanted = [target for named in targets for target in _targets(named)]
+        found = Imported({}, [])
+        with contextlib.redirect_stdout(sys.stderr):
+            for target in wanted:
+                _import_all(target, found)
+        yield found
+    finally:
+        sys.path[:] = before
+
+
+def _targets(named: str) -> Iterator[Target]:
+    path = Path(named)
+    if path.is_dir():
+        if _package_name(path.resolve()):
+            yield _target_of(path.resolve() / "__init__.py", has_submodules=True)
+        else:
+            yield from _below(path.resolve())
+    elif path.is_file():
+        if path.suffix != ".py":
+            raise TargetError(f"{named} is no Python file")
+        if path.name != "__main__.py":
+            yield _target_of(path.resolve())
+    elif all(part.isidentifier() for part in named.split(".")) and _exists(named):
+        yield Target(named, None, has_submodules=True)
+    else:
+        raise TargetError(f"{named} is no module that can be found, no directory and no file")
+
+
+def _below(directory: Path) -> Iterator[Target]:
+    """The files in a directory that is no package, and the packages."""
+    for path in sorted(directory.iterdir()):
+        if path.name.startswith(".") or (path / "pyvenv.cfg").exists():
+            continue
+        if (path / "__init__.py").exists():
+            yield _target_of(path / "__init__.py", has_submodules=True)
+        elif path.is_dir():
+            yield from _below(path)
+        elif path.suffix == ".py" and path.name != "__main__.py":
+            yield _target_of(path)
+
+
+def _target_of(file: Path, has_submodules: bool = False) -> Target:
+    """A file under the name that a program imports it by; its root is made importable."""
+    is_package = file.name == "__init__.py"
+    package = _package_name(file.parent)
+    name = package if is_package else ".".join(filter(None, [package, file.stem]))
+    root = file.parents[name.count(".") + is_package]
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return Target(name, file, has_submodules)
+
+
+def _package_name(directory: Path) -> str:
+    """The dotted name of a package's directory; empty for one that is none."""
+    if not (directory / "__init__.py").exists():
+        return ""
+    return ".".join(filter(None, [_package_name(directory.parent), directory.name]))
+
+
+def _exists(name: str) -> bool:
+    """Whether there is such a module, as far as that is known without importing more than the packages above it."""
+    top = name.partition(".")[0]
+    return top in sys.modules or importlib.util.find_spec(top) is not None
+
+
+def _import_all(target: Target, found: Imported) -> None:
+    name = _import(target, found)
+    if name is None or not target.has_submodules:
+        return
+    for below in pkgutil.iter_modules(getattr(sys.modules[name], "__path__", ()), f"{name}."):
+        if not below.name.endswith(".__main__"):
+            _import_all(Target(below.name, None, has_submodules=True), found)
+
+
+def _import(target: Target, found: Imported) -> str | None:
+    """Import one module; return its name in `sys.modules`, or `None` where that failed."""
+    file = target.file
+    name = target.name
+    try:
+        if file is not None and "." not in name and file.name != "__init__.py":
+            name = _import_script(name, file)
+        else:
+            importlib.import_module(name)
+            _check_file(name, file)
+    except (Exception, SystemExit) as error:  # whatever a module raises is what is wrong with it
+        found.broken.append(_broken(name, file, error))
+        return None
+    found.files[name] = str(getattr(sys.modules[name], "__file__", None) or name)
+    return name
+
+
+def _import_script(name: str, file: Path) -> str:
+    """Import a file that is in no package, under its own name if that is free.
+
+    Two files may have one name, and one may have that of a module which others import.
+    """
+    known = sys.modules.get(name)
+    if known is not None and _is_file(known, file):
+        return name
+    if known is not None or name in sys.stdlib_module_names:
+        name = str(file)
+        if name in sys.modules:
+            return name
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None, file
+    assert spec.loader is not None, file
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return name
+
+
+def _check_file(name: str, file: Path | None) -> None:
+    module = sys.modules[name]
+    if file is not None and not _is_file(module, file):
+        raise ImportError(f"{name} is imported from {getattr(module, '__file__', None)}, which hides it")
+
+
+def _is_file(module: object, file: Path) -> bool:
+    known: str | None = getattr(module, "__file__", None)
+    return known is not None and Path(known).resolve() == file
+
+
+def _broken(name: str, file: Path | None, error: BaseException) -> Broken:
+    """Where a module stopped: the last of its own lines that ran, or the one that does not parse."""
+    own = str(file) if file is not None else _file_of(name)
+    line = 1
+    if isinstance(error, SyntaxError) and error.filename == own:
+        line = error.lineno or 1
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename == own:
+            line = frame.lineno or line
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    return Broken(own, line, f"{name} cannot be imported: {type(error).__name__}{f': {text}' if text else ''}")
+
+
+def _file_of(name: str) -> str:
+    """The file of a module that was not imported, or its name."""
+    package, _, _ = name.rpartition(".")
+    if package and package not in sys.modules:
+        return name
+    spec = importlib.util.find_spec(name)
+    return spec.origin if spec is not None and spec.origin is not None else name

@@ -1,0 +1,83 @@
+"""All passes over all classes of some modules."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from .._faults import collecting_faults
+from .._fields import NodeBase
+from .._node import Node
+from .._schema import Schema, schema
+from .._state import State
+from ._codes import IMPORT_FAILED
+from ._declared import axis_findings, contract_findings, default_findings, fault_findings, faults_of
+from ._findings import CheckedClass, Finding, subclasses_of
+from ._methods import unassigned_findings, undeclared_findings
+from ._modules import Imported, importing
+from ._source import Sources
+
+
+class Checked(NamedTuple):
+    """What a check came to.
+
+    Attributes:
+        findings: What is wrong, in the order of files, lines and columns.
+        classes: How many classes of nodes and States were looked at.
+        is_complete: Whether all modules could be imported.
+    """
+
+    findings: Sequence[Finding]
+    classes: int
+    is_complete: bool
+
+
+def check(*targets: str, strict: bool = False) -> Checked:
+    """Import modules, compile the schema of every class in them, and list what is wrong.
+
+    A class with faults does not stop the import of its module: it raises its `SchemaError` where it is used.
+
+    Args:
+        *targets: Dotted names of modules, directories and Python files; of a package, all submodules are checked.
+        strict: Whether to look also for what is only missing: contracts of States.
+
+    Raises:
+        TargetError: A target is no module, directory or Python file.
+
+    Example:
+        >>> from graphnode.check import check
+        >>> check("graphnode.nn").findings
+        []
+    """
+    with collecting_faults() as defined, importing(targets) as imported:
+        # Beside what was defined just now: what had been imported before.
+        classes = dict.fromkeys([*defined, *subclasses_of(Node), *subclasses_of(State)])
+        return check_classes(list(classes), imported, strict=strict)
+
+
+def check_classes(classes: Sequence[type[Any]], imported: Imported, *, strict: bool) -> Checked:
+    """Run all passes over those of some classes that imported modules define."""
+    sources = Sources()
+    checked = [
+        CheckedClass(cls, imported.files[cls.__module__], sources.of_class(cls))
+        for cls in classes
+        if cls.__module__ in imported.files
+    ]
+    broken = [Finding(one.file, one.line, 1, IMPORT_FAILED, one.message) for one in imported.broken]
+    found = sorted({*broken, *_findings(checked, sources, strict)}, key=lambda one: (one[:3], one.code.code, one[4]))
+    return Checked(found, len(checked), not broken)
+
+
+def _findings(checked: Sequence[CheckedClass], sources: Sources, strict: bool) -> Iterator[Finding]:
+    faults = {one.cls: faults_of(one.cls) for one in checked}
+    schemas: dict[type[Any], Schema[Any]] = {}
+    for one in checked:
+        yield from fault_findings(one, faults)
+        if not issubclass(one.cls, NodeBase):
+            continue
+        yield from undeclared_findings(one)
+        if not faults[one.cls]:
+            compiled = schemas[one.cls] = schema(one.cls)
+            yield from default_findings(one, compiled)
+            yield from axis_findings(one, compiled, strict=strict)
+            if strict:
+                yield from contract_findings(one, compiled)
+    yield from unassigned_findings(checked, schemas, sources)

@@ -1,0 +1,282 @@
+"""What the text of a module says of its classes: where their members stand, and what their methods assign.
+
+Everything comes from the syntax tree; a class is found in it by its `__qualname__`, as classes in functions and nested
+classes have one too.
+"""
+
+import ast
+import functools
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FunctionType
+from typing import Final, NamedTuple, TypeAlias
+
+from .._annotations import own_annotations
+
+_Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Their first parameter is no instance, with or without a decorator.
+_ON_CLASSES: Final = frozenset({"__new__", "__init_subclass__", "__class_getitem__"})
+_IGNORE: Final = re.compile(r"#\s*graphnode:\s*ignore(?:\[([^\]]*)\])?")
+
+
+class Place(NamedTuple):
+    """Where something stands, from its first line to its last; a column counts characters from 1."""
+
+    line: int
+    column: int
+    end_line: int
+
+
+class Assignment(NamedTuple):
+    """An assignment to an attribute of `self`.
+
+    Attributes:
+        name: The attribute.
+        place: Where the target stands.
+        value: What is assigned, where one expression is.
+        annotation: What the assignment is annotated with.
+        is_checked: Whether `Node.__setattr__` sees it.
+    """
+
+    name: str
+    place: Place
+    value: ast.expr | None = None
+    annotation: str | None = None
+    is_checked: bool = True
+
+
+class ModuleSource:
+    """The text of one module, and the classes that it defines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        raw = path.read_bytes()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
+        self.lines: Sequence[str] = raw.decode(encoding).splitlines()
+        self._classes: dict[str, list[ClassSource]] = {}
+        for qualname, node in _class_definitions(ast.parse(raw, str(path)), ""):
+            self._classes.setdefault(qualname, []).append(ClassSource(self, node))
+
+    def class_source(self, cls: type) -> "ClassSource | None":
+        """The definition of a class; of several under one name, the one that fits it best, and the last of those."""
+        found = self._classes.get(cls.__qualname__, ())
+        return max(reversed(found), key=lambda source: source.likeness(cls), default=None)
+
+    def place(self, node: ast.stmt | ast.expr, statement: ast.stmt | None = None) -> Place:
+        """The place of a node; its last line is that of its statement, where comments about it stand."""
+        end = (statement or node).end_lineno or node.lineno
+        before = self.lines[node.lineno - 1].encode()[: node.col_offset]
+        return Place(node.lineno, len(before.decode()) + 1, end)
+
+    def is_ignored(self, place: Place, code: str) -> bool:
+        """Whether a comment at a place says `graphnode: ignore`, for all codes or for this one."""
+        for line in self.lines[place.line - 1 : place.end_line]:
+            for ignored in _IGNORE.finditer(line):
+                codes = ignored[1]
+                if codes is None or any(code.startswith(one.strip()) for one in codes.split(",") if one.strip()):
+                    return True
+        return False
+
+
+class ClassSource:
+    """One class definition."""
+
+    def __init__(self, module: ModuleSource, node: ast.ClassDef) -> None:
+        self.module, self.node = module, node
+
+    @property
+    def place(self) -> Place:
+        """The line with `class`."""
+        first = self.module.place(self.node)
+        return first._replace(end_line=max(first.line, self.node.body[0].lineno - 1))
+
+    @functools.cached_property
+    def members(self) -> dict[str, Place]:
+        """Where each name of the class body stands; an annotation is what declares a field."""
+        places: dict[str, Place] = {}
+        annotated: dict[str, Place] = {}
+        for statement in _flat(self.node.body):
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                annotated[self._mangled(statement.target.id)] = self.module.place(statement)
+            elif isinstance(statement, ast.Assign):
+                names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+                places.update(dict.fromkeys(names, self.module.place(statement)))
+            elif isinstance(statement, _FUNCTIONS):
+                places[statement.name] = self.module.place(statement)._replace(end_line=statement.lineno)
+        return {**places, **annotated}
+
+    @functools.cached_property
+    def assignments(self) -> Sequence[Assignment]:
+        """What the methods assign to attributes of `self`."""
+        return self._read[0]
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether a method may assign what its text does not name."""
+        return self._read[1]
+
+    @functools.cached_property
+    def _read(self) -> tuple[Sequence[Assignment], bool]:
+        found: list[Assignment] = []
+        is_opaque = False
+        for method in _methods(self.node):
+            parameters = [*method.args.posonlyargs, *method.args.args]
+            if parameters and not _binds(method, parameters[0].arg, is_method=True):
+                reader = _MethodReader(self.module, parameters[0].arg)
+                reader.read(method.body)
+                found += [one._replace(name=self._mangled(one.name)) for one in reader.found]
+                is_opaque |= reader.is_opaque
+        return found, is_opaque
+
+    def likeness(self, cls: type) -> tuple[bool, int]:
+        """How well the text fits a class: the annotated names agree, and its functions stand within."""
+        annotated = {
+            self._mangled(statement.target.id)
+            for statement in _flat(self.node.body)
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        }
+        lines = [one.__code__.co_firstlineno for one in cls.__dict__.values() if isinstance(one, FunctionType)]
+        within = range(self.node.lineno, (self.node.end_lineno or self.node.lineno) + 1)
+        return annotated == set(own_annotations(cls)), sum(line in within for line in lines)
+
+    def _mangled(self, name: str) -> str:
+        is_private = name.startswith("__") and not name.endswith("__")
+        return f"_{self.node.name.lstrip('_')}{name}" if is_private else name
+
+
+class _MethodReader:
+    """Collects what one method, and the functions in it that close over its `self`, assign."""
+
+    def __init__(self, module: ModuleSource, self_name: str) -> None:
+        self.module, self.self_name = module, self_name
+        self.found: list[Assignment] = []
+        self.is_opaque = False
+
+    def read(self, nodes: Sequence[ast.AST], statement: ast.stmt | None = None) -> None:
+        for node in nodes:
+            if isinstance(node, ast.Lambda | _Function) and _binds(node, self.self_name):
+                continue
+            if isinstance(node, ast.stmt):
+                # The body of a compound statement is no part of what it assigns.
+                statement = None if hasattr(node, "body") or hasattr(node, "cases") else node
+            self._read_one(node, statement)
+            self.read(list(ast.iter_child_nodes(node)), statement)
+
+    def _read_one(self, node: ast.AST, statement: ast.stmt | None) -> None:
+        if isinstance(node, ast.Attribute) and self._is_self(node.value):
+            self.is_opaque |= node.attr == "__dict__"
+            if isinstance(node.ctx, ast.Store):
+                self._add_target(node, statement)
+        elif isinstance(node, ast.Call):
+            self._read_call(node, statement)
+
+    def _add_target(self, node: ast.Attribute, statement: ast.stmt | None) -> None:
+        value, annotation = None, None
+        if isinstance(statement, ast.Assign) and node in statement.targets:
+            value = statement.value
+        elif isinstance(statement, ast.AnnAssign) and statement.target is node:
+            if statement.value is None:
+                return  # `self.x: int` assigns nothing
+            annotation = ast.unparse(statement.annotation)
+        self.found.append(Assignment(node.attr, self.module.place(node, statement), value, annotation))
+
+    def _read_call(self, call: ast.Call, statement: ast.stmt | None) -> None:
+        function, arguments = call.func, call.args
+        if isinstance(function, ast.Name) and function.id == "vars":
+            self.is_opaque |= len(arguments) == 1 and self._is_self(arguments[0])
+            return
+        is_builtin = isinstance(function, ast.Name) and function.id == "setattr"
+        is_slot = isinstance(function, ast.Attribute) and function.attr == "__setattr__"
+        if not (is_builtin or is_slot):
+            return
+        if len(arguments) != 3:
+            self.is_opaque |= is_slot  # `super().__setattr__(name, value)`
+        elif self._is_self(arguments[0]):
+            name = arguments[1]
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                place = self.module.place(call, statement)
+                self.found.append(Assignment(name.value, place, arguments[2], is_checked=is_builtin))
+            else:
+                self.is_opaque = True
+
+    def _is_self(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and node.id == self.self_name
+
+
+class Sources:
+    """The sources of modules, each read once."""
+
+    def __init__(self) -> None:
+        self._modules: dict[str, ModuleSource | None] = {}
+
+    def module(self, name: str) -> ModuleSource | None:
+        """The source of an imported module, or `None` where it has none."""
+        if name not in self._modules:
+            file: str | None = getattr(sys.modules.get(name), "__file__", None)
+            is_text = file is not None and file.endswith(".py") and Path(file).is_file()
+            self._modules[name] = ModuleSource(Path(file)) if file is not None and is_text else None
+        return self._modules[name]
+
+    def of_class(self, cls: type) -> ClassSource | None:
+        """The source of a class, or `None` where it was not written as one."""
+        module = self.module(cls.__module__)
+        return module.class_source(cls) if module is not None else None
+
+
+def _class_definitions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    for statement in _statements(node):
+        if isinstance(statement, ast.ClassDef):
+            yield prefix + statement.name, statement
+            yield from _class_definitions(statement, f"{prefix}{statement.name}.")
+        elif isinstance(statement, _FUNCTIONS):
+            yield from _class_definitions(statement, f"{prefix}{statement.name}.<locals>.")
+        else:
+            yield from _class_definitions(statement, prefix)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements right inside of one, with the branches of `try` and `match`: never expressions, which are many."""
+    for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+        inner: object = getattr(node, block, ())
+        if isinstance(inner, list):
+            yield from inner
+
+
+def _flat(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """The statements of a class body, also those under `if`, `try`, `with`, `for` and `match`."""
+    for statement in body:
+        yield statement
+        if not isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
+            yield from _flat(list(_statements(statement)))
+
+
+def _methods(node: ast.ClassDef) -> Iterator[_Function]:
+    for statement in _flat(node.body):
+        if isinstance(statement, _FUNCTIONS) and statement.name not in _ON_CLASSES:
+            decorators = {one.id for one in statement.decorator_list if isinstance(one, ast.Name)}
+            if not decorators & {"staticmethod", "classmethod"}:
+                yield statement
+
+
+def _binds(function: _Function | ast.Lambda, name: str, *, is_method: bool = False) -> bool:
+    """Whether a function has a name of its own that hides an outer one; a method, whether it assigns its `self`."""
+    arguments = function.args
+    parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    if not is_method and any(one is not None and one.arg == name for one in parameters):
+        return True
+    return not isinstance(function, ast.Lambda) and any(_stores(statement, name) for statement in function.body)
+
+
+def _stores(node: ast.AST, name: str) -> bool:
+    if isinstance(node, ast.Name):
+        return node.id == name and not isinstance(node.ctx, ast.Load)
+    if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+        return node.name == name
+    if isinstance(node, ast.Lambda):
+        return False
+    return any(_stores(inner, name) for inner in ast.iter_child_nodes(node))
