@@ -80,6 +80,7 @@ from ._view import view as view
 __version__ = "0.1.0"
 
 if typing.TYPE_CHECKING:
+    from . import check as check
     from . import nn as nn
     from . import optim as optim
     from . import transforms as transforms
@@ -116,7 +117,7 @@ else:
     # Imported when they are first asked for, so that `import graphnode` costs little more than `import jax`.
     # fmt: off
     _LATER = {
-        "nn": (), "optim": (), "transforms": (
+        "check": (), "nn": (), "optim": (), "transforms": (
             "Axes", "Jitted", "axes", "checkify", "cond", "custom_vjp", "eval_shape", "explain_retrace",
             "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp", "make_jaxpr", "remat", "scan",
             "shard_map", "switch", "value_and_grad", "vjp", "vmap", "while_loop",

@@ -80,7 +80,7 @@ def collecting_faults() -> Generator[list[type]]:
 
 @contextlib.contextmanager
 def defining(cls: type) -> Generator[None]:
-    """Around the creation of a class: a `SchemaError` refuses it, at once or, while faults are collected, at its use."""
+    """Around the creation of a class: a `SchemaError` is raised or, while faults are collected, kept for its use."""
     defined = _DEFINED.get()
     if defined is not None:
         defined.append(cls)

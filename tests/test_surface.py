@@ -65,6 +65,7 @@ NAMES = [
     "UpdateError",
     "aliases",
     "axes",
+    "check",
     "checkify",
     "clone",
     "cond",
@@ -166,7 +167,19 @@ def test_import_graphnode_imports_nothing_optional():
     """What an extra brings is imported by the layer that needs it, never by `import graphnode`."""
     code = "import sys, graphnode; print(' '.join(sorted(name.partition('.')[0] for name in sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    optional = {"optax", "pydantic", "orbax", "treescope", "yaml", "flax", "equinox", "matplotlib", "sklearn", "tqdm"}
+    optional = {
+        "optax",
+        "pydantic",
+        "orbax",
+        "treescope",
+        "yaml",
+        "flax",
+        "equinox",
+        "matplotlib",
+        "sklearn",
+        "tqdm",
+        "click",
+    }
     assert not optional & set(loaded)
 
 

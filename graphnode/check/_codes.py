@@ -50,7 +50,9 @@ OF_RULE: Final = {
     Rule.AXIS_SYNTAX: Code("GN107", Rule.AXIS_SYNTAX.value, "An axis of a jaxtyping annotation cannot be read."),
     Rule.AXIS_NAME: Code("GN108", Rule.AXIS_NAME.value, "An axis of a jaxtyping annotation names no static field."),
     Rule.AXIS_SIZE: Code("GN109", Rule.AXIS_SIZE.value, "An initialised State has an axis without a size."),
-    Rule.INITIALIZER: Code("GN110", Rule.INITIALIZER.value, "An initializer is not told one State class and its shape."),
+    Rule.INITIALIZER: Code(
+        "GN110", Rule.INITIALIZER.value, "An initializer is not told one State class and its shape."
+    ),
     Rule.SHARED: Code("GN111", Rule.SHARED.value, "A default would be one mutable object for all instances."),
     Rule.OVERRIDE: Code("GN112", Rule.OVERRIDE.value, "A class changes the kind of a field that it inherits."),
     Rule.RESERVED: Code("GN113", Rule.RESERVED.value, "A field has a name that graphnode uses itself."),

@@ -6,7 +6,7 @@ import difflib
 import pickle
 import sys
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import jax
@@ -18,7 +18,7 @@ from .._errors import FieldError, SchemaError
 from .._faults import Fault, Rule, check_refused
 from .._fields import Kind, NodeBase
 from .._node import plan_of
-from .._plan import leaves_of
+from .._plan import Admit, leaves_of
 from .._schema import Field, Schema, axis_name_fault, equality_fault, schema
 from .._static import GraphObject, compares_by_identity, static_key
 from ._codes import FAILING_FACTORY, FREE_AXIS, IDENTITY_DEFAULT, NO_CONTRACT, OF_RULE, UNSTABLE_FACTORY, Code
@@ -70,33 +70,31 @@ def default_findings(checked: CheckedClass, compiled: Schema[Any]) -> Iterator[F
     """
     for field in compiled.of_kind(Kind.STATIC):
         if field.owner is checked.cls and field.default is not None:
-            where = f"{checked.cls.__name__}.{field.name}"
-            found = _default_fault(checked.cls, field, where)
-            if found is not None:
-                code, text = found
-                yield from checked.found(code, f"{where}: {text}", checked.place(field.name))
+            fault = _default_fault(field, field.default, plan_of(checked.cls).admit[field.name])
+            if fault is not None:
+                yield from checked.found(*fault, checked.place(field.name))
 
 
-def _default_fault(cls: type[Any], field: Field, where: str) -> tuple[Code, str] | None:
-    assert field.default is not None
+def _default_fault(field: Field, default: Callable[[], Any], admit: Admit) -> tuple[Code, str] | None:
+    where = f"{field.owner.__name__}.{field.name}"
     try:
-        first, second = field.default(), field.default()
+        first, second = default(), default()
     except Exception as error:  # whatever the factory raises is what is wrong
-        text = f"its default_factory raises {type(error).__name__}: {error}"
-        return FAILING_FACTORY, f"{text}; a node that is made without {field.name} raises it too"
+        text = f"{where}: its default_factory raises {type(error).__name__}: {error}"
+        return FAILING_FACTORY, f"{text}; so does the class, constructed without {field.name}"
     try:
-        first, second = (plan_of(cls).admit[field.name](None, value) for value in (first, second))
+        first, second = admit(None, first), admit(None, second)
     except FieldError as error:
-        return _refused_code(first), str(error).removeprefix(where).removeprefix(": ").strip()
+        return _refused_code(first), str(error)
     by_identity = next(_by_identity(first), None)
     if static_key(first) != static_key(second):
         what = type(first).__name__ if by_identity is None else _shown(by_identity)
         remedy = "pass it to the constructor" if by_identity is None else "use a function that a module defines"
-        text = f"its default_factory makes another {what} for each instance, so each has its own structure"
+        text = f"{where}: its default_factory makes another {what} for each instance, so each has its own structure"
         return UNSTABLE_FACTORY, f"{text} and is traced again; {remedy}"
     if by_identity is not None:
-        text = f"the default {_shown(by_identity)} compares by identity and has no importable name, so that a structure"
-        text += " which holds it does not pickle, or is another one once loaded, and is traced again"
+        text = f"{where}: the default {_shown(by_identity)} compares by identity and has no importable name, so that a"
+        text += " structure which holds it does not pickle, or is another one once loaded, and is traced again"
         return IDENTITY_DEFAULT, f"{text}; use a function that a module defines"
     return None
 

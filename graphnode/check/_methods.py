@@ -13,6 +13,7 @@ from ._codes import UNASSIGNED, UNDECLARED
 from ._findings import CheckedClass, Finding, project_bases, subclasses_of
 from ._source import Assignment, Sources
 
+_SETATTR: Final[Any] = Node.__setattr__
 _PLAIN: Final = (int, str, float)  # as in what `Node.__setattr__` says
 
 
@@ -24,7 +25,7 @@ def undeclared_findings(checked: CheckedClass) -> Iterator[Finding]:
     """
     # A class that `dataclasses` has refused has the fields of its parent.
     has_fields = "__dataclass_fields__" in checked.cls.__dict__
-    if checked.source is None or not has_fields or checked.cls.__setattr__ is not Node.__setattr__:
+    if checked.source is None or not has_fields or checked.cls.__setattr__ is not _SETATTR:
         return
     users = _concrete(checked.cls) or [checked.cls]
     for one in checked.source.assignments:

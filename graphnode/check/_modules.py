@@ -1,6 +1,6 @@
 """From what a user names, a package, a directory or a file, to imported modules.
 
-What a module prints while it is imported goes to stderr. A module that cannot be imported hides none of the others.
+What a module prints goes to stderr. A module that cannot be imported hides none of the others.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ def importing(targets: Sequence[str]) -> Generator[Imported]:
         with contextlib.redirect_stdout(sys.stderr):
             for target in wanted:
                 _import_all(target, found)
-        yield found
+            yield found
     finally:
         sys.path[:] = before
 
@@ -91,6 +91,8 @@ def _targets(named: str) -> Iterator[Target]:
             raise TargetError(f"{named} is no Python file")
         if path.name != "__main__.py":
             yield _target_of(path.resolve())
+    elif named.rpartition(".")[2] == "__main__":
+        return
     elif all(part.isidentifier() for part in named.split(".")) and _exists(named):
         yield Target(named, None, has_submodules=True)
     else:
