@@ -1,5 +1,6 @@
 """All passes over all classes of some modules."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -47,10 +48,12 @@ def check(*targets: str, strict: bool = False) -> Checked:
         >>> check("graphnode.nn").findings
         []
     """
+    known = set(sys.modules)
     with collecting_faults() as defined, importing(targets) as imported:
-        # Beside what was defined just now: what had been imported before.
-        classes = dict.fromkeys([*defined, *subclasses_of(Node), *subclasses_of(State)])
-        return check_classes(list(classes), imported, strict=strict)
+        # Beside what was defined just now, what had been imported before. Not the remains of a module that has been
+        # imported anew: its classes live until they are collected.
+        alive = [cls for base in (Node, State) for cls in subclasses_of(base) if cls.__module__ in known]
+        return check_classes(list(dict.fromkeys([*defined, *alive])), imported, strict=strict)
 
 
 def check_classes(classes: Sequence[type[Any]], imported: Imported, *, strict: bool) -> Checked:
