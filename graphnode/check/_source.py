@@ -133,8 +133,8 @@ class ClassSource:
                 is_opaque |= reader.is_opaque
         return found, is_opaque
 
-    def likeness(self, cls: type) -> tuple[bool, int]:
-        """How well the text fits a class: the annotated names agree, and its functions stand within."""
+    def likeness(self, cls: type) -> tuple[bool, bool, int]:
+        """How well the text fits a class: its line (from Python 3.13), its annotated names, its functions' lines."""
         annotated = {
             self._mangled(statement.target.id)
             for statement in _flat(self.node.body)
@@ -142,7 +142,9 @@ class ClassSource:
         }
         lines = [one.__code__.co_firstlineno for one in cls.__dict__.values() if isinstance(one, FunctionType)]
         within = range(self.node.lineno, (self.node.end_lineno or self.node.lineno) + 1)
-        return annotated == set(own_annotations(cls)), sum(line in within for line in lines)
+        first = min([self.node.lineno, *(decorator.lineno for decorator in self.node.decorator_list)])
+        is_there = cls.__dict__.get("__firstlineno__") == first
+        return is_there, annotated == set(own_annotations(cls)), sum(line in within for line in lines)
 
     def _mangled(self, name: str) -> str:
         is_private = name.startswith("__") and not name.endswith("__")
