@@ -100,6 +100,11 @@ def _refuse(cls: type, error: SchemaError) -> None:
     setattr(cls, _REFUSAL, (error.cls_name, error.faults))
 
 
+def is_refused(cls: type) -> bool:
+    """Whether a class was defined with faults while they were collected."""
+    return _REFUSAL in cls.__dict__
+
+
 def check_refused(cls: type) -> None:
     """Raise the `SchemaError` of a class that was defined with faults while they were collected."""
     refusal = cls.__dict__.get(_REFUSAL)

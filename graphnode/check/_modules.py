@@ -39,11 +39,13 @@ class Broken(NamedTuple):
     """A module that cannot be imported.
 
     Attributes:
+        name: The name it was imported by.
         file: Its file, or its name where it has none.
         line: The line that the import stopped at.
         message: Why.
     """
 
+    name: str
     file: str
     line: int
     message: str
@@ -208,7 +210,7 @@ def _broken(name: str, file: Path | None, error: BaseException) -> Broken:
         if frame.filename == own:
             line = frame.lineno or line
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-    return Broken(own, line, f"{name} cannot be imported: {type(error).__name__}{f': {text}' if text else ''}")
+    return Broken(name, own, line, f"{name} cannot be imported: {type(error).__name__}{f': {text}' if text else ''}")
 
 
 def _file_of(name: str) -> str:

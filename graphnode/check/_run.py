@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .._faults import collecting_faults
+from .._faults import collecting_faults, is_refused
 from .._fields import NodeBase
 from .._node import Node
 from .._schema import Schema, schema
@@ -58,12 +58,14 @@ def check(*targets: str, strict: bool = False) -> Checked:
 
 def check_classes(classes: Sequence[type[Any]], imported: Imported, *, strict: bool) -> Checked:
     """Run all passes over those of some classes that imported modules define."""
-    sources = Sources()
+    files = imported.files | {one.name: one.file for one in imported.broken}
+    sources = Sources(files)
     checked = [
-        CheckedClass(cls, imported.files[cls.__module__], sources.of_class(cls))
-        for cls in classes
-        if cls.__module__ in imported.files
+        CheckedClass(cls, files[cls.__module__], sources.of_class(cls)) for cls in classes if cls.__module__ in files
     ]
+    # The rest of a broken module is not there, and its classes may wait for that: what is known to be wrong with them
+    # is often what broke it.
+    checked = [one for one in checked if one.cls.__module__ in imported.files or is_refused(one.cls)]
     broken = [Finding(one.file, one.line, 1, IMPORT_FAILED, one.message) for one in imported.broken]
     found = sorted({*broken, *_findings(checked, sources, strict)}, key=lambda one: (one[:3], one.code.code, one[4]))
     return Checked(found, len(checked), not broken)
@@ -74,7 +76,7 @@ def _findings(checked: Sequence[CheckedClass], sources: Sources, strict: bool) -
     schemas: dict[type[Any], Schema[Any]] = {}
     for one in checked:
         yield from fault_findings(one, faults)
-        if not issubclass(one.cls, NodeBase):
+        if not issubclass(one.cls, NodeBase) or one.cls.__module__ not in sys.modules:
             continue
         yield from undeclared_findings(one)
         if not faults[one.cls]:

@@ -10,7 +10,7 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Final, NamedTuple, TypeAlias
@@ -211,15 +211,20 @@ class _MethodReader:
 
 
 class Sources:
-    """The sources of modules, each read once."""
+    """The sources of modules, each read once.
 
-    def __init__(self) -> None:
+    Args:
+        files: The files of modules that may not be in `sys.modules`, as their import has failed.
+    """
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files = files
         self._modules: dict[str, ModuleSource | None] = {}
 
     def module(self, name: str) -> ModuleSource | None:
-        """The source of an imported module, or `None` where it has none."""
+        """The source of a module, or `None` where it has none."""
         if name not in self._modules:
-            file: str | None = getattr(sys.modules.get(name), "__file__", None)
+            file: str | None = getattr(sys.modules.get(name), "__file__", self._files.get(name))
             is_text = file is not None and file.endswith(".py") and Path(file).is_file()
             self._modules[name] = ModuleSource(Path(file)) if file is not None and is_text else None
         return self._modules[name]

@@ -36,7 +36,7 @@ def lines_found(tmp_path: Path, body: str, head: str = "def build(self, other)")
         ("for self.size in other: pass", "size", "..."),
         ("with other as self.size: pass", "size", "..."),
         ("[0 for self.size in other]", "size", "..."),
-        ("setattr(self, 'size', 1)", "size", "..."),
+        ("setattr(self, 'size', 1)", "size", "int"),
         ("self.known = 4", "known", "int"),
         ("self._version = 4", "_version", "int"),
     ],
