@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("nets", "clean", "broken"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]  # so that it is taken out at the end
+        monkeypatch.setitem(sys.modules, name, None)  # so that it is taken out at the end
         monkeypatch.delitem(sys.modules, name)
     return tmp_path
 
@@ -218,9 +219,10 @@ class Block{0}(gn.Node):
 '''
 
 
-def test_two_hundred_classes_take_less_than_half_a_second(record_property: pytest.FixtureRequest):
+def test_two_hundred_classes_take_less_than_half_a_second(record_property: Callable[[str, object], None]):
     """Beyond the import of their module; the best of three, as other programs run too."""
-    imports = "from typing import Callable\nimport jax, jax.numpy as jnp, graphnode as gn\nfrom jaxtyping import Array, Float\n"
+    imports = "import jax, jax.numpy as jnp, graphnode as gn\nfrom typing import Callable\n"
+    imports += "from jaxtyping import Array, Float\n"
     Path("many.py").write_text(imports + "".join(CLASS.format(n) for n in range(200)), encoding="utf-8")
     took: list[float] = []
     for _ in range(3):
@@ -231,6 +233,7 @@ def test_two_hundred_classes_take_less_than_half_a_second(record_property: pytes
             took.append(time.perf_counter() - start)
         assert (checked.classes, len(checked.findings)) == (200, 200)
     sys.modules.pop("many")
+    record_property("seconds", min(took))
     assert min(took) < 0.5, took
 
 

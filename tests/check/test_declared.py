@@ -1,6 +1,8 @@
 """Faults of classes, static defaults and contracts, with their places."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +45,7 @@ def test_a_class_with_faults_raises_where_it_is_used():
             c: int = gn.static(default=1)
 
         class Act(gn.Node):  # `dataclasses` refuses it before it has any fields
-            function = gn.static(default=1)
+            function = gn.static(default=1)  # pyright: ignore[reportGeneralTypeIssues]  # that is the fault
 
         class Count(gn.State[int]):
             def __hash__(self) -> int:
@@ -54,13 +56,14 @@ def test_a_class_with_faults_raises_where_it_is_used():
 
     assert defined == [Broken, Act, Count, Fine]
     assert Fine(1).a == 1
-    for cls in (Broken, Act):
+    refused: list[Any] = [Broken, Act]
+    for cls in refused:
         for _ in range(2):
             with pytest.raises(gn.SchemaError, match=f"^{cls.__name__}"):
                 cls()
             with pytest.raises(gn.SchemaError, match=f"^{cls.__name__}"):
                 gn.schema(cls)
-    with pytest.raises(gn.SchemaError, match="^Count"):
+    with pytest.raises(gn.SchemaError, match=r"^Count"):
         Count(1)
     with pytest.raises(gn.SchemaError) as caught:
         gn.schema(Broken)
@@ -166,6 +169,15 @@ def test_classes_are_found_wherever_they_are_defined(tmp_path: Path):
         second: Any
     """
     assert [line for line, _ in codes_in(tmp_path, text)] == [5, 8, 16, 20, 23, 25]
+
+
+def test_generic_classes_of_either_syntax_have_their_places(tmp_path: Path):
+    """Type parameters change neither the name of a class nor where its fields stand."""
+    old = "N = typing.TypeVar('N', bound=gn.Node)\nclass Box(gn.Node, typing.Generic[N]):\n"
+    new = "\nclass Box[N: gn.Node](gn.Node):\n"
+    body = "    held: N\n    def build(self):\n        self.heldd = 1\n    class Inner(gn.Node):\n        a: Any\n"
+    for head in [old, *([new] if sys.version_info >= (3, 12) else [])]:
+        assert codes_in(tmp_path, "import typing\n" + head + body) == [(6, "GN201"), (8, "GN104")]
 
 
 def test_fields_of_a_class_body_with_conditions_have_their_lines(tmp_path: Path):

@@ -141,13 +141,11 @@ def test_a_module_that_cannot_be_imported_hides_no_other(tmp_path: Path):
 
 def test_a_module_that_uses_a_faulty_class_is_reported_twice(tmp_path: Path):
     """For the fault, and as one that cannot be imported."""
-    text = (
-        BAD.format("Net")
-        + "try:\n    Net(1)\nexcept TypeError:\n    pass\nNet(2)\nclass Later(gn.Node):\n    after: End\n"
-    )
+    text = BAD.format("Net") + "class Waits(gn.Node):\n    end: 'End'\n"
+    text += "try:\n    Net(1)\nexcept TypeError:\n    pass\nNet(2)\n"
     write_files(tmp_path, {"using.py": text})
     checked = check_and_forget(str(tmp_path / "using.py"))
-    assert [(found.line, found.code.code) for found in checked.findings] == [(5, "GN104"), (10, "GN001")]
+    assert [(found.line, found.code.code) for found in checked.findings] == [(5, "GN104"), (12, "GN001")]
 
 
 def test_a_module_that_hides_another_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
