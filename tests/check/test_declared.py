@@ -173,10 +173,10 @@ def test_classes_are_found_wherever_they_are_defined(tmp_path: Path):
 
 def test_generic_classes_of_either_syntax_have_their_places(tmp_path: Path):
     """Type parameters change neither the name of a class nor where its fields stand."""
-    old = "N = typing.TypeVar('N', bound=gn.Node)\nclass Box(gn.Node, typing.Generic[N]):\n"
-    new = "\nclass Box[N: gn.Node](gn.Node):\n"
+    heads = {(3, 11): "N = typing.TypeVar('N', bound=gn.Node)\nclass Box(gn.Node, typing.Generic[N]):\n"}
+    heads[3, 12] = "\nclass Box[N: gn.Node](gn.Node):\n"
     body = "    held: N\n    def build(self):\n        self.heldd = 1\n    class Inner(gn.Node):\n        a: Any\n"
-    for head in [old, *([new] if sys.version_info >= (3, 12) else [])]:
+    for head in [heads[version] for version in heads if version <= sys.version_info]:
         assert codes_in(tmp_path, "import typing\n" + head + body) == [(6, "GN201"), (8, "GN104")]
 
 
