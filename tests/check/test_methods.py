@@ -181,6 +181,20 @@ def test_a_class_with_other_faults_is_read_too(tmp_path: Path):
     assert codes_in(tmp_path, text) == [(2, "GN104"), (6, "GN201")]
 
 
+def test_a_class_that_dataclasses_refuses_has_no_fields_to_compare_with(tmp_path: Path):
+    """Its methods are not read before it is one."""
+    text = """
+    class Base(gn.Node):
+        depth: int
+    class Net(Base):
+        width: int
+        act = gn.static()
+        def build(self):
+            self.width = 1
+    """
+    assert codes_in(tmp_path, text) == [(3, "GN116")]
+
+
 # Fields that nothing assigns
 
 UNASSIGNED = """

@@ -141,11 +141,20 @@ def test_a_module_that_cannot_be_imported_hides_no_other(tmp_path: Path):
 
 def test_a_module_that_uses_a_faulty_class_is_reported_twice(tmp_path: Path):
     """For the fault, and as one that cannot be imported."""
-    text = BAD.format("Net") + "class Waits(gn.Node):\n    end: 'End'\n"
+    text = BAD.format("Net") + "    def build(self): self.size = 1\nclass Waits(gn.Node):\n    end: 'End'\n"
     text += "try:\n    Net(1)\nexcept TypeError:\n    pass\nNet(2)\n"
     write_files(tmp_path, {"using.py": text})
     checked = check_and_forget(str(tmp_path / "using.py"))
-    assert [(found.line, found.code.code) for found in checked.findings] == [(5, "GN104"), (12, "GN001")]
+    assert [(found.line, found.code.code) for found in checked.findings] == [(5, "GN104"), (13, "GN001")]
+
+
+def test_a_script_never_takes_the_name_of_another_module(tmp_path: Path):
+    """Who imports that one later shall get it."""
+    write_files(tmp_path, {"turtle.py": "assert __name__ != 'turtle'", "fails.py": "1 / 0"})
+    checked = check(str(tmp_path / "turtle.py"), str(tmp_path / "fails.py"))
+    assert [Path(found.file).name for found in checked.findings] == ["fails.py"]
+    assert "turtle" not in sys.modules
+    assert "fails" not in sys.modules
 
 
 def test_a_module_that_hides_another_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
