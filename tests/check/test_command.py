@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -183,6 +185,15 @@ def test_the_command_line_reads_well():
     assert "  check  Find what no type checker can see in node classes.\n" in shown
     assert "PACKAGE_OR_FILE is the dotted name" in run("--help").stdout
     assert CliRunner().invoke(main, ["--version"]).stdout.startswith("graphnode, version ")
+
+
+def test_the_script_and_the_hook_run_the_command():
+    """What is installed as `graphnode` is the command line, and pre-commit understands the hook that calls it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert EntryPoint("graphnode", project["scripts"]["graphnode"], "console_scripts").load() is main
+    hooks = ROOT / ".pre-commit-hooks.yaml"
+    assert "entry: graphnode check\n" in hooks.read_text(encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "pre_commit", "validate-manifest", str(hooks)], check=True, cwd=ROOT)
 
 
 def test_the_package_and_its_examples_are_clean():
