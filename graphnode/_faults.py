@@ -53,8 +53,8 @@ class Fault(str):
         self.rule, self.name = rule, name
         return self
 
-    def __getnewargs__(self) -> tuple[str, Rule, str | None]:  # type: ignore[override]  # `str` has but the text
-        return str(self), self.rule, self.name
+    def __reduce__(self) -> tuple[type["Fault"], tuple[str, Rule, str | None]]:
+        return Fault, (str(self), self.rule, self.name)
 
 
 _REFUSAL: Final = "__graphnode_refusal__"
@@ -96,8 +96,9 @@ def _refuse(cls: type, error: SchemaError) -> None:
     def __init__(self: object, *args: object, **kwargs: object) -> None:
         check_refused(cls)
 
-    cls.__init__ = __init__  # type: ignore[misc]  # a class made unusable
-    setattr(cls, _REFUSAL, (error.cls_name, error.faults))
+    # An assignment would declare the constructor anew to a type checker.
+    for name, member in {"__init__": __init__, _REFUSAL: (error.cls_name, error.faults)}.items():
+        setattr(cls, name, member)
 
 
 def is_refused(cls: type) -> bool:

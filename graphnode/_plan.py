@@ -24,7 +24,7 @@ from ._static import StaticValueError, frozen, static_key
 from ._stream import split_key
 from ._tracked import CONSTRUCTING, Place, TrackedDict, TrackedList, admit
 
-# From the node and a value to the value as the field keeps it.
+# From the node and a value to the value as the field keeps it. A static field looks at the value alone.
 Admit: TypeAlias = Callable[[Any, Any], Any]
 
 # Static values of these exact types need no look.
@@ -95,7 +95,7 @@ def place_of(node: NodeBase, field: Field) -> Place:
     return Place(f"{type(node).__name__}.{field.name}", (), check)
 
 
-def _admit_static(where: str, is_explicit: bool, node: NodeBase, value: Any) -> Any:
+def _admit_static(where: str, is_explicit: bool, node: NodeBase | None, value: Any) -> Any:
     if type(value) in _PLAIN_STATIC:
         return value
     if not is_explicit and isinstance(value, jax.Array | np.ndarray) and not isinstance(value, Tracer):

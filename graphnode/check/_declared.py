@@ -107,7 +107,7 @@ def _refused_code(value: object) -> Code:
 
 def _by_identity(value: Any) -> Iterator[Any]:
     """The callables in a static value that are equal to themselves alone, and that no import gives back."""
-    if isinstance(value, tuple | frozenset):
+    if isinstance(value, (tuple, frozenset)):
         for item in value:
             yield from _by_identity(item)
     elif dataclasses.is_dataclass(value) and not compares_by_identity(type(value)) and not isinstance(value, type):

@@ -1,5 +1,6 @@
 """Faults of classes, static defaults and contracts, with their places."""
 
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import graphnode as gn
 from graphnode._faults import Fault, Rule, collecting_faults
 from tests.checking import check_and_forget, codes_in, found_in, write_files
+from tests.declaring import declare
 
 # Faults
 
@@ -44,8 +46,8 @@ def test_a_class_with_faults_raises_where_it_is_used():
             b: list[gn.Node] = []
             c: int = gn.static(default=1)
 
-        class Act(gn.Node):  # `dataclasses` refuses it before it has any fields
-            function = gn.static(default=1)  # pyright: ignore[reportGeneralTypeIssues]  # that is the fault
+        # `dataclasses` refuses it before it has any fields.
+        Act: Any = type("Act", (gn.Node,), {"function": gn.static(default=1)})
 
         class Count(gn.State[int]):
             def __hash__(self) -> int:
@@ -75,6 +77,14 @@ def test_a_class_with_faults_raises_where_it_is_used():
 
         class Again(gn.Node):  # outside, faults are raised as ever
             a: list[int]
+
+
+def test_a_fault_pickles_with_its_rule():
+    """A test runner sends the error of a class to another process."""
+    with pytest.raises(gn.SchemaError) as caught:
+        declare(a=list[int])
+    (fault,) = pickle.loads(pickle.dumps(caught.value)).faults
+    assert (fault, fault.rule, fault.name) == (caught.value.faults[0], Rule.UNHASHABLE, "a")
 
 
 def test_an_inherited_fault_is_reported_where_it_stands(tmp_path: Path):
