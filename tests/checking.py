@@ -27,13 +27,18 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
 
 
 def check_and_forget(*targets: str, strict: bool = False) -> Checked:
-    """`check`, after which the modules are not imported: those of the next test may have the same names."""
+    """`check`, after which the modules are not imported: those of the next test may have the same names.
+
+    What they import of installed packages stays: the parts of a package must not be there twice.
+    """
     before = set(sys.modules)
+    packages = {name.partition(".")[0] for name in before} | sys.stdlib_module_names
     try:
         return check(*targets, strict=strict)
     finally:
         for name in set(sys.modules) - before:
-            del sys.modules[name]
+            if name.partition(".")[0] not in packages:
+                del sys.modules[name]
 
 
 def found_in(directory: Path, text: str, *, strict: bool = False) -> list[str]:
