@@ -53,6 +53,7 @@ LAYERS = (
     "nn",
     "_optax_state",
     "optim",
+    "_source",
     "check",
 )
 

@@ -4,8 +4,8 @@ import sys
 from typing import Any, Final, NamedTuple
 
 from .._node import Node
+from .._source import ClassSource, Place
 from ._codes import Code
-from ._source import ClassSource, Place
 
 NOWHERE: Final = Place(1, 1, 1)
 

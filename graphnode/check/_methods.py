@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from .._node import REMEDY, GraphValue, Node, has_setter, plan_of, undeclared
 from .._schema import Schema, schema
+from .._source import Assignment, Sources
 from ._codes import UNASSIGNED, UNDECLARED
 from ._findings import CheckedClass, Finding, project_bases, subclasses_of
-from ._source import Assignment, Sources
 
 _SETATTR: Final[Any] = Node.__setattr__
 _PLAIN: Final = (int, str, float)  # as in what `Node.__setattr__` says

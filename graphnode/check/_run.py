@@ -8,13 +8,13 @@ from .._faults import collecting_faults, is_refused
 from .._fields import NodeBase
 from .._node import Node
 from .._schema import Schema, schema
+from .._source import Sources
 from .._state import State
 from ._codes import IMPORT_FAILED
 from ._declared import axis_findings, contract_findings, default_findings, fault_findings, faults_of
 from ._findings import CheckedClass, Finding, subclasses_of
 from ._methods import unassigned_findings, undeclared_findings
 from ._modules import Imported, importing
-from ._source import Sources
 
 
 class Checked(NamedTuple):

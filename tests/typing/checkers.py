@@ -42,7 +42,9 @@ def mypy(files: Sequence[Path], tmp_path: Path) -> Reports:
     cache = f"--cache-dir={ROOT / '.mypy_cache' / 'typing'}"
     printed = run([sys.executable, "-m", "mypy", *options, cache, *files])
     found = [json.loads(line) for line in printed.splitlines()]
-    return {((ROOT / one["file"]).resolve(), one["line"]): one["message"] for one in found if one["severity"] == "error"}
+    return {
+        ((ROOT / one["file"]).resolve(), one["line"]): one["message"] for one in found if one["severity"] == "error"
+    }
 
 
 def pyright(files: Sequence[Path], tmp_path: Path) -> Reports:
