@@ -48,10 +48,12 @@ class Matcher:
 
 # What a caller may write, apart from a class and `...`: an overload takes a class as `type[S]` beside this, and `...`
 # where nothing follows. A function gets the path and the live State (or node), of a class that it knows: hence Any.
-Selector: TypeAlias = Matcher | str | bool | Sequence["Filter | EllipsisType"] | Callable[[Path, AnyType], bool] | None
-NodeSelector: TypeAlias = (
-    Matcher | bool | Sequence["NodeFilter | EllipsisType"] | Callable[[Path, AnyType], bool] | None
-)
+# What is in a sequence in a sequence is Any: jedi follows an alias that names itself until it runs out of stack, and
+# would complete nothing after an operation that takes filters.
+_One: TypeAlias = Matcher | str | bool | Callable[[Path, AnyType], bool] | None
+_OneOfNodes: TypeAlias = Matcher | bool | Callable[[Path, AnyType], bool] | None
+Selector: TypeAlias = _One | Sequence[type[State[AnyType]] | _One | EllipsisType | Sequence[AnyType]]
+NodeSelector: TypeAlias = _OneOfNodes | Sequence[type[Node] | _OneOfNodes | EllipsisType | Sequence[AnyType]]
 
 # A filter of States, and one of nodes. `...` is apart, as it may only stand last: annotate `Filter | EllipsisType`.
 Filter: TypeAlias = type[State[AnyType]] | Selector

@@ -7,7 +7,7 @@ it State by State. Of a State that is reached several times all places must say 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,15 @@ class Axes:
         return found
 
 
-def axes(by_filter: Mapping[F, int | PartitionSpec | None], /) -> Axes:
+# The first for mappings that are written out, whose keys mypy would join to `object`; the second for those with a name,
+# as a Mapping takes no other type of keys than its own (pyright knows that, but not when it compares overloads).
+@overload
+def axes(by_filter: Mapping[Filter | EllipsisType, int | PartitionSpec | None], /) -> Axes: ...
+@overload
+def axes(  # pyright: ignore[reportOverlappingOverload]
+    by_filter: Mapping[F, int | PartitionSpec | None], /
+) -> Axes: ...
+def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
     """Say for each State of a node along which axis a transform maps it: what stands for a node in `in_axes`.
 
     Args:

@@ -75,7 +75,6 @@ _NONE = "ty offers what all members of a union have; a test for `None` helps"
 _GENERIC = "jedi does not infer the type argument of a class from its constructor; an annotation helps"
 _DEFAULT = "jedi does not know defaults of type parameters (PEP 696), here that of `ParamState`"
 _PARAMSPEC = "jedi does not follow `ParamSpec`, with which the signature of a function passes through `gn.jit`"
-_ALIAS = "jedi ends in a RecursionError at the type of filters, which names itself"
 _LIST = "jedi looks into a live list only if its class is `list` itself; that of a node notes changes"
 _ERASED = "an object does not know its type arguments, here that of `GraphDef[Model]`"
 _FIELD_DOC = "Python keeps no text of a field: the help is that of its value"
@@ -137,22 +136,21 @@ PROBES = (
     Probe("generic node, annotated", COMPLETION, "explicit.inner.¦", ("head", "layers")),
     Probe("generic node, inferred", COMPLETION, "wrapped.inner.¦", ("head", "layers"), gaps={"jedi": _GENERIC}),
     # Operations
-    Probe("`graphdef` of a split", COMPLETION, "graphdef.¦", ("layout", "type"), gaps={"jedi": _ALIAS}),
-    Probe("state tree of a split", COMPLETION, "params.¦", ("filter", "flat", "split"), gaps={"jedi": _ALIAS}),
-    Probe("merged node", COMPLETION, "merged.¦", ("head", "layers"), gaps={"jedi": _ALIAS}),
+    Probe("`graphdef` of a split", COMPLETION, "graphdef.¦", ("layout", "type")),
+    Probe("state tree of a split", COMPLETION, "params.¦", ("filter", "flat", "split")),
+    Probe("merged node", COMPLETION, "merged.¦", ("head", "layers")),
     Probe(
         "`treefy_merge(...).head.`",
         COMPLETION,
         "gn.treefy_merge(graphdef, params, others).head.¦",
         ("in_size", "weight"),
-        gaps={"jedi": _ALIAS, **_live(_ERASED)},
+        gaps=_live(_ERASED),
     ),
     Probe(
         "`states(m, gn.ParamState)[path].`",
         COMPLETION,
         "gn.states(m, gn.ParamState)[path].¦",
         ("value", "replace"),
-        gaps={"jedi": _ALIAS},
     ),
     Probe(
         "`states(m, gn.ParamState)[path].value.`",
@@ -195,7 +193,7 @@ PROBES = (
         HOVER,
         "merged.he¦ad",
         ("Layer", "What gives the output."),
-        gaps={"jedi": _ALIAS, **_live(_FIELD_DOC)},
+        gaps=_live(_FIELD_DOC),
     ),
     Probe(
         "hover: node class",
@@ -233,7 +231,6 @@ PROBES = (
         DEFINITION,
         "merged.he¦ad",
         (f"{HERE}: head: Layer",),
-        gaps={"jedi": _ALIAS},
         is_live=False,
     ),
     Probe(
