@@ -10,6 +10,7 @@ from ._convert import tree_to_graph as tree_to_graph
 from ._diff import Difference as Difference
 from ._diff import diff as diff
 from ._errors import AliasError as AliasError
+from ._errors import ConfigError as ConfigError
 from ._errors import ContractError as ContractError
 from ._errors import FieldError as FieldError
 from ._errors import FilterError as FilterError
@@ -81,6 +82,7 @@ __version__ = "0.1.0"
 
 if typing.TYPE_CHECKING:
     from . import check as check
+    from . import config as config
     from . import nn as nn
     from . import optim as optim
     from . import transforms as transforms
@@ -117,7 +119,7 @@ else:
     # Imported when they are first asked for, so that `import graphnode` costs little more than `import jax`.
     # fmt: off
     _LATER = {
-        "check": (), "nn": (), "optim": (), "transforms": (
+        "check": (), "config": (), "nn": (), "optim": (), "transforms": (
             "Axes", "Jitted", "axes", "checkify", "cond", "custom_vjp", "eval_shape", "explain_retrace",
             "fori_loop", "grad", "hessian", "jacfwd", "jacrev", "jit", "jvp", "make_jaxpr", "remat", "scan",
             "shard_map", "switch", "value_and_grad", "vjp", "vmap", "while_loop",

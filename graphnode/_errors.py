@@ -92,6 +92,21 @@ class StackError(GraphnodeError, ValueError):
     """The values of nodes do not stack, or do not come apart; lists all faults."""
 
 
+class ConfigError(GraphnodeError, ValueError):
+    """A configuration says what no model can be built from; lists all faults, with their places.
+
+    Attributes:
+        faults: One text per fault: `file:line:column: path: what is wrong`.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults: tuple[str, ...] = tuple(faults)
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        return "\n".join(self.faults)
+
+
 class RngError(GraphnodeError, LookupError):
     """Random numbers are needed, and there is no stream to draw them from."""
 

@@ -6,7 +6,9 @@ classes have one too.
 
 import ast
 import functools
+import inspect
 import io
+import itertools
 import re
 import sys
 import tokenize
@@ -109,6 +111,19 @@ class ClassSource:
             elif isinstance(statement, _FUNCTIONS):
                 places[statement.name] = self.module.place(statement)._replace(end_line=statement.lineno)
         return {**places, **annotated}
+
+    @functools.cached_property
+    def docs(self) -> dict[str, str]:
+        """The string under each annotated name: a field's documentation."""
+        found: dict[str, str] = {}
+        for declared, after in itertools.pairwise(self.node.body):
+            if isinstance(declared, ast.AnnAssign) and isinstance(declared.target, ast.Name):
+                text = (
+                    after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
+                )
+                if isinstance(text, str):
+                    found[self._mangled(declared.target.id)] = inspect.cleandoc(text)
+        return found
 
     @functools.cached_property
     def assignments(self) -> Sequence[Assignment]:

@@ -20,9 +20,10 @@ from ._errors import TraceError
 class Stream:
     """A source of keys, each given out once."""
 
-    def __init__(self, key: jax.Array | SupportsIndex) -> None:
+    def __init__(self, key: jax.Array | SupportsIndex, folded: int | None = None) -> None:
         # An array is a key even where it could be an index; anything else is refused here, not at the first draw.
         self._key = key if isinstance(key, jax.Array) else operator.index(key)
+        self._folded = folded
         self._draws = itertools.count()
         self._trace = current_trace()
 
@@ -40,6 +41,8 @@ class Stream:
             )
         if isinstance(self._key, int):
             self._key = jax.random.key(self._key)
+        if self._folded is not None:
+            self._key, self._folded = jax.random.fold_in(self._key, self._folded), None
         return jax.random.fold_in(self._key, next(self._draws))
 
 
@@ -80,7 +83,14 @@ def scope(seed_or_key: SupportsIndex | jax.Array, /) -> Generator[None]:
         ...     bool(first == split_key())
         True
     """
-    token = _scoped.set(Stream(seed_or_key))
+    with scope_of(Stream(seed_or_key)):
+        yield
+
+
+@contextlib.contextmanager
+def scope_of(stream: Stream) -> Generator[None]:
+    """Draw from a stream that is there already."""
+    token = _scoped.set(stream)
     try:
         yield
     finally:

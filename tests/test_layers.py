@@ -55,6 +55,7 @@ LAYERS = (
     "optim",
     "_source",
     "check",
+    "config",
 )
 
 ROOTS = (PACKAGE, f"{PACKAGE}.__main__")

@@ -1,0 +1,13 @@
+"""Models from configuration files: what a class declares is what a file may say."""
+
+from ._build import Summary as Summary
+from ._build import build as build
+from ._build import summary as summary
+from ._live import to_config as to_config
+from ._models import DEFAULT as DEFAULT
+from ._models import Config as Config
+from ._models import config_of as config_of
+from ._registry import register as register
+from ._walk import load as load
+from ._walk import loads as loads
+from ._walk import validate as validate

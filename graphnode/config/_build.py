@@ -1,0 +1,220 @@
+"""Configs into nodes, each config once; and the shapes that they would have, without an array being made.
+
+Data in: a graph of configs and a random key. Data out: a graph of nodes with the same sharing and cycles. Nodes are
+made from the leaves up; a reference back to a node that is not made yet is set when it is.
+"""
+
+from typing import Any, NamedTuple, TypeVar, cast
+
+import jax
+import numpy as np
+
+from .._errors import ConfigError
+from .._node import Node
+from .._paths import Path, path_str
+from .._split import states
+from .._state import shape_text
+from .._stream import Stream, scope_of
+from .._traverse import aliases, nodes
+from ..transforms import eval_shape
+from ._graph import Visit, children, mapped, visits
+from ._models import DEFAULT, Config
+
+M = TypeVar("M", bound=Node)
+
+
+class _Later(NamedTuple):
+    """A reference to a node that is made after the one that holds it."""
+
+    config: Config[Any]
+    field: str
+
+
+def build(config: Config[M], key: jax.Array | None = None) -> M:
+    """Build the model that a config describes.
+
+    Each config is one node, however often it is referred to. The random numbers of a node come from `key` and the path
+    of the node: the same config and key give the same arrays, and another config of one node changes no other's.
+
+    Args:
+        config: What to build.
+        key: A key of `jax.random`; `jax.random.key(0)` if it is left out.
+
+    Raises:
+        ConfigError: A cycle of references goes through a field that cannot be set later: one that must not be `None`.
+        FieldError, ContractError, ...: What the constructors raise; a note names the path.
+
+    Example:
+        >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3)
+        >>> gn.config.build(config)(jnp.ones(2)).shape
+        (3,)
+
+    See also: `to_config`, the inverse; `gn.eval_shape(lambda: gn.config.build(config))`, which makes no arrays.
+    """
+    order, backward = _order(config)
+    faults = [
+        f"{visit.name}: {name} refers back to a node that holds this one, so it must allow None until that is made"
+        for visit, name in backward
+        if not _may_wait(visit.config, name)
+    ]
+    if faults:
+        raise ConfigError(faults)
+    key = jax.random.key(0) if key is None else key
+    made: dict[int, Node] = {}
+    later = {(id(visit.config), name) for visit, name in backward}
+    for visit in order:
+        try:
+            with scope_of(Stream(key, visit.number)):  # folded at the first draw, if there is one
+                made[id(visit.config)] = cast("type[Node]", visit.config.node_class)(
+                    **_arguments(visit.config, made, later)
+                )
+        except Exception as error:
+            error.add_note(f"while {visit.name} was built from its configuration")
+            raise
+    for visit, name in backward:
+        value = mapped(visit.config.__dict__[name], lambda child: made[id(child)])
+        setattr(made[id(visit.config)], name, value)
+    return cast("M", made[id(config)])
+
+
+def _may_wait(config: Config[Any], name: str) -> bool:
+    form = config.slots[name]
+    return form.optional if isinstance(config.__dict__[name], Config) else form.tuple_of is None
+
+
+def _arguments(config: Config[Any], made: dict[int, Node], later: set[tuple[int, str]]) -> dict[str, Any]:
+    """What the constructor takes; of a field that waits, what is there already."""
+    arguments: dict[str, Any] = {}
+    for name, value in config.__dict__.items():
+        if value is DEFAULT:
+            continue
+        if name not in config.slots:
+            arguments[name] = value
+        elif (id(config), name) not in later:
+            arguments[name] = _rebuilt(value, made)
+        else:
+            arguments[name] = None if isinstance(value, Config) else type(value)()
+    return arguments
+
+
+def _rebuilt(value: Any, made: dict[int, Node]) -> Any:
+    return mapped(value, lambda child: made[id(child)])
+
+
+def _order(root: Config[Any]) -> tuple[list[Visit], list[tuple[Visit, str]]]:
+    """The configs with those that each refers to before it, and the fields that refer to one which comes later."""
+    first = {id(visit.config): visit for visit in visits(root)}
+    order: list[Visit] = []
+    backward: dict[tuple[int, str], tuple[Visit, str]] = {}
+    done: set[int] = set()
+    is_open = {id(root)}
+    stack = [(first[id(root)], iter(list(children(root))))]
+    while stack:
+        visit, rest = stack[-1]
+        for name, _, child in rest:
+            if id(child) in is_open:
+                backward[id(visit.config), name] = visit, name
+            elif id(child) not in done:
+                is_open.add(id(child))
+                stack.append((first[id(child)], iter(list(children(child)))))
+                break
+        else:
+            stack.pop()
+            is_open.discard(id(visit.config))
+            done.add(id(visit.config))
+            order.append(visit)
+    return order, list(backward.values())
+
+
+class Row(NamedTuple):
+    """One State or node of a model that was not built: its path, class, and what it takes."""
+
+    path: Path
+    kind: str
+    shape: str
+    parameters: int
+    bytes: int
+    others: tuple[Path, ...]
+
+
+class Summary:
+    """What a model takes, by State. `print` shows a table.
+
+    Attributes:
+        rows: One for each State.
+        parameters: Numbers in all of them.
+        bytes: Their size.
+    """
+
+    def __init__(self, title: str, rows: list[Row]) -> None:
+        self.title, self.rows = title, rows
+        self.parameters = sum(row.parameters for row in rows)
+        self.bytes = sum(row.bytes for row in rows)
+
+    def __repr__(self) -> str:
+        head = ("path", "class", "shape", "parameters", "bytes", "shared with")
+        body = [
+            (
+                path_str(row.path),
+                row.kind,
+                row.shape,
+                f"{row.parameters:,}",
+                f"{row.bytes:,}",
+                ", ".join(map(path_str, row.others)),
+            )
+            for row in self.rows
+        ]
+        foot = (self.title, "", "", f"{self.parameters:,}", f"{self.bytes:,}", "")
+        rows = [head, *body, foot]
+        widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
+        lines = ["  ".join(_padded(cell, widths[at], at) for at, cell in enumerate(row)) for row in rows]
+        rule = "-" * max(map(len, lines))
+        return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _padded(cell: str, width: int, at: int) -> str:
+    return cell.rjust(width) if at in (3, 4) else cell.ljust(width)
+
+
+def summary(config: Config[Any], /) -> Summary:
+    """What the model of a config takes: shapes, numbers of parameters and bytes, without an array being made.
+
+    Example:
+        >>> gn.config.summary(gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3))
+        path    class       shape                                      parameters  bytes  shared with
+        ---------------------------------------------------------------------------------------------
+        weight  ParamState  {'bias': float32[3], 'weight': float32[2,3]}           9     36
+        ---------------------------------------------------------------------------------------------
+        Linear                                                              9     36
+    """
+    model = eval_shape(lambda: build(config))
+    others = aliases(model)
+    shared_nodes = {path: others[path] for path in nodes(model) if path and path in others}
+    rows = [
+        _row(path, type(state).__name__, state._value, _others(path, others.get(path, ()), shared_nodes))
+        for path, state in states(model).items()
+    ]
+    return Summary(config.node_class.__name__, rows)
+
+
+def _others(path: Path, own: tuple[Path, ...], shared_nodes: dict[Path, tuple[Path, ...]]) -> tuple[Path, ...]:
+    """The further paths of a State: its own, and those through a node that is shared."""
+    found = list(own)
+    for length in range(len(path)):
+        found += [(*other, *path[length:]) for other in shared_nodes.get(path[:length], ())]
+    return tuple(found)
+
+
+def _row(path: Path, kind: str, value: Any, others: tuple[Path, ...]) -> Row:
+    leaves = jax.tree.leaves(value)
+    sizes = [int(np.prod(leaf.shape)) for leaf in leaves]
+    total = sum(size * leaf.dtype.itemsize for size, leaf in zip(sizes, leaves, strict=True))
+    shape = str(jax.tree.map(lambda leaf: _Shown(shape_text(leaf)), value))
+    return Row(path, kind, shape, sum(sizes), total, others)
+
+
+class _Shown(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)

@@ -1,0 +1,108 @@
+"""Live nodes into configs: what a node says of itself, for a file."""
+
+import dataclasses
+from typing import Any, TypeVar, cast
+
+import pydantic
+
+from .._errors import ConfigError
+from .._fields import NodeBase
+from .._node import Node
+from .._paths import path_str
+from .._traverse import iter_node
+from ._graph import fill
+from ._models import Config, config_of
+
+M = TypeVar("M", bound=Node)
+
+
+def to_config(node: M, /) -> Config[M]:
+    """The config of a live model: `build` makes one of an equal graphdef from it.
+
+    Shared nodes are shared configs, cycles included. States are left out, as configs make new ones. An init variable is
+    taken from the mapping that the node's method `__init_vars__` gives, if it has one; otherwise it has its default.
+
+    Raises:
+        ConfigError: A class that no configuration can describe, or a value that its field would not take; names all.
+        StructureError: `node` is no node.
+
+    Example:
+        >>> config = gn.config.to_config(gn.nn.Linear(2, 3))
+        >>> config.out_size
+        (3,)
+
+    See also: `build`, the inverse; `dump`, which writes a config.
+    """
+    found = list(iter_node(node))
+    faults: list[str] = []
+    made: dict[int, Config[Any]] = {}
+    reached = _reached(node)
+    for path, one in found:
+        if id(one) not in reached:
+            continue  # made by its parent
+        try:
+            model = config_of(type(one))
+        except ConfigError as error:
+            faults += [f"{path_str(path) or type(one).__name__}: {fault}" for fault in error.faults]
+        else:
+            made[id(one)] = model.__new__(model)
+    for path, one in found:
+        if id(one) in made and not faults:
+            try:
+                fill(made[id(one)], _fields(one, type(made[id(one)]), made))
+            except pydantic.ValidationError as error:
+                where = path_str(path) or type(one).__name__
+                faults += [f"{where}.{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+    if faults:
+        raise ConfigError(faults)
+    return cast("Config[M]", made[id(node)])
+
+
+def _reached(root: Node) -> set[int]:
+    """The nodes that are arguments of constructors, not made by them."""
+    found: set[int] = set()
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if id(node) in found:
+            continue
+        found.add(id(node))
+        try:
+            slots = config_of(type(node)).slots
+        except ConfigError:
+            continue  # told by who asks for it
+        for name in slots:
+            todo += _nodes_in(node.__dict__.get(name))
+    return found
+
+
+def _nodes_in(value: Any) -> list[Node]:
+    if isinstance(value, Node):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [node for item in value for node in _nodes_in(item)]
+    if isinstance(value, dict):
+        return [node for item in value.values() for node in _nodes_in(item)]
+    return []
+
+
+def _fields(node: NodeBase, model: type[Config[Any]], made: dict[int, Config[Any]]) -> dict[str, Any]:
+    given: dict[str, Any] = dict(getattr(node, "__init_vars__", dict)())
+    fields = {field.name for field in dataclasses.fields(cast("Any", node))}
+    for name in model.model_fields:
+        if name in fields and name in node.__dict__:
+            value = node.__dict__[name]
+            given[name] = _configs(value, made) if name in model.slots else value
+    return given
+
+
+def _configs(value: Any, made: dict[int, Config[Any]]) -> Any:
+    if isinstance(value, NodeBase):
+        return made[id(value)]
+    if isinstance(value, tuple):
+        return tuple(_configs(item, made) for item in value)
+    if isinstance(value, list):
+        return [_configs(item, made) for item in value]
+    if isinstance(value, dict):
+        return {key: _configs(item, made) for key, item in value.items()}
+    return value

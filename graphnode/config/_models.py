@@ -1,0 +1,301 @@
+"""One flat pydantic model for each node class: what its constructor takes, apart from States.
+
+Data in: a compiled `Schema` and the text of the class. Data out: a subclass of `Config`, made once and kept in the
+class. A field that holds nodes holds their configs, and is not looked into by pydantic: each config was validated when
+it was made, so that nothing here recurses, however deep a model is.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, TypeVar, cast, get_args, get_origin
+
+import pydantic
+from pydantic_core import PydanticCustomError
+
+from .._annotations import Form, own_annotations, resolve
+from .._errors import ConfigError
+from .._fields import Kind, NodeBase
+from .._node import Node
+from .._pretty import Record, pretty
+from .._schema import Field, schema
+from .._source import Sources
+from .._static import StaticValueError, static_key
+from ._values import configurable
+
+M = TypeVar("M", bound=Node)
+M_co = TypeVar("M_co", bound=Node, covariant=True)
+
+RESERVED: Final = ("type", "id", "ref", "include")
+"""What a mapping in a file says beside the fields of its class."""
+
+_CONFIG: Final = "__graphnode_config__"
+_SOURCES: Final = Sources({})
+
+
+class _Default:
+    """Stands for the default of a field that the class itself makes, such as a node."""
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+    def __copy__(self) -> "_Default":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "_Default":
+        return self
+
+
+DEFAULT: Final = _Default()
+
+
+class Config(pydantic.BaseModel, Generic[M_co]):
+    """What a node is built from: the fields that its constructor takes, where nodes are configs in turn.
+
+    `config_of` makes a subclass for each node class. A config may be assigned to, compared (by what it says, shared and
+    cyclic references included) and printed; every assignment is validated. The same config in two places is one node.
+
+    Raises:
+        pydantic.ValidationError: In construction or assignment: a value that the field does not take; a `ValueError`.
+
+    Example:
+        >>> made = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3)
+        >>> made.out_size = 4
+        >>> gn.config.build(made).out_size
+        (4,)
+    """
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid",
+        validate_assignment=True,
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=False,
+    )
+
+    node_class: ClassVar[type[NodeBase]]
+    """The class that `build` makes."""
+    slots: ClassVar[Mapping[str, Form]]
+    """The fields that hold nodes, with the form of what they hold."""
+
+    def __eq__(self, other: object) -> bool:
+        return _equal(self, other) if isinstance(other, Config) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # it may change
+
+    def __pretty__(self) -> Record:  # type: ignore[override]  # of the printer here, not of pydantic's
+        given = ((name, value) for name, value in self.__dict__.items() if value is not DEFAULT)
+        return Record(self.node_class.__name__, given)
+
+    def __repr__(self) -> str:
+        return pretty(self)
+
+    def __str__(self) -> str:
+        return pretty(self)
+
+
+def config_of(cls: type[M], /) -> type[Config[M]]:
+    """The config class of a node class: a pydantic model with a field for each argument of the constructor.
+
+    Types, defaults, constraints (`Annotated[int, pydantic.Field(gt=0)]`) and the docstrings of fields are those of the
+    class. States and fields with `init=False` are left out: the class makes them. A field for nodes takes configs of
+    the classes that it is declared with, and of their subclasses.
+
+    Returns:
+        The same class at every call.
+
+    Raises:
+        ConfigError: The class has a constructor of its own, needs a State that is ready, or a field that files use
+            otherwise (`type`, `id`, `ref`, `include`); names all.
+        SchemaError: The class declares something that cannot be compiled.
+        TypeError: `cls` is no node class.
+
+    Example:
+        >>> list(gn.config.config_of(gn.nn.Linear).model_fields)
+        ['in_size', 'out_size', 'use_bias']
+    """
+    found: Any = get_origin(cls) or cls
+    compiled = schema(found)
+    made = found.__dict__.get(_CONFIG)
+    if made is None:
+        made = _make(found, compiled.fields)
+        setattr(found, _CONFIG, made)
+    return cast("type[Config[M]]", made)
+
+
+def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
+    arguments = list(_arguments(cls, fields))
+    faults = [f"{cls.__name__}.{one.name}: {one.fault}" for one in arguments if one.fault]
+    if cls._has_own_init:
+        faults.append(f"{cls.__name__} has a constructor of its own, so nothing says what it takes")
+    if faults:
+        raise ConfigError(faults)
+    docs = _docs(cls)
+    definitions: dict[str, Any] = {}
+    for one in arguments:
+        doc = docs.get(one.name)
+        definitions[one.name] = (one.type, pydantic.Field(description=doc, **one.default))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a field may have the name of a method of pydantic's
+        made: Any = pydantic.create_model(
+            f"{cls.__name__}Config", __base__=Config, __module__=cls.__module__, __doc__=cls.__doc__, **definitions
+        )
+    made.node_class = cls
+    made.slots = {one.name: one.form for one in arguments if one.form is not None}
+    return cast("type[Config[Any]]", made)
+
+
+class _Argument(NamedTuple):
+    """An argument of a constructor that a config gives: its type, default, form for nodes, or what is wrong."""
+
+    name: str
+    type: Any
+    default: dict[str, Any]
+    form: Form | None = None
+    fault: str = ""
+
+
+def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[_Argument]:
+    for name, field in fields.items():
+        if not field.init or (field.kind is Kind.STATE and field.default is not None):
+            continue
+        if field.kind is Kind.STATE:
+            yield _Argument(name, Any, {}, fault="it takes a State that is ready, which no configuration gives")
+        elif name in RESERVED:
+            yield _Argument(name, Any, {}, fault=f"files use {name!r} otherwise; choose another name")
+        elif field.kind is Kind.SUBNODE:
+            default = _slot_default(field)
+            yield _Argument(name, slot_type(field.form), default, field.form)
+        else:
+            value = field.default() if field.default is not None else None
+            default = {} if field.default is None else {"default_factory": field.default}
+            yield _Argument(name, configurable(field.annotation, value), default)
+    for name, pseudo in getattr(cls, "__dataclass_fields__", {}).items():
+        if pseudo._field_type is _INIT_VAR:
+            yield _init_var(cls, name, pseudo)
+
+
+_INIT_VAR: Final = dataclasses._FIELD_INITVAR  # type: ignore[attr-defined]
+
+
+def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> _Argument:
+    owner = next(base for base in cls.__mro__ if name in own_annotations(base))
+    has_default = declared.default is not dataclasses.MISSING
+    try:
+        annotation = resolve(declared.type, owner, {})
+    except NameError as error:
+        return _Argument(name, Any, {}, fault=f"nothing defines {error.name!r} of its annotation")
+    of = annotation.type if isinstance(annotation, dataclasses.InitVar) else get_args(annotation)[0]
+    if name in RESERVED:
+        return _Argument(name, Any, {}, fault=f"files use {name!r} otherwise; choose another name")
+    default = {"default": declared.default} if has_default else {}
+    return _Argument(name, configurable(of, declared.default if has_default else None), default)
+
+
+def _slot_default(field: Field) -> dict[str, Any]:
+    """The default of a field for nodes: None, an empty container, or what the class makes itself."""
+    make = field.default
+    if make is None:
+        return {}
+    empty = get_origin(make) or make
+    if isinstance(empty, type) and issubclass(empty, list | dict | tuple):
+        return {"default_factory": empty}
+    # Not called otherwise, as it would make nodes; a plain default of None is the one that is no factory.
+    declared = field.owner.__dataclass_fields__[field.name]  # type: ignore[attr-defined]
+    return {"default": None if declared.default is None else DEFAULT}
+
+
+def slot_type(form: Form) -> Any:
+    """The pydantic type of a field for nodes: configs of the classes of a form, in its containers."""
+
+    def check(value: Any) -> Any:
+        if value is DEFAULT:
+            return value
+        fault = misfit(form, value)
+        if fault is not None:
+            raise PydanticCustomError("wrong_node", "{text}", {"text": fault})
+        return value
+
+    return Annotated[Any, pydantic.PlainValidator(check)]
+
+
+def misfit(form: Form, value: Any) -> str | None:
+    """What is wrong with a value that stands where a form admits nodes, or `None`. Configs are not looked into."""
+    todo: list[tuple[Form, Any, str]] = [(form, value, "")]
+    while todo:
+        form, value, where = todo.pop()
+        at = f"{where}: " if where else ""
+        if value is None and form.optional:
+            continue
+        if isinstance(value, Config):
+            if form.classes and not issubclass(value.node_class, form.classes):
+                return f"{at}expected {form}, found a config of {value.node_class.__name__}"
+        elif isinstance(value, (list, tuple)) and (form.list_of or form.tuple_of is not None):
+            items = form.item(list if form.list_of else tuple) if not isinstance(form.tuple_of, tuple) else None
+            if items is None and len(value) != len(form.tuple_of):  # type: ignore[arg-type]
+                return f"{at}expected {form}, found {len(value)} items"
+            todo += [(items or form.tuple_of[n], item, f"{where}[{n}]") for n, item in enumerate(value)]  # type: ignore[index]
+        elif isinstance(value, dict) and form.dict_of is not None:
+            todo += [(form.dict_of, item, f"{where}.{key}".lstrip(".")) for key, item in value.items()]
+        else:
+            return f"{at}expected {form}, found {type(value).__name__}"
+    return None
+
+
+def configs_in(value: Any) -> Iterator[tuple[tuple[str | int, ...], Config[Any]]]:
+    """The configs in the value of a slot, with the keys that lead to them."""
+    todo: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while todo:
+        keys, value = todo.pop()
+        if isinstance(value, Config):
+            yield keys, value
+        elif isinstance(value, (list, tuple)):
+            todo += [((*keys, at), item) for at, item in reversed(list(enumerate(value)))]
+        elif isinstance(value, dict):
+            todo += [((*keys, key), item) for key, item in reversed(list(value.items()))]
+
+
+def _equal(one: Config[Any], other: Config[Any]) -> bool:
+    """Whether two graphs of configs say the same: fields, and which references share a config."""
+    pairs: dict[int, Config[Any]] = {}
+    back: dict[int, int] = {}
+    todo = [(one, other)]
+    while todo:
+        left, right = todo.pop()
+        if id(left) in pairs or id(right) in back:
+            if pairs.get(id(left)) is not right:
+                return False
+            continue
+        pairs[id(left)], back[id(right)] = right, id(left)
+        if type(left) is not type(right):
+            return False
+        for name, value in left.__dict__.items():
+            theirs = right.__dict__[name]
+            if name not in left.slots:
+                if not _same_static(value, theirs):
+                    return False
+                continue
+            mine, yours = list(configs_in(value)), list(configs_in(theirs))
+            if [keys for keys, _ in mine] != [keys for keys, _ in yours] or (value is DEFAULT) != (theirs is DEFAULT):
+                return False
+            todo += [(a, b) for (_, a), (_, b) in zip(mine, yours, strict=True)]
+    return True
+
+
+def _same_static(one: object, other: object) -> bool:
+    if one is other:
+        return True
+    try:
+        return static_key(one) == static_key(other)
+    except StaticValueError:
+        return False
+
+
+def _docs(cls: type) -> dict[str, str]:
+    """The strings under the fields of a class and of its parents."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if issubclass(base, NodeBase) and base.__module__ != "graphnode._node":
+            source = _SOURCES.of_class(base)
+            found |= source.docs if source is not None else {}
+    return found

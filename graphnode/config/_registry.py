@@ -1,0 +1,177 @@
+"""The names that a configuration may use: node classes by tag, and values that the program registered.
+
+Data in: a name from a file. Data out: a class or an object that the program has imported or registered itself. Nothing
+here imports, evaluates or looks up attributes: what is not known is an error that lists what is.
+"""
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeVar
+
+import jax
+
+from .._faults import is_refused
+from .._fields import NodeBase
+from .._node import Node
+
+V = TypeVar("V")
+
+_NAME: Final = re.compile(r"[A-Za-z_][\w.\-]*")
+
+# JAX's own, so that files can name them: they are comparable, and the same object in every process.
+# fmt: off
+_ACTIVATIONS: Final = (
+    "celu", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "identity", "leaky_relu",
+    "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softmax",
+    "softplus", "sparse_plus", "squareplus", "swish", "tanh",
+)
+# fmt: on
+_VALUES: Final[dict[str, Any]] = {name: getattr(jax.nn, name) for name in _ACTIVATIONS if hasattr(jax.nn, name)}
+_TAGS: Final[dict[str, type[NodeBase]]] = {}
+
+
+class NameError_(ValueError):
+    """A name that is not known: the text says which are."""
+
+
+def register(name: str, value: V, /) -> V:
+    """Let configuration files name a value: a function, a class or any other object for a static field.
+
+    A node class is known by the name of its class; a registered name is a further one, which `dump` writes.
+
+    Args:
+        name: Letters, digits, `_`, `-` and dots.
+        value: What stands for it. Registering it again under its name is no error.
+
+    Returns:
+        `value`, so that it can be used where it is made.
+
+    Raises:
+        ValueError: `name` is no name, or another value has it.
+
+    Example:
+        >>> double = gn.config.register("double", lambda x: 2 * x)
+        >>> class Scaled(gn.Node):
+        ...     act: Callable[[jax.Array], jax.Array] = gn.static()
+        >>> gn.config.build(gn.config.validate({"act": "double"}, Scaled)).act is double
+        True
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name: write letters, digits, _, - and dots")
+    table: dict[str, Any] = _TAGS if isinstance(value, type) and issubclass(value, NodeBase) else _VALUES
+    if table.get(name, value) is not value:
+        raise ValueError(f"the name {name!r} is taken by {table[name]!r}")
+    table[name] = value
+    return value
+
+
+def value_of(name: str) -> Any:
+    """The value that is registered under a name.
+
+    Raises:
+        NameError_: None is.
+    """
+    try:
+        return _VALUES[name]
+    except KeyError:
+        raise NameError_(f"nothing is registered as {name!r}{did_you_mean(name, _VALUES)}") from None
+
+
+def value_names() -> Iterable[str]:
+    """The names of all registered values."""
+    return _VALUES
+
+
+def name_of(value: object) -> str | None:
+    """The name that a value is registered under, or `None`."""
+    return next((name for name, one in _VALUES.items() if one is value), None)
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """`; did you mean 'relu'?`, where something is close."""
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class Tags:
+    """The classes that a place of a configuration admits, by their tags.
+
+    A tag is the name of a class. Where several have the same, each is `package.module.Class` instead.
+
+    Args:
+        allowed: The classes that the place is declared with; their subclasses are admitted too.
+    """
+
+    def __init__(self, allowed: tuple[type, ...]) -> None:
+        self.allowed = allowed
+        self.by_tag: dict[str, type[NodeBase]] = {}
+        named: dict[str, list[type[NodeBase]]] = {}
+        for cls in _concrete(allowed):
+            named.setdefault(cls.__name__, []).append(cls)
+        for name, classes in named.items():
+            if len(classes) == 1:
+                self.by_tag[name] = classes[0]
+            else:
+                self.by_tag |= {_qualified(cls): cls for cls in classes}
+        self._several = {name: classes for name, classes in named.items() if len(classes) > 1}
+        admitted = set(self.by_tag.values())
+        self.by_tag |= {tag: cls for tag, cls in _TAGS.items() if cls in admitted}
+        self._of_class = {cls: tag for tag, cls in self.by_tag.items()}
+
+    @property
+    def default(self) -> type[NodeBase] | None:
+        """The class that stands where no tag is written: the declared one, if that is one class and not abstract."""
+        (first, *others) = self.allowed
+        return first if not others and first in self._of_class else None
+
+    def find(self, tag: object) -> type[NodeBase]:
+        """The class with a tag.
+
+        Raises:
+            NameError_: There is none here; says which there are.
+        """
+        if isinstance(tag, str) and tag in self.by_tag:
+            return self.by_tag[tag]
+        if isinstance(tag, str) and tag in self._several:
+            several = ", ".join(map(_qualified, self._several[tag]))
+            raise NameError_(f"several classes are named {tag!r}: write one of {several}")
+        known = {cls.__name__ for cls in _concrete((NodeBase,))}
+        one_of = f"one of {shown(self.by_tag)}"
+        if isinstance(tag, str) and tag in known:
+            declared = " or ".join(cls.__name__ for cls in self.allowed)
+            raise NameError_(f"{tag} is not a {declared}; {one_of}")
+        raise NameError_(f"unknown type {tag!r}{did_you_mean(tag, self.by_tag) or f'; {one_of}'}")
+
+    def tag_of(self, cls: type[NodeBase]) -> str:
+        """The tag of a class that is admitted here."""
+        return self._of_class.get(cls, cls.__name__)
+
+
+def shown(names: Iterable[str], limit: int = 12) -> str:
+    """Names for a message, not too many of them."""
+    found = sorted(names)
+    return ", ".join(found[:limit]) + (f" and {len(found) - limit} more" if len(found) > limit else "")
+
+
+def _concrete(allowed: tuple[type, ...]) -> Iterator[type[NodeBase]]:
+    """The classes that can be built, by their definition; of one that was defined again the newest."""
+    found: dict[tuple[str, str], type[NodeBase]] = {}
+    todo = list(allowed)
+    seen: set[type] = set()
+    while todo:
+        cls = todo.pop(0)
+        if cls in seen:
+            continue
+        seen.add(cls)
+        todo += cls.__subclasses__()
+        if issubclass(cls, Node) and cls is not Node and not inspect.isabstract(cls) and not is_refused(cls):
+            found[cls.__module__, cls.__qualname__] = cls
+    return iter(found.values())
+
+
+def _qualified(cls: type) -> str:
+    """`graphnode.nn.Linear`: modules that are private are left out."""
+    parts = [part for part in cls.__module__.split(".") if not part.startswith("_")]
+    return ".".join([*parts, cls.__qualname__.rpartition("<locals>.")[2]])

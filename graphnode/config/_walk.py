@@ -1,0 +1,363 @@
+"""Plain data into configs: one mapping after the other, from a list of what is still to do, so that nothing recurses.
+
+A mapping says the class of a node (`type:`) and its fields. The same object in two places, or `ref:` to an `id:`, is
+the same config, cycles included. Every fault is found in one pass, with the place it stands at.
+"""
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+import pydantic
+
+from .._annotations import Form, Leaf
+from .._errors import ConfigError
+from .._fields import Kind
+from .._node import Node
+from .._paths import Key, path_str
+from ._models import RESERVED, Config, config_of, misfit
+from ._read import Document, Files, check_no_faults
+from ._registry import NameError_, Tags, did_you_mean
+
+M = TypeVar("M", bound=Node)
+
+MAX_NODES = 1_000_000
+
+
+class _Item(NamedTuple):
+    """A value that is still to be turned into configs.
+
+    Attributes:
+        raw: The value.
+        form: What its place admits.
+        holder: The dict or list that takes the result.
+        key: The key there.
+        document: The document it comes from.
+        container: The container it stands in there.
+        at: Its key there.
+        path: Its keys from the root, as a linked list: the paths of a long chain would cost its square.
+    """
+
+    raw: Any
+    form: Form
+    holder: Any
+    key: Key
+    document: Document
+    container: Any
+    at: Key
+    path: "tuple[Any, Key] | None"
+
+
+class _Ref(NamedTuple):
+    item: _Item
+    name: str
+
+
+class _Walk:
+    """One pass over the data of a configuration."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.faults: list[str] = []
+        self.origins: dict[int, _Item] = {}
+        self._made: dict[int, Config[Any]] = {}
+        self._kept: list[Any] = []
+        self._ids: dict[tuple[int, str], tuple[Config[Any], _Item]] = {}
+        self._refs: list[_Ref] = []
+        self._filled: list[tuple[Config[Any], dict[str, Any], _Item]] = []
+        self._tags = functools.cache(Tags)
+
+    def run(self, raw: Any, form: Form, document: Document) -> Any:
+        """The config (or container of configs) of a root value."""
+        result: list[Any] = [None]
+        todo = [_Item(raw, form, result, 0, document, None, 0, None)]
+        while todo:
+            self._take(todo.pop(), todo)
+            if len(self._filled) > MAX_NODES:
+                self.faults.append(f"more than {MAX_NODES:,} nodes")
+                break
+        self._link()
+        for config, data, item in self._filled:
+            self._validate(config, data, item)
+        return result[0]
+
+    def _take(self, item: _Item, todo: list[_Item]) -> None:
+        raw, form = item.raw, item.form
+        if raw is None and form.optional:
+            item.holder[item.key] = None
+        elif isinstance(raw, Config):
+            item.holder[item.key] = raw
+        elif isinstance(raw, dict) and form.classes and not self._is_container(raw, form):
+            self._take_node(item, todo)
+        elif isinstance(raw, dict) and form.dict_of is not None:
+            made: dict[str, Any] = dict.fromkeys(raw)
+            item.holder[item.key] = made
+            todo += [self._below(item, raw, key, form.dict_of, made) for key in reversed(raw)]
+        elif isinstance(raw, (list, tuple)) and (form.list_of is not None or form.tuple_of is not None):
+            self._take_list(item, raw, todo)
+        else:
+            found = "null" if raw is None else type(raw).__name__
+            self._fault(item, f"expected {_admitted(form)}, found {found}{_shown(raw)}")
+
+    def _is_container(self, raw: Mapping[str, Any], form: Form) -> bool:
+        return form.dict_of is not None and not (form.leaves and ("type" in raw or "ref" in raw))
+
+    def _take_list(self, item: _Item, raw: Sequence[Any], todo: list[_Item]) -> None:
+        forms: Any = item.form.list_of or item.form.tuple_of
+        if isinstance(forms, tuple) and len(forms) != len(raw):
+            self._fault(item, f"expected {len(forms)} items, found {len(raw)}")
+            return
+        made: list[Any] = [None] * len(raw)
+        item.holder[item.key] = made
+        each = forms if isinstance(forms, tuple) else [forms] * len(raw)
+        todo += [self._below(item, raw, at, each[at], made) for at in reversed(range(len(raw)))]
+
+    def _below(self, item: _Item, raw: Any, key: Key, form: Form, holder: Any) -> _Item:
+        document, container = self.files.home(item.document, raw, key)
+        return _Item(raw[key], form, holder, key, document, container, key, (item.path, key))
+
+    def _take_node(self, item: _Item, todo: list[_Item]) -> None:
+        raw: dict[str, Any] = item.raw
+        if "ref" in raw:
+            self._take_ref(item)
+            return
+        known = self._made.get(id(raw))
+        if known is not None:
+            self._place(item, known)
+            return
+        cls = self._class_of(item)
+        if cls is None:
+            return
+        try:
+            model = config_of(cls)
+        except (ConfigError, TypeError) as error:
+            self._fault(item, str(error).replace("\n", "; "))
+            return
+        config = model.__new__(model)
+        self._made[id(raw)] = config
+        self._kept.append(raw)
+        self.origins[id(config)] = item
+        self._place(item, config)
+        if "id" in raw:
+            self._name(item, config, raw["id"])
+        data = {key: value for key, value in raw.items() if key not in RESERVED}
+        for key, form in model.slots.items():
+            if key in data:
+                todo.append(self._below(item, raw, key, form, data)._replace(raw=data[key]))
+        self._filled.append((config, data, item))
+
+    def _class_of(self, item: _Item) -> type[Node] | None:
+        tags = self._tags(item.form.classes)
+        if "type" in item.raw:
+            try:
+                return cast("type[Node]", tags.find(item.raw["type"]))
+            except NameError_ as error:
+                self._fault(item, str(error), "type")
+                return None
+        if tags.default is None:
+            self._fault(item, f"type is missing: one of {', '.join(sorted(tags.by_tag)) or 'no class that is known'}")
+        return cast("type[Node] | None", tags.default)
+
+    def _name(self, item: _Item, config: Config[Any], name: Any) -> None:
+        if not isinstance(name, str):
+            self._fault(item, f"an id is a string, found {type(name).__name__}{_shown(name)}", "id")
+            return
+        key = (id(item.document), name)
+        if key in self._ids:
+            there = self._ids[key][1]
+            first = self.files.place(there.document, there.raw, "id")
+            self._fault(item, f"the id {name!r} is given twice, first at {first}", "id")
+            return
+        self._ids[key] = config, item
+
+    def _take_ref(self, item: _Item) -> None:
+        name = item.raw["ref"]
+        others = [key for key in item.raw if key != "ref"]
+        if others:
+            self._fault(item, f"a ref stands alone; found {', '.join(others)} beside it", others[0])
+        if not isinstance(name, str):
+            self._fault(item, f"a ref is the id of a node, found {type(name).__name__}{_shown(name)}", "ref")
+            return
+        self._refs.append(_Ref(item, name))
+
+    def _link(self) -> None:
+        """Put in place of each ref what it names, which may stand anywhere in its file or in one that includes it."""
+        for item, name in self._refs:
+            document: Document | None = item.document
+            found = None
+            while document is not None and found is None:
+                found = self._ids.get((id(document), name))
+                document = document.parent
+            if found is None:
+                known = [known for _, known in self._ids]
+                hint = did_you_mean(name, known) or ("" if known else "; no node has an id")
+                self._fault(item, f"no node has the id {name!r}{hint}", "ref")
+            else:
+                self._place(item, found[0])
+
+    def _place(self, item: _Item, config: Config[Any]) -> None:
+        """Put a config where it belongs, if its class is admitted there."""
+        fault = misfit(item.form, config)
+        if fault is not None:
+            declared = " or ".join(cls.__name__ for cls in item.form.classes)
+            self._fault(item, f"{config.node_class.__name__} is not a {declared}")
+            return
+        item.holder[item.key] = config
+
+    def _validate(self, config: Config[Any], data: dict[str, Any], item: _Item) -> None:
+        try:
+            type(config).__pydantic_validator__.validate_python(data, self_instance=config)
+        except pydantic.ValidationError as error:
+            self.faults += self._told(config, error, item, data)
+
+    def _told(self, config: Config[Any], error: pydantic.ValidationError, item: _Item, data: Any) -> list[str]:
+        told: dict[str, None] = {}
+        fields = type(config).model_fields
+        name = config.node_class.__name__
+        for one in error.errors(include_url=False):
+            first, *rest = one["loc"]
+            key = str(first)
+            if one["type"] == "extra_forbidden" and not rest:
+                hint = did_you_mean(key, fields) or f"; its fields are {', '.join(fields) or 'none'}"
+                told[self._text(item, f"{name} has no field {key!r}{hint}", key, of_key=True)] = None
+            elif one["type"] == "missing" and not rest:
+                told[self._text(item, f"{name} needs {key!r}", below=key)] = None
+            elif key in config.slots and one["type"] == "wrong_node":
+                if self.faults and data.get(key) is not None:
+                    continue  # what stands there was told by itself
+                told[self._text(item, one["msg"], key)] = None
+            else:
+                steps = [step for step in rest if isinstance(step, int) or step in str(data.get(key))]
+                where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+                told[self._text(item, _message(one), key, inside=where)] = None
+        return list(told)
+
+    def _text(
+        self, item: _Item, text: str, key: str | None = None, *, below: str = "", inside: str = "", of_key: bool = False
+    ) -> str:
+        keys: list[Key] = [key or below] if key or below else []
+        path: Any = item.path
+        while path is not None:
+            path, last = path
+            keys.append(last)
+        where = path_str(tuple(reversed(keys))) + inside
+        if key is not None and isinstance(item.raw, dict) and key in item.raw:
+            place = self.files.place(item.document, item.raw, key, of_key=of_key)
+        else:
+            place = self.files.place(item.document, item.raw, None) or self.files.place(
+                item.document, item.container, item.at
+            )
+        if not isinstance(item.raw, (dict, list)) and item.container is not None:
+            place = item.document.fault(item.document.place(item.container, item.at), "")[:-2]
+        return ": ".join(part for part in (place, where, text) if part)
+
+    def _fault(self, item: _Item, text: str, key: str | None = None) -> None:
+        self.faults.append(self._text(item, text, key))
+
+
+def _message(error: Any) -> str:
+    """What pydantic says of a value, with a hint where one of a few is expected."""
+    text = str(error["msg"])
+    expected = str(error.get("ctx", {}).get("expected", ""))
+    if error["type"] in ("literal_error", "enum"):
+        text += did_you_mean(error["input"], re.findall(r"'([^']*)'", expected))
+    if error["type"] in ("unknown_name", "unknown_dtype", "wrong_value", "wrong_array", "wrong_record", "wrong_node"):
+        return text
+    return f"{text}, found {type(error['input']).__name__}{_shown(error['input'])}"
+
+
+def _shown(value: object) -> str:
+    """A short value, for a message."""
+    if value is None or isinstance(value, (dict, list, tuple)):
+        return ""
+    text = repr(value)
+    return f" {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _admitted(form: Form) -> str:
+    return str(form).replace("None", "null")
+
+
+def _form_of(cls: type) -> Form:
+    return Form(Kind.SUBNODE, (Leaf(cls),))
+
+
+def walk(files: Files, document: Document, cls: type[M]) -> Config[M]:
+    """The config that a document describes.
+
+    Raises:
+        ConfigError: All faults, in the order of their places.
+    """
+    check_no_faults(files.faults)
+    one = _Walk(files)
+    made = one.run(document.root, _form_of(cls), document)
+    check_no_faults(sorted(dict.fromkeys(one.faults), key=_place_key))
+    return cast("Config[M]", made)
+
+
+def _place_key(fault: str) -> tuple[str, int, int]:
+    found = re.match(r"(.*?):(\d+):(\d+): ", fault)
+    return (found[1], int(found[2]), int(found[3])) if found else ("", 0, 0)
+
+
+def validate(raw: Mapping[str, Any], cls: type[M], /) -> Config[M]:
+    """The config that plain data describes, such as `yaml.safe_load` or another configuration library gives.
+
+    The same object in two places is one node; `id:` and `ref:` work as in files.
+
+    Raises:
+        ConfigError: All faults, by path.
+
+    Example:
+        >>> made = gn.config.validate({"in_size": 2, "out_size": 3}, gn.nn.Linear)
+        >>> made.in_size
+        2
+    """
+    files = Files()
+    document = Document("", None)
+    document.root = raw
+    return walk(files, document, cls)
+
+
+def load(path: str | Path, cls: type[M], /) -> Config[M]:
+    """The config that a file describes: YAML, JSON or TOML, by its suffix.
+
+    Args:
+        path: The file. Files that it includes lie beside or below it.
+        cls: The class of the model; the file may name a subclass.
+
+    Raises:
+        ConfigError: All faults, each as `file:line:column: path: what is wrong`.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "model.yaml")
+        ...     _ = file.write_text("{in_size: 2, out_size: 3}")
+        ...     gn.config.load(file, gn.nn.Linear).out_size
+        3
+    """
+    files = Files()
+    return walk(files, files.read_file(Path(path)), cls)
+
+
+def loads(text: str, cls: type[M], /, *, format: str = "yaml", name: str = "") -> Config[M]:
+    """The same from a text.
+
+    Args:
+        text: The text.
+        cls: The class of the model.
+        format: `yaml`, `json` or `toml`.
+        name: How messages call the text.
+
+    Raises:
+        ConfigError: All faults.
+
+    Example:
+        >>> gn.config.loads("{in_size: 2, out_size: 3}", gn.nn.Linear).out_size
+        3
+    """
+    files = Files()
+    return walk(files, files.read_text(text, name, f".{format}"), cls)
