@@ -7,7 +7,12 @@ from ._live import to_config as to_config
 from ._models import DEFAULT as DEFAULT
 from ._models import Config as Config
 from ._models import config_of as config_of
+from ._override import override as override
 from ._registry import register as register
 from ._walk import load as load
 from ._walk import loads as loads
 from ._walk import validate as validate
+from ._write import MISSING as MISSING
+from ._write import Change as Change
+from ._write import diff as diff
+from ._write import dump as dump

@@ -38,15 +38,18 @@ class Visit(NamedTuple):
         return path_str(self.path) or self.config.node_class.__name__
 
 
-def children(config: Config[Any]) -> Iterator[tuple[str, Path, Config[Any]]]:
-    """The configs that one refers to: the field, the keys within its value, and the config; fields by name."""
-    for name in sorted(config.slots):
+def children(config: Config[Any], *, declared: bool = False) -> Iterator[tuple[str, Path, Config[Any]]]:
+    """The configs that one refers to: the field, the keys within its value, and the config.
+
+    Fields come by name, so that moving one in the source changes nothing, or in the order that they are `declared` in.
+    """
+    for name in config.slots if declared else sorted(config.slots):
         for keys, child in configs_in(config.__dict__[name]):
             yield name, keys, child
 
 
-def visits(root: Config[Any]) -> list[Visit]:
-    """Every config once, at its first path, parents before what they hold."""
+def visits(root: Config[Any], *, declared: bool = False) -> list[Visit]:
+    """Every config once, at its first path, parents before what they hold; the order is that of `children`."""
     found: dict[int, Visit] = {}
     todo = [Visit(root, None, 0)]
     while todo:
@@ -55,7 +58,7 @@ def visits(root: Config[Any]) -> list[Visit]:
             continue
         found[id(visit.config)] = visit
         below: list[Visit] = []
-        for name, keys, child in children(visit.config):
+        for name, keys, child in children(visit.config, declared=declared):
             link, number = visit.link, visit.number
             for key in (name, *keys):
                 link, number = (link, key), zlib.crc32(path_str((key,)).encode(), number)

@@ -112,7 +112,7 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
 
     Example:
         >>> list(gn.config.config_of(gn.nn.Linear).model_fields)
-        ['in_size', 'out_size', 'use_bias']
+        ['in_size', 'out_size', 'w_mask', 'use_bias', 'w_init', 'b_init', 'dtype']
     """
     found: Any = get_origin(cls) or cls
     compiled = schema(found)

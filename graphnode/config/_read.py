@@ -25,7 +25,7 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PREFIX: Final = "tag:yaml.org,2002:"
 _FLOAT: Final = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 # The core schema of YAML 1.2 (section 10.3.2), and the merge key, which it leaves out and everybody uses.
-_SCALARS: Final[tuple[tuple[str, str, str], ...]] = (
+SCALARS: Final[tuple[tuple[str, str, str], ...]] = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     ("float", _FLOAT, "-+0123456789."),
@@ -46,7 +46,7 @@ class _DeepLoader(yaml.SafeLoader):
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
-for _name, _pattern, _first in _SCALARS:
+for _name, _pattern, _first in SCALARS:
     _compiled = re.compile(rf"(?:{_pattern})\Z")
     for _letter in [*_first, *([""] if _name == "null" else [])]:
         _Loader.yaml_implicit_resolvers.setdefault(_letter, []).append((_PREFIX + _name, _compiled))
@@ -96,7 +96,7 @@ class Document:
 
     def fault(self, place: Place, text: str) -> str:
         """`file:line:column: text`, as much as is known of it."""
-        shown = ":".join(map(str, (self.name, *(place if place.line else ()))))
+        shown = ":".join(map(str, (*([self.name] if self.name else []), *(place if place.line else ()))))
         return f"{shown}: {text}" if shown else text
 
     def place(self, container: Any, key: str | int | None, *, of_key: bool = False) -> Place:

@@ -52,6 +52,7 @@ def register(name: str, value: V, /) -> V:
         ValueError: `name` is no name, or another value has it.
 
     Example:
+        >>> from collections.abc import Callable
         >>> double = gn.config.register("double", lambda x: 2 * x)
         >>> class Scaled(gn.Node):
         ...     act: Callable[[jax.Array], jax.Array] = gn.static()

@@ -302,6 +302,19 @@ def _place_key(fault: str) -> tuple[str, int, int]:
     return (found[1], int(found[2]), int(found[3])) if found else ("", 0, 0)
 
 
+def walk_value(document: Document, form: Form, where: str) -> Any:
+    """The value of a place that a form describes: a config, a container of configs, or `None`.
+
+    Raises:
+        ConfigError: All faults.
+    """
+    bare = Document("", None)  # a value of a command line has no lines
+    one = _Walk(Files())
+    made = one.run(document.root, form, bare)
+    check_no_faults([f"{where}: {fault}" for fault in dict.fromkeys(one.faults)])
+    return made
+
+
 def validate(raw: Mapping[str, Any], cls: type[M], /) -> Config[M]:
     """The config that plain data describes, such as `yaml.safe_load` or another configuration library gives.
 

@@ -1,0 +1,333 @@
+"""Configs as text, and what differs between two: the way back from configs to files.
+
+Data in: a graph of configs. Data out: YAML or JSON in which a shared config has an `id` and the other places a `ref`;
+or the differences by path. Nothing recurses but into static values, which are as deep as somebody wrote them.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from .._errors import ConfigError
+from .._paths import Path as Keys
+from .._paths import path_str
+from .._static import StaticValueError, static_key
+from ._graph import Visit, shared, visits
+from ._models import DEFAULT, Config
+from ._read import SCALARS
+from ._registry import Tags
+from ._values import Unwritable, plain
+
+# Deeper levels stand on one line: what they are indented by would be the square of the depth.
+_MAX_INDENT: Final = 40
+
+_PLAIN: Final = re.compile(r"[A-Za-z_][\w./+-]*( [\w./+-]+)*")
+_NO_STRING: Final = re.compile("|".join(f"(?:{pattern})" for _, pattern, _ in SCALARS))
+
+
+class _Node(NamedTuple):
+    """A config as it is written: what its mapping says, field by field."""
+
+    fields: dict[str, Any]
+
+
+def _nodes(root: Config[Any], *, defaults: bool, is_shown: bool = False) -> dict[int, _Node]:
+    """What is written of each config; a config below stands for itself in the values.
+
+    Args:
+        root: The root of the graph.
+        defaults: Whether fields that have their default are written; not one that no file can say.
+        is_shown: Whether it is for somebody to read: a value that no file can say is then told in words.
+
+    Raises:
+        ConfigError: Static values that no file can say; names all.
+    """
+    found: dict[int, _Node] = {}
+    faults: list[str] = []
+    again = shared(root)
+    order = visits(root, declared=True)
+    names = _names(visit for visit in order if id(visit.config) in again)
+    for visit in order:
+        config = visit.config
+        fields: dict[str, Any] = {"type": Tags((config.node_class,)).tag_of(config.node_class)}
+        if id(config) in names:
+            fields["id"] = names[id(config)]
+        for name, value in config.__dict__.items():
+            is_default = not differs_from_default(config, name)
+            if value is DEFAULT or (is_default and not defaults):
+                continue
+            try:
+                fields[name] = value if name in config.slots else plain(value)
+            except Unwritable as error:
+                if is_shown:
+                    fields[name] = f"<{getattr(value, '__qualname__', type(value).__name__)}>"
+                elif not is_default:
+                    faults.append(f"{path_str((*visit.path, name))}: {error}")
+        found[id(config)] = _Node(fields)
+    if faults:
+        raise ConfigError(faults)
+    return found
+
+
+def _names(again: Iterable[Visit]) -> dict[int, str]:
+    """An id for each shared config: its path, or the name of the class for the root."""
+    return {id(visit.config): visit.name for visit in again}
+
+
+def differs_from_default(config: Config[Any], name: str) -> bool:
+    """Whether a field of a config says something else than its default."""
+    info = type(config).model_fields[name]
+    if info.is_required():
+        return True
+    value, default = config.__dict__[name], info.get_default(call_default_factory=True, validated_data={})
+    if value is default:
+        return False
+    if name in config.slots:
+        return bool(value) or value is None or bool(default)
+    try:
+        return static_key(value) != static_key(default)
+    except StaticValueError:
+        return True
+
+
+def dump(
+    config: Config[Any],
+    path: str | Path | None = None,
+    /,
+    *,
+    defaults: bool = False,
+    format: Literal["yaml", "json"] | None = None,
+) -> str:
+    """Write a config as YAML or JSON. `load` reads it back.
+
+    Args:
+        config: What to write. A config that is referred to several times has an `id`, and the other places a `ref`.
+        path: A file to write to, as well.
+        defaults: Whether to write fields that have their default.
+        format: `yaml` or `json`; by default what the file's suffix says, else `yaml`.
+
+    Returns:
+        The text.
+
+    Raises:
+        ConfigError: A static value that no file can say, such as a function without a registered name; names all.
+            Nothing was written.
+
+    Example:
+        >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3, use_bias=False)
+        >>> print(gn.config.dump(config))
+        type: Linear
+        in_size: 2
+        out_size: 3
+        use_bias: false
+    """
+    chosen = format or ("json" if path is not None and Path(path).suffix.lower() == ".json" else "yaml")
+    nodes = _nodes(config, defaults=defaults)
+    lines = _json_lines(config, nodes, set()) if chosen == "json" else _yaml_lines(config, nodes)
+    text = "\n".join(lines)
+    if path is not None:
+        Path(path).write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+class _Line(NamedTuple):
+    """A value that is still to be written: what stands before it, and how far it is indented."""
+
+    head: str
+    value: Any
+    depth: int
+
+
+def _yaml_lines(root: Config[Any], nodes: dict[int, _Node]) -> Iterator[str]:
+    written: set[int] = set()
+    todo = [_Line("", root, 0)]
+    while todo:
+        head, value, depth = todo.pop()
+        indent = "  " * depth
+        if isinstance(value, Config) and id(value) in written:
+            yield f"{indent}{head}{{ref: {scalar(nodes[id(value)].fields['id'])}}}"
+            continue
+        if depth == _MAX_INDENT and (isinstance(value, Config) or _holds_configs(value)):
+            yield f"{indent}{head}{' '.join(line.strip() for line in _json_lines(value, nodes, written))}"
+            continue
+        if isinstance(value, Config):
+            written.add(id(value))
+            entries = [(f"{scalar(key)}: ", item) for key, item in nodes[id(value)].fields.items()]
+        elif _holds_configs(value):
+            keyed = value.items() if isinstance(value, dict) else ((None, item) for item in value)
+            entries = [("- " if key is None else f"{scalar(key)}: ", item) for key, item in keyed]
+        else:
+            yield f"{indent}{head}{flow(value)}"
+            continue
+        # A mapping begins on the line of its `- `, and on the next line after a key.
+        first, inner = (head, depth + 1) if head.endswith("- ") else ("", depth + (1 if head else 0))
+        if head and not first:
+            yield f"{indent}{head.rstrip()}"
+        below = [_Line(text, item, inner) for text, item in entries]
+        if first:
+            yield from _joined(first, indent, below, todo)
+        else:
+            todo += reversed(below)
+
+
+def _joined(first: str, indent: str, below: list[_Line], todo: list[_Line]) -> Iterator[str]:
+    """Put the first entry of a list item on the line of its dash."""
+    (text, value, depth), *rest = below
+    todo += reversed(rest)
+    if isinstance(value, Config) or _holds_configs(value):
+        yield f"{indent}{first.rstrip()}"
+        todo.append(_Line(text, value, depth))
+    else:
+        yield f"{indent}{first}{text}{flow(value)}"
+
+
+def _holds_configs(value: Any) -> bool:
+    if isinstance(value, dict):
+        return bool(value) and any(isinstance(item, Config) or _holds_configs(item) for item in value.values())
+    return isinstance(value, (list, tuple)) and any(isinstance(item, Config) or _holds_configs(item) for item in value)
+
+
+def _json_lines(root: Any, nodes: dict[int, _Node], written: set[int]) -> Iterator[str]:
+    """The same as JSON, indented by two."""
+    todo: list[tuple[str, Any, int, str]] = [("", root, 0, "")]
+    while todo:
+        head, value, depth, tail = todo.pop()
+        indent = "  " * min(depth, _MAX_INDENT)
+        if isinstance(value, _Close):
+            yield f"{indent}{value.bracket}{tail}"
+            continue
+        if isinstance(value, Config) and id(value) in written:
+            value = {"ref": nodes[id(value)].fields["id"]}
+        if isinstance(value, Config):
+            written.add(id(value))
+            value = nodes[id(value)].fields
+        elif not _holds_configs(value):
+            yield f"{indent}{head}{json.dumps(value, allow_nan=False)}{tail}"
+            continue
+        is_map = isinstance(value, dict)
+        keyed = [(f"{json.dumps(key)}: ", item) for key, item in value.items()] if is_map else []
+        entries = keyed or [("", item) for item in value]
+        opening, closing = ("{", "}") if is_map else ("[", "]")
+        yield f"{indent}{head}{opening}"
+        todo.append(("", _Close(closing), depth, tail))
+        last = len(entries) - 1
+        todo += [
+            (text, item, depth + 1, "," if at < last else "") for at, (text, item) in reversed(list(enumerate(entries)))
+        ]
+
+
+class _Close(NamedTuple):
+    bracket: str
+
+
+def scalar(value: Any) -> str:
+    """One value as YAML 1.2."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        text = repr(value)
+        return {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}.get(text, text)
+    if isinstance(value, int):
+        return str(value)
+    if _PLAIN.fullmatch(value) and not _NO_STRING.fullmatch(value):
+        return str(value)
+    return json.dumps(value)
+
+
+def flow(value: Any) -> str:
+    """Plain data in YAML's flow style."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    return scalar(value)
+
+
+class Change(NamedTuple):
+    """One difference between two configs.
+
+    Attributes:
+        path: Where it is.
+        left: What the first says there; `MISSING` where it says nothing.
+        right: What the second says.
+    """
+
+    path: Keys
+    left: object
+    right: object
+
+    def __str__(self) -> str:
+        return f"{path_str(self.path)}: {_told(self.left)} -> {_told(self.right)}"
+
+
+class _Missing:
+    """Where one of two configs says nothing."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+
+
+class Ref(NamedTuple):
+    """A reference to a node that stands at another path."""
+
+    path: Keys
+
+    def __repr__(self) -> str:
+        return f"{{ref: {path_str(self.path)}}}"
+
+
+def _told(value: object) -> str:
+    return repr(value) if isinstance(value, _Missing | Ref) else flow(value)
+
+
+def flat(root: Config[Any]) -> dict[Keys, object]:
+    """What a config says, by path: plain values, the types of nodes, and references to a node seen before."""
+    found: dict[Keys, object] = {}
+    nodes = _nodes(root, defaults=True, is_shown=True)
+    first: dict[int, Keys] = {visit_id: visit.path for visit in visits(root) for visit_id in [id(visit.config)]}
+    for visit in visits(root):
+        path = visit.path
+        for name, value in nodes[id(visit.config)].fields.items():
+            if name == "id":
+                continue
+            todo: list[tuple[Keys, Any]] = [((*path, name), value)]
+            while todo:
+                where, item = todo.pop()
+                if isinstance(item, Config):
+                    if first[id(item)] != where:
+                        found[where] = Ref(first[id(item)])
+                elif isinstance(item, dict) and _holds_configs(item):
+                    todo += [((*where, key), one) for key, one in item.items()]
+                elif isinstance(item, (list, tuple)) and _holds_configs(item):
+                    todo += [((*where, at), one) for at, one in enumerate(item)]
+                else:
+                    found[where] = item
+    return found
+
+
+def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
+    """What two configs say differently, by path; nothing if they are equal.
+
+    Defaults count as said. A node in place of another shows as its `type`, and a reference as `{ref: path}`.
+
+    Example:
+        >>> Linear = gn.config.config_of(gn.nn.Linear)
+        >>> for change in gn.config.diff(Linear(in_size=2, out_size=3), Linear(in_size=2, out_size=4)):
+        ...     print(change)
+        out_size: 3 -> 4
+    """
+    left, right = flat(one), flat(other)
+    paths = sorted({*left, *right}, key=lambda path: [(isinstance(key, str), key) for key in path])
+    changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in paths]
+    return tuple([change for change in changes if not _same(change.left, change.right)])
+
+
+def _same(one: object, other: object) -> bool:
+    return type(one) is type(other) and (one == other or (one != one and other != other))  # NaN
