@@ -1,6 +1,8 @@
 """The command line: `python -m graphnode`, or `graphnode` where it is installed."""
 
+import importlib
 from collections.abc import Sequence
+from typing import ClassVar
 
 import click
 
@@ -8,7 +10,28 @@ from . import __version__
 from .check import CODES, REPORTS, Code, TargetError, check, summary
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands; those about files are imported when they are asked for, as they need the `config` extra."""
+
+    _later: ClassVar = {"config": "config_group", "summary": "summary_command"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._later])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._later:
+            return super().get_command(ctx, cmd_name)
+        try:
+            module = importlib.import_module("graphnode.config._command")
+        except ModuleNotFoundError as error:
+            raise click.ClickException(
+                f"{cmd_name} needs {error.name}, which is not installed: pip install 'graphnode[config]'"
+            ) from None
+        found: click.Command = getattr(module, self._later[cmd_name])
+        return found
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="graphnode")
 def main() -> None:
     """Tools for models that are declared as graphnode classes."""

@@ -1,5 +1,6 @@
 """Models from configuration files: what a class declares is what a file may say."""
 
+from .. import nn as _nn  # noqa: F401  # files may name its classes
 from ._build import Summary as Summary
 from ._build import build as build
 from ._build import summary as summary

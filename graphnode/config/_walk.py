@@ -55,7 +55,7 @@ class _Ref(NamedTuple):
     name: str
 
 
-class _Walk:
+class Walk:
     """One pass over the data of a configuration."""
 
     def __init__(self, files: Files) -> None:
@@ -284,17 +284,17 @@ def _form_of(cls: type) -> Form:
     return Form(Kind.SUBNODE, (Leaf(cls),))
 
 
-def walk(files: Files, document: Document, cls: type[M]) -> Config[M]:
-    """The config that a document describes.
+def walk(files: Files, document: Document, cls: type[M]) -> tuple[Config[M], Walk]:
+    """The config that a document describes, and the pass that made it, which knows where everything stands.
 
     Raises:
         ConfigError: All faults, in the order of their places.
     """
     check_no_faults(files.faults)
-    one = _Walk(files)
+    one = Walk(files)
     made = one.run(document.root, _form_of(cls), document)
     check_no_faults(sorted(dict.fromkeys(one.faults), key=_place_key))
-    return cast("Config[M]", made)
+    return cast("Config[M]", made), one
 
 
 def _place_key(fault: str) -> tuple[str, int, int]:
@@ -309,7 +309,7 @@ def walk_value(document: Document, form: Form, where: str) -> Any:
         ConfigError: All faults.
     """
     bare = Document("", None)  # a value of a command line has no lines
-    one = _Walk(Files())
+    one = Walk(Files())
     made = one.run(document.root, form, bare)
     check_no_faults([f"{where}: {fault}" for fault in dict.fromkeys(one.faults)])
     return made
@@ -331,7 +331,7 @@ def validate(raw: Mapping[str, Any], cls: type[M], /) -> Config[M]:
     files = Files()
     document = Document("", None)
     document.root = raw
-    return walk(files, document, cls)
+    return walk(files, document, cls)[0]
 
 
 def load(path: str | Path, cls: type[M], /) -> Config[M]:
@@ -353,7 +353,7 @@ def load(path: str | Path, cls: type[M], /) -> Config[M]:
         3
     """
     files = Files()
-    return walk(files, files.read_file(Path(path)), cls)
+    return walk(files, files.read_file(Path(path)), cls)[0]
 
 
 def loads(text: str, cls: type[M], /, *, format: str = "yaml", name: str = "") -> Config[M]:
@@ -373,4 +373,4 @@ def loads(text: str, cls: type[M], /, *, format: str = "yaml", name: str = "") -
         3
     """
     files = Files()
-    return walk(files, files.read_text(text, name, f".{format}"), cls)
+    return walk(files, files.read_text(text, name, f".{format}"), cls)[0]

@@ -261,7 +261,7 @@ class Change(NamedTuple):
     right: object
 
     def __str__(self) -> str:
-        return f"{path_str(self.path)}: {_told(self.left)} -> {_told(self.right)}"
+        return f"{path_str(self.path)}: {told(self.left)} -> {told(self.right)}"
 
 
 class _Missing:
@@ -283,7 +283,8 @@ class Ref(NamedTuple):
         return f"{{ref: {path_str(self.path)}}}"
 
 
-def _told(value: object) -> str:
+def told(value: object) -> str:
+    """A value of `flat`, in words."""
     return repr(value) if isinstance(value, _Missing | Ref) else flow(value)
 
 
@@ -291,8 +292,10 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
     """What a config says, by path: plain values, the types of nodes, and references to a node seen before."""
     found: dict[Keys, object] = {}
     nodes = _nodes(root, defaults=True, is_shown=True)
-    first: dict[int, Keys] = {visit_id: visit.path for visit in visits(root) for visit_id in [id(visit.config)]}
-    for visit in visits(root):
+    first: dict[int, Keys] = {
+        visit_id: visit.path for visit in visits(root, declared=True) for visit_id in [id(visit.config)]
+    }
+    for visit in visits(root, declared=True):
         path = visit.path
         for name, value in nodes[id(visit.config)].fields.items():
             if name == "id":

@@ -1,0 +1,140 @@
+"""The commands about configuration files: `graphnode config ...` and `graphnode summary`."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from .._errors import ConfigError, GraphnodeError
+from .._node import Node
+from ._build import summary
+from ._models import Config
+from ._override import override
+from ._show import load_shown
+from ._walk import load
+from ._write import diff
+
+F = TypeVar("F", bound=Callable[..., None])
+
+_FILE = click.Path(path_type=Path)
+
+
+def _imports(context: click.Context, parameter: click.Parameter, modules: Sequence[str]) -> None:
+    """Import the modules that define and register what files name; those beside the caller come first."""
+    sys.path.insert(0, os.getcwd())
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise click.BadParameter(f"{name}: {error}", context, parameter) from None
+
+
+_import_option = click.option(
+    "--import",
+    "-i",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    callback=_imports,
+    expose_value=False,
+    is_eager=True,
+    help="Import a module first: the classes that it defines, and the names that it registers, are known then.",
+)
+_set_option = click.option(
+    "--set", "-s", "changes", multiple=True, metavar="PATH=VALUE", help="Replace a value: -s encoder.width=64."
+)
+
+
+def _failed(error: Exception) -> NoReturn:
+    """Print every fault, the place in bold, and end with 1."""
+    for fault in error.faults if isinstance(error, ConfigError) else str(error).splitlines():
+        place, colon, text = fault.partition(": ")
+        click.echo(f"{click.style(place, bold=True)}{colon}{text}", err=True)
+    click.get_current_context().exit(1)
+    raise AssertionError  # pragma: no cover  # exit does not return
+
+
+def _loaded(file: Path, changes: Sequence[str] = ()) -> Config[Any]:
+    try:
+        config = load(file, Node)
+        return override(config, changes) if changes else config
+    except ConfigError as error:
+        _failed(error)
+
+
+@click.group("config", context_settings={"help_option_names": ["-h", "--help"]})
+def config_group() -> None:
+    """Check, show and compare the configuration files of models.
+
+    A file names the class of its model as `type:`. Say with --import where that class is defined:
+
+        graphnode config check --import my_package.models model.yaml
+    """
+
+
+@config_group.command("check")
+@click.argument("files", nargs=-1, required=True, type=_FILE, metavar="FILE...")
+@_import_option
+def check_command(files: Sequence[Path]) -> None:
+    """Report all faults of files, each as FILE:LINE:COLUMN: PATH: what is wrong.
+
+    The exit code is 0 if there are none, 1 if there are some, and 2 if the command was not understood.
+    """
+    faults: list[str] = []
+    for file in files:
+        try:
+            load(file, Node)
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        _failed(ConfigError(faults))
+    click.echo(f"no faults in {len(files)} file{'s' * (len(files) > 1)}", err=True)
+
+
+@config_group.command("show")
+@click.argument("file", type=_FILE)
+@_set_option
+@_import_option
+def show_command(file: Path, changes: Sequence[str]) -> None:
+    """Print every value of a file as it was understood, defaults included, with the place that it comes from."""
+    try:
+        rows = load_shown(file, Node, changes)
+    except ConfigError as error:
+        _failed(error)
+    width = min(max(len(f"{path}: {value}") for path, value, _ in rows), 60)
+    for path, value, origin in rows:
+        left = f"{path}: {value}"
+        click.echo(f"{click.style(path, fg='cyan')}: {value}{' ' * max(width - len(left), 0)}  # {origin}")
+
+
+@config_group.command("diff")
+@click.argument("left", type=_FILE, metavar="A")
+@click.argument("right", type=_FILE, metavar="B")
+@_import_option
+@click.pass_context
+def diff_command(context: click.Context, left: Path, right: Path) -> None:
+    """Print what two files say differently, by path.
+
+    The exit code is 0 if they say the same, and 1 if they differ or have faults.
+    """
+    changes = diff(_loaded(left), _loaded(right))
+    for change in changes:
+        click.echo(str(change))
+    context.exit(1 if changes else 0)
+
+
+@click.command("summary")
+@click.argument("file", type=_FILE)
+@_set_option
+@_import_option
+def summary_command(file: Path, changes: Sequence[str]) -> None:
+    """Print the States of the model of a file: shapes, parameters, bytes, sharing. No array is made."""
+    config = _loaded(file, changes)
+    try:
+        click.echo(repr(summary(config)))
+    except GraphnodeError as error:
+        _failed(error)

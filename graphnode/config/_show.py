@@ -1,0 +1,61 @@
+"""Every value of a configuration with the place that it comes from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from .._node import Node
+from .._paths import path_str
+from ._graph import visits
+from ._models import Config
+from ._override import override
+from ._read import Files
+from ._walk import Walk, walk
+from ._write import differs_from_default, flat, told
+
+M = TypeVar("M", bound=Node)
+
+
+class Shown(NamedTuple):
+    """One value: its path, what it is, and where that was said."""
+
+    path: str
+    value: str
+    origin: str
+
+
+def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Shown]:
+    """The values of a file, in the order of their paths; changes are said by the command line.
+
+    Raises:
+        ConfigError: All faults of the file, or of the changes.
+    """
+    files = Files()
+    document = files.read_file(path)
+    made, passed = walk(files, document, cls)
+    origins = {
+        (*visit.path, name): _origin(passed, visit.config, name)
+        for visit in visits(made)
+        for name in ("type", *type(visit.config).model_fields)
+    }
+    before = flat(made)
+    after = flat(override(made, changes)) if changes else before
+    rows: list[Shown] = []
+    for where, value in after.items():
+        known = [where[:length] for length in range(len(where), 0, -1) if where[:length] in origins]
+        origin = origins[known[0]] if known else ""
+        if where not in before or before[where] != value:
+            origin = "command line"
+        rows.append(Shown(path_str(where), told(value), origin))
+    return rows
+
+
+def _origin(passed: Walk, config: Config[Any], name: str) -> str:
+    item = passed.origins.get(id(config))
+    if item is None:
+        return ""
+    if name in item.raw:
+        return passed.files.place(item.document, item.raw, name)
+    if name == "type":
+        return "the class that the field declares"
+    return "default" if not differs_from_default(config, name) else ""
