@@ -292,10 +292,9 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
     """What a config says, by path: plain values, the types of nodes, and references to a node seen before."""
     found: dict[Keys, object] = {}
     nodes = _nodes(root, defaults=True, is_shown=True)
-    first: dict[int, Keys] = {
-        visit_id: visit.path for visit in visits(root, declared=True) for visit_id in [id(visit.config)]
-    }
-    for visit in visits(root, declared=True):
+    order = visits(root, declared=True)
+    first = {id(visit.config): visit.path for visit in order}
+    for visit in order:
         path = visit.path
         for name, value in nodes[id(visit.config)].fields.items():
             if name == "id":
