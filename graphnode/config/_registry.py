@@ -5,10 +5,11 @@ here imports, evaluates or looks up attributes: what is not known is an error th
 """
 
 import difflib
+import functools
 import inspect
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar, overload
 
 import jax
 
@@ -29,6 +30,7 @@ _ACTIVATIONS: Final = (
 )
 # fmt: on
 _VALUES: Final[dict[str, Any]] = {name: getattr(jax.nn, name) for name in _ACTIVATIONS if hasattr(jax.nn, name)}
+_NOTHING: Final = object()
 _TAGS: Final[dict[str, type[NodeBase]]] = {}
 
 
@@ -36,14 +38,19 @@ class NameError_(ValueError):
     """A name that is not known: the text says which are."""
 
 
-def register(name: str, value: V, /) -> V:
+# Any: the implementation of both overloads.
+@overload
+def register(name: str, value: V, /) -> V: ...
+@overload
+def register(name: str, /) -> Callable[[V], V]: ...
+def register(name: str, value: Any = _NOTHING, /) -> Any:
     """Let configuration files name a value: a function, a class or any other object for a static field.
 
     A node class is known by the name of its class; a registered name is a further one, which `dump` writes.
 
     Args:
         name: Letters, digits, `_`, `-` and dots.
-        value: What stands for it. Registering it again under its name is no error.
+        value: What stands for it; left out in `@register("name")`. Registering it again under its name is no error.
 
     Returns:
         `value`, so that it can be used where it is made.
@@ -59,6 +66,8 @@ def register(name: str, value: V, /) -> V:
         >>> gn.config.build(gn.config.validate({"act": "double"}, Scaled)).act is double
         True
     """
+    if value is _NOTHING:
+        return functools.partial(register, name)
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name: write letters, digits, _, - and dots")
     table: dict[str, Any] = _TAGS if isinstance(value, type) and issubclass(value, NodeBase) else _VALUES
