@@ -78,7 +78,7 @@ define make_venv
 endef
 
 $(VENV)/.stamp: pyproject.toml requirements-dev.txt
-	$(call make_venv,$(VENV),-r requirements-dev.txt -e ".[examples,config]")
+	$(call make_venv,$(VENV),-r requirements-dev.txt -e ".[examples]")
 
 $(BENCH_VENV)/.stamp: pyproject.toml requirements-dev.txt
 	$(call make_venv,$(BENCH_VENV),-e ".[bench]")

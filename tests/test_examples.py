@@ -103,7 +103,7 @@ def test_default_run_reports_draws_and_reaches_the_target(
 def test_training_changes_the_model_given(digits: ModuleType):
     """Training writes the parameters into the caller's model; the accuracy is that of this model."""
     seen, held = digits.load()
-    model = digits.make_model(0)
+    model = digits.make_model(0, digits.config_file(str(digits.CONFIG)))
     model.standardize.measure(seen.images)
     before, statistics = gn.treefy_states(model, gn.ParamState, gn.BatchState)
     result = digits.train(model, seen, held, options(digits, "--steps", "3"))

@@ -1,7 +1,8 @@
 """Train a small convolutional classifier on scikit-learn's handwritten digits.
 
-The model is declared as graphnode nodes. Training is plain JAX: `treefy_split` gives pytrees, `jax.grad` and
-`jax.jit` work on them, optax makes the updates, and `update_states` writes the result back into the model.
+The model is declared as graphnode nodes and described by a YAML file, `digits.yaml`. Training is plain JAX:
+`treefy_split` gives pytrees, `jax.grad` and `jax.jit` work on them, optax makes the updates, and `update_states` writes
+the result back into the model.
 
     python docs/examples/digits.py --help
 """
@@ -30,6 +31,7 @@ try:
 except ImportError as error:
     sys.exit(f"digits.py needs {error.name}, which is not installed: pip install 'graphnode[examples]'")
 
+CONFIG = Path(__file__).with_suffix(".yaml")
 TARGET = 0.96  # of the held-out images; below it the program fails
 EVALUATE_EVERY = 20
 
@@ -77,34 +79,29 @@ class Standardize(gn.nn.Module):
 
 
 class Classifier(gn.nn.Module):
-    """Convolutions, the second and later ones halving the image, then one linear layer to the ten digits."""
+    """Convolutions, most of them halving the image, then one linear layer to the ten digits."""
 
-    widths: tuple[int, ...] = (16, 32, 64)
-    """Channels after each convolution."""
+    convs: list[Conv]
+    """Each takes as many channels as the one before gives, the first takes one."""
+    head: gn.nn.Linear
+    """From the channels of the last convolution to the digits."""
+    act: Callable[[Array], Array] = gn.static(default=jax.nn.relu)
+    """After each convolution."""
     standardize: Standardize = gn.subnode(default_factory=Standardize)
-    convs: list[Conv] = gn.subnode(factory=lambda self: make_convs(self.widths))
-    head: gn.nn.Linear = gn.subnode(factory=lambda self: gn.nn.Linear(self.widths[-1], 10))
 
     def __call__(self, x: Images) -> Logits:
         x = self.standardize(x)
         for conv in self.convs:
-            x = jax.nn.relu(conv(x))
+            x = self.act(conv(x))
         return self.head(x.mean(axis=(1, 2)))
 
 
-def make_convs(widths: Sequence[int]) -> list[Conv]:
-    """Convolutions from one channel through all of `widths`."""
-    pairs = zip((1, *widths), widths, strict=False)
-    return [Conv(n_in, n_out, stride=1 if at == 0 else 2) for at, (n_in, n_out) in enumerate(pairs)]
-
-
-def make_model(seed: int) -> Classifier:
+def make_model(seed: int, config: gn.config.Config[Classifier]) -> Classifier:
     """A model with new parameters, drawn in one compiled function: faster than compiling each draw by itself."""
 
     @jax.jit
     def draw(key: jax.Array) -> tuple[gn.GraphDef[Classifier], gn.StateTree]:
-        with gn.random.scope(key):
-            return gn.treefy_split(Classifier())
+        return gn.treefy_split(gn.config.build(config, key))
 
     graphdef: gn.GraphDef[Classifier]
     params: gn.StateTree
@@ -294,6 +291,14 @@ def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
     return read
 
 
+def config_file(text: str) -> gn.config.Config[Classifier]:
+    """The model that a file describes, for argparse."""
+    try:
+        return gn.config.load(text, Classifier)
+    except gn.ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Train a small classifier of handwritten digits, made of graphnode nodes; report its accuracy on "
@@ -302,6 +307,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     whole, real = positive(int), positive(float)
     add = parser.add_argument
+    add("--config", type=config_file, default=str(CONFIG), metavar="FILE", help="the YAML file of the model")
     add("--output", type=Path, default=Path("digits.png"), metavar="FILE", help="where the plot goes")
     add("--steps", type=whole, default=500, metavar="N", help="steps of training")
     add("--seed", type=int, default=0, metavar="N", help="seed of the parameters and the batches")
@@ -318,7 +324,7 @@ def run(options: argparse.Namespace) -> Result:
     seen, held = load()
     if options.batch_size > len(seen):
         sys.exit(f"digits.py: --batch-size is at most {len(seen)}, the number of images to train on")
-    model = make_model(options.seed)
+    model = make_model(options.seed, options.config)
     model.standardize.measure(seen.images)
     trained, rest = gn.treefy_states(model, gn.ParamState, ...)
     count = sum(leaf.size for leaf in jax.tree.leaves(trained))
