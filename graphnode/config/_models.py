@@ -17,10 +17,11 @@ from .._annotations import Form, own_annotations, resolve
 from .._errors import ConfigError
 from .._fields import Kind, NodeBase
 from .._node import Node
-from .._pretty import Record, pretty
+from .._pretty import Record, Text, pretty
 from .._schema import Field, schema
 from .._source import Sources
 from .._static import StaticValueError, static_key
+from ._registry import name_of
 from ._values import configurable
 
 M = TypeVar("M", bound=Node)
@@ -84,7 +85,7 @@ class Config(pydantic.BaseModel, Generic[M_co]):
     __hash__ = None  # type: ignore[assignment]  # it may change
 
     def __pretty__(self) -> Record:  # type: ignore[override]  # of the printer here, not of pydantic's
-        given = ((name, value) for name, value in self.__dict__.items() if value is not DEFAULT)
+        given = ((name, _named(value)) for name, value in self.__dict__.items() if value is not DEFAULT)
         return Record(self.node_class.__name__, given)
 
     def __repr__(self) -> str:
@@ -92,6 +93,12 @@ class Config(pydantic.BaseModel, Generic[M_co]):
 
     def __str__(self) -> str:
         return pretty(self)
+
+
+def _named(value: Any) -> Any:
+    """A value as it prints: by its registered name, if it has one."""
+    name = name_of(value) if callable(value) else None
+    return value if name is None else Text(name)
 
 
 def config_of(cls: type[M], /) -> type[Config[M]]:
