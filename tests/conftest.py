@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import beartype.claw
 import hypothesis
 import jax
 import jax.numpy as jnp
 import pytest
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, install_import_hook
 
 # Set here and not in the environment, so that a bare `pytest` has the same rules as `make test`.
 jax.config.update("jax_platforms", "cpu")
@@ -30,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--runtime-types"):
         # It asks for `type X = ...`, which Python 3.11 has not, and warns of what it cannot check.
         config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeWarning")
-        beartype.claw.beartype_package("graphnode")
+        install_import_hook("graphnode", "beartype.beartype")
     # A plugin's fixtures hold everywhere, those of this file only below tests/.
     config.pluginmanager.register(DoctestNames())
 
