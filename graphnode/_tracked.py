@@ -273,7 +273,7 @@ class TrackedDict(dict[str, T], _Tracked):
 
     __slots__ = ("__weakref__", "_form", "_place", "_version")
 
-    def __init__(self, form: Form, place: Place, items: Mapping[str, T]) -> None:
+    def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
         self._form, self._place, self._version = form, place, None
         super().__init__({self._key(key): admit(form, item, place.below(key)) for key, item in items.items()})
 
@@ -284,7 +284,7 @@ class TrackedDict(dict[str, T], _Tracked):
         dict.update(made, items)
         return made
 
-    def _admit_all(self, items: Mapping[str, T]) -> dict[str, T]:
+    def _admit_all(self, items: Mapping[Any, T]) -> dict[str, T]:
         return {self._key(key): self.admit(key, item) for key, item in items.items()}
 
     def _key(self, key: object) -> str:

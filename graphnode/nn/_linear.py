@@ -2,6 +2,7 @@
 
 import operator
 from dataclasses import KW_ONLY, InitVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +98,7 @@ class Linear(Module):
         return y + jnp.expand_dims(parameters["bias"], range(y.ndim - 1)) if "bias" in parameters else y
 
 
-def _sizes(name: str, size: int | tuple[int, ...]) -> tuple[int, ...]:
+def _sizes(name: str, size: Any) -> tuple[int, ...]:
     try:
         given = size if isinstance(size, tuple) else (size,)
         sizes = tuple(map(operator.index, given))
