@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from .._binding import binding_of
 from .._convert import spread
 from .._errors import AliasError, listed
-from .._filters import Matcher, as_filters, group
+from .._filters import Filter, Matcher, as_filters, group
 from .._paths import path_str
 from .._statetree import Item
 from ._boundary import Call
