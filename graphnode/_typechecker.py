@@ -58,7 +58,7 @@ def typechecker(function: Callable[P, R], /) -> Callable[P, R]:
         The current values for each jaxtyping axis annotation are as follows.
         size=2
 
-    See also: The page "Checks at run time".
+    See also: The guide "Checks at run time", `docs/guides/runtime_types.md`.
     """
     checked = _beartype()(function)
     axes = _axes_of(function)

@@ -116,7 +116,7 @@ def test_an_input_of_another_size_is_refused(shape: tuple[int, ...], determinist
     before = layer.mean.value
     with pytest.raises(gn.ContractError) as caught:
         layer(jnp.ones(shape), deterministic=deterministic)
-    assert str(caught.value) == f"BatchNorm: expected an input of shape (..., 2); found {shape}"
+    assert str(caught.value) == f"BatchNorm: expected an input of shape (..., width=2); found {shape}"
     assert layer.mean.value is before
 
 

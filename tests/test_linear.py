@@ -160,7 +160,7 @@ def test_an_input_of_another_size_is_refused(shape: tuple[int, ...]):
     """The last axis of the input is the last of `in_size`."""
     with pytest.raises(gn.ContractError) as caught:
         Linear(2, 3)(jnp.ones(shape))
-    assert str(caught.value) == f"Linear: expected an input of shape (..., 2); found {shape}"
+    assert str(caught.value) == f"Linear: expected an input of shape (..., in_size[-1]=2); found {shape}"
 
 
 def test_a_linear_goes_through_plain_jax():

@@ -135,6 +135,7 @@ class Kinds(gn.Node):
     size: int
     shape: tuple[int, ...] = (2, 3)
     label: str = "a"
+    tags: tuple[str, ...] = ("a", "b")
     is_on: bool = True
     weight: gn.ParamState[Float[Array, "size"]] = gn.state(jax.nn.initializers.ones)
 
@@ -146,7 +147,7 @@ class Kinds(gn.Node):
     def int_as_shape(self, x: Float[Array, "*size"]) -> None: ...
 
     @jaxtyped(typechecker=gn.typechecker)
-    def tuple_as_axis(self, x: Float[Array, "shape"]) -> None: ...
+    def other_shape(self, x: Float[Array, "*tags"], y: Float[Array, "shape"]) -> None: ...
 
     @jaxtyped(typechecker=gn.typechecker)
     def worked_out(self, x: Float[Array, "2*size size+1"]) -> None: ...
@@ -204,7 +205,7 @@ def test_names_mean_fields_in_every_place_of_a_method():
 def test_names_that_give_no_size_are_free():
     """A field that holds no integers, and a remark, leave the name to the first array."""
     Kinds(2).other_names(jnp.ones((3, 4, 5, 6, 7)))
-    Kinds(2).tuple_as_axis(jnp.ones(9))
+    Kinds(2).other_shape(jnp.ones((3, 4)), jnp.ones(9))
 
 
 def test_functions_that_are_no_methods_are_checked_by_beartype():
