@@ -121,7 +121,7 @@ def _axes_of(function: Callable[..., object]) -> tuple[_Axis, ...]:
     """The axes that the annotations of a method name; none for any other function."""
     if next(iter(inspect.signature(function).parameters), None) != "self":
         return ()
-    found: dict[_Axis, None] = {}
+    found: dict[str, _Axis] = {}
     for annotation in inspect.get_annotations(function).values():
         for array in _arrays_in(annotation):
             for text in array.dim_str.split():
@@ -129,8 +129,8 @@ def _axes_of(function: Callable[..., object]) -> tuple[_Axis, ...]:
                 star = "*" if "*" in text[: len(text) - len(body)] else ""
                 # `name=4` is a remark, and no name.
                 for name in _NAME.findall(body.rpartition("=")[2]):
-                    found[_Axis(name, bool(star), Shaped[Any, star + name])] = None
-    return tuple(found)
+                    found[star + name] = _Axis(name, bool(star), Shaped[Any, star + name])
+    return tuple(found.values())
 
 
 def _arrays_in(annotation: Any) -> Iterator[type[AbstractArray]]:

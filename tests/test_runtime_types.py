@@ -221,7 +221,15 @@ def test_functions_that_are_no_methods_are_checked_by_beartype():
 
     def function(x: X, n: int) -> None: ...
 
+    def method(self: Kinds, x: Float[Array, "*shape size"], y: X) -> Float[Array, "*shape 2*size"]:
+        return x
+
     assert _typechecker._axes_of(function) == ()
+    # Each once, however often it stands there.
+    assert [(axis.name, axis.is_variadic) for axis in _typechecker._axes_of(method)] == [
+        ("shape", True),
+        ("size", False),
+    ]
     checked = jaxtyped(typechecker=gn.typechecker)(function)
     assert "'n'" in refuse(checked, jnp.ones(2), "3")
 
@@ -290,10 +298,13 @@ def test_methods_are_checked_while_they_are_traced(import_hooked: ImportHooked):
     def call(model: Any, x: jax.Array) -> Any:
         return model(x)
 
+    def total(model: Any, x: jax.Array) -> Any:
+        return model(x).sum()
+
     transforms: list[Callable[..., Any]] = [
         gn.jit(call),
         gn.vmap(call, in_axes=(None, 0)),
-        gn.grad(lambda model, x: call(model, x).sum()),
+        gn.grad(total),
         gn.remat(call),
         lambda model, x: jax.jit(model)(x),
     ]
