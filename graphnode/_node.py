@@ -195,7 +195,7 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     # would find our classes in place of the user's. Everything that the guard needs is therefore in its closure.
     own = inspect.unwrap(guard)
     names = getattr(init, "__globals__", own.__globals__)
-    return functools.wraps(init)(FunctionType(own.__code__, names, init.__name__, None, own.__closure__))
+    return functools.wraps(init)(FunctionType(own.__code__, names, "__init__", None, own.__closure__))
 
 
 def _complete(node: Node, plan: Plan) -> None:

@@ -12,10 +12,9 @@ import jax
 from typing_extensions import TypeVar
 
 from ._binding import binding_of
-from ._fields import NodeBase
-from ._node import Node
 from ._filters import NodeFilter, NodeSelector, as_filters, check_class_filters, group
 from ._graphdef import GraphDef
+from ._node import Node
 from ._paths import Path
 from ._state import State, StateSpec
 from ._table import RootSpec

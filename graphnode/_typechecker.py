@@ -30,8 +30,8 @@ def typechecker(function: Callable[P, R], /) -> Callable[P, R]:
     `@jaxtyped(typechecker=gn.typechecker)`. In a function whose first parameter is called `self` and given a node, an
     axis whose name is that of a static field has the size that the field holds, an integer, and `*name` the sizes of a
     tuple of them. All other names are bound by the first array, and all other functions are checked, as beartype does
-    it. `Self` is accepted, and not checked. Sizes are those at the beginning of the call; a field that is not set yet,
-    in `__init__`, gives none.
+    it. An `int` passes for a `float`; `Self` is accepted, and not checked. Sizes are those at the beginning of the
+    call; a field that is not set yet, in `__init__`, gives none.
 
     Raises:
         ImportError: beartype is not installed.
@@ -137,9 +137,9 @@ def _arrays_in(annotation: Any) -> Iterator[type[AbstractArray]]:
     """The jaxtyping arrays in an annotation, at any depth."""
     if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
         yield annotation
-    elif isinstance(annotation, list | tuple):  # the parameters of a Callable
-        for inner in annotation:
-            yield from _arrays_in(inner)
+    elif type(annotation) in (list, tuple):  # the parameters of a Callable
+        for part in annotation:
+            yield from _arrays_in(part)
     elif hasattr(annotation, "leaftype"):  # a jaxtyping.PyTree
         yield from _arrays_in(annotation.leaftype)
     else:
@@ -161,4 +161,5 @@ def _beartype() -> Callable[[Callable[P, R]], Callable[P, R]]:
         from beartype import BeartypeConf, FrozenDict, beartype
     except ImportError as error:
         raise ImportError(f"gn.typechecker needs beartype: pip install 'graphnode[runtime-types]' ({error})") from error
-    return beartype(conf=BeartypeConf(hint_overrides=FrozenDict({Self: _Anything, typing_extensions.Self: _Anything})))
+    overrides: Any = FrozenDict({Self: _Anything, typing_extensions.Self: _Anything})
+    return beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=overrides))

@@ -202,8 +202,8 @@ OPERATIONS: list[Callable[..., object]] = [
     [
         ((..., gn.ParamState), "`...` accepts all States, so nothing is left for ParamState; put `...` last"),
         (
-            (gn.BatchState, ..., "bias", ...),
-            "`...` accepts all States, so nothing is left for 'bias', ...; put `...` last",
+            (gn.BatchState, ..., gn.PathContains("bias"), ...),
+            "`...` accepts all States, so nothing is left for PathContains('bias'), ...; put `...` last",
         ),
         ((True, gn.Not("x")), "`...` accepts all States, so nothing is left for Not('x'); put `...` last"),
     ],
@@ -325,7 +325,7 @@ def test_equal_filters_are_equal():
 
 
 def test_nodes_are_filtered_by_class_path_and_function():
-    """`nodes` takes the same filters: node classes, paths, functions of path and node; a tag matches no node."""
+    """`nodes` takes the same filters: node classes, paths, functions of path and node."""
     model = net()
     assert [gn.path_str(path) for path in gn.nodes(model, Unit)] == ["gate", "units.0", "units.1"]
     assert [gn.path_str(path) for path in gn.nodes(model, Gate)] == ["gate"]
@@ -333,10 +333,15 @@ def test_nodes_are_filtered_by_class_path_and_function():
     gates, rest = gn.nodes(model, Gate, ...)
     assert list(gates) == [("gate",)]
     assert list(rest) == [("units", 0), ("units", 1), ()]
-    tag: Any = "bias"
-    assert gn.nodes(model, tag) == {}
     found = gn.nodes(model, lambda path, node: node is model.units[1])
     assert found == {("units", 1): model.units[1]}
+
+
+@pytest.mark.wrong_types
+def test_a_tag_selects_no_node():
+    """Only States have tags."""
+    tag: Any = "bias"
+    assert gn.nodes(net(), tag) == {}
 
 
 def test_class_of_the_wrong_family_is_refused():

@@ -519,6 +519,20 @@ def test_self_may_be_named(import_hooked: ImportHooked):
         import_hooked(source, PLAIN)
 
 
+def test_an_int_is_a_float(import_hooked: ImportHooked):
+    """As type checkers have it, and beartype alone has not."""
+    source = """
+        import graphnode as gn
+
+
+        class Rate(gn.Node):
+            rate: float = 0.5
+    """
+    assert import_hooked(source).Rate(1).rate == 1
+    assert "'rate'" in refuse(import_hooked(source).Rate, "1")
+    assert "'rate'" in refuse(import_hooked(source, PLAIN).Rate, 1)
+
+
 # Our own tests under the hook
 
 
