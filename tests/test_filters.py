@@ -203,7 +203,7 @@ OPERATIONS: list[Callable[..., object]] = [
         ((..., gn.ParamState), "`...` accepts all States, so nothing is left for ParamState; put `...` last"),
         (
             (gn.BatchState, ..., gn.PathContains("bias"), ...),
-            "`...` accepts all States, so nothing is left for PathContains('bias'), ...; put `...` last",
+            "`...` accepts all States, so nothing is left for PathContains(key='bias'), ...; put `...` last",
         ),
         ((True, gn.Not("x")), "`...` accepts all States, so nothing is left for Not('x'); put `...` last"),
     ],
