@@ -73,7 +73,7 @@ class RngStream(Node):
         self.count.value = count + 1
         return jax.random.fold_in(key, count)
 
-    def fork(self, n: int | np.integer[Any] | None = None) -> "RngStream":
+    def fork(self, n: int | np.integer[Any] | None = None) -> "RngStream":  # Any: of any width
         """A new stream from one draw of this one; independent of it from then on.
 
         Args:
@@ -185,7 +185,7 @@ class Rngs(Node):
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self.streams))
 
-    def fork(self, n: int | np.integer[Any] | None = None) -> "Rngs":
+    def fork(self, n: int | np.integer[Any] | None = None) -> "Rngs":  # Any: of any width
         """New streams of the same names, each forked from its own; a stream of two names stays one.
 
         Args:
