@@ -9,7 +9,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple, ParamSpec, Self, TypeVar, get_args, no_type_check
+from typing import Any, Final, NamedTuple, ParamSpec, Self, TypeVar, cast, get_args, no_type_check
 
 import numpy as np
 import typing_extensions
@@ -138,7 +138,7 @@ def _arrays_in(annotation: Any) -> Iterator[type[AbstractArray]]:
     if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
         yield annotation
     elif type(annotation) in (list, tuple):  # the parameters of a Callable
-        for part in annotation:
+        for part in cast("list[Any]", annotation):
             yield from _arrays_in(part)
     elif hasattr(annotation, "leaftype"):  # a jaxtyping.PyTree
         yield from _arrays_in(annotation.leaftype)
