@@ -108,6 +108,7 @@ NAMES = [
     "treefy_merge",
     "treefy_split",
     "treefy_states",
+    "typechecker",
     "unflatten",
     "unstack",
     "update_states",
@@ -179,6 +180,7 @@ def test_import_graphnode_imports_nothing_optional():
         "sklearn",
         "tqdm",
         "click",
+        "beartype",
     }
     assert not optional & set(loaded)
 
