@@ -14,7 +14,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all lint format demo bench clean
+.PHONY: help venv test test-all test-types lint format demo bench clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [WORKERS=2] [PYTEST_ARGS=...]"
@@ -29,6 +29,10 @@ test: lint ## run every check: formatting, ruff, four type checkers, then tests,
 test-all: lint ## the same, with the slow tests
 	@echo "== pytest: tests, doctests and documentation, also the slow ones"
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) -m "" $(PYTEST_ARGS)
+
+test-types: $(VENV)/.stamp ## run the tests with every call inside the package checked against its annotations
+	@echo "== pytest: tests, doctests and documentation under jaxtyping's import hook with beartype"
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --runtime-types $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp ## check formatting, ruff's rules and the types with four checkers
 	@echo "== ruff format: is everything formatted?"

@@ -91,6 +91,7 @@ if typing.TYPE_CHECKING:
     from ._rngs import Rngs as Rngs
     from ._rngs import RngState as RngState
     from ._rngs import RngStream as RngStream
+    from ._typechecker import typechecker as typechecker
     from .transforms import Axes as Axes
     from .transforms import Jitted as Jitted
     from .transforms import axes as axes
@@ -125,6 +126,7 @@ else:
             "shard_map", "switch", "value_and_grad", "vjp", "vmap", "while_loop",
         ),
         "_rngs": ("RngCount", "RngKey", "Rngs", "RngState", "RngStream"),
+        "_typechecker": ("typechecker",),
     }
     # fmt: on
 

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import Any as AnyType
-from typing import Protocol, TypeAlias, cast, get_origin
+from typing import Protocol, TypeAlias, cast, get_origin, runtime_checkable
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from ._paths import Key, Path, parse_path, path_str
 from ._state import State, describe
 
 
+@runtime_checkable
 class Subject(Protocol):
     """What a filter looks at: one State or node, by its path and recorded description."""
 

@@ -7,7 +7,9 @@ with a value of its kind. Graph operations read that `__dict__`; nothing here kn
 import dataclasses
 import difflib
 import functools
+import inspect
 from collections.abc import Callable, Collection
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from typing_extensions import dataclass_transform
@@ -173,23 +175,27 @@ def _set(cls: type[Node], **members: object) -> None:
 
 def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., None]:
     """`init`, then the fields that make themselves, then the check that nothing is missing."""
+    plan_of_class, mark, constructing, complete, check = plan_of, set_version, CONSTRUCTING, _complete, check_contracts
 
-    @functools.wraps(init)
-    def __init__(self: Node, *args: Any, **kwargs: Any) -> None:
+    def guard(self: Node, *args: Any, **kwargs: Any) -> None:
         # A subclass calls up to here, or a finished node is initialised again: plain assignments.
         if type(self) is not cls or hasattr(self, "_version"):
             init(self, *args, **kwargs)
             return
-        plan = plan_of(cls)
-        set_version(self, CONSTRUCTING)
+        plan = plan_of_class(cls)
+        mark(self, constructing)
         init(self, *args, **kwargs)
         if not plan.names <= self.__dict__.keys():
-            _complete(self, plan)
+            complete(self, plan)
         if plan.contracts:
-            check_contracts(self, {})
-        set_version(self, None)
+            check(self, {})
+        mark(self, None)
 
-    return __init__
+    # With the globals of `init`, in which a run-time type checker looks up annotations that are strings: in ours it
+    # would find our classes in place of the user's. Everything that the guard needs is therefore in its closure.
+    own = inspect.unwrap(guard)
+    names = getattr(init, "__globals__", own.__globals__)
+    return functools.wraps(init)(FunctionType(own.__code__, names, "__init__", None, own.__closure__))
 
 
 def _complete(node: Node, plan: Plan) -> None:

@@ -9,7 +9,7 @@ import enum
 import operator
 import zlib
 from collections.abc import Iterator
-from typing import Final, SupportsIndex, TypeAlias
+from typing import Any, Final, SupportsIndex, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ class RngStream(Node):
         self.count.value = count + 1
         return jax.random.fold_in(key, count)
 
-    def fork(self, n: int | None = None) -> "RngStream":
+    def fork(self, n: int | np.integer[Any] | None = None) -> "RngStream":  # Any: of any width
         """A new stream from one draw of this one; independent of it from then on.
 
         Args:
@@ -100,7 +100,7 @@ class RngStream(Node):
         return RngStream(self.key.replace(value=key), self.count.replace(value=jnp.zeros(shape, jnp.uint32)))
 
 
-def _number(n: int) -> int:
+def _number(n: object) -> int:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ContractError(f"fork: expected a positive integer n, or None for a single stream; found {n!r}")
     return int(n)
@@ -123,7 +123,7 @@ class Rngs(Node):
     without a stream of its own is served by the stream "default".
 
     Args:
-        default: The seed of the stream "default".
+        default_: The seed of the stream "default".
         **streams: Seeds by name: an integer, a key, or the uint32 array of a legacy key. A ready `RngStream` is taken
             as it is, and shared.
 
@@ -142,12 +142,13 @@ class Rngs(Node):
     streams: dict[str, RngStream]
     """The streams by name."""
 
-    def __init__(self, default: Seed | RngStream | _NoDefault = NO_DEFAULT, /, **streams: Seed | RngStream) -> None:
+    # Not `default`, which may be the name of a stream too: `inspect.signature(...).bind` takes the two for one.
+    def __init__(self, default_: Seed | RngStream | _NoDefault = NO_DEFAULT, /, **streams: Seed | RngStream) -> None:
         seeds = dict(streams)
-        if not isinstance(default, _NoDefault):
+        if not isinstance(default_, _NoDefault):
             if "default" in seeds:
                 raise FieldError("Rngs takes the seed of 'default' once; found it as the first argument and by name")
-            seeds = {"default": default, **seeds}
+            seeds = {"default": default_, **seeds}
         if not seeds:
             raise FieldError("Rngs takes at least one seed: write Rngs(0), or Rngs(params=0, dropout=1)")
         self.streams = {name: _stream_of(name, seed) for name, seed in seeds.items()}
@@ -184,7 +185,7 @@ class Rngs(Node):
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self.streams))
 
-    def fork(self, n: int | None = None) -> "Rngs":
+    def fork(self, n: int | np.integer[Any] | None = None) -> "Rngs":  # Any: of any width
         """New streams of the same names, each forked from its own; a stream of two names stays one.
 
         Args:

@@ -6,11 +6,12 @@ States of equal description share it and comparing descriptions is an identity t
 
 import copy
 import enum
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
-from typing import Any, ClassVar, Generic, Self
+from typing import Any, ClassVar, Generic
 
 import jax
 import numpy as np
@@ -23,6 +24,8 @@ from ._pretty import Record, Text, pretty
 from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, compares_by_identity, frozen, static_key
 
 T = TypeVar("T", default=jax.Array)
+# Not `Self`, which means nothing to a type checker that decorates functions one by one.
+S = TypeVar("S", bound="State[Any]")
 
 _SPECS: "weakref.WeakValueDictionary[Hashable, StateSpec]" = weakref.WeakValueDictionary()
 _SPECS_LOCK = threading.RLock()
@@ -40,10 +43,10 @@ class StateSpec:
     sharding: Hashable
     metadata: Mapping[str, StaticValue]
 
-    def __copy__(self) -> Self:
+    def __copy__(self) -> "StateSpec":
         return self
 
-    def __deepcopy__(self, memo: object) -> Self:
+    def __deepcopy__(self, memo: object) -> "StateSpec":
         return self
 
     def __reduce__(self) -> tuple[Callable[..., "StateSpec"], tuple[object, ...]]:
@@ -163,8 +166,8 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
                 raise SchemaError(cls.__name__, [Fault(text, Rule.EQUALITY, "__eq__")])
         cls._plain_spec = spec_of(cls)
         # A copy of the loop for each class: the interpreter caches one type at each instruction.
-        fill = FunctionType(_fill.__code__.replace(), globals())
-        fill.__kwdefaults__ = _fill.__kwdefaults__  # a run-time type checker puts something there
+        # The function itself, where a run-time type checker has wrapped it.
+        fill = FunctionType(inspect.unwrap(_fill).__code__.replace(), globals())
         cls._fill = staticmethod(fill)
 
     def __init__(
@@ -222,14 +225,14 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         return self._spec.metadata
 
     def replace(
-        self,
+        self: S,
         *,
         value: "T | _Keep" = KEEP,
         name: "str | _Keep | None" = KEEP,
         tag: "str | _Keep | None" = KEEP,
         sharding: Hashable = KEEP,
         metadata: "Mapping[str, StaticValue] | _Keep" = KEEP,
-    ) -> Self:
+    ) -> S:
         """A new State of the same class, with the given parts changed and the others kept.
 
         Raises:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from ._compat import Tracer
 
@@ -151,7 +152,7 @@ def frozen(value: Any) -> Any:
     return value
 
 
-def _is_read_only(array: np.ndarray[Any, Any]) -> bool:
+def _is_read_only(array: npt.NDArray[Any]) -> bool:
     """Whether nobody can write to the array's memory, also not through the array that it is a view of."""
     base = array.base
     return not array.flags.writeable and (base is None or (isinstance(base, np.ndarray) and _is_read_only(base)))

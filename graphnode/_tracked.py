@@ -13,7 +13,7 @@ no update can be lost and no late writer can set the clock back.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, SupportsIndex, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, SupportsIndex, TypeVar, cast
 
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 
@@ -193,7 +193,7 @@ class TrackedList(list[T], _Tracked):
         super().__init__([admit(form, item, place.below(at)) for at, item in enumerate(items)])
 
     @classmethod
-    def restore(cls, form: Form, place: Place, items: list[T]) -> Self:
+    def restore(cls, form: Form, place: Place, items: list[T]) -> "TrackedList[T]":
         """A list of items that were admitted before."""
         made = cls(form, place, ())
         list.extend(made, items)
@@ -256,15 +256,15 @@ class TrackedList(list[T], _Tracked):
         super().__delitem__(at)
         self._changed()
 
-    def __iadd__(self, items: Iterable[T], /) -> Self:  # type: ignore[override, misc]  # `list` overloads `__add__`
+    def __iadd__(self, items: Iterable[T], /) -> "TrackedList[T]":  # type: ignore[override, misc]  # `list` overloads `__add__`
         self.extend(items)
         return self
 
-    def __imul__(self, times: SupportsIndex, /) -> Self:
+    def __imul__(self, times: SupportsIndex, /) -> "TrackedList[T]":
         self[:] = list(self) * times
         return self
 
-    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[type[list[T]], tuple[list[T]]]:
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Callable[..., list[T]], tuple[list[T]]]:
         return list, (list(self),)
 
 
@@ -273,18 +273,18 @@ class TrackedDict(dict[str, T], _Tracked):
 
     __slots__ = ("__weakref__", "_form", "_place", "_version")
 
-    def __init__(self, form: Form, place: Place, items: Mapping[str, T]) -> None:
+    def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
         self._form, self._place, self._version = form, place, None
         super().__init__({self._key(key): admit(form, item, place.below(key)) for key, item in items.items()})
 
     @classmethod
-    def restore(cls, form: Form, place: Place, items: dict[str, T]) -> Self:
+    def restore(cls, form: Form, place: Place, items: dict[str, T]) -> "TrackedDict[T]":
         """A dict of items that were admitted before."""
         made = cls(form, place, {})
         dict.update(made, items)
         return made
 
-    def _admit_all(self, items: Mapping[str, T]) -> dict[str, T]:
+    def _admit_all(self, items: Mapping[Any, T]) -> dict[str, T]:
         return {self._key(key): self.admit(key, item) for key, item in items.items()}
 
     def _key(self, key: object) -> str:
@@ -330,11 +330,11 @@ class TrackedDict(dict[str, T], _Tracked):
         super().clear()
         self._changed()
 
-    def __ior__(self, items: Any, /) -> Self:  # type: ignore[override, misc]  # `dict` overloads `__or__`
+    def __ior__(self, items: Any, /) -> "TrackedDict[T]":  # type: ignore[override, misc]  # `dict` overloads `__or__`
         self.update(items)
         return self
 
-    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[type[dict[str, T]], tuple[dict[str, T]]]:
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Callable[..., dict[str, T]], tuple[dict[str, T]]]:
         return dict, (dict(self),)
 
 

@@ -417,7 +417,7 @@ def test_refused_change_keeps_structure_and_binding():
         lambda: one.items.insert(0, None),
         lambda: one.items.__setitem__(0, "x"),
         lambda: one.items.__setitem__(slice(0, 1), [leaf(), None]),
-        lambda: one.table.__setitem__(0, leaf()),
+        lambda: one.table.update({0: leaf()}),
         lambda: one.table.update({"c": leaf(), "d": 3}),
         lambda: one.table.setdefault("c"),
         lambda: one.nested.__setitem__("a", [param()]),
@@ -445,6 +445,11 @@ def test_refused_change_keeps_structure_and_binding():
     [
         (lambda one: one.items.append(None), "Kit.items.3 takes Leaf; found NoneType None"),
         (lambda one: one.table.update({1: leaf()}), "Kit.table takes string keys; found 1"),
+        pytest.param(
+            lambda one: one.table.__setitem__(1, leaf()),
+            "Kit.table takes string keys; found 1",
+            marks=pytest.mark.wrong_types,
+        ),
         (
             lambda one: one.named.update(x=jnp.zeros(2)),
             "Kit.named.x takes ParamState; found an array float32[2]; wrap the array: ParamState(...), or write to "

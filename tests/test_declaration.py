@@ -180,7 +180,11 @@ def test_a_schema_belongs_to_its_own_class():
     assert (gn.schema(Leaf).cls, gn.schema(Wide).cls) == (Leaf, Wide)
 
 
-@pytest.mark.parametrize("given", [3, "Leaf", int, gn.Node, Leaf(), None], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [gn.Node, *(pytest.param(given, marks=pytest.mark.wrong_types) for given in (3, "Leaf", int, Leaf(), None))],
+    ids=repr,
+)
 def test_a_schema_is_of_a_node_class_alone(given: Any):
     """`gn.schema` of anything but a node class is a TypeError that shows what was given."""
     with pytest.raises(TypeError) as caught:

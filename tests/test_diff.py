@@ -210,6 +210,7 @@ def test_difference_of_pytrees_is_told(left: Callable[[Linear], Any], right: Cal
     assert gn.diff(gn.graphdef(left(one)), gn.graphdef(right(one)))
 
 
+@pytest.mark.wrong_types
 def test_what_is_no_graphdef_is_refused():
     """`diff` takes graphdefs: a node is a TypeError that says how to get one."""
     bad: Any = net()

@@ -202,8 +202,8 @@ OPERATIONS: list[Callable[..., object]] = [
     [
         ((..., gn.ParamState), "`...` accepts all States, so nothing is left for ParamState; put `...` last"),
         (
-            (gn.BatchState, ..., "bias", ...),
-            "`...` accepts all States, so nothing is left for 'bias', ...; put `...` last",
+            (gn.BatchState, ..., gn.PathContains("bias"), ...),
+            "`...` accepts all States, so nothing is left for PathContains(key='bias'), ...; put `...` last",
         ),
         ((True, gn.Not("x")), "`...` accepts all States, so nothing is left for Not('x'); put `...` last"),
     ],
@@ -223,23 +223,30 @@ REMEDY = (
 )
 
 
+NO_FILTERS: list[tuple[Any, str]] = [
+    (1, "int 1"),
+    (0, "int 0"),
+    (1.5, "float 1.5"),
+    (b"tag", "bytes b'tag'"),
+    ({"a"}, "set {'a'}"),
+    ({"a": 1}, "dict {'a': 1}"),
+    (np.zeros(3), "an array float64[3]"),
+    (np.array(True), "an array bool[]"),
+    (jnp.ones(2), "an array float32[2]"),
+    ((3,), "int 3"),
+    ([[2]], "int 2"),
+]
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (1, "not a filter: int 1"),
-        (0, "not a filter: int 0"),
-        (1.5, "not a filter: float 1.5"),
-        (b"tag", "not a filter: bytes b'tag'"),
-        ({"a"}, "not a filter: set {'a'}"),
-        ({"a": 1}, "not a filter: dict {'a': 1}"),
-        (np.zeros(3), "not a filter: an array float64[3]"),
-        (np.array(True), "not a filter: an array bool[]"),
-        (jnp.ones(2), "not a filter: an array float32[2]"),
+        *(pytest.param(bad, f"not a filter: {found}", marks=pytest.mark.wrong_types) for bad, found in NO_FILTERS),
         (int, "not a filter: int is no class of States or nodes"),
         (np.ndarray, "not a filter: ndarray is no class of States or nodes"),
-        ((gn.ParamState, 3), "not a filter: int 3"),
-        ([None, [2]], "not a filter: int 2"),
+        ((gn.ParamState, int), "not a filter: int is no class of States or nodes"),
+        ([None, [int]], "not a filter: int is no class of States or nodes"),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -251,6 +258,7 @@ def test_what_is_no_filter_is_printed(operation: Callable[..., object], bad: Any
     assert isinstance(caught.value, TypeError)
 
 
+@pytest.mark.wrong_types
 def test_state_or_node_is_no_filter():
     """A State or a node given for a filter is refused, also when the node can be called."""
 
@@ -265,6 +273,7 @@ def test_state_or_node_is_no_filter():
             gn.states(net(), bad)  # type: ignore[arg-type]  # a State is no filter; the node passes for a function  # ty: ignore[invalid-argument-type]
 
 
+@pytest.mark.wrong_types
 def test_wrong_part_of_a_combination_is_refused_when_it_is_made():
     """`Any`, `All` and `Not` refuse a part that is no filter at once."""
     bad: Any = 3
@@ -316,7 +325,7 @@ def test_equal_filters_are_equal():
 
 
 def test_nodes_are_filtered_by_class_path_and_function():
-    """`nodes` takes the same filters: node classes, paths, functions of path and node; a tag matches no node."""
+    """`nodes` takes the same filters: node classes, paths, functions of path and node."""
     model = net()
     assert [gn.path_str(path) for path in gn.nodes(model, Unit)] == ["gate", "units.0", "units.1"]
     assert [gn.path_str(path) for path in gn.nodes(model, Gate)] == ["gate"]
@@ -324,10 +333,15 @@ def test_nodes_are_filtered_by_class_path_and_function():
     gates, rest = gn.nodes(model, Gate, ...)
     assert list(gates) == [("gate",)]
     assert list(rest) == [("units", 0), ("units", 1), ()]
-    tag: Any = "bias"
-    assert gn.nodes(model, tag) == {}
     found = gn.nodes(model, lambda path, node: node is model.units[1])
     assert found == {("units", 1): model.units[1]}
+
+
+@pytest.mark.wrong_types
+def test_a_tag_selects_no_node():
+    """Only States have tags."""
+    tag: Any = "bias"
+    assert gn.nodes(net(), tag) == {}
 
 
 def test_class_of_the_wrong_family_is_refused():

@@ -55,6 +55,7 @@ LAYERS = (
     "optim",
     "_source",
     "check",
+    "_typechecker",
     "config",
 )
 

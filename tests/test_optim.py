@@ -383,6 +383,7 @@ def test_optimizer_of_nothing_is_refused(wrt: gn.Filter, text: str):
     assert str(caught.value) == f"no State of MLP is selected by wrt={text}"
 
 
+@pytest.mark.wrong_types
 def test_what_is_no_filter_is_refused():
     """It is named, as everywhere."""
     bad: Any = 3
@@ -632,6 +633,7 @@ def test_faulty_gradients_are_all_named(name: str):
     assert found == f"cannot update MLP by these gradients: {message}"
 
 
+@pytest.mark.wrong_types
 def test_gradients_must_be_a_collection():
     """Anything else is a TypeError."""
     model, bad = mlp(), jnp.ones(3)

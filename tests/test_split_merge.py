@@ -331,6 +331,7 @@ def test_long_lists_of_faults_are_counted():
 merge: Any = gn.treefy_merge
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("call", "message"),
     [

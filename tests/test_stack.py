@@ -167,6 +167,7 @@ def test_no_nodes_do_not_stack():
     assert str(caught.value) == "stack takes at least one node: of none, the structure is unknown"
 
 
+@pytest.mark.wrong_types
 def test_one_node_alone_does_not_stack():
     """A node in place of a sequence of them is named as such, even if it can be iterated."""
     one: Any = gn.Rngs(0)

@@ -148,6 +148,7 @@ BAD = {
 }
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(("description", "text"), BAD.values(), ids=BAD)
 def test_a_description_must_be_hashable(description: dict[str, Any], text: str):
     """What cannot be structure is refused with class, part and remedy, at creation and in `replace`."""
@@ -160,6 +161,7 @@ def test_a_description_must_be_hashable(description: dict[str, Any], text: str):
     assert str(caught.value) == text
 
 
+@pytest.mark.wrong_types
 def test_metadata_names_are_strings():
     """A metadata name that is no string is refused with the class and the name."""
     make: Any = ParamState

@@ -4,10 +4,13 @@ import inspect
 import subprocess
 import sys
 import types
+import zipfile
+from pathlib import Path
 
 import pytest
 
 import graphnode as gn
+from tests.docrun import ROOT
 
 NAMES = [
     "AliasError",
@@ -110,6 +113,7 @@ NAMES = [
     "treefy_merge",
     "treefy_split",
     "treefy_states",
+    "typechecker",
     "unflatten",
     "unstack",
     "update_states",
@@ -181,6 +185,7 @@ def test_import_graphnode_imports_nothing_optional():
         "sklearn",
         "tqdm",
         "click",
+        "beartype",
     }
     assert not optional & set(loaded)
 
@@ -195,3 +200,13 @@ def test_errors_extend_our_base_and_a_built_in():
         if error is not gn.GraphnodeError:
             built_in = {base for base in error.__mro__ if base.__module__ == "builtins"}
             assert built_in - {object, BaseException, Exception}, error
+
+
+def test_the_wheel_says_that_it_is_typed(tmp_path: Path):
+    """`py.typed` is in the wheel, without which mypy would take every name for Any; and so is every module."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "graphnode").rglob("*.py")}
+    assert {"graphnode/py.typed", *modules} <= packed

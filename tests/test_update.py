@@ -218,6 +218,7 @@ def test_faulty_part_of_a_value_is_named_inside_the_state():
     assert snapshot(one) == before
 
 
+@pytest.mark.wrong_types
 def test_no_collection_of_states_is_refused():
     """What names no States is a TypeError, and nothing is written, whatever came before it."""
     one = net()

@@ -103,7 +103,7 @@ class BatchNorm(Module):
 
     def _check_input(self, x: jax.Array, is_training: bool) -> None:
         if x.shape[-1:] != (self.width,):
-            raise ContractError(f"BatchNorm: expected an input of shape (..., {self.width}); found {x.shape}")
+            raise ContractError(f"BatchNorm: expected an input of shape (..., width={self.width}); found {x.shape}")
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise ContractError(f"BatchNorm: expected an input of a floating-point dtype; found {x.dtype}")
         if is_training and x.size == 0:

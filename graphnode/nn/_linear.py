@@ -2,6 +2,7 @@
 
 import operator
 from dataclasses import KW_ONLY, InitVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -91,13 +92,14 @@ class Linear(Module):
         parameters = self.weight.value
         weight = parameters["weight"] if self.w_mask is None else parameters["weight"] * self.w_mask
         if x.shape[-1:] != weight.shape[:1]:
-            raise ContractError(f"Linear: expected an input of shape (..., {weight.shape[0]}); found {x.shape}")
+            expected = f"(..., in_size[-1]={weight.shape[0]})"
+            raise ContractError(f"Linear: expected an input of shape {expected}; found {x.shape}")
         y = x @ weight
         # Of the rank of y: a bias must also be added where JAX is told to refuse rank promotion.
         return y + jnp.expand_dims(parameters["bias"], range(y.ndim - 1)) if "bias" in parameters else y
 
 
-def _sizes(name: str, size: int | tuple[int, ...]) -> tuple[int, ...]:
+def _sizes(name: str, size: Any) -> tuple[int, ...]:
     try:
         given = size if isinstance(size, tuple) else (size,)
         sizes = tuple(map(operator.index, given))

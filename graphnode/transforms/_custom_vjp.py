@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MethodType
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -124,7 +124,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         return call.finish(outcome)  # type: ignore[no-any-return]  # what the function gave
 
     @overload
-    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    def __get__(self, instance: None, owner: type, /) -> "custom_vjp[P, R]": ...
     @overload
     def __get__(self: "Callable[Concatenate[S, Q], R]", instance: S, owner: type, /) -> "Callable[Q, R]": ...
     def __get__(self, instance: Any, owner: type, /) -> Any:

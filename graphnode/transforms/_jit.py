@@ -7,7 +7,7 @@ a method of another node or passing an equal model meets what is compiled alread
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MethodType
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 import jax
 
@@ -76,7 +76,7 @@ class Jitted(Transformed, Generic[P, R]):
         return call.finish(outcome)  # type: ignore[no-any-return]  # what the function gave
 
     @overload
-    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    def __get__(self, instance: None, owner: type, /) -> "Jitted[P, R]": ...
     @overload
     def __get__(self: "Callable[Concatenate[S, Q], R]", instance: S, owner: type, /) -> "Callable[Q, R]": ...
     def __get__(self, instance: Any, owner: type, /) -> Any:

@@ -44,10 +44,15 @@ def test_axes_are_values():
     assert repr(gn.axes({gn.ParamState: None, "frozen": 1, ...: 0})) == "axes({ParamState: None, 'frozen': 1, ...: 0})"
 
 
+@pytest.mark.wrong_types
 def test_a_key_that_is_no_filter_is_refused():
-    """A key is a filter, and `...` comes last."""
+    """A key is a filter."""
     wrong: Any = {3: 0}
     with pytest.raises(gn.FilterTypeError):
         gn.axes(wrong)
+
+
+def test_a_filter_that_accepts_all_comes_last():
+    """After `...` no key could match."""
     with pytest.raises(gn.FilterError):
         gn.axes({...: 0, gn.ParamState: None})

@@ -270,9 +270,14 @@ def test_a_change_of_structure_is_named():
     assert counts(one) == (0, 0)
 
 
-def test_what_is_no_function_is_refused():
-    """`switch` wants at least one function, and both want functions."""
+def test_switch_wants_at_least_one_function():
+    """Without a branch there is nothing to run."""
     assert message(ValueError, gn.switch, 0, []) == "gn.switch takes at least one function"
+
+
+@pytest.mark.wrong_types
+def test_what_is_no_function_is_refused():
+    """A branch is a function, a method or a callable node."""
     assert message(TypeError, gn.cond, True, 3, first, cell(), X) == (
         "expected a function, a method or a callable node; found int 3"
     )

@@ -176,6 +176,7 @@ def test_partials_and_lambdas_are_functions():
     assert gn.jit(jnp.add)(1.0, 2.0) == 3.0
 
 
+@pytest.mark.wrong_types
 def test_what_cannot_be_called_is_refused():
     """Jit takes a function, a method or a callable node."""
     for wrong, found in ((3, "int 3"), (Plain(1), "a Plain")):

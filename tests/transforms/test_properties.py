@@ -1,5 +1,6 @@
 """For random graphs and random reads and writes: under a transform the same happens as without one."""
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -123,8 +124,10 @@ TRANSFORMS = {
 @hypothesis.given(seed=SEEDS, steps=STEPS)
 def test_a_transform_leaves_the_same_states_as_no_transform(transform: str, seed: int, steps: list[Step]):
     """Values, result, identities and aliases are those that running the function eagerly gives."""
+    if transform == "grad":
+        # Not by `assume`: there are too few for it, and hypothesis gives up where it meets none for a while.
+        seed = next(one for one in itertools.count(seed) if is_differentiable(make_graph(one)))
     expected, root = make_graph(seed), make_graph(seed)
-    hypothesis.assume(transform != "grad" or is_differentiable(root))
     states, aliases, structure = live(root), gn.aliases(root), reference(root).structure
     wanted = program(steps)(expected)
     found = TRANSFORMS[transform](program(steps), root)

@@ -442,6 +442,7 @@ def test_methods_are_explained_however_they_are_named():
     assert gn.explain_retrace(one.compiled).splitlines()[1:] == ["  x: float32[1] != float32[2]"]
 
 
+@pytest.mark.wrong_types
 def test_what_is_no_function_has_no_explanation():
     """explain_retrace takes what jit takes."""
     with pytest.raises(TypeError) as caught:

@@ -27,7 +27,6 @@ class Cell(gn.Node):
         return self.weight.value * x + y
 
 
-WRONG: Any = 0.0  # an axis that is none
 MAPPED = gn.axes({gn.ParamState: None, gn.ShortTermState: 0})
 
 
@@ -318,13 +317,21 @@ def test_in_axes_that_do_not_fit_are_refused():
     [
         ((MAPPED, "batch"), "x: an axis is an integer or None; found str 'batch'"),
         ((MAPPED, True), "x: an axis is an integer or None; found bool True"),
-        ((gn.axes({...: WRONG}), 0), "one.trace: an axis is an integer or None; found float 0.0"),
         ((MAPPED, MAPPED), "gn.vmap: x is no node, and takes no axes({ParamState: None, ShortTermState: 0})"),
     ],
 )
 def test_what_is_no_axis_is_refused(in_axes: Any, text: str):
     """An axis is an integer or None, and axes are for nodes."""
     assert message(TypeError, gn.vmap(call, in_axes=in_axes), cell(3), XS) == text
+
+
+@pytest.mark.wrong_types
+def test_what_is_no_axis_is_refused_in_axes_of_filters():
+    """An axis that a filter selects is one too."""
+    wrong: Any = 0.0
+    assert message(TypeError, gn.vmap(call, in_axes=(gn.axes({...: wrong}), 0)), cell(3), XS) == (
+        "one.trace: an axis is an integer or None; found float 0.0"
+    )
 
 
 def test_sizes_that_disagree_are_jax_s_error():
