@@ -60,18 +60,15 @@ def _apply(root: Config[Any], change: str) -> None:
     if field in config.slots:
         form = config.slots[field]
         for step in inside:
-            form = form.item(dict if isinstance(step, str) else list, step)
+            container = dict if isinstance(step, str) else list if form.list_of is not None else tuple
+            form = form.item(container, step)
         value = walk_value(document, form, path_str(keys))
     else:
         value = document.root
     if inside:
-        before = holder[key]
-        holder[key] = value
-        fault = _assigned(config, field, config.__dict__[field])
-        if fault is not None:
-            holder[key] = before
-    else:
-        fault = _assigned(config, field, value)
+        holder[key] = value  # of a copy: what is wrong with it is told, and the copy thrown away
+        value = config.__dict__[field]
+    fault = _assigned(config, field, value)
     if fault is not None:
         raise ConfigError([f"{path_str(keys)}: {fault}"])
 

@@ -318,7 +318,7 @@ class _Maker:
                 self._fault(key_node, "a key is a string")
             elif key_node.tag == _MERGE:
                 merges += value.value if isinstance(value, yaml.SequenceNode) else [value]
-            elif key_node.tag not in (_PREFIX + "str", _PREFIX + "null") or key_node.value == "":
+            elif key_node.tag != _PREFIX + "str":
                 self._fault(key_node, f"a key is a string; write {key_node.value!r} in quotes")
             elif key_node.value in first:
                 line = first[key_node.value].start_mark.line + 1

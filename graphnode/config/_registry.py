@@ -50,7 +50,8 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
 
     Args:
         name: Letters, digits, `_`, `-` and dots.
-        value: What stands for it; left out in `@register("name")`. Registering it again under its name is no error.
+        value: What stands for it; left out in `@register("name")`. Registering it again under its name is no
+            error, nor is the same function after its definition has run again, as in a notebook.
 
     Returns:
         `value`, so that it can be used where it is made.
@@ -71,10 +72,16 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name: write letters, digits, _, - and dots")
     table: dict[str, Any] = _TAGS if isinstance(value, type) and issubclass(value, NodeBase) else _VALUES
-    if table.get(name, value) is not value:
+    if name in table and _definition(table[name]) != _definition(value):
         raise ValueError(f"the name {name!r} is taken by {table[name]!r}")
     table[name] = value
     return value
+
+
+def _definition(value: Any) -> object:
+    """What is the same of a function or class that is defined again, as in a notebook; else the object itself."""
+    where = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    return where if None not in where else id(value)
 
 
 def value_of(name: str) -> Any:

@@ -235,7 +235,18 @@ def scalar(value: Any) -> str:
         return str(value)
     if _PLAIN.fullmatch(value) and not _NO_STRING.fullmatch(value):
         return str(value)
-    return json.dumps(value)
+    return f'"{"".join(map(_escaped, value))}"'
+
+
+def _escaped(character: str) -> str:
+    """A character in a string with double quotes: YAML has JSON's escapes, but no pairs of surrogates."""
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    short = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character)
+    return short or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65_536 else f"\\U{code:08x}")
 
 
 def flow(value: Any) -> str:

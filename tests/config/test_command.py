@@ -1,0 +1,146 @@
+"""The commands about configuration files: what they print, and their exit codes."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from graphnode.__main__ import main
+
+MODELS = """
+import jax
+from jaxtyping import Array, Float
+
+import graphnode as gn
+
+
+class Layer(gn.Node):
+    width: int
+    weight: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
+
+
+class ShownNet(gn.Node):
+    first: Layer
+    second: Layer | None = None
+    depth: int = 1
+
+
+gn.config.register("of_the_command", lambda x: x)
+"""
+
+FILE = "type: ShownNet\nfirst: {id: a, width: 3}\nsecond: {ref: a}\n"
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with a module of models and some files."""
+    (tmp_path / "shown_models.py").write_text(MODELS)
+    (tmp_path / "net.yaml").write_text(FILE)
+    (tmp_path / "deep.yaml").write_text("include: net.yaml\ndepth: 2\n")
+    (tmp_path / "bad.yaml").write_text("type: ShownNet\nfirst: {widht: 3}\ndepth: x\n")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    yield tmp_path
+    sys.path[:] = before
+    sys.modules.pop("shown_models", None)
+
+
+def run(*arguments: str) -> Result:
+    """Run a command about the models."""
+    return CliRunner().invoke(main, [*arguments, "--import", "shown_models"])
+
+
+def test_check_is_silent_about_good_files(models: Path):
+    """And says so to people, apart from what programs read."""
+    result = run("config", "check", "net.yaml", "deep.yaml")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no faults in 2 files\n")
+
+
+def test_check_tells_all_faults(models: Path):
+    """Of all files, with places; plain where there is no terminal."""
+    result = run("config", "check", "net.yaml", "bad.yaml", "missing.yaml")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "bad.yaml:2:8: first.width: Layer needs 'width'\n"
+        "bad.yaml:2:9: first.widht: Layer has no field 'widht'; did you mean 'width'?\n"
+        "bad.yaml:3:8: depth: Input should be a valid integer, found str 'x'\n"
+        "missing.yaml: No such file or directory\n"
+    )
+
+
+def test_the_place_is_bold_on_a_terminal(models: Path):
+    """Colour where it is asked for."""
+    result = CliRunner().invoke(main, ["config", "check", "bad.yaml", "-i", "shown_models"], color=True)
+    assert result.stderr.startswith("\x1b[1mbad.yaml:2:8\x1b[0m: first.width: ")
+
+
+def test_show_tells_where_each_value_comes_from(models: Path):
+    """The file and place, the default, or the command line."""
+    result = run("config", "show", "deep.yaml", "--set", "first.width=4")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "type: ShownNet        # net.yaml:1:7\n"
+        "second: {ref: first}  # net.yaml:3:9\n"
+        "depth: 2              # deep.yaml:2:8\n"
+        "first.type: Layer     # the class that the field declares\n"
+        "first.width: 4        # command line\n"
+    )
+
+
+def test_diff_tells_what_two_files_say_differently(models: Path):
+    """It ends with 1 if they differ, with 0 if they do not."""
+    result = run("config", "diff", "net.yaml", "deep.yaml")
+    assert (result.exit_code, result.stdout) == (1, "depth: 1 -> 2\n")
+    assert run("config", "diff", "net.yaml", "net.yaml").exit_code == 0
+
+
+def test_summary_shows_what_a_model_takes(models: Path):
+    """Without an array being made; a shared State stands once."""
+    result = run("summary", "net.yaml", "-s", "first.width=5")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "path          class       shape       parameters  bytes  shared with\n"
+        "----------------------------------------------------------------------\n"
+        "first.weight  ParamState  float32[5]           5     20  second.weight\n"
+        "----------------------------------------------------------------------\n"
+        "ShownNet                                       5     20\n"
+    )
+
+
+def test_a_change_that_is_wrong_is_told(models: Path):
+    """As a fault of a file is."""
+    result = run("summary", "net.yaml", "-s", "first.wdith=5")
+    assert (result.exit_code, result.stderr) == (1, "first: Layer has no field 'wdith'; did you mean 'width'?\n")
+
+
+def test_a_module_that_cannot_be_imported_is_a_usage_error(models: Path):
+    """With the reason."""
+    result = CliRunner().invoke(main, ["config", "check", "net.yaml", "-i", "no_such_module"])
+    assert result.exit_code == 2
+    assert "no_such_module: No module named 'no_such_module'" in result.stderr
+
+
+def test_a_newcomer_gets_along_with_the_help():
+    """Each command says what it does, and the group how classes are found."""
+    shown = CliRunner().invoke(main, ["config", "--help"]).stdout
+    assert "graphnode config check --import my_package.models model.yaml" in shown
+    for command in ("check", "show", "diff"):
+        assert CliRunner().invoke(main, ["config", command, "--help"]).exit_code == 0
+        assert f"  {command}" in shown
+
+
+def test_without_pydantic_the_commands_say_what_to_install():
+    """The rest of the command line works."""
+    code = (
+        "import sys; sys.modules['pydantic'] = None\n"
+        "from click.testing import CliRunner\nfrom graphnode.__main__ import main\n"
+        "print(CliRunner().invoke(main, ['config', 'check', 'x']).output)\n"
+        "print(CliRunner().invoke(main, ['check', '--explain', 'GN101']).exit_code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == (
+        "Error: config needs pydantic, which is not installed: pip install 'graphnode[config]'\n\n0\n"
+    )

@@ -1,0 +1,251 @@
+"""Writing configs: what is written, that it is read back as it was, what differs, and what a change by path does."""
+
+import enum
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import pytest
+import yaml
+
+import graphnode as gn
+from graphnode import static, subnode
+from graphnode.config import MISSING, Change, Config, config_of, diff, dump, loads, override, validate
+from graphnode.config._read import Files
+from graphnode.config._write import flow, scalar
+
+
+class Mode(enum.Enum):
+    FAST = "fast"
+    EXACT = "exact"
+
+
+class Layer(gn.Node):
+    width: int
+    act: Callable[[jax.Array], jax.Array] = static(default=jax.nn.relu)
+    dtype: jax.typing.DTypeLike = static(default=jnp.float32)
+
+
+class Wide(Layer):
+    factor: float = 1.0
+
+
+class Net(gn.Node):
+    first: Layer
+    second: Layer | None = None
+    table: dict[str, list[Layer]] = subnode(default_factory=dict[str, list[Layer]])
+    pair: tuple[Layer, Layer] | None = None
+    mode: Mode = Mode.FAST
+    sizes: tuple[int, ...] = ()
+    text: str = ""
+    other: "Net | None" = None
+
+
+def net(text: str = "{first: {width: 1}}") -> Config[Net]:
+    return loads(text, Net)
+
+
+def data_of(text: str) -> Any:
+    """What a text says, by the reader of files."""
+    files = Files()
+    document = files.read_text(text, "", ".yaml")
+    assert files.faults == []
+    return document.root
+
+
+# Text
+
+
+def test_only_what_differs_from_the_defaults_is_written():
+    """Defaults are left out, unless they are asked for."""
+    config = net("{first: {width: 1, act: gelu}, mode: exact, sizes: [1, 2]}")
+    assert dump(config) == ("type: Net\nfirst:\n  type: Layer\n  width: 1\n  act: gelu\nmode: exact\nsizes: [1, 2]")
+    assert dump(config, defaults=True) == (
+        "type: Net\n"
+        "first:\n  type: Layer\n  width: 1\n  act: gelu\n  dtype: float32\n"
+        'second: null\ntable: {}\npair: null\nmode: exact\nsizes: [1, 2]\ntext: ""\nother: null'
+    )
+
+
+def test_a_shared_config_is_written_once():
+    """Where it is met first it has an id, which is its path; the other places refer to it."""
+    config = net("{first: {id: a, width: 1}, second: {ref: a}, table: {x: [{ref: a}, {width: 2}]}}")
+    assert dump(config) == (
+        "type: Net\n"
+        "first:\n  type: Layer\n  id: first\n  width: 1\n"
+        "second: {ref: first}\n"
+        "table:\n  x:\n    - {ref: first}\n    - type: Layer\n      width: 2"
+    )
+
+
+def test_a_cycle_is_written():
+    """The root has the name of its class for an id."""
+    config = net()
+    config.other = config
+    assert dump(config) == "type: Net\nid: Net\nfirst:\n  type: Layer\n  width: 1\nother: {ref: Net}"
+    assert loads(dump(config), Net) == config
+
+
+def test_json_is_written_too():
+    """By format, or by the suffix of a file; each is read back."""
+    config = net('{first: {id: a, width: 1}, second: {ref: a}, text: "x\\ny", table: {k: []}}')
+    text = dump(config, format="json")
+    assert text == (
+        '{\n  "type": "Net",\n  "first": {\n    "type": "Layer",\n    "id": "first",\n    "width": 1\n  },\n'
+        '  "second": {"ref": "first"},\n  "table": {"k": []},\n  "text": "x\\ny"\n}'
+    )
+    assert loads(text, Net, format="json") == config == loads(dump(config), Net)
+
+
+def test_a_file_is_written(tmp_path: Path):
+    """With a newline at its end; the suffix says the format."""
+    config = net()
+    for name, first in (("net.yaml", "type: Net"), ("net.json", "{")):
+        text = dump(config, tmp_path / name)
+        assert (tmp_path / name).read_text() == text + "\n"
+        assert text.splitlines()[0] == first
+        assert gn.config.load(tmp_path / name, Net) == config
+
+
+def test_a_deep_config_stays_small():
+    """Deep levels stand on one line, so that the text grows with the nodes and not with their square."""
+    for format in ("yaml", "json"):
+        lengths: list[int] = []
+        for depth in (100, 200, 300):
+            config = net("{first: {width: 1}, other: " * depth + "null" + "}" * depth)
+            written = dump(config, format=format)  # type: ignore[arg-type]  # one of the two
+            assert loads(written, Net, format=format) == config
+            lengths.append(len(written))
+        assert lengths[2] - lengths[1] == lengths[1] - lengths[0]
+
+
+def test_values_without_a_name_are_all_told():
+    """No file can say a function that is not registered; nothing is written."""
+    config = net("{first: {width: 1}, second: {width: 2}}")
+    config.first.act = config.second.act = lambda x: x  # type: ignore[union-attr]
+    with pytest.raises(gn.ConfigError) as caught:
+        dump(config)
+    name = "net.<locals>" if False else "test_values_without_a_name_are_all_told.<locals>.<lambda>"
+    remedy = "has no name: register it with gn.config.register(name, value)"
+    assert caught.value.faults == (f"first.act: {name} {remedy}", f"second.act: {name} {remedy}")
+
+
+@hypothesis.given(st.text() | st.from_regex(r"[-+.0-9eExoa-fA-F:~<]{1,8}|(true|no|null|on|inf|nan)", fullmatch=True))
+def test_any_string_is_read_back(text: str):
+    """As a value, as a key and in a list, whatever YAML would make of it without quotes."""
+    text = text.encode("utf-8", "ignore").decode()  # no lone surrogates: a file has none
+    assert data_of(f"a: {scalar(text)}\n{scalar(text)}: 1\n" if text != "a" else "a: a")["a"] == text
+    assert data_of(f"- {flow([text, {'k': text}])}") == [[text, {"k": text}]]
+
+
+@hypothesis.given(st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none())
+def test_any_number_is_read_back(value: object):
+    """With its type; other readers of YAML 1.1 agree on numbers too."""
+    read = data_of(f"a: {scalar(value)}")["a"]
+    assert (type(read), read) == (type(value), value)
+    if isinstance(value, int) and abs(value) < 10**15:
+        assert yaml.safe_load(scalar(value)) == value
+
+
+# Differences
+
+
+def test_differences_are_told_by_path():
+    """Values, types, references, and what only one of two has."""
+    one = net("{first: {id: a, width: 1}, second: {ref: a}, sizes: [1]}")
+    other = net("{first: {type: Wide, width: 1}, second: {width: 1}, sizes: [1, 2], mode: exact}")
+    assert [str(change) for change in diff(one, other)] == [
+        "first.factor: MISSING -> 1.0",
+        "first.type: Layer -> Wide",
+        "mode: fast -> exact",
+        "second: {ref: first} -> MISSING",
+        "second.act: MISSING -> relu",
+        "second.dtype: MISSING -> float32",
+        "second.type: MISSING -> Layer",
+        "second.width: MISSING -> 1",
+        "sizes: [1] -> [1, 2]",
+    ]
+    assert diff(one, other)[0] == Change(("first", "factor"), MISSING, 1.0)
+    assert diff(one, one) == ()
+
+
+def test_a_number_differs_from_its_likes():
+    """`1` and `1.0` and `true` are three values; NaN is itself."""
+    one, other = (validate({"width": 1, "factor": value}, Wide) for value in (1.0, float("nan")))
+    assert [str(change) for change in diff(one, other)] == ["factor: 1.0 -> .nan"]
+    assert diff(other, validate({"width": 1, "factor": float("nan")}, Wide)) == ()
+
+
+CHANGES = st.lists(
+    st.sampled_from(
+        ["first.width=2", "first.act=gelu", "second={width: 3}", "second={type: Wide, width: 3, factor: 2}", "mode=exact",
+         "table.x=[{width: 1}]", "table.y=[]", "sizes=[3]", "text=a b", "other={first: {width: 1}}", "second=null",
+         "pair=[{width: 1}, {width: 2}]"]
+    ),
+    max_size=5,
+)  # fmt: skip
+
+
+@hypothesis.given(CHANGES, CHANGES)
+def test_configs_are_equal_where_they_do_not_differ(first: list[str], second: list[str]):
+    """`diff` and `==` agree, and what is written of a config is that config."""
+    one, other = override(net(), first), override(net(), second)
+    assert (one == other) is (diff(one, other) == ())
+    for format in ("yaml", "json"):
+        assert loads(dump(one, format=format), Net, format=format) == one  # type: ignore[arg-type]
+
+
+# Changes by path
+
+
+def test_a_change_leaves_the_original():
+    """The copy has the same sharing and cycles."""
+    config = net("{id: me, first: {id: a, width: 1}, second: {ref: a}, other: {ref: me}}")
+    before = dump(config)
+    made = override(config, ["first.width=5", "sizes=[7, 8]", "table.new=[{width: 3}]", "mode=exact"])
+    assert dump(config) == before
+    assert made.first is made.second
+    assert made.other is made
+    assert (made.first.width, made.sizes, made.mode) == (5, (7, 8), Mode.EXACT)
+    assert made.table["new"][0].width == 3  # type: ignore[comparison-overlap]
+
+
+def test_items_are_named_by_brackets_or_dots():
+    """`table.x[1].width` and `table.x.1.width` are one path."""
+    config = net("{first: {width: 1}, table: {x: [{width: 1}, {width: 2}]}, pair: [{width: 1}, {width: 2}]}")
+    for path in ("table.x[1].width", "table.x.1.width"):
+        assert dump(override(config, [f"{path}=9"])).endswith(
+            "width: 9\npair:\n  - type: Layer\n    width: 1\n  - type: Layer\n    width: 2"
+        )
+    made = override(config, ["pair[0]={type: Wide, width: 4}", "table.x[0]={width: 8}"])
+    assert [type(one) for one in made.pair or ()] == [config_of(Wide), config_of(Layer)]
+
+
+def test_wrong_changes_are_all_told():
+    """Each by its path, and nothing is changed."""
+    config = net("{first: {width: 1}, table: {x: [{width: 1}]}}")
+    before = dump(config)
+    with pytest.raises(gn.ConfigError) as caught:
+        override(
+            config,
+            ["first.wdith=3", "table.x[5].width=1", "first.width=x", "first.act=zz", "x", "second.width=3",
+             "first={type: Lyaer, width: 1}", "sizes=[a]", "first.width.z=3", "text=[", "table.x[0]=3"],
+        )  # fmt: skip
+    assert [fault[:80] for fault in caught.value.faults] == [
+        "first: Layer has no field 'wdith'; did you mean 'width'?",
+        "table.x: no item 5 in a list of 1",
+        "first.width: Input should be a valid integer",
+        "first.act: nothing is registered as 'zz'; known are celu, elu, gelu, glu, hard_s",
+        "x: a change is path=value",
+        "second: null has nothing inside",
+        "first: type: unknown type 'Lyaer'; did you mean 'Layer'?",
+        "sizes: Input should be a valid integer",
+        "first.width: int has nothing inside",
+        "text=[: did not find expected node content (while parsing a flow node)",
+        "table.x.0: expected Layer, found int 3",
+    ]
+    assert dump(config) == before
