@@ -184,7 +184,8 @@ def test_a_number_differs_from_its_likes():
 CHANGES = st.lists(
     st.sampled_from([
         "first.width=2", "first.act=gelu", "second={width: 3}", "second={type: Wide, width: 3, factor: 2}",
-        "mode=exact", "table.x=[{width: 1}]", "table.y=[]", "sizes=[3]", "text=a b", "other={first: {width: 1}}", "second=null",
+        "mode=exact", "table.x=[{width: 1}]", "table.y=[]", "sizes=[3]", "text=a b", "other={first: {width: 1}}",
+        "second=null",
         "pair=[{width: 1}, {width: 2}]",
     ]),
     max_size=5,
