@@ -77,7 +77,6 @@ def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, object
     root = schemas.node((found,))
     return {
         "$schema": DIALECT,
-        "title": found.__name__,
         **_description(_first_paragraph(found)),
         "type": "object",
         **root,
@@ -153,7 +152,10 @@ class _Schemas:
         alone = {"properties": {"ref": _REF}, "required": ["ref"], "additionalProperties": False}
         if self._is_strict:
             return {"oneOf": [alone, self.node(classes)]}
-        return {"properties": {"ref": _REF}, "if": _has("ref"), "then": alone, "else": self.node(classes)}
+        # A schema of each: editors offer `ref` where there is no type.
+        node = self.node(classes)
+        untyped = {"properties": {"ref": _REF}, "if": _has("ref"), "then": alone, "else": node}
+        return {"if": _has("type"), "then": node, "else": untyped}
 
     def _bodies(self, classes: tuple[type, ...]) -> tuple[dict[type, list[str]], type | None]:
         """The classes that a place admits with their tags, and the one that needs none."""
@@ -170,7 +172,7 @@ class _Schemas:
         cases = [{"if": _tagged(tags), "then": self._class(cls)} for cls, tags in bodies.items()]
         untagged = {"required": ["type"]} if default is None else self._class(default)
         cases.append({"if": {"not": {"anyOf": [_has("type"), _has("include")]}}, "then": untagged})
-        tag = {"enum": admitted, "description": _tag_text(default)}
+        tag = {"enum": admitted}
         return {"properties": {"type": tag, "id": _ID, "include": _INCLUDE}, "allOf": cases}
 
     def _strict_node(self, classes: tuple[type, ...]) -> _Json:
@@ -207,17 +209,18 @@ class _Schemas:
 
     def _form(self, form: Form) -> _Json:
         """What a form admits: nodes, null, and containers of them."""
-        types: list[str] = []
-        made: _Json = {}
+        choices: list[_Json] = []
         if form.classes or form.dict_of is not None:
-            types.append("object")
-            made |= self._mapping(form)
+            choices.append({"type": "object", **self._mapping(form)})
         if form.list_of is not None or form.tuple_of is not None:
-            types.append("array")
-            made |= self._items(form.list_of or form.tuple_of)
+            choices.append({"type": "array", **self._items(form.list_of or form.tuple_of)})
         if form.optional:
-            types.append("null")
-        return {"type": types if len(types) > 1 else types[0], **made}
+            choices.append({"type": "null"})
+        if len(choices) > 1 and self._is_strict:
+            return {"oneOf": choices}
+        made = {key: value for one in choices for key, value in one.items()}
+        types = [one["type"] for one in choices]
+        return {**made, "type": types if len(types) > 1 else types[0]}
 
     def _mapping(self, form: Form) -> _Json:
         if form.dict_of is None:
@@ -266,12 +269,13 @@ def _closed(properties: _Json, required: list[str]) -> _Json:
 
 
 def _has(key: str) -> _Json:
-    return {"required": [key]}
+    # `required` alone holds for all that is no mapping, such as the null that an item is before anything is written.
+    return {"type": "object", "required": [key]}
 
 
 def _tagged(tags: list[str]) -> _Json:
     said: _Json = {"const": tags[0]} if len(tags) == 1 else {"enum": tags}
-    return {"properties": {"type": said}, "required": ["type"]}
+    return {"properties": {"type": said}, **_has("type")}
 
 
 def _tag_text(default: type | None) -> str:

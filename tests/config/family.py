@@ -131,6 +131,7 @@ class Holder(Sized):
     plain: Plain
     other: Part | None = None
     two: Plain | Bounded | None = None
+    alone: Bounded | None = None
     items: list[Part] = gn.subnode(default_factory=list)
     """All the rest."""
     nested: list[list[Plain]] = gn.subnode(default_factory=list)
@@ -233,6 +234,7 @@ def _holders(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         {
             "other": st.none() | part,
             "two": st.none() | _node(Node({"depth": _small}), "Plain") | _node(LEAVES["Bounded"], "Bounded"),
+            "alone": st.none() | _node(LEAVES["Bounded"], "Bounded") | _node(LEAVES["Bounded"], None),
             "items": st.lists(part, max_size=3),
             "nested": st.lists(st.lists(PLAINS, max_size=2), max_size=2),
             "by_name": st.dictionaries(st.sampled_from(["a", "type", "ref"]), part, max_size=2),
