@@ -37,10 +37,13 @@ _INCLUDE: Final[_Json] = {
     "type": "string",
     "description": "A file beside or below this one, whose fields stand here too; those given here win.",
 }
-_REF: Final[_Json] = {"type": "string", "description": "The `id` of a node elsewhere in the file: this one is the same."}
+_REF: Final[_Json] = {
+    "type": "string",
+    "description": "The `id` of a node elsewhere in the file: this one is the same.",
+}
 
 
-def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, object]:
+def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the files that describe a model.
 
     It has the classes that are known when it is made, with defaults, constraints and the texts of docstrings.
@@ -61,9 +64,9 @@ def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, object
         ValueError: `style` is unknown.
 
     Example:
-        >>> made = gn.config.json_schema(gn.nn.Dropout)
-        >>> sorted(made["$defs"]["Dropout"]["properties"])
-        ['deterministic', 'id', 'include', 'prob', 'type']
+        >>> made = gn.config.json_schema(gn.nn.Linear)
+        >>> made["$defs"]["Linear"]["properties"]["dtype"]
+        {'$ref': '#/$defs/dtype', 'default': 'float32'}
     """
     if style not in ("editor", "strict"):
         raise ValueError(f"style: expected 'editor' or 'strict', found {style!r}")
@@ -161,8 +164,8 @@ class _Schemas:
         """The classes that a place admits with their tags, and the one that needs none."""
         tags, _ = _tags_of(classes)
         bodies: dict[type, list[str]] = {}
-        for tag in sorted(tags):
-            bodies.setdefault(tags[tag], []).append(tag)
+        for tag, cls in sorted(tags.items()):
+            bodies.setdefault(cls, []).append(tag)
         default = Tags(classes).default
         return bodies, default if default in bodies else None
 
@@ -255,7 +258,7 @@ class _Schemas:
     def _make_static(self, defined: Defined) -> _Json:
         made = defined.make()
         if isinstance(made, type):
-            return {"type": "object", **_description(_first_paragraph(defined.key[1])), **self._record(made, {})}
+            return {"type": "object", **_description(_first_paragraph(made)), **self._record(made, {})}
         said: _Json = self._static(made)
         if "properties" in said:
             said |= _closed(said["properties"], said.pop("required"))
@@ -278,10 +281,6 @@ def _tagged(tags: list[str]) -> _Json:
     return {"properties": {"type": said}, **_has("type")}
 
 
-def _tag_text(default: type | None) -> str:
-    return "The class of the node." if default is None else f"The class of the node; {default.__name__} if left out."
-
-
 def _joined(classes: tuple[type, ...]) -> str:
     return "-".join(cls.__name__ for cls in classes)
 
@@ -298,7 +297,8 @@ def _default(field: Any) -> _Json:
     if value is DEFAULT:
         return {}
     try:
-        said = plain(list(value) if isinstance(value, tuple) else value) if value != {} else {}
+        # A dict is the default of a field for nodes, and empty.
+        said = _Json() if isinstance(value, dict) else plain(value)
         json.dumps(said, allow_nan=False)
     except (TypeError, ValueError):  # no name, no JSON
         return {}

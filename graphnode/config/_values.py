@@ -103,7 +103,8 @@ def configurable(annotation: Any, default: object = None) -> Any:
         return _registered_class(_bound(args[0]))
     if origin in (tuple, frozenset):
         items = tuple(arg if arg is ... else configurable(arg) for arg in args)
-        return origin[items] if items else annotation
+        container: Any = origin
+        return container[items] if items else annotation
     return _of_class(origin)
 
 
@@ -254,7 +255,7 @@ def _array(given: Any, family: type) -> Any:
     return made if family is np.ndarray else jnp.asarray(made)
 
 
-_NUMBERS: Final = Defined(
+_NUMBERS: Final[Defined] = Defined(
     "numbers", "numbers", lambda: {"type": ["number", "boolean", "array"], "items": {MARK: _NUMBERS}}
 )
 _ARRAY: Final = Defined(
@@ -298,7 +299,7 @@ def _model_of(cls: type) -> type[pydantic.BaseModel]:
         elif field.default_factory is not dataclasses.MISSING:
             default = pydantic.Field(default_factory=field.default_factory)
         definitions[field.name] = (configurable(hints[field.name], default), default)
-    return pydantic.create_model(cls.__name__, __config__=_FORBID, **definitions)
+    return pydantic.create_model(cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions)
 
 
 def _dataclass(given: Any, cls: Any) -> Any:

@@ -54,6 +54,10 @@ class Part(gn.Node, abc.ABC):
     def size(self) -> int: ...
 
 
+MODEL: Any = Part
+"""For the type checkers, that take no abstract class for one: only its subclasses are made."""
+
+
 class Sized(Part):
     """A part that has a size."""
 
@@ -147,7 +151,7 @@ gn.config.register("part", Sized)
 # Data
 
 
-class Node(NamedTuple):
+class Fields(NamedTuple):
     """What a file says of one class: strategies for its required fields and for the others."""
 
     required: dict[str, st.SearchStrategy[Any]]
@@ -157,18 +161,16 @@ class Node(NamedTuple):
 _small = st.integers(-3, 5)
 _texts = st.text("abx-", max_size=4)
 _floats = st.sampled_from([0.5, 1.5, 99.25, 7])
-_trees = st.deferred(
+_trees: st.SearchStrategy[Any] = st.deferred(
     lambda: st.fixed_dictionaries({"value": _small}, optional={"left": st.none() | _trees})
 )
-_RANGE = st.fixed_dictionaries(
-    {"low": _floats}, optional={"high": _floats, "labels": st.lists(_texts, max_size=2)}
-)
+_RANGE = st.fixed_dictionaries({"low": _floats}, optional={"high": _floats, "labels": st.lists(_texts, max_size=2)})
 _arrays = st.sampled_from(
     [[1, 2], [[1.5], [2]], 3, True, [], {"data": [1, 0], "dtype": "int8"}, {"data": [[1.5]], "dtype": "bfloat16"}]
 )
 
 LEAVES = {
-    "Bounded": Node(
+    "Bounded": Fields(
         {"count": st.integers(1, 10)},
         {
             "scale": _floats,
@@ -178,7 +180,7 @@ LEAVES = {
             "flag": st.booleans(),
         },
     ),
-    "Chosen": Node(
+    "Chosen": Fields(
         {"mode": st.sampled_from(["fast", "exact", 3]), "order": st.sampled_from(["first", "last", "PAIR"])},
         {
             "level": st.sampled_from([1, 2]),
@@ -187,7 +189,7 @@ LEAVES = {
             "only": st.just(2),
         },
     ),
-    "Composed": Node(
+    "Composed": Fields(
         {"sizes": st.tuples(_small, _texts).map(list)},
         {
             "many": st.lists(_floats, min_size=1, max_size=3),
@@ -196,7 +198,7 @@ LEAVES = {
             "tree": st.none() | _trees,
         },
     ),
-    "Named": Node(
+    "Named": Fields(
         {"dtype": st.sampled_from(["float32", "bfloat16", "bool"])},
         {
             "act": st.sampled_from(["relu", "gelu"]),
@@ -208,20 +210,20 @@ LEAVES = {
             "fallback": st.sampled_from([None, "int4"]),
         },
     ),
-    "Sized": Node({}),
-    "part": Node({}),
+    "Sized": Fields({}),
+    "part": Fields({}),
 }
 
 
-def _node(fields: Node, tag: str | None) -> st.SearchStrategy[Any]:
+def _node(fields: Fields, tag: str | None) -> st.SearchStrategy[Any]:
     required = fields.required if tag is None else {"type": st.just(tag), **fields.required}
     return st.fixed_dictionaries(required, optional=fields.optional)
 
 
 PLAINS = st.one_of(
-    _node(Node({}, {"depth": _small}), None),
-    _node(Node({}, {"depth": _small}), "Plain"),
-    _node(Node({"more": _texts}, {"depth": _small}), "Special"),
+    _node(Fields({}, {"depth": _small}), None),
+    _node(Fields({}, {"depth": _small}), "Plain"),
+    _node(Fields({"more": _texts}, {"depth": _small}), "Special"),
 )
 LEAF_PARTS = st.one_of([_node(fields, tag) for tag, fields in LEAVES.items()])
 REF = st.just({"ref": "root"})
@@ -229,11 +231,11 @@ REF = st.just({"ref": "root"})
 
 def _holders(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     part = REF | parts
-    fields = Node(
+    fields = Fields(
         {"one": part, "plain": PLAINS},
         {
             "other": st.none() | part,
-            "two": st.none() | _node(Node({"depth": _small}), "Plain") | _node(LEAVES["Bounded"], "Bounded"),
+            "two": st.none() | _node(Fields({"depth": _small}), "Plain") | _node(LEAVES["Bounded"], "Bounded"),
             "alone": st.none() | _node(LEAVES["Bounded"], "Bounded") | _node(LEAVES["Bounded"], None),
             "items": st.lists(part, max_size=3),
             "nested": st.lists(st.lists(PLAINS, max_size=2), max_size=2),
