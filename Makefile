@@ -8,13 +8,15 @@ PYTEST_ARGS ?=
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
 VENV := .venv-$(version)
 BENCH_VENV := .venv-bench-$(version)
+# What completes YAML in editors; node runs it, and pip has none of it.
+YAML_SERVER := yaml-language-server@1.25.0
 
 # pyright says at every run that a newer one exists; requirements-dev.txt decides.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all test-types lint format demo bench clean
+.PHONY: help venv test test-all test-types lint format demo bench schemas clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [WORKERS=2] [PYTEST_ARGS=...]"
@@ -22,11 +24,11 @@ help: ## show this list
 
 venv: $(VENV)/.stamp ## make the virtual environment .venv-<python version> for development
 
-test: lint ## run every check: formatting, ruff, four type checkers, then tests, doctests and documentation
+test: lint yaml-server ## run every check: formatting, ruff, four type checkers, then tests, doctests and documentation
 	@echo "== pytest: tests, doctests and documentation"
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-test-all: lint ## the same, with the slow tests
+test-all: lint yaml-server ## the same, with the slow tests
 	@echo "== pytest: tests, doctests and documentation, also the slow ones"
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) -m "" $(PYTEST_ARGS)
 
@@ -65,6 +67,10 @@ bench: $(BENCH_VENV)/.stamp ## time graphnode beside flax, brainstate and equino
 	@echo "== benchmarks: graphnode and its peers"
 	@$(BENCH_VENV)/bin/python -m tests.benchmarks
 
+schemas: $(VENV)/.stamp ## write the JSON Schemas of the layers into schemas/
+	@echo "== schemas: writing schemas/"
+	@$(VENV)/bin/python -m tests.schemas
+
 clean: ## remove the virtual environments, caches and builds
 	@echo "== clean: removing virtual environments, caches and builds"
 	@rm -rf .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
@@ -83,6 +89,15 @@ endef
 
 $(VENV)/.stamp: pyproject.toml requirements-dev.txt
 	$(call make_venv,$(VENV),-r requirements-dev.txt -e ".[examples]")
+
+.PHONY: yaml-server
+yaml-server: $(VENV)/.stamp
+	@if [ -e $(VENV)/.$(YAML_SERVER) ]; then :; \
+	elif command -v npm >/dev/null; then \
+		echo "== venv: installing $(YAML_SERVER)"; \
+		npm install --global --prefix $(VENV) --no-audit --no-fund --loglevel error $(YAML_SERVER) \
+			&& touch $(VENV)/.$(YAML_SERVER); \
+	else echo "== venv: there is no npm, so that $(YAML_SERVER) is not installed"; fi
 
 $(BENCH_VENV)/.stamp: pyproject.toml requirements-dev.txt
 	$(call make_venv,$(BENCH_VENV),-e ".[bench]")

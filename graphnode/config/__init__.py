@@ -4,6 +4,7 @@ from .. import nn as _nn  # noqa: F401  # files may name its classes
 from ._build import Summary as Summary
 from ._build import build as build
 from ._build import summary as summary
+from ._json_schema import json_schema as json_schema
 from ._live import to_config as to_config
 from ._models import DEFAULT as DEFAULT
 from ._models import Config as Config

@@ -120,6 +120,8 @@ class Walk:
 
     def _take_node(self, item: _Item, todo: list[_Item]) -> None:
         raw: dict[str, Any] = item.raw
+        if "include" in raw:  # those of files were replaced when the files were read
+            self._fault(item, "only a file includes others", "include")
         if "ref" in raw:
             self._take_ref(item)
             return

@@ -54,12 +54,14 @@ class Server(NamedTuple):
         command: A program beside the running interpreter, and its arguments.
         options: Its `initializationOptions`.
         settings: What it gets when it asks for its configuration, by section.
+        language: What it is asked about, and the suffix of such files.
     """
 
     name: str
     command: tuple[str, ...]
     options: Mapping[str, Any]
     settings: Mapping[str, Any]
+    language: tuple[str, str] = ("python", ".py")
 
 
 class Place(NamedTuple):
@@ -90,6 +92,7 @@ class Client(LanguageClient):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__("graphnode", "1", converter_factory=_converter)
         self.log: deque[str] = deque(maxlen=30)
+        self.diagnosed: dict[str, asyncio.Future[Sequence[lsp.Diagnostic]]] = {}
 
         # pygls takes the type of what arrives from the method's name, and never asks the handler for it.
         def configuration(params: lsp.ConfigurationParams) -> list[Any]:
@@ -99,15 +102,17 @@ class Client(LanguageClient):
         def accept(*params: object) -> None:
             """Nothing to do: the client's part is to say that it has heard."""
 
+        def diagnose(params: lsp.PublishDiagnosticsParams) -> None:
+            waiting = self.diagnosed.pop(params.uri, None)
+            if waiting is not None:
+                waiting.set_result(params.diagnostics)
+
         def keep(params: lsp.LogMessageParams | lsp.ShowMessageParams) -> None:
             self.log.append(params.message)
 
         self.feature(lsp.WORKSPACE_CONFIGURATION)(configuration)
-        for method in (
-            lsp.CLIENT_REGISTER_CAPABILITY,
-            lsp.WINDOW_WORK_DONE_PROGRESS_CREATE,
-            lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS,
-        ):
+        self.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)(diagnose)
+        for method in (lsp.CLIENT_REGISTER_CAPABILITY, lsp.WINDOW_WORK_DONE_PROGRESS_CREATE):
             self.feature(method)(accept)
         for method in (lsp.WINDOW_LOG_MESSAGE, lsp.WINDOW_SHOW_MESSAGE):
             self.feature(method)(keep)
@@ -145,8 +150,9 @@ def _section(settings: Mapping[str, Any], name: str | None) -> Any:
 class Session:
     """A server that runs and knows the workspace."""
 
-    def __init__(self, name: str, client: Client, folder: Path) -> None:
-        self._name, self._client, self._folder = name, client, folder
+    def __init__(self, server: Server, client: Client, folder: Path) -> None:
+        self._name, self._client, self._folder = server.name, client, folder
+        self._language, self._suffix = server.language
         self._opened = 0
 
     async def initialize(self, options: Mapping[str, Any]) -> None:
@@ -212,17 +218,35 @@ class Session:
         places = found if isinstance(found, Sequence) else [found] if found else []
         return [_place(one) for one in places]
 
+    async def diagnostics(self, text: str) -> list[lsp.Diagnostic]:
+        """What the server has against a text, from its beginning to its end."""
+        waiting = asyncio.get_running_loop().create_future()
+        document = self._open(text, waiting)
+        found = await self.answered(waiting)
+        self._close(document)
+        return sorted(found, key=lambda one: (one.range.start.line, one.range.start.character, one.message))
+
     async def _ask(
         self, question: Question, ask: Callable[[lsp.TextDocumentIdentifier, lsp.Position], Awaitable[T]]
     ) -> T:
-        self._opened += 1
-        uri = _uri(self._folder / f"program_{self._opened}.py")
-        document = lsp.TextDocumentIdentifier(uri)
-        opened = lsp.TextDocumentItem(uri, "python", 1, question.text)
-        self._client.text_document_did_open(lsp.DidOpenTextDocumentParams(opened))
+        document = self._open(question.text)
         answer = await self.answered(ask(document, lsp.Position(question.line, question.column)))
-        self._client.text_document_did_close(lsp.DidCloseTextDocumentParams(document))
+        self._close(document)
         return answer
+
+    def _open(
+        self, text: str, waiting: "asyncio.Future[Sequence[lsp.Diagnostic]] | None" = None
+    ) -> lsp.TextDocumentIdentifier:
+        self._opened += 1
+        uri = _uri(self._folder / f"program_{self._opened}{self._suffix}")
+        if waiting is not None:
+            self._client.diagnosed[uri] = waiting
+        opened = lsp.TextDocumentItem(uri, self._language, 1, text)
+        self._client.text_document_did_open(lsp.DidOpenTextDocumentParams(opened))
+        return lsp.TextDocumentIdentifier(uri)
+
+    def _close(self, document: lsp.TextDocumentIdentifier) -> None:
+        self._client.text_document_did_close(lsp.DidCloseTextDocumentParams(document))
 
     async def answered(self, answer: Awaitable[T]) -> T:
         """Wait for an answer, for a while.
@@ -278,7 +302,7 @@ async def started(server: Server, folder: Path) -> AsyncGenerator[Session]:
     # This checkout's graphnode, wherever the installed one is.
     environment = os.environ | {"PYTHONPATH": str(ROOT), "VIRTUAL_ENV": sys.prefix}
     await client.start_io(str(program), *server.command[1:], cwd=folder, env=environment)
-    session = Session(server.name, client, folder)
+    session = Session(server, client, folder)
     try:
         await session.initialize(server.options)
         yield session
