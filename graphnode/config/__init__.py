@@ -1,6 +1,6 @@
 """Models from configuration files: what a class declares is what a file may say."""
 
-from .. import nn as _nn  # noqa: F401  # files may name its classes
+from ..nn import Module as _Module  # files may name the classes of nn, which are known once it is imported
 from ._build import Summary as Summary
 from ._build import build as build
 from ._build import summary as summary
@@ -18,3 +18,5 @@ from ._write import MISSING as MISSING
 from ._write import Change as Change
 from ._write import diff as diff
 from ._write import dump as dump
+
+del _Module  # not a name of this module

@@ -1,6 +1,7 @@
 """The commands about configuration files: `graphnode config ...` and `graphnode summary`."""
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import click
 from .._errors import ConfigError, GraphnodeError
 from .._node import Node
 from ._build import summary
+from ._json_schema import json_schema
 from ._models import Config
 from ._override import override
 from ._show import load_shown
@@ -125,6 +127,29 @@ def diff_command(context: click.Context, left: Path, right: Path) -> None:
     for change in changes:
         click.echo(str(change))
     context.exit(1 if changes else 0)
+
+
+@config_group.command("schema")
+@click.argument("name", metavar="MODULE:CLASS")
+@click.option("--style", type=click.Choice(["editor", "strict"]), default="editor", show_default=True)
+@_import_option
+@click.pass_context
+def schema_command(context: click.Context, name: str, style: Any) -> None:
+    """Print the JSON Schema of a class, for editors and validators.
+
+    Put it beside your files, and name it in their first line: # yaml-language-server: $schema=model.schema.json
+    """
+    module, _, qualname = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+        schema = json_schema(found, style=style)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise click.UsageError(
+            f"{name}: {error}; write a module and a node class, as my_package.models:Model"
+        ) from None
+    click.echo(json.dumps(schema, indent=2))
 
 
 @click.command("summary")

@@ -8,7 +8,19 @@ it was made, so that nothing here recurses, however deep a model is.
 import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, TypeVar, cast, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    NamedTuple,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+)
 
 import pydantic
 from pydantic_core import PydanticCustomError
@@ -78,6 +90,11 @@ class Config(pydantic.BaseModel, Generic[M_co]):
     """The class that `build` makes."""
     slots: ClassVar[Mapping[str, Form]]
     """The fields that hold nodes, with the form of what they hold."""
+
+    if TYPE_CHECKING:
+        # Any: which fields there are follows from the node class, which no annotation can say; pydantic checks them.
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def __eq__(self, other: object) -> bool:
         return _equal(self, other) if isinstance(other, Config) else NotImplemented

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .._node import Node
+from .._paths import Path as Path_
 from .._paths import path_str
 from ._graph import visits
 from ._models import Config
@@ -33,7 +34,7 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
     files = Files()
     document = files.read_file(path)
     made, passed = walk(files, document, cls)
-    origins = {
+    origins: dict[Path_, str] = {
         (*visit.path, name): _origin(passed, visit.config, name)
         for visit in visits(made)
         for name in ("type", *type(visit.config).model_fields)

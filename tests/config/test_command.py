@@ -1,5 +1,6 @@
 """The commands about configuration files: what they print, and their exit codes."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,6 +115,17 @@ def test_a_change_that_is_wrong_is_told(models: Path):
     """As a fault of a file is."""
     result = run("summary", "net.yaml", "-s", "first.wdith=5")
     assert (result.exit_code, result.stderr) == (1, "first: Layer has no field 'wdith'; did you mean 'width'?\n")
+
+
+def test_schema_prints_a_json_schema(models: Path):
+    """Of a class by module and name, in either style; a name that leads nowhere is a usage error."""
+    for style in ("editor", "strict"):
+        result = run("config", "schema", "shown_models:ShownNet", "--style", style)
+        assert result.exit_code == 0
+        assert "ShownNet" in json.loads(result.stdout)["$defs"]
+    result = run("config", "schema", "shown_models:Nte")
+    assert result.exit_code == 2
+    assert "shown_models:Nte: module 'shown_models' has no attribute 'Nte'; write a module and a node" in result.stderr
 
 
 def test_a_module_that_cannot_be_imported_is_a_usage_error(models: Path):
