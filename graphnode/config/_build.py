@@ -23,13 +23,6 @@ from ._models import DEFAULT, Config
 M = TypeVar("M", bound=Node)
 
 
-class _Later(NamedTuple):
-    """A reference to a node that is made after the one that holds it."""
-
-    config: Config[Any]
-    field: str
-
-
 def build(config: Config[M], key: jax.Array | None = None) -> M:
     """Build the model that a config describes.
 

@@ -82,8 +82,8 @@ class JsonReader:
             token = self._token(at, "a value")
             at = self._blank(token.end())
             mark = token["mark"]
-            end = {dict: "}", list: "]"}.get(type(holder))
-            is_end = mark is not None and mark == end and not holder and not isinstance(key, str)
+            end = "}" if isinstance(holder, dict) else "]"
+            is_end = holder is not None and not holder and mark == end and not isinstance(key, str)
             if not is_end:
                 if mark is not None and mark not in "[{":
                     raise _SyntaxFaultError(value_at, f"a value is expected, found {mark!r}")

@@ -16,6 +16,7 @@ from ._toml import TomlReader
 from ._yaml import YamlReader
 
 _READERS: Final[dict[str, Any]] = {".yaml": YamlReader, ".yml": YamlReader, ".json": JsonReader, ".toml": TomlReader}
+FORMATS: Final = ("yaml", "json", "toml")
 _MAX_FILES: Final = 1_000
 
 
@@ -45,7 +46,7 @@ class Document:
         node = self._nodes.get(id(container))
         if node is None or self._reader is None:
             return Place(0, 0)
-        return self._reader.locate(node, key, of_key=of_key)
+        return Place(*self._reader.locate(node, key, of_key=of_key))
 
     def same_place(self, container: Any, other: Any) -> None:
         """Let a container stand where another one does."""

@@ -11,7 +11,7 @@ import functools
 import types
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ import typing_extensions
 from pydantic_core import PydanticCustomError
 
 from .._contract import is_jaxtyping
+from ._places import short
 from ._registry import NameError_, did_you_mean, name_of, shown, value_names, value_of
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
@@ -40,7 +41,8 @@ def configurable(annotation: Any, default: object = None) -> Any:
     if annotation in _STRICT:
         return Annotated[annotation, pydantic.Strict()]
     if annotation in (Any, object) or isinstance(annotation, TypeVar | typing_extensions.TypeVar):
-        return _registered(lambda value: True, "value") if callable(default) else Any
+        anything = Annotated[Any, pydantic.PlainValidator(_hashable)]
+        return _registered(lambda value: True, "value") if callable(default) else anything
     if isinstance(annotation, typing.NewType):
         return configurable(annotation.__supertype__, default)
     if isinstance(annotation, typing_extensions.TypeAliasType):
@@ -66,8 +68,17 @@ def configurable(annotation: Any, default: object = None) -> Any:
         return _registered(lambda value: isinstance(value, type) and issubclass(value, _bound(args[0])), "class")
     if origin in (tuple, frozenset):
         items = tuple(arg if arg is ... else configurable(arg) for arg in args)
-        return origin[items] if items else annotation
+        generic: Any = origin
+        return generic[items] if items else annotation
     return _of_class(origin)
+
+
+def _hashable(given: Any) -> Any:
+    """A value with tuples in place of lists: static values are part of the structure."""
+    if isinstance(given, dict):
+        text = "no mapping stands here: the field says not of which class it is"
+        raise PydanticCustomError("wrong_value", "{text}", {"text": text})
+    return tuple(map(_hashable, given)) if isinstance(given, list | tuple) and type(given) in (list, tuple) else given
 
 
 def _bound(annotation: Any) -> type:
@@ -111,7 +122,7 @@ def _registered(is_admitted: Callable[[Any], bool], what: str) -> Any:
                 hint = "" if "did you mean" in str(error) else f"; known are {shown(value_names())}"
                 raise PydanticCustomError("unknown_name", "{text}", {"text": f"{error}{hint}"}) from None
         if not is_admitted(value):
-            text = f"{given!r} is no {what}: register one with gn.config.register(name, value)"
+            text = f"{short(given)} is no {what}: register one with gn.config.register(name, value)"
             raise PydanticCustomError("wrong_value", "{text}", {"text": text})
         return value
 
@@ -129,15 +140,32 @@ def _is_dtype(annotation: Any) -> bool:
     return isinstance(origin, type) and issubclass(origin, np.generic)
 
 
-def _dtype(given: Any, default: object) -> Any:
+# NumPy takes much more for a dtype: `None`, a list of fields, a text that is parsed.
+_DTYPE_NAMES: Final[dict[str, Any]] = {
+    dtype.name: dtype
+    for dtype in (np.dtype(one.dtype) for one in vars(jnp).values() if isinstance(one, type(jnp.float32)))
+}
+
+
+def _is_dtype_like(given: object) -> bool:
+    """Whether a program gave a dtype in one of its forms: never what a file can say."""
+    if given is None or isinstance(given, str | int | float | list | tuple | dict):
+        return False
     try:
-        dtype = jnp.dtype(given)
+        jnp.dtype(given)  # type: ignore[call-overload]
     except TypeError:
-        hint = did_you_mean(given, ("bfloat16", "bool", "complex64", "float16", "float32", "float64", "int32", "int64"))
-        text = f"{given!r} is no dtype{hint or '; such as float32, bfloat16 or int32'}"
-        raise PydanticCustomError("unknown_dtype", "{text}", {"text": text}) from None
-    if not isinstance(given, str):
-        return given
+        return False
+    return True
+
+
+def _dtype(given: Any, default: object) -> Any:
+    dtype = _DTYPE_NAMES.get(given) if isinstance(given, str) else None
+    if dtype is None:
+        if _is_dtype_like(given):
+            return given
+        hint = did_you_mean(given, _DTYPE_NAMES)
+        text = f"{short(given)} is no dtype{hint or '; such as float32, bfloat16 or int32'}"
+        raise PydanticCustomError("unknown_dtype", "{text}", {"text": text})
     # `jnp.float32` and `np.dtype("float32")` are two static values.
     if default is not None and not isinstance(default, np.dtype):
         return getattr(jnp, dtype.name, dtype)
@@ -149,8 +177,8 @@ def _array(given: Any, family: type) -> Any:
         return given
     data, dtype = (given.get("data"), given.get("dtype")) if isinstance(given, dict) else (given, None)
     try:
-        made = np.asarray(data, None if dtype is None else jnp.dtype(dtype))
-    except (TypeError, ValueError) as error:
+        made = np.asarray(data, None if dtype is None else _dtype(dtype, np.dtype(bool)))
+    except (TypeError, ValueError, OverflowError) as error:
         raise PydanticCustomError("wrong_array", "{text}", {"text": f"no array: {error}"}) from None
     if made.dtype.kind not in "biufcV" or data is None:
         raise PydanticCustomError("wrong_array", "{text}", {"text": "an array is a list of numbers, nested by axis"})
@@ -179,8 +207,15 @@ def _dataclass(given: Any, cls: Any) -> Any:
         return given
     if not isinstance(given, dict):
         raise PydanticCustomError("wrong_record", "{text}", {"text": f"the fields of {cls.__name__} are expected here"})
-    made = _model_of(cls).model_validate(given)
-    return cls(**{name: getattr(made, name) for name in type(made).model_fields})
+    try:
+        made = _model_of(cls).model_validate(given)
+        return cls(**{name: getattr(made, name) for name in type(made).model_fields})
+    except pydantic.ValidationError as error:
+        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)[:10]]
+        text = f"{cls.__name__}: {'; '.join(faults)}"
+    except Exception as error:  # whatever the class raises that the file gives a value to
+        text = f"{cls.__name__}: {error}"
+    raise PydanticCustomError("wrong_record", "{text}", {"text": text})
 
 
 class Unwritable(ValueError):
@@ -214,7 +249,7 @@ def plain(value: Any) -> Any:
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
     if not callable(value) or isinstance(value, type) or hasattr(value, "dtype"):
         try:
-            return jnp.dtype(value).name
+            return str(jnp.dtype(cast("Any", value)).name)
         except TypeError:
             pass  # no dtype either
     shown_as = getattr(value, "__qualname__", None) or repr(value)

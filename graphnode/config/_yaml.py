@@ -232,7 +232,6 @@ def _shown_tag(tag: str) -> str:
     return tag.replace(_PREFIX, "!!")[:80]
 
 
-
 def _compose(text: str) -> Any:
     """The node at the root of a YAML document.
 
