@@ -114,7 +114,7 @@ class JsonReader:
             else:
                 break
         if at < len(text):
-            raise _SyntaxFaultError(at, f"the end is expected, found {short(text[at : at + 40])}")
+            raise _SyntaxFaultError(at, f"the end is expected, found {short(text[at : at + 40].strip())}")
 
     def _key(self, holder: dict[str, Any], at: int) -> tuple[str, int]:
         token = self._token(at, "a key in double quotes")

@@ -24,4 +24,6 @@ def short(value: object) -> str:
         return repr(value if len(value) <= 60 else value[:57] + "...")
     if isinstance(value, int) and value.bit_length() > 200:
         return f"an integer of {value.bit_length():,} bits"
-    return type(value).__name__ if isinstance(value, dict | list | tuple) else repr(value)[:60]
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return repr(value) if isinstance(value, int | float) else type(value).__name__

@@ -129,11 +129,11 @@ class Files:
             self.faults.append(document.fault(at, f"include: {short(named)}: {error}"))
             return None
         if not path.is_relative_to(top):
-            self.faults.append(document.fault(at, f"include: {short(named)} lies outside of {top}"))
+            self.faults.append(document.fault(at, f"include: {short(named)} lies outside of the directory of the first file"))
             return None
-        chain = [one.path for one in _chain(document) if one.path is not None]
+        chain = [one.path for one in reversed(list(_chain(document))) if one.path is not None]
         if path in [one.resolve() for one in chain]:
-            shown = " -> ".join(one.name for one in reversed([*chain, path]))
+            shown = " -> ".join(one.name for one in [*chain, path])
             self.faults.append(document.fault(at, f"include: the files include each other: {shown}"))
             return None
         self._count += 1

@@ -201,7 +201,7 @@ class Walk:
         if "id" in raw:
             self._name(item, config, raw["id"])
         data = {str(key): value for key, value in raw.items() if key not in RESERVED}
-        for key, value in data.items():
+        for key, value in reversed(list(data.items())):  # the first one is looked at first
             form = model.slots.get(key)
             if form is None:
                 self._measure(item, key, value)
@@ -222,7 +222,7 @@ class Walk:
         return cast("type[Node] | None", tags.default)
 
     def _name(self, item: _Item, config: Config[Any], name: Any) -> None:
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name:
             self._fault(item, f"an id is a string, found {_found(name)}", "id")
             return
         key = (id(item.document), name)
@@ -255,6 +255,8 @@ class Walk:
                 known = [known for _, known in self._ids]
                 near = did_you_mean(name, known[:100]) if len(self.faults) < 100 else ""
                 hint = near or ("" if known else "; no node has an id")
+                if name in known:
+                    hint = "; an id holds in its file and those that it includes"
                 self._fault(item, f"no node has the id {short(name)}{hint}", "ref")
             else:
                 self._place(item, found[0])
@@ -295,7 +297,7 @@ class Walk:
     def _text(
         self, item: _Item, text: str, key: str | None = None, *, below: str = "", inside: str = "", of_key: bool = False
     ) -> str:
-        keys: list[Key] = [key or below] if key or below else []
+        keys: list[Key] = [below] if below else [] if key is None else [key]
         path: Any = item.path
         while path is not None:
             path, last = path
@@ -323,11 +325,12 @@ def _message(error: Any) -> str:
     """What pydantic says of a value, with a hint where one of a few is expected."""
     text = str(error["msg"])
     expected = str(error.get("ctx", {}).get("expected", ""))
-    if error["type"] in ("literal_error", "enum"):
-        text += did_you_mean(error["input"], re.findall(r"'([^']*)'", expected))
     if error["type"] in ("unknown_name", "unknown_dtype", "wrong_value", "wrong_array", "wrong_record", "wrong_node"):
         return text
-    return f"{text}, found {_found(error['input'])}"
+    hint = ""
+    if error["type"] in ("literal_error", "enum"):
+        hint = did_you_mean(error["input"], re.findall(r"'([^']*)'", expected))
+    return f"{text}, found {_found(error['input'])}{hint}"
 
 
 def _steps(value: Any, loc: Sequence[Key]) -> str:
@@ -346,7 +349,7 @@ def _found(value: object) -> str:
     if value is None:
         return "null"
     name = type(value).__name__
-    return name if isinstance(value, dict | list | tuple) else f"{name} {short(value)}"
+    return f"{name} {short(value)}" if isinstance(value, str | int | float) else name
 
 
 def _admitted(form: Form) -> str:
@@ -363,7 +366,7 @@ def walk(files: Files, document: Document, cls: type[M]) -> tuple[Config[M], Wal
     Raises:
         ConfigError: All faults, in the order of their places.
     """
-    check_no_faults(files.faults)
+    check_no_faults(sorted(files.faults, key=_place_key))
     one = Walk(files)
     return cast("Config[M]", one.run(document.root, _form_of(cls), document)), one
 
