@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, Final, NamedTuple
 
-from ._places import MAX_DEPTH, MAX_DIGITS, Place, short
+from ._places import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS, Place, short
 
 # Possessive (`*+`), so that no text makes it try twice.
 _TOKEN: Final = re.compile(
@@ -121,7 +121,7 @@ class JsonReader:
         if token["string"] is None:
             raise _SyntaxFaultError(at, f"a key in double quotes is expected, found {short(token[0])}")
         key = self._scalar(token)
-        if key in holder:
+        if key in holder and len(self.faults) < MAX_FAULTS:
             line = self._place(self.nodes[id(holder)].items[key][0]).line
             self.faults.append((self._place(at), f"duplicate key {short(key)} (first at line {line})"))
         colon = self._blank(token.end())

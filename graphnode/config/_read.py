@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from .._collector import uncollected
 from .._errors import ConfigError
 from ._json import JsonReader
 from ._places import MAX_BYTES, Place, short
@@ -17,7 +18,7 @@ from ._yaml import YamlReader
 
 _READERS: Final[dict[str, Any]] = {".yaml": YamlReader, ".yml": YamlReader, ".json": JsonReader, ".toml": TomlReader}
 FORMATS: Final = ("yaml", "json", "toml")
-_MAX_FILES: Final = 1_000
+_MAX_FILES: Final = 300
 
 
 class Document:
@@ -73,6 +74,7 @@ class Files:
         self._count = 0
         self._bytes = 0
 
+    @uncollected
     def read_text(self, text: str, name: str, suffix: str, path: Path | None = None) -> Document:
         """Read a text; faults are in `faults`."""
         document = Document(name, path)
@@ -129,7 +131,9 @@ class Files:
             self.faults.append(document.fault(at, f"include: {short(named)}: {error}"))
             return None
         if not path.is_relative_to(top):
-            self.faults.append(document.fault(at, f"include: {short(named)} lies outside of the directory of the first file"))
+            self.faults.append(
+                document.fault(at, f"include: {short(named)} lies outside of the directory of the first file")
+            )
             return None
         chain = [one.path for one in reversed(list(_chain(document))) if one.path is not None]
         if path in [one.resolve() for one in chain]:

@@ -20,7 +20,7 @@ from ._places import short
 
 V = TypeVar("V")
 
-_MAX_NAME: Final = 60
+_MAX_NAME: Final = 40
 """Of names that are compared: the time that takes grows with the square."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][\w.\-]*")

@@ -12,6 +12,9 @@ _KEY: Final = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LINE: Final = re.compile(
     rf"""(?m)^[ \t]*+(?P<open>\[{{0,2}})[ \t]*+(?P<keys>{_KEY}(?:[ \t]*+\.[ \t]*+{_KEY})*+)[ \t]*+[\]=]"""
 )
+_MAX_PARTS: Final = 100
+# A key starts where no word or escape is open, so that no text is looked at again and again.
+_LONG_KEY: Final = re.compile(rf"(?<![\w.\\-])(?:{_KEY}[ \t]*+\.[ \t]*+){{{_MAX_PARTS}}}")
 _MAX_PLACED: Final = 50
 """Levels to which places are known; the paths of a deeper chain would cost its square."""
 
@@ -31,6 +34,11 @@ class TomlReader:
         self.faults: list[tuple[Place, str]] = []
         self._text = text
         self._places: dict[_Path, Place] | None = None
+        long_key = _LONG_KEY.search(text)
+        if long_key is not None:  # tomllib takes the square of its length, in time and memory
+            place = Place(text.count("\n", 0, long_key.start()) + 1, 0)
+            self.faults.append((place, f"a key of more than {_MAX_PARTS} parts"))
+            return
         try:
             self.root = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

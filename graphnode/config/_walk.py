@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 import pydantic
 
 from .._annotations import Form, Leaf
+from .._collector import uncollected
 from .._errors import ConfigError
 from .._fields import Kind
 from .._node import Node
@@ -81,6 +82,7 @@ class Walk:
         self._repeated = 0
         self._sizes: dict[int, tuple[int, int]] = {}
 
+    @uncollected
     def run(self, raw: Any, form: Form, document: Document) -> Any:
         """The config (or container of configs) of a root value.
 
@@ -144,10 +146,10 @@ class Walk:
             self._repeat(item, len(raw))
         self._walked.add(id(raw))
 
-    def _repeat(self, item: _Item, count: int) -> None:
+    def _repeat(self, item: _Item, count: int, key: str | None = None) -> None:
         self._repeated += count
         if self._repeated > MAX_REPEATED:
-            raise _EnoughError(self._text(item, f"aliases repeat more than {MAX_REPEATED:,} items"))
+            raise _EnoughError(self._text(item, f"aliases repeat more than {MAX_REPEATED:,} items", key))
 
     def _measure(self, item: _Item, key: str, value: Any, level: int = 0) -> tuple[int, int]:
         """The items in a static value, and its levels.
@@ -163,7 +165,7 @@ class Walk:
         if level + height > MAX_NESTED:
             raise _EnoughError(self._text(item, f"nested more than {MAX_NESTED} levels deep", key))
         if count:
-            self._repeat(item, count)
+            self._repeat(item, count, key)
             return count, height
         inner = [
             self._measure(item, key, one, level + 1) for one in (value.values() if isinstance(value, dict) else value)
@@ -203,9 +205,9 @@ class Walk:
         data = {str(key): value for key, value in raw.items() if key not in RESERVED}
         for key, value in reversed(list(data.items())):  # the first one is looked at first
             form = model.slots.get(key)
-            if form is None:
+            if form is None and key in model.model_fields:
                 self._measure(item, key, value)
-            else:
+            elif form is not None:
                 todo.append(self._below(item, raw, key, form, data)._replace(raw=value))
         self._filled.append((config, data, item))
 
@@ -245,6 +247,7 @@ class Walk:
 
     def _link(self) -> None:
         """Put in place of each ref what it names, which may stand anywhere in its file or in one that includes it."""
+        known = list(dict.fromkeys(name for _, name in self._ids))
         for item, name in self._refs:
             document: Document | None = item.document
             found = None
@@ -252,14 +255,17 @@ class Walk:
                 found = self._ids.get((id(document), name))
                 document = document.parent
             if found is None:
-                known = [known for _, known in self._ids]
-                near = did_you_mean(name, known[:100]) if len(self.faults) < 100 else ""
-                hint = near or ("" if known else "; no node has an id")
-                if name in known:
-                    hint = "; an id holds in its file and those that it includes"
-                self._fault(item, f"no node has the id {short(name)}{hint}", "ref")
+                self._fault(item, f"no node has the id {short(name)}{self._near(name, known)}", "ref")
             else:
                 self._place(item, found[0])
+
+    def _near(self, name: str, known: list[str]) -> str:
+        if not known:
+            return "; no node has an id"
+        if name in known[:1_000]:
+            return "; an id holds in its file and those that it includes"
+        # To compare names costs time, and a file may have many of both.
+        return did_you_mean(name, known[:100]) if len(self.faults) < 20 else ""
 
     def _place(self, item: _Item, config: Config[Any]) -> None:
         """Put a config where it belongs, if its class is admitted there."""

@@ -4,6 +4,7 @@ libyaml composes, and data is made here: scalars are those of YAML 1.2 (`no` and
 number), a repeated key is an error, an anchor gives one object, and no tag makes anything.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -17,7 +18,7 @@ from ._places import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS, Place, short
 
 MAX_DEEP: Final = 128 * 2**10
 """Characters of a text with more than 1,000 levels, which is read in Python: a slow thing."""
-MAX_MERGED: Final = 200_000
+MAX_MERGED: Final = 100_000
 """Fields that `<<` copies: of merges of merges there may be many more than the file has letters."""
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -44,6 +45,22 @@ class _DeepLoader(yaml.SafeLoader):
     """The same in Python: libyaml refuses more than 1,000 levels. Only its events are used, which need no recursion."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+    possible_simple_keys: dict[int, Any]
+
+    # These two look at what may turn out a key at every level, for every token. The oldest comes first, so that
+    # looking at one will do.
+
+    def next_possible_simple_key(self) -> int | None:
+        return next((key.token_number for key in self.possible_simple_keys.values()), None)
+
+    def stale_possible_simple_keys(self) -> None:
+        here: Any = self
+        for level, key in list(itertools.islice(self.possible_simple_keys.items(), 2)):
+            if key.line != here.line or here.index - key.index > 1024:
+                if key.required:
+                    told = "could not find expected ':'"
+                    raise ScannerError("while scanning a simple key", key.mark, told, here.get_mark())
+                del self.possible_simple_keys[level]
 
 
 for _name, _, _first in SCALARS:

@@ -40,14 +40,14 @@ def refused(load: Callable[[], object], inside: Path) -> str:
     texts: list[str] = []
     times: list[float] = []
     for _ in range(2):
-        start = time.perf_counter()
+        start = time.process_time()  # others may be at work
         _events = events = []
         try:
             with pytest.raises(gn.ConfigError) as caught:
                 load()
         finally:
             _events = None
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
         texts.append(str(caught.value))
     assert [event for event in events if not event.startswith(f"open {inside}")] == []
     assert min(times) < SECOND
@@ -84,7 +84,7 @@ def test_the_audit_sees_what_it_is_for(tmp_path: Path):
         Path("/etc/hosts").read_text()
         raise gn.ConfigError(["a fault"])
 
-    with pytest.raises(AssertionError, match="exec.*open /etc/hosts"):
+    with pytest.raises(AssertionError, match=r"compile.*/etc/hosts"):
         refused(load, tmp_path)
 
 
@@ -109,7 +109,6 @@ def _laughs(key: str) -> str:
     return "".join(lines)
 
 
-_DEEP = "a value is expected"
 # Suffix, content, error.
 LARGE: dict[str, tuple[str, str | bytes, str]] = {
     "bom and utf-16": (".yaml", "name: a".encode("utf-16"), "FILE: no UTF-8: invalid start byte at byte 0"),
@@ -184,8 +183,9 @@ LARGE: dict[str, tuple[str, str | bytes, str]] = {
     "dots without end in toml": (
         ".toml",
         "next." * 100_000 + "name = 'a'",
-        "FILE: nested more than 6,000 levels deep",
+        "FILE:1:0: a key of more than 100 parts",
     ),
+    "words in a line": (".toml", f"name = {'a' * 1_000_000}", "FILE:1:8: Invalid value"),
     "deep static value": (
         ".json",
         f'{{"facts": {"[" * 5_000}{"]" * 5_000}}}',
@@ -196,7 +196,7 @@ LARGE: dict[str, tuple[str, str | bytes, str]] = {
         f'{{"next": {{"type": {"[" * 5_000}{"]" * 5_000}}}}}',
         "FILE:1:19: next.type: unknown type list; one of Net",
     ),
-    "billion laughs": (".yaml", _laughs("lol"), "FILE:2:3: facts: aliases repeat more than 100,000 items"),
+    "billion laughs": (".yaml", _laughs("lol"), "FILE:2:1: facts: aliases repeat more than 100,000 items"),
     "billion laughs of blocks": (
         ".yaml",
         "blocks: &b0 [{type: Dense}]\n" + _chain(30, lambda n: f"x{n}: &b{n + 1} [*b{n}, *b{n}]\n"),
@@ -209,7 +209,7 @@ LARGE: dict[str, tuple[str, str | bytes, str]] = {
     "one list in many nets": (
         ".yaml",
         f"blocks: &b [{', '.join(['{type: Dense}'] * 1_000)}]\nnext: " + "{blocks: *b, next: " * 300 + "}" * 300,
-        "FILE:1:12: " + "next." * 101 + "blocks: aliases repeat more than 100,000 items",
+        "FILE:1:9: " + "next." * 101 + "blocks: aliases repeat more than 100,000 items",
     ),
     "one value in many blocks": (
         ".yaml",
@@ -219,13 +219,13 @@ LARGE: dict[str, tuple[str, str | bytes, str]] = {
     "merges of merges": (
         ".yaml",
         "x0: &x0 {a: 1}\n" + _chain(8_000, lambda n: f"x{n + 1}: &x{n + 1} {{<<: *x{n}, k{n}: 1}}\n"),
-        "FILE:633:7: `<<` copies more than 200,000 fields",
+        "FILE:448:7: `<<` copies more than 100,000 fields",
     ),
     "wide merges": (
         ".yaml",
         f"x: &x {{{', '.join(f'k{n}: 1' for n in range(1_000))}}}\n"
         + _chain(1_000, lambda n: f"y{n}: {{<<: [*x, *x, *x, *x, *x]}}\n"),
-        "FILE:202:7: `<<` copies more than 200,000 fields",
+        "FILE:901:7: `<<` copies more than 100,000 fields",
     ),
     "aliases of aliases": (
         ".yaml",
@@ -263,3 +263,100 @@ def test_hostile_text_gives_its_error(name: str, tmp_path: Path):
         assert len(lines) in (1_000, 1_001), lines[:3]
         assert all(line.startswith("FILE:") for line in lines[:1_000])
         assert lines[1_000:] in ([], ["more than 1,000 faults"])
+
+
+# Files that are none, and includes of them
+
+
+def report(path: Path, inside: Path) -> str:
+    """The error of loading a path, where the directory is called DIR."""
+    return refused(lambda: gn.config.load(path, Net), inside).replace(str(inside), "DIR")
+
+
+def test_only_regular_files_are_read(tmp_path: Path):
+    """A directory, a pipe, a device, a circle of links, a missing file: each is told, none waited for."""
+    (tmp_path / "directory.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    (tmp_path / "circle.yaml").symlink_to("circle.yaml")
+    (tmp_path / "text.txt").write_text("name: a")
+    expected = {
+        "directory.yaml": "a directory",
+        "pipe.yaml": "no regular file",
+        "zero.yaml": "no regular file",
+        "circle.yaml": "Too many levels of symbolic links",
+        "missing.yaml": "No such file or directory",
+        "text.txt": "the name of a configuration ends with .yaml, .yml, .json, .toml",
+        "no_suffix": "the name of a configuration ends with .yaml, .yml, .json, .toml",
+        "a\0b.yaml": "embedded null byte",
+        "x" * 300 + ".yaml": "File name too long",
+    }
+    assert {name: report(tmp_path / name, tmp_path) for name in expected} == {
+        name: f"DIR/{name}: {text}" for name, text in expected.items()
+    }
+
+
+def test_includes_stay_in_their_directory(tmp_path: Path):
+    """Links that lead out of the tree, pipes and circles are no includes."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tmp_path / "secret.yaml").write_text("name: secret")
+    (tree / "link.yaml").symlink_to(tmp_path / "secret.yaml")
+    (tree / "up").symlink_to(tmp_path)
+    (tree / "circle.yaml").symlink_to("circle.yaml")
+    os.mkfifo(tree / "pipe.yaml")
+    names = ["link.yaml", "up/secret.yaml", "circle.yaml", "pipe.yaml", "up/tree/../secret.yaml"]
+    path = tree / "model.yaml"
+    path.write_text("".join(f"x{at}: {{include: {name}}}\n" for at, name in enumerate(names)))
+    outside = "lies outside of the directory of the first file"
+    circle = f"Symlink loop from '{tree}/circle.yaml'" if sys.version_info < (3, 13) else "no regular file"
+    expected = [
+        f"DIR/model.yaml:1:15: include: 'link.yaml' {outside}",
+        f"DIR/model.yaml:2:15: include: 'up/secret.yaml' {outside}",
+        f"DIR/model.yaml:3:15: include: 'circle.yaml': {circle}".replace(str(tree), "DIR"),
+        "DIR/model.yaml:4:15: include: 'pipe.yaml': no regular file",
+        f"DIR/model.yaml:5:15: include: 'up/tree/../secret.yaml' {outside}",
+    ]
+    assert report(path, tree).splitlines() == expected
+
+
+def test_includes_are_counted(tmp_path: Path):
+    """Files that include two others, many levels deep, end at some hundred."""
+    for level in range(20):
+        below = f"{{include: level{level + 1}.json}}"
+        (tmp_path / f"level{level}.json").write_text("{}")
+        (tmp_path / f"level{level}.yaml").write_text(
+            f"next: {below}\npair: [{below}, {below}]\n".replace("json", "yaml")
+        )
+    (tmp_path / "level20.yaml").write_text("name: a\n")
+    assert "include: more than 300 files" in report(tmp_path / "level0.yaml", tmp_path)
+
+
+def test_size_of_all_files_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Files that are small enough one by one are too large together."""
+    monkeypatch.setattr("graphnode.config._read.MAX_BYTES", 2**20)
+    (tmp_path / "part.yaml").write_text(f"name: {'a' * 2**19}\n")
+    (tmp_path / "large.yaml").write_text(f"name: {'a' * 2**20}\n")
+    (tmp_path / "model.yaml").write_text("next: {include: part.yaml, next: {include: part.yaml}}\n")
+    told = "larger than 1 MiB, with all that is included"
+    assert report(tmp_path / "large.yaml", tmp_path) == f"DIR/large.yaml: {told}"
+    assert report(tmp_path / "model.yaml", tmp_path) == f"DIR/model.yaml:1:44: include: 'part.yaml': {told}"
+
+
+def test_number_of_nodes_is_limited(monkeypatch: pytest.MonkeyPatch):
+    """More nodes than the limit are one fault."""
+    monkeypatch.setattr("graphnode.config._walk.MAX_NODES", 1_000)
+    text = f"blocks: [{'{type: Dense}, ' * 999}]"
+    assert len(gn.config.loads(text, Net).blocks) == 999  # type: ignore[attr-defined]
+    with pytest.raises(gn.ConfigError, match=r"^more than 1,000 nodes$"):
+        gn.config.loads(text.replace("]", "{type: Dense}, {type: Dense}]"), Net)
+
+
+def test_unknown_format_and_odd_texts_are_faults():
+    """A text that is no Unicode, and a format that nobody knows."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.loads("name: \ud800", Net, name="here")
+    assert str(caught.value) == "here: no text: surrogates not allowed at character 6"
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.loads("name: a", Net, format="xml")
+    assert str(caught.value) == "no format 'xml': one of yaml, json, toml"
