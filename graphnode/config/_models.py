@@ -185,8 +185,8 @@ def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[_Argument]:
             continue
         if field.kind is Kind.STATE:
             yield _Argument(name, Any, {}, fault="it takes a State that is ready, which no configuration gives")
-        elif name in RESERVED:
-            yield _Argument(name, Any, {}, fault=f"files use {name!r} otherwise; choose another name")
+        elif fault := _name_fault(name):
+            yield _Argument(name, Any, {}, fault=fault)
         elif field.kind is Kind.SUBNODE:
             default = _slot_default(field)
             yield _Argument(name, slot_type(field.form), default, field.form)
@@ -199,6 +199,15 @@ def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[_Argument]:
             yield _init_var(cls, name, pseudo)
 
 
+def _name_fault(name: str) -> str:
+    if name in RESERVED:
+        return f"files use {name!r} otherwise; choose another name"
+    if name in _TAKEN or name.startswith("_"):
+        return "no configuration has a field of this name; choose another"
+    return ""
+
+
+_TAKEN: Final = ("model_config", "node_class", "slots")
 _INIT_VAR: Final = dataclasses._FIELD_INITVAR  # type: ignore[attr-defined]
 
 
@@ -210,8 +219,8 @@ def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> _Argu
     except NameError as error:
         return _Argument(name, Any, {}, fault=f"nothing defines {error.name!r} of its annotation")
     of = annotation.type if isinstance(annotation, dataclasses.InitVar) else get_args(annotation)[0]
-    if name in RESERVED:
-        return _Argument(name, Any, {}, fault=f"files use {name!r} otherwise; choose another name")
+    if fault := _name_fault(name):
+        return _Argument(name, Any, {}, fault=fault)
     default = {"default": declared.default} if has_default else {}
     return _Argument(name, configurable(of, declared.default if has_default else None), default)
 
@@ -299,11 +308,20 @@ def _equal(one: Config[Any], other: Config[Any]) -> bool:
                 if not _same_static(value, theirs):
                     return False
                 continue
-            mine, yours = list(configs_in(value)), list(configs_in(theirs))
-            if [keys for keys, _ in mine] != [keys for keys, _ in yours] or (value is DEFAULT) != (theirs is DEFAULT):
+            if _outline(value) != _outline(theirs):
                 return False
-            todo += [(a, b) for (_, a), (_, b) in zip(mine, yours, strict=True)]
+            yours = dict(configs_in(theirs))
+            todo += [(mine, yours[keys]) for keys, mine in configs_in(value)]
     return True
+
+
+def _outline(value: Any) -> Any:
+    """The value of a slot apart from which configs stand in it."""
+    if isinstance(value, (list, tuple)):
+        return [_outline(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _outline(item) for key, item in value.items()}
+    return value if value is None or value is DEFAULT else Config
 
 
 def _same_static(one: object, other: object) -> bool:

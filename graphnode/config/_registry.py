@@ -16,8 +16,12 @@ import jax
 from .._faults import is_refused
 from .._fields import NodeBase
 from .._node import Node
+from ._places import short
 
 V = TypeVar("V")
+
+_MAX_NAME: Final = 40
+"""Of names that are compared: the time that takes grows with the square."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][\w.\-]*")
 
@@ -71,7 +75,7 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
         return functools.partial(register, name)
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name: write letters, digits, _, - and dots")
-    table: dict[str, Any] = _TAGS if isinstance(value, type) and issubclass(value, NodeBase) else _VALUES
+    table: dict[str, Any] = _TAGS if _is_node_class(value) else _VALUES
     if name in table and _definition(table[name]) != _definition(value):
         raise ValueError(f"the name {name!r} is taken by {table[name]!r}")
     table[name] = value
@@ -84,6 +88,10 @@ def _definition(value: Any) -> object:
     return where if None not in where else id(value)
 
 
+def _is_node_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, NodeBase)
+
+
 def value_of(name: str) -> Any:
     """The value that is registered under a name.
 
@@ -93,7 +101,7 @@ def value_of(name: str) -> Any:
     try:
         return _VALUES[name]
     except KeyError:
-        raise NameError_(f"nothing is registered as {name!r}{did_you_mean(name, _VALUES)}") from None
+        raise NameError_(f"nothing is registered as {short(name)}{did_you_mean(name, _VALUES)}") from None
 
 
 def value_names() -> Iterable[str]:
@@ -108,7 +116,9 @@ def name_of(value: object) -> str | None:
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """`; did you mean 'relu'?`, where something is close."""
-    close = difflib.get_close_matches(str(name), list(known), 1)
+    if not isinstance(name, str) or len(name) > _MAX_NAME:
+        return ""
+    close = difflib.get_close_matches(name, [one for one in known if len(one) <= _MAX_NAME], 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -137,6 +147,11 @@ class Tags:
         self.by_tag |= {tag: cls for tag, cls in _TAGS.items() if cls in admitted}
         self._of_class = {cls: tag for tag, cls in self.by_tag.items()}
 
+    @functools.cached_property
+    def _known(self) -> set[str]:
+        """The names of all node classes."""
+        return {cls.__name__ for cls in _concrete((NodeBase,))}
+
     @property
     def default(self) -> type[NodeBase] | None:
         """The class that stands where no tag is written: the declared one, if that is one class and not abstract."""
@@ -154,12 +169,11 @@ class Tags:
         if isinstance(tag, str) and tag in self._several:
             several = ", ".join(map(_qualified, self._several[tag]))
             raise NameError_(f"several classes are named {tag!r}: write one of {several}")
-        known = {cls.__name__ for cls in _concrete((NodeBase,))}
         one_of = f"one of {shown(self.by_tag)}"
-        if isinstance(tag, str) and tag in known:
+        if isinstance(tag, str) and tag in self._known:
             declared = " or ".join(cls.__name__ for cls in self.allowed)
             raise NameError_(f"{tag} is not a {declared}; {one_of}")
-        raise NameError_(f"unknown type {tag!r}{did_you_mean(tag, self.by_tag) or f'; {one_of}'}")
+        raise NameError_(f"unknown type {short(tag)}{did_you_mean(tag, self.by_tag) or f'; {one_of}'}")
 
     def tag_of(self, cls: type[NodeBase]) -> str:
         """The tag of a class that is admitted here."""

@@ -12,7 +12,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Hashable
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ import typing_extensions
 from pydantic_core import PydanticCustomError
 
 from .._contract import is_jaxtyping
+from ._places import short
 from ._registry import NameError_, did_you_mean, name_of, shown, value_names, value_of
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
@@ -77,7 +78,8 @@ def configurable(annotation: Any, default: object = None) -> Any:
     if annotation in _STRICT:
         return Annotated[annotation, pydantic.Strict()]
     if annotation in (Any, object) or isinstance(annotation, TypeVar | typing_extensions.TypeVar):
-        return _registered(_is_value, "value") if callable(default) else Any
+        anything = Annotated[Any, pydantic.PlainValidator(_hashable), pydantic.WithJsonSchema(_HASHABLE)]
+        return _registered(_is_value, "value") if callable(default) else anything
     if isinstance(annotation, typing.NewType):
         return configurable(annotation.__supertype__, default)
     if isinstance(annotation, typing_extensions.TypeAliasType):
@@ -110,6 +112,19 @@ def configurable(annotation: Any, default: object = None) -> Any:
 
 def _registered_class(bound: type) -> Any:
     return _registered(lambda value: isinstance(value, type) and issubclass(value, bound), "class", bound)
+
+
+# No mapping, as deep as a list in a list.
+_PLAIN_TYPES: Final = ["array", "boolean", "null", "number", "string"]
+_HASHABLE: Final[Any] = {"type": _PLAIN_TYPES, "items": {"type": _PLAIN_TYPES, "items": {"type": _PLAIN_TYPES}}}
+
+
+def _hashable(given: Any) -> Any:
+    """A value with tuples in place of lists: static values are part of the structure."""
+    if isinstance(given, dict):
+        text = "no mapping stands here: the field says not of which class it is"
+        raise PydanticCustomError("wrong_value", "{text}", {"text": text})
+    return tuple(map(_hashable, given)) if isinstance(given, list | tuple) and type(given) in (list, tuple) else given
 
 
 def _bound(annotation: Any) -> type:
@@ -164,7 +179,7 @@ def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object
                 hint = "" if "did you mean" in str(error) else f"; known are {shown(value_names())}"
                 raise PydanticCustomError("unknown_name", "{text}", {"text": f"{error}{hint}"}) from None
         if not is_admitted(value):
-            text = f"{given!r} is no {what}: register one with gn.config.register(name, value)"
+            text = f"{short(given)} is no {what}: register one with gn.config.register(name, value)"
             raise PydanticCustomError("wrong_value", "{text}", {"text": text})
         return value
 
@@ -224,7 +239,7 @@ def _dtype(given: Any, default: object) -> Any:
         dtype = jnp.dtype(given)
     except TypeError:
         hint = did_you_mean(given, _DTYPE_NAMES)
-        text = f"{given!r} is no dtype{hint or '; such as float32, bfloat16 or int32'}"
+        text = f"{short(given)} is no dtype{hint or '; such as float32, bfloat16 or int32'}"
         raise PydanticCustomError("unknown_dtype", "{text}", {"text": text}) from None
     if not is_named:
         return given
@@ -307,8 +322,15 @@ def _dataclass(given: Any, cls: Any) -> Any:
         return given
     if not isinstance(given, dict):
         raise PydanticCustomError("wrong_record", "{text}", {"text": f"the fields of {cls.__name__} are expected here"})
-    made = _model_of(cls).model_validate(given)
-    return cls(**{name: getattr(made, name) for name in type(made).model_fields})
+    try:
+        made = _model_of(cls).model_validate(given)
+        return cls(**{name: getattr(made, name) for name in type(made).model_fields})
+    except pydantic.ValidationError as error:
+        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)[:10]]
+        text = f"{cls.__name__}: {'; '.join(faults)}"
+    except Exception as error:  # whatever the class raises that the file gives a value to
+        text = f"{cls.__name__}: {error}"
+    raise PydanticCustomError("wrong_record", "{text}", {"text": text})
 
 
 class Unwritable(ValueError):
@@ -342,7 +364,7 @@ def plain(value: Any) -> Any:
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
     if not callable(value) or isinstance(value, type) or hasattr(value, "dtype"):
         try:
-            return jnp.dtype(value).name
+            return str(jnp.dtype(cast("Any", value)).name)
         except TypeError:
             pass  # no dtype either
     shown_as = getattr(value, "__qualname__", None) or repr(value)

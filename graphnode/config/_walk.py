@@ -8,22 +8,32 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import pydantic
 
 from .._annotations import Form, Leaf
+from .._collector import uncollected
 from .._errors import ConfigError
 from .._fields import Kind
 from .._node import Node
 from .._paths import Key, path_str
 from ._models import RESERVED, Config, config_of, misfit
-from ._read import Document, Files, check_no_faults
-from ._registry import NameError_, Tags, did_you_mean
+from ._places import MAX_DIGITS, MAX_FAULTS, short
+from ._read import FORMATS, Document, Files, check_no_faults
+from ._registry import NameError_, Tags, did_you_mean, shown
 
 M = TypeVar("M", bound=Node)
 
-MAX_NODES = 1_000_000
+MAX_NODES: Final = 1_000_000
+MAX_REPEATED: Final = 100_000
+"""Items of lists and mappings that aliases repeat, each time: nothing else is more than the file has letters."""
+MAX_NESTED: Final = 32
+"""Levels of a static value."""
+
+
+class _EnoughError(Exception):
+    """A limit is reached: the text says which. The rest is not looked at."""
 
 
 class _Item(NamedTuple):
@@ -68,20 +78,35 @@ class Walk:
         self._refs: list[_Ref] = []
         self._filled: list[tuple[Config[Any], dict[str, Any], _Item]] = []
         self._tags = functools.cache(Tags)
+        self._walked: set[int] = set()
+        self._repeated = 0
+        self._sizes: dict[int, tuple[int, int]] = {}
 
+    @uncollected
     def run(self, raw: Any, form: Form, document: Document) -> Any:
-        """The config (or container of configs) of a root value."""
+        """The config (or container of configs) of a root value.
+
+        Raises:
+            ConfigError: All faults, in the order of their places.
+        """
         result: list[Any] = [None]
-        todo = [_Item(raw, form, result, 0, document, None, 0, None)]
+        limit = []
+        try:
+            self._run(_Item(raw, form, result, 0, document, None, 0, None))
+        except _EnoughError as error:
+            limit.append(str(error))
+        check_no_faults([*sorted(dict.fromkeys(self.faults), key=_place_key), *limit])
+        return result[0]
+
+    def _run(self, root: _Item) -> None:
+        todo = [root]
         while todo:
             self._take(todo.pop(), todo)
             if len(self._filled) > MAX_NODES:
-                self.faults.append(f"more than {MAX_NODES:,} nodes")
-                break
+                raise _EnoughError(f"more than {MAX_NODES:,} nodes")
         self._link()
         for config, data, item in self._filled:
             self._validate(config, data, item)
-        return result[0]
 
     def _take(self, item: _Item, todo: list[_Item]) -> None:
         raw, form = item.raw, item.form
@@ -92,14 +117,14 @@ class Walk:
         elif isinstance(raw, dict) and form.classes and not self._is_container(raw, form):
             self._take_node(item, todo)
         elif isinstance(raw, dict) and form.dict_of is not None:
+            self._count_again(item, raw)
             made: dict[str, Any] = dict.fromkeys(raw)
             item.holder[item.key] = made
             todo += [self._below(item, raw, key, form.dict_of, made) for key in reversed(raw)]
         elif isinstance(raw, (list, tuple)) and (form.list_of is not None or form.tuple_of is not None):
             self._take_list(item, raw, todo)
         else:
-            found = "null" if raw is None else type(raw).__name__
-            self._fault(item, f"expected {_admitted(form)}, found {found}{_shown(raw)}")
+            self._fault(item, f"expected {_admitted(form)}, found {_found(raw)}")
 
     def _is_container(self, raw: Mapping[str, Any], form: Form) -> bool:
         return form.dict_of is not None and not (form.leaves and ("type" in raw or "ref" in raw))
@@ -109,10 +134,45 @@ class Walk:
         if isinstance(forms, tuple) and len(forms) != len(raw):
             self._fault(item, f"expected {len(forms)} items, found {len(raw)}")
             return
+        self._count_again(item, raw)
         made: list[Any] = [None] * len(raw)
         item.holder[item.key] = made
         each = forms if isinstance(forms, tuple) else [forms] * len(raw)
         todo += [self._below(item, raw, at, each[at], made) for at in reversed(range(len(raw)))]
+
+    def _count_again(self, item: _Item, raw: Any) -> None:
+        """Count the items of a container that an alias repeats: each time there are configs for all of them."""
+        if id(raw) in self._walked:
+            self._repeat(item, len(raw))
+        self._walked.add(id(raw))
+
+    def _repeat(self, item: _Item, count: int, key: str | None = None) -> None:
+        self._repeated += count
+        if self._repeated > MAX_REPEATED:
+            raise _EnoughError(self._text(item, f"aliases repeat more than {MAX_REPEATED:,} items", key))
+
+    def _measure(self, item: _Item, key: str, value: Any, level: int = 0) -> tuple[int, int]:
+        """The items in a static value, and its levels.
+
+        Raises:
+            _EnoughError: It is too large or too deep to be looked at, or holds itself.
+        """
+        if isinstance(value, int) and value.bit_length() > MAX_DIGITS * 4:
+            raise _EnoughError(self._text(item, f"an integer of more than {MAX_DIGITS:,} digits", key))
+        if not isinstance(value, dict | list | tuple):
+            return 1, 0
+        count, height = self._sizes.get(id(value), (0, 0))
+        if level + height > MAX_NESTED:
+            raise _EnoughError(self._text(item, f"nested more than {MAX_NESTED} levels deep", key))
+        if count:
+            self._repeat(item, count, key)
+            return count, height
+        inner = [
+            self._measure(item, key, one, level + 1) for one in (value.values() if isinstance(value, dict) else value)
+        ]
+        size = 1 + sum(count for count, _ in inner), 1 + max((height for _, height in inner), default=0)
+        self._sizes[id(value)] = size
+        return size
 
     def _below(self, item: _Item, raw: Any, key: Key, form: Form, holder: Any) -> _Item:
         document, container = self.files.home(item.document, raw, key)
@@ -144,10 +204,13 @@ class Walk:
         self._place(item, config)
         if "id" in raw:
             self._name(item, config, raw["id"])
-        data = {key: value for key, value in raw.items() if key not in RESERVED}
-        for key, form in model.slots.items():
-            if key in data:
-                todo.append(self._below(item, raw, key, form, data)._replace(raw=data[key]))
+        data = {str(key): value for key, value in raw.items() if key not in RESERVED}
+        for key, value in reversed(list(data.items())):  # the first one is looked at first
+            form = model.slots.get(key)
+            if form is None and key in model.model_fields:
+                self._measure(item, key, value)
+            elif form is not None:
+                todo.append(self._below(item, raw, key, form, data)._replace(raw=value))
         self._filled.append((config, data, item))
 
     def _class_of(self, item: _Item) -> type[Node] | None:
@@ -159,18 +222,18 @@ class Walk:
                 self._fault(item, str(error), "type")
                 return None
         if tags.default is None:
-            self._fault(item, f"type is missing: one of {', '.join(sorted(tags.by_tag)) or 'no class that is known'}")
+            self._fault(item, f"type is missing: one of {shown(tags.by_tag) or 'no class that is known'}")
         return cast("type[Node] | None", tags.default)
 
     def _name(self, item: _Item, config: Config[Any], name: Any) -> None:
-        if not isinstance(name, str):
-            self._fault(item, f"an id is a string, found {type(name).__name__}{_shown(name)}", "id")
+        if not isinstance(name, str) or not name:
+            self._fault(item, f"an id is a string, found {_found(name)}", "id")
             return
         key = (id(item.document), name)
         if key in self._ids:
             there = self._ids[key][1]
             first = self.files.place(there.document, there.raw, "id")
-            self._fault(item, f"the id {name!r} is given twice, first at {first}", "id")
+            self._fault(item, f"the id {short(name)} is given twice, first at {first}", "id")
             return
         self._ids[key] = config, item
 
@@ -178,14 +241,15 @@ class Walk:
         name = item.raw["ref"]
         others = [key for key in item.raw if key != "ref"]
         if others:
-            self._fault(item, f"a ref stands alone; found {', '.join(others)} beside it", others[0])
+            self._fault(item, f"a ref stands alone; found {', '.join(map(str, others[:5]))} beside it", others[0])
         if not isinstance(name, str):
-            self._fault(item, f"a ref is the id of a node, found {type(name).__name__}{_shown(name)}", "ref")
+            self._fault(item, f"a ref is the id of a node, found {_found(name)}", "ref")
             return
         self._refs.append(_Ref(item, name))
 
     def _link(self) -> None:
         """Put in place of each ref what it names, which may stand anywhere in its file or in one that includes it."""
+        known = list(dict.fromkeys(name for _, name in self._ids))
         for item, name in self._refs:
             document: Document | None = item.document
             found = None
@@ -193,11 +257,17 @@ class Walk:
                 found = self._ids.get((id(document), name))
                 document = document.parent
             if found is None:
-                known = [known for _, known in self._ids]
-                hint = did_you_mean(name, known) or ("" if known else "; no node has an id")
-                self._fault(item, f"no node has the id {name!r}{hint}", "ref")
+                self._fault(item, f"no node has the id {short(name)}{self._near(name, known)}", "ref")
             else:
                 self._place(item, found[0])
+
+    def _near(self, name: str, known: list[str]) -> str:
+        if not known:
+            return "; no node has an id"
+        if name in known[:1_000]:
+            return "; an id holds in its file and those that it includes"
+        # To compare names costs time, and a file may have many of both.
+        return did_you_mean(name, known[:100]) if len(self.faults) < 20 else ""
 
     def _place(self, item: _Item, config: Config[Any]) -> None:
         """Put a config where it belongs, if its class is admitted there."""
@@ -212,10 +282,9 @@ class Walk:
         try:
             type(config).__pydantic_validator__.validate_python(data, self_instance=config)
         except pydantic.ValidationError as error:
-            self.faults += self._told(config, error, item, data)
+            self._tell(config, error, item, data)
 
-    def _told(self, config: Config[Any], error: pydantic.ValidationError, item: _Item, data: Any) -> list[str]:
-        told: dict[str, None] = {}
+    def _tell(self, config: Config[Any], error: pydantic.ValidationError, item: _Item, data: Any) -> None:
         fields = type(config).model_fields
         name = config.node_class.__name__
         for one in error.errors(include_url=False):
@@ -223,23 +292,20 @@ class Walk:
             key = str(first)
             if one["type"] == "extra_forbidden" and not rest:
                 hint = did_you_mean(key, fields) or f"; its fields are {', '.join(fields) or 'none'}"
-                told[self._text(item, f"{name} has no field {key!r}{hint}", key, of_key=True)] = None
+                self._fault(item, f"{name} has no field {short(key)}{hint}", key, of_key=True)
             elif one["type"] == "missing" and not rest:
-                told[self._text(item, f"{name} needs {key!r}", below=key)] = None
+                self._fault(item, f"{name} needs {key!r}", below=key)
             elif key in config.slots and one["type"] == "wrong_node":
                 if self.faults and data.get(key) is not None:
                     continue  # what stands there was told by itself
-                told[self._text(item, one["msg"], key)] = None
+                self._fault(item, one["msg"], key)
             else:
-                steps = [step for step in rest if isinstance(step, int) or step in str(data.get(key))]
-                where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-                told[self._text(item, _message(one), key, inside=where)] = None
-        return list(told)
+                self._fault(item, _message(one), key, inside=_steps(data.get(key), rest))
 
     def _text(
         self, item: _Item, text: str, key: str | None = None, *, below: str = "", inside: str = "", of_key: bool = False
     ) -> str:
-        keys: list[Key] = [key or below] if key or below else []
+        keys: list[Key] = [below] if below else [] if key is None else [key]
         path: Any = item.path
         while path is not None:
             path, last = path
@@ -255,27 +321,43 @@ class Walk:
             place = item.document.fault(item.document.place(item.container, item.at), "")[:-2]
         return ": ".join(part for part in (place, where, text) if part)
 
-    def _fault(self, item: _Item, text: str, key: str | None = None) -> None:
-        self.faults.append(self._text(item, text, key))
+    def _fault(
+        self, item: _Item, text: str, key: str | None = None, *, below: str = "", inside: str = "", of_key: bool = False
+    ) -> None:
+        if len(self.faults) >= MAX_FAULTS:
+            raise _EnoughError(f"more than {MAX_FAULTS:,} faults")
+        self.faults.append(self._text(item, text, key, below=below, inside=inside, of_key=of_key))
 
 
 def _message(error: Any) -> str:
     """What pydantic says of a value, with a hint where one of a few is expected."""
     text = str(error["msg"])
     expected = str(error.get("ctx", {}).get("expected", ""))
-    if error["type"] in ("literal_error", "enum"):
-        text += did_you_mean(error["input"], re.findall(r"'([^']*)'", expected))
     if error["type"] in ("unknown_name", "unknown_dtype", "wrong_value", "wrong_array", "wrong_record", "wrong_node"):
         return text
-    return f"{text}, found {type(error['input']).__name__}{_shown(error['input'])}"
+    hint = ""
+    if error["type"] in ("literal_error", "enum"):
+        hint = did_you_mean(error["input"], re.findall(r"'([^']*)'", expected))
+    return f"{text}, found {_found(error['input'])}{hint}"
 
 
-def _shown(value: object) -> str:
-    """A short value, for a message."""
-    if value is None or isinstance(value, (dict, list, tuple)):
-        return ""
-    text = repr(value)
-    return f" {text if len(text) <= 60 else text[:57] + '...'}"
+def _steps(value: Any, loc: Sequence[Key]) -> str:
+    """Where within a value a fault is: pydantic also names the members of unions that it tried."""
+    where = ""
+    for step in loc:
+        if isinstance(value, list | tuple) and isinstance(step, int) and step < len(value):
+            value, where = value[step], f"{where}[{step}]"
+        elif isinstance(value, dict) and step in value:
+            value, where = value[step], f"{where}.{step}"
+    return where
+
+
+def _found(value: object) -> str:
+    """A value that a file gave: its type, and itself if that is short."""
+    if value is None:
+        return "null"
+    name = type(value).__name__
+    return f"{name} {short(value)}" if isinstance(value, str | int | float) else name
 
 
 def _admitted(form: Form) -> str:
@@ -292,11 +374,9 @@ def walk(files: Files, document: Document, cls: type[M]) -> tuple[Config[M], Wal
     Raises:
         ConfigError: All faults, in the order of their places.
     """
-    check_no_faults(files.faults)
+    check_no_faults(sorted(files.faults, key=_place_key))
     one = Walk(files)
-    made = one.run(document.root, _form_of(cls), document)
-    check_no_faults(sorted(dict.fromkeys(one.faults), key=_place_key))
-    return cast("Config[M]", made), one
+    return cast("Config[M]", one.run(document.root, _form_of(cls), document)), one
 
 
 def _place_key(fault: str) -> tuple[str, int, int]:
@@ -311,10 +391,10 @@ def walk_value(document: Document, form: Form, where: str) -> Any:
         ConfigError: All faults.
     """
     bare = Document("", None)  # a value of a command line has no lines
-    one = Walk(Files())
-    made = one.run(document.root, form, bare)
-    check_no_faults([f"{where}: {fault}" for fault in dict.fromkeys(one.faults)])
-    return made
+    try:
+        return Walk(Files()).run(document.root, form, bare)
+    except ConfigError as error:
+        raise ConfigError([f"{where}: {fault}" for fault in error.faults]) from None
 
 
 def validate(raw: Mapping[str, Any], cls: type[M], /) -> Config[M]:
@@ -374,5 +454,7 @@ def loads(text: str, cls: type[M], /, *, format: str = "yaml", name: str = "") -
         >>> gn.config.loads("{in_size: 2, out_size: 3}", gn.nn.Linear).out_size
         3
     """
+    if format not in FORMATS:
+        raise ConfigError([f"no format {format!r}: one of {', '.join(FORMATS)}"])
     files = Files()
     return walk(files, files.read_text(text, name, f".{format}"), cls)[0]

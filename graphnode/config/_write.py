@@ -16,9 +16,9 @@ from .._paths import path_str
 from .._static import StaticValueError, static_key
 from ._graph import Visit, shared, visits
 from ._models import DEFAULT, Config
-from ._read import SCALARS
 from ._registry import Tags
 from ._values import Unwritable, plain
+from ._yaml import SCALARS
 
 # Deeper levels stand on one line: what they are indented by would be the square of the depth.
 _MAX_INDENT: Final = 40

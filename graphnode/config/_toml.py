@@ -1,0 +1,110 @@
+"""TOML text into plain data with the places of its keys: tomllib keeps none, so they are looked for line by line."""
+
+import re
+import tomllib
+from typing import Any, Final, TypeAlias
+
+from ._places import MAX_DEPTH, MAX_DIGITS, Place
+
+_Path: TypeAlias = tuple[str | int, ...]
+
+_KEY: Final = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_LINE: Final = re.compile(
+    rf"""(?m)^[ \t]*+(?P<open>\[{{0,2}})[ \t]*+(?P<keys>{_KEY}(?:[ \t]*+\.[ \t]*+{_KEY})*+)[ \t]*+[\]=]"""
+)
+_MAX_PARTS: Final = 100
+# A key starts where no word or escape is open, so that no text is looked at again and again.
+_LONG_KEY: Final = re.compile(rf"(?<![\w.\\-])(?:{_KEY}[ \t]*+\.[ \t]*+){{{_MAX_PARTS}}}")
+_MAX_PLACED: Final = 50
+"""Levels to which places are known; the paths of a deeper chain would cost its square."""
+
+
+class TomlReader:
+    """One TOML text as data.
+
+    Attributes:
+        root: The data.
+        nodes: What `locate` takes, by the id of each container: its path.
+        faults: What is wrong, with its place.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.root: Any = None
+        self.nodes: dict[int, _Path] = {}
+        self.faults: list[tuple[Place, str]] = []
+        self._text = text
+        self._places: dict[_Path, Place] | None = None
+        long_key = _LONG_KEY.search(text)
+        if long_key is not None:  # tomllib takes the square of its length, in time and memory
+            place = Place(text.count("\n", 0, long_key.start()) + 1, 0)
+            self.faults.append((place, f"a key of more than {_MAX_PARTS} parts"))
+            return
+        try:
+            self.root = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
+            place = Place(int(found[1]), int(found[2])) if found else Place(0, 0)
+            self.faults.append((place, re.sub(r" \(at .*\)$", "", str(error))))
+        except RecursionError:
+            self.faults.append((Place(0, 0), "nested too deeply"))
+        except ValueError:  # of int(), which tomllib lets through
+            self.faults.append((Place(0, 0), f"an integer of more than {MAX_DIGITS:,} digits"))
+        else:
+            self._number(self.root)
+
+    def locate(self, node: _Path, key: str | int | None, *, of_key: bool) -> Place:
+        """Where a key of a table stands, or what is nearest above it: values and keys have one place."""
+        if self._places is None:
+            self._places = _places_of(self._text)
+        path = node if key is None else (*node, key)
+        while path and path not in self._places:
+            path = path[:-1]
+        return self._places.get(path, Place(0, 0))
+
+    def _number(self, root: Any) -> None:
+        level: list[tuple[_Path, Any]] = [((), root)]
+        depth = 0
+        while level:
+            depth += 1
+            if depth > MAX_DEPTH:
+                self.faults.append((Place(0, 0), f"nested more than {MAX_DEPTH:,} levels deep"))
+                return
+            below: list[tuple[_Path, Any]] = []
+            for path, value in level:
+                if depth <= _MAX_PLACED:
+                    self.nodes[id(value)] = path
+                for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                    if isinstance(item, dict | list):
+                        below.append(((*path, key) if depth < _MAX_PLACED else (), item))
+            level = below
+
+
+def _places_of(text: str) -> dict[_Path, Place]:
+    found: dict[_Path, Place] = {}
+    last: dict[_Path, int] = {}  # of each array of tables, the position of the table that is open
+    table: _Path = ()
+    line, counted = 1, 0
+    for match in _LINE.finditer(text):
+        keys = [_unquoted(key) for key in re.findall(_KEY, match["keys"])]
+        if len(keys) > _MAX_PLACED:
+            continue
+        at = match.start("open")
+        line, counted = line + text.count("\n", counted, at), at
+        place = Place(line, at - text.rfind("\n", 0, at))
+        path: _Path = () if match["open"] else table
+        for key in keys:
+            path = (*path, key)
+            found.setdefault(path, place)
+            if match["open"] and path in last and not (match["open"] == "[[" and key is keys[-1]):
+                path = (*path, last[path])
+        if match["open"] == "[[":
+            last[path] = last.get(path, -1) + 1
+            path = (*path, last[path])
+            found[path] = place
+        if match["open"]:
+            table = path
+    return found
+
+
+def _unquoted(key: str) -> str:
+    return str(next(iter(tomllib.loads(f"{key} = 0")))) if key[0] in "\"'" else key

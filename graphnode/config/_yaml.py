@@ -1,0 +1,327 @@
+"""YAML text into plain data with the places of all of it, without recursion.
+
+libyaml composes, and data is made here: scalars are those of YAML 1.2 (`no` and `12:30` are strings, `1e-3` is a
+number), a repeated key is an error, an anchor gives one object, and no tag makes anything.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import yaml
+from yaml.composer import ComposerError
+from yaml.reader import ReaderError
+from yaml.scanner import ScannerError
+
+from ._places import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS, Place, short
+
+MAX_DEEP: Final = 128 * 2**10
+"""Characters of a text with more than 1,000 levels, which is read in Python: a slow thing."""
+MAX_MERGED: Final = 100_000
+"""Fields that `<<` copies: of merges of merges there may be many more than the file has letters."""
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PREFIX: Final = "tag:yaml.org,2002:"
+_FLOAT: Final = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+# The core schema of YAML 1.2 (section 10.3.2), and the merge key, which it leaves out and everybody uses.
+SCALARS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", _FLOAT, "-+0123456789."),
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("merge", r"<<", "<"),
+)
+_PATTERNS: Final = {_PREFIX + name: re.compile(rf"(?:{pattern})\Z") for name, pattern, _ in SCALARS}
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """A loader that composes, with the scalars of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # its own, not its parent's
+
+
+class _DeepLoader(yaml.SafeLoader):
+    """The same in Python: libyaml refuses more than 1,000 levels. Only its events are used, which need no recursion."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+    possible_simple_keys: dict[int, Any]
+
+    # These two look at what may turn out a key at every level, for every token. The oldest comes first, so that
+    # looking at one will do.
+
+    def next_possible_simple_key(self) -> int | None:
+        return next((key.token_number for key in self.possible_simple_keys.values()), None)
+
+    def stale_possible_simple_keys(self) -> None:
+        here: Any = self
+        for level, key in list(itertools.islice(self.possible_simple_keys.items(), 2)):
+            if key.line != here.line or here.index - key.index > 1024:
+                if key.required:
+                    told = "could not find expected ':'"
+                    raise ScannerError("while scanning a simple key", key.mark, told, here.get_mark())
+                del self.possible_simple_keys[level]
+
+
+for _name, _, _first in SCALARS:
+    for _letter in [*_first, *([""] if _name == "null" else [])]:
+        _Loader.yaml_implicit_resolvers.setdefault(_letter, []).append((_PREFIX + _name, _PATTERNS[_PREFIX + _name]))
+
+
+def _int(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"an integer of more than {MAX_DIGITS:,} digits")
+    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+def _float(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_MAKERS: Final[dict[str, Callable[[str], Any]]] = {
+    _PREFIX + "str": str,
+    _PREFIX + "bool": lambda text: text.lower() == "true",
+    _PREFIX + "int": _int,
+    _PREFIX + "float": _float,
+    _PREFIX + "null": lambda text: None,
+    _PREFIX + "merge": str,
+}
+_MERGE: Final = _PREFIX + "merge"
+
+
+class YamlReader:
+    """One YAML text as data: each composed node is made once, so that an alias is the same object again.
+
+    Attributes:
+        root: The data.
+        nodes: What `locate` takes, by the id of each container.
+        faults: What is wrong, with its place.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.root: Any = None
+        self.nodes: dict[int, Any] = {}
+        self.faults: list[tuple[Place, str]] = []
+        self._made: dict[int, Any] = {}
+        self._todo: list[tuple[Any, Any]] = []
+        self._split: dict[int, tuple[dict[str, Any], list[Any]]] = {}
+        self._flattened: dict[int, dict[str, Any]] = {}
+        self._merged = 0
+        self._pairs: dict[int, dict[str, tuple[Any, Any]]] = {}
+        try:
+            self._make(_compose(text))
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            context = f" ({error.context})" if error.context and error.problem else ""
+            self.faults.append((_place(mark), f"{error.problem or error.context}{context}"))
+        except ReaderError as error:  # a character that no YAML has; libyaml counts bytes
+            is_bytes = issubclass(_Base, yaml.SafeLoader) is False
+            before = text.encode()[: error.position].decode(errors="ignore") if is_bytes else text[: error.position]
+            place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+            self.faults.append((place, str(error.reason)))
+
+    def locate(self, node: Any, key: str | int | None, *, of_key: bool) -> Place:
+        """Where an item of a container stands, or the container."""
+        if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
+            return _place(node.value[key].start_mark)
+        if id(node) not in self._pairs and isinstance(node, yaml.MappingNode):
+            self._pairs[id(node)] = {pair[0].value: pair for pair in reversed(node.value) if _is_scalar(pair[0])}
+        pair = self._pairs[id(node)].get(key) if isinstance(key, str) else None
+        return _place((node if pair is None else pair[0] if of_key else pair[1]).start_mark)
+
+    def _make(self, root: Any) -> None:
+        self.root = self._value(root) if root is not None else None
+        while self._todo:
+            node, container = self._todo.pop()
+            if isinstance(node, yaml.SequenceNode):
+                container.extend([self._value(item) for item in node.value])
+            else:
+                container.update({key: self._value(item) for key, item in self._flat(node).items()})
+
+    def _value(self, node: Any) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        made = self._made.get(id(node))
+        if made is None:
+            made = [] if isinstance(node, yaml.SequenceNode) else {}
+            if node.tag not in (_PREFIX + "seq", _PREFIX + "map"):
+                self._fault(node, f"no tags are known here; found {_shown_tag(node.tag)}")
+            self._made[id(node)] = made
+            self.nodes[id(made)] = node
+            self._todo.append((node, made))
+        return made
+
+    def _scalar(self, node: Any) -> Any:
+        tag = node.tag
+        maker = _MAKERS.get(tag)
+        if maker is None:
+            self._fault(node, f"no tags are known here; found {_shown_tag(tag)}")
+            return None
+        pattern = _PATTERNS.get(tag)
+        if pattern is not None and node.style is not None and not pattern.match(node.value):
+            self._fault(node, f"{_shown_tag(tag)} does not fit {short(node.value)}")
+            return None
+        try:
+            return maker(node.value)
+        except ValueError as error:  # a plain scalar with a tag that it contradicts, or an integer of too many digits
+            self._fault(node, f"{_shown_tag(tag)} does not fit: {error}")
+            return None
+
+    def _flat(self, mapping: Any) -> dict[str, Any]:
+        """The nodes of a mapping by key, those of merged ones after its own, which win."""
+        stack, open_ones = [mapping], set[int]()
+        while stack:
+            top = stack[-1]
+            own, merges = self._own(top)
+            waiting = [one for one in merges if id(one) not in self._flattened and id(one) not in open_ones]
+            if waiting and id(top) not in self._flattened:
+                open_ones.add(id(top))
+                stack += waiting
+                continue
+            stack.pop()
+            if id(top) in self._flattened:
+                continue
+            self._flattened[id(top)] = found = dict(own)
+            for one in merges:
+                if id(one) not in self._flattened or one is top:
+                    self._fault(top, "`<<` merges a mapping into itself")
+                elif self._may_merge(top, len(self._flattened[id(one)])):
+                    for key, value in self._flattened[id(one)].items():
+                        found.setdefault(key, value)
+        return self._flattened[id(mapping)]
+
+    def _may_merge(self, node: Any, count: int) -> bool:
+        before = self._merged
+        self._merged += count
+        if before <= MAX_MERGED < self._merged:
+            self._fault(node, f"`<<` copies more than {MAX_MERGED:,} fields")
+        return self._merged <= MAX_MERGED
+
+    def _own(self, mapping: Any) -> tuple[dict[str, Any], list[Any]]:
+        """The nodes that a mapping gives by key, and the mappings that it merges."""
+        if id(mapping) not in self._split:
+            first: dict[str, Any] = {}
+            found: dict[str, Any] = {}
+            merges: dict[int, Any] = {}
+            for key, value in mapping.value:
+                if self._is_key(key, first):
+                    first[key.value], found[key.value] = key, value
+                elif _is_scalar(key) and key.tag == _MERGE:
+                    merges |= {id(one): one for one in self._mappings(value)}
+            self._split[id(mapping)] = found, list(merges.values())
+        return self._split[id(mapping)]
+
+    def _is_key(self, node: Any, first: dict[str, Any]) -> bool:
+        if not _is_scalar(node):
+            self._fault(node, "a key is a string")
+        elif node.tag == _MERGE:
+            return False
+        elif node.tag != _PREFIX + "str":
+            self._fault(node, f"a key is a string; write {short(node.value)} in quotes")
+        elif node.value in first:
+            line = first[node.value].start_mark.line + 1
+            self._fault(node, f"duplicate key {short(node.value)} (first at line {line})")
+        else:
+            return True
+        return False
+
+    def _mappings(self, value: Any) -> Iterator[Any]:
+        for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            if isinstance(one, yaml.MappingNode):
+                yield one
+            else:
+                self._fault(one, "`<<` merges mappings")
+
+    def _fault(self, node: Any, text: str) -> None:
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append((_place(node.start_mark), text))
+
+
+def _is_scalar(node: Any) -> bool:
+    return isinstance(node, yaml.ScalarNode)
+
+
+def _place(mark: Any) -> Place:
+    return Place(mark.line + 1, mark.column + 1) if mark is not None else Place(0, 0)
+
+
+def _shown_tag(tag: str) -> str:
+    return tag.replace(_PREFIX, "!!")[:80]
+
+
+def _compose(text: str) -> Any:
+    """The node at the root of a YAML document.
+
+    Raises:
+        yaml.YAMLError: It is none.
+    """
+    loader = _Loader(text)
+    try:
+        return loader.get_single_node()
+    except ScannerError as error:
+        if "nesting depth" not in str(error.problem):
+            raise
+        if len(text) > MAX_DEEP:
+            told = f"nested more than 1,000 levels deep, which YAML may be up to {MAX_DEEP // 1024} KiB; write JSON"
+            raise ComposerError(None, None, told, error.problem_mark) from None
+    finally:
+        loader.dispose()
+    return _compose_deep(text)
+
+
+def _compose_deep(text: str) -> Any:
+    """The same from events, level by level on a stack of our own."""
+    loader: Any = _DeepLoader(text)
+    anchors: dict[str, Any] = {}
+    root: Any = None
+    open_nodes: list[tuple[Any, list[Any]]] = []
+    documents = 0
+
+    def attach(node: Any) -> None:
+        nonlocal root
+        if not open_nodes:
+            root = node
+            return
+        parent, keys = open_nodes[-1]
+        if isinstance(parent, yaml.SequenceNode):
+            parent.value.append(node)
+        elif keys:
+            parent.value.append((keys.pop(), node))
+        else:
+            keys.append(node)
+
+    while loader.check_event():
+        event: Any = loader.get_event()
+        mark: Any = event.start_mark
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise ComposerError("expected a single document", None, "but found another document", mark)
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in anchors:
+                raise ComposerError(None, None, f"found undefined alias {event.anchor!r}", mark)
+            attach(anchors[event.anchor])
+        elif isinstance(event, yaml.NodeEvent):
+            node = _node_of(loader, event)
+            if event.anchor is not None:
+                anchors[event.anchor] = node
+            attach(node)
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_nodes.append((node, []))
+                if len(open_nodes) > MAX_DEPTH:
+                    raise ComposerError(None, None, f"nested more than {MAX_DEPTH:,} levels deep", mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            open_nodes.pop()
+    return root
+
+
+def _node_of(loader: Any, event: Any) -> Any:
+    tag, is_scalar = event.tag, isinstance(event, yaml.ScalarEvent)
+    if is_scalar:
+        if tag is None or tag == "!":
+            tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+        return yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark, style=event.style)
+    cls: Any = yaml.SequenceNode if isinstance(event, yaml.SequenceStartEvent) else yaml.MappingNode
+    if tag is None or tag == "!":
+        tag = loader.resolve(cls, None, event.implicit)
+    return cls(tag, [], event.start_mark, event.end_mark)
