@@ -206,7 +206,7 @@ LEAVES = {
             "mask": st.none() | _arrays,
             "z": _small | st.sampled_from(["1+2j", "(1.5e3-2j)", "2j", "inf", 1.5]),
             "raw": _texts,
-            "anything": st.sampled_from([None, 3, "a", [1, {"b": []}]]),
+            "anything": st.sampled_from([None, 3, "a", [1, ["b", []]]]),
             "fallback": st.sampled_from([None, "int4"]),
         },
     ),
