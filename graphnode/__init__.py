@@ -1,7 +1,7 @@
 """graphnode: models as graphs of declared, typed nodes, for JAX."""
 
-import importlib as _importlib
-import typing  # under this name: pyrefly completes nothing that stands below another one's TYPE_CHECKING
+import importlib
+import typing
 
 from . import random as random
 from ._convert import NodeStates as NodeStates
@@ -132,7 +132,7 @@ else:
         home = name if name in _LATER else next((module for module in _LATER if name in _LATER[module]), None)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = _importlib.import_module(f"{__name__}.{home}")
+        module = importlib.import_module(f"{__name__}.{home}")
         globals()[name] = found = module if name == home else getattr(module, name)
         return found
 
