@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
-from typing import Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 import jax
 import numpy as np
@@ -23,7 +23,10 @@ from ._faults import Fault, Rule, defining
 from ._pretty import Record, Text, pretty
 from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, compares_by_identity, frozen, static_key
 
-T = TypeVar("T", default=jax.Array)
+if TYPE_CHECKING:
+    T = TypeVar("T", default=jax.Array)
+else:
+    T = TypeVar("T")  # beartype takes a default for what every value must be, where Python itself knows it (3.13)
 # Not `Self`, which means nothing to a type checker that decorates functions one by one.
 S = TypeVar("S", bound="State[Any]")
 

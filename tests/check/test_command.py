@@ -239,9 +239,9 @@ def test_two_hundred_classes_take_less_than_half_a_second(record_property: Calla
     for _ in range(3):
         sys.modules.pop("many", None)
         with collecting_faults() as defined, importing(["many.py"]) as imported:
-            start = time.perf_counter()
+            start = time.process_time()
             checked = check_classes(defined, imported, strict=True)
-            took.append(time.perf_counter() - start)
+            took.append(time.process_time() - start)
         assert (checked.classes, len(checked.findings)) == (200, 200)
     sys.modules.pop("many")
     record_property("seconds", min(took))

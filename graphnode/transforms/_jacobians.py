@@ -1,0 +1,236 @@
+"""`jacrev`, `jacfwd` and `hessian`: derivatives of functions whose results are arrays of any shape."""
+
+import functools
+from collections.abc import Callable, Sequence
+from types import EllipsisType
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+import jax
+
+from .._filters import Filter
+from .._state import ParamState
+from ._boundary import Call, Function, Outcome, Values, rebind, target_of
+from ._chosen import Chosen, GradOptions, argument_numbers, divided, one_or_all
+
+P = ParamSpec("P")
+A = TypeVar("A")
+
+
+def _jacobian(transform: str, function: Function, options: GradOptions) -> Function:
+    target, bound = target_of(function)
+    argnums = argument_numbers(options.argnums, len(bound))
+    keywords: dict[str, Any] = {"has_aux": True, "holomorphic": options.holomorphic}
+    if transform == "jacrev":
+        keywords["allow_int"] = options.allow_int
+    differentiate = getattr(jax, transform)
+
+    @functools.wraps(target)
+    def jacobian_of(*args: Any, **kwargs: Any) -> Any:
+        call = Call(transform, target, args, kwargs)
+        pure, chosen = call.pure(), Chosen(call, argnums, options.wrt)
+        if not options.allow_int:
+            chosen.check_floating()
+        treedef: Any = None
+
+        def leaves_of(values: Values, rest: Values) -> tuple[list[Any], Outcome]:
+            nonlocal treedef
+            result, outcome = divided(transform, pure(*chosen.join(values, rest)), options.has_aux)
+            leaves, treedef = jax.tree.flatten(result)
+            return leaves, outcome
+
+        rows, outcome = differentiate(leaves_of, (0, 1), **keywords)(chosen.values, chosen.rest)
+        aux = call.finish(outcome)
+        made = [one_or_all(options.argnums, chosen.assemble(*row)) for row in rows]
+        jacobian = jax.tree.unflatten(treedef, made)
+        return (jacobian, aux) if options.has_aux else jacobian
+
+    return rebind(jacobian_of, bound)
+
+
+def _hessian(function: Function, options: GradOptions) -> Function:
+    return _jacobian("jacfwd", _jacobian("jacrev", function, options), options)
+
+
+# Any in what follows: a derivative has the type of the result with the argument's in place of each array, which no
+# annotation can say.
+@overload
+def jacrev(
+    fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    *,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[P, Any]: ...
+@overload
+def jacrev(
+    fun: Callable[P, tuple[Any, A]],
+    argnums: int | Sequence[int] = ...,
+    *,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[P, tuple[Any, A]]: ...
+@overload
+def jacrev(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+@overload
+def jacrev(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
+def jacrev(
+    fun: Function | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    wrt: Filter | EllipsisType = ParamState,
+) -> Any:
+    """The Jacobian of a function of nodes and arrays, row by row in reverse mode, as `jax.jacrev`.
+
+    Arguments and errors are those of `grad`.
+
+    Returns:
+        A function that gives the result of `fun` with a derivative in place of each array: for a node a `StateTree` of
+        arrays of shape `[*result.shape, *state.shape]`.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> jacobian = gn.jacrev(lambda model, x: model(x))(model, jnp.ones(2))
+        >>> jacobian["weight",].value["weight"].shape
+        (3, 2, 3)
+    """
+    options = GradOptions(argnums, has_aux, holomorphic, allow_int, wrt)
+    return functools.partial(_jacobian, "jacrev", options=options) if fun is None else _jacobian("jacrev", fun, options)
+
+
+# Any: as for `jacrev`.
+@overload
+def jacfwd(
+    fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    *,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[P, Any]: ...
+@overload
+def jacfwd(
+    fun: Callable[P, tuple[Any, A]],
+    argnums: int | Sequence[int] = ...,
+    *,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[P, tuple[Any, A]]: ...
+@overload
+def jacfwd(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+@overload
+def jacfwd(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
+def jacfwd(
+    fun: Function | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    wrt: Filter | EllipsisType = ParamState,
+) -> Any:
+    """The Jacobian of a function of nodes and arrays, column by column in forward mode, as `jax.jacfwd`.
+
+    Arguments, errors and the result are those of `jacrev`.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> gn.jacfwd(lambda model, x: model(x))(model, jnp.ones(2))["weight",].value["bias"].shape
+        (3, 3)
+    """
+    options = GradOptions(argnums, has_aux, holomorphic, False, wrt)
+    return functools.partial(_jacobian, "jacfwd", options=options) if fun is None else _jacobian("jacfwd", fun, options)
+
+
+# Any: as for `jacrev`.
+@overload
+def hessian(
+    fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    *,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[P, Any]: ...
+@overload
+def hessian(
+    fun: Callable[P, tuple[Any, A]],
+    argnums: int | Sequence[int] = ...,
+    *,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[P, tuple[Any, A]]: ...
+@overload
+def hessian(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+@overload
+def hessian(
+    *,
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    wrt: Filter | EllipsisType = ...,
+) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
+def hessian(
+    fun: Function | None = None,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    wrt: Filter | EllipsisType = ParamState,
+) -> Any:
+    """The Hessian of a function of nodes and arrays, as `jax.hessian`: forward mode over reverse mode.
+
+    Arguments and errors are those of `grad`.
+
+    Returns:
+        A function that gives, for a node, a `StateTree` whose values hold a `StateTree` in place of each array.
+
+    Example:
+        >>> class Point(gn.Node):
+        ...     x: gn.ParamState
+        >>> point = Point(gn.ParamState(jnp.array([1.0, 2.0])))
+        >>> gn.hessian(lambda point: jnp.sum(point.x.value**3))(point)["x",].value["x",].value
+        Array([[ 6.,  0.],
+               [ 0., 12.]], dtype=float32)
+    """
+    options = GradOptions(argnums, has_aux, holomorphic, False, wrt)
+    return functools.partial(_hessian, options=options) if fun is None else _hessian(fun, options)
