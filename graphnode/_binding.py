@@ -22,7 +22,7 @@ from ._graphdef import GraphDef, intern_graphdef
 from ._paths import Key, Path, path_str
 from ._state import State, check_alive, describe
 from ._static import NO_TEMPLATE, GraphObject
-from ._table import RootSpec, Token, root_spec
+from ._table import RootSpec, Token, ranked_root
 from ._template import NodeSpec, Watch, fill, template_of
 from ._tracked import CLOCK, CONSTRUCTING, Version, set_binding, set_joint, set_version
 
@@ -279,11 +279,8 @@ def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
             faults.append(f"{describe(leaf)}{place}")
     if faults:
         raise StructureError(f"graph operations take a node or a pytree of nodes; found {', '.join(faults)}")
-    ranked = sorted(range(len(edges)), key=lambda at: [(isinstance(key, str), key) for key in edges[at]])
-    order = [0] * len(ranked)
-    for rank, at in enumerate(ranked):
-        order[at] = rank
-    spec = root_spec(treedef, tuple([edges[at] for at in ranked]), tuple(order))
+    spec = ranked_root(treedef, edges)
+    ranked = sorted(range(len(pairs)), key=spec.order.__getitem__)
     return spec, [pairs[at][1] for at in ranked]
 
 

@@ -22,6 +22,7 @@ from ._pretty import Record, Text, pretty
 from ._state import StateSpec
 from ._table import Assembly, RootSpec, Table, Token, assemble, lay_out, tabulate
 from ._template import REF, UNSET, NodeSpec, Shape, items_of
+from ._tokens_json import tokens_from_json, tokens_to_json
 
 N_co = TypeVar("N_co", covariant=True, default=Any)
 
@@ -129,6 +130,45 @@ class GraphDef(Generic[N_co]):
             if not isinstance(spec, NodeSpec):
                 return None
             edges, row = spec.edges, table.rows[found]
+
+    def to_json(self) -> str:
+        """The graphdef as JSON, for files that must outlive a Python version; `schemas/graphdef.schema.json` says how.
+
+        Classes are named, and static values keep their type. Functions, enums and dataclasses among them need a name:
+        `gn.config.register`.
+
+        Raises:
+            ConfigError: A class that was defined again, or a static value without JSON; names all.
+
+        Example:
+            >>> class Scale(gn.Node):
+            ...     size: int
+            >>> text = gn.graphdef(Scale(3)).to_json()
+            >>> gn.GraphDef.from_json(text) is gn.graphdef(Scale(3))
+            True
+
+        See also: `from_json`, the inverse.
+        """
+        return tokens_to_json(self.tokens)
+
+    @staticmethod
+    def from_json(text: str) -> "GraphDef[Any]":
+        """The graphdef that JSON describes: the same object as the one that was written.
+
+        The classes of its nodes and States must be imported; nothing in the text imports or calls anything, apart from
+        the constructors of dataclasses that the program has registered.
+
+        Raises:
+            ConfigError: The text is no graphdef, or names what there is not; names all faults.
+
+        Example:
+            >>> gn.GraphDef.from_json("{}")
+            Traceback (most recent call last):
+            graphnode.ConfigError: no graphdef: an object with "graphnode": 1 is expected
+
+        See also: `to_json`, the inverse.
+        """
+        return intern_graphdef(tokens_from_json(text))
 
     def __copy__(self) -> "GraphDef[N_co]":
         return self

@@ -49,6 +49,15 @@ def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> 
     return spec
 
 
+def ranked_root(treedef: Any, edges: Sequence[Path]) -> RootSpec:
+    """The root spec of a pytree whose leaves, in the order of its treedef, have these paths."""
+    ranked = sorted(range(len(edges)), key=lambda at: [(isinstance(key, str), key) for key in edges[at]])
+    order = [0] * len(ranked)
+    for rank, at in enumerate(ranked):
+        order[at] = rank
+    return root_spec(treedef, tuple([edges[at] for at in ranked]), tuple(order))
+
+
 class Table(NamedTuple):
     """A graphdef's tokens as arrays over its objects (nodes and States), by their number.
 

@@ -28,12 +28,12 @@ from pydantic_core import PydanticCustomError
 from .._annotations import Form, own_annotations, resolve
 from .._errors import ConfigError
 from .._fields import Kind, NodeBase
+from .._names import name_of
 from .._node import Node
 from .._pretty import Record, Text, pretty
 from .._schema import Field, schema
 from .._source import Sources
 from .._static import StaticValueError, static_key
-from ._registry import name_of
 from ._values import configurable
 
 M = TypeVar("M", bound=Node)

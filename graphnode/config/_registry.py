@@ -11,10 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar, overload
 
-import jax
-
 from .._faults import is_refused
 from .._fields import NodeBase
+from .._names import VALUES
 from .._node import Node
 from ._places import short
 
@@ -25,15 +24,6 @@ _MAX_NAME: Final = 40
 
 _NAME: Final = re.compile(r"[A-Za-z_][\w.\-]*")
 
-# JAX's own, so that files can name them: they are comparable, and the same object in every process.
-# fmt: off
-_ACTIVATIONS: Final = (
-    "celu", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "identity", "leaky_relu",
-    "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softmax",
-    "softplus", "sparse_plus", "squareplus", "swish", "tanh",
-)
-# fmt: on
-_VALUES: Final[dict[str, Any]] = {name: getattr(jax.nn, name) for name in _ACTIVATIONS if hasattr(jax.nn, name)}
 _NOTHING: Final = object()
 _TAGS: Final[dict[str, type[NodeBase]]] = {}
 
@@ -75,7 +65,7 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
         return functools.partial(register, name)
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name: write letters, digits, _, - and dots")
-    table: dict[str, Any] = _TAGS if _is_node_class(value) else _VALUES
+    table: dict[str, Any] = _TAGS if _is_node_class(value) else VALUES
     if name in table and _definition(table[name]) != _definition(value):
         raise ValueError(f"the name {name!r} is taken by {table[name]!r}")
     table[name] = value
@@ -99,19 +89,14 @@ def value_of(name: str) -> Any:
         NameError_: None is.
     """
     try:
-        return _VALUES[name]
+        return VALUES[name]
     except KeyError:
-        raise NameError_(f"nothing is registered as {short(name)}{did_you_mean(name, _VALUES)}") from None
+        raise NameError_(f"nothing is registered as {short(name)}{did_you_mean(name, VALUES)}") from None
 
 
 def value_names() -> Iterable[str]:
     """The names of all registered values."""
-    return _VALUES
-
-
-def name_of(value: object) -> str | None:
-    """The name that a value is registered under, or `None`."""
-    return next((name for name, one in _VALUES.items() if one is value), None)
+    return VALUES
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

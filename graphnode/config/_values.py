@@ -22,8 +22,9 @@ import typing_extensions
 from pydantic_core import PydanticCustomError
 
 from .._contract import is_jaxtyping
+from .._names import name_of
 from ._places import short
-from ._registry import NameError_, did_you_mean, name_of, shown, value_names, value_of
+from ._registry import NameError_, did_you_mean, shown, value_names, value_of
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _STRICT: Final = (bool, int, float, str)

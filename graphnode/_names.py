@@ -1,0 +1,24 @@
+"""The names of static values that files may use: what the program registered, and JAX's activations.
+
+`gn.config.register` fills the table; it lies here because a graphdef's JSON form, which needs no configuration, names
+functions too. A name is looked up in the table and nowhere else.
+"""
+
+from typing import Any, Final
+
+import jax
+
+# JAX's own, so that files can name them: they are comparable, and the same object in every process.
+# fmt: off
+_ACTIVATIONS: Final = (
+    "celu", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "identity", "leaky_relu",
+    "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softmax",
+    "softplus", "sparse_plus", "squareplus", "swish", "tanh",
+)
+# fmt: on
+VALUES: Final[dict[str, Any]] = {name: getattr(jax.nn, name) for name in _ACTIVATIONS if hasattr(jax.nn, name)}
+
+
+def name_of(value: object) -> str | None:
+    """The name that a value is registered under, or `None`."""
+    return next((name for name, one in VALUES.items() if one is value), None)
