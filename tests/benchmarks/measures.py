@@ -34,8 +34,9 @@ class Result:
     figure: str
     title: str
     states: int
+    """How many States the model has; for configurations, how many nodes or classes there are."""
     value: float
-    """A median of the ratios of the rounds, or a count, or seconds per State."""
+    """A median of the ratios of the rounds, or a count, or seconds per State (or what `per` says)."""
     against: str | None
     """What the ratio is to; `None` for a count, or seconds per State."""
     limit: float | None
@@ -44,6 +45,8 @@ class Result:
     """The median seconds (or the count) of every contender."""
     is_count: bool = False
     """Whether `measured` are counts."""
+    per: str = "State"
+    """What the seconds are divided by, where there is no ratio."""
 
     @property
     def holds(self) -> bool | None:
