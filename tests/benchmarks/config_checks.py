@@ -1,8 +1,7 @@
-"""What a configuration library keeps: a shared object, a cycle, and the places of what is wrong; found out by running it."""
+"""What a configuration library keeps: a shared object, a cycle, the places of faults; found out by running it."""
 
 import re
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +37,6 @@ def kept_by(library: ConfigLibrary, folder: Path) -> Kept:
         mistyped=_error(library, folder, text, str(_MARK), '"four"'),
         cycle=_cycle(library, folder),
     )
-
-
-def as_kept(data: Mapping[str, str]) -> Kept:
-    """What was written for programs, again."""
-    return Kept(**data)
 
 
 def _written(library: ConfigLibrary, folder: Path, text: str) -> Path:

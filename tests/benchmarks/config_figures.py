@@ -8,7 +8,7 @@ import importlib.util
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,22 +21,23 @@ from typing import Any, Final, Protocol
 import yaml
 
 import graphnode as gn
-import graphnode.config
+from graphnode import config as gn_config
 
 from .config_checks import Kept, kept_by
-from .config_library import PYYAML, ConfigLibrary, content_in, content_of, load_config_libraries
+from .config_library import PYYAML, ConfigLibrary, content_in, content_of
 from .library import GRAPHNODE
 from .measures import Result
 from .models.on_gn_config import LIBRARY
 from .timing import Call, Effort, Prepare, Sampler, Samples, always, interleave, sampler
 
-_SLOW_ROUNDS: Final = 5
-_NODES: Final = 1_000
+_SLOW_ROUNDS: Final = 3
+_CLASS_ROUNDS: Final = 7
+PEER_NODES: Final = 1_000
 _DEPTH: Final = 5_000
 
 
 @contextmanager
-def own_garbage() -> Iterator[None]:
+def own_garbage() -> Generator[None]:
     """Leave to the collector only what is made inside.
 
     A full collection looks at every object of the process, here JAX and all libraries: a run of a few milliseconds
@@ -110,12 +111,13 @@ class Block{at}(Node):
     def __call__(self, x: Float[Array, "... n_in"]) -> Float[Array, "... n_out"]:
         return self.act(x @ self.weight.value)
 '''
+_MODULE: Final = "graphnode_benchmark_"
 _numbers = count()
 
 
 def fresh_classes(number: int, folder: Path) -> list[Any]:
     """New node classes from a module of their own, which is a file, as the docs of fields are read from it."""
-    name = f"graphnode_benchmark_{next(_numbers)}"
+    name = f"{_MODULE}{next(_numbers)}"
     file = folder / f"{name}.py"
     file.write_text(_HEAD + "".join(_CLASS.replace("{at}", str(at)) for at in range(number)), encoding="utf-8")
     spec = importlib.util.spec_from_file_location(name, file)
@@ -129,7 +131,7 @@ def fresh_classes(number: int, folder: Path) -> list[Any]:
 
 def _make_configs(number: int, folder: Path) -> Call:
     classes = fresh_classes(number, folder)
-    return lambda: [gn.config.config_of(cls) for cls in classes]
+    return lambda: [gn_config.config_of(cls) for cls in classes]
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,14 @@ class Classes:
     name: str = "config-classes"
     sizes: tuple[int, int] = (50, 500)
     seconds: float = 0.004
-    growth: float = 1.5
+    growth: float = 2
 
     def measure(self, effort: Effort, folder: Path) -> list[Result]:
         """A row for each number of classes, and one for the growth from one to the other."""
         prepares: dict[int, Prepare] = {size: partial(_make_configs, size, folder) for size in self.sizes}
-        samples = _rounds({str(size): sampler(prepare, 0) for size, prepare in prepares.items()}, effort)
+        samples = _rounds(
+            {str(size): sampler(prepare, 0) for size, prepare in prepares.items()}, _slow(effort, _CLASS_ROUNDS)
+        )
         few, many = self.sizes
         title = "`config_of(cls)`, the first of a class: `Schema` and pydantic model"
         rows = [
@@ -152,6 +156,9 @@ class Classes:
             for size in self.sizes
         ]
         growth = samples.ratio(str(many), str(few)) * few / many
+        # The classes go: no other figure shall find them among the subclasses of Node.
+        for module in [module for module in sys.modules if module.startswith(_MODULE)]:
+            del sys.modules[module]
         return [*rows, _grown(self.name, f"the same per class, over that of {few}", many, growth, self.growth)]
 
 
@@ -173,29 +180,39 @@ class Load:
     """Reading and validating a file, over parsing it into plain data; and its growth from one size to the next."""
 
     name: str = "config-load"
-    sizes: tuple[int, ...] = (_NODES, 10_000, 100_000)
+    sizes: tuple[int, int, int] = (PEER_NODES, 10_000, 100_000)
     most: float = 3
     growth: float = 2
 
     def measure(self, effort: Effort, folder: Path) -> list[Result]:
         """A row for each size against PyYAML, and one for the growth from the middle one to the largest."""
-        rows: list[Result] = []
-        samplers: dict[str, Sampler] = {}
-        for size in self.sizes:
-            file = _file_of(size, folder)
-            load = sampler(always(partial(LIBRARY.load, file)), effort.seconds)
-            pair = {GRAPHNODE: load, PYYAML: sampler(always(partial(_parse, file)), effort.seconds)}
-            samplers[str(size)] = load
-            samples = _rounds(pair, effort if size == _NODES else _slow(effort))
-            ratio = samples.ratio(GRAPHNODE, PYYAML)
-            medians = {name: samples.median(name) for name in pair}
-            rows.append(
-                Result(self.name, "`load` of a YAML file: read and validate", size, ratio, PYYAML, self.most, medians)
+        first, few, many = self.sizes
+        samples = {first: _rounds(_readers(first, folder, effort), effort)}
+        # In the same rounds, to be compared with each other.
+        samples[few] = samples[many] = _rounds(
+            {**_readers(few, folder, effort), **_readers(many, folder, effort)}, _slow(effort)
+        )
+        title = "`load` of a YAML file: read and validate"
+        rows = [
+            Result(
+                figure=self.name,
+                title=title,
+                states=size,
+                value=samples[size].ratio(f"{GRAPHNODE}, {size}", f"{PYYAML}, {size}"),
+                against=PYYAML,
+                limit=self.most,
+                measured={name: samples[size].median(f"{name}, {size}") for name in (GRAPHNODE, PYYAML)},
             )
-        few, many = self.sizes[-2:]
-        samples = _rounds({str(size): samplers[str(size)] for size in (few, many)}, _slow(effort))
-        growth = samples.ratio(str(many), str(few)) * few / many
+            for size in self.sizes
+        ]
+        growth = samples[many].ratio(f"{GRAPHNODE}, {many}", f"{GRAPHNODE}, {few}") * few / many
         return [*rows, _grown(self.name, f"the same per node, over that of {few:,}", many, growth, self.growth)]
+
+
+def _readers(size: int, folder: Path, effort: Effort) -> dict[str, Sampler]:
+    file = _file_of(size, folder)
+    calls = {GRAPHNODE: partial(LIBRARY.load, file), PYYAML: partial(_parse, file)}
+    return {f"{name}, {size}": sampler(always(call), effort.seconds) for name, call in calls.items()}
 
 
 class Chain(gn.Node):
@@ -214,7 +231,7 @@ def _chain_file(depth: int, folder: Path) -> Path:
 
 
 def _load_and_build(file: Path) -> Chain:
-    return gn.config.build(gn.config.load(file, Chain))
+    return gn_config.build(gn_config.load(file, Chain))
 
 
 @dataclass(frozen=True)
@@ -286,17 +303,23 @@ class Beside:
     kept: Kept
 
 
+def as_beside(record: Mapping[str, Any]) -> Beside:
+    """What a record for programs was made of."""
+    rest = {name: value for name, value in record.items() if name != "kept"}
+    return Beside(**rest, kept=Kept(**record["kept"]))
+
+
 def measure_peers(libraries: tuple[ConfigLibrary, ...], effort: Effort, folder: Path) -> list[Beside]:
     """Load and build the model of a thousand nodes with every library.
 
     Raises:
         ValueError: A library builds something else than the file says.
     """
-    content = content_of(_NODES)
+    content = content_of(PEER_NODES)
     loads: dict[str, Sampler] = {}
     builds: dict[str, Sampler] = {}
     for library in libraries:
-        print(f"{_NODES:,} nodes: {library.name}", flush=True)
+        print(f"{PEER_NODES:,} nodes: {library.name}", flush=True)
         file = folder / f"{library.name}{library.suffix}"
         file.write_text(library.text(content), encoding="utf-8")
         config = library.load(file)
@@ -324,19 +347,18 @@ PEERS: Final = "config-peers"
 """The name of the table beside the peers, on the command line."""
 
 
-def measure_configs(effort: Effort, only: str | None = None) -> tuple[list[Result], list[Beside], set[str]]:
-    """Everything about configurations, or one figure; last the names of the libraries that took part."""
+def measure_configs(
+    libraries: tuple[ConfigLibrary, ...], effort: Effort, only: str | None = None
+) -> tuple[list[Result], list[Beside]]:
+    """Everything about configurations, or one figure: the rows, and the table beside the peers."""
     results: list[Result] = []
-    beside: list[Beside] = []
-    libraries = load_config_libraries()
     with TemporaryDirectory() as name:
         for figure in CONFIG_FIGURES:
             if only in (None, figure.name):
                 print(f"configurations: {figure.name}", flush=True)
                 results += figure.measure(effort, Path(name))
-        if only in (None, PEERS):
-            beside = measure_peers(libraries, effort, Path(name))
-    return results, beside, {library.name for library in libraries}
+        beside = measure_peers(libraries, effort, Path(name)) if only in (None, PEERS) else []
+    return results, beside
 
 
 def _rounds(samplers: Mapping[str, Sampler], effort: Effort) -> Samples:
@@ -344,8 +366,8 @@ def _rounds(samplers: Mapping[str, Sampler], effort: Effort) -> Samples:
         return interleave(samplers, effort.rounds)
 
 
-def _slow(effort: Effort) -> Effort:
-    return Effort(min(effort.rounds, _SLOW_ROUNDS), effort.seconds)
+def _slow(effort: Effort, rounds: int = _SLOW_ROUNDS) -> Effort:
+    return Effort(min(effort.rounds, rounds), effort.seconds)
 
 
 def _once(call: Call) -> Sampler:

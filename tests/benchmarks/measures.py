@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeAlias
 
 from .library import GRAPHNODE, JAX, Library
 from .timing import Clock, Prepare, Sampler, interleave, sampler
@@ -52,6 +52,16 @@ class Result:
     def holds(self) -> bool | None:
         """Whether the value keeps the limit; `None` if it has none."""
         return None if self.limit is None else self.value <= self.limit
+
+
+def record_of(result: Result) -> dict[str, object]:
+    """A result for programs."""
+    return {**asdict(result), "holds": result.holds}
+
+
+def as_result(record: Mapping[str, Any]) -> Result:
+    """The result that a record was made of."""
+    return Result(**{name: value for name, value in record.items() if name != "holds"})
 
 
 class Figure(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import graphnode as gn
-import graphnode.config
+from graphnode import config as gn_config
 
 from ..config_library import ConfigLibrary, Content, Row
 from ..library import GRAPHNODE
@@ -65,7 +65,7 @@ def layer_lines(rows: Sequence[Row], indent: str, **more: str) -> list[str]:
 def cycle(folder: Path) -> Ring:
     file = folder / "ring.yaml"
     file.write_text("{id: ring, size: 1, next: {ref: ring}}\n", encoding="utf-8")
-    return gn.config.build(graphnode.config.load(file, Ring))
+    return gn_config.build(gn_config.load(file, Ring))
 
 
 LIBRARY = ConfigLibrary(
@@ -74,7 +74,7 @@ LIBRARY = ConfigLibrary(
     suffix=".yaml",
     key="n_out:",
     text=text,
-    load=lambda path: gn.config.load(path, Model),
-    build=gn.config.build,
+    load=lambda path: gn_config.load(path, Model),
+    build=gn_config.build,
     cycle=cycle,
 )
