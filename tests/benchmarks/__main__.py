@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from .config_figures import CONFIG_FIGURES, PEER_NODES, PEERS, measure_configs
+from .config_figures import CONFIG_FIGURES
 from .config_library import CONFIG_NAMES, load_config_libraries
+from .config_peers import PEER_NODES, PEERS, measure_configs
 from .config_report import Configs, config_figures_table, peers_table
 from .environment import environment_of
 from .figures import FIGURES

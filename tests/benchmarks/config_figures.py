@@ -1,4 +1,4 @@
-"""The figures of configurations: making config classes, reading files, deep files, and the peers side by side.
+"""The figures of configurations: making config classes, reading files, and deep files.
 
 An absolute limit is one of time; all others are ratios inside of a round, as everywhere in the benchmark.
 """
@@ -7,14 +7,12 @@ import gc
 import importlib.util
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, Final, Protocol
 
@@ -23,8 +21,7 @@ import yaml
 import graphnode as gn
 from graphnode import config as gn_config
 
-from .config_checks import Kept, kept_by
-from .config_library import PYYAML, ConfigLibrary, content_in, content_of
+from .config_library import PYYAML, content_of
 from .library import GRAPHNODE
 from .measures import Result
 from .models.on_gn_config import LIBRARY
@@ -32,7 +29,7 @@ from .timing import Call, Effort, Prepare, Sampler, Samples, always, interleave,
 
 _SLOW_ROUNDS: Final = 3
 _CLASS_ROUNDS: Final = 7
-PEER_NODES: Final = 1_000
+_NODES: Final = 1_000
 _DEPTH: Final = 5_000
 
 
@@ -146,8 +143,8 @@ class Classes:
     def measure(self, effort: Effort, folder: Path) -> list[Result]:
         """A row for each number of classes, and one for the growth from one to the other."""
         prepares: dict[int, Prepare] = {size: partial(_make_configs, size, folder) for size in self.sizes}
-        samples = _rounds(
-            {str(size): sampler(prepare, 0) for size, prepare in prepares.items()}, _slow(effort, _CLASS_ROUNDS)
+        samples = rounds_of(
+            {str(size): sampler(prepare, 0) for size, prepare in prepares.items()}, slowly(effort, _CLASS_ROUNDS)
         )
         few, many = self.sizes
         title = "`config_of(cls)`, the first of a class: `Schema` and pydantic model"
@@ -180,17 +177,17 @@ class Load:
     """Reading and validating a file, over parsing it into plain data; and its growth from one size to the next."""
 
     name: str = "config-load"
-    sizes: tuple[int, int, int] = (PEER_NODES, 10_000, 100_000)
+    sizes: tuple[int, int, int] = (_NODES, 10_000, 100_000)
     most: float = 3
     growth: float = 2
 
     def measure(self, effort: Effort, folder: Path) -> list[Result]:
         """A row for each size against PyYAML, and one for the growth from the middle one to the largest."""
         first, few, many = self.sizes
-        samples = {first: _rounds(_readers(first, folder, effort), effort)}
+        samples = {first: rounds_of(_readers(first, folder, effort), effort)}
         # In the same rounds, to be compared with each other.
-        samples[few] = samples[many] = _rounds(
-            {**_readers(few, folder, effort), **_readers(many, folder, effort)}, _slow(effort)
+        samples[few] = samples[many] = rounds_of(
+            {**_readers(few, folder, effort), **_readers(many, folder, effort)}, slowly(effort)
         )
         title = "`load` of a YAML file: read and validate"
         rows = [
@@ -247,7 +244,7 @@ class Deep:
         """A row for the time, and one for the stack."""
         few, many = self.sizes
         calls = {size: partial(_load_and_build, _chain_file(size, folder)) for size in self.sizes}
-        samples = _rounds({str(size): sampler(always(call), 0) for size, call in calls.items()}, effort)
+        samples = rounds_of({str(size): sampler(always(call), 0) for size, call in calls.items()}, effort)
         growth = samples.ratio(str(many), str(few)) * few / many
         title = f"`load` and `build` of a chain of nodes, per level, over that of {few:,}"
         stacks = {size: stack_of(call) for size, call in calls.items()}
@@ -287,100 +284,21 @@ def stack_of(call: Callable[[], object]) -> int:
     return most
 
 
-# --- beside the peers ---
-
-
-@dataclass(frozen=True)
-class Beside:
-    """One library in the table: the median seconds, those of graphnode in the same round, and what it keeps."""
-
-    name: str
-    load: float
-    load_ratio: float
-    """Of this library's time to graphnode's, the median over the rounds."""
-    build: float
-    build_ratio: float
-    kept: Kept
-
-
-def as_beside(record: Mapping[str, Any]) -> Beside:
-    """What a record for programs was made of."""
-    rest = {name: value for name, value in record.items() if name != "kept"}
-    return Beside(**rest, kept=Kept(**record["kept"]))
-
-
-def measure_peers(libraries: tuple[ConfigLibrary, ...], effort: Effort, folder: Path) -> list[Beside]:
-    """Load and build the model of a thousand nodes with every library.
-
-    Raises:
-        ValueError: A library builds something else than the file says.
-    """
-    content = content_of(PEER_NODES)
-    loads: dict[str, Sampler] = {}
-    builds: dict[str, Sampler] = {}
-    for library in libraries:
-        print(f"{PEER_NODES:,} nodes: {library.name}", flush=True)
-        file = folder / f"{library.name}{library.suffix}"
-        file.write_text(library.text(content), encoding="utf-8")
-        config = library.load(file)
-        if content_in(library.build(config)) != content:
-            raise ValueError(f"{library.name} does not build what the file says")
-        # No second call to find how many fill a moment: one takes half a minute.
-        loads[library.name] = _once(partial(library.load, file))
-        builds[library.name] = _once(partial(library.build, config))
-    load, build = _rounds(loads, _slow(effort)), _rounds(builds, _slow(effort))
-    return [
-        Beside(
-            name=library.name,
-            load=load.median(library.name),
-            load_ratio=load.ratio(library.name, GRAPHNODE),
-            build=build.median(library.name),
-            build_ratio=build.ratio(library.name, GRAPHNODE),
-            kept=kept_by(library, folder),
-        )
-        for library in libraries
-    ]
-
-
-CONFIG_FIGURES: tuple[ConfigFigure, ...] = (Imported(), Classes(), Load(), Deep())
-PEERS: Final = "config-peers"
-"""The name of the table beside the peers, on the command line."""
-
-
-def measure_configs(
-    libraries: tuple[ConfigLibrary, ...], effort: Effort, only: str | None = None
-) -> tuple[list[Result], list[Beside]]:
-    """Everything about configurations, or one figure: the rows, and the table beside the peers."""
-    results: list[Result] = []
-    with TemporaryDirectory() as name:
-        for figure in CONFIG_FIGURES:
-            if only in (None, figure.name):
-                print(f"configurations: {figure.name}", flush=True)
-                results += figure.measure(effort, Path(name))
-        beside = measure_peers(libraries, effort, Path(name)) if only in (None, PEERS) else []
-    return results, beside
-
-
-def _rounds(samplers: Mapping[str, Sampler], effort: Effort) -> Samples:
+def rounds_of(samplers: Mapping[str, Sampler], effort: Effort) -> Samples:
+    """All rounds, with their own garbage alone."""
     with own_garbage():
         return interleave(samplers, effort.rounds)
 
 
-def _slow(effort: Effort, rounds: int = _SLOW_ROUNDS) -> Effort:
+def slowly(effort: Effort, rounds: int = _SLOW_ROUNDS) -> Effort:
+    """No more rounds than what takes seconds can have."""
     return Effort(min(effort.rounds, rounds), effort.seconds)
-
-
-def _once(call: Call) -> Sampler:
-    def sample() -> float:
-        gc.collect(1)
-        start = time.thread_time()
-        call()
-        return time.thread_time() - start
-
-    return sample
 
 
 def _grown(
     name: str, title: str, size: int, growth: float, most: float, measured: Mapping[str, float] | None = None
 ) -> Result:
     return Result(name, title, size, growth, GRAPHNODE, most, measured or {})
+
+
+CONFIG_FIGURES: tuple[ConfigFigure, ...] = (Imported(), Classes(), Load(), Deep())

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .cells import cells, duration, limit_of, mark, ratio_of, table, value_of
-from .config_figures import Beside, as_beside
 from .config_library import PYYAML
+from .config_peers import Beside, as_beside
 from .environment import Environment
 from .library import GRAPHNODE
 from .measures import Result, as_result, record_of

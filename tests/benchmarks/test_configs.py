@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from .config_checks import Kept, kept_by
-from .config_figures import Beside, Deep, Imported, Load, stack_of
+from .config_figures import Deep, Imported, Load, stack_of
 from .config_library import PYYAML, ConfigLibrary, Content, content_in, content_of
+from .config_peers import Beside
 from .config_report import Configs, config_figures_table, peers_table
 from .environment import Environment
 from .library import GRAPHNODE, JAX
