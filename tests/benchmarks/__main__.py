@@ -1,22 +1,30 @@
 """Measure every figure, print the tables, and write `docs/performance.md`, `docs/performance.json` and the README.
 
-Only a whole run writes: all figures and libraries, at the usual depth, and not `--quick`.
+Only a whole section is written: all its figures and libraries, at the usual depth, and not `--quick`. One that was not
+measured stays as it was written before.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
+from .config_figures import CONFIG_FIGURES
+from .config_library import CONFIG_NAMES, load_config_libraries
+from .config_peers import PEER_NODES, PEERS, measure_configs
+from .config_report import Configs, config_figures_table, peers_table
+from .environment import environment_of
 from .figures import FIGURES
 from .library import GRAPHNODE, JAX, NAMES, load
 from .measures import Figure, Result
-from .report import environment_of, tables, write
+from .report import Written, read, tables, write
 from .timing import Effort
 from .workbench import Workbench, depth_for
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _README = _DOCS.parent / "README.md"
+GRAPHS, CONFIGS = SECTIONS = ("graphs", "configs")
 _DEPTH = 100
 _LARGE = 100_000
 """The one other size that has limits."""
@@ -39,27 +47,78 @@ def main() -> None:
     """Run the benchmark as the command line says."""
     options = _parse()
     plan = _QUICK if options.quick else _FULL
-    figures = [figure for figure in FIGURES if options.only in (None, figure.name)]
+    sections = options.sections or SECTIONS
+    is_whole = plan is _FULL and options.only is None and options.depth == _DEPTH
+    before = read(options.output)
+    graphs = _graphs(options, plan) if GRAPHS in sections else None
+    configs = _configs(options.only, plan) if CONFIGS in sections else None
 
+    # Part of the figures, or figures measured in a hurry, must not replace the page.
+    measured = [part for part in (graphs, configs) if part is not None]
+    if is_whole and not any(part.missing for part in measured) and (graphs or before):
+        readme = _README if options.output == _DOCS else None
+        kept = graphs.written if graphs is not None else before
+        assert kept is not None
+        old = before.configs if before is not None else None
+        new = configs.written if configs is not None else old
+        write(options.output, options.depth, kept.figures, kept.sizes, kept.environment, readme, new)
+        print(f"wrote {options.output}/performance.md and performance.json")
+    rows = [result for part in measured for result in part.rows]
+    short = [result for result in rows if result.holds is False]
+    print(f"{len(short)} of {len(rows)} rows fall short")
+
+
+class _Graphs(NamedTuple):
+    written: Written
+    missing: set[str]
+
+    @property
+    def rows(self) -> list[Result]:
+        return [*self.written.figures, *self.written.sizes]
+
+
+def _graphs(options: argparse.Namespace, plan: Plan) -> _Graphs:
+    figures = [figure for figure in FIGURES if options.only in (None, figure.name)]
     libraries = load()
-    missing = set(NAMES) - {library.name for library in libraries}
-    if missing:
-        print(f"not installed, so left out: {', '.join(sorted(missing))}")
+    missing = _missing(NAMES, {library.name for library in libraries})
     results = list(_measure(figures, Workbench(options.depth, libraries, plan.effort)))
     scaling = [figure for figure in figures if figure.scales]
     by_size = [result for size in plan.sizes for result in _measure_size(scaling, size, plan.effort_at_sizes)]
     by_size.sort(key=lambda result: [figure.name for figure in scaling].index(result.figure))
-    for name, table in tables(results, by_size).items():
-        print(f"\n{name}\n\n{table}", flush=True)
-    print()
+    _show(tables(results, by_size))
+    environment = environment_of([library.module.partition(".")[0] for library in libraries])
+    return _Graphs(Written(results, by_size, environment, None), missing)
 
-    # Part of the figures, or figures measured in a hurry, must not replace the page.
-    if plan is _FULL and options.only is None and options.depth == _DEPTH and not missing:
-        readme = _README if options.output == _DOCS else None
-        write(options.output, options.depth, results, by_size, environment_of(libraries), readme)
-        print(f"wrote {options.output}/performance.md and performance.json")
-    short = [result for result in (*results, *by_size) if result.holds is False]
-    print(f"{len(short)} of {len(results) + len(by_size)} rows fall short")
+
+class _Configs(NamedTuple):
+    written: Configs
+    missing: set[str]
+
+    @property
+    def rows(self) -> list[Result]:
+        return list(self.written.figures)
+
+
+def _configs(only: str | None, plan: Plan) -> _Configs:
+    libraries = load_config_libraries()
+    missing = _missing(CONFIG_NAMES, {library.name for library in libraries})
+    results, peers = measure_configs(libraries, plan.effort, only)
+    _show({"configurations": config_figures_table(results), "beside other libraries": peers_table(peers)})
+    environment = environment_of([name for library in libraries for name in library.distributions])
+    return _Configs(Configs(results, peers, PEER_NODES, environment), missing)
+
+
+def _missing(names: Iterable[str], found: set[str]) -> set[str]:
+    missing = set(names) - found
+    if missing:
+        print(f"not installed, so left out: {', '.join(sorted(missing))}")
+    return missing
+
+
+def _show(shown: Mapping[str, str]) -> None:
+    for name, text in shown.items():
+        print(f"\n{name}\n\n{text}", flush=True)
+    print()
 
 
 def _measure(figures: list[Figure], bench: Workbench, *, large: bool = False) -> Iterator[Result]:
@@ -80,9 +139,11 @@ def _measure_size(figures: list[Figure], states: int, effort: Effort) -> Iterato
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], help="parts of the page (default: all)")
     parser.add_argument("--quick", action="store_true", help="few short rounds; write nothing")
     parser.add_argument("--depth", type=int, default=_DEPTH, help="blocks of the model (default: %(default)s)")
-    parser.add_argument("--only", choices=[figure.name for figure in FIGURES], help="measure one figure")
+    names = [*[figure.name for figure in FIGURES], *[figure.name for figure in CONFIG_FIGURES], PEERS]
+    parser.add_argument("--only", choices=names, help="measure one figure")
     parser.add_argument("--output", type=Path, default=_DOCS, help="folder to write to (default: docs)")
     return parser.parse_args()
 

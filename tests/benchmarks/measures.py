@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeAlias
 
 from .library import GRAPHNODE, JAX, Library
 from .timing import Clock, Prepare, Sampler, interleave, sampler
@@ -34,8 +34,9 @@ class Result:
     figure: str
     title: str
     states: int
+    """How many States the model has; for configurations, how many nodes or classes there are."""
     value: float
-    """A median of the ratios of the rounds, or a count, or seconds per State."""
+    """A median of the ratios of the rounds, or a count, or seconds per State (or what `per` says)."""
     against: str | None
     """What the ratio is to; `None` for a count, or seconds per State."""
     limit: float | None
@@ -44,11 +45,23 @@ class Result:
     """The median seconds (or the count) of every contender."""
     is_count: bool = False
     """Whether `measured` are counts."""
+    per: str = "State"
+    """What the seconds are divided by, where there is no ratio."""
 
     @property
     def holds(self) -> bool | None:
         """Whether the value keeps the limit; `None` if it has none."""
         return None if self.limit is None else self.value <= self.limit
+
+
+def record_of(result: Result) -> dict[str, object]:
+    """A result for programs."""
+    return {**asdict(result), "holds": result.holds}
+
+
+def as_result(record: Mapping[str, Any]) -> Result:
+    """The result that a record was made of."""
+    return Result(**{name: value for name, value in record.items() if name != "holds"})
 
 
 class Figure(Protocol):

@@ -1,16 +1,17 @@
 """Show results as tables, and write them to `docs/performance.md`, `docs/performance.json` and the README."""
 
-import datetime
-import importlib.metadata
 import json
-import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
-from .library import BRAINSTATE, EQUINOX, GRAPHNODE, JAX, NNX, Library
-from .measures import Result
+from .cells import amount, cells, limit_of, mark, mark_of, ratio_of, table, value_of
+from .config_report import Configs, as_configs, configs_record, section
+from .environment import Environment
+from .library import BRAINSTATE, EQUINOX, GRAPHNODE, JAX, NNX
+from .measures import Result, as_result, record_of
 from .steps import (
     BRAINSTATE_JIT,
     FILTER_JIT,
@@ -103,7 +104,7 @@ the arguments, results and temporaries of `memory_analysis` less what is aliased
 
 {sizes}
 
-## How it is measured
+{configs}## How it is measured
 
 - Every library holds the same model, with the very same arrays of shape `()`, so that only structure costs
   anything. The peers are used as their documentation says, flax.nnx in its default graph mode.
@@ -119,8 +120,8 @@ the arguments, results and temporaries of `memory_analysis` less what is aliased
   `jax.jit`, whose result is waited for with `jax.block_until_ready`; a compiled step, which ends when the new counter
   is ready, as all results of a compiled function are at once; and an import, inside a new interpreter.
 
-To reproduce: `make bench`. For a first look: `python -m tests.benchmarks --quick`, or `--only NAME` for one
-figure.
+To reproduce: `make bench`, or `python -m tests.benchmarks graphs` and `... configs` for one part of the page. For a
+first look: `--quick`, or `--only NAME` for one figure.
 
 ## Where
 
@@ -132,25 +133,26 @@ figure.
 """
 
 
-@dataclass(frozen=True)
-class Environment:
-    """Where the results come from."""
+class Written(NamedTuple):
+    """What `performance.json` holds."""
 
-    date: str
-    cpu: str
-    system: str
-    python: str
-    versions: dict[str, str]
+    figures: list[Result]
+    sizes: list[Result]
+    environment: Environment
+    configs: Configs | None
 
 
-def environment_of(libraries: Iterable[Library]) -> Environment:
-    """This machine and interpreter, and the versions of these libraries."""
-    return Environment(
-        date=datetime.date.today().isoformat(),
-        cpu=_cpu_name(),
-        system=platform.system(),
-        python=platform.python_version(),
-        versions={library.module.partition(".")[0]: _version(library.module) for library in libraries},
+def read(folder: Path) -> Written | None:
+    """What was written into a folder before, if anything was."""
+    file = folder / "performance.json"
+    if not file.exists():
+        return None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    return Written(
+        figures=[as_result(one) for one in record["figures"]],
+        sizes=[as_result(one) for one in record["sizes"]],
+        environment=Environment(**record["environment"]),
+        configs=as_configs(record["configs"]) if "configs" in record else None,
     )
 
 
@@ -175,7 +177,7 @@ def tables(figures: Sequence[Result], sizes: Sequence[Result]) -> dict[str, str]
 def figures_table(results: Sequence[Result]) -> str:
     """A Markdown table of one row per limit, with every contender's time."""
     header = ("figure", "", "measured", "limit", *_COLUMNS)
-    return _table(header, [(r.title, _mark(r), _value(r), _limit(r), *_cells(r, _COLUMNS)) for r in results])
+    return table(header, [(r.title, mark(r), value_of(r), limit_of(r), *cells(r, _COLUMNS)) for r in results])
 
 
 def steps_table(results: Sequence[Result]) -> str:
@@ -185,30 +187,30 @@ def steps_table(results: Sequence[Result]) -> str:
         groups.setdefault((result.figure, result.title, result.states), {})[str(result.against)] = result
     header = ("figure", "States", "", *WAYS)
     rows = [
-        (title, f"{states:,}", _mark_of(group.values()), *[_step_cell(group, way) for way in WAYS])
+        (title, f"{states:,}", mark_of(group.values()), *[_step_cell(group, way) for way in WAYS])
         for (_, title, states), group in groups.items()
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _step_cell(group: Mapping[str, Result], way: str) -> str:
     some = next(iter(group.values()))
     if way not in some.measured:
         return ""
-    shown = _amount(some, way)
+    shown = amount(some, way)
     if (result := group.get(way)) is None:
         return shown
-    ratio = f"{_ratio(result.value)} × {shown}"
-    limited = ratio if result.limit is None else f"{ratio} (≤ {_limit(result)})"
+    ratio = f"{ratio_of(result.value)} × {shown}"
+    limited = ratio if result.limit is None else f"{ratio} (≤ {limit_of(result)})"
     return f"**{limited}**" if result.holds is False else limited
 
 
 def sizes_table(results: Sequence[Result], columns: Sequence[str]) -> str:
     """A Markdown table of one row per figure and size, with the times of these contenders."""
     header = ("figure", "States", "", "measured", "limit", *columns)
-    return _table(
+    return table(
         header,
-        [(r.title, f"{r.states:,}", _mark(r), _value(r), _limit(r), *_cells(r, columns)) for r in results],
+        [(r.title, f"{r.states:,}", mark(r), value_of(r), limit_of(r), *cells(r, columns)) for r in results],
     )
 
 
@@ -221,7 +223,7 @@ def ratios_table(figures: Sequence[Result]) -> str:
         if name in by_figure
     ]
     states = next((result.states for name, result in by_figure.items() if name in _HEADLINES), 0)
-    return _table((f"time of graphnode over that of, at {states:,} States", *_RIVALS), rows)
+    return table((f"time of graphnode over that of, at {states:,} States", *_RIVALS), rows)
 
 
 def _headline(figures: Sequence[Result], some: Result, rivals: Sequence[str]) -> str:
@@ -229,7 +231,7 @@ def _headline(figures: Sequence[Result], some: Result, rivals: Sequence[str]) ->
     # The ratio of the page where there is one; it is taken inside the rounds.
     on_page = {result.against: result.value for result in figures if result.figure == some.figure}
     ratios = [on_page.get(rival, own / some.measured[rival]) for rival in rivals if rival in some.measured]
-    return _ratio(max(ratios)) if ratios else ""
+    return ratio_of(max(ratios)) if ratios else ""
 
 
 def write(
@@ -239,8 +241,11 @@ def write(
     sizes: Sequence[Result],
     environment: Environment,
     readme: Path | None = None,
+    configs: Configs | None = None,
 ) -> None:
     """Write `performance.md`, keeping its notes, `performance.json`, and the ratios in the README.
+
+    Without `configs` the page has no section of configurations.
 
     Raises:
         ValueError: The README has no place for ratios.
@@ -251,14 +256,16 @@ def write(
         depth=depth,
         states=figures[0].states,
         **tables(figures, sizes),
-        environment=_environment_list(environment),
+        configs=section(configs) if configs is not None else "",
+        environment=environment.sentence,
         notes=_notes_of(page),
     )
     page.write_text(text, encoding="utf-8")
     record = {
         "environment": asdict(environment),
-        "figures": [_record(result) for result in figures],
-        "sizes": [_record(result) for result in sizes],
+        "figures": [record_of(result) for result in figures],
+        "sizes": [record_of(result) for result in sizes],
+        **({"configs": configs_record(configs)} if configs is not None else {}),
     }
     (folder / "performance.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if readme is not None:
@@ -273,86 +280,6 @@ def _write_ratios(readme: Path, ratios: str) -> None:
     readme.write_text(_RATIOS.sub(lambda _: f"\n{ratios}\n\n", text, count=1), encoding="utf-8")
 
 
-def _record(result: Result) -> dict[str, object]:
-    return {**asdict(result), "holds": result.holds}
-
-
 def _notes_of(page: Path) -> str:
     found = _NOTES.search(page.read_text(encoding="utf-8")) if page.exists() else None
     return found.group() if found else _NO_NOTES
-
-
-def _environment_list(environment: Environment) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
-    return (
-        f"{environment.date}, on {environment.cpu} ({environment.system}), "
-        f"with Python {environment.python}, {versions}."
-    )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    rule = ["-" * max(width, 3) for width in widths]
-    lines = [header, rule, *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(len(dashes)) for cell, dashes in zip(line, rule, strict=True)) + " |"
-        for line in lines
-    )
-
-
-def _mark(result: Result) -> str:
-    return {True: "pass", False: "**FALLS SHORT**", None: ""}[result.holds]
-
-
-def _mark_of(results: Iterable[Result]) -> str:
-    return "**FALLS SHORT**" if any(result.holds is False for result in results) else "pass"
-
-
-def _value(result: Result) -> str:
-    if result.is_count and result.against is None:
-        return f"{result.value:.0f}"
-    if result.against is None:
-        return f"{result.value * 1e9:.3g} ns per State"
-    against = "itself" if result.against == GRAPHNODE else result.against
-    return f"{_ratio(result.value)} × {against}"
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.3g}" if value >= 0.001 else "< 0.001"
-
-
-def _limit(result: Result) -> str:
-    return "" if result.limit is None else f"{result.limit:.3g}"
-
-
-def _cells(result: Result, columns: Iterable[str]) -> list[str]:
-    return [_amount(result, name) if name in result.measured else "" for name in columns]
-
-
-def _amount(result: Result, name: str) -> str:
-    return (_count if result.is_count else _time)(result.measured[name])
-
-
-def _count(number: float) -> str:
-    return f"{number:,.0f}"
-
-
-def _time(seconds: float) -> str:
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e9:.0f} ns"
-
-
-def _version(module: str) -> str:
-    try:
-        return importlib.metadata.version(module.partition(".")[0])
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return "(not installed)"
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

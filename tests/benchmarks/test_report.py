@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from .environment import Environment
 from .library import BRAINSTATE, GRAPHNODE, JAX, NNX
 from .measures import Result
-from .report import Environment, figures_table, ratios_table, sizes_table, steps_table, write
+from .report import figures_table, ratios_table, sizes_table, steps_table, write
 from .steps import GN_JIT, JAX_TUPLE, NNX_CACHED_PARTIAL, NNX_JIT
 
 ENVIRONMENT = Environment("2026-01-02", "a CPU", "Linux", "3.11.7", {"jax": "0.10.2"})
