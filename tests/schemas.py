@@ -6,8 +6,10 @@ From the root of the repository,
 """
 
 import argparse
+import importlib.util
 import inspect
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -28,18 +30,41 @@ def public_classes(module: object) -> dict[str, type[gn.Node]]:
     return found
 
 
+# The models of the examples that are built from a file: the program, and the class.
+EXAMPLES = {"digits": "Classifier"}
+
+# What is written by hand: the JSON form of graphdefs, which follows from no class.
+BY_HAND = frozenset({"graphdef.schema.json"})
+
+
+def example_class(program: str, name: str) -> type[gn.Node]:
+    """A class of an example program."""
+    path = ROOT / "docs" / "examples" / f"{program}.py"
+    spec = importlib.util.spec_from_file_location(program, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[program] = module  # where annotations that are strings are looked up
+    spec.loader.exec_module(module)
+    cls: type[gn.Node] = getattr(module, name)
+    return cls
+
+
 def schemas() -> Mapping[str, Mapping[str, object]]:
     """The schemas by the names of their files. Further ones are added here."""
-    return {
-        f"graphnode.nn.{name}.schema.json": gn.config.json_schema(cls) for name, cls in public_classes(gn.nn).items()
-    }
+    found = {f"graphnode.nn.{name}": cls for name, cls in public_classes(gn.nn).items()}
+    made = {f"{name}.schema.json": gn.config.json_schema(cls) for name, cls in found.items()}
+    for program, name in EXAMPLES.items():
+        made[f"examples.{program}.schema.json"] = gn.config.json_schema(example_class(program, name))
+    return made
 
 
 def write(folder: Path) -> Iterable[Path]:
     """Write all, and remove those of classes that are gone."""
     folder.mkdir(exist_ok=True)
     for path in folder.glob("*.schema.json"):
-        path.unlink()
+        if path.name not in BY_HAND:
+            path.unlink()
     for name, schema in schemas().items():
         path = folder / name
         path.write_text(json.dumps(schema, indent=2, sort_keys=True) + "\n", encoding="utf-8")

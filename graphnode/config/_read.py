@@ -185,7 +185,7 @@ class Files:
             self._bytes += len(read)
             if self._bytes > MAX_BYTES:
                 return "", f"larger than {MAX_BYTES // 2**20} MiB, with all that is included"
-            return read.decode("utf-8-sig"), ""
+            return read.decode().removeprefix("\ufeff"), ""  # a mark of the byte order, which UTF-8 needs not
         except UnicodeDecodeError as error:
             return "", f"no UTF-8: {error.reason} at byte {error.start}"
         except OSError as error:

@@ -20,7 +20,7 @@ import graphnode as gn
 
 class Layer(gn.Node):
     width: int
-    weight: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
+    gains_: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
 
 
 class ShownNet(gn.Node):
@@ -105,7 +105,7 @@ def test_summary_shows_what_a_model_takes(models: Path):
     assert result.stdout == (
         "path          class       shape       parameters  bytes  shared with\n"
         "----------------------------------------------------------------------\n"
-        "first.weight  ParamState  float32[5]           5     20  second.weight\n"
+        "first.gains_  ParamState  float32[5]           5     20  second.gains_\n"
         "----------------------------------------------------------------------\n"
         "ShownNet                                       5     20\n"
     )

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 import graphnode as gn
 from tests.config.family import CONFIGS, MODEL, Bounded, Composed, Holder, Named, Part, Plain, mutated
 from tests.docrun import ROOT
+from tests.schemas import BY_HAND
 
 SCHEMAS: dict[str, Any] = {
     "strict": gn.config.json_schema(MODEL, style="strict"),
@@ -93,7 +94,7 @@ def test_an_option_is_given_exactly(raw: dict[str, Any], message: str):
 
 @pytest.mark.parametrize(
     ("given", "shown"),
-    [(None, "null"), ([], "list"), ({}, "dict"), (3, "int 3")]
+    [(None, "null"), ([], "list"), ({}, "dict"), (3, "3")]
     + [(name, f"'{name}'") for name in ("f4", "i4,i4", "O", "int", "<f8")],
 )
 def test_a_dtype_has_the_name_that_jax_gives(given: object, shown: str):
@@ -275,7 +276,8 @@ def test_the_kept_schemas_are_those_of_the_classes(tmp_path: Path):
     )
     assert made.returncode == 0, made.stderr
     texts = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
-    kept = {path.name: path.read_text(encoding="utf-8") for path in Path(ROOT, "schemas").iterdir()}
+    paths = [path for path in Path(ROOT, "schemas").iterdir() if path.name not in BY_HAND]
+    kept = {path.name: path.read_text(encoding="utf-8") for path in paths}
     assert "graphnode.nn.Linear.schema.json" in texts
     assert kept == texts, "run: make schemas"
 
