@@ -51,6 +51,40 @@ def test_schema_and_validate_agree(style: str, raw: Any):
 
 
 @pytest.mark.parametrize("style", VALIDATORS)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pair": [{}]},
+        {"pair": [{}, None, None]},
+        {"pair": [None, None]},
+        {"by_name": {"a": {"type": "Plain"}}},
+        {"by_name": [{"type": "Sized"}]},
+        {"either": {"a": {"type": "Sized"}}},
+        {"either": {"type": "Plain"}},
+        {"any_of": [[{}]]},
+        {"items": [None]},
+        {"items": None},
+        {"several": {}},
+        {"one": {"ref": "root", "type": "Sized"}},
+        {"one": {"ref": 1}},
+        {"one": {"type": "Part"}},
+        {"plain": {"more": "a"}},
+        {"plain": None},
+        {"id": 3},
+        {"include": "a.yaml"},
+    ],
+    ids=str,
+)
+def test_a_wrong_node_is_refused_by_both(style: str, wrong: dict[str, Any]):
+    """One for each form of a place; `include` is left to `load`."""
+    right = {"type": "Holder", "id": "root", "one": {"type": "Sized"}, "plain": {}}
+    assert faults_of(right) == ""
+    assert faults_of(right | wrong)
+    assert VALIDATORS[style].is_valid(right)
+    assert VALIDATORS[style].is_valid(right | wrong) == ("include" in wrong)
+
+
+@pytest.mark.parametrize("style", VALIDATORS)
 def test_what_a_file_includes_need_not_stand_beside(style: str, tmp_path: Path):
     """With `include`, fields that are required may come from the other file; those given are checked all the same."""
     Path(tmp_path, "bounded.yaml").write_text("{type: Bounded, count: 1}")
