@@ -8,11 +8,14 @@ From the root of the repository,
 import argparse
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import graphnode as gn
 from tests.docrun import ROOT
+
+GENERATED = "graphnode.*.schema.json"
+"""The files that are written here; others in the same directory are not."""
 
 
 def public_classes(module: object) -> dict[str, type[gn.Node]]:
@@ -35,15 +38,16 @@ def schemas() -> Mapping[str, Mapping[str, object]]:
     }
 
 
-def write(folder: Path) -> Iterable[Path]:
+def write(folder: Path) -> list[Path]:
     """Write all, and remove those of classes that are gone."""
     folder.mkdir(exist_ok=True)
-    for path in folder.glob("*.schema.json"):
+    for path in folder.glob(GENERATED):
         path.unlink()
+    written: list[Path] = []
     for name, schema in schemas().items():
-        path = folder / name
-        path.write_text(json.dumps(schema, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        yield path
+        written.append(folder / name)
+        written[-1].write_text(json.dumps(schema, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return written
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import jax
 import pytest
 from jsonschema import Draft202012Validator
 
 import graphnode as gn
-from graphnode.config import _registry
+from graphnode._names import VALUES
 from tests.config.family import CONFIGS, MODEL, Bounded, Composed, Holder, Named, Part, Plain, mutated
 from tests.docrun import ROOT
+from tests.schemas import GENERATED, write
 
 SCHEMAS: dict[str, Any] = {
     "strict": gn.config.json_schema(MODEL, style="strict"),
@@ -128,7 +130,7 @@ def test_an_option_is_given_exactly(raw: dict[str, Any], message: str):
 
 @pytest.mark.parametrize(
     ("given", "shown"),
-    [(None, "null"), ([], "list"), ({}, "dict"), (3, "int 3")]
+    [(None, "null"), ([], "list"), ({}, "dict"), (3, "3")]
     + [(name, f"'{name}'") for name in ("f4", "i4,i4", "O", "int", "<f8")],
 )
 def test_a_dtype_has_the_name_that_jax_gives(given: object, shown: str):
@@ -191,10 +193,14 @@ def test_docstrings_constraints_and_defaults_are_in_the_schema():
 
 def test_registered_names_are_those_that_a_field_admits(monkeypatch: pytest.MonkeyPatch):
     """A function is not offered where a class is expected, and names that are registered later are in later schemas."""
-    monkeypatch.setattr(_registry, "_VALUES", dict(_registry._VALUES))  # other tests list what is registered
     before: Any = gn.config.json_schema(Named)
     assert before["$defs"]["class"]["enum"] == []
-    gn.config.register("family.add", add := (lambda x: x + 1))
+
+    def add(x: jax.Array) -> jax.Array:
+        return x + 1
+
+    monkeypatch.setitem(VALUES, "family.add", add)  # which takes it away again: other tests list the names
+    assert gn.config.register("family.add", add) is add
     after: Any = gn.config.json_schema(Named)
     assert set(after["$defs"]["function"]["enum"]) - set(before["$defs"]["function"]["enum"]) == {"family.add"}
     config: Any = gn.config.validate({"act": "family.add", "dtype": "bool"}, Named)
@@ -311,9 +317,19 @@ def test_the_kept_schemas_are_those_of_the_classes(tmp_path: Path):
     )
     assert made.returncode == 0, made.stderr
     texts = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
-    kept = {path.name: path.read_text(encoding="utf-8") for path in Path(ROOT, "schemas").iterdir()}
+    kept = {path.name: path.read_text(encoding="utf-8") for path in Path(ROOT, "schemas").glob(GENERATED)}
     assert "graphnode.nn.Linear.schema.json" in texts
     assert kept == texts, "run: make schemas"
+
+
+def test_what_nobody_generates_stays(tmp_path: Path):
+    """The schema of graphdefs is written by hand; of a class that is gone none is left."""
+    for name in ("graphdef.schema.json", "graphnode.nn.Gone.schema.json"):
+        Path(tmp_path, name).write_text("{}")
+    assert Path(tmp_path, "graphnode.nn.Linear.schema.json") in write(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert "graphdef.schema.json" in names
+    assert "graphnode.nn.Gone.schema.json" not in names
 
 
 def test_composed_default_is_valid():
