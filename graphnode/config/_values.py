@@ -234,7 +234,7 @@ def _is_dtype(annotation: Any) -> bool:
 def _dtype(given: Any, default: object) -> Any:
     is_named = isinstance(given, str) and given in _DTYPE_NAMES
     try:
-        if not is_named and (given is None or isinstance(given, str | int | float | list | tuple | dict)):
+        if not is_named and (given is None or isinstance(given, (str, int, float, list, tuple, dict))):
             raise TypeError
         dtype = jnp.dtype(given)
     except TypeError:
