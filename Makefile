@@ -32,7 +32,7 @@ test-all: lint yaml-server ## the same, with the slow tests
 	@echo "== pytest: tests, doctests and documentation, also the slow ones"
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) -m "" $(PYTEST_ARGS)
 
-test-types: $(VENV)/.stamp ## run the tests with every call inside the package checked against its annotations
+test-types: yaml-server ## run the tests with every call inside the package checked against its annotations
 	@echo "== pytest: tests, doctests and documentation under jaxtyping's import hook with beartype"
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --runtime-types $(PYTEST_ARGS)
 

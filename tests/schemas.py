@@ -10,11 +10,14 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import graphnode as gn
 from tests.docrun import ROOT
+
+GENERATED = "graphnode.*.schema.json"
+"""The files that are written here; others in the same directory are not."""
 
 
 def public_classes(module: object) -> dict[str, type[gn.Node]]:
@@ -32,9 +35,6 @@ def public_classes(module: object) -> dict[str, type[gn.Node]]:
 
 # The models of the examples that are built from a file: the program, and the class.
 EXAMPLES = {"digits": "Classifier"}
-
-# What is written by hand: the JSON form of graphdefs, which follows from no class.
-BY_HAND = frozenset({"graphdef.schema.json"})
 
 
 def example_class(program: str, name: str) -> type[gn.Node]:
@@ -55,20 +55,20 @@ def schemas() -> Mapping[str, Mapping[str, object]]:
     found = {f"graphnode.nn.{name}": cls for name, cls in public_classes(gn.nn).items()}
     made = {f"{name}.schema.json": gn.config.json_schema(cls) for name, cls in found.items()}
     for program, name in EXAMPLES.items():
-        made[f"examples.{program}.schema.json"] = gn.config.json_schema(example_class(program, name))
+        made[f"graphnode.examples.{program}.schema.json"] = gn.config.json_schema(example_class(program, name))
     return made
 
 
-def write(folder: Path) -> Iterable[Path]:
+def write(folder: Path) -> list[Path]:
     """Write all, and remove those of classes that are gone."""
     folder.mkdir(exist_ok=True)
-    for path in folder.glob("*.schema.json"):
-        if path.name not in BY_HAND:
-            path.unlink()
+    for path in folder.glob(GENERATED):
+        path.unlink()
+    written: list[Path] = []
     for name, schema in schemas().items():
-        path = folder / name
-        path.write_text(json.dumps(schema, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        yield path
+        written.append(folder / name)
+        written[-1].write_text(json.dumps(schema, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return written
 
 
 if __name__ == "__main__":

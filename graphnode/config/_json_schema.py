@@ -195,10 +195,10 @@ class _Schemas:
     def _class(self, cls: type) -> _Json:
         return self._defined(("class", cls), cls.__name__, partial(self._make_class, cls))
 
-    def _make_class(self, cls: type[Node]) -> _Json:
+    def _make_class(self, cls: type) -> _Json:
         text = _first_paragraph(cls)
         common = {"type": {"type": "string", **_description(text)}, "id": _ID}
-        return {**_description(text), **self._record(config_of(cls), common)}
+        return {**_description(text), **self._record(config_of(cast("type[Node]", cls)), common)}
 
     def _record(self, model: type[pydantic.BaseModel], common: Mapping[str, Any]) -> _Json:
         """A mapping with the fields of a model."""

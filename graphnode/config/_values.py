@@ -79,8 +79,7 @@ def configurable(annotation: Any, default: object = None) -> Any:
     if annotation in _STRICT:
         return Annotated[annotation, pydantic.Strict()]
     if annotation in (Any, object) or isinstance(annotation, TypeVar | typing_extensions.TypeVar):
-        anything = Annotated[Any, pydantic.PlainValidator(_hashable), pydantic.WithJsonSchema(_HASHABLE)]
-        return _registered(_is_value, "value") if callable(default) else anything
+        return _registered(_is_value, "value") if callable(default) else _validated(_hashable, _HASHABLE)
     if isinstance(annotation, typing.NewType):
         return configurable(annotation.__supertype__, default)
     if isinstance(annotation, typing_extensions.TypeAliasType):
@@ -115,9 +114,9 @@ def _registered_class(bound: type) -> Any:
     return _registered(lambda value: isinstance(value, type) and issubclass(value, bound), "class", bound)
 
 
-# No mapping, as deep as a list in a list.
-_PLAIN_TYPES: Final = ["array", "boolean", "null", "number", "string"]
-_HASHABLE: Final[Any] = {"type": _PLAIN_TYPES, "items": {"type": _PLAIN_TYPES, "items": {"type": _PLAIN_TYPES}}}
+_HASHABLE: Final[Defined] = Defined(
+    "data", "data", lambda: {"type": ["array", "boolean", "null", "number", "string"], "items": {MARK: _HASHABLE}}
+)
 
 
 def _hashable(given: Any) -> Any:
@@ -235,7 +234,7 @@ def _is_dtype(annotation: Any) -> bool:
 def _dtype(given: Any, default: object) -> Any:
     is_named = isinstance(given, str) and given in _DTYPE_NAMES
     try:
-        if not is_named and (given is None or isinstance(given, str | int | float | list | tuple | dict)):
+        if not is_named and (given is None or isinstance(given, (str, int, float, list, tuple, dict))):
             raise TypeError
         dtype = jnp.dtype(given)
     except TypeError:

@@ -257,7 +257,16 @@ CONFIGS = st.recursive(LEAF_PARTS, _holders, max_leaves=6).map(lambda raw: {**ra
 # Numbers with a fraction alone: 1.0 is an integer for JSON Schema.
 _WRONG = st.sampled_from(
     [None, True, False, -1, 0, 11, 2.5, "", "relu", "zzz", "1", "float32", "abcdef", [], ["a"], [1], [1, "a"], {}]
-    + [{"type": "Plain"}, {"type": "Bounded", "count": 1}, {"depth": 3}, {"data": [1]}, {"low": 1}, [{}], {"a": {}}]
+    + [
+        {"type": "Plain"},
+        {"type": "Bounded", "count": 1},
+        {"depth": 3},
+        {"data": [1]},
+        {"low": 1},
+        [{}],
+        {"a": {}},
+        [[[[{}]]]],
+    ]
 )
 _ATOMS = ("mask", "anything")
 """Fields that are replaced as a whole: that the rows of an array are of one length is beyond a schema."""
