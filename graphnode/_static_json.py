@@ -73,7 +73,7 @@ def _encoded(value: Any, level: int) -> Any:
     name = name_of(value)
     if name is not None:
         return {"name": name}
-    kind = type(value)
+    kind: Any = type(value)
     if kind is float:
         return value if math.isfinite(value) else {"float": str(value)}
     if kind in (tuple, frozenset, PartitionSpec):
