@@ -73,12 +73,11 @@ def _encoded(value: Any, level: int) -> Any:
     name = name_of(value)
     if name is not None:
         return {"name": name}
-    kind = type(value)
-    given: Any = value  # whatever a checker has concluded from the tests above
+    kind: Any = type(value)
     if kind is float:
         return value if math.isfinite(value) else {"float": str(value)}
     if kind in (tuple, frozenset, PartitionSpec):
-        items = [_encoded(item, level + 1) for item in given]
+        items = [_encoded(item, level + 1) for item in value]
         return {_KIND_NAMES[kind]: sorted(items, key=repr) if kind is frozenset else items}
     encode = next((encode for base, encode in _ENCODERS if isinstance(value, base)), None)
     if encode is not None:
@@ -86,7 +85,7 @@ def _encoded(value: Any, level: int) -> Any:
     if value is ...:
         return {"ellipsis": True}
     if isinstance(value, type(jnp.float32)):
-        return {"jax_dtype": np.dtype(given.dtype).name}
+        return {"jax_dtype": np.dtype(value.dtype).name}
     if isinstance(value, type) and issubclass(value, np.generic):
         return {"numpy_dtype": np.dtype(value).name}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

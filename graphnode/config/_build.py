@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import jax
 import numpy as np
 
+from .._annotations import Form
 from .._errors import ConfigError
 from .._node import Node
 from .._paths import Path, path_str
@@ -17,7 +18,7 @@ from .._state import shape_text
 from .._stream import Stream, scope_of
 from .._traverse import aliases, nodes
 from ..transforms import eval_shape
-from ._graph import Visit, children, mapped, visits
+from ._graph import Visit, children, visits
 from ._models import DEFAULT, Config
 
 M = TypeVar("M", bound=Node)
@@ -65,7 +66,7 @@ def build(config: Config[M], key: jax.Array | None = None) -> M:
             error.add_note(f"while {visit.name} was built from its configuration")
             raise
     for visit, name in backward:
-        value = mapped(visit.config.__dict__[name], lambda child: made[id(child)])
+        value = _rebuilt(visit.config.slots[name], visit.config.__dict__[name], made)
         setattr(made[id(visit.config)], name, value)
     return cast("M", made[id(config)])
 
@@ -84,14 +85,22 @@ def _arguments(config: Config[Any], made: dict[int, Node], later: set[tuple[int,
         if name not in config.slots:
             arguments[name] = value
         elif (id(config), name) not in later:
-            arguments[name] = _rebuilt(value, made)
+            arguments[name] = _rebuilt(config.slots[name], value, made)
         else:
             arguments[name] = None if isinstance(value, Config) else type(value)()
     return arguments
 
 
-def _rebuilt(value: Any, made: dict[int, Node]) -> Any:
-    return mapped(value, lambda child: made[id(child)])
+def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:
+    """The nodes of a slot, with tuples where its form has tuples: configs may hold lists."""
+    if isinstance(value, Config):
+        return made[id(value)]
+    if isinstance(value, dict):
+        return {key: _rebuilt(form.item(dict), item, made) for key, item in value.items()}
+    if not isinstance(value, (list, tuple)):
+        return value
+    kind: Any = tuple if form.list_of is None else list
+    return kind(_rebuilt(form.item(kind, at), item, made) for at, item in enumerate(value))
 
 
 def _order(root: Config[Any]) -> tuple[list[Visit], list[tuple[Visit, str]]]:

@@ -33,47 +33,45 @@ def to_config(node: M, /) -> Config[M]:
 
     See also: `build`, the inverse; `dump`, which writes a config.
     """
-    found = list(iter_node(node))
-    faults: list[str] = []
-    made: dict[int, Config[Any]] = {}
+    next(iter(iter_node(node)))  # a StructureError, if it is none
     reached = _reached(node)
-    for path, one in found:
-        if id(one) not in reached:
-            continue  # made by its parent
+    told: list[tuple[Node, str]] = []
+    made: dict[int, Config[Any]] = {}
+    for one in reached:
         try:
             model = config_of(type(one))
         except ConfigError as error:
-            faults += [f"{path_str(path) or type(one).__name__}: {fault}" for fault in error.faults]
+            told += [(one, f": {fault}") for fault in error.faults]
         else:
             made[id(one)] = model.__new__(model)
-    for path, one in found:
-        if id(one) in made and not faults:
-            try:
-                fill(made[id(one)], _fields(one, type(made[id(one)]), made))
-            except pydantic.ValidationError as error:
-                where = path_str(path) or type(one).__name__
-                faults += [f"{where}.{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-    if faults:
-        raise ConfigError(faults)
+    for one in reached if not told else []:
+        try:
+            fill(made[id(one)], _fields(one, type(made[id(one)]), made))
+        except pydantic.ValidationError as error:
+            told += [(one, f".{'.'.join(map(str, each['loc']))}: {each['msg']}") for each in error.errors()]
+    if told:
+        # Not before: all paths of a long chain cost its square.
+        paths = {id(one): path_str(path) for path, one in iter_node(node)}
+        raise ConfigError([f"{paths[id(one)] or type(one).__name__}{text}" for one, text in told])
     return cast("Config[M]", made[id(node)])
 
 
-def _reached(root: Node) -> set[int]:
+def _reached(root: Node) -> list[Node]:
     """The nodes that are arguments of constructors, not made by them."""
-    found: set[int] = set()
+    found: dict[int, Node] = {}
     todo = [root]
     while todo:
         node = todo.pop()
         if id(node) in found:
             continue
-        found.add(id(node))
+        found[id(node)] = node
         try:
             slots = config_of(type(node)).slots
         except ConfigError:
             continue  # told by who asks for it
         for name in slots:
-            todo += _nodes_in(node.__dict__.get(name))
-    return found
+            todo += reversed(_nodes_in(node.__dict__.get(name)))
+    return list(found.values())
 
 
 def _nodes_in(value: Any) -> list[Node]:

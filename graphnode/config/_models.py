@@ -261,7 +261,7 @@ def misfit(form: Form, value: Any) -> str | None:
         if value is None and form.optional:
             continue
         if isinstance(value, Config):
-            if form.classes and not issubclass(value.node_class, form.classes):
+            if not issubclass(value.node_class, form.classes):
                 return f"{at}expected {form}, found a config of {value.node_class.__name__}"
         elif isinstance(value, (list, tuple)) and (form.list_of or form.tuple_of is not None):
             items = form.item(list if form.list_of else tuple) if not isinstance(form.tuple_of, tuple) else None

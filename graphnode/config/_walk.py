@@ -380,7 +380,7 @@ def walk(files: Files, document: Document, cls: type[M]) -> tuple[Config[M], Wal
 
 
 def _place_key(fault: str) -> tuple[str, int, int]:
-    found = re.match(r"(.*?):(\d+):(\d+): ", fault)
+    found = re.match(r"()(\d+):(\d+): ", fault) or re.match(r"(.*?):(\d+):(\d+): ", fault)
     return (found[1], int(found[2]), int(found[3])) if found else ("", 0, 0)
 
 

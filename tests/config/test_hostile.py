@@ -40,6 +40,7 @@ def refused(load: Callable[[], object], inside: Path) -> str:
     """The error of a load, which takes less than a second (the best of two) and does nothing but read files inside."""
     global _events
     texts: list[str] = []
+    events: list[str] = []
     times: list[float] = []
     events: list[str] = []
     for _ in range(2):

@@ -1,0 +1,208 @@
+"""Configs into models and back: the same arrays from the same key, each node once, and the same structure again."""
+
+import random
+from typing import Any
+
+import jax
+import numpy as np
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import graphnode as gn
+from tests.config.nets import Block, Color, Conv, Dense, Net, Noisy, Window
+
+
+def noisy(text: str, key: int = 0) -> Any:
+    return gn.config.build(gn.config.loads(text, Noisy), jax.random.key(key))
+
+
+def arrays(node: gn.Node) -> dict[gn.Path, np.ndarray[Any, Any]]:
+    return {path: np.asarray(state.value) for path, state in gn.states(node).items()}
+
+
+def assert_same(one: dict[gn.Path, np.ndarray[Any, Any]], other: dict[gn.Path, np.ndarray[Any, Any]]) -> None:
+    assert one.keys() == other.keys()
+    for path, value in one.items():
+        np.testing.assert_array_equal(value, other[path], strict=True)
+
+
+TEXT = "{size: 2, left: {size: 3, left: {size: 4}}, right: {size: 3}}"
+
+
+def test_same_key_gives_the_same_arrays():
+    """Building again gives the same arrays, and another key gives others everywhere."""
+    first, again, other = arrays(noisy(TEXT)), arrays(noisy(TEXT)), arrays(noisy(TEXT, 1))
+    assert_same(first, again)
+    assert all(not np.array_equal(first[path], other[path]) for path in first)
+
+
+def test_places_draw_different_numbers():
+    """Two equal nodes at two paths are drawn apart."""
+    made = noisy(TEXT)
+    assert not np.array_equal(made.left.weight.value, made.right.weight.value)
+
+
+def test_a_change_of_one_node_leaves_the_others_alone():
+    """Numbers come by path: another size, a node more or less changes no other node's."""
+    first = arrays(noisy(TEXT))
+    changed = arrays(noisy("{size: 2, left: {size: 9, left: {size: 4}, right: {size: 1}}, right: {size: 3}}"))
+    assert_same(
+        {path: value for path, value in first.items() if path != ("left", "weight")},
+        {path: changed[path] for path in first if path != ("left", "weight")},
+    )
+    assert changed["left", "weight"].shape == (9,)
+
+
+def test_each_config_is_one_node():
+    """A config that is referred to in two places is built once."""
+    made: Any = gn.config.build(gn.config.loads("first: &d {type: Dense}\nblocks: [*d, *d, {type: Dense}]", Net))
+    assert made.first is made.blocks[0] is made.blocks[1]
+    assert made.blocks[2] is not made.first
+
+
+def test_cycles_are_closed_after_construction():
+    """A reference back is set when there is something to refer to, in fields and in lists."""
+    made: Any = gn.config.build(gn.config.loads("id: r\nnext: {next: {ref: r}}", Net))
+    assert made.next.next is made
+
+
+def test_cycle_that_cannot_wait_is_told():
+    """A field that must hold a node cannot wait for one that is made later."""
+
+    class Ring(gn.Node):
+        next: "Ring"
+
+    gn.schema(Ring)
+    config = gn.config.loads("id: r\nnext: {next: {ref: r}}", Ring)
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.build(config)
+    assert str(caught.value) == (
+        "next: next refers back to a node that holds this one, so it must allow None until that is made"
+    )
+
+
+def test_faults_of_constructors_say_the_path():
+    """An error of a constructor has a note that names the node."""
+    config = gn.config.loads("{size: 2, left: {size: -3}}", Noisy)
+    with pytest.raises((TypeError, ValueError)) as caught:  # of JAX
+        gn.config.build(config)
+    assert caught.value.__notes__ == ["while left was built from its configuration"]
+
+
+# Configs
+
+
+def test_assignment_is_validated():
+    """A value that the field does not take is refused, and the config is as it was."""
+    model: Any = gn.config.config_of(Dense)
+    config = model(width=3)
+    for name, value in {"width": 0, "mode": "slow", "act": 3, "nothing": 1}.items():
+        with pytest.raises(pydantic.ValidationError):
+            setattr(config, name, value)
+    assert config == model(width=3)
+    config.width = 4
+    assert config.width == 4
+    net: Any = gn.config.config_of(Net)()
+    with pytest.raises(pydantic.ValidationError, match=r"expected list\[Block\], found a config of Dense"):
+        net.blocks = config
+    net.blocks = [config]
+    assert net.blocks[0] is config
+
+
+def test_names_that_configs_need_are_refused():
+    """A class whose fields have the names of what every config has is told, with all of them."""
+    fields = {"slots": int, "node_class": int, "model_config": int, "_hidden": int, "ref": int, "copy": int}
+    cls: Any = type("Odd", (gn.Node,), {"__annotations__": fields, "__module__": __name__})
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.config_of(cls)
+    other = "no configuration has a field of this name; choose another"
+    assert caught.value.faults == (
+        f"Odd.slots: {other}",
+        f"Odd.node_class: {other}",
+        f"Odd.model_config: {other}",
+        f"Odd._hidden: {other}",
+        "Odd.ref: files use 'ref' otherwise; choose another name",
+    )
+
+
+def test_dtypes_are_known_names():
+    """A dtype of a file is a name that JAX has; NumPy would take `null`, lists and texts that it parses."""
+    model: Any = gn.config.config_of(Conv)
+    assert model(dtype="bfloat16").dtype is jax.numpy.bfloat16
+    assert model(dtype=np.dtype("int8")).dtype == np.dtype("int8")
+    for wrong in (None, "f4", "f4,f4", "O", "M8[ns]", [("a", "f4")], 3, int.__add__):
+        with pytest.raises(pydantic.ValidationError, match="is no dtype"):
+            model(dtype=wrong)
+
+
+def test_summary_is_literal():
+    """The table has a line for each State, marks what is shared, and makes no array."""
+    text = "first: &d {type: Dense, width: 3}\nblocks: [*d, {type: Dense, width: 1000000000000}]\n"
+    found = gn.config.summary(gn.config.loads(text, Net))
+    assert repr(found) == "\n".join(
+        [
+            "path             class       shape                          parameters              bytes  shared with",
+            "-------------------------------------------------------------------------------------------------------",
+            "blocks.0.weight  ParamState  float32[3]                              3                 12  first.weight",
+            "blocks.1.weight  ParamState  float32[1000000000000]  1,000,000,000,000  4,000,000,000,000",
+            "-------------------------------------------------------------------------------------------------------",
+            "Net                                                  1,000,000,000,003  4,000,000,000,012",
+        ]
+    )
+
+
+# The round trip
+
+
+def random_model(rng: random.Random) -> Net:
+    """Nets and blocks that hold each other at random: shared, cyclic, nested, empty."""
+    blocks: list[Block] = [Block(rng.randrange(1, 4)) for _ in range(2)]
+    blocks += [
+        Dense(rng.randrange(1, 4), act=rng.choice((jax.nn.relu, jax.nn.gelu)), mode=rng.choice(("fast", "exact")))
+        for _ in range(3)
+    ]
+    blocks += [
+        Conv(
+            1,
+            window=rng.choice((None, Window(1), Window(2, (1, 2)))),
+            dtype=rng.choice((jax.numpy.float32, jax.numpy.bfloat16)),
+            color=rng.choice(list(Color)),
+            shape=rng.choice(((), (1, 2))),
+        )
+        for _ in range(2)
+    ]
+    nets = [Net(rng.choice(("net", "1", "null", "a: b")), rng.choice((1.0, -0.0, 1e300))) for _ in range(4)]
+    for net in nets:
+        net.blocks = [rng.choice(blocks) for _ in range(rng.randrange(4))]
+        net.table = {key: rng.choice(blocks) for key in rng.sample(("a", "0", "a.b", "B"), rng.randrange(3))}
+        net.first = rng.choice((None, *blocks))
+        net.pair = (rng.choice((None, *blocks)), rng.choice((None, *blocks)))
+        net.next = rng.choice((None, *nets))
+        net.facts = rng.choice((None, 1, True, 1.0, "1", (1, ("a", True)), ()))
+    return nets[0]
+
+
+@given(st.randoms(use_true_random=False))
+def test_config_of_a_model_builds_its_structure(rng: random.Random):
+    """`build(to_config(model))` has the graphdef of the model; the config is equal to its own round trip."""
+    model = random_model(rng)
+    config = gn.config.to_config(model)
+    built = gn.config.build(config)
+    assert gn.graphdef(built) is gn.graphdef(model)
+    assert gn.config.to_config(built) == config
+    assert gn.GraphDef.from_json(gn.graphdef(model).to_json()) is gn.graphdef(model) if _has_names(model) else True
+
+
+def _has_names(model: Net) -> bool:
+    return not any(isinstance(node, Conv) for node in gn.nodes(model).values())
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_equality_of_configs_is_that_of_structures(one: int, other: int):
+    """Two configs are equal exactly where the graphdefs of their models are, and equality is symmetric."""
+    models = [random_model(random.Random(seed)) for seed in (one, other)]
+    left, right = (gn.config.to_config(model) for model in models)
+    assert (left == right) == (right == left) == (gn.graphdef(models[0]) is gn.graphdef(models[1]))
+    assert left == left
