@@ -42,10 +42,9 @@ def refused(load: Callable[[], object], inside: Path) -> str:
     texts: list[str] = []
     events: list[str] = []
     times: list[float] = []
-    events: list[str] = []
     for _ in range(2):
         start = time.process_time()  # others may be at work
-        _events = events
+        _events = events = []
         try:
             with pytest.raises(gn.ConfigError) as caught:
                 load()
