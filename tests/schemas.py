@@ -13,6 +13,7 @@ from pathlib import Path
 
 import graphnode as gn
 from tests.docrun import ROOT
+from tests.graphdef_schema import GRAPHDEF
 
 
 def public_classes(module: object) -> dict[str, type[gn.Node]]:
@@ -30,9 +31,10 @@ def public_classes(module: object) -> dict[str, type[gn.Node]]:
 
 def schemas() -> Mapping[str, Mapping[str, object]]:
     """The schemas by the names of their files. Further ones are added here."""
-    return {
+    layers = {
         f"graphnode.nn.{name}.schema.json": gn.config.json_schema(cls) for name, cls in public_classes(gn.nn).items()
     }
+    return {"graphdef.schema.json": GRAPHDEF, **layers}
 
 
 def write(folder: Path) -> Iterable[Path]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphnode as gn
-from tests.config.family import Block, Color, Conv, Dense, Net, Noisy, Window
+from tests.config.nets import Block, Color, Conv, Dense, Net, Noisy, Window
 
 
 def noisy(text: str, key: int = 0) -> Any:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode.config._json import JsonReader
-from tests.config.family import Conv, Net
+from tests.config.nets import Conv, Net
 
 YAML = """\
 name: a net
@@ -88,7 +88,7 @@ def test_a_mark_of_byte_order_is_no_part_of_the_text(tmp_path: Path):
     """UTF-8 that starts with a byte order mark is read as any."""
     for name, text in {"a.yaml": "name: ä", "a.json": '{"name": "ä"}', "a.toml": 'name = "ä"'}.items():
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
-        assert gn.config.load(tmp_path / name, Net).name == "ä"  # type: ignore[attr-defined]
+        assert gn.config.load(tmp_path / name, Net).name == "ä"
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,7 @@ def test_number_of_nodes_is_limited(monkeypatch: pytest.MonkeyPatch):
     """More nodes than the limit are one fault."""
     monkeypatch.setattr("graphnode.config._walk.MAX_NODES", 1_000)
     text = f"blocks: [{'{type: Dense}, ' * 999}]"
-    assert len(gn.config.loads(text, Net).blocks) == 999  # type: ignore[attr-defined]
+    assert len(gn.config.loads(text, Net).blocks) == 999
     with pytest.raises(gn.ConfigError, match=r"^more than 1,000 nodes$"):
         gn.config.loads(text.replace("]", "{type: Dense}, {type: Dense}]"), Net)
 

@@ -93,7 +93,7 @@ def test_an_option_is_given_exactly(raw: dict[str, Any], message: str):
 
 @pytest.mark.parametrize(
     ("given", "shown"),
-    [(None, "null"), ([], "list"), ({}, "dict"), (3, "int 3")]
+    [(None, "null"), ([], "list"), ({}, "dict"), (3, "3")]
     + [(name, f"'{name}'") for name in ("f4", "i4,i4", "O", "int", "<f8")],
 )
 def test_a_dtype_has_the_name_that_jax_gives(given: object, shown: str):
