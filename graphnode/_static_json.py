@@ -66,14 +66,14 @@ def _is_same(one: Any, other: Any) -> bool:
 def _encoded(value: Any, level: int) -> Any:
     if level > _MAX_LEVELS:
         raise JsonValueError(f"nested more than {_MAX_LEVELS} levels deep")
-    if type(value) is int and value.bit_length() > _MAX_BITS:
+    kind: Any = type(value)
+    if kind is int and value.bit_length() > _MAX_BITS:
         raise JsonValueError(f"an integer of more than {_MAX_BITS:,} bits has no JSON")
-    if value is None or type(value) in (bool, int, str):
+    if value is None or kind in (bool, int, str):
         return value
     name = name_of(value)
     if name is not None:
         return {"name": name}
-    kind: Any = type(value)
     if kind is float:
         return value if math.isfinite(value) else {"float": str(value)}
     if kind in (tuple, frozenset, PartitionSpec):

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import graphnode as gn
 from tests.docrun import ROOT
+from tests.graphdef_schema import GRAPHDEF
 
-GENERATED = "graphnode.*.schema.json"
-"""The files that are written here; others in the same directory are not."""
+GENERATED = "*.schema.json"
+"""The files that are written here."""
 
 
 def public_classes(module: object) -> dict[str, type[gn.Node]]:
@@ -53,7 +54,8 @@ def example_class(program: str, name: str) -> type[gn.Node]:
 def schemas() -> Mapping[str, Mapping[str, object]]:
     """The schemas by the names of their files. Further ones are added here."""
     found = {f"graphnode.nn.{name}": cls for name, cls in public_classes(gn.nn).items()}
-    made = {f"{name}.schema.json": gn.config.json_schema(cls) for name, cls in found.items()}
+    made: dict[str, Mapping[str, object]] = {"graphdef.schema.json": GRAPHDEF}
+    made |= {f"{name}.schema.json": gn.config.json_schema(cls) for name, cls in found.items()}
     for program, name in EXAMPLES.items():
         made[f"graphnode.examples.{program}.schema.json"] = gn.config.json_schema(example_class(program, name))
     return made
