@@ -253,7 +253,8 @@ class _Reader:
                 self._fault(where, f"no object {number} was seen before")
                 return False
             found.append(number)
-            cls, inner = seen[number].cls, []
+            cls = seen[number].cls
+            inner = []
         else:
             spec = self._spec(number, where)
             if spec is None:

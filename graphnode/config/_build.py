@@ -149,9 +149,10 @@ class Summary:
     """
 
     def __init__(self, title: str, rows: list[Row]) -> None:
-        self.title, self.rows = title, rows
-        self.parameters = sum(row.parameters for row in rows)
-        self.bytes = sum(row.bytes for row in rows)
+        self.title: str = title
+        self.rows: list[Row] = rows
+        self.parameters: int = sum(row.parameters for row in rows)
+        self.bytes: int = sum(row.bytes for row in rows)
 
     def __repr__(self) -> str:
         head = ("path", "class", "shape", "parameters", "bytes", "shared with")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from .._node import Node
 from .._paths import Key, Path, path_str
-from ._models import DEFAULT, Config, configs_in
+from ._models import DEFAULT, Config, blank, configs_in
 
 M = TypeVar("M", bound=Node)
 
@@ -91,7 +91,7 @@ def mapped(value: Any, change: Callable[[Config[Any]], Any]) -> Any:
 def copied(root: Config[M]) -> Config[M]:
     """A copy of a graph of configs, with the same sharing and cycles; static values are the same objects."""
     configs = [visit.config for visit in visits(root)]
-    twins: dict[int, Config[Any]] = {id(config): type(config).__new__(type(config)) for config in configs}
+    twins: dict[int, Config[Any]] = {id(config): blank(type(config)) for config in configs}
     for config in configs:
         fields = {
             name: mapped(value, lambda child: twins[id(child)]) if name in config.slots else value

@@ -87,7 +87,7 @@ class JsonReader:
             if not is_end:
                 if mark is not None and mark not in "[{":
                     raise _SyntaxFaultError(value_at, f"a value is expected, found {mark!r}")
-                value = [] if mark == "[" else {} if mark == "{" else self._scalar(token)
+                value: Any = [] if mark == "[" else {} if mark == "{" else self._scalar(token)
                 self._put(holder, key, value, key_at, value_at)
                 if mark is not None:
                     self.nodes[id(value)] = _Spots(value_at, {})

@@ -11,7 +11,7 @@ from .._node import Node
 from .._paths import path_str
 from .._traverse import iter_node
 from ._graph import fill
-from ._models import Config, config_of
+from ._models import Config, blank, config_of
 
 M = TypeVar("M", bound=Node)
 
@@ -43,7 +43,7 @@ def to_config(node: M, /) -> Config[M]:
         except ConfigError as error:
             told += [(one, f": {fault}") for fault in error.faults]
         else:
-            made[id(one)] = model.__new__(model)
+            made[id(one)] = blank(model)
     for one in reached if not told else []:
         try:
             fill(made[id(one)], _fields(one, type(made[id(one)]), made))

@@ -78,7 +78,7 @@ class Config(pydantic.BaseModel, Generic[M_co]):
         (4,)
     """
 
-    model_config = pydantic.ConfigDict(
+    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(
         extra="forbid",
         validate_assignment=True,
         arbitrary_types_allowed=True,
@@ -101,7 +101,8 @@ class Config(pydantic.BaseModel, Generic[M_co]):
 
     __hash__ = None  # type: ignore[assignment]  # it may change
 
-    def __pretty__(self) -> Record:  # type: ignore[override]  # of the printer here, not of pydantic's
+    # Of the printer here, not of pydantic's.
+    def __pretty__(self) -> Record:  # type: ignore[override]  # ty: ignore[incompatible-method-override]
         given = ((name, _named(value)) for name, value in self.__dict__.items() if value is not DEFAULT)
         return Record(self.node_class.__name__, given)
 
@@ -208,7 +209,8 @@ def _name_fault(name: str) -> str:
 
 
 _TAKEN: Final = ("model_config", "node_class", "slots")
-_INIT_VAR: Final = dataclasses._FIELD_INITVAR  # type: ignore[attr-defined]
+_DATACLASSES: Final[Any] = dataclasses  # whose kinds of fields have no public names
+_INIT_VAR: Final = _DATACLASSES._FIELD_INITVAR
 
 
 def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> _Argument:
@@ -225,16 +227,23 @@ def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> _Argu
     return _Argument(name, configurable(of, declared.default if has_default else None), default)
 
 
+def blank(model: type[Config[M]]) -> Config[M]:
+    """A config without fields, which `fill` gives it."""
+    made: Any = model
+    return cast("Config[M]", made.__new__(made))
+
+
 def _slot_default(field: Field) -> dict[str, Any]:
     """The default of a field for nodes: None, an empty container, or what the class makes itself."""
     make = field.default
     if make is None:
         return {}
     empty = get_origin(make) or make
-    if isinstance(empty, type) and issubclass(empty, list | dict | tuple):
+    if isinstance(empty, type) and issubclass(empty, (list, dict, tuple)):
         return {"default_factory": empty}
     # Not called otherwise, as it would make nodes; a plain default of None is the one that is no factory.
-    declared = field.owner.__dataclass_fields__[field.name]  # type: ignore[attr-defined]
+    owner: Any = field.owner
+    declared = owner.__dataclass_fields__[field.name]
     return {"default": None if declared.default is None else DEFAULT}
 
 
@@ -264,10 +273,11 @@ def misfit(form: Form, value: Any) -> str | None:
             if not issubclass(value.node_class, form.classes):
                 return f"{at}expected {form}, found a config of {value.node_class.__name__}"
         elif isinstance(value, (list, tuple)) and (form.list_of or form.tuple_of is not None):
-            items = form.item(list if form.list_of else tuple) if not isinstance(form.tuple_of, tuple) else None
-            if items is None and len(value) != len(form.tuple_of):  # type: ignore[arg-type]
+            given = form.list_of or form.tuple_of
+            forms = given if isinstance(given, tuple) else (given,) * len(value)
+            if len(forms) != len(value):
                 return f"{at}expected {form}, found {len(value)} items"
-            todo += [(items or form.tuple_of[n], item, f"{where}[{n}]") for n, item in enumerate(value)]  # type: ignore[index]
+            todo += [(of, item, f"{where}[{n}]") for n, (of, item) in enumerate(zip(forms, value, strict=True)) if of]
         elif isinstance(value, dict) and form.dict_of is not None:
             todo += [(form.dict_of, item, f"{where}.{key}".lstrip(".")) for key, item in value.items()]
         else:

@@ -106,7 +106,7 @@ class Files:
         seen: set[int] = set()
         while todo:
             current, value = todo.pop()
-            if not isinstance(value, dict | list) or id(value) in seen:
+            if not isinstance(value, (dict, list)) or id(value) in seen:
                 continue
             seen.add(id(value))
             while isinstance(value, dict) and "include" in value:  # again, where the included file includes one

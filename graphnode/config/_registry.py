@@ -9,7 +9,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, TypeVar, cast, overload
 
 from .._faults import is_refused
 from .._fields import NodeBase
@@ -141,7 +141,8 @@ class Tags:
     def default(self) -> type[NodeBase] | None:
         """The class that stands where no tag is written: the declared one, if that is one class and not abstract."""
         (first, *others) = self.allowed
-        return first if not others and first in self._of_class else None
+        tag = self._of_class.get(cast("type[NodeBase]", first))
+        return self.by_tag[tag] if tag is not None and not others else None
 
     def find(self, tag: object) -> type[NodeBase]:
         """The class with a tag.

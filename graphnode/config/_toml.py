@@ -74,7 +74,7 @@ class TomlReader:
                 if depth <= _MAX_PLACED:
                     self.nodes[id(value)] = path
                 for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-                    if isinstance(item, dict | list):
+                    if isinstance(item, (dict, list)):
                         below.append(((*path, key) if depth < _MAX_PLACED else (), item))
             level = below
 

@@ -124,7 +124,7 @@ def _hashable(given: Any) -> Any:
     if isinstance(given, dict):
         text = "no mapping stands here: the field says not of which class it is"
         raise PydanticCustomError("wrong_value", "{text}", {"text": text})
-    return tuple(map(_hashable, given)) if isinstance(given, list | tuple) and type(given) in (list, tuple) else given
+    return tuple(map(_hashable, given)) if isinstance(given, (list, tuple)) and type(given) in (list, tuple) else given
 
 
 def _bound(annotation: Any) -> type:
@@ -132,11 +132,12 @@ def _bound(annotation: Any) -> type:
 
 
 def _union(args: tuple[Any, ...], default: object) -> Any:
+    union: Any = Union  # of types that are values here
     if set(args) >= _DTYPES:  # `DTypeLike | None` comes flattened
         rest = tuple(arg for arg in args if arg not in _DTYPES)
         validated = configurable(np.dtype, default)
-        return Union[(validated, *rest)] if rest else validated
-    return Union[tuple(configurable(arg, default) for arg in args)]  # noqa: UP007
+        return union[(validated, *rest)] if rest else validated
+    return union[tuple(configurable(arg, default) for arg in args)]
 
 
 def _of_class(cls: Any) -> Any:
@@ -158,7 +159,8 @@ def _of_class(cls: Any) -> Any:
         return cls
     if getattr(cls, "_is_protocol", False) or cls is collections.abc.Callable:
         return _registered(callable, "function")
-    return _registered(lambda value: isinstance(value, cls), cls.__name__, cls)
+    wanted: Any = cls
+    return _registered(lambda value: isinstance(value, wanted), wanted.__name__, wanted)
 
 
 def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object) -> Any:
@@ -301,7 +303,7 @@ def _complex(given: Any) -> complex:
 
 
 @functools.cache
-def _model_of(cls: type) -> type[pydantic.BaseModel]:
+def _model_of(cls: Any) -> type[pydantic.BaseModel]:
     """A model of the fields of a plain dataclass."""
     hints = typing_extensions.get_type_hints(cls, include_extras=True)
     definitions: dict[str, Any] = {}

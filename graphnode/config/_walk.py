@@ -18,7 +18,7 @@ from .._errors import ConfigError
 from .._fields import Kind
 from .._node import Node
 from .._paths import Key, path_str
-from ._models import RESERVED, Config, config_of, misfit
+from ._models import RESERVED, Config, blank, config_of, misfit
 from ._places import MAX_DIGITS, MAX_FAULTS, short
 from ._read import FORMATS, Document, Files, check_no_faults
 from ._registry import NameError_, Tags, did_you_mean, shown
@@ -159,7 +159,7 @@ class Walk:
         """
         if isinstance(value, int) and value.bit_length() > MAX_DIGITS * 4:
             raise _EnoughError(self._text(item, f"an integer of more than {MAX_DIGITS:,} digits", key))
-        if not isinstance(value, dict | list | tuple):
+        if not isinstance(value, (dict, list, tuple)):
             return 1, 0
         count, height = self._sizes.get(id(value), (0, 0))
         if level + height > MAX_NESTED:
@@ -197,7 +197,7 @@ class Walk:
         except (ConfigError, TypeError) as error:
             self._fault(item, str(error).replace("\n", "; "))
             return
-        config = model.__new__(model)
+        config = blank(model)
         self._made[id(raw)] = config
         self._kept.append(raw)
         self.origins[id(config)] = item
@@ -345,7 +345,7 @@ def _steps(value: Any, loc: Sequence[Key]) -> str:
     """Where within a value a fault is: pydantic also names the members of unions that it tried."""
     where = ""
     for step in loc:
-        if isinstance(value, list | tuple) and isinstance(step, int) and step < len(value):
+        if isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value):
             value, where = value[step], f"{where}[{step}]"
         elif isinstance(value, dict) and step in value:
             value, where = value[step], f"{where}.{step}"
