@@ -126,7 +126,15 @@ def fresh_classes(number: int, folder: Path) -> list[Any]:
     return [getattr(module, f"Block{at}") for at in range(number)]
 
 
+def _drop_classes() -> None:
+    """Let go of all that were made: neither the collector nor another figure shall find them."""
+    for module in [module for module in sys.modules if module.startswith(_MODULE)]:
+        del sys.modules[module]
+    gc.collect()
+
+
 def _make_configs(number: int, folder: Path) -> Call:
+    _drop_classes()
     classes = fresh_classes(number, folder)
     return lambda: [gn_config.config_of(cls) for cls in classes]
 
@@ -153,9 +161,7 @@ class Classes:
             for size in self.sizes
         ]
         growth = samples.ratio(str(many), str(few)) * few / many
-        # The classes go: no other figure shall find them among the subclasses of Node.
-        for module in [module for module in sys.modules if module.startswith(_MODULE)]:
-            del sys.modules[module]
+        _drop_classes()
         return [*rows, _grown(self.name, f"the same per class, over that of {few}", many, growth, self.growth)]
 
 
