@@ -74,8 +74,9 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
 
 def _definition(value: Any) -> object:
     """What is the same of a function or class that is defined again, as in a notebook; else the object itself."""
-    where = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    return where if None not in where else id(value)
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    # Two lambdas of a module have one name.
+    return (module, name) if isinstance(module, str) and isinstance(name, str) and "<" not in name else id(value)
 
 
 def _is_node_class(value: object) -> bool:

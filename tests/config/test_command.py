@@ -29,7 +29,10 @@ class ShownNet(gn.Node):
     depth: int = 1
 
 
-gn.config.register("of_the_command", lambda x: x)
+
+@gn.config.register("of_the_command")
+def same(x: Array) -> Array:
+    return x
 """
 
 FILE = "type: ShownNet\nfirst: {id: a, width: 3}\nsecond: {ref: a}\n"
