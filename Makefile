@@ -51,7 +51,7 @@ lint: $(VENV)/.stamp ## check formatting, ruff's rules and the types with four c
 	@echo "== pyrefly: types again, strict"
 	@$(VENV)/bin/pyrefly check --python-interpreter-path $(VENV)/bin/python --output-format min-text --summary=none
 	@echo "== ty: types again"
-	@$(VENV)/bin/ty check --quiet --python $(VENV)
+	@$(VENV)/bin/ty check --no-progress --output-format concise --python $(VENV)
 
 format: $(VENV)/.stamp ## format the code and apply ruff's fixes
 	@echo "== ruff: fixing what it can"
