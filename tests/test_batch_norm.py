@@ -158,3 +158,11 @@ def test_a_jitted_function_that_closes_over_a_layer_evaluates_but_does_not_train
     with pytest.raises(gn.TraceError, match=r"^BatchState was made outside of the running JAX transformation: "):
         jax.jit(layer)(batch(8, 3))
     assert jax.jit(gn.view(layer, deterministic=True))(batch(8, 3)).shape == (8, 3)
+
+
+def test_a_config_of_a_layer_says_what_it_was_made_with():
+    """A layer without scale or bias comes back without."""
+    for options in ({"use_scale": False, "use_bias": True}, {"use_scale": True, "use_bias": False}):
+        layer = gn.nn.BatchNorm(3, momentum=0.5, **options)
+        again = gn.config.build(gn.config.loads(gn.config.dump(gn.config.to_config(layer)), gn.nn.BatchNorm))
+        assert gn.graphdef(again) is gn.graphdef(layer)

@@ -180,3 +180,16 @@ def test_the_weight_is_replaced_only_by_a_param_state():
         layer.weight = gn.ShortTermState(jnp.ones(2))
     layer.weight = ParamState({"weight": jnp.ones((2, 3))})
     assert layer(jnp.ones(2)).tolist() == [2.0, 2.0, 2.0]
+
+
+def test_a_config_of_a_layer_says_what_it_was_made_with():
+    """Bias and dtype are read from the parameters: another layer of the config has parameters of the same form."""
+    cases: list[dict[str, Any]] = [{}, {"use_bias": False}, {"dtype": jnp.bfloat16}]
+    for options in cases:
+        layer = gn.nn.Linear(2, 3, **options)
+        config = gn.config.to_config(layer)
+        again = gn.config.build(gn.config.loads(gn.config.dump(config), gn.nn.Linear))
+        assert gn.graphdef(again) is gn.graphdef(layer)
+        assert jax.tree.map(jnp.shape, again.weight.value) == jax.tree.map(jnp.shape, layer.weight.value)
+        assert again.weight.value["weight"].dtype == layer.weight.value["weight"].dtype
+    assert gn.config.dump(gn.config.to_config(gn.nn.Linear(2, 3))) == "type: Linear\nin_size: [2]\nout_size: [3]"

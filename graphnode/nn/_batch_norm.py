@@ -71,6 +71,10 @@ class BatchNorm(Module):
         self.scale = ParamState(jnp.ones(self.width, dtype)) if use_scale else None
         self.bias = ParamState(jnp.zeros(self.width, dtype)) if use_bias else None
 
+    def __init_vars__(self) -> dict[str, object]:
+        """What it was made with, for `gn.config.to_config`."""
+        return {"use_scale": self.scale is not None, "use_bias": self.bias is not None}
+
     def __call__(self, x: jax.Array, *, deterministic: bool | None = None) -> jax.Array:
         """Normalise `x` of shape `[..., width]`.
 

@@ -83,6 +83,11 @@ class Linear(Module):
             parameters["bias"] = b_init(split_key(), shape[1:], dtype)
         self.weight = ParamState(parameters)
 
+    def __init_vars__(self) -> dict[str, object]:
+        """The init variables that the parameters still show, for `gn.config.to_config`."""
+        parameters = self.weight.value
+        return {"use_bias": "bias" in parameters, "dtype": getattr(jnp, parameters["weight"].dtype.name)}
+
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map `x` of shape `[..., *in_size]` to `[..., *out_size]`.
 
