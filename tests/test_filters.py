@@ -337,7 +337,6 @@ def test_nodes_are_filtered_by_class_path_and_function():
     assert found == {("units", 1): model.units[1]}
 
 
-@pytest.mark.wrong_types
 def test_a_tag_selects_no_node():
     """Only States have tags."""
     tag: Any = "bias"

@@ -230,6 +230,7 @@ class Block{0}(gn.Node):
 '''
 
 
+@pytest.mark.no_runtime_types
 def test_two_hundred_classes_take_less_than_half_a_second(record_property: Callable[[str, object], None]):
     """Beyond the import of their module; the best of three, as other programs run too."""
     imports = "import jax, jax.numpy as jnp, graphnode as gn\nfrom typing import Callable\n"
