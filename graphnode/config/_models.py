@@ -95,6 +95,11 @@ class Config(pydantic.BaseModel, Generic[M_co]):
         # Any: which fields there are follows from the node class, which no annotation can say; pydantic checks them.
         def __getattr__(self, name: str) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
+    else:
+
+        def __class_getitem__(cls, of: object) -> type:
+            # pydantic would make a class of its own for `Config[Net]`, which no config is an instance of.
+            return cls
 
     def __eq__(self, other: object) -> bool:
         return _equal(self, other) if isinstance(other, Config) else NotImplemented

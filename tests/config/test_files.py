@@ -345,6 +345,7 @@ def seconds(run: Callable[[], object], times: int = 5) -> float:
     return min(taken)
 
 
+@pytest.mark.no_runtime_types
 def test_1000_nodes_load_in_three_times_what_the_parser_takes():
     """Load and validate 1,000 nodes of YAML: at most 3 times PyYAML's C loader (the best of several, and a tenth)."""
     text = blocks(1_000)

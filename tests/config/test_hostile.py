@@ -14,6 +14,9 @@ import graphnode as gn
 from graphnode._names import VALUES
 from tests.config.nets import Net
 
+# They measure time, and what Python executes.
+pytestmark = pytest.mark.no_runtime_types
+
 HOSTILE = Path(__file__).parent / "hostile"
 FILES = sorted(path.name.removesuffix(".error") for path in HOSTILE.glob("*.error"))
 SECOND = 1.0

@@ -263,6 +263,7 @@ def test_schemas_grow_with_the_classes_and_no_faster(style: Any):
     assert third - second == second - first
 
 
+@pytest.mark.wrong_types
 def test_what_has_no_schema_is_told():
     """No node class, no class that can be built, and an unknown style."""
 
