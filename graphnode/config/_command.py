@@ -4,9 +4,9 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
@@ -19,8 +19,6 @@ from ._override import override
 from ._show import load_shown
 from ._walk import load
 from ._write import diff
-
-F = TypeVar("F", bound=Callable[..., None])
 
 _FILE = click.Path(path_type=Path)
 

@@ -1,12 +1,12 @@
 """Graphs of configs as a whole: their order, their first paths, copies of them; all without recursion."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from .._node import Node
 from .._paths import Key, Path, path_str
-from ._models import DEFAULT, Config, blank, configs_in
+from ._models import Config, blank, configs_in, fill, form_at
 
 M = TypeVar("M", bound=Node)
 
@@ -21,6 +21,8 @@ class Visit(NamedTuple):
     link: Link
     number: int
     """Of the path, the same in every process: what a random key is folded with."""
+    classes: tuple[type, ...]
+    """What its place admits."""
 
     @property
     def path(self) -> Path:
@@ -51,7 +53,7 @@ def children(config: Config[Any], *, declared: bool = False) -> Iterator[tuple[s
 def visits(root: Config[Any], *, declared: bool = False) -> list[Visit]:
     """Every config once, at its first path, parents before what they hold; the order is that of `children`."""
     found: dict[int, Visit] = {}
-    todo = [Visit(root, None, 0)]
+    todo = [Visit(root, None, 0, (root.node_class,))]
     while todo:
         visit = todo.pop()
         if id(visit.config) in found:
@@ -62,15 +64,16 @@ def visits(root: Config[Any], *, declared: bool = False) -> list[Visit]:
             link, number = visit.link, visit.number
             for key in (name, *keys):
                 link, number = (link, key), zlib.crc32(path_str((key,)).encode(), number)
-            below.append(Visit(child, link, number))
+            form = form_at(visit.config.slots[name], keys)
+            below.append(Visit(child, link, number, form.classes))
         todo += reversed(below)
     return list(found.values())
 
 
-def shared(root: Config[Any]) -> set[int]:
+def shared(order: Sequence[Visit]) -> set[int]:
     """The ids of the configs that are referred to more than once; the root counts as one reference."""
-    seen, again = {id(root)}, set[int]()
-    for visit in visits(root):
+    seen, again = {id(order[0].config)}, set[int]()
+    for visit in order:
         for _, _, child in children(visit.config):
             (again if id(child) in seen else seen).add(id(child))
     return again
@@ -99,13 +102,3 @@ def copied(root: Config[M]) -> Config[M]:
         }
         fill(twins[id(config)], fields)
     return cast("Config[M]", twins[id(root)])
-
-
-def fill(config: Config[Any], fields: dict[str, Any]) -> None:
-    """Give a config that was made empty its fields, which are validated; DEFAULT stands for what is left out.
-
-    Raises:
-        pydantic.ValidationError: A value does not fit.
-    """
-    given = {name: value for name, value in fields.items() if value is not DEFAULT}
-    type(config).__pydantic_validator__.validate_python(given, self_instance=config)

@@ -10,8 +10,7 @@ from .._fields import NodeBase
 from .._node import Node
 from .._paths import path_str
 from .._traverse import iter_node
-from ._graph import fill
-from ._models import Config, blank, config_of
+from ._models import Config, blank, config_of, fill
 
 M = TypeVar("M", bound=Node)
 

@@ -30,6 +30,7 @@ from .._errors import ConfigError
 from .._fields import Kind, NodeBase
 from .._names import name_of
 from .._node import Node
+from .._paths import Path
 from .._pretty import Record, Text, pretty
 from .._schema import Field, schema
 from .._source import Sources
@@ -83,7 +84,6 @@ class Config(pydantic.BaseModel, Generic[M_co]):
         validate_assignment=True,
         arbitrary_types_allowed=True,
         protected_namespaces=(),
-        use_attribute_docstrings=False,
     )
 
     node_class: ClassVar[type[NodeBase]]
@@ -238,6 +238,16 @@ def blank(model: type[Config[M]]) -> Config[M]:
     return cast("Config[M]", made.__new__(made))
 
 
+def fill(config: Config[Any], fields: Mapping[str, Any]) -> None:
+    """Give a config that was made empty its fields, which are validated; DEFAULT stands for what is left out.
+
+    Raises:
+        pydantic.ValidationError: A value does not fit.
+    """
+    given = {name: value for name, value in fields.items() if value is not DEFAULT}
+    type(config).__pydantic_validator__.validate_python(given, self_instance=config)
+
+
 def _slot_default(field: Field) -> dict[str, Any]:
     """The default of a field for nodes: None, an empty container, or what the class makes itself."""
     make = field.default
@@ -290,9 +300,17 @@ def misfit(form: Form, value: Any) -> str | None:
     return None
 
 
-def configs_in(value: Any) -> Iterator[tuple[tuple[str | int, ...], Config[Any]]]:
+def form_at(form: Form, keys: Path) -> Form:
+    """The form of what stands at keys within the value of a slot."""
+    for key in keys:
+        container = dict if isinstance(key, str) else list if form.list_of is not None else tuple
+        form = form.item(container, key)
+    return form
+
+
+def configs_in(value: Any) -> Iterator[tuple[Path, Config[Any]]]:
     """The configs in the value of a slot, with the keys that lead to them."""
-    todo: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    todo: list[tuple[Path, Any]] = [((), value)]
     while todo:
         keys, value = todo.pop()
         if isinstance(value, Config):
@@ -320,7 +338,7 @@ def _equal(one: Config[Any], other: Config[Any]) -> bool:
         for name, value in left.__dict__.items():
             theirs = right.__dict__[name]
             if name not in left.slots:
-                if not _same_static(value, theirs):
+                if not same_static(value, theirs):
                     return False
                 continue
             if _outline(value) != _outline(theirs):
@@ -339,7 +357,8 @@ def _outline(value: Any) -> Any:
     return value if value is None or value is DEFAULT else Config
 
 
-def _same_static(one: object, other: object) -> bool:
+def same_static(one: object, other: object) -> bool:
+    """Whether two static values are the same; one that cannot be told apart by value is the same as itself only."""
     if one is other:
         return True
     try:

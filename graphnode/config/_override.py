@@ -10,7 +10,7 @@ from .._errors import ConfigError, PathError
 from .._node import Node
 from .._paths import Key, Path, parse_path, path_str
 from ._graph import copied
-from ._models import DEFAULT, Config
+from ._models import DEFAULT, Config, form_at
 from ._read import Files
 from ._registry import did_you_mean
 from ._walk import walk_value
@@ -57,14 +57,9 @@ def _apply(root: Config[Any], change: str) -> None:
     if files.faults:
         raise ConfigError([f"{change}: {fault.partition(': ')[2]}" for fault in files.faults])
     config, field, inside = _owner(root, keys)
+    value = document.root
     if field in config.slots:
-        form = config.slots[field]
-        for step in inside:
-            container = dict if isinstance(step, str) else list if form.list_of is not None else tuple
-            form = form.item(container, step)
-        value = walk_value(document, form, path_str(keys))
-    else:
-        value = document.root
+        value = walk_value(value, form_at(config.slots[field], inside), path_str(keys))
     if inside:
         holder[key] = value  # of a copy: what is wrong with it is told, and the copy thrown away
         value = config.__dict__[field]

@@ -18,7 +18,7 @@ from .._errors import ConfigError
 from .._fields import Kind
 from .._node import Node
 from .._paths import Key, path_str
-from ._models import RESERVED, Config, blank, config_of, misfit
+from ._models import RESERVED, Config, blank, config_of, fill, misfit
 from ._places import MAX_DIGITS, MAX_FAULTS, short
 from ._read import FORMATS, Document, Files, check_no_faults
 from ._registry import NameError_, Tags, did_you_mean, shown
@@ -113,7 +113,11 @@ class Walk:
         if raw is None and form.optional:
             item.holder[item.key] = None
         elif isinstance(raw, Config):
-            item.holder[item.key] = raw
+            fault = misfit(form, raw)
+            if fault is None:
+                item.holder[item.key] = raw
+            else:
+                self._fault(item, fault)
         elif isinstance(raw, dict) and form.classes and not self._is_container(raw, form):
             self._take_node(item, todo)
         elif isinstance(raw, dict) and form.dict_of is not None:
@@ -280,7 +284,7 @@ class Walk:
 
     def _validate(self, config: Config[Any], data: dict[str, Any], item: _Item) -> None:
         try:
-            type(config).__pydantic_validator__.validate_python(data, self_instance=config)
+            fill(config, data)
         except pydantic.ValidationError as error:
             self._tell(config, error, item, data)
 
@@ -296,9 +300,7 @@ class Walk:
             elif one["type"] == "missing" and not rest:
                 self._fault(item, f"{name} needs {key!r}", below=key)
             elif key in config.slots and one["type"] == "wrong_node":
-                if self.faults and data.get(key) is not None:
-                    continue  # what stands there was told by itself
-                self._fault(item, one["msg"], key)
+                continue  # what stands there was told by itself
             else:
                 self._fault(item, _message(one), key, inside=_steps(data.get(key), rest))
 
@@ -384,7 +386,7 @@ def _place_key(fault: str) -> tuple[str, int, int]:
     return (found[1], int(found[2]), int(found[3])) if found else ("", 0, 0)
 
 
-def walk_value(document: Document, form: Form, where: str) -> Any:
+def walk_value(raw: Any, form: Form, where: str) -> Any:
     """The value of a place that a form describes: a config, a container of configs, or `None`.
 
     Raises:
@@ -392,7 +394,7 @@ def walk_value(document: Document, form: Form, where: str) -> Any:
     """
     bare = Document("", None)  # a value of a command line has no lines
     try:
-        return Walk(Files()).run(document.root, form, bare)
+        return Walk(Files()).run(raw, form, bare)
     except ConfigError as error:
         raise ConfigError([f"{where}: {fault}" for fault in error.faults]) from None
 

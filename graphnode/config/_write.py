@@ -4,18 +4,18 @@ Data in: a graph of configs. Data out: YAML or JSON in which a shared config has
 or the differences by path. Nothing recurses but into static values, which are as deep as somebody wrote them.
 """
 
+import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from .._errors import ConfigError
 from .._paths import Path as Keys
 from .._paths import path_str
-from .._static import StaticValueError, static_key
 from ._graph import Visit, shared, visits
-from ._models import DEFAULT, Config
+from ._models import DEFAULT, Config, same_static
 from ._registry import Tags
 from ._values import Unwritable, plain
 from ._yaml import SCALARS
@@ -27,36 +27,35 @@ _PLAIN: Final = re.compile(r"[A-Za-z_][\w./+-]*( [\w./+-]+)*")
 _NO_STRING: Final = re.compile("|".join(f"(?:{pattern})" for _, pattern, _ in SCALARS))
 
 
-class _Node(NamedTuple):
-    """A config as it is written: what its mapping says, field by field."""
-
-    fields: dict[str, Any]
+_Fields = dict[str, Any]
+"""A config as it is written: what its mapping says."""
 
 
-def _nodes(root: Config[Any], *, defaults: bool, is_shown: bool = False) -> dict[int, _Node]:
+def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) -> dict[int, _Fields]:
     """What is written of each config; a config below stands for itself in the values.
 
     Args:
-        root: The root of the graph.
+        order: The configs, in the order of their fields.
         defaults: Whether fields that have their default are written; not one that no file can say.
         is_shown: Whether it is for somebody to read: a value that no file can say is then told in words.
 
     Raises:
         ConfigError: Static values that no file can say; names all.
     """
-    found: dict[int, _Node] = {}
+    found: dict[int, _Fields] = {}
     faults: list[str] = []
-    again = shared(root)
-    order = visits(root, declared=True)
-    names = _names(visit for visit in order if id(visit.config) in again)
+    again = shared(order)
+    tags = functools.cache(Tags)
     for visit in order:
         config = visit.config
-        fields: dict[str, Any] = {"type": Tags((config.node_class,)).tag_of(config.node_class)}
-        if id(config) in names:
-            fields["id"] = names[id(config)]
+        fields: _Fields = {"type": tags(visit.classes).tag_of(config.node_class)}
+        if id(config) in again:
+            fields["id"] = visit.name
         for name, value in config.__dict__.items():
+            if value is DEFAULT:
+                continue
             is_default = not differs_from_default(config, name)
-            if value is DEFAULT or (is_default and not defaults):
+            if is_default and not defaults:
                 continue
             try:
                 fields[name] = value if name in config.slots else plain(value)
@@ -65,15 +64,10 @@ def _nodes(root: Config[Any], *, defaults: bool, is_shown: bool = False) -> dict
                     fields[name] = f"<{getattr(value, '__qualname__', type(value).__name__)}>"
                 elif not is_default:
                     faults.append(f"{path_str((*visit.path, name))}: {error}")
-        found[id(config)] = _Node(fields)
+        found[id(config)] = fields
     if faults:
         raise ConfigError(faults)
     return found
-
-
-def _names(again: Iterable[Visit]) -> dict[int, str]:
-    """An id for each shared config: its path, or the name of the class for the root."""
-    return {id(visit.config): visit.name for visit in again}
 
 
 def differs_from_default(config: Config[Any], name: str) -> bool:
@@ -82,14 +76,9 @@ def differs_from_default(config: Config[Any], name: str) -> bool:
     if info.is_required():
         return True
     value, default = config.__dict__[name], info.get_default(call_default_factory=True, validated_data={})
-    if value is default:
-        return False
     if name in config.slots:
-        return bool(value) or value is None or bool(default)
-    try:
-        return static_key(value) != static_key(default)
-    except StaticValueError:
-        return True
+        return value is not default and (bool(value) or value is None or bool(default))
+    return not same_static(value, default)
 
 
 def dump(
@@ -124,7 +113,7 @@ def dump(
         use_bias: false
     """
     chosen = format or ("json" if path is not None and Path(path).suffix.lower() == ".json" else "yaml")
-    nodes = _nodes(config, defaults=defaults)
+    nodes = _nodes(visits(config, declared=True), defaults=defaults)
     lines = _json_lines(config, nodes, set()) if chosen == "json" else _yaml_lines(config, nodes)
     text = "\n".join(lines)
     if path is not None:
@@ -140,21 +129,21 @@ class _Line(NamedTuple):
     depth: int
 
 
-def _yaml_lines(root: Config[Any], nodes: dict[int, _Node]) -> Iterator[str]:
+def _yaml_lines(root: Config[Any], nodes: dict[int, _Fields]) -> Iterator[str]:
     written: set[int] = set()
     todo = [_Line("", root, 0)]
     while todo:
         head, value, depth = todo.pop()
         indent = "  " * depth
         if isinstance(value, Config) and id(value) in written:
-            yield f"{indent}{head}{{ref: {scalar(nodes[id(value)].fields['id'])}}}"
+            yield f"{indent}{head}{{ref: {scalar(nodes[id(value)]['id'])}}}"
             continue
         if depth == _MAX_INDENT and (isinstance(value, Config) or _holds_configs(value)):
             yield f"{indent}{head}{' '.join(line.strip() for line in _json_lines(value, nodes, written))}"
             continue
         if isinstance(value, Config):
             written.add(id(value))
-            entries = [(f"{scalar(key)}: ", item) for key, item in nodes[id(value)].fields.items()]
+            entries = [(f"{scalar(key)}: ", item) for key, item in nodes[id(value)].items()]
         elif _holds_configs(value):
             keyed = value.items() if isinstance(value, dict) else ((None, item) for item in value)
             entries = [("- " if key is None else f"{scalar(key)}: ", item) for key, item in keyed]
@@ -189,7 +178,7 @@ def _holds_configs(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and any(isinstance(item, Config) or _holds_configs(item) for item in value)
 
 
-def _json_lines(root: Any, nodes: dict[int, _Node], written: set[int]) -> Iterator[str]:
+def _json_lines(root: Any, nodes: dict[int, _Fields], written: set[int]) -> Iterator[str]:
     """The same as JSON, indented by two."""
     todo: list[tuple[str, Any, int, str]] = [("", root, 0, "")]
     while todo:
@@ -199,10 +188,10 @@ def _json_lines(root: Any, nodes: dict[int, _Node], written: set[int]) -> Iterat
             yield f"{indent}{value.bracket}{tail}"
             continue
         if isinstance(value, Config) and id(value) in written:
-            value = {"ref": nodes[id(value)].fields["id"]}
+            value = {"ref": nodes[id(value)]["id"]}
         if isinstance(value, Config):
             written.add(id(value))
-            value = nodes[id(value)].fields
+            value = nodes[id(value)]
         elif not _holds_configs(value):
             yield f"{indent}{head}{json.dumps(value, allow_nan=False)}{tail}"
             continue
@@ -302,12 +291,12 @@ def told(value: object) -> str:
 def flat(root: Config[Any]) -> dict[Keys, object]:
     """What a config says, by path: plain values, the types of nodes, and references to a node seen before."""
     found: dict[Keys, object] = {}
-    nodes = _nodes(root, defaults=True, is_shown=True)
     order = visits(root, declared=True)
+    nodes = _nodes(order, defaults=True, is_shown=True)
     first = {id(visit.config): visit.path for visit in order}
     for visit in order:
         path = visit.path
-        for name, value in nodes[id(visit.config)].fields.items():
+        for name, value in nodes[id(visit.config)].items():
             if name == "id":
                 continue
             todo: list[tuple[Keys, Any]] = [((*path, name), value)]
@@ -343,4 +332,5 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
 
 
 def _same(one: object, other: object) -> bool:
-    return type(one) is type(other) and (one == other or (one != one and other != other))  # NaN
+    # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
+    return type(one) is type(other) and told(one) == told(other)

@@ -39,9 +39,30 @@ def test_same_key_gives_the_same_arrays():
 
 
 def test_places_draw_different_numbers():
-    """Two equal nodes at two paths are drawn apart."""
-    made = noisy(TEXT)
-    assert not np.array_equal(made.left.weight.value, made.right.weight.value)
+    """Equal nodes at different paths are drawn apart, where the last or only another key differs."""
+    made = noisy("{size: 3, left: {size: 3, left: {size: 3}, right: {size: 3}}, right: {size: 3, left: {size: 3}}}")
+    values = list(arrays(made).values())
+    assert len({value.tobytes() for value in values}) == len(values) == 6
+
+
+class OneOrder(gn.Node):
+    first: Noisy
+    second: Noisy
+
+
+class OtherOrder(gn.Node):
+    second: Noisy
+    first: Noisy
+
+
+def test_the_order_of_fields_draws_the_same_numbers():
+    """A shared node is drawn by the first of its paths by name, wherever the fields stand in the source."""
+    shared = gn.config.validate({"size": 3}, Noisy)
+    data = {"first": shared, "second": shared}
+    one = gn.config.build(gn.config.validate(data, OneOrder), jax.random.key(0))
+    other = gn.config.build(gn.config.validate(data, OtherOrder), jax.random.key(0))
+    assert one.first is one.second
+    np.testing.assert_array_equal(one.first.weight.value, other.first.weight.value)
 
 
 def test_a_change_of_one_node_leaves_the_others_alone():
@@ -109,6 +130,27 @@ def test_assignment_is_validated():
         net.blocks = config
     net.blocks = [config]
     assert net.blocks[0] is config
+
+
+class Slots(gn.Node):
+    one: Dense
+    two: tuple[Dense, Dense]
+
+
+def test_what_stands_in_the_place_of_a_node_is_told_once():
+    """Null, and a config of another class, beside other faults too."""
+    block = gn.config.config_of(Conv)()
+    cases: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+        ({"one": None, "two": [None, {}]}, ("one: expected Dense, found null", "two.0: expected Dense, found null")),
+        (
+            {"one": block, "two": [block]},
+            ("one: expected Dense, found a config of Conv", "two: expected 2 items, found 1"),
+        ),
+    ]
+    for data, faults in cases:
+        with pytest.raises(gn.ConfigError) as caught:
+            gn.config.validate(data, Slots)
+        assert caught.value.faults == faults
 
 
 def test_names_that_configs_need_are_refused():

@@ -153,6 +153,26 @@ def test_any_number_is_read_back(value: object):
         assert yaml.safe_load(scalar(value)) == value
 
 
+class Part(gn.Node):
+    size: int = 1
+
+
+class Whole(gn.Node):
+    part: Part
+    parts: dict[str, list[Part]] = subnode(default_factory=dict[str, list[Part]])
+
+
+def test_classes_of_one_name_are_written_so_that_they_are_read():
+    """With their modules, where the place of the node admits both."""
+    twins: list[type[Part]] = [type("Double", (Part,), {"__module__": f"doubles_{at}"}) for at in "ab"]
+    part, other = (config_of(cls)() for cls in twins)
+    config = validate({"part": part, "parts": {"x": [other]}}, Whole)
+    text = dump(config)
+    assert "part:\n  type: doubles_a.Double\n" in text
+    assert "type: doubles_b.Double" in text
+    assert loads(text, Whole) == config
+
+
 # Differences
 
 
@@ -180,6 +200,17 @@ def test_a_number_differs_from_its_likes():
     one, other = (validate({"width": 1, "factor": value}, Wide) for value in (1.0, float("nan")))
     assert [str(change) for change in diff(one, other)] == ["factor: 1.0 -> .nan"]
     assert diff(other, validate({"width": 1, "factor": float("nan")}, Wide)) == ()
+
+
+class Loose(gn.Node):
+    numbers: tuple[int | float, ...]
+
+
+def test_a_number_within_a_value_differs_from_its_likes():
+    """As it does for `==`, which python's own comparison of tuples does not say."""
+    one, other = (validate({"numbers": numbers}, Loose) for numbers in [(1, 2), (1.0, 2)])
+    assert one != other
+    assert [str(change) for change in diff(one, other)] == ["numbers: [1, 2] -> [1.0, 2]"]
 
 
 # fmt: off
