@@ -182,7 +182,7 @@ def test_batch_larger_than_the_data_is_refused(digits: ModuleType):
         ("distillation", ("distillation.png", "400", "0")),
         ("recurrent", ("recurrent.png", "1200", "0")),
         ("ensemble", ("ensemble.png", "2000", "0")),
-        ("spiking", ("spiking.png", "5000", "0")),
+        ("spiking", ("spiking.png", "20000", "0")),
     ],
 )
 def test_help_names_every_option(name: str, defaults: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
@@ -232,9 +232,10 @@ REPORTS = {
         "Disagreement in the gap: # times that outside",
     ),
     "spiking": (
-        "Model: 800 excitatory and 200 inhibitory neurons, 4 synapse nodes with # connections",
-        "Plan:  3 steps, 0.6 ms, then a plot in @",
-        "Rates: excitatory # Hz, inhibitory # Hz",
+        "Model: 800 excitatory and 200 inhibitory neurons, 4 projections with 100,000 connections",
+        "Plan:  3 steps, 0.3 ms, then a plot in @",
+        "Rates measured:       excitatory # Hz, inhibitory # Hz",
+        "Rates in theory:      excitatory # Hz, inhibitory # Hz",
         "Irregularity: nan (0 for a clock, 1 for chance)",
     ),
 }
@@ -244,7 +245,8 @@ REPORTS = {
 def test_short_run_reports_draws_and_misses_its_target(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """After three steps the program shows its progress, what it measured and its plot, and fails with a reason."""
     output = tmp_path / "plot.png"
-    status = load(name).main(["--steps", "3", "--output", str(output)])
+    small = ["--config", str(small_spiking(tmp_path))] if name == "spiking" else []
+    status = load(name).main(["--steps", "3", "--output", str(output), *small])
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     expected = [*REPORTS[name], "Plot: @"]
@@ -375,45 +377,185 @@ def test_band_outside_of_its_range_is_a_failure(ensemble: ModuleType):
     assert unsure.faults() == ["the members disagree in the gap nan times as much as elsewhere, not 3"]
 
 
-# The spiking network: references in both directions
+# The spiking network: references in both directions, and what theory says of it
 
 
-def test_synapses_and_populations_refer_to_each_other(spiking: ModuleType):
-    """The cycles of the network are kept by the compiled function that made it, and by the one that runs it."""
-    network = spiking.make_network(jax.random.key(0))
+def small_spiking(folder: Path) -> Path:
+    """The example's file with a twelfth of the neurons and connections, which are stronger instead."""
+    program = load("spiking")
+    changes = ["populations.excitatory.size=800", "populations.inhibitory.size=200"]
+    for at, (indegree, jump) in enumerate([(80, 0.5), (80, 0.5), (20, -2.5), (20, -2.5)]):
+        changes += [f"projections[{at}].indegree={indegree}", f"projections[{at}].jump={jump}"]
+    config = gn.config.override(gn.config.load(program.CONFIG, program.Network), changes)
+    path = folder / "small.yaml"
+    path.write_text(gn.config.dump(config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The config of a small network."""
+    return gn.config.load(small_spiking(tmp_path_factory.mktemp("spiking")), load("spiking").Network)
+
+
+@pytest.fixture(scope="module")
+def small_network(small: Any) -> Any:
+    return load("spiking").make_network(0, small)
+
+
+@pytest.fixture
+def network(small_network: Any) -> Any:
+    """A small network of one's own; it is compiled once for all tests."""
+    return copy_of(small_network)
+
+
+def copy_of(network: Any) -> Any:
+    """A network with arrays of its own: a run donates them."""
+    graphdef, tree = gn.treefy_split(network)
+    return gn.treefy_merge(graphdef, jax.tree.map(jnp.copy, tree))
+
+
+def test_file_describes_the_network_of_the_paper(spiking: ModuleType):
+    """Model A of Brunel (2000): 12,500 neurons, a tenth of all pairs connected, and the constants of figure 8C."""
+    config = gn.config.load(spiking.CONFIG, spiking.Network)
+    model = gn.eval_shape(lambda: gn.config.build(config))
+    sizes = {name: one.size for name, one in model.populations.items()}
+    assert sizes == {"excitatory": 10_000, "inhibitory": 2_500}
+    assert [one.indegree / one.before.size for one in model.projections] == [0.1] * 4
+    assert {(one.jump, one.delay) for one in model.projections} == {(0.1, 1.5), (-0.5, 1.5)}
+    for one in model.populations.values():
+        assert (one.tau, one.v_rest, one.v_reset, one.v_threshold, one.t_refractory) == (20, 0, 10, 20, 2)
+        threshold_rate = 1000 * one.v_threshold / (one.background.synapses * one.background.jump * one.tau)
+        assert one.background.rate == 2 * threshold_rate
+    assert sum(one.targets.value.size for one in model.projections) == 15_625_000
+
+
+def test_synapses_and_populations_refer_to_each_other(spiking: ModuleType, small: Any, network: Any):
+    """The references of the file and the cycles that come of them are kept by all that compiles, runs and writes."""
     excitatory, inhibitory = network.populations.values()
-    spiking.simulate(network, steps=2)
+    spiking.simulate(network, steps=200)
     assert list(network.populations.values()) == [excitatory, inhibitory]
+    assert excitatory.background is inhibitory.background
     for population in (excitatory, inhibitory):
-        assert [synapse.before for synapse in population.afferents] == [excitatory, inhibitory]
-        assert [synapse.after for synapse in population.afferents] == [population] * 2
-    assert len(gn.nodes(network, spiking.Synapse)) == 4
+        assert [projection.before for projection in population.afferents] == [excitatory, inhibitory]
+        assert [projection.after for projection in population.afferents] == [population] * 2
+    assert len(gn.nodes(network, spiking.Projection)) == 4
+    assert gn.config.diff(gn.config.to_config(network), small) == ()
 
 
-def test_simulation_in_parts_is_the_simulation_in_one(spiking: ModuleType):
-    """The network goes on where it was, its random stream included; the weights are never written."""
-    whole, parts = (spiking.make_network(jax.random.key(3)) for _ in range(2))
-    weights = [synapse.weight.value for synapse in gn.nodes(parts, spiking.Synapse).values()]
+def test_each_neuron_has_as_many_connections_as_the_file_says(network: Any):
+    """Each neuron after a projection is a target `indegree` times; no neuron before it is left out."""
+    for one in network.projections:
+        targets = np.asarray(one.targets.value)
+        assert np.bincount(targets.ravel()).tolist() == [one.indegree] * one.after.size
+        assert targets.shape == (one.before.size, one.indegree * one.after.size // one.before.size)
+        apart = np.diff(targets, axis=0)
+        assert len(np.unique(apart)) > 0.5 * one.after.size  # in no order
+
+
+def test_a_spike_arrives_after_the_delay_at_all_targets(network: Any):
+    """A spike moves the voltage of each target by `jump` for each connection, `delay` later, and never again."""
+    projection = network.projections[2]
+    spikes = np.zeros(projection.before.size, np.float32)
+    spikes[[0, 7, 150]] = 1
+    counts = np.bincount(np.asarray(projection.targets.value)[[0, 7, 150]].ravel(), minlength=projection.after.size)
+    arrived = []
+    for time in range(40):
+        arrived.append(np.asarray(projection.arriving()))
+        projection.before.spikes.value = jnp.asarray(spikes if time == 3 else 0 * spikes)
+        projection.send()
+    np.testing.assert_allclose(arrived[3 + 15], -2.5 * counts)
+    assert np.flatnonzero(np.any(np.array(arrived) != 0, axis=1)).tolist() == [18]
+
+
+def test_every_spike_arrives_when_all_neurons_spike(network: Any):
+    """There is no largest number of spikes at one time: each neuron after hears all of its connections."""
+    projection = network.projections[0]
+    projection.before.spikes.value = jnp.ones(800)
+    for _ in range(15):
+        projection.send()
+    np.testing.assert_allclose(projection.arriving(), 0.5 * 80, rtol=1e-6)
+
+
+def test_background_is_poisson(spiking: ModuleType):
+    """Mean and variance of the counts, and their distribution, are those of a Poisson process."""
+    background = spiking.Background(synapses=1000, rate=20.0, jump=0.5)
+    counts = np.asarray(background(jax.random.key(0), 200_000, dt=0.1)) / 0.5
+    assert counts.mean() == pytest.approx(2, abs=0.02)
+    assert counts.var() == pytest.approx(2, abs=0.04)
+    for count, probability in enumerate([0.1353, 0.2707, 0.2707, 0.1804]):
+        assert np.mean(counts == count) == pytest.approx(probability, abs=0.005)
+
+
+def test_mean_field_gives_the_rate_of_the_paper(spiking: ModuleType):
+    """Brunel (2000), table 1, row C: 38.0 Hz in theory."""
+    config = gn.config.load(spiking.CONFIG, spiking.Network)
+    model = gn.eval_shape(lambda: gn.config.build(config))
+    rates = spiking.mean_field(model)
+    assert rates == {name: pytest.approx(38.0, abs=0.1) for name in ("excitatory", "inhibitory")}
+
+
+def test_rate_under_little_noise_is_that_of_a_clock(spiking: ModuleType):
+    """With many weak spikes of a strong background, Siegert's formula is the interval of a constant input."""
+    background = spiking.Background(synapses=1_000_000, rate=20.0, jump=1e-4)
+    population = spiking.Population(1, v_reset=10.0, t_refractory=2.0, background=background)
+    expected = 1000 / (2 + 20 * np.log((40 - 10) / (40 - 20)))
+    assert spiking.rate_under_noise(population, {}) == pytest.approx(expected, rel=1e-3)
+
+
+def test_small_network_fires_as_theory_says(spiking: ModuleType, network: Any):
+    """A network of other constants has the rates of the theory too, and is irregular."""
+    result = spiking.record(network, 4000, spiking.mean_field(network))
+    assert (result.time, result.dt) == (pytest.approx(200), 0.1)
+    assert result.faults() == []
+    assert result.irregularity > 0.4
+
+
+def test_simulation_in_parts_is_the_simulation_in_one(spiking: ModuleType, network: Any):
+    """The network goes on where it was, its random stream included; the connections are never written."""
+    whole, parts = copy_of(network), network
+    targets = [projection.targets.value for projection in parts.projections]
     record = spiking.simulate(whole, steps=400)
     records = [spiking.simulate(parts, steps=200) for _ in range(2)]
     for name, spikes in record.items():
         assert spikes.any()
         np.testing.assert_array_equal(spikes, jnp.concatenate([part[name] for part in records]))
-    assert all(
-        synapse.weight.value is weight
-        for synapse, weight in zip(gn.nodes(parts, spiking.Synapse).values(), weights, strict=True)
-    )
+    assert all(one.targets.value is table for one, table in zip(parts.projections, targets, strict=True))
 
 
-def test_implausible_spikes_are_a_failure(spiking: ModuleType):
-    """Neurons that are silent, too active or like a clock are faults."""
-    silent = np.zeros((5000, 2), bool)
-    clock, busy = silent.copy(), silent.copy()
-    clock[::500] = True
-    busy[::100] = True
-    assert spiking.Result({"a": silent}).faults() == [
-        "the a neurons spike at 0.0 Hz, not between 1 and 30",
-        "the irregularity of the spikes is nan, not 0.5 or more",
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("populations.inhibitory.dt=0.2", "the populations have two time steps: 0.1 and 0.2 ms"),
+        ("projections[1].delay=0.25", "delay: expected a multiple of the time step 0.1 ms; found 0.25"),
+        ("projections[1].delay=0.0", "delay: expected a multiple of the time step 0.1 ms; found 0.0"),
+        (
+            "projections[1].indegree=81",
+            "indegree: expected connections that 800 neurons can share; found 81 for each of 200 neurons",
+        ),
+    ],
+)
+def test_network_that_cannot_be_is_refused(spiking: ModuleType, small: Any, change: str, message: str):
+    """What the constructors refuse is told, with the projection's place in the file."""
+    with pytest.raises(ValueError) as caught:
+        gn.config.build(gn.config.override(small, [change]))
+    assert str(caught.value) == message
+    assert caught.value.__notes__ == ["while projections.1 was built from its configuration"]
+
+
+def test_unexpected_spikes_are_a_failure(spiking: ModuleType):
+    """Neurons that spike less or more often than theory says, or like a clock, are faults."""
+
+    def result(*steps: int) -> Any:
+        times = np.repeat(steps, 2)
+        events = spiking.Events(2, times, np.tile([0, 1], len(steps)))
+        return spiking.Result({"a": events}, {"a": 20.0}, time=500.0, dt=0.1)
+
+    chance = (0, 10, 400, 500, 1500, 1600, 3500, 4300, 4400, 4900)
+    assert result(*chance).faults() == []
+    assert result(*chance[:4]).faults() == ["the a neurons spike at 8.0 Hz, not within 10% of 20.0 Hz"]
+    assert result(*range(0, 5000, 500)).faults() == ["the irregularity of the spikes is 0.00, not 0.3 or more"]
+    assert result().faults() == [
+        "the a neurons spike at 0.0 Hz, not within 10% of 20.0 Hz",
+        "the irregularity of the spikes is nan, not 0.3 or more",
     ]
-    assert spiking.Result({"a": clock}).faults() == ["the irregularity of the spikes is 0.00, not 0.5 or more"]
-    assert spiking.Result({"a": busy}).faults()[0] == "the a neurons spike at 50.0 Hz, not between 1 and 30"
