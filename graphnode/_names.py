@@ -1,4 +1,4 @@
-"""The names of static values that files may use: what the program registered, and JAX's activations.
+"""The names of static values that files may use: what the program registered, JAX's activations and initialisers.
 
 `gn.config.register` fills the table; it lies here because a graphdef's JSON form, which needs no configuration, names
 functions too. A name is looked up in the table and nowhere else.
@@ -15,8 +15,17 @@ _ACTIVATIONS: Final = (
     "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softmax",
     "softplus", "sparse_plus", "squareplus", "swish", "tanh",
 )
+# Made once: JAX makes a new function at every call, and two of these are two static values.
+_MADE: Final = (
+    "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "normal",
+    "orthogonal", "truncated_normal", "uniform",
+)
 # fmt: on
-VALUES: Final[dict[str, Any]] = {name: getattr(jax.nn, name) for name in _ACTIVATIONS if hasattr(jax.nn, name)}
+VALUES: Final[dict[str, Any]] = {
+    **{name: getattr(jax.nn, name) for name in _ACTIVATIONS if hasattr(jax.nn, name)},
+    **{name: getattr(jax.nn.initializers, name)() for name in _MADE},
+    **{name: getattr(jax.nn.initializers, name) for name in ("zeros", "ones")},
+}
 
 
 def name_of(value: object) -> str | None:

@@ -111,7 +111,7 @@ def test_initialisers_get_key_shape_and_dtype():
         calls.append((tuple(np.asarray(jax.random.key_data(key)).tolist()), shape, jnp.dtype(dtype)))
         return jnp.zeros(shape, dtype)
 
-    layer = Linear((2,), (3,), w_init=recording, b_init=recording, dtype=jnp.bfloat16)
+    layer = Linear((2,), (3,), w_init=recording, b_init=recording, param_dtype=jnp.bfloat16)
     assert [call[1:] for call in calls] == [((2, 3), jnp.dtype("bfloat16")), ((3,), jnp.dtype("bfloat16"))]
     assert calls[0][0] != calls[1][0]
     assert layer(jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16

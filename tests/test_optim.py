@@ -553,7 +553,7 @@ def test_gradients_come_in_every_form(name: str):
 
 def test_parameters_keep_their_dtype():
     """Gradients of a wider dtype do not widen them."""
-    model = gn.nn.Linear(2, 3, dtype=jnp.bfloat16)
+    model = gn.nn.Linear(2, 3, param_dtype=jnp.bfloat16)
     grads = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, jnp.float32), gn.treefy_states(model))
     Optimizer(model, optax.sgd(0.1)).update(model, grads)
     assert {leaf.dtype for leaf in jax.tree.leaves(gn.treefy_states(model))} == {jnp.dtype("bfloat16")}

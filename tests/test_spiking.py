@@ -125,6 +125,9 @@ def test_inputs_are_converted_to_the_dtype_of_the_states(dtype: Any):
     assert neurons(jnp.array([1.0], dtype), jump=jnp.array([1.0], dtype)).dtype == jnp.float32
     assert neurons.voltage.value.dtype == jnp.float32
     assert ExponentialSynapse(1, 1)(jnp.array([1.0], dtype)).dtype == jnp.float32
+    half = ExponentialSynapse(1, 1, param_dtype=dtype)
+    assert half(jnp.array([1.0])).dtype == half.weight.value.dtype == half.current.value.dtype == dtype
+    assert gn.config.build(gn.config.to_config(half)).current.value.dtype == dtype
 
 
 # The synapse
@@ -171,6 +174,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "dt": (make_lif, {"size": 1, "dt": -0.1}, "LIF.dt: expected a positive number; found -0.1"),
     "resistance": (make_lif, {"size": 1, "resistance": 0.0}, "LIF.resistance: expected a positive number; found 0.0"),
     "v_rest": (make_lif, {"size": 1, "v_rest": math.inf}, "LIF.v_rest: expected a finite number; found inf"),
+    "v_rest True": (make_lif, {"size": 1, "v_rest": True}, "LIF.v_rest: expected a finite number; found True"),
     "v_threshold": (
         make_lif,
         {"size": 1, "v_threshold": math.nan},
@@ -225,23 +229,23 @@ def test_bad_constants_are_refused(make: Any, arguments: dict[str, Any], text: s
 CALLS: dict[str, tuple[Any, str]] = {
     "current": (
         lambda: LIF(3)(jnp.ones(4)),
-        "LIF: expected current of shape (size=3,); found (4,)",
+        'LIF: current: expected size = 3 of Float[Array, "size"], found shape (4,)',
     ),
     "jump": (
         lambda: LIF(3)(jump=jnp.ones(())),
-        "LIF: expected jump of shape (size=3,); found ()",
+        'LIF: jump: expected rank 1 of Float[Array, "size"], found shape ()',
     ),
     "dtype": (
         lambda: LIF(3)(jnp.ones(3, int)),
-        "LIF: expected current of a floating-point dtype; found int32",
+        'LIF: current: expected dtype Float of Float[Array, "size"], found int32',
     ),
     "spikes": (
         lambda: ExponentialSynapse(2, 3)(jnp.ones((1, 2))),
-        "ExponentialSynapse: expected spikes of shape (n_before=2,); found (1, 2)",
+        'ExponentialSynapse: spikes: expected rank 1 of Float[Array, "n_before"], found shape (1, 2)',
     ),
     "dtype of spikes": (
         lambda: ExponentialSynapse(2, 3)(jnp.ones(2, bool)),
-        "ExponentialSynapse: expected spikes of a floating-point dtype; found bool",
+        'ExponentialSynapse: spikes: expected dtype Float of Float[Array, "n_before"], found bool',
     ),
 }
 

@@ -1,19 +1,27 @@
 """`BatchNorm`, which normalises each feature over a batch."""
 
 from dataclasses import KW_ONLY, InitVar
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
 
 from .._errors import ContractError
 from .._fields import state
 from .._state import BatchState, ParamState
-from ._checks import fraction, positive, size
-from ._module import Module
+from . import initializers
+from ._checks import check_inputs, fraction, place, positive, size
+from ._dtypes import inexact, parameter
+from ._module import Layer
+from ._normalize import norm_vars, result_dtype, scaled, widened
+
+Features: TypeAlias = Float[Array, "*batch width"]
+Mask: TypeAlias = Bool[Array, "*batch"]
 
 
-class BatchNorm(Module):
+class BatchNorm(Layer):
     """Normalises each feature to mean 0 and variance 1 over the batch, then scales and shifts it.
 
     `y = scale * (x - mean) / sqrt(var + epsilon) + bias`, where mean and variance are taken over all axes but the last
@@ -21,7 +29,7 @@ class BatchNorm(Module):
     `running = momentum * running + (1 - momentum) * batch`, with the batch's biased variance; the paper's algorithm 2
     takes the unbiased one. A deterministic call uses the running averages, and writes nothing.
 
-    The work is done in the dtype of the statistics, float32; the result has the dtype of `x`.
+    The work is done in at least float32, which the running averages are kept in; the result has the dtype of `x`.
 
     Args:
         width: Features: the size of the last axis.
@@ -30,6 +38,8 @@ class BatchNorm(Module):
         use_scale: Whether there is a scale.
         use_bias: Whether there is a bias.
         deterministic: Whether the running averages are used; `gn.view(model, deterministic=True)` sets it everywhere.
+        dtype: The dtype of the result, in place of that of `x`.
+        param_dtype: Dtype of scale and bias.
 
     Raises:
         ContractError: A width that is not a positive integer, a momentum outside of [0, 1], an epsilon that is not
@@ -54,64 +64,74 @@ class BatchNorm(Module):
     use_bias: InitVar[bool] = True
     deterministic: bool = False
     """Whether the running averages are used."""
+    dtype: DTypeLike | None = None
+    """The dtype of the result."""
+    param_dtype: InitVar[DTypeLike] = jnp.float32
     scale: ParamState[Float[Array, "width"]] | None = state(init=False)
     """What the normalised features are multiplied with, if anything."""
     bias: ParamState[Float[Array, "width"]] | None = state(init=False)
     """What is added to them, if anything."""
-    mean: BatchState[Float[Array, "width"]] = state(jax.nn.initializers.zeros)
+    mean: BatchState[Float[Array, "width"]] = state(initializers.zeros)
     """Running average of the mean."""
-    var: BatchState[Float[Array, "width"]] = state(jax.nn.initializers.ones)
+    var: BatchState[Float[Array, "width"]] = state(initializers.ones)
     """Running average of the variance."""
 
-    def __post_init__(self, use_scale: bool, use_bias: bool) -> None:
+    def __post_init__(self, use_scale: bool, use_bias: bool, param_dtype: DTypeLike) -> None:
         self.width = size("BatchNorm.width", self.width)
         self.momentum = fraction("BatchNorm.momentum", self.momentum)
         self.epsilon = positive("BatchNorm.epsilon", self.epsilon)
-        dtype = self.mean.value.dtype
-        self.scale = ParamState(jnp.ones(self.width, dtype)) if use_scale else None
-        self.bias = ParamState(jnp.zeros(self.width, dtype)) if use_bias else None
+        self.dtype = inexact("BatchNorm.dtype", self.dtype)
+        self.scale = parameter(initializers.ones, (self.width,), param_dtype) if use_scale else None
+        self.bias = parameter(initializers.zeros, (self.width,), param_dtype) if use_bias else None
 
     def __init_vars__(self) -> dict[str, object]:
-        """What it was made with, for `gn.config.to_config`."""
-        return {"use_scale": self.scale is not None, "use_bias": self.bias is not None}
+        """The init variables that the parameters still show, for `gn.config.to_config`."""
+        return norm_vars(scale=self.scale, bias=self.bias)
 
-    def __call__(self, x: jax.Array, *, deterministic: bool | None = None) -> jax.Array:
+    def __call__(self, x: Features, *, mask: Mask | None = None, deterministic: bool | None = None) -> Features:
         """Normalise `x` of shape `[..., width]`.
 
         Args:
             x: The batch.
+            mask: Of shape `[...]`: which elements count in the mean and variance, such as those that are no padding.
+                All are normalised. If none counts, the running averages stay, and the batch's mean 0 and variance 0 are
+                used.
             deterministic: Used instead of the layer's own.
 
         Raises:
-            ContractError: The last axis of `x` is not `width`, its dtype is not a floating-point one, or it is empty.
+            ContractError: The last axis of `x` is not `width`, its dtype is not a floating-point one, or it is empty; a
+                mask of another shape, or that is not boolean.
             TraceError: A JAX transformation runs that the layer was not passed into, and it is not deterministic.
         """
-        is_training = not (self.deterministic if deterministic is None else deterministic)
-        self._check_input(x, is_training)
-        values = x.astype(self.mean.value.dtype)
-        if is_training:
-            axes = tuple(range(x.ndim - 1))
-            mean, var = jnp.mean(values, axes), jnp.var(values, axes)
-            kept = self.momentum
-            self.mean.value = kept * self.mean.value + (1.0 - kept) * mean
-            self.var.value = kept * self.var.value + (1.0 - kept) * var
-        else:
+        check_inputs(self, x=(x, Features), **({} if mask is None else {"mask": (mask, Mask)}))
+        values = widened(x)
+        if self.deterministic if deterministic is None else deterministic:
             mean, var = self.mean.value, self.var.value
-        factor = jax.lax.rsqrt(var + self.epsilon)
-        if self.scale is not None:
-            factor = factor * self.scale.value
-        y = (values - _of_rank(mean, x)) * _of_rank(factor, x)
-        if self.bias is not None:
-            y = y + _of_rank(self.bias.value, x)
-        return y.astype(x.dtype)
+        else:
+            mean, var = self._measure(values, mask)
+        y = (values - _of_rank(mean, x)) * _of_rank(jax.lax.rsqrt(var + self.epsilon), x)
+        return scaled(y, self.scale, self.bias).astype(result_dtype(self.dtype, x))
 
-    def _check_input(self, x: jax.Array, is_training: bool) -> None:
-        if x.shape[-1:] != (self.width,):
-            raise ContractError(f"BatchNorm: expected an input of shape (..., width={self.width}); found {x.shape}")
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ContractError(f"BatchNorm: expected an input of a floating-point dtype; found {x.dtype}")
-        if is_training and x.size == 0:
-            raise ContractError(f"BatchNorm: an empty batch has no mean; found an input of shape {x.shape}")
+    def _measure(self, values: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance of the batch, which move the running averages."""
+        if values.size == 0:
+            raise ContractError(f"{place(self)}: an empty batch has no mean; found an input of shape {values.shape}")
+        axes = tuple(range(values.ndim - 1))
+        kept: jax.Array | float = self.momentum
+        if mask is None:
+            mean, var = jnp.mean(values, axes), jnp.var(values, axes)
+        else:
+            counts = jnp.expand_dims(mask, -1)
+            total = mask.sum(dtype=values.dtype)
+            is_some = total > 0
+            total = jnp.where(is_some, total, 1)
+            mean = jnp.where(counts, values, 0).sum(axes) / total
+            var = jnp.where(counts, jnp.square(values - _of_rank(mean, values)), 0).sum(axes) / total
+            kept = jnp.where(is_some, kept, 1.0)
+        dtype = self.mean.value.dtype
+        self.mean.value = kept * self.mean.value + (1.0 - kept) * mean.astype(dtype)
+        self.var.value = kept * self.var.value + (1.0 - kept) * var.astype(dtype)
+        return mean, var
 
 
 def _of_rank(one_each: jax.Array, x: jax.Array) -> jax.Array:

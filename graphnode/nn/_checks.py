@@ -1,10 +1,23 @@
-"""Checks that several layers make of their arguments."""
+"""Checks that several layers make: of their fields in construction, and of the arrays they are called with."""
 
+import functools
+import sys
+from types import FrameType
 from typing import Any
 
+import jax
 import numpy as np
 
-from .._errors import ContractError
+from .._contract import Bound, Contract, contract_of
+from .._errors import ContractError, listed
+from .._node import Node
+from .._paths import path_str
+from .._traverse import iter_node
+
+
+def is_integer(value: object, least: int) -> bool:
+    """Whether `value` is an integer of at least `least`; a boolean is none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
 def fraction(where: str, value: Any) -> float:
@@ -36,10 +49,117 @@ def size(where: str, value: Any) -> int:
     Raises:
         ContractError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not _is_size(value):
         raise ContractError(f"{where}: expected a positive integer; found {value!r}")
     return int(value)
 
 
+def count(where: str, value: Any) -> int:
+    """`value` as an integer, if it is one and not negative.
+
+    Raises:
+        ContractError: It is not.
+    """
+    if not is_integer(value, 0):
+        raise ContractError(f"{where}: expected an integer of at least 0; found {value!r}")
+    return int(value)
+
+
+def sizes(where: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
+    """`value` as a tuple of sizes: one for each axis, or one that holds for all of them.
+
+    Args:
+        where: The class and field, for the error.
+        value: An integer or a tuple of them.
+        rank: How many axes there are; 1 to 3 by the length of the tuple, if it is left out.
+
+    Raises:
+        ContractError: It is neither, or of another length.
+    """
+    given = value if isinstance(value, tuple) else (value,) * (1 if rank is None else rank)
+    is_long_enough = 1 <= len(given) <= 3 if rank is None else len(given) == rank
+    if not is_long_enough or not all(map(_is_size, given)):
+        many = "1 to 3" if rank is None else str(rank)
+        raise ContractError(f"{where}: expected a positive integer or a tuple of {many}; found {value!r}")
+    return tuple(map(int, given))
+
+
+def shape_of(where: str, value: Any) -> tuple[int, ...]:
+    """`value` as a tuple of sizes, of any length.
+
+    Raises:
+        ContractError: It is not.
+    """
+    if not isinstance(value, tuple) or not all(map(_is_size, value)):
+        raise ContractError(f"{where}: expected a tuple of positive integers; found {value!r}")
+    return tuple(map(int, value))
+
+
+def divisor(where: str, value: Any, of: str, whole: int) -> int:
+    """`value` as an integer, if it is positive and divides `whole`, which is the size called `of`.
+
+    Raises:
+        ContractError: It is not, or does not.
+    """
+    if not _is_size(value) or whole % value:
+        raise ContractError(f"{where}: expected a positive integer that divides {of}={whole}; found {value!r}")
+    return int(value)
+
+
+# Any: what jaxtyping's annotations are to a type checker is no class.
+def check_inputs(layer: Node, /, **inputs: tuple[jax.Array, Any]) -> None:
+    """Raise if an array that a layer is called with is not what the annotation of its parameter says.
+
+    Axes are looked up in the layer's static fields. Those that no field gives must agree among the arrays.
+
+    Args:
+        layer: Its path from the outermost node that is being called is named.
+        **inputs: By the names of the parameters: array and annotation.
+
+    Raises:
+        ContractError: Names every array that is of another rank, size or dtype.
+    """
+    bound: Bound = {}
+    faults = [
+        f"{name}: {fault}"
+        for name, (value, annotation) in inputs.items()
+        if (fault := _contract(annotation).fault(value, layer.__dict__, bound)) is not None
+    ]
+    if faults:
+        where = place(layer)
+        raise ContractError(listed([f"{where}: {fault}" for fault in faults]))
+
+
+def place(layer: Node) -> str:
+    """Where a layer is, for an error: `Classifier.head (Linear)`, by its path in the outermost node that is called.
+
+    A node does not know who holds it. But who called it is on Python's stack, and is asked once something is wrong.
+    """
+    callers: list[Node] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
+        first = frame.f_locals.get(names[0]) if names else None
+        if isinstance(first, Node):
+            callers.append(first)
+        frame = frame.f_back
+    for root in reversed(callers):
+        for path, node in iter_node(root):
+            if node is layer and path:
+                return f"{type(root).__name__}.{path_str(path)} ({type(layer).__name__})"
+    return type(layer).__name__
+
+
+@functools.cache
+def _contract(annotation: Any) -> Contract:
+    contract = contract_of(annotation)
+    assert contract is not None
+    return contract
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _is_size(value: object) -> bool:
+    return is_integer(value, 1)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 from .._errors import ContractError, RngError
 from .._rngs import Rngs
-from ._checks import fraction
-from ._module import Module
+from ._checks import fraction, place
+from ._module import Layer
 
 
-class Dropout(Module):
+class Dropout(Layer):
     """Sets each element to zero with probability `rate`, and scales the others by 1 / (1 - rate).
 
     The expectation of each element stays what it was, so that nothing has to be rescaled in evaluation (Srivastava et
@@ -72,7 +72,7 @@ class Dropout(Module):
         source = self.rngs if rngs is None else rngs
         if source is None:
             raise RngError(
-                "Dropout has no rngs to draw from: pass rngs=gn.Rngs(0) to the layer or to the call, or "
+                f"{place(self)} has no rngs to draw from: pass rngs=gn.Rngs(0) to the layer or to the call, or "
                 "deterministic=True to drop nothing"
             )
         is_kept = jax.random.bernoulli(source("dropout"), 1.0 - rate, shape)
@@ -80,9 +80,13 @@ class Dropout(Module):
 
     def _mask_shape(self, x: jax.Array) -> tuple[int, ...]:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
-            raise ContractError(f"Dropout: expected an input of a floating-point or complex dtype; found {x.dtype}")
+            raise ContractError(
+                f"{place(self)}: expected an input of a floating-point or complex dtype; found {x.dtype}"
+            )
         axes = self.broadcast_axes
         if any(not -x.ndim <= axis < x.ndim for axis in axes):
-            raise ContractError(f"Dropout: expected an input with the axes {axes} of broadcast_axes; found {x.shape}")
+            raise ContractError(
+                f"{place(self)}: expected an input with the axes {axes} of broadcast_axes; found {x.shape}"
+            )
         shared = {axis % x.ndim for axis in axes}
         return tuple([1 if axis in shared else size for axis, size in enumerate(x.shape)])

@@ -12,18 +12,18 @@ from .._errors import ContractError
 from .._fields import Initializer, state, static
 from .._state import ParamState
 from .._stream import split_key
-from ._module import Module
+from . import initializers
+from ._checks import place
+from ._dtypes import add_bias, inexact, promoted
+from ._module import Layer
 
-_HE_NORMAL = jax.nn.initializers.he_normal()
 
-
-class Linear(Module):
+class Linear(Layer):
     """An affine map over the last axis: `y = x @ (weight * w_mask) + bias`.
 
     Weight and bias live in one `ParamState`, as `{"weight": [n_in, n_out], "bias": [n_out]}`, where `n_in` and `n_out`
-    are the last of the sizes; without a bias the dict has no such key. The result's dtype is that of JAX's promotion
-    of `x` and the weight. The default initialisation is He's normal (He et al. 2015, "Delving Deep into Rectifiers",
-    eq. 10).
+    are the last of the sizes; without a bias the dict has no such key. The default initialisation is He's normal (He
+    et al. 2015, "Delving Deep into Rectifiers", eq. 10).
 
     Args:
         in_size: Features of the input, or its trailing shape; the last is what the map is over. Kept as a tuple.
@@ -32,7 +32,8 @@ class Linear(Module):
         use_bias: Whether there is a bias.
         w_init: Initialiser of the weight, called with a key of the ambient random stream.
         b_init: Initialiser of the bias.
-        dtype: Dtype of the parameters.
+        dtype: What is computed in, and the dtype of the result; by default what JAX promotes input and parameters to.
+        param_dtype: Dtype of the parameters.
 
     Raises:
         ContractError: Sizes that are not positive or do not agree; a mask of another shape; an input of another size.
@@ -44,6 +45,7 @@ class Linear(Module):
           in_size=(2,),
           out_size=(3,),
           w_mask=None,
+          dtype=None,
           weight=ParamState(
             value={
               'bias': ShapedArray(float32[3]),
@@ -63,30 +65,33 @@ class Linear(Module):
     """Multiplied with the weight."""
     _: KW_ONLY
     use_bias: InitVar[bool] = True
-    w_init: InitVar[Initializer] = _HE_NORMAL
-    b_init: InitVar[Initializer] = jax.nn.initializers.zeros
-    dtype: InitVar[DTypeLike] = jnp.float32
+    w_init: InitVar[Initializer] = initializers.he_normal
+    b_init: InitVar[Initializer] = initializers.zeros
+    dtype: DTypeLike | None = None
+    """What is computed in."""
+    param_dtype: InitVar[DTypeLike] = jnp.float32
     weight: ParamState[dict[str, jax.Array]] = state(init=False)
     """The parameters: `weight`, and `bias` if there is one."""
 
-    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, dtype: DTypeLike) -> None:
+    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
         self.in_size = before_in = _sizes("in_size", self.in_size)
         self.out_size = before_out = _sizes("out_size", self.out_size)
+        self.dtype = inexact("Linear.dtype", self.dtype)
         if before_in[:-1] != before_out[:-1]:
             expected = f"{before_in[:-1]} before the last size, as in_size has"
             raise ContractError(f"Linear.out_size: expected {expected}; found {before_out}")
         shape = (before_in[-1], before_out[-1])
         if self.w_mask is not None and jnp.shape(self.w_mask) != shape:
             raise ContractError(f"Linear.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}")
-        parameters: dict[str, jax.Array] = {"weight": w_init(split_key(), shape, dtype)}
+        parameters: dict[str, jax.Array] = {"weight": w_init(split_key(), shape, param_dtype)}
         if use_bias:
-            parameters["bias"] = b_init(split_key(), shape[1:], dtype)
+            parameters["bias"] = b_init(split_key(), shape[1:], param_dtype)
         self.weight = ParamState(parameters)
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
         parameters = self.weight.value
-        return {"use_bias": "bias" in parameters, "dtype": getattr(jnp, parameters["weight"].dtype.name)}
+        return {"use_bias": "bias" in parameters, "param_dtype": getattr(jnp, parameters["weight"].dtype.name)}
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map `x` of shape `[..., *in_size]` to `[..., *out_size]`.
@@ -95,13 +100,14 @@ class Linear(Module):
             ContractError: The last axis of `x` is not the last of `in_size`.
         """
         parameters = self.weight.value
-        weight = parameters["weight"] if self.w_mask is None else parameters["weight"] * self.w_mask
-        if x.shape[-1:] != weight.shape[:1]:
-            expected = f"(..., in_size[-1]={weight.shape[0]})"
-            raise ContractError(f"Linear: expected an input of shape {expected}; found {x.shape}")
-        y = x @ weight
-        # Of the rank of y: a bias must also be added where JAX is told to refuse rank promotion.
-        return y + jnp.expand_dims(parameters["bias"], range(y.ndim - 1)) if "bias" in parameters else y
+        n_in = parameters["weight"].shape[0]
+        if x.shape[-1:] != (n_in,):
+            expected = f"an input of shape (..., in_size[-1]={n_in})"
+            raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}")
+        x, weight, bias = promoted(self.dtype, x, parameters["weight"], parameters.get("bias"))
+        if self.w_mask is not None:
+            weight = weight * self.w_mask.astype(weight.dtype)
+        return add_bias(x @ weight, bias)
 
 
 def _sizes(name: str, size: Any) -> tuple[int, ...]:

@@ -1,6 +1,11 @@
-"""`Module`, the base of layers."""
+"""`Module` and `Layer`, the bases of layers."""
+
+from abc import ABC, abstractmethod
+
+import jax
 
 from .._node import Node
+from .._pretty import Record
 
 
 class Module(Node):
@@ -13,3 +18,27 @@ class Module(Node):
         >>> Double()(jnp.ones(2))
         Array([2., 2.], dtype=float32)
     """
+
+    def __pretty__(self) -> Record:
+        # Most layers are not told what to compute in, and are shown as the tutorial shows them.
+        shown = super().__pretty__()
+        return shown._replace(
+            fields=[(name, value) for name, value in shown.fields if (name, value) != ("dtype", None)]
+        )
+
+
+class Layer(Module, ABC):
+    """A module that maps one array to one array, so that others can be built of such modules, whichever they are.
+
+    Example:
+        >>> class Residual(gn.nn.Layer):
+        ...     inner: gn.nn.Layer
+        ...     def __call__(self, x: jax.Array) -> jax.Array:
+        ...         return x + self.inner(x)
+        >>> Residual(gn.nn.Linear(2, 2))(jnp.ones(2)).shape
+        (2,)
+    """
+
+    @abstractmethod
+    def __call__(self, x: jax.Array, /) -> jax.Array:
+        """What the layer makes of `x`."""

@@ -3,20 +3,26 @@
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from .._errors import ContractError
 from .._fields import Initializer, state, static
 from .._names import VALUES
 from .._state import HiddenState, ParamState
-from .._stream import split_key
-from ._checks import positive, size
+from . import initializers
+from ._checks import check_inputs, positive, size
+from ._dtypes import init_vars, parameter
 from ._module import Module
 
-_LECUN_NORMAL = jax.nn.initializers.lecun_normal()
+Input: TypeAlias = Float[Array, "size"]
+Before: TypeAlias = Float[Array, "n_before"]
+After: TypeAlias = Float[Array, "n_after"]
 
 
 @jax.custom_jvp
@@ -142,7 +148,7 @@ class LIF(Module):
         self.refractory.value = jnp.zeros_like(self.refractory.value)
         self.spikes.value = jnp.zeros_like(self.spikes.value)
 
-    def __call__(self, current: jax.Array | None = None, *, jump: jax.Array | None = None) -> jax.Array:
+    def __call__(self, current: Input | None = None, *, jump: Input | None = None) -> Input:
         """Move on by one time step.
 
         Args:
@@ -156,13 +162,15 @@ class LIF(Module):
             ContractError: `current` or `jump` has another shape, or is not of a floating-point dtype.
             TraceError: A JAX transformation runs that the neurons were not passed into.
         """
+        given = {"current": current, "jump": jump}
+        check_inputs(self, **{name: (array, Input) for name, array in given.items() if array is not None})
         v, left = self.voltage.value, self.refractory.value
         v_inf: float | jax.Array = self.v_rest
         if current is not None:
-            v_inf = v_inf + self.resistance * _row("LIF", "current", current, "size", self.size).astype(v.dtype)
+            v_inf = v_inf + self.resistance * current.astype(v.dtype)
         v = v_inf + math.exp(-self.dt / self.tau) * (v - v_inf)
         if jump is not None:
-            v = v + _row("LIF", "jump", jump, "size", self.size).astype(v.dtype)
+            v = v + jump.astype(v.dtype)
         v = jnp.where(left > 0, self.v_reset, v)
         self.spikes.value = spikes = self.spike(v - self.v_threshold)
         is_spiking = spikes > 0
@@ -175,15 +183,16 @@ class ExponentialSynapse(Module):
     """Connections whose currents jump with each spike, and decay.
 
     A call moves on by one time step: `current = current * exp(-dt / tau) + spikes @ weight`, the exact solution of
-    `tau * dI/dt = -I` between spikes (Rotter & Diesmann 1999, as for `LIF`). The current has JAX's default
-    floating-point dtype, inputs are converted to it. With the units of `LIF`, weights and currents are in nA.
+    `tau * dI/dt = -I` between spikes (Rotter & Diesmann 1999, as for `LIF`). Currents have the dtype of the weight,
+    inputs are converted to it. With the units of `LIF`, both are in nA.
 
     Args:
         n_before: The number of neurons that send spikes.
         n_after: The number of neurons that get the current.
         tau: Time constant of the current, in ms.
         dt: The time step, in ms.
-        w_init: Initialiser of the weight, called with a key of the ambient random stream.
+        w_init: Initialiser of the weight.
+        param_dtype: Dtype of the weight and of the currents.
 
     Raises:
         ContractError: A number of neurons that is not a positive integer, a time constant or time step that is not
@@ -209,25 +218,30 @@ class ExponentialSynapse(Module):
     """Time constant of the current, in ms."""
     dt: float = 0.1
     """The time step, in ms."""
-    w_init: InitVar[Initializer] = _LECUN_NORMAL
+    w_init: InitVar[Initializer] = initializers.lecun_normal
+    param_dtype: InitVar[DTypeLike] = jnp.float32
     weight: ParamState[Float[Array, "n_before n_after"]] = state(init=False)
     """How far one spike moves the current, in nA."""
-    current: HiddenState[Float[Array, "n_after"]] = state(jax.nn.initializers.zeros)
+    current: HiddenState[Float[Array, "n_after"]] = state(init=False)
     """In nA; what the last call returned."""
 
-    def __post_init__(self, w_init: Initializer) -> None:
+    def __post_init__(self, w_init: Initializer, param_dtype: DTypeLike) -> None:
         for name in ("n_before", "n_after"):
             setattr(self, name, size(f"ExponentialSynapse.{name}", getattr(self, name)))
         for name in ("tau", "dt"):
             setattr(self, name, positive(f"ExponentialSynapse.{name}", getattr(self, name)))
-        shape = (self.n_before, self.n_after)
-        self.weight = ParamState(w_init(split_key(), shape, self.current.value.dtype))
+        self.weight = parameter(w_init, (self.n_before, self.n_after), param_dtype)
+        self.current = HiddenState(jnp.zeros(self.n_after, param_dtype))
+
+    def __init_vars__(self) -> dict[str, object]:
+        """The init variables that the parameters still show, for `gn.config.to_config`."""
+        return init_vars(self.weight)
 
     def reset(self) -> None:
         """Set all currents to zero."""
         self.current.value = jnp.zeros_like(self.current.value)
 
-    def __call__(self, spikes: jax.Array) -> jax.Array:
+    def __call__(self, spikes: Before) -> After:
         """Move on by one time step.
 
         Args:
@@ -240,22 +254,15 @@ class ExponentialSynapse(Module):
             ContractError: `spikes` has another shape, or is not of a floating-point dtype.
             TraceError: A JAX transformation runs that the synapses were not passed into.
         """
-        weight, current = self.weight.value, self.current.value
-        arriving = _row("ExponentialSynapse", "spikes", spikes, "n_before", self.n_before).astype(weight.dtype) @ weight
-        self.current.value = current = math.exp(-self.dt / self.tau) * current + arriving
+        check_inputs(self, spikes=(spikes, Before))
+        weight = self.weight.value
+        arriving = spikes.astype(weight.dtype) @ weight
+        self.current.value = current = math.exp(-self.dt / self.tau) * self.current.value + arriving
         return current
 
 
 def _finite(where: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not is_number or not np.isfinite(value):
         raise ContractError(f"{where}: expected a finite number; found {value!r}")
     return float(value)
-
-
-def _row(layer: str, name: str, value: jax.Array, axis: str, length: int) -> jax.Array:
-    """`value`, if it is one floating-point number for each neuron."""
-    if jnp.shape(value) != (length,):
-        raise ContractError(f"{layer}: expected {name} of shape ({axis}={length},); found {jnp.shape(value)}")
-    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise ContractError(f"{layer}: expected {name} of a floating-point dtype; found {jnp.result_type(value)}")
-    return jnp.asarray(value)

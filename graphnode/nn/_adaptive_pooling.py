@@ -1,0 +1,96 @@
+"""`AdaptiveMaxPool` and `AdaptiveAvgPool`, which pool to a given size, whatever the input's."""
+
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from .._errors import ContractError
+from ._checks import check_inputs, place, sizes
+from ._module import Layer
+
+Numbers: TypeAlias = Num[Array, "... channels"]
+Floats: TypeAlias = Float[Array, "... channels"]
+
+
+class _AdaptivePool(Layer):
+    """What both have in common."""
+
+    out_size: int | tuple[int, ...]
+    """Size of the result along each spatial axis."""
+
+    def __post_init__(self) -> None:
+        self.out_size = sizes(f"{type(self).__name__}.out_size", self.out_size)
+
+    def _parts(self, x: jax.Array) -> list[tuple[int, int]]:
+        """Each spatial axis of `x`, and how many parts it falls into."""
+        out_size = sizes("out_size", self.out_size)
+        first = x.ndim - 1 - len(out_size)
+        if first < 0 or any(have < want for have, want in zip(x.shape[first:], out_size, strict=False)):
+            least = ", ".join(f"at least {want}" for want in out_size)
+            expected = f"an input of shape (..., {least}, channels)"
+            raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}")
+        return [(first + at, want) for at, want in enumerate(out_size)]
+
+
+class AdaptiveMaxPool(_AdaptivePool):
+    """The largest element of each of `out_size` parts along each spatial axis; the channels are last, the dtype stays.
+
+    The parts are those of `numpy.array_split`: where the size is no multiple, the first ones are longer by one.
+
+    Args:
+        out_size: Size of the result along each spatial axis; an integer is for one axis.
+
+    Raises:
+        ContractError: A size that is not a positive integer; an input that has too few axes, or is smaller.
+
+    Example:
+        >>> AdaptiveMaxPool((2, 1))(jnp.arange(15.0).reshape(5, 3, 1))[..., 0].tolist()
+        [[8.0], [14.0]]
+    """
+
+    def __call__(self, x: Numbers) -> Numbers:
+        """Pool `x` of shape `[..., *spatial, channels]` to `[..., *out_size, channels]`."""
+        check_inputs(self, x=(x, Numbers))
+        for axis, count in self._parts(x):
+            x = jnp.concatenate([part.max(axis + 1) for part in _split(x, axis, count)], axis)
+        return x
+
+
+class AdaptiveAvgPool(_AdaptivePool):
+    """The mean of each of `out_size` parts along each spatial axis; the channels are last, and the dtype stays.
+
+    The parts are those of `numpy.array_split`: where the size is no multiple, the first ones are longer by one. Size 1
+    is the mean over the axis: global pooling (Lin et al. 2014, "Network In Network", section 3.2).
+
+    Args:
+        out_size: Size of the result along each spatial axis; an integer is for one axis.
+
+    Raises:
+        ContractError: A size that is not a positive integer; an input that has too few axes, is smaller, or is not of a
+            floating-point dtype.
+
+    Example:
+        >>> AdaptiveAvgPool((2, 1))(jnp.arange(15.0).reshape(5, 3, 1))[..., 0].tolist()
+        [[4.0], [11.5]]
+    """
+
+    def __call__(self, x: Floats) -> Floats:
+        """Pool `x` of shape `[..., *spatial, channels]` to `[..., *out_size, channels]`."""
+        check_inputs(self, x=(x, Floats))
+        for axis, count in self._parts(x):
+            x = jnp.concatenate([part.mean(axis + 1) for part in _split(x, axis, count)], axis)
+        return x
+
+
+def _split(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
+    """`x` in parts along an axis, those of one length together: each `[..., parts, length, ...]`."""
+    length, longer = divmod(x.shape[axis], count)
+    cut = longer * (length + 1)
+    pieces = (
+        [(x, count)]
+        if longer == 0
+        else [(part, many) for part, many in zip(jnp.split(x, [cut], axis), (longer, count - longer), strict=True)]
+    )
+    return [part.reshape(*x.shape[:axis], many, -1, *x.shape[axis + 1 :]) for part, many in pieces]

@@ -1,0 +1,211 @@
+"""`MultiHeadAttention`, in which each element of a sequence collects from others what it asks for."""
+
+from dataclasses import KW_ONLY, InitVar
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from .._errors import ContractError
+from .._fields import Initializer, subnode
+from . import initializers
+from ._cache import KeyValueCache
+from ._checks import check_inputs, divisor, place, positive, size
+from ._dtypes import inexact
+from ._linear import Linear
+from ._module import Layer
+from ._rotary import rotary
+
+Queried: TypeAlias = Float[Array, "*batch time width"]
+Context: TypeAlias = Float[Array, "*batch context context_size"]
+Mask: TypeAlias = Bool[Array, "..."]
+
+
+class MultiHeadAttention(Layer):
+    """Attention of several heads: each element of a sequence collects from others what it asks for.
+
+    Queries, keys and values are linear maps of the input; a head gives `softmax(q k / sqrt(head_size)) v`, and a linear
+    map of all heads is the result (Vaswani et al. 2017, "Attention Is All You Need", section 3.2). With fewer heads of
+    keys and values, several heads of queries share one (Ainslie et al. 2023, "GQA"). It is computed by
+    `jax.nn.dot_product_attention`, whose scores and softmax are in float32. The result's dtype is `dtype`, or what JAX
+    promotes input and parameters to.
+
+    With a cache, which `init_cache` makes, a call continues the sequence: its keys and values are added to those in the
+    cache, and its elements attend to all of them that are not later.
+
+    Args:
+        width: Features of input and output.
+        num_heads: Number of heads.
+        num_kv_heads: Number of heads of keys and values, which divides `num_heads`; by default as many.
+        head_size: Features of a head; by default `width / num_heads`.
+        context_size: Features of the context that is attended to, if it is another sequence; by default `width`.
+        is_causal: Whether no element attends to later ones.
+        rotary_base: Queries and keys are rotated by their positions, with this base; by default they are not. See
+            `rotary`.
+        use_bias: Whether the linear maps have biases.
+        w_init: Initialiser of the weights.
+        b_init: Initialiser of the biases.
+        dtype: What is computed in.
+        param_dtype: Dtype of the parameters.
+
+    Raises:
+        ContractError: A size that is not a positive integer; heads that do not divide the width, or heads of keys and
+            values that do not divide the heads; an odd head with rotary positions; inputs of other shapes.
+
+    Example:
+        >>> layer = MultiHeadAttention(8, 4, num_kv_heads=2, is_causal=True, rotary_base=10_000.0)
+        >>> layer(jnp.ones((2, 5, 8))).shape
+        (2, 5, 8)
+    """
+
+    width: int
+    """Features of input and output."""
+    num_heads: int
+    """Number of heads."""
+    _: KW_ONLY
+    num_kv_heads: int | None = None
+    """Number of heads of keys and values; by default as many."""
+    head_size: int | None = None
+    """Features of a head; by default `width / num_heads`."""
+    context_size: int | None = None
+    """Features of the context that is attended to; by default `width`."""
+    is_causal: bool = False
+    """Whether no element attends to later ones."""
+    rotary_base: float | None = None
+    """Queries and keys are rotated by their positions, with this base."""
+    use_bias: InitVar[bool] = True
+    w_init: InitVar[Initializer] = initializers.lecun_normal
+    b_init: InitVar[Initializer] = initializers.zeros
+    dtype: DTypeLike | None = None
+    """What is computed in."""
+    param_dtype: InitVar[DTypeLike] = jnp.float32
+    query: Linear = subnode(init=False)
+    """From the input to the queries of all heads."""
+    key: Linear = subnode(init=False)
+    """From the context to the keys of all heads."""
+    value: Linear = subnode(init=False)
+    """From the context to the values of all heads."""
+    out: Linear = subnode(init=False)
+    """From all heads to the output."""
+    cache: KeyValueCache | None = subnode(default=None)
+    """What is kept of earlier calls, while a text is decoded."""
+
+    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+        cls = type(self).__name__
+        self.width = size(f"{cls}.width", self.width)
+        if self.head_size is None:
+            self.num_heads = divisor(f"{cls}.num_heads", self.num_heads, "width", self.width)
+            self.head_size = self.width // self.num_heads
+        self.num_heads = size(f"{cls}.num_heads", self.num_heads)
+        self.head_size = head_size = size(f"{cls}.head_size", self.head_size)
+        kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+        self.num_kv_heads = kv_heads = divisor(f"{cls}.num_kv_heads", kv_heads, "num_heads", self.num_heads)
+        self.context_size = size(f"{cls}.context_size", self.width if self.context_size is None else self.context_size)
+        self.dtype = inexact(f"{cls}.dtype", self.dtype)
+        if self.rotary_base is not None:
+            self.rotary_base = positive(f"{cls}.rotary_base", self.rotary_base)
+            if head_size % 2:
+                raise ContractError(f"{cls}.head_size: expected an even number for rotary positions; found {head_size}")
+
+        def linear(in_size: int, out_size: int) -> Linear:
+            return Linear(
+                in_size, out_size, use_bias=use_bias, w_init=w_init, b_init=b_init, dtype=self.dtype,
+                param_dtype=param_dtype,
+            )  # fmt: skip
+
+        self.query = linear(self.width, self.num_heads * head_size)
+        self.key = linear(self.context_size, kv_heads * head_size)
+        self.value = linear(self.context_size, kv_heads * head_size)
+        self.out = linear(self.num_heads * head_size, self.width)
+
+    def __init_vars__(self) -> dict[str, object]:
+        """The init variables that the parameters still show, for `gn.config.to_config`."""
+        return self.query.__init_vars__()
+
+    def init_cache(self, batch_size: int, length: int, dtype: DTypeLike | None = None) -> KeyValueCache:
+        """Give the layer an empty cache, in place of any that it has: from then on, a call continues the sequence.
+
+        Args:
+            batch_size: Number of sequences.
+            length: How many elements there is room for in each.
+            dtype: Of what is kept; by default `dtype`, or that of the parameters.
+
+        Returns:
+            The cache, which is the layer's. `layer.cache = None` takes it away again.
+        """
+        assert self.num_kv_heads is not None
+        assert self.head_size is not None
+        if dtype is None:
+            dtype = self.key.weight.value["weight"].dtype if self.dtype is None else self.dtype
+        self.cache = KeyValueCache(batch_size, length, self.num_kv_heads, self.head_size, dtype=dtype)
+        return self.cache
+
+    def __call__(self, x: Queried, context: Context | None = None, *, mask: Mask | None = None) -> Queried:
+        """Attend from each element of `x`, of shape `[..., time, width]`, to those of `context` or of `x` itself.
+
+        Args:
+            x: The sequence.
+            context: Another one to attend to, of shape `[..., context, context_size]`.
+            mask: Of shape `[..., heads, time, context]`, whose axes may have size 1: who attends to whom. Of an element
+                that attends to nobody the result is a mean over all. With a cache, `context` is its length.
+
+        Raises:
+            ContractError: An array of another shape or dtype; a context in causal attention, with rotary positions or
+                with a cache; a cache that has no room left.
+        """
+        source = x if context is None else context
+        given = {"x": (x, Queried)} if context is None else {"x": (x, Queried), "context": (context, Context)}
+        check_inputs(self, **given)
+        if context is not None and (self.cache is not None or self.is_causal or self.rotary_base is not None):
+            reason = "which has a cache" if self.cache is not None else "which is causal or has rotary positions"
+            raise ContractError(f"{place(self)}: expected no context in attention {reason}; found {context.shape}")
+        query, key, value = (_heads(y, self.head_size) for y in (self.query(x), self.key(source), self.value(source)))
+        start = jnp.zeros((), jnp.int32) if self.cache is None else self.cache.position.value
+        if self.rotary_base is not None:
+            positions = start + jnp.arange(x.shape[-2], dtype=jnp.int32)
+            query, key = (rotary(one, positions, self.rotary_base) for one in (query, key))
+        is_causal = self.is_causal
+        if self.cache is not None:
+            key, value = (one.astype(query.dtype) for one in self.cache.append(key, value))
+            seen = _seen(start, x.shape[-2], self.cache.length, is_causal=is_causal)
+            mask, is_causal = (seen if mask is None else jnp.logical_and(self._checked(mask, query, key), seen)), False
+        elif mask is not None:
+            mask = self._checked(mask, query, key)
+        attended = _attend(query, key, value, mask, is_causal=is_causal)
+        return self.out(attended.reshape(*x.shape[:-1], -1))
+
+    def _checked(self, mask: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
+        expected = (*query.shape[:-3], query.shape[-2], query.shape[-3], key.shape[-3])
+        fits = mask.ndim == len(expected) and all(
+            one in (1, want) for one, want in zip(mask.shape, expected, strict=True)
+        )
+        if not fits or mask.dtype != jnp.bool_:
+            wanted = f"bool of shape {expected}, where any axis may have size 1"
+            raise ContractError(f"{place(self)}: mask: expected {wanted}; found {mask.dtype} of shape {mask.shape}")
+        return mask
+
+
+def _heads(x: jax.Array, head_size: int | None) -> jax.Array:
+    return x.reshape(*x.shape[:-1], -1, head_size)
+
+
+def _seen(start: jax.Array, time: int, length: int, *, is_causal: bool) -> jax.Array:
+    """Which entries of a cache each new element sees: those before it, itself, and later new ones if it may."""
+    last = jnp.arange(time, dtype=jnp.int32) if is_causal else jnp.full(time, time - 1, jnp.int32)
+    entries = jnp.arange(length, dtype=jnp.int32)
+    return (entries[None, :] <= start + last[:, None])[None, None]
+
+
+def _attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, *, is_causal: bool
+) -> jax.Array:
+    """Attention of `[..., time, heads, head_size]`, which JAX has for one batch axis."""
+    shape = query.shape
+    if len(shape) != 4:
+        if mask is not None:
+            mask = jnp.broadcast_to(mask, (*shape[:-3], *mask.shape[-3:]))
+            mask = mask.reshape(-1, *mask.shape[-3:])
+        query, key, value = (one.reshape(-1, *one.shape[-3:]) for one in (query, key, value))
+    return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal).reshape(shape)

@@ -1,0 +1,97 @@
+"""`KeyValueCache`, what attention keeps of the tokens that were decoded before."""
+
+from dataclasses import KW_ONLY, InitVar
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from .._compat import Tracer
+from .._errors import ContractError
+from .._fields import state
+from .._state import ShortTermState
+from ._checks import check_inputs, place, size
+from ._module import Module
+
+Entries: TypeAlias = Float[Array, "batch_size time num_heads head_size"]
+
+
+class KeyValueCache(Module):
+    """Keys and values of the tokens so far, so that each is computed once while a text is decoded token by token.
+
+    Args:
+        batch_size: Number of texts.
+        length: How many tokens there is room for.
+        num_heads: Heads of the keys and values.
+        head_size: Features of each.
+        dtype: Of keys and values.
+
+    Raises:
+        ContractError: A size that is not a positive integer; entries of another shape; more than there is room for.
+
+    Example:
+        >>> cache = KeyValueCache(1, 8, 2, 4)
+        >>> keys, values = cache.append(jnp.ones((1, 3, 2, 4)), jnp.ones((1, 3, 2, 4)))
+        >>> keys.shape, int(cache.position.value)
+        ((1, 8, 2, 4), 3)
+    """
+
+    batch_size: int
+    """Number of texts."""
+    length: int
+    """How many tokens there is room for."""
+    num_heads: int
+    """Heads of the keys and values."""
+    head_size: int
+    """Features of each."""
+    _: KW_ONLY
+    dtype: InitVar[DTypeLike] = jnp.float32
+    keys: ShortTermState[Float[Array, "batch_size length num_heads head_size"]] = state(init=False)
+    """Of each token; zero where there is none yet."""
+    values: ShortTermState[Float[Array, "batch_size length num_heads head_size"]] = state(init=False)
+    """Of each token; zero where there is none yet."""
+    position: ShortTermState[Int[Array, ""]] = state(init=False)
+    """How many tokens there are."""
+
+    def __post_init__(self, dtype: DTypeLike) -> None:
+        self.batch_size = size("KeyValueCache.batch_size", self.batch_size)
+        self.length = size("KeyValueCache.length", self.length)
+        self.num_heads = size("KeyValueCache.num_heads", self.num_heads)
+        self.head_size = size("KeyValueCache.head_size", self.head_size)
+        shape = (self.batch_size, self.length, self.num_heads, self.head_size)
+        self.keys = ShortTermState(jnp.zeros(shape, dtype))
+        self.values = ShortTermState(jnp.zeros(shape, dtype))
+        self.position = ShortTermState(jnp.zeros((), jnp.int32))
+
+    def __init_vars__(self) -> dict[str, object]:
+        """The init variable that the keys still show, for `gn.config.to_config`."""
+        return {"dtype": getattr(jnp, self.keys.value.dtype.name)}
+
+    def append(self, keys: Entries, values: Entries) -> tuple[jax.Array, jax.Array]:
+        """Keep further keys and values; all of them, of shape `[batch_size, length, num_heads, head_size]`.
+
+        In a compiled function nobody can be told that there is no room: what is kept then is NaN, and so is all that is
+        computed of it.
+
+        Raises:
+            ContractError: Another shape, or more tokens than there is room for.
+            TraceError: A JAX transformation runs that the cache was not passed into.
+        """
+        check_inputs(self, keys=(keys, Entries), values=(values, Entries))
+        start, added = self.position.value, keys.shape[1]
+        is_concrete = not isinstance(start, Tracer)
+        if added > self.length or (is_concrete and int(start) + added > self.length):
+            found = f"{int(start)} tokens and {added} more" if is_concrete else f"{added} tokens"
+            raise ContractError(f"{place(self)}: expected at most {self.length} tokens, its length; found {found}")
+        has_room = start + added <= self.length
+        for entry, new in ((self.keys, keys), (self.values, values)):
+            kept = jnp.where(has_room, new, jnp.nan).astype(entry.value.dtype)
+            entry.value = jax.lax.dynamic_update_slice_in_dim(entry.value, kept, start, axis=1)
+        self.position.value = start + added
+        return self.keys.value, self.values.value
+
+    def reset(self) -> None:
+        """Begin anew, with the same room."""
+        self.position.value = jnp.zeros_like(self.position.value)

@@ -1,0 +1,122 @@
+"""`Conv`, a convolution over one to three axes."""
+
+from dataclasses import KW_ONLY, InitVar
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from .._fields import Initializer, state
+from .._state import ParamState
+from . import initializers
+from ._checks import check_inputs, divisor, size, sizes
+from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
+from ._module import Layer
+from ._windows import DIMENSIONS, PADDINGS, Padding, all_batches, one_batch, pad, padding_of
+
+Input: TypeAlias = Float[Array, "... in_size"]
+Output: TypeAlias = Float[Array, "... out_size"]
+
+
+class Conv(Layer):
+    """A convolution over one to three axes; the channels are last.
+
+    `y[p] = sum over k of x[s p + d k] @ weight[k] + bias`, where `s` are the strides, `d` is the dilation, and `k` runs
+    over the window: a cross-correlation, as everywhere in the
+    field (Goodfellow et al. 2016, "Deep Learning", eq. 9.6). The dtype of the result is `dtype`, or what JAX promotes
+    input and parameters to.
+
+    Args:
+        in_size: Channels of the input.
+        out_size: Channels of the output.
+        kernel_size: Size of the window along each axis; an integer is a window along one axis.
+        strides: Steps between windows, along each axis or along all.
+        padding: `"SAME"` (zeros, so that the size stays for stride 1), `"VALID"` (none), `"CIRCULAR"`, `"REFLECT"`,
+            `"CAUSAL"` (zeros before, along one axis); how many zeros on both sides, for all axes or for each; or a pair
+            for each axis, before and after.
+        dilation: Steps within a window, along each axis or along all.
+        groups: Input and output channels fall into this number of parts that do not see each other.
+        use_bias: Whether there is a bias.
+        w_init: Initialiser of the weight.
+        b_init: Initialiser of the bias.
+        dtype: What is computed in.
+        param_dtype: Dtype of the parameters.
+
+    Raises:
+        ContractError: A size that is not a positive integer or not one for each axis; groups that do not divide the
+            channels; padding that is none of these; an input of another rank or size.
+
+    Example:
+        >>> Conv(3, 8, (5, 5), strides=2)(jnp.ones((10, 28, 28, 3))).shape
+        (10, 14, 14, 8)
+    """
+
+    in_size: int
+    """Channels of the input."""
+    out_size: int
+    """Channels of the output."""
+    kernel_size: int | tuple[int, ...]
+    """Size of the window along each axis."""
+    _: KW_ONLY
+    strides: int | tuple[int, ...] = 1
+    """Steps between windows."""
+    padding: Padding = "SAME"
+    """What is added at the borders."""
+    dilation: int | tuple[int, ...] = 1
+    """Steps within a window."""
+    groups: int = 1
+    """Parts of the channels that do not see each other."""
+    use_bias: InitVar[bool] = True
+    w_init: InitVar[Initializer] = initializers.lecun_normal
+    b_init: InitVar[Initializer] = initializers.zeros
+    dtype: DTypeLike | None = None
+    """What is computed in."""
+    param_dtype: InitVar[DTypeLike] = jnp.float32
+    weight: ParamState[Float[Array, "*kernel_size in_size//groups out_size"]] = state(init=False)
+    """The window's weights."""
+    bias: ParamState[Float[Array, "out_size"]] | None = state(init=False)
+    """What is added to each channel, if anything."""
+
+    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+        self.in_size = size("Conv.in_size", self.in_size)
+        self.out_size = size("Conv.out_size", self.out_size)
+        self.kernel_size = kernel_size = sizes("Conv.kernel_size", self.kernel_size)
+        rank = len(kernel_size)
+        self.strides = sizes("Conv.strides", self.strides, rank)
+        self.dilation = sizes("Conv.dilation", self.dilation, rank)
+        self.padding = padding_of("Conv.padding", self.padding, rank, PADDINGS)
+        self.groups = divisor("Conv.groups", self.groups, "in_size", self.in_size)
+        self.groups = divisor("Conv.groups", self.groups, "out_size", self.out_size)
+        self.dtype = inexact("Conv.dtype", self.dtype)
+        self.weight = parameter(w_init, (*kernel_size, self.in_size // self.groups, self.out_size), param_dtype)
+        self.bias = parameter(b_init, (self.out_size,), param_dtype) if use_bias else None
+
+    def __init_vars__(self) -> dict[str, object]:
+        """The init variables that the parameters still show, for `gn.config.to_config`."""
+        return init_vars(self.weight, self.bias)
+
+    def __call__(self, x: Input) -> Output:
+        """Convolve `x` of shape `[..., *spatial, in_size]` to `[..., *spatial, out_size]`.
+
+        Raises:
+            ContractError: `x` has other channels, or too few axes.
+        """
+        check_inputs(self, x=(x, Input))
+        images, weight, bias = promoted(self.dtype, x, self.weight.value, value_of(self.bias))
+        rank = weight.ndim - 2
+        dilation = sizes("Conv.dilation", self.dilation, rank)
+        reach = tuple((size - 1) * step for size, step in zip(weight.shape, dilation, strict=False))
+        named = padding_of("Conv.padding", self.padding, rank, PADDINGS)
+        images, padding = pad(one_batch(self, images, rank), named, reach)
+        y = jax.lax.conv_general_dilated(
+            images,
+            weight,
+            sizes("Conv.strides", self.strides, rank),
+            padding,
+            rhs_dilation=dilation,
+            dimension_numbers=DIMENSIONS[rank],
+            feature_group_count=self.groups,
+        )
+        return all_batches(add_bias(y, bias), x)

@@ -1,0 +1,84 @@
+"""The rule of dtypes, the same for all layers, and the making of parameters.
+
+Parameters have the dtype `param_dtype`. With `dtype` left out, a layer computes in the dtype that JAX promotes its
+input and parameters to; otherwise both are cast to `dtype` first, and the result has it.
+"""
+
+from typing import Any, TypeVar, TypeVarTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from .._errors import ContractError
+from .._fields import Initializer
+from .._state import ParamState, State
+from .._stream import split_key
+
+T = TypeVar("T")
+
+
+def parameter(initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike) -> ParamState[jax.Array]:
+    """A new parameter, with a key of the ambient random stream."""
+    return ParamState(initializer(split_key(), shape, dtype))
+
+
+def each(initializer: Initializer, count: int) -> Initializer:
+    """An initialiser of `count` parts side by side along the last axis, each of them made by itself."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        part = (*shape[:-1], shape[-1] // count)
+        return jnp.concatenate([initializer(one, part, dtype) for one in jax.random.split(key, count)], -1)
+
+    return init
+
+
+def inexact(where: str, dtype: DTypeLike | None) -> "np.dtype[np.generic] | None":
+    """The dtype to compute with, in the one form that compares equal to itself however it was written.
+
+    Raises:
+        ContractError: It is neither a floating-point nor a complex one.
+    """
+    if dtype is None:
+        return None
+    try:
+        known = jnp.dtype(dtype)
+    except TypeError:
+        known = None
+    if known is None or not jnp.issubdtype(known, jnp.inexact):
+        raise ContractError(f"{where}: expected a floating-point or complex dtype; found {dtype!r}")
+    return known
+
+
+_Arrays = TypeVarTuple("_Arrays")
+
+
+def promoted(dtype: DTypeLike | None, /, *arrays: *_Arrays) -> tuple[*_Arrays]:
+    """The arrays in `dtype`, or where it is `None` in the dtype that JAX promotes them to. A `None` stays one."""
+    given: Any = arrays  # what is given comes back, an array for each array, which no type says of a row of types
+    common = jnp.result_type(*[array for array in given if array is not None]) if dtype is None else dtype
+    promoted_: Any = tuple([None if array is None else array.astype(common) for array in given])
+    return promoted_  # type: ignore[no-any-return]
+
+
+def dtype_of(dtype: DTypeLike | None, weight: State[jax.Array]) -> DTypeLike:
+    """The dtype of what a layer makes itself: its own, or that of its parameters."""
+    return weight.value.dtype if dtype is None else dtype
+
+
+def value_of(state: State[T] | None) -> T | None:
+    """The value of a parameter that may be left out."""
+    return None if state is None else state.value
+
+
+def init_vars(weight: State[jax.Array], *bias: State[jax.Array] | None) -> dict[str, object]:
+    """What a layer was made with, as far as its parameters still show it."""
+    shown: dict[str, object] = {"param_dtype": getattr(jnp, weight.value.dtype.name)}
+    return {"use_bias": bias[0] is not None, **shown} if bias else shown
+
+
+def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """`y + bias` over the last axis, if there is a bias."""
+    # Of the rank of y: it must also be added where JAX is told to refuse rank promotion.
+    return y if bias is None else y + jnp.expand_dims(bias, range(y.ndim - bias.ndim))

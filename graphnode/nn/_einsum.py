@@ -1,0 +1,93 @@
+"""`Einsum`, a linear map that is written as an Einstein summation."""
+
+from dataclasses import KW_ONLY, InitVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from .._errors import ContractError
+from .._fields import Initializer, state
+from .._state import ParamState
+from . import initializers
+from ._checks import place, shape_of
+from ._dtypes import inexact, init_vars, parameter, promoted, value_of
+from ._module import Layer
+
+
+class Einsum(Layer):
+    """A linear map that is written as an Einstein summation of the input and a weight, and a bias.
+
+    `Einsum("...i,ihd->...hd", (64, 8, 8))` maps 64 features to 8 heads of 8. The weight's fans, which initialisers
+    scale by, are its last two axes. The result's dtype is `dtype`, or what JAX promotes input and parameters to.
+
+    Args:
+        equation: As `jnp.einsum` takes it, with two operands: the input and the weight.
+        shape: Of the weight.
+        bias_shape: Of the bias, which is added to the last axes of the output; `None` for none.
+        w_init: Initialiser of the weight.
+        b_init: Initialiser of the bias.
+        dtype: What is computed in.
+        param_dtype: Dtype of the parameters.
+
+    Raises:
+        ContractError: An equation that has not two operands, or another number of axes than the weight; an input whose
+            shape does not fit.
+
+    Example:
+        >>> Einsum("...i,ihd->...hd", (6, 2, 3), (2, 3))(jnp.ones((5, 6))).shape
+        (5, 2, 3)
+    """
+
+    equation: str
+    """As `jnp.einsum` takes it, with two operands: the input and the weight."""
+    shape: tuple[int, ...]
+    """Of the weight."""
+    bias_shape: tuple[int, ...] | None = None
+    """Of the bias, if there is one."""
+    _: KW_ONLY
+    w_init: InitVar[Initializer] = initializers.lecun_normal
+    b_init: InitVar[Initializer] = initializers.zeros
+    dtype: DTypeLike | None = None
+    """What is computed in."""
+    param_dtype: InitVar[DTypeLike] = jnp.float32
+    weight: ParamState[Float[Array, "*shape"]] = state(init=False)
+    """The second operand."""
+    bias: ParamState[Float[Array, "*bias_shape"]] | None = state(init=False)
+    """What is added, if anything."""
+
+    def __post_init__(self, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+        self.shape = shape_of("Einsum.shape", self.shape)
+        self.dtype = inexact("Einsum.dtype", self.dtype)
+        operands = self.equation.partition("->")[0].replace(" ", "").split(",")
+        if len(operands) != 2 or "->" not in self.equation:
+            expected = "two operands and a result, as in '...i,io->...o'"
+            raise ContractError(f"Einsum.equation: expected {expected}; found {self.equation!r}")
+        if "." in operands[1] or len(operands[1]) != len(self.shape):
+            expected = f"a weight with the axes {operands[1]!r} of the equation"
+            raise ContractError(f"Einsum.shape: expected {expected}; found {self.shape}")
+        self.weight = parameter(w_init, self.shape, param_dtype)
+        if self.bias_shape is None:
+            self.bias = None
+        else:
+            self.bias_shape = shape_of("Einsum.bias_shape", self.bias_shape)
+            self.bias = parameter(b_init, self.bias_shape, param_dtype)
+
+    def __init_vars__(self) -> dict[str, object]:
+        """The init variables that the parameters still show, for `gn.config.to_config`."""
+        return init_vars(self.weight)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Sum the products of `x` and the weight as the equation says.
+
+        Raises:
+            ContractError: The shape of `x` does not fit the equation, the weight or the bias.
+        """
+        x, weight, bias = promoted(self.dtype, x, self.weight.value, value_of(self.bias))
+        try:
+            y = jnp.einsum(self.equation, x, weight)
+            return y if bias is None else y + jnp.expand_dims(bias, range(y.ndim - bias.ndim))
+        except (TypeError, ValueError) as error:
+            expected = f"an input that fits {self.equation!r} with a weight of shape {self.shape}"
+            raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}") from error

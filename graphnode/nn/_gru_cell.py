@@ -1,0 +1,105 @@
+"""`GRUCell`, a gated recurrent unit."""
+
+from dataclasses import KW_ONLY, InitVar
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from .._fields import Initializer, state
+from .._state import ParamState
+from . import initializers
+from ._cell import Cell
+from ._checks import check_inputs, size
+from ._dtypes import add_bias, dtype_of, each, inexact, init_vars, parameter, promoted
+
+Carry: TypeAlias = Float[Array, "*batch hidden_size"]
+Input: TypeAlias = Float[Array, "*batch in_size"]
+
+
+class GRUCell(Cell[jax.Array]):
+    """A gated recurrent unit, which decides at each step how much of what it carries stays.
+
+    With `[r, z, n] = x @ weight + bias` and `[r', z', n'] = h @ recurrent`, each of three parts,
+    `reset = sigmoid(r + r')`, `update = sigmoid(z + z')`, `new = tanh(n + reset * (n' + candidate_bias))` and
+    `h' = (1 - update) * new + update * h`; the output is `h'` (Cho et al. 2014, "Learning Phrase Representations using
+    RNN Encoder-Decoder", section 2.3; the reset gate after the product as in cuDNN). The result's dtype is `dtype`, or
+    what JAX promotes inputs and parameters to.
+
+    Args:
+        in_size: Features of the input.
+        hidden_size: Features of what is carried, and of the output.
+        w_init: Initialiser of each part of `weight`.
+        recurrent_init: Initialiser of each part of `recurrent`.
+        b_init: Initialiser of the biases.
+        dtype: What is computed in.
+        param_dtype: Dtype of the parameters.
+
+    Raises:
+        ContractError: A size that is not a positive integer; inputs of other shapes.
+
+    Example:
+        >>> cell = GRUCell(3, 4)
+        >>> carry, y = cell(cell.initial_carry((2,)), jnp.ones((2, 3)))
+        >>> y.shape
+        (2, 4)
+    """
+
+    in_size: int
+    """Features of the input."""
+    hidden_size: int
+    """Features of what is carried, and of the output."""
+    _: KW_ONLY
+    w_init: InitVar[Initializer] = initializers.lecun_normal
+    recurrent_init: InitVar[Initializer] = initializers.orthogonal
+    b_init: InitVar[Initializer] = initializers.zeros
+    dtype: DTypeLike | None = None
+    """What is computed in."""
+    param_dtype: InitVar[DTypeLike] = jnp.float32
+    weight: ParamState[Float[Array, "in_size 3*hidden_size"]] = state(init=False)
+    """From the input to the reset gate, the update gate and the candidate."""
+    recurrent: ParamState[Float[Array, "hidden_size 3*hidden_size"]] = state(init=False)
+    """From what is carried to the same."""
+    bias: ParamState[Float[Array, "3*hidden_size"]] = state(init=False)
+    """Added to the same."""
+    candidate_bias: ParamState[Float[Array, "hidden_size"]] = state(init=False)
+    """Added to the part of the candidate that is reset."""
+
+    def __post_init__(
+        self, w_init: Initializer, recurrent_init: Initializer, b_init: Initializer, param_dtype: DTypeLike
+    ) -> None:
+        self.in_size = size("GRUCell.in_size", self.in_size)
+        self.hidden_size = hidden_size = size("GRUCell.hidden_size", self.hidden_size)
+        self.dtype = inexact("GRUCell.dtype", self.dtype)
+        self.weight = parameter(each(w_init, 3), (self.in_size, 3 * hidden_size), param_dtype)
+        self.recurrent = parameter(each(recurrent_init, 3), (hidden_size, 3 * hidden_size), param_dtype)
+        self.bias = parameter(b_init, (3 * hidden_size,), param_dtype)
+        self.candidate_bias = parameter(b_init, (hidden_size,), param_dtype)
+
+    def __init_vars__(self) -> dict[str, object]:
+        """The init variables that the parameters still show, for `gn.config.to_config`."""
+        return init_vars(self.weight)
+
+    def initial_carry(self, batch: tuple[int, ...] = ()) -> jax.Array:
+        """Zeros of shape `[*batch, hidden_size]`."""
+        return jnp.zeros((*batch, self.hidden_size), dtype_of(self.dtype, self.weight))
+
+    def __call__(self, carry: Carry, x: Input) -> tuple[Carry, Carry]:
+        """One step, from `carry` of shape `[..., hidden_size]` and `x` of shape `[..., in_size]`.
+
+        Raises:
+            ContractError: An array of another shape.
+        """
+        check_inputs(self, carry=(carry, Carry), x=(x, Input))
+        h, x, weight, recurrent, bias, candidate_bias = promoted(
+            self.dtype, carry, x, self.weight.value, self.recurrent.value, self.bias.value, self.candidate_bias.value
+        )
+        from_input = jnp.split(add_bias(x @ weight, bias), 3, -1)
+        from_carry = jnp.split(h @ recurrent, 3, -1)
+        reset = jax.nn.sigmoid(from_input[0] + from_carry[0])
+        update = jax.nn.sigmoid(from_input[1] + from_carry[1])
+        new = jnp.tanh(from_input[2] + reset * add_bias(from_carry[2], candidate_bias))
+        h = (1 - update) * new + update * h
+        return h, h

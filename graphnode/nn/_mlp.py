@@ -1,0 +1,92 @@
+"""`MLP`, linear layers with an activation between them."""
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, InitVar
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from .._fields import Initializer, static, subnode
+from . import initializers
+from ._checks import count, size
+from ._dtypes import inexact
+from ._linear import Linear
+from ._module import Layer
+
+
+class MLP(Layer):
+    """A multilayer perceptron: linear layers with an activation between them (Rumelhart et al. 1986).
+
+    The result's dtype is `dtype`, or what JAX promotes input and parameters to.
+
+    Args:
+        in_size: Features of the input.
+        hidden_size: Features of each hidden layer.
+        out_size: Features of the output.
+        depth: Number of hidden layers.
+        act: Applied after each hidden layer.
+        use_bias: Whether the layers have biases.
+        w_init: Initialiser of the weights.
+        b_init: Initialiser of the biases.
+        dtype: What is computed in.
+        param_dtype: Dtype of the parameters.
+
+    Raises:
+        ContractError: A size that is not a positive integer, a negative depth; an input of another size.
+
+    Example:
+        >>> MLP(2, 16, 1, depth=2)(jnp.ones((5, 2))).shape
+        (5, 1)
+    """
+
+    in_size: int
+    """Features of the input."""
+    hidden_size: int
+    """Features of each hidden layer."""
+    out_size: int
+    """Features of the output."""
+    _: KW_ONLY
+    depth: int = 1
+    """Number of hidden layers."""
+    act: Callable[[jax.Array], jax.Array] = static(default=jax.nn.relu)
+    """Applied after each hidden layer."""
+    use_bias: InitVar[bool] = True
+    w_init: InitVar[Initializer] = initializers.he_normal
+    b_init: InitVar[Initializer] = initializers.zeros
+    dtype: DTypeLike | None = None
+    """What is computed in."""
+    param_dtype: InitVar[DTypeLike] = jnp.float32
+    layers: list[Linear] = subnode(init=False)
+    """The hidden ones, then that of the output."""
+
+    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+        self.in_size = size("MLP.in_size", self.in_size)
+        self.hidden_size = size("MLP.hidden_size", self.hidden_size)
+        self.out_size = size("MLP.out_size", self.out_size)
+        self.depth = count("MLP.depth", self.depth)
+        self.dtype = inexact("MLP.dtype", self.dtype)
+        widths = [self.in_size, *[self.hidden_size] * self.depth, self.out_size]
+        self.layers = [
+            Linear(
+                before, after, use_bias=use_bias, w_init=w_init, b_init=b_init, dtype=self.dtype,
+                param_dtype=param_dtype,
+            )
+            for before, after in pairwise(widths)
+        ]  # fmt: skip
+
+    def __init_vars__(self) -> dict[str, object]:
+        """The init variables that the parameters still show, for `gn.config.to_config`."""
+        return self.layers[0].__init_vars__()
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map `x` of shape `[..., in_size]` to `[..., out_size]`.
+
+        Raises:
+            ContractError: The last axis of `x` is not `in_size`.
+        """
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = self.act(layer(x))
+        return last(x)

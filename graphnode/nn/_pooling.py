@@ -1,0 +1,105 @@
+"""`MaxPool` and `AvgPool`, which combine the elements of each window."""
+
+from dataclasses import KW_ONLY
+from typing import Any, Final, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from ._checks import check_inputs, sizes
+from ._module import Layer
+from ._windows import Amounts, Named, all_batches, one_batch, padding_of
+
+Numbers: TypeAlias = Num[Array, "... channels"]
+Floats: TypeAlias = Float[Array, "... channels"]
+
+_PADDINGS: Final[tuple[Named, ...]] = ("SAME", "VALID")
+
+
+class _Pool(Layer):
+    """What both have in common."""
+
+    window: int | tuple[int, ...]
+    """Size of the window along each axis."""
+    _: KW_ONLY
+    strides: int | tuple[int, ...] = 1
+    """Steps between windows."""
+    padding: Literal["SAME", "VALID"] | int | tuple[int, ...] | tuple[tuple[int, int], ...] = "VALID"
+    """What is added at the borders."""
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        self.window = window = sizes(f"{name}.window", self.window)
+        self.strides = sizes(f"{name}.strides", self.strides, len(window))
+        padding: Any = padding_of(f"{name}.padding", self.padding, len(window), _PADDINGS)
+        self.padding = padding
+
+    # Any: JAX's monoids are recognised by the very functions and start values that are passed.
+    def _combined(self, x: jax.Array, start: Any, combine: Any) -> jax.Array:
+        window = sizes("window", self.window)
+        rank = len(window)
+        strides = sizes("strides", self.strides, rank)
+        padding = padding_of("padding", self.padding, rank, _PADDINGS)
+        around: str | Amounts = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
+        images = one_batch(self, x, rank)
+        y: jax.Array = jax.lax.reduce_window(images, start, combine, (1, *window, 1), (1, *strides, 1), around)
+        return all_batches(y, x)
+
+
+class MaxPool(_Pool):
+    """The largest element of each window, for each channel; the channels are last, and the dtype stays.
+
+    Args:
+        window: Size of the window along each axis; an integer is a window along one axis.
+        strides: Steps between windows, along each axis or along all.
+        padding: `"SAME"`, `"VALID"`, or how much is added: on both sides of all axes or of each, or a pair for each
+            axis. What is added is never the largest.
+
+    Raises:
+        ContractError: A size that is not a positive integer or not one for each axis; padding that is none of these;
+            an input with too few axes.
+
+    Example:
+        >>> MaxPool((2, 2), strides=2)(jnp.arange(16.0).reshape(4, 4, 1))[..., 0].tolist()
+        [[5.0, 7.0], [13.0, 15.0]]
+    """
+
+    def __call__(self, x: Numbers) -> Numbers:
+        """Pool `x` of shape `[..., *spatial, channels]`, with any number of batch axes."""
+        check_inputs(self, x=(x, Numbers))
+        least = -np.inf if jnp.issubdtype(x.dtype, jnp.inexact) else np.iinfo(x.dtype).min
+        return self._combined(x, np.array(least, x.dtype), jax.lax.max)
+
+
+class AvgPool(_Pool):
+    """The mean of each window, for each channel; the channels are last, and the dtype stays.
+
+    Args:
+        window: Size of the window along each axis; an integer is a window along one axis.
+        strides: Steps between windows, along each axis or along all.
+        padding: `"SAME"`, `"VALID"`, or how many zeros are added: on both sides of all axes or of each, or a pair for
+            each axis.
+        count_include_pad: Whether zeros that were added count in the mean.
+
+    Raises:
+        ContractError: A size that is not a positive integer or not one for each axis; padding that is none of these;
+            an input with too few axes or not of a floating-point dtype.
+
+    Example:
+        >>> AvgPool((2, 2), strides=2)(jnp.arange(16.0).reshape(4, 4, 1))[..., 0].tolist()
+        [[2.5, 4.5], [10.5, 12.5]]
+    """
+
+    _: KW_ONLY
+    count_include_pad: bool = True
+    """Whether zeros that were added count in the mean."""
+
+    def __call__(self, x: Floats) -> Floats:
+        """Pool `x` of shape `[..., *spatial, channels]`, with any number of batch axes."""
+        check_inputs(self, x=(x, Floats))
+        total = self._combined(x, np.array(0, x.dtype), jax.lax.add)
+        if self.count_include_pad or self.padding == "VALID":
+            return total / np.prod(sizes("window", self.window))
+        return total / self._combined(jnp.ones_like(x), np.array(0, x.dtype), jax.lax.add)

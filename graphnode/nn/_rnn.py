@@ -1,0 +1,75 @@
+"""`RNN`, which runs a recurrent cell over time."""
+
+from dataclasses import KW_ONLY
+from typing import Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from .._errors import ContractError
+from ..transforms import scan
+from ._cell import Cell
+from ._checks import place
+from ._module import Layer
+
+C = TypeVar("C")
+
+
+class RNN(Layer, Generic[C]):
+    """Runs a recurrent cell over the second axis from the end, time, by `gn.scan`.
+
+    Args:
+        cell: The cell, whose States may be written at each step.
+        reverse: Whether time runs backward: the last element first. The outputs stay at the places of their inputs.
+
+    Raises:
+        ContractError: An input without an axis of time.
+
+    Example:
+        >>> rnn = RNN(gn.nn.LSTMCell(3, 4))
+        >>> rnn(jnp.ones((2, 7, 3))).shape
+        (2, 7, 4)
+    """
+
+    cell: Cell[C]
+    """Called at each step."""
+    _: KW_ONLY
+    reverse: bool = False
+    """Whether time runs backward."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The cell's outputs for `x` of shape `[..., time, features]`, from its initial carry on.
+
+        Raises:
+            ContractError: `x` has less than two axes.
+        """
+        return self.run(x)[1]
+
+    def run(self, x: jax.Array, carry: C | None = None) -> tuple[C, jax.Array]:
+        """What the cell carries at the end, and its outputs.
+
+        Args:
+            x: Of shape `[..., time, features]`.
+            carry: What is carried into the first step; by default the cell's initial carry.
+
+        Raises:
+            ContractError: `x` has less than two axes.
+
+        Example:
+            >>> rnn = RNN(gn.nn.GRUCell(3, 4))
+            >>> carry, first = rnn.run(jnp.ones((5, 3)))
+            >>> carry, then = rnn.run(jnp.ones((5, 3)), carry)
+            >>> then.shape
+            (5, 4)
+        """
+        if x.ndim < 2:
+            raise ContractError(f"{place(self)}: x: expected shape (..., time, features); found {x.shape}")
+        start = self.cell.initial_carry(x.shape[:-2]) if carry is None else carry
+
+        def step(carried: tuple[Cell[C], C], element: jax.Array) -> tuple[tuple[Cell[C], C], jax.Array]:
+            cell, before = carried
+            after, y = cell(before, element)
+            return (cell, after), y
+
+        (_, end), outputs = scan(step, (self.cell, start), jnp.moveaxis(x, -2, 0), reverse=self.reverse)
+        return end, jnp.moveaxis(outputs, 0, -2)

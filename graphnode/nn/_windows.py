@@ -1,0 +1,82 @@
+"""What layers that move a window over spatial axes share: padding, and the batch axes before.
+
+Data in: the `padding` of a layer as it was written, an input with any number of batch axes. Data out: what JAX's
+convolutions and `reduce_window` take. The channels are the last axis everywhere.
+"""
+
+from typing import Any, Final, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from .._errors import ContractError
+from .._node import Node
+from ._checks import is_integer, place
+
+Padding: TypeAlias = (
+    Literal["SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL"] | int | tuple[int, ...] | tuple[tuple[int, int], ...]
+)
+"""A name, or how much is added: on both sides of all axes, of each axis, or before and after each axis."""
+Amounts: TypeAlias = tuple[tuple[int, int], ...]
+Named: TypeAlias = Literal["SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL"]
+
+PADDINGS: Final[tuple[Named, ...]] = ("SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL")
+# How the axes of input, weight and output are called, by the number of spatial axes.
+DIMENSIONS: Final = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NHWDC", "HWDIO", "NHWDC")}
+_MODES: Final[dict[object, str]] = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
+
+
+# Any: a field may hold whatever a caller passed in spite of its type.
+def padding_of(where: str, padding: Any, rank: int, names: tuple[Named, ...]) -> Named | Amounts:
+    """`padding` as a name or as amounts before and after each axis.
+
+    Raises:
+        ContractError: It is neither.
+    """
+    if isinstance(padding, str) and padding in names and (padding != "CAUSAL" or rank == 1):
+        return padding
+    each = padding if isinstance(padding, tuple) else (padding,) * rank
+    pairs = tuple(one if isinstance(one, tuple) else (one, one) for one in each)
+    if len(pairs) != rank or not all(map(_is_pair, pairs)):
+        admitted = [name for name in names if name != "CAUSAL" or rank == 1]
+        expected = f"{', '.join(map(repr, admitted))}, an integer, or {rank} integers or pairs of them"
+        raise ContractError(f"{where}: expected {expected}; found {padding!r}")
+    return tuple((int(before), int(after)) for before, after in pairs)
+
+
+def _is_pair(pair: tuple[object, ...]) -> bool:
+    return len(pair) == 2 and all(is_integer(one, 0) for one in pair)
+
+
+def pad(x: jax.Array, padding: Named | Amounts, reach: tuple[int, ...]) -> tuple[jax.Array, str | Amounts]:
+    """`x` with what JAX's windows do not pad with themselves, and the padding that they do.
+
+    Args:
+        x: Of shape `[batch, *spatial, channels]`.
+        padding: From `padding_of`.
+        reach: The size of the dilated window less one, along each axis.
+    """
+    if padding == "CAUSAL":
+        return x, tuple((one, 0) for one in reach)
+    mode: Any = _MODES.get(padding)  # to numpy's stubs, one of its modes
+    if mode is None:
+        return x, padding
+    around = [(one // 2, one - one // 2) for one in reach]
+    return jnp.pad(x, ((0, 0), *around, (0, 0)), mode), "VALID"
+
+
+def one_batch(layer: Node, x: jax.Array, rank: int) -> jax.Array:
+    """`x` of shape `[*batch, *spatial, channels]`, with `rank` spatial axes, as `[batch, *spatial, channels]`.
+
+    Raises:
+        ContractError: It has fewer axes.
+    """
+    if x.ndim <= rank:
+        expected = f"an input of shape (..., {'spatial, ' * rank}channels)"
+        raise ContractError(f"{place(layer)}: expected {expected}; found {x.shape}")
+    return x if x.ndim == rank + 2 else x.reshape(-1, *x.shape[x.ndim - rank - 1 :])
+
+
+def all_batches(y: jax.Array, x: jax.Array) -> jax.Array:
+    """`y`, which was made of `one_batch(x)`, with the batch axes of `x`."""
+    return y if y.ndim == x.ndim else y.reshape(*x.shape[: x.ndim - y.ndim + 1], *y.shape[1:])
