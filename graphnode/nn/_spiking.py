@@ -262,7 +262,8 @@ class ExponentialSynapse(Module):
 
 
 def _finite(where: str, value: object) -> float:
-    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not is_number or not np.isfinite(value):
-        raise ContractError(f"{where}: expected a finite number; found {value!r}")
-    return float(value)
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        number = float(value)
+        if math.isfinite(number):
+            return number
+    raise ContractError(f"{where}: expected a finite number; found {value!r}")
