@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 import jax
+from jax.typing import DTypeLike
 
 from ._static import GraphObject, StaticValue
 
@@ -18,7 +19,7 @@ T = TypeVar("T")
 H = TypeVar("H", bound=StaticValue)
 
 # As in `jax.nn.initializers`: from key, shape and dtype to an array.
-Initializer: TypeAlias = Callable[..., Any]
+Initializer: TypeAlias = Callable[[jax.Array, tuple[int, ...], DTypeLike], jax.Array]
 
 METADATA_KEY: Final = "graphnode"
 

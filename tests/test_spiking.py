@@ -255,6 +255,7 @@ CALLS: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize(("call", "text"), CALLS.values(), ids=CALLS)
 def test_inputs_of_another_shape_or_dtype_are_refused(call: Any, text: str):
     """The error names the argument, the field that gives its size, and what was found."""

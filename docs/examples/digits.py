@@ -1,6 +1,6 @@
 """Train a small convolutional classifier on scikit-learn's handwritten digits.
 
-The model is declared as graphnode nodes and described by a YAML file, `digits.yaml`. Training is plain JAX:
+The model is made of the layers of `gn.nn`, as a YAML file, `digits.yaml`, says. Training is plain JAX:
 `treefy_split` gives pytrees, `jax.grad` and `jax.jit` work on them, optax makes the updates, and `update_states` writes
 the result back into the model.
 
@@ -32,7 +32,7 @@ except ImportError as error:
     sys.exit(f"digits.py needs {error.name}, which is not installed: pip install 'graphnode[examples]'")
 
 CONFIG = Path(__file__).with_suffix(".yaml")
-TARGET = 0.96  # of the held-out images; below it the program fails
+TARGET = 0.98  # of the held-out images; below it the program fails
 EVALUATE_EVERY = 20
 
 Images: TypeAlias = Float[Array, "batch 8 8 1"]
@@ -41,26 +41,6 @@ Logits: TypeAlias = Float[Array, "batch 10"]
 
 
 # The model
-
-
-class Conv(gn.nn.Module):
-    """A convolution over 3 by 3 pixels; the image shrinks by `stride`."""
-
-    n_in: int
-    n_out: int
-    stride: int
-    kernel: gn.ParamState[Float[Array, "3 3 n_in n_out"]] = gn.state(jax.nn.initializers.he_normal())
-    bias: gn.ParamState[Float[Array, "n_out"]] = gn.state(jax.nn.initializers.zeros)
-
-    def __call__(self, x: Float[Array, "batch height width n_in"]) -> Float[Array, "batch _ _ n_out"]:
-        y = jax.lax.conv_general_dilated(
-            x,
-            self.kernel.value,
-            window_strides=(self.stride, self.stride),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return y + self.bias.value
 
 
 class Standardize(gn.nn.Module):
@@ -79,21 +59,16 @@ class Standardize(gn.nn.Module):
 
 
 class Classifier(gn.nn.Module):
-    """Convolutions, most of them halving the image, then one linear layer to the ten digits."""
+    """Layers that make features of an image, and one linear layer from their mean over the image to the ten digits."""
 
-    convs: list[Conv]
-    """Each takes as many channels as the one before gives, the first takes one."""
+    features: gn.nn.Sequential
+    """From `[batch, 8, 8, 1]` to features at each place that is left."""
     head: gn.nn.Linear
-    """From the channels of the last convolution to the digits."""
-    act: Callable[[Array], Array] = gn.static(default=jax.nn.relu)
-    """After each convolution."""
+    """From the features to the digits."""
     standardize: Standardize = gn.subnode(default_factory=Standardize)
 
     def __call__(self, x: Images) -> Logits:
-        x = self.standardize(x)
-        for conv in self.convs:
-            x = self.act(conv(x))
-        return self.head(x.mean(axis=(1, 2)))
+        return self.head(self.features(self.standardize(x)).mean(axis=(1, 2)))
 
 
 def make_model(seed: int, config: gn.config.Config[Classifier]) -> Classifier:
@@ -309,7 +284,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--config", type=config_file, default=str(CONFIG), metavar="FILE", help="the YAML file of the model")
     add("--output", type=Path, default=Path("digits.png"), metavar="FILE", help="where the plot goes")
-    add("--steps", type=whole, default=500, metavar="N", help="steps of training")
+    add("--steps", type=whole, default=400, metavar="N", help="steps of training")
     add("--seed", type=int, default=0, metavar="N", help="seed of the parameters and the batches")
     add("--batch-size", type=whole, default=64, metavar="N", help="images in one step")
     add("--learning-rate", type=real, default=3e-3, metavar="X", help="of Adam, at the start")
@@ -321,6 +296,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> Result:
     """Load, train, report, draw."""
+    print(f"Train a convolutional classifier of handwritten digits, and plot what it learns in {options.output}")
     seen, held = load()
     if options.batch_size > len(seen):
         sys.exit(f"digits.py: --batch-size is at most {len(seen)}, the number of images to train on")
@@ -330,7 +306,7 @@ def run(options: argparse.Namespace) -> Result:
     count = sum(leaf.size for leaf in jax.tree.leaves(trained))
     print(f"Data:  {len(seen)} images of 8 by 8 pixels to train on, {len(held)} held out")
     print(f"Model: {count:,} parameters in {len(trained.flat())} States, and {len(rest.flat())} States of statistics")
-    print(f"Plan:  {options.steps} steps of Adam on batches of {options.batch_size}, then a plot in {options.output}")
+    print(f"Plan:  {options.steps} steps of Adam on batches of {options.batch_size}; above {TARGET:.0%} is a success")
     sys.stdout.flush()  # before the progress bar, which goes to stderr
 
     result = train(model, seen, held, options)

@@ -8,6 +8,7 @@ import collections.abc
 import dataclasses
 import enum
 import functools
+import inspect
 import re
 import types
 import typing
@@ -100,7 +101,7 @@ def configurable(annotation: Any, default: object = None) -> Any:
     if origin in (Literal, typing_extensions.Literal):
         return _one_of(get_args(annotation))
     if origin is collections.abc.Callable:
-        return _registered(callable, "function")
+        return _function(args[0])
     if origin is type:
         return _registered_class(_bound(args[0]))
     if origin in (tuple, frozenset):
@@ -163,6 +164,25 @@ def _of_class(cls: Any) -> Any:
     return _registered(lambda value: isinstance(value, wanted), wanted.__name__, wanted)
 
 
+def _function(parameters: Any) -> Any:
+    """A function that takes as many arguments as its type says: an initialiser is no activation."""
+    if not isinstance(parameters, list):
+        return _registered(callable, "function")
+    count = len(cast("list[object]", parameters))
+    what = f"function of {count} argument{'' if count == 1 else 's'}"
+    return _registered(lambda value: callable(value) and _takes(value, count), what)
+
+
+def _takes(function: Callable[..., object], count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except ValueError:  # written in C, without a signature
+        return True
+    except TypeError:
+        return False
+    return True
+
+
 def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object) -> Any:
     """A value that a file gives by its name in the registry, and a program as it is.
 
@@ -178,7 +198,8 @@ def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object
             try:
                 value = value_of(given)
             except NameError_ as error:
-                hint = "" if "did you mean" in str(error) else f"; known are {shown(value_names())}"
+                admitted = (name for name in value_names() if is_admitted(value_of(name)))
+                hint = "" if "did you mean" in str(error) else f"; known are {shown(admitted)}"
                 raise PydanticCustomError("unknown_name", "{text}", {"text": f"{error}{hint}"}) from None
         if not is_admitted(value):
             text = f"{short(given)} is no {what}: register one with gn.config.register(name, value)"
@@ -192,7 +213,7 @@ def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object
         others = [kind for kind, sample in _SAMPLES.items() if is_admitted(sample)]
         return {"anyOf": [made, {"type": others}]} if others else made
 
-    return _validated(find, Defined(what, ("registered", what, of), said))
+    return _validated(find, Defined(what.replace(" ", "_"), ("registered", what, of), said))
 
 
 _SAMPLES: Final[dict[str, Any]] = {"null": None, "boolean": True, "number": 1.5, "array": [], "object": {}}

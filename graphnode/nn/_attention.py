@@ -76,11 +76,15 @@ class MultiHeadAttention(Layer):
     rotary_base: float | None = None
     """Queries and keys are rotated by their positions, with this base."""
     use_bias: InitVar[bool] = True
+    """Whether there is a bias."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
+    """Initialiser of the weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     query: Linear = subnode(init=False)
     """From the input to the queries of all heads."""
     key: Linear = subnode(init=False)

@@ -61,12 +61,15 @@ class BatchNorm(Layer):
     epsilon: float = 1e-5
     """Added to the variance."""
     use_scale: InitVar[bool] = True
+    """Whether there is a scale."""
     use_bias: InitVar[bool] = True
+    """Whether there is a bias."""
     deterministic: bool = False
     """Whether the running averages are used."""
     dtype: DTypeLike | None = None
     """The dtype of the result."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     scale: ParamState[Float[Array, "width"]] | None = state(init=False)
     """What the normalised features are multiplied with, if anything."""
     bias: ParamState[Float[Array, "width"]] | None = state(init=False)

@@ -52,11 +52,15 @@ class Bilinear(Module):
     """Features of the output."""
     _: KW_ONLY
     use_bias: InitVar[bool] = True
+    """Whether there is a bias."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
+    """Initialiser of the weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     weight: ParamState[Float[Array, "left_size right_size out_size"]] = state(init=False)
     """What each pair of features counts for each output."""
     bias: ParamState[Float[Array, "out_size"]] | None = state(init=False)

@@ -48,6 +48,7 @@ class KeyValueCache(Module):
     """Features of each."""
     _: KW_ONLY
     dtype: InitVar[DTypeLike] = jnp.float32
+    """Of keys and values."""
     keys: ShortTermState[Float[Array, "batch_size length num_heads head_size"]] = state(init=False)
     """Of each token; zero where there is none yet."""
     values: ShortTermState[Float[Array, "batch_size length num_heads head_size"]] = state(init=False)

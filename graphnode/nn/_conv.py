@@ -69,11 +69,15 @@ class Conv(Layer):
     groups: int = 1
     """Parts of the channels that do not see each other."""
     use_bias: InitVar[bool] = True
+    """Whether there is a bias."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
+    """Initialiser of the weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     weight: ParamState[Float[Array, "*kernel_size in_size//groups out_size"]] = state(init=False)
     """The window's weights."""
     bias: ParamState[Float[Array, "out_size"]] | None = state(init=False)

@@ -69,13 +69,17 @@ class ConvTranspose(Layer):
     dilation: int | tuple[int, ...] = 1
     """Steps within a window."""
     use_bias: InitVar[bool] = True
+    """Whether there is a bias."""
     transpose_kernel: bool = False
     """Whether the weight is that of the convolution whose transpose this is."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
+    """Initialiser of the weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     weight: ParamState[Float[Array, "*kernel_size _ _"]] = state(init=False)
     """The window's weights."""
     bias: ParamState[Float[Array, "out_size"]] | None = state(init=False)

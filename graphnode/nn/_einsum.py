@@ -48,10 +48,13 @@ class Einsum(Layer):
     """Of the bias, if there is one."""
     _: KW_ONLY
     w_init: InitVar[Initializer] = initializers.lecun_normal
+    """Initialiser of the weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     weight: ParamState[Float[Array, "*shape"]] = state(init=False)
     """The second operand."""
     bias: ParamState[Float[Array, "*bias_shape"]] | None = state(init=False)

@@ -50,9 +50,11 @@ class Embedding(Layer):
     """Features of each."""
     _: KW_ONLY
     w_init: InitVar[Initializer] = _UNIT_LENGTH
+    """Initialiser of the weight."""
     dtype: DTypeLike | None = None
     """The dtype of the result."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     weight: ParamState[Float[Array, "num_embeddings width"]] = state(init=False)
     """The vectors."""
 

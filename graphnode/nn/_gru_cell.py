@@ -53,11 +53,15 @@ class GRUCell(Cell[jax.Array]):
     """Features of what is carried, and of the output."""
     _: KW_ONLY
     w_init: InitVar[Initializer] = initializers.lecun_normal
+    """Initialiser of the weight."""
     recurrent_init: InitVar[Initializer] = initializers.orthogonal
+    """Initialiser of the recurrent weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     weight: ParamState[Float[Array, "in_size 3*hidden_size"]] = state(init=False)
     """From the input to the reset gate, the update gate and the candidate."""
     recurrent: ParamState[Float[Array, "hidden_size 3*hidden_size"]] = state(init=False)

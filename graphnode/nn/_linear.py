@@ -65,11 +65,15 @@ class Linear(Layer):
     """Multiplied with the weight."""
     _: KW_ONLY
     use_bias: InitVar[bool] = True
+    """Whether there is a bias."""
     w_init: InitVar[Initializer] = initializers.he_normal
+    """Initialiser of the weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     weight: ParamState[dict[str, jax.Array]] = state(init=False)
     """The parameters: `weight`, and `bias` if there is one."""
 

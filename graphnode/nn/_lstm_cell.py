@@ -52,11 +52,15 @@ class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
     """Features of memory and output."""
     _: KW_ONLY
     w_init: InitVar[Initializer] = initializers.lecun_normal
+    """Initialiser of the weight."""
     recurrent_init: InitVar[Initializer] = initializers.orthogonal
+    """Initialiser of the recurrent weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     weight: ParamState[Float[Array, "in_size 4*hidden_size"]] = state(init=False)
     """From the input to the input gate, the forget gate, the candidate and the output gate."""
     recurrent: ParamState[Float[Array, "hidden_size 4*hidden_size"]] = state(init=False)

@@ -53,11 +53,15 @@ class MLP(Layer):
     act: Callable[[jax.Array], jax.Array] = static(default=jax.nn.relu)
     """Applied after each hidden layer."""
     use_bias: InitVar[bool] = True
+    """Whether there is a bias."""
     w_init: InitVar[Initializer] = initializers.he_normal
+    """Initialiser of the weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     layers: list[Linear] = subnode(init=False)
     """The hidden ones, then that of the output."""
 

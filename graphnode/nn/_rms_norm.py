@@ -48,9 +48,11 @@ class RMSNorm(Layer):
     epsilon: float = 1e-6
     """Added to the mean square."""
     use_scale: InitVar[bool] = True
+    """Whether there is a scale."""
     dtype: DTypeLike | None = None
     """The dtype of the result."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     scale: ParamState[Float[Array, "width"]] | None = state(init=False)
     """What the result is multiplied with, if anything."""
 

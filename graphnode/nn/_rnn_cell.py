@@ -54,11 +54,15 @@ class RNNCell(Cell[jax.Array]):
     act: Callable[[jax.Array], jax.Array] = static(default=jax.nn.tanh)
     """Applied to the sum."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
+    """Initialiser of the weight."""
     recurrent_init: InitVar[Initializer] = initializers.orthogonal
+    """Initialiser of the recurrent weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     weight: ParamState[Float[Array, "in_size hidden_size"]] = state(init=False)
     """From the input."""
     recurrent: ParamState[Float[Array, "hidden_size hidden_size"]] = state(init=False)

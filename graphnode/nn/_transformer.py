@@ -66,16 +66,25 @@ class TransformerBlock(Layer):
     hidden_size: int | None = None
     """Features in the middle of the perceptron; by default `4 * width`."""
     num_kv_heads: InitVar[int | None] = None
+    """Number of heads of keys and values; by default as many."""
     is_causal: InitVar[bool] = False
+    """Whether no element attends to later ones."""
     rotary_base: InitVar[float | None] = None
+    """Queries and keys are rotated by their positions, with this base."""
     act: InitVar[Callable[[jax.Array], jax.Array]] = jax.nn.gelu
+    """Of the perceptron."""
     norm: InitVar[Literal["LayerNorm", "RMSNorm"]] = "LayerNorm"
+    """The class of both norms."""
     use_bias: InitVar[bool] = True
+    """Whether there is a bias."""
     w_init: InitVar[Initializer] = initializers.lecun_normal
+    """Initialiser of the weight."""
     b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
     dtype: DTypeLike | None = None
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
     attention_norm: LayerNorm | RMSNorm = subnode(init=False)
     """Before the attention."""
     attention: MultiHeadAttention = subnode(init=False)

@@ -74,3 +74,24 @@ def test_classes_of_one_name_are_told_apart():
 def test_jax_activations_have_their_names():
     """They are the same objects, so that two models with one compile once."""
     assert [value_of(name) for name in ("relu", "gelu")] == [jax.nn.relu, jax.nn.gelu]
+
+
+def test_jax_initialisers_have_their_names():
+    """One object for each name, though JAX makes a new function at every call."""
+    assert value_of("he_normal") is gn.nn.initializers.he_normal
+    assert value_of("zeros") is jax.nn.initializers.zeros
+
+
+def test_an_initialiser_is_no_activation():
+    """A function must take as many arguments as its field's type says; what is known lists those that do."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.validate(
+            {"in_size": 1, "hidden_size": 2, "out_size": 1, "act": "he_normal", "w_init": "relu"}, gn.nn.MLP
+        )
+    assert caught.value.faults == (
+        "act: 'he_normal' is no function of 1 argument: register one with gn.config.register(name, value)",
+        "w_init: 'relu' is no function of 3 arguments: register one with gn.config.register(name, value)",
+    )
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.validate({"in_size": 1, "out_size": 1, "w_init": "qqq"}, gn.nn.Linear)
+    assert str(caught.value).startswith("w_init: nothing is registered as 'qqq'; known are glorot_normal, ")
