@@ -460,11 +460,15 @@ def test_a_spike_arrives_after_the_delay_at_all_targets(network: Any):
     spikes = np.zeros(projection.before.size, np.float32)
     spikes[[0, 7, 150]] = 1
     counts = np.bincount(np.asarray(projection.targets.value)[[0, 7, 150]].ravel(), minlength=projection.after.size)
-    arrived = []
-    for time in range(40):
-        arrived.append(np.asarray(projection.arriving()))
-        projection.before.spikes.value = jnp.asarray(spikes if time == 3 else 0 * spikes)
+
+    @gn.jit
+    def step(projection: Any, spikes: jax.Array) -> jax.Array:
+        arriving: jax.Array = projection.arriving()
+        projection.before.spikes.value = spikes
         projection.send()
+        return arriving
+
+    arrived = [np.asarray(step(projection, spikes if time == 3 else 0 * spikes)) for time in range(40)]
     np.testing.assert_allclose(arrived[3 + 15], -2.5 * counts)
     assert np.flatnonzero(np.any(np.array(arrived) != 0, axis=1)).tolist() == [18]
 
@@ -476,6 +480,14 @@ def test_every_spike_arrives_when_all_neurons_spike(network: Any):
     for _ in range(15):
         projection.send()
     np.testing.assert_allclose(projection.arriving(), 0.5 * 80, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mean", [0.01, 2.0, 1000.0])
+def test_counts_end_where_their_probability_does(spiking: ModuleType, mean: float):
+    """The table of probabilities rises to 1 within what 32 bits show, whatever the mean."""
+    cumulative = spiking.poisson_cdf(mean)
+    assert np.all(np.diff(cumulative) >= 0)
+    assert cumulative[-1] == pytest.approx(1, abs=2**-24)
 
 
 def test_background_is_poisson(spiking: ModuleType):
@@ -508,7 +520,8 @@ def test_small_network_fires_as_theory_says(spiking: ModuleType, network: Any):
     """A network of other constants has the rates of the theory too, and is irregular."""
     result = spiking.record(network, 4000, spiking.mean_field(network))
     assert (result.time, result.dt) == (pytest.approx(200), 0.1)
-    assert result.faults() == []
+    for name, rate in result.rates.items():
+        assert rate == pytest.approx(result.theory[name], rel=0.1)
     assert result.irregularity > 0.4
 
 
@@ -529,7 +542,7 @@ def test_simulation_in_parts_is_the_simulation_in_one(spiking: ModuleType, netwo
     [
         ("populations.inhibitory.dt=0.2", "the populations have two time steps: 0.1 and 0.2 ms"),
         ("projections[1].delay=0.25", "delay: expected a multiple of the time step 0.1 ms; found 0.25"),
-        ("projections[1].delay=0.0", "delay: expected a multiple of the time step 0.1 ms; found 0.0"),
+        ("projections[1].delay=0.01", "delay: expected a multiple of the time step 0.1 ms; found 0.01"),
         (
             "projections[1].indegree=81",
             "indegree: expected connections that 800 neurons can share; found 81 for each of 200 neurons",
@@ -554,9 +567,9 @@ def test_unexpected_spikes_are_a_failure(spiking: ModuleType):
 
     chance = (0, 10, 400, 500, 1500, 1600, 3500, 4300, 4400, 4900)
     assert result(*chance).faults() == []
-    assert result(*chance[:4]).faults() == ["the a neurons spike at 8.0 Hz, not within 10% of 20.0 Hz"]
+    assert result(*chance[:4]).faults() == ["the a neurons spike at 8.0 Hz, not within 5% of 20.0 Hz"]
     assert result(*range(0, 5000, 500)).faults() == ["the irregularity of the spikes is 0.00, not 0.3 or more"]
     assert result().faults() == [
-        "the a neurons spike at 0.0 Hz, not within 10% of 20.0 Hz",
+        "the a neurons spike at 0.0 Hz, not within 5% of 20.0 Hz",
         "the irregularity of the spikes is nan, not 0.3 or more",
     ]
