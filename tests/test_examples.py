@@ -468,7 +468,8 @@ def test_a_spike_arrives_after_the_delay_at_all_targets(network: Any):
         projection.send()
         return arriving
 
-    arrived = [np.asarray(step(projection, spikes if time == 3 else 0 * spikes)) for time in range(40)]
+    sent, silence = jnp.asarray(spikes), jnp.zeros(len(spikes))
+    arrived = [np.asarray(step(projection, sent if time == 3 else silence)) for time in range(40)]
     np.testing.assert_allclose(arrived[3 + 15], -2.5 * counts)
     assert np.flatnonzero(np.any(np.array(arrived) != 0, axis=1)).tolist() == [18]
 
