@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import importlib.util
 import re
 import subprocess
 import sys
@@ -17,26 +16,10 @@ import numpy as np
 import pytest
 
 import graphnode as gn
-from tests.docrun import ROOT
+from tests.example_programs import EXAMPLES, load
 
-EXAMPLES = ROOT / "docs" / "examples"
 PROGRAMS = ("digits", "distillation", "recurrent", "ensemble", "spiking")
 PNG = b"\x89PNG\r\n"
-
-
-def load(name: str) -> ModuleType:
-    """A program as a module."""
-    for library in ("matplotlib", "optax", "sklearn", "tqdm"):
-        pytest.importorskip(library, reason="the examples extra is not installed")
-    if f"{name}_example" in sys.modules:
-        return sys.modules[f"{name}_example"]
-    spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and string annotations look it up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -1,0 +1,458 @@
+"""Train a small language model on the text of Python's own help, byte by byte, and let it write.
+
+A YAML file says what the model is and how it is trained; the model is made of the layers of `gn.nn`. Its bits per byte
+on a part of the text that is held out are compared with those of n-grams. Text is written with a key-value cache, and
+what was trained can be saved and gone on with.
+
+    python docs/examples/language_model.py --help
+    python docs/examples/language_model.py language_model.yaml language_model_long.yaml
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+import graphnode as gn
+from graphnode import nn
+
+try:
+    import optax
+    from matplotlib.figure import Figure
+    from tqdm import tqdm
+except ImportError as error:
+    sys.exit(f"language_model.py needs {error.name}, which is not installed: pip install 'graphnode[examples]'")
+
+CONFIG = Path(__file__).with_suffix(".yaml")
+HELD_OUT = 0.1  # of the text, at its end
+ORDERS = (1, 2, 3, 4, 5)  # of the n-grams
+EVALUATIONS = 8  # in a run, evenly
+CACHE_TOLERANCE = 1e-5  # of logits; above it the program fails
+TEMPERATURE = 0.7
+PROMPT = "The "
+
+Tokens: TypeAlias = Int[Array, "batch time"]
+Logits: TypeAlias = Float[Array, "batch time 256"]
+
+
+# The model
+
+
+class LanguageModel(nn.Module):
+    """A decoder-only transformer over bytes: from each byte of a text to the logits of the next one."""
+
+    width: int
+    """Features of each byte."""
+    num_heads: int
+    """Of the attention in each layer."""
+    num_layers: int
+    context: int
+    """How many bytes it is trained to look back at."""
+    dropout: float = 0.0
+    """The probability with which a feature becomes zero in training."""
+    embed: nn.Embedding = gn.subnode(factory=lambda self: nn.Embedding(256, self.width))
+    """From bytes to features, and back from features to bytes."""
+    blocks: list[nn.TransformerBlock] = gn.subnode(init=False)
+    norm: nn.RMSNorm = gn.subnode(factory=lambda self: nn.RMSNorm(self.width))
+    """Of what the last block gives."""
+
+    def __post_init__(self) -> None:
+        dropout = nn.Dropout(self.dropout, rngs=gn.Rngs(gn.random.split_key()))
+        self.blocks = [
+            nn.TransformerBlock(
+                self.width,
+                self.num_heads,
+                is_causal=True,
+                rotary_base=10_000.0,
+                norm="RMSNorm",
+                use_bias=False,
+                dropout=dropout,
+            )
+            for _ in range(self.num_layers)
+        ]
+
+    def __call__(self, tokens: Tokens) -> Logits:
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x)
+        return self.embed.attend(self.norm(x))
+
+
+class Training(gn.Node):
+    """A model, and how it is trained."""
+
+    model: LanguageModel
+    steps: int
+    batch_size: int
+    """Texts in each step, of the length of the model's context."""
+    learning_rate: float
+    """Of AdamW, after the warm-up."""
+    weight_decay: float = 0.1
+    beats: int = 3
+    """The order of the n-grams that the model must be better than."""
+
+
+# The text, and what n-grams make of it
+
+
+@dataclass(frozen=True)
+class Text:
+    """Bytes to train on, and bytes that are held out."""
+
+    seen: np.ndarray
+    held: np.ndarray
+
+
+def load() -> Text:
+    """The help texts of Python itself, each of them once."""
+    text = np.frombuffer("\n\n".join(sorted(set(topics.values()))).encode(), np.uint8)
+    cut = round(len(text) * (1 - HELD_OUT))
+    return Text(text[:cut], text[cut:])
+
+
+def ngram_bits(seen: bytes, held: bytes, order: int) -> float:
+    """Bits per byte of `held`, each byte predicted from the `order - 1` before it, as often as they are in `seen`.
+
+    Interpolated Kneser-Ney smoothing, with one discount for each order (Chen & Goodman 1999, "An empirical study of
+    smoothing techniques for language modeling", eq. 20 to 22).
+    """
+    chances = np.full(len(held) - order + 1, 1 / 256)
+    counts = [Counter(seen[at : at + order] for at in range(len(seen) - order + 1))]
+    for _ in range(order - 1):  # of shorter ones: before how many different bytes they stand
+        counts.append(Counter(gram[1:] for gram in counts[-1]))
+    for length, count in enumerate(reversed(counts), start=1):
+        totals, kinds = Counter[bytes](), Counter[bytes]()
+        for gram, number in count.items():
+            totals[gram[:-1]] += number
+            kinds[gram[:-1]] += 1
+        once, twice = (sum(number == n for number in count.values()) for n in (1, 2))
+        discount = once / (once + 2 * twice) if once else 0.0
+        for at in range(len(chances)):
+            gram = held[at + order - length : at + order]
+            total = totals[gram[:-1]]
+            if total:
+                rest = discount * kinds[gram[:-1]] * chances[at]
+                chances[at] = (max(count[gram] - discount, 0.0) + rest) / total
+    return float(-np.log2(chances).mean())
+
+
+# Training
+
+
+@dataclass
+class Result:
+    """What one run measured."""
+
+    name: str
+    beats: int
+    losses: list[float] = field(default_factory=list)
+    """Bits per byte of the batch, by step."""
+    held: list[tuple[int, float]] = field(default_factory=list)
+    """Bits per byte of the held-out text, with the number of steps before."""
+
+    @property
+    def bits(self) -> float:
+        """The last bits per byte of the held-out text."""
+        return self.held[-1][1]
+
+
+def make_training(config: gn.config.Config[Training], seed: int) -> Training:
+    """With new parameters, drawn in one compiled function: faster than compiling each draw by itself."""
+
+    @gn.jit
+    def draw(key: jax.Array) -> Training:
+        return gn.config.build(config, key)
+
+    return draw(jax.random.key(seed))
+
+
+def make_optimizer(training: Training) -> gn.optim.Optimizer:
+    """AdamW with a warm-up and a cosine schedule."""
+    steps, rate = training.steps, training.learning_rate
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, min(100, steps // 10), steps, rate / 50)
+    adam = optax.adamw(schedule, b2=0.95, weight_decay=training.weight_decay)
+    return gn.optim.Optimizer(training.model, optax.chain(optax.clip_by_global_norm(1.0), adam))
+
+
+def bits_of(model: LanguageModel, text: Tokens) -> Float[Array, "batch time-1"]:
+    """How many bits each byte but the first takes, when it is predicted from those before."""
+    losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(model(text[:, :-1]), text[:, 1:])
+    return losses / jnp.log(2)
+
+
+@gn.jit(donate=True)
+def step(model: LanguageModel, optimizer: gn.optim.Optimizer, text: Tokens) -> Float[Array, ""]:
+    """A step of training, in place."""
+    loss, gradients = gn.value_and_grad(lambda model: bits_of(model, text).mean())(model)
+    optimizer.update(model, gradients)
+    return loss
+
+
+def batch(text: np.ndarray, training: Training, number: int, seed: int) -> Tokens:
+    """The batch of one step: pieces of the text at random places, the same ones whenever this step is made."""
+    length = training.model.context + 1
+    rng = np.random.default_rng([seed, number])
+    starts = rng.integers(0, len(text) - length, training.batch_size)
+    return jnp.asarray(text[starts[:, None] + np.arange(length)], jnp.int32)
+
+
+@gn.jit
+def second_half(model: LanguageModel, text: Tokens) -> Float[Array, "batch"]:
+    """The bits of the second half of each text."""
+    bits = bits_of(model, text)
+    return bits[:, bits.shape[1] // 2 :].sum(axis=1)
+
+
+def evaluate(model: LanguageModel, text: np.ndarray, rows: int = 64) -> float:
+    """Bits per byte of a text, each byte predicted from at least half of the context."""
+    model = gn.view(model, deterministic=True)
+    half = model.context // 2
+    starts = np.arange(0, len(text) - 2 * half, half)
+    # Batches of one size, for which one function is compiled: the last one is filled with rows that are not counted.
+    filled = np.resize(starts, (-(-len(starts) // rows), rows))
+    pieces = jnp.asarray(text[filled[..., None] + np.arange(2 * half + 1)], jnp.int32)
+    bits = np.concatenate([second_half(model, one) for one in pieces])[: len(starts)]
+    return float(bits.sum() / (len(starts) * half))
+
+
+def train(training: Training, text: Text, result: Result, file: Path | None, *, seed: int = 0, until: int = 0) -> None:
+    """Train the model in place, and `result` with it; go on where `file` says that another run stopped.
+
+    Args:
+        training: The model, and how it is trained.
+        text: What it is trained on and measured with.
+        result: What was measured so far, which is added to.
+        file: Where everything is saved at each evaluation, and read from at the start, if it is there.
+        seed: Of the batches.
+        until: The step to stop after; 0 is the last one.
+    """
+    model, optimizer = training.model, make_optimizer(training)
+    if file is not None and file.exists():
+        resume(file, training, optimizer, result)
+    every = max(1, training.steps // EVALUATIONS)
+    bar = tqdm(total=training.steps, initial=len(result.losses), desc=result.name, unit="step", dynamic_ncols=True)
+    with bar:
+        for done in range(len(result.losses) + 1, (until or training.steps) + 1):
+            result.losses.append(float(step(model, optimizer, batch(text.seen, training, done, seed))))
+            bar.set_postfix(loss=f"{result.losses[-1]:.2f} bits", refresh=False)
+            bar.update()
+            if done % every == 0 or done == training.steps:
+                result.held.append((done, evaluate(model, text.held)))
+                if file is not None:
+                    save(file, training, optimizer, result)
+
+
+# What is saved: every State by its path
+
+
+def states_of(training: Training, optimizer: gn.optim.Optimizer) -> tuple[list[str], list[Any], Any]:
+    """The names and arrays of all States, and what makes a tree of such arrays again."""
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(gn.treefy_states((training.model, optimizer)))
+    return [jax.tree_util.keystr(path) for path, _ in leaves], [leaf for _, leaf in leaves], treedef
+
+
+def save(file: Path, training: Training, optimizer: gn.optim.Optimizer, result: Result) -> None:
+    """Write all that a run needs to go on; a file that was there before stays until the new one is complete."""
+    names, arrays, _ = states_of(training, optimizer)
+    plain = [jax.random.key_data(one) if jnp.issubdtype(one.dtype, jax.dtypes.prng_key) else one for one in arrays]
+    saved: dict[str, Any] = {name: np.asarray(one) for name, one in zip(names, plain, strict=True)}
+    config = gn.config.dump(gn.config.to_config(training))
+    partial = file.with_suffix(".partial.npz")
+    np.savez(partial, config=config, losses=result.losses, held=np.array(result.held).reshape(-1, 2), **saved)
+    partial.replace(file)
+
+
+def resume(file: Path, training: Training, optimizer: gn.optim.Optimizer, result: Result) -> None:
+    """Take the States and the measurements of a file."""
+    names, arrays, treedef = states_of(training, optimizer)
+    with np.load(file) as saved:
+        if str(saved["config"]) != gn.config.dump(gn.config.to_config(training)):
+            sys.exit(
+                f"language_model.py: {file} is of a run with another configuration: remove it, or --save elsewhere"
+            )
+        values = [
+            jax.random.wrap_key_data(saved[name]) if jnp.issubdtype(one.dtype, jax.dtypes.prng_key) else saved[name]
+            for name, one in zip(names, arrays, strict=True)
+        ]
+        gn.update_states((training.model, optimizer), jax.tree.unflatten(treedef, map(jnp.asarray, values)))
+        result.losses[:] = map(float, saved["losses"])
+        result.held[:] = [(int(steps), float(bits)) for steps, bits in saved["held"]]
+
+
+# Writing, with a cache
+
+
+def decoder_of(model: LanguageModel) -> LanguageModel:
+    """The same model, with the same parameters, which keeps the keys and values of what it read."""
+    decoder = gn.view(model, deterministic=True)
+    for attention in gn.nodes(decoder, nn.MultiHeadAttention).values():
+        attention.init_cache(1, model.context)
+    return decoder
+
+
+def reset(decoder: LanguageModel) -> None:
+    """Let it forget what it read."""
+    for cache in gn.nodes(decoder, nn.KeyValueCache).values():
+        cache.reset()
+
+
+@gn.jit(static_argnames="length")
+def go_on(decoder: LanguageModel, prompt: Tokens, key: jax.Array, length: int) -> Tokens:
+    """What the model writes after a prompt: one byte at a time, each of them read once."""
+
+    def write(
+        carry: tuple[LanguageModel, Float[Array, "batch 256"]], key: jax.Array
+    ) -> tuple[tuple[LanguageModel, Float[Array, "batch 256"]], Int[Array, "batch"]]:
+        decoder, logits = carry
+        byte = jax.random.categorical(key, logits / TEMPERATURE)
+        return (decoder, decoder(byte[:, None])[:, -1]), byte
+
+    reset(decoder)
+    _, written = gn.scan(write, (decoder, decoder(prompt)[:, -1]), jax.random.split(key, length))
+    return written.T
+
+
+def sample(model: LanguageModel, prompt: str, length: int, seed: int) -> str:
+    """A text that begins with `prompt`: half a context is read, and half a context written, again and again."""
+    decoder, half = decoder_of(model), model.context // 2
+    text = prompt.encode()
+    while len(text) < length:
+        read = jnp.asarray(np.frombuffer(text[-half:], np.uint8), jnp.int32)[None]
+        key = jax.random.fold_in(jax.random.key(seed), len(text))
+        text += np.asarray(go_on(decoder, read, key, length=half), np.uint8).tobytes()
+    return text[:length].decode(errors="replace")
+
+
+def cache_error(model: LanguageModel, text: np.ndarray) -> float:
+    """The largest difference of logits, with the cache (half of the text at once, then byte by byte) and without."""
+    tokens = jnp.asarray(text[: model.context], jnp.int32)[None]
+    half = model.context // 2
+
+    @gn.jit
+    def difference(model: LanguageModel, decoder: LanguageModel) -> Float[Array, ""]:
+        first = decoder(tokens[:, :half])
+        read = lambda decoder, byte: (decoder, decoder(byte[:, None])[:, 0])  # noqa: E731
+        _, rest = gn.scan(read, decoder, tokens[:, half:].T)
+        cached = jnp.concatenate([first, jnp.swapaxes(rest, 0, 1)], axis=1)
+        return jnp.abs(cached - model(tokens)).max()
+
+    return float(difference(gn.view(model, deterministic=True), decoder_of(model)))
+
+
+# The plot
+
+
+def draw(results: Sequence[Result], ngrams: dict[int, float]) -> Figure:
+    """Bits per byte of each run, and of the n-grams."""
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots()
+    for result, color in zip(results, ("tab:blue", "tab:red", "tab:green", "tab:purple"), strict=False):
+        width = min(20, len(result.losses))
+        smooth = np.convolve(result.losses, np.full(width, 1 / width), mode="valid")
+        axes.plot(np.arange(width, len(result.losses) + 1), smooth, color=color, alpha=0.35, linewidth=1)
+        axes.plot(*zip(*result.held, strict=True), color=color, marker="o", label=f"{result.name}: {result.bits:.2f}")
+    for order, bits in ngrams.items():
+        axes.axhline(bits, color="0.4", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"{order}-gram {bits:.2f}", (1, bits), (-4, 3), ("axes fraction", "data"), "offset points", ha="right"
+        )
+    lowest = min([*ngrams.values(), *(result.bits for result in results)])
+    axes.set(xlabel="step", ylabel="bits per byte", ylim=(lowest - 0.3, ngrams[1] + 0.3), xlim=(0, None))
+    axes.set_title("Language models of Python's help texts: the held-out part (dots), and the batches (thin)")
+    axes.legend(frameon=False, loc="upper center", title="held-out bits per byte")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+# The program
+
+
+def config_file(text: str) -> tuple[str, gn.config.Config[Training]]:
+    """The name and the run that a file describes, for argparse."""
+    try:
+        return Path(text).stem, gn.config.load(text, Training)
+    except gn.ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Train a small language model on Python's help texts, byte by byte; compare its bits per byte on "
+        "held-out text with those of n-grams, let it write, and draw its learning curve. Fails if it is no better than "
+        "the n-grams that the file names, or if the key-value cache changes what it computes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("configs", nargs="*", type=config_file, default=[str(CONFIG)], metavar="FILE", help="the YAML file of each run")
+    add("--output", type=Path, default=Path("language_model.png"), metavar="FILE", help="where the plot goes")
+    add("--save", type=Path, metavar="DIRECTORY", help="where each run is saved, and goes on from if it was stopped")
+    add("--length", type=int, default=300, metavar="N", help="bytes of the text that the model writes")
+    add("--seed", type=int, default=0, metavar="N", help="seed of parameters, batches and text")
+    options = parser.parse_args(arguments)
+    options.configs = [config_file(one) if isinstance(one, str) else one for one in options.configs]
+    for directory in filter(None, (options.output.absolute().parent, options.save)):
+        if not directory.is_dir():
+            parser.error(f"there is no directory {directory}")
+    return options
+
+
+def run_one(
+    name: str, config: gn.config.Config[Training], text: Text, options: argparse.Namespace
+) -> tuple[Result, float]:
+    """Train one model, let it write; what was measured, and how far the cache is off."""
+    training = make_training(config, options.seed)
+    model, result = training.model, Result(name, training.beats)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(gn.treefy_states(model, gn.ParamState)))
+    size = f"{training.batch_size} x {model.context} bytes"
+    print(f"Model: {name}, {parameters:,} parameters; {training.steps} steps of {size}")
+    sys.stdout.flush()  # before the progress bar, which goes to stderr
+    file = None if options.save is None else options.save / f"{name}.npz"
+    train(training, text, result, file, seed=options.seed)
+    error = cache_error(model, text.held)
+    print(f"Held-out bits per byte: {result.bits:.3f}")
+    print(f"Largest difference of logits with the cache and without: {error:.1e}")
+    print("It writes:")
+    print("\n".join(f"    {line}" for line in sample(model, PROMPT, options.length, options.seed).splitlines()))
+    return result, error
+
+
+def run(options: argparse.Namespace) -> list[str]:
+    """Train, report, draw; what is not as it should be."""
+    names = " and ".join(name for name, _ in options.configs)
+    print(f"Train on Python's help texts as {names} says, compare with n-grams, and plot it in {options.output}")
+    text = load()
+    print(f"Data:  {len(text.seen):,} bytes to train on, {len(text.held):,} held out")
+    ngrams = {order: ngram_bits(text.seen.tobytes(), text.held.tobytes(), order) for order in ORDERS}
+    print("N-grams: " + ", ".join(f"{order}: {bits:.3f}" for order, bits in ngrams.items()) + " bits per byte")
+    results, faults = [], []
+    for name, config in options.configs:
+        result, error = run_one(name, config, text, options)
+        results.append(result)
+        if not result.bits < ngrams[result.beats]:
+            faults.append(f"{name}: {result.bits:.3f} bits per byte is no better than the {result.beats}-gram's")
+        if not error <= CACHE_TOLERANCE:
+            faults.append(f"{name}: the cache changes logits by {error:.1e}, more than {CACHE_TOLERANCE:.0e}")
+    draw(results, ngrams).savefig(options.output, dpi=110)
+    print(f"Plot: {options.output}")
+    return faults
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit status."""
+    faults = run(parse(arguments))
+    for fault in faults:
+        print(f"language_model.py: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""The language model of docs/examples: n-grams, training and going on, the cache, and the report."""
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import graphnode as gn
+from tests.example_programs import EXAMPLES, load
+
+TINY = """\
+type: Training
+steps: 6
+batch_size: 4
+learning_rate: 0.01
+beats: 1
+model: {width: 16, num_heads: 2, num_layers: 2, context: 16, dropout: 0.1}
+"""
+HELD = "the rain in spain stays mainly in the plain. " * 40
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    return load("language_model")
+
+
+@pytest.fixture(autouse=True)
+def as_a_reader_has_it() -> Iterator[None]:
+    """JAX without the strictness of the tests, which the program does not ask its readers for."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@functools.cache
+def made() -> Any:
+    program = load("language_model")
+    return program.make_training(gn.config.loads(TINY, program.Training), 0)
+
+
+def training() -> Any:
+    """A run at its start: a copy, as what makes one is compiled anew each time."""
+    return gn.clone(made())
+
+
+def text(program: ModuleType) -> Any:
+    plain = np.frombuffer(HELD.encode(), np.uint8)
+    return program.Text(plain, plain[:300])
+
+
+def test_the_files_describe_the_runs_they_promise(program: ModuleType):
+    """The default run is to beat the 3-gram, the longer one the 5-gram, and both have tied embeddings."""
+    for name, beats in (("language_model", 3), ("language_model_long", 5)):
+        config = gn.config.load(EXAMPLES / f"{name}.yaml", program.Training)
+        assert config.beats == beats
+        summary = gn.config.summary(config)
+        vocabulary = [row for row in summary.rows if "256" in row.shape and row.kind == "ParamState"]
+        assert [gn.path_str(row.path) for row in vocabulary] == ["model.embed.weight"]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_chances_of_ngrams_are_those_of_a_distribution(program: ModuleType, order: int):
+    """Over all bytes that may follow, the chances sum to one, also after what was never seen."""
+    seen = b"abracadabra"
+    for context in (b"ab", b"zz", b"ra"):
+        bits = [
+            program.ngram_bits(seen, context[-order + 1 :] * (order > 1) + bytes([byte]), order) for byte in range(256)
+        ]
+        assert sum(2.0**-one for one in bits) == pytest.approx(1.0)
+
+
+def test_bits_of_bigrams_are_those_worked_out_by_hand(program: ModuleType):
+    """`aab` has the bigrams aa, ab; their discount is 1, so that all comes from the bytes before which they stand."""
+    # Of length 1, a and b follow one byte each: both are counted once, and the discount takes all again: 1 / 256.
+    assert program.ngram_bits(b"aab", b"ab", 2) == pytest.approx(8.0)
+    # Of length 1 alone: a twice, b once; the discount is 1 / (1 + 2).
+    assert program.ngram_bits(b"aab", b"a", 1) == pytest.approx(-np.log2((2 - 1 / 3) / 3 + (1 / 3) * 2 / 3 / 256))
+
+
+def test_longer_ngrams_are_better_on_text(program: ModuleType):
+    """More context helps on a text that repeats itself."""
+    bits = [program.ngram_bits(HELD.encode(), HELD[:200].encode(), order) for order in (1, 2, 3, 4)]
+    assert all(after < before for before, after in itertools.pairwise(bits))
+
+
+def test_no_held_out_byte_is_trained_on(program: ModuleType):
+    """The two parts follow each other, and each help text is there once."""
+    whole = program.load()
+    assert len(whole.held) == pytest.approx(0.1 * (len(whole.seen) + len(whole.held)), abs=1)
+    joined = np.concatenate([whole.seen, whole.held]).tobytes().decode()
+    assert joined == "\n\n".join(sorted(set(program.topics.values())))
+
+
+def test_held_out_bits_are_those_of_a_loop(program: ModuleType):
+    """Each byte of the second halves is counted once, the rows that fill a batch are not."""
+    model = gn.view(training().model, deterministic=True)
+    held, half = text(program).held, 8
+    bits = [
+        np.asarray(program.bits_of(model, jnp.asarray(held[None, start : start + 17], jnp.int32)))[0, half:]
+        for start in range(0, len(held) - 16, half)
+    ]
+    assert program.evaluate(model, held, rows=5) == pytest.approx(float(np.mean(bits)), rel=1e-5)
+
+
+def test_a_run_that_goes_on_is_the_run_that_never_stopped(program: ModuleType, tmp_path: Path):
+    """From a saved state on, the losses are the same to the last bit, dropout and the optimizer's memory included."""
+    whole, file = program.Result("whole", 1), tmp_path / "run.npz"
+    program.train(training(), text(program), whole, None)
+    parts = program.Result("parts", 1)
+    program.train(training(), text(program), parts, file, until=3)
+    assert len(parts.losses) == 3
+    again = program.Result("parts", 1)
+    program.train(training(), text(program), again, file)
+    assert again.losses == whole.losses
+    assert again.held == whole.held
+    assert whole.losses[-1] < whole.losses[0]
+
+
+def test_a_run_with_another_configuration_is_not_gone_on_with(program: ModuleType, tmp_path: Path):
+    """Its States would not fit, or its schedule would be another."""
+    file = tmp_path / "run.npz"
+    one = training()
+    program.save(file, one, program.make_optimizer(one), program.Result("run", 1))
+    other = program.make_training(gn.config.loads(TINY.replace("steps: 6", "steps: 7"), program.Training), 0)
+    with pytest.raises(SystemExit) as caught:
+        program.train(other, text(program), program.Result("run", 1), file)
+    expected = f"language_model.py: {file} is of a run with another configuration: remove it, or --save elsewhere"
+    assert caught.value.code == expected
+
+
+def test_the_cache_changes_no_logits(program: ModuleType):
+    """Reading half of a text at once and the rest byte by byte gives what reading it all gives, to 1e-5."""
+    error = program.cache_error(training().model, text(program).held)
+    assert 0 < error <= 1e-5
+
+
+def test_a_text_has_the_length_asked_for_and_begins_with_its_prompt(program: ModuleType):
+    """It is the same for the same seed, and the model keeps no cache."""
+    model = training().model
+    written = [program.sample(model, "The ", 50, seed) for seed in (0, 0, 1)]
+    assert all(one.startswith("The ") for one in written)
+    assert written[0] == written[1] != written[2]
+    assert not gn.nodes(model, gn.nn.KeyValueCache)
+
+
+NUMBER = r"[\d,.]+(e-\d+)?"
+
+
+def test_the_report_says_what_is_done_and_what_came_out(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """It opens with the plan; a run that is no better than its n-grams fails by name."""
+    config, output = tmp_path / "tiny.yaml", tmp_path / "plot.png"
+    config.write_text(TINY)
+    monkeypatch.setattr(program, "load", lambda: text(program))
+    assert program.main([str(config), "--output", str(output), "--length", "40", "--save", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0] == f"Train on Python's help texts as tiny says, compare with n-grams, and plot it in {output}"
+    for line, expected in zip(
+        lines[1:],
+        [
+            "Data:  1,800 bytes to train on, 300 held out",
+            f"N-grams: 1: {NUMBER}, 2: {NUMBER}, 3: {NUMBER}, 4: {NUMBER}, 5: {NUMBER} bits per byte",
+            f"Model: tiny, {NUMBER} parameters; 6 steps of 4 x 16 bytes",
+            f"Held-out bits per byte: {NUMBER}",
+            f"Largest difference of logits with the cache and without: {NUMBER}",
+            "It writes:",
+        ],
+        strict=False,
+    ):
+        assert re.fullmatch(expected, line)
+    assert lines[-1] == f"Plot: {output}"
+    assert "6/6" in printed.err
+    assert output.read_bytes().startswith(b"\x89PNG\r\n")
+    fault = printed.err.splitlines()[-1]
+    assert re.fullmatch(rf"language_model\.py: tiny: {NUMBER} bits per byte is no better than the 1-gram's", fault)
+
+
+def test_bad_options_are_refused(program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A file with faults and a directory that is not there end the program before it begins."""
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(TINY.replace("num_heads", "num_haeds"))
+    for arguments, message in (
+        ([str(wrong)], "model.num_haeds: LanguageModel has no field 'num_haeds'; did you mean 'num_heads'?"),
+        (["--output", "/no/such/plot.png"], "there is no directory /no/such"),
+        (["--save", "/no/such"], "there is no directory /no/such"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            program.parse(arguments)
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_default_run_beats_the_trigram(program: ModuleType, tmp_path: Path):
+    """With its defaults the program succeeds."""
+    assert program.main(["--output", str(tmp_path / "plot.png")]) == 0
