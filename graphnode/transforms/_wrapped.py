@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 import jax
 from jax.experimental import checkify as jax_checkify
 
+from .._stream import Stream, scope_of
 from ._boundary import Call, Function, Outcome, named_arguments, rebind, target_of, with_statics
 
 P = ParamSpec("P")
@@ -73,6 +74,9 @@ def remat(
 def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """The shapes and dtypes that a function of nodes and arrays would give, without computing it, as `jax.eval_shape`.
 
+    Nodes are built in it without more ado: their draws from the ambient random stream are never made, and advance
+    nothing.
+
     Args:
         fun: A function, a method or a callable node.
         *args: Its arguments; arrays may be `jax.ShapeDtypeStruct`s.
@@ -86,16 +90,24 @@ def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         StructureError: The function changes the structure of a node.
 
     Example:
-        >>> def build(key):
-        ...     with gn.random.scope(key):
-        ...         return gn.nn.Linear(200, 300)
-        >>> gn.eval_shape(build, jax.random.key(0)).weight.value["bias"]
+        >>> gn.eval_shape(lambda: gn.nn.Linear(200, 300)).weight.value["bias"]
         ShapeDtypeStruct(shape=(300,), dtype=float32)
     """
     target, bound = target_of(fun)
     call = Call("eval_shape", target, (*bound, *args), kwargs)
-    outcome: Outcome = call.run(jax.eval_shape, call.pure(), call.values, call.rest)
+    outcome: Outcome = call.run(jax.eval_shape, _drawing(call.pure()), call.values, call.rest)
     return _shapes(call, outcome)  # type: ignore[no-any-return]  # like what the function gives
+
+
+def _drawing(pure: Callable[P, R]) -> Callable[P, R]:
+    """`pure` with a stream to draw from, which in a compiled function would be a constant of it."""
+
+    @functools.wraps(pure)
+    def drawing(*args: P.args, **kwargs: P.kwargs) -> R:
+        with scope_of(Stream(0)):
+            return pure(*args, **kwargs)
+
+    return drawing
 
 
 def _shapes(call: Call, outcome: Outcome) -> Any:

@@ -151,6 +151,17 @@ def test_eval_shape_of_a_builder_computes_nothing():
     assert gn.eval_shape(lambda one, x: one(x), abstract, shape(7, 10**5)) == shape(7, 10**6)
 
 
+def test_eval_shape_of_a_constructor_draws_nothing():
+    """No key has to be passed in for what is never drawn; the ambient stream goes on where it was."""
+    gn.random.seed(3)
+    expected = gn.random.split_key()
+    gn.random.seed(3)
+    assert gn.eval_shape(lambda: gn.nn.Linear(10**5, 10**6)).weight.value["bias"] == shape(10**6)
+    assert gn.random.split_key() == expected
+    with pytest.raises(gn.TraceError, match=r"^the ambient random stream was opened outside"):
+        gn.eval_shape(jax.jit(lambda: gn.random.normal()))
+
+
 def test_eval_shape_writes_nothing():
     """Nodes that came in are given back as they are; arrays may be given as shapes, and by name."""
     one = cell()
