@@ -129,7 +129,7 @@ def _order(root: Config[Any]) -> tuple[list[Visit], list[tuple[Visit, str]]]:
 
 
 class Row(NamedTuple):
-    """One State or node of a model that was not built: its path, class, and what it takes."""
+    """One State of a model that was not built: its path, class, and what it takes."""
 
     path: Path
     kind: str
@@ -163,7 +163,7 @@ class Summary:
                 row.shape,
                 f"{row.parameters:,}",
                 f"{row.bytes:,}",
-                ", ".join(map(path_str, row.others)),
+                _few(row.others),
             )
             for row in self.rows
         ]
@@ -173,6 +173,12 @@ class Summary:
         lines = ["  ".join(_padded(cell, widths[at], at) for at, cell in enumerate(row)) for row in rows]
         rule = "-" * max(map(len, lines))
         return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _few(paths: tuple[Path, ...], limit: int = 2) -> str:
+    """The shortest of the paths: through the cycles of a graph there are many."""
+    shown = ", ".join(map(path_str, sorted(paths, key=len)[:limit]))
+    return f"{shown} and {len(paths) - limit} more" if len(paths) > limit else shown
 
 
 def _padded(cell: str, width: int, at: int) -> str:

@@ -195,6 +195,15 @@ def test_summary_is_literal():
     )
 
 
+def test_summary_names_a_few_of_many_paths():
+    """The shortest; all of them are in the row."""
+    text = "first: &d {type: Dense, width: 3}\nblocks: [*d, *d, *d]\n"
+    found = gn.config.summary(gn.config.loads(text, Net))
+    (row,) = found.rows
+    assert len(row.others) == 3
+    assert repr(found).splitlines()[2].endswith("  first.weight, blocks.1.weight and 1 more")
+
+
 # The round trip
 
 
