@@ -1,5 +1,6 @@
 """The language model of docs/examples: n-grams, training and going on, the cache, and the report."""
 
+import copy
 import functools
 import itertools
 import re
@@ -46,8 +47,8 @@ def made() -> Any:
 
 
 def training() -> Any:
-    """A run at its start: a copy, as what makes one is compiled anew each time."""
-    return gn.clone(made())
+    """A run at its start: a copy with arrays of its own, as steps use up those that they are given."""
+    return copy.deepcopy(made())
 
 
 def text(program: ModuleType) -> Any:

@@ -368,13 +368,8 @@ def draw(results: Sequence[Result], ngrams: dict[int, float]) -> Figure:
         axes.plot(*zip(*result.held, strict=True), color=color, marker="o", label=f"{result.name}: {result.bits:.2f}")
     for order, bits in ngrams.items():
         axes.axhline(bits, color="0.4", linestyle="--", linewidth=1)
-        place = {
-            "xy": (1, bits),
-            "xytext": (6, 0),
-            "xycoords": ("axes fraction", "data"),
-            "textcoords": "offset points",
-        }
-        axes.annotate(f"{order}-gram {bits:.2f}", va="center", color="0.3", **place)
+        where = ("axes fraction", "data")
+        axes.annotate(f"{order}-gram {bits:.2f}", (1, bits), (6, 0), where, "offset points", va="center", color="0.3")
     lowest = min([*ngrams.values(), *(result.bits for result in results)])
     axes.set(xlabel="step", ylabel="bits per byte", ylim=(lowest - 0.3, ngrams[1] + 0.3), xlim=(0, None))
     axes.set_title("Language models of Python's help texts: the held-out part (dots), and the batches (thin)")
