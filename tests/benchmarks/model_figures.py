@@ -20,7 +20,7 @@ from .transformer import GN_TRAIN, Makes, Sizes, Trainer, batch_of, weights_of
 MODEL_STEP: Final = "model-step"
 """The name of the figure, on the command line."""
 _MOST: Final = 1.05
-_FIRST_ROUNDS: Final = 5
+_FIRST_ROUNDS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ def measure_models(ways: Mapping[str, Makes], effort: Effort, sizes: Sizes) -> t
     def fresh(name: str) -> Trainer:
         return ways[name](sizes, weights, batch)
 
-    # First the steps: a machine that has compiled for minutes may be slower.
     trainers = {name: fresh(name) for name in ways}
     for name, trainer in trainers.items():
         print(f"models: {name}, loss {float(trainer.step()):.4f} before the first step", flush=True)

@@ -117,9 +117,9 @@ the arguments, results and temporaries of `memory_analysis` less what is aliased
 - A first split and a construction get a new model or new States for every call, made outside of the timed
   part. In the rows "of a structure never seen before", each model shares another pair of weights, so that no
   structure comes twice.
-- A time is that of the calling thread on the CPU, so that other programs hardly disturb it. Three are wall time:
+- A time is that of the calling thread on the CPU, so that other programs hardly disturb it. Some are wall time:
   `jax.jit`, whose result is waited for with `jax.block_until_ready`; a compiled step, which ends when the new counter
-  is ready, as all results of a compiled function are at once; and an import, inside a new interpreter.
+  is ready, as all results of a compiled function are at once; all of models; and an import, inside a new interpreter.
 
 To reproduce: `make bench`, or `python -m tests.benchmarks graphs`, `... configs` and `... models` for one part of the
 page. For a first look: `--quick`, or `--only NAME` for one figure.
