@@ -13,9 +13,9 @@ from .transformer import GN_TRAIN, Sizes
 _SECTION = """\
 ## Models
 
-A training step of a decoder-only transformer: {layers} layers of width {width} with {heads} heads, batches of {batch}
-texts of {length} tokens out of {tokens}, learned positions, one matrix for the embedding and the logits; cross entropy
-and Adam, in float32. These are {parameters} parameters.
+A training step of a decoder-only transformer: {layers} layers of width {width} with {heads} heads, {parameters}
+parameters, batches of {batch} texts of {length} tokens out of {tokens}. Positions are learned, and one matrix serves
+the embedding and the logits. The loss is cross entropy, the optimizer Adam, all in float32.
 
 {figures}
 
@@ -29,7 +29,7 @@ and Adam, in float32. These are {parameters} parameters.
   bytes are those of its text. Flops and memory are what XLA says of the compiled step.
 - All give the old values away: `gn.jit(donate=True)`, `donate_argnums` in flax.nnx, `donate="all-except-first"` in
   equinox.
-- flax.nnx in the four ways of its guide to performance: `nnx.jit` and `nnx.cached_partial` in graph mode, the default,
+- flax.nnx in the four ways that its documentation has: `nnx.jit` and `nnx.cached_partial` in graph mode, the default,
   `nnx.jit_partial` in tree mode (`graph=False`), and a functional loop. Its `LayerNorm` computes the variance as
   `E[x²] - E[x]²`, which takes one pass over the features, but loses digits where the mean is large; the others take
   the mean away first.

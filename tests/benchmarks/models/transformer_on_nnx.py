@@ -1,4 +1,4 @@
-"""The transformer in flax.nnx, trained in each way that its guide to performance recommends.
+"""The transformer in flax.nnx, trained in each way that its documentation has.
 
 `cached_partial` is in graph mode, the default; `jit_partial` is made for tree mode.
 """
