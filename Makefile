@@ -63,7 +63,7 @@ demo: $(VENV)/.stamp ## train the example classifier, docs/examples/digits.py
 	@echo "== demo: docs/examples/digits.py"
 	@$(VENV)/bin/python docs/examples/digits.py
 
-bench: $(BENCH_VENV)/.stamp ## time graphnode beside its peers: of graphs, and of configuration files
+bench: $(BENCH_VENV)/.stamp ## time graphnode beside its peers: of graphs, of configuration files, and of models
 	@echo "== benchmarks: graphnode and its peers"
 	@$(BENCH_VENV)/bin/python -m tests.benchmarks
 

@@ -18,13 +18,16 @@ from .environment import environment_of
 from .figures import FIGURES
 from .library import GRAPHNODE, JAX, NAMES, load
 from .measures import Figure, Result
+from .model_figures import MODEL_STEP, measure_models
+from .model_report import Models, model_figures_table, ways_table
 from .report import Written, read, tables, write
 from .timing import Effort
+from .transformer import MODEL_NAMES, Sizes, load_ways
 from .workbench import Workbench, depth_for
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _README = _DOCS.parent / "README.md"
-GRAPHS, CONFIGS = SECTIONS = ("graphs", "configs")
+GRAPHS, CONFIGS, MODELS = SECTIONS = ("graphs", "configs", "models")
 _DEPTH = 100
 _LARGE = 100_000
 """The one other size that has limits."""
@@ -52,16 +55,25 @@ def main() -> None:
     before = read(options.output)
     graphs = _graphs(options, plan) if GRAPHS in sections else None
     configs = _configs(options.only, plan) if CONFIGS in sections else None
+    models = _models(plan) if MODELS in sections and options.only in (None, MODEL_STEP) else None
 
     # Part of the figures, or figures measured in a hurry, must not replace the page.
-    measured = [part for part in (graphs, configs) if part is not None]
+    measured = [part for part in (graphs, configs, models) if part is not None]
     if is_whole and not any(part.missing for part in measured) and (graphs or before):
         readme = _README if options.output == _DOCS else None
         kept = graphs.written if graphs is not None else before
         assert kept is not None
-        old = before.configs if before is not None else None
-        new = configs.written if configs is not None else old
-        write(options.output, options.depth, kept.figures, kept.sizes, kept.environment, readme, new)
+        old = before if before is not None else kept
+        write(
+            options.output,
+            options.depth,
+            kept.figures,
+            kept.sizes,
+            kept.environment,
+            readme,
+            configs.written if configs is not None else old.configs,
+            models.written if models is not None else old.models,
+        )
         print(f"wrote {options.output}/performance.md and performance.json")
     rows = [result for part in measured for result in part.rows]
     short = [result for result in rows if result.holds is False]
@@ -87,7 +99,7 @@ def _graphs(options: argparse.Namespace, plan: Plan) -> _Graphs:
     by_size.sort(key=lambda result: [figure.name for figure in scaling].index(result.figure))
     _show(tables(results, by_size))
     environment = environment_of([library.module.partition(".")[0] for library in libraries])
-    return _Graphs(Written(results, by_size, environment, None), missing)
+    return _Graphs(Written(results, by_size, environment), missing)
 
 
 class _Configs(NamedTuple):
@@ -106,6 +118,25 @@ def _configs(only: str | None, plan: Plan) -> _Configs:
     _show({"configurations": config_figures_table(results), "beside other libraries": peers_table(peers)})
     environment = environment_of([name for library in libraries for name in library.distributions])
     return _Configs(Configs(results, peers, PEER_NODES, environment), missing)
+
+
+class _Models(NamedTuple):
+    written: Models
+    missing: set[str]
+
+    @property
+    def rows(self) -> list[Result]:
+        return list(self.written.figures)
+
+
+def _models(plan: Plan) -> _Models:
+    sizes = Sizes()
+    ways, absent = load_ways()
+    missing = _missing(MODEL_NAMES, set(MODEL_NAMES) - absent)
+    figures, trained = measure_models(ways, plan.effort, sizes)
+    _show({"models": model_figures_table(figures), "ways to train": ways_table(trained)})
+    environment = environment_of(["graphnode", "jax", "optax", *[name.partition(".")[0] for name in MODEL_NAMES[1:]]])
+    return _Models(Models(figures, trained, sizes, environment), missing)
 
 
 def _missing(names: Iterable[str], found: set[str]) -> set[str]:
@@ -142,7 +173,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], help="parts of the page (default: all)")
     parser.add_argument("--quick", action="store_true", help="few short rounds; write nothing")
     parser.add_argument("--depth", type=int, default=_DEPTH, help="blocks of the model (default: %(default)s)")
-    names = [*[figure.name for figure in FIGURES], *[figure.name for figure in CONFIG_FIGURES], PEERS]
+    names = [*[figure.name for figure in FIGURES], *[figure.name for figure in CONFIG_FIGURES], PEERS, MODEL_STEP]
     parser.add_argument("--only", choices=names, help="measure one figure")
     parser.add_argument("--output", type=Path, default=_DOCS, help="folder to write to (default: docs)")
     return parser.parse_args()

@@ -12,6 +12,7 @@ from .config_report import Configs, as_configs, configs_record, section
 from .environment import Environment
 from .library import BRAINSTATE, EQUINOX, GRAPHNODE, JAX, NNX
 from .measures import Result, as_result, record_of
+from .model_report import Models, as_models, models_record, models_section
 from .steps import (
     BRAINSTATE_JIT,
     FILTER_JIT,
@@ -104,7 +105,7 @@ the arguments, results and temporaries of `memory_analysis` less what is aliased
 
 {sizes}
 
-{configs}## How it is measured
+{configs}{models}## How it is measured
 
 - Every library holds the same model, with the very same arrays of shape `()`, so that only structure costs
   anything. The peers are used as their documentation says, flax.nnx in its default graph mode.
@@ -116,12 +117,12 @@ the arguments, results and temporaries of `memory_analysis` less what is aliased
 - A first split and a construction get a new model or new States for every call, made outside of the timed
   part. In the rows "of a structure never seen before", each model shares another pair of weights, so that no
   structure comes twice.
-- A time is that of the calling thread on the CPU, so that other programs hardly disturb it. Three are wall time:
+- A time is that of the calling thread on the CPU, so that other programs hardly disturb it. Some are wall time:
   `jax.jit`, whose result is waited for with `jax.block_until_ready`; a compiled step, which ends when the new counter
-  is ready, as all results of a compiled function are at once; and an import, inside a new interpreter.
+  is ready, as all results of a compiled function are at once; all of models; and an import, inside a new interpreter.
 
-To reproduce: `make bench`, or `python -m tests.benchmarks graphs` and `... configs` for one part of the page. For a
-first look: `--quick`, or `--only NAME` for one figure.
+To reproduce: `make bench`, or `python -m tests.benchmarks graphs`, `... configs` and `... models` for one part of the
+page. For a first look: `--quick`, or `--only NAME` for one figure.
 
 ## Where
 
@@ -139,7 +140,8 @@ class Written(NamedTuple):
     figures: list[Result]
     sizes: list[Result]
     environment: Environment
-    configs: Configs | None
+    configs: Configs | None = None
+    models: Models | None = None
 
 
 def read(folder: Path) -> Written | None:
@@ -153,6 +155,7 @@ def read(folder: Path) -> Written | None:
         sizes=[as_result(one) for one in record["sizes"]],
         environment=Environment(**record["environment"]),
         configs=as_configs(record["configs"]) if "configs" in record else None,
+        models=as_models(record["models"]) if "models" in record else None,
     )
 
 
@@ -242,10 +245,11 @@ def write(
     environment: Environment,
     readme: Path | None = None,
     configs: Configs | None = None,
+    models: Models | None = None,
 ) -> None:
     """Write `performance.md`, keeping its notes, `performance.json`, and the ratios in the README.
 
-    Without `configs` the page has no section of configurations.
+    Without `configs` the page has no section of configurations, and without `models` none of models.
 
     Raises:
         ValueError: The README has no place for ratios.
@@ -257,6 +261,7 @@ def write(
         states=figures[0].states,
         **tables(figures, sizes),
         configs=section(configs) if configs is not None else "",
+        models=models_section(models) if models is not None else "",
         environment=environment.sentence,
         notes=_notes_of(page),
     )
@@ -266,6 +271,7 @@ def write(
         "figures": [record_of(result) for result in figures],
         "sizes": [record_of(result) for result in sizes],
         **({"configs": configs_record(configs)} if configs is not None else {}),
+        **({"models": models_record(models)} if models is not None else {}),
     }
     (folder / "performance.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if readme is not None:
