@@ -208,4 +208,6 @@ def _attend(
             mask = jnp.broadcast_to(mask, (*shape[:-3], *mask.shape[-3:]))
             mask = mask.reshape(-1, *mask.shape[-3:])
         query, key, value = (one.reshape(-1, *one.shape[-3:]) for one in (query, key, value))
-    return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal).reshape(shape)
+    # JAX's function promotes half precision to float32, also where JAX is told to refuse promotion.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal).reshape(shape)
