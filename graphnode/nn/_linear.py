@@ -77,6 +77,7 @@ class Linear(Layer):
         self.in_size = before_in = _sizes("in_size", self.in_size)
         self.out_size = before_out = _sizes("out_size", self.out_size)
         self.dtype = inexact("Linear.dtype", self.dtype)
+        inexact("param_dtype", param_dtype)
         if before_in[:-1] != before_out[:-1]:
             expected = f"{before_in[:-1]} before the last size, as in_size has"
             raise ContractError(f"Linear.out_size: expected {expected}; found {before_out}")
