@@ -102,9 +102,11 @@ class Linear(Layer):
         """
         parameters = self.weight.value
         n_in = parameters["weight"].shape[0]
-        if x.shape[-1:] != (n_in,):
+        shape = getattr(x, "shape", None)  # a list has none
+        if shape is None or shape[-1:] != (n_in,):
             expected = f"an input of shape (..., in_size[-1]={n_in})"
-            raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}")
+            found = f"a {type(x).__name__}" if shape is None else shape
+            raise ContractError(f"{place(self)}: expected {expected}; found {found}")
         x, weight, bias = promoted(self.dtype, x, parameters["weight"], parameters.get("bias"))
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)
