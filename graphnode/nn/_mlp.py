@@ -34,7 +34,8 @@ class MLP(Layer):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer, a negative depth, an activation that is no function; an input of another size.
+        ContractError: A size that is not a positive integer, a negative depth, an activation that is no function; an
+            input of another size.
 
     Example:
         >>> MLP(2, 16, 1, depth=2)(jnp.ones((5, 2))).shape
