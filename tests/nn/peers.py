@@ -89,8 +89,12 @@ def pure_nnx(layer: Any, called: Callable[..., Any] = call) -> Pure:
 
 
 def pure_eqx(layer: Any, called: Callable[..., Any] = call) -> Pure:
-    """A layer of equinox, or a function."""
-    params, rest = eqx.partition(layer, eqx.is_inexact_array)
+    """A layer of equinox, which may be abstract, or a function."""
+
+    def is_parameter(leaf: Any) -> bool:
+        return eqx.is_inexact_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+    params, rest = eqx.partition(layer, is_parameter)
 
     def apply(arrays: Arrays, *inputs: jax.Array) -> tuple[Any, Arrays]:
         with permissive():

@@ -75,7 +75,7 @@ def test_a_gru_is_that_of_equinox():
             "bias_n": arrays["candidate_bias"],
         }
 
-    other = eqx.nn.GRUCell(3, 4, key=jax.random.key(0))
+    other = eqx.filter_eval_shape(lambda: eqx.nn.GRUCell(3, 4, key=jax.random.key(0)))
     one = pure(cell_of("GRUCell"), lambda cell, h, x: cell(h, x)[1])
     compare(one, pure_eqx(other, lambda cell, h, x: cell(x, h)), numbers(4), numbers(3), names=theirs)
 
@@ -86,14 +86,15 @@ def test_an_lstm_is_that_of_equinox():
     def theirs(arrays: Arrays) -> Arrays:
         return {"weight_ih": arrays["weight"].T, "weight_hh": arrays["recurrent"].T, "bias": arrays["bias"]}
 
-    other = eqx.nn.LSTMCell(3, 4, key=jax.random.key(0))
+    other = eqx.filter_eval_shape(lambda: eqx.nn.LSTMCell(3, 4, key=jax.random.key(0)))
     one = pure(cell_of("LSTMCell"), lambda cell, c, h, x: cell((c, h), x)[0])
     peers = pure_eqx(other, lambda cell, c, h, x: tuple(reversed(cell(x, (h, c)))))
     compare(one, peers, numbers(4), numbers(4, seed=1), numbers(3), names=theirs)
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize(
+    ("name", "reverse"), [("GRUCell", False), ("GRUCell", True), ("LSTMCell", True), ("RNNCell", False)]
+)
 def test_an_rnn_is_that_of_flax(name: str, reverse: bool):
     """What is carried at the end, all outputs at the places of their inputs, and gradients."""
 
