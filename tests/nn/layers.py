@@ -56,7 +56,8 @@ CASES: dict[str, Case] = {
     ),
     "Conv": Case(
         {"in_size": 4, "out_size": 6, "kernel_size": (3, 2), "groups": 2, "padding": "VALID"}, ((2, 5, 5, 4),),
-        (2, 3, 4, 6), {"bias": (6,), "weight": (3, 2, 2, 6)}, {"use_bias": False, "strides": 2, "padding": ((0, 1), (2, 0))},
+        (2, 3, 4, 6), {"bias": (6,), "weight": (3, 2, 2, 6)},
+        {"use_bias": False, "strides": 2, "padding": ((0, 1), (2, 0))},
     ),
     "ConvTranspose": Case(
         {"in_size": 4, "out_size": 6, "kernel_size": 3, "strides": 2, "transpose_kernel": True}, ((2, 5, 4),),
@@ -133,8 +134,11 @@ INITIALISERS = ("w_init", "recurrent_init", "b_init")
 
 def make(name: str, **options: Any) -> Any:
     """The layer, with initialisers that compile nothing unless others are given."""
+    return _new(name, {key: _made(value) for key, value in {**CASES[name].arguments, **options}.items()})
+
+
+def _new(name: str, arguments: dict[str, Any]) -> Any:
     cls: Any = getattr(nn, name)
-    arguments = {key: _made(value) for key, value in {**CASES[name].arguments, **options}.items()}
     inits = dict.fromkeys(set(INITIALISERS) & set(cls.__init__.__annotations__), drawn)
     return cls(**{**inits, **arguments})
 
@@ -179,8 +183,7 @@ def _made(value: Any) -> Any:
         return [_made(item) for item in value]
     if not isinstance(value, Made):
         return value
-    cls: Any = getattr(nn, value.name)
-    return cls(**value.arguments)
+    return _new(value.name, value.arguments)
 
 
 def _configured(value: Any) -> Any:

@@ -1,12 +1,12 @@
 """Layers beside those of flax and equinox: equal numbers go in, and all that comes out is compared.
 
-A layer becomes a function of its parameters, by name, and of its inputs. So does its peer; `compare` gives both the same
-numbers and compares results, written States, and gradients with respect to inputs and parameters. Both are compiled
-together, once.
+A layer becomes a function of its parameters, by name, and of its inputs. So does its peer; `compare` gives both the
+same numbers and compares results, written States, and gradients with respect to inputs and parameters. Both are
+compiled together, once.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -37,7 +37,7 @@ def drawn(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
 
 
 @contextlib.contextmanager
-def permissive() -> Iterator[None]:
+def permissive() -> Generator[None]:
     """JAX as it is by default, which the peers need."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         yield
@@ -130,10 +130,10 @@ def compare(
         name: numbers(*leaf.shape, seed=at, dtype=leaf.dtype) for at, (name, leaf) in enumerate(one.shapes.items())
     }
 
-    def converted(arrays: Arrays) -> Arrays:
+    def converted(arrays: Arrays) -> Any:
         if callable(names):
             return names(arrays)
-        of = {} if names is None else names
+        of: Mapping[str, str] = {} if names is None else names
         return {
             of.get(name, name): array.reshape(other.shapes[of.get(name, name)].shape) for name, array in arrays.items()
         }
@@ -156,14 +156,15 @@ def compare(
 
 def assert_same(found: Any, expected: Any, *, tolerance: float = 1e-5, ulps: float = 1) -> None:
     """The same tree of arrays with the same dtypes and nearly the same numbers."""
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    structure: Any = jax.tree.structure(found)
+    assert structure == jax.tree.structure(expected)
     for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         where = jax.tree_util.keystr(path)
         assert (a.dtype, a.shape) == (b.dtype, b.shape), where
         one, other = (np.asarray(array.astype(jnp.float32)) for array in (a, b))
         if a.dtype == BF16:
-            spacing = 2.0 ** (np.floor(np.log2(np.maximum(np.maximum(abs(one), abs(other)), 1e-6))) - 7)
-            assert np.all(abs(one - other) <= ulps * spacing), f"{where}: {one} {other}"
+            spacing = 2.0 ** (np.floor(np.log2(np.maximum(np.maximum(np.abs(one), np.abs(other)), 1e-6))) - 7)
+            assert np.all(np.abs(one - other) <= ulps * spacing), f"{where}: {one} {other}"
         else:
             np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance, err_msg=where)
 

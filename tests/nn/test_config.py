@@ -16,7 +16,7 @@ BUILT: dict[str, dict[str, Any]] = {
     **{f"{name}, {option}": {option: value} for name, case in CASES.items() for option, value in case.options.items()},
     **{f"{name}, of bfloat16": {"param_dtype": jnp.bfloat16} for name in WITH_PARAMETERS},
     **{f"{name}, in bfloat16": {"dtype": jnp.bfloat16} for name in WITH_PARAMETERS},
-}  # fmt: skip
+}
 
 
 def forms(layer: Any) -> dict[str, Any]:
@@ -37,16 +37,20 @@ def test_a_layer_goes_through_a_file(case: str, options: dict[str, Any]):
 
 
 TEXTS: dict[str, str] = {
-    "Conv": "type: Conv\nin_size: 4\nout_size: 6\nkernel_size: [3, 2]\nstrides: [1, 1]\npadding: VALID\ndilation: [1, 1]\ngroups: 2",
+    "Conv": (
+        "type: Conv\nin_size: 4\nout_size: 6\nkernel_size: [3, 2]\nstrides: [1, 1]\npadding: VALID\ndilation: [1, 1]\n"
+        "groups: 2"
+    ),
     "LayerNorm": "type: LayerNorm\nwidth: 4",
     "LSTMCell": "type: LSTMCell\nin_size: 3\nhidden_size: 4",
     "Activation": "type: Activation\nfunction: relu",
     "RNN": "type: RNN\ncell:\n  type: RNNCell\n  in_size: 3\n  hidden_size: 4",
     "Sequential": (
-        "type: Sequential\nlayers:\n  - type: Linear\n    in_size: [3]\n    out_size: [4]\n  - type: Activation\n    function: tanh"
+        "type: Sequential\nlayers:\n  - type: Linear\n    in_size: [3]\n    out_size: [4]\n"
+        "  - type: Activation\n    function: tanh"
     ),
     "Einsum": 'type: Einsum\nequation: "...i,ihd->...hd"\nshape: [4, 2, 3]\nbias_shape: [2, 3]',
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -57,14 +61,17 @@ def test_a_config_says_what_differs_from_the_defaults(name: str):
 
 READ: dict[str, tuple[str, Any]] = {
     "an activation by name": ("{type: MLP, in_size: 2, hidden_size: 3, out_size: 1, act: gelu}", {"act": jax.nn.gelu}),
-    "a size for all axes": ("{type: Conv, in_size: 1, out_size: 2, kernel_size: [3, 3], strides: 2}", {"strides": (2, 2)}),
+    "a size for all axes": (
+        "{type: Conv, in_size: 1, out_size: 2, kernel_size: [3, 3], strides: 2}",
+        {"strides": (2, 2)},
+    ),
     "one axis": ("{type: Conv, in_size: 1, out_size: 2, kernel_size: 3, padding: CAUSAL}", {"padding": "CAUSAL"}),
     "pairs": (
         "{type: Conv, in_size: 1, out_size: 2, kernel_size: [3, 3], padding: [[0, 1], [2, 0]]}",
         {"padding": ((0, 1), (2, 0))},
     ),
     "a dtype": ("{type: RMSNorm, width: 3, dtype: bfloat16}", {"dtype": jnp.dtype("bfloat16")}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "expected"), READ.values(), ids=READ)

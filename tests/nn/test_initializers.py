@@ -49,7 +49,7 @@ DEFAULTS: dict[str, tuple[Any, list[tuple[int, ...]]]] = {
     "MLP": (HE, [(2, 3), (3, 3), (3, 4)]),
     "MultiHeadAttention": (LECUN, [(8, 8), (5, 4), (5, 4), (8, 8)]),
     "RNNCell": (LECUN, [(3, 4)]),
-    "TransformerBlock": (LECUN, [(4, 4)] * 4 + [(4, 6), (6, 4)]),
+    "TransformerBlock": (LECUN, [(4, 4), (4, 4), (4, 4), (4, 4), (4, 6), (6, 4)]),
 }
 
 

@@ -63,113 +63,165 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "Conv strides 0": ("Conv", {"strides": 0}, f"Conv.strides: {SIZES} 2; found 0"),
     "Conv dilation": ("Conv", {"dilation": (1,)}, f"Conv.dilation: {SIZES} 2; found (1,)"),
     "Conv groups of inputs": (
-        "Conv", {"groups": 3}, "Conv.groups: expected a positive integer that divides in_size=4; found 3",
+        "Conv",
+        {"groups": 3},
+        "Conv.groups: expected a positive integer that divides in_size=4; found 3",
     ),
     "Conv groups of outputs": (
-        "Conv", {"groups": 4}, "Conv.groups: expected a positive integer that divides out_size=6; found 4",
+        "Conv",
+        {"groups": 4},
+        "Conv.groups: expected a positive integer that divides out_size=6; found 4",
     ),
-    "Conv groups 0": ("Conv", {"groups": 0}, "Conv.groups: expected a positive integer that divides in_size=4; found 0"),
+    "Conv groups 0": (
+        "Conv",
+        {"groups": 0},
+        "Conv.groups: expected a positive integer that divides in_size=4; found 0",
+    ),
     "Conv padding, a name": (
-        "Conv", {"padding": "same"},
+        "Conv",
+        {"padding": "same"},
         f"Conv.padding: expected {NAMED}, an integer, or 2 integers or pairs of them; found 'same'",
     ),
     "Conv padding, causal over two axes": (
-        "Conv", {"padding": "CAUSAL"},
+        "Conv",
+        {"padding": "CAUSAL"},
         f"Conv.padding: expected {NAMED}, an integer, or 2 integers or pairs of them; found 'CAUSAL'",
     ),
     "Conv padding, negative": (
-        "Conv", {"padding": -1}, f"Conv.padding: expected {NAMED}, an integer, or 2 integers or pairs of them; found -1",
+        "Conv",
+        {"padding": -1},
+        f"Conv.padding: expected {NAMED}, an integer, or 2 integers or pairs of them; found -1",
     ),
     "Conv padding, of another rank": (
-        "Conv", {"padding": (1, 1, 1)},
+        "Conv",
+        {"padding": (1, 1, 1)},
         f"Conv.padding: expected {NAMED}, an integer, or 2 integers or pairs of them; found (1, 1, 1)",
     ),
     "Conv padding over one axis": (
-        "Conv", {"kernel_size": 3, "padding": "FULL"},
+        "Conv",
+        {"kernel_size": 3, "padding": "FULL"},
         f"Conv.padding: expected {NAMED}, 'CAUSAL', an integer, or 1 integers or pairs of them; found 'FULL'",
     ),
     "ConvTranspose padding": (
-        "ConvTranspose", {"padding": "CIRCULAR"},
+        "ConvTranspose",
+        {"padding": "CIRCULAR"},
         "ConvTranspose.padding: expected 'SAME', 'VALID', an integer, or 1 integers or pairs of them; found 'CIRCULAR'",
     ),
-    "ConvTranspose kernel": ("ConvTranspose", {"kernel_size": 0}, f"ConvTranspose.kernel_size: {SIZES} 1 to 3; found 0"),
+    "ConvTranspose kernel": (
+        "ConvTranspose",
+        {"kernel_size": 0},
+        f"ConvTranspose.kernel_size: {SIZES} 1 to 3; found 0",
+    ),
     "ConvTranspose strides": ("ConvTranspose", {"strides": (1, 2)}, f"ConvTranspose.strides: {SIZES} 1; found (1, 2)"),
     "ConvTranspose dilation": ("ConvTranspose", {"dilation": 0}, f"ConvTranspose.dilation: {SIZES} 1; found 0"),
     "MaxPool window": ("MaxPool", {"window": 0}, f"MaxPool.window: {SIZES} 1 to 3; found 0"),
     "MaxPool strides": ("MaxPool", {"strides": (2,)}, f"MaxPool.strides: {SIZES} 2; found (2,)"),
     "AvgPool padding": (
-        "AvgPool", {"padding": "CAUSAL"},
+        "AvgPool",
+        {"padding": "CAUSAL"},
         "AvgPool.padding: expected 'SAME', 'VALID', an integer, or 1 integers or pairs of them; found 'CAUSAL'",
     ),
-    "AdaptiveMaxPool": ("AdaptiveMaxPool", {"out_size": (2, 0)}, f"AdaptiveMaxPool.out_size: {SIZES} 1 to 3; found (2, 0)"),
+    "AdaptiveMaxPool": (
+        "AdaptiveMaxPool",
+        {"out_size": (2, 0)},
+        f"AdaptiveMaxPool.out_size: {SIZES} 1 to 3; found (2, 0)",
+    ),
     "AdaptiveAvgPool": ("AdaptiveAvgPool", {"out_size": 0}, f"AdaptiveAvgPool.out_size: {SIZES} 1 to 3; found 0"),
     "GroupNorm groups": (
-        "GroupNorm", {"num_groups": 3}, "GroupNorm.num_groups: expected a positive integer that divides width=4; found 3",
+        "GroupNorm",
+        {"num_groups": 3},
+        "GroupNorm.num_groups: expected a positive integer that divides width=4; found 3",
     ),
     "GroupNorm axes": (
-        "GroupNorm", {"batch_axes": -1}, "GroupNorm.batch_axes: expected an integer of at least 0; found -1",
+        "GroupNorm",
+        {"batch_axes": -1},
+        "GroupNorm.batch_axes: expected an integer of at least 0; found -1",
     ),
     "GroupNorm epsilon": ("GroupNorm", {"epsilon": 0.0}, "GroupNorm.epsilon: expected a positive number; found 0.0"),
     "LayerNorm epsilon": ("LayerNorm", {"epsilon": -1.0}, "LayerNorm.epsilon: expected a positive number; found -1.0"),
     "RMSNorm epsilon": (
-        "RMSNorm", {"epsilon": float("nan")}, "RMSNorm.epsilon: expected a positive number; found nan",
+        "RMSNorm",
+        {"epsilon": float("nan")},
+        "RMSNorm.epsilon: expected a positive number; found nan",
     ),
     "MLP depth": ("MLP", {"depth": -1}, "MLP.depth: expected an integer of at least 0; found -1"),
     "attention heads": (
-        "MultiHeadAttention", {"num_heads": 3},
+        "MultiHeadAttention",
+        {"num_heads": 3},
         "MultiHeadAttention.num_heads: expected a positive integer that divides width=8; found 3",
     ),
     "attention, no heads": (
-        "MultiHeadAttention", {"num_heads": 0, "head_size": 2}, f"MultiHeadAttention.num_heads: {SIZE} 0",
+        "MultiHeadAttention",
+        {"num_heads": 0, "head_size": 2},
+        f"MultiHeadAttention.num_heads: {SIZE} 0",
     ),
     "attention, heads of keys": (
-        "MultiHeadAttention", {"num_kv_heads": 3},
+        "MultiHeadAttention",
+        {"num_kv_heads": 3},
         "MultiHeadAttention.num_kv_heads: expected a positive integer that divides num_heads=4; found 3",
     ),
     "attention, odd heads": (
-        "MultiHeadAttention", {"head_size": 3, "rotary_base": 10.0},
+        "MultiHeadAttention",
+        {"head_size": 3, "rotary_base": 10.0},
         "MultiHeadAttention.head_size: expected an even number for rotary positions; found 3",
     ),
     "attention, rotary base": (
-        "MultiHeadAttention", {"rotary_base": 0.0},
+        "MultiHeadAttention",
+        {"rotary_base": 0.0},
         "MultiHeadAttention.rotary_base: expected a positive number; found 0.0",
     ),
     "TransformerBlock heads": (
-        "TransformerBlock", {"num_heads": 3},
+        "TransformerBlock",
+        {"num_heads": 3},
         "TransformerBlock.num_heads: expected a positive integer that divides width=4; found 3",
     ),
     "TransformerBlock norm": (
-        "TransformerBlock", {"norm": "layernorm"},
+        "TransformerBlock",
+        {"norm": "layernorm"},
         "TransformerBlock.norm: expected 'LayerNorm' or 'RMSNorm'; found 'layernorm'",
     ),
     "TransformerBlock, heads of keys": (
-        "TransformerBlock", {"num_kv_heads": 4},
+        "TransformerBlock",
+        {"num_kv_heads": 4},
         "MultiHeadAttention.num_kv_heads: expected a positive integer that divides num_heads=2; found 4",
     ),
     "Einsum, one operand": (
-        "Einsum", {"equation": "ij->j"},
+        "Einsum",
+        {"equation": "ij->j"},
         "Einsum.equation: expected two operands and a result, as in '...i,io->...o'; found 'ij->j'",
     ),
     "Einsum, no result": (
-        "Einsum", {"equation": "i,ij"},
+        "Einsum",
+        {"equation": "i,ij"},
         "Einsum.equation: expected two operands and a result, as in '...i,io->...o'; found 'i,ij'",
     ),
     "Einsum, another rank": (
-        "Einsum", {"shape": (4, 2)}, "Einsum.shape: expected a weight with the axes 'ihd' of the equation; found (4, 2)",
+        "Einsum",
+        {"shape": (4, 2)},
+        "Einsum.shape: expected a weight with the axes 'ihd' of the equation; found (4, 2)",
     ),
     "Einsum, an ellipsis in the weight": (
-        "Einsum", {"equation": "i,...j->ij", "shape": (4, 2)},
+        "Einsum",
+        {"equation": "i,...j->ij", "shape": (4, 2)},
         "Einsum.shape: expected a weight with the axes '...j' of the equation; found (4, 2)",
     ),
-    "Einsum, a size": ("Einsum", {"shape": (4, 2, 0)}, "Einsum.shape: expected a tuple of positive integers; found (4, 2, 0)"),
+    "Einsum, a size": (
+        "Einsum",
+        {"shape": (4, 2, 0)},
+        "Einsum.shape: expected a tuple of positive integers; found (4, 2, 0)",
+    ),
     "Einsum, a size of the bias": (
-        "Einsum", {"bias_shape": (0,)}, "Einsum.bias_shape: expected a tuple of positive integers; found (0,)",
+        "Einsum",
+        {"bias_shape": (0,)},
+        "Einsum.bias_shape: expected a tuple of positive integers; found (0,)",
     ),
     "Einsum, another bias": (
-        "Einsum", {"bias_shape": (3, 2)},
-        "Einsum.bias_shape: expected the last axes of the output '...hd', for a weight of shape (4, 2, 3); found (3, 2)",
+        "Einsum",
+        {"bias_shape": (3, 2)},
+        "Einsum.bias_shape: expected the last axes of the output '...hd', for a weight of shape (4, 2, 3); "
+        "found (3, 2)",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("name", "options", "text"), BAD.values(), ids=BAD)
@@ -180,24 +232,32 @@ def test_bad_options_are_refused(name: str, options: dict[str, Any], text: str):
 
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "Activation by name": (
-        "Activation", {"function": "relu"},
+        "Activation",
+        {"function": "relu"},
         "Activation.function: expected a function, such as jax.nn.relu; found 'relu'",
     ),
     "MLP's activation by name": (
-        "MLP", {"act": "relu"}, "MLP.act: expected a function, such as jax.nn.relu; found 'relu'",
+        "MLP",
+        {"act": "relu"},
+        "MLP.act: expected a function, such as jax.nn.relu; found 'relu'",
     ),
     "RNNCell's activation by name": (
-        "RNNCell", {"act": "tanh"}, "RNNCell.act: expected a function, such as jax.nn.relu; found 'tanh'",
+        "RNNCell",
+        {"act": "tanh"},
+        "RNNCell.act: expected a function, such as jax.nn.relu; found 'tanh'",
     ),
     "a float in a tuple": ("Conv", {"strides": (1.0, 1)}, f"Conv.strides: {SIZES} 2; found (1.0, 1)"),
     "a norm by class": (
-        "TransformerBlock", {"norm": nn.RMSNorm},
+        "TransformerBlock",
+        {"norm": nn.RMSNorm},
         "TransformerBlock.norm: expected 'LayerNorm' or 'RMSNorm'; found <class 'graphnode.nn._rms_norm.RMSNorm'>",
     ),
     "a bias of one number": (
-        "Einsum", {"bias_shape": 3}, "Einsum.bias_shape: expected a tuple of positive integers; found 3",
+        "Einsum",
+        {"bias_shape": 3},
+        "Einsum.bias_shape: expected a tuple of positive integers; found 3",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.wrong_types
@@ -253,102 +313,177 @@ CELL = 'Float[Array, "*batch hidden_size"]'
 TWO_AXES = "expected an input of shape (..., spatial, spatial, channels); found"
 INPUTS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], str]] = {
     "AdaptiveAvgPool, too few axes": (
-        "AdaptiveAvgPool", (f32(3, 4),), {}, "expected an input of shape (..., at least 2, at least 1, channels); found (3, 4)",
+        "AdaptiveAvgPool",
+        (f32(3, 4),),
+        {},
+        "expected an input of shape (..., at least 2, at least 1, channels); found (3, 4)",
     ),
     "AdaptiveMaxPool, too small": (
-        "AdaptiveMaxPool", (f32(1, 4),), {}, "expected an input of shape (..., at least 2, channels); found (1, 4)",
+        "AdaptiveMaxPool",
+        (f32(1, 4),),
+        {},
+        "expected an input of shape (..., at least 2, channels); found (1, 4)",
     ),
     "AdaptiveAvgPool, integers": (
-        "AdaptiveAvgPool", (i32(4, 4, 1),), {}, 'x: expected dtype Float of Float[Array, "... channels"], found int32',
+        "AdaptiveAvgPool",
+        (i32(4, 4, 1),),
+        {},
+        'x: expected dtype Float of Float[Array, "... channels"], found int32',
     ),
     "AvgPool, integers": (
-        "AvgPool", (i32(4, 1),), {}, 'x: expected dtype Float of Float[Array, "... channels"], found int32',
+        "AvgPool",
+        (i32(4, 1),),
+        {},
+        'x: expected dtype Float of Float[Array, "... channels"], found int32',
     ),
     "MaxPool, booleans": (
-        "MaxPool", (boolean(4, 4, 1),), {}, 'x: expected dtype Num of Num[Array, "... channels"], found bool',
+        "MaxPool",
+        (boolean(4, 4, 1),),
+        {},
+        'x: expected dtype Num of Num[Array, "... channels"], found bool',
     ),
     "MaxPool, too few axes": ("MaxPool", (f32(4, 4),), {}, f"{TWO_AXES} (4, 4)"),
     "BatchNorm": (
-        "BatchNorm", (f32(3, 5),), {}, 'x: expected width = 4 of Float[Array, "*batch width"], found shape (3, 5)',
+        "BatchNorm",
+        (f32(3, 5),),
+        {},
+        'x: expected width = 4 of Float[Array, "*batch width"], found shape (3, 5)',
     ),
     "BatchNorm's mask": (
-        "BatchNorm", (f32(3, 4),), {"mask": boolean(3, 1)},
+        "BatchNorm",
+        (f32(3, 4),),
+        {"mask": boolean(3, 1)},
         'mask: expected *batch = (3,) of Bool[Array, "*batch"], found shape (3, 1)',
     ),
     "BatchNorm's mask of numbers": (
-        "BatchNorm", (f32(3, 4),), {"mask": f32(3)}, 'mask: expected dtype Bool of Bool[Array, "*batch"], found float32',
+        "BatchNorm",
+        (f32(3, 4),),
+        {"mask": f32(3)},
+        'mask: expected dtype Bool of Bool[Array, "*batch"], found float32',
     ),
     "BatchNorm, an empty batch": (
-        "BatchNorm", (f32(0, 4),), {}, "an empty batch has no mean; found an input of shape (0, 4)",
+        "BatchNorm",
+        (f32(0, 4),),
+        {},
+        "an empty batch has no mean; found an input of shape (0, 4)",
     ),
     "Bilinear": (
-        "Bilinear", (f32(5, 2), f32(4, 3)), {},
+        "Bilinear",
+        (f32(5, 2), f32(4, 3)),
+        {},
         'right: expected *batch = (5,) of Float[Array, "*batch right_size"], found shape (4, 3)',
     ),
     "Conv, channels first": (
-        "Conv", (f32(2, 4, 5, 5),), {}, 'x: expected in_size = 4 of Float[Array, "... in_size"], found shape (2, 4, 5, 5)',
+        "Conv",
+        (f32(2, 4, 5, 5),),
+        {},
+        'x: expected in_size = 4 of Float[Array, "... in_size"], found shape (2, 4, 5, 5)',
     ),
     "Conv, too few axes": ("Conv", (f32(5, 4),), {}, f"{TWO_AXES} (5, 4)"),
-    "Conv, integers": ("Conv", (i32(5, 5, 4),), {}, 'x: expected dtype Float of Float[Array, "... in_size"], found int32'),
+    "Conv, integers": (
+        "Conv",
+        (i32(5, 5, 4),),
+        {},
+        'x: expected dtype Float of Float[Array, "... in_size"], found int32',
+    ),
     "ConvTranspose": (
-        "ConvTranspose", (f32(5, 3),), {}, 'x: expected in_size = 4 of Float[Array, "... in_size"], found shape (5, 3)',
+        "ConvTranspose",
+        (f32(5, 3),),
+        {},
+        'x: expected in_size = 4 of Float[Array, "... in_size"], found shape (5, 3)',
     ),
     "ConvTranspose, too few axes": (
-        "ConvTranspose", (f32(4),), {}, "expected an input of shape (..., spatial, channels); found (4,)",
+        "ConvTranspose",
+        (f32(4),),
+        {},
+        "expected an input of shape (..., spatial, channels); found (4,)",
     ),
     "Einsum": (
-        "Einsum", (f32(5, 3),), {},
+        "Einsum",
+        (f32(5, 3),),
+        {},
         "expected an input that fits '...i,ihd->...hd' with a weight of shape (4, 2, 3); found (5, 3)",
     ),
     "Embedding, one-hot": (
-        "Embedding", (f32(3, 5),), {}, 'tokens: expected dtype Integer of Integer[Array, "*batch"], found float32',
+        "Embedding",
+        (f32(3, 5),),
+        {},
+        'tokens: expected dtype Integer of Integer[Array, "*batch"], found float32',
     ),
     "GRUCell": (
-        "GRUCell", (f32(2, 5), f32(2, 3)), {}, f"carry: expected hidden_size = 4 of {CELL}, found shape (2, 5)",
+        "GRUCell",
+        (f32(2, 5), f32(2, 3)),
+        {},
+        f"carry: expected hidden_size = 4 of {CELL}, found shape (2, 5)",
     ),
     "GRUCell, another batch": (
-        "GRUCell", (f32(2, 4), f32(3)), {}, 'x: expected *batch = (2,) of Float[Array, "*batch in_size"], found shape (3,)',
+        "GRUCell",
+        (f32(2, 4), f32(3)),
+        {},
+        'x: expected *batch = (2,) of Float[Array, "*batch in_size"], found shape (3,)',
     ),
     "LSTMCell": (
-        "LSTMCell", ((f32(2, 4), f32(2, 5)), f32(2, 3)), {},
+        "LSTMCell",
+        ((f32(2, 4), f32(2, 5)), f32(2, 3)),
+        {},
         f"output: expected hidden_size = 4 of {CELL}, found shape (2, 5)",
     ),
     "LSTMCell, one array of two rows": (
-        "LSTMCell", (f32(2, 4), f32(3)), {}, "carry: expected a pair of memory and output; found a {array}",
+        "LSTMCell",
+        (f32(2, 4), f32(3)),
+        {},
+        "carry: expected a pair of memory and output; found a {array}",
     ),
     "RNNCell": (
-        "RNNCell", (f32(4), f32(4)), {}, 'x: expected in_size = 3 of Float[Array, "*batch in_size"], found shape (4,)',
+        "RNNCell",
+        (f32(4), f32(4)),
+        {},
+        'x: expected in_size = 3 of Float[Array, "*batch in_size"], found shape (4,)',
     ),
     "RNN, no time": ("RNN", (f32(3),), {}, "x: expected shape (..., time, features); found (3,)"),
     "GroupNorm": ("GroupNorm", (f32(3, 5),), {}, f"x: expected width = 4 of {WIDTH}, found shape (3, 5)"),
     "GroupNorm, the batch alone": (
-        "GroupNorm", (f32(4),), {}, "x: expected more axes than the 1 of the batch; found shape (4,)",
+        "GroupNorm",
+        (f32(4),),
+        {},
+        "x: expected more axes than the 1 of the batch; found shape (4,)",
     ),
     "LayerNorm": ("LayerNorm", (f32(3, 5),), {}, f"x: expected width = 4 of {WIDTH}, found shape (3, 5)"),
     "LayerNorm, integers": ("LayerNorm", (i32(4),), {}, f"x: expected dtype Float of {WIDTH}, found int32"),
     "RMSNorm": ("RMSNorm", (f32(3, 5),), {}, f"x: expected width = 4 of {WIDTH}, found shape (3, 5)"),
     "Linear": ("Linear", (f32(4, 2),), {}, "expected an input of shape (..., in_size[-1]=3); found (4, 2)"),
     "attention": (
-        "MultiHeadAttention", (f32(3, 7), f32(3, 5)), {},
+        "MultiHeadAttention",
+        (f32(3, 7), f32(3, 5)),
+        {},
         'x: expected width = 8 of Float[Array, "*batch time width"], found shape (3, 7)',
     ),
     "attention's context": (
-        "MultiHeadAttention", (f32(2, 3, 8), f32(2, 3, 8)), {},
+        "MultiHeadAttention",
+        (f32(2, 3, 8), f32(2, 3, 8)),
+        {},
         'context: expected context_size = 5 of Float[Array, "*batch context context_size"], found shape (2, 3, 8)',
     ),
     "attention's batch": (
-        "MultiHeadAttention", (f32(2, 3, 8), f32(3, 5)), {},
+        "MultiHeadAttention",
+        (f32(2, 3, 8), f32(3, 5)),
+        {},
         'context: expected *batch = (2,) of Float[Array, "*batch context context_size"], found shape (3, 5)',
     ),
     "attention's mask": (
-        "MultiHeadAttention", (f32(2, 3, 8), f32(2, 7, 5)), {"mask": boolean(3, 7)},
+        "MultiHeadAttention",
+        (f32(2, 3, 8), f32(2, 7, 5)),
+        {"mask": boolean(3, 7)},
         "mask: expected bool of shape (2, 4, 3, 7), where any axis may have size 1; found bool of shape (3, 7)",
     ),
     "attention's mask of numbers": (
-        "MultiHeadAttention", (f32(2, 3, 8), f32(2, 7, 5)), {"mask": f32(1, 1, 3, 7)},
-        "mask: expected bool of shape (2, 4, 3, 7), where any axis may have size 1; found float32 of shape (1, 1, 3, 7)",
+        "MultiHeadAttention",
+        (f32(2, 3, 8), f32(2, 7, 5)),
+        {"mask": f32(1, 1, 3, 7)},
+        "mask: expected bool of shape (2, 4, 3, 7), where any axis may have size 1; found float32 of shape "
+        "(1, 1, 3, 7)",
     ),
-}  # fmt: skip
+}
 
 
 class Holder(gn.Node):
@@ -482,8 +617,8 @@ def test_parts_of_composites_are_told_with_their_path():
     )
     block = abstract("TransformerBlock")
     assert message(gn.eval_shape, lambda block, x: block(x, mask=jnp.ones((3, 3), bool)), block, f32(2, 3, 4)) == (
-        "TransformerBlock.attention (MultiHeadAttention): mask: expected bool of shape (2, 2, 3, 3), where any axis may "
-        "have size 1; found bool of shape (3, 3)"
+        "TransformerBlock.attention (MultiHeadAttention): mask: expected bool of shape (2, 2, 3, 3), where any axis "
+        "may have size 1; found bool of shape (3, 3)"
     )
 
 

@@ -33,25 +33,25 @@ def last(p: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.expand_dims(p, range(x.ndim - 1))
 
 
-def affine(p: Any, at: str, x: jax.Array) -> jax.Array:
+def affine(p: Any, at: str, x: jax.Array) -> Any:
     y = x @ p[f"{at}weight.weight"]
     return y + last(p[f"{at}weight.bias"], y)
 
 
-def layer_norm(p: Any, at: str, x: jax.Array) -> jax.Array:
+def layer_norm(p: Any, at: str, x: jax.Array) -> Any:
     x = x - x.mean(-1, keepdims=True)
     y = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
     return y * last(p[f"{at}scale"], y) + last(p[f"{at}bias"], y)
 
 
-def group_norm(p: Any, x: jax.Array) -> jax.Array:
+def group_norm(p: Any, x: jax.Array) -> Any:
     g = x.reshape(3, 5, 2, 2)
     g = g - g.mean((1, 3), keepdims=True)
     y = (g * jax.lax.rsqrt(jnp.square(g).mean((1, 3), keepdims=True) + 1e-6)).reshape(x.shape)
     return y * last(p["scale"], y) + last(p["bias"], y)
 
 
-def rms_norm(p: Any, x: jax.Array) -> jax.Array:
+def rms_norm(p: Any, x: jax.Array) -> Any:
     y = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
     return y * last(p["scale"], y)
 
@@ -68,14 +68,14 @@ def deterministic_batch_norm(p: Any, x: jax.Array) -> Any:
     return y * last(p["scale"], x) + last(p["bias"], x)
 
 
-def conv(p: Any, x: jax.Array) -> jax.Array:
+def conv(p: Any, x: jax.Array) -> Any:
     y = jax.lax.conv_general_dilated(
         x, p["weight"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=2
     )
     return y + last(p["bias"], y)
 
 
-def conv_transpose(p: Any, x: jax.Array) -> jax.Array:
+def conv_transpose(p: Any, x: jax.Array) -> Any:
     y = jax.lax.conv_transpose(
         x, p["weight"], (2,), "SAME", dimension_numbers=("NHC", "HIO", "NHC"), transpose_kernel=True
     )
@@ -99,7 +99,7 @@ def lstm(p: Any, c: jax.Array, h: jax.Array, x: jax.Array) -> Any:
     return c, jax.nn.sigmoid(o) * jnp.tanh(c)
 
 
-def rnn_cell(p: Any, h: jax.Array, x: jax.Array, at: str = "") -> jax.Array:
+def rnn_cell(p: Any, h: jax.Array, x: jax.Array, at: str = "") -> Any:
     y = x @ p[f"{at}weight"] + h @ p[f"{at}recurrent"]
     return jnp.tanh(y + last(p[f"{at}bias"], y))
 
@@ -112,13 +112,13 @@ def rnn(p: Any, x: jax.Array) -> Any:
     return jnp.moveaxis(jax.lax.scan(step, jnp.zeros((2, 4)), jnp.moveaxis(x, -2, 0))[1], 0, -2)
 
 
-def attention(p: Any, x: jax.Array, context: jax.Array) -> jax.Array:
+def attention(p: Any, x: jax.Array, context: jax.Array) -> Any:
     query = affine(p, "query.", x).reshape(2, 3, 4, 2)
     key, value = (affine(p, f"{part}.", context).reshape(2, 7, 2, 2) for part in ("key", "value"))
     return affine(p, "out.", jax.nn.dot_product_attention(query, key, value).reshape(2, 3, 8))
 
 
-def block(p: Any, x: jax.Array) -> jax.Array:
+def block(p: Any, x: jax.Array) -> Any:
     y = layer_norm(p, "attention_norm.", x)
     query, key, value = (affine(p, f"attention.{part}.", y).reshape(2, 3, 2, 2) for part in ("query", "key", "value"))
     x = x + affine(p, "attention.out.", jax.nn.dot_product_attention(query, key, value).reshape(2, 3, 4))
@@ -126,26 +126,26 @@ def block(p: Any, x: jax.Array) -> jax.Array:
     return x + affine(p, "mlp.layers.1.", jax.nn.gelu(y))
 
 
-def mlp(p: Any, x: jax.Array) -> jax.Array:
+def mlp(p: Any, x: jax.Array) -> Any:
     x = jax.nn.relu(affine(p, "layers.0.", x))
     return affine(p, "layers.2.", jax.nn.relu(affine(p, "layers.1.", x)))
 
 
-def einsum(p: Any, x: jax.Array) -> jax.Array:
+def einsum(p: Any, x: jax.Array) -> Any:
     return jnp.einsum("...i,ihd->...hd", x, p["weight"]) + p["bias"][None]
 
 
-def bilinear(p: Any, left: jax.Array, right: jax.Array) -> jax.Array:
+def bilinear(p: Any, left: jax.Array, right: jax.Array) -> Any:
     y = jnp.einsum("...i,ijk,...j->...k", left, p["weight"], right)
     return y + last(p["bias"], y)
 
 
-def max_pool(p: Any, x: jax.Array) -> jax.Array:
+def max_pool(p: Any, x: jax.Array) -> Any:
     images = x.reshape(1, 4, 4, 3)
     return jax.lax.reduce_window(images, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").reshape(2, 2, 3)
 
 
-def avg_pool(p: Any, x: jax.Array) -> jax.Array:
+def avg_pool(p: Any, x: jax.Array) -> Any:
     pads = ((0, 0), (1, 1), (0, 0))
     y = jax.lax.reduce_window(x.reshape(1, 3, 4), 0.0, jax.lax.add, (1, 2, 1), (1, 1, 1), pads)
     return y.reshape(4, 4) / 2

@@ -75,7 +75,8 @@ ADAPTIVE: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 def test_adaptive_pooling_is_that_of_equinox(kind: str, out_size: tuple[int, ...], shape: tuple[int, ...]):
     """Result and gradient, also where the parts are not all of one size, and over any batch axes."""
     layer = getattr(nn, f"Adaptive{kind}Pool")(out_size)
-    peer = getattr(eqx.nn, f"Adaptive{kind}Pool{len(out_size)}d")(out_size if len(out_size) > 1 else out_size[0])
+    one: Any = out_size if len(out_size) > 1 else sum(out_size)
+    peer = getattr(eqx.nn, f"Adaptive{kind}Pool{len(out_size)}d")(one)
 
     def channels_last(peer: Any, x: jax.Array) -> jax.Array:
         return jax.vmap(lambda one: jnp.moveaxis(peer(jnp.moveaxis(one, -1, 0)), 0, -1))(x)
