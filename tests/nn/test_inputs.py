@@ -622,6 +622,17 @@ def test_parts_of_composites_are_told_with_their_path():
     )
 
 
+def test_a_cell_is_told_with_its_place_in_the_rnn():
+    """Which is what calls it, as it runs in a scan; also a carry of another shape."""
+    layer = abstract("RNN")
+    assert message(gn.eval_shape, called, layer, f32(2, 5, 4)) == (
+        'RNN.cell (RNNCell): x: expected in_size = 3 of Float[Array, "*batch in_size"], found shape (2, 4)'
+    )
+    assert message(gn.eval_shape, lambda rnn, x, h: rnn.run(x, h), layer, f32(5, 3), f32(5)) == (
+        f"RNN.cell (RNNCell): carry: expected hidden_size = 4 of {CELL}, found shape (5,)"
+    )
+
+
 def test_nothing_is_written_by_a_refused_call():
     """Neither running averages nor a cache, also when another array of the same call was right."""
     norm = make("BatchNorm")
