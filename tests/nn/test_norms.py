@@ -54,6 +54,13 @@ def test_a_normalisation_is_that_of_flax(
 
 
 @pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm"])
+def test_the_default_epsilon_is_that_of_flax(name: str):
+    """Of numbers so small that it counts."""
+    one, other = both(name, *((6, 2) if name == "GroupNorm" else (6,)))
+    compare(one, other, 2e-3 * numbers(4, 6), with_gradients=False)
+
+
+@pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm"])
 def test_in_bfloat16_statistics_are_taken_in_float32(name: str):
     """A bfloat16 input gives what flax computes in bfloat16 with statistics in float32, to the last bit but one."""
     sizes = (6, 2) if name == "GroupNorm" else (6,)
