@@ -346,6 +346,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize(("shape", "text"), REFUSED.values(), ids=REFUSED)
 def test_entries_of_another_shape_are_refused(shape: tuple[int, ...], text: str):
     """And nothing is written."""
@@ -358,6 +359,7 @@ def test_entries_of_another_shape_are_refused(shape: tuple[int, ...], text: str)
     assert all(state.value is value for state, value in zip(gn.states(cache).values(), before, strict=True))
 
 
+@pytest.mark.no_runtime_types
 def test_keys_and_values_are_of_one_length():
     """Otherwise they would not belong to the same tokens."""
     cache = nn.KeyValueCache(1, 3, 1, 2)
