@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 
 from .._fields import static
+from ._checks import function
 from ._module import Layer
 
 
@@ -17,6 +18,9 @@ class Activation(Layer):
     Args:
         function: From an array to an array.
 
+    Raises:
+        ContractError: What is no function.
+
     Example:
         >>> Activation(jax.nn.relu)(jnp.array([-1.0, 2.0])).tolist()
         [0.0, 2.0]
@@ -24,6 +28,9 @@ class Activation(Layer):
 
     function: Callable[[jax.Array], jax.Array] = static()
     """From an array to an array."""
+
+    def __post_init__(self) -> None:
+        self.function = function("Activation.function", self.function)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply the function."""

@@ -170,25 +170,24 @@ class MultiHeadAttention(Layer):
         if self.rotary_base is not None:
             positions = start + jnp.arange(x.shape[-2], dtype=jnp.int32)
             query, key = (rotary(one, positions, self.rotary_base) for one in (query, key))
+        if mask is not None:  # before anything is written
+            self._check_mask(mask, query, key.shape[-3] if self.cache is None else self.cache.length)
         is_causal = self.is_causal
         if self.cache is not None:
             key, value = (one.astype(query.dtype) for one in self.cache.append(key, value))
             seen = _seen(start, x.shape[-2], self.cache.length, is_causal=is_causal)
-            mask, is_causal = (seen if mask is None else jnp.logical_and(self._checked(mask, query, key), seen)), False
-        elif mask is not None:
-            mask = self._checked(mask, query, key)
+            mask, is_causal = (seen if mask is None else jnp.logical_and(mask, seen)), False
         attended = _attend(query, key, value, mask, is_causal=is_causal)
         return self.out(attended.reshape(*x.shape[:-1], -1))
 
-    def _checked(self, mask: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
-        expected = (*query.shape[:-3], query.shape[-2], query.shape[-3], key.shape[-3])
+    def _check_mask(self, mask: jax.Array, query: jax.Array, context: int) -> None:
+        expected = (*query.shape[:-3], query.shape[-2], query.shape[-3], context)
         fits = mask.ndim == len(expected) and all(
             one in (1, want) for one, want in zip(mask.shape, expected, strict=True)
         )
         if not fits or mask.dtype != jnp.bool_:
             wanted = f"bool of shape {expected}, where any axis may have size 1"
             raise ContractError(f"{place(self)}: mask: expected {wanted}; found {mask.dtype} of shape {mask.shape}")
-        return mask
 
 
 def _heads(x: jax.Array, head_size: int | None) -> jax.Array:
@@ -212,4 +211,6 @@ def _attend(
             mask = jnp.broadcast_to(mask, (*shape[:-3], *mask.shape[-3:]))
             mask = mask.reshape(-1, *mask.shape[-3:])
         query, key, value = (one.reshape(-1, *one.shape[-3:]) for one in (query, key, value))
-    return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal).reshape(shape)
+    # JAX's function promotes half precision to float32, also where JAX is told to refuse promotion.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal).reshape(shape)

@@ -131,9 +131,10 @@ class BatchNorm(Layer):
             mean = jnp.where(counts, values, 0).sum(axes) / total
             var = jnp.where(counts, jnp.square(values - _of_rank(mean, values)), 0).sum(axes) / total
             kept = jnp.where(is_some, kept, 1.0)
-        dtype = self.mean.value.dtype
-        self.mean.value = kept * self.mean.value + (1.0 - kept) * mean.astype(dtype)
-        self.var.value = kept * self.var.value + (1.0 - kept) * var.astype(dtype)
+        # An average is no function to differentiate: a call that uses it would lead back through all calls before.
+        for average, measured in ((self.mean, mean), (self.var, var)):
+            measured = jax.lax.stop_gradient(measured).astype(average.value.dtype)
+            average.value = kept * average.value + (1.0 - kept) * measured
         return mean, var
 
 

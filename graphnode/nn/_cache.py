@@ -95,4 +95,6 @@ class KeyValueCache(Module):
 
     def reset(self) -> None:
         """Begin anew, with the same room."""
-        self.position.value = jnp.zeros_like(self.position.value)
+        # Keys and values too: what an overflow left would stay, as the weight 0 of what is not seen times NaN is NaN.
+        for kept in (self.keys, self.values, self.position):
+            kept.value = jnp.zeros_like(kept.value)

@@ -106,6 +106,18 @@ def divisor(where: str, value: Any, of: str, whole: int) -> int:
     return int(value)
 
 
+# Any: a field may hold whatever a caller passed in spite of its type.
+def function(where: str, value: Any) -> Any:
+    """`value`, if it can be called.
+
+    Raises:
+        ContractError: It cannot. Names are for configurations.
+    """
+    if not callable(value):
+        raise ContractError(f"{where}: expected a function, such as jax.nn.relu; found {value!r}")
+    return value
+
+
 # Any: what jaxtyping's annotations are to a type checker is no class.
 def check_inputs(layer: Node, /, **inputs: tuple[jax.Array, Any]) -> None:
     """Raise if an array that a layer is called with is not what the annotation of its parameter says.

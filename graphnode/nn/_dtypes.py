@@ -20,7 +20,12 @@ T = TypeVar("T")
 
 
 def parameter(initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike) -> ParamState[jax.Array]:
-    """A new parameter, with a key of the ambient random stream."""
+    """A new parameter, with a key of the ambient random stream.
+
+    Raises:
+        ContractError: The dtype is neither a floating-point nor a complex one.
+    """
+    inexact("param_dtype", dtype)
     return ParamState(initializer(split_key(), shape, dtype))
 
 

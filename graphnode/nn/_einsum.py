@@ -32,8 +32,8 @@ class Einsum(Layer):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: An equation that has not two operands, or another number of axes than the weight; an input whose
-            shape does not fit.
+        ContractError: An equation that has not two operands, or another number of axes than the weight; a bias that
+            does not fit the output; an input whose shape does not fit.
 
     Example:
         >>> Einsum("...i,ihd->...hd", (6, 2, 3), (2, 3))(jnp.ones((5, 6))).shape
@@ -63,7 +63,8 @@ class Einsum(Layer):
     def __post_init__(self, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
         self.shape = shape_of("Einsum.shape", self.shape)
         self.dtype = inexact("Einsum.dtype", self.dtype)
-        operands = self.equation.partition("->")[0].replace(" ", "").split(",")
+        before, _, result = self.equation.replace(" ", "").partition("->")
+        operands = before.split(",")
         if len(operands) != 2 or "->" not in self.equation:
             expected = "two operands and a result, as in '...i,io->...o'"
             raise ContractError(f"Einsum.equation: expected {expected}; found {self.equation!r}")
@@ -75,6 +76,12 @@ class Einsum(Layer):
             self.bias = None
         else:
             self.bias_shape = shape_of("Einsum.bias_shape", self.bias_shape)
+            sizes = dict(zip(operands[1], self.shape, strict=True))
+            # Axes of the input alone have any size, and so have those of an ellipsis.
+            last = zip(reversed(result.rpartition(".")[2]), reversed(self.bias_shape), strict=False)
+            if any(size not in (1, sizes.get(axis, size)) for axis, size in last):
+                expected = f"the last axes of the output {result!r}, for a weight of shape {self.shape}"
+                raise ContractError(f"Einsum.bias_shape: expected {expected}; found {self.bias_shape}")
             self.bias = parameter(b_init, self.bias_shape, param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:

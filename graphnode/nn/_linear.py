@@ -81,6 +81,7 @@ class Linear(Layer):
         self.in_size = before_in = _sizes("in_size", self.in_size)
         self.out_size = before_out = _sizes("out_size", self.out_size)
         self.dtype = inexact("Linear.dtype", self.dtype)
+        inexact("param_dtype", param_dtype)
         if before_in[:-1] != before_out[:-1]:
             expected = f"{before_in[:-1]} before the last size, as in_size has"
             raise ContractError(f"Linear.out_size: expected {expected}; found {before_out}")
@@ -105,9 +106,11 @@ class Linear(Layer):
         """
         parameters = self.weight.value
         n_in = parameters["weight"].shape[0]
-        if x.shape[-1:] != (n_in,):
+        shape = getattr(x, "shape", None)  # a list has none
+        if shape is None or shape[-1:] != (n_in,):
             expected = f"an input of shape (..., in_size[-1]={n_in})"
-            raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}")
+            found = f"a {type(x).__name__}" if shape is None else shape
+            raise ContractError(f"{place(self)}: expected {expected}; found {found}")
         x, weight, bias = promoted(self.dtype, x, parameters["weight"], parameters.get("bias"))
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from .._errors import ContractError
 from .._fields import Initializer, state
 from .._state import ParamState
 from . import initializers
 from ._cell import Cell
-from ._checks import check_inputs, size
+from ._checks import check_inputs, place, size
 from ._dtypes import add_bias, dtype_of, each, inexact, init_vars, parameter, promoted
 
 Carry: TypeAlias = Float[Array, "*batch hidden_size"]
@@ -91,8 +92,12 @@ class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
         """One step, from memory and output of shape `[..., hidden_size]` and `x` of shape `[..., in_size]`.
 
         Raises:
-            ContractError: An array of another shape.
+            ContractError: An array of another shape, or a carry that is no pair.
         """
+        # An array of two rows would unpack too.
+        if not isinstance(carry, tuple) or len(carry) != 2:
+            found = f"a {type(carry).__name__}"
+            raise ContractError(f"{place(self)}: carry: expected a pair of memory and output; found {found}")
         memory, output = carry
         check_inputs(self, memory=(memory, Carry), output=(output, Carry), x=(x, Input))
         c, h, x, weight, recurrent, bias = promoted(

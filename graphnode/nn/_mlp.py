@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from .._fields import Initializer, static, subnode
 from . import initializers
-from ._checks import count, size
+from ._checks import count, function, size
 from ._dtypes import inexact
 from ._linear import Linear
 from ._module import Layer
@@ -34,7 +34,8 @@ class MLP(Layer):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer, a negative depth; an input of another size.
+        ContractError: A size that is not a positive integer, a negative depth, an activation that is no function; an
+            input of another size.
 
     Example:
         >>> MLP(2, 16, 1, depth=2)(jnp.ones((5, 2))).shape
@@ -70,6 +71,7 @@ class MLP(Layer):
         self.hidden_size = size("MLP.hidden_size", self.hidden_size)
         self.out_size = size("MLP.out_size", self.out_size)
         self.depth = count("MLP.depth", self.depth)
+        self.act = function("MLP.act", self.act)
         self.dtype = inexact("MLP.dtype", self.dtype)
         widths = [self.in_size, *[self.hidden_size] * self.depth, self.out_size]
         self.layers = [

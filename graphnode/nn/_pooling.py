@@ -1,5 +1,6 @@
 """`MaxPool` and `AvgPool`, which combine the elements of each window."""
 
+import math
 from dataclasses import KW_ONLY
 from typing import Any, Final, Literal, TypeAlias
 
@@ -101,5 +102,5 @@ class AvgPool(_Pool):
         check_inputs(self, x=(x, Floats))
         total = self._combined(x, np.array(0, x.dtype), jax.lax.add)
         if self.count_include_pad or self.padding == "VALID":
-            return total / np.prod(sizes("window", self.window))
+            return total / math.prod(sizes("window", self.window))  # no array of NumPy's: JAX may refuse to promote it
         return total / self._combined(jnp.ones_like(x), np.array(0, x.dtype), jax.lax.add)

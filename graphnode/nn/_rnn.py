@@ -66,10 +66,14 @@ class RNN(Layer, Generic[C]):
             raise ContractError(f"{place(self)}: x: expected shape (..., time, features); found {x.shape}")
         start = self.cell.initial_carry(x.shape[:-2]) if carry is None else carry
 
-        def step(carried: tuple[Cell[C], C], element: jax.Array) -> tuple[tuple[Cell[C], C], jax.Array]:
-            cell, before = carried
-            after, y = cell(before, element)
-            return (cell, after), y
+        def step(carried: tuple[RNN[C], C], element: jax.Array) -> tuple[tuple[RNN[C], C], jax.Array]:
+            rnn, before = carried
+            after, y = rnn._step(before, element)
+            return (rnn, after), y
 
-        (_, end), outputs = scan(step, (self.cell, start), jnp.moveaxis(x, -2, 0), reverse=self.reverse)
+        (_, end), outputs = scan(step, (self, start), jnp.moveaxis(x, -2, 0), reverse=self.reverse)
         return end, jnp.moveaxis(outputs, 0, -2)
+
+    def _step(self, carry: C, x: jax.Array) -> tuple[C, jax.Array]:
+        # A method: in a scan, errors can tell the cell's place by the node that calls it.
+        return self.cell(carry, x)

@@ -13,7 +13,7 @@ from .._fields import Initializer, state, static
 from .._state import ParamState
 from . import initializers
 from ._cell import Cell
-from ._checks import check_inputs, size
+from ._checks import check_inputs, function, size
 from ._dtypes import add_bias, dtype_of, inexact, init_vars, parameter, promoted
 
 Carry: TypeAlias = Float[Array, "*batch hidden_size"]
@@ -37,7 +37,7 @@ class RNNCell(Cell[jax.Array]):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer; inputs of other shapes.
+        ContractError: A size that is not a positive integer, an activation that is no function; inputs of other shapes.
 
     Example:
         >>> cell = RNNCell(3, 4)
@@ -74,6 +74,7 @@ class RNNCell(Cell[jax.Array]):
     ) -> None:
         self.in_size = size("RNNCell.in_size", self.in_size)
         self.hidden_size = hidden_size = size("RNNCell.hidden_size", self.hidden_size)
+        self.act = function("RNNCell.act", self.act)
         self.dtype = inexact("RNNCell.dtype", self.dtype)
         self.weight = parameter(w_init, (self.in_size, hidden_size), param_dtype)
         self.recurrent = parameter(recurrent_init, (hidden_size, hidden_size), param_dtype)

@@ -16,7 +16,7 @@ from . import initializers
 from ._attention import MultiHeadAttention
 from ._checks import divisor, size
 from ._dropout import Dropout
-from ._dtypes import inexact
+from ._dtypes import inexact, promoted
 from ._layer_norm import LayerNorm
 from ._mlp import MLP
 from ._module import Layer
@@ -165,5 +165,6 @@ class TransformerBlock(Layer):
         Raises:
             ContractError: An array of another shape.
         """
+        (x,) = promoted(self.dtype, x)  # the residual path too: the result has this dtype
         x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask), rngs=rngs)
         return x + self.dropout(self.mlp(self.mlp_norm(x)), rngs=rngs)

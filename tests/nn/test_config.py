@@ -1,0 +1,135 @@
+"""Configurations of layers: files that make them, and files that are made of them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import graphnode as gn
+from graphnode import nn
+from tests.nn import layers
+from tests.nn.layers import CASES, WITH_PARAMETERS, abstract, make
+
+BUILT: dict[str, dict[str, Any]] = {
+    **{name: {} for name in CASES},
+    **{f"{name}, {option}": {option: value} for name, case in CASES.items() for option, value in case.options.items()},
+    **{f"{name}, of bfloat16": {"param_dtype": jnp.bfloat16} for name in WITH_PARAMETERS},
+    **{f"{name}, in bfloat16": {"dtype": jnp.bfloat16} for name in WITH_PARAMETERS},
+}
+
+
+def forms(layer: Any) -> dict[str, Any]:
+    return {path: (leaf.shape, leaf.dtype) for path, leaf in layers.arrays(layer).items()}
+
+
+@pytest.mark.parametrize(("case", "options"), BUILT.items(), ids=BUILT)
+def test_a_layer_goes_through_a_file(case: str, options: dict[str, Any]):
+    """Its config, written and read again, builds the same structure and parameters of the same form."""
+    name = case.partition(",")[0]
+    layer = make(name, **options)
+    text = gn.config.dump(gn.config.to_config(layer))
+    config = gn.config.loads(text, getattr(nn, name))
+    again = gn.eval_shape(lambda: gn.config.build(config))
+    assert gn.graphdef(again) is gn.graphdef(layer)
+    assert forms(again) == forms(layer)
+    assert gn.config.dump(gn.config.to_config(again)) == text
+
+
+TEXTS: dict[str, str] = {
+    "Conv": (
+        "type: Conv\nin_size: 4\nout_size: 6\nkernel_size: [3, 2]\nstrides: [1, 1]\npadding: VALID\ndilation: [1, 1]\n"
+        "groups: 2"
+    ),
+    "LayerNorm": "type: LayerNorm\nwidth: 4",
+    "LSTMCell": "type: LSTMCell\nin_size: 3\nhidden_size: 4",
+    "Activation": "type: Activation\nfunction: relu",
+    "RNN": "type: RNN\ncell:\n  type: RNNCell\n  in_size: 3\n  hidden_size: 4",
+    "Sequential": (
+        "type: Sequential\nlayers:\n  - type: Linear\n    in_size: [3]\n    out_size: [4]\n"
+        "  - type: Activation\n    function: tanh"
+    ),
+    "Einsum": 'type: Einsum\nequation: "...i,ihd->...hd"\nshape: [4, 2, 3]\nbias_shape: [2, 3]',
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_config_says_what_differs_from_the_defaults(name: str):
+    """Options that were not given are left out, in the order of the fields."""
+    assert gn.config.dump(gn.config.to_config(make(name))) == TEXTS[name]
+
+
+READ: dict[str, tuple[str, Any]] = {
+    "an activation by name": ("{type: MLP, in_size: 2, hidden_size: 3, out_size: 1, act: gelu}", {"act": jax.nn.gelu}),
+    "a size for all axes": (
+        "{type: Conv, in_size: 1, out_size: 2, kernel_size: [3, 3], strides: 2}",
+        {"strides": (2, 2)},
+    ),
+    "one axis": ("{type: Conv, in_size: 1, out_size: 2, kernel_size: 3, padding: CAUSAL}", {"padding": "CAUSAL"}),
+    "pairs": (
+        "{type: Conv, in_size: 1, out_size: 2, kernel_size: [3, 3], padding: [[0, 1], [2, 0]]}",
+        {"padding": ((0, 1), (2, 0))},
+    ),
+    "a dtype": ("{type: RMSNorm, width: 3, dtype: bfloat16}", {"dtype": jnp.dtype("bfloat16")}),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), READ.values(), ids=READ)
+def test_a_file_names_what_it_means(text: str, expected: dict[str, Any]):
+    """Functions, dtypes, and sizes in each of their forms."""
+    config: Any = gn.config.loads(text, nn.Layer)
+    layer: Any = gn.eval_shape(lambda: gn.config.build(config))
+    assert {name: getattr(layer, name) for name in expected} == expected
+
+
+def test_initialisers_by_name_fill_the_parameters():
+    """Of each kind that a layer has."""
+    text = "{type: GRUCell, in_size: 2, hidden_size: 3, w_init: ones, recurrent_init: zeros, b_init: ones}"
+    config: Any = gn.config.loads(text, nn.GRUCell)
+    found = {path: set(leaf.ravel().tolist()) for path, leaf in layers.arrays(gn.config.build(config)).items()}
+    assert found == {"bias": {1.0}, "candidate_bias": {1.0}, "recurrent": {0.0}, "weight": {1.0}}
+
+
+def test_a_refused_option_is_told_with_the_path_in_the_file():
+    """The error of the constructor has a note."""
+    text = "{type: Sequential, layers: [{type: Conv, in_size: 3, out_size: 4, kernel_size: 3, groups: 2}]}"
+    config: Any = gn.config.loads(text, nn.Sequential)
+    with pytest.raises(gn.ContractError) as caught:
+        gn.config.build(config)
+    assert str(caught.value) == "Conv.groups: expected a positive integer that divides in_size=3; found 2"
+    assert caught.value.__notes__ == ["while layers.0 was built from its configuration"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_layers_with_the_same_options_are_one_structure(name: str):
+    """So that what was compiled for one is used for the other."""
+    assert gn.graphdef(abstract(name)) is gn.graphdef(abstract(name))
+
+
+def test_a_model_that_is_built_again_is_not_traced_again():
+    """Nor is one with fresh arrays, or one of a file."""
+    traced: list[str] = []
+
+    @gn.jit
+    def apply(model: nn.Layer, x: jax.Array) -> jax.Array:
+        traced.append(type(model).__name__)
+        return model(x)
+
+    x = jnp.ones((2, 3))
+    config = gn.config.to_config(make("Sequential"))
+    for one in (make("Sequential"), make("Sequential"), gn.config.build(config), gn.config.build(config)):
+        apply(one, x)
+    assert traced == ["Sequential"]
+    apply(make("Sequential", layers=[make("Linear", use_bias=False)]), x)
+    assert traced == ["Sequential"] * 2
+
+
+def test_a_whole_model_goes_through_a_file():
+    """Blocks that share a dropout keep sharing it."""
+    dropout = nn.Dropout(0.1)
+    model = nn.Sequential([make("TransformerBlock", dropout=dropout) for _ in range(2)])
+    text = gn.config.dump(gn.config.to_config(model))
+    config = gn.config.loads(text, nn.Sequential)
+    again: Any = gn.eval_shape(lambda: gn.config.build(config))
+    assert gn.graphdef(again) is gn.graphdef(model)
+    assert again[0].dropout is again[1].dropout

@@ -1,0 +1,142 @@
+"""The initial values of all layers, and `nn.initializers`."""
+
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import graphnode as gn
+from graphnode import nn
+from tests.nn.layers import WITH_PARAMETERS, arrays, make
+
+# The layer's weights, and their variance by formula: He 2 / fan_in, LeCun 1 / fan_in.
+VARIANCES: dict[str, tuple[Any, float]] = {
+    "Linear": (lambda: nn.Linear(64, 150).weight.value["weight"], 2 / 64),
+    "Conv with groups": (lambda: nn.Conv(16, 100, 12, groups=2).weight.value, 1 / (8 * 12)),
+    "Bilinear": (lambda: nn.Bilinear(8, 32, 40).weight.value, 1 / (8 * 32)),
+    "GRUCell": (lambda: nn.GRUCell(64, 50).weight.value, 1 / 64),
+    "Embedding": (lambda: nn.Embedding(150, 64).weight.value, 1 / 64),
+}
+
+
+def test_weights_have_the_mean_and_variance_of_the_formula():
+    """Of thousands of numbers, within five standard errors; all are compiled together."""
+
+    @jax.jit
+    def made(key: jax.Array) -> Any:
+        with gn.random.scope(key):
+            return {name: make() for name, (make, _) in VARIANCES.items()}
+
+    for name, weight in made(jax.random.key(0)).items():
+        values, variance = np.asarray(weight).ravel(), VARIANCES[name][1]
+        assert abs(values.mean()) < 5 * np.sqrt(variance / values.size), name
+        assert abs(values.var() / variance - 1) < 5 * np.sqrt(2 / values.size), (name, values.var(), variance)
+
+
+HE, LECUN = nn.initializers.he_normal, nn.initializers.lecun_normal
+# The default of w_init, and the shapes that it is called with.
+DEFAULTS: dict[str, tuple[Any, list[tuple[int, ...]]]] = {
+    "Bilinear": (LECUN, [(2, 3, 4)]),
+    "Conv": (LECUN, [(3, 2, 2, 6)]),
+    "ConvTranspose": (LECUN, [(3, 6, 4)]),
+    "Einsum": (LECUN, [(4, 2, 3)]),
+    "GRUCell": (LECUN, [(3, 4)] * 3),
+    "LSTMCell": (LECUN, [(3, 4)] * 4),
+    "Linear": (HE, [(3, 4)]),
+    "MLP": (HE, [(2, 3), (3, 3), (3, 4)]),
+    "MultiHeadAttention": (LECUN, [(8, 8), (5, 4), (5, 4), (8, 8)]),
+    "RNNCell": (LECUN, [(3, 4)]),
+    "TransformerBlock": (LECUN, [(4, 4), (4, 4), (4, 4), (4, 4), (4, 6), (6, 4)]),
+}
+
+
+@pytest.mark.parametrize("name", WITH_PARAMETERS)
+def test_the_default_initialiser_is_that_of_the_field(name: str):
+    """He's for layers that a ReLU follows, LeCun's for others; all weights are drawn by it."""
+    parameters = inspect.signature(getattr(nn, name)).parameters
+    if name not in DEFAULTS:
+        assert "w_init" not in parameters or name == "Embedding"
+        return
+    calls: list[tuple[int, ...]] = []
+
+    def recording(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        calls.append(shape)
+        return jnp.zeros(shape, dtype)
+
+    make(name, w_init=recording)
+    assert (parameters["w_init"].default, calls) == DEFAULTS[name]
+    if "b_init" in parameters:
+        assert parameters["b_init"].default is nn.initializers.zeros
+    if "recurrent_init" in parameters:
+        assert parameters["recurrent_init"].default is nn.initializers.orthogonal
+
+
+@pytest.mark.parametrize(("name", "parts"), [("GRUCell", 3), ("LSTMCell", 4), ("RNNCell", 1)])
+def test_recurrent_weights_are_orthogonal_for_each_gate(name: str, parts: int):
+    """Each square part by itself, and no two are alike."""
+    recurrent = np.asarray(getattr(nn, name)(2, 5).recurrent.value)
+    squares = np.split(recurrent, parts, 1)
+    for square in squares:
+        np.testing.assert_allclose(square.T @ square, np.eye(5), atol=1e-5)
+    assert len({square.tobytes() for square in squares}) == parts
+
+
+def test_each_gate_is_drawn_by_itself():
+    """An initialiser is called for each part, with its own shape and key, so that its fans are those of one gate."""
+    calls: list[Any] = []
+
+    def recording(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        calls.append((np.asarray(jax.random.key_data(key)).tobytes(), shape))
+        return jnp.zeros(shape, dtype)
+
+    nn.LSTMCell(2, 5, w_init=recording, recurrent_init=recording, b_init=recording)
+    assert [shape for _, shape in calls] == [(2, 5)] * 4 + [(5, 5)] * 4 + [(20,)]
+    assert len({key for key, _ in calls}) == 9
+
+
+@pytest.mark.parametrize("name", WITH_PARAMETERS)
+def test_scales_are_one_and_biases_zero(name: str):
+    """Exactly, everywhere; running averages are 0 and 1."""
+    expected = {"bias": 0.0, "candidate_bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0}
+    takes = getattr(nn, name).__init__.__annotations__
+    layer = make(name, **({"b_init": nn.initializers.zeros} if "b_init" in takes else {}))
+    for path, state in gn.states(layer).items():
+        leaves = state.value if isinstance(state.value, dict) else {str(path[-1]): state.value}
+        for key, leaf in leaves.items():
+            if key in expected:
+                assert np.all(np.asarray(leaf) == expected[key]), (path, key)
+
+
+def test_initialisers_are_one_object_each_and_known_by_name():
+    """A file may name them, and two layers with the same one have equal options."""
+    names = list(nn.initializers.__annotations__)
+    assert sorted(names) == [
+        "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "normal", "ones",
+        "orthogonal", "truncated_normal", "uniform", "zeros",
+    ]  # fmt: skip
+    for name in names:
+        config = gn.config.loads(f"{{in_size: 2, out_size: 3, w_init: {name}}}", nn.Linear)
+        assert config.w_init is getattr(nn.initializers, name)
+
+
+def keyed(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Numbers that depend on the key, drawn without compiling."""
+    seed = np.asarray(jax.random.key_data(key)).tolist()
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+@pytest.mark.parametrize("name", ["Conv", "GRUCell", "TransformerBlock"])
+def test_a_layer_draws_from_the_ambient_stream(name: str):
+    """The same seed makes the same layer, the next layer is another, and no two weights are alike."""
+    gn.random.seed(3)
+    first, second = (arrays(make(name, w_init=keyed)) for _ in range(2))
+    gn.random.seed(3)
+    again = arrays(make(name, w_init=keyed))
+    weights = [path for path in first if path.endswith("weight")]
+    for path in weights:
+        np.testing.assert_array_equal(np.asarray(first[path]), np.asarray(again[path]))
+        assert np.all(np.asarray(first[path]) != np.asarray(second[path]))
+    assert len({np.asarray(first[path]).tobytes() for path in weights}) == len(weights)

@@ -1,0 +1,236 @@
+"""No stray operations: a layer compiles to what one would write by hand for the same arrays."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import graphnode as gn
+from tests.nn.layers import CASES, abstract, arrays, inputs
+from tests.nn.peers import BF16
+
+
+def primitives(jaxpr: Any) -> Iterator[str]:
+    """The primitives at every depth, without those that only call others."""
+    for equation in jaxpr.eqns:
+        inner = [
+            getattr(one, "jaxpr", one)
+            for param in equation.params.values()
+            for one in (param if isinstance(param, (tuple, list)) else (param,))
+            if hasattr(getattr(one, "jaxpr", one), "eqns")
+        ]
+        if not inner or equation.primitive.name == "scan":
+            yield str(equation.primitive.name)
+        for one in inner:
+            yield from primitives(one)
+
+
+def last(p: jax.Array, x: jax.Array) -> jax.Array:
+    """A parameter of the last axis in the rank of `x`."""
+    return jnp.expand_dims(p, range(x.ndim - 1))
+
+
+def affine(p: Any, at: str, x: jax.Array) -> Any:
+    y = x @ p[f"{at}weight.weight"]
+    return y + last(p[f"{at}weight.bias"], y)
+
+
+def layer_norm(p: Any, at: str, x: jax.Array) -> Any:
+    x = x - x.mean(-1, keepdims=True)
+    y = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
+    return y * last(p[f"{at}scale"], y) + last(p[f"{at}bias"], y)
+
+
+def group_norm(p: Any, x: jax.Array) -> Any:
+    g = x.reshape(3, 5, 2, 2)
+    g = g - g.mean((1, 3), keepdims=True)
+    y = (g * jax.lax.rsqrt(jnp.square(g).mean((1, 3), keepdims=True) + 1e-6)).reshape(x.shape)
+    return y * last(p["scale"], y) + last(p["bias"], y)
+
+
+def rms_norm(p: Any, x: jax.Array) -> Any:
+    y = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
+    return y * last(p["scale"], y)
+
+
+def batch_norm(p: Any, x: jax.Array) -> Any:
+    mean, var = x.mean(0), x.var(0)
+    kept = [0.99 * p[name] + 0.01 * jax.lax.stop_gradient(new) for name, new in (("mean", mean), ("var", var))]
+    y = (x - last(mean, x)) * last(jax.lax.rsqrt(var + 1e-5), x)
+    return y * last(p["scale"], x) + last(p["bias"], x), kept
+
+
+def deterministic_batch_norm(p: Any, x: jax.Array) -> Any:
+    y = (x - last(p["mean"], x)) * last(jax.lax.rsqrt(p["var"] + 1e-5), x)
+    return y * last(p["scale"], x) + last(p["bias"], x)
+
+
+def conv(p: Any, x: jax.Array) -> Any:
+    y = jax.lax.conv_general_dilated(
+        x, p["weight"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=2
+    )
+    return y + last(p["bias"], y)
+
+
+def conv_transpose(p: Any, x: jax.Array) -> Any:
+    y = jax.lax.conv_transpose(
+        x, p["weight"], (2,), "SAME", dimension_numbers=("NHC", "HIO", "NHC"), transpose_kernel=True
+    )
+    return y + last(p["bias"], y)
+
+
+def gru(p: Any, h: jax.Array, x: jax.Array) -> Any:
+    y = x @ p["weight"]
+    ir, iz, i_n = jnp.split(y + last(p["bias"], y), 3, -1)
+    hr, hz, hn = jnp.split(h @ p["recurrent"], 3, -1)
+    z = jax.nn.sigmoid(iz + hz)
+    n = jnp.tanh(i_n + jax.nn.sigmoid(ir + hr) * (hn + last(p["candidate_bias"], hn)))
+    h = (1 - z) * n + z * h
+    return h, h
+
+
+def lstm(p: Any, c: jax.Array, h: jax.Array, x: jax.Array) -> Any:
+    y = x @ p["weight"] + h @ p["recurrent"]
+    i, f, g, o = jnp.split(y + last(p["bias"], y), 4, -1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return c, jax.nn.sigmoid(o) * jnp.tanh(c)
+
+
+def rnn_cell(p: Any, h: jax.Array, x: jax.Array, at: str = "") -> Any:
+    y = x @ p[f"{at}weight"] + h @ p[f"{at}recurrent"]
+    return jnp.tanh(y + last(p[f"{at}bias"], y))
+
+
+def rnn(p: Any, x: jax.Array) -> Any:
+    def step(h: jax.Array, x: jax.Array) -> Any:
+        h = rnn_cell(p, h, x, "cell.")
+        return h, h
+
+    return jnp.moveaxis(jax.lax.scan(step, jnp.zeros((2, 4)), jnp.moveaxis(x, -2, 0))[1], 0, -2)
+
+
+def attention(p: Any, x: jax.Array, context: jax.Array) -> Any:
+    query = affine(p, "query.", x).reshape(2, 3, 4, 2)
+    key, value = (affine(p, f"{part}.", context).reshape(2, 7, 2, 2) for part in ("key", "value"))
+    return affine(p, "out.", jax.nn.dot_product_attention(query, key, value).reshape(2, 3, 8))
+
+
+def block(p: Any, x: jax.Array) -> Any:
+    y = layer_norm(p, "attention_norm.", x)
+    query, key, value = (affine(p, f"attention.{part}.", y).reshape(2, 3, 2, 2) for part in ("query", "key", "value"))
+    x = x + affine(p, "attention.out.", jax.nn.dot_product_attention(query, key, value).reshape(2, 3, 4))
+    y = affine(p, "mlp.layers.0.", layer_norm(p, "mlp_norm.", x))
+    return x + affine(p, "mlp.layers.1.", jax.nn.gelu(y))
+
+
+def mlp(p: Any, x: jax.Array) -> Any:
+    x = jax.nn.relu(affine(p, "layers.0.", x))
+    return affine(p, "layers.2.", jax.nn.relu(affine(p, "layers.1.", x)))
+
+
+def einsum(p: Any, x: jax.Array) -> Any:
+    return jnp.einsum("...i,ihd->...hd", x, p["weight"]) + p["bias"][None]
+
+
+def bilinear(p: Any, left: jax.Array, right: jax.Array) -> Any:
+    y = jnp.einsum("...i,ijk,...j->...k", left, p["weight"], right)
+    return y + last(p["bias"], y)
+
+
+def max_pool(p: Any, x: jax.Array) -> Any:
+    images = x.reshape(1, 4, 4, 3)
+    return jax.lax.reduce_window(images, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").reshape(2, 2, 3)
+
+
+def avg_pool(p: Any, x: jax.Array) -> Any:
+    pads = ((0, 0), (1, 1), (0, 0))
+    y = jax.lax.reduce_window(x.reshape(1, 3, 4), 0.0, jax.lax.add, (1, 2, 1), (1, 1, 1), pads)
+    return y.reshape(4, 4) / 2
+
+
+BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
+    "Activation": ({}, lambda p, x: jax.nn.relu(x)),
+    "AvgPool": ({}, avg_pool),
+    "BatchNorm": ({}, batch_norm),
+    "BatchNorm, deterministic": ({"deterministic": True}, deterministic_batch_norm),
+    "Bilinear": ({}, bilinear),
+    "Conv": ({}, conv),
+    "ConvTranspose": ({}, conv_transpose),
+    "Dropout": ({}, lambda p, x: x),
+    "Einsum": ({}, einsum),
+    "Embedding": ({}, lambda p, tokens: jnp.take(p["weight"], tokens, axis=0)),
+    "GRUCell": ({}, gru),
+    "GroupNorm": ({}, group_norm),
+    "LayerNorm": ({}, lambda p, x: layer_norm(p, "", x)),
+    "Linear": ({}, lambda p, x: affine(p, "", x)),
+    "Linear, no bias": ({"use_bias": False}, lambda p, x: x @ p["weight.weight"]),
+    "MLP": ({}, mlp),
+    "MaxPool": ({}, max_pool),
+    "MultiHeadAttention": ({}, attention),
+    "RMSNorm": ({}, rms_norm),
+    "RNN": ({}, rnn),
+    "RNNCell": ({}, rnn_cell),
+    "Sequential": ({}, lambda p, x: jnp.tanh(affine(p, "layers.0.", x))),
+    "TransformerBlock": ({}, block),
+}
+
+
+def jaxpr_of(layer: Any, *inputs: Any) -> Any:
+    """Of a call through plain JAX, which gives what is written too."""
+    graphdef, states = gn.treefy_split(layer)
+
+    def call(states: Any, *inputs: Any) -> Any:
+        one: Any = gn.treefy_merge(graphdef, states)
+        return one(*inputs), gn.treefy_states(one, gn.BatchState, ...)[0]
+
+    return jax.make_jaxpr(call)(states, *inputs)
+
+
+@pytest.mark.parametrize(("case", "options", "by_hand"), [(case, *row) for case, row in BY_HAND.items()], ids=BY_HAND)
+def test_a_layer_is_what_one_writes_by_hand(case: str, options: dict[str, Any], by_hand: Callable[..., Any]):
+    """The same number of each primitive, at every depth."""
+    name = case.partition(",")[0]
+    layer = abstract(name, **options)
+    found = Counter(primitives(jaxpr_of(layer, *inputs(name)).jaxpr))
+    expected = Counter(primitives(jax.make_jaxpr(by_hand)(arrays(layer), *inputs(name)).jaxpr))
+    assert found == expected
+
+
+def test_an_lstm_is_what_one_writes_by_hand():
+    """Whose carry is a pair."""
+    layer, h, x = abstract("LSTMCell"), jax.ShapeDtypeStruct((2, 4), jnp.float32), *inputs("RNNCell")[1:]
+    found = Counter(primitives(jaxpr_of(layer, (h, h), x).jaxpr))
+    assert found == Counter(primitives(jax.make_jaxpr(lstm)(arrays(layer), h, h, x).jaxpr))
+
+
+def test_every_layer_is_in_the_table():
+    """But for the adaptive pools, whose parts differ, and the cache, which is no layer."""
+    left = set(CASES) - {case.partition(",")[0] for case in BY_HAND}
+    assert left == {"AdaptiveAvgPool", "AdaptiveMaxPool", "KeyValueCache", "LSTMCell"}
+
+
+@pytest.mark.parametrize("name", ["Conv", "Linear", "LayerNorm", "MLP", "MultiHeadAttention", "TransformerBlock"])
+def test_a_dtype_that_all_have_costs_nothing(name: str):
+    """Arrays that are of the dtype already are not cast."""
+    plain, told = abstract(name), abstract(name, dtype=jnp.float32)
+    one, other = (Counter(primitives(jaxpr_of(layer, *inputs(name)).jaxpr)) for layer in (plain, told))
+    assert one == other
+
+
+def test_a_dtype_casts_each_array_once():
+    """Input, weight and bias."""
+    layer = abstract("Conv", dtype=BF16)
+    found = Counter(primitives(jaxpr_of(layer, *inputs("Conv")).jaxpr))
+    plain = Counter(primitives(jaxpr_of(abstract("Conv"), *inputs("Conv")).jaxpr))
+    assert found - plain == {"convert_element_type": 3}
+
+
+def test_gn_make_jaxpr_adds_nothing():
+    """To what plain JAX has."""
+    layer = abstract("TransformerBlock")
+    found = gn.make_jaxpr(lambda layer, x: layer(x))(layer, *inputs("TransformerBlock"))
+    plain = jaxpr_of(layer, *inputs("TransformerBlock"))
+    assert Counter(primitives(found.jaxpr)) == Counter(primitives(plain.jaxpr))
