@@ -17,6 +17,7 @@ from ._dtypes import inexact
 from ._linear import Linear
 from ._module import Layer
 from ._rotary import rotary
+from ._rows import as_batch, as_rows
 
 Queried: TypeAlias = Float[Array, "*batch time width"]
 Context: TypeAlias = Float[Array, "*batch context context_size"]
@@ -165,7 +166,10 @@ class MultiHeadAttention(Layer):
         if context is not None and (self.cache is not None or self.is_causal or self.rotary_base is not None):
             reason = "which has a cache" if self.cache is not None else "which is causal or has rotary positions"
             raise ContractError(f"{place(self)}: expected no context in attention {reason}; found {context.shape}")
-        query, key, value = (_heads(y, self.head_size) for y in (self.query(x), self.key(source), self.value(source)))
+        rows = as_rows(x)
+        source_rows = rows if context is None else as_rows(context)
+        query = _heads(self.query(rows), x, self.num_heads)
+        key, value = (_heads(one(source_rows), source, self.num_kv_heads) for one in (self.key, self.value))
         start = jnp.zeros((), jnp.int32) if self.cache is None else self.cache.position.value
         if self.rotary_base is not None:
             positions = start + jnp.arange(x.shape[-2], dtype=jnp.int32)
@@ -178,7 +182,7 @@ class MultiHeadAttention(Layer):
             seen = _seen(start, x.shape[-2], self.cache.length, is_causal=is_causal)
             mask, is_causal = (seen if mask is None else jnp.logical_and(mask, seen)), False
         attended = _attend(query, key, value, mask, is_causal=is_causal)
-        return self.out(attended.reshape(*x.shape[:-1], -1))
+        return as_batch(self.out(attended.reshape(*rows.shape[:-1], -1)), x)
 
     def _check_mask(self, mask: jax.Array, query: jax.Array, context: int) -> None:
         expected = (*query.shape[:-3], query.shape[-2], query.shape[-3], context)
@@ -190,8 +194,9 @@ class MultiHeadAttention(Layer):
             raise ContractError(f"{place(self)}: mask: expected {wanted}; found {mask.dtype} of shape {mask.shape}")
 
 
-def _heads(x: jax.Array, head_size: int | None) -> jax.Array:
-    return x.reshape(*x.shape[:-1], -1, head_size)
+def _heads(y: jax.Array, x: jax.Array, num_heads: int | None) -> jax.Array:
+    """What a linear map made of the rows of `x`, by head."""
+    return y.reshape(*x.shape[:-1], num_heads, -1)
 
 
 def _seen(start: jax.Array, time: int, length: int, *, is_causal: bool) -> jax.Array:

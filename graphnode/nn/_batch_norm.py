@@ -112,8 +112,8 @@ class BatchNorm(Layer):
             mean, var = self.mean.value, self.var.value
         else:
             mean, var = self._measure(values, mask)
-        y = (values - _of_rank(mean, x)) * _of_rank(jax.lax.rsqrt(var + self.epsilon), x)
-        return scaled(y, self.scale, self.bias).astype(result_dtype(self.dtype, x))
+        factor = _of_rank(jax.lax.rsqrt(var + self.epsilon), x)
+        return scaled(values - _of_rank(mean, x), factor, self.scale, self.bias).astype(result_dtype(self.dtype, x))
 
     def _measure(self, values: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Mean and variance of the batch, which move the running averages."""

@@ -97,4 +97,4 @@ class GroupNorm(Layer):
         grouped = grouped - grouped.mean(axes, keepdims=True)
         var = jnp.square(grouped).mean(axes, keepdims=True)
         y = (grouped * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape)
-        return scaled(y, self.scale, self.bias).astype(result_dtype(self.dtype, x))
+        return scaled(y, None, self.scale, self.bias).astype(result_dtype(self.dtype, x))

@@ -83,5 +83,5 @@ class LayerNorm(Layer):
         mean = values.mean(-1, keepdims=True)
         values = values - mean
         var = jnp.square(values).mean(-1, keepdims=True)
-        y = values * jax.lax.rsqrt(var + self.epsilon)
-        return scaled(y, self.scale, self.bias).astype(result_dtype(self.dtype, x))
+        factor = jax.lax.rsqrt(var + self.epsilon)
+        return scaled(values, factor, self.scale, self.bias).astype(result_dtype(self.dtype, x))

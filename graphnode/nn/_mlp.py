@@ -3,17 +3,22 @@
 from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar
 from itertools import pairwise
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from .._fields import Initializer, static, subnode
 from . import initializers
-from ._checks import count, function, size
+from ._checks import check_inputs, count, function, size
 from ._dtypes import inexact
 from ._linear import Linear
 from ._module import Layer
+from ._rows import as_batch, as_rows
+
+Input: TypeAlias = Float[Array, "... in_size"]
 
 
 class MLP(Layer):
@@ -92,7 +97,9 @@ class MLP(Layer):
         Raises:
             ContractError: The last axis of `x` is not `in_size`.
         """
+        check_inputs(self, x=(x, Input))
         *hidden, last = self.layers
+        y = as_rows(x)
         for layer in hidden:
-            x = self.act(layer(x))
-        return last(x)
+            y = self.act(layer(y))
+        return as_batch(last(y), x)

@@ -13,13 +13,15 @@ def widened(x: jax.Array) -> jax.Array:
     return x if x.dtype.itemsize >= 4 else x.astype(np.float32)
 
 
-def scaled(x: jax.Array, scale: State[jax.Array] | None, bias: State[jax.Array] | None) -> jax.Array:
-    """`x * scale + bias` over the last axis, in the dtype of `x`."""
+def scaled(
+    x: jax.Array, factor: jax.Array | None, scale: State[jax.Array] | None, bias: State[jax.Array] | None
+) -> jax.Array:
+    """`x * (factor * scale) + bias`, with scale and bias over the last axis, in the dtype of `x`."""
     if scale is not None:
-        x = x * jnp.expand_dims(scale.value.astype(x.dtype), range(x.ndim - 1))
-    if bias is not None:
-        x = x + jnp.expand_dims(bias.value.astype(x.dtype), range(x.ndim - 1))
-    return x
+        each = jnp.expand_dims(scale.value.astype(x.dtype), range(x.ndim - 1))
+        factor = each if factor is None else factor * each
+    y = x if factor is None else x * factor
+    return y if bias is None else y + jnp.expand_dims(bias.value.astype(x.dtype), range(x.ndim - 1))
 
 
 def result_dtype(dtype: DTypeLike | None, x: jax.Array) -> DTypeLike:

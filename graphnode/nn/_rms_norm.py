@@ -74,5 +74,5 @@ class RMSNorm(Layer):
         """
         check_inputs(self, x=(x, Features))
         values = widened(x)
-        y = values * jax.lax.rsqrt(jnp.square(values).mean(-1, keepdims=True) + self.epsilon)
-        return scaled(y, self.scale, None).astype(result_dtype(self.dtype, x))
+        factor = jax.lax.rsqrt(jnp.square(values).mean(-1, keepdims=True) + self.epsilon)
+        return scaled(values, factor, self.scale, None).astype(result_dtype(self.dtype, x))

@@ -69,6 +69,9 @@ CASES: dict[str, Case] = {
         {"bias": (2, 3), "weight": (4, 2, 3)}, {"bias_shape": None},
     ),
     "Embedding": Case({"num_embeddings": 5, "width": 4}, ((3,),), (3, 4), {"weight": (5, 4)}),
+    "ExponentialSynapse": Case(
+        {"n_before": 3, "n_after": 4}, ((3,),), (4,), {"current": (4,), "weight": (3, 4)}, {"tau": 2.0}, dtypes=(),
+    ),
     "GRUCell": Case(
         {"in_size": 3, "hidden_size": 4}, ((2, 4), (2, 3)), ((2, 4), (2, 4)),
         {"bias": (12,), "candidate_bias": (4,), "recurrent": (4, 12), "weight": (3, 12)},
@@ -79,6 +82,9 @@ CASES: dict[str, Case] = {
     "KeyValueCache": Case(
         {"batch_size": 1, "length": 3, "num_heads": 2, "head_size": 4}, (), (),
         {"keys": (1, 3, 2, 4), "position": (), "values": (1, 3, 2, 4)}, {"dtype": jnp.bfloat16}, dtypes=(),
+    ),
+    "LIF": Case(
+        {"size": 3}, ((3,),), (3,), dict.fromkeys(("refractory", "spikes", "voltage"), (3,)), {"dt": 0.5}, dtypes=(),
     ),
     "LSTMCell": Case(
         {"in_size": 3, "hidden_size": 4}, (), (), {"bias": (16,), "recurrent": (4, 16), "weight": (3, 16)},

@@ -1,0 +1,23 @@
+"""The axes of a batch as one, and back: what a row of linear maps runs on.
+
+XLA has a faster product for the gradient of a weight where that sums over one axis: on the CPU, a training step of a
+transformer takes a tenth less. Layers that apply several maps join the axes once; `Linear` itself leaves them alone.
+"""
+
+from typing import Any
+
+import jax
+
+
+def as_rows(x: jax.Array) -> jax.Array:
+    """`x` of shape `[..., features]` as a matrix.
+
+    Where it may be spread over devices, it stays as it is: an axis that is spread cannot be joined with another one.
+    """
+    aval: Any = jax.typeof(x)  # JAX's stubs do not say that it has a sharding
+    return x if x.ndim <= 2 or not aval.sharding.mesh.empty else x.reshape(-1, x.shape[-1])
+
+
+def as_batch(y: jax.Array, x: jax.Array) -> jax.Array:
+    """`y`, which was made of `as_rows(x)`, with the axes of the batch that `x` has."""
+    return y if y.ndim == x.ndim else y.reshape(*x.shape[:-1], y.shape[-1])
