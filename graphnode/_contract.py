@@ -98,7 +98,7 @@ class Contract(NamedTuple):
         fixed = [axis for axis in self.axes if not axis.variadic]
         extra = len(shape) - len(fixed)
         if extra < 0 or (extra > 0 and len(fixed) == len(self.axes)):
-            return f"expected rank {len(fixed)} of {self.text}, found shape {shape}"
+            return f"expected rank {self._rank({**bound, **sizes})} of {self.text}, found shape {shape}"
         at = 0
         for axis in self.axes:
             width = extra if axis.variadic else 1
@@ -128,6 +128,12 @@ class Contract(NamedTuple):
         shown = wanted if axis.variadic else wanted[0]
         meaning = "" if axis.text == str(shown) else f"{axis.text} = "
         return f"expected {meaning}{shown} of {self.text}"
+
+    def _rank(self, sizes: Sizes) -> str:
+        runs = [axis.size(sizes) for axis in self.axes if axis.variadic]
+        known = [len(run) for run in runs if isinstance(run, tuple)]
+        least = "at least " if len(known) < len(runs) else ""
+        return f"{least}{len(self.axes) - len(runs) + sum(known)}"
 
     def _accepts(self, dtype: Any) -> bool:
         assert self.dtypes is not None

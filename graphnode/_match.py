@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ._graphdef import GraphDef
 from ._layout import Layout
-from ._paths import Path
+from ._paths import Path, path_str
 from ._state import State, StateSpec
 from ._statetree import FlatStates, StateTree, TreefyState
 
-# What names States by path: values alone, live States, or a nested mapping of either.
+# What names States by path: values alone, live States, or a mapping of either, nested or with whole paths as its keys.
 States: TypeAlias = StateTree | FlatStates[Any] | Mapping[Any, Any]
 
 _PLAN_LIMIT = 64
@@ -93,6 +93,32 @@ def _by_alias(graphdef: GraphDef[Any], path: Path) -> int | None:
     return sum(isinstance(spec, StateSpec) for spec in graphdef.table.specs[:found])
 
 
+def _nested(given: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """A mapping in which whole paths are keys as one that is nested; a path may lead on into the value of a State.
+
+    Raises:
+        TypeError: A path is empty, or leads on from where another one ends.
+    """
+    if not any(isinstance(key, tuple) for key in given):
+        return given
+    tree: dict[Any, Any] = {}
+    inner: set[Path] = set()
+    for key, value in given.items():
+        path: Path = key if isinstance(key, tuple) else (key,)
+        if not path:
+            raise TypeError("expected paths of States as keys, found ()")
+        at = tree
+        for length, step in enumerate(path[:-1], start=1):
+            if step in at and path[:length] not in inner:
+                raise TypeError(f"{path_str(path)} is given, and {path_str(path[:length])} as a whole")
+            inner.add(path[:length])
+            at = at.setdefault(step, {})
+        if path[-1] in at:
+            raise TypeError(f"{path_str(path)} is given as a whole and in parts")
+        at[path[-1]] = value
+    return tree
+
+
 def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
     layout = graphdef.layout
     numbers: list[int | None] = []
@@ -105,7 +131,7 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
         leaves.append(value)
 
     # Down the layout and the mapping together: a dict below a State's path is that State's value.
-    todo: list[tuple[Path, Any, int | None]] = [((), given, 0)]
+    todo: list[tuple[Path, Any, int | None]] = [((), _nested(given), 0)]
     while todo:
         path, value, entry = todo.pop()
         number = layout.leaf_numbers.get(entry) if entry is not None else _by_alias(graphdef, path)

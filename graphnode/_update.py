@@ -33,7 +33,8 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
 
     Args:
         node: A node, or a pytree of nodes.
-        *trees: `StateTree`s, `FlatStates` or nested mappings by path, whole or partial; the last one wins.
+        *trees: `StateTree`s, `FlatStates` or mappings by path, whole or partial; the last one wins. A mapping is
+            nested, or has whole paths as its keys: `{("head", "weight"): ...}`.
         check: Whether to compare class, tree structure, shapes and dtypes with what is there.
 
     Raises:

@@ -267,7 +267,7 @@ BROKEN = {
     "rank below": (
         Float[Array, "... n m"],
         jnp.ones(3),
-        'expected rank 2 of Float[Array, "... n m"], found shape (3,)',
+        'expected rank at least 2 of Float[Array, "... n m"], found shape (3,)',
     ),
     "last of any rank": (
         Float[Array, "... n"],

@@ -371,3 +371,46 @@ def test_whole_tree_of_weak_types_is_written():
     new = [*[jnp.ones_like(leaf) for leaf in leaves[:-1]], jnp.full(leaves[-1].shape, 2.0)]
     gn.update_states(one, jax.tree.unflatten(treedef, new))
     assert all(state.value is value for state, value in zip(gn.states(one).values(), new, strict=True))
+
+
+def test_whole_paths_may_be_keys():
+    """As those of `gn.states`, and on into the value of a State; a mapping of both kinds of keys is fine too."""
+    one, other = net(), net()
+    values = {path: jnp.full_like(state.value, at) for at, (path, state) in enumerate(gn.states(one).items())}
+    gn.update_states(one, values)
+    assert all(state.value is values[path] for path, state in gn.states(one).items())
+    gn.update_states(other, {("items", 0, "weight"): values["items", 0, "weight"], "mean": jnp.ones(())})
+    assert total(other) == total(one.items[0]) - float(one.items[0].bias.value.sum()) + 1
+
+    layer = gn.nn.Linear(2, 3)
+    gn.update_states(layer, {("weight", "weight"): jnp.ones((2, 3)), ("weight", "bias"): jnp.zeros(3)})
+    assert layer(jnp.ones(2)).tolist() == [2.0, 2.0, 2.0]
+    merged = gn.treefy_merge(gn.graphdef(one), values)
+    assert all(state.value is values[path] for path, state in gn.states(merged).items())
+
+
+@pytest.mark.parametrize("paths", [(("first",), ("first", "weight")), (("first", "weight"), ("first",))], ids=str)
+def test_a_path_within_another_one_is_refused(paths: tuple[gn.Path, gn.Path]):
+    """In whichever order they come; nothing is written."""
+    one = net()
+    with pytest.raises(TypeError) as caught:
+        gn.update_states(one, {path: {"weight": jnp.ones((2, 3))} if len(path) == 1 else jnp.ones(1) for path in paths})
+    assert (
+        str(caught.value)
+        == {
+            1: "first.weight is given, and first as a whole",
+            2: "first is given as a whole and in parts",
+        }[len(paths[0])]
+    )
+    assert total(one) == 0
+
+
+def test_a_path_that_leads_nowhere_is_told_as_a_path():
+    """Also one of a single key, and the empty one."""
+    with pytest.raises(gn.UpdateError) as caught:
+        gn.update_states(net(), {("first", "wieght"): jnp.ones(1), ("items", 7, "bias"): jnp.ones(3)})
+    assert "first.wieght" in str(caught.value)
+    assert "items.7.bias" in str(caught.value)
+    with pytest.raises(TypeError) as refused:
+        gn.update_states(net(), {(): jnp.ones(1)})
+    assert str(refused.value) == "expected paths of States as keys, found ()"

@@ -19,14 +19,19 @@ from .._stream import split_key
 T = TypeVar("T")
 
 
-def parameter(initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike) -> ParamState[jax.Array]:
-    """A new parameter, with a key of the ambient random stream.
+def drawn(initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+    """What an initialiser makes of a key of the ambient random stream.
 
     Raises:
-        ContractError: The dtype is neither a floating-point nor a complex one.
+        ContractError: It is no function, or the dtype is neither a floating-point nor a complex one.
     """
     inexact("param_dtype", dtype)
-    return ParamState(initializer(split_key(), shape, dtype))
+    return _called(initializer, split_key(), shape, dtype)
+
+
+def parameter(initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike) -> ParamState[jax.Array]:
+    """A new parameter; see `drawn`."""
+    return ParamState(drawn(initializer, shape, dtype))
 
 
 def each(initializer: Initializer, count: int) -> Initializer:
@@ -34,9 +39,16 @@ def each(initializer: Initializer, count: int) -> Initializer:
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         part = (*shape[:-1], shape[-1] // count)
-        return jnp.concatenate([initializer(one, part, dtype) for one in jax.random.split(key, count)], -1)
+        return jnp.concatenate([_called(initializer, one, part, dtype) for one in jax.random.split(key, count)], -1)
 
     return init
+
+
+def _called(initializer: Initializer, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+    if not callable(initializer):
+        expected = "an initialiser, a function of key, shape and dtype"
+        raise ContractError(f"expected {expected}; found {initializer!r}; gn.nn.initializers has some by their names")
+    return initializer(key, shape, dtype)
 
 
 def inexact(where: str, dtype: DTypeLike | None) -> "np.dtype[np.generic] | None":
@@ -60,9 +72,15 @@ _Arrays = TypeVarTuple("_Arrays")
 
 
 def promoted(dtype: DTypeLike | None, /, *arrays: *_Arrays) -> tuple[*_Arrays]:
-    """The arrays in `dtype`, or where it is `None` in the dtype that JAX promotes them to. A `None` stays one."""
+    """The arrays in `dtype`, or where it is `None` in the dtype that JAX promotes them to. A `None` stays one.
+
+    Raises:
+        ContractError: The dtype is neither a floating-point nor a complex one, as a view may say.
+    """
     given: Any = arrays  # what is given comes back, an array for each array, which no type says of a row of types
-    common = jnp.result_type(*[array for array in given if array is not None]) if dtype is None else dtype
+    common = (
+        jnp.result_type(*[array for array in given if array is not None]) if dtype is None else inexact("dtype", dtype)
+    )
     promoted_: Any = tuple([None if array is None else array.astype(common) for array in given])
     return promoted_  # type: ignore[no-any-return]
 

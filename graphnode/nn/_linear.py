@@ -11,10 +11,9 @@ from jax.typing import DTypeLike
 from .._errors import ContractError
 from .._fields import Initializer, state, static
 from .._state import ParamState
-from .._stream import split_key
 from . import initializers
 from ._checks import place
-from ._dtypes import add_bias, inexact, promoted
+from ._dtypes import add_bias, drawn, inexact, promoted
 from ._module import Layer
 
 
@@ -81,16 +80,15 @@ class Linear(Layer):
         self.in_size = before_in = _sizes("in_size", self.in_size)
         self.out_size = before_out = _sizes("out_size", self.out_size)
         self.dtype = inexact("Linear.dtype", self.dtype)
-        inexact("param_dtype", param_dtype)
         if before_in[:-1] != before_out[:-1]:
             expected = f"{before_in[:-1]} before the last size, as in_size has"
             raise ContractError(f"Linear.out_size: expected {expected}; found {before_out}")
         shape = (before_in[-1], before_out[-1])
         if self.w_mask is not None and jnp.shape(self.w_mask) != shape:
             raise ContractError(f"Linear.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}")
-        parameters: dict[str, jax.Array] = {"weight": w_init(split_key(), shape, param_dtype)}
+        parameters: dict[str, jax.Array] = {"weight": drawn(w_init, shape, param_dtype)}
         if use_bias:
-            parameters["bias"] = b_init(split_key(), shape[1:], param_dtype)
+            parameters["bias"] = drawn(b_init, shape[1:], param_dtype)
         self.weight = ParamState(parameters)
 
     def __init_vars__(self) -> dict[str, object]:

@@ -6,6 +6,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from .._state import State
+from ._dtypes import inexact
 
 
 def widened(x: jax.Array) -> jax.Array:
@@ -26,7 +27,8 @@ def scaled(
 
 def result_dtype(dtype: DTypeLike | None, x: jax.Array) -> DTypeLike:
     """The dtype of the result: the layer's, or that of its input."""
-    return x.dtype if dtype is None else dtype
+    known = inexact("dtype", dtype)
+    return x.dtype if known is None else known
 
 
 def norm_vars(**parameters: State[jax.Array] | None) -> dict[str, object]:

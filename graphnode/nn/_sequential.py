@@ -1,6 +1,7 @@
 """`Sequential`, layers one after the other."""
 
 from collections.abc import Iterator
+from typing import overload
 
 import jax
 
@@ -36,8 +37,13 @@ class Sequential(Layer):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __getitem__(self, at: int) -> Layer:
-        return self.layers[at]
+    @overload
+    def __getitem__(self, at: int) -> Layer: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Sequential": ...
+    def __getitem__(self, at: int | slice) -> Layer:
+        """A layer by its place, or some of them in a sequence of their own, which shares them."""
+        return Sequential(self.layers[at]) if isinstance(at, slice) else self.layers[at]
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)

@@ -11,7 +11,7 @@ from flax import nnx
 
 import graphnode as gn
 from graphnode import nn
-from tests.nn.layers import make
+from tests.nn.layers import WITH_PARAMETERS, abstract, called, inputs, make
 from tests.nn.peers import BF16, Arrays, compare, drawn, numbers, permissive, pure, pure_eqx, pure_nnx, rngs
 
 MLPS: dict[str, dict[str, Any]] = {
@@ -192,6 +192,27 @@ def test_a_view_computes_in_another_dtype():
     assert gn.graphdef(view.block) is gn.graphdef(made)
     assert gn.eval_shape(lambda view, x: view(x), view, numbers(3, 4)).dtype == BF16
     assert view.block.mlp.layers[0].weight.value["weight"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", WITH_PARAMETERS)
+def test_a_view_in_a_dtype_of_integers_computes_nothing(name: str):
+    """A view is not constructed, so the call tells it."""
+    if not inputs(name):
+        return
+    view = gn.view(abstract(name), dtype=jnp.int32)
+    with pytest.raises(gn.ContractError) as caught:
+        gn.eval_shape(called, view, *inputs(name))
+    expected = "dtype: expected a floating-point or complex dtype; found <class 'jax.numpy.int32'>"
+    assert str(caught.value) == expected
+
+
+def test_part_of_a_sequence_is_a_sequence():
+    """By a slice, which shares the layers."""
+    layers = [make("Linear"), nn.Activation(jax.nn.relu), make("Linear")]
+    model = nn.Sequential(layers)
+    assert list(model[1:]) == layers[1:]
+    assert type(model[:2]) is nn.Sequential
+    assert model[-1] is layers[-1]
 
 
 def test_layers_are_shown_with_their_dtype_if_they_have_one():

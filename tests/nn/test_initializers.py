@@ -140,3 +140,13 @@ def test_a_layer_draws_from_the_ambient_stream(name: str):
         np.testing.assert_array_equal(np.asarray(first[path]), np.asarray(again[path]))
         assert np.all(np.asarray(first[path]) != np.asarray(second[path]))
     assert len({np.asarray(first[path]).tobytes() for path in weights}) == len(weights)
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize("name", [name for name in WITH_PARAMETERS if "Norm" not in name])
+def test_the_name_of_an_initialiser_is_none(name: str):
+    """Names are for configurations."""
+    with pytest.raises(gn.ContractError) as caught:
+        make(name, w_init="he_normal")
+    expected = "expected an initialiser, a function of key, shape and dtype; found 'he_normal'"
+    assert str(caught.value) == f"{expected}; gn.nn.initializers has some by their names"

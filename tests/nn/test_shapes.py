@@ -166,4 +166,4 @@ def test_an_initialiser_that_gives_another_shape_is_told_by_the_contract():
     with pytest.raises(gn.ContractError) as caught:
         make("Conv", w_init=wrong)
     contract = 'Float[Array, "*kernel_size in_size//groups out_size"]'
-    assert str(caught.value) == f"Conv.weight: expected rank 2 of {contract}, found shape (3,)"
+    assert str(caught.value) == f"Conv.weight: expected rank 4 of {contract}, found shape (3,)"
