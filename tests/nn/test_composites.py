@@ -208,7 +208,7 @@ def test_a_view_in_a_dtype_of_integers_computes_nothing(name: str):
 
 def test_part_of_a_sequence_is_a_sequence():
     """By a slice, which shares the layers."""
-    layers = [make("Linear"), nn.Activation(jax.nn.relu), make("Linear")]
+    layers: list[nn.Layer] = [make("Linear"), nn.Activation(jax.nn.relu), make("Linear")]
     model = nn.Sequential(layers)
     assert list(model[1:]) == layers[1:]
     assert type(model[:2]) is nn.Sequential
