@@ -50,10 +50,10 @@ def typechecker(function: Callable[P, R], /) -> Callable[P, R]:
             ...
         jaxtyping.TypeCheckError: Type-check error whilst checking the parameters of ...Double.__call__.
         The problem arose whilst typechecking parameter 'x'.
-        Actual value: f32[3](jax)
+        Actual value: f32[3]...
         Expected type: <class 'Float[..., '... size']'>.
         ----------------------
-        Called with parameters: {'self': Double(...), 'x': f32[3](jax)}
+        Called with parameters: {'self': Double(...), 'x': f32[3]...}
         Parameter annotations: (self, x: Float[..., '... size']) -> Any.
         The current values for each jaxtyping axis annotation are as follows.
         size=2

@@ -38,7 +38,10 @@ DEFINITIONS = public_definitions()
 def has_any(annotation: ast.AST) -> bool:
     """Whether an annotation says Any, other than of what a State holds and its kin."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        annotation = ast.parse(annotation.value, mode="eval").body
+        try:
+            annotation = ast.parse(annotation.value, mode="eval").body
+        except SyntaxError:  # the axes of an array
+            return False
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value).split(".")[-1] in OF_ANY:
         return False
     if isinstance(annotation, ast.Name):

@@ -67,10 +67,10 @@ LINEAR = """
 
 
 def refuse(call: Callable[..., object], *args: Any, **kwargs: Any) -> str:
-    """The text of the type checker's error."""
+    """The text of the type checker's error, which names JAX with arrays where equinox is not installed."""
     with pytest.raises(TypeCheckError) as caught:
         call(*args, **kwargs)
-    return str(caught.value)
+    return str(caught.value).replace("(jax)", "")
 
 
 def test_a_wrong_axis_is_reported_by_the_names_of_the_fields(import_hooked: ImportHooked):
@@ -81,7 +81,7 @@ def test_a_wrong_axis_is_reported_by_the_names_of_the_fields(import_hooked: Impo
     assert text[:3] == [
         "Type-check error whilst checking the parameters of my_models.Linear.__call__.",
         "The problem arose whilst typechecking parameter 'x'.",
-        "Actual value: f32[4,7](jax)",
+        "Actual value: f32[4,7]",
     ]
     assert text[3].endswith("'... in_size']'>.")
     assert text[-2:] == ["The current values for each jaxtyping axis annotation are as follows.", "in_size=2"]

@@ -65,8 +65,8 @@ def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, Any]:
 
     Example:
         >>> made = gn.config.json_schema(gn.nn.Linear)
-        >>> made["$defs"]["Linear"]["properties"]["dtype"]
-        {'$ref': '#/$defs/dtype', 'default': 'float32'}
+        >>> made["$defs"]["Linear"]["properties"]["use_bias"]
+        {'description': 'Whether there is a bias.', 'type': 'boolean', 'default': True}
     """
     if style not in ("editor", "strict"):
         raise ValueError(f"style: expected 'editor' or 'strict', found {style!r}")

@@ -142,7 +142,7 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
 
     Example:
         >>> list(gn.config.config_of(gn.nn.Linear).model_fields)
-        ['in_size', 'out_size', 'w_mask', 'use_bias', 'w_init', 'b_init', 'dtype']
+        ['in_size', 'out_size', 'w_mask', 'dtype', 'use_bias', 'w_init', 'b_init', 'param_dtype']
     """
     found: Any = get_origin(cls) or cls
     compiled = schema(found)

@@ -44,7 +44,6 @@ class Linear(Layer):
           in_size=(2,),
           out_size=(3,),
           w_mask=None,
-          dtype=None,
           weight=ParamState(
             value={
               'bias': ShapedArray(float32[3]),
