@@ -59,12 +59,16 @@ def options(program: ModuleType, *arguments: str) -> argparse.Namespace:
     return parsed
 
 
-def test_default_run_reports_draws_and_reaches_the_target(
-    digits: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    """With its defaults the program says what it will do, shows its progress, and recognises 98 % or more."""
+@pytest.mark.slow
+def test_default_run_reaches_the_target(digits: ModuleType, tmp_path: Path):
+    """With its defaults the program recognises 98 % or more, and succeeds."""
+    assert digits.main(["--output", str(tmp_path / "plot.png")]) == 0
+
+
+def test_short_run_reports_and_draws(digits: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The program says what it will do, shows its progress, and learns within a few steps."""
     output = tmp_path / "plot.png"
-    result = digits.run(options(digits, "--output", str(output)))
+    result = digits.run(options(digits, "--output", str(output), "--steps", "60"))
     printed = capsys.readouterr()
 
     right = round(result.accuracy * 450)
@@ -72,16 +76,16 @@ def test_default_run_reports_draws_and_reaches_the_target(
         f"Train a convolutional classifier of handwritten digits, and plot what it learns in {output}",
         "Data:  1347 images of 8 by 8 pixels to train on, 450 held out",
         "Model: 65,642 parameters in 9 States, and 2 States of statistics",
-        "Plan:  400 steps of Adam on batches of 64; above 98% is a success",
+        "Plan:  60 steps of Adam on batches of 64; above 98% is a success",
         f"Held-out accuracy: {result.accuracy:.2%} ({right} of 450)",
         f"Plot: {output}",
     ]
-    assert "400/400" in printed.err  # the progress bar
+    assert "60/60" in printed.err  # the progress bar
     assert "loss=" in printed.err
     assert output.read_bytes().startswith(PNG)
-    assert len(result.losses) == 400
-    assert [done for done, _ in result.accuracies] == list(range(20, 401, 20))
-    assert result.accuracy >= 0.98
+    assert len(result.losses) == 60
+    assert [done for done, _ in result.accuracies] == list(range(20, 61, 20))
+    assert result.accuracy >= 0.8
 
 
 def test_training_changes_the_model_given(digits: ModuleType):

@@ -23,7 +23,7 @@ steps: 6
 batch_size: 4
 learning_rate: 0.01
 beats: 1
-model: {width: 16, num_heads: 2, num_layers: 2, context: 16, dropout: 0.1}
+model: {width: 16, num_heads: 2, num_layers: 1, context: 16, dropout: 0.1}
 """
 HELD = "the rain in spain stays mainly in the plain. " * 40
 
