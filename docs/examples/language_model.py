@@ -9,6 +9,7 @@ what was trained can be saved and gone on with.
 """
 
 import argparse
+import functools
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -175,12 +176,20 @@ def make_training(config: gn.config.Config[Training], seed: int) -> Training:
     return draw(jax.random.key(seed))
 
 
+@functools.cache  # the same for the same numbers, so that another run like it is not compiled again
+def transformation(steps: int, learning_rate: float, weight_decay: float) -> optax.GradientTransformation:
+    """AdamW with a warm-up and a cosine schedule, on gradients that are not too long."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, learning_rate, min(100, steps // 10), steps, end_value=learning_rate / 50
+    )
+    adam = optax.adamw(schedule, b2=0.95, weight_decay=weight_decay)
+    return optax.chain(optax.clip_by_global_norm(1.0), adam)
+
+
 def make_optimizer(training: Training) -> gn.optim.Optimizer:
-    """AdamW with a warm-up and a cosine schedule."""
-    steps, rate = training.steps, training.learning_rate
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, min(100, steps // 10), steps, rate / 50)
-    adam = optax.adamw(schedule, b2=0.95, weight_decay=training.weight_decay)
-    return gn.optim.Optimizer(training.model, optax.chain(optax.clip_by_global_norm(1.0), adam))
+    """The optimizer that the run says."""
+    adam = transformation(training.steps, training.learning_rate, training.weight_decay)
+    return gn.optim.Optimizer(training.model, adam)
 
 
 def bits_of(model: LanguageModel, text: Tokens) -> Float[Array, "batch time-1"]:
