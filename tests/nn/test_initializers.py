@@ -150,3 +150,13 @@ def test_the_name_of_an_initialiser_is_none(name: str):
         make(name, w_init="he_normal")
     expected = "expected an initialiser, a function of key, shape and dtype; found 'he_normal'"
     assert str(caught.value) == f"{expected}; gn.nn.initializers has some by their names"
+
+
+def test_orthogonal_weights_of_half_precision_are_made_in_float32():
+    """And cast: JAX's QR decomposition knows no half precision."""
+    key = jax.random.key(0)
+    half = nn.initializers.orthogonal(key, (4, 4), jnp.bfloat16)
+    assert half.dtype == jnp.bfloat16
+    whole = nn.initializers.orthogonal(key, (4, 4), jnp.float32)
+    np.testing.assert_array_equal(half, whole.astype(jnp.bfloat16))
+    np.testing.assert_allclose(whole @ whole.T, np.eye(4), atol=1e-5)
