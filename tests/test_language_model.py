@@ -165,7 +165,7 @@ def test_the_report_says_what_is_done_and_what_came_out(
     assert program.main([str(config), "--output", str(output), "--length", "40", "--save", str(tmp_path)]) == 1
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
-    assert lines[0] == f"Train on Python's help texts as tiny says, compare with n-grams, and plot it in {output}"
+    assert lines[0] == f"Train tiny on Python's help texts, compare with n-grams, and plot it in {output}"
     for line, expected in zip(
         lines[1:],
         [

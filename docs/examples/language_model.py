@@ -442,7 +442,7 @@ def run_one(
 def run(options: argparse.Namespace) -> list[str]:
     """Train, report, draw; what is not as it should be."""
     names = " and ".join(name for name, _ in options.configs)
-    print(f"Train on Python's help texts as {names} says, compare with n-grams, and plot it in {options.output}")
+    print(f"Train {names} on Python's help texts, compare with n-grams, and plot it in {options.output}")
     text = load()
     print(f"Data:  {len(text.seen):,} bytes to train on, {len(text.held):,} held out")
     ngrams = {order: ngram_bits(text.seen.tobytes(), text.held.tobytes(), order) for order in ORDERS}
