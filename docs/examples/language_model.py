@@ -247,7 +247,7 @@ def train(training: Training, text: Text, result: Result, file: Path | None, *, 
     model, optimizer = training.model, make_optimizer(training)
     if file is not None and file.exists():
         resume(file, training, optimizer, result)
-    every = max(1, training.steps // EVALUATIONS)
+    every = -(-training.steps // EVALUATIONS)
     bar = tqdm(total=training.steps, initial=len(result.losses), desc=result.name, unit="step", dynamic_ncols=True)
     with bar:
         for done in range(len(result.losses) + 1, (until or training.steps) + 1):
