@@ -1,5 +1,6 @@
 """`AdaptiveMaxPool` and `AdaptiveAvgPool`, which pool to a given size, whatever the input's."""
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
@@ -23,15 +24,17 @@ class _AdaptivePool(Layer):
     def __post_init__(self) -> None:
         self.out_size = sizes(f"{type(self).__name__}.out_size", self.out_size)
 
-    def _parts(self, x: jax.Array) -> list[tuple[int, int]]:
-        """Each spatial axis of `x`, and how many parts it falls into."""
+    def _pooled(self, x: jax.Array, combine: Callable[[jax.Array, int], jax.Array]) -> jax.Array:
+        """`x` with the elements of each part combined, along one spatial axis after the other."""
         out_size = sizes("out_size", self.out_size)
         first = x.ndim - 1 - len(out_size)
         if first < 0 or any(have < want for have, want in zip(x.shape[first:], out_size, strict=False)):
             least = ", ".join(f"at least {want}" for want in out_size)
             expected = f"an input of shape (..., {least}, channels)"
             raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}")
-        return [(first + at, want) for at, want in enumerate(out_size)]
+        for axis, count in enumerate(out_size, start=first):
+            x = jnp.concatenate([combine(part, axis + 1) for part in _split(x, axis, count)], axis)
+        return x
 
 
 class AdaptiveMaxPool(_AdaptivePool):
@@ -53,9 +56,7 @@ class AdaptiveMaxPool(_AdaptivePool):
     def __call__(self, x: Numbers) -> Numbers:
         """Pool `x` of shape `[..., *spatial, channels]` to `[..., *out_size, channels]`."""
         check_inputs(self, x=(x, Numbers))
-        for axis, count in self._parts(x):
-            x = jnp.concatenate([part.max(axis + 1) for part in _split(x, axis, count)], axis)
-        return x
+        return self._pooled(x, jnp.max)
 
 
 class AdaptiveAvgPool(_AdaptivePool):
@@ -79,18 +80,12 @@ class AdaptiveAvgPool(_AdaptivePool):
     def __call__(self, x: Floats) -> Floats:
         """Pool `x` of shape `[..., *spatial, channels]` to `[..., *out_size, channels]`."""
         check_inputs(self, x=(x, Floats))
-        for axis, count in self._parts(x):
-            x = jnp.concatenate([part.mean(axis + 1) for part in _split(x, axis, count)], axis)
-        return x
+        return self._pooled(x, jnp.mean)
 
 
 def _split(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
     """`x` in parts along an axis, those of one length together: each `[..., parts, length, ...]`."""
     length, longer = divmod(x.shape[axis], count)
     cut = longer * (length + 1)
-    pieces = (
-        [(x, count)]
-        if longer == 0
-        else [(part, many) for part, many in zip(jnp.split(x, [cut], axis), (longer, count - longer), strict=True)]
-    )
+    pieces = zip(jnp.split(x, [cut], axis), (longer, count - longer), strict=True) if longer else [(x, count)]
     return [part.reshape(*x.shape[:axis], many, -1, *x.shape[axis + 1 :]) for part, many in pieces]

@@ -13,7 +13,7 @@ from .._fields import state
 from .._state import BatchState, ParamState
 from . import initializers
 from ._checks import check_inputs, fraction, place, positive, size
-from ._dtypes import inexact, parameter
+from ._dtypes import inexact, of_rank, parameter
 from ._module import Layer
 from ._normalize import norm_vars, result_dtype, scaled, widened
 
@@ -112,8 +112,8 @@ class BatchNorm(Layer):
             mean, var = self.mean.value, self.var.value
         else:
             mean, var = self._measure(values, mask)
-        factor = _of_rank(jax.lax.rsqrt(var + self.epsilon), x)
-        return scaled(values - _of_rank(mean, x), factor, self.scale, self.bias).astype(result_dtype(self.dtype, x))
+        factor = of_rank(jax.lax.rsqrt(var + self.epsilon), x)
+        return scaled(values - of_rank(mean, x), factor, self.scale, self.bias).astype(result_dtype(self.dtype, x))
 
     def _measure(self, values: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Mean and variance of the batch, which move the running averages."""
@@ -129,15 +129,10 @@ class BatchNorm(Layer):
             is_some = total > 0
             total = jnp.where(is_some, total, 1)
             mean = jnp.where(counts, values, 0).sum(axes) / total
-            var = jnp.where(counts, jnp.square(values - _of_rank(mean, values)), 0).sum(axes) / total
+            var = jnp.where(counts, jnp.square(values - of_rank(mean, values)), 0).sum(axes) / total
             kept = jnp.where(is_some, kept, 1.0)
         # An average is no function to differentiate: a call that uses it would lead back through all calls before.
         for average, measured in ((self.mean, mean), (self.var, var)):
             measured = jax.lax.stop_gradient(measured).astype(average.value.dtype)
             average.value = kept * average.value + (1.0 - kept) * measured
         return mean, var
-
-
-def _of_rank(one_each: jax.Array, x: jax.Array) -> jax.Array:
-    """Values for each feature in the rank of `x`, as JAX may be told to refuse rank promotion."""
-    return jnp.expand_dims(one_each, range(x.ndim - 1))

@@ -13,6 +13,7 @@ from .._errors import ContractError
 from .._fields import state
 from .._state import ShortTermState
 from ._checks import check_inputs, place, size
+from ._dtypes import scalar_type
 from ._module import Module
 
 Entries: TypeAlias = Float[Array, "batch_size time num_heads head_size"]
@@ -68,7 +69,7 @@ class KeyValueCache(Module):
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variable that the keys still show, for `gn.config.to_config`."""
-        return {"dtype": getattr(jnp, self.keys.value.dtype.name)}
+        return {"dtype": scalar_type(self.keys.value)}
 
     def append(self, keys: Entries, values: Entries) -> tuple[jax.Array, jax.Array]:
         """Keep further keys and values; all of them, of shape `[batch_size, length, num_heads, head_size]`.

@@ -32,6 +32,17 @@ def fraction(where: str, value: Any) -> float:
     return float(value)
 
 
+def finite(where: str, value: Any) -> float:
+    """`value` as a float, if it is a finite number.
+
+    Raises:
+        ContractError: It is not.
+    """
+    if not _is_number(value) or not np.isfinite(value):
+        raise ContractError(f"{where}: expected a finite number; found {value!r}")
+    return float(value)
+
+
 def positive(where: str, value: Any) -> float:
     """`value` as a float, if it is a finite number above 0.
 

@@ -14,7 +14,8 @@ from . import initializers
 from ._checks import check_inputs, divisor, size, sizes
 from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
 from ._module import Layer
-from ._windows import DIMENSIONS, PADDINGS, Padding, all_batches, one_batch, pad, padding_of
+from ._rows import as_batch
+from ._windows import DIMENSIONS, PADDINGS, Padding, one_batch, pad, padding_of
 
 Input: TypeAlias = Float[Array, "... in_size"]
 Output: TypeAlias = Float[Array, "... out_size"]
@@ -123,4 +124,4 @@ class Conv(Layer):
             dimension_numbers=DIMENSIONS[rank],
             feature_group_count=self.groups,
         )
-        return all_batches(add_bias(y, bias), x)
+        return as_batch(add_bias(y, bias), x)

@@ -14,7 +14,8 @@ from . import initializers
 from ._checks import check_inputs, size, sizes
 from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
 from ._module import Layer
-from ._windows import DIMENSIONS, Named, all_batches, one_batch, padding_of
+from ._rows import as_batch
+from ._windows import DIMENSIONS, Named, one_batch, padding_of
 
 Input: TypeAlias = Float[Array, "... in_size"]
 Output: TypeAlias = Float[Array, "... out_size"]
@@ -122,4 +123,4 @@ class ConvTranspose(Layer):
             dimension_numbers=DIMENSIONS[rank],
             transpose_kernel=self.transpose_kernel,
         )
-        return all_batches(add_bias(y, bias), x)
+        return as_batch(add_bias(y, bias), x)

@@ -95,13 +95,22 @@ def value_of(state: State[T] | None) -> T | None:
     return None if state is None else state.value
 
 
+def scalar_type(array: jax.Array) -> object:
+    """The dtype of an array as one writes it: `jnp.float32`."""
+    return getattr(jnp, array.dtype.name)
+
+
 def init_vars(weight: State[jax.Array], *bias: State[jax.Array] | None) -> dict[str, object]:
     """What a layer was made with, as far as its parameters still show it."""
-    shown: dict[str, object] = {"param_dtype": getattr(jnp, weight.value.dtype.name)}
+    shown: dict[str, object] = {"param_dtype": scalar_type(weight.value)}
     return {"use_bias": bias[0] is not None, **shown} if bias else shown
 
 
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
     """`y + bias` over the last axis, if there is a bias."""
-    # Of the rank of y: it must also be added where JAX is told to refuse rank promotion.
-    return y if bias is None else y + jnp.expand_dims(bias, range(y.ndim - bias.ndim))
+    return y if bias is None else y + of_rank(bias, y)
+
+
+def of_rank(one_each: jax.Array, x: jax.Array) -> jax.Array:
+    """Values for each feature in the rank of `x`, as JAX may be told to refuse rank promotion."""
+    return jnp.expand_dims(one_each, range(x.ndim - one_each.ndim))

@@ -12,7 +12,7 @@ from .._fields import Initializer, state
 from .._state import ParamState
 from . import initializers
 from ._checks import place, shape_of
-from ._dtypes import inexact, init_vars, parameter, promoted, value_of
+from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
 from ._module import Layer
 
 
@@ -96,8 +96,7 @@ class Einsum(Layer):
         """
         x, weight, bias = promoted(self.dtype, x, self.weight.value, value_of(self.bias))
         try:
-            y = jnp.einsum(self.equation, x, weight)
-            return y if bias is None else y + jnp.expand_dims(bias, range(y.ndim - bias.ndim))
+            return add_bias(jnp.einsum(self.equation, x, weight), bias)
         except (TypeError, ValueError) as error:
             expected = f"an input that fits {self.equation!r} with a weight of shape {self.shape}"
             raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}") from error

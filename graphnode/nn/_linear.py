@@ -13,7 +13,7 @@ from .._fields import Initializer, state, static
 from .._state import ParamState
 from . import initializers
 from ._checks import place
-from ._dtypes import add_bias, drawn, inexact, promoted
+from ._dtypes import add_bias, drawn, inexact, promoted, scalar_type
 from ._module import Layer
 
 
@@ -93,7 +93,7 @@ class Linear(Layer):
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
         parameters = self.weight.value
-        return {"use_bias": "bias" in parameters, "param_dtype": getattr(jnp, parameters["weight"].dtype.name)}
+        return {"use_bias": "bias" in parameters, "param_dtype": scalar_type(parameters["weight"])}
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map `x` of shape `[..., *in_size]` to `[..., *out_size]`.

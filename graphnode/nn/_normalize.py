@@ -1,12 +1,11 @@
 """What all normalisations share: statistics in float32, the result in the dtype of the input."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
 from .._state import State
-from ._dtypes import inexact
+from ._dtypes import add_bias, inexact, of_rank, scalar_type
 
 
 def widened(x: jax.Array) -> jax.Array:
@@ -19,10 +18,10 @@ def scaled(
 ) -> jax.Array:
     """`x * (factor * scale) + bias`, with scale and bias over the last axis, in the dtype of `x`."""
     if scale is not None:
-        each = jnp.expand_dims(scale.value.astype(x.dtype), range(x.ndim - 1))
+        each = of_rank(scale.value.astype(x.dtype), x)
         factor = each if factor is None else factor * each
     y = x if factor is None else x * factor
-    return y if bias is None else y + jnp.expand_dims(bias.value.astype(x.dtype), range(x.ndim - 1))
+    return add_bias(y, None if bias is None else bias.value.astype(x.dtype))
 
 
 def result_dtype(dtype: DTypeLike | None, x: jax.Array) -> DTypeLike:
@@ -34,5 +33,5 @@ def result_dtype(dtype: DTypeLike | None, x: jax.Array) -> DTypeLike:
 def norm_vars(**parameters: State[jax.Array] | None) -> dict[str, object]:
     """What a normalisation was made with, as far as its parameters still show it."""
     shown: dict[str, object] = {f"use_{name}": one is not None for name, one in parameters.items()}
-    dtypes = [one.value.dtype.name for one in parameters.values() if one is not None]
-    return {**shown, "param_dtype": getattr(jnp, dtypes[0])} if dtypes else shown
+    dtypes = [scalar_type(one.value) for one in parameters.values() if one is not None]
+    return {**shown, "param_dtype": dtypes[0]} if dtypes else shown

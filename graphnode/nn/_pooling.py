@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Num
 
 from ._checks import check_inputs, sizes
 from ._module import Layer
-from ._windows import Amounts, Named, all_batches, one_batch, padding_of
+from ._rows import as_batch
+from ._windows import Amounts, Named, one_batch, padding_of
 
 Numbers: TypeAlias = Num[Array, "... channels"]
 Floats: TypeAlias = Float[Array, "... channels"]
@@ -46,7 +47,7 @@ class _Pool(Layer):
         around: str | Amounts = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
         images = one_batch(self, x, rank)
         y: jax.Array = jax.lax.reduce_window(images, start, combine, (1, *window, 1), (1, *strides, 1), around)
-        return all_batches(y, x)
+        return as_batch(y, x)
 
 
 class MaxPool(_Pool):

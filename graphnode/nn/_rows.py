@@ -19,5 +19,5 @@ def as_rows(x: jax.Array) -> jax.Array:
 
 
 def as_batch(y: jax.Array, x: jax.Array) -> jax.Array:
-    """`y`, which was made of `as_rows(x)`, with the axes of the batch that `x` has."""
-    return y if y.ndim == x.ndim else y.reshape(*x.shape[:-1], y.shape[-1])
+    """`y`, whose first axis joins the axes of the batch that `x` has, with these axes apart again."""
+    return y if y.ndim == x.ndim else y.reshape(*x.shape[: x.ndim - y.ndim + 1], *y.shape[1:])

@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -16,7 +15,7 @@ from .._fields import Initializer, state, static
 from .._names import VALUES
 from .._state import HiddenState, ParamState
 from . import initializers
-from ._checks import check_inputs, positive, size
+from ._checks import check_inputs, finite, positive, size
 from ._dtypes import init_vars, parameter
 from ._module import Module
 
@@ -130,10 +129,10 @@ class LIF(Module):
         for name in ("tau", "resistance", "dt"):
             setattr(self, name, positive(f"LIF.{name}", getattr(self, name)))
         for name in ("v_rest", "v_reset", "v_threshold"):
-            setattr(self, name, _finite(f"LIF.{name}", getattr(self, name)))
+            setattr(self, name, finite(f"LIF.{name}", getattr(self, name)))
         if not self.v_reset < self.v_threshold:
             raise ContractError(f"LIF.v_reset: expected less than v_threshold={self.v_threshold}; found {self.v_reset}")
-        self.t_refractory = _finite("LIF.t_refractory", self.t_refractory)
+        self.t_refractory = finite("LIF.t_refractory", self.t_refractory)
         if self.t_refractory < 0 or not math.isclose(self.t_refractory, self._refractory_steps * self.dt, abs_tol=1e-9):
             raise ContractError(f"LIF.t_refractory: expected a multiple of dt={self.dt}; found {self.t_refractory}")
         self.reset()
@@ -259,11 +258,3 @@ class ExponentialSynapse(Module):
         arriving = spikes.astype(weight.dtype) @ weight
         self.current.value = current = math.exp(-self.dt / self.tau) * self.current.value + arriving
         return current
-
-
-def _finite(where: str, value: object) -> float:
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        number = float(value)
-        if math.isfinite(number):
-            return number
-    raise ContractError(f"{where}: expected a finite number; found {value!r}")

@@ -68,6 +68,8 @@ def pad(x: jax.Array, padding: Named | Amounts, reach: tuple[int, ...]) -> tuple
 def one_batch(layer: Node, x: jax.Array, rank: int) -> jax.Array:
     """`x` of shape `[*batch, *spatial, channels]`, with `rank` spatial axes, as `[batch, *spatial, channels]`.
 
+    `as_batch` is the way back.
+
     Raises:
         ContractError: It has fewer axes.
     """
@@ -75,8 +77,3 @@ def one_batch(layer: Node, x: jax.Array, rank: int) -> jax.Array:
         expected = f"an input of shape (..., {'spatial, ' * rank}channels)"
         raise ContractError(f"{place(layer)}: expected {expected}; found {x.shape}")
     return x if x.ndim == rank + 2 else x.reshape(-1, *x.shape[x.ndim - rank - 1 :])
-
-
-def all_batches(y: jax.Array, x: jax.Array) -> jax.Array:
-    """`y`, which was made of `one_batch(x)`, with the batch axes of `x`."""
-    return y if y.ndim == x.ndim else y.reshape(*x.shape[: x.ndim - y.ndim + 1], *y.shape[1:])

@@ -4,13 +4,12 @@ A file is written as the library's documentation says to write it, with its own 
 build dataclasses, graphnode builds nodes of the same fields, without States: making arrays would cost the same in all.
 """
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from .library import GRAPHNODE
+from .library import GRAPHNODE, installed
 
 HYDRA: Final = "hydra-core"
 JSONARGPARSE: Final = "jsonargparse"
@@ -81,16 +80,4 @@ class ConfigLibrary:
 
 def load_config_libraries() -> tuple[ConfigLibrary, ...]:
     """Import the libraries; a peer that is not installed is left out."""
-    return tuple(_load())
-
-
-def _load() -> Iterator[ConfigLibrary]:
-    for name, module in _MODULES.items():
-        try:
-            found: Any = importlib.import_module(module, __package__)
-        except ModuleNotFoundError:
-            if name == GRAPHNODE:
-                raise
-            continue
-        library: ConfigLibrary = found.LIBRARY
-        yield library
+    return tuple(module.LIBRARY for _, module in installed(_MODULES))

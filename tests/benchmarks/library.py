@@ -103,16 +103,17 @@ class Library:
 
 def load(*names: str) -> tuple[Library, ...]:
     """Import the models of these libraries, or of all; a peer that is not installed is left out."""
-    return tuple(_load(names or NAMES))
+    return tuple(module.LIBRARY for _, module in installed({name: _MODULES[name] for name in names or NAMES}))
 
 
-def _load(names: tuple[str, ...]) -> Iterator[Library]:
-    for name in names:
+# Any: what is in a module is known to whoever names it.
+def installed(modules: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """The names of libraries with the modules that use them; a peer that is not installed is left out."""
+    for name, module in modules.items():
         try:
-            module = importlib.import_module(_MODULES[name], __package__)
+            found = importlib.import_module(module, __package__)
         except ModuleNotFoundError:
             if name in (GRAPHNODE, JAX):
                 raise
             continue
-        library: Library = module.LIBRARY
-        yield library
+        yield name, found

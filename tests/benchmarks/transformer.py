@@ -5,8 +5,7 @@ logits (Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 layers, as its documentation says, and all are given the same weights, so that all compute the same loss.
 """
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .library import EQUINOX, GRAPHNODE, NNX
+from .library import EQUINOX, GRAPHNODE, NNX, installed
 
 LEARNING_RATE: Final = 1e-3
 EPSILON: Final = 1e-6
@@ -146,22 +145,8 @@ class Makes(Protocol):
 def load_ways() -> tuple[dict[str, Makes], set[str]]:
     """The ways to train, by name, and the peers that are not installed."""
     ways: dict[str, Makes] = {}
-    missing: set[str] = set()
-    for name, found in _load():
-        if found is None:
-            missing.add(name)
-        else:
-            ways.update(found)
+    missing = set(_MODULES)
+    for name, module in installed(_MODULES):
+        missing.remove(name)
+        ways |= module.WAYS
     return ways, missing
-
-
-def _load() -> Iterator[tuple[str, Mapping[str, Makes] | None]]:
-    for name, module in _MODULES.items():
-        try:
-            ways: Mapping[str, Makes] = importlib.import_module(module, __package__).WAYS
-        except ModuleNotFoundError:
-            if name == GRAPHNODE:
-                raise
-            yield name, None
-        else:
-            yield name, ways

@@ -151,12 +151,7 @@ def _new(name: str, arguments: dict[str, Any]) -> Any:
 
 def abstract(name: str, **options: Any) -> Any:
     """The same, without an array."""
-
-    def made() -> Any:
-        with gn.random.scope(0):
-            return make(name, **options)
-
-    return gn.eval_shape(made)
+    return gn.eval_shape(lambda: make(name, **options))
 
 
 def config(name: str, **options: Any) -> Any:
