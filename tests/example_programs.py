@@ -2,8 +2,10 @@
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
+import jax
 import pytest
 
 from tests.docrun import ROOT
@@ -24,3 +26,10 @@ def load(name: str) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses and string annotations look it up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def as_a_reader_has_it() -> Iterator[None]:
+    """JAX without the strictness of the tests, which the program does not ask its readers for."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

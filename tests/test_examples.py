@@ -5,7 +5,6 @@ import dataclasses
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 
 import graphnode as gn
 from tests.example_programs import EXAMPLES, load
+from tests.example_programs import as_a_reader_has_it as as_a_reader_has_it
 
 PROGRAMS = ("digits", "distillation", "recurrent", "ensemble", "spiking")
 PNG = b"\x89PNG\r\n"
@@ -45,13 +45,6 @@ def ensemble() -> ModuleType:
 @pytest.fixture
 def spiking() -> ModuleType:
     return load("spiking")
-
-
-@pytest.fixture(autouse=True)
-def as_a_reader_has_it() -> Iterator[None]:
-    """JAX without the strictness of the tests, which the program does not ask its readers for."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 def options(program: ModuleType, *arguments: str) -> argparse.Namespace:

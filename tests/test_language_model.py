@@ -4,18 +4,17 @@ import copy
 import functools
 import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import graphnode as gn
 from tests.example_programs import EXAMPLES, load
+from tests.example_programs import as_a_reader_has_it as as_a_reader_has_it
 
 TINY = """\
 type: Training
@@ -31,13 +30,6 @@ HELD = "the rain in spain stays mainly in the plain. " * 40
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
     return load("language_model")
-
-
-@pytest.fixture(autouse=True)
-def as_a_reader_has_it() -> Iterator[None]:
-    """JAX without the strictness of the tests, which the program does not ask its readers for."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 @functools.cache
