@@ -15,16 +15,19 @@ import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
 from ._collector import uncollected
-from ._compat import TraceRef, current_trace, is_live
-from ._errors import StructureError
+from ._compat import PLAIN, TraceRef, current_trace, is_live, is_tracing
+from ._errors import FieldError, StructureError
 from ._fields import NodeBase
 from ._graphdef import GraphDef, intern_graphdef
+from ._marks import is_marked, trace_of
 from ._paths import Key, Path, path_str
-from ._state import State, check_alive, describe
+from ._state import State, check_alive, describe, mark_container, read, store
 from ._static import NO_TEMPLATE, GraphObject
 from ._table import RootSpec, Token, ranked_root
 from ._template import NodeSpec, Watch, fill, template_of
-from ._tracked import CLOCK, CONSTRUCTING, Version, set_binding, set_joint, set_version
+from ._tracked import set_binding, set_joint, set_version
+from ._value import all_taken_in, is_container, rebuilt, taken_in
+from ._versions import CLOCK, Constructing, Version, birth, first_version
 
 _new: Final = object.__new__
 
@@ -40,7 +43,7 @@ class Binding:
     without cycles should die when its last reference does.
     """
 
-    __slots__ = ("clock", "graphdef", "groups", "root_versions", "states", "traces", "versions", "watched")
+    __slots__ = ("clock", "graphdef", "groups", "has_marks", "root_versions", "states", "traces", "versions", "watched")
 
     graphdef: GraphDef[Any]
     states: tuple[State[Any], ...]
@@ -49,6 +52,7 @@ class Binding:
     root_versions: list[object]
     clock: object
     traces: tuple[TraceRef, ...]
+    has_marks: bool
     groups: dict[Hashable, Any]
 
     def __init__(
@@ -66,6 +70,7 @@ class Binding:
         self.root_versions = root_versions
         self.clock = clock
         self.traces = traces
+        self.has_marks = any(map(is_marked, self.states))
         self.groups = {}
 
     def is_current(self, roots: Sequence[Any]) -> bool:
@@ -74,6 +79,8 @@ class Binding:
         if self.clock is now:
             return True
         if _versions_of(roots) == self.root_versions and [one._version for one in self.watched] == self.versions:
+            # A State that is marked moves the clock, too.
+            self.has_marks = any(map(is_marked, self.states))
             self.clock = now
             return True
         return False
@@ -83,6 +90,28 @@ class Binding:
         if len(self.groups) >= _GROUP_LIMIT:
             self.groups.clear()
         self.groups[question] = answer
+
+    def values(self) -> tuple[Any, ...]:
+        """The values of all States, in layout order, with containers of their own."""
+        return self.values_of(self.states)
+
+    def values_of(self, states: Sequence[State[Any]]) -> tuple[Any, ...]:
+        """The values of some of its States, with containers of their own.
+
+        Raises:
+            TraceError, DonationError: One of them must not be read now; see `State.value`.
+        """
+        if self.has_marks or is_tracing():
+            return tuple([self._value_of(state) for state in states])
+        return tuple([state._value for state in states])
+
+    def _value_of(self, state: State[Any]) -> Any:
+        if is_marked(state):
+            return rebuilt(read(state, functools.partial(self._place_of, state)))
+        return rebuilt(state._value)
+
+    def _place_of(self, state: State[Any]) -> str:
+        return path_str(self.graphdef.layout.path(self.states.index(state)))
 
     def check_traces(self) -> None:
         """Raise if a State was made in a trace that has ended, and still holds its tracer."""
@@ -224,11 +253,11 @@ def walk(root: Any) -> Binding:
                 states.append(item)
                 continue
             version = item._version
-            if version is None:
-                version = fresh
+            if version.__class__ is not Version:
+                if isinstance(version, Constructing):
+                    raise StructureError(f"a {type(item).__name__} of the graph is still being constructed")
+                version = first_version(version, fresh)
                 set_version(item, version)
-            elif version is CONSTRUCTING:
-                raise StructureError(f"a {type(item).__name__} of the graph is still being constructed")
             watched.append(item)
             versions.append(version)
             node_spec, children = (template or template_of(type(item))).visit(item, watch)
@@ -262,7 +291,7 @@ def _without_roots(roots: Sequence[Any], watch: Watch) -> list[object]:
 
 def traces_of(states: Sequence[State[Any]]) -> tuple[TraceRef, ...]:
     """The traces that the States were made in, each once."""
-    return tuple({trace for state in states if (trace := state._trace) is not None})
+    return tuple({trace for state in states if (trace := trace_of(state)) is not None})
 
 
 def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
@@ -296,17 +325,41 @@ def _key(entry: Any) -> Key:
 
 @uncollected
 def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
-    """The live graph of a graphdef with new States that hold these values, in layout order."""
+    """The live graph of a graphdef with new States that hold these values, in layout order.
+
+    Raises:
+        FieldError: A value is nothing that a State can hold; names all.
+    """
     trace = current_trace()
+    is_plain = PLAIN.issuperset(map(type, values))
+    if not is_plain:
+        values = _taken_in(graphdef, values)
     states = _new_states(graphdef, values, trace)
+    if not is_plain and trace is None:
+        for state, value in zip(states, values, strict=True):
+            if is_container(value):
+                mark_container(state)
     return rebuild(graphdef, states, () if trace is None else (trace,))
+
+
+def _taken_in(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
+    """Values as new States keep them.
+
+    Raises:
+        FieldError: Names all that no State can hold.
+    """
+    try:
+        return [taken_in(value, "") for value in values]
+    except FieldError:
+        # Paths are made for faults alone: those of a long chain would cost its square.
+        return all_taken_in(values, [path_str(path) for path in graphdef.layout.paths()])
 
 
 def _new_states(graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef | None) -> list[State[Any]]:
     assembly = graphdef.assembly
     states: list[State[Any]] = list(starmap(_new, assembly.state_classes))
-    for spec, column in assembly.states:
-        spec.cls._fill(column(states), column(values), spec, trace)
+    for spec, contracts, column in assembly.states:
+        spec.cls._fill(column(states), column(values), spec, trace, contracts)
     return states
 
 
@@ -364,13 +417,15 @@ def graft(graphdef: GraphDef[Any], known: Sequence[Any], values: Sequence[Any]) 
         All nodes and States by number. The new nodes refer to the known ones where the structure says so.
     """
     table, trace, rest = graphdef.table, current_trace(), iter(values)
+    contracts = graphdef.contracts
     objects = [*known, *[_new(spec.cls) for spec in table.specs[len(known) :]]]
     for number in range(len(known), len(objects)):
         spec = table.specs[number]
         made: Any = objects[number]
         if isinstance(spec, NodeSpec):
             fill(spec, [(made, *[objects[child] for child in table.rows[number]])], ([], []))
-            set_version(made, None)
+            set_version(made, birth())
         else:
-            made._spec, made._value, made._trace = spec, next(rest), trace
+            made._spec, made._mark, made._contracts = spec, trace, contracts.get(number, ())
+            store(made, taken_in(next(rest), spec.cls.__name__))
     return objects

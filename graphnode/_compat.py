@@ -13,8 +13,16 @@ from jax._src.core import eval_trace, trace_ctx
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.core import Tracer as Tracer
 
+try:
+    from jax._src.random.prng import PRNGKeyArray
+except ImportError:  # before JAX 0.10
+    from jax._src.prng import PRNGKeyArray  # type: ignore[import-not-found, no-redef, unused-ignore]
+
 # A concrete array's exact type: one identity test tells it from a tracer, where `isinstance` asks a metaclass.
 CONCRETE: Final[type] = ArrayImpl
+
+# The exact types of concrete arrays, typed keys included: a value of another type is looked into.
+PLAIN: Final[frozenset[type]] = frozenset({ArrayImpl, PRNGKeyArray})
 
 # Weak: a State must not keep a finished trace, and all that it captured, alive.
 TraceRef: TypeAlias = weakref.ReferenceType[Any]

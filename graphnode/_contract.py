@@ -108,6 +108,14 @@ class Contract(NamedTuple):
             at += width
         return None
 
+    def fits_like(self, value: Any, other: Any) -> bool:
+        """Whether `value` has the dtype, and the shape of `other`: what may take its place."""
+        try:
+            shapes, dtype = (np.shape(value), np.shape(other)), jnp.result_type(value)
+        except (TypeError, ValueError):
+            return False
+        return shapes[0] == shapes[1] and (self.dtypes is None or self._accepts(dtype))
+
     def _axis_fault(self, axis: Axis, found: tuple[int, ...], sizes: Sizes, bound: Bound) -> str | None:
         try:
             size = axis.size({**bound, **sizes})
@@ -143,6 +151,38 @@ class Contract(NamedTuple):
 
     def _kind(self) -> str:
         return self.text.partition("[")[0]
+
+
+class Requirement(NamedTuple):
+    """What a field of a node asks of the State that stands in it.
+
+    Attributes:
+        cls: The class of the node.
+        place: The path of the State in the node.
+        contract: What the field's annotation says.
+        sizes: The static fields of the node that the contract names, with their values.
+    """
+
+    cls: type
+    place: str
+    contract: Contract
+    sizes: tuple[tuple[str, object], ...]
+
+    @property
+    def where(self) -> str:
+        """What a message calls the field."""
+        return f"{self.cls.__name__}.{self.place}"
+
+    def is_of(self, other: "Requirement") -> bool:
+        """Whether both are of one field."""
+        return self.cls is other.cls and self.place == other.place
+
+    def fault(self, value: Any, replaced: Any) -> str | None:
+        """What is wrong with `value` in the place of `replaced`, or `None`: it may keep the shape that is there."""
+        fault = self.contract.fault(value, dict(self.sizes), {})
+        if fault is None or self.contract.fits_like(value, replaced):
+            return None
+        return f"{self.where}: {fault}"
 
 
 def _integers(axis: Axis, size: object) -> tuple[int, ...]:

@@ -88,7 +88,7 @@ def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[
         values = spread(prefix, tree)
         names = [jax.tree_util.keystr(key_path) for key_path, _ in pairs]
         _check_prefixes(graphdef, [values[number] for number in at], [names[number] for number in at])
-    whole = StateTree(graphdef.layout, tuple([state._value for state in binding.states]))
+    whole = StateTree(graphdef.layout, binding.values())
     for place, number in enumerate(at):
         leaves[number] = NodeStates(graphdef, place, part_of(whole, place))
     return jax.tree.unflatten(treedef, leaves), FlatStates(graphdef.layout, binding.states)

@@ -119,6 +119,10 @@ class TraceError(GraphnodeError, RuntimeError):
     """A traced value would leave, or has left, the JAX transformation that it belongs to."""
 
 
+class DonationError(GraphnodeError, RuntimeError):
+    """A State's memory was given to a call that failed: it holds no value any more."""
+
+
 def listed(faults: Sequence[str], limit: int = 50) -> str:
     """All faults as indented lines, one alone as itself; beyond `limit` only their number."""
     if len(faults) == 1:

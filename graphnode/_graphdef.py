@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
-from typing import Any, Generic, TypeAlias
+from typing import Any, Final, Generic, TypeAlias
 
 import jax
 from typing_extensions import TypeVar
@@ -19,14 +19,15 @@ from typing_extensions import TypeVar
 from ._layout import Layout
 from ._paths import Key, Path, path_str
 from ._pretty import Record, Text, pretty
-from ._state import StateSpec
-from ._table import Assembly, RootSpec, Table, Token, assemble, lay_out, tabulate
+from ._state import Requirements, StateSpec
+from ._table import Assembly, RootSpec, Table, Token, assemble, contracts_of, lay_out, tabulate
 from ._template import REF, UNSET, NodeSpec, Shape, items_of
 from ._tokens_json import tokens_from_json, tokens_to_json
 
 N_co = TypeVar("N_co", covariant=True, default=Any)
 
 
+_CONTRACTS: Final = "contracts"
 _LOCK = threading.RLock()
 _GRAPHDEFS: "weakref.WeakValueDictionary[tuple[Token, ...], GraphDef[Any]]" = weakref.WeakValueDictionary()
 
@@ -103,6 +104,14 @@ class GraphDef(Generic[N_co]):
         if self._assembly is None:
             self._assembly = assemble(self.table)
         return self._assembly
+
+    @property
+    def contracts(self) -> "dict[int, Requirements]":
+        """What fields ask of each State, by its number among all objects."""
+        contracts: dict[int, Requirements] | None = self.plans.get(_CONTRACTS)
+        if contracts is None:
+            contracts = self.plans[_CONTRACTS] = contracts_of(self.table)
+        return contracts
 
     def path(self, number: int) -> Path:
         """The first path of object `number`."""

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from typing_extensions import dataclass_transform
 
 from ._annotations import own_annotations
+from ._compat import is_tracing
 from ._copying import deepcopy_graph, plain
 from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
 from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
-from ._plan import NO_PLAN, Plan, check_contracts, compile_plan
+from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan
 from ._pretty import Record, pretty
 from ._schema import Schema, UnresolvedError, compile_schema, remember_frames, schema, take_body_faults
 from ._state import State
-from ._tracked import CLOCK, CONSTRUCTING, Version, check_owner, set_version
+from ._tracked import set_version
+from ._versions import CLOCK, Constructing, Version, birth, check_owner, constructing
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(static, state, subnode, dataclasses.field))
@@ -80,7 +82,7 @@ class Node(NodeBase):
                 return
             _check_owner(self, name)
             value = admit_value(self, value)
-            if plan.contracts and self._version is not CONSTRUCTING:
+            if plan.contracts and not isinstance(self._version, Constructing):
                 check_contracts(self, {name: value})
             self.__dict__[name] = value
             _mark_changed(self)
@@ -106,10 +108,11 @@ class Node(NodeBase):
         if unknown := sorted(state.keys() - plan.names):
             raise FieldError(f"{type(self).__name__} does not declare {', '.join(unknown)}; the class has changed")
         self.__dict__.update({name: plan.admit[name](self, value) for name, value in state.items()})
+        attach_contracts(self)
         if hasattr(self, "_version"):
             _mark_changed(self)
         else:
-            set_version(self, None)
+            set_version(self, birth())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Node":
         return deepcopy_graph(self, memo)  # type: ignore[no-any-return]  # a copy of a Node is a Node
@@ -175,7 +178,8 @@ def _set(cls: type[Node], **members: object) -> None:
 
 def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., None]:
     """`init`, then the fields that make themselves, then the check that nothing is missing."""
-    plan_of_class, mark, constructing, complete, check = plan_of, set_version, CONSTRUCTING, _complete, check_contracts
+    plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
+    version_at_start, version_at_end = constructing, birth
 
     def guard(self: Node, *args: Any, **kwargs: Any) -> None:
         # A subclass calls up to here, or a finished node is initialised again: plain assignments.
@@ -183,13 +187,13 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
             init(self, *args, **kwargs)
             return
         plan = plan_of_class(cls)
-        mark(self, constructing)
+        mark(self, version_at_start())
         init(self, *args, **kwargs)
         if not plan.names <= self.__dict__.keys():
             complete(self, plan)
         if plan.contracts:
             check(self, {})
-        mark(self, None)
+        mark(self, version_at_end())
 
     # With the globals of `init`, in which a run-time type checker looks up annotations that are strings: in ours it
     # would find our classes in place of the user's. Everything that the guard needs is therefore in its closure.
@@ -222,7 +226,7 @@ class _FieldDescriptor:
                 raise AttributeError(f"type object {cls.__name__!r} has no attribute {self.name!r}")
             return self.default
         maker = node._plan.makers.get(self.name)
-        if maker is not None and getattr(node, "_version", None) is CONSTRUCTING:
+        if maker is not None and isinstance(getattr(node, "_version", None), Constructing):
             setattr(node, self.name, maker(node))
             return node.__dict__[self.name]
         raise UnsetFieldError(_unset(node, self.name))
@@ -230,22 +234,21 @@ class _FieldDescriptor:
 
 def _unset(node: Node, name: str) -> str:
     where = f"{type(node).__name__}.{name}"
-    if getattr(node, "_version", None) is CONSTRUCTING:
+    if isinstance(getattr(node, "_version", None), Constructing):
         return f"{where} is not set yet: assign it before it is read in __post_init__"
     return f"{where} holds nothing: it was popped or deleted; assign it, or put it back with update_states"
 
 
 def _check_owner(node: Node, name: str) -> None:
-    version = node._version
-    if isinstance(version, Version):
-        check_owner(version, f"{type(node).__name__}.{name}")
+    if is_tracing():
+        check_owner(node._version, f"{type(node).__name__}.{name}")
 
 
 def _mark_changed(node: Node) -> None:
     # After the change itself: a walk that gave the node its version in between has then read the new structure, or
     # finds another version here. See `_tracked`.
     version = node._version
-    if version is not None and version is not CONSTRUCTING:
+    if type(version) is Version:
         token = Version()
         set_version(node, token)
         CLOCK.now = token

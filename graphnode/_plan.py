@@ -14,15 +14,16 @@ import numpy as np
 
 from ._annotations import Form, Leaf
 from ._compat import Tracer
-from ._contract import Contract, ContractSyntaxError
+from ._contract import Contract, ContractSyntaxError, Requirement
 from ._errors import ContractError, FieldError, listed
 from ._fields import Kind, NodeBase
 from ._paths import key_str
 from ._schema import Field, Schema
-from ._state import State, describe
+from ._state import Requirements, State, describe
 from ._static import StaticValueError, frozen, static_key
 from ._stream import split_key
-from ._tracked import CONSTRUCTING, Place, TrackedDict, TrackedList, admit
+from ._tracked import Place, TrackedDict, TrackedList, admit
+from ._versions import Constructing
 
 # From the node and a value to the value as the field keeps it. A static field looks at the value alone.
 Admit: TypeAlias = Callable[[Any, Any], Any]
@@ -153,7 +154,7 @@ def _tuple_forms(form: Form) -> tuple[Form, ...]:
 
 
 def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
-    """Raise if a State of `node` breaks the contract of its field.
+    """Raise if a State of `node` breaks the contract of its field; those that keep it are held to it from then on.
 
     Args:
         node: The node whose fields are checked.
@@ -164,8 +165,8 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     """
     plan: Plan = type(node)._plan
     fields = {**node.__dict__, **changed}
-    held = [item for field in plan.contracts for item in _states_in(field.form, fields.get(field.name), field.name)]
-    _check_states(node, {name: fields[name] for name in plan.statics if name in fields}, held)
+    placed = list(_placed_in(plan, fields))
+    _check_states(node, {name: fields[name] for name in plan.statics if name in fields}, placed)
 
 
 def check_item(node_ref: "weakref.ReferenceType[NodeBase]", form: Form, item: Any, place: str) -> None:
@@ -176,37 +177,111 @@ def check_item(node_ref: "weakref.ReferenceType[NodeBase]", form: Form, item: An
     """
     node = node_ref()
     # While its constructor runs, and after its end, a node has nobody to answer to.
-    if node is None or node._version is CONSTRUCTING:
+    if node is None or isinstance(node._version, Constructing):
         return
-    plan: Plan = type(node)._plan
-    fields = node.__dict__
-    held = [known for field in plan.contracts for known in _states_in(field.form, fields.get(field.name), field.name)]
     name = place.partition(".")[2]
-    _check_states(node, _sizes(node), [*held, *_states_in(form, item, name)])
+    placed = list(_placed_in(type(node)._plan, node.__dict__))
+    _check_states(node, _sizes(node), [*placed, *_states_in(form, item, name)])
+
+
+def attach_contracts(node: NodeBase) -> None:
+    """Hold the States of a node to the contracts of its fields, as they are: what was checked before, or elsewhere."""
+    plan: Plan = type(node)._plan
+    if not plan.contracts:
+        return
+    sizes = _sizes(node)
+    for place, form, state in _placed_in(plan, node.__dict__):
+        _attach(node, place, form, state, sizes)
+
+
+def requirement_of(
+    cls: type, place: str, form: Form, state_cls: type, sizes: Mapping[str, object]
+) -> Requirement | None:
+    """What a place in a node of a class asks of a State of some class; `None` where that is nothing.
+
+    Args:
+        cls: The class of the node.
+        place: The path of the place in it.
+        form: The form of the place.
+        state_cls: The class of the State.
+        sizes: The static fields of the node.
+    """
+    contract = next((leaf.contract for leaf in form.leaves if issubclass(state_cls, leaf.cls)), None)
+    if contract is None:
+        return None
+    named = sorted(contract.names & sizes.keys())
+    return Requirement(cls, place, contract, tuple([(name, sizes[name]) for name in named]))
+
+
+def with_requirement(requirements: Requirements, new: Requirement) -> Requirements:
+    """Requirements with a new one, in place of an older one of the same field."""
+    if new in requirements:
+        return requirements
+    return (*[other for other in requirements if not other.is_of(new)], new)
 
 
 # A State, the form of its place, and the place.
-_Held: TypeAlias = tuple[str, Form, State[Any]]
+_Placed: TypeAlias = tuple[str, Form, State[Any]]
 
 
-def _check_states(node: NodeBase, sizes: Mapping[str, object], held: Sequence[_Held]) -> None:
+def _placed_in(plan: Plan, fields: Mapping[str, Any]) -> Iterator[_Placed]:
+    for field in plan.contracts:
+        yield from _states_in(field.form, fields.get(field.name), field.name)
+
+
+def _attach(node: NodeBase, place: str, form: Form, state: State[Any], sizes: Mapping[str, object]) -> None:
+    requirement = requirement_of(type(node), place, form, type(state), sizes)
+    if requirement is not None:
+        state._contracts = with_requirement(state._contracts, requirement)
+
+
+def _check_states(node: NodeBase, sizes: Mapping[str, object], placed: Sequence[_Placed]) -> None:
     bound: dict[str, object] = {}
-    checks: list[tuple[str, Contract, object]] = []
-    for place, form, state in held:
-        contract = next((leaf.contract for leaf in form.leaves if isinstance(state, leaf.cls)), None)
-        if contract is not None:
-            checks.append((place, contract, state._value))
-    if any(contract.names - sizes.keys() for _, contract, _ in checks):
+    checks: list[tuple[Requirement, State[Any]]] = []
+    for place, form, state in placed:
+        requirement = requirement_of(type(node), place, form, type(state), sizes)
+        if requirement is not None:
+            checks.append((requirement, state))
+    if any(requirement.contract.names - sizes.keys() for requirement, _ in checks):
         # Names that no static field gives are bound by the first array; arithmetic over them may stand before it.
-        for _, contract, value in checks:
-            contract.fault(value, sizes, bound)
-    found = [(place, contract.fault(value, sizes, bound)) for place, contract, value in checks]
-    faults = [f"{type(node).__name__}.{place}: {fault}" for place, fault in found if fault is not None]
+        for requirement, state in checks:
+            requirement.contract.fault(state._value, sizes, bound)
+    faults: list[str] = []
+    for requirement, state in checks:
+        fault = requirement.contract.fault(state._value, sizes, bound)
+        if fault is not None and not _fits_as_before(node, requirement, state):
+            faults.append(f"{requirement.where}: {fault}")
     if faults:
         raise ContractError(listed(faults))
+    for requirement, state in checks:
+        state._contracts = with_requirement(state._contracts, requirement)
 
 
-def _states_in(form: Form, value: Any, place: str) -> Iterator[_Held]:
+def _fits_as_before(node: NodeBase, requirement: Requirement, state: State[Any]) -> bool:
+    """Whether a State has the shape of the one that stood in its place, or was popped from there.
+
+    So the States of stacked nodes, which have an axis more, can be replaced and put back.
+    """
+    if requirement in state._contracts:
+        return True  # it stood there itself
+    standing = {place: other for place, _, other in _placed_in(type(node)._plan, node.__dict__)}
+    other = standing.get(requirement.place)
+    if other is not None and other is not state:
+        return requirement.contract.fits_like(state._value, other._value)
+    popped = popped_shapes(node).get(requirement.place)
+    return popped is not None and requirement.contract.fits_like(state._value, popped)
+
+
+def popped_shapes(node: NodeBase) -> dict[str, Any]:
+    """The shapes and dtypes of what was popped from a node's fields, by their place; to be added to."""
+    shapes: dict[str, Any] | None = getattr(node, "_popped", None)
+    if shapes is None:
+        shapes = {}
+        NodeBase.__dict__["_popped"].__set__(node, shapes)
+    return shapes
+
+
+def _states_in(form: Form, value: Any, place: str) -> Iterator[_Placed]:
     if isinstance(value, State):
         yield place, form, value
     elif isinstance(value, list) and form.list_of is not None:

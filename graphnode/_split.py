@@ -38,10 +38,6 @@ def _groups(binding: Binding, filters: tuple[Matcher, ...]) -> tuple[list[Group]
     return groups, rest
 
 
-def _values(states: Sequence[State[Any]]) -> tuple[Any, ...]:
-    return tuple([state._value for state in states])
-
-
 def graphdef(node: N, /) -> GraphDef[N]:
     """The structure of a node.
 
@@ -93,8 +89,8 @@ def treefy_split(
 def treefy_split(node: N, /, *filters: Filter | EllipsisType) -> tuple[GraphDef[N], *tuple[StateTree, ...]]:
     """Split a node into its graphdef and one state tree per filter.
 
-    Values pass through by identity, never copied, cast or reshaped; later writes to the node do not change the trees. A
-    State goes to the first filter that accepts it.
+    Arrays pass through by identity, never copied, cast or reshaped, in new containers: later writes to the node do not
+    change the trees. A State goes to the first filter that accepts it.
 
     Args:
         node: A node, or a pytree of nodes.
@@ -120,20 +116,21 @@ def treefy_split(node: N, /, *filters: Filter | EllipsisType) -> tuple[GraphDef[
     """
     binding = binding_of(node)
     if not filters:
-        return binding.graphdef, StateTree(binding.graphdef.layout, _values(binding.states))
+        return binding.graphdef, StateTree(binding.graphdef.layout, binding.values())
     matchers = as_filters(filters)
     groups, rest = _groups(binding, matchers)
     if rest:
         layout = binding.graphdef.layout
         raise unaccepted([Item(layout, at, None) for at in rest], matchers, binding.graphdef.type.__name__)
-    return binding.graphdef, *[StateTree(layout, _values(states)) for layout, states in groups]
+    return binding.graphdef, *[StateTree(layout, binding.values_of(states)) for layout, states in groups]
 
 
 def treefy_merge(graphdef: GraphDef[N], /, *trees: States) -> N:
     """Build a node from its graphdef and state trees: new node and State objects, sharing and cycles restored.
 
-    Values pass through by identity. `__init__`, `__post_init__`, properties and validators do not run. The States take
-    the trace that runs as their own: inside a transformed function, traced values are at home.
+    Arrays pass through by identity, in new containers, whatever their shapes; a NumPy array becomes a JAX array.
+    `__init__`, `__post_init__`, properties and validators do not run. The States take the trace that runs as their own:
+    inside a transformed function, traced values are at home.
 
     Args:
         graphdef: The structure.
@@ -144,6 +141,7 @@ def treefy_merge(graphdef: GraphDef[N], /, *trees: States) -> N:
 
     Raises:
         MergeError: States are missing, unknown, given twice or of another class; names all of them.
+        FieldError: A value holds a State or a node, or a NumPy array of a dtype that JAX would change; names all.
         TypeError: One of `trees` is no collection of States.
 
     Example:
@@ -240,7 +238,8 @@ def treefy_states(node: object, /, *filters: Filter | EllipsisType) -> StateTree
         *filters: The first that accepts a State takes it.
 
     Returns:
-        One state tree for none or one filter, else a tuple with one for each. Values are kept by identity.
+        One state tree for none or one filter, else a tuple with one for each. Arrays are kept by identity, in new
+        containers.
 
     Raises:
         FilterError: `...` stands before another filter.
@@ -253,7 +252,7 @@ def treefy_states(node: object, /, *filters: Filter | EllipsisType) -> StateTree
     """
     binding = binding_of(node)
     groups, _ = _groups(binding, as_filters(filters or (...,)))
-    trees = [StateTree(layout, _values(states)) for layout, states in groups]
+    trees = [StateTree(layout, binding.values_of(states)) for layout, states in groups]
     return trees[0] if len(filters) <= 1 else tuple(trees)
 
 
@@ -383,4 +382,4 @@ def clone(node: N, /) -> N:
     See also: `copy.deepcopy`, which copies the arrays too.
     """
     binding = binding_of(node)
-    return build(binding.graphdef, _values(binding.states))  # type: ignore[no-any-return]
+    return build(binding.graphdef, binding.values())  # type: ignore[no-any-return]

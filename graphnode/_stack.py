@@ -53,7 +53,7 @@ def stack(nodes: Sequence[N], /, axis: int = 0) -> N:
     if not bindings:
         raise StackError("stack takes at least one node: of none, the structure is unknown")
     graphdef = _common_graphdef(bindings)
-    columns = list(zip(*[[state._value for state in binding.states] for binding in bindings], strict=True))
+    columns = list(zip(*[binding.values() for binding in bindings], strict=True))
     faults = [fault for at, column in enumerate(columns) for fault in _column_faults(_name(graphdef, at), column, axis)]
     if faults:
         raise StackError(f"cannot stack {graphdef.type.__name__}: {listed(faults)}")
@@ -115,8 +115,8 @@ def unstack(node: N, /, axis: int = 0) -> list[N]:
     binding = binding_of(node)
     size = _size_along(binding, axis)
     parts: list[list[Any]] = [[] for _ in range(size)]
-    for state in binding.states:
-        leaves, treedef = jax.tree.flatten(state._value)
+    for value in binding.values():
+        leaves, treedef = jax.tree.flatten(value)
         rows = zip(*[jnp.unstack(leaf, axis=axis) for leaf in leaves], strict=True) if leaves else [()] * size
         for part, row in zip(parts, rows, strict=True):
             part.append(jax.tree.unflatten(treedef, row))

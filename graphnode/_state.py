@@ -11,17 +11,21 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias
 
 import jax
 import numpy as np
 from typing_extensions import TypeVar
 
 from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, is_tracing, tracer_in
-from ._errors import FieldError, SchemaError, TraceError
+from ._contract import Requirement
+from ._errors import ContractError, FieldError, SchemaError, TraceError, listed
 from ._faults import Fault, Rule, defining
+from ._marks import AnyMark, Mark, check_marks, container_for, is_marked, mark_of, settle_mark, trace_of
 from ._pretty import Record, Text, pretty
 from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, compares_by_identity, frozen, static_key
+from ._value import is_container, taken_in
+from ._versions import CLOCK, Version
 
 if TYPE_CHECKING:
     T = TypeVar("T", default=jax.Array)
@@ -29,6 +33,9 @@ else:
     T = TypeVar("T")  # beartype takes a default for what every value must be, where Python itself knows it (3.13)
 # Not `Self`, which means nothing to a type checker that decorates functions one by one.
 S = TypeVar("S", bound="State[Any]")
+
+# What the fields that a State stands in ask of its value.
+Requirements: TypeAlias = tuple[Requirement, ...]
 
 _SPECS: "weakref.WeakValueDictionary[Hashable, StateSpec]" = weakref.WeakValueDictionary()
 _SPECS_LOCK = threading.RLock()
@@ -132,15 +139,19 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
     Hash and equality are identity. Operators are not overloaded: read and write `.value`. Writing a value is not a
     change of structure. Name, tag, sharding and metadata are fixed; `replace` makes another State.
 
+    Arrays are kept by identity. The containers around them are the State's own: a dict that is given or written is
+    copied, and so is one that goes to a state tree or to another State. A NumPy array becomes a JAX array.
+
     Args:
-        value: Any pytree of arrays; kept by identity.
+        value: Any pytree of arrays.
         name: A name for people; part of the structure.
         tag: What a string filter selects by; part of the structure.
         sharding: A hashable description of how the value is laid out over devices; part of the structure.
         metadata: Further hashable facts, by name; part of the structure.
 
     Raises:
-        FieldError: A part of the description is not hashable.
+        FieldError: A part of the description is not hashable; or the value holds a State, a node, or a NumPy array of a
+            dtype that JAX would change.
 
     Example:
         >>> count = State(jnp.zeros((), jnp.int32), tag="steps")
@@ -152,14 +163,15 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         )
     """
 
-    __slots__ = ("__weakref__", "_spec", "_trace", "_value")
+    __slots__ = ("__weakref__", "_contracts", "_mark", "_spec", "_value")
 
     _value: T
     _spec: StateSpec
-    _trace: TraceRef | None
+    _mark: AnyMark
+    _contracts: Requirements
     _template: ClassVar[Any] = NO_TEMPLATE
     _plain_spec: ClassVar[StateSpec]
-    _fill: "ClassVar[Callable[[Sequence[State[Any]], Sequence[Any], StateSpec, TraceRef | None], None]]"
+    _fill: "ClassVar[Callable[[Sequence[State[Any]], Sequence[Any], StateSpec, TraceRef | None, Requirements], None]]"
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -186,26 +198,37 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             self._spec = self._plain_spec
         else:
             self._spec = spec_of(type(self), name, tag, sharding, metadata)
+        self._mark = current_trace()
+        self._contracts = ()
         self._value = value
-        self._trace = current_trace()
+        if type(value) is not CONCRETE:
+            store(self, taken_in(value, type(self).__name__))
 
     @property
     def value(self) -> T:
-        """The value, by identity.
+        """The value: an array by identity, a container that is the State's own and may be written to.
+
+        Inside of a JAX transformation that the State is not part of, a container is a copy: writing to it is an error.
 
         Raises:
-            TraceError: The State was made inside a JAX transformation that has ended, and holds its tracer.
+            TraceError: The State was made inside a JAX transformation that has ended, and holds its tracer; or it is an
+                argument of the transformation that runs, which works on a copy of it; or a transformation has written
+                into its container without having got the State as an argument.
+            DonationError: Its memory was given to a call that failed.
         """
-        if self._trace is not None:
-            check_alive(self)
+        if self._mark is not None:
+            return read(self)  # type: ignore[no-any-return]  # what is in it is a T
         return self._value
 
     @value.setter
     def value(self, value: T) -> None:
-        # A concrete array outside of any trace settles it; everything else is looked into.
-        if type(value) is not CONCRETE or is_tracing():
-            check_writable(self, value)
-        self._value = value
+        # A concrete array outside of any trace, of the shape and dtype that its field asks for, settles it.
+        if type(value) is not CONCRETE or is_tracing() or (self._contracts and not _has_aval_of(self._value, value)):
+            write(self, value)
+        else:
+            self._value = value
+            if self._mark is not None:
+                renew(self)
 
     @property
     def name(self) -> str | None:
@@ -238,8 +261,11 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
     ) -> S:
         """A new State of the same class, with the given parts changed and the others kept.
 
+        It may stand wherever this one stands: what fields ask of this one is asked of it, too.
+
         Raises:
-            FieldError: A part of the description is not hashable.
+            FieldError: A part of the description is not hashable, or the value is nothing that a State can hold.
+            ContractError: The value does not have the dtype or shape that its field declares.
 
         Example:
             >>> State(jnp.zeros(2), tag="a").replace(tag="b").tag
@@ -253,19 +279,21 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             spec.sharding if isinstance(sharding, _Keep) else sharding,
             spec.metadata if isinstance(metadata, _Keep) else metadata,
         )
-        made = object.__new__(type(self))
-        made._spec = changed
-        made._value = self.value if isinstance(value, _Keep) else value
-        made._trace = current_trace()
-        return made
+        content = taken_in(self.value if isinstance(value, _Keep) else value, spec.cls.__name__)
+        if not isinstance(value, _Keep):
+            check_contracts_of(self, content)
+        other: S = new_state(changed, content)  # type: ignore[assignment]  # of the class of the spec
+        other._contracts = self._contracts
+        return other
 
     def __reduce__(self) -> "tuple[Callable[..., State[T]], tuple[StateSpec, T]]":
         return new_state, (self._spec, self.value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "State[T]":
-        made = new_state(self._spec, copy.deepcopy(self.value, memo))
-        memo[id(self)] = made
-        return made
+        twin = new_state(self._spec, copy.deepcopy(self.value, memo))
+        twin._contracts = self._contracts
+        memo[id(self)] = twin
+        return twin
 
     def __pretty__(self) -> Record:
         return Record(type(self).__name__, [("value", abstract(self._value)), *self._spec.described()])
@@ -274,12 +302,19 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         return pretty(self)
 
 
-def _fill(states: Sequence[State[Any]], values: Sequence[Any], spec: StateSpec, trace: TraceRef | None) -> None:
-    """Give new States of one description their values."""
+def _fill(
+    states: Sequence[State[Any]],
+    values: Sequence[Any],
+    spec: StateSpec,
+    trace: TraceRef | None,
+    contracts: Requirements,
+) -> None:
+    """Give new States of one description and one contract their values."""
     for state, value in zip(states, values):  # noqa: B905  # one column picked both
         state._spec = spec
         state._value = value
-        state._trace = trace
+        state._mark = trace
+        state._contracts = contracts
 
 
 State._plain_spec = spec_of(State)
@@ -308,40 +343,148 @@ class HiddenState(ShortTermState[T]):
 
 def new_state(spec: StateSpec, value: Any) -> State[Any]:
     """A State of this description, made without running `__init__`."""
-    made: State[Any] = object.__new__(spec.cls)
-    made._spec, made._value, made._trace = spec, value, current_trace()
-    return made
+    state: State[Any] = object.__new__(spec.cls)
+    state._spec, state._mark, state._contracts = spec, current_trace(), ()
+    store(state, taken_in(value, spec.cls.__name__))
+    return state
+
+
+def store(state: State[Any], value: Any) -> None:
+    """Give a State a value that was taken in before, and mark the State where that is a container."""
+    state._value = value
+    if is_container(value):
+        mark_container(state)
+
+
+def mark_container(state: State[Any]) -> None:
+    """Note that a State holds a container: its value is copied on its way out."""
+    if state._mark is None:
+        mark_of(state)
+        CLOCK.now = Version()  # bindings keep whether they have marked States
+
+
+def renew(state: State[Any]) -> None:
+    """Settle the mark of a State that got another value: what was lent or lost was another one."""
+    mark = state._mark
+    if isinstance(mark, Mark):
+        mark.loss = None
+        mark.loans = []
+        settle_mark(state)
+
+
+def read(state: State[Any], where: Callable[[], str] = str) -> Any:
+    """The value of a State that has a mark, as the running code may have it.
+
+    Args:
+        state: The State.
+        where: Gives its path for a message.
+
+    Raises:
+        DonationError, TraceError: As `State.value`.
+    """
+    if is_marked(state):
+        check_marks(state, lambda: located(state, where()))
+    check_alive(state)
+    value = state._value
+    if isinstance(value, jax.Array) or not is_container(value):
+        return value
+    return container_for(state)
+
+
+def write(state: State[Any], value: Any, where: str = "") -> None:
+    """Give a State a value, if it may have it.
+
+    Raises:
+        FieldError, ContractError, TraceError: As `prepared`.
+    """
+    store(state, prepared(state, value, where))
+    renew(state)
+
+
+def prepared(state: State[Any], value: Any, where: str = "") -> Any:
+    """A value as a State would keep it, if it may be written there now. `where` is the path of the State.
+
+    Raises:
+        FieldError: The value holds what no State can hold.
+        ContractError: It does not have the dtype or shape that the State's field declares.
+        TraceError: A tracer would leave its transformation.
+    """
+    content = taken_in(value, located(state, where))
+    check_writable(state, content, where)
+    check_contracts_of(state, content)
+    return content
+
+
+def check_contracts_of(state: State[Any], value: Any) -> None:
+    """Raise if a value is not what the State's fields declare.
+
+    Raises:
+        ContractError: Names class and field of each contract that it breaks.
+    """
+    faults = contract_faults(state, value)
+    if faults:
+        raise ContractError(listed(faults))
+
+
+def contract_faults(state: State[Any], value: Any) -> list[str]:
+    """How a value breaks the contracts of a State's fields."""
+    if not state._contracts or _has_aval_of(state._value, value):
+        return []
+    faults = [requirement.fault(value, state._value) for requirement in state._contracts]
+    return list(dict.fromkeys([fault for fault in faults if fault is not None]))
+
+
+def _has_aval_of(value: Any, other: Any) -> bool:
+    """Whether two arrays are of one shape and dtype, as JAX's interned abstract values tell."""
+    aval = getattr(other, "aval", None)
+    return aval is not None and aval is getattr(value, "aval", None)
 
 
 def check_alive(state: State[Any], where: str = "") -> None:
-    """Raise if `state` was made in a trace that has ended and still holds one of its tracers."""
-    if state._trace is None or is_live(state._trace):
+    """Raise if `state` holds a tracer of a trace that has ended: it was made there, or got it by a container."""
+    trace = trace_of(state)
+    if trace is not None and is_live(trace):
+        return
+    if trace is None and (is_tracing() or not is_marked(state)):
         return
     tracer = tracer_in(state._value)
     if tracer is not None:
         raise TraceError(
-            f"{_located(state, where)} holds {describe(tracer)} of a JAX transformation that has ended: it was made "
+            f"{located(state, where)} holds {describe(tracer)} of a JAX transformation that has ended: it was made "
             "there and kept. Return its value (or treefy_states of its node) from the transformed function instead"
         )
-    state._trace = None
+    if trace is not None:
+        _move_outside(state)
+
+
+def _move_outside(state: State[Any]) -> None:
+    """Note that a State has outlived the trace that it was made in."""
+    mark = state._mark
+    if isinstance(mark, Mark):
+        mark.trace = None
+    else:
+        state._mark = None
+    if is_container(state._value):
+        mark_container(state)
 
 
 def check_writable(state: State[Any], value: object, where: str = "") -> None:
     """Raise if writing `value` would let a tracer leave the trace of `state`, or would happen only while tracing."""
     tracer, trace = tracer_in(value), current_trace()
-    if trace == state._trace if trace is not None else tracer is None:
+    if trace == trace_of(state) if trace is not None else tracer is None:
         return
     harm = f"writing {describe(tracer)} into it would leak the tracer"
     if tracer is None:
         harm = "a write to it would happen once, while the function is traced, and never when it runs"
     raise TraceError(
-        f"{_located(state, where)} was made outside of the running JAX transformation: {harm}. Pass its node to the "
+        f"{located(state, where)} was made outside of the running JAX transformation: {harm}. Pass its node to the "
         "function as an argument, under gn.jit, gn.grad and so on; or split the node outside, merge it inside of the "
         "transformed function, and return treefy_states of the merged node"
     )
 
 
-def _located(state: State[Any], where: str) -> str:
+def located(state: State[Any], where: str = "") -> str:
+    """What a message calls a State: its path, if that is known, and its class."""
     name = type(state).__name__ + (f" {state.name!r}" if state.name else "")
     return f"{where} ({name})" if where else name
 

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ._collector import uncollected
 from ._layout import Layout, intern_layout, layout_of_trie
-from ._paths import Key, Path
-from ._state import StateSpec
+from ._node import plan_of
+from ._paths import Key, Path, path_str
+from ._plan import requirement_of, with_requirement
+from ._state import Requirements, StateSpec
 from ._template import Column, NodeSpec, Picker, column_of, picker
 
 _LOCK = threading.RLock()
@@ -179,16 +181,34 @@ class Assembly(NamedTuple):
     Attributes:
         node_classes: The class of each node, alone in a tuple: what `starmap` hands on without making one.
         state_classes: The class of each State, in layout order, likewise.
-        states: For each State spec, what picks its States, or their values, from all in layout order.
+        states: For each State spec and contracts, what picks such States, or their values, from all in layout order.
         groups: For each node spec, what picks its nodes and their parts from all objects.
         top: The numbers of the root, or of the leaves of a root that is a pytree.
     """
 
     node_classes: tuple[tuple[type[Any]], ...]
     state_classes: tuple[tuple[type[Any]], ...]
-    states: tuple[tuple[StateSpec, Column], ...]
+    states: tuple[tuple[StateSpec, Requirements, Column], ...]
     groups: tuple[tuple[NodeSpec, Picker], ...]
     top: tuple[int, ...]
+
+
+def contracts_of(table: Table) -> dict[int, Requirements]:
+    """What the fields that each State stands in ask of it, by its number; of those that are asked anything."""
+    found: dict[int, Requirements] = {}
+    for number, row in table.rows.items():
+        spec = table.specs[number]
+        assert isinstance(spec, NodeSpec)
+        if not plan_of(spec.cls).contracts:
+            continue
+        sizes = dict(zip(spec.template.statics, spec.statics, strict=True))
+        for child, (path, form) in zip(row, spec.forms(), strict=True):
+            child_spec = table.specs[child]
+            if isinstance(child_spec, StateSpec):
+                requirement = requirement_of(spec.cls, path_str(path), form, child_spec.cls, sizes)
+                if requirement is not None:
+                    found[child] = with_requirement(found.get(child, ()), requirement)
+    return found
 
 
 def assemble(table: Table) -> Assembly:
@@ -202,13 +222,15 @@ def assemble(table: Table) -> Assembly:
         assert isinstance(spec, NodeSpec)
         groups.setdefault(spec, []).append((renumbered[number], *[renumbered[child] for child in row]))
     state_specs = [spec for spec in table.specs if isinstance(spec, StateSpec)]
-    by_spec: dict[StateSpec, list[int]] = {}
-    for at, spec in enumerate(state_specs):
-        by_spec.setdefault(spec, []).append(at)
+    contracts = contracts_of(table)
+    asked = [contracts.get(at, ()) for at, spec in enumerate(table.specs) if isinstance(spec, StateSpec)]
+    by_spec: dict[tuple[StateSpec, Requirements], list[int]] = {}
+    for at, key in enumerate(zip(state_specs, asked, strict=True)):
+        by_spec.setdefault(key, []).append(at)
     return Assembly(
         tuple([(spec.cls,) for spec in table.specs if isinstance(spec, NodeSpec)]),
         tuple([(spec.cls,) for spec in state_specs]),
-        tuple([(spec, column_of(numbers)) for spec, numbers in by_spec.items()]),
+        tuple([(spec, asked, column_of(numbers)) for (spec, asked), numbers in by_spec.items()]),
         tuple([(spec, picker(rows)) for spec, rows in groups.items()]),
         tuple([renumbered[number] for number in table.top]),
     )

@@ -21,7 +21,8 @@ from ._paths import Key, Path
 from ._plan import place_of
 from ._schema import Field, equality_fault, schema
 from ._static import static_key
-from ._tracked import Place, TrackedDict, TrackedList, Version
+from ._tracked import Place, TrackedDict, TrackedList
+from ._versions import Version, first_version
 
 
 class _Unset(enum.Enum):
@@ -55,6 +56,11 @@ class NodeSpec:
     def cls(self) -> type[Any]:
         """The node's class."""
         return self.template.cls
+
+    def forms(self) -> Iterator[tuple[Path, Form]]:
+        """The path, within the node, of each State or node, and the form of its place; in the order of the edges."""
+        for field, shape in zip(self.template.holders, self.shapes, strict=True):
+            yield from _forms_of(shape, field.form, (field.name,))
 
     def __reduce__(self) -> tuple[Callable[..., "NodeSpec"], tuple[object, ...]]:
         return _restore_spec, (self.cls, self.statics, self.shapes)
@@ -125,8 +131,8 @@ def _restore_spec(cls: type[Any], statics: tuple[Any, ...], shapes: tuple[Shape,
 def watch_object(item: "TrackedList[Any] | TrackedDict[Any]", watch: Watch) -> None:
     """Put `item` under watch: give it a version, before anything of it is read."""
     version = item._version
-    if version is None:
-        version = item._version = Version()
+    if not isinstance(version, Version):
+        version = item._version = first_version(version, Version())
     watch[0].append(item)
     watch[1].append(version)
 
@@ -161,6 +167,15 @@ def edges_of(shape: Shape, path: Path) -> Iterator[Path]:
     elif isinstance(shape, tuple):
         for key, inner in items_of(shape):
             yield from edges_of(inner, (*path, key))
+
+
+def _forms_of(shape: Shape, form: Form, path: Path) -> Iterator[tuple[Path, Form]]:
+    """The path and the form of the place of each State or node of a shape."""
+    if shape is REF:
+        yield path, form
+    elif isinstance(shape, tuple):
+        for key, inner in items_of(shape):
+            yield from _forms_of(inner, form.item(shape[0], key), (*path, key))
 
 
 def items_of(shape: tuple[Any, ...]) -> Iterator[tuple[Key, Shape]]:

@@ -1,15 +1,6 @@
-"""What makes a change of structure noticeable: the clock, versions, and the containers that nodes hold.
+"""The containers that nodes hold: lists and dicts that check what is put in, and note every change of structure.
 
-A node or container that is part of a binding has a version, a token replaced at every structural write; the clock's
-token is replaced after it. A binding whose clock reading is current is valid without a look at anything else.
-
-A token remembers the trace that it was made in: inside of a JAX transformation, only what was made there changes its
-structure. A node that is part of no binding yet has no token, and is not known to be of outside.
-
-Threads: a writer changes the structure, then the version, then the clock; a binding is built by giving versions first
-and reading the structure after, and validated by reading the clock first and comparing versions after. Whatever the
-interleaving, a binding that missed a write differs from it in a version or in the clock. Tokens are never reused, so
-no update can be lost and no late writer can set the clock back.
+For what a change of structure means to a binding, see `_versions`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,67 +9,23 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, SupportsIndex, TypeVar
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 
 from ._annotations import Form
-from ._compat import current_trace, is_tracing
-from ._errors import FieldError, TraceError
+from ._compat import is_tracing
+from ._errors import FieldError
 from ._fields import Kind, NodeBase
 from ._paths import Key, key_str
 from ._state import describe
+from ._versions import CLOCK, AnyVersion, Version, birth, check_owner
 
 T = TypeVar("T")
 
 
-class Version:
-    """A token: the version of a node or container, or a reading of the clock; compared by identity.
-
-    Attributes:
-        trace: The trace that it was made in; `None` outside of all.
-    """
-
-    __slots__ = ("trace",)
-
-    def __init__(self) -> None:
-        self.trace = current_trace()
-
-
-class Clock:
-    """Holds the token of the latest structural write to anything that is part of a binding."""
-
-    __slots__ = ("now",)
-
-    def __init__(self) -> None:
-        self.now = Version()
-
-
-CLOCK: Final = Clock()
-
 _MAX_NESTING: Final = 32
 
-
-class _Constructing:
-    def __repr__(self) -> str:
-        return "CONSTRUCTING"
-
-
-CONSTRUCTING: Final = _Constructing()
-"""The version of a node whose constructor still runs."""
 
 # `Node.__setattr__` guards assignment; these are the way around it for what is not a field.
 set_version: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_version"].__set__
 set_binding: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_binding"].__set__
 set_joint: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_joint"].__set__
-
-
-def check_owner(version: Version, where: str) -> None:
-    """Raise if the structure of what has this version must not change now.
-
-    Raises:
-        TraceError: A JAX transformation runs that it was not made in.
-    """
-    if is_tracing() and version.trace != current_trace():
-        raise TraceError(
-            f"{where} belongs to a node from outside of the running JAX transformation, whose structure must not "
-            "change inside: the change would stay after the trace. Change it outside, or return a new node"
-        )
 
 
 class Place(NamedTuple):
@@ -153,7 +100,7 @@ class _Tracked:
     if TYPE_CHECKING:
         _form: Form
         _place: Place
-        _version: Version | None
+        _version: AnyVersion
     else:
         __slots__ = ()
 
@@ -171,11 +118,11 @@ class _Tracked:
         return kept
 
     def _check_owner(self) -> None:
-        if self._version is not None:
+        if is_tracing():
             check_owner(self._version, str(self._place))
 
     def _changed(self) -> None:
-        if self._version is not None:
+        if isinstance(self._version, Version):
             self._version = CLOCK.now = Version()
 
 
@@ -188,7 +135,7 @@ class TrackedList(list[T], _Tracked):
     __slots__ = ("__weakref__", "_form", "_place", "_version")
 
     def __init__(self, form: Form, place: Place, items: Iterable[T]) -> None:
-        self._form, self._place, self._version = form, place, None
+        self._form, self._place, self._version = form, place, birth()
         # The contract of a whole new value is checked by who assigns it.
         super().__init__([admit(form, item, place.below(at)) for at, item in enumerate(items)])
 
@@ -274,7 +221,7 @@ class TrackedDict(dict[str, T], _Tracked):
     __slots__ = ("__weakref__", "_form", "_place", "_version")
 
     def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
-        self._form, self._place, self._version = form, place, None
+        self._form, self._place, self._version = form, place, birth()
         super().__init__({self._key(key): admit(form, item, place.below(key)) for key, item in items.items()})
 
     @classmethod

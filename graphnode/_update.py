@@ -3,9 +3,10 @@
 Every fault of a call is found before anything changes. Writing values is no change of structure; popping is.
 """
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from types import EllipsisType
-from typing import Any, NamedTuple, overload
+from typing import Any, Final, NamedTuple, overload
 
 import jax
 
@@ -18,9 +19,10 @@ from ._graphdef import GraphDef
 from ._match import Given, States, match, numbers_of
 from ._node import plan_of
 from ._paths import Path, path_str
-from ._plan import check_contracts
+from ._plan import check_contracts, popped_shapes
 from ._schema import schema
-from ._state import State, StateSpec, check_writable, describe, new_state
+from ._signals import put_all, store_all, undivided
+from ._state import State, StateSpec, contract_faults, describe, new_state, prepared
 from ._statetree import S1, S2, S3, FlatStates, StateTree, select
 from ._tracked import TrackedDict
 from ._traverse import live_objects, reach
@@ -52,7 +54,7 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
     See also: `treefy_states`, which reads; `treefy_merge`, which makes a new node.
     """
     binding = binding_of(node)
-    if len(trees) == 1 and isinstance(trees[0], StateTree):
+    if len(trees) == 1 and isinstance(trees[0], StateTree) and not binding.has_marks:
         states = _states_of(binding, trees[0])
         if states is not None and _write_arrays(states, trees[0]._values, check):
             return
@@ -78,30 +80,26 @@ def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | No
 def _write_arrays(states: Sequence[State[Any]], values: Sequence[Any], check: bool) -> bool:
     """Write plain arrays of the shapes and dtypes that are there, all or none: what settles most updates.
 
-    Comparing and writing in one pass costs half of two where memory is the limit; one that has to stop
-    puts back what it wrote.
+    All loops over States run in C.
     """
-    if is_tracing() or set(map(type, values)) - {CONCRETE}:
+    if is_tracing() or not _PLAIN_ARRAY.issuperset(map(type, values)):
         return False
-    before: list[Any] = []
-    is_done = False
-    try:
-        for state, value in zip(states, values, strict=True):
-            old = state._value
-            # JAX interns abstract values, newer versions at least.
-            if check and value.aval is not old.aval and value.aval != old.aval:
-                break
-            state._value = value
-            before.append(old)
-        else:
-            is_done = True
-    except AttributeError:  # what is there is no array
+    before = tuple(map(_value_of, states))
+    if not _PLAIN_ARRAY.issuperset(map(type, before)):
         return False
-    finally:
-        if not is_done:
-            for state, old in zip(states, before, strict=False):
-                state._value = old
-    return is_done
+    # JAX interns abstract values, newer versions at least.
+    avals = tuple(map(_aval_of, before))
+    is_same = all(map(operator.is_, map(_aval_of, values), avals)) or tuple(map(_aval_of, values)) == avals
+    # Without a comparison a contract may still refuse what differs.
+    if not is_same and (check or any(state._contracts for state in states)):
+        return False
+    put_all(states, values)
+    return True
+
+
+_PLAIN_ARRAY: Final = frozenset({CONCRETE})
+_value_of: Final[Callable[[State[Any]], Any]] = operator.attrgetter("_value")
+_aval_of: Final[Callable[[Any], Any]] = operator.attrgetter("aval")
 
 
 class _Write(NamedTuple):
@@ -141,17 +139,22 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
                 returns += found
     if check:
         faults += [fault for write in writes.values() if (fault := _mismatch(write)) is not None]
+    faults += [fault for write in writes.values() for fault in contract_faults(write.state, write.value)]
     if faults:
-        raise UpdateError(f"cannot update {graphdef.type.__name__}: {listed(faults)}")
-    for write in writes.values():
-        check_writable(write.state, write.value, write.where)
+        raise UpdateError(f"cannot update {graphdef.type.__name__}: {listed(list(dict.fromkeys(faults)))}")
+    contents = [prepared(write.state, write.value, write.where) for write in writes.values()]
+    states = [write.state for write in writes.values()]
+    undivided(lambda: _commit(returns, states, contents))
+
+
+def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
+    """Put popped States back, and write values: all was checked."""
     for holder, key, state in returns:
         if isinstance(holder, TrackedDict):
             holder[key] = state
         else:
             setattr(holder, key, state)
-    for write in writes.values():
-        write.state._value = write.value
+    store_all(states, contents)
 
 
 def _put_back(node: object, graphdef: GraphDef[Any], given: Given, at: int) -> list[_Return] | str:
@@ -294,25 +297,42 @@ def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[A
     places = _places(graphdef)
     faults: list[str] = []
     objects = live_objects(node, graphdef)
-    removals: list[tuple[Any, Path]] = []
+    removals: list[_Removal] = []
     for numbers, _layout in selection:
         for at in numbers:
             for parent, edge in places[at]:
                 fault = _unpoppable(graphdef, objects, parent, edge)
                 faults += [fault] if fault else []
-                removals.append((objects[parent] if parent >= 0 else None, edge))
+                removals.append(_Removal(objects[parent] if parent >= 0 else None, edge, binding.states[at]))
     if faults:
         raise PopError(f"cannot pop from {graphdef.type.__name__}: {listed(faults)}")
-    for holder, edge in removals:
-        if len(edge) == 1:
-            delattr(holder, str(edge[0]))
-        else:
-            del reach(holder, edge[:-1])[edge[-1]]
+    undivided(lambda: _remove(removals))
     popped = [
         FlatStates(layout, tuple([binding.states[at] for at in numbers]), _alias_paths(graphdef, places, numbers))
         for numbers, layout in selection
     ]
     return popped[0] if len(filters) == 1 else tuple(popped)
+
+
+class _Removal(NamedTuple):
+    """A place that a State is about to be taken out of: the node, the path within it, the State."""
+
+    holder: Any
+    edge: Path
+    state: State[Any]
+
+
+def _remove(removals: Sequence[_Removal]) -> None:
+    for holder, edge, state in removals:
+        if len(edge) == 1:
+            delattr(holder, str(edge[0]))
+        else:
+            del reach(holder, edge[:-1])[edge[-1]]
+        if state._contracts:
+            # What is put back may have the shape of what stood there, such as one axis more in a stack.
+            form = leaf_form(state._value)
+            if isinstance(form, tuple):
+                popped_shapes(holder)[path_str(edge)] = jax.ShapeDtypeStruct(*form)
 
 
 # Where a State is referred to: the number of the node, and the path within it. The first place comes first.

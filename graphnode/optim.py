@@ -25,8 +25,9 @@ from ._node import Node
 from ._optax_state import Form, Part, form_of, nested, take_apart, unshared
 from ._paths import Path, path_str
 from ._pretty import Record, Text
+from ._signals import store_all
 from ._split import graphdef, states
-from ._state import LongTermState, ParamState, State, StateSpec, check_writable
+from ._state import LongTermState, ParamState, State, StateSpec, prepared
 from ._statetree import FlatStates, StateTree
 
 if TYPE_CHECKING:
@@ -211,10 +212,8 @@ class Optimizer(Node):
 
 def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
     """Give each State its value, all or none."""
-    for path, one, value in writes:
-        check_writable(one, value, path_str(path))
-    for _, one, value in writes:
-        one._value = value
+    contents = [prepared(state, value, path_str(path)) for path, state, value in writes]
+    store_all([state for _, state, _ in writes], contents)
 
 
 def _optax() -> ModuleType:

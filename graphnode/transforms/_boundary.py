@@ -10,6 +10,7 @@ values into the caller's States and puts live nodes into the result. Nothing of 
 import dataclasses
 import functools
 import inspect
+import threading
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import islice
@@ -27,12 +28,15 @@ from .._diff import differences
 from .._errors import FieldError, StructureError, TraceError
 from .._fields import NodeBase
 from .._graphdef import GraphDef
+from .._marks import captured, drop_loans, take_back_loans, trace_of
 from .._paths import Path, path_str
 from .._rngs import RngState
-from .._state import check_writable, describe, shape_text
+from .._signals import put_all
+from .._state import State, check_writable, describe, located, mark_container, renew, shape_text
 from .._statetree import StateTree
 from .._static import GraphObject, StaticValueError, static_key
 from .._traverse import live_objects
+from .._value import is_container
 
 Function: TypeAlias = Callable[..., Any]
 Values: TypeAlias = tuple[Any, ...]
@@ -55,11 +59,13 @@ class Written:
     Attributes:
         numbers: The States whose values it gives, by their number among those of the arguments.
         untouched: Those of them that it did not write.
+        containers: Those of them that hold containers afterwards.
         has_nodes: Whether there are nodes in its result.
     """
 
     numbers: tuple[int, ...]
     untouched: frozenset[int]
+    containers: frozenset[int]
     has_nodes: bool
 
 
@@ -231,7 +237,7 @@ class Call:
     @property
     def values(self) -> Values:
         """The values of all States, in layout order."""
-        return tuple([state._value for state in self.binding.states])
+        return self.binding.values()
 
     def pure(self, numbers: tuple[int, ...] | None = None, *, is_open: bool = False, refusal: str = _REFUSAL) -> "Pure":
         """The function of values and leaves; see `Pure`."""
@@ -239,19 +245,35 @@ class Call:
 
     def finish(self, outcome: Outcome) -> Any:
         """Write what was written into the caller's States, and put live nodes into the result."""
-        written, values, result = outcome
-        states, numbers = self.binding.states, written.numbers
+        self.write(outcome[0], outcome[1])
+        return self.result_of(outcome)
+
+    def result_of(self, outcome: Outcome) -> Any:
+        """The result of a pure function with live nodes in it, once the writes are made."""
+        return self.revive(outcome[2]) if outcome[0].has_nodes else outcome[2]
+
+    def write(self, written: "Written", values: Values) -> None:
+        """Write what was written into the caller's States: all or none.
+
+        Raises:
+            TraceError: A tracer would leave its transformation.
+        """
+        numbers = written.numbers
         if written.untouched:
             pairs = [pair for pair in zip(numbers, values, strict=True) if pair[0] not in written.untouched]
             numbers, values = tuple([number for number, _ in pairs]), tuple([value for _, value in pairs])
+        states = [self.binding.states[number] for number in numbers]
         if is_tracing():
             trace = current_trace()
-            for number, value in zip(numbers, values, strict=True):
-                if states[number]._trace != trace:
-                    check_writable(states[number], value, self.where(number))
-        for number, value in zip(numbers, values, strict=True):
-            states[number]._value = value
-        return self.revive(result) if written.has_nodes else result
+            for number, state, value in zip(numbers, states, values, strict=True):
+                if trace_of(state) != trace:
+                    check_writable(state, value, self.where(number))
+        for number in written.containers:
+            mark_container(self.binding.states[number])
+        put_all(states, values)
+        if self.binding.has_marks:
+            for state in states:
+                renew(state)
 
     def revive(self, result: Any) -> Any:
         """The result of a pure function with live nodes: those that came in as themselves, new ones made."""
@@ -274,12 +296,27 @@ class Call:
         return self.form.rest_names(self.function)
 
     def run(self, function: Function, *args: Any) -> Any:
-        """What a function gives that JAX made of the pure one; what JAX refuses is told by its name."""
+        """What a function gives that JAX made of the pure one; what JAX refuses is told by its name.
+
+        While it runs, this is the call whose States are captured when they are read.
+        """
+        before = ACTIVE.call
         try:
+            ACTIVE.call = self
             return function(*args)
         except TypeError:
             self.check_leaves()
             raise
+        finally:
+            ACTIVE.call = before
+
+    def explain_capture(self, state: State[Any]) -> str:
+        """What is wrong with reading the caller's State, of which the function has got a copy."""
+        place = self.where(self.binding.states.index(state))
+        return (
+            f"gn.{self.transform}: {place} is read from outside of the function, as a constant, though its node is an "
+            "argument of this call. Use the argument, or compute the constant outside"
+        )
 
     def check_leaves(self) -> None:
         """Raise if a value or leaf is nothing that JAX takes, naming it; for when JAX has refused one.
@@ -328,6 +365,15 @@ def _is_jax_type(leaf: object) -> bool:
 NO_NODES: Final = walk([])
 
 
+class _Active(threading.local):
+    """The call of this thread that JAX is working on, the innermost."""
+
+    call: Call | None = None
+
+
+ACTIVE: Final = _Active()
+
+
 @dataclasses.dataclass(frozen=True, slots=True, weakref_slot=True, eq=False, repr=False)
 class Pure:
     """A function of nodes as a function of State values and other leaves: what JAX transforms.
@@ -361,10 +407,10 @@ class Pure:
 
     def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
         before = [None if _is_array(value) else jax.tree.flatten(value) for value in values]
-        nodes = build(self.form.graphdef, list(map(_own, values, before)))
+        nodes = build(self.form.graphdef, values)
         binding = binding_of_list(nodes) if nodes else NO_NODES
         args, kwargs = self.form.fill(nodes, rest)
-        result = self.function(*args, **kwargs)
+        result = self._call_captured(args, kwargs)
         self.check_structure(nodes, binding)
         wrote = [
             number
@@ -375,11 +421,30 @@ class Pure:
         result, has_nodes = _take_nodes(result, nodes)
         # Of `numbers` that is open the caller has given the values away, and needs all of them back.
         untouched = frozenset() if self.is_open else frozenset(numbers) - frozenset(wrote)
+        containers = frozenset(number for number in numbers if is_container(binding.states[number]._value))
         return (
-            Written(numbers, untouched, has_nodes),
+            Written(numbers, untouched, containers, has_nodes),
             tuple([_settled(binding.states[number]._value, values[number]) for number in numbers]),
             result,
         )
+
+    def _call_captured(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call the function, to which the originals of its arguments are closed."""
+        call = ACTIVE.call
+        if call is None:
+            return self._call_alone(args, kwargs)
+        with captured(call.binding.states, call.explain_capture):
+            return self._call_alone(args, kwargs)
+
+    def _call_alone(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call the function, and see that it wrote into no container of outside."""
+        try:
+            result = self.function(*args, **kwargs)
+        except BaseException:
+            drop_loans()
+            raise
+        take_back_loans(located)
+        return result
 
     def check_structure(self, nodes: list[Any], binding: Binding) -> None:
         """Raise if the function changed the structure of its arguments.
@@ -484,11 +549,6 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, jax.Array)
 
 
-def _own(value: Any, flat: tuple[list[Any], Any] | None) -> Any:
-    """A value that may be changed in place: under some transforms a pytree is the very one that the caller holds."""
-    return value if flat is None else jax.tree.unflatten(flat[1], flat[0])
-
-
 def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> bool:
     """Whether a State holds another value than it was given; a pytree may have been changed in place."""
     if before is None:
@@ -526,8 +586,7 @@ def _take_nodes(result: Any, nodes: list[Any]) -> tuple[Any, bool]:
         return result, False
     # One graph with the arguments, which come first: what is theirs is theirs in the result, too.
     binding = walk([*nodes, *[leaves[at] for at in places]])
-    values = tuple([state._value for state in binding.states])
-    whole = StateTree(binding.graphdef.layout, values)
+    whole = StateTree(binding.graphdef.layout, binding.values())
     for number, at in enumerate(places, len(nodes)):
         leaves[at] = NodeStates(binding.graphdef, number, part_of(whole, number))
     return jax.tree.unflatten(treedef, leaves), True

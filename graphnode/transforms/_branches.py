@@ -117,7 +117,8 @@ def _run(
     else:
         new, result = jax.lax.switch(which, branches, values, rest)
     has_nodes = any(written.has_nodes for written, _, _ in shapes)
-    return Written(wrote, frozenset(), has_nodes), new, result
+    containers = frozenset().union(*[written.containers for written, _, _ in shapes])
+    return Written(wrote, frozenset(), containers, has_nodes), new, result
 
 
 def _check_results(transform: str, shapes: Sequence[Outcome]) -> None:

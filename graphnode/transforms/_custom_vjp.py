@@ -118,7 +118,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
 
         run = jax.custom_vjp(pure)
         run.defvjp(run_forward, run_backward)
-        outcome = run(call.values, call.rest)
+        outcome = call.run(run, call.values, call.rest)
         if outcome[0].has_nodes:
             raise StructureError("gn.custom_vjp differentiates arrays, but the result holds a node")
         return call.finish(outcome)  # type: ignore[no-any-return]  # what the function gave

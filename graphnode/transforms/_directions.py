@@ -1,5 +1,6 @@
 """`vjp` and `jvp`: derivatives at one place, against a cotangent of the result or along tangents of the arguments."""
 
+import functools
 from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import Any, Literal, TypeVar, TypeVarTuple, overload
@@ -66,7 +67,9 @@ def vjp(
     def result_of(values: Values, rest: Values) -> tuple[Any, Outcome]:
         return divided("vjp", pure(*chosen.join(values, rest)), has_aux)
 
-    result, pull_back, outcome = jax.vjp(result_of, chosen.values, chosen.rest, has_aux=True)
+    result, pull_back, outcome = call.run(
+        functools.partial(jax.vjp, has_aux=True), result_of, chosen.values, chosen.rest
+    )
     aux = call.finish(outcome)
 
     def pull_back_nodes(cotangent: Any, /) -> tuple[Any, ...]:
@@ -128,7 +131,9 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
         return divided("jvp", pure(all_values, [rest.get(at, leaf) for at, leaf in enumerate(at_rest)]), has_aux)
 
     primal_in = ({number: at_values[number] for number in along}, {at: at_rest[at] for at in along_rest})
-    result, tangent, outcome = jax.jvp(result_of, primal_in, (along, along_rest), has_aux=True)
+    result, tangent, outcome = call.run(
+        functools.partial(jax.jvp, has_aux=True), result_of, primal_in, (along, along_rest)
+    )
     aux = call.finish(outcome)
     return (result, tangent, aux) if has_aux else (result, tangent)
 

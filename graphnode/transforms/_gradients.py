@@ -34,7 +34,7 @@ def _value_and_grad(transform: str, function: Function, options: GradOptions) ->
         differentiate = jax.value_and_grad(
             loss_of, (0, 1), has_aux=True, holomorphic=options.holomorphic, allow_int=options.allow_int
         )
-        (loss, outcome), derivatives = differentiate(chosen.values, chosen.rest)
+        (loss, outcome), derivatives = call.run(differentiate, chosen.values, chosen.rest)
         aux = call.finish(outcome)
         gradients = one_or_all(options.argnums, chosen.assemble(*derivatives))
         return ((loss, aux) if options.has_aux else loss), gradients

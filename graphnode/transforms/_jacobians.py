@@ -38,7 +38,7 @@ def _jacobian(transform: str, function: Function, options: GradOptions) -> Funct
             leaves, treedef = jax.tree.flatten(result)
             return leaves, outcome
 
-        rows, outcome = differentiate(leaves_of, (0, 1), **keywords)(chosen.values, chosen.rest)
+        rows, outcome = call.run(differentiate(leaves_of, (0, 1), **keywords), chosen.values, chosen.rest)
         aux = call.finish(outcome)
         made = [one_or_all(options.argnums, chosen.assemble(*row)) for row in rows]
         jacobian = jax.tree.unflatten(treedef, made)

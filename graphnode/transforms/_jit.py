@@ -7,13 +7,17 @@ a method of another node or passing an equal model meets what is compiled alread
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MethodType
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 import jax
 
 from .._binding import binding_of_list
-from .._compat import jaxpr_as_fun
+from .._compat import PLAIN, jaxpr_as_fun
+from .._marks import mark_lost
+from .._signals import undivided
+from .._state import State
 from ._boundary import (
+    ACTIVE,
     Call,
     Function,
     Outcome,
@@ -21,6 +25,7 @@ from ._boundary import (
     Transformed,
     Values,
     forget_kept,
+    name_of,
     named_arguments,
     remembered,
     target_of,
@@ -65,15 +70,19 @@ class Jitted(Transformed, Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         call = Call("jit", self._target, args, kwargs) if self._is_plain else self._call(args, kwargs)
+        before = ACTIVE.call
         try:
-            outcome = (self._compiled.get(call.key) or self._compile(call)).run(call.values, call.rest)
+            ACTIVE.call = call
+            outcome = (self._compiled.get(call.key) or self._compile(call)).run(call)
         except jax.errors.ConcretizationTypeError as error:
             error.add_note(f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames.")
             raise
         except TypeError:
             call.check_leaves()
             raise
-        return call.finish(outcome)  # type: ignore[no-any-return]  # what the function gave
+        finally:
+            ACTIVE.call = before
+        return call.result_of(outcome)  # type: ignore[no-any-return]  # what the function gave
 
     @overload
     def __get__(self, instance: None, owner: type, /) -> "Jitted[P, R]": ...
@@ -85,11 +94,11 @@ class Jitted(Transformed, Generic[P, R]):
     def lower(self, *args: P.args, **kwargs: P.kwargs) -> jax.stages.Lowered:
         """What JAX lowers the call to, without running it; `.compile()` gives its cost and memory analysis."""
         call = self._call(args, kwargs)
-        try:
+
+        def lowered() -> jax.stages.Lowered:
             return (self._compiled.get(call.key) or self._compile(call)).lower(call.values, call.rest)
-        except TypeError:
-            call.check_leaves()
-            raise
+
+        return call.run(lowered)  # type: ignore[no-any-return]  # as `lowered` gives
 
     def clear_cache(self) -> None:
         """Forget all that was compiled for the function under these options."""
@@ -129,8 +138,14 @@ class _Plain:
 
     def __init__(self, call: Call, options: Options, history: History) -> None:
         jitted = jax.jit(_logged(call.pure(), history), keep_unused=options.keep_unused, inline=options.inline)
-        self.run: Callable[[Values, Sequence[Any]], Outcome] = jitted
+        self._jitted: Callable[[Values, Sequence[Any]], Outcome] = jitted
         self.lower: Callable[[Values, Sequence[Any]], jax.stages.Lowered] = jitted.lower
+
+    def run(self, call: Call) -> Outcome:
+        """Call the compiled function, and write what it wrote into the caller's States."""
+        outcome = self._jitted(call.values, call.rest)
+        call.write(outcome[0], outcome[1])
+        return outcome
 
 
 class _Donating:
@@ -148,6 +163,7 @@ class _Donating:
         states, roots = call.binding.states, [call.roots[call.form.places.index(at)] for at in named[0]]
         donated = set(states if options.donate else binding_of_list(roots).states if roots else ())
         numbers = tuple([number for number in written if states[number] in donated])
+        self._donated = numbers
         self._values = _Parting(len(states), numbers)
         self._rest = _Parting(len(call.rest), named[1])
         self._pure = _logged(call.pure(numbers, is_open=True), history)
@@ -163,9 +179,27 @@ class _Donating:
         run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
         self._jitted = jax.jit(run, donate_argnums=0, keep_unused=options.keep_unused, inline=options.inline)
 
-    def run(self, values: Values, rest: Sequence[Any]) -> Outcome:
-        """Call the compiled function."""
-        return self._jitted(*self._parted(values, rest))  # type: ignore[no-any-return]  # as `_trace` gives
+    def run(self, call: Call) -> Outcome:
+        """Call the compiled function, and write what it wrote into the caller's States.
+
+        Once memory is gone, no signal comes between the call and the writes; if the call fails, the States say so.
+        """
+        states = [call.binding.states[number] for number in self._donated]
+
+        def is_gone() -> bool:
+            return any(map(_is_deleted, states))
+
+        def run_and_write() -> Outcome:
+            try:
+                outcome: Outcome = self._jitted(*self._parted(call.values, call.rest))
+            except BaseException:
+                if is_gone():
+                    mark_lost([state for state in states if _is_deleted(state)], _LOSS.format(name_of(call.function)))
+                raise
+            call.write(outcome[0], outcome[1])
+            return outcome
+
+        return undivided(run_and_write, is_gone)
 
     def lower(self, values: Values, rest: Sequence[Any]) -> jax.stages.Lowered:
         """Lower the compiled function."""
@@ -188,6 +222,17 @@ class _Donating:
             if list(map(jax.typeof, leaves)) == avals:
                 return jax.tree.unflatten(out_treedef, function(*leaves))  # type: ignore[no-any-return]
         return self._pure(values, rest)
+
+
+def _is_deleted(state: State[Any]) -> bool:
+    """Whether the memory of a State was given away."""
+    return any(type(leaf) in PLAIN and leaf.is_deleted() for leaf in jax.tree.leaves(state._value))
+
+
+_LOSS: Final = (
+    "its memory was donated to a call of {} that failed, and no value is left: give it one, from a copy that was saved "
+    "before, or build the node anew"
+)
 
 
 def _unshared(given: Any, kept: Any) -> Any:

@@ -155,7 +155,9 @@ def make_jaxpr(
     @functools.wraps(target)
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
         call = Call("make_jaxpr", target, *with_statics(target, args, kwargs, *statics))
-        jaxpr, outcome = jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True)(call.values, call.rest)
+        jaxpr, outcome = call.run(
+            jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True), call.values, call.rest
+        )
         return (jaxpr, _shapes(call, outcome)) if return_shape else jaxpr
 
     return rebind(jaxpr_of, bound)
@@ -194,7 +196,7 @@ def checkify(
     @functools.wraps(target)
     def checked(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
         call = Call("checkify", target, args, kwargs)
-        error, outcome = jax_checkify.checkify(call.pure(), errors=errors)(call.values, call.rest)
+        error, outcome = call.run(jax_checkify.checkify(call.pure(), errors=errors), call.values, call.rest)
         return error, call.finish(outcome)
 
     return rebind(checked, bound)
