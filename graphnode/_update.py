@@ -45,7 +45,7 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
-        >>> gn.update_states(model, {"weight": {"weight": jnp.ones((2, 3)), "bias": jnp.zeros(3)}})
+        >>> gn.update_states(model, {"weight": jnp.ones((2, 3)), "bias": jnp.zeros(3)})
         >>> model(jnp.ones(2))
         Array([2., 2., 2.], dtype=float32)
 

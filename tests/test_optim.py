@@ -204,7 +204,7 @@ def test_memory_has_the_paths_of_the_model():
         "0.nu.scale",
     ]
     assert all(type(one) is OptimizerState for one in gn.states(optimizer).values())
-    assert optimizer.memory[0]["mu"]["layers"][1]["weight"].value["bias"].shape == (2,)
+    assert optimizer.memory[0]["mu"]["layers"][1]["bias"].value.shape == (2,)
 
 
 PATHS: dict[str, tuple[Any, list[str]]] = {
@@ -397,9 +397,9 @@ def test_shared_state_has_one_memory():
     model = Tied(shared, shared)
     optimizer = Optimizer(model, optax.chain(optax.trace(0.9), optax.scale(-1.0)))
     assert memory_paths(optimizer) == ["0.trace.decoder.weight"]
-    before = shared.weight.value["bias"]
+    before = shared.bias.value
     optimizer.update(model, {"encoder": {"weight": jax.tree.map(jnp.ones_like, shared.weight.value)}})
-    assert (shared.weight.value["bias"] - before).tolist() == [-1.0, -1.0]
+    assert (shared.bias.value - before).tolist() == [-1.0, -1.0]
 
 
 def test_two_models_have_one_optimizer():
@@ -612,7 +612,7 @@ BAD_GRADIENTS: dict[str, tuple[Callable[[MLP], Any], str]] = {
     ),
     "several": (
         lambda model: {
-            "layers": {0: {"weight": {"weight": jnp.ones((2, 3)), "bias": jnp.ones(4)}}, 1: {"weight": jnp.ones(2)}},
+            "layers": {0: {"weight": jnp.ones((2, 3)), "bias": jnp.ones(4)}, 1: {"weight": jnp.ones(2)}},
             "scales": jnp.ones((2, 2)),
         },
         """4 faults:

@@ -143,7 +143,7 @@ class MultiHeadAttention(Layer):
         assert self.num_kv_heads is not None
         assert self.head_size is not None
         if dtype is None:
-            dtype = self.key.weight.value["weight"].dtype if self.dtype is None else self.dtype
+            dtype = self.key.weight.value.dtype if self.dtype is None else self.dtype
         self.cache = KeyValueCache(batch_size, length, self.num_kv_heads, self.head_size, dtype=dtype)
         return self.cache
 

@@ -34,8 +34,8 @@ def last(p: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def affine(p: Any, at: str, x: jax.Array) -> Any:
-    y = x @ p[f"{at}weight.weight"]
-    return y + last(p[f"{at}weight.bias"], y)
+    y = x @ p[f"{at}weight"]
+    return y + last(p[f"{at}bias"], y)
 
 
 def layer_norm(p: Any, at: str, x: jax.Array) -> Any:
@@ -172,7 +172,7 @@ BY_HAND: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "GroupNorm": ({}, group_norm),
     "LayerNorm": ({}, lambda p, x: layer_norm(p, "", x)),
     "Linear": ({}, lambda p, x: affine(p, "", x)),
-    "Linear, no bias": ({"use_bias": False}, lambda p, x: x @ p["weight.weight"]),
+    "Linear, no bias": ({"use_bias": False}, lambda p, x: x @ p["weight"]),
     "MLP": ({}, mlp),
     "MaxPool": ({}, max_pool),
     "MultiHeadAttention": ({}, attention),
