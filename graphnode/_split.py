@@ -327,11 +327,11 @@ def flatten(node: N, /) -> tuple[GraphDef[N], FlatStates[State[Any]]]:
         >>> graphdef, found = gn.flatten(gn.nn.Linear(2, 3))
         >>> found
         {
+          ('bias',): ParamState(
+            value=ShapedArray(float32[3])
+          ),
           ('weight',): ParamState(
-            value={
-              'bias': ShapedArray(float32[3]),
-              'weight': ShapedArray(float32[2,3])
-            }
+            value=ShapedArray(float32[2,3])
           )
         }
 

@@ -281,7 +281,7 @@ def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[A
         >>> model = gn.nn.Linear(2, 3)
         >>> popped = gn.pop_states(model, gn.ParamState)
         >>> len(popped), len(gn.states(model))
-        (1, 0)
+        (2, 0)
         >>> gn.update_states(model, popped)
         >>> model.weight is popped[("weight",)]
         True

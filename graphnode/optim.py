@@ -44,7 +44,9 @@ class OptimizerState(LongTermState[T]):
         >>> for path in gn.states(optimizer, gn.optim.OptimizerState):
         ...     print(gn.path_str(path))
         memory.0.count
+        memory.0.mu.bias
         memory.0.mu.weight
+        memory.0.nu.bias
         memory.0.nu.weight
         steps
     """

@@ -60,7 +60,7 @@ def test_a_transformer_block_is_the_same_parts_of_flax():
     kinds = {"weight": "kernel", "bias": "bias"}
     parts = {f"attention.{part}": f"attention.{part}" for part in ("query", "key", "value", "out")}
     parts |= {"mlp.layers.0": "first", "mlp.layers.1": "second"}
-    names = {f"{ours}.weight.{a}": f"{theirs}.{b}" for ours, theirs in parts.items() for a, b in kinds.items()}
+    names = {f"{ours}.{a}": f"{theirs}.{b}" for ours, theirs in parts.items() for a, b in kinds.items()}
     with permissive():
         other = Block(num_kv_heads=1)
     one = nn.TransformerBlock(4, 2, hidden_size=6, num_kv_heads=1, is_causal=True, w_init=drawn)
