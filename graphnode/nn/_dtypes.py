@@ -85,6 +85,11 @@ def promoted(dtype: DTypeLike | None, /, *arrays: *_Arrays) -> tuple[*_Arrays]:
     return promoted_  # type: ignore[no-any-return]
 
 
+def at_least_float32(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
+    """The dtype for sums, means and angles of numbers of `dtype`: half precision would count and add too coarsely."""
+    return dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
+
+
 def dtype_of(dtype: DTypeLike | None, weight: State[jax.Array]) -> DTypeLike:
     """The dtype of what a layer makes itself: its own, or that of its parameters."""
     return weight.value.dtype if dtype is None else dtype

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import ContractError
-from ..transforms import scan
+from ..transforms import eval_shape, scan
 from ._cell import Cell
 from ._checks import place
 from ._module import Layer
@@ -64,7 +64,7 @@ class RNN(Layer, Generic[C]):
         """
         if x.ndim < 2:
             raise ContractError(f"{place(self)}: x: expected shape (..., time, features); found {x.shape}")
-        start = self.cell.initial_carry(x.shape[:-2]) if carry is None else carry
+        start = self._start(x) if carry is None else carry
 
         def step(carried: tuple[RNN[C], C], element: jax.Array) -> tuple[tuple[RNN[C], C], jax.Array]:
             rnn, before = carried
@@ -73,6 +73,17 @@ class RNN(Layer, Generic[C]):
 
         (_, end), outputs = scan(step, (self, start), jnp.moveaxis(x, -2, 0), reverse=self.reverse)
         return end, jnp.moveaxis(outputs, 0, -2)
+
+    def _start(self, x: jax.Array) -> C:
+        """The cell's initial carry, in the dtypes that a step gives: those of the parameters may be promoted by `x`."""
+        start = self.cell.initial_carry(x.shape[:-2])
+        if all(leaf.dtype == x.dtype for leaf in jax.tree.leaves(start)):
+            return start  # the usual case, without a step that is traced twice
+        element = jax.ShapeDtypeStruct((*x.shape[:-2], x.shape[-1]), x.dtype)
+        after = eval_shape(lambda rnn, carry, x: rnn._step(carry, x)[0], self, start, element)
+        if jax.tree.structure(after) != jax.tree.structure(start):
+            return start  # the scan tells how they differ
+        return jax.tree.map(lambda before, after: before.astype(after.dtype), start, after)
 
     def _step(self, carry: C, x: jax.Array) -> tuple[C, jax.Array]:
         # A method: in a scan, errors can tell the cell's place by the node that calls it.
