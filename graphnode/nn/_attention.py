@@ -15,8 +15,9 @@ from . import initializers
 from ._cache import KeyValueCache
 from ._checks import check_inputs, divisor, place, positive, size
 from ._dtypes import inexact
-from ._linear import Linear
+from ._linear import Linear, linear_part
 from ._module import Layer
+from ._parts import shared_vars
 from ._rotary import rotary
 from ._rows import as_batch, as_rows
 
@@ -107,7 +108,7 @@ class MultiHeadAttention(Layer):
         self.num_heads = size(f"{cls}.num_heads", self.num_heads)
         self.head_size = head_size = size(f"{cls}.head_size", self.head_size)
         kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
-        self.num_kv_heads = kv_heads = divisor(f"{cls}.num_kv_heads", kv_heads, "num_heads", self.num_heads)
+        self.num_kv_heads = divisor(f"{cls}.num_kv_heads", kv_heads, "num_heads", self.num_heads)
         self.context_size = size(f"{cls}.context_size", self.width if self.context_size is None else self.context_size)
         self.dtype = inexact(f"{cls}.dtype", self.dtype)
         if self.rotary_base is not None:
@@ -115,20 +116,34 @@ class MultiHeadAttention(Layer):
             if head_size % 2:
                 raise ContractError(f"{cls}.head_size: expected an even number for rotary positions; found {head_size}")
 
-        def linear(in_size: int, out_size: int) -> Linear:
-            return Linear(
-                in_size, out_size, use_bias=use_bias, w_init=w_init, b_init=b_init, dtype=self.dtype,
-                param_dtype=param_dtype,
-            )  # fmt: skip
-
-        self.query = linear(self.width, self.num_heads * head_size)
-        self.key = linear(self.context_size, kv_heads * head_size)
-        self.value = linear(self.context_size, kv_heads * head_size)
-        self.out = linear(self.num_heads * head_size, self.width)
+        for name, sizes in self._sizes().items():
+            linear = Linear(
+                *sizes, use_bias=use_bias, w_init=w_init, b_init=b_init, dtype=self.dtype, param_dtype=param_dtype
+            )
+            setattr(self, name, linear)
 
     def __init_vars__(self) -> dict[str, object]:
-        """The init variables that the parameters still show, for `gn.config.to_config`."""
-        return self.query.__init_vars__()
+        """The init variables that the parameters still show, for `gn.config.to_config`.
+
+        Raises:
+            ConfigError: Linear maps that the constructor does not make; names all.
+        """
+        return shared_vars(
+            **{name: linear_part(getattr(self, name), *sizes, self.dtype) for name, sizes in self._sizes().items()}
+        )
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """Features before and after each of the linear maps."""
+        assert self.num_kv_heads is not None
+        assert self.head_size is not None
+        assert self.context_size is not None
+        queries, keys = self.num_heads * self.head_size, self.num_kv_heads * self.head_size
+        return {
+            "query": (self.width, queries),
+            "key": (self.context_size, keys),
+            "value": (self.context_size, keys),
+            "out": (queries, self.width),
+        }
 
     def init_cache(self, batch_size: int, length: int, dtype: DTypeLike | None = None) -> KeyValueCache:
         """Give the layer an empty cache, in place of any that it has: from then on, a call continues the sequence.

@@ -16,6 +16,7 @@ from . import initializers
 from ._checks import place
 from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
 from ._module import Layer
+from ._parts import Part
 
 
 class Linear(Layer):
@@ -117,6 +118,11 @@ class Linear(Layer):
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)
         return add_bias(x @ weight, bias)
+
+
+def linear_part(layer: Linear, in_size: int, out_size: int, dtype: DTypeLike | None) -> Part:
+    """A linear map in a layer whose constructor makes it with these sizes."""
+    return Part(layer, Linear, {"in_size": (in_size,), "out_size": (out_size,), "w_mask": None, "dtype": dtype})
 
 
 def _sizes(name: str, size: Any) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ def rotary(
 
     Feature `i` of the first half and feature `i` of the second are a pair; at position `p` it is rotated by the angle
     `p * base ** (-2 i / head_size)` (Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding",
-    eq. 34, which pairs neighbours; halves are what GPT-NeoX and LLaMA pair). Angles are taken in the dtype of `x`, or in
+    eq. 34, which pairs neighbours; halves are what GPT-NeoX and LLaMA pair). Angles are taken in the dtype of `x`, in
     float32 if that has less precision; the dtype stays.
 
     Args:
