@@ -15,14 +15,12 @@ make: Any = Linear
 
 
 def test_a_linear_prints_as_the_tutorial_shows_it():
-    """The layer's fields in order, a ParamState for each array."""
+    """The layer's fields in order, a ParamState for each array; the last sizes are not shown twice."""
     assert str(Linear(2, 3)) == (
         "Linear(\n"
         "  in_size=(2,),\n"
         "  out_size=(3,),\n"
         "  w_mask=None,\n"
-        "  in_features=2,\n"
-        "  out_features=3,\n"
         "  weight=ParamState(\n"
         "    value=ShapedArray(float32[2,3])\n"
         "  ),\n"

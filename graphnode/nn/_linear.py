@@ -11,6 +11,7 @@ from jaxtyping import Array, Inexact
 
 from .._errors import ContractError
 from .._fields import Initializer, state, static
+from .._pretty import Record
 from .._state import ParamState
 from . import initializers
 from ._checks import place
@@ -46,8 +47,6 @@ class Linear(Layer):
           in_size=(2,),
           out_size=(3,),
           w_mask=None,
-          in_features=2,
-          out_features=3,
           weight=ParamState(
             value=ShapedArray(float32[2,3])
           ),
@@ -98,6 +97,12 @@ class Linear(Layer):
             raise ContractError(f"Linear.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}")
         self.weight = parameter(w_init, shape, param_dtype)
         self.bias = parameter(b_init, shape[1:], param_dtype) if use_bias else None
+
+    def __pretty__(self) -> Record:
+        shown = super().__pretty__()  # with the sizes once: the last ones are shown by those before
+        return shown._replace(
+            fields=[(name, value) for name, value in shown.fields if name not in {"in_features", "out_features"}]
+        )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
