@@ -261,7 +261,7 @@ def test_both_networks_refer_to_one_encoder_through_training(distillation: Modul
     images, labels = jnp.ones((64, 64)), jnp.zeros(64, int)
     gradients = gn.grad(distillation.loss_of)(pair, images, labels)
     encoders = [gn.path_str(path) for path in gradients.flat() if "encoder" in path]
-    assert encoders == ["student.encoder.hidden.weight", "student.encoder.out.weight"]
+    assert encoders == [f"student.encoder.{layer}.{name}" for layer in ("hidden", "out") for name in ("bias", "weight")]
     before = np.asarray(encoder.out.weight.value)
     optimizer = gn.optim.Optimizer(pair, distillation.optax.adam(1e-2))
     distillation.step(pair, optimizer, images, labels)
@@ -280,12 +280,14 @@ def test_frozen_parts_keep_their_values_and_take_no_memory(distillation: ModuleT
     changed = [
         gn.path_str(path)
         for path, old in before.flat().items()
-        if not np.array_equal(old.value["weight"], gn.states(pair)[path].value["weight"])
+        if not np.array_equal(old.value, gn.states(pair)[path].value)
     ]
-    assert changed == ["student.head.0.weight"]
+    assert changed == ["student.head.0.bias", "student.head.0.weight"]
     assert [gn.path_str(path) for path in gn.states(optimizer)] == [
         "memory.0.count",
+        "memory.0.mu.student.head.0.bias",
         "memory.0.mu.student.head.0.weight",
+        "memory.0.nu.student.head.0.bias",
         "memory.0.nu.student.head.0.weight",
         "steps",
     ]
