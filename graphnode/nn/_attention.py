@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import KW_ONLY, InitVar
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
@@ -20,6 +21,9 @@ from ._module import Layer
 from ._parts import shared_vars
 from ._rotary import rotary
 from ._rows import as_batch, as_rows
+
+# The score of what is not seen. Not -inf: the softmax of who sees nobody would be NaN, and its gradients with it.
+_LEAST: Final = 0.7 * float(np.finfo(np.float64).min)
 
 Queried: TypeAlias = Float[Array, "*batch time width"]
 Context: TypeAlias = Float[Array, "*batch context context_size"]
@@ -129,7 +133,7 @@ class MultiHeadAttention(Layer):
             ConfigError: Linear maps that the constructor does not make; names all.
         """
         return shared_vars(
-            **{name: linear_part(getattr(self, name), *sizes, self.dtype) for name, sizes in self._sizes().items()}
+            {name: linear_part(getattr(self, name), *sizes, self.dtype) for name, sizes in self._sizes().items()}
         )
 
     def _sizes(self) -> dict[str, tuple[int, int]]:
@@ -261,5 +265,4 @@ def _attend_in_float64(
 
 
 def _hidden(scores: jax.Array, is_seen: jax.Array) -> jax.Array:
-    # Not -inf: the softmax of an element that sees nobody would be NaN, and so its gradients.
-    return jnp.where(is_seen, scores, 0.7 * float(jnp.finfo(scores.dtype).min))
+    return jnp.where(is_seen, scores, _LEAST)

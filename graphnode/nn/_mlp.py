@@ -99,7 +99,7 @@ class MLP(Layer):
             raise ConfigError([f"layers: expected {len(widths) - 1}, depth + 1; found {len(self.layers)}"])
         parts = zip(self.layers, pairwise(widths), strict=True)
         return shared_vars(
-            **{f"layers__{at}": linear_part(layer, *sizes, self.dtype) for at, (layer, sizes) in enumerate(parts)}
+            {f"layers.{at}": linear_part(layer, *sizes, self.dtype) for at, (layer, sizes) in enumerate(parts)}
         )
 
     def _widths(self) -> list[int]:

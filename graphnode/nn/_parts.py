@@ -5,7 +5,7 @@ the init variables that all of them share. A part that was replaced by one that 
 an error, as a configuration would silently build another model.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -26,48 +26,42 @@ class Part(NamedTuple):
     """Init variables that it gives this part alone, with their values."""
 
 
-def shared_vars(**parts: Part) -> dict[str, object]:
-    """The init variables of all parts, of which each has one value.
-
-    Args:
-        **parts: By their paths, where `__` stands for a dot; the first one that has a variable says its value.
+def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
+    """The init variables of all parts, by their paths; the first one that has a variable says its value.
 
     Raises:
         ConfigError: Parts that the constructor does not make; names all, with their paths.
     """
     faults: list[str] = []
-    shared: dict[str, object] = {}
-    sources: dict[str, str] = {}
-    for key, part in parts.items():
-        path = key.replace("__", ".")
-        if type(part.layer) is not part.cls:
-            faults.append(
-                f"{path}: expected a {part.cls.__name__}, as the constructor makes it; found {_shown(part.layer)}"
-            )
+    shared: dict[str, tuple[object, str]] = {}
+    for path, part in parts.items():
+        cls: type = type(part.layer)
+        if cls is not part.cls:
+            expected = f"a {part.cls.__name__}, as the constructor makes it"
+            faults.append(f"{path}: expected {expected}; found a {cls.__name__}")
             continue
-        faults += [f"{path}.{fault}" for fault in _misfits(part)]
+        for name, value in part.fields.items():
+            faults += _fault(f"{path}.{name}", getattr(part.layer, name), value, "the constructor sets it")
         try:
-            variables = part.layer.__init_vars__()
+            variables: dict[str, object] = part.layer.__init_vars__()
         except ConfigError as error:
             faults += [f"{path}.{fault}" for fault in error.faults]
             continue
         for name, value in variables.items():
             if name in part.variables:
-                expected, source = part.variables[name], "the constructor sets it"
+                expected_value, source = part.variables[name], "the constructor sets it"
             else:
-                expected, source = shared.setdefault(name, value), f"{sources.setdefault(name, path)} has"
-            if not _is_same(value, expected):
-                faults.append(f"{path}.{name}: expected {_shown(expected)}, as {source}; found {_shown(value)}")
+                expected_value, source = shared.setdefault(name, (value, f"{path} has"))
+            faults += _fault(f"{path}.{name}", value, expected_value, source)
     if faults:
         raise ConfigError(faults)
-    return shared
+    return {name: value for name, (value, _) in shared.items()}
 
 
-def _misfits(part: Part) -> Iterator[str]:
-    for name, expected in part.fields.items():
-        value = getattr(part.layer, name)
-        if not _is_same(value, expected):
-            yield f"{name}: expected {_shown(expected)}, as the constructor sets it; found {_shown(value)}"
+def _fault(where: str, value: object, expected: object, source: str) -> list[str]:
+    if _is_same(value, expected):
+        return []
+    return [f"{where}: expected {_shown(expected)}, as {source}; found {_shown(value)}"]
 
 
 def _is_same(one: object, other: object) -> bool:
@@ -76,8 +70,6 @@ def _is_same(one: object, other: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, Node):
-        return f"a {type(value).__name__}"
     if isinstance(value, jax.Array):
         return f"{value.dtype}{list(value.shape)}"
     return value.__name__ if isinstance(value, type) else repr(value)

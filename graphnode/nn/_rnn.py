@@ -1,7 +1,7 @@
 """`RNN`, which runs a recurrent cell over time."""
 
 from dataclasses import KW_ONLY
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -79,11 +79,17 @@ class RNN(Layer, Generic[C]):
         start = self.cell.initial_carry(x.shape[:-2])
         if all(leaf.dtype == x.dtype for leaf in jax.tree.leaves(start)):
             return start  # the usual case, without a step that is traced twice
-        element = jax.ShapeDtypeStruct((*x.shape[:-2], x.shape[-1]), x.dtype)
-        after = eval_shape(lambda rnn, carry, x: rnn._step(carry, x)[0], self, start, element)
-        if jax.tree.structure(after) != jax.tree.structure(start):
+
+        def carried(rnn: RNN[C], carry: C, x: jax.Array) -> C:
+            # Without time, of which there may be none.
+            return rnn._step(carry, jnp.zeros((*x.shape[:-2], x.shape[-1]), x.dtype))[0]
+
+        after = eval_shape(carried, self, start, x)
+        structure: Any = jax.tree.structure(start)
+        if structure != jax.tree.structure(after):
             return start  # the scan tells how they differ
-        return jax.tree.map(lambda before, after: before.astype(after.dtype), start, after)
+        promoted: C = jax.tree.map(lambda before, after: before.astype(after.dtype), start, after)
+        return promoted
 
     def _step(self, carry: C, x: jax.Array) -> tuple[C, jax.Array]:
         # A method: in a scan, errors can tell the cell's place by the node that calls it.

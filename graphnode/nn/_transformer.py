@@ -150,7 +150,7 @@ class TransformerBlock(Layer):
             ConfigError: Parts that the constructor does not make; names all, with their paths.
         """
         attention = self.attention
-        shared = shared_vars(**self._parts())
+        shared = shared_vars(self._parts())
         return {
             "num_kv_heads": attention.num_kv_heads,
             "is_causal": attention.is_causal,

@@ -125,7 +125,7 @@ def test_a_model_that_is_built_again_is_not_traced_again():
 
 
 def block_of_other_parts() -> nn.Sequential:
-    block = make("TransformerBlock")
+    block: nn.TransformerBlock = make("TransformerBlock")
     block.mlp_norm.epsilon = 1e-5
     block.attention_norm = nn.LayerNorm(4, use_bias=False)
     block.attention.out = nn.Linear(4, 4, jnp.ones((4, 4)), use_bias=False)
@@ -134,25 +134,25 @@ def block_of_other_parts() -> nn.Sequential:
 
 
 def attention_without_a_bias() -> nn.MultiHeadAttention:
-    layer = make("MultiHeadAttention")
+    layer: nn.MultiHeadAttention = make("MultiHeadAttention")
     layer.out = nn.Linear(8, 8, use_bias=False)
     return layer
 
 
 def perceptron_without_a_bias() -> nn.MLP:
-    layer = make("MLP")
+    layer: nn.MLP = make("MLP")
     layer.layers[0] = nn.Linear(2, 3, use_bias=False)
     return layer
 
 
 def deeper_perceptron() -> nn.MLP:
-    layer = make("MLP")
+    layer: nn.MLP = make("MLP")
     layer.layers.append(nn.Linear(4, 4))
     return layer
 
 
 def block_of_other_classes() -> nn.TransformerBlock:
-    block = make("TransformerBlock")
+    block: nn.TransformerBlock = make("TransformerBlock")
     block.mlp_norm = nn.RMSNorm(4)
     block.attention = nn.MultiHeadAttention(4, 4)
     return block

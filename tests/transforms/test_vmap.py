@@ -189,6 +189,7 @@ def test_out_axes_hold_for_new_nodes():
     """Nodes that were made come out with the axis that out_axes says, in every State."""
     ensemble = gn.vmap(build, out_axes=-1)(jax.random.split(jax.random.key(0), 4))
     assert ensemble.weight.value.shape == (2, 3, 4)
+    assert ensemble.bias is not None
     assert ensemble.bias.value.shape == (3, 4)
 
 
@@ -230,7 +231,7 @@ def test_a_callable_node_in_two_transforms_is_no_constant():
     linear = gn.nn.Linear(2, 3)
     apply = gn.jit(gn.vmap(linear))
     before = apply(XS)
-    linear.weight.value = {name: 2 * value for name, value in linear.weight.value.items()}
+    linear.weight.value = 2 * linear.weight.value
     assert jnp.allclose(apply(XS), 2 * before)
 
 
