@@ -68,7 +68,7 @@ def test_short_run_reports_and_draws(digits: ModuleType, tmp_path: Path, capsys:
     assert printed.out.splitlines() == [
         f"Train a convolutional classifier of handwritten digits, and plot what it learns in {output}",
         "Data:  1347 images of 8 by 8 pixels to train on, 450 held out",
-        "Model: 65,642 parameters in 9 States, and 2 States of statistics",
+        "Model: 65,642 parameters in 10 States, and 2 States of statistics",
         "Plan:  60 steps of Adam on batches of 64; above 98% is a success",
         f"Held-out accuracy: {result.accuracy:.2%} ({right} of 450)",
         f"Plot: {output}",
