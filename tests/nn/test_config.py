@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import pytest
+from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode import nn
@@ -195,6 +197,23 @@ def test_a_part_that_no_option_makes_is_told(replaced: Any, faults: list[str]):
     with pytest.raises(gn.ConfigError) as caught:
         gn.config.to_config(replaced())
     assert str(caught.value) == "\n".join(faults)
+
+
+@hypothesis.settings(max_examples=6)
+@hypothesis.given(st.lists(st.booleans(), min_size=4, max_size=4))
+def test_a_config_builds_the_same_biases_or_is_refused(has_bias: list[bool]):
+    """Whichever of the linear maps of attention have one."""
+    layer: nn.MultiHeadAttention = abstract("MultiHeadAttention")
+    for part, kept in zip((layer.query, layer.key, layer.value, layer.out), has_bias, strict=True):
+        if not kept:
+            part.bias = None
+    try:
+        config = gn.config.to_config(layer)
+    except gn.ConfigError:
+        assert len(set(has_bias)) == 2
+    else:
+        assert len(set(has_bias)) == 1
+        assert gn.graphdef(gn.eval_shape(lambda: gn.config.build(config))) is gn.graphdef(layer)
 
 
 def test_parts_that_an_option_makes_are_said():
