@@ -44,15 +44,20 @@ def test_a_layer_takes_an_empty_batch(name: str, batch: tuple[int, ...]):
     inputs = [
         jnp.zeros((*batch, *shape), jnp.int32) if name == "Embedding" else numbers(*batch, *shape) for shape in shapes
     ]
-    for leaf in jax.tree.leaves(call(layer, *inputs)):
-        assert leaf.shape[: len(batch)] == batch
-        assert leaf.ndim > len(batch)
     argnums: Any = 0 if name == "Embedding" else tuple(range(len(inputs) + 1))
-    gradient: Any = gn.grad(total, argnums)
-    eager = gradient(layer, *inputs) if batch == (0,) else ()  # the others would compile every operation
-    for leaf in jax.tree.leaves((eager, gn.jit(gradient)(layer, *inputs))):
-        assert np.isfinite(leaf).all()
-        assert 0 not in batch or not np.any(leaf)
+
+    def measured(layer: Any, *inputs: Any) -> Any:
+        return call(layer, *inputs), gn.grad(total, argnums)(layer, *inputs)
+
+    eager = [measured] if batch == (0,) else []  # each operation is compiled by itself, which takes long
+    for function in (*eager, gn.jit(measured)):
+        outputs, gradients = function(layer, *inputs)
+        for leaf in jax.tree.leaves(outputs):
+            assert leaf.shape[: len(batch)] == batch
+            assert leaf.ndim > len(batch)
+        for leaf in jax.tree.leaves(gradients):
+            assert np.isfinite(leaf).all()
+            assert 0 not in batch or not np.any(leaf)
     for path, state in gn.states(layer).items():
         assert np.isfinite(state.value).all(), gn.path_str(path)
 
@@ -86,10 +91,11 @@ def test_attention_to_nothing_is_what_values_of_zero_give():
 def test_attention_of_a_sequence_of_length_0_is_one(cached: bool):
     """With rotary positions, and with a cache, which stays where it was."""
     layer = make("MultiHeadAttention", context_size=8, is_causal=True, rotary_base=10.0)
+    apply = gn.jit(call)
     if cached:
         layer.init_cache(2, 3)
-        layer(numbers(2, 1, 8))
-    assert layer(jnp.zeros((2, 0, 8))).shape == (2, 0, 8)
+        apply(layer, numbers(2, 1, 8))
+    assert apply(layer, jnp.zeros((2, 0, 8))).shape == (2, 0, 8)
     assert layer.cache is None or int(layer.cache.position.value) == 1
 
 

@@ -117,8 +117,9 @@ def test_float64_has_the_accuracy_of_float64(case: str):
     """Each layer is what one writes by hand, to 1e-12; attention is that of longer floats."""
     layer, inputs = wide(case)
     by_hand = EXACT.get(case, BY_HAND[case][1])
+    by_hand = by_hand if case in EXACT else jax.jit(by_hand)
     expected = by_hand(arrays(layer), *inputs)
-    found = call(layer, *inputs)
+    found = gn.jit(call)(layer, *inputs)
     if case == "BatchNorm":
         found = found, [layer.mean.value, layer.var.value]
     if case == "RNNCell":
@@ -132,7 +133,7 @@ def test_an_lstm_of_float64_has_its_accuracy():
     """Whose carry is a pair."""
     layer, (h, x) = wide("LSTMCell")
     (memory, output), _ = layer((h, h), x)
-    expected = lstm(arrays(layer), h, h, x)
+    expected = jax.jit(lstm)(arrays(layer), h, h, x)
     np.testing.assert_allclose(np.asarray((memory, output)), np.asarray(expected), rtol=1e-12, atol=1e-13)
 
 
@@ -155,6 +156,10 @@ def masked(shape: tuple[int, ...] | None) -> "Numbers | None":
     return mask
 
 
+def attended_by(layer: nn.MultiHeadAttention, x: jax.Array, mask: "Numbers | None") -> jax.Array:
+    return gn.jit(lambda layer, x: layer(x, mask=None if mask is None else jnp.asarray(mask)))(layer, x)
+
+
 @pytest.mark.parametrize(("options", "batch", "mask_shape"), ATTENTION.values(), ids=ATTENTION)
 def test_attention_in_float64_is_that_of_longer_floats(
     options: dict[str, Any], batch: tuple[int, ...], mask_shape: tuple[int, ...] | None
@@ -162,7 +167,7 @@ def test_attention_in_float64_is_that_of_longer_floats(
     """With masks, grouped heads and any batch axes; who attends to nobody gets the mean, as in float32."""
     layer = make("MultiHeadAttention", **{"context_size": 8, "num_kv_heads": 4, **options}, param_dtype=F64)
     x, mask = numbers(*batch, 8, dtype=F64), masked(mask_shape)
-    found = layer(x, mask=None if mask is None else jnp.asarray(mask))
+    found = attended_by(layer, x, mask)
     query, key, value = (part(x).reshape(*batch, -1, layer.head_size) for part in (layer.query, layer.key, layer.value))
     if layer.rotary_base is not None:
         at = jnp.arange(batch[-1], dtype=jnp.int32)
@@ -173,23 +178,24 @@ def test_attention_in_float64_is_that_of_longer_floats(
         np.asarray(found), np.asarray(layer.out(attended.reshape(*batch, 8))), rtol=1e-12, atol=1e-14
     )
     half = make("MultiHeadAttention", **{"context_size": 8, "num_kv_heads": 4, **options})
-    in_float32 = half(x.astype(jnp.float32), mask=None if mask is None else jnp.asarray(mask))
+    in_float32 = attended_by(half, x.astype(jnp.float32), mask)
     assert in_float32.dtype == jnp.float32
     np.testing.assert_allclose(np.asarray(found), np.asarray(in_float32), atol=2e-5)
 
 
-@pytest.mark.parametrize(("options", "batch", "mask_shape"), ATTENTION.values(), ids=ATTENTION)
+@pytest.mark.parametrize("case", ["grouped heads, causal, a mask", "no batch axis, rotary"])
 def test_gradients_of_attention_in_float64_are_those_of_differences(
-    options: dict[str, Any], batch: tuple[int, ...], mask_shape: tuple[int, ...] | None
+    case: str,
 ):
     """Forward and backward, of inputs and parameters."""
+    options, batch, mask_shape = ATTENTION[case]
     layer = make("MultiHeadAttention", **{"context_size": 8, "num_kv_heads": 4, **options}, param_dtype=F64)
     mask = masked(mask_shape)
     graphdef, params = gn.treefy_split(layer)
 
+    @jax.jit
     def apply(params: Any, x: Any) -> Any:
-        attended: Any = gn.treefy_merge(graphdef, params)
-        return attended(x, mask=None if mask is None else jnp.asarray(mask))
+        return gn.treefy_merge(graphdef, params)(x, mask=None if mask is None else jnp.asarray(mask))
 
     with permissive():
         check_grads(apply, (params, numbers(*batch, 8, dtype=F64)), order=1)
