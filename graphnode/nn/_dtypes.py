@@ -100,8 +100,8 @@ def value_of(state: State[T] | None) -> T | None:
     return None if state is None else state.value
 
 
-def scalar_type(array: jax.Array) -> object:
-    """The dtype of an array as one writes it: `jnp.float32`."""
+def scalar_type(array: jax.Array | jax.ShapeDtypeStruct) -> object:
+    """The dtype of an array as one writes it: `jnp.float32`. The array of an abstract model has nothing but that."""
     return getattr(jnp, array.dtype.name)
 
 

@@ -1,5 +1,6 @@
 """Batches of size 0, and none at all: every layer gives a result of the shape that it should, and finite gradients."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -49,8 +50,9 @@ def test_a_layer_takes_an_empty_batch(name: str, batch: tuple[int, ...]):
     def measured(layer: Any, *inputs: Any) -> Any:
         return call(layer, *inputs), gn.grad(total, argnums)(layer, *inputs)
 
-    eager = [measured] if batch == (0,) else []  # each operation is compiled by itself, which takes long
-    for function in (*eager, gn.jit(measured)):
+    # Eagerly, each operation is compiled by itself, which takes long.
+    functions: list[Callable[..., Any]] = [gn.jit(measured), measured] if batch == (0,) else [gn.jit(measured)]
+    for function in functions:
         outputs, gradients = function(layer, *inputs)
         for leaf in jax.tree.leaves(outputs):
             assert leaf.shape[: len(batch)] == batch

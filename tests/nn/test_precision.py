@@ -156,8 +156,13 @@ def masked(shape: tuple[int, ...] | None) -> "Numbers | None":
     return mask
 
 
+def masked_call(mask: "Numbers | None", layer: nn.MultiHeadAttention, x: jax.Array) -> jax.Array:
+    return layer(x, mask=None if mask is None else jnp.asarray(mask))
+
+
 def attended_by(layer: nn.MultiHeadAttention, x: jax.Array, mask: "Numbers | None") -> jax.Array:
-    return gn.jit(lambda layer, x: layer(x, mask=None if mask is None else jnp.asarray(mask)))(layer, x)
+    apply: Callable[..., jax.Array] = gn.jit(functools.partial(masked_call, mask))
+    return apply(layer, x)
 
 
 @pytest.mark.parametrize(("options", "batch", "mask_shape"), ATTENTION.values(), ids=ATTENTION)
