@@ -41,6 +41,7 @@ def diff(left: GraphDef[Any], right: GraphDef[Any], /) -> tuple[Difference, ...]
     Example:
         >>> for one in gn.diff(gn.graphdef(gn.nn.Linear(2, 3)), gn.graphdef(gn.nn.Linear(2, 4))):
         ...     print(one)
+        out_features: 3 != 4
         out_size: (3,) != (4,)
     """
     for one in (left, right):

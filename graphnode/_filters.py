@@ -145,7 +145,7 @@ class Any(_Combined):
     Example:
         >>> model = gn.nn.Linear(2, 3)
         >>> len(gn.states(model, gn.Any(gn.ParamState, "running")))
-        1
+        2
     """
 
     def accepts(self, subject: Subject) -> bool:
@@ -158,7 +158,7 @@ class All(_Combined):
     Example:
         >>> model = gn.nn.Linear(2, 3)
         >>> len(gn.states(model, gn.All(gn.ParamState, gn.PathContains("bias"))))
-        0
+        1
     """
 
     def accepts(self, subject: Subject) -> bool:

@@ -107,7 +107,7 @@ def treefy_split(node: N, /, *filters: Filter | EllipsisType) -> tuple[GraphDef[
 
     Example:
         >>> graphdef, params, rest = gn.treefy_split(gn.nn.Linear(2, 3), gn.ParamState, ...)
-        >>> params["weight"].value["weight"].shape
+        >>> params["weight"].value.shape
         (2, 3)
         >>> len(rest)
         0
@@ -326,11 +326,11 @@ def flatten(node: N, /) -> tuple[GraphDef[N], FlatStates[State[Any]]]:
         >>> graphdef, found = gn.flatten(gn.nn.Linear(2, 3))
         >>> found
         {
+          ('bias',): ParamState(
+            value=ShapedArray(float32[3])
+          ),
           ('weight',): ParamState(
-            value={
-              'bias': ShapedArray(float32[3]),
-              'weight': ShapedArray(float32[2,3])
-            }
+            value=ShapedArray(float32[2,3])
           )
         }
 
@@ -376,7 +376,7 @@ def clone(node: N, /) -> N:
     Example:
         >>> model = gn.nn.Linear(2, 3)
         >>> twin = gn.clone(model)
-        >>> twin.weight is model.weight, twin.weight.value["bias"] is model.weight.value["bias"]
+        >>> twin.weight is model.weight, twin.bias.value is model.bias.value
         (False, True)
 
     See also: `copy.deepcopy`, which copies the arrays too.

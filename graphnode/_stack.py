@@ -107,7 +107,7 @@ def unstack(node: N, /, axis: int = 0) -> list[N]:
     Example:
         >>> first, second = gn.nn.Linear(2, 3), gn.nn.Linear(2, 3)
         >>> again, _ = gn.unstack(gn.stack([first, second]))
-        >>> bool(jnp.array_equal(again.weight.value["weight"], first.weight.value["weight"]))
+        >>> bool(jnp.array_equal(again.weight.value, first.weight.value))
         True
 
     See also: `stack`, the inverse.

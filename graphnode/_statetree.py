@@ -144,9 +144,9 @@ class StateTree(Mapping[Key, Any]):
 
     Example:
         >>> tree = gn.treefy_states(gn.nn.Linear(2, 3))
-        >>> tree["weight",].value["bias"].shape
+        >>> tree["bias",].value.shape
         (3,)
-        >>> jax.tree.map(jnp.zeros_like, tree)["weight",].value["bias"]
+        >>> jax.tree.map(jnp.zeros_like, tree)["bias",].value
         Array([0., 0., 0.], dtype=float32)
     """
 

@@ -101,7 +101,10 @@ def iter_leaf(node: object, /) -> Iterator[tuple[Path, object]]:
     Example:
         >>> for path, leaf in gn.iter_leaf(gn.nn.Linear(2, 3)):
         ...     print(path, leaf if isinstance(leaf, int) else type(leaf).__name__)
+        ('bias',) ParamState
+        ('in_features',) 2
         ('in_size', 0) 2
+        ('out_features',) 3
         ('out_size', 0) 3
         ('weight',) ParamState
     """

@@ -47,7 +47,7 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
-        >>> gn.update_states(model, {"weight": {"weight": jnp.ones((2, 3)), "bias": jnp.zeros(3)}})
+        >>> gn.update_states(model, {"weight": jnp.ones((2, 3)), "bias": jnp.zeros(3)})
         >>> model(jnp.ones(2))
         Array([2., 2., 2.], dtype=float32)
 
@@ -284,7 +284,7 @@ def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[A
         >>> model = gn.nn.Linear(2, 3)
         >>> popped = gn.pop_states(model, gn.ParamState)
         >>> len(popped), len(gn.states(model))
-        (1, 0)
+        (2, 0)
         >>> gn.update_states(model, popped)
         >>> model.weight is popped[("weight",)]
         True

@@ -45,7 +45,9 @@ class OptimizerState(LongTermState[T]):
         >>> for path in gn.states(optimizer, gn.optim.OptimizerState):
         ...     print(gn.path_str(path))
         memory.0.count
+        memory.0.mu.bias
         memory.0.mu.weight
+        memory.0.nu.bias
         memory.0.nu.weight
         steps
     """
@@ -83,9 +85,9 @@ class Optimizer(Node):
         >>> import optax
         >>> model = gn.nn.Linear(2, 3)
         >>> optimizer = gn.optim.Optimizer(model, optax.sgd(0.1))
-        >>> before = model.weight.value["bias"]
+        >>> before = model.bias.value
         >>> optimizer.update(model, jax.tree.map(jnp.ones_like, gn.treefy_states(model)))
-        >>> model.weight.value["bias"] - before
+        >>> model.bias.value - before
         Array([-0.1, -0.1, -0.1], dtype=float32)
         >>> int(optimizer.steps.value)
         1
@@ -149,7 +151,7 @@ class Optimizer(Node):
             ...     return gn.treefy_states((model, optimizer))
             >>> grads = jax.tree.map(jnp.ones_like, gn.treefy_states(model))
             >>> gn.update_states((model, optimizer), step(values, grads))
-            >>> optimizer.memory[0]["trace"]["weight"].value["bias"]
+            >>> optimizer.memory[0]["trace"]["bias"].value
             Array([1., 1., 1.], dtype=float32)
         """
         selected = states(model, self.wrt)

@@ -68,7 +68,7 @@ def test_short_run_reports_and_draws(digits: ModuleType, tmp_path: Path, capsys:
     assert printed.out.splitlines() == [
         f"Train a convolutional classifier of handwritten digits, and plot what it learns in {output}",
         "Data:  1347 images of 8 by 8 pixels to train on, 450 held out",
-        "Model: 65,642 parameters in 9 States, and 2 States of statistics",
+        "Model: 65,642 parameters in 10 States, and 2 States of statistics",
         "Plan:  60 steps of Adam on batches of 64; above 98% is a success",
         f"Held-out accuracy: {result.accuracy:.2%} ({right} of 450)",
         f"Plot: {output}",
@@ -261,13 +261,13 @@ def test_both_networks_refer_to_one_encoder_through_training(distillation: Modul
     images, labels = jnp.ones((64, 64)), jnp.zeros(64, int)
     gradients = gn.grad(distillation.loss_of)(pair, images, labels)
     encoders = [gn.path_str(path) for path in gradients.flat() if "encoder" in path]
-    assert encoders == ["student.encoder.hidden.weight", "student.encoder.out.weight"]
-    before = np.asarray(encoder.out.weight.value["weight"])
+    assert encoders == [f"student.encoder.{layer}.{name}" for layer in ("hidden", "out") for name in ("bias", "weight")]
+    before = np.asarray(encoder.out.weight.value)
     optimizer = gn.optim.Optimizer(pair, distillation.optax.adam(1e-2))
     distillation.step(pair, optimizer, images, labels)
     assert pair.teacher.encoder is encoder
     assert pair.student.encoder is encoder
-    assert not np.array_equal(before, encoder.out.weight.value["weight"])
+    assert not np.array_equal(before, encoder.out.weight.value)
 
 
 def test_frozen_parts_keep_their_values_and_take_no_memory(distillation: ModuleType):
@@ -280,12 +280,14 @@ def test_frozen_parts_keep_their_values_and_take_no_memory(distillation: ModuleT
     changed = [
         gn.path_str(path)
         for path, old in before.flat().items()
-        if not np.array_equal(old.value["weight"], gn.states(pair)[path].value["weight"])
+        if not np.array_equal(old.value, gn.states(pair)[path].value)
     ]
-    assert changed == ["student.head.0.weight"]
+    assert changed == ["student.head.0.bias", "student.head.0.weight"]
     assert [gn.path_str(path) for path in gn.states(optimizer)] == [
         "memory.0.count",
+        "memory.0.mu.student.head.0.bias",
         "memory.0.mu.student.head.0.weight",
+        "memory.0.nu.student.head.0.bias",
         "memory.0.nu.student.head.0.weight",
         "steps",
     ]

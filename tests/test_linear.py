@@ -15,17 +15,17 @@ make: Any = Linear
 
 
 def test_a_linear_prints_as_the_tutorial_shows_it():
-    """The layer's fields in order, one ParamState of `bias` and `weight`."""
+    """The layer's fields in order, a ParamState for each array; the last sizes are not shown twice."""
     assert str(Linear(2, 3)) == (
         "Linear(\n"
         "  in_size=(2,),\n"
         "  out_size=(3,),\n"
         "  w_mask=None,\n"
         "  weight=ParamState(\n"
-        "    value={\n"
-        "      'bias': ShapedArray(float32[3]),\n"
-        "      'weight': ShapedArray(float32[2,3])\n"
-        "    }\n"
+        "    value=ShapedArray(float32[2,3])\n"
+        "  ),\n"
+        "  bias=ParamState(\n"
+        "    value=ShapedArray(float32[3])\n"
         "  )\n"
         ")"
     )
@@ -38,9 +38,55 @@ def test_a_linear_is_a_module_and_a_node():
     assert gn.schema(Module).fields == {}
 
 
-def test_a_linear_is_one_state_at_one_path():
-    """Weight and bias are one leaf of the graph."""
-    assert list(gn.states(Linear(2, 3))) == [("weight",)]
+def test_a_linear_is_a_state_for_each_array():
+    """Weight and bias are apart, so that a filter, an update or an optimizer can take either."""
+    layer = Linear(2, 3)
+    assert list(gn.states(layer)) == [("bias",), ("weight",)]
+    assert list(gn.states(layer, gn.PathContains("bias"))) == [("bias",)]
+    before = layer.weight.value
+    gn.update_states(layer, {"bias": jnp.ones(3)})
+    assert layer(jnp.zeros(2)).tolist() == [1.0, 1.0, 1.0]
+    assert layer.weight.value is before
+
+
+def test_a_snapshot_or_a_copy_does_not_follow_a_bias_that_is_written():
+    """Trees and clones have the arrays of their time."""
+    layer = Linear(2, 3)
+    best, twin = gn.treefy_states(layer), gn.clone(layer)
+    state: Any = layer.bias
+    state.value = jnp.ones(3)
+    assert best["bias"].value.tolist() == [0.0, 0.0, 0.0]
+    assert twin(jnp.zeros(2)).tolist() == [0.0, 0.0, 0.0]
+    gn.update_states(layer, best)
+    assert layer(jnp.zeros(2)).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_the_last_sizes_are_fields_that_contracts_use():
+    """A State of another shape or kind is refused where it is assigned, with field and sizes."""
+    layer = Linear((4, 2), (4, 3))
+    assert (layer.in_features, layer.out_features) == (2, 3)
+    wrong: list[tuple[str, Any, str]] = [
+        (
+            "weight", jnp.ones((2, 4)),
+            'expected out_features = 3 of Inexact[Array, "in_features out_features"], found shape (2, 4)',
+        ),
+        (
+            "weight", jnp.ones((2, 3), jnp.int32),
+            'expected dtype Inexact of Inexact[Array, "in_features out_features"], found int32',
+        ),
+        ("bias", jnp.ones(2), 'expected out_features = 3 of Inexact[Array, "out_features"], found shape (2,)'),
+    ]  # fmt: skip
+    for name, value, text in wrong:
+        with pytest.raises(gn.ContractError) as caught:
+            setattr(layer, name, ParamState(value))
+        assert str(caught.value) == f"Linear.{name}: {text}"
+    assert layer(jnp.ones((4, 2))).shape == (4, 3)
+
+
+def test_a_linear_may_be_complex():
+    """Parameters and results."""
+    layer = Linear(2, 3, param_dtype=jnp.complex64)
+    assert gn.eval_shape(lambda layer: layer(jnp.ones(2, jnp.complex64)), layer).dtype == jnp.complex64
 
 
 @pytest.mark.parametrize("shape", [(2,), (5, 2), (4, 5, 2), (0, 2)], ids=str)
@@ -48,7 +94,7 @@ def test_a_linear_maps_the_last_axis(shape: tuple[int, ...]):
     """`y = x @ weight + bias` over any leading axes, under strict rank promotion."""
     layer = Linear(2, 3, b_init=jax.nn.initializers.ones)
     x = jnp.arange(float(np.prod(shape))).reshape(shape)
-    w = np.asarray(layer.weight.value["weight"])
+    w = np.asarray(layer.weight.value)
     assert layer(x).shape == (*shape[:-1], 3)
     np.testing.assert_allclose(np.asarray(layer(x)), np.asarray(x) @ w + 1.0, rtol=1e-5)
 
@@ -57,19 +103,21 @@ def test_sizes_may_be_tuples():
     """The last size is what the map is over; the others agree and are kept."""
     layer = Linear((4, 2), (4, 3))
     assert (layer.in_size, layer.out_size) == ((4, 2), (4, 3))
-    assert layer.weight.value["weight"].shape == (2, 3)
+    assert layer.weight.value.shape == (2, 3)
     assert layer(jnp.ones((4, 2))).shape == (4, 3)
     assert make(2, 3).in_size == (2,)
 
 
-def test_a_linear_without_bias_has_no_such_key():
-    """`use_bias=False` leaves the dict with the weight alone, and draws the same weight."""
+def test_a_linear_without_bias_has_none():
+    """`use_bias=False` leaves the weight alone, and draws the same; it is another structure."""
     gn.random.seed(5)
     with_bias = Linear(2, 3)
     gn.random.seed(5)
     without = Linear(2, 3, use_bias=False)
-    assert set(without.weight.value) == {"weight"}
-    assert without.weight.value["weight"].tolist() == with_bias.weight.value["weight"].tolist()
+    assert without.bias is None
+    assert list(gn.states(without)) == [("weight",)]
+    assert gn.graphdef(without) != gn.graphdef(with_bias)
+    assert without.weight.value.tolist() == with_bias.weight.value.tolist()
     assert without(jnp.zeros(2)).tolist() == [0.0, 0.0, 0.0]
 
 
@@ -86,11 +134,12 @@ def test_a_mask_is_multiplied_with_the_weight_and_is_structure():
 def test_the_default_weight_is_hes_normal():
     """The variance is 2 / fan-in (He et al. 2015), the bias zero."""
     gn.random.seed(0)
-    value = Linear(200, 100).weight.value
-    weight = np.asarray(value["weight"])
+    layer = Linear(200, 100)
+    weight = np.asarray(layer.weight.value)
     assert abs(weight.mean()) < 0.003
     assert abs(weight.std() * 10.0 - 1.0) < 0.03
-    assert not value["bias"].any()
+    assert layer.bias is not None
+    assert not layer.bias.value.any()
 
 
 def test_a_linear_draws_from_the_ambient_stream():
@@ -99,8 +148,8 @@ def test_a_linear_draws_from_the_ambient_stream():
     first, second = Linear(2, 3), Linear(2, 3)
     gn.random.seed(3)
     again = Linear(2, 3)
-    assert again.weight.value["weight"].tolist() == first.weight.value["weight"].tolist()
-    assert second.weight.value["weight"].tolist() != first.weight.value["weight"].tolist()
+    assert again.weight.value.tolist() == first.weight.value.tolist()
+    assert second.weight.value.tolist() != first.weight.value.tolist()
 
 
 def test_initialisers_get_key_shape_and_dtype():
@@ -169,17 +218,20 @@ def test_a_linear_goes_through_plain_jax():
     graphdef, params = gn.treefy_split(layer)
     x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
     grads = jax.jit(jax.grad(lambda params: gn.treefy_merge(graphdef, params)(x).sum()))(params)
-    assert grads["weight"].value["bias"].tolist() == [2.0, 2.0, 2.0]
-    assert grads["weight"].value["weight"].tolist() == [[4.0] * 3, [6.0] * 3]
+    assert grads["bias"].value.tolist() == [2.0, 2.0, 2.0]
+    assert grads["weight"].value.tolist() == [[4.0] * 3, [6.0] * 3]
 
 
 def test_the_weight_is_replaced_only_by_a_param_state():
-    """The layer's State is typed as any field."""
-    layer: Any = Linear(2, 3)
+    """The layer's States are typed as any field; the bias may be taken away."""
+    layer: Any = Linear(2, 3, b_init=jax.nn.initializers.ones)
     with pytest.raises(gn.FieldError, match=r"^Linear\.weight takes ParamState; found "):
         layer.weight = gn.ShortTermState(jnp.ones(2))
-    layer.weight = ParamState({"weight": jnp.ones((2, 3))})
+    layer.weight = ParamState(jnp.ones((2, 3)))
+    assert layer(jnp.ones(2)).tolist() == [3.0, 3.0, 3.0]
+    layer.bias = None
     assert layer(jnp.ones(2)).tolist() == [2.0, 2.0, 2.0]
+    assert gn.graphdef(layer) is gn.graphdef(Linear(2, 3, use_bias=False))
 
 
 def test_a_config_of_a_layer_says_what_it_was_made_with():
@@ -190,6 +242,5 @@ def test_a_config_of_a_layer_says_what_it_was_made_with():
         config = gn.config.to_config(layer)
         again = gn.config.build(gn.config.loads(gn.config.dump(config), gn.nn.Linear))
         assert gn.graphdef(again) is gn.graphdef(layer)
-        assert jax.tree.map(jnp.shape, again.weight.value) == jax.tree.map(jnp.shape, layer.weight.value)
-        assert again.weight.value["weight"].dtype == layer.weight.value["weight"].dtype
+        assert again.weight.value.dtype == layer.weight.value.dtype
     assert gn.config.dump(gn.config.to_config(gn.nn.Linear(2, 3))) == "type: Linear\nin_size: [2]\nout_size: [3]"

@@ -43,6 +43,15 @@ class Tied(gn.Node):
     decoder: gn.nn.Linear
 
 
+class Pair(gn.Node):
+    both: gn.ParamState[dict[str, Array]]
+
+
+def pair() -> Pair:
+    """A node whose State holds two arrays."""
+    return Pair(gn.ParamState({"weight": jnp.ones((2, 3)), "bias": jnp.ones(3)}))
+
+
 def mlp() -> MLP:
     with gn.random.scope(0):
         layers = [gn.nn.Linear(2, 3), gn.nn.Linear(3, 2)]
@@ -196,26 +205,32 @@ def test_memory_has_the_paths_of_the_model():
     optimizer = Optimizer(mlp(), adam)
     assert memory_paths(optimizer) == [
         "0.count",
+        "0.mu.layers.0.bias",
         "0.mu.layers.0.weight",
+        "0.mu.layers.1.bias",
         "0.mu.layers.1.weight",
         "0.mu.scale",
+        "0.nu.layers.0.bias",
         "0.nu.layers.0.weight",
+        "0.nu.layers.1.bias",
         "0.nu.layers.1.weight",
         "0.nu.scale",
     ]
     assert all(type(one) is OptimizerState for one in gn.states(optimizer).values())
-    assert optimizer.memory[0]["mu"]["layers"][1]["weight"].value["bias"].shape == (2,)
+    assert optimizer.memory[0]["mu"]["layers"][1]["bias"].value.shape == (2,)
 
 
+OF_LAYERS = [f"layers.{at}.{name}" for at in (0, 1) for name in ("bias", "weight")]
+PARAMETERS = [*OF_LAYERS, "scale"]
 PATHS: dict[str, tuple[Any, list[str]]] = {
     "nothing to remember": (optax.sgd(0.1), []),
-    "no container around it": (optax.trace(0.9), ["trace.layers.0.weight", "trace.layers.1.weight", "trace.scale"]),
+    "no container around it": (optax.trace(0.9), [f"trace.{path}" for path in PARAMETERS]),
     "scalars": (optax.scale_by_schedule(schedule), ["count"]),
     "a dict": (
         optax.multi_transform({"matrix": optax.sgd(0.1), "vector": optax.trace(0.9)}, by_rank),
         [
-            "inner_states.vector.inner_state.trace.layers.0.weight",
-            "inner_states.vector.inner_state.trace.layers.1.weight",
+            "inner_states.vector.inner_state.trace.layers.0.bias",
+            "inner_states.vector.inner_state.trace.layers.1.bias",
         ],
     ),
     "a dict with integers": (
@@ -307,8 +322,8 @@ def test_hyperparameter_is_changed_by_writing_to_it():
 
 def test_masked_part_of_a_state_is_not_remembered():
     """Of a State with two arrays one may be masked: its moment holds the other, and the mark that optax puts."""
-    optimizer = Optimizer(mlp(), optax.masked(optax.trace(0.9), is_matrix))
-    held = optimizer.memory["inner_state"]["trace"]["layers"][0]["weight"].value
+    optimizer = Optimizer(pair(), optax.masked(optax.trace(0.9), is_matrix))
+    held = optimizer.memory["inner_state"]["trace"]["both"].value
     assert held["weight"].shape == (2, 3)
     assert held["bias"] == optax.MaskedNode()
 
@@ -340,18 +355,19 @@ def test_only_selected_states_change_and_are_remembered():
     before = {path: leaves(one.value) for path, one in gn.states(model).items()}
     optimizer.update(model, ones(model, ...))
     after = {path: leaves(one.value) for path, one in gn.states(model).items()}
-    assert [path for path in before if before[path] != after[path]] == [("layers", 0, "weight")]
-    assert memory_paths(optimizer) == ["trace.layers.0.weight"]
+    assert [path for path in before if before[path] != after[path]] == [("layers", 0, "bias"), ("layers", 0, "weight")]
+    assert memory_paths(optimizer) == ["trace.layers.0.bias", "trace.layers.0.weight"]
 
 
 FILTERS: dict[str, tuple[Any, list[str]]] = {
-    "class": (gn.ParamState, ["layers.0.weight", "layers.1.weight", "scale"]),
-    "subscripted class": (gn.ParamState[Float[Array, "2 2"]], ["layers.0.weight", "layers.1.weight", "scale"]),
+    "class": (gn.ParamState, PARAMETERS),
+    "subscripted class": (gn.ParamState[Float[Array, "2 2"]], PARAMETERS),
     "tag": ("outer", ["scale"]),
     "path": (gn.PathIn("layers.1.weight"), ["layers.1.weight"]),
-    "list": ([gn.PathContains(0), "outer"], ["layers.0.weight", "scale"]),
-    "nested": (gn.All(gn.ParamState, gn.Not([gn.PathContains(0)])), ["layers.1.weight", "scale"]),
-    "all": (..., ["count", "layers.0.weight", "layers.1.weight", "scale"]),
+    "biases": (gn.PathContains("bias"), ["layers.0.bias", "layers.1.bias"]),
+    "list": ([gn.PathContains(0), "outer"], ["layers.0.bias", "layers.0.weight", "scale"]),
+    "nested": (gn.All(gn.ParamState, gn.Not([gn.PathContains(0)])), ["layers.1.bias", "layers.1.weight", "scale"]),
+    "all": (..., ["count", *PARAMETERS]),
     "function": (lambda path, one: path[-1] == "scale", ["scale"]),
 }
 
@@ -396,10 +412,10 @@ def test_shared_state_has_one_memory():
     shared = gn.nn.Linear(2, 2)
     model = Tied(shared, shared)
     optimizer = Optimizer(model, optax.chain(optax.trace(0.9), optax.scale(-1.0)))
-    assert memory_paths(optimizer) == ["0.trace.decoder.weight"]
-    before = shared.weight.value["bias"]
-    optimizer.update(model, {"encoder": {"weight": jax.tree.map(jnp.ones_like, shared.weight.value)}})
-    assert (shared.weight.value["bias"] - before).tolist() == [-1.0, -1.0]
+    assert memory_paths(optimizer) == ["0.trace.decoder.bias", "0.trace.decoder.weight"]
+    assert shared.bias is not None
+    optimizer.update(model, {"encoder": ones(shared).to_dict()})
+    assert shared.bias.value.tolist() == [-1.0, -1.0]
 
 
 def test_two_models_have_one_optimizer():
@@ -407,7 +423,9 @@ def test_two_models_have_one_optimizer():
     models = {"generator": gn.nn.Linear(2, 2), "critic": gn.nn.Linear(2, 2)}
     optimizer = Optimizer(models, optax.trace(0.9))
     optimizer.update(models, ones(models))
-    assert memory_paths(optimizer) == ["trace.critic.weight", "trace.generator.weight"]
+    assert memory_paths(optimizer) == [
+        f"trace.{model}.{name}" for model in ("critic", "generator") for name in ("bias", "weight")
+    ]
 
 
 # As a node
@@ -419,7 +437,7 @@ def test_optimizer_prints_as_a_node():
         "Optimizer(\n"
         "  tx=GradientTransformationExtraArgs(...),\n"
         "  wrt=ParamState,\n"
-        "  layout=Layout(weight: ParamState),\n"
+        "  layout=Layout(bias: ParamState, weight: ParamState),\n"
         "  steps=OptimizerState(\n"
         "    value=ShapedArray(int32[])\n"
         "  ),\n"
@@ -427,11 +445,11 @@ def test_optimizer_prints_as_a_node():
         "    None,\n"
         "    {\n"
         "      'trace': {\n"
+        "        'bias': OptimizerState(\n"
+        "          value=ShapedArray(float32[3])\n"
+        "        ),\n"
         "        'weight': OptimizerState(\n"
-        "          value={\n"
-        "            'bias': ShapedArray(float32[3]),\n"
-        "            'weight': ShapedArray(float32[2,3])\n"
-        "          }\n"
+        "          value=ShapedArray(float32[2,3])\n"
         "        )\n"
         "      }\n"
         "    }\n"
@@ -444,7 +462,7 @@ def test_model_and_optimizer_split_and_merge_together():
     """Both come back, with values by identity, and optimizers of equal models have one structure."""
     model, optimizer = mlp(), Optimizer(mlp(), adam)
     structure, params, memory, rest = gn.treefy_split((model, optimizer), gn.ParamState, OptimizerState, ...)
-    assert [len(tree.flat()) for tree in (params, memory, rest)] == [3, 8, 1]
+    assert [len(tree.flat()) for tree in (params, memory, rest)] == [5, 12, 1]
     merged = gn.treefy_merge(structure, params, memory, rest)
     assert_type(merged, tuple[MLP, Optimizer])
     assert merged[1].steps.value is optimizer.steps.value
@@ -597,8 +615,10 @@ BAD_GRADIENTS: dict[str, tuple[Callable[[MLP], Any], str]] = {
     "missing": (lambda model: without(ones(model), "outer"), "scale: no gradient"),
     "all missing": (
         lambda model: {},
-        """3 faults:
+        """5 faults:
+  layers.0.bias: no gradient
   layers.0.weight: no gradient
+  layers.1.bias: no gradient
   layers.1.weight: no gradient
   scale: no gradient""",
     ),
@@ -612,13 +632,14 @@ BAD_GRADIENTS: dict[str, tuple[Callable[[MLP], Any], str]] = {
     ),
     "several": (
         lambda model: {
-            "layers": {0: {"weight": {"weight": jnp.ones((2, 3)), "bias": jnp.ones(4)}}, 1: {"weight": jnp.ones(2)}},
+            "layers": {0: {"weight": jnp.ones((2, 3)), "bias": jnp.ones(4)}, 1: {"weight": jnp.ones(2)}},
             "scales": jnp.ones((2, 2)),
         },
-        """4 faults:
+        """5 faults:
   scales: MLP has no State there
-  layers.0.weight['bias']: expected shape (3,), found (4,)
-  layers.1.weight: expected the tree PyTreeDef({'bias': *, 'weight': *}), found PyTreeDef(*)
+  layers.0.bias: expected shape (3,), found (4,)
+  layers.1.bias: no gradient
+  layers.1.weight: expected shape (3, 2), found (2,)
   scale: no gradient""",
     ),
 }
@@ -631,6 +652,18 @@ def test_faulty_gradients_are_all_named(name: str):
     model = mlp()
     found = refuse(Optimizer(model, adam), model, grads(model))
     assert found == f"cannot update MLP by these gradients: {message}"
+
+
+def test_a_faulty_gradient_of_a_part_of_a_value_is_named():
+    """By the keys that lead to it, or by the trees, if they differ."""
+    model = pair()
+    optimizer = Optimizer(model, adam)
+    cases: list[tuple[Any, str]] = [
+        ({"weight": jnp.ones((2, 3)), "bias": jnp.ones(4)}, "both['bias']: expected shape (3,), found (4,)"),
+        (jnp.ones(2), "both: expected the tree PyTreeDef({'bias': *, 'weight': *}), found PyTreeDef(*)"),
+    ]
+    for gradient, message in cases:
+        assert refuse(optimizer, model, {"both": gradient}) == f"cannot update Pair by these gradients: {message}"
 
 
 @pytest.mark.wrong_types
@@ -651,15 +684,19 @@ def test_another_model_is_refused(tx: optax.GradientTransformation):
     model.layers.append(gn.nn.Linear(2, 2))
     model.scale = gn.ParamState(model.scale.value)
     assert refuse(optimizer, model, ones(model)) == (
-        "cannot update MLP: the optimizer was made for other States: 2 faults:\n"
+        "cannot update MLP: the optimizer was made for other States: 3 faults:\n"
         "  scale: expected ParamState(tag='outer', sharding=('rows', None), unit='mV'), found ParamState\n"
+        "  layers.2.bias: expected nothing, found ParamState\n"
         "  layers.2.weight: expected nothing, found ParamState"
     )
     assert refuse(optimizer, gn.nn.Linear(2, 2), {}) == (
-        "cannot update Linear: the optimizer was made for other States: 4 faults:\n"
+        "cannot update Linear: the optimizer was made for other States: 7 faults:\n"
+        "  layers.0.bias: expected ParamState, found nothing\n"
         "  layers.0.weight: expected ParamState, found nothing\n"
+        "  layers.1.bias: expected ParamState, found nothing\n"
         "  layers.1.weight: expected ParamState, found nothing\n"
         "  scale: expected ParamState(tag='outer', sharding=('rows', None), unit='mV'), found nothing\n"
+        "  bias: expected nothing, found ParamState\n"
         "  weight: expected nothing, found ParamState"
     )
 
@@ -742,9 +779,7 @@ def test_traced_value_does_not_leak(outside: str):
                 its.update(model, ones(merged))
             else:
                 optimizer.update(merged, ones(merged))
-        place = (
-            "layers.0.weight (ParamState)" if outside == "model" else "memory.trace.layers.0.weight (OptimizerState)"
-        )
+        place = "layers.0.bias (ParamState)" if outside == "model" else "memory.trace.layers.0.bias (OptimizerState)"
         assert str(caught.value).startswith(f"{place} was made outside of the running JAX transformation")
         assert all(a is b.value for a, b in zip(held, gn.states((merged, its)).values(), strict=True))
 

@@ -373,6 +373,10 @@ def test_whole_tree_of_weak_types_is_written():
     assert all(state.value is value for state, value in zip(gn.states(one).values(), new, strict=True))
 
 
+class Pair(gn.Node):
+    both: gn.ParamState[dict[str, jax.Array]]
+
+
 def test_whole_paths_may_be_keys():
     """As those of `gn.states`, and on into the value of a State; a mapping of both kinds of keys is fine too."""
     one, other = net(), net()
@@ -382,9 +386,9 @@ def test_whole_paths_may_be_keys():
     gn.update_states(other, {("items", 0, "weight"): values["items", 0, "weight"], "mean": jnp.ones(())})
     assert total(other) == float(values["items", 0, "weight"].sum()) + 1
 
-    layer = gn.nn.Linear(2, 3)
-    gn.update_states(layer, {("weight", "weight"): jnp.ones((2, 3)), ("weight", "bias"): jnp.zeros(3)})
-    assert layer(jnp.ones(2)).tolist() == [2.0, 2.0, 2.0]
+    pair = Pair(gn.ParamState({"a": jnp.zeros(2), "b": jnp.zeros(3)}))
+    gn.update_states(pair, {("both", "a"): jnp.ones(2), ("both", "b"): jnp.ones(3)})
+    assert [leaf.tolist() for leaf in jax.tree.leaves(pair.both.value)] == [[1.0, 1.0], [1.0, 1.0, 1.0]]
     merged = gn.treefy_merge(gn.graphdef(one), values)
     assert all(state.value is values[path] for path, state in gn.states(merged).items())
 

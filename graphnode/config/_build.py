@@ -190,11 +190,12 @@ def summary(config: Config[Any], /) -> Summary:
 
     Example:
         >>> gn.config.summary(gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3))
-        path    class       shape                                         parameters  bytes  shared with
-        ------------------------------------------------------------------------------------------------
-        weight  ParamState  {'bias': float32[3], 'weight': float32[2,3]}           9     36
-        ------------------------------------------------------------------------------------------------
-        Linear                                                                     9     36
+        path    class       shape         parameters  bytes  shared with
+        ----------------------------------------------------------------
+        bias    ParamState  float32[3]             3     12
+        weight  ParamState  float32[2,3]           6     24
+        ----------------------------------------------------------------
+        Linear                                     9     36
     """
     model = eval_shape(lambda: build(config))
     others = aliases(model)

@@ -20,9 +20,11 @@ def to_config(node: M, /) -> Config[M]:
 
     Shared nodes are shared configs, cycles included. States are left out, as configs make new ones. An init variable is
     taken from the mapping that the node's method `__init_vars__` gives, if it has one; otherwise it has its default.
+    That method may raise a `ConfigError` itself, with paths from the node on.
 
     Raises:
-        ConfigError: A class that no configuration can describe, or a value that its field would not take; names all.
+        ConfigError: A class that no configuration can describe, a value that its field would not take, or a part of a
+            layer that its constructor would not make; names all.
         StructureError: `node` is no node.
 
     Example:
@@ -48,6 +50,8 @@ def to_config(node: M, /) -> Config[M]:
             fill(made[id(one)], _fields(one, type(made[id(one)]), made))
         except pydantic.ValidationError as error:
             told += [(one, f".{'.'.join(map(str, each['loc']))}: {each['msg']}") for each in error.errors()]
+        except ConfigError as error:  # of its `__init_vars__`
+            told += [(one, f".{fault}") for fault in error.faults]
     if told:
         # Not before: all paths of a long chain cost its square.
         paths = {id(one): path_str(path) for path, one in iter_node(node)}

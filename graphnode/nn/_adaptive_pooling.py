@@ -88,4 +88,7 @@ def _split(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
     length, longer = divmod(x.shape[axis], count)
     cut = longer * (length + 1)
     pieces = zip(jnp.split(x, [cut], axis), (longer, count - longer), strict=True) if longer else [(x, count)]
-    return [part.reshape(*x.shape[:axis], many, -1, *x.shape[axis + 1 :]) for part, many in pieces]
+    # No size is left to JAX: of an empty batch it follows from nothing.
+    return [
+        part.reshape(*x.shape[:axis], many, part.shape[axis] // many, *x.shape[axis + 1 :]) for part, many in pieces
+    ]

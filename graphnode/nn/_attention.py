@@ -1,10 +1,12 @@
 """`MultiHeadAttention`, in which each element of a sequence collects from others what it asks for."""
 
+import math
 from dataclasses import KW_ONLY, InitVar
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
@@ -14,10 +16,14 @@ from . import initializers
 from ._cache import KeyValueCache
 from ._checks import check_inputs, divisor, place, positive, size
 from ._dtypes import inexact
-from ._linear import Linear
+from ._linear import Linear, linear_part
 from ._module import Layer
+from ._parts import shared_vars
 from ._rotary import rotary
 from ._rows import as_batch, as_rows
+
+# The score of what is not seen. Not -inf: the softmax of who sees nobody would be NaN, and its gradients with it.
+_LEAST: Final = 0.7 * float(np.finfo(np.float64).min)
 
 Queried: TypeAlias = Float[Array, "*batch time width"]
 Context: TypeAlias = Float[Array, "*batch context context_size"]
@@ -29,9 +35,9 @@ class MultiHeadAttention(Layer):
 
     Queries, keys and values are linear maps of the input; a head gives `softmax(q k / sqrt(head_size)) v`, and a linear
     map of all heads is the result (Vaswani et al. 2017, "Attention Is All You Need", section 3.2). With fewer heads of
-    keys and values, several heads of queries share one (Ainslie et al. 2023, "GQA"). It is computed by
-    `jax.nn.dot_product_attention`, whose scores and softmax are in float32. The result's dtype is `dtype`, or what JAX
-    promotes input and parameters to.
+    keys and values, several heads of queries share one (Ainslie et al. 2023, "GQA"). The result's dtype is `dtype`, or
+    what JAX promotes input and parameters to. Scores and softmax are in float32, by `jax.nn.dot_product_attention`; in
+    float64, which that function does not keep, they are in float64.
 
     With a cache, which `init_cache` makes, a call continues the sequence: its keys and values are added to those in the
     cache, and its elements attend to all of them that are not later.
@@ -106,7 +112,7 @@ class MultiHeadAttention(Layer):
         self.num_heads = size(f"{cls}.num_heads", self.num_heads)
         self.head_size = head_size = size(f"{cls}.head_size", self.head_size)
         kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
-        self.num_kv_heads = kv_heads = divisor(f"{cls}.num_kv_heads", kv_heads, "num_heads", self.num_heads)
+        self.num_kv_heads = divisor(f"{cls}.num_kv_heads", kv_heads, "num_heads", self.num_heads)
         self.context_size = size(f"{cls}.context_size", self.width if self.context_size is None else self.context_size)
         self.dtype = inexact(f"{cls}.dtype", self.dtype)
         if self.rotary_base is not None:
@@ -114,20 +120,34 @@ class MultiHeadAttention(Layer):
             if head_size % 2:
                 raise ContractError(f"{cls}.head_size: expected an even number for rotary positions; found {head_size}")
 
-        def linear(in_size: int, out_size: int) -> Linear:
-            return Linear(
-                in_size, out_size, use_bias=use_bias, w_init=w_init, b_init=b_init, dtype=self.dtype,
-                param_dtype=param_dtype,
-            )  # fmt: skip
-
-        self.query = linear(self.width, self.num_heads * head_size)
-        self.key = linear(self.context_size, kv_heads * head_size)
-        self.value = linear(self.context_size, kv_heads * head_size)
-        self.out = linear(self.num_heads * head_size, self.width)
+        for name, sizes in self._sizes().items():
+            linear = Linear(
+                *sizes, use_bias=use_bias, w_init=w_init, b_init=b_init, dtype=self.dtype, param_dtype=param_dtype
+            )
+            setattr(self, name, linear)
 
     def __init_vars__(self) -> dict[str, object]:
-        """The init variables that the parameters still show, for `gn.config.to_config`."""
-        return self.query.__init_vars__()
+        """The init variables that the parameters still show, for `gn.config.to_config`.
+
+        Raises:
+            ConfigError: Linear maps that the constructor does not make; names all.
+        """
+        return shared_vars(
+            {name: linear_part(getattr(self, name), *sizes, self.dtype) for name, sizes in self._sizes().items()}
+        )
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """Features before and after each of the linear maps."""
+        assert self.num_kv_heads is not None
+        assert self.head_size is not None
+        assert self.context_size is not None
+        queries, keys = self.num_heads * self.head_size, self.num_kv_heads * self.head_size
+        return {
+            "query": (self.width, queries),
+            "key": (self.context_size, keys),
+            "value": (self.context_size, keys),
+            "out": (queries, self.width),
+        }
 
     def init_cache(self, batch_size: int, length: int, dtype: DTypeLike | None = None) -> KeyValueCache:
         """Give the layer an empty cache, in place of any that it has: from then on, a call continues the sequence.
@@ -143,7 +163,7 @@ class MultiHeadAttention(Layer):
         assert self.num_kv_heads is not None
         assert self.head_size is not None
         if dtype is None:
-            dtype = self.key.weight.value["weight"].dtype if self.dtype is None else self.dtype
+            dtype = self.key.weight.value.dtype if self.dtype is None else self.dtype
         self.cache = KeyValueCache(batch_size, length, self.num_kv_heads, self.head_size, dtype=dtype)
         return self.cache
 
@@ -153,8 +173,9 @@ class MultiHeadAttention(Layer):
         Args:
             x: The sequence.
             context: Another one to attend to, of shape `[..., context, context_size]`.
-            mask: Of shape `[..., heads, time, context]`, whose axes may have size 1: who attends to whom. Of an element
-                that attends to nobody the result is a mean over all. With a cache, `context` is its length.
+            mask: Of shape `[..., heads, time, context]`, whose axes may have size 1: who attends to whom. An element
+                that attends to nobody gets the mean over all, as `out` maps it; where the context has length 0, it gets
+                zeros. With a cache, `context` is its length.
 
         Raises:
             ContractError: An array of another shape or dtype; a context in causal attention, with rotary positions or
@@ -182,7 +203,7 @@ class MultiHeadAttention(Layer):
             seen = _seen(start, x.shape[-2], self.cache.length, is_causal=is_causal)
             mask, is_causal = (seen if mask is None else jnp.logical_and(mask, seen)), False
         attended = _attend(query, key, value, mask, is_causal=is_causal)
-        return as_batch(self.out(attended.reshape(*rows.shape[:-1], -1)), x)
+        return as_batch(self.out(attended.reshape(*rows.shape[:-1], math.prod(attended.shape[-2:]))), x)
 
     def _check_mask(self, mask: jax.Array, query: jax.Array, context: int) -> None:
         expected = (*query.shape[:-3], query.shape[-2], query.shape[-3], context)
@@ -196,7 +217,8 @@ class MultiHeadAttention(Layer):
 
 def _heads(y: jax.Array, x: jax.Array, num_heads: int | None) -> jax.Array:
     """What a linear map made of the rows of `x`, by head."""
-    return y.reshape(*x.shape[:-1], num_heads, -1)
+    assert num_heads is not None
+    return y.reshape(*x.shape[:-1], num_heads, y.shape[-1] // num_heads)
 
 
 def _seen(start: jax.Array, time: int, length: int, *, is_causal: bool) -> jax.Array:
@@ -209,13 +231,38 @@ def _seen(start: jax.Array, time: int, length: int, *, is_causal: bool) -> jax.A
 def _attend(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, *, is_causal: bool
 ) -> jax.Array:
-    """Attention of `[..., time, heads, head_size]`, which JAX has for one batch axis."""
+    """Attention of `[..., time, heads, head_size]`, in the precision of the queries or, if that is less, in float32."""
     shape = query.shape
     if len(shape) != 4:
+        batch = shape[:-3]
         if mask is not None:
-            mask = jnp.broadcast_to(mask, (*shape[:-3], *mask.shape[-3:]))
-            mask = mask.reshape(-1, *mask.shape[-3:])
-        query, key, value = (one.reshape(-1, *one.shape[-3:]) for one in (query, key, value))
+            mask = jnp.broadcast_to(mask, (*batch, *mask.shape[-3:]))
+            mask = mask.reshape(math.prod(batch), *mask.shape[-3:])
+        query, key, value = (one.reshape(math.prod(batch), *one.shape[-3:]) for one in (query, key, value))
+    if query.dtype == jnp.float64:
+        return _attend_in_float64(query, key, value, mask, is_causal=is_causal).reshape(shape)
     # JAX's function promotes half precision to float32, also where JAX is told to refuse promotion.
     with jax.numpy_dtype_promotion("standard"):
         return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal).reshape(shape)
+
+
+def _attend_in_float64(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, *, is_causal: bool
+) -> jax.Array:
+    """What `jax.nn.dot_product_attention` gives, which casts scores to float32 whatever it gets."""
+    batch, time, num_heads, size = query.shape
+    length, kv_heads = key.shape[1:3]
+    # Heads of queries fall into groups, each of which has one head of keys and values.
+    grouped = query.reshape(batch, time, kv_heads, num_heads // kv_heads, size)
+    scores = jnp.einsum("btkgh,bskh->bkgts", grouped, key) / math.sqrt(size)
+    if mask is not None:
+        heads = (1, 1) if mask.shape[1] == 1 else scores.shape[1:3]
+        scores = _hidden(scores, mask.reshape(mask.shape[0], *heads, *mask.shape[2:]))
+    if is_causal:
+        scores = _hidden(scores, jnp.tril(jnp.ones((1, 1, 1, time, length), jnp.bool_)))
+    attended = jnp.einsum("bkgts,bskh->btkgh", jax.nn.softmax(scores, axis=-1), value)
+    return attended.reshape(query.shape)
+
+
+def _hidden(scores: jax.Array, is_seen: jax.Array) -> jax.Array:
+    return jnp.where(is_seen, scores, _LEAST)

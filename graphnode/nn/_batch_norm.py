@@ -109,7 +109,8 @@ class BatchNorm(Layer):
         check_inputs(self, x=(x, Features), **({} if mask is None else {"mask": (mask, Mask)}))
         values = widened(x)
         if self.deterministic if deterministic is None else deterministic:
-            mean, var = self.mean.value, self.var.value
+            # They may be kept in more precision than the input has.
+            mean, var = self.mean.value.astype(values.dtype), self.var.value.astype(values.dtype)
         else:
             mean, var = self._measure(values, mask)
         factor = of_rank(jax.lax.rsqrt(var + self.epsilon), x)

@@ -85,6 +85,11 @@ def promoted(dtype: DTypeLike | None, /, *arrays: *_Arrays) -> tuple[*_Arrays]:
     return promoted_  # type: ignore[no-any-return]
 
 
+def at_least_float32(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
+    """The dtype for sums, means and angles of numbers of `dtype`: half precision would count and add too coarsely."""
+    return dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
+
+
 def dtype_of(dtype: DTypeLike | None, weight: State[jax.Array]) -> DTypeLike:
     """The dtype of what a layer makes itself: its own, or that of its parameters."""
     return weight.value.dtype if dtype is None else dtype
@@ -95,8 +100,8 @@ def value_of(state: State[T] | None) -> T | None:
     return None if state is None else state.value
 
 
-def scalar_type(array: jax.Array) -> object:
-    """The dtype of an array as one writes it: `jnp.float32`."""
+def scalar_type(array: jax.Array | jax.ShapeDtypeStruct) -> object:
+    """The dtype of an array as one writes it: `jnp.float32`. The array of an abstract model has nothing but that."""
     return getattr(jnp, array.dtype.name)
 
 

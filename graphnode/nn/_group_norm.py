@@ -92,7 +92,7 @@ class GroupNorm(Layer):
         if x.ndim <= self.batch_axes:
             expected = f"more axes than the {self.batch_axes} of the batch"
             raise ContractError(f"{place(self)}: x: expected {expected}; found shape {x.shape}")
-        grouped = widened(x).reshape(*x.shape[:-1], self.num_groups, -1)
+        grouped = widened(x).reshape(*x.shape[:-1], self.num_groups, self.width // self.num_groups)
         axes = (*range(self.batch_axes, x.ndim - 1), x.ndim)
         grouped = grouped - grouped.mean(axes, keepdims=True)
         var = jnp.square(grouped).mean(axes, keepdims=True)

@@ -7,27 +7,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Inexact
 
 from .._errors import ContractError
 from .._fields import Initializer, state, static
+from .._pretty import Record
 from .._state import ParamState
 from . import initializers
 from ._checks import place
-from ._dtypes import add_bias, drawn, inexact, promoted, scalar_type
+from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
 from ._module import Layer
+from ._parts import Part
 
 
 class Linear(Layer):
     """An affine map over the last axis: `y = x @ (weight * w_mask) + bias`.
 
-    Weight and bias live in one `ParamState`, as `{"weight": [n_in, n_out], "bias": [n_out]}`, where `n_in` and `n_out`
-    are the last of the sizes; without a bias the dict has no such key. The default initialisation is He's normal (He
-    et al. 2015, "Delving Deep into Rectifiers", eq. 10).
+    `weight` has the shape `[in_features, out_features]` and `bias` `[out_features]`, the last of the sizes; without a
+    bias it is `None`. The default initialisation is He's normal (He et al. 2015, "Delving Deep into Rectifiers", eq.
+    10).
 
     Args:
         in_size: Features of the input, or its trailing shape; the last is what the map is over. Kept as a tuple.
         out_size: Features of the output, or its trailing shape; all but the last agree with `in_size`. Kept as a tuple.
-        w_mask: Multiplied with the weight, of shape `[n_in, n_out]`; part of the structure, compared by content.
+        w_mask: Multiplied with the weight, of its shape; part of the structure, compared by content.
         use_bias: Whether there is a bias.
         w_init: Initialiser of the weight, called with a key of the ambient random stream.
         b_init: Initialiser of the bias.
@@ -45,10 +48,10 @@ class Linear(Layer):
           out_size=(3,),
           w_mask=None,
           weight=ParamState(
-            value={
-              'bias': ShapedArray(float32[3]),
-              'weight': ShapedArray(float32[2,3])
-            }
+            value=ShapedArray(float32[2,3])
+          ),
+          bias=ParamState(
+            value=ShapedArray(float32[3])
           )
         )
         >>> layer(jnp.ones((5, 2))).shape
@@ -72,8 +75,15 @@ class Linear(Layer):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    weight: ParamState[dict[str, jax.Array]] = state(init=False)
-    """The parameters: `weight`, and `bias` if there is one."""
+    in_features: int = static(init=False)
+    """The last of `in_size`."""
+    out_features: int = static(init=False)
+    """The last of `out_size`."""
+    # Not `Float`: the tutorial's layer may be complex.
+    weight: ParamState[Inexact[Array, "in_features out_features"]] = state(init=False)
+    """What each feature of the input counts for each of the output."""
+    bias: ParamState[Inexact[Array, "out_features"]] | None = state(init=False)
+    """What is added, if anything."""
 
     def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
         self.in_size = before_in = _sizes("in_size", self.in_size)
@@ -82,18 +92,21 @@ class Linear(Layer):
         if before_in[:-1] != before_out[:-1]:
             expected = f"{before_in[:-1]} before the last size, as in_size has"
             raise ContractError(f"Linear.out_size: expected {expected}; found {before_out}")
-        shape = (before_in[-1], before_out[-1])
+        self.in_features, self.out_features = shape = (before_in[-1], before_out[-1])
         if self.w_mask is not None and jnp.shape(self.w_mask) != shape:
             raise ContractError(f"Linear.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}")
-        parameters: dict[str, jax.Array] = {"weight": drawn(w_init, shape, param_dtype)}
-        if use_bias:
-            parameters["bias"] = drawn(b_init, shape[1:], param_dtype)
-        self.weight = ParamState(parameters)
+        self.weight = parameter(w_init, shape, param_dtype)
+        self.bias = parameter(b_init, shape[1:], param_dtype) if use_bias else None
+
+    def __pretty__(self) -> Record:
+        shown = super().__pretty__()  # with the sizes once: the last ones are shown by those before
+        return shown._replace(
+            fields=[(name, value) for name, value in shown.fields if name not in {"in_features", "out_features"}]
+        )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
-        parameters = self.weight.value
-        return {"use_bias": "bias" in parameters, "param_dtype": scalar_type(parameters["weight"])}
+        return init_vars(self.weight, self.bias)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map `x` of shape `[..., *in_size]` to `[..., *out_size]`.
@@ -101,17 +114,20 @@ class Linear(Layer):
         Raises:
             ContractError: The last axis of `x` is not the last of `in_size`.
         """
-        parameters = self.weight.value
-        n_in = parameters["weight"].shape[0]
         shape = getattr(x, "shape", None)  # a list has none
-        if shape is None or shape[-1:] != (n_in,):
-            expected = f"an input of shape (..., in_size[-1]={n_in})"
+        if shape is None or shape[-1:] != (self.in_features,):
+            expected = f"an input of shape (..., in_size[-1]={self.in_features})"
             found = f"a {type(x).__name__}" if shape is None else shape
             raise ContractError(f"{place(self)}: expected {expected}; found {found}")
-        x, weight, bias = promoted(self.dtype, x, parameters["weight"], parameters.get("bias"))
+        x, weight, bias = promoted(self.dtype, x, self.weight.value, value_of(self.bias))
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)
         return add_bias(x @ weight, bias)
+
+
+def linear_part(layer: Linear, in_size: int, out_size: int, dtype: DTypeLike | None) -> Part:
+    """A linear map in a layer whose constructor makes it with these sizes."""
+    return Part(layer, Linear, {"in_size": (in_size,), "out_size": (out_size,), "w_mask": None, "dtype": dtype})
 
 
 def _sizes(name: str, size: Any) -> tuple[int, ...]:

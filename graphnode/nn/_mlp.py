@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from .._errors import ConfigError
 from .._fields import Initializer, static, subnode
 from . import initializers
 from ._checks import check_inputs, count, function, size
 from ._dtypes import inexact
-from ._linear import Linear
+from ._linear import Linear, linear_part
 from ._module import Layer
+from ._parts import shared_vars
 from ._rows import as_batch, as_rows
 
 Input: TypeAlias = Float[Array, "... in_size"]
@@ -78,18 +80,31 @@ class MLP(Layer):
         self.depth = count("MLP.depth", self.depth)
         self.act = function("MLP.act", self.act)
         self.dtype = inexact("MLP.dtype", self.dtype)
-        widths = [self.in_size, *[self.hidden_size] * self.depth, self.out_size]
         self.layers = [
             Linear(
                 before, after, use_bias=use_bias, w_init=w_init, b_init=b_init, dtype=self.dtype,
                 param_dtype=param_dtype,
             )
-            for before, after in pairwise(widths)
+            for before, after in pairwise(self._widths())
         ]  # fmt: skip
 
     def __init_vars__(self) -> dict[str, object]:
-        """The init variables that the parameters still show, for `gn.config.to_config`."""
-        return self.layers[0].__init_vars__()
+        """The init variables that the parameters still show, for `gn.config.to_config`.
+
+        Raises:
+            ConfigError: Layers that the constructor does not make; names all.
+        """
+        widths = self._widths()
+        if len(self.layers) != len(widths) - 1:
+            raise ConfigError([f"layers: expected {len(widths) - 1}, depth + 1; found {len(self.layers)}"])
+        parts = zip(self.layers, pairwise(widths), strict=True)
+        return shared_vars(
+            {f"layers.{at}": linear_part(layer, *sizes, self.dtype) for at, (layer, sizes) in enumerate(parts)}
+        )
+
+    def _widths(self) -> list[int]:
+        """Features before the first layer and after each."""
+        return [self.in_size, *[self.hidden_size] * self.depth, self.out_size]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map `x` of shape `[..., in_size]` to `[..., out_size]`.

@@ -1,16 +1,15 @@
-"""What all normalisations share: statistics in float32, the result in the dtype of the input."""
+"""What all normalisations share: statistics in at least float32, the result in the dtype of the input."""
 
 import jax
-import numpy as np
 from jax.typing import DTypeLike
 
 from .._state import State
-from ._dtypes import add_bias, inexact, of_rank, scalar_type
+from ._dtypes import add_bias, at_least_float32, inexact, of_rank, scalar_type
 
 
 def widened(x: jax.Array) -> jax.Array:
     """`x` in at least float32: statistics of half-precision numbers are taken in it."""
-    return x if x.dtype.itemsize >= 4 else x.astype(np.float32)
+    return x.astype(at_least_float32(x.dtype))
 
 
 def scaled(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from ._checks import check_inputs, sizes
+from ._dtypes import at_least_float32
 from ._module import Layer
 from ._rows import as_batch
 from ._windows import Amounts, Named, one_batch, padding_of
@@ -78,6 +79,8 @@ class MaxPool(_Pool):
 class AvgPool(_Pool):
     """The mean of each window, for each channel; the channels are last, and the dtype stays.
 
+    It is computed in at least float32.
+
     Args:
         window: Size of the window along each axis; an integer is a window along one axis.
         strides: Steps between windows, along each axis or along all.
@@ -101,7 +104,12 @@ class AvgPool(_Pool):
     def __call__(self, x: Floats) -> Floats:
         """Pool `x` of shape `[..., *spatial, channels]`, with any number of batch axes."""
         check_inputs(self, x=(x, Floats))
-        total = self._combined(x, np.array(0, x.dtype), jax.lax.add)
+        # In half precision a sum may be infinite where the mean is not, and counts above 2048 or 256 are rounded.
+        values = x.astype(at_least_float32(x.dtype))
+        zero = np.array(0, values.dtype)
+        total = self._combined(values, zero, jax.lax.add)
         if self.count_include_pad or self.padding == "VALID":
-            return total / math.prod(sizes("window", self.window))  # no array of NumPy's: JAX may refuse to promote it
-        return total / self._combined(jnp.ones_like(x), np.array(0, x.dtype), jax.lax.add)
+            count: int | jax.Array = math.prod(sizes("window", self.window))  # NumPy's might not be promoted
+        else:
+            count = self._combined(jnp.ones_like(values), zero, jax.lax.add)
+        return (total / count).astype(x.dtype)

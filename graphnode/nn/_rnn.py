@@ -1,13 +1,13 @@
 """`RNN`, which runs a recurrent cell over time."""
 
 from dataclasses import KW_ONLY
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from .._errors import ContractError
-from ..transforms import scan
+from ..transforms import eval_shape, scan
 from ._cell import Cell
 from ._checks import place
 from ._module import Layer
@@ -64,7 +64,7 @@ class RNN(Layer, Generic[C]):
         """
         if x.ndim < 2:
             raise ContractError(f"{place(self)}: x: expected shape (..., time, features); found {x.shape}")
-        start = self.cell.initial_carry(x.shape[:-2]) if carry is None else carry
+        start = self._start(x) if carry is None else carry
 
         def step(carried: tuple[RNN[C], C], element: jax.Array) -> tuple[tuple[RNN[C], C], jax.Array]:
             rnn, before = carried
@@ -73,6 +73,23 @@ class RNN(Layer, Generic[C]):
 
         (_, end), outputs = scan(step, (self, start), jnp.moveaxis(x, -2, 0), reverse=self.reverse)
         return end, jnp.moveaxis(outputs, 0, -2)
+
+    def _start(self, x: jax.Array) -> C:
+        """The cell's initial carry, in the dtypes that a step gives: those of the parameters may be promoted by `x`."""
+        start = self.cell.initial_carry(x.shape[:-2])
+        if all(leaf.dtype == x.dtype for leaf in jax.tree.leaves(start)):
+            return start  # the usual case, without a step that is traced twice
+
+        def carried(rnn: RNN[C], carry: C, x: jax.Array) -> C:
+            # Without time, of which there may be none.
+            return rnn._step(carry, jnp.zeros((*x.shape[:-2], x.shape[-1]), x.dtype))[0]
+
+        after = eval_shape(carried, self, start, x)
+        structure: Any = jax.tree.structure(start)
+        if structure != jax.tree.structure(after):
+            return start  # the scan tells how they differ
+        promoted: C = jax.tree.map(lambda before, after: before.astype(after.dtype), start, after)
+        return promoted
 
     def _step(self, carry: C, x: jax.Array) -> tuple[C, jax.Array]:
         # A method: in a scan, errors can tell the cell's place by the node that calls it.

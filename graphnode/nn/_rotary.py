@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
+from ._dtypes import at_least_float32
+
 
 def rotary(
     x: Float[Array, "... time heads head_size"], positions: Integer[Array, "time"], base: float = 10_000.0
@@ -12,8 +14,8 @@ def rotary(
 
     Feature `i` of the first half and feature `i` of the second are a pair; at position `p` it is rotated by the angle
     `p * base ** (-2 i / head_size)` (Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding",
-    eq. 34, which pairs neighbours; halves are what GPT-NeoX and LLaMA pair). Angles are taken in float32; the dtype
-    stays.
+    eq. 34, which pairs neighbours; halves are what GPT-NeoX and LLaMA pair). Angles are taken in the dtype of `x`, in
+    float32 if that has less precision; the dtype stays.
 
     Args:
         x: Queries or keys.
@@ -27,8 +29,9 @@ def rotary(
         [1.081, 1.081]
     """
     half = x.shape[-1] // 2
-    rates = base ** (-np.arange(half, dtype=np.float32) / half)
-    angles = positions.astype(jnp.float32)[:, None, None] * rates[None, None, :]
+    dtype = at_least_float32(x.dtype)
+    rates = base ** (-np.arange(half, dtype=dtype) / half)
+    angles = positions.astype(dtype)[:, None, None] * rates[None, None, :]
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     leading = range(x.ndim - 3)
     cos, sin = jnp.expand_dims(cos, leading).astype(x.dtype), jnp.expand_dims(sin, leading).astype(x.dtype)

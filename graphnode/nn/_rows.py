@@ -4,6 +4,7 @@ XLA has a faster product for the gradient of a weight where that sums over one a
 transformer takes a tenth less. Layers that apply several maps join the axes once; `Linear` itself leaves them alone.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ def as_rows(x: jax.Array) -> jax.Array:
     Where it may be spread over devices, it stays as it is: an axis that is spread cannot be joined with another one.
     """
     aval: Any = jax.typeof(x)  # JAX's stubs do not say that it has a sharding
-    return x if x.ndim <= 2 or not aval.sharding.mesh.empty else x.reshape(-1, x.shape[-1])
+    return x if x.ndim <= 2 or not aval.sharding.mesh.empty else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def as_batch(y: jax.Array, x: jax.Array) -> jax.Array:

@@ -20,6 +20,7 @@ from ._dtypes import inexact, promoted
 from ._layer_norm import LayerNorm
 from ._mlp import MLP
 from ._module import Layer
+from ._parts import Part, shared_vars
 from ._rms_norm import RMSNorm
 
 Sequence: TypeAlias = Float[Array, "*batch time width"]
@@ -143,15 +144,42 @@ class TransformerBlock(Layer):
         )
 
     def __init_vars__(self) -> dict[str, object]:
-        """The init variables that the parts still show, for `gn.config.to_config`."""
+        """The init variables that the parts still show, for `gn.config.to_config`.
+
+        Raises:
+            ConfigError: Parts that the constructor does not make; names all, with their paths.
+        """
         attention = self.attention
+        shared = shared_vars(self._parts())
         return {
             "num_kv_heads": attention.num_kv_heads,
             "is_causal": attention.is_causal,
             "rotary_base": attention.rotary_base,
             "act": self.mlp.act,
             "norm": type(self.attention_norm).__name__,
-            **attention.__init_vars__(),
+            "use_bias": shared["use_bias"],
+            "param_dtype": shared["param_dtype"],
+        }
+
+    def _parts(self) -> dict[str, Part]:
+        """The parts, with what the constructor gives them."""
+        width, dtype = self.width, self.dtype
+        cls = type(self.attention_norm)
+        norm_cls = cls if cls in _NORMS.values() else LayerNorm
+        of_norm: dict[str, object] = {"width": width, "epsilon": norm_cls.epsilon, "dtype": dtype}
+        of_attention: dict[str, object] = {
+            "width": width, "num_heads": self.num_heads, "head_size": width // self.num_heads, "context_size": width,
+            "dtype": dtype,
+        }  # fmt: skip
+        of_mlp: dict[str, object] = {
+            "in_size": width, "hidden_size": self.hidden_size, "out_size": width, "depth": 1, "dtype": dtype,
+        }  # fmt: skip
+        with_all = {"use_scale": True, "use_bias": True}  # whatever the linear maps have
+        return {
+            "attention": Part(self.attention, MultiHeadAttention, of_attention),
+            "attention_norm": Part(self.attention_norm, norm_cls, of_norm, with_all),
+            "mlp": Part(self.mlp, MLP, of_mlp),
+            "mlp_norm": Part(self.mlp_norm, norm_cls, of_norm, with_all),
         }
 
     def __call__(self, x: Sequence, *, mask: jax.Array | None = None, rngs: Rngs | None = None) -> Sequence:

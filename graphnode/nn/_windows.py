@@ -4,6 +4,7 @@ Data in: the `padding` of a layer as it was written, an input with any number of
 convolutions and `reduce_window` take. The channels are the last axis everywhere.
 """
 
+import math
 from typing import Any, Final, Literal, TypeAlias
 
 import jax
@@ -76,4 +77,5 @@ def one_batch(layer: Node, x: jax.Array, rank: int) -> jax.Array:
     if x.ndim <= rank:
         expected = f"an input of shape (..., {'spatial, ' * rank}channels)"
         raise ContractError(f"{place(layer)}: expected {expected}; found {x.shape}")
-    return x if x.ndim == rank + 2 else x.reshape(-1, *x.shape[x.ndim - rank - 1 :])
+    batch = x.shape[: x.ndim - rank - 1]
+    return x if len(batch) == 1 else x.reshape(math.prod(batch), *x.shape[len(batch) :])

@@ -64,9 +64,9 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         >>> def forward(model, x):
         ...     return model(x), model
         >>> def backward(model, cotangent):
-        ...     return {"weight": {"weight": jnp.zeros((2, 3)), "bias": 10 * cotangent}}, None
+        ...     return {"weight": jnp.zeros((2, 3)), "bias": 10 * cotangent}, None
         >>> apply.defvjp(forward, backward)
-        >>> gn.grad(lambda model: apply(model, jnp.ones(2)).sum())(gn.nn.Linear(2, 3))["weight",].value["bias"]
+        >>> gn.grad(lambda model: apply(model, jnp.ones(2)).sum())(gn.nn.Linear(2, 3))["bias",].value
         Array([10., 10., 10.], dtype=float32)
     """
 

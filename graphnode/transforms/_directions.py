@@ -55,7 +55,7 @@ def vjp(
         >>> model = gn.nn.Linear(2, 3)
         >>> y, pull_back = gn.vjp(lambda model, x: model(x), model, jnp.ones(2))
         >>> of_model, of_x = pull_back(jnp.ones(3))
-        >>> of_model["weight",].value["bias"], of_x.shape
+        >>> of_model["bias",].value, of_x.shape
         (Array([1., 1., 1.], dtype=float32), (2,))
     """
     target, bound = target_of(fun)

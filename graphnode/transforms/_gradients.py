@@ -127,7 +127,7 @@ def grad(
     Example:
         >>> model = gn.nn.Linear(2, 3)
         >>> gradient = gn.grad(lambda model, x: model(x).sum())(model, jnp.ones((4, 2)))
-        >>> gradient["weight",].value["bias"]
+        >>> gradient["bias",].value
         Array([4., 4., 4.], dtype=float32)
 
     See also: `value_and_grad`, which gives the value too.
@@ -175,7 +175,7 @@ def value_and_grad(
     Example:
         >>> model = gn.nn.Linear(2, 3)
         >>> loss, gradient = gn.value_and_grad(lambda model, x: model(x).sum())(model, jnp.zeros((4, 2)))
-        >>> loss, gradient["weight",].value["bias"]
+        >>> loss, gradient["bias",].value
         (Array(0., dtype=float32), Array([4., 4., 4.], dtype=float32))
     """
     options = GradOptions(argnums, has_aux, holomorphic, allow_int, wrt)

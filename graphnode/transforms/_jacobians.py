@@ -111,7 +111,7 @@ def jacrev(
     Example:
         >>> model = gn.nn.Linear(2, 3)
         >>> jacobian = gn.jacrev(lambda model, x: model(x))(model, jnp.ones(2))
-        >>> jacobian["weight",].value["weight"].shape
+        >>> jacobian["weight",].value.shape
         (3, 2, 3)
     """
     options = GradOptions(argnums, has_aux, holomorphic, allow_int, wrt)
@@ -167,7 +167,7 @@ def jacfwd(
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
-        >>> gn.jacfwd(lambda model, x: model(x))(model, jnp.ones(2))["weight",].value["bias"].shape
+        >>> gn.jacfwd(lambda model, x: model(x))(model, jnp.ones(2))["bias",].value.shape
         (3, 3)
     """
     options = GradOptions(argnums, has_aux, holomorphic, False, wrt)

@@ -54,7 +54,7 @@ def remat(
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
-        >>> gn.grad(gn.remat(lambda model: model(jnp.ones(2)).sum()))(model)["weight",].value["bias"]
+        >>> gn.grad(gn.remat(lambda model: model(jnp.ones(2)).sum()))(model)["bias",].value
         Array([1., 1., 1.], dtype=float32)
     """
     if fun is None:
@@ -90,7 +90,7 @@ def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         StructureError: The function changes the structure of a node.
 
     Example:
-        >>> gn.eval_shape(lambda: gn.nn.Linear(200, 300)).weight.value["bias"]
+        >>> gn.eval_shape(lambda: gn.nn.Linear(200, 300)).bias.value
         ShapeDtypeStruct(shape=(300,), dtype=float32)
     """
     target, bound = target_of(fun)

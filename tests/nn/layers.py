@@ -23,7 +23,7 @@ class Case(NamedTuple):
     output: Any
     """Shape of what it gives."""
     states: dict[str, tuple[int, ...]] = {}
-    """Shapes of its States, by path; the parts of a State that holds several arrays by their keys."""
+    """Shapes of its States, by path."""
     options: dict[str, Any] = {}
     """Further options that a configuration may have: init variables, which the node does not keep."""
     dtypes: tuple[str, ...] = ("dtype", "param_dtype")
@@ -38,7 +38,7 @@ class Made(NamedTuple):
 
 
 def linear(path: str, in_size: int, out_size: int) -> dict[str, tuple[int, ...]]:
-    return {f"{path}weight.bias": (out_size,), f"{path}weight.weight": (in_size, out_size)}
+    return {f"{path}bias": (out_size,), f"{path}weight": (in_size, out_size)}
 
 
 CASES: dict[str, Case] = {
@@ -161,12 +161,8 @@ def config(name: str, **options: Any) -> Any:
 
 
 def arrays(layer: Any) -> dict[str, Any]:
-    """The arrays of its States, by path and key."""
-    return {
-        ".".join((gn.path_str(path), *(str(getattr(key, "key", key)) for key in keys))): leaf
-        for path, state in gn.states(layer).items()
-        for keys, leaf in jax.tree.leaves_with_path(state.value)
-    }
+    """The arrays of its States, by path."""
+    return {gn.path_str(path): state.value for path, state in gn.states(layer).items()}
 
 
 def inputs(name: str, dtype: Any = F32) -> list[jax.ShapeDtypeStruct]:

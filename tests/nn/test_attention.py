@@ -17,9 +17,7 @@ from tests.nn.peers import BF16, compare, drawn, numbers, permissive, pure, pure
 
 PARTS = ("query", "key", "value", "out")
 NAMES = {
-    f"{part}.weight.{ours}": f"{part}.{theirs}"
-    for part in PARTS
-    for ours, theirs in (("weight", "kernel"), ("bias", "bias"))
+    f"{part}.{ours}": f"{part}.{theirs}" for part in PARTS for ours, theirs in (("weight", "kernel"), ("bias", "bias"))
 }
 
 

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import pytest
+from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode import nn
@@ -122,6 +124,106 @@ def test_a_model_that_is_built_again_is_not_traced_again():
     assert traced == ["Sequential"]
     apply(make("Sequential", layers=[make("Linear", use_bias=False)]), x)
     assert traced == ["Sequential"] * 2
+
+
+def block_of_other_parts() -> nn.Sequential:
+    block: nn.TransformerBlock = make("TransformerBlock")
+    block.mlp_norm.epsilon = 1e-5
+    block.attention_norm = nn.LayerNorm(4, use_bias=False)
+    block.attention.out = nn.Linear(4, 4, jnp.ones((4, 4)), use_bias=False)
+    block.mlp.layers[0] = nn.Linear(4, 6, param_dtype=jnp.bfloat16)
+    return nn.Sequential([block])
+
+
+def attention_without_a_bias() -> nn.MultiHeadAttention:
+    layer: nn.MultiHeadAttention = make("MultiHeadAttention")
+    layer.out = nn.Linear(8, 8, use_bias=False)
+    return layer
+
+
+def perceptron_without_a_bias() -> nn.MLP:
+    layer: nn.MLP = make("MLP")
+    layer.layers[0] = nn.Linear(2, 3, use_bias=False)
+    return layer
+
+
+def deeper_perceptron() -> nn.MLP:
+    layer: nn.MLP = make("MLP")
+    layer.layers.append(nn.Linear(4, 4))
+    return layer
+
+
+def block_of_other_classes() -> nn.TransformerBlock:
+    block: nn.TransformerBlock = make("TransformerBlock")
+    block.mlp_norm = nn.RMSNorm(4)
+    block.attention = nn.MultiHeadAttention(4, 4)
+    return block
+
+
+REPLACED: dict[str, tuple[Any, list[str]]] = {
+    "a bias less in attention": (
+        attention_without_a_bias,
+        ["MultiHeadAttention.out.use_bias: expected True, as query has; found False"],
+    ),
+    "a bias less in a perceptron": (
+        perceptron_without_a_bias,
+        [f"MLP.layers.{at}.use_bias: expected False, as layers.0 has; found True" for at in (1, 2)],
+    ),
+    "a layer more": (deeper_perceptron, ["MLP.layers: expected 3, depth + 1; found 4"]),
+    "parts of parts": (
+        block_of_other_parts,
+        [
+            "layers.0.attention.out.w_mask: expected None, as the constructor sets it; found float32[4, 4]",
+            "layers.0.attention.out.use_bias: expected True, as query has; found False",
+            "layers.0.attention_norm.use_bias: expected True, as the constructor sets it; found False",
+            "layers.0.mlp.layers.1.param_dtype: expected bfloat16, as layers.0 has; found float32",
+            "layers.0.mlp_norm.epsilon: expected 1e-06, as the constructor sets it; found 1e-05",
+        ],
+    ),
+    "other classes": (
+        block_of_other_classes,
+        [
+            "TransformerBlock.attention.num_heads: expected 2, as the constructor sets it; found 4",
+            "TransformerBlock.attention.head_size: expected 2, as the constructor sets it; found 1",
+            "TransformerBlock.mlp_norm: expected a LayerNorm, as the constructor makes it; found a RMSNorm",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("replaced", "faults"), REPLACED.values(), ids=REPLACED)
+def test_a_part_that_no_option_makes_is_told(replaced: Any, faults: list[str]):
+    """A configuration would build another model without a word; all such parts are named, with their paths."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.to_config(replaced())
+    assert str(caught.value) == "\n".join(faults)
+
+
+@hypothesis.settings(max_examples=6)
+@hypothesis.given(st.lists(st.booleans(), min_size=4, max_size=4))
+def test_a_config_builds_the_same_biases_or_is_refused(has_bias: list[bool]):
+    """Whichever of the linear maps of attention have one."""
+    layer: nn.MultiHeadAttention = abstract("MultiHeadAttention")
+    for part, kept in zip((layer.query, layer.key, layer.value, layer.out), has_bias, strict=True):
+        if not kept:
+            part.bias = None
+    try:
+        config = gn.config.to_config(layer)
+    except gn.ConfigError:
+        assert len(set(has_bias)) == 2
+    else:
+        assert len(set(has_bias)) == 1
+        assert gn.graphdef(gn.eval_shape(lambda: gn.config.build(config))) is gn.graphdef(layer)
+
+
+def test_parts_that_an_option_makes_are_said():
+    """If all of them were replaced alike, there is an option for it."""
+    layer = make("MultiHeadAttention")
+    for name in ("query", "key", "value", "out"):
+        getattr(layer, name).bias = None
+    again = gn.eval_shape(lambda: gn.config.build(gn.config.to_config(layer)))
+    assert gn.graphdef(again) is gn.graphdef(layer)
+    assert forms(again) == forms(layer)
 
 
 def test_a_whole_model_goes_through_a_file():

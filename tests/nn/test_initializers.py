@@ -14,7 +14,7 @@ from tests.nn.layers import WITH_PARAMETERS, arrays, make
 
 # The layer's weights, and their variance by formula: He 2 / fan_in, LeCun 1 / fan_in.
 VARIANCES: dict[str, tuple[Any, float]] = {
-    "Linear": (lambda: nn.Linear(64, 150).weight.value["weight"], 2 / 64),
+    "Linear": (lambda: nn.Linear(64, 150).weight.value, 2 / 64),
     "Conv with groups": (lambda: nn.Conv(16, 100, 12, groups=2).weight.value, 1 / (8 * 12)),
     "Bilinear": (lambda: nn.Bilinear(8, 32, 40).weight.value, 1 / (8 * 32)),
     "GRUCell": (lambda: nn.GRUCell(64, 50).weight.value, 1 / 64),

@@ -49,5 +49,5 @@ def test_an_array_on_a_mesh_keeps_its_axes(name: str, kind: AxisType):
     with jax.set_mesh(mesh):
         x = jax.device_put(jnp.ones(shape), NamedSharding(mesh, spec))
         for state in gn.states(layer).values():
-            state.value = jax.tree.map(lambda leaf: jax.device_put(leaf, whole), state.value)
+            state.value = jax.device_put(state.value, whole)
         assert {len(shape) for shape in products(layer, x)} == {3}

@@ -237,8 +237,8 @@ def test_layers_with_dropout_and_statistics_are_scanned():
     for at, layer in enumerate(gn.unstack(stacked)):
         assert jnp.allclose(layer.norm.mean.value, layers[at].norm.mean.value, rtol=1e-4, atol=1e-6)
         assert jnp.allclose(layer.norm.var.value, layers[at].norm.var.value, rtol=1e-4, atol=1e-6)
-        of_one = gradient["linear"]["weight"].value["weight"][at]
-        assert jnp.allclose(of_one, plain[at]["linear"]["weight"].value["weight"], rtol=1e-3, atol=1e-4)
+        of_one = gradient["linear"]["weight"].value[at]
+        assert jnp.allclose(of_one, plain[at]["linear"]["weight"].value, rtol=1e-3, atol=1e-4)
     assert stacked.dropout.rngs is not None
     assert count(stacked.dropout.rngs, "dropout") == [1, 1]
 

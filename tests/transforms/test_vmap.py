@@ -166,9 +166,9 @@ def test_an_ensemble_is_built_applied_and_trained():
     keys = jax.random.split(jax.random.key(0), 4)
     ensemble = gn.vmap(build)(keys)
     assert isinstance(ensemble, gn.nn.Linear)
-    assert ensemble.weight.value["weight"].shape == (4, 2, 3)
+    assert ensemble.weight.value.shape == (4, 2, 3)
     for one, key in zip(gn.unstack(ensemble), keys, strict=True):
-        assert jnp.allclose(one.weight.value["weight"], build(key).weight.value["weight"], rtol=1e-6)
+        assert jnp.allclose(one.weight.value, build(key).weight.value, rtol=1e-6)
 
     def losses(models: gn.nn.Linear, x: jax.Array) -> jax.Array:
         return jnp.mean(gn.vmap(lambda model, x: model(x), in_axes=(0, None))(models, x) ** 2, (1, 2))
@@ -188,8 +188,9 @@ def test_an_ensemble_is_built_applied_and_trained():
 def test_out_axes_hold_for_new_nodes():
     """Nodes that were made come out with the axis that out_axes says, in every State."""
     ensemble = gn.vmap(build, out_axes=-1)(jax.random.split(jax.random.key(0), 4))
-    assert ensemble.weight.value["weight"].shape == (2, 3, 4)
-    assert ensemble.weight.value["bias"].shape == (3, 4)
+    assert ensemble.weight.value.shape == (2, 3, 4)
+    assert ensemble.bias is not None
+    assert ensemble.bias.value.shape == (3, 4)
 
 
 @pytest.mark.parametrize("out_axes", [0, (0, 0), (None, 0)])
@@ -230,7 +231,7 @@ def test_a_callable_node_in_two_transforms_is_no_constant():
     linear = gn.nn.Linear(2, 3)
     apply = gn.jit(gn.vmap(linear))
     before = apply(XS)
-    linear.weight.value = {name: 2 * value for name, value in linear.weight.value.items()}
+    linear.weight.value = 2 * linear.weight.value
     assert jnp.allclose(apply(XS), 2 * before)
 
 

@@ -55,7 +55,7 @@ def _block(block: Block) -> dict[str, object]:
 
 
 def _linear(affine: Affine) -> dict[str, object]:
-    return {"weight": {"weight": affine.kernel, "bias": affine.bias}}
+    return {"weight": affine.kernel, "bias": affine.bias}
 
 
 def loss_of(model: Transformer, batch: jax.Array) -> jax.Array:

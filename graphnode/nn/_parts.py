@@ -1,0 +1,75 @@
+"""What a layer that is made of others says for all of them: the way back from its parts to its init variables.
+
+Data in: the parts by their paths in the layer, each with the fields that the layer's constructor gives it. Data out:
+the init variables that all of them share. A part that was replaced by one that no argument of the constructor makes is
+an error, as a configuration would silently build another model.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from .._errors import ConfigError
+from .._node import Node
+
+
+class Part(NamedTuple):
+    """A layer inside another one."""
+
+    # Any: a layer whose class has `__init_vars__`, which no common class declares.
+    layer: Any
+    cls: type[Node]
+    fields: Mapping[str, object]
+    """What the constructor around it sets its fields to."""
+    variables: Mapping[str, object] = {}
+    """Init variables that it gives this part alone, with their values."""
+
+
+def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
+    """The init variables of all parts, by their paths; the first one that has a variable says its value.
+
+    Raises:
+        ConfigError: Parts that the constructor does not make; names all, with their paths.
+    """
+    faults: list[str] = []
+    shared: dict[str, tuple[object, str]] = {}
+    for path, part in parts.items():
+        cls: type = type(part.layer)
+        if cls is not part.cls:
+            expected = f"a {part.cls.__name__}, as the constructor makes it"
+            faults.append(f"{path}: expected {expected}; found a {cls.__name__}")
+            continue
+        for name, value in part.fields.items():
+            faults += _fault(f"{path}.{name}", getattr(part.layer, name), value, "the constructor sets it")
+        try:
+            variables: dict[str, object] = part.layer.__init_vars__()
+        except ConfigError as error:
+            faults += [f"{path}.{fault}" for fault in error.faults]
+            continue
+        for name, value in variables.items():
+            if name in part.variables:
+                expected_value, source = part.variables[name], "the constructor sets it"
+            else:
+                expected_value, source = shared.setdefault(name, (value, f"{path} has"))
+            faults += _fault(f"{path}.{name}", value, expected_value, source)
+    if faults:
+        raise ConfigError(faults)
+    return {name: value for name, (value, _) in shared.items()}
+
+
+def _fault(where: str, value: object, expected: object, source: str) -> list[str]:
+    if _is_same(value, expected):
+        return []
+    return [f"{where}: expected {_shown(expected)}, as {source}; found {_shown(value)}"]
+
+
+def _is_same(one: object, other: object) -> bool:
+    # `None` first: NumPy's float64 is equal to it, and a mask has no single answer.
+    return one is other if one is None or other is None else bool(one == other)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, jax.Array):
+        return f"{value.dtype}{list(value.shape)}"
+    return value.__name__ if isinstance(value, type) else repr(value)
