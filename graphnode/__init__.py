@@ -4,6 +4,8 @@ import importlib
 import typing
 
 from . import random as random
+from ._broadcast import broadcast_states as broadcast_states
+from ._broadcast import unbroadcast_states as unbroadcast_states
 from ._convert import NodeStates as NodeStates
 from ._convert import graph_to_tree as graph_to_tree
 from ._convert import tree_to_graph as tree_to_graph
@@ -12,6 +14,7 @@ from ._diff import diff as diff
 from ._errors import AliasError as AliasError
 from ._errors import ConfigError as ConfigError
 from ._errors import ContractError as ContractError
+from ._errors import DonationError as DonationError
 from ._errors import FieldError as FieldError
 from ._errors import FilterError as FilterError
 from ._errors import FilterTypeError as FilterTypeError

@@ -41,8 +41,9 @@ class NodeBase(GraphObject):
     __slots__ = ("__weakref__", "_binding", "_joint", "_popped", "_version")
 
     __dict__: dict[str, Any]  # of every node class, whose fields live there; to some type checkers slots leave none
-    # Set by the layers that know them: the version by `_tracked`'s rules, the bindings (its own, and those of pytrees
-    # that it comes first in) by `_binding`, the shapes of what was popped by `_plan`, the plan (each class's own, never a parent's) by `_node`.
+    # Set by the layers that know them: the version by `_versions`' rules, the bindings (its own, and those of pytrees
+    # that it comes first in) by `_binding`, the shapes of what was popped by `_plan`, the plan (each class's own, never
+    # a parent's) by `_node`.
     _version: object | None
     _binding: Any
     _joint: Any

@@ -22,6 +22,7 @@ from ._paths import Key, Path, path_str
 from ._pretty import Record, Text, pretty
 from ._state import State, StateSpec
 from ._static import StaticValue
+from ._value import all_rebuilt
 
 T = TypeVar("T", default=Any)
 # The State class of each filter; one that is no class leaves the default.
@@ -201,7 +202,7 @@ class StateTree(Mapping[Key, Any]):
     def to_dict(self) -> dict[Key, Any]:
         """A nested plain dict of the values. `update_states` and `treefy_merge` take it back."""
         made: list[Any] = []
-        leaves = dict(zip(self.layout.leaves, self._values, strict=True))
+        leaves = dict(zip(self.layout.leaves, all_rebuilt(self._values), strict=True))
         for entry, (parent, key) in enumerate(zip(self.layout.parents, self.layout.keys, strict=True)):
             made.append(leaves.get(entry, {}))
             if parent >= 0:
@@ -257,7 +258,7 @@ class StateTree(Mapping[Key, Any]):
         return [TreefyState(spec, value) for spec, value in zip(self.layout.specs, self._values, strict=True)]
 
     def _take(self, numbers: Sequence[int], layout: Layout) -> "StateTree":
-        return StateTree(layout, tuple([self._values[at] for at in numbers]))
+        return StateTree(layout, all_rebuilt(tuple([self._values[at] for at in numbers])))
 
     def __or__(self, other: "StateTree") -> "StateTree":
         """Both trees in one; where both have a path, `other` wins."""
@@ -268,7 +269,7 @@ class StateTree(Mapping[Key, Any]):
         for tree in (self, other):
             by_entry.update(zip(trie.add_layout(tree.layout), tree._values, strict=True))
         layout, order = trie.build()
-        return StateTree(layout, tuple([by_entry[entry] for entry in order]))
+        return StateTree(layout, all_rebuilt(tuple([by_entry[entry] for entry in order])))
 
     def __sub__(self, other: "StateTree") -> "StateTree":
         """What stands at paths that `other` does not have."""

@@ -137,14 +137,21 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
                 faults.append(found)
             else:
                 returns += found
-    if check:
-        faults += [fault for write in writes.values() if (fault := _mismatch(write)) is not None]
-    faults += [fault for write in writes.values() for fault in contract_faults(write.state, write.value)]
+    for write in writes.values():
+        faults += _write_faults(write, check)
     if faults:
-        raise UpdateError(f"cannot update {graphdef.type.__name__}: {listed(list(dict.fromkeys(faults)))}")
+        raise UpdateError(f"cannot update {graphdef.type.__name__}: {listed(faults)}")
     contents = [prepared(write.state, write.value, write.where) for write in writes.values()]
     states = [write.state for write in writes.values()]
     undivided(lambda: _commit(returns, states, contents))
+
+
+def _write_faults(write: _Write, check: bool) -> list[str]:
+    """What is wrong with a write: how the value differs from what is there, else how it breaks a contract."""
+    mismatch = _mismatch(write) if check else None
+    if mismatch is not None:
+        return [mismatch]
+    return [f"{write.where}: {fault.partition(': ')[2]}" for fault in contract_faults(write.state, write.value)]
 
 
 def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]) -> None:

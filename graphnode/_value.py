@@ -81,9 +81,11 @@ def all_taken_in(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:
 
 
 def _as_jax(leaf: Any) -> Any:
-    if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype != _FLOAT0:
+    if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype == _FLOAT0:
+        return leaf
+    # A constant: inside of a trace, too, it is no tracer.
+    with jax.ensure_compile_time_eval():
         return jnp.asarray(leaf, dtype=leaf.dtype.newbyteorder("="))
-    return leaf
 
 
 def _faults(value: Any) -> list[str]:

@@ -54,6 +54,7 @@ LAYERS = (
     "_convert",
     "_view",
     "_stack",
+    "_broadcast",
     "_rngs",
     "transforms",
     "random",

@@ -231,7 +231,7 @@ def test_a_tracer_anywhere_in_a_value_is_found(wrap: Callable[[Any], Any]):
     check_kept(caught, "State")
 
 
-@pytest.mark.parametrize("value", [jnp.ones(2), np.ones(2), 3, None, {"a": 1.0}], ids=str)
+@pytest.mark.parametrize("value", [jnp.ones(2), np.ones(2, np.float32), 3, None, {"a": 1.0}], ids=str)
 def test_a_concrete_value_is_refused_from_inside_a_trace(value: Any):
     """What holds no tracer cannot leak, but would be written while the function is traced alone."""
     outer: State[Any] = State(X)
@@ -267,7 +267,7 @@ def test_a_state_with_a_concrete_value_outlives_its_trace():
     kept: list[State[Any]] = []
 
     def keep(x: jax.Array) -> jax.Array:
-        kept.append(State(np.ones(2)))
+        kept.append(State(np.ones(2, np.float32)))
         return x
 
     jax.jit(keep)(X)
@@ -282,7 +282,7 @@ def test_a_state_of_a_finished_trace_belongs_to_no_later_one():
 
     def keep(x: jax.Array) -> jax.Array:
         if not kept:
-            kept.append(State(np.ones(2)))
+            kept.append(State(np.ones(2, np.float32)))
         kept[0].value = x
         return x
 
@@ -335,7 +335,7 @@ def test_an_operation_names_the_path_of_a_kept_state(use: Any):
     kept: list[Net] = []
 
     def keep(x: jax.Array) -> jax.Array:
-        kept.append(Net([Layer(ParamState(np.ones(2))), Layer(ParamState(x * 2))]))  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
+        kept.append(Net([Layer(ParamState(np.ones(2, np.float32))), Layer(ParamState(x * 2))]))  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
         return x
 
     jax.jit(keep)(X)

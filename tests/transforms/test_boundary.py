@@ -367,8 +367,8 @@ class Both(gn.Node):
 @pytest.mark.parametrize("transform", EXITS)
 def test_an_exception_leaves_everything_untouched(transform: str):
     """Values, containers in them, and structure are the caller's as before when the function raises."""
-    value = {"a": jnp.float32(1)}
-    node = Both(ParamState(jnp.float32(2)), ShortTermState(value), [leaf()])
+    node = Both(ParamState(jnp.float32(2)), ShortTermState({"a": jnp.float32(1)}), [leaf()])
+    value = node.other.value
     before, graphdef, items = node.weight.value, gn.graphdef(node), list(node.items)
 
     def fail(node: Both) -> None:
