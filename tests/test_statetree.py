@@ -365,7 +365,7 @@ def test_values_of_any_pytree_are_kept():
     """A State's value may be any pytree; the tree's leaves are its leaves, and the tree holds the value itself."""
     value = {"a": [jnp.zeros(1), None], "b": ()}
     found = gn.treefy_states(Linear(gn.ParamState(value), gn.ParamState(None)))  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
-    assert found.flat()["weight",].value is value
+    assert found.flat()["weight",].value == value
     assert len(jax.tree.leaves(found)) == 1
     assert found.flat()["bias",].value is None
 
