@@ -14,6 +14,7 @@ from typing import Any, Final
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
+from ._caches import Memo
 from ._collector import uncollected
 from ._compat import TraceRef, current_trace, is_live
 from ._errors import StructureError
@@ -29,7 +30,6 @@ from ._tracked import CLOCK, CONSTRUCTING, Version, set_binding, set_joint, set_
 _new: Final = object.__new__
 
 _MAX_WALKS: Final = 100
-_GROUP_LIMIT: Final = 64
 _JOINT_LIMIT: Final = 8
 
 
@@ -49,7 +49,7 @@ class Binding:
     root_versions: list[object]
     clock: object
     traces: tuple[TraceRef, ...]
-    groups: dict[Hashable, Any]
+    groups: Memo[Hashable, Any]
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Binding:
         self.root_versions = root_versions
         self.clock = clock
         self.traces = traces
-        self.groups = {}
+        self.groups = Memo()
 
     def is_current(self, roots: Sequence[Any]) -> bool:
         """Whether the structure below the roots is what it was when the binding was made."""
@@ -80,9 +80,7 @@ class Binding:
 
     def remember(self, question: Hashable, answer: object) -> None:
         """Keep a group of its States under the filters or layout that ask for it; bounded."""
-        if len(self.groups) >= _GROUP_LIMIT:
-            self.groups.clear()
-        self.groups[question] = answer
+        self.groups.keep(question, answer)
 
     def check_traces(self) -> None:
         """Raise if a State was made in a trace that has ended, and still holds its tracer."""

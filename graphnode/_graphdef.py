@@ -7,8 +7,6 @@ graphdefs are one object. No operation on it recurses; `NodeDef` and `NodeRef` a
 
 import builtins
 import dataclasses
-import threading
-import weakref
 from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import Any, Generic, TypeAlias
@@ -16,6 +14,7 @@ from typing import Any, Generic, TypeAlias
 import jax
 from typing_extensions import TypeVar
 
+from ._caches import Interned, Memo
 from ._layout import Layout
 from ._paths import Key, Path, path_str
 from ._pretty import Record, Text, pretty
@@ -27,8 +26,7 @@ from ._tokens_json import tokens_from_json, tokens_to_json
 N_co = TypeVar("N_co", covariant=True, default=Any)
 
 
-_LOCK = threading.RLock()
-_GRAPHDEFS: "weakref.WeakValueDictionary[tuple[Token, ...], GraphDef[Any]]" = weakref.WeakValueDictionary()
+_GRAPHDEFS: "Interned[tuple[Token, ...], GraphDef[Any]]" = Interned()
 
 
 class GraphDef(Generic[N_co]):
@@ -68,7 +66,7 @@ class GraphDef(Generic[N_co]):
     _table: Table | None
     _layout: Layout | None
     _assembly: Assembly | None
-    plans: dict[Hashable, Any]  # how to match other layouts with this structure, for the operations that do
+    plans: Memo[Hashable, Any]  # how to match other layouts with this structure, for the operations that do
 
     @property
     def type(self) -> "builtins.type[N_co]":
@@ -191,14 +189,14 @@ jax.tree_util.register_static(GraphDef)
 
 def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     """The one graphdef of these tokens."""
-    with _LOCK:
-        graphdef = _GRAPHDEFS.get(tokens)
-        if graphdef is None:
-            graphdef = GraphDef()
-            graphdef.tokens = tokens
-            graphdef._table = graphdef._layout = graphdef._assembly = None
-            graphdef.plans = {}
-            _GRAPHDEFS[tokens] = graphdef
+    return _GRAPHDEFS.of(tokens, lambda: _new_graphdef(tokens))
+
+
+def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
+    graphdef: GraphDef[Any] = GraphDef()
+    graphdef.tokens = tokens
+    graphdef._table = graphdef._layout = graphdef._assembly = None
+    graphdef.plans = Memo()
     return graphdef
 
 
