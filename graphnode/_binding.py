@@ -14,6 +14,7 @@ from typing import Any, Final
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
+from ._caches import Memo
 from ._collector import uncollected
 from ._compat import PLAIN, TraceRef, current_trace, is_live, is_tracing
 from ._errors import FieldError, StructureError
@@ -32,7 +33,6 @@ from ._versions import CLOCK, Constructing, Version, birth, first_version
 _new: Final = object.__new__
 
 _MAX_WALKS: Final = 100
-_GROUP_LIMIT: Final = 64
 _JOINT_LIMIT: Final = 8
 
 
@@ -53,7 +53,7 @@ class Binding:
     clock: object
     traces: tuple[TraceRef, ...]
     has_marks: bool
-    groups: dict[Hashable, Any]
+    groups: Memo[Hashable, Any]
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Binding:
         self.clock = clock
         self.traces = traces
         self.has_marks = any(map(is_marked, self.states))
-        self.groups = {}
+        self.groups = Memo()
 
     def is_current(self, roots: Sequence[Any]) -> bool:
         """Whether the structure below the roots is what it was when the binding was made."""
@@ -87,9 +87,7 @@ class Binding:
 
     def remember(self, question: Hashable, answer: object) -> None:
         """Keep a group of its States under the filters or layout that ask for it; bounded."""
-        if len(self.groups) >= _GROUP_LIMIT:
-            self.groups.clear()
-        self.groups[question] = answer
+        self.groups.keep(question, answer)
 
     def values(self) -> tuple[Any, ...]:
         """The values of all States, in layout order, with containers of their own."""

@@ -7,8 +7,6 @@ graphdefs are one object. No operation on it recurses; `NodeDef` and `NodeRef` a
 
 import builtins
 import dataclasses
-import threading
-import weakref
 from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import Any, Final, Generic, TypeAlias
@@ -16,6 +14,7 @@ from typing import Any, Final, Generic, TypeAlias
 import jax
 from typing_extensions import TypeVar
 
+from ._caches import Interned, Memo
 from ._layout import Layout
 from ._paths import Key, Path, path_str
 from ._pretty import Record, Text, pretty
@@ -28,8 +27,7 @@ N_co = TypeVar("N_co", covariant=True, default=Any)
 
 
 _CONTRACTS: Final = "contracts"
-_LOCK = threading.RLock()
-_GRAPHDEFS: "weakref.WeakValueDictionary[tuple[Token, ...], GraphDef[Any]]" = weakref.WeakValueDictionary()
+_GRAPHDEFS: "Interned[tuple[Token, ...], GraphDef[Any]]" = Interned()
 
 
 class GraphDef(Generic[N_co]):
@@ -69,7 +67,7 @@ class GraphDef(Generic[N_co]):
     _table: Table | None
     _layout: Layout | None
     _assembly: Assembly | None
-    plans: dict[Hashable, Any]  # how to match other layouts with this structure, for the operations that do
+    plans: Memo[Hashable, Any]  # how to match other layouts with this structure, for the operations that do
 
     @property
     def type(self) -> "builtins.type[N_co]":
@@ -108,10 +106,7 @@ class GraphDef(Generic[N_co]):
     @property
     def contracts(self) -> "dict[int, Requirements]":
         """What fields ask of each State, by its number among all objects."""
-        contracts: dict[int, Requirements] | None = self.plans.get(_CONTRACTS)
-        if contracts is None:
-            contracts = self.plans[_CONTRACTS] = contracts_of(self.table)
-        return contracts
+        return self.plans.of(_CONTRACTS, lambda: contracts_of(self.table))  # type: ignore[no-any-return]  # as made
 
     def path(self, number: int) -> Path:
         """The first path of object `number`."""
@@ -200,14 +195,14 @@ jax.tree_util.register_static(GraphDef)
 
 def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     """The one graphdef of these tokens."""
-    with _LOCK:
-        graphdef = _GRAPHDEFS.get(tokens)
-        if graphdef is None:
-            graphdef = GraphDef()
-            graphdef.tokens = tokens
-            graphdef._table = graphdef._layout = graphdef._assembly = None
-            graphdef.plans = {}
-            _GRAPHDEFS[tokens] = graphdef
+    return _GRAPHDEFS.of(tokens, lambda: _new_graphdef(tokens))
+
+
+def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
+    graphdef: GraphDef[Any] = GraphDef()
+    graphdef.tokens = tokens
+    graphdef._table = graphdef._layout = graphdef._assembly = None
+    graphdef.plans = Memo()
     return graphdef
 
 

@@ -4,6 +4,7 @@ It sees classes, never instances, and runs in passes: the dataclass fields, thei
 each, the rules between kind, annotation, default and initializer. A schema is kept in its own class's `__dict__`.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, cast, g
 from typing_extensions import TypeVar
 
 from ._annotations import AmbiguousError, Cause, Form, form_of, open_form, own_annotations, resolve
+from ._caches import publish
 from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
 from ._faults import Fault, Rule, check_refused
@@ -108,8 +110,19 @@ def schema(cls: type[N], /) -> Schema[N]:
         raise TypeError(f"schema takes a node class, found {cls!r}")
     compiled: Any = found.__dict__.get(_SCHEMA)
     if compiled is None:
-        compiled = compile_schema(found, is_final=True)
+        compiled = _compile_late(found)
     return cast("Schema[N]", compiled)
+
+
+def _compile_late(cls: type[N]) -> "Schema[N]":
+    try:
+        return compile_schema(cls, is_final=True)
+    except SchemaError:
+        # Another thread may have been first, and have dropped the frames in which the names resolve.
+        compiled: Schema[N] | None = cls.__dict__.get(_SCHEMA)
+        if compiled is None:
+            raise
+        return compiled
 
 
 def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[Fault] = ()) -> Schema[N]:
@@ -128,9 +141,9 @@ def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[Fault] = ()
     all_faults = [*faults, *found, *_contract_faults(cls, fields)]
     if all_faults:
         raise SchemaError(cls.__name__, all_faults)
-    compiled = Schema(cls, fields)
-    setattr(cls, _SCHEMA, compiled)
-    if _FRAMES in cls.__dict__:
+    compiled = publish(cls, _SCHEMA, Schema(cls, fields))
+    # In this order: who finds no frames any more finds the schema.
+    with contextlib.suppress(AttributeError):  # another thread's
         delattr(cls, _FRAMES)
     return compiled
 

@@ -14,7 +14,7 @@ from ._errors import MergeError, listed
 from ._filters import Filter, Matcher, Selector, as_filters, unaccepted
 from ._graphdef import GraphDef
 from ._layout import Layout
-from ._match import Given, States, match, remember_plan
+from ._match import Given, States, match
 from ._paths import path_str
 from ._state import State
 from ._statetree import S1, S2, S3, S4, FlatStates, Item, StateTree, select
@@ -175,7 +175,7 @@ def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
     at = {number: place for place, number in enumerate(numbers)}
     places = [at[number] for number in range(len(values))]
     if None not in layouts and len(places) > 1:
-        remember_plan(graphdef, layouts, itemgetter(*places))
+        graphdef.plans.keep(layouts, itemgetter(*places))
     return [values[place] for place in places]
 
 

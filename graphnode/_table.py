@@ -5,11 +5,10 @@ number of an object seen before; a `RootSpec` stands first when the root is a py
 over them, with no recursion.
 """
 
-import threading
-import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from ._caches import Interned
 from ._collector import uncollected
 from ._layout import Layout, intern_layout, layout_of_trie
 from ._node import plan_of
@@ -18,8 +17,7 @@ from ._plan import requirement_of, with_requirement
 from ._state import Requirements, StateSpec
 from ._template import Column, NodeSpec, Picker, column_of, picker
 
-_LOCK = threading.RLock()
-_ROOTS: "weakref.WeakValueDictionary[Hashable, RootSpec]" = weakref.WeakValueDictionary()
+_ROOTS: "Interned[Hashable, RootSpec]" = Interned()
 
 
 class RootSpec:
@@ -42,12 +40,12 @@ def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> 
     """The one root spec of these parts."""
     # Types too: the position 0 and the key False are equal, and not the same.
     key = (treedef, edges, tuple(tuple(map(type, edge)) for edge in edges))
-    with _LOCK:
-        spec = _ROOTS.get(key)
-        if spec is None:
-            spec = RootSpec()
-            spec.treedef, spec.edges, spec.order = treedef, edges, order
-            _ROOTS[key] = spec
+    return _ROOTS.of(key, lambda: _new_root_spec(treedef, edges, order))
+
+
+def _new_root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> RootSpec:
+    spec = RootSpec()
+    spec.treedef, spec.edges, spec.order = treedef, edges, order
     return spec
 
 

@@ -6,15 +6,13 @@ costs three times as much. No annotation is read from here on.
 """
 
 import enum
-import functools
-import threading
-import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from ._annotations import Form
+from ._caches import Interned, publish
 from ._errors import SchemaError, StructureError
 from ._node import plan_of
 from ._paths import Key, Path
@@ -79,30 +77,21 @@ class Template:
         self.cls = cls
         self.statics: tuple[str, ...] = tuple(sorted(plan.statics))
         self.holders: tuple[Field, ...] = compiled.holders
-        # By hand, not a `WeakValueDictionary`: its `get` costs more than the rest of a visit.
-        self.specs: dict[Hashable, weakref.ReferenceType[NodeSpec]] = {}
+        self.specs: Interned[Hashable, NodeSpec] = Interned()
         self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = _generate_visit(self)
         self.fills: dict[tuple[Shape, ...], Callable[..., None]] = {}
-        self._lock = threading.RLock()
 
     def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
         """The one spec with these static values (in the order of their names) and shapes (of the holders)."""
         key = (tuple(map(static_key, statics)), shapes)
-        with self._lock:
-            known = self.specs.get(key)
-            spec = known() if known is not None else None
-            if spec is None:
-                spec = NodeSpec()
-                spec.template, spec.statics, spec.shapes = self, statics, shapes
-                named = zip(self.holders, shapes, strict=True)
-                spec.edges = tuple(chain.from_iterable(edges_of(shape, (field.name,)) for field, shape in named))
-                self.specs[key] = weakref.ref(spec, functools.partial(self._forget, key))
-        return spec
+        return self.specs.of(key, lambda: self._new_spec(statics, shapes))
 
-    def _forget(self, key: Hashable, dead: "weakref.ReferenceType[NodeSpec]") -> None:
-        # An equal spec may have been made since.
-        if self.specs.get(key) is dead:
-            del self.specs[key]
+    def _new_spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
+        spec = NodeSpec()
+        spec.template, spec.statics, spec.shapes = self, statics, shapes
+        named = zip(self.holders, shapes, strict=True)
+        spec.edges = tuple(chain.from_iterable(edges_of(shape, (field.name,)) for field, shape in named))
+        return spec
 
     def visit_any(self, node: Any, watch: Watch) -> tuple[NodeSpec, Sequence[Any]]:
         """The visit that reads any node, unset fields included; the generated one falls back to it."""
@@ -119,8 +108,7 @@ def template_of(cls: type[Any]) -> Template:
     """The template of a node class, compiled at its first use."""
     template: Template | None = cls.__dict__.get("_template")
     if template is None:
-        template = Template(cls)
-        cls._template = template
+        template = publish(cls, "_template", Template(cls))
     return template
 
 
@@ -221,7 +209,7 @@ def _generate_visit(template: Template) -> Callable[[Any, Watch], tuple[NodeSpec
         "static_key": static_key,
         "visit_value": visit_value,
         "visit_any": template.visit_any,
-        "refs": template.specs,
+        "refs": template.specs.refs,
         "new_spec": template.spec,
     }
     return _compiled(lines, names, f"visit of {template.cls.__qualname__}", "visit")

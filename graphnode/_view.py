@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from ._binding import binding_of, rebuild
 from ._errors import FieldError, listed
 from ._graphdef import GraphDef, intern_graphdef
-from ._match import remember_plan
 from ._node import plan_of
 from ._plan import check_contracts
 from ._schema import schema
@@ -78,11 +77,7 @@ class _ViewPlan:
 
 def _plan_of(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
     question = _question(statics)
-    plan: _ViewPlan | None = graphdef.plans.get(question)
-    if plan is None:
-        plan = _compile(graphdef, statics)
-        remember_plan(graphdef, question, plan)
-    return plan
+    return graphdef.plans.of(question, lambda: _compile(graphdef, statics))  # type: ignore[no-any-return]
 
 
 def _question(statics: Mapping[str, object]) -> Hashable:

@@ -17,6 +17,7 @@ SOURCE = Path(__file__).resolve().parent.parent / PACKAGE
 LAYERS = (
     "_compat",
     "_collector",
+    "_caches",
     "_errors",
     "_versions",
     "_faults",

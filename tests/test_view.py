@@ -277,7 +277,7 @@ def test_structures_are_dropped_with_their_models():
 
     use()
     gc.collect()
-    alive = [one for one in list(graphdefs._GRAPHDEFS.values()) if getattr(one.tokens[0], "cls", None) is Local]
+    alive = [one for one in graphdefs._GRAPHDEFS if getattr(one.tokens[0], "cls", None) is Local]
     assert alive == []
 
 

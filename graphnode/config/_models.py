@@ -26,6 +26,7 @@ import pydantic
 from pydantic_core import PydanticCustomError
 
 from .._annotations import Form, own_annotations, resolve
+from .._caches import publish
 from .._errors import ConfigError
 from .._fields import Kind, NodeBase
 from .._names import name_of
@@ -148,8 +149,7 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
     compiled = schema(found)
     made = found.__dict__.get(_CONFIG)
     if made is None:
-        made = _make(found, compiled.fields)
-        setattr(found, _CONFIG, made)
+        made = publish(found, _CONFIG, _make(found, compiled.fields))
     return cast("type[Config[M]]", made)
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatten_with_path
 
 from .._binding import Binding, binding_of_list, build, graft, walk
+from .._caches import LOCK, Memo
 from .._compat import current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
 from .._diff import differences
@@ -43,7 +44,6 @@ Values: TypeAlias = tuple[Any, ...]
 T = TypeVar("T")
 
 _KEPT: Final = "__graphnode_transformed__"
-_KEPT_LIMIT: Final = 256
 _REFUSAL: Final = "must not be written here"
 
 
@@ -510,34 +510,117 @@ def pure_of(
     refusal: str = _REFUSAL,
 ) -> Pure:
     """The pure function of a user's function and a form of its arguments: the same object every time."""
-    key = ("pure", transform, form, numbers, is_open, refusal)
-    return remembered(function, key, lambda: Pure(transform, function, form, numbers, is_open, refusal))
+    key = (form, numbers, is_open, refusal)
+    return remembered(
+        function, ("pure", transform), key, lambda: Pure(transform, function, form, numbers, is_open, refusal)
+    )
 
 
-class _Kept(dict[Hashable, Any]):
-    """What was made of one function. `functools.wraps` hands the attribute on to others, which must not use it."""
+class Made(Memo[Hashable, Any]):
+    """What was made of one function, of one kind."""
 
-    def __init__(self, owner: Function) -> None:
-        super().__init__()
-        self.owner = weakref.ref(owner)
+    __slots__ = ("__weakref__",)
+    limit = 256
 
 
-def remembered(function: Function, key: Hashable, make: Callable[[], T]) -> T:
-    """What was made of a function before, or is made now: kept on the function, and as long as it."""
+class _Kept:
+    """All that was made of one function, by kind; in its `__dict__`, so that it goes with it.
+
+    `functools.wraps` and `copy.copy` hand the attribute on to others, which must not use it. To pickle, and so to a
+    process of joblib or dask, it is empty: what was compiled is made again there.
+    """
+
+    __slots__ = ("kinds", "owner")
+
+    def __init__(self, owner: Function | None = None) -> None:
+        self.owner = None if owner is None else weakref.ref(owner)
+        self.kinds: dict[Hashable, Made] = {}
+
+    def is_of(self, function: Function) -> bool:
+        return self.owner is not None and self.owner() is function
+
+    def __reduce__(self) -> tuple[type["_Kept"], tuple[()]]:
+        return _Kept, ()
+
+
+def _made_of(function: Function, kind: Hashable) -> Made | None:
+    """Where what is made of a function is kept; `None` for one that takes no attributes."""
+    try:
+        kept: _Kept | None = function.__dict__.get(_KEPT)
+        if kept is None or not kept.is_of(function):
+            kept = _attached(function)
+    except (AttributeError, TypeError):  # a builtin, or a class
+        return None
+    made = kept.kinds.get(kind)
+    return kept.kinds.setdefault(kind, Made()) if made is None else made
+
+
+def _attached(function: Function) -> _Kept:
+    fresh = _Kept(function)
+    with LOCK:
+        kept: _Kept | None = function.__dict__.get(_KEPT)
+        if kept is None or not kept.is_of(function):
+            function.__dict__[_KEPT] = kept = fresh
+    return kept
+
+
+def remembered(function: Function, kind: Hashable, key: Hashable, make: Callable[[], T]) -> T:
+    """What was made of a function before, or is made now: kept on the function, and as long as it.
+
+    Args:
+        function: The function.
+        kind: What sort of thing it is: each has room of its own.
+        key: Which of them. Neither this nor what is made may hold another function of the user's: it would live as
+            long as this one. For what is made of several see `remembered_together`.
+        make: Makes it.
+    """
     if isinstance(function, MethodType):  # its attributes are those of the function, and would keep the instance
         return make()
+    made = _made_of(function, kind)
+    return make() if made is None else made.of(key, make)
+
+
+def remembered_together(
+    functions: Sequence[Function], kind: Hashable, key: Hashable, make: Callable[[Callable[[], list[Any]]], T]
+) -> T:
+    """What was made of several functions: kept on the first, and dropped as soon as one of them is gone.
+
+    Args:
+        functions: The functions, known by identity; a method by its object and its function.
+        kind: What sort of thing it is.
+        key: Which of them, beside the functions.
+        make: Makes it. It gets what gives the functions, for as long as they live, and must hold them in no other way:
+            no reference from one of them may keep another.
+    """
+    first = functions[0]
+    made = _made_of(first.__func__ if isinstance(first, MethodType) else first, kind)
+    if made is None:
+        return make(lambda: list(functions))
+    full_key = (tuple(map(_identity, functions)), key)
+    found: T | None = made.get(full_key)
+    if found is not None:
+        return found
+    made_ref = weakref.ref(made)  # weak, like all here: a cycle would wait for the collector
+
+    def forget(_: object) -> None:
+        alive = made_ref()
+        if alive is not None:
+            alive.pop(full_key, None)
+
     try:
-        kept = function.__dict__.get(_KEPT)
-        if kept is None or kept.owner() is not function:
-            kept = function.__dict__[_KEPT] = _Kept(function)
-    except (AttributeError, TypeError):  # a builtin, or a class
-        return make()
-    found: T | None = kept.get(key)
-    if found is None:
-        if len(kept) >= _KEPT_LIMIT:
-            kept.clear()
-        found = kept[key] = make()
-    return found
+        refs = [_weak(function, forget) for function in functions]
+    except TypeError:  # an object of a class with slots
+        return make(lambda: list(functions))
+    return made.keep(full_key, make(lambda: [ref() for ref in refs]))  # type: ignore[no-any-return]  # `T`, as `make`
+
+
+def _identity(function: Function) -> Hashable:
+    # A bound method is a new object each time.
+    return (id(function.__self__), id(function.__func__)) if isinstance(function, MethodType) else id(function)
+
+
+def _weak(function: Function, forget: Callable[[Any], None]) -> Callable[[], Any]:
+    return (weakref.WeakMethod if isinstance(function, MethodType) else weakref.ref)(function, forget)
 
 
 def forget_kept(wrapper: Any) -> None:

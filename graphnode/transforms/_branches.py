@@ -3,6 +3,7 @@
 Every branch gives the values of all States that any of them writes, its own or as they were.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -85,19 +86,11 @@ def _branch(transform: str, chosen: ArrayLike, given: Sequence[Function], operan
         functions.append(picking(target, (*own, *range(len(bound), count)), count))
         start += len(nodes)
     call = Call(transform, functions[0], (*bound, *operands))
-    form = call.form
-
-    def make() -> Function:
-        def run(values: Values, rest: list[Any], which: Any) -> Outcome:
-            return _run(transform, functions, form, values, rest, which)
-
-        return run
-
-    return call.finish(compiled(call, (transform, tuple(functions)), make, chosen))
+    return call.finish(compiled(call, functions, None, functools.partial(_run, transform, call.form), chosen))
 
 
 def _run(
-    transform: str, functions: Sequence[Function], form: Form, values: Values, rest: list[Any], which: Any
+    transform: str, form: Form, functions: Sequence[Function], values: Values, rest: list[Any], which: Any
 ) -> Outcome:
     shapes: list[Outcome] = [jax.eval_shape(pure_of(transform, one, form), values, rest) for one in functions]
     _check_results(transform, shapes)

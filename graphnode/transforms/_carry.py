@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from .._convert import NodeStates, is_node_states
 from .._errors import StructureError
-from ._boundary import Call, Form, Function, Outcome, Pure, Values, remembered, told, type_text
+from ._boundary import Call, Form, Function, Outcome, Pure, Values, remembered, remembered_together, told, type_text
 
 
 def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:
@@ -21,17 +21,28 @@ def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...
     return outcome[0].numbers
 
 
-def compiled(call: Call, key: Hashable, make: Callable[[], Function], *extra: Any) -> Outcome:
+def compiled(
+    call: Call, functions: Sequence[Function], key: Hashable, body: Callable[..., Outcome], *extra: Any
+) -> Outcome:
     """The outcome of a call that JAX compiles as a whole, traced once for each form, shapes and dtypes.
 
     Args:
         call: The call.
-        key: What decides beside the form of the arguments what is compiled: the transform, functions, options.
-        make: Makes the function of values, other leaves and `extra` that is compiled. It depends on `key` alone.
+        functions: The user's functions in it.
+        key: What decides beside them and the form of the arguments what is compiled: options.
+        body: What is compiled: a function of the functions, values, other leaves and `extra`. It depends on `key` and
+            the form alone, and holds none of the functions, which would keep each other alive.
         *extra: Further arguments of it, arrays.
     """
-    run = remembered(call.function, (key, call.form), lambda: jax.jit(make(), inline=True))
-    return call.run(run, call.values, call.rest, *extra)  # type: ignore[no-any-return]  # as what is made gives
+
+    def make(live: Callable[[], list[Function]]) -> Function:
+        def run(values: Values, rest: list[Any], *extra: Any) -> Outcome:
+            return body(live(), values, rest, *extra)
+
+        return jax.jit(run, inline=True)
+
+    run = remembered_together(functions, ("compiled", call.transform), (key, call.form), make)
+    return call.run(run, call.values, call.rest, *extra)  # type: ignore[no-any-return]  # as `body` gives
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:
@@ -45,7 +56,7 @@ def picking(function: Function, positions: tuple[int, ...], count: int) -> Funct
 
         return picked
 
-    return remembered(function, ("picking", positions, count), make)
+    return remembered(function, "picking", (positions, count), make)
 
 
 def check_types(

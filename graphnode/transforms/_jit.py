@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, Type
 import jax
 
 from .._binding import binding_of_list
+from .._caches import Memo
 from .._compat import PLAIN, jaxpr_as_fun
 from .._marks import mark_lost
 from .._signals import undivided
@@ -66,7 +67,7 @@ class Jitted(Transformed, Generic[P, R]):
         self._options, self._bound, self._target = options, bound, target
         self._history = history_of(target)
         self._is_plain = not (bound or options.static_argnums or options.static_argnames)
-        self._compiled: dict[Hashable, _Plain | _Donating] = remembered(target, ("jit", options), dict)
+        self._compiled: Memo[Hashable, _Plain | _Donating] = remembered(target, "jit", options, _Compiled)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         call = Call("jit", self._target, args, kwargs) if self._is_plain else self._call(args, kwargs)
@@ -106,7 +107,7 @@ class Jitted(Transformed, Generic[P, R]):
 
     def _unbound(self) -> "Jitted[..., R]":
         target, options = self._target, self._options
-        return remembered(target, ("unbound", options), lambda: Jitted(target, options, (), target))
+        return remembered(target, "unbound", options, lambda: Jitted(target, options, (), target))
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         if self._bound:
@@ -117,20 +118,14 @@ class Jitted(Transformed, Generic[P, R]):
         return Call("jit", self._target, args, kwargs)
 
     def _compile(self, call: Call) -> "_Plain | _Donating":
-        if len(self._compiled) >= _COMPILED_LIMIT:
-            self._compiled.clear()
         options, history = self._options, self._history
         is_donating = options.donate or options.donate_argnums or options.donate_argnames
         made = _Donating(call, options, history) if is_donating else _Plain(call, options, history)
-        self._compiled[call.key] = made
-        return made
+        return self._compiled.keep(call.key, made)
 
 
 def _leaf_names(call: Call) -> str:
     return ", ".join([f"rest[{at}] is {name}" for at, name in enumerate(call.rest_names())] + ["values are the States"])
-
-
-_COMPILED_LIMIT = 256
 
 
 class _Plain:
@@ -233,6 +228,13 @@ _LOSS: Final = (
     "its memory was donated to a call of {} that failed, and no value is left: give it one, from a copy that was saved "
     "before, or build the node anew"
 )
+
+
+class _Compiled(Memo[Hashable, _Plain | _Donating]):
+    """What was compiled of one function under the same options, by the form of the arguments."""
+
+    __slots__ = ()
+    limit = 256
 
 
 def _unshared(given: Any, kept: Any) -> Any:

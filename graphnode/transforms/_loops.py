@@ -4,6 +4,7 @@ Nodes in the carry stay the same objects over all rounds; the values of the Stat
 carries. States that are only read are constants of the loop, not part of its carry.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -103,15 +104,29 @@ def scan(
     if forks and length is None:
         length = size_of(call.values, axes.values, forks) or size_of(call.rest, axes.rest, ())
     options = _Scan(length, reverse, unroll)
-    key = ("scan", axes.values, tuple(axes.rest), options, forks)
-    form = call.form
-    outcome = compiled(call, key, lambda: _scan_of(target, form, len(bound), axes, options, forks))
+    key = (axes.values, tuple(axes.rest), options, forks)
+    body = functools.partial(_scan, call.form, len(bound), axes, options, forks)
+    outcome = compiled(call, (target,), key, body)
     return call.finish(outcome)  # type: ignore[no-any-return]  # the carry and the outputs
 
 
 def _check_place(value: Any, where: str) -> None:
     if value is not _CARRY:
         check_axis(value, where)
+
+
+def _scan(
+    form: Form,
+    position: int,
+    axes: Spread,
+    options: _Scan,
+    forks: Sequence[Fork],
+    functions: Sequence[Function],
+    values: Values,
+    rest: list[Any],
+) -> Outcome:
+    (function,) = functions
+    return _scan_of(function, form, position, axes, options, forks)(values, rest)  # type: ignore[no-any-return]
 
 
 def _scan_of(
@@ -224,22 +239,29 @@ def fori_loop(
     is_fixed = not any(isinstance(bound, Tracer) for bound in (lower, upper))
     # The index is an argument of the body: in its place stands one of its type, which no round gets to see.
     call = Call("fori_loop", target, (*bound, 0 if is_fixed else _index_like(lower, upper), init_val))
-    form, position = call.form, len(bound) + 1
     bounds = (lower, upper) if is_fixed else None
-
-    def make() -> Function:
-        def run(values: Values, rest: list[Any], *given: Any) -> Outcome:
-            def loop(body: Function, start: Any) -> Any:
-                first, end = bounds or given
-                return jax.lax.fori_loop(first, end, body, start, unroll=unroll)
-
-            return _loop("fori_loop", target, form, position, values, rest, loop)
-
-        return run
-
+    body = functools.partial(_fori_loop, call.form, len(bound) + 1, bounds, unroll)
     extra = () if is_fixed else (lower, upper)
-    outcome = compiled(call, ("fori_loop", Static("the bounds", bounds), unroll), make, *extra)
+    outcome = compiled(call, (target,), (Static("the bounds", bounds), unroll), body, *extra)
     return call.finish(outcome)  # type: ignore[no-any-return]  # the carry
+
+
+def _fori_loop(
+    form: Form,
+    position: int,
+    bounds: tuple[ArrayLike, ArrayLike] | None,
+    unroll: int | bool | None,
+    functions: Sequence[Function],
+    values: Values,
+    rest: list[Any],
+    *given: Any,
+) -> Outcome:
+    def loop(body: Function, start: Any) -> Any:
+        first, end = bounds or given
+        return jax.lax.fori_loop(first, end, body, start, unroll=unroll)
+
+    (function,) = functions
+    return _loop("fori_loop", function, form, position, values, rest, loop)
 
 
 def _index_like(lower: ArrayLike, upper: ArrayLike) -> ArrayLike:
@@ -313,24 +335,21 @@ def while_loop(cond_fun: Callable[[C], ArrayLike], body_fun: Callable[[C], C], i
     body = picking(body_target, tuple(range(len(cond_bound), count)), count)
     condition = picking(cond_target, (*range(len(cond_bound)), count - 1), count)
     call = Call("while_loop", body, (*cond_bound, *body_bound, init_val))
-    form = call.form
+    run = functools.partial(_while_loop, call.form, count - 1)
+    return call.finish(compiled(call, (body, condition), None, run))  # type: ignore[no-any-return]  # the carry
 
-    def make() -> Function:
-        test = pure_of("while_loop", condition, form, (), refusal="must not be written by cond_fun")
 
-        def run(values: Values, rest: list[Any]) -> Outcome:
-            wrote = writes_of(pure_of("while_loop", body, form), values, rest)
-            carry = Carry("while_loop", body, form, count - 1)
+def _while_loop(form: Form, position: int, functions: Sequence[Function], values: Values, rest: list[Any]) -> Outcome:
+    body, condition = functions
+    test = pure_of("while_loop", condition, form, (), refusal="must not be written by cond_fun")
+    wrote = writes_of(pure_of("while_loop", body, form), values, rest)
+    carry = Carry("while_loop", body, form, position)
 
-            def holds(state: tuple[list[Any], list[Any]]) -> Any:
-                all_values = _placed(values, dict(zip(wrote, state[0], strict=True)))
-                return test(tuple(all_values), _placed(rest, dict(zip(carry.at, state[1], strict=True))))[2]
+    def holds(state: tuple[list[Any], list[Any]]) -> Any:
+        all_values = _placed(values, dict(zip(wrote, state[0], strict=True)))
+        return test(tuple(all_values), _placed(rest, dict(zip(carry.at, state[1], strict=True))))[2]
 
-            def loop(round_of: Function, start: Any) -> Any:
-                return jax.lax.while_loop(holds, round_of, start)
+    def loop(round_of: Function, start: Any) -> Any:
+        return jax.lax.while_loop(holds, round_of, start)
 
-            return _loop("while_loop", body, form, count - 1, values, rest, loop)
-
-        return run
-
-    return call.finish(compiled(call, ("while_loop", condition), make))  # type: ignore[no-any-return]  # the carry
+    return _loop("while_loop", body, form, position, values, rest, loop)

@@ -60,7 +60,7 @@ class History:
 
 def history_of(function: Function) -> History:
     """The history of a function, kept on it."""
-    return remembered(function, "history", lambda: History(function))
+    return remembered(function, "history", None, lambda: History(function))
 
 
 def explain_retrace(fun: Callable[..., object], /) -> str:

@@ -274,8 +274,8 @@ def test_a_method_of_a_plain_object_does_not_keep_it():
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
     """A function that is called with ever new structures keeps a limited number, and still works."""
-    monkeypatch.setattr(_jit, "_COMPILED_LIMIT", 3)
-    monkeypatch.setattr(_boundary, "_KEPT_LIMIT", 4)
+    monkeypatch.setattr(_jit._Compiled, "limit", 3)
+    monkeypatch.setattr(_boundary.Made, "limit", 4)
 
     def local(node: Leaf) -> None:
         node.weight.value = node.weight.value + 1.0
@@ -286,7 +286,8 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
         run(node)
         assert node.weight.value == 1.0
         assert len(run._compiled) <= 3
-        assert len(local.__dict__[_boundary._KEPT]) <= 4
+        kinds = local.__dict__[_boundary._KEPT].kinds
+        assert max(map(len, kinds.values())) <= 4
     assert len(run._history.seen) == 8
     for size in range(_retrace._LIMIT):
         run._history.add(local, *_arguments(size))

@@ -1,0 +1,96 @@
+"""What is kept to be met again: `Memo`, a bounded dict, and `Interned`, one object for each description.
+
+Both may be used by several threads at once. A value is made outside of every lock, since making one may run a user's
+code (annotations, imports) that waits for another thread; of two threads that make the same value, the first to put it
+in wins, and both go on with that one.
+"""
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+# One for all tables. Weak references call back whenever the collector runs, also while a lock is held: with a lock for
+# each table, two threads could each hold the one that the other's callback waits for. Reentrant for the same reason.
+LOCK: Final = threading.RLock()
+
+
+class Memo(dict[K, V]):
+    """What was worked out before, by its question: a dict that drops its oldest entries when it is full.
+
+    A look-up is `dict.get`, which is C; an entry that is met again is not made younger by it. Making one is C too, as
+    every node that is built has some: the limit belongs to the class.
+    """
+
+    __slots__ = ()
+
+    limit: ClassVar[int] = 64
+
+    def keep(self, key: K, value: V) -> V:
+        """Put a value in; gives the one to use, which is another's if it came first."""
+        with LOCK:
+            winner = self.setdefault(key, value)
+            # A list first: a weak reference that calls back here may take entries out.
+            for oldest in list(self)[: len(self) - self.limit]:
+                self.pop(oldest, None)
+        return winner
+
+    def replace(self, key: K, value: V) -> None:
+        """Put a value in, in place of one that is out of date."""
+        with LOCK:
+            self.pop(key, None)
+            self.keep(key, value)
+
+    def of(self, key: K, make: Callable[[], V]) -> V:
+        """The value for a key, made if there is none."""
+        found = self.get(key)
+        return self.keep(key, make()) if found is None else found
+
+
+class Interned(Generic[K, V]):
+    """One object for each description, kept no longer than others hold it.
+
+    Attributes:
+        refs: The objects by description; may be read without a lock.
+    """
+
+    __slots__ = ("refs",)
+
+    def __init__(self) -> None:
+        # By hand, not a `WeakValueDictionary`: its `get` costs more than the rest of a node's visit.
+        self.refs: dict[K, weakref.ReferenceType[V]] = {}
+
+    def __iter__(self) -> Iterator[V]:
+        return iter([found for ref in list(self.refs.values()) if (found := ref()) is not None])
+
+    def of(self, key: K, make: Callable[[], V]) -> V:
+        """The one object of a description, made if there is none. `make` runs no user's code: it has the lock."""
+        with LOCK:
+            ref = self.refs.get(key)
+            found = None if ref is None else ref()
+            if found is None:
+                found = make()
+                self.refs[key] = weakref.ref(found, functools.partial(self._forget, key))
+        return found
+
+    def _forget(self, key: K, dead: "weakref.ReferenceType[V]") -> None:
+        with LOCK:
+            # An equal one may have been made since.
+            if self.refs.get(key) is dead:
+                del self.refs[key]
+
+
+def publish(cls: type[Any], slot: str, made: V) -> V:
+    """Keep in a class's own `__dict__` what was compiled for it; gives what another thread put there first, if any.
+
+    There, since a table would keep it for ever, as it refers to its class; its own, since attributes are inherited.
+    """
+    with LOCK:
+        first: V | None = cls.__dict__.get(slot)
+        if first is None:
+            setattr(cls, slot, made)
+    return made if first is None else first
