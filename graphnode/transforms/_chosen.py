@@ -5,18 +5,20 @@ is a `StateTree` of the layout of `treefy_states(argument, wrt)`. Of other argum
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from types import EllipsisType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import keystr
 
 from .._binding import binding_of
 from .._convert import is_node_states
-from .._errors import FilterError, StructureError
+from .._errors import AliasError, FilterError, StructureError, listed
 from .._filters import Filter, as_filters
 from .._layout import Layout
+from .._paths import path_str
 from .._state import describe, shape_text
 from .._statetree import StateTree, select
 from .._static import GraphObject
@@ -34,24 +36,25 @@ class Part(NamedTuple):
     treedef: Any
     pieces: tuple["int | tuple[Layout, tuple[int, ...]]", ...]
 
+    @property
+    def numbers(self) -> list[int]:
+        """The States, by their number in the call: each once."""
+        return [number for piece in self.pieces if not isinstance(piece, int) for number in piece[1]]
+
 
 class Chosen:
     """What a call is differentiated with respect to: some States, and some of the other leaves."""
 
-    def __init__(self, call: Call, argnums: Sequence[int], wrt: Filter | EllipsisType) -> None:
+    def __init__(self, call: Call, argnums: int | Sequence[int], wrt: Filter | EllipsisType, bound: int) -> None:
         self._call, self._values = call, call.values
         args, _ = call.form.fill(call.roots, range(len(call.rest)))
         numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-        for at in argnums:
-            if not -len(args) <= at < len(args):
-                raise ValueError(
-                    f"gn.{call.transform}: argnums names argument {at}, but {len(args)} are given by position"
-                )
-        self.parts = [_part_of(args[at], wrt, numbers) for at in argnums]
+        positions = _positions(call.transform, argnums, bound, len(args))
+        self.parts = [_part_of(args[at], wrt, numbers) for at in positions]
+        _check_apart(call, positions, self.parts)
         pieces = [piece for part in self.parts for piece in part.pieces]
         self.rest_at = sorted({piece for piece in pieces if isinstance(piece, int)})
-        chosen = {number for piece in pieces if not isinstance(piece, int) for number in piece[1]}
-        self.numbers = sorted(chosen)
+        self.numbers = sorted([number for part in self.parts for number in part.numbers])
         if not self.numbers and not self.rest_at:
             shown = as_filters((wrt,))[0]
             raise FilterError(f"gn.{call.transform}: nothing to differentiate: no State of it is selected by {shown!r}")
@@ -117,13 +120,42 @@ def _is_inexact(leaf: Any) -> bool:
         return False
 
 
+def _positions(transform: str, argnums: int | Sequence[int], bound: int, count: int) -> list[int]:
+    """The positions that `argnums` names, among the `count` arguments of the plain function.
+
+    The first `bound` of these are not the caller's, who does not count them.
+
+    Raises:
+        ValueError: There is no such argument, or it is named twice.
+    """
+    named = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    own = count - bound
+    positions: list[int] = []
+    for at in named:
+        if not -own <= at < own:
+            raise ValueError(f"gn.{transform}: argnums names argument {at}, but {own} are given by position")
+        position = bound + at % own
+        if position in positions:
+            raise ValueError(f"gn.{transform}: argnums names argument {at % own} twice; found {named}")
+        positions.append(position)
+    return positions
+
+
 def _part_of(argument: Any, wrt: Filter | EllipsisType, numbers: Mapping[int, int]) -> Part:
     leaves, treedef = jax.tree.flatten(argument)
     if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
         return Part(None, (_selected(argument, wrt, numbers),))
-    return Part(
-        treedef, tuple([_selected(leaf, wrt, numbers) if isinstance(leaf, GraphObject) else leaf for leaf in leaves])
-    )
+    pieces: list[int | tuple[Layout, tuple[int, ...]]] = []
+    earlier: set[int] = set()
+    for leaf in leaves:
+        if not isinstance(leaf, GraphObject):
+            pieces.append(leaf)
+            continue
+        # A State has one derivative, which stands at its first place: the sum over all trees counts it once.
+        layout, selected = _without(earlier, *_selected(leaf, wrt, numbers))
+        earlier.update(selected)
+        pieces.append((layout, selected))
+    return Part(treedef, tuple(pieces))
 
 
 def _selected(node: Any, wrt: Filter | EllipsisType, numbers: Mapping[int, int]) -> tuple[Layout, tuple[int, ...]]:
@@ -132,10 +164,70 @@ def _selected(node: Any, wrt: Filter | EllipsisType, numbers: Mapping[int, int])
     return layout, tuple([numbers[id(binding.states[at])] for at in chosen])
 
 
-def argument_numbers(argnums: int | Sequence[int], offset: int) -> tuple[int, ...]:
-    """The positions among the arguments of the plain function, of which `offset` are bound before the caller's."""
-    given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    return tuple([at + offset if at >= 0 else at for at in given])
+def _without(earlier: Set[int], layout: Layout, numbers: tuple[int, ...]) -> tuple[Layout, tuple[int, ...]]:
+    """What is left of some States, when some of them stand elsewhere already."""
+    new = [at for at, number in enumerate(numbers) if number not in earlier]
+    return layout.take(new), tuple([numbers[at] for at in new])
+
+
+def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) -> None:
+    """Raise if two arguments share a State that is differentiated.
+
+    Either tree could hold its derivative, which is the one of both: in both it would count twice, and in one of them
+    the other would look complete.
+
+    Raises:
+        AliasError: Names all such States.
+    """
+    if len(parts) < 2:
+        return
+    first: dict[int, int] = {}
+    shared = [
+        (number, first[number], at)
+        for at, part in zip(positions, parts, strict=True)
+        for number in part.numbers
+        if first.setdefault(number, at) != at
+    ]
+    if not shared:
+        return
+    states = call.binding.states
+    faults = [
+        f"{_name_in(call, one, number)} and {_name_in(call, other, number)} are one {type(states[number]).__name__}"
+        for number, one, other in shared
+    ]
+    sharing = sorted({at for _, *both in shared for at in both})
+    together = ", ".join(_argument_name(call, at) for at in sharing)
+    usage = f"gn.vjp(f, ({together}))" if call.transform == "vjp" else f"gn.{call.transform}(f)(({together}))"
+    raise AliasError(
+        f"gn.{call.transform}: arguments share what is differentiated; take them as one, {usage}: {listed(faults)}"
+    )
+
+
+def _roots_of(call: Call, position: int) -> list[tuple[str, Any]]:
+    """The nodes of an argument with their names in a message."""
+    owners, names = call.form.owners(), call.form.names(call.function)
+    places = zip(call.form.places, call.roots, strict=True)
+    return [(names[place], root) for place, root in places if owners[place] == position]
+
+
+def _name_in(call: Call, position: int, number: int) -> str:
+    """The name of a State in a message: its first place in an argument."""
+    state = call.binding.states[number]
+    for name, root in _roots_of(call, position):
+        binding = binding_of(root)
+        at = next((at for at, one in enumerate(binding.states) if one is state), None)
+        if at is not None:
+            below = path_str(binding.graphdef.layout.path(at))
+            return f"{name}.{below}" if below else name
+    raise AssertionError(position)  # pragma: no cover  # the argument holds the State
+
+
+def _argument_name(call: Call, position: int) -> str:
+    """The name of an argument with nodes in a message."""
+    args, _ = call.form.fill(call.roots, range(len(call.rest)))
+    first, _ = jax.tree_util.tree_flatten_with_path(args[position])[0][0]
+    name = call.form.names(call.function)[call.form.owners().index(position)]
+    return name.removesuffix(keystr(first))
 
 
 def one_or_all(argnums: int | Sequence[int], derivatives: tuple[Any, ...]) -> Any:

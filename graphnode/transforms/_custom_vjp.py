@@ -4,19 +4,15 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MethodType
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 
-from .._binding import binding_of
 from .._convert import graph_to_tree, tree_to_graph
-from .._errors import FilterError, StructureError
-from .._graphdef import GraphDef
-from .._match import match
-from .._paths import path_str
+from .._errors import StructureError
 from .._state import describe
-from .._static import GraphObject
+from ._answers import OfLeaf, Slot, answers_of, slots_of
 from ._boundary import (
     Call,
     Function,
@@ -41,9 +37,10 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
 
     `defvjp(fwd, bwd)` sets it: `fwd` takes the arguments of the function, and gives its result and residuals, which may
     hold nodes; `bwd` takes the residuals and the cotangent of the result, and gives a cotangent for each argument: for
-    a node (or a pytree of nodes) a `StateTree` or a nested mapping by path, whole or partial, or `None` for zero.
-    Arguments count in the order of the signature, defaults too. What several arguments give for a State that they share
-    is added up. States that the function writes are written back; no gradient flows through what was written.
+    a node (or a pytree of nodes) a `StateTree` or a nested mapping by path, whole or partial, or `None` for zero; for a
+    pytree of nodes and arrays one like it, with these in place of its nodes. Arguments count in the order of the
+    signature, defaults too. Cotangents for one State, of several arguments or at several paths, are added up. States
+    that the function writes are written back; no gradient flows through what was written.
 
     Args:
         fun: A function, a method or a callable node.
@@ -55,7 +52,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         FilterError: In the backward pass: a cotangent has a path at which its node has no State; names all.
         StructureError: At a call: the function changes the structure of a node, or its result holds one.
         TypeError: In the backward pass: `bwd` gives another number of cotangents than there are arguments. At a call:
-            an argument holds nodes and arrays together, or is given to a keyword-only parameter.
+            an argument is given to a keyword-only parameter.
 
     Example:
         >>> @gn.custom_vjp
@@ -103,7 +100,8 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         call = Call("custom_vjp", self._target, *with_statics(self._target, given, {}, *self._statics))
         pure = call.pure()
         pure_forward = pure_of("custom_vjp", forward, call.form)
-        slots, count = _slots(call, self._statics[0]), len(call.values)
+        slots = slots_of(call, [at for at in range(len(given)) if at not in self._statics[0]])
+        count = len(call.values)
         static_args = [arg for at, arg in enumerate(given) if at in self._statics[0]]
 
         def run_forward(values: Values, rest: list[Any]) -> tuple[Outcome, Any]:
@@ -152,62 +150,31 @@ def _by_position(function: Function, args: tuple[Any, ...], kwargs: Mapping[str,
     return given.args
 
 
-class _Slot(NamedTuple):
-    """Where the cotangent of one argument goes.
-
-    Attributes:
-        graphdef: Of a node, or a pytree of nodes.
-        numbers: The States of it, by their number in the call.
-        places: Of another argument: for each leaf its number among the others.
-    """
-
-    graphdef: GraphDef[Any] | None
-    numbers: tuple[int, ...]
-    places: Any
-
-
-def _slots(call: Call, statics: frozenset[int]) -> list[_Slot]:
-    """The slots of the arguments that are differentiated, in order."""
-    args, _ = call.form.fill(call.roots, range(len(call.rest)))
-    arguments = [arg for at, arg in enumerate(args) if at not in statics]
-    numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-    slots: list[_Slot] = []
-    for argument in arguments:
-        leaves = jax.tree.leaves(argument)
-        if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
-            binding = binding_of(argument)
-            slots.append(_Slot(binding.graphdef, tuple([numbers[id(state)] for state in binding.states]), None))
-        elif any(isinstance(leaf, GraphObject) for leaf in leaves):
-            raise TypeError("gn.custom_vjp: an argument holds nodes and arrays together; take them as two")
-        else:
-            slots.append(_Slot(None, (), argument))
-    return slots
-
-
-def _fill(slots: Sequence[_Slot], given: Any, values: list[Any], rest: list[Any]) -> None:
+def _fill(slots: Sequence[Slot], cotangents: Any, values: list[Any], rest: list[Any]) -> None:
     """Put the cotangents that a backward function gave where they go."""
-    if not isinstance(given, tuple) or len(given) != len(slots):
-        shown = f"a tuple of {len(given)}" if isinstance(given, tuple) else describe(given)
+    if not isinstance(cotangents, tuple) or len(cotangents) != len(slots):
+        shown = f"a tuple of {len(cotangents)}" if isinstance(cotangents, tuple) else describe(cotangents)
         raise TypeError(f"gn.custom_vjp: bwd gives a cotangent for each of the {len(slots)} arguments; found {shown}")
-    for slot, cotangent in zip(slots, given, strict=True):
+    for slot, cotangent in zip(slots, cotangents, strict=True):
         if cotangent is None:
             continue
-        if slot.graphdef is None:
-            _fill_leaves(slot.places, cotangent, rest)
-            continue
-        found = match(slot.graphdef, cotangent)
-        unknown = [path_str(found.path(at)) for at, number in enumerate(found.numbers) if number is None]
-        if unknown:
-            raise FilterError(f"gn.custom_vjp: a cotangent has {', '.join(unknown)}, where its node has no State")
-        for number, value in zip(found.numbers, found.values, strict=True):
-            assert number is not None  # as checked
-            at = slot.numbers[number]
-            # Other arguments may hold the same State.
-            values[at] = value if values[at] is None else jax.tree.map(jnp.add, values[at], value)
+        for answer in answers_of("custom_vjp", "cotangent", slot, cotangent, none_is_zero=True):
+            if isinstance(answer, OfLeaf):
+                rest[answer.number] = answer.value
+            else:
+                # Other places may hold the same State.
+                values[answer.number] = _sum(values[answer.number], answer.value)
 
 
-def _fill_leaves(places: Any, cotangent: Any, rest: list[Any]) -> None:
-    def put(place: int, one: Any) -> None:
-        rest[place] = one
+def _sum(left: Any, right: Any) -> Any:
+    """The sum of two cotangents of one value, in either of which `None` stands for zero."""
+    if left is None or right is None:
+        return right if left is None else left
+    return jax.tree.map(_sum_of_leaves, left, right, is_leaf=lambda leaf: leaf is None)
 
-    jax.tree.map(put, places, cotangent)
+
+def _sum_of_leaves(left: Any, right: Any) -> Any:
+    if left is None or right is None:
+        return right if left is None else left
+    # The cotangent of an integer, of a type that JAX does not add: there is but one, zero.
+    return left if jnp.result_type(left) == jax.dtypes.float0 else jnp.add(left, right)

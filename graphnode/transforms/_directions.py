@@ -6,14 +6,14 @@ from types import EllipsisType
 from typing import Any, Literal, TypeVar, TypeVarTuple, overload
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from .._binding import binding_of
-from .._errors import AliasError, FilterError
+from .._compat import tracer_in
+from .._errors import AliasError, listed
 from .._filters import Filter
-from .._match import match
-from .._paths import path_str
 from .._state import ParamState
-from .._static import GraphObject
+from ._answers import OfLeaf, OfState, answers_of, name_of_place, slots_of
 from ._boundary import Call, Function, Outcome, Values, target_of
 from ._chosen import Chosen, divided
 
@@ -43,10 +43,11 @@ def vjp(
         wrt: The States of the nodes among `primals` to differentiate with respect to.
 
     Returns:
-        The result, and a function from a cotangent of it to a tuple of cotangents of `primals`, `StateTree`s for nodes;
-        then the auxiliary result, with `has_aux`.
+        The result, and a function from a cotangent of it to a tuple of cotangents of `primals`, of the form of the
+        gradients that `grad` gives; then the auxiliary result, with `has_aux`.
 
     Raises:
+        AliasError: `wrt` selects one State in several primals; names all.
         FilterError: `wrt` selects no State, and there is no array.
         TypeError: A State that `wrt` selects holds no floating-point numbers, or the result is no pair.
         StructureError: The function changes the structure of a node, or gives a node to be differentiated.
@@ -61,7 +62,7 @@ def vjp(
     target, bound = target_of(fun)
     call = Call("vjp", target, (*bound, *primals))
     pure = call.pure()
-    chosen = Chosen(call, range(len(bound), len(bound) + len(primals)), wrt)
+    chosen = Chosen(call, range(len(primals)), wrt, len(bound))
     chosen.check_floating()
 
     def result_of(values: Values, rest: Values) -> tuple[Any, Outcome]:
@@ -94,7 +95,8 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
         fun: A function, a method or a callable node.
         primals: Its arguments.
         tangents: For each a tangent: for a node (or a pytree of nodes) a `StateTree` or a nested mapping by path, whole
-            or partial, where the States that it leaves out have a tangent of zero.
+            or partial; for a pytree of nodes and arrays one like it, with these in place of its nodes. States that are
+            left out at all their places have a tangent of zero.
         has_aux: Whether `fun` gives a pair, of which only the first is differentiated.
 
     Returns:
@@ -103,7 +105,7 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
     Raises:
         TypeError: There are not as many tangents as primals, or the result is no pair.
         FilterError: A tangent has a path at which its node has no State; names all.
-        AliasError: A State that several primals share is given several tangents; names all.
+        AliasError: One State is given two tangents, which are not equal or are traced; names all.
         StructureError: The function changes the structure of a node, or gives a node to be differentiated.
 
     Example:
@@ -120,10 +122,14 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
     target, bound = target_of(fun)
     call = Call("jvp", target, (*bound, *primals))
     pure = call.pure()
-    directions = [_direction(primal, tangent) for primal, tangent in zip(primals, tangents, strict=True)]
-    numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-    along = _along(call, [(numbers[id(state)], value) for states, _ in directions for state, value in states])
-    along_rest = {at: leaf for at, leaf in enumerate([leaf for _, leaves in directions for leaf in leaves])}
+    slots = slots_of(call, range(len(bound), len(bound) + len(primals)))
+    answers = [
+        answer
+        for slot, tangent in zip(slots, tangents, strict=True)
+        for answer in answers_of("jvp", "tangent", slot, tangent)
+    ]
+    along = _along(call, [answer for answer in answers if isinstance(answer, OfState)])
+    along_rest = {answer.number: answer.value for answer in answers if isinstance(answer, OfLeaf)}
     at_values, at_rest = call.values, call.rest
 
     def result_of(values: dict[int, Any], rest: dict[int, Any]) -> tuple[Any, Outcome]:
@@ -138,28 +144,38 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
     return (result, tangent, aux) if has_aux else (result, tangent)
 
 
-def _along(call: Call, tangents: Sequence[tuple[int, Any]]) -> dict[int, Any]:
-    """The tangents of States by their numbers."""
-    along: dict[int, Any] = {}
-    twice = [call.where(number) for number, value in tangents if along.setdefault(number, value) is not value]
-    if twice:
-        raise AliasError(
-            f"gn.jvp: {', '.join(twice)} is shared by several primals, and has one tangent: leave it out of the others"
-        )
-    return along
+def _along(call: Call, answers: Sequence[OfState]) -> dict[int, Any]:
+    """The tangents of States by their numbers.
+
+    Raises:
+        AliasError: One State has two tangents that differ, or that may differ; names all.
+    """
+    first: dict[int, OfState] = {}
+    faults = [
+        f"{name_of_place(call, before)} and {name_of_place(call, answer)} are one "
+        f"{type(call.binding.states[answer.number]).__name__} with {difference}"
+        for answer in answers
+        if (before := first.setdefault(answer.number, answer)) is not answer
+        and (difference := _difference(before.value, answer.value))
+    ]
+    if faults:
+        raise AliasError(f"gn.jvp: give the tangent of a State at one of its places alone: {listed(faults)}")
+    return {number: answer.value for number, answer in first.items()}
 
 
-def _direction(primal: Any, tangent: Any) -> tuple[list[tuple[Any, Any]], list[Any]]:
-    """The States of a primal with their tangents, and the tangents of its other leaves."""
-    leaves = jax.tree.leaves(primal)
-    if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
-        binding = binding_of(primal)
-        given = match(binding.graphdef, tangent)
-        unknown = [path_str(given.path(at)) for at, number in enumerate(given.numbers) if number is None]
-        if unknown:
-            raise FilterError(f"gn.jvp: a tangent has {', '.join(unknown)}, where its node has no State")
-        pairs = zip(given.numbers, given.values, strict=True)
-        return [(binding.states[number], value) for number, value in pairs if number is not None], []
-    if any(isinstance(leaf, GraphObject) for leaf in leaves):
-        raise TypeError("gn.jvp: a primal holds nodes and arrays together; give them as two")
-    return [], jax.tree.leaves(jax.tree.map(lambda _, along: along, primal, tangent))
+def _difference(one: Any, other: Any) -> str:
+    """How two tangents of one State differ; nothing if they are equal."""
+    leaves, treedef = jax.tree.flatten(one)
+    others, other_def = jax.tree.flatten(other)
+    if treedef != other_def:
+        return "two tangents"
+    pairs = [pair for pair in zip(leaves, others, strict=True) if pair[0] is not pair[1]]
+    if not all(_is_alike(*pair) for pair in pairs):
+        return "two tangents"
+    if any(tracer_in(leaf) is not None for pair in pairs for leaf in pair):
+        return "two traced tangents, which cannot be compared"
+    return "" if all(np.array_equal(*pair) for pair in pairs) else "two tangents"
+
+
+def _is_alike(left: Any, right: Any) -> bool:
+    return jnp.shape(left) == jnp.shape(right) and jnp.result_type(left) == jnp.result_type(right)

@@ -10,7 +10,7 @@ import jax
 from .._filters import Filter
 from .._state import ParamState
 from ._boundary import Call, Function, Outcome, Values, rebind, target_of
-from ._chosen import Chosen, GradOptions, argument_numbers, divided, one_or_all
+from ._chosen import Chosen, GradOptions, divided, one_or_all
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,12 +19,11 @@ A = TypeVar("A")
 
 def _value_and_grad(transform: str, function: Function, options: GradOptions) -> Function:
     target, bound = target_of(function)
-    argnums = argument_numbers(options.argnums, len(bound))
 
     @functools.wraps(target)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
         call = Call(transform, target, args, kwargs)
-        pure, chosen = call.pure(), Chosen(call, argnums, options.wrt)
+        pure, chosen = call.pure(), Chosen(call, options.argnums, options.wrt, len(bound))
         if not options.allow_int:
             chosen.check_floating()
 

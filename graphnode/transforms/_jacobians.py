@@ -10,24 +10,25 @@ import jax
 from .._filters import Filter
 from .._state import ParamState
 from ._boundary import Call, Function, Outcome, Values, rebind, target_of
-from ._chosen import Chosen, GradOptions, argument_numbers, divided, one_or_all
+from ._chosen import Chosen, GradOptions, divided, one_or_all
 
 P = ParamSpec("P")
 A = TypeVar("A")
 
 
-def _jacobian(transform: str, function: Function, options: GradOptions) -> Function:
+def _jacobian(transform: str, function: Function, options: GradOptions, mode: str = "") -> Function:
+    """The transform of that name; `mode` is the one of JAX that it is, where that has another name."""
+    mode = mode or transform
     target, bound = target_of(function)
-    argnums = argument_numbers(options.argnums, len(bound))
     keywords: dict[str, Any] = {"has_aux": True, "holomorphic": options.holomorphic}
-    if transform == "jacrev":
+    if mode == "jacrev":
         keywords["allow_int"] = options.allow_int
-    differentiate = getattr(jax, transform)
+    differentiate = getattr(jax, mode)
 
     @functools.wraps(target)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = Call(transform, target, args, kwargs)
-        pure, chosen = call.pure(), Chosen(call, argnums, options.wrt)
+        pure, chosen = call.pure(), Chosen(call, options.argnums, options.wrt, len(bound))
         if not options.allow_int:
             chosen.check_floating()
         treedef: Any = None
@@ -48,7 +49,8 @@ def _jacobian(transform: str, function: Function, options: GradOptions) -> Funct
 
 
 def _hessian(function: Function, options: GradOptions) -> Function:
-    return _jacobian("jacfwd", _jacobian("jacrev", function, options), options)
+    of_rows = _jacobian("hessian", function, options, "jacrev")
+    return _jacobian("hessian", of_rows, options, "jacfwd")
 
 
 # Any in what follows: a derivative has the type of the result with the argument's in place of each array, which no

@@ -1,0 +1,143 @@
+"""What a caller says of each State and leaf of some arguments: the tangents of `jvp`, the cotangents of `custom_vjp`.
+
+For an argument that is a node, or a pytree of nodes, the caller gives one mapping by path. For any other argument the
+caller gives a pytree like it, with such a mapping in place of each node. A State that stands in several places may
+be meant several times: what that means is for the transform to say.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+from jax.tree_util import keystr
+
+from .._binding import binding_of
+from .._errors import FilterError
+from .._graphdef import GraphDef
+from .._match import match
+from .._paths import path_str
+from .._static import GraphObject
+from ._boundary import Call
+
+
+class Nodes(NamedTuple):
+    """The States of a node, or of a pytree of nodes.
+
+    Attributes:
+        graphdef: Its structure.
+        numbers: Its States, by their number in the call.
+        leaf: The number of its first leaf among those of the call.
+        below: The key path to that leaf from what has the mapping by path.
+    """
+
+    graphdef: GraphDef[Any]
+    numbers: tuple[int, ...]
+    leaf: int
+    below: tuple[Any, ...]
+
+
+# For each place of an argument: its nodes, or the number of an array among the other leaves of the call.
+Piece: TypeAlias = Nodes | int
+
+
+class Slot(NamedTuple):
+    """Where the answer for one argument goes.
+
+    Attributes:
+        treedef: Of the argument; `None` for one that holds nodes alone, whose answer is one mapping by path.
+        pieces: For each leaf, or the one mapping.
+    """
+
+    treedef: Any
+    pieces: tuple[Piece, ...]
+
+
+class OfState(NamedTuple):
+    """What was said of one State at one place; `leaf` and `below` are those of `Nodes`."""
+
+    number: int
+    value: Any
+    path: tuple[Any, ...]
+    nodes: Nodes
+
+
+class OfLeaf(NamedTuple):
+    """What was said of one of the other leaves."""
+
+    number: int
+    value: Any
+
+
+def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
+    """The slots of the arguments at some positions."""
+    rest = range(len(call.rest))
+    args, _ = call.form.fill(call.roots, rest)
+    starts = _starts(args)
+    numbers = {id(state): number for number, state in enumerate(call.binding.states)}
+    return [_slot_of(args[at], starts[at], numbers) for at in positions]
+
+
+def _starts(args: tuple[Any, ...]) -> list[int]:
+    """The number of the first leaf of each argument."""
+    starts = [0]
+    for arg in args:
+        starts.append(starts[-1] + len(jax.tree.leaves(arg)))
+    return starts
+
+
+def _slot_of(argument: Any, start: int, numbers: Mapping[int, int]) -> Slot:
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(argument)
+    if pairs and all(isinstance(leaf, GraphObject) for _, leaf in pairs):
+        return Slot(None, (_nodes_of(argument, start, pairs[0][0], numbers),))
+    pieces = [
+        _nodes_of(leaf, at, (), numbers) if isinstance(leaf, GraphObject) else leaf
+        for at, (_, leaf) in enumerate(pairs, start)
+    ]
+    return Slot(treedef, tuple(pieces))
+
+
+def _nodes_of(root: Any, leaf: int, below: tuple[Any, ...], numbers: Mapping[int, int]) -> Nodes:
+    binding = binding_of(root)
+    return Nodes(binding.graphdef, tuple([numbers[id(state)] for state in binding.states]), leaf, below)
+
+
+def answers_of(
+    transform: str, what: str, slot: Slot, answer: Any, *, none_is_zero: bool = False
+) -> Iterator[OfState | OfLeaf]:
+    """What an answer says, State by State and leaf by leaf.
+
+    Args:
+        transform: The name of the transform, for messages.
+        what: What it calls an answer.
+        slot: Where it goes.
+        answer: What the caller gave.
+        none_is_zero: Whether `None` may stand for a mapping that says nothing.
+
+    Raises:
+        FilterError: It has paths at which there is no State; names all.
+        TypeError: It is no mapping by path, where one belongs.
+        ValueError: It is no pytree like the argument.
+    """
+    answers = [answer] if slot.treedef is None else slot.treedef.flatten_up_to(answer)
+    for piece, part in zip(slot.pieces, answers, strict=True):
+        if isinstance(piece, int):
+            yield OfLeaf(piece, part)
+        elif part is not None or not none_is_zero:
+            yield from _of_states(transform, what, piece, part)
+
+
+def _of_states(transform: str, what: str, nodes: Nodes, part: Any) -> Iterator[OfState]:
+    matched = match(nodes.graphdef, part)
+    unknown = [path_str(matched.path(at)) for at, number in enumerate(matched.numbers) if number is None]
+    if unknown:
+        raise FilterError(f"gn.{transform}: a {what} has {', '.join(unknown)}, where its node has no State")
+    for at, (number, value) in enumerate(zip(matched.numbers, matched.values, strict=True)):
+        assert number is not None  # as checked
+        yield OfState(nodes.numbers[number], value, matched.path(at), nodes)
+
+
+def name_of_place(call: Call, answer: OfState) -> str:
+    """The name of the place of a State in a message: its argument, and the path below."""
+    argument = call.form.names(call.function)[answer.nodes.leaf].removesuffix(keystr(answer.nodes.below))
+    below = path_str(answer.path)
+    return f"{argument}.{below}" if below else argument
