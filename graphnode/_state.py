@@ -21,6 +21,7 @@ from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, is_trac
 from ._errors import FieldError, SchemaError, TraceError
 from ._faults import Fault, Rule, defining
 from ._pretty import Record, Text, pretty
+from ._sharding import NamedAxis, ranks_of, sharding_fault
 from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, compares_by_identity, frozen, static_key
 
 if TYPE_CHECKING:
@@ -36,15 +37,16 @@ _NO_METADATA: Mapping[str, StaticValue] = MappingProxyType({})
 
 
 class StateSpec:
-    """What is fixed about a State: its class, name, tag, sharding and metadata. Interned: equal means identical."""
+    """What is fixed about a State: its class, name, tag, sharding, metadata and stacked axes. Equal means identical."""
 
-    __slots__ = ("__weakref__", "cls", "metadata", "name", "sharding", "tag")
+    __slots__ = ("__weakref__", "cls", "metadata", "name", "sharding", "stacked", "tag")
 
     cls: "type[State[Any]]"
     name: str | None
     tag: str | None
     sharding: Hashable
     metadata: Mapping[str, StaticValue]
+    stacked: tuple[NamedAxis, ...]
 
     def __copy__(self) -> "StateSpec":
         return self
@@ -53,7 +55,7 @@ class StateSpec:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., "StateSpec"], tuple[object, ...]]:
-        return spec_of, (self.cls, self.name, self.tag, self.sharding, dict(self.metadata))
+        return spec_of, (self.cls, self.name, self.tag, self.sharding, dict(self.metadata), self.stacked)
 
     def described(self) -> list[tuple[str, object]]:
         """The parts that are set, for a `repr`."""
@@ -61,6 +63,7 @@ class StateSpec:
             ("name", self.name),
             ("tag", self.tag),
             ("sharding", self.sharding),
+            ("stacked", tuple(map(tuple, self.stacked)) or None),
         ]
         parts += self.metadata.items()
         return [(key, part) for key, part in parts if part is not None]
@@ -72,26 +75,40 @@ def spec_of(
     tag: str | None = None,
     sharding: Hashable = None,
     metadata: Mapping[str, StaticValue] = _NO_METADATA,
+    stacked: tuple[NamedAxis, ...] = (),
 ) -> StateSpec:
     """The one spec of this description.
 
     Raises:
-        FieldError: A part is not hashable, or name or tag is no string.
+        FieldError: A part is not hashable, name or tag is no string, or sharding is neither mesh axes nor roles.
     """
+    check_sharding(cls, sharding)
     for part, text in (("name", name), ("tag", tag)):
         if text is not None and not isinstance(text, str):
             raise FieldError(f"{cls.__name__}: {part} must be a string, found {text!r}")
     # By id: a key that held the class would keep it, through its own plain spec, for ever. The spec holds the
     # class, so the id stays its own for as long as the entry lives.
-    key = (id(cls), name, tag, _hashable(cls, "sharding", sharding), _metadata_key(cls, metadata))
+    key = (id(cls), name, tag, _hashable(cls, "sharding", sharding), _metadata_key(cls, metadata), stacked)
     with _SPECS_LOCK:
         spec = _SPECS.get(key)
         if spec is None:
             spec = StateSpec()
-            spec.cls, spec.name, spec.tag, spec.sharding = cls, name, tag, frozen(sharding)
+            spec.cls, spec.name, spec.tag, spec.sharding, spec.stacked = cls, name, tag, sharding, stacked
             spec.metadata = MappingProxyType({k: frozen(v) for k, v in metadata.items()}) if metadata else _NO_METADATA
             _SPECS[key] = spec
     return spec
+
+
+def check_sharding(cls: type, sharding: object, *values: object) -> None:
+    """Raise if a sharding is neither mesh axes nor roles, or does not fit the rank of the value.
+
+    Raises:
+        FieldError: Says what to write instead.
+    """
+    if sharding is not None:
+        fault = sharding_fault(sharding, ranks_of(values))
+        if fault is not None:
+            raise FieldError(f"{cls.__name__}: sharding: {fault}")
 
 
 def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
@@ -136,11 +153,12 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         value: Any pytree of arrays; kept by identity.
         name: A name for people; part of the structure.
         tag: What a string filter selects by; part of the structure.
-        sharding: A hashable description of how the value is laid out over devices; part of the structure.
+        sharding: How the value is laid out over devices; part of the structure. `jax.P(...)` names mesh axes, a tuple
+            of strings and `None` the roles of its axes, one for each.
         metadata: Further hashable facts, by name; part of the structure.
 
     Raises:
-        FieldError: A part of the description is not hashable.
+        FieldError: A part of the description is not hashable, or the sharding does not fit the value.
 
     Example:
         >>> count = State(jnp.zeros((), jnp.int32), tag="steps")
@@ -186,6 +204,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             self._spec = self._plain_spec
         else:
             self._spec = spec_of(type(self), name, tag, sharding, metadata)
+            check_sharding(type(self), sharding, value)
         self._value = value
         self._trace = current_trace()
 
@@ -219,8 +238,13 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
 
     @property
     def sharding(self) -> Hashable:
-        """The sharding given at creation."""
+        """The sharding given at creation; `gn.stack` puts its axis in."""
         return self._spec.sharding
+
+    @property
+    def stacked(self) -> tuple[NamedAxis, ...]:
+        """Position and name of each axis that `gn.stack(name=...)` has put in front of or between the State's own."""
+        return self._spec.stacked
 
     @property
     def metadata(self) -> Mapping[str, StaticValue]:
@@ -239,7 +263,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         """A new State of the same class, with the given parts changed and the others kept.
 
         Raises:
-            FieldError: A part of the description is not hashable.
+            FieldError: A part of the description is not hashable, or the sharding does not fit the value.
 
         Example:
             >>> State(jnp.zeros(2), tag="a").replace(tag="b").tag
@@ -252,10 +276,13 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             spec.tag if isinstance(tag, _Keep) else tag,
             spec.sharding if isinstance(sharding, _Keep) else sharding,
             spec.metadata if isinstance(metadata, _Keep) else metadata,
+            spec.stacked,
         )
         made = object.__new__(type(self))
         made._spec = changed
         made._value = self.value if isinstance(value, _Keep) else value
+        if not (isinstance(value, _Keep) and isinstance(sharding, _Keep)):
+            check_sharding(spec.cls, changed.sharding, made._value)
         made._trace = current_trace()
         return made
 

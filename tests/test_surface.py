@@ -91,6 +91,7 @@ NAMES = [
     "jit",
     "jvp",
     "make_jaxpr",
+    "member_graphdef",
     "nn",
     "nodes",
     "optim",

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._rngs import RngStream
-from .._state import StateSpec
-from .._template import NodeSpec
+from .._rngs import streams_in
 from ._boundary import Call, Outcome, Values
 
 
@@ -25,18 +23,9 @@ class Fork(NamedTuple):
 
 def forks_of(call: Call, axes: Sequence[Any]) -> tuple[Fork, ...]:
     """The streams of a call whose key is given an axis, but is a single key."""
-    table, values = call.binding.graphdef.table, call.values
-    states = [number for number, spec in enumerate(table.specs) if isinstance(spec, StateSpec)]
-    numbers = {number: at for at, number in enumerate(states)}
-    found: list[Fork] = []
-    for number, row in table.rows.items():
-        spec = table.specs[number]
-        if isinstance(spec, NodeSpec) and issubclass(spec.cls, RngStream) and len(row) == 2:
-            by_field = dict(zip(spec.edges, row, strict=True))
-            key, count = numbers[by_field["key",]], numbers[by_field["count",]]
-            if isinstance(axes[key], int) and jnp.ndim(values[key]) == 0:
-                found.append(Fork(key, count))
-    return tuple(found)
+    streams = [Fork(stream.key_at, stream.count_at) for stream in streams_in(call.binding.graphdef)]
+    values = call.values
+    return tuple([one for one in streams if isinstance(axes[one.key_at], int) and jnp.ndim(values[one.key_at]) == 0])
 
 
 def with_forks(forks: Sequence[Fork], axes: Sequence[Any]) -> tuple[Any, ...]:
