@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ._compat import Tracer, is_tracing
 
@@ -37,10 +38,14 @@ def is_on_host(array: object) -> bool:
 def under_current_mesh(array: A) -> A:
     """The same array of keys or counts, made anew if it belongs to another mesh than the one that is set.
 
-    What belongs to no mesh can be used under each. A tracer stays as it is: JAX has looked at the mesh of its array.
+    What belongs to no mesh can be used under each.
     """
-    if not is_on_host(array) or _is_at_home(array):
+    if _is_at_home(array):
         return array
+    if not is_on_host(array):
+        # In a compiled function, or with parts on other hosts: JAX moves it.
+        replicated: Any = NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec())  # type: ignore[arg-type, no-untyped-call]
+        return array if replicated.mesh.empty else jax.device_put(array, replicated)
     # `device_put` of what the host holds is the one way to an array that belongs to no mesh while one is set.
     if is_key(array):
         bits = jax.device_put(bits_of(array))
@@ -57,5 +62,5 @@ def _is_at_home(array: jax.Array) -> bool:
         return True
     if mesh != jax.sharding.get_abstract_mesh():
         return False
-    # Two meshes of other devices may have equal names and sizes. While a trace runs, JAX does not say which is set.
+    # Meshes of other devices may have equal names and sizes. While a trace runs, JAX does not say which is set.
     return is_tracing() or array.sharding.device_set == set(jax.sharding.get_mesh().devices.flat)

@@ -273,4 +273,4 @@ def _key_of(seed: object) -> jax.Array | None:
             return None
     else:
         return None
-    return key if key.shape == () else None
+    return under_current_mesh(key) if key.shape == () else None

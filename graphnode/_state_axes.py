@@ -25,6 +25,13 @@ def with_axis(spec: StateSpec, position: int, name: str | None = None) -> StateS
     return spec_of(spec.cls, spec.name, spec.tag, sharding, spec.metadata, stacked)
 
 
+def with_leading(spec: StateSpec, count: int) -> StateSpec:
+    """The description of a State whose value has got so many new axes in front."""
+    for _ in range(count):
+        spec = with_axis(spec, 0)
+    return spec
+
+
 def without_axis(spec: StateSpec, position: int) -> StateSpec:
     """The description of a State whose value has lost an axis: the inverse of `with_axis`."""
     if not has_axes(spec):

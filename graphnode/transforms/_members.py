@@ -15,10 +15,11 @@ from .._compat import is_mapped
 from .._convert import NodeStates, is_node_states, spread
 from .._errors import StackError, listed
 from .._graphdef import GraphDef
+from .._layout import intern_layout
 from .._paths import path_str
 from .._rngs import RngKey
 from .._state import StateSpec
-from .._state_axes import checked_position, has_axes, mentions_axes, with_axis, with_specs, without_axes
+from .._state_axes import checked_position, has_axes, mentions_axes, with_axis, with_leading, with_specs, without_axes
 from .._statetree import StateTree
 from ._boundary import Call, Form, Outcome, Pure, Values, Written
 
@@ -188,3 +189,17 @@ def refuse_constant(transform: str, names: Sequence[str]) -> None:
         axis = "the mapped axis" if transform == "vmap" else "the round"
         faults = listed([f"{name} does not depend on {axis}" for name in names])
         raise StackError(f"gn.{transform}: {faults}{_REMEDY if len(names) == 1 else chr(10) + _REMEDY.lstrip(': ')}")
+
+
+# Any: a pytree, of whatever type.
+def with_leading_axes(tree: Any, count: int) -> Any:
+    """A pytree in which the descriptions of state trees have so many new axes in front."""
+
+    def moved(part: Any) -> Any:
+        if not (isinstance(part, StateTree) and any(map(has_axes, part.layout.specs))):
+            return part
+        layout = part.layout
+        specs = tuple([with_leading(spec, count) for spec in layout.specs])
+        return StateTree(intern_layout(layout.parents, layout.keys, layout.leaves, specs), part._values)
+
+    return jax.tree.map(moved, tree, is_leaf=lambda part: isinstance(part, StateTree))

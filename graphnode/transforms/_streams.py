@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._keys import under_current_mesh
 from .._rngs import streams_in
 from ._boundary import Call, Outcome, Values
 
@@ -55,7 +56,8 @@ def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:
     """The values of a call, with `size` streams along axis 0 in place of each of these."""
     forked = list(values)
     for one in forks:
-        drawn = jax.random.fold_in(values[one.key_at], values[one.count_at])
+        key, count = under_current_mesh(values[one.key_at]), under_current_mesh(values[one.count_at])
+        drawn = jax.random.fold_in(key, count)
         forked[one.key_at] = jax.random.split(drawn, size)
         forked[one.count_at] = jnp.zeros((size,), values[one.count_at].dtype)
     return tuple(forked)
@@ -68,7 +70,8 @@ def join(forks: Sequence[Fork], values: Values, outcome: Outcome) -> Outcome:
     untouched = set(written.untouched)
     for one in forks:
         new[one.key_at] = values[one.key_at]
-        new[one.count_at] = values[one.count_at] + jnp.ones_like(values[one.count_at])
+        count = under_current_mesh(values[one.count_at])
+        new[one.count_at] = count + jnp.ones_like(count)
         untouched = (untouched | {one.key_at}) - {one.count_at}
     numbers = tuple(sorted(new))
     return (
