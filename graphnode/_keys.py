@@ -44,7 +44,7 @@ def under_current_mesh(array: A) -> A:
         return array
     if not is_on_host(array):
         # In a compiled function, or with parts on other hosts: JAX moves it.
-        replicated: Any = NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec())  # type: ignore[arg-type, no-untyped-call]
+        replicated: Any = NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec())  # type: ignore[no-untyped-call]
         return array if replicated.mesh.empty else jax.device_put(array, replicated)
     # `device_put` of what the host holds is the one way to an array that belongs to no mesh while one is set.
     if is_key(array):

@@ -5,7 +5,7 @@ is refused where it is declared: whoever lays the value out over devices would f
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import jax
@@ -120,7 +120,8 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def insert_axis(sharding: Hashable, position: int, name: str | None = None) -> Hashable:
+# Any: of a sharding, as in what follows; a State only knows that it is hashable.
+def insert_axis(sharding: Any, position: int, name: str | None = None) -> Any:
     """The sharding of a value with a new axis, which no mesh axis splits; among roles it has its name.
 
     Example:
@@ -128,17 +129,17 @@ def insert_axis(sharding: Hashable, position: int, name: str | None = None) -> H
         ('layers', 'embed', 'mlp')
     """
     # A spec may be shorter than the rank: what stands after its end is not split anyway.
-    if isinstance(sharding, PartitionSpec) and position < len(sharding):  # type: ignore[arg-type]  # no types
-        return _with_entries(sharding, [*list(sharding)[:position], None, *list(sharding)[position:]])  # type: ignore[call-overload]
+    if isinstance(sharding, PartitionSpec) and position < len(sharding):
+        return _with_entries(sharding, [*list(sharding)[:position], None, *list(sharding)[position:]])
     if type(sharding) is tuple:
         return (*sharding[:position], name, *sharding[position:])
     return sharding
 
 
-def remove_axis(sharding: Hashable, position: int) -> Hashable:
+def remove_axis(sharding: Any, position: int) -> Any:
     """The sharding of a value without one of its axes: the inverse of `insert_axis`."""
     if isinstance(sharding, PartitionSpec):
-        return _with_entries(sharding, _without(list(sharding), position))  # type: ignore[call-overload]  # no types
+        return _with_entries(sharding, _without(list(sharding), position))
     return tuple(_without(sharding, position)) if type(sharding) is tuple else sharding
 
 

@@ -4,8 +4,9 @@ A loop over layers that share a stream gives each layer other numbers, as each d
 stream of its own, so a copy of the shared one in each would give all of them the same numbers.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ from ._state import State, check_writable
 _Place: TypeAlias = tuple[int, StreamStates]
 
 
-class SharedStream(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class SharedStream:
     """A stream that several of the nodes share.
 
     Attributes:

@@ -110,7 +110,7 @@ def test_what_is_not_a_sharding_is_refused(sharding: Any, text: str):
 def test_a_placed_sharding_is_refused_with_its_spec():
     """The mesh is the program's, not the model's: what is written is the spec."""
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
-    placed = NamedSharding(mesh, P("data"))  # type: ignore[no-untyped-call]
+    placed = NamedSharding(mesh, P("data"))
     with pytest.raises(gn.FieldError, match=r"the mesh is chosen later; write its spec, jax\.P\('data'\)$"):
         gn.ParamState(MATRIX, sharding=placed)
 

@@ -5,6 +5,7 @@ the way in, and the nodes that the function makes get one on the way out. There,
 to member, too: equal ones would draw the same numbers in all.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -77,6 +78,7 @@ def made_in(result: Any, out_axes: Any, count: int) -> list[Made]:
         out_axes: A pytree prefix of it.
         count: How many States the caller has.
     """
+    treedef: Any  # JAX's stubs give treedefs no methods
     pairs, treedef = jax.tree_util.tree_flatten_with_path(result, is_leaf=is_node_states)
     if not any(is_node_states(leaf) for _, leaf in pairs):
         return []
@@ -131,7 +133,8 @@ def _moved(part: NodeStates, graphdef: GraphDef[Any]) -> NodeStates:
     return NodeStates(graphdef, part.place, states)
 
 
-class Lane(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lane:
     """A pure function as `jax.vmap` maps it: the nodes that it makes get the axis, and their streams depend on it.
 
     Attributes:
@@ -140,7 +143,7 @@ class Lane(NamedTuple):
     """
 
     pure: Pure
-    out_axes: Any
+    out_axes: Any  # a prefix of any pytree
 
     @property
     def __name__(self) -> str:

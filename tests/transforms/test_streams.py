@@ -309,7 +309,11 @@ def test_a_made_stream_must_depend_on_the_mapped_axis(build: Any):
     assert message(gn.StackError, gn.vmap(build), KEYS) == text
     assert message(gn.StackError, gn.jit(gn.vmap(build)), KEYS) == text
     assert message(gn.StackError, gn.vmap(gn.vmap(build)), KEYS.reshape(2, 2)) == text
-    assert message(gn.StackError, gn.vmap(lambda key: {"a": [build(key), Drawing(gn.Rngs(key))]}), KEYS) == (
+
+    def both(key: jax.Array) -> dict[str, list[Drawing]]:
+        return {"a": [build(key), Drawing(gn.Rngs(key))]}
+
+    assert message(gn.StackError, gn.vmap(both), KEYS) == (
         f"gn.vmap: result['a'][0].rngs.streams.default.key does not depend on the mapped axis{SAME}"
     )
 
@@ -388,7 +392,12 @@ def test_a_key_that_is_written_depends_on_the_axis_too():
         m.rngs["default"].key.value = key
 
     def step(carry: Any, m: Drawing) -> tuple[Any, None]:
-        return carry, reseed(m, KEYS[0])
+        m.rngs["default"].key.value = KEYS[0]
+        return carry, None
+
+    def reseed_step(carry: Any, item: tuple[Drawing, jax.Array]) -> tuple[Any, None]:
+        reseed(*item)
+        return carry, None
 
     text = f"m.rngs.streams.default.key does not depend on the mapped axis{SAME}"
     assert message(gn.StackError, gn.vmap(reseed, in_axes=(0, None)), members, KEYS[0]) == f"gn.vmap: {text}"
@@ -397,13 +406,17 @@ def test_a_key_that_is_written_depends_on_the_axis_too():
     assert jnp.array_equal(jax.random.key_data(members.rngs["default"].key.value), before)
     gn.vmap(reseed)(members, KEYS[::-1])
     assert jnp.array_equal(jax.random.key_data(members.rngs["default"].key.value), jax.random.key_data(KEYS[::-1]))
-    gn.scan(lambda carry, item: (carry, reseed(*item)), 0.0, (members, KEYS))
+    gn.scan(reseed_step, 0.0, (members, KEYS))
     assert jnp.array_equal(jax.random.key_data(members.rngs["default"].key.value), jax.random.key_data(KEYS))
 
 
 def test_all_constant_streams_are_named_at_once():
     """Each with its place in the result."""
-    assert message(gn.StackError, gn.vmap(lambda x: gn.Rngs(0, dropout=1)), XS) == (
+
+    def build(x: jax.Array) -> gn.Rngs:
+        return gn.Rngs(0, dropout=1)
+
+    assert message(gn.StackError, gn.vmap(build), XS) == (
         "gn.vmap: 2 faults:\n"
         "  result.streams.default.key does not depend on the mapped axis\n"
         "  result.streams.dropout.key does not depend on the mapped axis\n"
