@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from ._compat import Tracer, is_tracing
 
@@ -56,6 +56,9 @@ def under_current_mesh(array: A) -> A:
 
 
 def _is_at_home(array: jax.Array) -> bool:
+    # Most arrays: where nobody has set a mesh, and what a type costs is saved.
+    if not isinstance(array, Tracer) and isinstance(array.sharding, SingleDeviceSharding):
+        return True
     aval: Any = jax.typeof(array)  # JAX's stubs do not say that it has a sharding
     mesh = aval.sharding.mesh
     if mesh.empty:

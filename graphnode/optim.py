@@ -6,7 +6,7 @@ memory. optax is only imported when an optimizer is made; for how its state beco
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import EllipsisType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -244,7 +244,7 @@ def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
     sharding = one.sharding if has_its_shapes else None
     stacked = one.stacked if has_its_shapes else ()
     spec = spec_of(OptimizerState, None, one.tag, sharding, one.metadata, stacked)
-    return new_state(spec, part.value)  # type: ignore[return-value]  # of the class of the spec
+    return cast("OptimizerState[Any]", new_state(spec, part.value))
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:

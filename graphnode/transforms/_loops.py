@@ -175,7 +175,7 @@ def _scan_of(
             refuse_constant("scan", _constant_keys(round_of, keys_of, start, items))
         new = dict(zip(carried, last, strict=True))
         new |= {number: _moved(value, 0, scanned[number]) for number, value in stacked.items()}
-        outcome = (written, tuple([new[number] for number in given]), with_result_axes(result, made, has_axis=True))
+        outcome = (written, tuple([new[number] for number in given]), with_result_axes(result, made))
         return join(forks, own, outcome)
 
     return run

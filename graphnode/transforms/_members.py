@@ -102,13 +102,12 @@ def _states_of(name: str, part: NodeStates, axes: NodeStates) -> Iterator[Made]:
         yield Made(first + at, spec, value, axis_of_all, f"{name}.{path_str(layout.path(at))}".rstrip("."))
 
 
-def with_result_axes(result: Any, made: Sequence[Made], *, has_axis: bool = False) -> Any:
+def with_result_axes(result: Any, made: Sequence[Made]) -> Any:
     """The result with the new axis in the descriptions of the States that the function has made.
 
     Args:
         result: What the function gives, or gave: `NodeStates` in place of nodes.
-        made: The States that it has made.
-        has_axis: Whether their values have the axis already.
+        made: The States that it has made. An axis that counts from the end is yet to come to their values.
 
     Raises:
         StackError: An axis that counts from the end stands at several positions in the arrays of one State.
@@ -116,7 +115,7 @@ def with_result_axes(result: Any, made: Sequence[Made], *, has_axis: bool = Fals
     specs: dict[int, StateSpec] = {}
     for one in made:
         if isinstance(one.axis, int) and has_axes(one.spec):
-            position = checked_position(one.axis, one.value, one.where, more=0 if has_axis else 1)
+            position = checked_position(one.axis, one.value, one.where, more=1)
             specs[one.number] = with_axis(one.spec, position)
     if not specs:
         return result
