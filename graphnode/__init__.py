@@ -70,6 +70,7 @@ from ._state import LongTermState as LongTermState
 from ._state import ParamState as ParamState
 from ._state import ShortTermState as ShortTermState
 from ._state import State as State
+from ._state_axes import member_graphdef as member_graphdef
 from ._statetree import FlatStates as FlatStates
 from ._statetree import StateTree as StateTree
 from ._statetree import TreefyState as TreefyState

@@ -20,6 +20,7 @@ from ._paths import path_str
 from ._signals import store_all
 from ._split import states
 from ._state import State, check_writable
+from ._state_axes import has_axes
 from ._statetree import FlatStates
 from ._update import leaf_text
 
@@ -37,8 +38,8 @@ def broadcast_states(node: object, filter: Filter | EllipsisType, /, size: int, 
         axis: Where it stands in every array; negative counts from the end of the result.
 
     Raises:
-        StackError: The filter selects nothing; or a value holds what is not an array, or has no place for the axis;
-            names all. Nothing was written.
+        StackError: The filter selects nothing; or a value holds what is not an array, or has no place for the axis, or
+            the State has a sharding that names its axes; names all. Nothing was written.
         TraceError: A transformation runs that the States are not part of. Nothing was written.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
@@ -77,8 +78,8 @@ def unbroadcast_states(
         index: Which item along the axis stays; without it they have to be equal.
 
     Raises:
-        StackError: The filter selects nothing; a value has no such axis or item; or its items differ, with no `index`;
-            names all. Nothing was written.
+        StackError: The filter selects nothing; a value has no such axis or item, or the State has a sharding that names
+            its axes; or its items differ, with no `index`; names all. Nothing was written.
         TraceError: A transformation runs that the States are not part of. Nothing was written.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
@@ -111,9 +112,14 @@ def _selected(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
 
 
 def _faults(selected: FlatStates[Any], fits: Callable[[int], bool], text: str) -> list[str]:
-    """The leaves that are not arrays, or whose rank does not fit."""
+    """The leaves that are not arrays or whose rank does not fit, and the States whose sharding speaks of their axes."""
     faults: list[str] = []
     for path, state in selected.items():
+        if has_axes(state._spec):
+            faults.append(
+                f"{path_str(path)}: its sharding is of the axes that it has: put a State with another one there"
+            )
+            continue
         for key_path, leaf in jax.tree.leaves_with_path(state.value):
             where = path_str(path) + jax.tree_util.keystr(key_path)
             if not hasattr(leaf, "shape"):

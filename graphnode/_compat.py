@@ -11,6 +11,7 @@ import jax
 from jax._src.array import ArrayImpl
 from jax._src.core import eval_trace, trace_ctx
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
+from jax._src.interpreters.batching import BatchTracer
 from jax.core import Tracer as Tracer
 
 try:
@@ -60,3 +61,39 @@ def tracer_in(value: object) -> object | None:
     if isinstance(value, Tracer):
         return value
     return next((leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, Tracer)), None)
+
+
+def is_mapped(value: object) -> bool:
+    """Whether an array depends on the axis of the innermost running `jax.vmap`, as JAX's own rules of batching say."""
+    # Not by `out_axes=None`, which JAX refuses for what is mapped: that would be a second trace of the function.
+    if not isinstance(value, BatchTracer) or value.batch_dim is None:
+        return False
+    # Where vmaps are nested, the tracer may be that of an outer one.
+    return value._trace.tag is getattr(trace_ctx.trace, "tag", None)
+
+
+_JIT_NAMES: Final = ("jit", "pjit")
+
+
+def changing_outputs(body: Any, carry: int) -> list[bool]:
+    """For each output of the jaxpr of one round of a loop, whether it may differ from round to round.
+
+    Args:
+        body: The closed jaxpr, from carry and items to the next carry and the outputs.
+        carry: How many inputs, and outputs, are the carry. One that is handed on as it is stays the same.
+    """
+    jaxpr = body.jaxpr
+    pairs = zip(jaxpr.invars[:carry], jaxpr.outvars[:carry], strict=True)
+    return _changing(jaxpr, [old is not new for old, new in pairs] + [True] * (len(jaxpr.invars) - carry))
+
+
+def _changing(jaxpr: Any, inputs: list[bool]) -> list[bool]:
+    changing = {id(variable) for variable, yes in zip(jaxpr.invars, inputs, strict=True) if yes}
+    for equation in jaxpr.eqns:
+        given = [id(variable) in changing for variable in equation.invars]
+        # What has an effect may give something else each time; of other nested jaxprs all outputs count as changing.
+        outputs = [any(given) or bool(equation.effects)] * len(equation.outvars)
+        if equation.primitive.name in _JIT_NAMES:
+            outputs = _changing(equation.params["jaxpr"].jaxpr, given)
+        changing.update(id(v) for v, yes in zip(equation.outvars, outputs, strict=True) if yes)
+    return [id(variable) in changing for variable in jaxpr.outvars]

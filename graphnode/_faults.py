@@ -26,6 +26,7 @@ class Rule(enum.Enum):
     AXIS_NAME = "unknown-axis"
     AXIS_SIZE = "unsized-axis"
     INITIALIZER = "initializer-shape"
+    SHARDING = "bad-sharding"
     SHARED = "shared-default"
     OVERRIDE = "override-kind"
     RESERVED = "reserved-name"

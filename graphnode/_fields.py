@@ -6,12 +6,13 @@ checkers read right: a written default there would override a class's own `kw_on
 
 import dataclasses
 import enum
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 import jax
 from jax.typing import DTypeLike
 
+from ._errors import FieldError
 from ._static import GraphObject, StaticValue
 
 T = TypeVar("T")
@@ -139,7 +140,8 @@ def state(
         shape: From the node to the shape, where the annotation does not give it.
         name: Name of the State that is made.
         tag: Tag of the State that is made.
-        sharding: Sharding of the State that is made.
+        sharding: Sharding of the State that is made: `jax.P(...)` for mesh axes, or a tuple of roles, one for each
+            axis.
         default: The value of the field when the constructor is not given one; only `None` is of use.
         default_factory: Called without arguments for the default.
         init: Whether the constructor takes a ready State; otherwise `__post_init__` sets it.
@@ -153,12 +155,28 @@ def state(
         Array([1., 1., 1.], dtype=float32)
     """
     if initializer is None:
+        described = {"shape": shape, "name": name, "tag": tag, "sharding": sharding}
+        _check_undescribed([part for part, given in described.items() if given is not None])
         return _field(Specifier(Kind.STATE), **options)
     options.setdefault("init", False)
     return _field(
         Specifier(Kind.STATE, initializer=initializer, shape=shape, name=name, tag=tag, sharding=sharding),
         **options,
     )
+
+
+def _check_undescribed(parts: Sequence[str]) -> None:
+    """Raise if a State is described that the node does not make: the description would be lost.
+
+    Raises:
+        FieldError: Says where it belongs.
+    """
+    if parts:
+        given = ", ".join(parts)
+        raise FieldError(
+            f"state() takes {given} with an initializer, for the State that the node makes; without one, describe the "
+            f"State where it is made, as in ParamState(value, {parts[-1]}=...)"
+        )
 
 
 @overload

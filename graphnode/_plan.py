@@ -127,7 +127,10 @@ def _maker(field: Field) -> Callable[[Any], Any] | None:
             raise ContractError(f"{type(node).__name__}.{field.name}: {error}") from None
         dtype = leaf.contract.dtype() if leaf.contract is not None else jax.dtypes.canonicalize_dtype(float)
         value = initializer(split_key(), shape, dtype)
-        return leaf.cls(value, name=said.name, tag=said.tag, sharding=said.sharding)  # type: ignore[no-any-return]
+        try:
+            return leaf.cls(value, name=said.name, tag=said.tag, sharding=said.sharding)  # type: ignore[no-any-return]
+        except FieldError as error:  # a shape that only the node knows, of another rank than the sharding
+            raise FieldError(f"{type(node).__name__}.{field.name}: {error}") from None
 
     return make
 

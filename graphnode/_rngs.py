@@ -9,7 +9,7 @@ import enum
 import operator
 import zlib
 from collections.abc import Iterator
-from typing import Any, Final, SupportsIndex, TypeAlias
+from typing import Any, Final, NamedTuple, SupportsIndex, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,12 @@ from typing_extensions import TypeVar
 
 from ._errors import ContractError, FieldError, RngError
 from ._fields import state
+from ._graphdef import GraphDef
+from ._keys import under_current_mesh
 from ._node import Node
-from ._state import State, describe
+from ._sharding import insert_axis
+from ._state import State, StateSpec, describe
+from ._template import NodeSpec
 
 T = TypeVar("T", default=jax.Array)
 
@@ -66,7 +70,7 @@ class RngStream(Node):
             ContractError: The stream was forked into several, and is used outside of `jax.vmap` and `jax.lax.scan`.
             TraceError: A JAX transformation runs that the stream was not passed into. Nothing was drawn.
         """
-        key, count = self.key.value, self.count.value
+        key, count = under_current_mesh(self.key.value), under_current_mesh(self.count.value)
         if key.shape:
             several = f"of {key.shape[0]} forks, which jax.vmap and jax.lax.scan tell apart along axis 0"
             raise ContractError(f"RngStream: expected one key to draw from; found {describe(key)} {several}")
@@ -93,11 +97,45 @@ class RngStream(Node):
             >>> jax.vmap(lambda states: jax.random.normal(gn.treefy_merge(graphdef, states)()))(states).shape
             (3,)
         """
-        shape = () if n is None else (_number(n),)
-        key = self()
-        if shape:
-            key = jax.random.split(key, shape)
-        return RngStream(self.key.replace(value=key), self.count.replace(value=jnp.zeros(shape, jnp.uint32)))
+        if n is None:
+            return RngStream(self.key.replace(value=self()), self.count.replace(value=jnp.uint32(0)))
+        number = _number(n)
+        keys, counts = jax.random.split(self(), number), jnp.zeros(number, jnp.uint32)
+        key_sharding, count_sharding = (insert_axis(one.sharding, 0) for one in (self.key, self.count))
+        return RngStream(
+            self.key.replace(value=keys, sharding=key_sharding),
+            self.count.replace(value=counts, sharding=count_sharding),
+        )
+
+
+class StreamStates(NamedTuple):
+    """A stream of a structure, by the numbers of its States in layout order.
+
+    Attributes:
+        number: The number of the stream among the objects of the structure.
+        key_at: Its key.
+        count_at: Its count.
+    """
+
+    number: int
+    key_at: int
+    count_at: int
+
+
+def streams_in(graphdef: GraphDef[Any]) -> list[StreamStates]:
+    """The streams of a structure that hold a key and a count."""
+    table = graphdef.table
+    states = [number for number, spec in enumerate(table.specs) if isinstance(spec, StateSpec)]
+    numbers = {number: at for at, number in enumerate(states)}
+    streams: list[StreamStates] = []
+    for number, row in table.rows.items():
+        spec = table.specs[number]
+        if isinstance(spec, NodeSpec) and issubclass(spec.cls, RngStream):
+            by_field = dict(zip(spec.edges, row, strict=True))
+            key, count = by_field.get(("key",)), by_field.get(("count",))
+            if key is not None and count is not None:
+                streams.append(StreamStates(number, numbers[key], numbers[count]))
+    return streams
 
 
 def _number(n: object) -> int:
@@ -235,4 +273,4 @@ def _key_of(seed: object) -> jax.Array | None:
             return None
     else:
         return None
-    return key if key.shape == () else None
+    return under_current_mesh(key) if key.shape == () else None

@@ -21,6 +21,7 @@ from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
 from ._faults import Fault, Rule, check_refused
 from ._fields import Kind, NodeBase, Specifier, specifier_of
+from ._sharding import ANY_RANK, sharding_fault
 from ._state import State
 from ._static import compares_by_identity
 
@@ -257,6 +258,7 @@ def _compile_field(
     field = Field(name, kind, form, annotation, owner, specifier, is_explicit, declared.init, _default(declared))
     _check_override(cls, field, bases)
     _check_initializer(field, where)
+    _check_sharding(field, where)
     return field
 
 
@@ -359,6 +361,16 @@ def _check_initializer(field: Field, where: str) -> None:
             "shape=lambda self: (...)",
             Rule.INITIALIZER,
         )
+
+
+def _check_sharding(field: Field, where: str) -> None:
+    """Of the rank nothing is known here where an axis of the annotation stands for several."""
+    contract = field.form.leaves[0].contract if len(field.form.leaves) == 1 else None
+    has_rank = contract is not None and not any(axis.variadic for axis in contract.axes)
+    ranks = frozenset({len(contract.axes)}) if contract is not None and has_rank else ANY_RANK
+    fault = sharding_fault(field.specifier.sharding, ranks)
+    if fault is not None:
+        raise _FaultError(f"{where}: sharding: {fault}", Rule.SHARDING)
 
 
 def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[Fault]:

@@ -15,29 +15,36 @@ from ._diff import diff
 from ._errors import StackError, StructureError, listed
 from ._graphdef import GraphDef
 from ._paths import path_str
+from ._stack_streams import equal_stream_faults, fork_shared, shared_streams
+from ._state import StateSpec, describe
+from ._state_axes import checked_position, has_axes, mentions_axes, with_axis, with_specs, without_axes
 from ._static import GraphObject
 from ._update import leaf_form, leaf_text
 
 N = TypeVar("N")
 
 
-def stack(nodes: Sequence[N], /, axis: int = 0) -> N:
+def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N:
     """One new node whose every value is that of the given nodes, stacked along a new axis.
 
-    The node has the structure of the given ones: their static values, and the descriptions of their States, say nothing
-    of the new axis. It is for `jax.vmap` and `jax.lax.scan`, which take the axis away again. What the nodes share with
-    each other is stacked like the rest, once for each.
+    The node has the structure of the given ones; only an explicit sharding gets an entry for the new axis, `None` or
+    its name. It is for `vmap` and `scan`, which take the axis away again. What the nodes share with each other is
+    stacked like the rest, once for each. A random stream that they share is forked, by one draw: each node gets a
+    stream of its own, in their order, as each would draw other numbers in a loop.
 
     Args:
         nodes: Nodes, or pytrees of nodes, of one structure, shapes and dtypes.
         axis: Where the new axis stands in every array; negative counts from the end of the result.
+        name: The role of the new axis, such as "layers": each State records it, with its position.
 
     Returns:
         A new node with new States. Key arrays are stacked too.
 
     Raises:
-        StackError: There are no nodes; arrays differ in tree, shape or dtype, or have no such axis; lists all faults.
+        StackError: There are no nodes; arrays differ in tree, shape or dtype, or have no such axis; nodes would draw
+            the same random numbers from streams that are not one; lists all faults.
         StructureError: A node differs in structure from the first, or something is no node.
+        TraceError: A JAX transformation runs that a shared stream was not passed into. Nothing was drawn.
 
     Example:
         >>> ensemble = gn.stack([gn.nn.Linear(2, 3) for _ in range(5)])
@@ -53,12 +60,35 @@ def stack(nodes: Sequence[N], /, axis: int = 0) -> N:
     if not bindings:
         raise StackError("stack takes at least one node: of none, the structure is unknown")
     graphdef = _common_graphdef(bindings)
-    columns = list(zip(*[binding.values() for binding in bindings], strict=True))
+    columns = [list(column) for column in zip(*[binding.values() for binding in bindings], strict=True)]
     faults = [fault for at, column in enumerate(columns) for fault in _column_faults(_name(graphdef, at), column, axis)]
+    if name is not None and not (isinstance(name, str) and name):
+        faults.append(f"the name of an axis is a text such as 'layers'; found {describe(name)}")
+    faults += equal_stream_faults(bindings)
     if faults:
         raise StackError(f"cannot stack {graphdef.type.__name__}: {listed(faults)}")
+    stacked_graphdef = _with_axis(graphdef, columns, axis, name)
+    advanced = [(stream, *fork_shared(stream)) for stream in shared_streams(bindings)]
+    for stream, keys, _ in advanced:
+        for (number, at), key in zip(stream.places, keys, strict=True):
+            columns[at.key_at][number] = key
+            columns[at.count_at][number] = jnp.zeros_like(columns[at.count_at][number])
     values = [jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *column) for column in columns]
-    return build(graphdef, values)  # type: ignore[no-any-return]
+    stacked = build(stacked_graphdef, values)
+    for stream, _, count in advanced:
+        stream.count.value = count
+    return stacked  # type: ignore[no-any-return]
+
+
+def _with_axis(graphdef: GraphDef[Any], columns: Sequence[Sequence[Any]], axis: int, name: str | None) -> GraphDef[Any]:
+    """The structure of the stacked node."""
+    if name is None and not mentions_axes(graphdef):
+        return graphdef
+    specs: dict[int, StateSpec] = {}
+    for at, (spec, column) in enumerate(zip(graphdef.layout.specs, columns, strict=True)):
+        if name is not None or has_axes(spec):
+            specs[at] = with_axis(spec, checked_position(axis, column[0], _name(graphdef, at), more=1), name)
+    return with_specs(graphdef, specs)
 
 
 def _common_graphdef(bindings: Sequence[Binding]) -> GraphDef[Any]:
@@ -98,7 +128,7 @@ def unstack(node: N, /, axis: int = 0) -> list[N]:
         axis: The axis that is taken apart and away; negative counts from the end.
 
     Returns:
-        New nodes of the same structure, with new States.
+        New nodes of the structure that was stacked, with new States.
 
     Raises:
         StackError: Arrays have no such axis, or differ in their size along it (names all of them); or there are none.
@@ -120,7 +150,20 @@ def unstack(node: N, /, axis: int = 0) -> list[N]:
         rows = zip(*[jnp.unstack(leaf, axis=axis) for leaf in leaves], strict=True) if leaves else [()] * size
         for part, row in zip(parts, rows, strict=True):
             part.append(jax.tree.unflatten(treedef, row))
-    return [build(binding.graphdef, part) for part in parts]
+    graphdef = _without_axis(binding, axis)
+    return [build(graphdef, part) for part in parts]
+
+
+def _without_axis(binding: Binding, axis: int) -> GraphDef[Any]:
+    graphdef = binding.graphdef
+    if not mentions_axes(graphdef):
+        return graphdef
+    positions = {
+        at: checked_position(axis, state._value, _name(graphdef, at))
+        for at, state in enumerate(binding.states)
+        if has_axes(state._spec)
+    }
+    return without_axes(graphdef, positions)
 
 
 def _size_along(binding: Binding, axis: int) -> int:

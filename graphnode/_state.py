@@ -23,6 +23,7 @@ from ._errors import ContractError, FieldError, SchemaError, TraceError, listed
 from ._faults import Fault, Rule, defining
 from ._marks import AnyMark, Mark, check_marks, container_for, is_marked, mark_of, settle_mark, trace_of
 from ._pretty import Record, Text, pretty
+from ._sharding import NamedAxis, ranks_of, sharding_fault
 from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, compares_by_identity, frozen, static_key
 from ._value import is_container, taken_in
 from ._versions import CLOCK, Version
@@ -43,15 +44,16 @@ _NO_METADATA: Mapping[str, StaticValue] = MappingProxyType({})
 
 
 class StateSpec:
-    """What is fixed about a State: its class, name, tag, sharding and metadata. Interned: equal means identical."""
+    """What is fixed about a State: its class, name, tag, sharding, metadata and stacked axes. Equal means identical."""
 
-    __slots__ = ("__weakref__", "cls", "metadata", "name", "sharding", "tag")
+    __slots__ = ("__weakref__", "cls", "metadata", "name", "sharding", "stacked", "tag")
 
     cls: "type[State[Any]]"
     name: str | None
     tag: str | None
     sharding: Hashable
     metadata: Mapping[str, StaticValue]
+    stacked: tuple[NamedAxis, ...]
 
     def __copy__(self) -> "StateSpec":
         return self
@@ -60,7 +62,7 @@ class StateSpec:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., "StateSpec"], tuple[object, ...]]:
-        return spec_of, (self.cls, self.name, self.tag, self.sharding, dict(self.metadata))
+        return spec_of, (self.cls, self.name, self.tag, self.sharding, dict(self.metadata), self.stacked)
 
     def described(self) -> list[tuple[str, object]]:
         """The parts that are set, for a `repr`."""
@@ -68,6 +70,7 @@ class StateSpec:
             ("name", self.name),
             ("tag", self.tag),
             ("sharding", self.sharding),
+            ("stacked", tuple(map(tuple, self.stacked)) or None),
         ]
         parts += self.metadata.items()
         return [(key, part) for key, part in parts if part is not None]
@@ -79,26 +82,40 @@ def spec_of(
     tag: str | None = None,
     sharding: Hashable = None,
     metadata: Mapping[str, StaticValue] = _NO_METADATA,
+    stacked: tuple[NamedAxis, ...] = (),
 ) -> StateSpec:
     """The one spec of this description.
 
     Raises:
-        FieldError: A part is not hashable, or name or tag is no string.
+        FieldError: A part is not hashable, name or tag is no string, or sharding is neither mesh axes nor roles.
     """
+    check_sharding(cls, sharding)
     for part, text in (("name", name), ("tag", tag)):
         if text is not None and not isinstance(text, str):
             raise FieldError(f"{cls.__name__}: {part} must be a string, found {text!r}")
     # By id: a key that held the class would keep it, through its own plain spec, for ever. The spec holds the
     # class, so the id stays its own for as long as the entry lives.
-    key = (id(cls), name, tag, _hashable(cls, "sharding", sharding), _metadata_key(cls, metadata))
+    key = (id(cls), name, tag, _hashable(cls, "sharding", sharding), _metadata_key(cls, metadata), stacked)
     with _SPECS_LOCK:
         spec = _SPECS.get(key)
         if spec is None:
             spec = StateSpec()
-            spec.cls, spec.name, spec.tag, spec.sharding = cls, name, tag, frozen(sharding)
+            spec.cls, spec.name, spec.tag, spec.sharding, spec.stacked = cls, name, tag, sharding, stacked
             spec.metadata = MappingProxyType({k: frozen(v) for k, v in metadata.items()}) if metadata else _NO_METADATA
             _SPECS[key] = spec
     return spec
+
+
+def check_sharding(cls: type, sharding: object, *values: object) -> None:
+    """Raise if a sharding is neither mesh axes nor roles, or does not fit the rank of the value.
+
+    Raises:
+        FieldError: Says what to write instead.
+    """
+    if sharding is not None:
+        fault = sharding_fault(sharding, ranks_of(values))
+        if fault is not None:
+            raise FieldError(f"{cls.__name__}: sharding: {fault}")
 
 
 def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
@@ -146,12 +163,13 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         value: Any pytree of arrays.
         name: A name for people; part of the structure.
         tag: What a string filter selects by; part of the structure.
-        sharding: A hashable description of how the value is laid out over devices; part of the structure.
+        sharding: How the value is laid out over devices; part of the structure. `jax.P(...)` names mesh axes, a tuple
+            of strings and `None` the roles of its axes, one for each.
         metadata: Further hashable facts, by name; part of the structure.
 
     Raises:
-        FieldError: A part of the description is not hashable; or the value holds a State, a node, or a NumPy array of a
-            dtype that JAX would change.
+        FieldError: A part of the description is not hashable; the sharding does not fit the value; or the value holds a
+            State, a node, or a NumPy array of a dtype that JAX would change.
 
     Example:
         >>> count = State(jnp.zeros((), jnp.int32), tag="steps")
@@ -198,6 +216,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             self._spec = self._plain_spec
         else:
             self._spec = spec_of(type(self), name, tag, sharding, metadata)
+            check_sharding(type(self), sharding, value)
         self._mark = current_trace()
         self._contracts = ()
         self._value = value
@@ -242,8 +261,13 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
 
     @property
     def sharding(self) -> Hashable:
-        """The sharding given at creation."""
+        """The sharding given at creation; `gn.stack` puts its axis in."""
         return self._spec.sharding
+
+    @property
+    def stacked(self) -> tuple[NamedAxis, ...]:
+        """Position and name of each axis that `gn.stack(name=...)` has put in front of or between the State's own."""
+        return self._spec.stacked
 
     @property
     def metadata(self) -> Mapping[str, StaticValue]:
@@ -264,7 +288,8 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         It may stand wherever this one stands: what fields ask of this one is asked of it, too.
 
         Raises:
-            FieldError: A part of the description is not hashable, or the value is nothing that a State can hold.
+            FieldError: A part of the description is not hashable, the sharding does not fit the value, or the value is
+                nothing that a State can hold.
             ContractError: The value does not have the dtype or shape that its field declares.
 
         Example:
@@ -278,10 +303,13 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             spec.tag if isinstance(tag, _Keep) else tag,
             spec.sharding if isinstance(sharding, _Keep) else sharding,
             spec.metadata if isinstance(metadata, _Keep) else metadata,
+            spec.stacked,
         )
         content = taken_in(self.value if isinstance(value, _Keep) else value, spec.cls.__name__)
         if not isinstance(value, _Keep):
             check_contracts_of(self, content)
+        if not (isinstance(value, _Keep) and isinstance(sharding, _Keep)):
+            check_sharding(spec.cls, changed.sharding, content)
         other: S = new_state(changed, content)  # type: ignore[assignment]  # of the class of the spec
         other._contracts = self._contracts
         return other

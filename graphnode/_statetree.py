@@ -20,6 +20,7 @@ from ._filters import Filter, Matcher, as_filters, check_class_filters, group, u
 from ._layout import Layout, TrieBuilder
 from ._paths import Key, Path, path_str
 from ._pretty import Record, Text, pretty
+from ._sharding import NamedAxis
 from ._state import State, StateSpec
 from ._static import StaticValue
 from ._value import all_rebuilt
@@ -69,6 +70,11 @@ class TreefyState(Generic[T]):
     def metadata(self) -> Mapping[str, StaticValue]:
         """The State's metadata."""
         return self.spec.metadata
+
+    @property
+    def stacked(self) -> tuple[NamedAxis, ...]:
+        """The axes that `gn.stack(name=...)` has put into the value."""
+        return self.spec.stacked
 
     def __pretty__(self) -> Record:
         fields: list[tuple[str, object]] = [

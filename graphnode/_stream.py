@@ -15,6 +15,7 @@ import jax
 
 from ._compat import current_trace
 from ._errors import TraceError
+from ._keys import under_current_mesh
 
 
 class Stream:
@@ -41,6 +42,7 @@ class Stream:
             )
         if isinstance(self._key, int):
             self._key = jax.random.key(self._key)
+        self._key = under_current_mesh(self._key)
         if self._folded is not None:
             self._key, self._folded = jax.random.fold_in(self._key, self._folded), None
         return jax.random.fold_in(self._key, next(self._draws))

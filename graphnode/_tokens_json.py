@@ -17,6 +17,7 @@ from ._errors import ConfigError, FieldError
 from ._fields import NodeBase
 from ._node import plan_of
 from ._paths import Path
+from ._sharding import NamedAxis
 from ._state import State, StateSpec, spec_of
 from ._static import GraphObject
 from ._static_json import JsonValueError, from_json, to_json
@@ -154,6 +155,8 @@ class _Writer:
             made["sharding"] = self._value(f"{where}.sharding", spec.sharding)
         if spec.metadata:
             made["metadata"] = {key: self._value(f"{where}.{key}", value) for key, value in spec.metadata.items()}
+        if spec.stacked:
+            made["stacked"] = [list(axis) for axis in spec.stacked]
         return made
 
     def _value(self, where: str, value: Any) -> Any:
@@ -303,7 +306,7 @@ class _Reader:
             elif isinstance(raw, dict) and "state" in raw and set(raw) <= {"state", *_STATE_PARTS}:
                 made = self._state(at, raw)
             else:
-                self._fault(at, "a spec has node, static and held, or state, name, tag, sharding and metadata")
+                self._fault(at, "a spec has node, static and held, or state, name, tag, sharding, metadata and stacked")
             self._specs[number] = made if len(self.faults) == count else None
         return self._specs[number]
 
@@ -316,10 +319,13 @@ class _Reader:
             self._fault(f"{where}.metadata", "an object is expected")
             return None
         values = {key: self._value(f"{where}.metadata.{key[:40]}", value) for key, value in metadata.items()}
-        if cls is None:
+        stacked = _stacked_from_json(raw.get("stacked", []))
+        if stacked is None:
+            self._fault(f"{where}.stacked", "a list of positions with their names is expected, in order")
+        if cls is None or stacked is None:
             return None
         try:
-            return spec_of(cls, **parts, metadata=values), []
+            return spec_of(cls, **parts, metadata=values, stacked=stacked), []
         except FieldError as error:
             self._fault(where, str(error))
             return None
@@ -394,7 +400,16 @@ class _Reader:
         return ranked_root(treedef, edges)
 
 
-_STATE_PARTS: Final = ("name", "tag", "sharding", "metadata")
+_STATE_PARTS: Final = ("name", "tag", "sharding", "metadata", "stacked")
+
+
+def _stacked_from_json(data: Any) -> tuple[NamedAxis, ...] | None:
+    """The named axes of a State; `None` for what is not a list of them in order."""
+    pairs = data if isinstance(data, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in data) else [()]
+    axes = tuple([NamedAxis(*pair) for pair in pairs if [type(part) for part in pair] == [int, str]])
+    positions = [axis.position for axis in axes]
+    is_canonical = len(axes) == len(pairs) and positions == sorted(set(positions)) and min(positions, default=0) >= 0
+    return axes if is_canonical else None
 
 
 def _shape_from_json(data: Any, room: int, level: int) -> Shape:

@@ -6,7 +6,7 @@ memory. optax is only imported when an optimizer is made; for how its state beco
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import EllipsisType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,8 @@ from ._paths import Path, path_str
 from ._pretty import Record, Text
 from ._signals import store_all
 from ._split import graphdef, states
-from ._state import LongTermState, ParamState, State, StateSpec, prepared
+from ._state import LongTermState, ParamState, State, StateSpec, new_state, prepared, spec_of
+from ._state_axes import apart_from_axes
 from ._statetree import FlatStates, StateTree
 
 if TYPE_CHECKING:
@@ -189,8 +190,10 @@ class Optimizer(Node):
         faults = [
             f"{path_str(path)}: expected {_described(made_for.get(path))}, found {_described(specs.get(path))}"
             for path in made_for | specs
-            if made_for.get(path) is not specs.get(path)
+            if not _is_same(made_for.get(path), specs.get(path))
         ]
+        if not faults:
+            return
         name = structure.type.__name__
         raise UpdateError(f"cannot update {name}: the optimizer was made for other States: {listed(faults)}")
 
@@ -240,7 +243,9 @@ def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
     # A moment that is kept as rows and columns is not laid out over devices as its parameter is.
     has_its_shapes = _shapes(part.value).items() <= _shapes(one.value).items()
     sharding = one.sharding if has_its_shapes else None
-    return OptimizerState(part.value, tag=one.tag, sharding=sharding, metadata=one.metadata)
+    stacked = one.stacked if has_its_shapes else ()
+    spec = spec_of(OptimizerState, None, one.tag, sharding, one.metadata, stacked)
+    return cast("OptimizerState[Any]", new_state(spec, part.value))
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
@@ -286,6 +291,13 @@ def _path_faults(expected: Sequence[Path], found: Sequence[Path]) -> list[str]:
     here, there = set(found), set(expected)
     missing = [f"{path_str(path)} is missing" for path in expected if path not in here]
     return missing + [f"{path_str(path)} is unknown" for path in found if path not in there]
+
+
+def _is_same(one: StateSpec | None, other: StateSpec | None) -> bool:
+    """Whether two descriptions are equal, apart from axes: an optimizer of a stack serves its members under `vmap`."""
+    if one is None or other is None:
+        return one is other
+    return apart_from_axes(one) is apart_from_axes(other)
 
 
 def _described(spec: StateSpec | None) -> str:

@@ -60,6 +60,16 @@ GRAPHDEF: Final[dict[str, Any]] = {
                 "tag": {"type": "string"},
                 "sharding": {"$ref": "#/$defs/value"},
                 "metadata": {"type": "object", "additionalProperties": {"$ref": "#/$defs/value"}},
+                "stacked": {
+                    "description": "Position and name of each axis of gn.stack(name=...), in order.",
+                    "type": "array",
+                    "items": {
+                        "type": "array",
+                        "prefixItems": [{"type": "integer", "minimum": 0}, {"type": "string"}],
+                        "items": False,
+                        "minItems": 2,
+                    },
+                },
             },
         },
         "token": {

@@ -141,11 +141,11 @@ def test_each_initializer_has_a_key_of_its_own():
 
 def test_an_initializer_makes_the_annotated_state_with_its_description():
     """The State that is made has the class of the annotation, and the name, tag and sharding of the specifier."""
-    described = state(ONES, shape=lambda self: (2,), name="scale", tag="slow", sharding=("data", None))
+    described = state(ONES, shape=lambda self: (2,), name="scale", tag="slow", sharding=("data",))
     cls = declare(defaults={"w": described}, w=Count)
     held = cls().w
     assert type(held) is Count
-    assert (held.name, held.tag, held.sharding) == ("scale", "slow", ("data", None))
+    assert (held.name, held.tag, held.sharding) == ("scale", "slow", ("data",))
 
 
 def test_a_state_with_an_initializer_is_no_argument():

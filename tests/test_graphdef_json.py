@@ -140,7 +140,7 @@ def test_equal_values_of_different_types_stay_apart():
 def test_description_of_a_state_comes_back():
     """Name, tag, sharding and metadata are part of the structure."""
     spec = PartitionSpec("x", None, ("y", "z"))
-    state = gn.State(jnp.ones(2), name="n", tag="t", sharding=spec, metadata={"unit": "mV", "at": (1, True)})
+    state = gn.State(jnp.ones((2, 2, 2)), name="n", tag="t", sharding=spec, metadata={"unit": "mV", "at": (1, True)})
     graphdef = gn.graphdef(Holder(weight=state))
     assert again(graphdef) is graphdef
     assert gn.treefy_merge(again(graphdef), gn.treefy_states(Holder(weight=state))).weight.metadata["at"] == (1, True)
@@ -247,7 +247,7 @@ FAULTS: list[tuple[Callable[[dict[str, Any]], object], list[str]]] = [
     (put("specs", 1, "node", -1), ["specs[1]: the number of a class is expected"]),
     (
         put("specs", 1, "extra", 1),
-        ["specs[1]: a spec has node, static and held, or state, name, tag, sharding and metadata"],
+        ["specs[1]: a spec has node, static and held, or state, name, tag, sharding, metadata and stacked"],
     ),
     (put("specs", 1, "static", []), ["specs[1].static: an object is expected"]),
     (

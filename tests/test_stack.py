@@ -1,5 +1,6 @@
 """`stack` and `unstack` are inverse, and refuse what does not fit, all of it at once."""
 
+import copy
 import random
 from typing import Any, assert_type
 
@@ -144,6 +145,148 @@ def test_nodes_stack_inside_of_a_trace():
         return sum((one.value for one in gn.unstack(stacked)), jnp.zeros(2))
 
     assert twice(jnp.ones(2)).tolist() == [3.0, 3.0]
+
+
+# Random streams
+
+
+class Noisy(gn.Node):
+    """A node that draws."""
+
+    rngs: gn.Rngs
+
+    def __call__(self) -> jax.Array:
+        return jax.random.normal(self.rngs())
+
+
+def draws(stacked: Any) -> list[float]:
+    """What each member of a stack draws next."""
+    found: list[float] = gn.vmap(lambda node: node())(stacked).tolist()
+    return found
+
+
+def test_a_shared_stream_is_forked_for_each_node():
+    """Each draws what a fork of the one would, in the order of the nodes; the one advances by one draw."""
+    rngs = gn.Rngs(0)
+    stacked = gn.stack([Noisy(rngs) for _ in range(3)])
+    forks = gn.unstack(gn.Rngs(0).fork(3))
+    first = draws(stacked)
+    assert first == [float(Noisy(one)()) for one in forks]
+    assert len(set(first)) == 3
+    assert rngs["default"].count.value == 1
+    again = draws(gn.stack([Noisy(rngs) for _ in range(3)]))
+    assert rngs["default"].count.value == 2
+    assert not set(again) & set(first)
+
+
+def test_dropout_layers_with_one_stream_drop_other_elements():
+    """As in a loop over the layers, in a scan and under vmap."""
+    rngs, x = gn.Rngs(0), jnp.ones(16)
+    layers = gn.stack([gn.nn.Dropout(0.5, rngs=rngs) for _ in range(3)])
+    _, masks = gn.scan(lambda carry, layer: (carry, layer(x)), None, layers)
+    assert len({tuple(row) for row in masks.tolist()}) == 3
+    masks = gn.vmap(lambda layer: layer(x))(layers)
+    assert len({tuple(row) for row in masks.tolist()}) == 3
+
+
+def test_only_what_is_shared_is_forked():
+    """A stream of one node stays as it is, one that some share is forked for these; one node twice shares all."""
+    shared, own = gn.Rngs(0), gn.Rngs(1)
+    stacked = gn.stack([Noisy(shared), Noisy(own), Noisy(shared)])
+    key, count = stacked.rngs["default"].key.value, stacked.rngs["default"].count.value
+    assert bool(key[1] == own["default"].key.value)
+    assert [int(one["default"].count.value) for one in (shared, own)] == [1, 0]
+    assert count.tolist() == [0, 0, 0]
+    assert len(set(draws(stacked))) == 3
+    node = Noisy(gn.Rngs(2))
+    assert len(set(draws(gn.stack([node, node])))) == 2
+
+
+def test_streams_are_shared_through_views_containers_and_names():
+    """What counts is whose States they are: not the path, nor the node around them."""
+    rngs = gn.Rngs(0)
+    noisy = Noisy(rngs)
+    assert len(set(draws(gn.stack([noisy, gn.unflatten(*gn.flatten(noisy))])))) == 2
+    listed = gn.stack([{"a": [Noisy(rngs)]}, {"a": [Noisy(rngs)]}])
+    assert len(set(draws(listed["a"][0]))) == 2
+    a, b = gn.Rngs(1)["default"], gn.Rngs(2)["default"]
+    crossed = gn.stack([gn.Rngs(x=a, y=b), gn.Rngs(x=b, y=a)])
+    keys = jnp.concatenate([crossed[name].key.value for name in ("x", "y")])
+    assert len({tuple(row) for row in np.asarray(jax.random.key_data(keys)).tolist()}) == 4
+    assert [int(one.count.value) for one in (a, b)] == [1, 1]
+
+
+def test_a_shared_fork_is_forked_again():
+    """Of a stream that was forked before, each of its keys gives one to each node."""
+    forks = gn.Rngs(0).fork(2)
+    stacked = gn.stack([Noisy(forks) for _ in range(3)])
+    key = stacked.rngs["default"].key.value
+    assert key.shape == stacked.rngs["default"].count.value.shape == (3, 2)
+    assert len({tuple(row) for row in np.asarray(jax.random.key_data(key)).reshape(6, -1).tolist()}) == 6
+    assert forks["default"].count.value.tolist() == [1, 1]
+
+
+def test_a_shared_stream_of_outside_is_not_forked_in_a_trace():
+    """It would advance while the function is traced; nothing was drawn."""
+    rngs = gn.Rngs(0)
+    nodes = [Noisy(rngs), Noisy(rngs)]
+    with pytest.raises(gn.TraceError):
+        jax.jit(lambda x: x + jnp.sum(gn.vmap(lambda node: node())(gn.stack(nodes))))(1.0)
+    assert rngs["default"].count.value == 0
+
+    def inside(key: jax.Array) -> jax.Array:
+        made = gn.Rngs(key)
+        found: jax.Array = gn.vmap(lambda node: node())(gn.stack([Noisy(made), Noisy(made)]))
+        return found
+
+    assert len(set(jax.jit(inside)(jax.random.key(0)).tolist())) == 2
+
+
+EQUAL = (
+    "draw the same numbers: their keys and counts are equal, and they are two streams. Build each node with another "
+    "seed, or give all of them one gn.Rngs, which stack forks"
+)
+
+
+def test_equal_streams_do_not_stack():
+    """Both places are named; nothing was drawn from a shared one."""
+    shared = gn.Rngs(7)
+    with pytest.raises(gn.StackError) as caught:
+        gn.stack([(Noisy(gn.Rngs(seed)), Noisy(shared)) for seed in (0, 1, 0)])
+    assert str(caught.value) == (
+        f"cannot stack tuple: 0.rngs.streams.default of node 0 and 0.rngs.streams.default of node 2 {EQUAL}"
+    )
+    assert shared["default"].count.value == 0
+    node = Noisy(gn.Rngs(0))
+    for twin in (gn.clone(node), copy.deepcopy(node), Noisy(gn.Rngs(0))):
+        with pytest.raises(gn.StackError) as caught:
+            gn.stack([node, twin])
+        assert str(caught.value) == (
+            f"cannot stack Noisy: rngs.streams.default of node 0 and rngs.streams.default of node 1 {EQUAL}"
+        )
+    with pytest.raises(gn.StackError, match="draw the same numbers"):
+        gn.stack([gn.Rngs(0).fork(3), gn.Rngs(0).fork(3)])
+
+
+def test_equal_tracers_do_not_stack():
+    """In a trace, keys and counts are equal where they are one tracer."""
+
+    def inside(key: jax.Array, count: jax.Array) -> Noisy:
+        streams = [gn.RngStream(gn.RngKey(key), gn.RngCount(count)) for _ in range(2)]
+        return gn.stack([Noisy(gn.Rngs(stream)) for stream in streams])
+
+    with pytest.raises(gn.StackError, match="draw the same numbers"):
+        gn.eval_shape(inside, jax.random.key(0), jnp.uint32(0))
+
+
+def test_streams_that_differ_in_key_or_count_stack():
+    """Another seed, another name or another number of draws is another stream; in one node, equal ones are its own."""
+    drawn = gn.Rngs(0)
+    drawn()
+    gn.stack([Noisy(gn.Rngs(0)), Noisy(gn.Rngs(1)), Noisy(drawn)])
+    gn.stack([Noisy(gn.Rngs(0).fork()), Noisy(gn.Rngs(0))])
+    gn.stack([(Noisy(gn.Rngs(seed)), Noisy(gn.Rngs(seed))) for seed in (0, 1)])
+    assert len(set(draws(gn.stack([Noisy(one) for one in gn.unstack(gn.Rngs(0).fork(4))])))) == 4
 
 
 # What stack refuses

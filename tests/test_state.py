@@ -83,11 +83,11 @@ def test_operators_are_not_overloaded(operation: str):
 
 def test_a_description_is_kept():
     """Name, tag, sharding and metadata are what was given at creation; nothing by default."""
-    held = ParamState(ONE, name="w", tag="slow", sharding=("data", None), metadata={"unit": "mV"})
+    held = ParamState(ONE, name="w", tag="slow", sharding=("data",), metadata={"unit": "mV"})
     assert (held.name, held.tag, held.sharding, dict(held.metadata)) == (
         "w",
         "slow",
-        ("data", None),
+        ("data",),
         {"unit": "mV"},
     )
     bare = ParamState(ONE)
@@ -123,7 +123,7 @@ def test_a_description_is_part_of_the_structure():
     def structure(**description: Any) -> gn.GraphDef[Net]:
         return gn.graphdef(Net(ParamState(jnp.ones(3), **description)))
 
-    variants: list[dict[str, Any]] = [{}, {"name": "a"}, {"tag": "a"}, {"sharding": "a"}, {"metadata": {"a": 1}}]
+    variants: list[dict[str, Any]] = [{}, {"name": "a"}, {"tag": "a"}, {"sharding": ("a",)}, {"metadata": {"a": 1}}]
     variants += [{"metadata": {"a": True}}, {"metadata": {"b": 1}}]
     assert len({structure(**variant) for variant in variants}) == len(variants)
     assert all(structure(**variant) is structure(**variant) for variant in variants)
@@ -144,7 +144,10 @@ def test_metadata_has_no_order():
 BAD = {
     "name": ({"name": 3}, "ParamState: name must be a string, found 3"),
     "tag": ({"tag": ("a",)}, "ParamState: tag must be a string, found ('a',)"),
-    "sharding": ({"sharding": ["data"]}, "ParamState: sharding: a list (['data']) is not hashable: write a tuple"),
+    "sharding": (
+        {"sharding": ["data"]},
+        "ParamState: sharding: ['data'] is not a sharding: write jax.P('data') for mesh axes, or ('data',) for roles",
+    ),
     "metadata": ({"metadata": {"a": {1}}}, "ParamState: metadata 'a': a set ({1}) is not hashable: write a frozenset"),
 }
 
@@ -172,10 +175,10 @@ def test_metadata_names_are_strings():
 
 def test_replace_makes_another_state():
     """`replace` changes the parts it is given and keeps the class and the rest; the State itself is as before."""
-    held = Weighted(ONE, name="w", tag="slow", sharding="data", metadata={"a": 1})
+    held = Weighted(ONE, name="w", tag="slow", sharding=("data",), metadata={"a": 1})
     other = held.replace(tag=None, metadata={})
     assert type(other) is Weighted
-    assert (other.value is ONE, other.name, other.tag, other.sharding) == (True, "w", None, "data")
+    assert (other.value is ONE, other.name, other.tag, other.sharding) == (True, "w", None, ("data",))
     assert (dict(other.metadata), held.tag, dict(held.metadata)) == ({}, "slow", {"a": 1})
     emptied: Any = held
     assert emptied.replace(value=None).value is None

@@ -93,6 +93,7 @@ NAMES = [
     "jit",
     "jvp",
     "make_jaxpr",
+    "member_graphdef",
     "nn",
     "nodes",
     "optim",

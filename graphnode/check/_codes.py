@@ -59,6 +59,7 @@ OF_RULE: Final = {
     Rule.EQUALITY: Code("GN114", Rule.EQUALITY.value, "A class of nodes or States defines its own equality or hash."),
     Rule.SLOTS: Code("GN115", Rule.SLOTS.value, "A node class declares __slots__."),
     Rule.DATACLASS: Code("GN116", Rule.DATACLASS.value, "A class breaks a rule of Python's dataclasses."),
+    Rule.SHARDING: Code("GN117", Rule.SHARDING.value, "A sharding is neither mesh axes nor roles for each axis."),
 }
 
 # fmt: off

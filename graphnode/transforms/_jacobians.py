@@ -6,11 +6,13 @@ from types import EllipsisType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import jax
+import jax.numpy as jnp
 
 from .._filters import Filter
 from .._state import ParamState
 from ._boundary import Call, Function, Outcome, Values, rebind, target_of
 from ._chosen import Chosen, GradOptions, divided, one_or_all
+from ._members import with_leading_axes
 
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -32,16 +34,22 @@ def _jacobian(transform: str, function: Function, options: GradOptions, mode: st
         if not options.allow_int:
             chosen.check_floating()
         treedef: Any = None
+        ranks: list[int] = []
 
         def leaves_of(values: Values, rest: Values) -> tuple[list[Any], Outcome]:
             nonlocal treedef
             result, outcome = divided(transform, pure(*chosen.join(values, rest)), options.has_aux)
             leaves, treedef = jax.tree.flatten(result)
+            ranks[:] = map(jnp.ndim, leaves)
             return leaves, outcome
 
         rows, outcome = call.run(differentiate(leaves_of, (0, 1), **keywords), chosen.values, chosen.rest)
         aux = call.finish(outcome)
-        made = [one_or_all(options.argnums, chosen.assemble(*row)) for row in rows]
+        # Each array is the derivative of one array of the result, whose axes come first.
+        made = [
+            with_leading_axes(one_or_all(options.argnums, chosen.assemble(*row)), rank)
+            for row, rank in zip(rows, ranks, strict=True)
+        ]
         jacobian = jax.tree.unflatten(treedef, made)
         return (jacobian, aux) if options.has_aux else jacobian
 

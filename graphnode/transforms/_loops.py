@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._compat import Tracer
+from .._compat import Tracer, changing_outputs
 from ._axes import Spread, check_sizes, spread_axes
 from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, target_of
 from ._carry import Carry, check_types, compiled, pair_of, picking, writes_of
 from ._map import check_axis
+from ._members import is_key, made_in, member_form, refuse_constant, with_result_axes
 from ._streams import Fork, apart_from, fork, forks_of, join, size_of, with_forks
 
 C = TypeVar("C")
@@ -84,6 +85,8 @@ def scan(
         TraceError: A State was written that has no axis; names it.
         AliasError: A State is reached with two axes, or in the carry and in `xs`; names both places.
         StructureError: The function changes the structure of a node, or gives another one in the carry.
+        StackError: A random stream of the outputs is the same in every round, so that all would draw the same numbers;
+            names all.
         TypeError: The carry or a State changes its structure, shapes or dtypes.
         ValueError: `in_axes` does not fit `xs`.
 
@@ -104,8 +107,9 @@ def scan(
     if forks and length is None:
         length = size_of(call.values, axes.values, forks) or size_of(call.rest, axes.rest, ())
     options = _Scan(length, reverse, unroll)
-    key = (axes.values, tuple(axes.rest), options, forks)
-    body = functools.partial(_scan, call.form, len(bound), axes, options, forks)
+    form = member_form(call, apart_from(forks, found.values))
+    key = (axes.values, tuple(axes.rest), options, forks, form.graphdef)
+    body = functools.partial(_scan, form, len(bound), axes, options, forks)
     outcome = compiled(call, (target,), key, body)
     return call.finish(outcome)  # type: ignore[no-any-return]  # the carry and the outputs
 
@@ -147,6 +151,8 @@ def _scan_of(
         carried = [number for number in wrote if axes.values[number] is _CARRY]
         given = tuple([number for number in wrote if axes.values[number] is not None])
         pure = pure_of("scan", function, form, given, refusal=_NO_AXIS)
+        specs = form.graphdef.layout.specs
+        key_numbers = {number for number in given if number in scanned and is_key(specs[number])}
         put: Any = None
         written: Any = None
 
@@ -165,18 +171,56 @@ def _scan_of(
             leaves, put = carry.take(result)
             return ([new[number] for number in carried], leaves), ({n: new[n] for n in given if n in scanned}, output)
 
+        def keys_of(after: tuple[dict[int, Any], Any]) -> list[tuple[str, Any]]:
+            scanned_values, output = after
+            made = made_in(((), output), (None, 0), len(values))
+            return [
+                *[(pure.where(n), value) for n, value in scanned_values.items() if n in key_numbers],
+                *[(one.where, one.value) for one in made if is_key(one.spec)],
+            ]
+
         start = ([values[number] for number in carried], [rest[at] for at in carry.at])
         items = (
             [_moved(values[number], axis, 0) for number, axis in scanned.items()],
             [_moved(rest[at], axis, 0) for at, axis in scanned_rest.items()],
         )
         (last, leaves), (stacked, outputs) = jax.lax.scan(round_of, start, items, *options)
+        result = (put(leaves), outputs)
+        made = made_in(result, (None, 0), len(values))
+        if key_numbers or any(is_key(one.spec) for one in made):
+            refuse_constant("scan", _constant_keys(round_of, keys_of, start, items))
         new = dict(zip(carried, last, strict=True))
         new |= {number: _moved(value, 0, scanned[number]) for number, value in stacked.items()}
-        outcome = (written, tuple([new[number] for number in given]), (put(leaves), outputs))
+        outcome = (written, tuple([new[number] for number in given]), with_result_axes(result, made))
         return join(forks, own, outcome)
 
     return run
+
+
+def _constant_keys(
+    round_of: Function, keys_of: Callable[[Any], list[tuple[str, Any]]], start: Any, items: Any
+) -> list[str]:
+    """The names of the keys that are the same in every round: found by one more trace of it.
+
+    Args:
+        round_of: One round, from carry and item to the next carry and what is stacked.
+        keys_of: The keys in what one round stacks, with their names.
+        start: The first carry.
+        items: What is scanned over, along axis 0.
+    """
+    names: list[str] = []
+
+    def keys_after(state: Any, item: Any) -> tuple[Any, list[Any]]:
+        after, stacked = round_of(state, item)
+        keys = keys_of(stacked)
+        names[:] = [name for name, _ in keys]
+        return after, [key for _, key in keys]
+
+    count = len(jax.tree.leaves(start))
+    changing = changing_outputs(
+        jax.make_jaxpr(keys_after)(start, jax.tree.map(lambda leaf: _item(leaf, 0), items)), count
+    )
+    return [name for name, changes in zip(names, changing[count:], strict=True) if not changes]
 
 
 def _item(value: Any, axis: int | None) -> Any:

@@ -13,7 +13,8 @@ from jax.sharding import PartitionSpec
 
 from .._state import describe
 from ._axes import Spread, check_sizes, is_axis, spread_axes
-from ._boundary import Call, Function, Outcome, Values, rebind, target_of
+from ._boundary import Call, Function, Outcome, Values, pure_of, rebind, target_of
+from ._members import Lane, member_form
 from ._streams import apart_from, fork, forks_of, join, size_of, with_forks
 
 P = ParamSpec("P")
@@ -61,7 +62,8 @@ def vmap(
 
     A node has an axis for each State: one for all, or `axes({filter: axis})`. What is written goes back along the same
     axis. Nodes that the function makes come out with a leading axis in all their States: `gn.vmap(build)(keys)` is an
-    ensemble. A random stream that is given an axis but has none gives each lane a stream of its own, by one draw.
+    ensemble. Explicit shardings lose the mapped axis on the way in, and get it on the way out. A random stream that is
+    given an axis but has none gives each lane a stream of its own, by one draw.
 
     Args:
         fun: A function, a method or a callable node; left out in `@gn.vmap(in_axes=...)`.
@@ -81,6 +83,8 @@ def vmap(
         TypeError: At a call: something is no axis.
         ValueError: At a call: `in_axes` does not fit the arguments, or sizes disagree.
         StructureError: At a call: the function changes the structure of a node.
+        StackError: At a call: a random stream of the result does not depend on the mapped axis, so that all members
+            would draw the same numbers; names all.
 
     Example:
         >>> def build(key):
@@ -109,14 +113,16 @@ def vmap(
         axes, rest = spread_axes(call, _with_bound(in_axes, [None] * len(bound), len(args)), 0, check_axis)
         forks, given_values = forks_of(call, axes), call.values
         check_sizes(call, Spread(apart_from(forks, axes), rest), _SIZES, axis_size)
+        form = member_form(call, apart_from(forks, axes))
         if forks:
             size = axis_size or size_of(given_values, axes, forks) or size_of(call.rest, rest, ())
             if size is None:
                 raise ValueError("gn.vmap: only random streams are mapped: say how many lanes with axis_size")
             axes, given_values = with_forks(forks, axes), fork(forks, given_values, size)
         given = tuple([number for number, axis in enumerate(axes) if axis is not None])
+        pure = pure_of("vmap", target, form, given, refusal=_NO_AXIS)
         run = jax.vmap(
-            call.pure(given, refusal=_NO_AXIS),
+            Lane(pure, out_axes),
             in_axes=(axes, rest),
             out_axes=(0, tuple([axes[number] for number in given]), out_axes),
             axis_name=axis_name,

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._rngs import RngStream
-from .._state import StateSpec
-from .._template import NodeSpec
+from .._keys import under_current_mesh
+from .._rngs import streams_in
 from ._boundary import Call, Outcome, Values
 
 
@@ -25,18 +24,9 @@ class Fork(NamedTuple):
 
 def forks_of(call: Call, axes: Sequence[Any]) -> tuple[Fork, ...]:
     """The streams of a call whose key is given an axis, but is a single key."""
-    table, values = call.binding.graphdef.table, call.values
-    states = [number for number, spec in enumerate(table.specs) if isinstance(spec, StateSpec)]
-    numbers = {number: at for at, number in enumerate(states)}
-    found: list[Fork] = []
-    for number, row in table.rows.items():
-        spec = table.specs[number]
-        if isinstance(spec, NodeSpec) and issubclass(spec.cls, RngStream) and len(row) == 2:
-            by_field = dict(zip(spec.edges, row, strict=True))
-            key, count = numbers[by_field["key",]], numbers[by_field["count",]]
-            if isinstance(axes[key], int) and jnp.ndim(values[key]) == 0:
-                found.append(Fork(key, count))
-    return tuple(found)
+    streams = [Fork(stream.key_at, stream.count_at) for stream in streams_in(call.binding.graphdef)]
+    values = call.values
+    return tuple([one for one in streams if isinstance(axes[one.key_at], int) and jnp.ndim(values[one.key_at]) == 0])
 
 
 def with_forks(forks: Sequence[Fork], axes: Sequence[Any]) -> tuple[Any, ...]:
@@ -66,7 +56,8 @@ def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:
     """The values of a call, with `size` streams along axis 0 in place of each of these."""
     forked = list(values)
     for one in forks:
-        drawn = jax.random.fold_in(values[one.key_at], values[one.count_at])
+        key, count = under_current_mesh(values[one.key_at]), under_current_mesh(values[one.count_at])
+        drawn = jax.random.fold_in(key, count)
         forked[one.key_at] = jax.random.split(drawn, size)
         forked[one.count_at] = jnp.zeros((size,), values[one.count_at].dtype)
     return tuple(forked)
@@ -79,7 +70,8 @@ def join(forks: Sequence[Fork], values: Values, outcome: Outcome) -> Outcome:
     untouched = set(written.untouched)
     for one in forks:
         new[one.key_at] = values[one.key_at]
-        new[one.count_at] = values[one.count_at] + jnp.ones_like(values[one.count_at])
+        count = under_current_mesh(values[one.count_at])
+        new[one.count_at] = count + jnp.ones_like(count)
         untouched = (untouched | {one.key_at}) - {one.count_at}
     numbers = tuple(sorted(new))
     return (

@@ -256,3 +256,187 @@ def test_one_stream_serves_all_layers():
     _, masks = gn.scan(step, XS[0], (layers, rngs))
     assert len({tuple(mask) for mask in masks.tolist()}) == 3
     assert count(rngs, "dropout") == 1
+
+
+# Streams that a function makes
+
+SAME = (
+    ": all members would draw the same numbers. Make its key from what is mapped: map over jax.random.split(key, n) "
+    "and write gn.Rngs(key), or give the function a gn.Rngs with an axis and fork that"
+)
+KEYS = jax.random.split(jax.random.key(0), 4)
+
+
+class Drawing(gn.Node):
+    rngs: gn.Rngs
+
+    def __call__(self) -> jax.Array:
+        return jax.random.normal(self.rngs())
+
+
+def scoped(key: Any) -> Drawing:
+    with gn.random.scope(key):
+        return Drawing(gn.Rngs(gn.random.split_key()))
+
+
+CONSTANT: dict[str, Any] = {
+    "a seed": lambda key: Drawing(gn.Rngs(0)),
+    "a key of outside": lambda key: Drawing(gn.Rngs(KEYS[0])),
+    "under jit": lambda key: gn.jit(lambda key: Drawing(gn.Rngs(0)))(key),
+    "under plain jit": lambda key: Drawing(gn.Rngs(jax.jit(lambda key: KEYS[1])(key))),
+    "an ambient scope": lambda key: scoped(0),
+}
+VARYING: dict[str, Any] = {
+    "the key": lambda key: Drawing(gn.Rngs(key)),
+    "a part of it": lambda key: Drawing(gn.Rngs(jax.random.split(key)[1])),
+    "folded": lambda key: Drawing(gn.Rngs(jax.random.fold_in(KEYS[0], jax.random.bits(key)))),
+    "a seed": lambda key: Drawing(gn.Rngs(jax.random.bits(key))),
+    "under jit": lambda key: gn.jit(lambda key: Drawing(gn.Rngs(key)))(key),
+    "under cond": lambda key: Drawing(gn.Rngs(jax.lax.cond(True, lambda key: key, lambda key: key, key))),
+    "in a loop": lambda key: Drawing(gn.Rngs(jax.lax.fori_loop(0, 2, lambda i, k: jax.random.fold_in(k, i), key))),
+    "an ambient scope": scoped,
+    "one of a table": lambda key: Drawing(gn.Rngs(KEYS[jnp.argmax(key == KEYS)])),
+    "unwrapped": lambda key: Drawing(gn.Rngs(jax.random.wrap_key_data(jax.random.key_data(key) + jnp.uint32(1)))),
+    "a fork": lambda key: Drawing(gn.Rngs(key).fork()),
+    "under remat": lambda key: Drawing(gn.Rngs(jax.checkpoint(lambda key: jax.random.fold_in(key, 1))(key))),
+}
+
+
+@pytest.mark.parametrize("build", CONSTANT.values(), ids=CONSTANT)
+def test_a_made_stream_must_depend_on_the_mapped_axis(build: Any):
+    """One that is the same in all lanes or rounds is refused, also where vmap is inside of jit or of vmap."""
+    text = f"gn.vmap: result.rngs.streams.default.key does not depend on the mapped axis{SAME}"
+    assert message(gn.StackError, gn.vmap(build), KEYS) == text
+    assert message(gn.StackError, gn.jit(gn.vmap(build)), KEYS) == text
+    assert message(gn.StackError, gn.vmap(gn.vmap(build)), KEYS.reshape(2, 2)) == text
+
+    def both(key: jax.Array) -> dict[str, list[Drawing]]:
+        return {"a": [build(key), Drawing(gn.Rngs(key))]}
+
+    assert message(gn.StackError, gn.vmap(both), KEYS) == (
+        f"gn.vmap: result['a'][0].rngs.streams.default.key does not depend on the mapped axis{SAME}"
+    )
+
+    def step(carry: Any, key: jax.Array) -> tuple[Any, Drawing]:
+        return carry, build(key)
+
+    text = f"gn.scan: result[1].rngs.streams.default.key does not depend on the round{SAME}"
+    assert message(gn.StackError, gn.scan, step, 0.0, KEYS) == text
+    assert message(gn.StackError, gn.jit(lambda keys: gn.scan(step, 0.0, keys)), KEYS) == text
+
+
+@pytest.mark.parametrize("build", VARYING.values(), ids=VARYING)
+def test_a_made_stream_may_depend_on_the_axis_in_any_way(build: Any):
+    """Each lane and each round draws other numbers: under jit, in jit, nested and in the carry."""
+
+    def step(carry: Any, key: jax.Array) -> tuple[Any, Drawing]:
+        return carry, build(key)
+
+    makers = [
+        gn.vmap(build)(KEYS),
+        gn.jit(gn.vmap(build))(KEYS),
+        gn.vmap(gn.jit(build))(KEYS),
+        gn.scan(step, 0.0, KEYS)[1],
+        gn.jit(lambda keys: gn.scan(step, 0.0, keys)[1])(KEYS),
+    ]
+    for made in makers:
+        assert len(set(gn.vmap(lambda node: node())(made).tolist())) == 4
+    nested = gn.vmap(gn.vmap(build))(KEYS.reshape(2, 2))
+    assert len(set(gn.vmap(gn.vmap(lambda node: node()))(nested).ravel().tolist())) == 4
+
+
+def test_of_nested_vmaps_the_inner_axis_counts_too():
+    """A stream of the outer axis alone is the same along the inner one, and the other way round."""
+    text = f"gn.vmap: result.rngs.streams.default.key does not depend on the mapped axis{SAME}"
+    inner = gn.vmap(lambda key, x: Drawing(gn.Rngs(key)), in_axes=(None, 0))
+    assert message(gn.StackError, gn.vmap(inner, in_axes=(0, None)), KEYS, XS) == text
+    outer = gn.vmap(lambda x: gn.vmap(lambda key: Drawing(gn.Rngs(key)))(KEYS))
+    assert message(gn.StackError, outer, XS) == text
+    named = gn.vmap(lambda x: Drawing(gn.Rngs(jax.random.fold_in(KEYS[0], jax.lax.axis_index("i")))), axis_name="i")
+    assert len(set(gn.vmap(lambda node: node())(named(XS)).tolist())) == 3
+
+
+def test_a_clone_of_a_shared_node_is_refused():
+    """It draws what the node draws, in each lane."""
+    clones = gn.vmap(lambda node, x: gn.clone(node), in_axes=(None, 0))
+    assert message(gn.StackError, clones, Drawing(gn.Rngs(0)), XS).startswith("gn.vmap: result.rngs.streams.default")
+    made = gn.vmap(lambda node, x: gn.clone(node))(Drawing(gn.Rngs(0)), XS)
+    assert len(set(gn.vmap(lambda node: node())(made).tolist())) == 3
+
+
+def test_a_made_stream_without_an_axis_is_one_stream():
+    """With `out_axes=None` it is not one of several, and may be constant; so may one that is not returned."""
+    made, ys = gn.vmap(lambda x: (Drawing(gn.Rngs(0)), Drawing(gn.Rngs(0))() + x[0]), out_axes=(None, 0))(XS)
+    assert (made.rngs["default"].key.value.shape, ys.shape) == ((), (3,))
+    assert gn.scan(lambda carry, x: (carry, Drawing(gn.Rngs(0))() + x[0]), 0.0, XS)[1].shape == (3,)
+
+
+def test_a_carry_that_stays_gives_no_new_streams():
+    """A key that the carry hands on unchanged is the same in every round; one that it draws is not."""
+    assert message(gn.StackError, gn.scan, lambda key, x: (key, Drawing(gn.Rngs(key))), KEYS[0], XS) == (
+        f"gn.scan: result[1].rngs.streams.default.key does not depend on the round{SAME}"
+    )
+    for made in (
+        gn.scan(lambda rngs, x: (rngs, Drawing(rngs.fork())), gn.Rngs(0), XS)[1],
+        gn.scan(lambda key, x: (jax.random.fold_in(key, 1), Drawing(gn.Rngs(key))), KEYS[0], XS)[1],
+    ):
+        assert len(set(gn.vmap(lambda node: node())(made).tolist())) == 3
+
+
+def test_a_key_that_is_written_depends_on_the_axis_too():
+    """To give all members one key is to let them draw the same; one for each is fine. Nothing is written."""
+    members = gn.vmap(lambda key: Drawing(gn.Rngs(key)))(KEYS)
+    before = jax.random.key_data(members.rngs["default"].key.value)
+
+    def reseed(m: Drawing, key: jax.Array) -> None:
+        m.rngs["default"].key.value = key
+
+    def step(carry: Any, m: Drawing) -> tuple[Any, None]:
+        m.rngs["default"].key.value = KEYS[0]
+        return carry, None
+
+    def reseed_step(carry: Any, item: tuple[Drawing, jax.Array]) -> tuple[Any, None]:
+        reseed(*item)
+        return carry, None
+
+    text = f"m.rngs.streams.default.key does not depend on the mapped axis{SAME}"
+    assert message(gn.StackError, gn.vmap(reseed, in_axes=(0, None)), members, KEYS[0]) == f"gn.vmap: {text}"
+    text = f"gn.scan: m.rngs.streams.default.key does not depend on the round{SAME}"
+    assert message(gn.StackError, gn.scan, step, 0.0, members) == text
+    assert jnp.array_equal(jax.random.key_data(members.rngs["default"].key.value), before)
+    gn.vmap(reseed)(members, KEYS[::-1])
+    assert jnp.array_equal(jax.random.key_data(members.rngs["default"].key.value), jax.random.key_data(KEYS[::-1]))
+    gn.scan(reseed_step, 0.0, (members, KEYS))
+    assert jnp.array_equal(jax.random.key_data(members.rngs["default"].key.value), jax.random.key_data(KEYS))
+
+
+def test_all_constant_streams_are_named_at_once():
+    """Each with its place in the result."""
+
+    def build(x: jax.Array) -> gn.Rngs:
+        return gn.Rngs(0, dropout=1)
+
+    assert message(gn.StackError, gn.vmap(build), XS) == (
+        "gn.vmap: 2 faults:\n"
+        "  result.streams.default.key does not depend on the mapped axis\n"
+        "  result.streams.dropout.key does not depend on the mapped axis\n"
+        f"{SAME[2:]}"
+    )
+
+
+def test_scan_traces_once_more_only_for_streams():
+    """A round that makes no stream is traced twice, as before; one that does, once more; and no call after that."""
+    traced: list[str] = []
+
+    def plain(carry: Any, x: jax.Array) -> tuple[Any, gn.ParamState]:
+        traced.append("plain")
+        return carry, gn.ParamState(x)
+
+    def drawing(carry: Any, key: jax.Array) -> tuple[Any, Drawing]:
+        traced.append("drawing")
+        return carry, Drawing(gn.Rngs(key))
+
+    for _ in range(2):
+        gn.scan(plain, 0.0, XS)
+        gn.scan(drawing, 0.0, KEYS)
+    assert (traced.count("plain"), traced.count("drawing")) == (2, 3)

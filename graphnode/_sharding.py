@@ -1,0 +1,162 @@
+"""What may stand as a State's sharding, and what becomes of it when its value gets an axis more or less.
+
+`jax.P(...)` names mesh axes; a tuple of strings and `None` names roles, one for each axis of the value. Everything else
+is refused where it is declared: whoever lays the value out over devices would find out much later, or never.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+# Any: JAX has no types for it.
+_PartitionSpec: Final[Any] = PartitionSpec
+
+# The ranks that a value may have, as far as they are known: those of the arrays in it.
+Ranks: TypeAlias = frozenset[int]
+ANY_RANK: Final[Ranks] = frozenset()
+
+
+class NamedAxis(NamedTuple):
+    """An axis that `gn.stack(name=...)` gave to the value of a State.
+
+    Attributes:
+        position: Where it stands in the arrays of the value.
+        name: Its role, such as "layers".
+    """
+
+    position: int
+    name: str
+
+
+def ranks_of(value: object) -> Ranks:
+    """The ranks of the arrays in a value."""
+    return frozenset([len(leaf.shape) for leaf in jax.tree.leaves(value) if hasattr(leaf, "shape")])
+
+
+def sharding_fault(sharding: object, ranks: Ranks = ANY_RANK) -> str | None:
+    """What is wrong with a sharding, with the one to write instead; `None` for one that fits.
+
+    Args:
+        sharding: What was given as a sharding.
+        ranks: The ranks of the arrays that it is for.
+    """
+    if sharding is None:
+        return None
+    if isinstance(sharding, PartitionSpec):
+        return _mesh_axes_fault(sharding, ranks)
+    if type(sharding) is tuple:
+        return _roles_fault(sharding, ranks)
+    return f"{_shown(sharding)} is not a sharding: {_remedy(sharding)}"
+
+
+def _mesh_axes_fault(spec: Any, ranks: Ranks) -> str | None:
+    names = list(_mesh_axes(spec))
+    wrong = [name for name in names if not _is_name(name)]
+    if wrong:
+        return f"{wrong[0]!r} in {_text(spec)} is not a mesh axis: write a name, a tuple of names or None for each axis"
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        return f"the mesh axis {repeated[0]!r} stands twice in {_text(spec)}: it can split one axis of an array"
+    if ranks and len(spec) > max(ranks):
+        fitting = _PartitionSpec(*list(spec)[: max(ranks)])
+        return f"{_text(spec)} is for {_axes(len(spec))}, {_found(ranks)}: write {_text(fitting)}"
+    return None
+
+
+def _roles_fault(roles: tuple[object, ...], ranks: Ranks) -> str | None:
+    wrong = [role for role in roles if role is not None and not _is_name(role)]
+    if wrong:
+        return f"{wrong[0]!r} in {roles!r} is not a role: write a name or None for each axis"
+    if ranks and len(roles) not in ranks:
+        rank = max(ranks)
+        fitting = (*roles[:rank], *[None] * (rank - len(roles)))
+        return f"{roles!r} has roles for {_axes(len(roles))}, {_found(ranks)}: write {fitting!r}"
+    return None
+
+
+def _mesh_axes(spec: Any) -> Iterator[object]:
+    """The mesh axes in a partition spec, in order."""
+    for entry in spec:
+        if isinstance(entry, tuple):
+            yield from entry
+        elif entry is not None and entry is not PartitionSpec.UNCONSTRAINED:
+            yield entry
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _axes(count: int) -> str:
+    return "1 axis" if count == 1 else f"{count} axes"
+
+
+def _found(ranks: Ranks) -> str:
+    if len(ranks) > 1:
+        return f"and the arrays have ranks {', '.join(map(str, sorted(ranks)))}"
+    return f"and the array has {_axes(max(ranks))}"
+
+
+def _remedy(sharding: object) -> str:
+    """The line to write in place of what is not a sharding."""
+    if isinstance(sharding, NamedSharding):
+        return f"the mesh is chosen later; write its spec, {_text(sharding.spec)}"
+    names = [sharding] if isinstance(sharding, str) else sharding
+    if isinstance(names, list) and names and all(name is None or _is_name(name) for name in names):
+        return f"write {_text(_PartitionSpec(*names))} for mesh axes, or {tuple(names)!r} for roles"
+    return "write jax.P(...) for mesh axes, or a tuple with a role or None for each axis"
+
+
+def _text(spec: Any) -> str:
+    """A partition spec as users write it, whatever the version of JAX."""
+    return f"jax.P({', '.join(map(repr, spec))})"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# Any: of a sharding, as in what follows; a State only knows that it is hashable.
+def insert_axis(sharding: Any, position: int, name: str | None = None) -> Any:
+    """The sharding of a value with a new axis, which no mesh axis splits; among roles it has its name.
+
+    Example:
+        >>> insert_axis(("embed", "mlp"), 0, "layers")
+        ('layers', 'embed', 'mlp')
+    """
+    # A spec may be shorter than the rank: what stands after its end is not split anyway.
+    if isinstance(sharding, PartitionSpec) and position < len(sharding):
+        return _with_entries(sharding, [*list(sharding)[:position], None, *list(sharding)[position:]])
+    if type(sharding) is tuple:
+        return (*sharding[:position], name, *sharding[position:])
+    return sharding
+
+
+def remove_axis(sharding: Any, position: int) -> Any:
+    """The sharding of a value without one of its axes: the inverse of `insert_axis`."""
+    if isinstance(sharding, PartitionSpec):
+        return _with_entries(sharding, _without(list(sharding), position))
+    return tuple(_without(sharding, position)) if type(sharding) is tuple else sharding
+
+
+def _without(entries: Sequence[Any], position: int) -> list[Any]:
+    return [entry for at, entry in enumerate(entries) if at != position]
+
+
+def _with_entries(spec: Any, entries: Sequence[Any]) -> Any:
+    return _PartitionSpec(*entries, unreduced=spec.unreduced, reduced=spec.reduced)
+
+
+def insert_named(stacked: Sequence[NamedAxis], position: int, name: str | None) -> tuple[NamedAxis, ...]:
+    """The named axes of a value with a new axis; one without a name moves the others on."""
+    moved = [NamedAxis(at + (at >= position), known) for at, known in stacked]
+    return tuple(sorted(moved + ([NamedAxis(position, name)] if name is not None else [])))
+
+
+def remove_named(stacked: Sequence[NamedAxis], position: int) -> tuple[NamedAxis, ...]:
+    """The named axes of a value without one of its axes."""
+    return tuple([NamedAxis(at - (at > position), name) for at, name in stacked if at != position])

@@ -1,0 +1,118 @@
+"""The random streams of nodes that are stacked: one that several of them share is forked, equal ones are refused.
+
+A loop over layers that share a stream gives each layer other numbers, as each draw advances it. In a stack each has a
+stream of its own, so a copy of the shared one in each would give all of them the same numbers.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._binding import Binding
+from ._graphdef import GraphDef
+from ._keys import bits_of, is_on_host, under_current_mesh
+from ._paths import path_str
+from ._rngs import StreamStates, streams_in
+from ._state import State, check_writable
+
+# A stream of one of the nodes: the number of the node, and the stream.
+_Place: TypeAlias = tuple[int, StreamStates]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SharedStream:
+    """A stream that several of the nodes share.
+
+    Attributes:
+        key: The State of its key.
+        count: The State of its count.
+        places: Where it stands: the nodes in order.
+    """
+
+    key: State[Any]
+    count: State[Any]
+    places: list[_Place]
+
+
+def shared_streams(bindings: Sequence[Binding]) -> list[SharedStream]:
+    """The streams that stand in more than one of these nodes of one structure, in order."""
+    return [stream for stream in _streams(bindings) if len(stream.places) > 1]
+
+
+def _streams(bindings: Sequence[Binding]) -> list[SharedStream]:
+    # By their States: `view` makes other nodes around the same ones.
+    streams: dict[tuple[int, int], SharedStream] = {}
+    for number, binding in enumerate(bindings):
+        for stream in streams_in(binding.graphdef):
+            key, count = binding.states[stream.key_at], binding.states[stream.count_at]
+            found = streams.setdefault((id(key), id(count)), SharedStream(key, count, []))
+            # Twice in one node where two stream nodes stand around the same States.
+            if all(at != number for at, _ in found.places):
+                found.places.append((number, stream))
+    return list(streams.values())
+
+
+def equal_stream_faults(bindings: Sequence[Binding]) -> Iterator[str]:
+    """Which nodes would draw the same numbers, though they share no stream: those of equal keys and counts."""
+    first_with: dict[object, tuple[SharedStream, _Place]] = {}
+    for stream in _streams(bindings):
+        place = stream.places[0]
+        for draw in _next_draws(stream):
+            other, there = first_with.setdefault(draw, (stream, place))
+            # In one and the same node they were equal before.
+            if other is not stream and there[0] != place[0]:
+                graphdef = bindings[0].graphdef
+                yield (
+                    f"{_name(graphdef, there)} and {_name(graphdef, place)} draw the same numbers: their keys and "
+                    "counts are equal, and they are two streams. Build each node with another seed, or give all of "
+                    "them one gn.Rngs, which stack forks"
+                )
+                break
+
+
+def _next_draws(stream: SharedStream) -> Iterator[object]:
+    """What tells the next draw of a stream from those of others, for each of its keys if it was forked."""
+    key, count = stream.key._value, stream.count._value
+    if not is_on_host(key):
+        yield id(key), _content(count)  # a tracer, of which only its identity is known
+        return
+    bits = bits_of(key).reshape(key.size, -1)
+    counts = np.broadcast_to(np.asarray(count), key.shape).ravel() if is_on_host(count) else [id(count)] * key.size
+    implementation = str(jax.random.key_impl(key))
+    for one, drawn in zip(bits, counts, strict=True):
+        yield implementation, one.tobytes(), int(drawn)
+
+
+def _content(count: Any) -> object:
+    return np.asarray(count).tobytes() if is_on_host(count) else id(count)
+
+
+def _name(graphdef: GraphDef[Any], place: _Place) -> str:
+    number, stream = place
+    path = path_str(graphdef.path(stream.number))
+    return f"{path} of node {number}" if path else f"node {number}"
+
+
+def fork_shared(shared: SharedStream) -> tuple[jax.Array, jax.Array]:
+    """A key for each place of a shared stream along a leading axis, from one draw of it; and its count afterwards.
+
+    A stream that was forked already gives so many for each of its keys. Nothing is written.
+
+    Raises:
+        TraceError: A JAX transformation runs that the stream was not passed into.
+    """
+    key, count = under_current_mesh(shared.key.value), under_current_mesh(shared.count.value)
+    after = count + jnp.ones_like(count)
+    check_writable(shared.count, after)
+
+    def fork(key: jax.Array, count: jax.Array) -> jax.Array:
+        return jax.random.split(jax.random.fold_in(key, count), len(shared.places))
+
+    if key.shape == ():
+        return fork(key, count), after
+    keys = jax.vmap(fork)(key.ravel(), jnp.broadcast_to(count, key.shape).ravel())
+    return jnp.moveaxis(keys, 0, 1).reshape(len(shared.places), *key.shape), after

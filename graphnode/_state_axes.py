@@ -1,0 +1,147 @@
+"""What an axis more or less of the values does to the descriptions of their States, in a spec and in a graphdef.
+
+`stack`, `vmap` and `scan` put an axis into each value and take it away again. An explicit sharding must follow, or it
+would split the wrong axis; so must the named axes of `stack(name=...)`. Structures without either stay as they are.
+"""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from ._errors import StackError
+from ._graphdef import GraphDef, intern_graphdef
+from ._match import remember_plan
+from ._sharding import insert_axis, insert_named, ranks_of, remove_axis, remove_named
+from ._state import StateSpec, spec_of
+from ._table import Token
+
+N = TypeVar("N")
+
+
+def with_axis(spec: StateSpec, position: int, name: str | None = None) -> StateSpec:
+    """The description of a State whose value has got a new axis."""
+    if not has_axes(spec) and name is None:
+        return spec
+    sharding, stacked = insert_axis(spec.sharding, position, name), insert_named(spec.stacked, position, name)
+    return spec_of(spec.cls, spec.name, spec.tag, sharding, spec.metadata, stacked)
+
+
+def with_leading(spec: StateSpec, count: int) -> StateSpec:
+    """The description of a State whose value has got so many new axes in front."""
+    for _ in range(count):
+        spec = with_axis(spec, 0)
+    return spec
+
+
+def without_axis(spec: StateSpec, position: int) -> StateSpec:
+    """The description of a State whose value has lost an axis: the inverse of `with_axis`."""
+    if not has_axes(spec):
+        return spec
+    sharding, stacked = remove_axis(spec.sharding, position), remove_named(spec.stacked, position)
+    return spec_of(spec.cls, spec.name, spec.tag, sharding, spec.metadata, stacked)
+
+
+def apart_from_axes(spec: StateSpec) -> StateSpec:
+    """The description of a State without all that a new axis changes."""
+    return spec_of(spec.cls, spec.name, spec.tag, None, spec.metadata) if has_axes(spec) else spec
+
+
+def has_axes(spec: StateSpec) -> bool:
+    """Whether a description says something of the axes of the value."""
+    return spec.sharding is not None or bool(spec.stacked)
+
+
+def mentions_axes(graphdef: GraphDef[object]) -> bool:
+    """Whether the description of any State says something of the axes of its value."""
+    return any([has_axes(spec) for spec, _ in graphdef.assembly.states])
+
+
+def position_of(axis: int, value: object, more: int = 0) -> int | None:
+    """Where an axis stands in the arrays of a value, counted from the front; `None` if not in all at one position.
+
+    Args:
+        axis: The axis; negative counts from the end.
+        value: A pytree of arrays.
+        more: How many axes the arrays are yet to get.
+    """
+    if axis >= 0:
+        return axis
+    positions = {axis + rank + more for rank in ranks_of(value)}
+    return positions.pop() if len(positions) == 1 else None
+
+
+def checked_position(axis: int, value: object, where: str, more: int = 0) -> int:
+    """As `position_of`, for a State whose description says something of its axes.
+
+    Raises:
+        StackError: The axis stands at several positions.
+    """
+    position = position_of(axis, value, more)
+    if position is None:
+        raise StackError(
+            f"{where}: axis {axis} stands at several positions in the arrays of its value, and its sharding holds for "
+            "all of them: count the axis from the front"
+        )
+    return position
+
+
+def with_specs(graphdef: GraphDef[N], specs: Mapping[int, StateSpec]) -> GraphDef[N]:
+    """A structure with other descriptions of some States, by their number in layout order."""
+    at = -1
+    tokens: list[Token] = []
+    for token in graphdef.tokens:
+        if isinstance(token, StateSpec):
+            at += 1
+            token = specs.get(at, token)
+        tokens.append(token)
+    return intern_graphdef(tuple(tokens))
+
+
+def without_axes(graphdef: GraphDef[N], positions: Mapping[int, int]) -> GraphDef[N]:
+    """The structure in which these States, by their number, have lost the axis at a position."""
+    specs = graphdef.layout.specs
+    return with_specs(graphdef, {number: without_axis(specs[number], at) for number, at in positions.items()})
+
+
+def member_graphdef(graphdef: GraphDef[N], /, axis: int = 0) -> GraphDef[N]:
+    """The structure of one member of a stacked node: what plain `jax.vmap` and `jax.lax.scan` show their function.
+
+    `gn.stack` puts its axis into explicit shardings, and records its name if it has one; this takes it off. `gn.vmap`
+    and `gn.scan` do so by themselves. A structure that says nothing of axes is its own member's.
+
+    Args:
+        graphdef: The structure of a node that `stack`, or `gn.vmap` of a function that builds one, has made.
+        axis: Where the axis stands in every array, counted from the front.
+
+    Returns:
+        The graphdef that each member has, or had before it was stacked.
+
+    Raises:
+        StackError: `axis` is negative: a structure does not say how many axes its arrays have.
+
+    Example:
+        >>> ones = jax.nn.initializers.ones
+        >>> class Affine(gn.Node):
+        ...     width: int
+        ...     weight: gn.ParamState[Float[Array, "width"]] = gn.state(ones, sharding=jax.P("data"))
+        >>> graphdef, params = gn.treefy_split(gn.stack([Affine(3), Affine(3)], name="layers"))
+        >>> member = gn.member_graphdef(graphdef)
+        >>> member is gn.graphdef(Affine(3))
+        True
+        >>> jax.vmap(lambda params: gn.treefy_merge(member, params).weight.value.sum())(params).shape
+        (2,)
+
+    See also: `stack`.
+    """
+    if axis < 0:
+        raise StackError(
+            f"member_graphdef: a structure does not say how many axes its arrays have; found axis {axis}: count the "
+            "axis from the front"
+        )
+    if not mentions_axes(graphdef):
+        return graphdef
+    question = ("member_graphdef", axis)
+    member: GraphDef[N] | None = graphdef.plans.get(question)
+    if member is None:
+        member = without_axes(graphdef, dict.fromkeys(range(len(graphdef.layout)), axis))
+        remember_plan(graphdef, question, member)
+    return member
