@@ -52,7 +52,7 @@ def has_axes(spec: StateSpec) -> bool:
 
 def mentions_axes(graphdef: GraphDef[object]) -> bool:
     """Whether the description of any State says something of the axes of its value."""
-    return any([has_axes(spec) for spec, _ in graphdef.assembly.states])
+    return any([has_axes(spec) for spec, *_ in graphdef.assembly.states])
 
 
 def position_of(axis: int, value: object, more: int = 0) -> int | None:

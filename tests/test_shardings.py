@@ -448,7 +448,7 @@ def test_an_optimizer_of_a_stack_serves_its_members():
     optimizer = gn.optim.Optimizer(ensemble, optax.sgd(0.1, momentum=0.9))
     memory = optimizer.memory[0]["trace"]
     assert (memory["bias"].sharding, list(memory["bias"].stacked)) == (("members", "mlp"), [(0, "members")])
-    optimizer.steps.value = jnp.zeros(3, jnp.int32)
+    gn.broadcast_states(optimizer, gn.PathIn("steps"), 3)
 
     def step(node: Affine, optimizer: gn.optim.Optimizer) -> None:
         optimizer.update(node, gn.grad(lambda node: jnp.sum(node(jnp.ones(2))))(node))

@@ -7,7 +7,6 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import strategies as st
 
@@ -147,7 +146,7 @@ def test_all_entries_of_a_derivative_together_are_the_derivative(pattern: tuple[
     plain, at = by_hand(argument)
     numbers = list(dict.fromkeys(keys_of(argument)))
     selected = {number for number, key in enumerate(numbers) if any(key is one for one in chosen)}
-    tangent = {n: direction_of(key, argument) * (n in selected) for n, key in enumerate(numbers)}
+    tangent = {n: direction_of(key, argument) * float(n in selected) for n, key in enumerate(numbers)}
     value, expected = jax.jvp(plain, (at,), (tangent,))
 
     def slope(variables: dict[Any, Any]) -> Any:
@@ -177,21 +176,27 @@ def test_a_true_rule_gives_the_true_derivative_of_what_is_shared(pattern: tuple[
     places = keys_of(argument)
     values = [key.value if isinstance(key, gn.State) else leaves[key] for key in places]
 
+    holds_arrays = not all(map(is_node, leaves))
+    trees = [gn.treefy_states(leaf) if isinstance(leaf, gn.State) and holds_arrays else None for leaf in leaves]
+
     def backward(residuals: Any, g: Any) -> Any:
         following = iter(jax.grad(combined)(residuals))
 
-        def answer(leaf: Any) -> Any:
+        def answer(leaf: Any, tree: Any) -> Any:
             if isinstance(leaf, Net):
                 return {"first": {"w": g * next(following)}, "second": {"w": g * next(following)}}
             one = g * next(following)
-            return {"w": one} if isinstance(leaf, Layer) else {(): one} if isinstance(leaf, gn.State) else one
+            if isinstance(leaf, Layer):
+                return {"w": one}
+            # A State beside arrays is answered by a tree of it alone.
+            return one if tree is None else jax.tree.map(lambda _: one, tree)
 
-        return (wrapped(list(map(answer, leaves))),)
+        return (wrapped(list(map(answer, leaves, trees))),)
 
     def wrapped(answers: list[Any]) -> Any:
-        if not all(map(is_node, leaves)):
+        if holds_arrays:
             return jax.tree.unflatten(treedef, answers)
-        return answers[0] if len(answers) == 1 else dict(enumerate(answers))
+        return dict(zip(sorted(argument) if isinstance(argument, dict) else range(len(answers)), answers, strict=True))
 
     made = gn.custom_vjp(function)
     made.defvjp(lambda argument: (function(argument), values), backward)
@@ -199,3 +204,48 @@ def test_a_true_rule_gives_the_true_derivative_of_what_is_shared(pattern: tuple[
     assert jax.tree.structure(expected) == jax.tree.structure(found)  # type: ignore[operator]  # JAX's stubs
     for left, right in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         check(left, right)
+
+
+def test_arguments_that_share_a_state_are_refused():
+    """Across arguments a shared State would count twice: all are named, with the call to make instead."""
+    one = layer()
+    calls: dict[str, Callable[[], Any]] = {
+        "grad": lambda: gn.grad(product, (0, 1))(one, one),
+        "value_and_grad": lambda: gn.value_and_grad(product, (0, 1))(one, one),
+        "jacrev": lambda: gn.jacrev(product, (0, 1))(one, one),
+        "jacfwd": lambda: gn.jacfwd(product, (0, 1))(one, one),
+        "hessian": lambda: gn.hessian(product, (0, 1))(one, one),
+    }
+    for name, call in calls.items():
+        assert message(gn.AliasError, call) == (
+            f"gn.{name}: arguments share what is differentiated; take them as one, gn.{name}(f)((a, b)): a.w and b.w are "
+            "one ParamState"
+        )
+    assert message(gn.AliasError, lambda: gn.vjp(product, one, one)) == (
+        "gn.vjp: arguments share what is differentiated; take them as one, gn.vjp(f, (a, b)): a.w and b.w are one "
+        "ParamState"
+    )
+
+
+def test_models_that_share_a_layer_are_refused_as_two_arguments():
+    """A layer in two models is named at its place in each; a part that `wrt` leaves out may be shared."""
+    shared = layer()
+    a, b = Net(shared, layer()), Net(layer(), shared)
+
+    def loss(a: Net, b: Net) -> Any:
+        return product(a.first, a.second) + product(b.first, b.second)
+
+    assert message(gn.AliasError, lambda: gn.grad(loss, (0, 1))(a, b)).endswith(
+        "gn.grad(f)((a, b)): a.first.w and b.second.w are one ParamState"
+    )
+    of_a, of_b = gn.grad(loss, (0, 1), wrt=gn.PathContains("first"))(a, Net(layer(), shared))
+    assert (list(of_a.flat()), list(of_b.flat())) == ([("first", "w")], [("first", "w")])
+
+
+def test_the_gradient_of_a_pair_is_once_in_it():
+    """Taken as one argument, a node given twice has its gradient in the tree of its first place."""
+    one = layer()
+    gradient = gn.grad(lambda pair: product(*pair))((one, one))
+    assert [(path, float(value.value)) for path, value in gradient.flat().items()] == [((0, "w"), 4.0)]
+    mixed = gn.grad(lambda d: product(d["a"], d["b"]) * d["x"])({"a": one, "b": one, "x": X})
+    assert (float(mixed["a"]["w"].value), len(mixed["b"]), float(mixed["x"])) == (12.0, 0, 4.0)
