@@ -18,6 +18,7 @@ LAYERS = (
     "_compat",
     "_collector",
     "_errors",
+    "_hints",
     "_faults",
     "_paths",
     "_pretty",
