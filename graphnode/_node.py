@@ -5,7 +5,6 @@ with a value of its kind. Graph operations read that `__dict__`; nothing here kn
 """
 
 import dataclasses
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Collection
@@ -20,7 +19,12 @@ from ._copying import deepcopy_graph, plain
 from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
 from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
+<<<<<<< HEAD
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan
+=======
+from ._hints import did_you_mean
+from ._plan import NO_PLAN, Plan, check_contracts, compile_plan
+>>>>>>> paths
 from ._pretty import Record, pretty
 from ._schema import Schema, UnresolvedError, compile_schema, remember_frames, schema, take_body_faults
 from ._state import State
@@ -270,9 +274,9 @@ def has_setter(cls: type[NodeBase], name: str) -> bool:
 
 def undeclared(cls: type[NodeBase], fields: Collection[str], name: str, annotation: str) -> str:
     """What is wrong with an assignment to a name that is no field of `cls`."""
-    close = difflib.get_close_matches(name, fields, 1)
-    hint = f"did you mean {close[0]!r}? Otherwise declare" if close else "declare"
-    return f"{cls.__name__} has no field {name!r}; {hint} it in the class: {name}: {annotation}"
+    hint = did_you_mean(name, fields)
+    remedy = f"{hint} Otherwise declare" if hint else "declare"
+    return f"{cls.__name__} has no field {name!r}; {remedy} it in the class: {name}: {annotation}"
 
 
 GraphValue = State | NodeBase

@@ -6,7 +6,6 @@ each, the rules between kind, annotation, default and initializer. A schema is k
 
 import contextlib
 import dataclasses
-import difflib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,11 @@ from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
 from ._faults import Fault, Rule, check_refused
 from ._fields import Kind, NodeBase, Specifier, specifier_of
+<<<<<<< HEAD
 from ._sharding import ANY_RANK, sharding_fault
+=======
+from ._hints import did_you_mean
+>>>>>>> paths
 from ._state import State
 from ._static import compares_by_identity
 
@@ -387,8 +390,7 @@ def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[Fault]:
                 text = f"{cls.__name__}.{name}: axis {axis.text!r} of {contract.text} has no size to initialise with"
                 yield Fault(text, Rule.AXIS_SIZE, name)
             for one in missing:
-                close = difflib.get_close_matches(one, statics, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"declare {one}: int"
+                hint = did_you_mean(one, statics) or f"declare {one}: int"
                 yield axis_name_fault(f"{cls.__name__}.{name}", one, contract, hint)
 
 

@@ -5,13 +5,17 @@ around the live States. What is changed to what is a plan of the graphdef, so th
 """
 
 import dataclasses
-import difflib
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
 from ._binding import binding_of, rebuild
 from ._errors import FieldError, listed
 from ._graphdef import GraphDef, intern_graphdef
+<<<<<<< HEAD
+=======
+from ._hints import did_you_mean
+from ._match import remember_plan
+>>>>>>> paths
 from ._node import plan_of
 from ._plan import check_contracts
 from ._schema import schema
@@ -130,6 +134,5 @@ def _unknown(name: str, classes: set[type[Any]], there: list[str]) -> str:
         field = schema(cls).fields.get(name)
         if field is not None:
             return f"{cls.__name__}.{name} is declared {field.kind}, and a view changes static fields alone"
-    close = difflib.get_close_matches(name, there, 1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"no node declares a static field {name!r}{hint}"
+    hint = did_you_mean(name, there)
+    return f"no node declares a static field {name!r}{f' ({hint})' if hint else ''}"

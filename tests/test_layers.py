@@ -20,6 +20,7 @@ LAYERS = (
     "_caches",
     "_errors",
     "_versions",
+    "_hints",
     "_faults",
     "_paths",
     "_pretty",

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import difflib
 import pickle
 import sys
 import types
@@ -17,6 +16,7 @@ from .._contract import Contract
 from .._errors import FieldError, SchemaError
 from .._faults import Fault, Rule, check_refused
 from .._fields import Kind, NodeBase
+from .._hints import did_you_mean
 from .._node import plan_of
 from .._plan import Admit, leaves_of
 from .._schema import Field, Schema, axis_name_fault, equality_fault, schema
@@ -159,11 +159,11 @@ def axis_findings(checked: CheckedClass, compiled: Schema[Any], *, strict: bool)
             continue
         where = f"{checked.cls.__name__}.{field.name}"
         for name in sorted(contract.names - statics):
-            near = difflib.get_close_matches(name, statics, 1, _NEAR)
+            hint = did_you_mean(name, statics, cutoff=_NEAR)
             if uses[name] > 1:
                 continue
-            if near:
-                fault = axis_name_fault(where, name, contract, f"did you mean {near[0]!r}?")
+            if hint:
+                fault = axis_name_fault(where, name, contract, hint)
                 yield from checked.found(OF_RULE[fault.rule], fault, checked.place(field.name))
             elif strict:
                 text = f"{where}: axis {name!r} of {contract.text} stands nowhere else in the class and says nothing"

@@ -12,7 +12,7 @@ from .._paths import Key, Path, parse_path, path_str
 from ._graph import copied
 from ._models import DEFAULT, Config, form_at
 from ._read import Files
-from ._registry import did_you_mean
+from ._registry import near_hint
 from ._walk import walk_value
 
 M = TypeVar("M", bound=Node)
@@ -121,7 +121,7 @@ def _lost(value: Any, key: Key) -> str | None:
     if isinstance(value, Config):
         fields = type(value).model_fields
         if key not in fields:
-            return f"{value.node_class.__name__} has no field {key!r}{did_you_mean(key, fields)}"
+            return f"{value.node_class.__name__} has no field {key!r}{near_hint(key, fields)}"
         return None
     if isinstance(value, list):
         return None if isinstance(key, int) and key < len(value) else f"no item {key!r} in a list of {len(value)}"

@@ -4,7 +4,6 @@ Data in: a name from a file. Data out: a class or an object that the program has
 here imports, evaluates or looks up attributes: what is not known is an error that lists what is.
 """
 
-import difflib
 import functools
 import inspect
 import re
@@ -13,6 +12,7 @@ from typing import Any, Final, TypeVar, cast, overload
 
 from .._faults import is_refused
 from .._fields import NodeBase
+from .._hints import did_you_mean
 from .._names import VALUES
 from .._node import Node
 from ._places import short
@@ -92,7 +92,7 @@ def value_of(name: str) -> Any:
     try:
         return VALUES[name]
     except KeyError:
-        raise NameError_(f"nothing is registered as {short(name)}{did_you_mean(name, VALUES)}") from None
+        raise NameError_(f"nothing is registered as {short(name)}{near_hint(name, VALUES)}") from None
 
 
 def value_names() -> Iterable[str]:
@@ -100,12 +100,10 @@ def value_names() -> Iterable[str]:
     return VALUES
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
+def near_hint(name: object, known: Iterable[str]) -> str:
     """`; did you mean 'relu'?`, where something is close."""
-    if not isinstance(name, str) or len(name) > _MAX_NAME:
-        return ""
-    close = difflib.get_close_matches(name, [one for one in known if len(one) <= _MAX_NAME], 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, known, longest=_MAX_NAME)
+    return f"; {hint}" if hint else ""
 
 
 class Tags:
@@ -160,7 +158,7 @@ class Tags:
         if isinstance(tag, str) and tag in self._known:
             declared = " or ".join(cls.__name__ for cls in self.allowed)
             raise NameError_(f"{tag} is not a {declared}; {one_of}")
-        raise NameError_(f"unknown type {short(tag)}{did_you_mean(tag, self.by_tag) or f'; {one_of}'}")
+        raise NameError_(f"unknown type {short(tag)}{near_hint(tag, self.by_tag) or f'; {one_of}'}")
 
     def tag_of(self, cls: type[NodeBase]) -> str:
         """The tag of a class that is admitted here."""

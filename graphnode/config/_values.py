@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 from .._contract import is_jaxtyping
 from .._names import name_of
 from ._places import short
-from ._registry import NameError_, did_you_mean, shown, value_names, value_of
+from ._registry import NameError_, near_hint, shown, value_names, value_of
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _STRICT: Final = (bool, int, float, str)
@@ -261,7 +261,7 @@ def _dtype(given: Any, default: object) -> Any:
             raise TypeError
         dtype = jnp.dtype(given)
     except TypeError:
-        hint = did_you_mean(given, _DTYPE_NAMES)
+        hint = near_hint(given, _DTYPE_NAMES)
         text = f"{short(given)} is no dtype{hint or '; such as float32, bfloat16 or int32'}"
         raise PydanticCustomError("unknown_dtype", "{text}", {"text": text}) from None
     if not is_named:

@@ -21,7 +21,7 @@ from .._paths import Key, path_str
 from ._models import RESERVED, Config, blank, config_of, fill, misfit
 from ._places import MAX_DIGITS, MAX_FAULTS, short
 from ._read import FORMATS, Document, Files, check_no_faults
-from ._registry import NameError_, Tags, did_you_mean, shown
+from ._registry import NameError_, Tags, near_hint, shown
 
 M = TypeVar("M", bound=Node)
 
@@ -271,7 +271,7 @@ class Walk:
         if name in known[:1_000]:
             return "; an id holds in its file and those that it includes"
         # To compare names costs time, and a file may have many of both.
-        return did_you_mean(name, known[:100]) if len(self.faults) < 20 else ""
+        return near_hint(name, known[:100]) if len(self.faults) < 20 else ""
 
     def _place(self, item: _Item, config: Config[Any]) -> None:
         """Put a config where it belongs, if its class is admitted there."""
@@ -295,7 +295,7 @@ class Walk:
             first, *rest = one["loc"]
             key = str(first)
             if one["type"] == "extra_forbidden" and not rest:
-                hint = did_you_mean(key, fields) or f"; its fields are {', '.join(fields) or 'none'}"
+                hint = near_hint(key, fields) or f"; its fields are {', '.join(fields) or 'none'}"
                 self._fault(item, f"{name} has no field {short(key)}{hint}", key, of_key=True)
             elif one["type"] == "missing" and not rest:
                 self._fault(item, f"{name} needs {key!r}", below=key)
@@ -339,7 +339,7 @@ def _message(error: Any) -> str:
         return text
     hint = ""
     if error["type"] in ("literal_error", "enum"):
-        hint = did_you_mean(error["input"], re.findall(r"'([^']*)'", expected))
+        hint = near_hint(error["input"], re.findall(r"'([^']*)'", expected))
     return f"{text}, found {_found(error['input'])}{hint}"
 
 

@@ -1,0 +1,22 @@
+"""Hints for names that are nearly right. In: what was written, and the names there are. Out: a question, or nothing."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Final
+
+_LONGEST: Final = 200
+
+
+def did_you_mean(name: object, names: Iterable[str], *, cutoff: float = 0.6, longest: int = _LONGEST) -> str:
+    """`did you mean 'relu'?` where one of the names is close to what was written; else the empty text.
+
+    Args:
+        name: What was written.
+        names: What there is.
+        cutoff: How close is close, from 0 to 1.
+        longest: Of names that are compared: difflib takes the product of their lengths.
+    """
+    if not isinstance(name, str) or len(name) > longest:
+        return ""
+    close = difflib.get_close_matches(name, [known for known in names if len(known) <= longest], 1, cutoff)
+    return f"did you mean {close[0]!r}?" if close else ""
