@@ -42,6 +42,7 @@ from ._filters import Not as Not
 from ._filters import OfType as OfType
 from ._filters import PathContains as PathContains
 from ._filters import PathIn as PathIn
+from ._filters import Under as Under
 from ._graphdef import GraphDef as GraphDef
 from ._graphdef import NodeDef as NodeDef
 from ._graphdef import NodeRef as NodeRef

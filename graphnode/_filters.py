@@ -13,10 +13,13 @@ from typing import Protocol, TypeAlias, cast, get_origin, runtime_checkable
 import jax
 import numpy as np
 
-from ._errors import FilterError, FilterTypeError
+from ._errors import FilterError, FilterTypeError, PathError
 from ._fields import NodeBase
+from ._hints import did_you_mean
+from ._layout import Layout
 from ._node import Node
 from ._paths import Key, Path, parse_path, path_str
+from ._patterns import Pattern, pattern_of
 from ._state import State, describe
 
 
@@ -32,6 +35,10 @@ class Subject(Protocol):
     def tag(self) -> str | None: ...
     @property
     def live(self) -> AnyType: ...
+    @property
+    def other_paths(self) -> Sequence[Path]: ...
+    def fits(self, pattern: Pattern) -> bool: ...
+    def escapes(self, pattern: Pattern) -> bool: ...
 
 
 class Matcher:
@@ -192,36 +199,115 @@ class PathContains(Matcher):
     """
 
     key: Key
+    _pattern: Pattern = dataclasses.field(init=False, repr=False, compare=False)
     _type: type[AnyType] = dataclasses.field(init=False, repr=False)  # `True` equals 1, and is no position
 
     def __post_init__(self) -> None:
+        if isinstance(self.key, str) and ("." in self.key or "*" in self.key):
+            raise FilterError(
+                f"PathContains takes one key; found {self.key!r}. For what is below a path write "
+                f"gn.Under({self.key!r}), for what stands at paths gn.PathIn({self.key!r})"
+            )
         object.__setattr__(self, "_type", type(self.key))
+        object.__setattr__(self, "_pattern", pattern_of((self.key,), inside=True, below=True))
 
     def accepts(self, subject: Subject) -> bool:
-        return any(key == self.key and type(key) is self._type for key in subject.path)
+        return subject.fits(self._pattern)
 
 
-@dataclasses.dataclass(frozen=True, init=False)
-class PathIn(Matcher):
-    """Selects what stands at one of these paths, given as tuples of keys or as texts.
+class _Paths(Matcher):
+    """What the filters by whole paths share."""
+
+    paths: frozenset[Path | str]
+    missing_ok: bool
+    _patterns: tuple[Pattern, ...]
+
+    def accepts(self, subject: Subject) -> bool:
+        return any(subject.fits(pattern) for pattern in self._patterns)
+
+    def _set(self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool) -> None:
+        patterns = [pattern_of(path if isinstance(path, str) else tuple(path), below=below) for path in paths]
+        object.__setattr__(self, "paths", frozenset([path if isinstance(path, str) else tuple(path) for path in paths]))
+        object.__setattr__(self, "missing_ok", missing_ok)
+        object.__setattr__(self, "_patterns", tuple(dict.fromkeys(patterns)))
+
+    @property
+    def _texts(self) -> list[str]:
+        return sorted([path if isinstance(path, str) else path_str(path) for path in self.paths])
+
+
+@dataclasses.dataclass(frozen=True, init=False, repr=False)
+class PathIn(_Paths):
+    """Selects what stands at one of these paths, given as tuples of keys or as texts, which may have globs.
+
+    In a text `*` stands for any characters within a key, and `**` for any number of keys: `"blocks.*.weight"`. A shared
+    State stands at several paths, any of which will do.
+
+    Args:
+        *paths: The paths.
+        missing_ok: Whether there may be nothing at one of them; otherwise that is an error.
 
     Raises:
         PathError: A text does not parse.
+        FilterError: When it is used: there is no State at one of the paths; names the nearest.
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
-        >>> list(gn.states(model, gn.PathIn("weight", ("other", 0))))
+        >>> list(gn.states(model, gn.PathIn("weight", ("other", 0), missing_ok=True)))
         [('weight',)]
+
+    See also: `Under`, which selects what is below a path too.
     """
 
-    paths: frozenset[Path]
+    paths: frozenset[Path | str]
+    missing_ok: bool
 
-    def __init__(self, *paths: Path | str) -> None:
-        found = frozenset(parse_path(path) if isinstance(path, str) else tuple(path) for path in paths)
-        object.__setattr__(self, "paths", found)
+    def __init__(self, *paths: Path | str, missing_ok: bool = False) -> None:
+        self._set(paths, missing_ok, below=False)
+
+    def __repr__(self) -> str:
+        return f"PathIn({', '.join(map(repr, self._texts))})"
+
+
+@dataclasses.dataclass(frozen=True, init=False, repr=False)
+class Under(_Paths):
+    """Selects what stands at one of these paths, and all below it: `Under("encoder")`, `Under("blocks.*.mlp")`.
+
+    It follows all references, so that what is shared is selected also by a path that is not its first; but it does not
+    lead back, to a node that encloses the place it is at (a parent pointer, the closing edge of a ring).
+
+    Args:
+        *paths: The paths, as tuples of keys or as texts, which may have globs.
+        shared: Whether below each of them also that is selected which some other path leads to without it.
+        missing_ok: Whether there may be no State below one of them; otherwise that is an error.
+
+    Raises:
+        PathError: A text does not parse.
+        FilterError: When it is used: there is no State below one of the paths; names the nearest.
+
+    Example:
+        >>> model = gn.nn.MLP(2, 8, 3)
+        >>> [gn.path_str(path) for path in gn.states(model, gn.Under("layers.0"))]
+        ['layers.0.bias', 'layers.0.weight']
+
+    See also: `PathIn`, which selects what stands at a path alone.
+    """
+
+    paths: frozenset[Path | str]
+    missing_ok: bool
+    shared: bool
+
+    def __init__(self, *paths: Path | str, shared: bool = True, missing_ok: bool = False) -> None:
+        object.__setattr__(self, "shared", shared)
+        self._set(paths, missing_ok, below=True)
 
     def accepts(self, subject: Subject) -> bool:
-        return subject.path in self.paths
+        return any(
+            subject.fits(pattern) and (self.shared or not subject.escapes(pattern)) for pattern in self._patterns
+        )
+
+    def __repr__(self) -> str:
+        return f"Under({', '.join(map(repr, self._texts))})"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -242,7 +328,16 @@ class Predicate(Matcher):
         return False
 
     def accepts(self, subject: Subject) -> bool:
-        return bool(self.function(subject.path, subject.live))
+        answer = bool(self.function(subject.path, subject.live))
+        for path in subject.other_paths:
+            if bool(self.function(path, subject.live)) is not answer:
+                raise FilterError(
+                    f"the filter {self!r} selects {path_str(subject.path if answer else path)} and not "
+                    f"{path_str(path if answer else subject.path)}, which are one {subject.cls.__name__}; decide by "
+                    "something else, or write gn.Under or gn.PathIn",
+                    [subject.path, path],
+                )
+        return answer
 
     def __repr__(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
@@ -281,8 +376,8 @@ def as_filter(given: AnyFilter) -> Matcher:
 
 
 _REMEDY = (
-    "give a State class, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, gn.PathContains, gn.PathIn or "
-    "a function of path and State"
+    "give a State class, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, gn.PathContains, gn.PathIn, "
+    "gn.Under or a function of path and State"
 )
 
 
@@ -312,6 +407,46 @@ def check_class_filters(filters: Sequence[Matcher], wrong: type, remedy: str) ->
             raise FilterTypeError(f"not a filter here: {one.cls.__name__}; select {remedy}")
         if isinstance(one, _Combined):
             check_class_filters(one.parts, wrong, remedy)
+
+
+def check_paths(filters: Sequence[Matcher], layout: Layout) -> None:
+    """Refuse filters by paths at which there is no State: selecting nothing would hide the mistake.
+
+    Raises:
+        FilterError: There is none at or below a path; or a tag that no State has would be a path. Names the nearest.
+    """
+    for one in filters:
+        if isinstance(one, _Combined):
+            check_paths(one.parts, layout)
+        elif isinstance(one, _Paths) and not one.missing_ok:
+            _check_patterns(one, layout)
+        elif isinstance(one, HasTag):
+            _check_tag(one.tag, layout)
+
+
+def _check_patterns(one: _Paths, layout: Layout) -> None:
+    missing = [text for text in one._texts if not layout.matching(pattern_of(text, below=isinstance(one, Under)))]
+    if not missing:
+        return
+    texts = layout.spellings()
+    hints = [hint for text in missing if (hint := did_you_mean(text, texts))]
+    below = "at or below" if isinstance(one, Under) else "at"
+    shown = ", ".join(map(repr, missing))
+    remedy = f"; {', '.join(dict.fromkeys(hints))}" if hints else ""
+    raise FilterError(f"{one!r}: no State is {below} {shown}{remedy}; if that may be, say missing_ok=True")
+
+
+def _check_tag(tag: str, layout: Layout) -> None:
+    if any(spec.tag == tag for spec in layout.specs):
+        return
+    try:
+        path = parse_path(tag)
+    except PathError:
+        return
+    if path and layout.entry(path) is not None:
+        raise FilterError(
+            f"no State has the tag {tag!r}, which is the path of some: a text is a tag here; write gn.Under({tag!r})"
+        )
 
 
 def group(subjects: Sequence[Subject], filters: tuple[Matcher, ...]) -> tuple[list[list[int]], list[int]]:

@@ -8,8 +8,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from ._graphdef import GraphDef
+from ._hints import did_you_mean
 from ._layout import Layout
-from ._paths import Path, path_str
+from ._paths import Path, is_path, parse_path, path_str
 from ._state import State, StateSpec
 from ._statetree import FlatStates, StateTree, TreefyState
 
@@ -28,7 +29,6 @@ class Given(NamedTuple):
         specs: The description of each, where the collection records one.
         paths: The path of value number `at`.
         states: The live States, where the collection holds them.
-        aliases: The further paths of each State, where it was popped.
     """
 
     numbers: Sequence[int | None]
@@ -36,11 +36,14 @@ class Given(NamedTuple):
     specs: Sequence[StateSpec | None]
     layout: Layout | Sequence[Path]
     states: Sequence[State[Any] | None] | None = None
-    aliases: Sequence[tuple[Path, ...]] = ()
 
     def path(self, at: int) -> Path:
         """The path of value number `at`."""
         return self.layout.path(at) if isinstance(self.layout, Layout) else self.layout[at]
+
+    def places(self, at: int) -> Sequence[Path]:
+        """The paths of all references to the State of value number `at`, as far as they are known."""
+        return self.layout.places(at) if isinstance(self.layout, Layout) else (self.layout[at],)
 
 
 def match(graphdef: GraphDef[Any], given: States) -> Given:
@@ -59,7 +62,6 @@ def match(graphdef: GraphDef[Any], given: States) -> Given:
             given.layout.specs,
             given.layout,
             given._states,
-            given._aliases,
         )
     if isinstance(given, Mapping):
         return _match_mapping(graphdef, given)
@@ -72,8 +74,7 @@ def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> tuple[int | None, ...
         return tuple(range(len(layout)))
     plan: tuple[int | None, ...] | None = graphdef.plans.get(layout)
     if plan is None:
-        found = graphdef.layout.positions_of(layout)
-        plan = tuple([_by_alias(graphdef, layout.path(at)) if n is None else n for at, n in enumerate(found)])
+        plan = graphdef.layout.positions_of(layout)
         remember_plan(graphdef, layout, plan)
     return plan
 
@@ -85,20 +86,21 @@ def remember_plan(graphdef: GraphDef[Any], question: Hashable, plan: object) -> 
     graphdef.plans[question] = plan
 
 
-def _by_alias(graphdef: GraphDef[Any], path: Path) -> int | None:
-    """The number, in layout order, of the State that a path reaches over a later reference."""
-    found = graphdef.find(path) if graphdef.table.repeats else None
-    if found is None or not isinstance(graphdef.table.specs[found], StateSpec):
-        return None
-    return sum(isinstance(spec, StateSpec) for spec in graphdef.table.specs[:found])
+def nearest(layout: Layout, path: Path) -> str:
+    """The end of a message about a path at which there is no State: the nearest one that is there."""
+    hint = did_you_mean(path_str(path), layout.spellings())
+    return f"; {hint}" if hint else ""
 
 
-def _nested(given: Mapping[Any, Any]) -> Mapping[Any, Any]:
+def _nested(given: Mapping[Any, Any], layout: Layout) -> Mapping[Any, Any]:
     """A mapping in which whole paths are keys as one that is nested; a path may lead on into the value of a State.
+
+    A text is a path where the layout has no such key.
 
     Raises:
         TypeError: A path is empty, or leads on from where another one ends.
     """
+    given = {_path_or_key(key, layout): value for key, value in given.items()}
     if not any(isinstance(key, tuple) for key in given):
         return given
     tree: dict[Any, Any] = {}
@@ -119,6 +121,12 @@ def _nested(given: Mapping[Any, Any]) -> Mapping[Any, Any]:
     return tree
 
 
+def _path_or_key(key: Any, layout: Layout) -> Any:
+    if isinstance(key, str) and is_path(key) and layout.entry((key,)) is None:
+        return parse_path(key)
+    return key
+
+
 def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
     layout = graphdef.layout
     numbers: list[int | None] = []
@@ -131,10 +139,10 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
         leaves.append(value)
 
     # Down the layout and the mapping together: a dict below a State's path is that State's value.
-    todo: list[tuple[Path, Any, int | None]] = [((), _nested(given), 0)]
+    todo: list[tuple[Path, Any, int | None]] = [((), _nested(given, layout), 0)]
     while todo:
         path, value, entry = todo.pop()
-        number = layout.leaf_numbers.get(entry) if entry is not None else _by_alias(graphdef, path)
+        number = layout.leaf_numbers.get(entry) if entry is not None else None
         if number is not None:
             take(path, value, number)
         elif isinstance(value, Mapping) and not isinstance(value, TreefyState):

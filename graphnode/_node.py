@@ -19,12 +19,8 @@ from ._copying import deepcopy_graph, plain
 from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
 from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
-<<<<<<< HEAD
-from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan
-=======
 from ._hints import did_you_mean
-from ._plan import NO_PLAN, Plan, check_contracts, compile_plan
->>>>>>> paths
+from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan
 from ._pretty import Record, pretty
 from ._schema import Schema, UnresolvedError, compile_schema, remember_frames, schema, take_body_faults
 from ._state import State

@@ -1,7 +1,7 @@
 """Paths: tuples of field names, dict keys and positions, with one reversible text form.
 
 A text is keys joined by dots: `layers.0.weight`. An integer stands for a position; a string key that is empty, holds a
-dot, a quote, a backslash or a blank, or looks like an integer is written as a JSON string: `table."0"."a.b"`.
+dot, a quote, a backslash, a star or a blank, or looks like an integer is written as a JSON string: `table."0"."a.b"`.
 """
 
 import json
@@ -13,7 +13,7 @@ from ._errors import PathError
 Key: TypeAlias = str | int
 Path: TypeAlias = tuple[Key, ...]
 
-_BARE = re.compile(r'[^\s."\\]+')
+_BARE = re.compile(r'[^\s."\\*]+')
 _INTEGER = re.compile(r"-?[0-9]+")
 _TOKEN = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<bare>[^\s."\\]+)')
 
@@ -65,21 +65,39 @@ def parse_path(text: str, /) -> Path:
 
     See also: `path_str`, the inverse.
     """
-    if not text:
-        return ()
-    keys: list[Key] = []
+    return tuple([_key_of(text, token) for token in _tokens(text)])
+
+
+def split_pattern(text: str) -> list[tuple[Key, bool]]:
+    """The keys of a text, each with whether it is a glob: it holds a star, and is not quoted.
+
+    Raises:
+        PathError: The text does not follow the grammar of paths; names the column.
+    """
+    tokens = _tokens(text)
+    return [(_key_of(text, token), token["bare"] is not None and "*" in token["bare"]) for token in tokens]
+
+
+def _tokens(text: str) -> "list[re.Match[str]]":
+    """The keys of a text, as matches.
+
+    Raises:
+        PathError: The text does not follow the grammar; names the column.
+    """
+    tokens: list[re.Match[str]] = []
     at = 0
-    while True:
+    while text:
         token = _TOKEN.match(text, at)
         if token is None:
             raise _unparsable(text, at, "a key", "quote keys that hold blanks, dots, quotes or backslashes")
-        keys.append(_key_of(text, token))
+        tokens.append(token)
         at = token.end()
         if at == len(text):
-            return tuple(keys)
+            break
         if text[at] != ".":
             raise _unparsable(text, at, "a dot", "separate keys by dots")
         at += 1
+    return tokens
 
 
 def _key_of(text: str, token: re.Match[str]) -> Key:
@@ -102,3 +120,8 @@ def _key_of(text: str, token: re.Match[str]) -> Key:
 def _unparsable(text: str, at: int, expected: str, remedy: str) -> PathError:
     found = repr(text[at:]) if at < len(text) else "the end"
     return PathError(f"path {text!r} does not parse: expected {expected} at column {at + 1}, found {found}; {remedy}")
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is a path of several keys, where it may be a key too."""
+    return "." in text or '"' in text

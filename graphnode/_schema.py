@@ -20,11 +20,8 @@ from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
 from ._faults import Fault, Rule, check_refused
 from ._fields import Kind, NodeBase, Specifier, specifier_of
-<<<<<<< HEAD
-from ._sharding import ANY_RANK, sharding_fault
-=======
 from ._hints import did_you_mean
->>>>>>> paths
+from ._sharding import ANY_RANK, sharding_fault
 from ._state import State
 from ._static import compares_by_identity
 

@@ -4,8 +4,7 @@ All run on the node's binding: the States in layout order. Nothing here looks at
 a binding is made and how it notices a change of structure, see `_binding`.
 """
 
-from collections.abc import Callable, Sequence
-from operator import itemgetter
+from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any, TypeVar, overload
 
@@ -14,10 +13,11 @@ from ._errors import MergeError, listed
 from ._filters import Filter, Matcher, Selector, as_filters, unaccepted
 from ._graphdef import GraphDef
 from ._layout import Layout
-from ._match import Given, States, match
+from ._match import Given, States, match, nearest
 from ._paths import path_str
 from ._state import State
 from ._statetree import S1, S2, S3, S4, FlatStates, Item, StateTree, select
+from ._template import Column, column_of
 
 N = TypeVar("N")
 
@@ -161,7 +161,7 @@ def treefy_merge(graphdef: GraphDef[N], /, *trees: States) -> N:
 def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
     """The values of all States, in layout order."""
     layouts = tuple([tree.layout if isinstance(tree, StateTree) else None for tree in trees])
-    order: Callable[[Sequence[Any]], tuple[Any, ...]] | None = None
+    order: Column | None = None
     if None not in layouts:
         order = graphdef.plans.get(layouts)
     if order is not None:
@@ -174,8 +174,8 @@ def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
     values = [value for one in given for value in one.values]
     at = {number: place for place, number in enumerate(numbers)}
     places = [at[number] for number in range(len(values))]
-    if None not in layouts and len(places) > 1:
-        graphdef.plans.keep(layouts, itemgetter(*places))
+    if None not in layouts and places:
+        graphdef.plans.keep(layouts, column_of(places))
     return [values[place] for place in places]
 
 
@@ -187,7 +187,8 @@ def _merge_faults(graphdef: GraphDef[Any], given: Sequence[Given]) -> list[str]:
     for one in given:
         for at, (number, spec) in enumerate(zip(one.numbers, one.specs, strict=True)):
             if number is None:
-                faults.append(f"unknown {path_str(one.path(at))}: the graphdef has no State there")
+                path = one.path(at)
+                faults.append(f"unknown {path_str(path)}: the graphdef has no State there{nearest(layout, path)}")
                 continue
             if number in seen:
                 before, first = seen[number]

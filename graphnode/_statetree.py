@@ -16,9 +16,11 @@ from typing_extensions import TypeVar
 
 from ._fields import NodeBase
 from ._filters import Any as AnyOf
-from ._filters import Filter, Matcher, as_filters, check_class_filters, group, unaccepted
+from ._filters import Filter, Matcher, as_filters, check_class_filters, check_paths, group, unaccepted
+from ._hints import did_you_mean
 from ._layout import Layout, TrieBuilder
-from ._paths import Key, Path, path_str
+from ._paths import Key, Path, is_path, parse_path, path_str
+from ._patterns import Pattern
 from ._pretty import Record, Text, pretty
 from ._sharding import NamedAxis
 from ._state import State, StateSpec
@@ -95,6 +97,13 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
+def missing_path(layout: Layout, path: object) -> str:
+    """What a look-up says of a path at which there is no State: the nearest ones that are there."""
+    text = path_str(path) if isinstance(path, tuple) and all(isinstance(key, str | int) for key in path) else path
+    hint = did_you_mean(text, layout.spellings()) if isinstance(text, str) else ""
+    return f"{text!r}: no State there; {hint}" if hint else f"{text!r}: no State there"
+
+
 class Item(NamedTuple):
     """One State of a collection, as a filter sees it."""
 
@@ -117,6 +126,19 @@ class Item(NamedTuple):
         """The State's tag."""
         return self.layout.specs[self.at].tag
 
+    @property
+    def other_paths(self) -> tuple[Path, ...]:
+        """Further paths, over other references: one for each of them."""
+        return self.layout.other_paths(self.at)
+
+    def fits(self, pattern: Pattern) -> bool:
+        """Whether some path fits a pattern, of those that go over no reference that leads back."""
+        return self.at in self.layout.matching(pattern)
+
+    def escapes(self, pattern: Pattern) -> bool:
+        """Whether some path does not fit."""
+        return self.at in self.layout.escaping(pattern)
+
 
 Selection = tuple[tuple[tuple[int, ...], Layout], ...]
 
@@ -135,6 +157,7 @@ def select(
 
 def _select(layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]) -> tuple[Selection, tuple[int, ...]]:
     check_class_filters(filters, NodeBase, "States by State classes; gn.nodes filters nodes")
+    check_paths(filters, layout)
     groups, rest = group([Item(layout, at, one) for at, one in enumerate(live)], filters)
     return tuple([(tuple(found), layout.take(found)) for found in groups]), tuple(rest)
 
@@ -143,8 +166,9 @@ class StateTree(Mapping[Key, Any]):
     """The values of some States by path: reads as a nested mapping, and is one pytree to JAX.
 
     `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. A whole path
-    leads to a `TreefyState` at once, for type checkers too: `tree["l1", "weight"]`. Values keep their identity. Hash
-    and equality are identity, since arrays have no single equality.
+    leads to a `TreefyState` at once, for type checkers too: `tree["l1", "weight"]`; as a text, `tree["l1.weight"]`, it
+    may lead to a tree too. Any path of a State will do, also one over a further reference to what it is part of. Arrays
+    keep their identity. Hash and equality are identity, since arrays have no single equality.
 
     Attributes:
         layout: The paths and descriptions, in the order of the leaves; the treedef.
@@ -176,15 +200,21 @@ class StateTree(Mapping[Key, Any]):
         if isinstance(key, tuple):
             at = self.layout.index(key)
             if at is None:
-                raise KeyError(key)
+                raise KeyError(missing_path(self.layout, key))
             return TreefyState(self.layout.specs[at], self._values[at])
-        found = self.layout.below(key)
+        found = self.layout.below(key) or self._below_path(key)
         if found is None:
-            raise KeyError(key)
+            raise KeyError(missing_path(self.layout, key))
         layout, first = found
         if layout.leaves == (0,):
             return TreefyState(layout.specs[0], self._values[first])
         return StateTree(layout, self._values[first : first + len(layout)])
+
+    def _below_path(self, key: Key) -> tuple[Layout, int] | None:
+        """What lies at a path that is given as a text, or at the place of a further reference."""
+        path = parse_path(key) if isinstance(key, str) and is_path(key) else (key,)
+        entry = self.layout.entry(path)
+        return self.layout.below_an_entry(entry) if entry is not None and entry in self.layout.holding else None
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self.layout.top_keys())
@@ -209,9 +239,10 @@ class StateTree(Mapping[Key, Any]):
         """A nested plain dict of the values. `update_states` and `treefy_merge` take it back."""
         made: list[Any] = []
         leaves = dict(zip(self.layout.leaves, all_rebuilt(self._values), strict=True))
+        holding = self.layout.holding
         for entry, (parent, key) in enumerate(zip(self.layout.parents, self.layout.keys, strict=True)):
             made.append(leaves.get(entry, {}))
-            if parent >= 0:
+            if parent >= 0 and entry in holding:
                 made[parent][key] = made[entry]
         return made[0]  # type: ignore[no-any-return]
 
@@ -336,27 +367,24 @@ class FlatStates(Mapping[Path, S_co]):
         True
     """
 
-    __slots__ = ("_aliases", "_states", "layout")
+    __slots__ = ("_states", "layout")
 
     layout: Layout
     _states: tuple[S_co, ...]
-    _aliases: tuple[tuple[Path, ...], ...]
 
     def __init__(
         self,
         layout: Layout,
         states: tuple[S_co, ...],
-        aliases: tuple[tuple[Path, ...], ...] = (),
     ) -> None:
         self.layout = layout
         self._states = states
-        # The further paths of each State, where they would otherwise be lost: set by `pop_states` alone.
-        self._aliases = aliases
 
-    def __getitem__(self, path: Path) -> S_co:
-        at = self.layout.index(path) if isinstance(path, tuple) else None
+    def __getitem__(self, path: Path | str) -> S_co:
+        keys = parse_path(path) if isinstance(path, str) and is_path(path) else path
+        at = self.layout.index(keys) if isinstance(keys, tuple) else None
         if at is None:
-            raise KeyError(path if isinstance(path, tuple) else f"{path!r}: paths are tuples, such as {(path,)}")
+            raise KeyError(missing_path(self.layout, path))
         return self._states[at]
 
     def __iter__(self) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ._caches import Interned
 from ._collector import uncollected
-from ._layout import Layout, intern_layout, layout_of_trie
+from ._layout import Layout, TrieBuilder, intern_layout, layout_of_trie
 from ._node import plan_of
 from ._paths import Key, Path, path_str
 from ._plan import requirement_of, with_requirement
@@ -112,7 +112,7 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
     """The layout of all States of a structure.
 
     Tokens come in the order of the layout, so that entries can be written down as they come; only where some lead to no
-    State does the trie have to be pruned.
+    State does the trie have to be pruned. Where something is shared, references are needed too: see `_lay_out_shared`.
     """
     parents: list[int] = [-1]
     keys: list[Key] = [""]
@@ -132,7 +132,7 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
         for edge in edges:
             token = next(todo)
             if token.__class__ is int:
-                continue
+                return _lay_out_shared(tabulate(tokens))
             entry = len(parents)
             if len(edge) == 1:
                 parents.append(parent)
@@ -155,6 +155,21 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
     if needs_pruning:
         return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)))[0]
     return intern_layout(tuple(parents), tuple(keys), tuple(leaves), tuple(specs))
+
+
+def _lay_out_shared(table: Table) -> Layout:
+    """The layout of a structure in which something is referred to more than once."""
+    trie = TrieBuilder()
+    entries: list[int] = []
+    for number, (spec, parent, edge) in enumerate(zip(table.specs, table.parents, table.edges, strict=True)):
+        entries.append(trie.entry(edge, entries[parent] if parent >= 0 else 0))
+        if isinstance(spec, StateSpec):
+            trie.leaves[entries[number]] = spec
+    for parent, edge, target in table.repeats:
+        *containers, key = edge
+        source = trie.entry(containers, entries[parent] if parent >= 0 else 0)
+        trie.references[source, key] = entries[target]
+    return trie.build()[0]
 
 
 def _descend(

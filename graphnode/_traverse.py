@@ -16,6 +16,7 @@ from ._filters import NodeFilter, NodeSelector, as_filters, check_class_filters,
 from ._graphdef import GraphDef
 from ._node import Node
 from ._paths import Path
+from ._patterns import Pattern
 from ._state import State, StateSpec
 from ._table import RootSpec
 from ._template import NodeSpec
@@ -153,6 +154,16 @@ class _NodeItem(NamedTuple):
     @property
     def tag(self) -> None:
         return None
+
+    @property
+    def other_paths(self) -> tuple[Path, ...]:
+        return ()
+
+    def fits(self, pattern: Pattern) -> bool:
+        return pattern.fits(self.path)
+
+    def escapes(self, pattern: Pattern) -> bool:
+        return not pattern.fits(self.path)
 
 
 @overload

@@ -4,7 +4,7 @@ Every fault of a call is found before anything changes. Writing values is no cha
 """
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import Any, Final, NamedTuple, overload
 
@@ -16,7 +16,7 @@ from ._errors import ContractError, FieldError, FilterError, PopError, UpdateErr
 from ._fields import Kind
 from ._filters import Filter, Selector, as_filters
 from ._graphdef import GraphDef
-from ._match import Given, States, match, numbers_of
+from ._match import Given, States, match, nearest, numbers_of
 from ._node import plan_of
 from ._paths import Path, path_str
 from ._plan import check_contracts, popped_shapes
@@ -166,14 +166,13 @@ def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: 
 
 def _put_back(node: object, graphdef: GraphDef[Any], given: Given, at: int) -> list[_Return] | str:
     """How to put a popped State back at all its paths, or what is wrong with the path."""
-    path, spec = given.path(at), given.specs[at]
-    aliases = given.aliases[at] if given.aliases else ()
+    spec = given.specs[at]
     state = given.states[at] if given.states else None
     places: list[_Return] = []
-    for place in (path, *aliases):
+    for place in given.places(at):
         holder = _empty_holder(node, graphdef, place)
         if holder is None:
-            return f"{path_str(place)}: {graphdef.type.__name__} has no State there"
+            return f"{path_str(place)}: {graphdef.type.__name__} has no State there{nearest(graphdef.layout, place)}"
         if spec is None:
             return f"{path_str(place)}: it was popped; put it back as a State, or with a StateTree that describes it"
         state = state or new_state(spec, given.values[at])
@@ -314,10 +313,7 @@ def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[A
     if faults:
         raise PopError(f"cannot pop from {graphdef.type.__name__}: {listed(faults)}")
     undivided(lambda: _remove(removals))
-    popped = [
-        FlatStates(layout, tuple([binding.states[at] for at in numbers]), _alias_paths(graphdef, places, numbers))
-        for numbers, layout in selection
-    ]
+    popped = [FlatStates(layout, tuple([binding.states[at] for at in numbers])) for numbers, layout in selection]
     return popped[0] if len(filters) == 1 else tuple(popped)
 
 
@@ -358,12 +354,6 @@ def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
         if target in found:
             found[target].append((parent, edge))
     return list(found.values())
-
-
-def _alias_paths(
-    graphdef: GraphDef[Any], places: Sequence[Sequence[_Place]], numbers: Iterable[int]
-) -> tuple[tuple[Path, ...], ...]:
-    return tuple([tuple([(*graphdef.path(parent), *edge) for parent, edge in places[at][1:]]) for at in numbers])
 
 
 def _unpoppable(graphdef: GraphDef[Any], objects: Sequence[Any], parent: int, edge: Path) -> str | None:

@@ -11,11 +11,7 @@ from typing import Any, TypeVar
 from ._binding import binding_of, rebuild
 from ._errors import FieldError, listed
 from ._graphdef import GraphDef, intern_graphdef
-<<<<<<< HEAD
-=======
 from ._hints import did_you_mean
-from ._match import remember_plan
->>>>>>> paths
 from ._node import plan_of
 from ._plan import check_contracts
 from ._schema import schema

@@ -23,6 +23,7 @@ LAYERS = (
     "_hints",
     "_faults",
     "_paths",
+    "_patterns",
     "_pretty",
     "_static",
     "_names",

@@ -66,6 +66,7 @@ NAMES = [
     "TraceError",
     "TreefyState",
     "UndeclaredFieldError",
+    "Under",
     "UnsetFieldError",
     "UpdateError",
     "aliases",

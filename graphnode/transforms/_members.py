@@ -202,6 +202,8 @@ def with_leading_axes(tree: Any, count: int) -> Any:
             return part
         layout = part.layout
         specs = tuple([with_leading(spec, count) for spec in layout.specs])
-        return StateTree(intern_layout(layout.parents, layout.keys, layout.leaves, specs), part._values)
+        return StateTree(
+            intern_layout(layout.parents, layout.keys, layout.leaves, specs, layout.references), part._values
+        )
 
     return jax.tree.map(moved, tree, is_leaf=lambda part: isinstance(part, StateTree))

@@ -218,8 +218,8 @@ def test_arguments_that_share_a_state_are_refused():
     }
     for name, call in calls.items():
         assert message(gn.AliasError, call) == (
-            f"gn.{name}: arguments share what is differentiated; take them as one, gn.{name}(f)((a, b)): a.w and b.w are "
-            "one ParamState"
+            f"gn.{name}: arguments share what is differentiated; take them as one, gn.{name}(f)((a, b)): a.w and b.w "
+            "are one ParamState"
         )
     assert message(gn.AliasError, lambda: gn.vjp(product, one, one)) == (
         "gn.vjp: arguments share what is differentiated; take them as one, gn.vjp(f, (a, b)): a.w and b.w are one "
