@@ -220,20 +220,25 @@ class _Paths(Matcher):
 
     paths: frozenset[Path | str]
     missing_ok: bool
-    _patterns: tuple[Pattern, ...]
+    _patterns: frozenset[Pattern]
 
     def accepts(self, subject: Subject) -> bool:
         return any(subject.fits(pattern) for pattern in self._patterns)
 
     def _set(self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool) -> None:
-        patterns = [pattern_of(path if isinstance(path, str) else tuple(path), below=below) for path in paths]
-        object.__setattr__(self, "paths", frozenset([path if isinstance(path, str) else tuple(path) for path in paths]))
+        kept = [path if isinstance(path, str) and pattern_of(path).path is None else _keys(path) for path in paths]
+        patterns = [pattern_of(path, below=below) for path in kept]
+        object.__setattr__(self, "paths", frozenset(kept))
         object.__setattr__(self, "missing_ok", missing_ok)
-        object.__setattr__(self, "_patterns", tuple(dict.fromkeys(patterns)))
+        object.__setattr__(self, "_patterns", frozenset(patterns))
 
     @property
     def _texts(self) -> list[str]:
         return sorted([path if isinstance(path, str) else path_str(path) for path in self.paths])
+
+
+def _keys(path: Path | str) -> Path:
+    return parse_path(path) if isinstance(path, str) else tuple(path)
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
@@ -259,8 +264,9 @@ class PathIn(_Paths):
     See also: `Under`, which selects what is below a path too.
     """
 
-    paths: frozenset[Path | str]
+    paths: frozenset[Path | str] = dataclasses.field(compare=False)
     missing_ok: bool
+    _patterns: frozenset[Pattern]  # which tell 0 from False, as paths in a set do not
 
     def __init__(self, *paths: Path | str, missing_ok: bool = False) -> None:
         self._set(paths, missing_ok, below=False)
@@ -293,9 +299,10 @@ class Under(_Paths):
     See also: `PathIn`, which selects what stands at a path alone.
     """
 
-    paths: frozenset[Path | str]
+    paths: frozenset[Path | str] = dataclasses.field(compare=False)
     missing_ok: bool
     shared: bool
+    _patterns: frozenset[Pattern]
 
     def __init__(self, *paths: Path | str, shared: bool = True, missing_ok: bool = False) -> None:
         object.__setattr__(self, "shared", shared)
@@ -429,11 +436,16 @@ def _check_patterns(one: _Paths, layout: Layout) -> None:
     if not missing:
         return
     texts = layout.spellings()
-    hints = [hint for text in missing if (hint := did_you_mean(text, texts))]
     below = "at or below" if isinstance(one, Under) else "at"
-    shown = ", ".join(map(repr, missing))
-    remedy = f"; {', '.join(dict.fromkeys(hints))}" if hints else ""
-    raise FilterError(f"{one!r}: no State is {below} {shown}{remedy}; if that may be, say missing_ok=True")
+    named: list[str] = []
+    for text in missing:
+        hint = did_you_mean(text, texts)
+        named.append(f"{text!r} ({hint})" if hint else repr(text))
+    raise FilterError(f"no State is {below} {', '.join(named)}; if that may be, write {_with_missing_ok(one)}")
+
+
+def _with_missing_ok(one: _Paths) -> str:
+    return f"gn.{one!r}"[:-1] + ", missing_ok=True)"
 
 
 def _check_tag(tag: str, layout: Layout) -> None:

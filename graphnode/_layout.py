@@ -259,7 +259,8 @@ class Layout:
 
     def _below(self, key: Key) -> "tuple[Layout, int] | None":
         top = self.entry((key,))
-        if top is None or top not in self.holding:
+        # At its own place alone: what a reference leads to stands elsewhere.
+        if top is None or self.parents[top] != 0 or self.keys[top] != key or top not in self.holding:
             return None
         return self.below_an_entry(top)
 

@@ -137,10 +137,16 @@ def test_equal_keys_of_other_types_do_not_share_an_answer(first: int):
 
 
 def test_path_in_selects_whole_paths():
-    """`PathIn` selects exact paths, as tuples or texts; parts of a path select nothing."""
+    """`PathIn` selects exact paths, as tuples or texts; parts of a path select nothing, which is an error."""
     assert selected(gn.PathIn("units.0.bias", ("mean",))) == ["mean", "units.0.bias"]
     assert selected(gn.PathIn('table."0"')) == ['table."0"']
-    assert selected(gn.PathIn("table.0", "units", "units.0", "nothing.there")) == []
+    assert selected(gn.PathIn("table.0", "units", "units.0", "nothing.there", missing_ok=True)) == []
+    with pytest.raises(gn.FilterError) as caught:
+        selected(gn.PathIn("units.0.bais", "nothing.there"))
+    assert str(caught.value) == (
+        "no State is at 'nothing.there', 'units.0.bais' (did you mean 'units.0.bias'?); if that may be, write "
+        "gn.PathIn('nothing.there', 'units.0.bais', missing_ok=True)"
+    )
     assert selected(gn.PathIn()) == []
 
 
@@ -218,8 +224,8 @@ def test_filter_after_ellipsis_is_refused(operation: Callable[..., object], filt
 
 
 REMEDY = (
-    "; give a State class, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, gn.PathContains, gn.PathIn "
-    "or a function of path and State"
+    "; give a State class, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, gn.PathContains, gn.PathIn, "
+    "gn.Under or a function of path and State"
 )
 
 
@@ -292,7 +298,8 @@ def test_filters_print_as_they_were_written():
         "Any(ParamState, 'bias')": (gn.ParamState, "bias"),
         "All(Not(...), Any())": gn.All(gn.Not(...), gn.Any()),
         "PathContains(key=0)": gn.PathContains(0),
-        "PathIn(paths=frozenset({('a', 0)}))": gn.PathIn("a.0"),
+        "PathIn('a.0')": gn.PathIn("a.0"),
+        "Under('a.0')": gn.Under(("a", 0)),
         "positive": positive,
     }
     assert {repr(as_filter(one)): one for one in shown.values()} == shown

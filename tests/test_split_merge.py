@@ -96,8 +96,8 @@ def test_states_no_filter_accepts_are_all_named():
     with pytest.raises(gn.FilterError) as caught:
         gn.treefy_split(net(), "tag", gn.PathContains("table"))
     assert str(caught.value) == (
-        "no filter of ('tag', PathContains(key='table')) accepts Net.again.weight, Net.items.0.weight, Net.mean "
-        "(ParamState, BatchState); add one, or pass `...` last"
+        "no filter of ('tag', PathContains(key='table')) accepts Net.items.0.weight, Net.mean (ParamState, "
+        "BatchState); add one, or pass `...` last"
     )
 
 
@@ -278,7 +278,7 @@ def test_merge_names_all_faults_at_once():
         """cannot merge into Net: 7 faults:
   first.weight is given twice (also as again.weight)
   unknown nothing.there: the graphdef has no State there
-  unknown items.7.weight: the graphdef has no State there
+  unknown items.7.weight: the graphdef has no State there; did you mean 'items.1.weight'?
   unknown width: the graphdef has no State there
   mean is a ParamState, the graphdef has a BatchState there
   missing items.0.weight (ParamState)

@@ -153,12 +153,18 @@ FAULTS: dict[str, tuple[list[Any], str]] = {
     "unknown": ([{"nothing": jnp.zeros(1)}], "nothing: Net has no State there"),
     "unknown below a State": (
         [gn.treefy_states({"mean": {"x": gn.State(0)}})],
-        "mean.x: Net has no State there",
+        "mean.x: Net has no State there; did you mean 'mean'?",
     ),
-    "unknown item": ([{"items": {3: {"bias": 0}}}], "items.3.bias: Net has no State there"),
-    "a static": ([{"first": {"nothing": 0}}], "first.nothing: Net has no State there"),
-    "a node": ([{"first": 3}], "first: Net has no State there"),
-    "a path of a None": ([{"items": {0: {"scale": 0}}}], "items.0.scale: Net has no State there"),
+    "unknown item": (
+        [{"items": {3: {"bias": 0}}}],
+        "items.3.bias: Net has no State there; did you mean 'items.0.bias'?",
+    ),
+    "a static": ([{"first": {"nothing": 0}}], "first.nothing: Net has no State there; did you mean 'first.weight'?"),
+    "a node": ([{"first": 3}], "first: Net has no State there; did you mean 'first.bias'?"),
+    "a path of a None": (
+        [{"items": {0: {"scale": 0}}}],
+        "items.0.scale: Net has no State there; did you mean 'items.0.bias'?",
+    ),
     "a shape": (
         [{"items": {0: {"bias": jnp.zeros((3, 1))}}}],
         "items.0.bias: expected float32[3], found float32[3,1]",
