@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 
 from ._errors import FieldError
 from ._static import GraphObject, StaticValue
+from ._versions import AnyVersion
 
 T = TypeVar("T")
 # An array is not hashable, but may be static: it is compared by content.
@@ -45,7 +46,7 @@ class NodeBase(GraphObject):
     # Set by the layers that know them: the version by `_versions`' rules, the bindings (its own, and those of pytrees
     # that it comes first in) by `_binding`, the shapes of what was popped by `_plan`, the plan (each class's own, never
     # a parent's) by `_node`.
-    _version: object | None
+    _version: AnyVersion
     _binding: Any
     _joint: Any
     _popped: Any

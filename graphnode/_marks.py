@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeAlias
 
-from jax.tree_util import tree_flatten
+from jax.tree_util import tree_flatten, tree_unflatten
 
 from ._compat import TraceRef, current_trace, is_live, is_tracing
 from ._errors import DonationError, TraceError
@@ -55,8 +55,9 @@ class Loan:
         self.state = weakref.ref(state)
         self.trace = trace
         self.thread = threading.get_ident()
-        self.leaves, self.treedef = tree_flatten(state._value)
-        self.copy = self.treedef.unflatten(self.leaves)
+        self.leaves, treedef = tree_flatten(state._value)
+        self.treedef: Any = treedef
+        self.copy = tree_unflatten(self.treedef, self.leaves)
 
     @property
     def is_over(self) -> bool:
@@ -69,7 +70,7 @@ class Loan:
     def is_changed(self) -> bool:
         """Whether the copy was written to."""
         leaves, treedef = tree_flatten(self.copy)
-        return bool(treedef != self.treedef) or any(a is not b for a, b in zip(leaves, self.leaves, strict=True))
+        return bool(self.treedef != treedef) or any(a is not b for a, b in zip(leaves, self.leaves, strict=True))
 
 
 class Mark:

@@ -335,7 +335,7 @@ def _remove(removals: Sequence[_Removal]) -> None:
             # What is put back may have the shape of what stood there, such as one axis more in a stack.
             form = leaf_form(state._value)
             if isinstance(form, tuple):
-                popped_shapes(holder)[path_str(edge)] = jax.ShapeDtypeStruct(*form)
+                popped_shapes(holder)[path_str(edge)] = jax.ShapeDtypeStruct(*form)  # type: ignore[no-untyped-call]
 
 
 # Where a State is referred to: the number of the node, and the path within it. The first place comes first.

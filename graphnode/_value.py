@@ -10,7 +10,7 @@ from typing import Any, Final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import all_leaves, keystr, tree_flatten, tree_flatten_with_path
+from jax.tree_util import all_leaves, keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from ._compat import PLAIN
 from ._errors import FieldError, listed
@@ -31,7 +31,7 @@ def rebuilt(value: Any) -> Any:
     if type(value) in PLAIN:
         return value
     leaves, treedef = tree_flatten(value)
-    return treedef.unflatten(leaves)
+    return tree_unflatten(treedef, leaves)
 
 
 def all_rebuilt(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -59,7 +59,7 @@ def taken_in(value: Any, owner: str) -> Any:
         if faults:
             raise FieldError(f"{owner}: {listed(faults)}")
         leaves = list(map(_as_jax, leaves))
-    return treedef.unflatten(leaves)
+    return tree_unflatten(treedef, leaves)
 
 
 def all_taken_in(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:

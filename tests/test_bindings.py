@@ -19,7 +19,7 @@ import graphnode as gn
 from graphnode import _binding
 from graphnode._binding import binding_of
 from graphnode._filters import Matcher, Subject
-from graphnode._tracked import CLOCK
+from graphnode._versions import CLOCK
 
 from .properties.strategies import assert_fresh, reference
 

@@ -306,7 +306,7 @@ def test_a_shared_state_keeps_the_contracts_of_all_its_fields():
         v: ParamState[Float[Array, "2"]]
 
     shared = ParamState(jnp.ones(2))
-    nodes = [Strict(shared), Other(shared)]
+    nodes: list[Any] = [Strict(shared), Other(shared)]
     for pair in (nodes, gn.clone(nodes)):
         with pytest.raises(gn.ContractError, match=r"Strict\.v: expected 2"):
             pair[1].v.value = jnp.ones(3)

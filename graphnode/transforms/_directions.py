@@ -167,7 +167,8 @@ def _difference(one: Any, other: Any) -> str:
     """How two tangents of one State differ; nothing if they are equal."""
     leaves, treedef = jax.tree.flatten(one)
     others, other_def = jax.tree.flatten(other)
-    if treedef != other_def:
+    treedefs: list[object] = [treedef, other_def]
+    if treedefs[0] != treedefs[1]:
         return "two tangents"
     pairs = [pair for pair in zip(leaves, others, strict=True) if pair[0] is not pair[1]]
     if not all(_is_alike(*pair) for pair in pairs):

@@ -102,7 +102,8 @@ def by_hand(argument: Any) -> tuple[Callable[[dict[Any, Any]], Any], dict[Any, A
 
 def entries_of(derivative: Any, argument: Any) -> list[tuple[Any, Any]]:
     """What a derivative says, with the States and arrays that it is said of."""
-    leaves, treedef = jax.tree.flatten(argument)
+    leaves, structure = jax.tree.flatten(argument)
+    treedef: Any = structure  # whose stubs lack methods
     if all(map(is_node, leaves)):
         return of_tree(derivative, argument)
     pairs: list[tuple[Any, Any]] = []
@@ -118,7 +119,8 @@ def of_tree(tree: gn.StateTree, node: Any) -> list[tuple[Any, Any]]:
 
 def direction_of(key: Any, argument: Any) -> jax.Array:
     """A number for each State and array, all different."""
-    return jnp.float32(0.3 + list(dict.fromkeys(keys_of(argument))).index(key))
+    direction: jax.Array = jnp.float32(0.3 + list(dict.fromkeys(keys_of(argument))).index(key))
+    return direction
 
 
 def along(derivative: Any, argument: Any, inner: Callable[[Any], Any] = lambda value: value) -> Any:
