@@ -12,7 +12,7 @@ made inside of a transformation has that trace in its place. Everything else is 
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -221,7 +221,7 @@ def _loans_of(trace: TraceRef | None) -> list[Loan]:
 
 
 @contextmanager
-def captured(states: Sequence[Marked], explain: Callable[[Any], str]) -> Iterator[None]:
+def captured(states: Sequence[Marked], explain: Callable[[Any], str]) -> Generator[None]:
     """While it runs, reading one of the States inside of a transformation of this thread is an error."""
     capture = Capture(explain)
     try:

@@ -872,11 +872,16 @@ SWITCHED: dict[str, tuple[Write, ...]] = {
 }
 BINDINGS = ("unbound", "bound", "stale")
 STEPS = ["line", pytest.param("opcode", marks=pytest.mark.slow)]
+# Each edit with one of the bindings, in turn; all pairs are slow tests.
+PAIRS = [
+    pytest.param(name, binding, marks=() if at % len(BINDINGS) == number else pytest.mark.slow)
+    for at, name in enumerate(SWITCHED)
+    for number, binding in enumerate(BINDINGS)
+]
 
 
 @pytest.mark.parametrize("event", STEPS)
-@pytest.mark.parametrize("binding", BINDINGS)
-@pytest.mark.parametrize("name", SWITCHED)
+@pytest.mark.parametrize(("name", "binding"), PAIRS)
 def test_read_at_any_point_of_a_write_leaves_nothing_stale(name: str, binding: str, event: str):
     """Whenever another thread reads while one writes, the reads after the write see it."""
     at, fired = 0, True
@@ -904,8 +909,7 @@ def both(root: Root, one: Small) -> None:
 
 
 @pytest.mark.parametrize("event", STEPS)
-@pytest.mark.parametrize("binding", BINDINGS)
-@pytest.mark.parametrize("name", SWITCHED)
+@pytest.mark.parametrize(("name", "binding"), PAIRS)
 def test_write_at_any_point_of_a_read_leaves_nothing_stale(name: str, binding: str, event: str):
     """Whenever a thread writes while another reads, the read gives a structure that was there, the next the new one."""
     at, fired = 0, True

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import graphnode as gn
+from tests.work import PACKAGE
 
 
 class Linear(gn.Node):
@@ -50,7 +51,7 @@ def python_calls(work: Any) -> list[str]:
     found: list[str] = []
 
     def profiler(frame: Any, event: str, arg: object) -> None:
-        if event == "call" and "/graphnode/" in frame.f_code.co_filename:
+        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
             found.append(frame.f_code.co_name)
 
     before = sys.getprofile()

@@ -167,7 +167,8 @@ def test_a_pattern_does_not_lead_back():
     assert selected(parent, gn.Under("a")) == ["a.w"]
     assert selected(parent, gn.PathIn("**.b.**", missing_ok=True)) == []
     assert gn.states(parent)["a.b.a.b.w"] is parent.w
-    assert gn.treefy_states(parent)["a.b.w"].value is parent.w.value
+    assert gn.states(parent)["w"] is parent.w
+    assert gn.treefy_states(parent)["a.b.w"].value is gn.states(parent)["w"].value
 
 
 def test_a_ring_ends():

@@ -4,6 +4,7 @@ Each format has its reader: `_yaml`, `_json`, `_toml`. `include: other.yaml` tak
 must lie below the directory of the first one.
 """
 
+import errno
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,7 +129,7 @@ class Files:
         try:
             path = (document.path.parent / named).resolve()
         except (OSError, RuntimeError, ValueError) as error:  # links in a circle; characters that no path has
-            self.faults.append(document.fault(at, f"include: {short(named)}: {error}"))
+            self.faults.append(document.fault(at, f"include: {short(named)}: {_path_fault(error)}"))
             return None
         if not path.is_relative_to(top):
             self.faults.append(
@@ -189,9 +190,9 @@ class Files:
         except UnicodeDecodeError as error:
             return "", f"no UTF-8: {error.reason} at byte {error.start}"
         except OSError as error:
-            return "", str(error.strerror)
-        except ValueError as error:  # a path with a NUL
-            return "", str(error)
+            return "", _path_fault(error)
+        except ValueError as error:
+            return "", _path_fault(error)
 
 
 def _chain(document: Document) -> Iterator[Document]:
@@ -209,3 +210,12 @@ def check_no_faults(faults: list[str]) -> None:
     """
     if faults:
         raise ConfigError(faults)
+
+
+def _path_fault(error: OSError | RuntimeError | ValueError) -> str:
+    """What is wrong with a path, in words of ours where those of Python differ from version to version."""
+    if isinstance(error, ValueError):
+        return "a path holds no null character"
+    if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
+        return "a circle of links"
+    return str(error.strerror)

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ import pytest
 import graphnode as gn
 from graphnode._names import VALUES
 from tests.config.nets import Net
+from tests.work import calls_of
 
 # They measure time, and what Python executes.
 pytestmark = pytest.mark.no_runtime_types
 
 HOSTILE = Path(__file__).parent / "hostile"
 FILES = sorted(path.name.removesuffix(".error") for path in HOSTILE.glob("*.error"))
-SECOND = 1.0
+MOST_CALLS = 6_000_000
 
 # What no configuration has a reason to do, by the names of the interpreter's audit events.
 FORBIDDEN = ("exec", "compile", "import", "os.", "subprocess.", "socket.", "ctypes.", "pickle.", "shutil.", "urllib.")
@@ -40,23 +40,25 @@ sys.addaudithook(_audit)
 
 
 def refused(load: Callable[[], object], inside: Path) -> str:
-    """The error of a load, which takes less than a second (the best of two) and does nothing but read files inside."""
+    """The error of a load, which makes a bounded number of calls and does nothing but read files inside."""
     global _events
     texts: list[str] = []
     events: list[str] = []
-    times: list[float] = []
+    calls: list[int] = []
+
+    def attempt() -> None:
+        with pytest.raises(gn.ConfigError) as caught:
+            load()
+        texts.append(str(caught.value))
+
     for _ in range(2):
-        start = time.process_time()  # others may be at work
         _events = events = []
         try:
-            with pytest.raises(gn.ConfigError) as caught:
-                load()
+            calls.append(calls_of(attempt))
         finally:
             _events = None
-        times.append(time.process_time() - start)
-        texts.append(str(caught.value))
     assert [event for event in events if not event.startswith(f"open {inside}")] == []
-    assert min(times) < SECOND
+    assert min(calls) < MOST_CALLS
     assert texts[0] == texts[1]
     return texts[0]
 
@@ -292,11 +294,11 @@ def test_only_regular_files_are_read(tmp_path: Path):
         "directory.yaml": "a directory",
         "pipe.yaml": "no regular file",
         "zero.yaml": "no regular file",
-        "circle.yaml": "Too many levels of symbolic links",
+        "circle.yaml": "a circle of links",
         "missing.yaml": "No such file or directory",
         "text.txt": "the name of a configuration ends with .yaml, .yml, .json, .toml",
         "no_suffix": "the name of a configuration ends with .yaml, .yml, .json, .toml",
-        "a\0b.yaml": "embedded null byte",
+        "a\0b.yaml": "a path holds no null character",
         "x" * 300 + ".yaml": "File name too long",
     }
     assert {name: report(tmp_path / name, tmp_path) for name in expected} == {
@@ -317,11 +319,10 @@ def test_includes_stay_in_their_directory(tmp_path: Path):
     path = tree / "model.yaml"
     path.write_text("".join(f"x{at}: {{include: {name}}}\n" for at, name in enumerate(names)))
     outside = "lies outside of the directory of the first file"
-    circle = f"Symlink loop from '{tree}/circle.yaml'" if sys.version_info < (3, 13) else "no regular file"
     expected = [
         f"DIR/model.yaml:1:15: include: 'link.yaml' {outside}",
         f"DIR/model.yaml:2:15: include: 'up/secret.yaml' {outside}",
-        f"DIR/model.yaml:3:15: include: 'circle.yaml': {circle}".replace(str(tree), "DIR"),
+        "DIR/model.yaml:3:15: include: 'circle.yaml': a circle of links",
         "DIR/model.yaml:4:15: include: 'pipe.yaml': no regular file",
         f"DIR/model.yaml:5:15: include: 'up/tree/../secret.yaml' {outside}",
     ]
