@@ -144,7 +144,7 @@ VALUES = {
     "scalar": (jnp.ones(()), "ShapedArray(float32[])"),
     "bfloat16": (jnp.ones(2, jnp.bfloat16), "ShapedArray(bfloat16[2])"),
     "weak": (jnp.asarray(1.0), "ShapedArray(float32[], weak_type=True)"),
-    "numpy": (np.ones(2), "ShapedArray(float64[2])"),
+    "numpy": (np.ones(2, np.float32), "ShapedArray(float32[2])"),
     "key": (jax.random.key(0), "ShapedArray(key<fry>[])"),
     "abstract": (jax.ShapeDtypeStruct((2,), jnp.int8), "ShapedArray(int8[2])"),
     "number": (3.5, "3.5"),

@@ -49,7 +49,7 @@ def _write_one(model: Any) -> None:
 @pytest.mark.no_runtime_types
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_makes_few_calls_for_many_states(name: str):
-    """The second time, an operation calls as many Python functions for 400 States as for 20; a merge has nodes to make."""
+    """The second time, an operation makes as many calls for 400 States as for 20; but a merge has lists to make."""
     make, most, more = OPERATIONS[name]
     counts: list[int] = []
     for depth in (10, 200):
