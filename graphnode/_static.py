@@ -6,6 +6,7 @@ answer.
 """
 
 import dataclasses
+import functools
 import hashlib
 import weakref
 from collections.abc import Callable, Hashable
@@ -78,14 +79,57 @@ def _other_key(cls: type, value: Any) -> Hashable:
     if isinstance(value, (tuple, frozenset)):
         return (cls, *map(static_key, value)) if isinstance(value, tuple) else (cls, frozenset(map(static_key, value)))
     if dataclasses.is_dataclass(value) and not isinstance(value, type) and _compares_by_fields(cls):
-        return (cls, *(static_key(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare))
+        # Also those that the dataclass leaves out of its own `==`: a merge gives back one object for all equal ones.
+        return (cls, *(static_key(getattr(value, f.name)) for f in dataclasses.fields(value)))
+    if isinstance(value, functools.partial):
+        named = [(name, static_key(value.keywords[name])) for name in sorted(value.keywords)]
+        return (cls, static_key(value.func), *map(static_key, value.args), *named)
     try:
         hash(value)
     except TypeError:
         form = next((form for base, form in _TUPLE_FORM.items() if isinstance(value, base)), None)
         remedy = f"write {form}" if form else "give it a hash, or hold it in a State"
         raise StaticValueError(f"a {cls.__name__} ({_short(value)}) is not hashable: {remedy}") from None
+    if _has_own_equality(cls):
+        return (cls, *_content_key(cls, value))
     return (cls, value)
+
+
+# Whose values equal exactly what they are: dtypes, shardings, meshes.
+_TRUSTED: Final = frozenset({"builtins", "jax", "jaxlib", "ml_dtypes", "numpy"})
+
+
+def _has_own_equality(cls: type) -> bool:
+    """Whether a class says itself what its instances equal, as attrs, fractions and paths do."""
+    return cls.__eq__ is not object.__eq__ and cls.__module__.partition(".")[0] not in _TRUSTED
+
+
+def _content_key(cls: type, value: Any) -> tuple[Hashable, ...]:
+    """The content of an object whose own `==` may take `1` for `1.0`: what pickle would write down of it.
+
+    Raises:
+        StaticValueError: The object does not say, or holds what cannot be static.
+    """
+    try:
+        reduced = value.__reduce_ex__(2)
+        if isinstance(reduced, str):  # the name of a global: itself
+            return (reduced,)
+        maker, args, *rest = reduced
+        state = rest[0] if rest else None
+        return (maker, *map(static_key, args), _state_key(state))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise StaticValueError(
+            f"a {cls.__name__} ({_short(value)}) compares by an __eq__ of its own, and its content cannot be read "
+            f"({error}): make it a frozen dataclass or a tuple"
+        ) from None
+
+
+def _state_key(state: object) -> Hashable:
+    if isinstance(state, dict):
+        return tuple([(static_key(name), static_key(state[name])) for name in sorted(state, key=str)])
+    if isinstance(state, tuple):  # attributes and slots
+        return tuple(map(_state_key, state))
+    return static_key(state)
 
 
 def _compares_by_fields(cls: Any) -> bool:
@@ -94,6 +138,8 @@ def _compares_by_fields(cls: Any) -> bool:
 
 
 def _array_key(array: Any) -> Hashable:
+    if isinstance(array, np.ma.MaskedArray):
+        raise StaticValueError("a masked array cannot be static: JAX has none; hold data and mask in two fields")
     # Hashed once an array: the digest stays as long as the array does.
     known = _DIGESTS.get(id(array))
     if known is not None and known[0]() is array:
@@ -103,7 +149,8 @@ def _array_key(array: Any) -> Hashable:
     else:
         content = np.asarray(array)
         kind = str(content.dtype)
-    family = jax.Array if isinstance(array, jax.Array) else np.ndarray
+    # A weakly typed array gives way in arithmetic, and a matrix multiplies in another way.
+    family = (jax.Array, array.aval.weak_type) if isinstance(array, jax.Array) else type(array)
     key = (family, kind, array.shape, hashlib.sha256(np.ascontiguousarray(content).tobytes()).digest())
     at = id(array)
     _DIGESTS[at] = (weakref.ref(array, lambda _: _DIGESTS.pop(at, None)), key)

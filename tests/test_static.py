@@ -123,7 +123,6 @@ EQUAL = {
     "class": (int, int),
     "function": (jax.nn.relu, jax.nn.relu),
     "frozen dataclass": (Frozen(Frozen(2)), Frozen(Frozen(2))),
-    "what a dataclass does not compare": (Frozen(1, "a"), Frozen(1, "b")),
     "np.int8": (np.int8(3), np.int8(3)),
 }
 
@@ -212,16 +211,14 @@ def test_a_tracer_in_an_inferred_static_is_refused():
     class Sized(gn.Node):
         n: int
 
-    node = Sized(1)
-
     def assign(x: Any) -> Any:
+        node = Sized(1)
         node.n = x
         return x
 
     for use in (Sized, assign):
         with pytest.raises(gn.FieldError, match=r"^Sized\.n: a traced value "):
             jax.jit(use)(3)
-    assert node.n == 1
 
 
 # Arrays

@@ -1,0 +1,153 @@
+"""What makes two static values one: nodes that compute differently never share a structure."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePosixPath
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import graphnode as gn
+from graphnode._static import static_key
+
+
+class Holder(gn.Node):
+    value: Any = gn.static()
+    w: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.ones(2, jnp.bfloat16)))
+
+
+class Loose:
+    """Frozen by hand, equal to whatever has an equal value: to Python, 1 is 1.0."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Loose) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+@dataclass(frozen=True)
+class Partly:
+    seen: int
+    unseen: int = field(default=0, compare=False)
+
+
+def act(x: Any, slope: float = 1.0) -> Any:
+    return x * slope
+
+
+DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "weak type": (lambda: jnp.float32(2), lambda: jnp.asarray(2.0)),
+    "matrix": (lambda: np.ones((2, 2)), lambda: np.asmatrix(np.ones((2, 2)))),
+    "byte order": (lambda: np.ones(2, ">f4"), lambda: np.ones(2, "<f4")),
+    "own equality, int and float": (lambda: Loose(1), lambda: Loose(1.0)),
+    "own equality, int and bool": (lambda: Loose(1), lambda: Loose(True)),
+    "own equality, deep": (lambda: (Loose((1, 2)),), lambda: (Loose((1, 2.0)),)),
+    "decimals": (lambda: Decimal("1"), lambda: Decimal("1.0")),
+    "a field that does not compare": (lambda: Partly(1, 2), lambda: Partly(1, 3)),
+    "negative zero": (lambda: 0.0, lambda: -0.0),
+    "partials": (lambda: functools.partial(act, slope=2.0), lambda: functools.partial(act, slope=2)),
+    "key implementations": (lambda: jax.random.key(0), lambda: jax.random.key(0, impl="rbg")),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_values_that_differ_make_other_structures(name: str):
+    """Each node keeps its own value through a merge, and its graphdef is another."""
+    first, second = (make() for make in DIFFERENT[name])
+    nodes = [Holder(first), Holder(second)]
+    assert gn.graphdef(nodes[0]) is not gn.graphdef(nodes[1])
+    for node, value in zip(nodes, (first, second), strict=True):
+        kept = gn.clone(node).value
+        assert (type(kept), static_key(kept)) == (type(value), static_key(value))
+
+
+EQUAL: dict[str, Callable[[], Any]] = {
+    "arrays": lambda: jnp.arange(3),
+    "weak arrays": lambda: jnp.asarray(2.0),
+    "own equality": lambda: Loose((1, "a")),
+    "fractions": lambda: Fraction(1, 3),
+    "paths": lambda: PurePosixPath("a/b"),
+    "partials": lambda: functools.partial(act, 3, slope=2.0),
+    "dataclasses": lambda: Partly(1, 2),
+}
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_equal_values_make_one_structure(name: str):
+    """Values that are made alike have one graphdef, so that nothing is traced twice."""
+    make = EQUAL[name]
+    assert gn.graphdef(Holder(make())) is gn.graphdef(Holder(make()))
+
+
+def test_a_compiled_function_tells_a_weak_array_from_another():
+    """Each node gets what it computes itself."""
+    run = gn.jit(lambda node: node.value * node.w.value)
+    strong, weak = Holder(jnp.float32(2)), Holder(jnp.asarray(2.0))
+    with jax.numpy_dtype_promotion("standard"):
+        dtypes = [run(node).dtype for node in (strong, weak)]
+    assert dtypes == [jnp.float32, jnp.bfloat16]
+
+
+def test_what_cannot_be_compared_is_refused():
+    """A masked array, and an object with an equality of its own that does not say what it holds."""
+
+    class Closed(Loose):
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            raise TypeError("closed")
+
+    refused: list[tuple[Any, str]] = [
+        (
+            np.ma.array([1.0, 2.0], mask=[0, 1]),
+            "Holder.value: a masked array cannot be static: JAX has none; hold data and mask in two fields",
+        ),
+        (
+            Loose([1]),
+            "Holder.value: a Loose",
+        ),
+        (
+            Closed(1),
+            "compares by an __eq__ of its own, and its content cannot be read (closed): make it a frozen dataclass or a "
+            "tuple",
+        ),
+    ]
+    for value, text in refused:
+        with pytest.raises(gn.FieldError) as caught:
+            Holder(value)
+        assert text in str(caught.value)
+
+
+LEAVES = st.one_of(
+    st.integers(-2, 2),
+    st.booleans(),
+    st.sampled_from([0.0, -0.0, 1.0, float("nan")]),
+    st.sampled_from(["", "1"]),
+    st.none(),
+)
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3).map(tuple) | inner.map(Loose), max_leaves=5)
+
+
+def content(value: Any) -> Any:
+    """The oracle: type and text at every depth."""
+    if isinstance(value, tuple):
+        return ("tuple", *map(content, value))
+    if isinstance(value, Loose):
+        return ("Loose", content(value.value))
+    return (type(value).__name__, repr(value))
+
+
+@given(one=VALUES, other=VALUES)
+def test_keys_are_equal_exactly_for_equal_types_and_content(one: Any, other: Any):
+    """Whatever Python's own `==` says, at every depth."""
+    assert (static_key(one) == static_key(other)) == (content(one) == content(other))
