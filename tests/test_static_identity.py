@@ -37,6 +37,10 @@ class Loose:
         return hash(self.value)
 
 
+class Grid(np.ndarray[Any, Any]):
+    """An array of another class, which may multiply in another way."""
+
+
 @dataclass(frozen=True)
 class Partly:
     seen: int
@@ -49,7 +53,7 @@ def act(x: Any, slope: float = 1.0) -> Any:
 
 DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "weak type": (lambda: jnp.float32(2), lambda: jnp.asarray(2.0)),
-    "matrix": (lambda: np.ones((2, 2)), lambda: np.asmatrix(np.ones((2, 2)))),
+    "subclass of arrays": (lambda: np.ones((2, 2)), lambda: np.ones((2, 2)).view(Grid)),
     "byte order": (lambda: np.ones(2, ">f4"), lambda: np.ones(2, "<f4")),
     "own equality, int and float": (lambda: Loose(1), lambda: Loose(1.0)),
     "own equality, int and bool": (lambda: Loose(1), lambda: Loose(True)),
@@ -118,8 +122,8 @@ def test_what_cannot_be_compared_is_refused():
         ),
         (
             Closed(1),
-            "compares by an __eq__ of its own, and its content cannot be read (closed): make it a frozen dataclass or a "
-            "tuple",
+            "compares by an __eq__ of its own, and its content cannot be read (closed): make it a frozen dataclass or "
+            "a tuple",
         ),
     ]
     for value, text in refused:
