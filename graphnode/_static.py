@@ -101,7 +101,8 @@ _TRUSTED: Final = frozenset({"builtins", "jax", "jaxlib", "ml_dtypes", "numpy"})
 
 def _has_own_equality(cls: type) -> bool:
     """Whether a class says itself what its instances equal, as attrs, fractions and paths do."""
-    return cls.__eq__ is not object.__eq__ and cls.__module__.partition(".")[0] not in _TRUSTED
+    equality: object = cls.__eq__
+    return equality is not object.__eq__ and cls.__module__.partition(".")[0] not in _TRUSTED
 
 
 def _content_key(cls: type, value: Any) -> tuple[Hashable, ...]:

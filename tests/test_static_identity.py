@@ -113,7 +113,7 @@ def test_what_cannot_be_compared_is_refused():
 
     refused: list[tuple[Any, str]] = [
         (
-            np.ma.array([1.0, 2.0], mask=[0, 1]),
+            np.ma.array([1.0, 2.0], mask=[False, True]),
             "Holder.value: a masked array cannot be static: JAX has none; hold data and mask in two fields",
         ),
         (
