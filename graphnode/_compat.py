@@ -17,7 +17,7 @@ from jax.core import Tracer as Tracer
 try:
     from jax._src.random.prng import PRNGKeyArray
 except ImportError:  # before JAX 0.10
-    from jax._src.prng import PRNGKeyArray  # type: ignore[import-not-found, no-redef, unused-ignore]
+    from jax._src.prng import PRNGKeyArray  # type: ignore[import-not-found, no-redef, unused-ignore]  # ty: ignore
 
 # A concrete array's exact type: one identity test tells it from a tracer, where `isinstance` asks a metaclass.
 CONCRETE: Final[type] = ArrayImpl

@@ -215,12 +215,13 @@ class PathContains(Matcher):
         return subject.fits(self._pattern)
 
 
+@dataclasses.dataclass(frozen=True, init=False, repr=False)
 class _Paths(Matcher):
     """What the filters by whole paths share."""
 
-    paths: frozenset[Path | str]
+    paths: frozenset[Path | str] = dataclasses.field(compare=False)
     missing_ok: bool
-    _patterns: frozenset[Pattern]
+    _patterns: frozenset[Pattern]  # which tell 0 from False, as paths in a set do not
 
     def accepts(self, subject: Subject) -> bool:
         return any(subject.fits(pattern) for pattern in self._patterns)
@@ -264,10 +265,6 @@ class PathIn(_Paths):
     See also: `Under`, which selects what is below a path too.
     """
 
-    paths: frozenset[Path | str] = dataclasses.field(compare=False)
-    missing_ok: bool
-    _patterns: frozenset[Pattern]  # which tell 0 from False, as paths in a set do not
-
     def __init__(self, *paths: Path | str, missing_ok: bool = False) -> None:
         self._set(paths, missing_ok, below=False)
 
@@ -299,10 +296,7 @@ class Under(_Paths):
     See also: `PathIn`, which selects what stands at a path alone.
     """
 
-    paths: frozenset[Path | str] = dataclasses.field(compare=False)
-    missing_ok: bool
     shared: bool
-    _patterns: frozenset[Pattern]
 
     def __init__(self, *paths: Path | str, shared: bool = True, missing_ok: bool = False) -> None:
         object.__setattr__(self, "shared", shared)

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, cast
 
 import jax
 import numpy as np
@@ -310,7 +310,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             check_contracts_of(self, content)
         if not (isinstance(value, _Keep) and isinstance(sharding, _Keep)):
             check_sharding(spec.cls, changed.sharding, content)
-        other: S = new_state(changed, content)  # type: ignore[assignment]  # of the class of the spec
+        other = cast("S", new_state(changed, content))  # of the class of the spec
         other._contracts = self._contracts
         return other
 

@@ -381,7 +381,7 @@ class FlatStates(Mapping[Path, S_co]):
         self._states = states
 
     def __getitem__(self, path: Path | str) -> S_co:
-        keys = parse_path(path) if isinstance(path, str) and is_path(path) else path
+        keys = parse_path(path) if isinstance(path, str) else path
         at = self.layout.index(keys) if isinstance(keys, tuple) else None
         if at is None:
             raise KeyError(missing_path(self.layout, path))

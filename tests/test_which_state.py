@@ -74,11 +74,10 @@ def test_a_frozen_encoder_is_not_trained_by_its_other_path():
 
 def test_look_ups_take_any_path():
     """Trees and live States are read by any path, as a tuple or as a text."""
-    node = tied()
+    node: Any = tied()
     tree, live = gn.treefy_states(node), gn.states(node)
-    assert node.b is not None
     for path in ("b.w", ("b", "w"), "a.a.w"):
-        assert tree[path].value is node.b.w.value  # type: ignore[union-attr]
+        assert tree[path].value is node.b.w.value
         assert live[path] is node.b.w
     assert list(tree) == ["a"]
     assert tree["b"].layout is tree["a.a"].layout is gn.treefy_states(node.b).layout
@@ -86,10 +85,10 @@ def test_look_ups_take_any_path():
 
 def test_updates_and_merges_take_texts_and_other_paths():
     """Keys may be whole paths as texts, over any reference."""
-    node = tied()
+    node: Any = tied()
     gn.update_states(node, {"b.w": jnp.zeros(1), "a.w": jnp.zeros(1)})
     merged = gn.treefy_merge(gn.graphdef(node), {"b": {"w": 1.0, "v": 2.0}, "a.w": 3.0})
-    assert (merged.a.a is merged.b, merged.b.v.value) == (True, 2.0)  # type: ignore[union-attr]
+    assert (merged.a.a is merged.b, merged.b.v.value) == (True, 2.0)
     with pytest.raises(gn.UpdateError) as caught:
         gn.update_states(node, {"b.x": 0})
     assert str(caught.value) == "cannot update N: b.x: N has no State there; did you mean 'b.w'?"
