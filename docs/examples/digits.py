@@ -1,8 +1,7 @@
 """Train a small convolutional classifier on scikit-learn's handwritten digits.
 
-The model is made of the layers of `gn.nn`, as a YAML file, `digits.yaml`, says. Training is plain JAX:
-`treefy_split` gives pytrees, `jax.grad` and `jax.jit` work on them, optax makes the updates, and `update_states` writes
-the result back into the model.
+The model is made of the layers of `gn.nn`, as a YAML file, `digits.yaml`, says. A compiled step takes the model and its
+optimizer, and writes what it changes into them.
 
     python docs/examples/digits.py --help
 """
@@ -119,35 +118,27 @@ def batches(count: int, size: int, seed: int) -> Iterator[Int[Array, "size"]]:
             yield jnp.asarray(rows[first : first + size])
 
 
-# Training: pytrees and plain JAX
-
-Step: TypeAlias = Callable[
-    [gn.StateTree, optax.OptState, Int[Array, "batch"]],
-    tuple[gn.StateTree, optax.OptState, Float[Array, ""]],
-]
+# Training
 
 
-def make_step(
-    graphdef: gn.GraphDef[Classifier], rest: gn.StateTree, data: Digits, optimizer: optax.GradientTransformation
-) -> Step:
-    """A compiled step of training."""
+def loss_of(model: Classifier, images: Images, labels: Labels) -> Float[Array, ""]:
+    """The mean cross entropy of a batch."""
+    losses: Float[Array, "batch"] = optax.softmax_cross_entropy_with_integer_labels(model(images), labels)
+    return losses.mean()
 
-    def loss_of(params: gn.StateTree, rows: Int[Array, "batch"]) -> Float[Array, ""]:
-        model = gn.treefy_merge(graphdef, params, rest)
-        logits, labels = model(data.images[rows]), data.labels[rows]
-        losses: Float[Array, "batch"] = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean()
 
-    @jax.jit
-    def step(
-        params: gn.StateTree, memory: optax.OptState, rows: Int[Array, "batch"]
-    ) -> tuple[gn.StateTree, optax.OptState, Float[Array, ""]]:
-        loss, gradients = jax.value_and_grad(loss_of)(params, rows)
-        updates, memory = optimizer.update(gradients, memory, params)
-        moved: Any = optax.apply_updates(params, updates)  # a tree like `params`
-        return moved, memory, loss
+@gn.jit(donate=True)
+def train_step(model: Classifier, optimizer: gn.optim.Optimizer, images: Images, labels: Labels) -> Float[Array, ""]:
+    """One step of training, in place; gives the loss before it."""
+    loss, gradients = gn.value_and_grad(loss_of)(model, images, labels)
+    optimizer.update(model, gradients)
+    return loss
 
-    return step
+
+@gn.jit
+def predict(model: Classifier, images: Images) -> Labels:
+    """The likeliest label of each image."""
+    return model(images).argmax(axis=-1)
 
 
 @dataclass
@@ -168,28 +159,20 @@ class Result:
 
 def train(model: Classifier, seen: Digits, held: Digits, options: argparse.Namespace) -> Result:
     """Train `model` in place."""
-    graphdef, params, rest = gn.treefy_split(model, gn.ParamState, ...)
-    optimizer = optax.adam(optax.cosine_decay_schedule(options.learning_rate, options.steps))
-    memory = optimizer.init(params)
-    step = make_step(graphdef, rest, seen, optimizer)
-
-    @jax.jit
-    def predict(params: gn.StateTree, images: Images) -> Labels:
-        return gn.treefy_merge(graphdef, params, rest)(images).argmax(axis=-1)
-
+    schedule = optax.cosine_decay_schedule(options.learning_rate, options.steps)
+    optimizer = gn.optim.Optimizer(model, optax.adam(schedule))
     result = Result()
     with tqdm(total=options.steps, desc="Training", unit="step", file=sys.stderr, dynamic_ncols=True) as bar:
         for done, rows in enumerate(batches(len(seen), options.batch_size, options.seed), start=1):
-            params, memory, loss = step(params, memory, rows)
+            loss = train_step(model, optimizer, seen.images[rows], seen.labels[rows])
             result.losses.append(float(loss))
             bar.set_postfix(loss=f"{result.losses[-1]:.4f}", refresh=False)
             bar.update()
             if done % EVALUATE_EVERY == 0 or done == options.steps:
-                result.predictions = np.asarray(predict(params, held.images))
+                result.predictions = np.asarray(predict(model, held.images))
                 result.accuracies.append((done, float(np.mean(result.predictions == held.labels))))
             if done == options.steps:
                 break
-    gn.update_states(model, params)
     return result
 
 
