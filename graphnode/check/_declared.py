@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import pickle
 import sys
 import types
@@ -113,6 +114,9 @@ def _by_identity(value: Any) -> Iterator[Any]:
     elif dataclasses.is_dataclass(value) and not compares_by_identity(type(value)) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield from _by_identity(getattr(value, field.name))
+    elif isinstance(value, functools.partial):  # equal if its function and arguments are
+        for item in (value.func, *value.args, *value.keywords.values()):
+            yield from _by_identity(item)
     elif isinstance(value, types.MethodType):  # equal if its object is the same one
         if not _has_importable_name(value.__self__):
             yield value

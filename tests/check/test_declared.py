@@ -301,7 +301,7 @@ class Below(Net):
         ("lambda x: x", "lambda"),
         ("maker()", "local function maker.<locals>.inner"),
         ("jax.nn.initializers.lecun_normal()", "local function variance_scaling.<locals>.init"),
-        ("functools.partial(function, 1)", "partial"),
+        ("functools.partial(lambda x: x, 1)", "lambda"),
         ("parts.method", "bound method Parts.method"),
         ("Callable_()", "Callable_"),
         ("(1, (function, lambda x: x))", "lambda"),
@@ -345,7 +345,7 @@ def test_a_default_that_an_import_gives_back_is_not(default: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("factory", "what", "remedy"),
     [
-        ("lambda: functools.partial(function, 1)", "partial", "use a function that a module defines"),
+        ("lambda: functools.partial(lambda x: x, 1)", "lambda", "use a function that a module defines"),
         ("lambda: lambda x: x", "lambda", "use a function that a module defines"),
         ("iter(range(9)).__next__", "int", "pass it to the constructor"),
     ],
