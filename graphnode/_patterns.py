@@ -33,8 +33,8 @@ class Pattern:
 
     def __init__(self, parts: Iterable[Part]) -> None:
         self.parts: tuple[Part, ...] = tuple(parts)
-        self.last = 1 << len(self.parts)
-        self.start = self._skipping(1)
+        self.last: int = 1 << len(self.parts)
+        self.start: int = self._skipping(1)
         # With the types: True equals 1, and is no position.
         self._identity = tuple([(type(part), part) for part in self.parts])
 
