@@ -5,7 +5,7 @@ the values in layout order; all nodes share one graphdef.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ from ._static import GraphObject
 from ._update import leaf_form, leaf_text
 
 N = TypeVar("N")
+
+# A leaf in the value of a State: the State's number, and JAX's key path.
+_Leaf: TypeAlias = tuple[int, tuple[Any, ...]]
 
 
 def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N:
@@ -61,7 +64,9 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
         raise StackError("stack takes at least one node: of none, the structure is unknown")
     graphdef = _common_graphdef(bindings)
     columns = [list(column) for column in zip(*[binding.values() for binding in bindings], strict=True)]
-    faults = [fault for at, column in enumerate(columns) for fault in _column_faults(_name(graphdef, at), column, axis)]
+    faults = [
+        _name(graphdef, at) + fault for at, column in enumerate(columns) for fault in _column_faults(column, axis)
+    ]
     if name is not None and not (isinstance(name, str) and name):
         faults.append(f"the name of an axis is a text such as 'layers'; found {describe(name)}")
     faults += equal_stream_faults(bindings)
@@ -100,11 +105,14 @@ def _common_graphdef(bindings: Sequence[Binding]) -> GraphDef[Any]:
     return graphdef
 
 
-def _column_faults(name: str, column: Sequence[Any], axis: int) -> Iterator[str]:
-    """Why the values of one State do not stack: where they are no arrays, or differ from the first node's."""
+def _column_faults(column: Sequence[Any], axis: int) -> Iterator[str]:
+    """Why the values of one State do not stack: where they are no arrays, or differ from the first node's.
+
+    The State's name goes before each: it is worked out for faults alone, as it is as long as the State lies deep.
+    """
     first = jax.tree.leaves_with_path(column[0])
     for key_path, leaf in first:
-        form, where = leaf_form(leaf), name + jax.tree_util.keystr(key_path)
+        form, where = leaf_form(leaf), jax.tree_util.keystr(key_path)
         if not isinstance(form, tuple):
             yield f"{where}: expected an array, found {leaf_text(leaf)}"
         elif not -len(form[0]) - 1 <= axis <= len(form[0]):
@@ -112,11 +120,11 @@ def _column_faults(name: str, column: Sequence[Any], axis: int) -> Iterator[str]
     structures: list[object] = [jax.tree.structure(value) for value in column]
     for at, value in enumerate(column):
         if structures[at] != structures[0]:
-            yield f"{name}: node 0 holds the tree {structures[0]}, node {at} {structures[at]}"
+            yield f": node 0 holds the tree {structures[0]}, node {at} {structures[at]}"
             continue
         for (key_path, leaf), other in zip(first, jax.tree.leaves(value), strict=True):
             if leaf_form(other) != leaf_form(leaf):
-                where = name + jax.tree_util.keystr(key_path)
+                where = jax.tree_util.keystr(key_path)
                 yield f"{where}: node 0 holds {leaf_text(leaf)}, node {at} {leaf_text(other)}"
 
 
@@ -173,19 +181,21 @@ def _size_along(binding: Binding, axis: int) -> int:
         StackError: They have none, or not the same.
     """
     graphdef = binding.graphdef
-    sizes: dict[str, int] = {}
+    # By the State's number and the key path below it: a name is as long as the State lies deep.
+    sizes: dict[_Leaf, int] = {}
     faults: list[str] = []
     for at, state in enumerate(binding.states):
         for key_path, leaf in jax.tree.leaves_with_path(state._value):
-            form, where = leaf_form(leaf), _name(graphdef, at) + jax.tree_util.keystr(key_path)
+            form = leaf_form(leaf)
             if isinstance(form, tuple) and -len(form[0]) <= axis < len(form[0]):
-                sizes[where] = form[0][axis]
+                sizes[at, key_path] = form[0][axis]
             else:
-                faults.append(f"{where}: {leaf_text(leaf)} has no axis {axis}")
-    first = next(iter(sizes), "")
+                faults.append(f"{_leaf_name(graphdef, (at, key_path))}: {leaf_text(leaf)} has no axis {axis}")
+    first = next(iter(sizes), (0, ()))
     faults += [
-        f"{where}: expected size {sizes[first]} along axis {axis} as {first} has, found {size}"
-        for where, size in sizes.items()
+        f"{_leaf_name(graphdef, leaf)}: expected size {sizes[first]} along axis {axis} as "
+        f"{_leaf_name(graphdef, first)} has, found {size}"
+        for leaf, size in sizes.items()
         if size != sizes[first]
     ]
     if not sizes and not faults:
@@ -193,6 +203,11 @@ def _size_along(binding: Binding, axis: int) -> int:
     if faults:
         raise StackError(f"cannot unstack {graphdef.type.__name__}: {listed(faults)}")
     return sizes[first]
+
+
+def _leaf_name(graphdef: GraphDef[Any], leaf: _Leaf) -> str:
+    at, key_path = leaf
+    return _name(graphdef, at) + jax.tree_util.keystr(key_path)
 
 
 def _name(graphdef: GraphDef[Any], at: int) -> str:

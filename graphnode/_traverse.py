@@ -15,7 +15,7 @@ from ._binding import binding_of
 from ._filters import NodeFilter, NodeSelector, as_filters, check_class_filters, group
 from ._graphdef import GraphDef
 from ._node import Node
-from ._paths import Path
+from ._paths import Key, Path
 from ._patterns import Pattern
 from ._state import State, StateSpec
 from ._table import RootSpec
@@ -76,16 +76,21 @@ def iter_node(node: object, /) -> Iterator[tuple[Path, Node]]:
     graphdef = binding_of(node).graphdef
     objects = live_objects(node, graphdef)
     below = _first_seen(graphdef)
-    # Pre-order with the last child first, read backwards, is post-order.
-    order: list[int] = []
-    todo = list(below.get(-1, ()))
+    specs, edges = graphdef.table.specs, graphdef.table.edges
+    # One path, grown and cut on the way: that of each node anew would make work that grows with the square of the depth.
+    keys: list[Key] = []
+    todo = [(top, False) for top in reversed(below.get(-1, ()))]
     while todo:
-        number = todo.pop()
-        order.append(number)
-        todo.extend(below.get(number, ()))
-    for number in reversed(order):
-        if isinstance(graphdef.table.specs[number], NodeSpec):
-            yield graphdef.path(number), objects[number]
+        number, is_behind = todo.pop()
+        if not isinstance(specs[number], NodeSpec):
+            continue
+        if is_behind:
+            yield tuple(keys), objects[number]
+            del keys[len(keys) - len(edges[number]) :]
+            continue
+        keys += edges[number]
+        todo.append((number, True))
+        todo += [(child, False) for child in reversed(below.get(number, ()))]
 
 
 def iter_leaf(node: object, /) -> Iterator[tuple[Path, object]]:

@@ -357,13 +357,14 @@ def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
 
 
 def _unpoppable(graphdef: GraphDef[Any], objects: Sequence[Any], parent: int, edge: Path) -> str | None:
-    where = path_str((*graphdef.path(parent), *edge))
     if parent < 0:
-        return f"{where or 'the root'} is a State of the pytree itself, not of a node in it; remove it there"
+        root = path_str(edge) or "the root"
+        return f"{root} is a State of the pytree itself, not of a node in it; remove it there"
     if len(edge) == 1:
         return None
     container = reach(objects[parent], edge[:-1])
     if isinstance(container, TrackedDict):
         return None
+    where = path_str((*graphdef.path(parent), *edge))
     kind = "list" if isinstance(container, list) else "tuple"
     return f"{where} is an item of a {kind}, whose other items would change their paths; assign the field instead"

@@ -13,6 +13,8 @@ import pytest
 
 import graphnode as gn
 
+from tests.work import calls_of
+
 
 class Link(gn.Node):
     weight: gn.ParamState
@@ -182,3 +184,43 @@ def test_update_of_a_long_chain_with_other_values_works():
     tree = gn.treefy_states(one)
     gn.update_states(one, jax.tree.map(lambda leaf: leaf + 1.0, tree))
     assert last(one).weight.value == 2.0
+
+
+# Work grows with the number of nodes, not with its square.
+
+
+def pop_and_put_back(link: Link) -> None:
+    popped = gn.pop_states(link, gn.ParamState)
+    gn.update_states(link, popped)
+
+
+OPERATIONS: dict[str, Callable[[Link], object]] = {
+    "treefy_split": lambda link: gn.treefy_split(link, gn.ParamState, ...),
+    "treefy_merge": lambda link: gn.treefy_merge(*gn.treefy_split(link)),
+    "clone": gn.clone,
+    "states": gn.states,
+    "states by glob": lambda link: gn.states(link, gn.PathIn("**.weight")),
+    "states below": lambda link: gn.states(link, gn.Under("next.next")),
+    "difference": lambda link: gn.treefy_states(link) - gn.treefy_states(link, gn.PathIn("next.weight")),
+    "update by tree": lambda link: gn.update_states(link, gn.treefy_states(link)),
+    "update by path": lambda link: gn.update_states(
+        link, {path: state.value for path, state in gn.states(link).items()}
+    ),
+    "pop": pop_and_put_back,
+    "nodes": gn.nodes,
+    "iter_node": lambda link: list(gn.iter_node(link)),
+    "stack": lambda link: gn.stack([link, link]),
+    "unstack": lambda link: gn.unstack(gn.stack([link, link])),
+    "deepcopy": copy.deepcopy,
+    "aliases": gn.aliases,
+    "to_json": lambda link: gn.graphdef(link).to_json(),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+def test_work_grows_with_the_length_of_a_chain(operation: Callable[[Link], object]):
+    """A chain of twice the length makes twice the calls; with its square it would be four times."""
+    operation(chain(5))  # what is done once for a class or process
+    short, long = chain(100), chain(200)
+    calls = [calls_of(lambda link=link: operation(link)) for link in (short, long)]
+    assert calls[1] < 2.4 * calls[0], calls

@@ -41,7 +41,7 @@ def ambient(begin, names):
     for name in names:
         with under(name):
             found.append(host(gn.random.randn(3)))
-            found.append(host(gn.nn.Linear(2, 2).weight.value["weight"]))
+            found.append(host(gn.nn.Linear(2, 2).weight.value))
     return found
 
 
