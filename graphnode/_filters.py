@@ -223,15 +223,15 @@ class _Paths(Matcher):
     missing_ok: bool
     _patterns: frozenset[Pattern]  # which tell 0 from False, as paths in a set do not
 
-    def accepts(self, subject: Subject) -> bool:
-        return any(subject.fits(pattern) for pattern in self._patterns)
-
-    def _set(self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool) -> None:
+    def __init__(self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool) -> None:
         kept = [path if isinstance(path, str) and pattern_of(path).path is None else _keys(path) for path in paths]
         patterns = [pattern_of(path, below=below) for path in kept]
         object.__setattr__(self, "paths", frozenset(kept))
         object.__setattr__(self, "missing_ok", missing_ok)
         object.__setattr__(self, "_patterns", frozenset(patterns))
+
+    def accepts(self, subject: Subject) -> bool:
+        return any(subject.fits(pattern) for pattern in self._patterns)
 
     @property
     def _texts(self) -> list[str]:
@@ -266,7 +266,7 @@ class PathIn(_Paths):
     """
 
     def __init__(self, *paths: Path | str, missing_ok: bool = False) -> None:
-        self._set(paths, missing_ok, below=False)
+        super().__init__(paths, missing_ok, below=False)
 
     def __repr__(self) -> str:
         return f"PathIn({', '.join(map(repr, self._texts))})"
@@ -300,7 +300,7 @@ class Under(_Paths):
 
     def __init__(self, *paths: Path | str, shared: bool = True, missing_ok: bool = False) -> None:
         object.__setattr__(self, "shared", shared)
-        self._set(paths, missing_ok, below=True)
+        super().__init__(paths, missing_ok, below=True)
 
     def accepts(self, subject: Subject) -> bool:
         return any(

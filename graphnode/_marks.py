@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from jax.tree_util import tree_flatten, tree_unflatten
 
@@ -24,6 +24,7 @@ from ._value import is_container
 from ._versions import CLOCK, Version
 
 
+@runtime_checkable
 class Marked(Protocol):
     """A State, as far as marks know it."""
 

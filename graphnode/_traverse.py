@@ -77,7 +77,7 @@ def iter_node(node: object, /) -> Iterator[tuple[Path, Node]]:
     objects = live_objects(node, graphdef)
     below = _first_seen(graphdef)
     specs, edges = graphdef.table.specs, graphdef.table.edges
-    # One path, grown and cut on the way: that of each node anew would make work that grows with the square of the depth.
+    # One path, grown and cut on the way: that of each node anew makes work that grows with the square of the depth.
     keys: list[Key] = []
     todo = [(top, False) for top in reversed(below.get(-1, ()))]
     while todo:

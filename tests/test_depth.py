@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import pytest
 
 import graphnode as gn
-
 from tests.work import calls_of
 
 
