@@ -13,6 +13,7 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from types import MethodType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -410,15 +411,16 @@ class Pure:
         nodes = build(self.form.graphdef, values)
         binding = binding_of_list(nodes) if nodes else NO_NODES
         args, kwargs = self.form.fill(nodes, rest)
-        result = self._call_captured(args, kwargs)
-        self.check_structure(nodes, binding)
+        with self._captured():
+            result = self._call(args, kwargs)
+            self.check_structure(nodes, binding)
+            result, has_nodes = _take_nodes(result, nodes)
         wrote = [
             number
             for number, (state, value) in enumerate(zip(binding.states, values, strict=True))
             if _is_written(state._value, value, before[number])
         ]
         numbers = self.given(wrote)
-        result, has_nodes = _take_nodes(result, nodes)
         # Of `numbers` that is open the caller has given the values away, and needs all of them back.
         untouched = frozenset() if self.is_open else frozenset(numbers) - frozenset(wrote)
         containers = frozenset(number for number in numbers if is_container(binding.states[number]._value))
@@ -428,15 +430,12 @@ class Pure:
             result,
         )
 
-    def _call_captured(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Call the function, to which the originals of its arguments are closed."""
+    def _captured(self) -> AbstractContextManager[None]:
+        """While it runs, the originals of the arguments must not be read: not by the function, nor for its result."""
         call = ACTIVE.call
-        if call is None:
-            return self._call_alone(args, kwargs)
-        with captured(call.binding.states, call.explain_capture):
-            return self._call_alone(args, kwargs)
+        return nullcontext() if call is None else captured(call.binding.states, call.explain_capture)
 
-    def _call_alone(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call the function, and see that it wrote into no container of outside."""
         try:
             result = self.function(*args, **kwargs)

@@ -95,5 +95,5 @@ print(tree - gn.states(net))  # E: live States
 gn.states(net)["mean",].value = jnp.ones(2)
 gn.states(net)["mean",] = BatchState(jnp.ones(2))  # E: read-only
 del gn.states(net)["mean",]  # E: read-only
-print(gn.states(net)["mean"])  # E: a path is a tuple
+print(gn.states(net)[0])  # E: a path is a tuple or a text
 graphdef.type = Leaf  # E: read-only

@@ -84,7 +84,7 @@ assert_type(specified.hidden, HiddenState[Array])
 assert_type(specified.late, State[Array])
 assert_type(specified.layer, Linear)
 assert_type(specified.other, Linear | None)
-assert_type(specified.named.weight, ParamState[dict[str, Array]])
+assert_type(specified.named.weight, ParamState[Array])
 assert_type(
     Specified(2, "exact", (1, 2), jax.nn.relu, None, BatchState(jnp.int32(0)), gn.nn.Linear(2, 3), other=linear),
     Specified,

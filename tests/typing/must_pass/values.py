@@ -75,7 +75,7 @@ assert_type(ParamState(zero), ParamState[Array])
 assert_type(ParamState(3), ParamState[int])
 assert_type(State({"a": zero}).value, dict[str, Array])
 assert_type(Membrane(zero), Membrane)
-assert_type(BatchState(zero, name="n", tag="t", sharding=("x",), metadata={"unit": "mV"}), BatchState[Array])
+assert_type(BatchState(zero, name="n", tag="t", sharding=(), metadata={"unit": "mV"}), BatchState[Array])
 
 # Its description
 
