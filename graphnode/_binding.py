@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import repeat, starmap
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
@@ -78,12 +78,21 @@ class Binding:
         now = CLOCK.now
         if self.clock is now:
             return True
-        if _versions_of(roots) == self.root_versions and [one._version for one in self.watched] == self.versions:
-            # A State that is marked moves the clock, too.
-            self.has_marks = any(map(is_marked, self.states))
-            self.clock = now
-            return True
-        return False
+        try:
+            is_same = [watched._version for watched in self.watched] == self.versions
+        except ReferenceError:  # one that a joint binding does not keep was taken out of the graph, and is gone
+            return False
+        if not is_same or _versions_of(roots) != self.root_versions:
+            return False
+        # A State that is marked moves the clock, too.
+        self.has_marks = any(map(is_marked, self.states))
+        self.clock = now
+        return True
+
+    def with_states(self, states: Sequence[State[Any]]) -> "Binding":
+        """The same of other States, with a memory of its own."""
+        watch = (self.watched, self.versions)
+        return Binding(self.graphdef, states, watch, self.root_versions, self.clock, self.traces)
 
     def remember(self, question: Hashable, answer: object) -> None:
         """Keep a group of its States under the filters or layout that ask for it; bounded."""
@@ -118,11 +127,32 @@ class Binding:
                 check_alive(state, path_str(self.graphdef.layout.path(at)))
 
 
-class Joint(dict[Hashable, tuple[Binding, Sequence[Any]]]):
-    """The bindings of the pytrees that a node comes first in, by treedef and the ids of the nodes.
+class _Kept(NamedTuple):
+    """The binding of a pytree of nodes as its first node keeps it: it must not keep the other roots.
 
-    Weak references to the other nodes drop an entry when one of them dies.
+    Attributes:
+        binding: The binding, without the States that are roots themselves.
+        gaps: Where these belong among its States: their number there, and among the roots; ascending.
+        others: Weak references to the other roots, which drop the entry when one of them dies.
     """
+
+    binding: Binding
+    gaps: Sequence[tuple[int, int]]
+    others: Sequence["weakref.ref[Any]"]
+
+    def completed(self, roots: Sequence[Any]) -> Binding:
+        """The binding with all States."""
+        binding = self.binding
+        if not self.gaps:
+            return binding
+        states = list(binding.states)
+        for number, root in self.gaps:
+            states.insert(number, roots[root])
+        return binding.with_states(states)
+
+
+class Joint(dict[Hashable, _Kept]):
+    """The bindings of the pytrees that a node comes first in, by treedef and the ids of the nodes."""
 
     __slots__ = ("__weakref__",)
 
@@ -155,8 +185,8 @@ def binding_of_list(roots: list[Any]) -> Binding:
     """The binding of a list of nodes and States: `binding_of(roots)`, without a look for pytrees in it."""
     known: Joint | None = getattr(roots[0], "_joint", None)
     found = known.get(tuple(map(id, roots))) if known is not None else None
-    if found is not None and (found[0].clock is CLOCK.now or found[0].is_current(roots)):
-        binding = found[0]
+    if found is not None and (found.binding.clock is CLOCK.now or found.binding.is_current(roots)):
+        binding = found.completed(roots) if found.gaps else found.binding
     else:
         binding = _joint_binding(roots, roots, _list_def(len(roots)))
     if binding.traces:
@@ -174,10 +204,10 @@ def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
         set_joint(first, known := Joint())
     key = _joint_key(treedef, leaves)
     found = known.get(key)
-    if found is not None and found[0].is_current(leaves):
-        return found[0]
+    if found is not None and found.binding.is_current(leaves):
+        return found.completed(leaves)
     binding = _walk_undisturbed(root, leaves)
-    _keep_joint(known, key, binding, leaves[1:])
+    _keep_joint(known, key, binding, leaves)
     return binding
 
 
@@ -191,8 +221,8 @@ def _list_def(length: int) -> Hashable:
     return jax.tree.structure([0] * length)
 
 
-def _keep_joint(known: Joint, key: Hashable, binding: Binding, others: Sequence[Any]) -> None:
-    """Keep a binding under the ids of its other roots, until one of them dies: an id may then be another's."""
+def _keep_joint(known: Joint, key: Hashable, binding: Binding, roots: Sequence[Any]) -> None:
+    """Keep a binding under the ids of its roots, until one beside the first dies: an id may then be another's."""
     if len(known) >= _JOINT_LIMIT:
         known.clear()
 
@@ -204,7 +234,33 @@ def _keep_joint(known: Joint, key: Hashable, binding: Binding, others: Sequence[
         if alive is not None:
             alive.pop(key, None)
 
-    known[key] = (binding, [weakref.ref(other, forget) for other in others])
+    gaps = _gaps(binding, roots)
+    if gaps or binding.graphdef.plans.of(_LEADS_BACK, lambda: _leads_back(binding.graphdef)):
+        missing = {number for number, _ in gaps}
+        states = [state for number, state in enumerate(binding.states) if number not in missing]
+        binding = binding.with_states(states)
+        binding.watched = [weakref.proxy(watched) for watched in binding.watched]
+    known[key] = _Kept(binding, gaps, [weakref.ref(other, forget) for other in roots[1:]])
+
+
+def _gaps(binding: Binding, roots: Sequence[Any]) -> list[tuple[int, int]]:
+    """The States that are roots: their number in the binding, and among the roots."""
+    if all(isinstance(root, NodeBase) for root in roots):
+        return []
+    positions = {root: at for at, root in enumerate(roots)}
+    return [(number, positions[state]) for number, state in enumerate(binding.states) if state in positions]
+
+
+_LEADS_BACK: Final = "leads back"
+
+
+def _leads_back(graphdef: GraphDef[Any]) -> bool:
+    """Whether a root beside the first is also referred to from within the graph, as by a parent pointer."""
+    table = graphdef.table
+    roots = set(table.top[1:])
+    return any(table.parents[root] >= 0 for root in roots) or any(
+        parent >= 0 and target in roots for parent, _, target in table.repeats
+    )
 
 
 def _versions_of(roots: Sequence[Any]) -> list[object]:
@@ -391,7 +447,7 @@ def rebuild(graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[Tra
             binding = Binding(graphdef, states, watch, _versions_of(leaves), clock, traces)
             known = Joint()
             set_joint(leaves[0], known)
-            _keep_joint(known, _joint_key(first.treedef, leaves), binding, leaves[1:])
+            _keep_joint(known, _joint_key(first.treedef, leaves), binding, leaves)
         return first.treedef.unflatten(leaves)
     root = nodes[0]
     set_binding(root, Binding(graphdef, states, watch, [version], clock, traces))

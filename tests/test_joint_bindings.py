@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -59,10 +60,13 @@ def test_several_nodes_are_walked_once(walks: list[Any]):
 def test_a_state_may_follow_a_node(walks: list[Any]):
     """A State beside a node is part of what is kept; one that comes first is walked each time."""
     one, held = leaf(), ParamState(jnp.zeros(1))
-    assert binding_of_list([one, held]) is binding_of_list([one, held])
-    assert binding_of_list([one, held]).states == (one.weight, held)
-    assert binding_of_list([one, one.weight]).states == (one.weight,)
-    assert len(walks) == 2
+    for _ in range(2):
+        assert binding_of_list([one, held]).states == (one.weight, held)
+        assert binding_of([one, held]).states == (one.weight, held)
+        assert binding_of_list([one, one.weight]).states == (one.weight,)
+        assert binding_of_list([one, held, leaf(), held]).states[:2] == (one.weight, held)
+    assert binding_of_list([one, held]).graphdef is binding_of_list([one, held]).graphdef
+    assert len(walks) == 4  # the leaf is another each time
     assert binding_of_list([held, one]) is not binding_of_list([held, one])
     assert binding_of_list([held]).states == (held,)
 
@@ -213,3 +217,57 @@ def test_leaked_tracers_are_reported_from_a_kept_binding():
     for _ in range(2):
         with pytest.raises(gn.TraceError, match=r"^0\.weight \(ParamState\) holds a tracer float32\[1\] "):
             binding_of_list(kept)
+
+
+class Member(gn.Node):
+    weight: gn.ParamState
+    parent: "Member | None" = None
+    children: "list[Member]" = gn.subnode(default_factory=list)
+
+
+def member() -> Member:
+    """A node whose child knows it."""
+    top = Member(ParamState(jnp.zeros(1)))
+    top.children = [Member(ParamState(jnp.zeros(1)), top)]
+    return top
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: ParamState(jnp.zeros(1)), member], ids=["a State", "a node with a parent pointer"]
+)
+@pytest.mark.parametrize(
+    "use", [lambda one, other: binding_of_list([one, other]), lambda one, other: gn.clone((one, other))]
+)
+def test_what_comes_beside_a_long_lived_node_dies(make: Callable[[], Any], use: Callable[[Any, Any], Any]):
+    """A node that lives long keeps none of the States and nodes that came beside it, also where these lead back."""
+    one = leaf()
+
+    def used() -> "weakref.ref[Any]":
+        other = make()
+        use(one, other)
+        return weakref.ref(other)
+
+    refs = [used() for _ in range(5)]
+    gc.collect()
+    assert [ref() for ref in refs] == [None] * 5
+    assert len(getattr(one, "_joint", ())) == 0
+
+
+def test_a_change_below_a_node_with_a_parent_pointer_is_seen(walks: list[Any]):
+    """What is watched without being kept is noticed as well: a new child, a lost one, one that is gone."""
+    one, top = leaf(), member()
+    binding_of_list([one, top])
+    assert binding_of_list([one, top]) is binding_of_list([one, top])
+    assert len(walks) == 1
+    top.children.append(Member(ParamState(jnp.zeros(1)), top))
+    assert len(binding_of_list([one, top]).states) == 4
+    del top.children[1:]
+    gc.collect()
+    assert len(binding_of_list([one, top]).states) == 3
+    top.children[0].weight = ParamState(jnp.ones(2))
+    assert binding_of_list([one, top]).states[1] is top.children[0].weight
+    assert len(walks) == 4
+    top.children.clear()
+    gc.collect()
+    leaf().size = 3  # the clock moves, and a node that was watched is gone
+    assert binding_of_list([one, top]).states == (one.weight, top.weight)
