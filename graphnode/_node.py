@@ -84,6 +84,7 @@ class Node(NodeBase):
             value = admit_value(self, value)
             if plan.contracts and not isinstance(self._version, Constructing):
                 check_contracts(self, {name: value})
+            _mark_changed(self)
             self.__dict__[name] = value
             _mark_changed(self)
 
@@ -96,6 +97,7 @@ class Node(NodeBase):
             if name in self._plan.statics:
                 raise FieldError(f"{type(self).__name__}.{name} is static: it always holds a value, and is not deleted")
             _check_owner(self, name)
+            _mark_changed(self)
             del self.__dict__[name]
             _mark_changed(self)
 
@@ -107,7 +109,10 @@ class Node(NodeBase):
         plan = plan_of(type(self))
         if unknown := sorted(state.keys() - plan.names):
             raise FieldError(f"{type(self).__name__} does not declare {', '.join(unknown)}; the class has changed")
-        self.__dict__.update({name: plan.admit[name](self, value) for name, value in state.items()})
+        values = {name: plan.admit[name](self, value) for name, value in state.items()}
+        if hasattr(self, "_version"):
+            _mark_changed(self)
+        self.__dict__.update(values)
         attach_contracts(self)
         if hasattr(self, "_version"):
             _mark_changed(self)
@@ -245,8 +250,8 @@ def _check_owner(node: Node, name: str) -> None:
 
 
 def _mark_changed(node: Node) -> None:
-    # After the change itself: a walk that gave the node its version in between has then read the new structure, or
-    # finds another version here. See `_tracked`.
+    # After the change: a walk that gave the node its version in between has then read the new structure, or finds
+    # another version here. And ahead of it: an interrupt between the two leaves no binding that takes it for unchanged.
     version = node._version
     if type(version) is Version:
         token = Version()

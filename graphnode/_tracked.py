@@ -117,9 +117,15 @@ class _Tracked:
             place.check(self._form, kept, str(place))
         return kept
 
-    def _check_owner(self) -> None:
+    def _begin_change(self) -> None:
+        """Raise if the structure must not change now; note the change ahead, as an interrupt may come right after it.
+
+        Raises:
+            TraceError: A JAX transformation runs that the container was not made in.
+        """
         if is_tracing():
             check_owner(self._version, str(self._place))
+        self._changed()
 
     def _changed(self) -> None:
         if isinstance(self._version, Version):
@@ -150,38 +156,38 @@ class TrackedList(list[T], _Tracked):
         return [self.admit(at, item) for at, item in enumerate(items, start)]
 
     def append(self, item: T, /) -> None:
-        self._check_owner()
+        self._begin_change()
         super().append(self.admit(len(self), item))
         self._changed()
 
     def extend(self, items: Iterable[T], /) -> None:
-        self._check_owner()
+        self._begin_change()
         super().extend(self._admit_all(items, len(self)))
         self._changed()
 
     def insert(self, at: SupportsIndex, item: T, /) -> None:
-        self._check_owner()
+        self._begin_change()
         super().insert(at, self.admit(at.__index__(), item))
         self._changed()
 
     def pop(self, at: SupportsIndex = -1, /) -> T:
-        self._check_owner()
+        self._begin_change()
         item = super().pop(at)
         self._changed()
         return item
 
     def remove(self, item: T, /) -> None:
-        self._check_owner()
+        self._begin_change()
         super().remove(item)
         self._changed()
 
     def clear(self) -> None:
-        self._check_owner()
+        self._begin_change()
         super().clear()
         self._changed()
 
     def sort(self, **options: Any) -> None:
-        self._check_owner()
+        self._begin_change()
         # Changed even when a comparison raises: the list may then be partly sorted.
         try:
             super().sort(**options)
@@ -189,17 +195,17 @@ class TrackedList(list[T], _Tracked):
             self._changed()
 
     def reverse(self) -> None:
-        self._check_owner()
+        self._begin_change()
         super().reverse()
         self._changed()
 
     def __setitem__(self, at: Any, item: Any, /) -> None:
-        self._check_owner()
+        self._begin_change()
         super().__setitem__(at, self._admit_all(item) if isinstance(at, slice) else self.admit(at.__index__(), item))
         self._changed()
 
     def __delitem__(self, at: SupportsIndex | slice, /) -> None:
-        self._check_owner()
+        self._begin_change()
         super().__delitem__(at)
         self._changed()
 
@@ -240,17 +246,17 @@ class TrackedDict(dict[str, T], _Tracked):
         raise FieldError(f"{self._place} takes string keys; found {key!r}")
 
     def __setitem__(self, key: str, item: T, /) -> None:
-        self._check_owner()
+        self._begin_change()
         super().__setitem__(self._key(key), self.admit(key, item))
         self._changed()
 
     def __delitem__(self, key: str, /) -> None:
-        self._check_owner()
+        self._begin_change()
         super().__delitem__(key)
         self._changed()
 
     def update(self, *args: Any, **items: T) -> None:
-        self._check_owner()
+        self._begin_change()
         super().update(self._admit_all(dict(*args, **items)))
         self._changed()
 
@@ -261,19 +267,19 @@ class TrackedDict(dict[str, T], _Tracked):
 
     # Any: what `dict.pop` takes in three overloads.
     def pop(self, key: str, /, *default: Any) -> Any:  # ty: ignore[incompatible-method-override]
-        self._check_owner()
+        self._begin_change()
         item = super().pop(key, *default)
         self._changed()
         return item
 
     def popitem(self) -> tuple[str, T]:
-        self._check_owner()
+        self._begin_change()
         item = super().popitem()
         self._changed()
         return item
 
     def clear(self) -> None:
-        self._check_owner()
+        self._begin_change()
         super().clear()
         self._changed()
 

@@ -7,7 +7,8 @@ A version remembers the trace that it was made in: inside of a JAX transformatio
 structure. What is part of no binding yet has the trace of its birth in place of a version, so that its writes do not
 move the clock.
 
-Threads: a writer changes the structure, then the version, then the clock; a binding is built by giving versions first
+Threads: a writer changes the structure, then the version, then the clock (and version and clock ahead of it too, for an
+interrupt may come right after the change); a binding is built by giving versions first
 and reading the structure after, and validated by reading the clock first and comparing versions after. Whatever the
 interleaving, a binding that missed a write differs from it in a version or in the clock. Tokens are never reused, so
 no update can be lost and no late writer can set the clock back.

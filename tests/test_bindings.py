@@ -936,6 +936,52 @@ def test_write_at_any_point_of_a_read_leaves_nothing_stale(name: str, binding: s
     assert at > 5, "the reader was not traced"
 
 
+def run_with_interrupt(write: Callable[[], object], at: int) -> bool:
+    """Run a write that a `KeyboardInterrupt` ends before its instruction number `at`; gives whether there is one."""
+    count = 0
+
+    def tracer(frame: Any, found: str, arg: object) -> Any:
+        nonlocal count
+        if not _is_ours(frame.f_code.co_filename):
+            return None
+        frame.f_trace_opcodes = True
+        if found == "opcode":
+            count += 1
+            if count > at:
+                raise KeyboardInterrupt
+        return tracer
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        write()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.no_runtime_types
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "pop_states" else ()) for name in SWITCHED]
+)
+def test_an_interrupt_at_any_point_of_a_write_leaves_nothing_stale(name: str):
+    """Wherever Ctrl-C ends a write, the next read gives the structure that is there then."""
+    at, fired = 0, True
+    kept: set[object] = {gn.graphdef(root_with(small(), "bound"))}
+    while fired:
+        one, fresh, late = small(), param(), leaf(9)
+        root = root_with(one, "bound")
+        both(root, one)
+        fired = run_with_interrupt(functools.partial(apply, SWITCHED[name], one, fresh, late), at)
+        assert_fresh(root)
+        assert_fresh(one)
+        kept.add(gn.graphdef(root))
+        at += 1
+    assert at > 5, "the writer was not traced"
+
+
 def structure_of(root: Any) -> list[tuple[gn.Path, int]]:
     """The paths and identities of the States, by the cached way."""
     graphdef, found = gn.flatten(root)
