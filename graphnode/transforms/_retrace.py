@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from .._caches import LOCK
 from .._diff import differences
 from .._paths import Path
 from ._boundary import Form, Function, Values, remembered, target_of, type_text
@@ -29,33 +30,41 @@ class Seen(NamedTuple):
 
 
 class History:
-    """The latest traces of one function."""
+    """The traces of one function: how many, and the latest of them.
+
+    Threads: both are one tuple, which is replaced as a whole; who explains it looks at one such tuple.
+    """
 
     def __init__(self, function: Function) -> None:
         # By name: the function holds its history.
         self._name = getattr(function, "__qualname__", repr(function))
-        self.count = 0
-        self.seen: list[Seen] = []
+        self._log: tuple[int, tuple[Seen, ...]] = (0, ())
 
     def add(self, function: Function, form: Form, values: Values, rest: Sequence[Any]) -> None:
         """Note a trace, and log it if the environment says `GRAPHNODE_LOG=retrace`."""
-        self.count += 1
-        self.seen = [*self.seen, _seen(function, form, values, rest)][-_LIMIT:]
+        seen = _seen(function, form, values, rest)
+        with LOCK:
+            count, earlier = self._log
+            log = self._log = (count + 1, (*earlier, seen)[-_LIMIT:])
         if "retrace" in os.environ.get("GRAPHNODE_LOG", "").split(","):
             if not _LOGGER.hasHandlers():
                 _LOGGER.addHandler(logging.StreamHandler())
             _LOGGER.setLevel(logging.INFO)
-            _LOGGER.info(self.explain())
+            _LOGGER.info(self._explained(log))
 
     def explain(self) -> str:
         """What the last trace differs in from the closest earlier one."""
-        if self.count < 2:
-            return f"gn.jit: {self._name} was traced {'once' if self.count else 'never'}"
-        *earlier, last = self.seen
-        found = min((_differences(one, last) for one in reversed(earlier)), key=len)
-        told = found or ["nothing in the arguments: JAX's configuration, a sharding or a device is another"]
-        lines = "".join(f"\n  {line}" for line in told[:20])
-        return f"gn.jit: {self._name} was traced {self.count} times; the last differs from the closest before in{lines}"
+        return self._explained(self._log)
+
+    def _explained(self, log: tuple[int, tuple[Seen, ...]]) -> str:
+        count, seen = log
+        if count < 2:
+            return f"gn.jit: {self._name} was traced {'once' if count else 'never'}"
+        *earlier, last = seen
+        closest = min((_differences(trace, last) for trace in reversed(earlier)), key=len)
+        changes = closest or ["nothing in the arguments: JAX's configuration, a sharding or a device is another"]
+        lines = "".join(f"\n  {line}" for line in changes[:20])
+        return f"gn.jit: {self._name} was traced {count} times; the last differs from the closest before in{lines}"
 
 
 def history_of(function: Function) -> History:

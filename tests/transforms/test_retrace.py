@@ -4,6 +4,7 @@ import copy
 import functools
 import gc
 import logging
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -288,10 +289,10 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
         assert len(run._compiled) <= 3
         kinds = local.__dict__[_boundary._KEPT].kinds
         assert max(map(len, kinds.values())) <= 4
-    assert len(run._history.seen) == 8
+    assert len(run._history._log[1]) == 8
     for size in range(_retrace._LIMIT):
         run._history.add(local, *_arguments(size))
-    assert len(run._history.seen) == _retrace._LIMIT
+    assert len(run._history._log[1]) == _retrace._LIMIT
 
 
 def _arguments(size: int) -> tuple[Any, Any, Any]:
@@ -467,3 +468,32 @@ def test_each_trace_is_logged_where_the_environment_asks(
     assert caplog.messages == [first, gn.explain_retrace(run)]
     assert first.splitlines()[1:] == ["  x[1]: Leaf != nothing"]
     assert _retrace._LOGGER.handlers == []  # others see to it already
+
+
+# Threads and the run-time checker of annotations do not go together; see `tests/test_bindings.py`.
+@pytest.mark.no_runtime_types
+def test_two_threads_trace_at_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """A trace that is noted while another thread's is being described is explained by what was noted before it."""
+    monkeypatch.setenv("GRAPHNODE_LOG", "retrace")
+    run = gn.jit(lambda x: None)
+    describing, noted = threading.Event(), threading.Event()
+    describe = _retrace._seen
+
+    def describe_slowly(*args: Any) -> _retrace.Seen:
+        if threading.current_thread() is other:
+            describing.set()
+            assert noted.wait(60)
+        return describe(*args)
+
+    monkeypatch.setattr(_retrace, "_seen", describe_slowly)
+    other = threading.Thread(target=run, args=(1.0,))
+    other.start()
+    assert describing.wait(60)
+    run(2)
+    assert caplog.messages == [gn.explain_retrace(run)]
+    noted.set()
+    other.join()
+    assert [message.partition("traced ")[2] for message in caplog.messages] == [
+        "once",
+        "2 times; the last differs from the closest before in\n  x: int32[], weak_type=True != float32[], weak_type=True",
+    ]
