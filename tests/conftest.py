@@ -1,5 +1,6 @@
 """What every test runs under: strict JAX on the CPU, and patience for compiling."""
 
+import gc
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -15,9 +16,12 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Where each operation stands in the source is worked out at every lowering, and no test looks at it.
+jax.config.update("jax_traceback_in_locations_limit", 0)
+
 # The first call of an example compiles, the second does not: a deadline would call that flaky.
-hypothesis.settings.register_profile("graphnode", deadline=None, print_blob=True)
-hypothesis.settings.load_profile("graphnode")
+hypothesis.settings.register_profile("quick", deadline=None, print_blob=True, max_examples=25)
+hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,7 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Instrument the package before anything imports it, and name what doctests use."""
+    """Instrument the package before anything imports it, and name what doctests use.
+
+    Where the slow tests run, the others are thorough: properties are tried on more examples.
+    """
+    hypothesis.settings.load_profile("quick" if config.getoption("markexpr") == "not slow" else "thorough")
     if config.getoption("--runtime-types"):
         # It asks for `type X = ...`, which Python 3.11 has not, and warns of what it cannot check.
         config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeWarning")
@@ -58,6 +66,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 class DoctestNames:
     """What every doctest can use without an import."""
+
+    @pytest.fixture(autouse=True, scope="module")
+    @classmethod
+    def small_heap(cls) -> Iterator[None]:
+        """Keep the collector from going over what the tests of a module leave behind, above all in JAX's caches.
+
+        With the objects of thousands of tests each collection takes seconds, and many tests collect.
+        """
+        yield
+        gc.collect()
+        gc.freeze()
 
     @pytest.fixture(autouse=True, scope="session")
     @classmethod

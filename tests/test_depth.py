@@ -144,7 +144,7 @@ WORK: dict[str, Callable[[Link, int], None]] = {
         *(cycle, die),
     )
 }
-LENGTHS = [20_000, pytest.param(100_000, marks=pytest.mark.slow)]
+LENGTHS = [5_000, pytest.param(100_000, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_long_chain_works(work: str, length: int, long_chains: dict[int, Link]):
     gc.collect()
 
 
-@pytest.mark.parametrize("length", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("length", LENGTHS)
 def test_long_chain_over_lists_works(length: int):
     """The same over lists of nodes, which need more than one step a node."""
     one: Other | None = None

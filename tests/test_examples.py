@@ -190,6 +190,7 @@ def test_missing_dependency_is_one_line(name: str, tmp_path: Path):
 
 
 NUMBER = r"-?\d[\d,]*(\.\d+)?(e-?\d+)?"
+SLOW = {"ensemble", "spiking"}
 REPORTS = {
     "distillation": (
         "Data:  # images of 8 by 8 pixels to train on, # held out",
@@ -222,7 +223,9 @@ REPORTS = {
 }
 
 
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in REPORTS]
+)
 def test_short_run_reports_draws_and_misses_its_target(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """After three steps the program shows its progress, what it measured and its plot, and fails with a reason."""
     output = tmp_path / "plot.png"
@@ -253,6 +256,7 @@ def test_default_run_reaches_its_target(name: str, seed: str, tmp_path: Path):
 # Distillation: sharing survives the transforms
 
 
+@pytest.mark.slow
 def test_both_networks_refer_to_one_encoder_through_training(distillation: ModuleType):
     """The encoder is one node, has one gradient, and is still one node after a donated step."""
     pair = distillation.make_pair(jax.random.key(0))
@@ -331,6 +335,7 @@ def test_scan_over_time_is_a_loop_over_time(recurrent: ModuleType):
 # The ensemble: each member is trained as if it were alone
 
 
+@pytest.mark.slow
 def test_ensemble_trains_as_its_members_would_alone(ensemble: ModuleType):
     """A step for all members gives each what a step for it alone gives, with batches of its own."""
     optax = ensemble.optax

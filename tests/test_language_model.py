@@ -91,6 +91,7 @@ def test_no_held_out_byte_is_trained_on(program: ModuleType):
     assert joined == "\n\n".join(sorted(set(program.topics.values())))
 
 
+@pytest.mark.slow
 def test_held_out_bits_are_those_of_a_loop(program: ModuleType):
     """Each byte of the second halves is counted once, the rows that fill a batch are not."""
     model = gn.view(training().model, deterministic=True)
@@ -102,6 +103,7 @@ def test_held_out_bits_are_those_of_a_loop(program: ModuleType):
     assert program.evaluate(model, held, rows=5) == pytest.approx(float(np.mean(bits)), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_the_run_that_never_stopped(program: ModuleType, tmp_path: Path):
     """From a saved state on, the losses are the same to the last bit, dropout and the optimizer's memory included."""
     whole, file = program.Result("whole", 1), tmp_path / "run.npz"

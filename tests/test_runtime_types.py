@@ -553,6 +553,7 @@ def test_the_library_passes_under_the_hook():
     assert "failed" not in printed.splitlines()[-1], printed
 
 
+@pytest.mark.slow
 def test_what_the_type_checker_lets_pass_is_no_wrong_type(tmp_path: Path):
     """A test that is marked `wrong_types` must be stopped by the type checker, and by nothing else."""
     source = """

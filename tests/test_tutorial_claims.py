@@ -23,6 +23,7 @@ def blocks() -> list[docrun.Block]:
     return [block for block in docrun.parse_blocks(PATH.read_text(encoding="utf-8"), PAGE) if not block.skip]
 
 
+@pytest.mark.slow
 def test_results_of_the_page():
     """The counter, the losses, the parameter counts and the sharing are what the page says."""
     pytest.importorskip("matplotlib", reason="the examples extra is not installed")

@@ -113,6 +113,7 @@ def test_the_stack_is_counted():
     assert stack_of(lambda: down(9)) == 11
 
 
+@pytest.mark.slow
 def test_configs_keep_their_coarse_limits(request: pytest.FixtureRequest, tmp_path: Path):
     """A file takes no more than twice its limit, a deep one no deeper stack, and the import nothing."""
     if request.config.getoption("--runtime-types", default=False):

@@ -69,6 +69,7 @@ def small(make: Makes) -> Trainer:
     return make(SMALL, weights_of(SMALL), batch_of(SMALL))
 
 
+@pytest.mark.slow
 def test_all_libraries_compute_the_same(trainers: dict[str, Trainer]):
     """The losses of five steps agree: so do the model, its gradient and what Adam makes of it."""
     losses = {name: [float(trainer.step()) for _ in range(5)] for name, trainer in trainers.items()}

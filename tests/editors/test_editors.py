@@ -66,6 +66,7 @@ async def all_asked(server: Server, folder: Path) -> Answers:
     return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
 def test_language_server_answers_as_the_probes_say(server: Server, tmp_path: Path):
     """One session with a server: every probe is answered, and every gap is one."""

@@ -218,6 +218,7 @@ def blocks() -> list[Block]:
         return [Block(gn.nn.Linear(4, 4), gn.nn.BatchNorm(4), gn.nn.Dropout(0.5, rngs=one)) for one in streams]
 
 
+@pytest.mark.slow
 def test_layers_with_dropout_and_statistics_are_scanned():
     """A scan over stacked layers equals the loop over them: results, gradients, statistics and counts."""
     x = jnp.linspace(-1.0, 1.0, 20).reshape(5, 4)
