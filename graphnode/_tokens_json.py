@@ -19,8 +19,7 @@ from ._node import plan_of
 from ._paths import Path
 from ._sharding import NamedAxis
 from ._state import State, StateSpec, spec_of
-from ._static import GraphObject
-from ._static_json import JsonValueError, from_json, to_json
+from ._static import GraphObject, JsonValueError, from_json, to_json
 from ._table import RootSpec, Token, ranked_root
 from ._template import REF, UNSET, NodeSpec, Shape, items_of, template_of
 

@@ -1,6 +1,11 @@
-"""The JSON Schema of `gn.GraphDef.to_json`: written by hand, kept in `schemas/` by `python -m tests.schemas`."""
+"""The JSON Schema of `gn.GraphDef.to_json`, kept in `schemas/` by `python -m tests.schemas`.
+
+Written by hand, but for the static values, of which the table of their kinds knows the form.
+"""
 
 from typing import Any, Final
+
+from graphnode._static import value_schema
 
 GRAPHDEF: Final[dict[str, Any]] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -148,62 +153,7 @@ GRAPHDEF: Final[dict[str, Any]] = {
             "additionalProperties": False,
             "properties": {"dict": {"type": "array", "items": {"type": "array", "minItems": 2, "maxItems": 2}}},
         },
-        "value": {
-            "description": "A static value: itself, or an object with one key that says the kind. A "
-            "number with a point or an exponent is a float.",
-            "anyOf": [
-                {"type": ["null", "boolean", "number", "string"]},
-                {
-                    "type": "object",
-                    "minProperties": 1,
-                    "maxProperties": 1,
-                    "additionalProperties": False,
-                    "properties": {
-                        "array": {
-                            "type": "object",
-                            "required": ["kind", "dtype", "shape", "data"],
-                            "additionalProperties": False,
-                            "properties": {
-                                "kind": {"enum": ["jax", "numpy", "scalar"]},
-                                "dtype": {"type": "string"},
-                                "shape": {"type": "array", "items": {"$ref": "#/$defs/index"}},
-                                "data": {
-                                    "description": "Little-endian, row by row.",
-                                    "type": "string",
-                                    "contentEncoding": "base64",
-                                },
-                            },
-                        },
-                        "bytes": {"type": "string", "contentEncoding": "base64"},
-                        "complex": {"$ref": "#/$defs/values", "minItems": 2, "maxItems": 2},
-                        "dtype": {"type": "string"},
-                        "ellipsis": {"const": True},
-                        "enum": {
-                            "type": "object",
-                            "required": ["class", "member"],
-                            "additionalProperties": False,
-                            "properties": {"class": {"type": "string"}, "member": {"type": "string"}},
-                        },
-                        "float": {"enum": ["nan", "inf", "-inf"]},
-                        "frozenset": {"$ref": "#/$defs/values"},
-                        "jax_dtype": {"type": "string"},
-                        "name": {"description": "What the program registered under it.", "type": "string"},
-                        "numpy_dtype": {"type": "string"},
-                        "partition_spec": {"$ref": "#/$defs/values"},
-                        "record": {
-                            "type": "object",
-                            "required": ["class", "fields"],
-                            "additionalProperties": False,
-                            "properties": {
-                                "class": {"type": "string"},
-                                "fields": {"type": "object", "additionalProperties": {"$ref": "#/$defs/value"}},
-                            },
-                        },
-                        "tuple": {"$ref": "#/$defs/values"},
-                    },
-                },
-            ],
-        },
+        "value": value_schema(),
         "values": {"type": "array", "items": {"$ref": "#/$defs/value"}},
     },
 }

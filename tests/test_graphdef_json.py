@@ -294,7 +294,7 @@ FAULTS: list[tuple[Callable[[dict[str, Any]], object], list[str]]] = [
         put(*FACT, {"python": "os.system"}),
         [
             "specs[1].static.fact: no kind of value is named 'python': one of array, bytes, complex, dtype, ellipsis, "
-            "enum, float, frozenset, jax_dtype, name, numpy_dtype, partition_spec, record, tuple"
+            "enum, float, fraction, frozenset, jax_dtype, name, numpy_dtype, partition_spec, record, slice, tuple"
         ],
     ),
     (put(*FACT, {"name": "os.system"}), ["specs[1].static.fact: nothing is registered as 'os.system'"]),

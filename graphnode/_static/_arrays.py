@@ -1,0 +1,128 @@
+"""Arrays of NumPy and JAX, and NumPy's scalars: compared by content, and never written to afterwards."""
+
+import hashlib
+import math
+import weakref
+from collections.abc import Hashable, Mapping
+from typing import Any, Final, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._dtypes import DTYPES, dtype_from_json
+from ._json_parts import BASE64_SCHEMA, TEXT_SCHEMA, base64_bytes, base64_text, members, part
+from ._kind import Json, JsonForm, JsonValueError, ReadPart, StaticKind, StaticValueError, WritePart, subclass_of
+
+Array: TypeAlias = Any  # of either library, or a scalar of NumPy
+_NumpyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+_DIGESTS: dict[int, tuple["weakref.ref[Any]", Hashable]] = {}
+
+
+def _array_key(array: Array) -> Hashable:
+    if isinstance(array, np.ma.MaskedArray):
+        raise StaticValueError("a masked array cannot be static: JAX has none; hold data and mask in two fields")
+    # Hashed once an array: the digest stays as long as the array does.
+    known = _DIGESTS.get(id(array))
+    if known is not None and known[0]() is array:
+        return known[1]
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        kind, content = str(array.dtype), np.asarray(jax.random.key_data(array))
+    else:
+        content = np.asarray(array)
+        kind = str(content.dtype)
+    # A weakly typed array gives way in arithmetic, and a matrix multiplies in another way.
+    family = (jax.Array, array.aval.weak_type) if isinstance(array, jax.Array) else type(array)
+    key = (family, kind, array.shape, hashlib.sha256(np.ascontiguousarray(content).tobytes()).digest())
+    at = id(array)
+    _DIGESTS[at] = (weakref.ref(array, lambda _: _DIGESTS.pop(at, None)), key)
+    return key
+
+
+def _read_only(array: _NumpyArray) -> _NumpyArray:
+    if not isinstance(array, np.ndarray) or _is_read_only(array):
+        return array
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def _is_read_only(array: _NumpyArray) -> bool:
+    """Whether nobody can write to the array's memory, also not through the array that it is a view of."""
+    base = array.base
+    return not array.flags.writeable and (base is None or (isinstance(base, np.ndarray) and _is_read_only(base)))
+
+
+# As JSON
+
+
+def _array_to_json(value: Array, write_part: WritePart) -> Json:
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        raise JsonValueError("a random key has no JSON")
+    kind = "jax" if isinstance(value, jax.Array) else "numpy" if isinstance(value, np.ndarray) else "scalar"
+    content = np.asarray(value)
+    if content.dtype.name not in DTYPES:
+        raise JsonValueError(f"an array of {content.dtype} has no JSON")
+    if not content.dtype.isnative:
+        raise JsonValueError(f"an array of {content.dtype} has no JSON: its bytes stand in another order")
+    little = np.ascontiguousarray(content).astype(content.dtype.newbyteorder("<"))
+    data = base64_text(little.tobytes())
+    return {"array": {"kind": kind, "dtype": content.dtype.name, "shape": list(content.shape), "data": data}}
+
+
+def _array_from_json(data: Json, read_part: ReadPart) -> Array:
+    parts = members(data, "array", ("kind", "dtype", "shape", "data"))
+    dtype = dtype_from_json(parts["dtype"], read_part)
+    shape: list[Json] = part(list, parts["shape"], "shape")
+    if any(type(size) is not int or not 0 <= size < 2**48 for size in shape) or len(shape) > 32:
+        raise JsonValueError("a shape is a list of sizes")
+    content = base64_bytes(parts["data"])
+    if math.prod(shape) * dtype.itemsize != len(content):
+        raise JsonValueError(f"an array of shape {tuple(shape)} and {dtype} does not have {len(content):,} bytes")
+    array = np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+    if parts["kind"] == "scalar" and not shape:
+        return array[()]
+    if parts["kind"] == "numpy":
+        array.flags.writeable = False
+        return array
+    if parts["kind"] != "jax":
+        raise JsonValueError("the kind of an array is jax, numpy or scalar")
+    canonical = jax.dtypes.canonicalize_dtype(dtype)
+    if canonical != dtype:
+        raise JsonValueError(f"a JAX array of {dtype} needs jax_enable_x64")
+    return jnp.asarray(array)
+
+
+_ARRAY_SCHEMA: Final[Mapping[str, Json]] = {
+    "type": "object",
+    "required": ["kind", "dtype", "shape", "data"],
+    "additionalProperties": False,
+    "properties": {
+        "kind": {"enum": ["jax", "numpy", "scalar"]},
+        "dtype": TEXT_SCHEMA,
+        "shape": {"type": "array", "items": {"$ref": "#/$defs/index"}},
+        "data": {"description": "Little-endian, row by row.", **BASE64_SCHEMA},
+    },
+}
+# Scalars share the tag: what they hold is an array without axes.
+_JSON: Final = JsonForm[Array](_array_to_json, "array", _array_from_json, _ARRAY_SCHEMA)
+
+
+ARRAYS: Final[tuple[StaticKind[Any], ...]] = (
+    StaticKind[Array](
+        name="array",
+        classes=(np.ndarray,),
+        matches=subclass_of(jax.Array, np.ndarray),
+        key=_array_key,
+        read_only=_read_only,
+        json=_JSON,
+    ),
+    StaticKind[Array](
+        name="scalar of NumPy",
+        matches=subclass_of(np.generic),
+        key=lambda value: (type(value), value.dtype.str, value.tobytes()),
+        is_annotation=True,
+        json=_JSON,
+    ),
+)

@@ -1,0 +1,162 @@
+"""Tuples, frozensets and slices: the same if what they hold is."""
+
+from collections.abc import Hashable, Iterable
+from typing import Any, Final, TypeAlias
+
+from ._json_parts import VALUES_SCHEMA, items
+from ._kind import (
+    DataForm,
+    DataValueError,
+    ExpectedError,
+    Json,
+    JsonValueError,
+    ReadPart,
+    StaticKind,
+    Target,
+    WritePart,
+    subclass_of,
+    tagged,
+)
+from ._lookup import frozen, static_key
+
+_Slice: TypeAlias = Any  # a `slice[Any, Any, Any]`, which only type checkers know
+
+
+def _items_to_json(value: Iterable[Any], write_part: WritePart) -> list[Json]:
+    return [write_part(item) for item in value]
+
+
+# Tuples
+
+
+def _tuple_key(value: tuple[Any, ...]) -> Hashable:
+    return (type(value), *map(static_key, value))
+
+
+def _read_only_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    items = [frozen(item) for item in value]
+    if all(new is old for new, old in zip(items, value, strict=True)):
+        return value
+    cls: Any = type(value)
+    read_only: tuple[Any, ...] = tuple(items) if cls is tuple else cls._make(items)
+    return read_only
+
+
+# Frozensets
+
+
+def _frozenset_to_json(value: frozenset[Any], write_part: WritePart) -> Json:
+    # In an order of their own: that of a set changes from one process to the next.
+    return sorted(_items_to_json(value, write_part), key=repr)
+
+
+def _frozenset_from_json(data: Json, read_part: ReadPart) -> frozenset[Any]:
+    try:
+        return frozenset(items(data, read_part))
+    except TypeError as error:
+        raise JsonValueError(f"frozenset: {error}") from None
+
+
+def _frozenset_to_data(value: frozenset[Any], write_part: WritePart) -> Json:
+    return sorted(_items_to_json(value, write_part), key=lambda item: (str(type(item)), str(item)))
+
+
+# Slices
+
+
+def _slice_parts(value: _Slice) -> tuple[Any, Any, Any]:
+    return (value.start, value.stop, value.step)
+
+
+def _slice_key(value: _Slice) -> Hashable:
+    return (slice, *map(static_key, _slice_parts(value)))
+
+
+def _read_only_slice(value: _Slice) -> _Slice:
+    return slice(*map(frozen, _slice_parts(value)))
+
+
+def _slice_from_json(data: Json, read_part: ReadPart) -> _Slice:
+    parts = items(data, read_part)
+    if len(parts) != 3:
+        raise JsonValueError("slice is a list of start, stop and step")
+    return slice(*parts)
+
+
+def _is_bound(bound: object) -> bool:
+    return bound is None or type(bound) is int
+
+
+def _slice_to_data(value: _Slice, write_part: WritePart) -> Json:
+    parts = _slice_parts(value)
+    if not all(map(_is_bound, parts)):
+        raise DataValueError(f"{value!r} does not stand in a file: only slices of integers and None do")
+    return [*parts]
+
+
+def _slice_from_data(data: Json, target: Target) -> _Slice:
+    if isinstance(data, slice):
+        return data
+    # A list of one would be read as the start here, and as the stop by whoever knows `slice(3)`.
+    if isinstance(data, list | tuple) and len(data) in (2, 3) and all(map(_is_bound, data)):
+        return slice(*data)
+    raise ExpectedError("a list of start, stop and step, each an integer or null")
+
+
+CONTAINERS: Final[tuple[StaticKind[Any], ...]] = (
+    StaticKind[tuple[Any, ...]](
+        name="tuple",
+        classes=(tuple,),
+        key=lambda value: (tuple, *map(static_key, value)),
+        parts=lambda value: value,
+        read_only=_read_only_tuple,
+        json=tagged(
+            "tuple",
+            _items_to_json,
+            lambda data, read_part: tuple(items(data, read_part)),
+            VALUES_SCHEMA,
+        ),
+        data=DataForm(_items_to_json),
+    ),
+    StaticKind[tuple[Any, ...]](
+        name="named tuple",
+        matches=subclass_of(tuple),
+        key=_tuple_key,
+        parts=lambda value: value,
+        read_only=_read_only_tuple,
+        data=DataForm(_items_to_json),
+    ),
+    StaticKind[frozenset[Any]](
+        name="frozenset",
+        matches=subclass_of(frozenset),
+        key=lambda value: (type(value), frozenset(map(static_key, value))),
+        parts=lambda value: value,
+        json=tagged("frozenset", _frozenset_to_json, _frozenset_from_json, VALUES_SCHEMA),
+        data=DataForm(_frozenset_to_data),
+    ),
+    StaticKind[_Slice](
+        name="slice",
+        classes=(slice,),
+        key=_slice_key,
+        parts=_slice_parts,
+        read_only=_read_only_slice,
+        is_annotation=True,
+        json=tagged(
+            "slice",
+            lambda value, write_part: _items_to_json(_slice_parts(value), write_part),
+            _slice_from_json,
+            {**VALUES_SCHEMA, "minItems": 3, "maxItems": 3},
+        ),
+        data=DataForm(
+            _slice_to_data,
+            _slice_from_data,
+            lambda target: {
+                "type": "array",
+                "items": {"type": ["integer", "null"]},
+                "minItems": 2,
+                "maxItems": 3,
+                "description": "Start, stop and step; null leaves one out.",
+            },
+        ),
+    ),
+)

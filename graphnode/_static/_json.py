@@ -1,0 +1,106 @@
+"""Static values as JSON, exactly: `1`, `True` and `1.0` stay three values, and so do a tuple and a frozenset.
+
+Data in: a static value. Data out: JSON's own values for `None`, booleans, numbers and strings; an object with one key,
+which says the kind, for all else: `{"tuple": [1, 2]}`. Functions and classes are names in the table of registered
+values, and nothing else: no text makes an import or a call.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .._names import name_of
+from ._json_parts import NAME, registered_value
+from ._kind import ByName, Json, JsonForm, JsonValueError, ReadPart, StaticValueError
+from ._lookup import kind_of, static_key
+from ._table import KINDS
+
+_MAX_LEVELS: Final = 64
+
+# By tag. A kind is written in one form, and read back without being asked for.
+_FORMS: Final[dict[str, JsonForm[Any]]] = {
+    kind.json.tag: kind.json for kind in KINDS if isinstance(kind.json, JsonForm) and kind.json.tag is not None
+}
+_TAGS: Final = sorted([NAME, *_FORMS])
+
+
+def to_json(value: Any) -> Json:
+    """A static value as JSON, of which `from_json` makes an equal one of the same type.
+
+    Raises:
+        JsonValueError: There is no such JSON.
+    """
+    data = _write(value, 0)
+    if not _is_same(from_json(data), value):
+        raise JsonValueError(f"a {type(value).__name__} would come back as another value")
+    return data
+
+
+def from_json(data: Json) -> Any:
+    """The static value that JSON stands for.
+
+    Raises:
+        JsonValueError: It stands for none.
+    """
+    return _read(data, 0)
+
+
+def _is_same(first: object, second: object) -> bool:
+    try:
+        return static_key(first) == static_key(second)
+    except StaticValueError as error:
+        raise JsonValueError(str(error)) from None
+
+
+def _write(value: Any, level: int) -> Json:
+    _check_level(level)
+    form = kind_of(value).json
+    is_own = isinstance(form, JsonForm) and form.own_type is not None
+    name = None if is_own else name_of(value)
+    if name is not None:
+        return {NAME: name}
+    if isinstance(form, ByName):
+        raise JsonValueError(form.fault(getattr(value, "__qualname__", None) or f"a {type(value).__name__}"))
+    return form.write(value, functools.partial(_write, level=level + 1))
+
+
+def _read(data: Json, level: int) -> Any:
+    _check_level(level)
+    if data is None or type(data) in (bool, int, float, str):
+        return data
+    if not isinstance(data, dict) or len(data) != 1:
+        raise JsonValueError("a value is null, a boolean, a number, a string, or an object with one key")
+    ((tag, content),) = data.items()
+    if tag == NAME:
+        return registered_value(content)
+    form = _FORMS.get(tag)
+    if form is None or form.read is None:
+        raise JsonValueError(f"no kind of value is named {tag[:40]!r}: one of {', '.join(_TAGS)}")
+    read_part: ReadPart = functools.partial(_read, level=level + 1)
+    return form.read(content, read_part)
+
+
+def _check_level(level: int) -> None:
+    if level > _MAX_LEVELS:
+        raise JsonValueError(f"nested more than {_MAX_LEVELS} levels deep")
+
+
+def value_schema() -> Mapping[str, Json]:
+    """What `to_json` writes, as a JSON Schema in which `#/$defs/value` is any static value, and `values` a list."""
+    forms = [kind.json for kind in KINDS if isinstance(kind.json, JsonForm)]
+    name = {"description": "What the program registered under it.", "type": "string"}
+    tags = {form.tag: form.schema for form in forms if form.tag is not None}
+    return {
+        "description": "A static value: itself, or an object with one key that says the kind. A "
+        "number with a point or an exponent is a float.",
+        "anyOf": [
+            {"type": sorted({form.own_type for form in forms if form.own_type is not None})},
+            {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 1,
+                "additionalProperties": False,
+                "properties": {NAME: name, **tags},
+            },
+        ],
+    }

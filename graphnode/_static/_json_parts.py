@@ -1,0 +1,79 @@
+"""What the kinds share in reading their JSON: checked parts, registered names, texts of bytes.
+
+Data in: what a tag holds, which may be anything. Data out: a part of the wanted type, or a `JsonValueError`.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from .._names import VALUES, name_of
+from ._kind import Json, JsonValueError, ReadPart
+
+P = TypeVar("P")
+
+NAME: Final = "name"
+"""The tag of a value that the program registered."""
+
+VALUES_SCHEMA: Final[Mapping[str, Json]] = {"$ref": "#/$defs/values"}
+TEXT_SCHEMA: Final[Mapping[str, Json]] = {"type": "string"}
+BASE64_SCHEMA: Final[Mapping[str, Json]] = {"type": "string", "contentEncoding": "base64"}
+
+
+def part(cls: type[P], data: Json, what: str) -> P:
+    """`data`, which has to be of a class."""
+    if not isinstance(data, cls) or (isinstance(data, bool) and cls is not bool):
+        raise JsonValueError(f"{what} does not fit: {type(data).__name__}")
+    return data
+
+
+def members(data: Json, what: str, names: tuple[str, ...]) -> dict[str, Json]:
+    """`data`, which has to be an object of exactly these names."""
+    if not isinstance(data, dict) or set(data) != set(names):
+        raise JsonValueError(f"{what} is an object of {', '.join(names)}")
+    return data
+
+
+def items(data: Json, read_part: ReadPart) -> list[Any]:
+    """The values in a list."""
+    entries: list[Json] = part(list, data, "a list of items")
+    return [read_part(entry) for entry in entries]
+
+
+def registered_value(data: Json) -> Any:
+    """The value that is registered under a name."""
+    name = part(str, data, "name")
+    if name not in VALUES:
+        raise JsonValueError(f"nothing is registered as {name[:40]!r}")
+    return VALUES[name]
+
+
+def registered_class(data: Json, matches: Callable[[type], bool], what: str) -> Any:
+    """The class that is registered under a name, which has to be of some kind."""
+    cls = registered_value(data)
+    if not isinstance(cls, type) or not matches(cls):
+        raise JsonValueError(f"{data[:40]!r} is no {what}")
+    return cls
+
+
+def class_name(cls: type) -> str:
+    """The name that a class is registered under."""
+    name = name_of(cls)
+    if name is None:
+        remedy = "register it with gn.config.register(name, cls)"
+        raise JsonValueError(f"the class {cls.__qualname__} has no name: {remedy}")
+    return name
+
+
+def base64_text(content: bytes) -> str:
+    """Bytes as text."""
+    return base64.b64encode(content).decode()
+
+
+def base64_bytes(data: Json) -> bytes:
+    """The bytes of a text."""
+    text = part(str, data, "base64")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise JsonValueError(f"no base64: {error}") from None

@@ -1,0 +1,190 @@
+"""What is known of a kind of static values: one record for each, which all that handles static values reads.
+
+A kind says which classes it covers and then, for a value: what makes it equal to another, what is in it, how its arrays
+become read-only, and how it is written and read back as the JSON of a graphdef and as data of a configuration file. The
+kinds are listed in `_table`; adding one is an entry there.
+"""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+# What the module `json` reads and writes, as do the readers of configuration files.
+Json: TypeAlias = Any
+
+# The JSON of a value that is part of another, and back; the data of a configuration file.
+WritePart: TypeAlias = Callable[[Any], Json]
+ReadPart: TypeAlias = Callable[[Json], Any]
+
+
+class StaticValueError(TypeError):
+    """Why a value cannot be static; the caller adds where it was found."""
+
+
+class JsonValueError(ValueError):
+    """A value that has no JSON, or JSON that is no value; the text says why."""
+
+
+class DataValueError(ValueError):
+    """A value that no configuration file can say, or data that is no value of the kind; the text says why."""
+
+
+class ExpectedError(DataValueError):
+    """Data that is no value of the kind, where it is enough to say what is expected.
+
+    Attributes:
+        expected: What is, after "Input should be".
+        has_options: Whether that is a choice of a few, so that a near one is worth a hint.
+    """
+
+    def __init__(self, expected: str, *, has_options: bool = False) -> None:
+        super().__init__(f"Input should be {expected}")
+        self.expected = expected
+        self.has_options = has_options
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ByName:
+    """In place of a form: a file says such a value by the name that the program registered it under.
+
+    Attributes:
+        reason: Why it has no other form, with `{value}` for what an error calls the value.
+    """
+
+    reason: str = "{value} has no name: register it with gn.config.register(name, value)"
+
+    def fault(self, value: object) -> str:
+        """The reason, of one value."""
+        return self.reason.format(value=value)
+
+
+BY_NAME: Final = ByName()
+
+
+# Without slots, as are the other generic records: in Python 3.11 `JsonForm[int](...)` fails with them.
+@dataclasses.dataclass(frozen=True)
+class JsonForm(Generic[T]):
+    """How the values of a kind stand in the JSON of a graphdef: exactly, so that an equal one comes back.
+
+    Attributes:
+        write: A value as JSON: JSON's own value, or an object whose one key is the tag.
+        tag: That key; `None` where JSON has all values of the kind itself.
+        read: The value that is meant by what the tag holds; raises `JsonValueError`.
+        schema: What the tag holds, as a JSON Schema in which `#/$defs/value` is any static value.
+        own_type: JSON's name for the values that it has itself.
+    """
+
+    write: Callable[[T, WritePart], Json]
+    tag: str | None = None
+    read: Callable[[Json, ReadPart], T] | None = None
+    schema: Mapping[str, Json] = dataclasses.field(default_factory=dict[str, Json])
+    own_type: str | None = None
+
+
+def tagged(
+    tag: str,
+    write: Callable[[T, WritePart], Json],
+    read: Callable[[Json, ReadPart], T],
+    schema: Mapping[str, Json],
+) -> JsonForm[T]:
+    """The form of values that always stand under their tag; `write` gives what the tag holds."""
+    return JsonForm(lambda value, write_part: {tag: write(value, write_part)}, tag, read, schema)
+
+
+class Target(NamedTuple):
+    """What a place of a configuration file wants.
+
+    Attributes:
+        cls: The class that its annotation names.
+        default: The default of the field, if it has one.
+    """
+
+    cls: Any
+    default: object = None
+
+
+class Defined(NamedTuple):
+    """A JSON Schema that others refer to, instead of repeating it.
+
+    Attributes:
+        name: Of the definition, if it is free.
+        key: What tells it from other definitions.
+        make: Gives the schema, or the model of a record; called when it is needed, as names are registered later.
+    """
+
+    name: str
+    key: Hashable
+    make: Callable[[], Mapping[str, Json] | type]
+
+    # Pydantic knows nothing of our validators: as metadata of a type, this is what it says of the values.
+    def __get_pydantic_json_schema__(self, core_schema: object, handler: object) -> Mapping[str, Json]:
+        return {DEFINED: self}
+
+
+DEFINED: Final = "x-graphnode"
+"""The key under which a JSON Schema holds a `Defined`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataForm(Generic[T]):
+    """How the values of a kind stand in a configuration file, where an annotation says what is wanted.
+
+    Attributes:
+        write: A value as strings, numbers, lists and dicts; raises `DataValueError`.
+        read: The value that is meant by data; raises `DataValueError`. `None` where the annotation has more to say than
+            its class, such as what a tuple holds: `config` then reads it by its parts.
+        schema: What `read` accepts, as a JSON Schema.
+    """
+
+    write: Callable[[T, WritePart], Json]
+    read: Callable[[Json, Target], T] | None = None
+    schema: Callable[[Target], Mapping[str, Json] | Defined] | None = None
+
+
+def unchanged(value: T) -> T:
+    """The value itself: the key of what equals nothing but its like, the read-only form of what never changes."""
+    return value
+
+
+def never(cls: type) -> bool:
+    """Of no class."""
+    return False
+
+
+def subclass_of(*bases: type) -> Callable[[type], bool]:
+    """Whether a class is one of these or extends one."""
+    return lambda cls: issubclass(cls, bases)
+
+
+def no_parts(value: object) -> Iterable[object]:
+    """A value that holds no others."""
+    return ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StaticKind(Generic[T]):
+    """One kind of static values.
+
+    Attributes:
+        name: What it is called.
+        classes: The exact classes of its values, which are looked up without a question.
+        matches: Whether the values of another class are of this kind; the first kind of the table that says so has it.
+        key: Equal for two values exactly when they have the same type and content; raises `StaticValueError`.
+        parts: The static values in a value.
+        read_only: The value with read-only copies of the NumPy arrays in it; raises `StaticValueError`.
+        is_annotation: Whether an annotation with a class of this kind says that a field is static.
+        json: The form in graphdefs, or why there is none.
+        data: The form in configuration files, or why there is none.
+    """
+
+    name: str
+    classes: tuple[type, ...] = ()
+    matches: Callable[[type], bool] = never
+    key: Callable[[T], Hashable]
+    parts: Callable[[T], Iterable[object]] = no_parts
+    read_only: Callable[[T], T] = unchanged
+    is_annotation: bool = False
+    json: JsonForm[T] | ByName = BY_NAME
+    data: DataForm[T] | ByName = BY_NAME

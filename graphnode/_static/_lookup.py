@@ -1,0 +1,76 @@
+"""The kind of a value, and the two questions asked of every static value: its key, and whether it may still change.
+
+`static_key` is asked at every visit of a node, so exact classes are looked up first; other classes are compared with
+the kinds once. The kinds themselves use these functions for what is in a value, so `_table` hands them over here.
+"""
+
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final
+
+from ._kind import StaticKind, unchanged
+
+_KINDS: Final[list[StaticKind[Any]]] = []
+_EXACT: Final[dict[type, StaticKind[Any]]] = {}
+_KEYS: Final[dict[type, Callable[[Any], Hashable]]] = {}
+# Classes whose values have no look-alike of another class among keys: they are their own key.
+_OWN_KEY: Final[set[type]] = set()
+# Weak: a class that a function defines must not live on.
+_MATCHED: Final["weakref.WeakKeyDictionary[type, StaticKind[Any]]"] = weakref.WeakKeyDictionary()
+
+
+def set_kinds(kinds: Sequence[StaticKind[Any]]) -> None:
+    """Look values up among these kinds; the last one has to match all classes."""
+    _KINDS[:] = kinds
+    for kind in kinds:
+        for cls in kind.classes:
+            _EXACT[cls] = kind
+            _KEYS[cls] = kind.key
+            if kind.key is unchanged:
+                _OWN_KEY.add(cls)
+
+
+def match_kind(cls: type) -> StaticKind[Any]:
+    """The kind of a class that may not be finished: what is not a dataclass now may be one later."""
+    exact = _EXACT.get(cls)
+    if exact is not None:
+        return exact
+    return next(kind for kind in _KINDS if kind.matches(cls))
+
+
+def kind_of(value: object) -> StaticKind[Any]:
+    """The kind of a value."""
+    cls = type(value)
+    kind = _EXACT.get(cls) or _MATCHED.get(cls)
+    if kind is None:
+        kind = match_kind(cls)
+        _MATCHED[cls] = kind
+    return kind
+
+
+def static_key(value: Any) -> Hashable:
+    """A key that is equal for two static values exactly when they have the same type and content.
+
+    Python's own `==` will not do: to it `1`, `True` and `1.0` are one, a NaN is never itself, and an array has no
+    answer.
+
+    Raises:
+        StaticValueError: The value cannot be static: a tracer, a node or State, or something unhashable.
+    """
+    cls = type(value)
+    if cls in _OWN_KEY:
+        own_key: Hashable = value
+        return own_key
+    key = _KEYS.get(cls)
+    if key is None:
+        key = kind_of(value).key
+    return key(value)
+
+
+def frozen(value: Any) -> Any:
+    """`value` with read-only copies of the NumPy arrays in it: what was hashed must not change afterwards.
+
+    Raises:
+        StaticValueError: A dataclass holds an array that somebody could still write to.
+    """
+    return kind_of(value).read_only(value)

@@ -1,0 +1,70 @@
+"""The key of objects of which nothing is known but what Python says: their hash, their equality, their pickle."""
+
+from collections.abc import Hashable
+from typing import Any, Final
+
+from ._kind import StaticValueError
+from ._lookup import static_key
+
+_TUPLE_FORM: Final[dict[type, str]] = {list: "a tuple", dict: "a tuple of pairs", set: "a frozenset"}
+
+# Whose values equal exactly what they are: dtypes, shardings, meshes.
+_TRUSTED: Final = frozenset({"builtins", "jax", "jaxlib", "ml_dtypes", "numpy"})
+
+
+def object_key(value: Any) -> Hashable:
+    """The key of an object that is equal to whatever its class says, if that can be taken apart.
+
+    Raises:
+        StaticValueError: It is not hashable, or does not say what it holds.
+    """
+    cls = type(value)
+    try:
+        hash(value)
+    except TypeError:
+        form = next((form for base, form in _TUPLE_FORM.items() if isinstance(value, base)), None)
+        remedy = f"write {form}" if form else "give it a hash, or hold it in a State"
+        raise StaticValueError(f"a {cls.__name__} ({short_repr(value)}) is not hashable: {remedy}") from None
+    if _has_own_equality(cls):
+        return (cls, *_content_key(cls, value))
+    return (cls, value)
+
+
+def _has_own_equality(cls: type) -> bool:
+    """Whether a class says itself what its instances equal, as attrs, decimals and paths do."""
+    equality: object = cls.__eq__
+    return equality is not object.__eq__ and cls.__module__.partition(".")[0] not in _TRUSTED
+
+
+def _content_key(cls: type, value: Any) -> tuple[Hashable, ...]:
+    """The content of an object whose own `==` may take `1` for `1.0`: what pickle would write down of it.
+
+    Raises:
+        StaticValueError: The object does not say, or holds what cannot be static.
+    """
+    try:
+        reduced = value.__reduce_ex__(2)
+        if isinstance(reduced, str):  # the name of a global: itself
+            return (reduced,)
+        maker, args, *rest = reduced
+        state = rest[0] if rest else None
+        return (maker, *map(static_key, args), _state_key(state))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise StaticValueError(
+            f"a {cls.__name__} ({short_repr(value)}) compares by an __eq__ of its own, and its content cannot be read "
+            f"({error}): make it a frozen dataclass or a tuple"
+        ) from None
+
+
+def _state_key(state: object) -> Hashable:
+    if isinstance(state, dict):
+        return tuple([(static_key(name), static_key(state[name])) for name in sorted(state, key=str)])
+    if isinstance(state, tuple):  # attributes and slots
+        return tuple(map(_state_key, state))
+    return static_key(state)
+
+
+def short_repr(value: object) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

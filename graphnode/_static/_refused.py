@@ -1,0 +1,24 @@
+"""What is never static: values of a running trace, and what has structure of its own."""
+
+from collections.abc import Hashable
+from typing import Any, Final
+
+from .._compat import Tracer
+from ._kind import StaticKind, StaticValueError, subclass_of
+from ._objects import GraphObject
+
+
+def _refuse_tracer(value: Any) -> Hashable:
+    raise StaticValueError(
+        f"a traced value ({value!r}) cannot be static: it would be baked into the structure; hold it in a State"
+    )
+
+
+def _refuse_graph_object(value: Any) -> Hashable:
+    raise StaticValueError(f"a {type(value).__name__} cannot be static: declare the field state() or subnode()")
+
+
+REFUSED: Final[tuple[StaticKind[Any], ...]] = (
+    StaticKind[Any](name="tracer", matches=subclass_of(Tracer), key=_refuse_tracer),
+    StaticKind[Any](name="node or State", matches=subclass_of(GraphObject), key=_refuse_graph_object),
+)

@@ -1,0 +1,227 @@
+"""Numbers, strings, `None` and the ellipsis.
+
+The exact classes only: a subclass may add attributes and an equality of its own, and is compared as an object is.
+"""
+
+import math
+import re
+from fractions import Fraction
+from types import EllipsisType, NoneType
+from typing import Any, Final
+
+from ._json_parts import BASE64_SCHEMA, VALUES_SCHEMA, base64_bytes, base64_text, items
+from ._kind import (
+    DataForm,
+    DataValueError,
+    ExpectedError,
+    Json,
+    JsonForm,
+    JsonValueError,
+    ReadPart,
+    StaticKind,
+    Target,
+    WritePart,
+    subclass_of,
+    tagged,
+    unchanged,
+)
+from ._lookup import static_key
+from ._object_key import object_key
+
+_MAX_BITS: Final = 4_096
+_MAX_DIGITS: Final = 1_000
+_NUMBER: Final = r"(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|inf|nan)"
+_COMPLEX: Final = rf"^\(?[-+]?{_NUMBER}(?:j|[-+]{_NUMBER}j)?\)?$"
+_FRACTION: Final = r"^[-+]?[0-9]+(?:/[0-9]+)?$"
+
+
+def _itself(value: Any, write_part: WritePart) -> Json:
+    return value
+
+
+# Files have these values themselves, and an annotation says which of them is wanted.
+_PLAIN_DATA: Final = DataForm[Any](lambda value, write_part: value)
+
+
+def _int_to_json(value: int, write_part: WritePart) -> Json:
+    if value.bit_length() > _MAX_BITS:
+        raise JsonValueError(f"an integer of more than {_MAX_BITS:,} bits has no JSON")
+    return value
+
+
+def _float_to_json(value: float, write_part: WritePart) -> Json:
+    return value if math.isfinite(value) else {"float": str(value)}
+
+
+def _float_from_json(data: Json, read_part: ReadPart) -> float:
+    if data not in ("nan", "inf", "-inf"):
+        raise JsonValueError("float is one of nan, inf, -inf; others are numbers")
+    return float(data)
+
+
+def _complex_to_json(value: complex, write_part: WritePart) -> Json:
+    return [write_part(value.real), write_part(value.imag)]
+
+
+def _complex_from_json(data: Json, read_part: ReadPart) -> complex:
+    parts = items(data, read_part)
+    if len(parts) != 2 or any(type(part) is not float for part in parts):
+        raise JsonValueError("complex is a list of two floats")
+    return complex(*parts)
+
+
+def _complex_from_data(data: Json, target: Target) -> complex:
+    is_number = isinstance(data, int | float | complex) and not isinstance(data, bool)
+    if not is_number and not (isinstance(data, str) and re.fullmatch(_COMPLEX, data)):
+        raise ExpectedError("a number, or such as '1+2j'")
+    return complex(data)
+
+
+def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise DataValueError("bytes that are not UTF-8 do not stand in a file: write an array of uint8") from None
+
+
+def _ellipsis_from_json(data: Json, read_part: ReadPart) -> EllipsisType:
+    if data is not True:
+        raise JsonValueError("ellipsis is true")
+    return ...
+
+
+# Fractions
+
+
+def _fraction_to_json(value: Fraction, write_part: WritePart) -> Json:
+    return [write_part(value.numerator), write_part(value.denominator)]
+
+
+def _fraction_from_json(data: Json, read_part: ReadPart) -> Fraction:
+    parts = items(data, read_part)
+    if len(parts) != 2 or any(type(part) is not int for part in parts) or parts[1] < 1:
+        raise JsonValueError("fraction is a list of two integers, of which the second is above 0")
+    return Fraction(*parts)
+
+
+def _fraction_from_data(data: Json, target: Target) -> Fraction:
+    if isinstance(data, int | Fraction) and not isinstance(data, bool):
+        return Fraction(data)
+    # A text of many digits takes the square of their number to read.
+    if isinstance(data, str) and len(data) <= _MAX_DIGITS and re.fullmatch(_FRACTION, data):
+        numerator, _, denominator = data.partition("/")
+        if int(denominator or 1) != 0:
+            return Fraction(int(numerator), int(denominator or 1))
+    raise ExpectedError("an integer, or such as '1/3'")
+
+
+SCALARS: Final[tuple[StaticKind[Any], ...]] = (
+    StaticKind[None](
+        name="null",
+        classes=(NoneType,),
+        key=unchanged,
+        is_annotation=True,
+        json=JsonForm(_itself, own_type="null"),
+        data=_PLAIN_DATA,
+    ),
+    StaticKind[bool](
+        name="boolean",
+        classes=(bool,),
+        key=lambda value: (bool, value),
+        is_annotation=True,
+        json=JsonForm(_itself, own_type="boolean"),
+        data=_PLAIN_DATA,
+    ),
+    StaticKind[int](
+        name="integer",
+        classes=(int,),
+        key=lambda value: (int, value),
+        is_annotation=True,
+        json=JsonForm(_int_to_json, own_type="number"),
+        data=_PLAIN_DATA,
+    ),
+    StaticKind[float](
+        name="float",
+        classes=(float,),
+        key=lambda value: (float, value.hex()),
+        is_annotation=True,
+        json=JsonForm(_float_to_json, "float", _float_from_json, {"enum": ["nan", "inf", "-inf"]}, "number"),
+        data=_PLAIN_DATA,
+    ),
+    StaticKind[complex](
+        name="complex",
+        classes=(complex,),
+        key=lambda value: (complex, value.real.hex(), value.imag.hex()),
+        is_annotation=True,
+        json=tagged(
+            "complex",
+            _complex_to_json,
+            _complex_from_json,
+            {**VALUES_SCHEMA, "minItems": 2, "maxItems": 2},
+        ),
+        data=DataForm(
+            lambda value, write_part: str(value),
+            _complex_from_data,
+            lambda target: {
+                "type": ["number", "string"],
+                "pattern": _COMPLEX,
+                "description": "A number, or such as `1+2j`.",
+            },
+        ),
+    ),
+    StaticKind[str](
+        name="string",
+        classes=(str,),
+        key=unchanged,
+        is_annotation=True,
+        json=JsonForm(_itself, own_type="string"),
+        data=_PLAIN_DATA,
+    ),
+    StaticKind[bytes](
+        name="bytes",
+        classes=(bytes,),
+        key=unchanged,
+        is_annotation=True,
+        json=tagged(
+            "bytes",
+            lambda value, write_part: base64_text(value),
+            lambda data, read_part: base64_bytes(data),
+            BASE64_SCHEMA,
+        ),
+        data=DataForm(_bytes_to_data),
+    ),
+    StaticKind[EllipsisType](
+        name="ellipsis",
+        classes=(EllipsisType,),
+        key=unchanged,
+        json=tagged("ellipsis", lambda value, write_part: True, _ellipsis_from_json, {"const": True}),
+    ),
+    StaticKind[Fraction](
+        name="fraction",
+        classes=(Fraction,),
+        key=lambda value: (Fraction, static_key(value.numerator), static_key(value.denominator)),
+        is_annotation=True,
+        json=tagged(
+            "fraction",
+            _fraction_to_json,
+            _fraction_from_json,
+            {**VALUES_SCHEMA, "minItems": 2, "maxItems": 2},
+        ),
+        data=DataForm(
+            lambda value, write_part: str(value),
+            _fraction_from_data,
+            lambda target: {
+                "type": ["integer", "string"],
+                "pattern": _FRACTION,
+                "description": "An integer, or such as `1/3`.",
+            },
+        ),
+    ),
+)
+
+SCALAR_SUBCLASSES: Final = StaticKind[Any](
+    name="subclass of a number or string",
+    matches=subclass_of(bool, int, float, complex, str, bytes, Fraction),
+    key=object_key,
+    is_annotation=True,
+)
