@@ -21,9 +21,8 @@ from ._contract import Contract, contract_of, is_jaxtyping
 from ._fields import Kind, NodeBase
 from ._paths import Key
 from ._state import State
+from ._static import ARRAY, match_kind
 
-_STATIC_CLASSES: Final = (bool, int, float, complex, str, bytes, enum.Enum, np.dtype, np.generic, type(None))
-_ARRAYS: Final = (jax.Array, np.ndarray)
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _UNIONS: Final = (typing.Union, types.UnionType)
 _SEQUENCES: Final = (list, collections.abc.Sequence, collections.abc.MutableSequence)
@@ -186,7 +185,8 @@ def _variable_form(variable: Any, owner: type) -> Form:
 def _class_form(annotation: Any) -> Form:
     if not isinstance(annotation, type):
         raise AmbiguousError(f"{_text(annotation)} is not a class")
-    if is_jaxtyping(annotation) or issubclass(annotation, _ARRAYS):
+    kind = None if is_jaxtyping(annotation) else match_kind(annotation)
+    if kind is None or kind is ARRAY:
         text = _text(annotation)
         raise AmbiguousError(f"{text} is an array: hold it in a State, as ParamState[{text}]", Cause.ARRAY)
     if issubclass(annotation, State):
@@ -195,7 +195,7 @@ def _class_form(annotation: Any) -> Form:
         return Form(Kind.SUBNODE, (Leaf(annotation),))
     if annotation in (list, tuple, dict, set, frozenset):
         raise AmbiguousError(f"{annotation.__name__} does not say what it contains")
-    if issubclass(annotation, _STATIC_CLASSES) or annotation is type:
+    if kind.is_annotation:
         return Form(Kind.STATIC)
     parameters = getattr(annotation, "__dataclass_params__", None)
     if parameters is not None and parameters.frozen:
@@ -241,7 +241,7 @@ def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: ty
         return _static_items(annotation, args, owner)
     if isinstance(origin, type) and issubclass(origin, State):
         return Form(Kind.STATE, (Leaf(origin, contract_of(args[0])),))
-    if isinstance(origin, type) and issubclass(origin, NodeBase | np.dtype):
+    if isinstance(origin, type) and (issubclass(origin, NodeBase) or match_kind(origin).is_annotation):
         return _class_form(origin)
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
 

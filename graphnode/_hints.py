@@ -1,4 +1,4 @@
-"""Hints for names that are nearly right. In: what was written, and the names there are. Out: a question, or nothing."""
+"""What messages say of what was written: itself, cut short, or a name that it is nearly."""
 
 import difflib
 from collections.abc import Iterable
@@ -20,3 +20,14 @@ def did_you_mean(name: object, names: Iterable[str], *, cutoff: float = 0.6, lon
         return ""
     close = difflib.get_close_matches(name, [known for known in names if len(known) <= longest], 1, cutoff)
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+def short(value: object) -> str:
+    """A value that a file gave, for a message: never long, and never deep."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:57] + "...")
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"an integer of {value.bit_length():,} bits"
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return repr(value) if isinstance(value, int | float) else type(value).__name__

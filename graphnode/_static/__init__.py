@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
+from ._arrays import ARRAY as ARRAY
 from ._json import from_json as from_json
 from ._json import to_json as to_json
 from ._json import value_schema as value_schema
@@ -31,6 +32,8 @@ from ._lookup import static_key as static_key
 from ._objects import NO_TEMPLATE as NO_TEMPLATE
 from ._objects import GraphObject as GraphObject
 from ._objects import compares_by_identity as compares_by_identity
+from ._options import options_schema as options_schema
+from ._options import read_option as read_option
 from ._table import KINDS as KINDS
 
 # What may be part of the structure: arrays and slices have no hash, and are compared by content.

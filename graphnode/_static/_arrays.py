@@ -1,4 +1,4 @@
-"""Arrays of NumPy and JAX, and NumPy's scalars: compared by content, and never written to afterwards."""
+"""Arrays of NumPy and JAX: compared by content, and never written to afterwards."""
 
 import hashlib
 import math
@@ -10,9 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._dtypes import DTYPES, dtype_from_json
+from ._dtypes import DTYPE, DTYPES, dtype_from_json, read_dtype
 from ._json_parts import BASE64_SCHEMA, TEXT_SCHEMA, base64_bytes, base64_text, members, part
-from ._kind import Json, JsonForm, JsonValueError, ReadPart, StaticKind, StaticValueError, WritePart, subclass_of
+from ._kind import (
+    DEFINED,
+    DataForm,
+    DataValueError,
+    Defined,
+    Json,
+    JsonForm,
+    JsonValueError,
+    ReadPart,
+    StaticKind,
+    StaticValueError,
+    Target,
+    WritePart,
+    subclass_of,
+)
 
 Array: TypeAlias = Any  # of either library, or a scalar of NumPy
 _NumpyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -105,24 +119,61 @@ _ARRAY_SCHEMA: Final[Mapping[str, Json]] = {
         "data": {"description": "Little-endian, row by row.", **BASE64_SCHEMA},
     },
 }
-# Scalars share the tag: what they hold is an array without axes.
-_JSON: Final = JsonForm[Array](_array_to_json, "array", _array_from_json, _ARRAY_SCHEMA)
+# Scalars of NumPy share it: they are arrays without axes.
+ARRAY_JSON: Final = JsonForm[Array](_array_to_json, "array", _array_from_json, _ARRAY_SCHEMA)
 
 
-ARRAYS: Final[tuple[StaticKind[Any], ...]] = (
-    StaticKind[Array](
-        name="array",
-        classes=(np.ndarray,),
-        matches=subclass_of(jax.Array, np.ndarray),
-        key=_array_key,
-        read_only=_read_only,
-        json=_JSON,
-    ),
-    StaticKind[Array](
-        name="scalar of NumPy",
-        matches=subclass_of(np.generic),
-        key=lambda value: (type(value), value.dtype.str, value.tobytes()),
-        is_annotation=True,
-        json=_JSON,
-    ),
+# In configuration files
+
+
+def _array_to_data(value: Array, write_part: WritePart) -> Json:
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        raise DataValueError("a random key does not stand in a file: register it with gn.config.register(name, value)")
+    return {"dtype": str(value.dtype), "data": np.asarray(value).tolist()}
+
+
+def _array_from_data(data: Json, target: Target) -> Array:
+    if isinstance(data, jax.Array | np.ndarray):
+        return data
+    fields: dict[str, Json] = data if isinstance(data, dict) else {"data": data}
+    others = [key for key in fields if key not in ("data", "dtype")]
+    if others:
+        raise DataValueError(f"an array has no {others[0]!r}: data and dtype")
+    content = fields.get("data")
+    dtype = read_dtype(fields["dtype"]) if "dtype" in fields else None
+    try:
+        array = np.asarray(content, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataValueError(f"no array: {error}") from None
+    if isinstance(content, str) or array.dtype.kind not in "biufcV" or content is None:
+        raise DataValueError("an array is a list of numbers, nested by axis")
+    return array if issubclass(target.cls, np.ndarray) else jnp.asarray(array)
+
+
+def _numbers() -> Mapping[str, Json]:
+    return {"type": ["number", "boolean", "array"], "items": {DEFINED: _NUMBERS}}
+
+
+def _array_data() -> Mapping[str, Json]:
+    return {
+        "type": ["number", "boolean", "array", "object"],
+        "description": "Numbers, nested by axis; or these as `data`, with a `dtype`.",
+        "items": {DEFINED: _NUMBERS},
+        "properties": {"data": {DEFINED: _NUMBERS}, "dtype": {DEFINED: DTYPE}},
+        "required": ["data"],
+    }
+
+
+_NUMBERS: Final = Defined("numbers", "numbers", _numbers)
+_ARRAY: Final = Defined("array", "array", _array_data)
+
+
+ARRAY: Final = StaticKind[Array](
+    name="array",
+    classes=(np.ndarray,),
+    matches=subclass_of(jax.Array, np.ndarray),
+    key=_array_key,
+    read_only=_read_only,
+    json=ARRAY_JSON,
+    data=DataForm(_array_to_data, _array_from_data, lambda target: _ARRAY),
 )

@@ -5,8 +5,22 @@ from typing import Any, Final, TypeAlias
 import jax.numpy as jnp
 import numpy as np
 
+from .._hints import did_you_mean, short
 from ._json_parts import TEXT_SCHEMA, part
-from ._kind import BY_NAME, Json, JsonValueError, ReadPart, StaticKind, WritePart, subclass_of, tagged
+from ._kind import (
+    BY_NAME,
+    DataForm,
+    DataValueError,
+    Defined,
+    Json,
+    JsonValueError,
+    ReadPart,
+    StaticKind,
+    Target,
+    WritePart,
+    subclass_of,
+    tagged,
+)
 from ._object_key import object_key
 
 _JaxDType: TypeAlias = Any  # `jnp.float32` and its like, whose class JAX does not publish
@@ -15,6 +29,19 @@ _IN_JAX: Final[list[_JaxDType]] = [value for value in vars(jnp).values() if isin
 
 JAX_DTYPES: Final[dict[str, _JaxDType]] = {np.dtype(jax_dtype.dtype).name: jax_dtype for jax_dtype in _IN_JAX}
 DTYPES: Final[dict[str, Any]] = {name: np.dtype(jax_dtype.dtype) for name, jax_dtype in JAX_DTYPES.items()}
+
+
+# What JAX computes with. numpy reads far more as a dtype: "a", "i4,i4", null.
+# fmt: off
+DTYPE_NAMES: Final = (
+    "bfloat16", "bool", "complex128", "complex64", "float16", "float32", "float4_e2m1fn", "float64", "float8_e3m4",
+    "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
+    "float8_e8m0fnu", "int16", "int2", "int32", "int4", "int64", "int8", "uint16", "uint2", "uint32", "uint4",
+    "uint64", "uint8",
+)
+# fmt: on
+_MAX_NAME: Final = 40
+"""Of names that are compared: the time that takes grows with the square."""
 
 
 def _dtype_name(data: Json) -> str:
@@ -27,6 +54,57 @@ def _dtype_name(data: Json) -> str:
 def dtype_from_json(data: Json, read_part: ReadPart) -> Any:
     """The NumPy dtype of a name."""
     return DTYPES[_dtype_name(data)]
+
+
+# In configuration files
+
+
+def read_dtype(data: Json) -> Any:
+    """The dtype of a name; a dtype of a program is left as it is.
+
+    Raises:
+        DataValueError: The data is not the name of a dtype that JAX computes with.
+    """
+    if isinstance(data, str) and data in DTYPE_NAMES:
+        return jnp.dtype(data)
+    is_data = data is None or isinstance(data, (str, int, float, list, tuple, dict))
+    if is_data or not _is_dtype(data):
+        hint = did_you_mean(data, DTYPE_NAMES, longest=_MAX_NAME) or "such as float32, bfloat16 or int32"
+        raise DataValueError(f"{short(data)} is no dtype; {hint}")
+    return data
+
+
+def _is_dtype(value: Any) -> bool:
+    try:
+        jnp.dtype(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _dtype_from_data(data: Json, target: Target) -> Any:
+    dtype = read_dtype(data)
+    # `jnp.float32` and `np.dtype("float32")` are two static values: a name is of the form that the default has.
+    if isinstance(data, str) and target.default is not None and not isinstance(target.default, np.dtype):
+        return getattr(jnp, dtype.name, dtype)
+    return dtype
+
+
+def _dtype_to_data(value: Any, write_part: WritePart) -> Json:
+    return str(jnp.dtype(value).name)
+
+
+def _class_to_data(value: type, write_part: WritePart) -> Json:
+    if not _is_dtype(value):
+        raise DataValueError(BY_NAME.fault(value.__qualname__))
+    return _dtype_to_data(value, write_part)
+
+
+DTYPE: Final = Defined("dtype", "dtype", lambda: {"enum": list(DTYPE_NAMES), "description": "The name of a dtype."})
+DTYPE_DATA: Final = DataForm[Any](_dtype_to_data, _dtype_from_data, lambda target: DTYPE)
+
+
+# As JSON
 
 
 def _class_to_json(value: type, write_part: WritePart) -> Json:
@@ -42,6 +120,7 @@ DTYPE_KINDS: Final[tuple[StaticKind[Any], ...]] = (
         key=object_key,
         is_annotation=True,
         json=tagged("dtype", lambda value, write_part: value.name, dtype_from_json, TEXT_SCHEMA),
+        data=DTYPE_DATA,
     ),
     StaticKind[_JaxDType](
         name="dtype of JAX",
@@ -53,6 +132,7 @@ DTYPE_KINDS: Final[tuple[StaticKind[Any], ...]] = (
             lambda data, read_part: JAX_DTYPES[_dtype_name(data)],
             TEXT_SCHEMA,
         ),
+        data=DTYPE_DATA,
     ),
     StaticKind[type](
         name="class",
@@ -66,5 +146,6 @@ DTYPE_KINDS: Final[tuple[StaticKind[Any], ...]] = (
             lambda data, read_part: dtype_from_json(data, read_part).type,
             TEXT_SCHEMA,
         ),
+        data=DataForm(_class_to_data),
     ),
 )

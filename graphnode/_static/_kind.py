@@ -127,6 +127,11 @@ DEFINED: Final = "x-graphnode"
 """The key under which a JSON Schema holds a `Defined`."""
 
 
+def any_data(target: Target) -> Mapping[str, Json]:
+    """The schema of what may be anything."""
+    return {}
+
+
 @dataclasses.dataclass(frozen=True)
 class DataForm(Generic[T]):
     """How the values of a kind stand in a configuration file, where an annotation says what is wanted.
@@ -136,11 +141,13 @@ class DataForm(Generic[T]):
         read: The value that is meant by data; raises `DataValueError`. `None` where the annotation has more to say than
             its class, such as what a tuple holds: `config` then reads it by its parts.
         schema: What `read` accepts, as a JSON Schema.
+        is_own: Whether files have the values themselves, so that none is written as a name.
     """
 
     write: Callable[[T, WritePart], Json]
     read: Callable[[Json, Target], T] | None = None
-    schema: Callable[[Target], Mapping[str, Json] | Defined] | None = None
+    schema: Callable[[Target], Mapping[str, Json] | Defined] = any_data
+    is_own: bool = False
 
 
 def unchanged(value: T) -> T:
@@ -172,7 +179,7 @@ class StaticKind(Generic[T]):
         classes: The exact classes of its values, which are looked up without a question.
         matches: Whether the values of another class are of this kind; the first kind of the table that says so has it.
         key: Equal for two values exactly when they have the same type and content; raises `StaticValueError`.
-        parts: The static values in a value.
+        parts: The static values in a value, if it is equal to another whose parts are.
         read_only: The value with read-only copies of the NumPy arrays in it; raises `StaticValueError`.
         is_annotation: Whether an annotation with a class of this kind says that a field is static.
         json: The form in graphdefs, or why there is none.

@@ -20,6 +20,7 @@ from ._kind import (
 from ._lookup import frozen, static_key
 from ._object_key import object_key
 from ._objects import compares_by_identity
+from ._options import option_data, options_schema, read_option
 
 # Dataclasses
 
@@ -113,6 +114,11 @@ ENUM: Final = StaticKind[enum.Enum](
             "additionalProperties": False,
             "properties": {"class": TEXT_SCHEMA, "member": TEXT_SCHEMA},
         },
+    ),
+    data=DataForm(
+        lambda value, write_part: option_data(value),
+        lambda data, target: read_option(data, tuple(target.cls)),
+        lambda target: options_schema(target.cls),
     ),
 )
 

@@ -5,6 +5,7 @@ The exact classes only: a subclass may add attributes and an equality of its own
 
 import math
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from types import EllipsisType, NoneType
 from typing import Any, Final
@@ -35,12 +36,19 @@ _COMPLEX: Final = rf"^\(?[-+]?{_NUMBER}(?:j|[-+]{_NUMBER}j)?\)?$"
 _FRACTION: Final = r"^[-+]?[0-9]+(?:/[0-9]+)?$"
 
 
+COMPLEX_SCHEMA: Final[Mapping[str, Json]] = {
+    "type": ["number", "string"],
+    "pattern": _COMPLEX,
+    "description": "A number, or such as `1+2j`.",
+}
+
+
 def _itself(value: Any, write_part: WritePart) -> Json:
     return value
 
 
-# Files have these values themselves, and an annotation says which of them is wanted.
-_PLAIN_DATA: Final = DataForm[Any](lambda value, write_part: value)
+# An annotation says which of these values is wanted.
+_OWN_DATA: Final = DataForm[Any](_itself, is_own=True)
 
 
 def _int_to_json(value: int, write_part: WritePart) -> Json:
@@ -70,7 +78,8 @@ def _complex_from_json(data: Json, read_part: ReadPart) -> complex:
     return complex(*parts)
 
 
-def _complex_from_data(data: Json, target: Target) -> complex:
+def complex_from_data(data: Json) -> complex:
+    """The complex number that a file gives as a number or as text."""
     is_number = isinstance(data, int | float | complex) and not isinstance(data, bool)
     if not is_number and not (isinstance(data, str) and re.fullmatch(_COMPLEX, data)):
         raise ExpectedError("a number, or such as '1+2j'")
@@ -122,7 +131,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
         key=unchanged,
         is_annotation=True,
         json=JsonForm(_itself, own_type="null"),
-        data=_PLAIN_DATA,
+        data=_OWN_DATA,
     ),
     StaticKind[bool](
         name="boolean",
@@ -130,7 +139,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
         key=lambda value: (bool, value),
         is_annotation=True,
         json=JsonForm(_itself, own_type="boolean"),
-        data=_PLAIN_DATA,
+        data=_OWN_DATA,
     ),
     StaticKind[int](
         name="integer",
@@ -138,7 +147,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
         key=lambda value: (int, value),
         is_annotation=True,
         json=JsonForm(_int_to_json, own_type="number"),
-        data=_PLAIN_DATA,
+        data=_OWN_DATA,
     ),
     StaticKind[float](
         name="float",
@@ -146,7 +155,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
         key=lambda value: (float, value.hex()),
         is_annotation=True,
         json=JsonForm(_float_to_json, "float", _float_from_json, {"enum": ["nan", "inf", "-inf"]}, "number"),
-        data=_PLAIN_DATA,
+        data=_OWN_DATA,
     ),
     StaticKind[complex](
         name="complex",
@@ -161,12 +170,8 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
         ),
         data=DataForm(
             lambda value, write_part: str(value),
-            _complex_from_data,
-            lambda target: {
-                "type": ["number", "string"],
-                "pattern": _COMPLEX,
-                "description": "A number, or such as `1+2j`.",
-            },
+            lambda data, target: complex_from_data(data),
+            lambda target: COMPLEX_SCHEMA,
         ),
     ),
     StaticKind[str](
@@ -175,7 +180,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
         key=unchanged,
         is_annotation=True,
         json=JsonForm(_itself, own_type="string"),
-        data=_PLAIN_DATA,
+        data=_OWN_DATA,
     ),
     StaticKind[bytes](
         name="bytes",
@@ -219,9 +224,19 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
     ),
 )
 
+
+def _subclass_to_data(value: Any, write_part: WritePart) -> Json:
+    """As its base class is written, whose annotation would read it."""
+    base: Any = next(base for base in _BASES if isinstance(value, base))
+    return write_part(base(value))
+
+
+# A bool is an int, but has no subclasses.
+_BASES: Final = (int, float, complex, str, bytes, Fraction)
 SCALAR_SUBCLASSES: Final = StaticKind[Any](
     name="subclass of a number or string",
-    matches=subclass_of(bool, int, float, complex, str, bytes, Fraction),
+    matches=subclass_of(*_BASES),
     key=object_key,
     is_annotation=True,
+    data=DataForm(_subclass_to_data, is_own=True),
 )

@@ -6,12 +6,13 @@ an enum and a scalar of NumPy no float.
 
 from typing import Any, Final
 
-from ._arrays import ARRAYS
+from ._arrays import ARRAY
 from ._containers import CONTAINERS
 from ._dtypes import DTYPE_KINDS
 from ._functions import OBJECT, PARTIAL
 from ._kind import StaticKind
 from ._lookup import set_kinds
+from ._numpy_scalars import NUMPY_SCALAR
 from ._records import ENUM, RECORD
 from ._refused import REFUSED
 from ._scalars import SCALAR_SUBCLASSES, SCALARS
@@ -20,8 +21,9 @@ from ._shardings import SHARDINGS
 KINDS: Final[tuple[StaticKind[Any], ...]] = (
     *REFUSED,
     *SCALARS,
-    *ARRAYS,
+    ARRAY,
     ENUM,
+    NUMPY_SCALAR,
     *DTYPE_KINDS,
     *SHARDINGS,
     *CONTAINERS,

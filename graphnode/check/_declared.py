@@ -1,8 +1,6 @@
 """What is wrong with what a class declares: the faults of its schema, its static defaults, its contracts."""
 
 import collections
-import dataclasses
-import functools
 import pickle
 import sys
 import types
@@ -21,7 +19,7 @@ from .._hints import did_you_mean
 from .._node import plan_of
 from .._plan import Admit, leaves_of
 from .._schema import Field, Schema, axis_name_fault, equality_fault, schema
-from .._static import GraphObject, compares_by_identity, static_key
+from .._static import GraphObject, compares_by_identity, kind_of, static_key
 from ._codes import FAILING_FACTORY, FREE_AXIS, IDENTITY_DEFAULT, NO_CONTRACT, OF_RULE, UNSTABLE_FACTORY, Code
 from ._findings import CheckedClass, Finding
 
@@ -108,16 +106,12 @@ def _refused_code(value: object) -> Code:
 
 def _by_identity(value: Any) -> Iterator[Any]:
     """The callables in a static value that are equal to themselves alone, and that no import gives back."""
-    if isinstance(value, (tuple, frozenset)):
-        for item in value:
-            yield from _by_identity(item)
-    elif dataclasses.is_dataclass(value) and not compares_by_identity(type(value)) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            yield from _by_identity(getattr(value, field.name))
-    elif isinstance(value, functools.partial):  # equal if its function and arguments are
-        for item in (value.func, *value.args, *value.keywords.values()):
-            yield from _by_identity(item)
-    elif isinstance(value, types.MethodType):  # equal if its object is the same one
+    parts = list(kind_of(value).parts(value))
+    for part in parts:
+        yield from _by_identity(part)
+    if parts:
+        return  # equal if they are
+    if isinstance(value, types.MethodType):  # equal if its object is the same one
         if not _has_importable_name(value.__self__):
             yield value
     elif callable(value) and compares_by_identity(type(value)) and not _has_importable_name(value):

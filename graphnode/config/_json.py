@@ -9,7 +9,8 @@ import json
 import re
 from typing import Any, Final, NamedTuple
 
-from ._places import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS, Place, short
+from .._hints import short
+from ._places import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS, Place
 
 # Possessive (`*+`), so that no text makes it try twice.
 _TOKEN: Final = re.compile(

@@ -21,9 +21,10 @@ from .._annotations import Form
 from .._errors import ConfigError
 from .._fields import NodeBase
 from .._node import Node
+from .._static import DEFINED, Defined
 from ._models import DEFAULT, config_of
 from ._registry import Tags
-from ._values import MARK, Defined, plain
+from ._values import plain
 
 M = TypeVar("M", bound=Node)
 
@@ -248,9 +249,9 @@ class _Schemas:
             return [self._static(one) for one in said]
         if not isinstance(said, dict):
             return said
-        if MARK in said:
-            defined: Defined = said[MARK]
-            rest = {key: value for key, value in said.items() if key != MARK}
+        if DEFINED in said:
+            defined: Defined = said[DEFINED]
+            rest = {key: value for key, value in said.items() if key != DEFINED}
             return {**self._defined(defined.key, defined.name, partial(self._make_static, defined)), **rest}
         kept = {key: value for key, value in said.items() if key not in ("title", "uniqueItems", "format")}
         return {key: value if key in ("enum", "const") else self._static(value) for key, value in kept.items()}

@@ -16,14 +16,3 @@ class Place(NamedTuple):
 
     line: int
     column: int
-
-
-def short(value: object) -> str:
-    """A value that a file gave, for a message: never long, and never deep."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 60 else value[:57] + "...")
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"an integer of {value.bit_length():,} bits"
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    return repr(value) if isinstance(value, int | float) else type(value).__name__

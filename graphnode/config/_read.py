@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from .._collector import uncollected
 from .._errors import ConfigError
+from .._hints import short
 from ._json import JsonReader
-from ._places import MAX_BYTES, Place, short
+from ._places import MAX_BYTES, Place
 from ._toml import TomlReader
 from ._yaml import YamlReader
 

@@ -12,10 +12,9 @@ from typing import Any, Final, TypeVar, cast, overload
 
 from .._faults import is_refused
 from .._fields import NodeBase
-from .._hints import did_you_mean
+from .._hints import did_you_mean, short
 from .._names import VALUES
 from .._node import Node
-from ._places import short
 
 V = TypeVar("V")
 

@@ -1,71 +1,68 @@
 """Static values in files: what pydantic validates for an annotation, and the plain data that a value is written as.
 
 Data in: a resolved annotation of a static field, or a static value. Data out: a type for a pydantic model, or data of
-strings, numbers, lists and dicts. Functions and classes are names in the registry, dtypes are their own names.
+strings, numbers, lists and dicts. How values of one class stand in a file is known to the table of static kinds; here
+is what an annotation adds: what is in a tuple, which values a `Literal` or a union admits, the fields of a record.
 """
 
 import collections.abc
 import dataclasses
-import enum
 import functools
 import inspect
-import re
 import types
 import typing
-from collections.abc import Callable, Hashable
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pydantic
 import typing_extensions
 from pydantic_core import PydanticCustomError
 
 from .._contract import is_jaxtyping
+from .._hints import short
 from .._names import name_of
-from ._places import short
-from ._registry import NameError_, near_hint, shown, value_names, value_of
+from .._static import (
+    DEFINED,
+    ByName,
+    DataForm,
+    DataValueError,
+    Defined,
+    ExpectedError,
+    Target,
+    kind_of,
+    match_kind,
+    options_schema,
+    read_option,
+)
+from ._registry import NameError_, shown, value_names, value_of
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _STRICT: Final = (bool, int, float, str)
 _FORBID: Final = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
 
-# What JAX computes with. numpy reads far more as a dtype: "a", "i4,i4", null.
-# fmt: off
-_DTYPE_NAMES: Final = (
-    "bfloat16", "bool", "complex128", "complex64", "float16", "float32", "float4_e2m1fn", "float64", "float8_e3m4",
-    "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
-    "float8_e8m0fnu", "int16", "int2", "int32", "int4", "int64", "int8", "uint16", "uint2", "uint32", "uint4",
-    "uint64", "uint8",
-)
-# fmt: on
-_NUMBER: Final = r"(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|inf|nan)"
-_COMPLEX: Final = rf"^\(?[-+]?{_NUMBER}(?:j|[-+]{_NUMBER}j)?\)?$"
-
-MARK: Final = "x-graphnode"
-"""The key under which a JSON Schema of pydantic holds a `Defined`."""
+_Schema: TypeAlias = Mapping[str, Any]
 
 
-class Defined(NamedTuple):
-    """Metadata of a type: what a JSON Schema says of its values, for pydantic knows nothing of our validators.
-
-    Attributes:
-        name: Of the definition, if it is free.
-        key: What tells it from other definitions.
-        make: Gives the schema, or the model of a record; called when it is needed, as names are registered later.
-    """
-
-    name: str
-    key: Hashable
-    make: Callable[[], dict[str, Any] | type[pydantic.BaseModel]]
-
-    def __get_pydantic_json_schema__(self, core_schema: object, handler: object) -> dict[str, Any]:
-        return {MARK: self}
+def _validated(check: Callable[[Any], Any], schema: _Schema | Defined) -> Any:
+    metadata = schema if isinstance(schema, Defined) else pydantic.WithJsonSchema(dict(schema))
+    return Annotated[Any, pydantic.PlainValidator(check), metadata]
 
 
-def _validated(check: Callable[[Any], Any], said: "Defined | pydantic.WithJsonSchema") -> Any:
-    return Annotated[Any, pydantic.PlainValidator(check), said]
+def _checked(read: Callable[[Any], Any], schema: _Schema | Defined) -> Any:
+    """What a function of the table of static kinds reads."""
+
+    def check(data: Any) -> Any:
+        try:
+            return read(data)
+        except ExpectedError as error:
+            code = "literal_error" if error.has_options else "wrong_form"
+            raise PydanticCustomError(code, "Input should be {expected}", {"expected": error.expected}) from None
+        except DataValueError as error:
+            raise PydanticCustomError("wrong_value", "{text}", {"text": str(error)}) from None
+
+    return _validated(check, schema)
 
 
 def configurable(annotation: Any, default: object = None) -> Any:
@@ -86,10 +83,10 @@ def configurable(annotation: Any, default: object = None) -> Any:
     if isinstance(annotation, typing_extensions.TypeAliasType):
         return configurable(annotation.__value__, default)
     if _is_dtype(annotation):
-        return _validated(functools.partial(_dtype, default=default), _DTYPE)
+        return _of_class(np.dtype, default)
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is None:
-        return _of_class(annotation)
+        return _of_class(annotation, default)
     if origin is Annotated:
         kept = [one for one in args[1:] if not isinstance(one, str)]
         inner = configurable(args[0], default)
@@ -108,7 +105,7 @@ def configurable(annotation: Any, default: object = None) -> Any:
         items = tuple(arg if arg is ... else configurable(arg) for arg in args)
         container: Any = origin
         return container[items] if items else annotation
-    return _of_class(origin)
+    return _of_class(origin, default)
 
 
 def _registered_class(bound: type) -> Any:
@@ -116,7 +113,7 @@ def _registered_class(bound: type) -> Any:
 
 
 _HASHABLE: Final[Defined] = Defined(
-    "data", "data", lambda: {"type": ["array", "boolean", "null", "number", "string"], "items": {MARK: _HASHABLE}}
+    "data", "data", lambda: {"type": ["array", "boolean", "null", "number", "string"], "items": {DEFINED: _HASHABLE}}
 )
 
 
@@ -141,26 +138,24 @@ def _union(args: tuple[Any, ...], default: object) -> Any:
     return union[tuple(configurable(arg, default) for arg in args)]
 
 
-def _of_class(cls: Any) -> Any:
+def _of_class(cls: Any, default: object) -> Any:
     if cls is type:
         return _registered_class(object)
     if not isinstance(cls, type):
         return cls
-    if is_jaxtyping(cls) or issubclass(cls, jax.Array | np.ndarray):
-        family = np.ndarray if not is_jaxtyping(cls) and issubclass(cls, np.ndarray) else jax.Array
-        return _validated(functools.partial(_array, family=family), _ARRAY)
     if dataclasses.is_dataclass(cls):
-        said = Defined(cls.__name__, ("record", cls), functools.partial(_model_of, cls))
-        return _validated(functools.partial(_dataclass, cls=cls), said)
-    if issubclass(cls, enum.Enum):
-        return _one_of(tuple(cls))
-    if issubclass(cls, complex):
-        return _validated(_complex, pydantic.WithJsonSchema(_COMPLEX_SCHEMA))
-    if issubclass(cls, bytes | type(None)):
-        return cls
-    if getattr(cls, "_is_protocol", False) or cls is collections.abc.Callable:
+        model = Defined(cls.__name__, ("record", cls), functools.partial(_model_of, cls))
+        return _validated(functools.partial(_record, cls=cls), model)
+    wanted: Any = jax.Array if is_jaxtyping(cls) else cls
+    form = match_kind(wanted).data
+    read = form.read if isinstance(form, DataForm) else None
+    if isinstance(form, DataForm) and read is not None:
+        target = Target(wanted, default)
+        return _checked(lambda data: read(data, target), form.schema(target))
+    if issubclass(wanted, bytes | type(None)):
+        return wanted
+    if getattr(wanted, "_is_protocol", False) or wanted is collections.abc.Callable:
         return _registered(callable, "function")
-    wanted: Any = cls
     return _registered(lambda value: isinstance(value, wanted), wanted.__name__, wanted)
 
 
@@ -225,23 +220,7 @@ def _is_value(value: object) -> bool:
 
 def _one_of(options: tuple[Any, ...]) -> Any:
     """One of some values, which a file gives exactly: pydantic would take `true`, `1.0` and `"1"` for 1."""
-    said = [_said(option) for option in options]
-    expected = " or ".join(", ".join(map(repr, said)).rsplit(", ", 1))
-
-    def find(given: Any) -> Any:
-        for option, value in zip(options, said, strict=True):
-            if given is option or (type(given) is type(value) and given == value):
-                return option
-        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
-
-    return _validated(find, pydantic.WithJsonSchema({"enum": said}))
-
-
-def _said(option: Any) -> Any:
-    """What a file says for an option: its value, or the name of an enum's member whose value is no plain one."""
-    if not isinstance(option, enum.Enum):
-        return option
-    return option.value if option.value is None or isinstance(option.value, _STRICT) else option.name
+    return _checked(functools.partial(read_option, options=options), options_schema(options))
 
 
 def _is_dtype(annotation: Any) -> bool:
@@ -251,76 +230,7 @@ def _is_dtype(annotation: Any) -> bool:
     if get_origin(annotation) is type:
         (of,) = get_args(annotation)
         return isinstance(of, type) and issubclass(of, np.generic)
-    return isinstance(origin, type) and issubclass(origin, np.generic)
-
-
-def _dtype(given: Any, default: object) -> Any:
-    is_named = isinstance(given, str) and given in _DTYPE_NAMES
-    try:
-        if not is_named and (given is None or isinstance(given, (str, int, float, list, tuple, dict))):
-            raise TypeError
-        dtype = jnp.dtype(given)
-    except TypeError:
-        hint = near_hint(given, _DTYPE_NAMES)
-        text = f"{short(given)} is no dtype{hint or '; such as float32, bfloat16 or int32'}"
-        raise PydanticCustomError("unknown_dtype", "{text}", {"text": text}) from None
-    if not is_named:
-        return given
-    # `jnp.float32` and `np.dtype("float32")` are two static values.
-    if default is not None and not isinstance(default, np.dtype):
-        return getattr(jnp, dtype.name, dtype)
-    return dtype
-
-
-_DTYPE: Final = Defined("dtype", "dtype", lambda: {"enum": list(_DTYPE_NAMES), "description": "The name of a dtype."})
-
-
-def _array(given: Any, family: type) -> Any:
-    if isinstance(given, jax.Array | np.ndarray):
-        return given
-    said = given if isinstance(given, dict) else {"data": given}
-    others = [key for key in said if key not in ("data", "dtype")]
-    if others:
-        raise PydanticCustomError("wrong_array", "{text}", {"text": f"an array has no {others[0]!r}: data and dtype"})
-    data = said.get("data")
-    dtype = _dtype(said["dtype"], None) if "dtype" in said else None
-    try:
-        made = np.asarray(data, dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise PydanticCustomError("wrong_array", "{text}", {"text": f"no array: {error}"}) from None
-    if isinstance(data, str) or made.dtype.kind not in "biufcV" or data is None:
-        raise PydanticCustomError("wrong_array", "{text}", {"text": "an array is a list of numbers, nested by axis"})
-    return made if family is np.ndarray else jnp.asarray(made)
-
-
-_NUMBERS: Final[Defined] = Defined(
-    "numbers", "numbers", lambda: {"type": ["number", "boolean", "array"], "items": {MARK: _NUMBERS}}
-)
-_ARRAY: Final = Defined(
-    "array",
-    "array",
-    lambda: {
-        "type": ["number", "boolean", "array", "object"],
-        "description": "Numbers, nested by axis; or these as `data`, with a `dtype`.",
-        "items": {MARK: _NUMBERS},
-        "properties": {"data": {MARK: _NUMBERS}, "dtype": {MARK: _DTYPE}},
-        "required": ["data"],
-    },
-)
-
-
-_COMPLEX_SCHEMA: Final[dict[str, Any]] = {
-    "type": ["number", "string"],
-    "pattern": _COMPLEX,
-    "description": "A number, or such as `1+2j`.",
-}
-
-
-def _complex(given: Any) -> complex:
-    is_number = isinstance(given, int | float | complex) and not isinstance(given, bool)
-    if not is_number and not (isinstance(given, str) and re.fullmatch(_COMPLEX, given)):
-        raise PydanticCustomError("wrong_complex", "Input should be a number, or such as '1+2j'")
-    return complex(given)
+    return False
 
 
 @functools.cache
@@ -340,7 +250,7 @@ def _model_of(cls: Any) -> type[pydantic.BaseModel]:
     return pydantic.create_model(cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions)
 
 
-def _dataclass(given: Any, cls: Any) -> Any:
+def _record(given: Any, cls: Any) -> Any:
     if isinstance(given, cls):
         return given
     if not isinstance(given, dict):
@@ -356,39 +266,19 @@ def _dataclass(given: Any, cls: Any) -> Any:
     raise PydanticCustomError("wrong_record", "{text}", {"text": text})
 
 
-class Unwritable(ValueError):
-    """A static value that no file can say; the text says why."""
-
-
 def plain(value: Any) -> Any:
     """A static value as data for a file: strings, numbers, lists and dicts. `configurable` reads it back.
 
     Raises:
-        Unwritable: No file can say it.
+        DataValueError: No file can say it.
     """
-    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
-        return value
-    name = name_of(value)
+    if isinstance(value, list):  # what a tuple may be given as
+        return [plain(item) for item in value]
+    form = kind_of(value).data
+    is_own = isinstance(form, DataForm) and form.is_own
+    name = None if is_own else name_of(value)
     if name is not None:
         return name
-    if isinstance(value, enum.Enum):
-        return _said(value)
-    if isinstance(value, (tuple, list)):
-        return [plain(item) for item in value]
-    if isinstance(value, frozenset):
-        return sorted((plain(item) for item in value), key=lambda item: (str(type(item)), str(item)))
-    if isinstance(value, complex):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, jax.Array | np.ndarray):
-        return {"dtype": str(value.dtype), "data": np.asarray(value).tolist()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
-    if not callable(value) or isinstance(value, type) or hasattr(value, "dtype"):
-        try:
-            return str(jnp.dtype(cast("Any", value)).name)
-        except TypeError:
-            pass  # no dtype either
-    shown_as = getattr(value, "__qualname__", None) or repr(value)
-    raise Unwritable(f"{shown_as} has no name: register it with gn.config.register(name, value)")
+    if isinstance(form, ByName):
+        raise DataValueError(form.fault(getattr(value, "__qualname__", None) or repr(value)))
+    return form.write(value, plain)

@@ -16,10 +16,11 @@ from .._annotations import Form, Leaf
 from .._collector import uncollected
 from .._errors import ConfigError
 from .._fields import Kind
+from .._hints import short
 from .._node import Node
 from .._paths import Key, path_str
 from ._models import RESERVED, Config, blank, config_of, fill, misfit
-from ._places import MAX_DIGITS, MAX_FAULTS, short
+from ._places import MAX_DIGITS, MAX_FAULTS
 from ._read import FORMATS, Document, Files, check_no_faults
 from ._registry import NameError_, Tags, near_hint, shown
 
@@ -335,7 +336,7 @@ def _message(error: Any) -> str:
     """What pydantic says of a value, with a hint where one of a few is expected."""
     text = str(error["msg"])
     expected = str(error.get("ctx", {}).get("expected", ""))
-    if error["type"] in ("unknown_name", "unknown_dtype", "wrong_value", "wrong_array", "wrong_record", "wrong_node"):
+    if error["type"] in ("unknown_name", "wrong_value", "wrong_record", "wrong_node"):
         return text
     hint = ""
     if error["type"] in ("literal_error", "enum"):

@@ -14,10 +14,11 @@ from typing import Any, Final, Literal, NamedTuple
 from .._errors import ConfigError
 from .._paths import Path as Keys
 from .._paths import path_str
+from .._static import DataValueError
 from ._graph import Visit, shared, visits
 from ._models import DEFAULT, Config, same_static
 from ._registry import Tags
-from ._values import Unwritable, plain
+from ._values import plain
 from ._yaml import SCALARS
 
 # Deeper levels stand on one line: what they are indented by would be the square of the depth.
@@ -59,7 +60,7 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
                 continue
             try:
                 fields[name] = value if name in config.slots else plain(value)
-            except Unwritable as error:
+            except DataValueError as error:
                 if is_shown:
                     fields[name] = f"<{getattr(value, '__qualname__', type(value).__name__)}>"
                 elif not is_default:

@@ -14,7 +14,8 @@ from yaml.composer import ComposerError
 from yaml.reader import ReaderError
 from yaml.scanner import ScannerError
 
-from ._places import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS, Place, short
+from .._hints import short
+from ._places import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS, Place
 
 MAX_DEEP: Final = 128 * 2**10
 """Characters of a text with more than 1,000 levels, which is read in Python: a slow thing."""

@@ -1,0 +1,91 @@
+"""Scalars of NumPy, such as `np.float32(1.5)`: in graphdefs arrays without axes, in configuration files numbers."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from .._hints import short
+from ._arrays import ARRAY_JSON, Array
+from ._dtypes import DTYPES
+from ._kind import DataForm, DataValueError, ExpectedError, Json, StaticKind, Target, WritePart, subclass_of
+from ._scalars import COMPLEX_SCHEMA, complex_from_data
+
+# Those that say the dtype: not `np.floating`.
+_SCALAR_CLASSES: Final = frozenset([dtype.type for dtype in DTYPES.values()])
+
+
+class _Numbers(NamedTuple):
+    """What a scalar of some dtype is in a file."""
+
+    base: Any
+    classes: Any
+    expected: str
+    schema: Mapping[str, Json]
+
+
+_NUMBERS_OF: Final = (
+    _Numbers(np.bool_, bool, "a boolean", {"type": "boolean"}),
+    _Numbers(jnp.integer, int, "an integer", {"type": "integer"}),
+    _Numbers(jnp.floating, int | float, "a number", {"type": "number"}),
+    _Numbers(jnp.complexfloating, int | float | complex, "a number, or such as '1+2j'", COMPLEX_SCHEMA),
+)
+
+
+def _numbers_of(cls: Any) -> _Numbers | None:
+    """What stands for the scalars of a class, if that says the dtype."""
+    if cls not in _SCALAR_CLASSES:
+        return None
+    return next(numbers for numbers in _NUMBERS_OF if jnp.issubdtype(cls, numbers.base))
+
+
+def _scalar_to_data(value: Array, write_part: WritePart) -> Json:
+    if type(value) not in _SCALAR_CLASSES:
+        raise DataValueError(f"a scalar of {value.dtype} does not stand in a file")
+    return write_part(value.item())
+
+
+def _scalar_from_data(data: Json, target: Target) -> Array:
+    if isinstance(data, target.cls):
+        return data
+    numbers = _numbers_of(target.cls)
+    if numbers is None:
+        raise DataValueError(f"a file does not say which {target.cls.__name__} is meant: annotate such as np.float32")
+    if numbers.base is jnp.complexfloating:
+        return target.cls(complex_from_data(data))
+    if not isinstance(data, numbers.classes) or (isinstance(data, bool) and numbers.classes is not bool):
+        raise ExpectedError(numbers.expected)
+    if not _fits(target.cls, data):
+        raise DataValueError(f"{short(data)} does not fit into {target.cls.__name__}")
+    return target.cls(data)
+
+
+def _fits(cls: Any, data: float) -> bool:
+    """Whether a number stays what it is, but for the rounding of a float."""
+    if cls is np.bool_:
+        return True
+    is_integer = jnp.issubdtype(cls, jnp.integer)
+    # Any: JAX has no types for them.
+    limits_of: Any = jnp.iinfo if is_integer else jnp.finfo
+    limits = limits_of(cls)
+    if is_integer:
+        return bool(limits.min <= data <= limits.max)
+    # Also of an integer that no float holds, which `math.isfinite` refuses.
+    return not float(limits.max) < abs(data) < math.inf
+
+
+def _scalar_schema(target: Target) -> Mapping[str, Json]:
+    numbers = _numbers_of(target.cls)
+    return {"not": {}} if numbers is None else numbers.schema
+
+
+NUMPY_SCALAR: Final = StaticKind[Array](
+    name="scalar of NumPy",
+    matches=subclass_of(np.generic),
+    key=lambda value: (type(value), value.dtype.str, value.tobytes()),
+    is_annotation=True,
+    json=ARRAY_JSON,
+    data=DataForm(_scalar_to_data, _scalar_from_data, _scalar_schema),
+)
