@@ -189,7 +189,7 @@ def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object
 
     def find(given: Any) -> Any:
         value = given
-        if isinstance(given, str):
+        if type(given) is str:  # one of a subclass is a value that a program gives
             try:
                 value = value_of(given)
             except NameError_ as error:

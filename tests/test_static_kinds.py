@@ -1,0 +1,357 @@
+"""The table of static kinds: each has samples that go through all that is made of a static value, or says why not."""
+
+import dataclasses
+import enum
+import functools
+import json
+import math
+import operator
+import types
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jsonschema
+import ml_dtypes
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+
+import graphnode as gn
+from graphnode._names import VALUES
+from graphnode._static import (
+    KINDS,
+    ByName,
+    JsonValueError,
+    StaticKind,
+    from_json,
+    frozen,
+    kind_of,
+    static_key,
+    to_json,
+)
+
+GRAPHDEF: Any = json.loads((Path(__file__).parent.parent / "schemas/graphdef.schema.json").read_text(encoding="utf-8"))
+KIND: dict[str, StaticKind[Any]] = {kind.name: kind for kind in KINDS}
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = (1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    size: int
+    pads: tuple[float, ...] = ()
+
+
+class Pair(NamedTuple):
+    first: int
+    second: int
+
+
+class Word(str):
+    __slots__ = ()
+
+
+class Sample(NamedTuple):
+    """A value of a kind, made anew at each call, and an annotation of which a file gives it back."""
+
+    annotation: Any
+    make: Callable[[], Any]
+    default: Any = dataclasses.MISSING
+
+
+def mesh() -> Mesh:
+    return Mesh(np.array(jax.devices()[:1]), ("x",))
+
+
+SAMPLES: dict[str, list[Sample]] = {
+    "null": [Sample(type(None), lambda: None)],
+    "boolean": [Sample(bool, lambda: True)],
+    "integer": [Sample(int, lambda: 10**20)],
+    "float": [Sample(float, lambda: 0.1), Sample(float, lambda: 1.0)],
+    "complex": [Sample(complex, lambda: 1 - 2j), Sample(complex, lambda: complex(-0.0, 1e300))],
+    "string": [Sample(str, lambda: "a: 'b'\n")],
+    "bytes": [Sample(bytes, lambda: "é".encode())],
+    "ellipsis": [Sample(types.EllipsisType, lambda: ...)],
+    "fraction": [Sample(Fraction, lambda: Fraction(-1, 3)), Sample(Fraction, lambda: Fraction(2))],
+    "array": [
+        Sample(np.ndarray, lambda: np.arange(6, dtype=np.int8).reshape(2, 3)),
+        Sample(jax.Array, lambda: jnp.asarray([0.1, -0.0], jnp.bfloat16)),
+    ],
+    "enum": [Sample(Colour, lambda: Colour.RED), Sample(Colour, lambda: Colour.BLUE)],
+    "scalar of NumPy": [
+        Sample(np.float32, lambda: np.float32(0.1)),
+        Sample(np.bool_, lambda: np.bool_(True)),
+        Sample(np.int64, lambda: np.int64(2**63 - 1)),
+        Sample(np.complex64, lambda: np.complex64(1 + 2j)),
+        Sample(ml_dtypes.bfloat16, lambda: ml_dtypes.bfloat16(1.5)),
+    ],
+    "dtype": [Sample(np.dtype[Any], lambda: np.dtype("int8")), Sample(np.dtype[Any], lambda: jnp.dtype("bfloat16"))],
+    "dtype of JAX": [Sample(jax.typing.DTypeLike, lambda: jnp.bfloat16, default=jnp.float32)],
+    "class": [Sample(type[Window], lambda: Window)],
+    "partition spec": [Sample(PartitionSpec, lambda: jax.P("x", None, ("y", "z")))],
+    "mesh": [Sample(Mesh, mesh), Sample(AbstractMesh, lambda: AbstractMesh((1,), ("x",)))],
+    "tuple": [Sample(tuple[int, tuple[str, ...]], lambda: (1, ("a", "b")))],
+    "named tuple": [Sample(Pair, lambda: Pair(1, 2))],
+    "frozenset": [Sample(frozenset[int], lambda: frozenset({1, 2, 3}))],
+    "slice": [Sample(slice, lambda: slice(1, None, 2)), Sample(slice, lambda: slice(None))],
+    "record": [Sample(Window, lambda: Window(1, (2.0,)))],
+    "partial": [Sample(Callable[[Any], Any], lambda: functools.partial(operator.add, 1))],
+    "subclass of a number or string": [Sample(Word, lambda: Word("a"))],
+    "object": [Sample(Callable[[Any], Any], lambda: math.sin)],
+}
+# A file does not say of which subclass a value is: it is written as its base class, and read as that.
+WRITTEN_AS_BASE: dict[str, Sample] = {
+    "named tuple": Sample(tuple[int, int], lambda: (1, 2)),
+    "subclass of a number or string": Sample(str, lambda: "a"),
+}
+ALL = [
+    pytest.param(name, sample, id=f"{name}-{number}")
+    for name, samples in SAMPLES.items()
+    for number, sample in enumerate(samples)
+]
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classes that files name."""
+    for cls in (Colour, Window):
+        monkeypatch.setitem(VALUES, cls.__name__, cls)
+
+
+def holder_class(annotation: Any, default: Any = dataclasses.MISSING) -> Any:
+    """A node class with one static field."""
+    field = gn.static() if default is dataclasses.MISSING else gn.static(default=default)
+    body = {"__annotations__": {"value": annotation}, "value": field, "__module__": __name__}
+    return types.new_class("Holder", (gn.Node,), {}, lambda namespace: namespace.update(body))
+
+
+class Holder(gn.Node):
+    value: Any = gn.static()
+
+
+def is_same(first: object, second: object) -> bool:
+    return type(first) is type(second) and static_key(first) == static_key(second)
+
+
+def test_every_kind_has_samples():
+    """A kind that is added to the table needs samples here; what is refused has none."""
+    assert list(SAMPLES) == [kind.name for kind in KINDS if kind.name not in ("tracer", "node or State")]
+
+
+@pytest.mark.parametrize(("name", "sample"), ALL)
+def test_kind_of_a_value(name: str, sample: Sample):
+    """A value is of the kind whose samples it is among."""
+    assert kind_of(sample.make()) is KIND[name]
+
+
+@pytest.mark.parametrize(("name", "sample"), ALL)
+def test_values_of_a_kind_make_one_structure(name: str, sample: Sample):
+    """Two that are made alike are one graphdef, and come back from a merge as they are."""
+    first, second = Holder(sample.make()), Holder(sample.make())
+    assert gn.graphdef(first) is gn.graphdef(second)
+    assert is_same(gn.clone(first).value, sample.make())
+    assert is_same(frozen(sample.make()), sample.make())
+
+
+@pytest.mark.parametrize(("name", "sample"), ALL)
+def test_kind_in_the_json_of_a_graphdef(name: str, sample: Sample):
+    """It comes back exactly and is what the schema says, or is refused with the reason of its kind."""
+    value, form = sample.make(), KIND[name].json
+    if isinstance(form, ByName):
+        with pytest.raises(JsonValueError) as caught:
+            to_json(value)
+        assert str(caught.value) == form.fault(getattr(value, "__qualname__", None) or f"a {type(value).__name__}")
+        return
+    graphdef = gn.graphdef(Holder(value))
+    text = graphdef.to_json()
+    jsonschema.Draft202012Validator(GRAPHDEF).validate(json.loads(text))
+    assert gn.GraphDef.from_json(text) is graphdef
+
+
+@pytest.mark.parametrize("format", ["yaml", "json"])
+@pytest.mark.parametrize(("name", "sample"), ALL)
+def test_kind_in_a_configuration_file(name: str, sample: Sample, format: Any):
+    """It comes back exactly and is what the schema says, or is refused with the reason of its kind."""
+    value, form = sample.make(), KIND[name].data
+    cls = holder_class(sample.annotation, sample.default)
+    config: Any = gn.config.config_of(cls)
+    if isinstance(form, ByName):
+        with pytest.raises(gn.ConfigError) as caught:
+            gn.config.dump(config(value=value), format=format)
+        assert str(caught.value) == f"value: {form.fault(getattr(value, '__qualname__', None) or repr(value))}"
+        return
+    text = gn.config.dump(config(value=value), format=format)
+    if name in WRITTEN_AS_BASE:
+        base = WRITTEN_AS_BASE[name]
+        config = gn.config.config_of(holder_class(base.annotation))
+        assert text == gn.config.dump(config(value=base.make()), format=format)
+        return
+    if format == "json":
+        jsonschema.Draft202012Validator(gn.config.json_schema(cls)).validate(json.loads(text))
+    node: Any = gn.config.build(gn.config.loads(text, cls, format=format))
+    assert is_same(node.value, value)
+
+
+BY_NAME = [param for param in ALL if isinstance(KIND[str(param.values[0])].json, ByName)]
+
+
+@pytest.mark.parametrize(("name", "sample"), BY_NAME)
+def test_what_has_no_form_stands_in_files_by_its_name(name: str, sample: Sample, monkeypatch: pytest.MonkeyPatch):
+    """Once it is registered, a value without a form comes back from both kinds of files."""
+    value = sample.make()
+    monkeypatch.setitem(VALUES, "registered", value)
+    assert to_json(value) == {"name": "registered"}
+    assert from_json({"name": "registered"}) is value
+    cls = holder_class(sample.annotation)
+    node: Any = gn.config.build(gn.config.loads("type: Holder\nvalue: registered", cls))
+    assert node.value is value
+
+
+# Slices, fractions and other kinds that are one entry
+
+
+def fault_of(annotation: Any, data: Any) -> str:
+    """What is wrong with data in a configuration file."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.validate({"value": data}, holder_class(annotation))
+    return str(caught.value)
+
+
+SLICE = "Input should be a list of start, stop and step, each an integer or null"
+FRACTION = "Input should be an integer, or such as '1/3'"
+AXES = "Input should be a list of mesh axes: a name, a list of names or null for each axis"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "data", "text"),
+    [
+        (slice, 3, f"{SLICE}, found int 3"),
+        (slice, [3], f"{SLICE}, found list"),
+        (slice, [0, 1.5], f"{SLICE}, found list"),
+        (slice, [0, True], f"{SLICE}, found list"),
+        (slice, [0, 1, 2, 3], f"{SLICE}, found list"),
+        (Fraction, 0.5, f"{FRACTION}, found float 0.5"),
+        (Fraction, True, f"{FRACTION}, found bool true"),
+        (Fraction, "1/0", f"{FRACTION}, found str '1/0'"),
+        (Fraction, "1/-3", f"{FRACTION}, found str '1/-3'"),
+        (Fraction, "a", f"{FRACTION}, found str 'a'"),
+        (PartitionSpec, "x", f"{AXES}, found str 'x'"),
+        (PartitionSpec, ["x", 1], f"{AXES}, found list"),
+        (np.int8, 300, "300 does not fit into int8"),
+        (np.int8, 1.0, "Input should be an integer, found float 1.0"),
+        (np.int8, True, "Input should be an integer, found bool true"),
+        (np.float16, 1e6, "1000000.0 does not fit into float16"),
+        (np.float32, "float32", "Input should be a number, found str 'float32'"),
+        (np.bool_, 1, "Input should be a boolean, found int 1"),
+        (np.complex64, "i", "Input should be a number, or such as '1+2j', found str 'i'"),
+        (np.floating, 1.0, "a file does not say which floating is meant: annotate such as np.float32"),
+        (Mesh, "x", "nothing is registered as 'x'; known are "),
+    ],
+)
+def test_data_that_is_no_value_of_a_kind(annotation: Any, data: Any, text: str):
+    """What is expected is said, with what was found."""
+    assert fault_of(annotation, data) == f"value: {text}"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "data", "value"),
+    [
+        (slice, [1, 2], slice(1, 2)),
+        (Fraction, 3, Fraction(3)),
+        (Fraction, "+2/6", Fraction(1, 3)),
+        (np.float32, 1, np.float32(1)),
+        (np.float32, math.inf, np.float32(math.inf)),
+        (np.complex64, 1, np.complex64(1)),
+    ],
+)
+def test_data_in_another_form(annotation: Any, data: Any, value: Any):
+    """A slice without a step, a fraction that is whole or not reduced, an integer for a float."""
+    node = gn.config.build(gn.config.validate({"value": data}, holder_class(annotation)))
+    assert is_same(node.value, value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (slice, slice("a"), "slice(None, 'a', None) does not stand in a file: only slices of integers and None do"),
+        (bytes, b"\xff", "bytes that are not UTF-8 do not stand in a file: write an array of uint8"),
+        (
+            jax.Array,
+            jax.random.key(0),
+            "a random key does not stand in a file: register it with gn.config.register(name, value)",
+        ),
+        (np.generic, np.str_("a"), "a scalar of <U1 does not stand in a file"),
+    ],
+)
+def test_value_that_no_configuration_file_can_say(annotation: Any, value: Any, text: str):
+    """It is named with its field, and the reason."""
+    config_class: Any = gn.config.config_of(holder_class(annotation))
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.dump(config_class(value=value))
+    assert str(caught.value) == f"value: {text}"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"slice": [1, 2]}, "slice is a list of start, stop and step"),
+        ({"slice": 1}, "a list of items does not fit: int"),
+        ({"fraction": [1, 0]}, "fraction is a list of two integers, of which the second is above 0"),
+        ({"fraction": [1, True]}, "fraction is a list of two integers, of which the second is above 0"),
+        ({"fraction": [1]}, "fraction is a list of two integers, of which the second is above 0"),
+        ({"bytes": 1}, "base64 does not fit: int"),
+    ],
+)
+def test_json_that_is_no_value_of_a_kind(data: Any, text: str):
+    """The text says what the tag holds."""
+    with pytest.raises(JsonValueError) as caught:
+        from_json(data)
+    assert str(caught.value) == text
+
+
+def test_slices_and_fractions_are_compared_by_type_and_content():
+    """As tuples are: 1, True and 1.0 are three bounds; a slice is not a tuple."""
+    values = (slice(1), slice(True), slice(1.0), slice(1, None), (None, 1, None), Fraction(1), Fraction(1, 2), 1)
+    assert len({static_key(value) for value in values}) == len(values)
+
+
+@pytest.mark.parametrize("annotation", [slice, Fraction, PartitionSpec, Mesh, np.float32, Colour, Word])
+def test_annotation_says_that_a_field_is_static(annotation: Any):
+    """Without a specifier, as an int does."""
+    body = {"__annotations__": {"value": annotation}, "__module__": __name__}
+    cls: Any = types.new_class("Inferred", (gn.Node,), {}, lambda namespace: namespace.update(body))
+    assert gn.schema(cls).fields["value"].kind is gn.Kind.STATIC
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda array: functools.partial(np.add, array),
+        lambda array: functools.partial(np.add, out=array),
+        lambda array: jax.tree_util.Partial(np.add, array),
+        lambda array: slice(array),
+    ],
+    ids=["argument", "keyword", "partial of JAX", "slice"],
+)
+def test_array_in_a_partial_or_slice_becomes_read_only(make: Callable[[Any], Any]):
+    """What was hashed cannot change from outside, and the caller's array stays as it is."""
+    array = np.zeros(2)
+    node = Holder(make(array))
+    before = gn.graphdef(node)
+    array[0] = 1.0
+    assert gn.graphdef(Holder(make(np.zeros(2)))) is before
+    assert gn.graphdef(Holder(make(array))) is not before
+    assert type(node.value) is type(make(array))
+
+
+def test_partial_without_arrays_is_kept_as_it_is():
+    """A copy is made where an array has to become read-only, and nowhere else."""
+    partial = functools.partial(operator.add, 1)
+    assert Holder(partial).value is partial
