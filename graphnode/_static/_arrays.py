@@ -54,9 +54,9 @@ def _array_key(array: Array) -> Hashable:
     return key
 
 
-def _read_only(array: _NumpyArray) -> _NumpyArray:
+def _read_only(array: Array) -> Array:
     if not isinstance(array, np.ndarray) or _is_read_only(array):
-        return array
+        return array  # those of JAX always are
     copy = array.copy()
     copy.flags.writeable = False
     return copy

@@ -16,6 +16,7 @@ from ._lookup import kind_of, static_key
 from ._table import KINDS
 
 _MAX_LEVELS: Final = 64
+_TOO_DEEP: Final = f"nested more than {_MAX_LEVELS} levels deep"
 
 # By tag. A kind is written in one form, and read back without being asked for.
 _FORMS: Final[dict[str, JsonForm[Any]]] = {
@@ -53,7 +54,8 @@ def _is_same(first: object, second: object) -> bool:
 
 
 def _write(value: Any, level: int) -> Json:
-    _check_level(level)
+    if level > _MAX_LEVELS:
+        raise JsonValueError(_TOO_DEEP)
     form = kind_of(value).json
     is_own = isinstance(form, JsonForm) and form.own_type is not None
     name = None if is_own else name_of(value)
@@ -65,7 +67,8 @@ def _write(value: Any, level: int) -> Json:
 
 
 def _read(data: Json, level: int) -> Any:
-    _check_level(level)
+    if level > _MAX_LEVELS:
+        raise JsonValueError(_TOO_DEEP)
     if data is None or type(data) in (bool, int, float, str):
         return data
     if not isinstance(data, dict) or len(data) != 1:
@@ -78,11 +81,6 @@ def _read(data: Json, level: int) -> Any:
         raise JsonValueError(f"no kind of value is named {tag[:40]!r}: one of {', '.join(_TAGS)}")
     read_part: ReadPart = functools.partial(_read, level=level + 1)
     return form.read(content, read_part)
-
-
-def _check_level(level: int) -> None:
-    if level > _MAX_LEVELS:
-        raise JsonValueError(f"nested more than {_MAX_LEVELS} levels deep")
 
 
 def value_schema() -> Mapping[str, Json]:

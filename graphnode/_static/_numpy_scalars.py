@@ -62,7 +62,7 @@ def _scalar_from_data(data: Json, target: Target) -> Array:
     return target.cls(data)
 
 
-def _fits(cls: Any, data: float) -> bool:
+def _fits(cls: Any, data: int | float) -> bool:
     """Whether a number stays what it is, but for the rounding of a float."""
     if cls is np.bool_:
         return True
