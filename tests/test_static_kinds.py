@@ -3,10 +3,12 @@
 import dataclasses
 import enum
 import functools
+import gc
 import json
 import math
 import operator
 import types
+import weakref
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -27,9 +29,11 @@ from graphnode._static import (
     ByName,
     JsonValueError,
     StaticKind,
+    _lookup,
     from_json,
     frozen,
     kind_of,
+    match_kind,
     static_key,
     to_json,
 )
@@ -214,6 +218,56 @@ def test_what_has_no_form_stands_in_files_by_its_name(name: str, sample: Sample,
     assert node.value is value
 
 
+@pytest.mark.parametrize("value", [None, True, 3, 0.5, "a"])
+def test_what_files_have_themselves_is_never_a_name(value: object, monkeypatch: pytest.MonkeyPatch):
+    """Also if the program registered that very number or string."""
+    monkeypatch.setitem(VALUES, "registered", value)
+    assert to_json(value) == value
+    config: Any = gn.config.config_of(holder_class(type(value)))
+    assert gn.config.dump(config(value=value), format="json").endswith(f'"value": {json.dumps(value)}\n}}')
+
+
+# The look-up
+
+
+def test_class_is_compared_with_the_kinds_once(monkeypatch: pytest.MonkeyPatch):
+    """Whatever is asked of its values afterwards is a look-up by class."""
+    asked: list[type] = []
+    match_kind = _lookup.match_kind
+
+    def counting(cls: type) -> StaticKind[Any]:
+        asked.append(cls)
+        return match_kind(cls)
+
+    monkeypatch.setattr(_lookup, "match_kind", counting)
+    fresh: Any = enum.Enum("fresh", ["A", "B"])
+    for value in (fresh.A, fresh.B, fresh.A, 1, "a", 1.0, (1, "a"), np.ones(2), slice(1), is_same, len, int):
+        static_key(value)
+        frozen(value)
+    assert asked == [fresh]
+
+
+def test_look_up_keeps_no_class_alive():
+    """A class that a function defines goes away with its last value."""
+    fresh: Any = enum.Enum("fresh", ["A"])
+    static_key(fresh.A)
+    gone = weakref.ref(fresh)
+    del fresh
+    gc.collect()
+    assert gone() is None
+
+
+def test_class_that_becomes_a_dataclass_later_is_one():
+    """What an annotation was compared with before says nothing about the values."""
+
+    class Late:
+        size: int
+
+    assert match_kind(Late) is KIND["object"]
+    late: Any = dataclasses.dataclass(frozen=True)(Late)
+    assert kind_of(late(1)) is KIND["record"]
+
+
 # Slices, fractions and other kinds that are one entry
 
 
@@ -252,6 +306,7 @@ AXES = "Input should be a list of mesh axes: a name, a list of names or null for
         (np.bool_, 1, "Input should be a boolean, found int 1"),
         (np.complex64, "i", "Input should be a number, or such as '1+2j', found str 'i'"),
         (np.floating, 1.0, "a file does not say which floating is meant: annotate such as np.float32"),
+        (bytes, 1, "Input should be a string, whose UTF-8 is meant, found int 1"),
         (Mesh, "x", "nothing is registered as 'x'; known are "),
     ],
 )

@@ -45,8 +45,7 @@ class ExpectedError(DataValueError):
         self.has_options = has_options
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ByName:
+class ByName(NamedTuple):
     """In place of a form: a file says such a value by the name that the program registered it under.
 
     Attributes:
@@ -63,8 +62,9 @@ class ByName:
 BY_NAME: Final = ByName()
 
 
-# Without slots, as are the other generic records: in Python 3.11 `JsonForm[int](...)` fails with them.
-@dataclasses.dataclass(frozen=True)
+# Without slots, as are the other generic records: in Python 3.11 `JsonForm[int](...)` fails with them. And no named
+# tuples, which beartype does not know as generic ones.
+@dataclasses.dataclass(frozen=True, eq=False)
 class JsonForm(Generic[T]):
     """How the values of a kind stand in the JSON of a graphdef: exactly, so that an equal one comes back.
 
@@ -132,7 +132,7 @@ def any_data(target: Target) -> Mapping[str, Json]:
     return {}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class DataForm(Generic[T]):
     """How the values of a kind stand in a configuration file, where an annotation says what is wanted.
 
@@ -170,15 +170,15 @@ def no_parts(value: object) -> Iterable[object]:
     return ()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class StaticKind(Generic[T]):
     """One kind of static values.
 
     Attributes:
         name: What it is called.
+        key: Equal for two values exactly when they have the same type and content; raises `StaticValueError`.
         classes: The exact classes of its values, which are looked up without a question.
         matches: Whether the values of another class are of this kind; the first kind of the table that says so has it.
-        key: Equal for two values exactly when they have the same type and content; raises `StaticValueError`.
         parts: The static values in a value, if it is equal to another whose parts are.
         read_only: The value with read-only copies of the NumPy arrays in it; raises `StaticValueError`.
         is_annotation: Whether an annotation with a class of this kind says that a field is static.
@@ -187,9 +187,9 @@ class StaticKind(Generic[T]):
     """
 
     name: str
+    key: Callable[[T], Hashable]
     classes: tuple[type, ...] = ()
     matches: Callable[[type], bool] = never
-    key: Callable[[T], Hashable]
     parts: Callable[[T], Iterable[object]] = no_parts
     read_only: Callable[[T], T] = unchanged
     is_annotation: bool = False

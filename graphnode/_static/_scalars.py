@@ -10,7 +10,7 @@ from fractions import Fraction
 from types import EllipsisType, NoneType
 from typing import Any, Final
 
-from ._json_parts import BASE64_SCHEMA, VALUES_SCHEMA, base64_bytes, base64_text, items
+from ._json_parts import BASE64_SCHEMA, TEXT_SCHEMA, VALUES_SCHEMA, base64_bytes, base64_text, items
 from ._kind import (
     DataForm,
     DataValueError,
@@ -91,6 +91,14 @@ def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
         return value.decode()
     except UnicodeDecodeError:
         raise DataValueError("bytes that are not UTF-8 do not stand in a file: write an array of uint8") from None
+
+
+def _bytes_from_data(data: Json, target: Target) -> bytes:
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, bytes):
+        return data
+    raise ExpectedError("a string, whose UTF-8 is meant")
 
 
 def _ellipsis_from_json(data: Json, read_part: ReadPart) -> EllipsisType:
@@ -193,7 +201,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
             lambda data, read_part: base64_bytes(data),
             BASE64_SCHEMA,
         ),
-        data=DataForm(_bytes_to_data),
+        data=DataForm(_bytes_to_data, _bytes_from_data, lambda target: TEXT_SCHEMA),
     ),
     StaticKind[EllipsisType](
         name="ellipsis",

@@ -152,7 +152,7 @@ def _of_class(cls: Any, default: object) -> Any:
     if isinstance(form, DataForm) and read is not None:
         target = Target(wanted, default)
         return _checked(lambda data: read(data, target), form.schema(target))
-    if issubclass(wanted, bytes | type(None)):
+    if wanted is types.NoneType:
         return wanted
     if getattr(wanted, "_is_protocol", False) or wanted is collections.abc.Callable:
         return _registered(callable, "function")
