@@ -133,7 +133,7 @@ def holder_class(annotation: Any, default: Any = dataclasses.MISSING) -> Any:
     """A node class with one static field."""
     field = gn.static() if default is dataclasses.MISSING else gn.static(default=default)
     body = {"__annotations__": {"value": annotation}, "value": field, "__module__": __name__}
-    return types.new_class("Holder", (gn.Node,), {}, lambda namespace: namespace.update(body))
+    return types.new_class("Configured", (gn.Node,), {}, lambda namespace: namespace.update(body))
 
 
 class Holder(gn.Node):
@@ -203,6 +203,21 @@ def test_kind_in_a_configuration_file(name: str, sample: Sample, format: Any):
     assert is_same(node.value, value)
 
 
+def test_mesh_is_left_out_of_files_with_the_reason():
+    """It is another one on each machine."""
+    reason = (
+        "stands for devices, which differ from one machine to the next: make it in the program, and register it with "
+        "gn.config.register(name, value)"
+    )
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.graphdef(Holder(mesh())).to_json()
+    assert str(caught.value) == f"Holder.value: a Mesh {reason}"
+    config: Any = gn.config.config_of(holder_class(Mesh))
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.dump(config(value=mesh()))
+    assert str(caught.value) == f"value: {mesh()!r} {reason}"
+
+
 BY_NAME = [param for param in ALL if isinstance(KIND[str(param.values[0])].json, ByName)]
 
 
@@ -214,7 +229,7 @@ def test_what_has_no_form_stands_in_files_by_its_name(name: str, sample: Sample,
     assert to_json(value) == {"name": "registered"}
     assert from_json({"name": "registered"}) is value
     cls = holder_class(sample.annotation)
-    node: Any = gn.config.build(gn.config.loads("type: Holder\nvalue: registered", cls))
+    node: Any = gn.config.build(gn.config.loads("type: Configured\nvalue: registered", cls))
     assert node.value is value
 
 

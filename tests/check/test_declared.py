@@ -288,6 +288,7 @@ def maker():
 class Callable_:
     def __call__(self): ...
 import dataclasses; Config = dataclasses.make_dataclass("Config", ["f"], frozen=True)
+class Act(dataclasses.make_dataclass("Loose", ["f"], eq=False), Callable_): ...
 class Net(gn.Node):
     f: Any = gn.static({})
 class Below(Net):
@@ -306,12 +307,13 @@ class Below(Net):
         ("Callable_()", "Callable_"),
         ("(1, (function, lambda x: x))", "lambda"),
         ("Config(lambda x: x)", "lambda"),
+        ("Act(function)", "Act"),
     ],
 )
 def test_a_default_that_compares_by_identity_is_found(default: str, shown: str, tmp_path: Path):
     """At every depth, if no import gives it back."""
     assert found_in(tmp_path, DEFAULT.format(f"default={default}")) == [
-        f"14:5: GN301 Net.f: the default {shown} compares by identity and has no importable name, so that a structure "
+        f"15:5: GN301 Net.f: the default {shown} compares by identity and has no importable name, so that a structure "
         "which holds it does not pickle, or is another one once loaded, and is traced again; use a function that a "
         "module defines"
     ]
@@ -334,6 +336,7 @@ def test_a_default_that_compares_by_identity_is_found(default: str, shown: str, 
         "gn.Kind.STATIC",
         "(1, 'a', None, function)",
         "Config(function)",
+        "functools.partial(function, 1, key=jax.nn.relu)",
         "jnp.ones(3)",
     ],
 )
@@ -353,7 +356,7 @@ def test_a_default_that_an_import_gives_back_is_not(default: str, tmp_path: Path
 def test_a_factory_that_makes_another_value_each_time_is_found(factory: str, what: str, remedy: str, tmp_path: Path):
     """It gives each instance a structure of its own."""
     assert found_in(tmp_path, DEFAULT.format(f"default_factory={factory}")) == [
-        f"14:5: GN302 Net.f: its default_factory makes another {what} for each instance, so each has its own structure "
+        f"15:5: GN302 Net.f: its default_factory makes another {what} for each instance, so each has its own structure "
         f"and is traced again; {remedy}"
     ]
 
@@ -361,7 +364,7 @@ def test_a_factory_that_makes_another_value_each_time_is_found(factory: str, wha
 def test_a_factory_that_fails_is_found(tmp_path: Path):
     """Its error is reported, not raised."""
     assert found_in(tmp_path, DEFAULT.format("default_factory=lambda: {}['a']")) == [
-        "14:5: GN303 Net.f: its default_factory raises KeyError: 'a'; so does the class, constructed without f"
+        "15:5: GN303 Net.f: its default_factory raises KeyError: 'a'; so does the class, constructed without f"
     ]
 
 
