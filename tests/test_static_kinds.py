@@ -194,8 +194,8 @@ def test_kind_in_a_configuration_file(name: str, sample: Sample, format: Any):
     text = gn.config.dump(config(value=value), format=format)
     if name in WRITTEN_AS_BASE:
         base = WRITTEN_AS_BASE[name]
-        config = gn.config.config_of(holder_class(base.annotation))
-        assert text == gn.config.dump(config(value=base.make()), format=format)
+        base_config: Any = gn.config.config_of(holder_class(base.annotation))
+        assert text == gn.config.dump(base_config(value=base.make()), format=format)
         return
     if format == "json":
         jsonschema.Draft202012Validator(gn.config.json_schema(cls)).validate(json.loads(text))

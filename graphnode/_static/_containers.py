@@ -98,7 +98,7 @@ def _slice_from_data(data: Json, target: Target) -> _Slice:
     if isinstance(data, slice):
         return data
     # A list of one would be read as the start here, and as the stop by whoever knows `slice(3)`.
-    if isinstance(data, list | tuple) and len(data) in (2, 3) and all(map(_is_bound, data)):
+    if isinstance(data, (list, tuple)) and len(data) in (2, 3) and all(map(_is_bound, data)):
         return slice(*data)
     raise ExpectedError("a list of start, stop and step, each an integer or null")
 

@@ -5,7 +5,7 @@ The exact classes only: a subclass may add attributes and an equality of its own
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from fractions import Fraction
 from types import EllipsisType, NoneType
 from typing import Any, Final
@@ -49,6 +49,15 @@ def _itself(value: Any, write_part: WritePart) -> Json:
 
 # An annotation says which of these values is wanted.
 _OWN_DATA: Final = DataForm[Any](_itself, is_own=True)
+
+
+# Any: to type checkers a `float` may be an `int`, which has no `hex`.
+def _float_key(value: Any) -> Hashable:
+    return (float, value.hex())
+
+
+def _complex_key(value: Any) -> Hashable:
+    return (complex, value.real.hex(), value.imag.hex())
 
 
 def _int_to_json(value: int, write_part: WritePart) -> Json:
@@ -160,7 +169,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
     StaticKind[float](
         name="float",
         classes=(float,),
-        key=lambda value: (float, value.hex()),
+        key=_float_key,
         is_annotation=True,
         json=JsonForm(_float_to_json, "float", _float_from_json, {"enum": ["nan", "inf", "-inf"]}, "number"),
         data=_OWN_DATA,
@@ -168,7 +177,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
     StaticKind[complex](
         name="complex",
         classes=(complex,),
-        key=lambda value: (complex, value.real.hex(), value.imag.hex()),
+        key=_complex_key,
         is_annotation=True,
         json=tagged(
             "complex",

@@ -28,7 +28,7 @@ _MESH_BY_NAME: Final = ByName(
 
 
 def _is_axis(axis: object) -> bool:
-    if isinstance(axis, list | tuple):
+    if isinstance(axis, (list, tuple)):
         return all(isinstance(name, str) for name in axis)
     return axis is None or isinstance(axis, str)
 
@@ -40,7 +40,7 @@ def _spec_to_data(value: _Spec, write_part: WritePart) -> Json:
 def _spec_from_data(data: Json, target: Target) -> _Spec:
     if isinstance(data, PartitionSpec):
         return data
-    if isinstance(data, list | tuple) and all(map(_is_axis, data)):
+    if isinstance(data, (list, tuple)) and all(map(_is_axis, data)):
         return _SPEC_CLASS(*[tuple(axis) if isinstance(axis, list) else axis for axis in data])
     raise ExpectedError("a list of mesh axes: a name, a list of names or null for each axis")
 

@@ -259,6 +259,7 @@ class _Schemas:
     def _make_static(self, defined: Defined) -> _Json:
         made = defined.make()
         if isinstance(made, type):
+            made = cast("type[pydantic.BaseModel]", made)
             return {"type": "object", **_description(_first_paragraph(made)), **self._record(made, {})}
         said: _Json = self._static(made)
         if "properties" in said:

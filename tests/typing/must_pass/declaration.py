@@ -69,6 +69,7 @@ class Specified(gn.Node):
     layer: Linear = gn.subnode(factory=lambda self: Linear(self.width))
     other: Linear | None = gn.subnode(default=None, kw_only=True)
     named: gn.nn.Linear = gn.subnode(default_factory=lambda: gn.nn.Linear(2, 3))
+    window: slice = gn.static(default_factory=lambda: slice(2), kw_only=True)
 
     def __post_init__(self) -> None:
         self.late = State(jnp.zeros(()))
