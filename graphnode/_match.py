@@ -4,13 +4,18 @@ Data in: a graphdef and collections by path. Data out: for each, the numbers of 
 that lead nowhere. A path over a shared node's other place is as good as its first.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+import operator
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
+
+import jax
 
 from ._graphdef import GraphDef
 from ._hints import did_you_mean
 from ._layout import Layout
 from ._paths import Path, is_path, parse_path, path_str
+from ._patterns import is_glob, pattern_of
 from ._state import State, StateSpec
 from ._statetree import FlatStates, StateTree, TreefyState
 
@@ -29,6 +34,7 @@ class Given(NamedTuple):
         specs: The description of each, where the collection records one.
         paths: The path of value number `at`.
         states: The live States, where the collection holds them.
+        globs: The glob that value number `at` was given by, if it was.
     """
 
     numbers: Sequence[int | None]
@@ -36,6 +42,7 @@ class Given(NamedTuple):
     specs: Sequence[StateSpec | None]
     layout: Layout | Sequence[Path]
     states: Sequence[State[Any] | None] | None = None
+    globs: Mapping[int, str] = MappingProxyType({})
 
     def path(self, at: int) -> Path:
         """The path of value number `at`."""
@@ -44,6 +51,39 @@ class Given(NamedTuple):
     def places(self, at: int) -> Sequence[Path]:
         """The paths of all references to the State of value number `at`, as far as they are known."""
         return self.layout.places(at) if isinstance(self.layout, Layout) else (self.layout[at],)
+
+    def key(self, at: int) -> str:
+        """What value number `at` was given by: a path or a glob, as a text."""
+        return self.globs.get(at) or path_str(self.path(at))
+
+    def contradictions(self, layout: Layout) -> list[str]:
+        """The faults of a collection that gives two values to one State, by two of its paths.
+
+        Args:
+            layout: Of the structure.
+        """
+        if len(set(self.numbers)) == len(self.numbers):
+            return []
+        first: dict[int, int] = {}
+        faults: list[str] = []
+        for at, number in enumerate(self.numbers):
+            if number is None:
+                continue
+            before = first.setdefault(number, at)
+            if not _is_one_value(self.values[before], self.values[at]):
+                where = path_str(layout.path(number))
+                faults.append(f"{where} is given two values, by {self.key(before)} and by {self.key(at)}")
+        return faults
+
+
+def _is_one_value(first: Any, second: Any) -> bool:
+    """Whether two values hold the very same arrays. Their containers may be copies."""
+    if first is second:
+        return True
+    treedefs: list[object] = [jax.tree.structure(first), jax.tree.structure(second)]
+    if treedefs[0] != treedefs[1]:
+        return False
+    return all(map(operator.is_, jax.tree.leaves(first), jax.tree.leaves(second)))
 
 
 def match(graphdef: GraphDef[Any], given: States) -> Given:
@@ -86,26 +126,21 @@ def remember_plan(graphdef: GraphDef[Any], question: Hashable, plan: object) -> 
     graphdef.plans[question] = plan
 
 
-def nearest(layout: Layout, path: Path) -> str:
+def nearest(layout: Layout, text: str) -> str:
     """The end of a message about a path at which there is no State: the nearest one that is there."""
-    hint = did_you_mean(path_str(path), layout.spellings())
+    hint = did_you_mean(text, layout.spellings())
     return f"; {hint}" if hint else ""
 
 
-def _nested(given: Mapping[Any, Any], layout: Layout) -> Mapping[Any, Any]:
+def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
     """A mapping in which whole paths are keys as one that is nested; a path may lead on into the value of a State.
 
-    A text is a path where the layout has no such key.
-
     Raises:
-        TypeError: A path is empty, or leads on from where another one ends.
+        TypeError: A path is empty, is given twice, or leads on from where another one ends.
     """
-    given = {_path_or_key(key, layout): value for key, value in given.items()}
-    if not any(isinstance(key, tuple) for key in given):
-        return given
     tree: dict[Any, Any] = {}
     inner: set[Path] = set()
-    for key, value in given.items():
+    for key, value in items:
         path: Path = key if isinstance(key, tuple) else (key,)
         if not path:
             raise TypeError("expected paths of States as keys, found ()")
@@ -116,12 +151,13 @@ def _nested(given: Mapping[Any, Any], layout: Layout) -> Mapping[Any, Any]:
             inner.add(path[:length])
             at = at.setdefault(step, {})
         if path[-1] in at:
-            raise TypeError(f"{path_str(path)} is given as a whole and in parts")
+            raise TypeError(f"{path_str(path)} is given {'as a whole and in parts' if path in inner else 'twice'}")
         at[path[-1]] = value
     return tree
 
 
 def _path_or_key(key: Any, layout: Layout) -> Any:
+    """A text is a path where the layout has no such key."""
     if isinstance(key, str) and is_path(key) and layout.entry((key,)) is None:
         return parse_path(key)
     return key
@@ -132,6 +168,9 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
     numbers: list[int | None] = []
     paths: list[Path] = []
     leaves: list[Any] = []
+    globs: dict[int, str] = {}
+    by_glob = {key: value for key, value in given.items() if is_glob(key) and layout.entry((key,)) is None}
+    by_path = [(_path_or_key(key, layout), value) for key, value in given.items() if key not in by_glob]
 
     def take(path: Path, value: Any, number: int | None) -> None:
         numbers.append(number)
@@ -139,7 +178,7 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
         leaves.append(value)
 
     # Down the layout and the mapping together: a dict below a State's path is that State's value.
-    todo: list[tuple[Path, Any, int | None]] = [((), _nested(given, layout), 0)]
+    todo: list[tuple[Path, Any, int | None]] = [((), _nested(by_path), 0)]
     while todo:
         path, value, entry = todo.pop()
         number = layout.leaf_numbers.get(entry) if entry is not None else None
@@ -151,6 +190,11 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
                 todo.append(((*path, key), value[key], child))
         else:
             take(path, value, None)
+    for glob, value in by_glob.items():
+        matching: list[int | None] = [*sorted(layout.matching(pattern_of(glob)))]
+        for number in matching or [None]:
+            globs[len(paths)] = glob
+            take(() if number is None else layout.path(number), value, number)
     states = [leaf if isinstance(leaf, State) else None for leaf in leaves]
     described = [leaf if isinstance(leaf, TreefyState) else None for leaf in leaves]
     specs = [
@@ -158,4 +202,4 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
         for state, one in zip(states, described, strict=True)
     ]
     values = [leaf.value if isinstance(leaf, State | TreefyState) else leaf for leaf in leaves]
-    return Given(numbers, values, specs, paths, states)
+    return Given(numbers, values, specs, paths, states, globs)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
+from ._errors import PathError
 from ._paths import Key, Path, split_pattern
 
 
@@ -112,3 +113,13 @@ def _part(token: tuple[Key, bool]) -> Part:
         return key
     text = str(key)
     return ANY_KEYS if text == "**" else re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]")))
+
+
+def is_glob(text: object) -> bool:
+    """Whether something is a text that several paths may fit: it has a star that is not quoted."""
+    if not isinstance(text, str) or "*" not in text:
+        return False
+    try:
+        return any(glob for _, glob in split_pattern(text))
+    except PathError:  # no path at all, but it may be a key
+        return False

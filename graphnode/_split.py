@@ -134,13 +134,15 @@ def treefy_merge(graphdef: GraphDef[N], /, *trees: States) -> N:
 
     Args:
         graphdef: The structure.
-        *trees: `StateTree`s in any order, `FlatStates`, or nested mappings by path; together, every State once.
+        *trees: `StateTree`s in any order, `FlatStates`, or mappings by path, as `update_states` takes them; together,
+            every State once.
 
     Returns:
         A new node (or pytree of nodes) of the structure.
 
     Raises:
-        MergeError: States are missing, unknown, given twice or of another class; names all of them.
+        MergeError: States are missing, unknown, given twice (but one value by several paths of a State, in one
+            collection, is fine) or of another class; names all of them.
         FieldError: A value holds a State or a node, or a NumPy array of a dtype that JAX would change; names all.
         TypeError: One of `trees` is no collection of States.
 
@@ -173,8 +175,9 @@ def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
     numbers = [number for one in given for number in one.numbers]
     values = [value for one in given for value in one.values]
     at = {number: place for place, number in enumerate(numbers)}
-    places = [at[number] for number in range(len(values))]
-    if None not in layouts and places:
+    places = [at[number] for number in range(len(graphdef.layout))]
+    # One value by two paths may be two values the next time: that is looked at again.
+    if None not in layouts and len(values) == len(places) > 0:
         graphdef.plans.keep(layouts, column_of(places))
     return [values[place] for place in places]
 
@@ -185,14 +188,15 @@ def _merge_faults(graphdef: GraphDef[Any], given: Sequence[Given]) -> list[str]:
     # Paths are made for faults alone: those of a long chain would cost its square.
     seen: dict[int, tuple[Given, int]] = {}
     for one in given:
+        faults += one.contradictions(layout)
         for at, (number, spec) in enumerate(zip(one.numbers, one.specs, strict=True)):
             if number is None:
-                path = one.path(at)
-                faults.append(f"unknown {path_str(path)}: the graphdef has no State there{nearest(layout, path)}")
+                key = one.key(at)
+                faults.append(f"unknown {key}: the graphdef has no State there{nearest(layout, key)}")
                 continue
-            if number in seen:
-                before, first = seen[number]
-                place, other = path_str(one.path(at)), path_str(before.path(first))
+            before, first = seen.get(number, (one, at))
+            if before is not one:
+                place, other = one.key(at), before.key(first)
                 faults.append(f"{place} is given twice{f' (also as {other})' if other != place else ''}")
             seen[number] = one, at
             wanted = layout.specs[number].cls
@@ -359,7 +363,8 @@ def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
         raise TypeError(
             f"unflatten takes live States as FlatStates, found {type(states).__name__}; for values, use treefy_merge"
         )
-    given = match(graphdef, states)
+    # What is put together are the States themselves: two with one value are two.
+    given = match(graphdef, states)._replace(values=states._states)
     faults = _merge_faults(graphdef, [given])
     if faults:
         raise MergeError(f"cannot unflatten into {graphdef.type.__name__}: {listed(faults)}")

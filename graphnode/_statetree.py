@@ -20,7 +20,7 @@ from ._filters import Filter, Matcher, as_filters, check_class_filters, check_pa
 from ._hints import did_you_mean
 from ._layout import Layout, TrieBuilder
 from ._paths import Key, Path, is_path, parse_path, path_str
-from ._patterns import Pattern
+from ._patterns import Pattern, is_glob
 from ._pretty import Record, Text, pretty
 from ._sharding import NamedAxis
 from ._state import State, StateSpec
@@ -99,6 +99,8 @@ jax.tree_util.register_pytree_with_keys(
 
 def missing_path(layout: Layout, path: object) -> str:
     """What a look-up says of a path at which there is no State: the nearest ones that are there."""
+    if is_glob(path):
+        return f"{path!r}: a look-up takes one path; select what fits with gn.PathIn({path!r})"
     text = path_str(path) if isinstance(path, tuple) and all(isinstance(key, str | int) for key in path) else path
     hint = did_you_mean(text, layout.spellings()) if isinstance(text, str) else ""
     return f"{text!r}: no State there; {hint}" if hint else f"{text!r}: no State there"
@@ -212,6 +214,8 @@ class StateTree(Mapping[Key, Any]):
 
     def _below_path(self, key: Key) -> tuple[Layout, int] | None:
         """What lies at a path that is given as a text, or at the place of a further reference."""
+        if is_glob(key):
+            return None
         path = parse_path(key) if isinstance(key, str) and is_path(key) else (key,)
         entry = self.layout.entry(path)
         return self.layout.below_an_entry(entry) if entry is not None and entry in self.layout.holding else None
@@ -382,7 +386,7 @@ class FlatStates(Mapping[Path, S_co]):
 
     def __getitem__(self, path: Path | str) -> S_co:
         keys = parse_path(path) if isinstance(path, str) else path
-        at = self.layout.index(keys) if isinstance(keys, tuple) else None
+        at = self.layout.index(keys) if isinstance(keys, tuple) and not is_glob(path) else None
         if at is None:
             raise KeyError(missing_path(self.layout, path))
         return self._states[at]

@@ -36,11 +36,13 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
     Args:
         node: A node, or a pytree of nodes.
         *trees: `StateTree`s, `FlatStates` or mappings by path, whole or partial; the last one wins. A mapping is
-            nested, or has whole paths as its keys: `{("head", "weight"): ...}`.
+            nested, or has whole paths as its keys, as tuples or as texts: `{"head.weight": ...}`. A text with globs
+            gives its value to all States that it fits: `{"blocks.*.bias": ...}`.
         check: Whether to compare class, tree structure, shapes and dtypes with what is there.
 
     Raises:
-        UpdateError: Unknown paths, or other classes, structures, shapes or dtypes; names all. Nothing was written.
+        UpdateError: Unknown paths, or other classes, structures, shapes or dtypes; or one collection gives two values
+            to a State, by two of its paths; names all. Nothing was written.
         TraceError: A traced value would leak into a State from outside its trace. Nothing was written.
         TypeError: One of `trees` is no collection of States.
         StructureError: `node` is neither a node nor a pytree of nodes.
@@ -116,6 +118,7 @@ class _Return(NamedTuple):
     holder: Any
     key: str
     state: State[Any]
+    where: str
 
 
 def _update_any(node: object, binding: Binding, trees: Sequence[States], check: bool) -> None:
@@ -124,6 +127,8 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
     returns: list[_Return] = []
     faults: list[str] = []
     for given in [match(graphdef, tree) for tree in trees]:
+        faults += given.contradictions(graphdef.layout)
+        put_back: list[_Return] = []
         for at, number in enumerate(given.numbers):
             if number is not None:
                 where = path_str(given.path(at))
@@ -136,7 +141,9 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
             if isinstance(found, str):
                 faults.append(found)
             else:
-                returns += found
+                put_back += found
+        faults += _return_faults(put_back)
+        returns += put_back
     for write in writes.values():
         faults += _write_faults(write, check)
     if faults:
@@ -156,7 +163,7 @@ def _write_faults(write: _Write, check: bool) -> list[str]:
 
 def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
     """Put popped States back, and write values: all was checked."""
-    for holder, key, state in returns:
+    for holder, key, state, _ in returns:
         if isinstance(holder, TrackedDict):
             holder[key] = state
         else:
@@ -172,15 +179,27 @@ def _put_back(node: object, graphdef: GraphDef[Any], given: Given, at: int) -> l
     for place in given.places(at):
         holder = _empty_holder(node, graphdef, place)
         if holder is None:
-            return f"{path_str(place)}: {graphdef.type.__name__} has no State there{nearest(graphdef.layout, place)}"
+            text = given.globs.get(at) or path_str(place)
+            return f"{text}: {graphdef.type.__name__} has no State there{nearest(graphdef.layout, text)}"
         if spec is None:
             return f"{path_str(place)}: it was popped; put it back as a State, or with a StateTree that describes it"
         state = state or new_state(spec, given.values[at])
         fault = _refusal(holder, str(place[-1]), state)
         if fault is not None:
             return fault
-        places.append(_Return(holder, str(place[-1]), state))
+        places.append(_Return(holder, str(place[-1]), state, path_str(place)))
     return places
+
+
+def _return_faults(returns: Sequence[_Return]) -> list[str]:
+    """The faults of a collection that puts two States back at one place, by two of its paths."""
+    first: dict[tuple[int, str], _Return] = {}
+    faults: list[str] = []
+    for one in returns:
+        before = first.setdefault((id(one.holder), one.key), one)
+        if before.state is not one.state:
+            faults.append(f"{before.where} is given two States, by {before.where} and by {one.where}")
+    return faults
 
 
 def _refusal(holder: Any, key: str, state: State[Any]) -> str | None:

@@ -260,8 +260,9 @@ def _gradients(structure: GraphDef[Any], params: StateTree, grads: States) -> St
     """
     given = match(structure, grads)
     by_number = dict(zip(given.numbers, given.values, strict=True))
-    faults = [
-        f"{path_str(given.path(at))}: {structure.type.__name__} has no State there"
+    faults = given.contradictions(structure.layout)
+    faults += [
+        f"{given.key(at)}: {structure.type.__name__} has no State there"
         for at, number in enumerate(given.numbers)
         if number is None
     ]

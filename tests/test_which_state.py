@@ -282,3 +282,171 @@ def test_a_merge_of_two_trees_of_one_state_is_matched_once():
     graphdef, params, rest = gn.treefy_split(node, ParamState, ...)
     gn.treefy_merge(graphdef, params, rest)
     assert graphdef.plans.get((params.layout, rest.layout)) is not None
+
+
+def untied() -> N:
+    """The same paths as `tied` has, but `b` is no part of the decoder."""
+    return N(a=N(a=N(w=leaf(2.0), v=leaf(3.0)), w=leaf(4.0)), b=N(w=leaf(5.0), v=leaf(6.0)))
+
+
+TWO_VALUES = (
+    "2 faults:\n  a.a.v is given two values, by a.a.v and by b.v\n  a.a.w is given two values, by a.a.w and by b.w"
+)
+
+
+@pytest.mark.parametrize("collection", [gn.treefy_states, gn.states, lambda node: gn.treefy_states(node).to_dict()])
+def test_two_values_for_one_state_are_refused(collection: Any):
+    """What an untied model holds does not fit a tied one, in whatever form it comes; nothing is written."""
+    node, other = tied(), collection(untied())
+    before = gn.treefy_states(node).to_dict()
+    with pytest.raises(gn.UpdateError) as refused:
+        gn.update_states(node, other)
+    assert str(refused.value) == f"cannot update N: {TWO_VALUES}"
+    assert gn.treefy_states(node).to_dict() == before
+    with pytest.raises(gn.MergeError) as unmerged:
+        gn.treefy_merge(gn.graphdef(node), other)
+    assert str(unmerged.value) == f"cannot merge into N: {TWO_VALUES}"
+
+
+def test_one_value_by_two_paths_is_fine():
+    """The very arrays may come by several paths; and what was fine is looked at again when other arrays come."""
+    node, other = tied(), untied()
+    graphdef = gn.graphdef(node)
+    assert other.b is not None
+    assert other.b.w is not None
+    assert other.b.v is not None
+    gn.update_states(other, {"a.a.w": other.b.w.value, "a.a.v": other.b.v.value})
+    values = gn.treefy_states(other)
+    for _ in range(2):
+        gn.update_states(node, values)
+        assert gn.treefy_merge(graphdef, values).b.w.value is other.b.w.value  # type: ignore[union-attr]
+    other.b.w.value += 1
+    with pytest.raises(gn.UpdateError, match=r"a\.a\.w is given two values"):
+        gn.update_states(node, gn.treefy_states(other))
+    with pytest.raises(gn.MergeError, match=r"a\.a\.w is given two values"):
+        gn.treefy_merge(graphdef, gn.treefy_states(other))
+
+
+def test_of_several_collections_the_last_wins_by_whatever_path():
+    """Only within one collection two values contradict each other."""
+    node: Any = tied()
+    gn.update_states(node, {"b.w": jnp.zeros(1)}, {"a.a.w": jnp.full(1, 7.0)})
+    assert node.b.w.value.tolist() == [7.0]
+
+
+def test_two_states_with_one_value_are_two():
+    """`unflatten` puts live States together: two of them are no tied one, whatever they hold."""
+    value = jnp.ones(1)
+    with pytest.raises(gn.MergeError) as caught:
+        gn.unflatten(
+            gn.graphdef(N(b=N(w=(shared := leaf())), w=shared)),
+            gn.states(N(b=N(w=ParamState(value)), w=ParamState(value))),
+        )
+    assert str(caught.value) == "cannot unflatten into N: b.w is given two values, by b.w and by w"
+
+
+def test_two_states_for_one_popped_place_are_refused():
+    """A place that was popped takes one State, by whichever of its paths."""
+    node, other = tied(), untied()
+    gn.pop_states(node, gn.Under("b"))
+    with pytest.raises(gn.UpdateError) as caught:
+        gn.update_states(node, gn.pop_states(other, gn.PathIn("a.a.w", "b.w")))
+    assert str(caught.value) == "cannot update N: a.a.w is given two States, by a.a.w and by b.w"
+    assert len(gn.states(node)) == 1
+
+
+def test_two_gradients_for_one_state_are_refused():
+    """An optimizer takes one gradient for each State."""
+    node = tied()
+    optimizer = gn.optim.Optimizer(node, optax.sgd(0.1))
+    with pytest.raises(gn.UpdateError) as caught:
+        optimizer.update(node, {"**": jnp.ones(1), "b.w": jnp.zeros(1)})
+    assert str(caught.value) == ("cannot update N by these gradients: a.a.w is given two values, by b.w and by **")
+
+
+def test_a_glob_gives_its_value_to_all_that_it_fits():
+    """Keys of updates and merges may be globs, over all paths of what is shared."""
+    node: Any = tied()
+    gn.update_states(node, {"*.w": jnp.full(1, 7.0), "b.v": jnp.zeros(1)})
+    assert [state.value.tolist() for state in gn.states(node).values()] == [[0.0], [7.0], [7.0]]
+    merged: Any = gn.treefy_merge(gn.graphdef(node), {"**.v": 1.0, "a": {"w": 2.0}, "b.*": 1.0})
+    assert [state.value for state in gn.states(merged).values()] == [1.0, 1.0, 2.0]
+
+
+GLOB_FAULTS: dict[str, tuple[Any, str]] = {
+    "two globs": (
+        {"*.w": jnp.zeros(1), "a.**": jnp.ones(1)},
+        "2 faults:\n  a.a.w is given two values, by *.w and by a.**\n  a.w is given two values, by *.w and by a.**",
+    ),
+    "a glob and a path": (
+        {"b.*": jnp.zeros(1), "b": {"w": jnp.ones(1)}},
+        "a.a.w is given two values, by b.w and by b.*",
+    ),
+    "no fit": ({"b.W*": jnp.zeros(1)}, "b.W*: N has no State there"),
+    "a glob within": ({"b": {"*": jnp.zeros(1)}}, "b.\"*\": N has no State there"),
+    "a tuple": ({("b", "*"): jnp.zeros(1)}, 'b."*": N has no State there'),
+}
+
+
+@pytest.mark.parametrize("name", GLOB_FAULTS)
+def test_a_glob_that_contradicts_or_fits_nothing_is_refused(name: str):
+    """Both keys are named, or the nearest path."""
+    given, text = GLOB_FAULTS[name]
+    with pytest.raises(gn.UpdateError) as caught:
+        gn.update_states(tied(), given)
+    assert str(caught.value) == f"cannot update N: {text}"
+
+
+def test_a_glob_that_fits_nothing_names_the_nearest_path():
+    """As a misspelt path does."""
+    with pytest.raises(gn.UpdateError) as caught:
+        gn.update_states(gn.nn.MLP(2, 3, 4), {"layers.*.wieght": jnp.zeros(1)})
+    assert str(caught.value) == (
+        "cannot update MLP: layers.*.wieght: MLP has no State there; did you mean 'layers.1.weight'?"
+    )
+
+
+def test_a_glob_in_a_merge_that_fits_nothing_is_refused():
+    """As an unknown path is."""
+    with pytest.raises(gn.MergeError) as caught:
+        gn.treefy_merge(gn.graphdef(tied()), {"**": 1.0, "c.*": 2.0})
+    assert str(caught.value) == "cannot merge into N: unknown c.*: the graphdef has no State there"
+
+
+def test_a_key_with_a_star_at_the_top_is_a_key():
+    """A pytree at the root may have such a key."""
+    states = {"x*": leaf(), "xy": leaf()}
+    gn.update_states(states, {"x*": jnp.zeros(1)})
+    assert [state.value.tolist() for state in states.values()] == [[0.0], [1.0]]
+
+
+def test_one_path_given_twice_is_refused():
+    """As keys and as a text."""
+    with pytest.raises(TypeError) as caught:
+        gn.update_states(tied(), {("b", "w"): jnp.zeros(1), "b.w": jnp.ones(1)})
+    assert str(caught.value) == "b.w is given twice"
+
+
+def test_a_look_up_takes_no_glob():
+    """It gives one State; for several there is a filter."""
+    node = tied()
+    collections: tuple[Any, ...] = (gn.states(node), gn.treefy_states(node))
+    for collection in collections:
+        with pytest.raises(KeyError) as caught:
+            collection["b.*"]
+        assert caught.value.args == ("'b.*': a look-up takes one path; select what fits with gn.PathIn('b.*')",)
+        assert "b.*" not in collection
+
+
+@given(node=graphs(), pattern=GLOBS)
+def test_a_glob_writes_what_it_selects(node: N, pattern: list[str]):
+    """As a key of an update, a glob means the States that it selects as a filter, and no others."""
+    text = ".".join([*pattern, "*"])
+    selected = gn.states(node, gn.PathIn(text, missing_ok=True))
+    if not selected:
+        with pytest.raises(gn.UpdateError):
+            gn.update_states(node, {text: jnp.zeros(1)})
+        return
+    gn.update_states(node, {text: jnp.zeros(1)})
+    for path, state in gn.states(node).items():
+        assert state.value.tolist() == [0.0 if path in selected else 1.0]

@@ -128,7 +128,7 @@ def answers_of(
 
 def _of_states(transform: str, what: str, nodes: Nodes, part: Any) -> Iterator[OfState]:
     matched = match(nodes.graphdef, part)
-    unknown = [path_str(matched.path(at)) for at, number in enumerate(matched.numbers) if number is None]
+    unknown = [matched.key(at) for at, number in enumerate(matched.numbers) if number is None]
     if unknown:
         raise FilterError(f"gn.{transform}: a {what} has {', '.join(unknown)}, where its node has no State")
     for at, (number, value) in enumerate(zip(matched.numbers, matched.values, strict=True)):
