@@ -1,22 +1,20 @@
-"""Filters: what selects States (and nodes), and the one place that turns a filter into a decision.
+"""Filters: what selects States (and nodes), and the one place that turns whatever a caller writes into such an object.
 
 A filter that looks only at class, tag, metadata or path is decided once for each layout; a caller's own function is
-asked each time, with the live State.
+asked each time, with the live State. For how a row of them shares States out, see `_selection`.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import EllipsisType
 from typing import Any as AnyType
-from typing import Protocol, TypeAlias, cast, get_origin, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, cast, get_origin, runtime_checkable
 
 import jax
 import numpy as np
 
-from ._errors import FilterError, FilterTypeError, PathError
+from ._errors import FilterError, FilterTypeError
 from ._fields import NodeBase
-from ._hints import did_you_mean
-from ._layout import Layout
 from ._node import Node
 from ._paths import Key, Path, parse_path, path_str
 from ._patterns import Pattern, pattern_of
@@ -37,8 +35,20 @@ class Subject(Protocol):
     def live(self) -> AnyType: ...
     @property
     def other_paths(self) -> Sequence[Path]: ...
-    def fits(self, pattern: Pattern) -> bool: ...
-    def escapes(self, pattern: Pattern) -> bool: ...
+
+
+class Subjects(NamedTuple):
+    """What filters choose from, by number.
+
+    Attributes:
+        items: The States, or the nodes.
+        fitting: For each pattern of the filters, the numbers of those of which some path fits.
+        escaping: For a pattern, the numbers of those of which some path does not fit.
+    """
+
+    items: Sequence[Subject]
+    fitting: Mapping[Pattern, Set[int]]
+    escaping: Callable[[Pattern], Set[int]]
 
 
 class Matcher:
@@ -49,9 +59,18 @@ class Matcher:
         """Whether the decision depends on class, tag, metadata and path alone."""
         return True
 
+    @property
+    def patterns(self) -> frozenset[Pattern]:
+        """What it asks of paths."""
+        return frozenset()
+
+    def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        """The numbers, among these, of what the filter selects."""
+        return {at for at in sorted(numbers) if self.accepts(subjects.items[at])}
+
     def accepts(self, subject: Subject) -> bool:
-        """Whether the filter selects `subject`."""
-        raise NotImplementedError  # pragma: no cover  # every filter below defines it
+        """Whether the filter selects `subject`: for a filter to which only the one matters."""
+        raise NotImplementedError  # pragma: no cover  # every filter below defines it, or `among`
 
 
 # What a caller may write, apart from a class and `...`: an overload takes a class as `type[S]` beside this, and `...`
@@ -73,8 +92,8 @@ AnyFilter: TypeAlias = Filter | NodeFilter | EllipsisType
 class Everything(Matcher):
     """Selects all: what `...` and `True` stand for."""
 
-    def accepts(self, subject: Subject) -> bool:
-        return True
+    def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        return numbers
 
     def __repr__(self) -> str:
         return "..."
@@ -84,8 +103,8 @@ class Everything(Matcher):
 class Nothing(Matcher):
     """Selects nothing: what `None` and `False` stand for."""
 
-    def accepts(self, subject: Subject) -> bool:
-        return False
+    def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        return set()
 
     def __repr__(self) -> str:
         return "None"
@@ -131,7 +150,9 @@ class HasTag(Matcher):
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
-class _Combined(Matcher):
+class Combined(Matcher):
+    """What the filters of filters share."""
+
     parts: tuple[Matcher, ...]
 
     def __init__(self, *filters: AnyFilter) -> None:
@@ -142,11 +163,16 @@ class _Combined(Matcher):
         """Whether all of its filters are."""
         return all(part.is_fixed for part in self.parts)
 
+    @property
+    def patterns(self) -> frozenset[Pattern]:
+        """Those of all of its filters."""
+        return frozenset().union(*[part.patterns for part in self.parts])
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.parts))})"
 
 
-class Any(_Combined):
+class Any(Combined):
     """Selects what any of its filters selects: what a tuple or list stands for; of none, nothing.
 
     Example:
@@ -155,11 +181,14 @@ class Any(_Combined):
         2
     """
 
-    def accepts(self, subject: Subject) -> bool:
-        return any(part.accepts(subject) for part in self.parts)
+    def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        selected: Set[int] = set()
+        for part in self.parts:
+            selected = selected | part.among(subjects, numbers - selected)
+        return selected
 
 
-class All(_Combined):
+class All(Combined):
     """Selects what all of its filters select; of none, everything.
 
     Example:
@@ -168,11 +197,13 @@ class All(_Combined):
         1
     """
 
-    def accepts(self, subject: Subject) -> bool:
-        return all(part.accepts(subject) for part in self.parts)
+    def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        for part in self.parts:
+            numbers = part.among(subjects, numbers)
+        return numbers
 
 
-class Not(_Combined):
+class Not(Combined):
     """Selects what its filter does not select.
 
     Example:
@@ -184,8 +215,8 @@ class Not(_Combined):
     def __init__(self, filter: AnyFilter) -> None:
         super().__init__(filter)
 
-    def accepts(self, subject: Subject) -> bool:
-        return not self.parts[0].accepts(subject)
+    def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        return numbers - self.parts[0].among(subjects, numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,31 +242,48 @@ class PathContains(Matcher):
         object.__setattr__(self, "_type", type(self.key))
         object.__setattr__(self, "_pattern", pattern_of((self.key,), inside=True, below=True))
 
-    def accepts(self, subject: Subject) -> bool:
-        return subject.fits(self._pattern)
+    @property
+    def patterns(self) -> frozenset[Pattern]:
+        """The key, anywhere."""
+        return frozenset([self._pattern])
+
+    def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        return numbers & subjects.fitting[self._pattern]
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
-class _Paths(Matcher):
+class Paths(Matcher):
     """What the filters by whole paths share."""
 
     paths: frozenset[Path | str] = dataclasses.field(compare=False)
     missing_ok: bool
     _patterns: frozenset[Pattern]  # which tell 0 from False, as paths in a set do not
+    _texts: Mapping[str, Pattern] = dataclasses.field(compare=False)
 
     def __init__(self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool) -> None:
         kept = [path if isinstance(path, str) and pattern_of(path).path is None else _keys(path) for path in paths]
         patterns = [pattern_of(path, below=below) for path in kept]
+        texts = [path if isinstance(path, str) else path_str(path) for path in kept]
         object.__setattr__(self, "paths", frozenset(kept))
         object.__setattr__(self, "missing_ok", missing_ok)
         object.__setattr__(self, "_patterns", frozenset(patterns))
-
-    def accepts(self, subject: Subject) -> bool:
-        return any(subject.fits(pattern) for pattern in self._patterns)
+        object.__setattr__(self, "_texts", dict(zip(texts, patterns, strict=True)))
 
     @property
-    def _texts(self) -> list[str]:
-        return sorted([path if isinstance(path, str) else path_str(path) for path in self.paths])
+    def patterns(self) -> frozenset[Pattern]:
+        """Those of all of its paths."""
+        return self._patterns
+
+    @property
+    def texts(self) -> Mapping[str, Pattern]:
+        """The pattern of each path, by its text."""
+        return self._texts
+
+    def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
+        return numbers & frozenset().union(*[self._selected(subjects, pattern) for pattern in self._patterns])
+
+    def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
+        return subjects.fitting[pattern]
 
 
 def _keys(path: Path | str) -> Path:
@@ -243,7 +291,7 @@ def _keys(path: Path | str) -> Path:
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
-class PathIn(_Paths):
+class PathIn(Paths):
     """Selects what stands at one of these paths, given as tuples of keys or as texts, which may have globs.
 
     In a text `*` stands for any characters within a key, and `**` for any number of keys: `"blocks.*.weight"`. A shared
@@ -269,11 +317,11 @@ class PathIn(_Paths):
         super().__init__(paths, missing_ok, below=False)
 
     def __repr__(self) -> str:
-        return f"PathIn({', '.join(map(repr, self._texts))})"
+        return f"PathIn({', '.join(map(repr, sorted(self.texts)))})"
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
-class Under(_Paths):
+class Under(Paths):
     """Selects what stands at one of these paths, and all below it: `Under("encoder")`, `Under("blocks.*.mlp")`.
 
     It follows all references, so that what is shared is selected also by a path that is not its first; but it does not
@@ -302,13 +350,12 @@ class Under(_Paths):
         object.__setattr__(self, "shared", shared)
         super().__init__(paths, missing_ok, below=True)
 
-    def accepts(self, subject: Subject) -> bool:
-        return any(
-            subject.fits(pattern) and (self.shared or not subject.escapes(pattern)) for pattern in self._patterns
-        )
+    def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
+        fitting = subjects.fitting[pattern]
+        return fitting if self.shared else fitting - subjects.escaping(pattern)
 
     def __repr__(self) -> str:
-        return f"Under({', '.join(map(repr, self._texts))})"
+        return f"Under({', '.join(map(repr, sorted(self.texts)))})"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -395,82 +442,3 @@ def as_filters(given: Sequence[AnyFilter]) -> tuple[Matcher, ...]:
             rest = ", ".join(map(repr, filters[at + 1 :]))
             raise FilterError(f"`...` accepts all States, so nothing is left for {rest}; put `...` last")
     return filters
-
-
-def check_class_filters(filters: Sequence[Matcher], wrong: type, remedy: str) -> None:
-    """Refuse classes that can match nothing, at any depth of the filters: an empty result would hide the mistake.
-
-    Raises:
-        FilterTypeError: A filter is a subclass of `wrong`.
-    """
-    for one in filters:
-        if isinstance(one, OfType) and issubclass(one.cls, wrong):
-            raise FilterTypeError(f"not a filter here: {one.cls.__name__}; select {remedy}")
-        if isinstance(one, _Combined):
-            check_class_filters(one.parts, wrong, remedy)
-
-
-def check_paths(filters: Sequence[Matcher], layout: Layout) -> None:
-    """Refuse filters by paths at which there is no State: selecting nothing would hide the mistake.
-
-    Raises:
-        FilterError: There is none at or below a path; or a tag that no State has would be a path. Names the nearest.
-    """
-    for one in filters:
-        if isinstance(one, _Combined):
-            check_paths(one.parts, layout)
-        elif isinstance(one, _Paths) and not one.missing_ok:
-            _check_patterns(one, layout)
-        elif isinstance(one, HasTag):
-            _check_tag(one.tag, layout)
-
-
-def _check_patterns(one: _Paths, layout: Layout) -> None:
-    missing = [text for text in one._texts if not layout.matching(pattern_of(text, below=isinstance(one, Under)))]
-    if not missing:
-        return
-    texts = layout.spellings()
-    below = "at or below" if isinstance(one, Under) else "at"
-    named: list[str] = []
-    for text in missing:
-        hint = did_you_mean(text, texts)
-        named.append(f"{text!r} ({hint})" if hint else repr(text))
-    raise FilterError(f"no State is {below} {', '.join(named)}; if that may be, write {_with_missing_ok(one)}")
-
-
-def _with_missing_ok(one: _Paths) -> str:
-    return f"gn.{one!r}"[:-1] + ", missing_ok=True)"
-
-
-def _check_tag(tag: str, layout: Layout) -> None:
-    if any(spec.tag == tag for spec in layout.specs):
-        return
-    try:
-        path = parse_path(tag)
-    except PathError:
-        return
-    if path and layout.entry(path) is not None:
-        raise FilterError(
-            f"no State has the tag {tag!r}, which is the path of some: a text is a tag here; write gn.Under({tag!r})"
-        )
-
-
-def group(subjects: Sequence[Subject], filters: tuple[Matcher, ...]) -> tuple[list[list[int]], list[int]]:
-    """The numbers of the subjects that each filter is the first to accept, and of those that none does."""
-    groups: list[list[int]] = [[] for _ in filters]
-    rest: list[int] = []
-    for at, subject in enumerate(subjects):
-        taker = next((found for found, one in zip(groups, filters, strict=True) if one.accepts(subject)), rest)
-        taker.append(at)
-    return groups, rest
-
-
-def unaccepted(subjects: Sequence[Subject], filters: tuple[Matcher, ...], root: str) -> FilterError:
-    """The error for subjects that no filter accepts."""
-    names = ", ".join(f"{root}.{path_str(one.path)}" for one in subjects[:20])
-    if len(subjects) > 20:
-        names += f" and {len(subjects) - 20} more"
-    classes = ", ".join(dict.fromkeys(one.cls.__name__ for one in subjects))
-    shown = f"({filters[0]!r},)" if len(filters) == 1 else f"({', '.join(map(repr, filters))})"
-    message = f"no filter of {shown} accepts {names} ({classes}); add one, or pass `...` last"
-    return FilterError(message, [one.path for one in subjects])

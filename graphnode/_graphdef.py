@@ -19,14 +19,16 @@ from ._layout import Layout
 from ._paths import Key, Path, path_str
 from ._pretty import Record, Text, pretty
 from ._state import Requirements, StateSpec
-from ._table import Assembly, RootSpec, Table, Token, assemble, contracts_of, lay_out, tabulate
+from ._table import Assembly, RootSpec, Table, Token, assemble, contracts_of, lay_out, lay_out_nodes, tabulate
 from ._template import REF, UNSET, NodeSpec, Shape, items_of
 from ._tokens_json import tokens_from_json, tokens_to_json
+from ._trie import Trie
 
 N_co = TypeVar("N_co", covariant=True, default=Any)
 
 
 _CONTRACTS: Final = "contracts"
+_NODES: Final = "nodes"
 _GRAPHDEFS: "Interned[tuple[Token, ...], GraphDef[Any]]" = Interned()
 
 
@@ -107,6 +109,11 @@ class GraphDef(Generic[N_co]):
     def contracts(self) -> "dict[int, Requirements]":
         """What fields ask of each State, by its number among all objects."""
         return self.plans.of(_CONTRACTS, lambda: contracts_of(self.table))  # type: ignore[no-any-return]  # as made
+
+    @property
+    def nodes(self) -> "tuple[Trie, list[int]]":
+        """The paths of its nodes, and their numbers among all objects in that order."""
+        return self.plans.of(_NODES, lambda: lay_out_nodes(self.table))  # type: ignore[no-any-return]  # as made
 
     def path(self, number: int) -> Path:
         """The first path of object `number`."""

@@ -191,7 +191,8 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
         else:
             take(path, value, None)
     for glob, value in by_glob.items():
-        matching: list[int | None] = [*sorted(layout.matching(pattern_of(glob)))]
+        pattern = pattern_of(glob)
+        matching: list[int | None] = [*sorted(layout.matching(frozenset([pattern]))[pattern])]
         for number in matching or [None]:
             globs[len(paths)] = glob
             take(() if number is None else layout.path(number), value, number)

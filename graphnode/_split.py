@@ -10,11 +10,12 @@ from typing import Any, TypeVar, overload
 
 from ._binding import Binding, binding_of, build, rebuild, traces_of
 from ._errors import MergeError, listed
-from ._filters import Filter, Matcher, Selector, as_filters, unaccepted
+from ._filters import Filter, Matcher, Selector, as_filters
 from ._graphdef import GraphDef
 from ._layout import Layout
 from ._match import Given, States, match, nearest
 from ._paths import path_str
+from ._selection import unaccepted
 from ._state import State
 from ._statetree import S1, S2, S3, S4, FlatStates, Item, StateTree, select
 from ._template import Column, column_of

@@ -16,12 +16,12 @@ from typing_extensions import TypeVar
 
 from ._fields import NodeBase
 from ._filters import Any as AnyOf
-from ._filters import Filter, Matcher, as_filters, check_class_filters, check_paths, group, unaccepted
-from ._hints import did_you_mean
+from ._filters import Filter, Matcher, as_filters
 from ._layout import Layout, TrieBuilder
 from ._paths import Key, Path, is_path, parse_path, path_str
-from ._patterns import Pattern, is_glob
+from ._patterns import is_glob
 from ._pretty import Record, Text, pretty
+from ._selection import check_class_filters, missing_path, share_out, unaccepted
 from ._sharding import NamedAxis
 from ._state import State, StateSpec
 from ._static import StaticValue
@@ -97,15 +97,6 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-def missing_path(layout: Layout, path: object) -> str:
-    """What a look-up says of a path at which there is no State: the nearest ones that are there."""
-    if is_glob(path):
-        return f"{path!r}: a look-up takes one path; select what fits with gn.PathIn({path!r})"
-    text = path_str(path) if isinstance(path, tuple) and all(isinstance(key, str | int) for key in path) else path
-    hint = did_you_mean(text, layout.spellings()) if isinstance(text, str) else ""
-    return f"{text!r}: no State there; {hint}" if hint else f"{text!r}: no State there"
-
-
 class Item(NamedTuple):
     """One State of a collection, as a filter sees it."""
 
@@ -133,14 +124,6 @@ class Item(NamedTuple):
         """Further paths, over other references: one for each of them."""
         return self.layout.other_paths(self.at)
 
-    def fits(self, pattern: Pattern) -> bool:
-        """Whether some path fits a pattern, of those that go over no reference that leads back."""
-        return self.at in self.layout.matching(pattern)
-
-    def escapes(self, pattern: Pattern) -> bool:
-        """Whether some path does not fit."""
-        return self.at in self.layout.escaping(pattern)
-
 
 Selection = tuple[tuple[tuple[int, ...], Layout], ...]
 
@@ -159,8 +142,7 @@ def select(
 
 def _select(layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]) -> tuple[Selection, tuple[int, ...]]:
     check_class_filters(filters, NodeBase, "States by State classes; gn.nodes filters nodes")
-    check_paths(filters, layout)
-    groups, rest = group([Item(layout, at, one) for at, one in enumerate(live)], filters)
+    groups, rest = share_out(layout, [Item(layout, at, one) for at, one in enumerate(live)], filters, "State")
     return tuple([(tuple(found), layout.take(found)) for found in groups]), tuple(rest)
 
 
@@ -202,11 +184,11 @@ class StateTree(Mapping[Key, Any]):
         if isinstance(key, tuple):
             at = self.layout.index(key)
             if at is None:
-                raise KeyError(missing_path(self.layout, key))
+                raise KeyError(missing_path("State", self.layout, key))
             return TreefyState(self.layout.specs[at], self._values[at])
         found = self.layout.below(key) or self._below_path(key)
         if found is None:
-            raise KeyError(missing_path(self.layout, key))
+            raise KeyError(missing_path("State", self.layout, key))
         layout, first = found
         if layout.leaves == (0,):
             return TreefyState(layout.specs[0], self._values[first])
@@ -388,7 +370,7 @@ class FlatStates(Mapping[Path, S_co]):
         keys = parse_path(path) if isinstance(path, str) else path
         at = self.layout.index(keys) if isinstance(keys, tuple) and not is_glob(path) else None
         if at is None:
-            raise KeyError(missing_path(self.layout, path))
+            raise KeyError(missing_path("State", self.layout, path))
         return self._states[at]
 
     def __iter__(self) -> Iterator[Path]:

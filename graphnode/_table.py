@@ -16,6 +16,7 @@ from ._paths import Key, Path, path_str
 from ._plan import requirement_of, with_requirement
 from ._state import Requirements, StateSpec
 from ._template import Column, NodeSpec, Picker, column_of, picker
+from ._trie import Trie, canonical
 
 _ROOTS: "Interned[Hashable, RootSpec]" = Interned()
 
@@ -159,17 +160,35 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
 
 def _lay_out_shared(table: Table) -> Layout:
     """The layout of a structure in which something is referred to more than once."""
+    trie, entries = _trie_of(table)
+    trie.leaves = {entry: spec for entry, spec in zip(entries, table.specs, strict=True) if isinstance(spec, StateSpec)}
+    return trie.build()[0]
+
+
+def lay_out_nodes(table: Table) -> tuple[Trie, list[int]]:
+    """The paths of the nodes of a structure, and their numbers in the order of these."""
+    trie, entries = _trie_of(table)
+    numbers = {
+        entry: number
+        for number, (entry, spec) in enumerate(zip(entries, table.specs, strict=True))
+        if isinstance(spec, NodeSpec)
+    }
+    references = [(source, key, target) for (source, key), target in trie.references.items()]
+    nodes, order = canonical(trie.parents, trie.keys, numbers, references)
+    return nodes, [numbers[entry] for entry in order]
+
+
+def _trie_of(table: Table) -> tuple[TrieBuilder, list[int]]:
+    """The paths of all objects and the references to them, and the entry of each object."""
     trie = TrieBuilder()
     entries: list[int] = []
-    for number, (spec, parent, edge) in enumerate(zip(table.specs, table.parents, table.edges, strict=True)):
+    for parent, edge in zip(table.parents, table.edges, strict=True):
         entries.append(trie.entry(edge, entries[parent] if parent >= 0 else 0))
-        if isinstance(spec, StateSpec):
-            trie.leaves[entries[number]] = spec
     for parent, edge, target in table.repeats:
         *containers, key = edge
         source = trie.entry(containers, entries[parent] if parent >= 0 else 0)
         trie.references[source, key] = entries[target]
-    return trie.build()[0]
+    return trie, entries
 
 
 def _descend(

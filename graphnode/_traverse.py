@@ -4,7 +4,7 @@ All of them read the graphdef's table, so that every view agrees on what there i
 the live objects are found from it by path.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import EllipsisType
 from typing import Any, NamedTuple, overload
 
@@ -12,14 +12,16 @@ import jax
 from typing_extensions import TypeVar
 
 from ._binding import binding_of
-from ._filters import NodeFilter, NodeSelector, as_filters, check_class_filters, group
+from ._filters import NodeFilter, NodeSelector, as_filters
 from ._graphdef import GraphDef
 from ._node import Node
-from ._paths import Key, Path
-from ._patterns import Pattern
+from ._paths import Key, Path, parse_path
+from ._patterns import is_glob
+from ._selection import check_class_filters, missing_path, share_out
 from ._state import State, StateSpec
 from ._table import RootSpec
 from ._template import NodeSpec
+from ._trie import Trie
 
 # The node class of each filter; one that is no class leaves the default.
 N1 = TypeVar("N1", bound=Node, default=Node)
@@ -75,6 +77,12 @@ def iter_node(node: object, /) -> Iterator[tuple[Path, Node]]:
     """
     graphdef = binding_of(node).graphdef
     objects = live_objects(node, graphdef)
+    for path, number in _nodes_of(graphdef):
+        yield path, objects[number]
+
+
+def _nodes_of(graphdef: GraphDef[Any]) -> Iterator[tuple[Path, int]]:
+    """The numbers of the nodes with their paths, children first."""
     below = _first_seen(graphdef)
     specs, edges = graphdef.table.specs, graphdef.table.edges
     # One path, grown and cut on the way: that of each node anew makes work that grows with the square of the depth.
@@ -85,7 +93,7 @@ def iter_node(node: object, /) -> Iterator[tuple[Path, Node]]:
         if not isinstance(specs[number], NodeSpec):
             continue
         if is_behind:
-            yield tuple(keys), objects[number]
+            yield tuple(keys), number
             del keys[len(keys) - len(edges[number]) :]
             continue
         keys += edges[number]
@@ -149,6 +157,8 @@ def _static_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
 class _NodeItem(NamedTuple):
     """One node, as a filter sees it."""
 
+    trie: Trie
+    at: int
     path: Path
     live: Any
 
@@ -162,13 +172,23 @@ class _NodeItem(NamedTuple):
 
     @property
     def other_paths(self) -> tuple[Path, ...]:
-        return ()
+        return self.trie.other_paths(self.at)
 
-    def fits(self, pattern: Pattern) -> bool:
-        return pattern.fits(self.path)
 
-    def escapes(self, pattern: Pattern) -> bool:
-        return not pattern.fits(self.path)
+class _Nodes(dict[Path, Node]):
+    """Nodes by first path; a look-up takes any other path too, also as a text."""
+
+    def __init__(self, trie: Trie, items: Sequence[_NodeItem]) -> None:
+        super().__init__({item.path: item.live for item in items})
+        self._trie = trie
+
+    def __missing__(self, path: Path | str) -> Node:
+        keys = parse_path(path) if isinstance(path, str) and not is_glob(path) else path
+        at = self._trie.index(keys) if isinstance(keys, tuple) else None
+        found = None if at is None else self.get(self._trie.path(at))
+        if found is None:
+            raise KeyError(missing_path("node", self._trie, path))
+        return found
 
 
 @overload
@@ -206,10 +226,11 @@ def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
             none accepts are left out.
 
     Returns:
-        One dict for none or one filter, else a tuple with one for each. The nodes are the graph's own.
+        One dict for none or one filter, else a tuple with one for each. The nodes are the graph's own. A node is listed
+        once, at its first path; a look-up takes any.
 
     Raises:
-        FilterError: `...` stands before another filter.
+        FilterError: `...` stands before another filter; or there is no node at a path.
         FilterTypeError: Something is no filter.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
@@ -219,9 +240,14 @@ def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
     """
     matchers = as_filters(filters or (...,))
     check_class_filters(matchers, State, "nodes by node classes; gn.states filters States")
-    items = [_NodeItem(path, one) for path, one in iter_node(node)]
-    groups, _ = group(items, matchers)
-    found = [{items[at].path: items[at].live for at in numbers} for numbers in groups]
+    graphdef = binding_of(node).graphdef
+    objects = live_objects(node, graphdef)
+    trie, numbers = graphdef.nodes
+    at_of = {number: at for at, number in enumerate(numbers)}
+    in_order = [_NodeItem(trie, at_of[number], path, objects[number]) for path, number in _nodes_of(graphdef)]
+    items: list[_NodeItem] = sorted(in_order, key=lambda item: item.at)
+    groups, _ = share_out(trie, items, matchers, "node")
+    found = [_Nodes(trie, [item for item in in_order if item.at in taken]) for taken in map(set, groups)]
     return found[0] if len(filters) <= 1 else tuple(found)
 
 

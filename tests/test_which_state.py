@@ -156,6 +156,12 @@ def test_a_star_in_a_key_is_quoted():
     assert selected(node, gn.PathIn('table."x*"')) == ['table."x*"']
     assert selected(node, gn.PathIn("table.x*")) == ['table."x*"', "table.xy"]
     assert gn.parse_path(gn.path_str(("table", "x*"))) == ("table", "x*")
+    collections: tuple[Any, ...] = (gn.states(node), gn.treefy_states(node))
+    for collection in collections:
+        assert collection['table."x*"'] is collection["table", "x*"] or collection is collections[1]
+        with pytest.raises(KeyError, match="a look-up takes one path"):
+            collection["table.x*"]
+    assert collections[1]["table"]["x*"].value is node.table["x*"].value
 
 
 def test_a_pattern_does_not_lead_back():
@@ -383,7 +389,7 @@ GLOB_FAULTS: dict[str, tuple[Any, str]] = {
         "a.a.w is given two values, by b.w and by b.*",
     ),
     "no fit": ({"b.W*": jnp.zeros(1)}, "b.W*: N has no State there"),
-    "a glob within": ({"b": {"*": jnp.zeros(1)}}, "b.\"*\": N has no State there"),
+    "a glob within": ({"b": {"*": jnp.zeros(1)}}, 'b."*": N has no State there'),
     "a tuple": ({("b", "*"): jnp.zeros(1)}, 'b."*": N has no State there'),
 }
 

@@ -16,9 +16,10 @@ from jax.sharding import PartitionSpec
 from .._binding import binding_of
 from .._convert import spread
 from .._errors import AliasError, listed
-from .._filters import Filter, Matcher, as_filters, group
+from .._filters import Filter, Matcher, as_filters
 from .._paths import path_str
-from .._statetree import Item
+from .._selection import check_answers
+from .._statetree import Item, select
 from ._boundary import Call
 
 # A mapping is invariant in its keys: this takes one of any kind of filters.
@@ -42,10 +43,17 @@ class Axes:
 
     # Any: of an axis or a partition spec.
     def of(self, node: object) -> list[Any]:
-        """The axis of each State of a node, in layout order; `None` for what no filter accepts."""
+        """The axis of each State of a node, in layout order; `None` for what no filter accepts.
+
+        Raises:
+            FilterError: A path leads nowhere; or two filters that select a State by different paths differ.
+        """
         binding = binding_of(node)
-        items = [Item(binding.graphdef.layout, at, state) for at, state in enumerate(binding.states)]
-        groups, _ = group(items, self.filters)
+        layout = binding.graphdef.layout
+        selection, _ = select(layout, self.filters, lambda: binding.states)
+        groups = [numbers for numbers, _ in selection]
+        items = [Item(layout, at, state) for at, state in enumerate(binding.states)]
+        check_answers(layout, items, self.filters, self.values, groups)
         found: list[Any] = [None] * len(items)
         for numbers, value in zip(groups, self.values, strict=True):
             for number in numbers:
@@ -66,7 +74,8 @@ def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
 
     Args:
         by_filter: From filters, tried in order, to axes: an integer, or `None` for States that all calls share. For
-            `shard_map`, from filters to partition specs. States that no filter accepts have no axis.
+            `shard_map`, from filters to partition specs. States that no filter accepts have no axis. Two filters that
+            select a State, each by a path of it that the other does not select, must give it the same.
 
     Raises:
         FilterTypeError: A key is no filter.

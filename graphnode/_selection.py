@@ -1,0 +1,205 @@
+"""Share States, or nodes, out to filters: the first that accepts one takes it.
+
+In: filters, and what they choose from, with its paths. Out: the numbers of what each filter takes. What no filter can
+have meant is refused: a path at which there is nothing, a tag that is a path, two answers for one State.
+"""
+
+from collections.abc import Iterator, Sequence, Set
+from typing import Any, Literal
+
+from ._errors import FilterError, FilterTypeError, PathError, listed
+from ._filters import Combined, HasTag, Matcher, OfType, Paths, Subject, Subjects, Under
+from ._hints import did_you_mean
+from ._paths import Path, parse_path, path_str
+from ._patterns import Automaton, Pattern, is_glob, pattern_of
+from ._trie import Trie
+
+# What is selected, as messages call it.
+Kind = Literal["State", "node"]
+
+# The numbers that each filter takes, and those that none does.
+Groups = tuple[list[list[int]], list[int]]
+
+
+def share_out(trie: Trie, items: Sequence[Subject], filters: Sequence[Matcher], kind: Kind) -> Groups:
+    """The numbers of the leaves that each filter is the first to accept, and of those that none does.
+
+    Args:
+        trie: The paths of the leaves. All patterns of the filters are matched in one pass over them.
+        items: The leaves.
+        filters: Tried in order.
+        kind: What the leaves are.
+
+    Raises:
+        FilterError: There is nothing at a path, or a tag is a path; names the nearest.
+    """
+    subjects = _subjects_of(trie, items, filters)
+    _check_paths(filters, trie, subjects, kind)
+    groups: list[list[int]] = []
+    rest: Set[int] = set(range(len(items)))
+    for one in filters:
+        taken = one.among(subjects, rest)
+        groups.append(sorted(taken))
+        rest = rest - taken
+    return groups, sorted(rest)
+
+
+def _subjects_of(trie: Trie, items: Sequence[Subject], filters: Sequence[Matcher]) -> Subjects:
+    patterns = frozenset[Pattern]().union(*[one.patterns for one in filters])
+    if all(one.is_fixed for one in filters):  # what is selected is kept itself
+        return Subjects(items, trie.matching(patterns), trie.escaping)
+    fitting = trie.remember(("matching", patterns), lambda: trie.matching(patterns))
+    return Subjects(items, fitting, trie.escaping)
+
+
+def unaccepted(subjects: Sequence[Subject], filters: tuple[Matcher, ...], root: str) -> FilterError:
+    """The error for subjects that no filter accepts."""
+    names = ", ".join(f"{root}.{path_str(one.path)}" for one in subjects[:20])
+    if len(subjects) > 20:
+        names += f" and {len(subjects) - 20} more"
+    classes = ", ".join(dict.fromkeys(one.cls.__name__ for one in subjects))
+    shown = f"({filters[0]!r},)" if len(filters) == 1 else f"({', '.join(map(repr, filters))})"
+    message = f"no filter of {shown} accepts {names} ({classes}); add one, or pass `...` last"
+    return FilterError(message, [one.path for one in subjects])
+
+
+def check_class_filters(filters: Sequence[Matcher], wrong: type, remedy: str) -> None:
+    """Refuse classes that can match nothing, at any depth of the filters: an empty result would hide the mistake.
+
+    Raises:
+        FilterTypeError: A filter is a subclass of `wrong`.
+    """
+    for one in filters:
+        if isinstance(one, OfType) and issubclass(one.cls, wrong):
+            raise FilterTypeError(f"not a filter here: {one.cls.__name__}; select {remedy}")
+        if isinstance(one, Combined):
+            check_class_filters(one.parts, wrong, remedy)
+
+
+def _check_paths(filters: Sequence[Matcher], trie: Trie, subjects: Subjects, kind: Kind) -> None:
+    """Refuse filters by paths at which there is nothing, at any depth: selecting nothing would hide the mistake.
+
+    Raises:
+        FilterError: There is nothing at or below a path; or a tag that nothing has would be a path. Names the nearest.
+    """
+    for one in filters:
+        if isinstance(one, Combined):
+            _check_paths(one.parts, trie, subjects, kind)
+        elif isinstance(one, Paths) and not one.missing_ok:
+            _check_patterns(one, trie, subjects, kind)
+        elif isinstance(one, HasTag):
+            _check_tag(one.tag, trie, subjects, kind)
+
+
+def _check_patterns(one: Paths, trie: Trie, subjects: Subjects, kind: Kind) -> None:
+    missing = sorted([text for text, pattern in one.texts.items() if not subjects.fitting[pattern]])
+    if not missing:
+        return
+    texts = trie.spellings(inner=isinstance(one, Under))
+    named = ", ".join([_named(text, trie, texts) for text in missing])
+    where = "at or below" if isinstance(one, Under) else "at"
+    with_missing_ok = f"gn.{one!r}"[:-1] + ", missing_ok=True)"
+    raise FilterError(f"no {kind} is {where} {named}; if that may be, write {with_missing_ok}")
+
+
+def _named(text: str, trie: Trie, texts: Sequence[str]) -> str:
+    """A path at which there is nothing, with what may have been meant."""
+    below = pattern_of(text, below=True)
+    if trie.matching(frozenset([below]))[below]:
+        return f"{text!r} (for what is below write gn.Under({text!r}))"
+    hint = did_you_mean(text, texts)
+    return f"{text!r} ({hint})" if hint else repr(text)
+
+
+def _check_tag(tag: str, trie: Trie, subjects: Subjects, kind: Kind) -> None:
+    if any(item.tag == tag for item in subjects.items):
+        return
+    try:
+        path = parse_path(tag)
+    except PathError:
+        return
+    if path and trie.entry(path) is not None:
+        raise FilterError(
+            f"no {kind} has the tag {tag!r}, which is the path of some: a text is a tag here; write gn.Under({tag!r})"
+        )
+
+
+def missing_path(kind: Kind, trie: Trie, path: object) -> str:
+    """What a look-up says of a path at which there is nothing: the nearest one, or how to select what fits a glob."""
+    if is_glob(path):
+        return f"{path!r}: a look-up takes one path; select what fits with gn.PathIn({path!r})"
+    text = path_str(path) if isinstance(path, tuple) and all(isinstance(key, str | int) for key in path) else path
+    hint = did_you_mean(text, trie.spellings()) if isinstance(text, str) else ""
+    return f"{text!r}: no {kind} there; {hint}" if hint else f"{text!r}: no {kind} there"
+
+
+# Any: of an axis, a partition spec, a label.
+def check_answers(
+    trie: Trie,
+    items: Sequence[Subject],
+    filters: Sequence[Matcher],
+    answers: Sequence[Any],
+    groups: Sequence[Sequence[int]],
+) -> None:
+    """Refuse two answers for one leaf, by filters of which each selects it by a path that the other does not select.
+
+    Otherwise the first filter is the one that is meant: it is more special, or takes what later ones take too.
+
+    Args:
+        trie: The paths.
+        items: The leaves.
+        filters: Tried in order.
+        answers: The answer of each filter.
+        groups: What each filter takes.
+
+    Raises:
+        FilterError: Names both paths of all such leaves.
+    """
+    if not trie.references:
+        return
+    subjects = _subjects_of(trie, items, filters)
+    faults: list[str] = []
+    paths: list[Path] = []
+    for first, numbers in enumerate(groups):
+        for second in range(first + 1, len(filters)):
+            if answers[first] == answers[second]:
+                continue
+            for at, one, other in _apart(trie, subjects, filters[first], filters[second], set(numbers)):
+                faults.append(
+                    f"{path_str(one)} and {path_str(other)} are one {items[at].cls.__name__}, with {answers[first]!r} "
+                    f"by {filters[first]!r} and {answers[second]!r} by {filters[second]!r}"
+                )
+                paths += [one, other]
+    if faults:
+        raise FilterError(f"two answers for one State: {listed(faults)}", paths)
+
+
+def _apart(
+    trie: Trie, subjects: Subjects, first: Matcher, second: Matcher, numbers: Set[int]
+) -> Iterator[tuple[int, Path, Path]]:
+    """The leaves that two filters select by different paths, with a path of each that the other does not select."""
+    patterns = first.patterns | second.patterns
+    both = second.among(subjects, numbers) if first.patterns and second.patterns else ()
+    if not both:
+        return
+    witnesses = trie.witnesses(patterns)
+    for at in sorted(both):
+        exact = [pattern.path for pattern in patterns if pattern.path is not None]
+        paths = [*witnesses[at], *[path for path in exact if trie.index(path) == at]]
+        by_first = [path for path in paths if _selects_by(first, subjects, at, path)]
+        by_second = [path for path in paths if _selects_by(second, subjects, at, path)]
+        one = next((path for path in by_first if path not in by_second), None)
+        other = next((path for path in by_second if path not in by_first), None)
+        if one is not None and other is not None:
+            yield at, one, other
+
+
+def _selects_by(filter: Matcher, subjects: Subjects, at: int, path: Path) -> bool:
+    """Whether a filter would select a leaf that had this path alone."""
+    fitting = Automaton(filter.patterns).fitting(path)
+    alone = Subjects(
+        subjects.items,
+        {pattern: {at} if pattern in fitting else frozenset() for pattern in filter.patterns},
+        lambda pattern: frozenset(),
+    )
+    return at in filter.among(alone, {at})
