@@ -253,31 +253,35 @@ class PathContains(Matcher):
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class Paths(Matcher):
-    """What the filters by whole paths share."""
+    """What the filters by whole paths share.
+
+    Attributes:
+        paths: The paths: keys, or a text that has globs.
+        missing_ok: Whether there may be nothing at one of them.
+        texts: The paths as texts.
+        below: Whether what lies below fits too.
+    """
 
     paths: frozenset[Path | str] = dataclasses.field(compare=False)
     missing_ok: bool
     _patterns: frozenset[Pattern]  # which tell 0 from False, as paths in a set do not
-    _texts: Mapping[str, Pattern] = dataclasses.field(compare=False)
+    texts: tuple[str, ...] = dataclasses.field(compare=False)
+    below: bool = dataclasses.field(compare=False)
 
     def __init__(self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool) -> None:
         kept = [path if isinstance(path, str) and pattern_of(path).path is None else _keys(path) for path in paths]
         patterns = [pattern_of(path, below=below) for path in kept]
         texts = [path if isinstance(path, str) else path_str(path) for path in kept]
+        object.__setattr__(self, "texts", tuple(sorted(texts)))
+        object.__setattr__(self, "below", below)
         object.__setattr__(self, "paths", frozenset(kept))
         object.__setattr__(self, "missing_ok", missing_ok)
         object.__setattr__(self, "_patterns", frozenset(patterns))
-        object.__setattr__(self, "_texts", dict(zip(texts, patterns, strict=True)))
 
     @property
     def patterns(self) -> frozenset[Pattern]:
         """Those of all of its paths."""
         return self._patterns
-
-    @property
-    def texts(self) -> Mapping[str, Pattern]:
-        """The pattern of each path, by its text."""
-        return self._texts
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
         return numbers & frozenset().union(*[self._selected(subjects, pattern) for pattern in self._patterns])
@@ -317,7 +321,7 @@ class PathIn(Paths):
         super().__init__(paths, missing_ok, below=False)
 
     def __repr__(self) -> str:
-        return f"PathIn({', '.join(map(repr, sorted(self.texts)))})"
+        return f"PathIn({', '.join(map(repr, self.texts))})"
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
@@ -355,7 +359,7 @@ class Under(Paths):
         return fitting if self.shared else fitting - subjects.escaping(pattern)
 
     def __repr__(self) -> str:
-        return f"Under({', '.join(map(repr, sorted(self.texts)))})"
+        return f"Under({', '.join(map(repr, self.texts))})"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from typing import Any, Literal
 
 from ._errors import FilterError, FilterTypeError, PathError, listed
-from ._filters import Combined, HasTag, Matcher, OfType, Paths, Subject, Subjects, Under
+from ._filters import Combined, HasTag, Matcher, OfType, Paths, Subject, Subjects
 from ._hints import did_you_mean
 from ._paths import Path, parse_path, path_str
 from ._patterns import Automaton, Pattern, is_glob, pattern_of
@@ -92,12 +92,12 @@ def _check_paths(filters: Sequence[Matcher], trie: Trie, subjects: Subjects, kin
 
 
 def _check_patterns(one: Paths, trie: Trie, subjects: Subjects, kind: Kind) -> None:
-    missing = sorted([text for text, pattern in one.texts.items() if not subjects.fitting[pattern]])
+    missing = [text for text in one.texts if not subjects.fitting[pattern_of(text, below=one.below)]]
     if not missing:
         return
-    texts = trie.spellings(inner=isinstance(one, Under))
+    texts = trie.spellings(inner=one.below)
     named = ", ".join([_named(text, trie, texts) for text in missing])
-    where = "at or below" if isinstance(one, Under) else "at"
+    where = "at or below" if one.below else "at"
     with_missing_ok = f"gn.{one!r}"[:-1] + ", missing_ok=True)"
     raise FilterError(f"no {kind} is {where} {named}; if that may be, write {with_missing_ok}")
 

@@ -118,7 +118,7 @@ class _Return(NamedTuple):
     holder: Any
     key: str
     state: State[Any]
-    where: str
+    place: Path
 
 
 def _update_any(node: object, binding: Binding, trees: Sequence[States], check: bool) -> None:
@@ -187,7 +187,7 @@ def _put_back(node: object, graphdef: GraphDef[Any], given: Given, at: int) -> l
         fault = _refusal(holder, str(place[-1]), state)
         if fault is not None:
             return fault
-        places.append(_Return(holder, str(place[-1]), state, path_str(place)))
+        places.append(_Return(holder, str(place[-1]), state, place))
     return places
 
 
@@ -198,7 +198,8 @@ def _return_faults(returns: Sequence[_Return]) -> list[str]:
     for one in returns:
         before = first.setdefault((id(one.holder), one.key), one)
         if before.state is not one.state:
-            faults.append(f"{before.where} is given two States, by {before.where} and by {one.where}")
+            where = path_str(before.place)
+            faults.append(f"{where} is given two States, by {where} and by {path_str(one.place)}")
     return faults
 
 

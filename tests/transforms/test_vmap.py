@@ -75,7 +75,7 @@ def test_a_mapped_node_gives_what_the_split_parts_give():
     [
         (MAPPED, 0),
         [MAPPED, 0],
-        (gn.axes({"trace": 0, gn.PathContains("trace"): 0, ...: None}), 0),
+        (gn.axes({"trace of": 0, gn.PathContains("trace"): 0, ...: None}), 0),
         (gn.axes({(lambda path, state: state.value.ndim == 2): 0}), 0),
         (gn.axes({gn.ShortTermState: 0}), 0),
     ],
