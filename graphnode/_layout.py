@@ -12,11 +12,12 @@ model differ in them.
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from ._paths import Key, path_str
 from ._pretty import MAX_KEY
 from ._state import StateSpec
-from ._trie import Reference, Trie, canonical
+from ._trie import Reference, Trie, by_target, canonical
 
 _LAYOUTS: "weakref.WeakValueDictionary[Hashable, Layout]" = weakref.WeakValueDictionary()
 _LOCK = threading.RLock()
@@ -110,14 +111,15 @@ class Layout(Trie):
             if top <= source < end and top <= target < end
         ]
         # What only a reference to the outside needed is not needed here.
-        return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)), inside)[0], first
+        return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)), by_target(inside))[0], first
 
     def take(self, positions: Sequence[int]) -> "Layout":
         """The layout of some of the States, given by ascending numbers."""
         if len(positions) == len(self):
             return self
         leaves = {self.leaves[at]: self.specs[at] for at in positions}
-        return layout_of_trie(self.parents, self.keys, leaves, self.references)[0]
+        sources = self.remember("all sources", lambda: by_target(self.references))
+        return layout_of_trie(self.parents, self.keys, leaves, sources)[0]
 
     def positions_of(self, other: "Layout") -> tuple[int | None, ...]:
         """For each State of `other`, its number here, or `None`: worked out once for each pair."""
@@ -169,10 +171,10 @@ def layout_of_trie(
     parents: Sequence[int],
     keys: Sequence[Key],
     leaves: Mapping[int, StateSpec],
-    references: Sequence[Reference] = (),
+    sources: Mapping[int, list[tuple[int, Key]]] = MappingProxyType({}),
 ) -> tuple[Layout, list[int]]:
     """The canonical layout of a trie in any order, and its leaves in that order: see `canonical`."""
-    trie, order = canonical(parents, keys, leaves, references)
+    trie, order = canonical(parents, keys, leaves, sources)
     specs = tuple([leaves[entry] for entry in order])
     return intern_layout(trie.parents, trie.keys, trie.leaves, specs, trie.references), order
 
@@ -211,5 +213,8 @@ class TrieBuilder:
 
     def build(self) -> tuple[Layout, list[int]]:
         """The layout, and the entries of its leaves in canonical order."""
-        references = [(source, key, target) for (source, key), target in self.references.items()]
-        return layout_of_trie(self.parents, self.keys, self.leaves, references)
+        return layout_of_trie(self.parents, self.keys, self.leaves, self.sources())
+
+    def sources(self) -> dict[int, list[tuple[int, Key]]]:
+        """From where references lead to each entry, and by which key."""
+        return by_target([(source, key, target) for (source, key), target in self.references.items()])

@@ -173,8 +173,7 @@ def lay_out_nodes(table: Table) -> tuple[Trie, list[int]]:
         for number, (entry, spec) in enumerate(zip(entries, table.specs, strict=True))
         if isinstance(spec, NodeSpec)
     }
-    references = [(source, key, target) for (source, key), target in trie.references.items()]
-    nodes, order = canonical(trie.parents, trie.keys, numbers, references)
+    nodes, order = canonical(trie.parents, trie.keys, numbers, trie.sources())
     return nodes, [numbers[entry] for entry in order]
 
 

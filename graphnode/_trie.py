@@ -134,13 +134,7 @@ class Trie:
     @property
     def _sources(self) -> dict[int, list[tuple[int, Key]]]:
         """From where references lead to each entry, but for those that lead back; made once."""
-        return self.remember("sources", self._by_target)  # type: ignore[no-any-return]
-
-    def _by_target(self) -> dict[int, list[tuple[int, Key]]]:
-        by_target: dict[int, list[tuple[int, Key]]] = {}
-        for source, key, target in self._forward():
-            by_target.setdefault(target, []).append((source, key))
-        return by_target
+        return self.remember("sources", lambda: by_target(self._forward()))  # type: ignore[no-any-return]
 
     def matching(self, patterns: frozenset[Pattern]) -> Mapping[Pattern, frozenset[int]]:
         """For each pattern, the numbers of the leaves of which some path fits; of all of them in one pass.
@@ -246,11 +240,16 @@ class Trie:
         return found
 
 
+def by_target(references: Iterable[Reference]) -> dict[int, list[tuple[int, Key]]]:
+    """From where references lead to each entry, and by which key."""
+    sources: dict[int, list[tuple[int, Key]]] = {}
+    for source, key, target in references:
+        sources.setdefault(target, []).append((source, key))
+    return sources
+
+
 def canonical(
-    parents: Sequence[int],
-    keys: Sequence[Key],
-    leaves: Collection[int],
-    references: Sequence[Reference] = (),
+    parents: Sequence[int], keys: Sequence[Key], leaves: Collection[int], sources: Mapping[int, list[tuple[int, Key]]]
 ) -> tuple[Trie, list[int]]:
     """The canonical form of a trie in any order, and its leaves in that order.
 
@@ -258,19 +257,18 @@ def canonical(
         parents: The parent of each entry, which stands before it; entry 0 is the root.
         keys: The key of each entry below its parent.
         leaves: The entries that are leaves; only what leads to one is kept.
-        references: Further references; those that lead to no leaf are left out.
+        sources: From where further references lead to each entry.
     """
     below: dict[int, list[int]] = {}
-    sources = _sources_of(references)
     needed = {0}
     # The root encloses all leaves: what refers to it leads to them.
-    pending = [*leaves, *(sources.get(0, ()) if leaves else ())]
+    pending = [*leaves, *[source for source, _ in sources.get(0, ()) if leaves]]
     while pending:
         entry = pending.pop()
         while entry not in needed:
             needed.add(entry)
             below.setdefault(parents[entry], []).append(entry)
-            pending += sources.get(entry, ())
+            pending += [source for source, _ in sources.get(entry, ())]
             entry = parents[entry]
     new_parents: list[int] = []
     new_keys: list[Key] = []
@@ -289,17 +287,14 @@ def canonical(
         found = below.get(entry, [])
         found.sort(key=lambda e: _rank(keys[e]), reverse=True)
         todo.extend((child, at) for child in found)
-    led = [(renumbered[s], key, renumbered[t]) for s, key, t in references if s in renumbered and t in renumbered]
-    led.sort(key=lambda one: (one[0], _rank(one[1])))
-    return Trie(tuple(new_parents), tuple(new_keys), tuple(new_leaves), tuple(led)), order
-
-
-def _sources_of(references: Sequence[Reference]) -> dict[int, list[int]]:
-    """The entries from which references lead to each entry."""
-    sources: dict[int, list[int]] = {}
-    for source, _, target in references:
-        sources.setdefault(target, []).append(source)
-    return sources
+    references = [
+        (renumbered[source], key, renumbered[target])
+        for target in sources.keys() & renumbered
+        for source, key in sources[target]
+        if source in renumbered
+    ]
+    references.sort(key=lambda one: (one[0], _rank(one[1])))
+    return Trie(tuple(new_parents), tuple(new_keys), tuple(new_leaves), tuple(references)), order
 
 
 def _rank(key: Key) -> tuple[bool, Key]:

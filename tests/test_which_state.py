@@ -1,5 +1,6 @@
 """Which State a path means: what is shared has several, and a filter, a look-up and an update take any of them."""
 
+import functools
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode import ParamState
+from tests.work import calls_of
 
 
 class N(gn.Node):
@@ -456,3 +458,263 @@ def test_a_glob_writes_what_it_selects(node: N, pattern: list[str]):
     gn.update_states(node, {text: jnp.zeros(1)})
     for path, state in gn.states(node).items():
         assert state.value.tolist() == [0.0 if path in selected else 1.0]
+
+
+def test_an_exact_path_may_lead_back():
+    """A path that is written out names what it leads to, over a parent pointer too; what is below is found forwards."""
+    child = N(w=leaf())
+    parent = N(a=child, w=leaf())
+    child.b = parent
+    assert selected(parent, gn.PathIn("a.b.w")) == ["w"]
+    assert selected(parent, gn.PathIn("a.b.a.b.a.w", "*.w")) == ["a.w"]
+    assert list(gn.nodes(parent, gn.PathIn("a.b"))) == [()]
+
+
+def test_filters_by_paths_are_themselves_after_pickling():
+    """An optimizer keeps one in its structure, which is compared."""
+    for filter in (gn.Under("b"), gn.PathIn("*.w"), gn.PathContains("b"), gn.PathIn((0,), (False,))):
+        copied = pickle.loads(pickle.dumps(filter))
+        assert copied == filter
+        assert hash(copied) == hash(filter)
+    assert selected(tied(), pickle.loads(pickle.dumps(gn.Under("b")))) == ["a.a.v", "a.a.w"]
+
+
+def test_nodes_are_found_by_any_path():
+    """As filters and in look-ups, also what holds no State."""
+    empty = N()
+    node = N(a=N(a=empty), b=empty)
+    assert list(gn.nodes(node, gn.PathIn("b"))) == [("a", "a")]
+    assert list(gn.nodes(node, gn.Under("b"), gn.PathContains("a"))[1]) == [("a",)]
+    found: Any = gn.nodes(node)
+    assert list(found) == [("a", "a"), ("a",), ()]
+    assert found["b",] is found["b"] is found["a.a"] is empty
+    assert found == {("a", "a"): empty, ("a",): node.a, (): node}
+    messages = {
+        "a.b": "'a.b': no node there; did you mean 'a.a'?",
+        "a.*": "'a.*': a look-up takes one path; select what fits with gn.PathIn('a.*')",
+    }
+    for path, text in messages.items():
+        with pytest.raises(KeyError) as caught:
+            found[path]
+        assert caught.value.args == (text,)
+    with pytest.raises(KeyError):
+        gn.nodes(node, gn.PathIn("a"))["b",]
+
+
+@given(node=graphs(), pattern=GLOBS)
+def test_patterns_select_nodes_that_some_path_fits(node: N, pattern: list[str]):
+    """Against a listing of all paths of all nodes."""
+
+    def paths_of(node: N, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], N]]:
+        yield path, node
+        for name, child in (("a", node.a), ("b", node.b)):
+            if child is not None:
+                yield from paths_of(child, (*path, name))
+
+    listed = list(paths_of(node))
+    text = ".".join(pattern)
+    found = gn.nodes(node, gn.PathIn(text, missing_ok=True), gn.Under(text, missing_ok=True))
+    at = {id(one) for path, one in listed if fits(pattern, path)}
+    below = {id(one) for path, one in listed if fits([*pattern, "**"], path)}
+    assert [{id(one) for one in part.values()} for part in found] == [at, below - at]
+    every = gn.nodes(node)
+    for path, one in listed:
+        assert every[path] is one
+
+
+ANSWERS: dict[str, tuple[Any, str]] = {
+    "under": (
+        {gn.Under("a.a"): 0, gn.Under("b"): None},
+        "2 faults:\n"
+        "  a.a.v and b.v are one ParamState, with 0 by Under('a.a') and None by Under('b')\n"
+        "  a.a.w and b.w are one ParamState, with 0 by Under('a.a') and None by Under('b')",
+    ),
+    "paths": (
+        {gn.ShortTermState: 2, gn.All(ParamState, gn.PathIn("b.w")): 0, gn.PathIn("**.a.w"): 1},
+        "b.w and a.a.w are one ParamState, with 0 by All(ParamState, PathIn('b.w')) and 1 by PathIn('**.a.w')",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_two_axes_for_one_state_are_refused(name: str):
+    """Where each State has one axis, filters that select it by different paths must agree; both paths are named."""
+    by_filter, text = ANSWERS[name]
+    with pytest.raises(gn.FilterError) as caught:
+        gn.vmap(lambda node: node.b.w.value, in_axes=gn.axes(by_filter), axis_size=1)(tied())
+    assert str(caught.value) == f"two answers for one State: {text}"
+    assert ("b", "w") in caught.value.paths
+
+
+def test_the_first_axis_holds_where_filters_do_not_contradict_each_other():
+    """A filter of fewer paths before one of more, of a class, or of equal answers is what it looks like."""
+    for by_filter in (
+        {gn.Under("b"): 0, ...: None},
+        {gn.PathIn("b.w"): 0, gn.PathIn("**.w"): None, ParamState: None},
+        {gn.PathIn("**.w"): 0, gn.PathIn("b.w"): None},
+        {gn.Under("b"): 0, gn.Not(gn.Under("b")): None},
+        {gn.PathIn("b.w"): 0, gn.PathIn("a.a.w"): 0},
+    ):
+        filters: dict[Any, Any] = by_filter
+        value = gn.vmap(lambda node: node.b.w.value, in_axes=gn.axes(filters), axis_size=1)(tied())
+        assert value.shape == (1,)
+
+
+@given(node=graphs(), patterns=st.lists(GLOBS, min_size=2, max_size=3))
+def test_axes_contradict_each_other_as_a_listing_of_all_paths_says(node: N, patterns: list[list[str]]):
+    """Two filters are refused exactly where each selects a State by a path that the other does not select."""
+    listed = list(all_paths(node))
+    by_filter = {gn.PathIn(".".join(pattern), missing_ok=True): at for at, pattern in enumerate(patterns)}
+    expected = False
+    for state in {id(state): state for _, state in listed}.values():
+        paths = [path for path, other in listed if other is state]
+        fitting = [{path for path in paths if fits(pattern, path)} for pattern in patterns]
+        first = next((some for some in fitting if some), set[tuple[str, ...]]())
+        expected |= any(first - other and other - first for other in fitting)
+    axes = gn.axes(by_filter)
+    if expected:
+        with pytest.raises(gn.FilterError, match="two answers for one State"):
+            axes.of(node)
+    else:
+        axes.of(node)
+
+
+def loss_of(node: N) -> Any:
+    return sum(jnp.sum(state.value) for state in gn.states(node).values())
+
+
+# What takes a filter of States, each with a node and the filter.
+OPERATIONS: dict[str, Any] = {
+    "states": gn.states,
+    "states, second": lambda node, filter: gn.states(node, gn.ShortTermState, filter),
+    "treefy_states": gn.treefy_states,
+    "treefy_split": lambda node, filter: gn.treefy_split(node, filter, ...),
+    "pop_states": gn.pop_states,
+    "filter": lambda node, filter: gn.treefy_states(node).filter(filter),
+    "split": lambda node, filter: gn.treefy_states(node).split(filter, ...),
+    "grad": lambda node, filter: gn.grad(loss_of, wrt=filter)(node),
+    "value_and_grad": lambda node, filter: gn.value_and_grad(loss_of, wrt=filter)(node),
+    "vjp": lambda node, filter: gn.vjp(loss_of, node, wrt=filter),
+    "jacrev": lambda node, filter: gn.jacrev(loss_of, wrt=filter)(node),
+    "jacfwd": lambda node, filter: gn.jacfwd(loss_of, wrt=filter)(node),
+    "hessian": lambda node, filter: gn.hessian(loss_of, wrt=filter)(node),
+    "Optimizer": lambda node, filter: gn.optim.Optimizer(node, optax.sgd(0.1), wrt=filter),
+    "vmap": lambda node, filter: gn.vmap(loss_of, in_axes=gn.axes({filter: 0, ...: None}))(node),
+    "scan": lambda node, filter: gn.scan(
+        lambda total, node: (total + loss_of(node), None), 0.0, node, in_axes=gn.axes({filter: 0, ...: None})
+    ),
+    "broadcast_states": lambda node, filter: gn.broadcast_states(node, filter, 2),
+    "unbroadcast_states": gn.unbroadcast_states,
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_path_that_is_nowhere_is_refused_everywhere(operation: str):
+    """With the nearest one, or what to write where it names a node; nothing is changed."""
+    node = tied()
+    cases = {
+        gn.Not(gn.PathIn("b.W")): (
+            "no State is at 'b.W' (did you mean 'b.w'?); if that may be, write gn.PathIn('b.W', missing_ok=True)"
+        ),
+        gn.PathIn("b"): (
+            "no State is at 'b' (for what is below write gn.Under('b')); if that may be, write "
+            "gn.PathIn('b', missing_ok=True)"
+        ),
+        gn.Any(gn.Under("a.b"), ParamState): (
+            "no State is at or below 'a.b' (did you mean 'a.w'?); if that may be, write "
+            "gn.Under('a.b', missing_ok=True)"
+        ),
+    }
+    for filter, text in cases.items():
+        with pytest.raises(gn.FilterError) as caught:
+            OPERATIONS[operation](node, filter)
+        assert str(caught.value) == text
+    assert len(gn.states(node)) == 3
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_path_that_may_be_missing_is_fine_everywhere(operation: str):
+    """`missing_ok=True` says so."""
+    OPERATIONS[operation](tied(), gn.Any(gn.Under("c", missing_ok=True), gn.PathIn("b.w")))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_function_that_contradicts_itself_is_refused_everywhere(operation: str):
+    """It is given the first path, and must say the same of every other one."""
+    with pytest.raises(gn.FilterError) as caught:
+        OPERATIONS[operation](tied(), MESSAGES["two answers"][0])
+    assert str(caught.value) == MESSAGES["two answers"][1]
+    assert caught.value.paths == (("a", "a", "v"), ("b", "v"))
+
+
+def test_a_path_at_which_there_is_no_node_is_refused():
+    """In `nodes` as in `states`; a State is no node."""
+    cases: dict[Any, str] = {
+        gn.PathIn("b.w"): "no node is at 'b.w'; if that may be, write gn.PathIn('b.w', missing_ok=True)",
+        gn.Under("a.b"): (
+            "no node is at or below 'a.b' (did you mean 'a.a'?); if that may be, write gn.Under('a.b', missing_ok=True)"
+        ),
+        "b": "no node has the tag 'b', which is the path of some: a text is a tag here; write gn.Under('b')",
+    }
+    for filter, text in cases.items():
+        with pytest.raises(gn.FilterError) as caught:
+            gn.nodes(tied(), filter)
+        assert str(caught.value) == text
+    assert gn.nodes(tied(), gn.PathIn("c", missing_ok=True)) == {}
+
+
+def test_a_function_of_nodes_that_contradicts_itself_is_refused():
+    """It is given the first path of a node, and must say the same of every other one."""
+    with pytest.raises(gn.FilterError) as caught:
+        gn.nodes(tied(), lambda path, _: path[:1] == ("b",))
+    assert str(caught.value).startswith("the filter test_a_function_of_nodes")
+    assert caught.value.paths == (("a", "a"), ("b",))
+
+
+def test_a_pointer_to_the_parent_is_no_other_path():
+    """A function that looks at paths is not asked about those that lead back."""
+    child = N(w=leaf())
+    parent = N(a=child, w=leaf())
+    child.b = parent
+    assert selected(parent, lambda path, _: path == ("w",)) == ["w"]
+
+
+class Part(gn.Node):
+    """A part of a model, which may know the whole."""
+
+    whole: "Whole | None" = gn.subnode(default=None)
+    w: ParamState = gn.state(default_factory=leaf)
+
+
+class Whole(gn.Node):
+    parts: list[Part]
+
+
+def whole(size: int, *, with_pointers: bool) -> Whole:
+    node = Whole([Part() for _ in range(size)])
+    for part in node.parts if with_pointers else ():
+        part.whole = node
+    return node
+
+
+GLOBS_OF_PARTS = [*[f"parts.{at}.w*" for at in range(100)], *[f"parts.*.w*{at}" for at in range(100)]]
+IN_ONE = (gn.PathIn(*GLOBS_OF_PARTS, missing_ok=True),)
+IN_MANY = tuple([gn.PathIn(glob, missing_ok=True) for glob in GLOBS_OF_PARTS])
+
+
+@pytest.mark.parametrize(
+    ("operation", "filters", "with_pointers"),
+    [(gn.states, IN_ONE, True), (gn.states, IN_MANY, False), (gn.nodes, IN_ONE, True), (gn.nodes, IN_MANY, True)],
+)
+def test_many_patterns_cost_one_pass(operation: Any, filters: tuple[gn.Filter, ...], with_pointers: bool):
+    """With 200 patterns, a further node costs hardly more than with one: all are matched in one pass."""
+
+    def calls_for_a_node(*filters: gn.Filter) -> float:
+        calls: list[int] = []
+        for size in (500, 1000):
+            node = whole(size, with_pointers=with_pointers)
+            operation(node)
+            calls.append(calls_of(functools.partial(operation, node, *filters)))
+        return (calls[1] - calls[0]) / 500
+
+    assert calls_for_a_node(*filters) < 2 * calls_for_a_node(gn.PathIn("parts.*.*", missing_ok=True))
