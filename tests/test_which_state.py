@@ -196,6 +196,9 @@ def test_endlessly_many_paths_cost_one_pass():
     filters = (gn.PathIn("**.w"), gn.PathContains("b"), gn.Under("b.*.b"), gn.PathIn(f"{path}.w"), gn.Under(path))
     assert [len(gn.states(node, filter)) for filter in filters] == [1] * 5
     assert selected(node, gn.Under("a", shared=False)) == []
+    many = [gn.PathIn(".".join(["**", *"ab" * at, "*"])) for at in range(10)]
+    one_call, calls = (calls_of(functools.partial(gn.states, node, gn.Any(*some))) for some in (many[:1], many))
+    assert calls < 20 * one_call
 
 
 @st.composite
@@ -536,6 +539,18 @@ ANSWERS: dict[str, tuple[Any, str]] = {
 }
 
 
+def test_an_exact_path_that_leads_back_contradicts_another_one():
+    """It is a path of the State, though no glob follows it."""
+    child = N(w=leaf())
+    parent = N(a=child, w=leaf())
+    child.b = parent
+    with pytest.raises(gn.FilterError) as caught:
+        gn.axes({gn.PathIn("a.b.w"): 0, gn.PathIn("w"): 1}).of(parent)
+    assert str(caught.value) == (
+        "two answers for one State: a.b.w and w are one ParamState, with 0 by PathIn('a.b.w') and 1 by PathIn('w')"
+    )
+
+
 @pytest.mark.parametrize("name", ANSWERS)
 def test_two_axes_for_one_state_are_refused(name: str):
     """Where each State has one axis, filters that select it by different paths must agree; both paths are named."""
@@ -676,7 +691,7 @@ def test_a_pointer_to_the_parent_is_no_other_path():
     child = N(w=leaf())
     parent = N(a=child, w=leaf())
     child.b = parent
-    assert selected(parent, lambda path, _: path == ("w",)) == ["w"]
+    assert selected(N(a=parent), lambda path, _: path == ("a", "w")) == ["a.w"]
 
 
 class Part(gn.Node):
