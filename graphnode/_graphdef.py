@@ -111,8 +111,8 @@ class GraphDef(Generic[N_co]):
         return self.plans.of(_CONTRACTS, lambda: contracts_of(self.table))  # type: ignore[no-any-return]  # as made
 
     @property
-    def nodes(self) -> "tuple[Trie, list[int]]":
-        """The paths of its nodes, and their numbers among all objects in that order."""
+    def nodes(self) -> Trie:
+        """The paths of its nodes, in the order of their numbers."""
         return self.plans.of(_NODES, lambda: lay_out_nodes(self.table))  # type: ignore[no-any-return]  # as made
 
     def path(self, number: int) -> Path:

@@ -4,7 +4,7 @@ In: filters, and what they choose from, with its paths. Out: the numbers of what
 have meant is refused: a path at which there is nothing, a tag that is a path, two answers for one State.
 """
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, Literal
 
 from ._errors import FilterError, FilterTypeError, PathError, listed
@@ -21,11 +21,12 @@ Kind = Literal["State", "node"]
 Groups = tuple[list[list[int]], list[int]]
 
 
-def share_out(trie: Trie, items: Sequence[Subject], filters: Sequence[Matcher], kind: Kind) -> Groups:
+def share_out(paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequence[Matcher], kind: Kind) -> Groups:
     """The numbers of the leaves that each filter is the first to accept, and of those that none does.
 
     Args:
-        trie: The paths of the leaves. All patterns of the filters are matched in one pass over them.
+        paths: Gives the paths of the leaves, which are asked for where filters speak of paths: all patterns of them are
+            matched in one pass.
         items: The leaves.
         filters: Tried in order.
         kind: What the leaves are.
@@ -33,8 +34,8 @@ def share_out(trie: Trie, items: Sequence[Subject], filters: Sequence[Matcher], 
     Raises:
         FilterError: There is nothing at a path, or a tag is a path; names the nearest.
     """
-    subjects = _subjects_of(trie, items, filters)
-    _check_paths(filters, trie, subjects, kind)
+    subjects = _subjects_of(paths, items, filters)
+    _check_paths(filters, paths, subjects, kind)
     groups: list[list[int]] = []
     rest: Set[int] = set(range(len(items)))
     for one in filters:
@@ -44,8 +45,11 @@ def share_out(trie: Trie, items: Sequence[Subject], filters: Sequence[Matcher], 
     return groups, sorted(rest)
 
 
-def _subjects_of(trie: Trie, items: Sequence[Subject], filters: Sequence[Matcher]) -> Subjects:
+def _subjects_of(paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequence[Matcher]) -> Subjects:
     patterns = frozenset[Pattern]().union(*[one.patterns for one in filters])
+    if not patterns:
+        return Subjects(items, {}, lambda pattern: frozenset())
+    trie = paths()
     if all(one.is_fixed for one in filters):  # what is selected is kept itself
         return Subjects(items, trie.matching(patterns), trie.escaping)
     fitting = trie.remember(("matching", patterns), lambda: trie.matching(patterns))
@@ -76,7 +80,7 @@ def check_class_filters(filters: Sequence[Matcher], wrong: type, remedy: str) ->
             check_class_filters(one.parts, wrong, remedy)
 
 
-def _check_paths(filters: Sequence[Matcher], trie: Trie, subjects: Subjects, kind: Kind) -> None:
+def _check_paths(filters: Sequence[Matcher], paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:
     """Refuse filters by paths at which there is nothing, at any depth: selecting nothing would hide the mistake.
 
     Raises:
@@ -84,17 +88,18 @@ def _check_paths(filters: Sequence[Matcher], trie: Trie, subjects: Subjects, kin
     """
     for one in filters:
         if isinstance(one, Combined):
-            _check_paths(one.parts, trie, subjects, kind)
+            _check_paths(one.parts, paths, subjects, kind)
         elif isinstance(one, Paths) and not one.missing_ok:
-            _check_patterns(one, trie, subjects, kind)
+            _check_patterns(one, paths, subjects, kind)
         elif isinstance(one, HasTag):
-            _check_tag(one.tag, trie, subjects, kind)
+            _check_tag(one.tag, paths, subjects, kind)
 
 
-def _check_patterns(one: Paths, trie: Trie, subjects: Subjects, kind: Kind) -> None:
+def _check_patterns(one: Paths, paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:
     missing = [text for text in one.texts if not subjects.fitting[pattern_of(text, below=one.below)]]
     if not missing:
         return
+    trie = paths()
     texts = trie.spellings(inner=one.below)
     named = ", ".join([_named(text, trie, texts) for text in missing])
     where = "at or below" if one.below else "at"
@@ -111,14 +116,14 @@ def _named(text: str, trie: Trie, texts: Sequence[str]) -> str:
     return f"{text!r} ({hint})" if hint else repr(text)
 
 
-def _check_tag(tag: str, trie: Trie, subjects: Subjects, kind: Kind) -> None:
+def _check_tag(tag: str, paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:
     if any(item.tag == tag for item in subjects.items):
         return
     try:
         path = parse_path(tag)
     except PathError:
         return
-    if path and trie.entry(path) is not None:
+    if path and paths().entry(path) is not None:
         raise FilterError(
             f"no {kind} has the tag {tag!r}, which is the path of some: a text is a tag here; write gn.Under({tag!r})"
         )
@@ -157,7 +162,7 @@ def check_answers(
     """
     if not trie.references:
         return
-    subjects = _subjects_of(trie, items, filters)
+    subjects = _subjects_of(lambda: trie, items, filters)
     faults: list[str] = []
     paths: list[Path] = []
     for first, numbers in enumerate(groups):

@@ -142,7 +142,7 @@ def select(
 
 def _select(layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]) -> tuple[Selection, tuple[int, ...]]:
     check_class_filters(filters, NodeBase, "States by State classes; gn.nodes filters nodes")
-    groups, rest = share_out(layout, [Item(layout, at, one) for at, one in enumerate(live)], filters, "State")
+    groups, rest = share_out(lambda: layout, [Item(layout, at, one) for at, one in enumerate(live)], filters, "State")
     return tuple([(tuple(found), layout.take(found)) for found in groups]), tuple(rest)
 
 

@@ -165,16 +165,11 @@ def _lay_out_shared(table: Table) -> Layout:
     return trie.build()[0]
 
 
-def lay_out_nodes(table: Table) -> tuple[Trie, list[int]]:
-    """The paths of the nodes of a structure, and their numbers in the order of these."""
+def lay_out_nodes(table: Table) -> Trie:
+    """The paths of the nodes of a structure, in the order of their numbers, which is the canonical one."""
     trie, entries = _trie_of(table)
-    numbers = {
-        entry: number
-        for number, (entry, spec) in enumerate(zip(entries, table.specs, strict=True))
-        if isinstance(spec, NodeSpec)
-    }
-    nodes, order = canonical(trie.parents, trie.keys, numbers, trie.sources())
-    return nodes, [numbers[entry] for entry in order]
+    nodes = {entry for entry, spec in zip(entries, table.specs, strict=True) if isinstance(spec, NodeSpec)}
+    return canonical(trie.parents, trie.keys, nodes, trie.sources())[0]
 
 
 def _trie_of(table: Table) -> tuple[TrieBuilder, list[int]]:

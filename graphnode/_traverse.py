@@ -21,7 +21,6 @@ from ._selection import check_class_filters, missing_path, share_out
 from ._state import State, StateSpec
 from ._table import RootSpec
 from ._template import NodeSpec
-from ._trie import Trie
 
 # The node class of each filter; one that is no class leaves the default.
 N1 = TypeVar("N1", bound=Node, default=Node)
@@ -157,7 +156,7 @@ def _static_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
 class _NodeItem(NamedTuple):
     """One node, as a filter sees it."""
 
-    trie: Trie
+    graphdef: GraphDef[Any]
     at: int
     path: Path
     live: Any
@@ -172,22 +171,23 @@ class _NodeItem(NamedTuple):
 
     @property
     def other_paths(self) -> tuple[Path, ...]:
-        return self.trie.other_paths(self.at)
+        return self.graphdef.nodes.other_paths(self.at)
 
 
 class _Nodes(dict[Path, Node]):
     """Nodes by first path; a look-up takes any other path too, also as a text."""
 
-    def __init__(self, trie: Trie, items: Sequence[_NodeItem]) -> None:
+    def __init__(self, graphdef: GraphDef[Any], items: Sequence[_NodeItem]) -> None:
         super().__init__({item.path: item.live for item in items})
-        self._trie = trie
+        self._graphdef = graphdef
 
     def __missing__(self, path: Path | str) -> Node:
+        trie = self._graphdef.nodes
         keys = parse_path(path) if isinstance(path, str) and not is_glob(path) else path
-        at = self._trie.index(keys) if isinstance(keys, tuple) else None
-        found = None if at is None else self.get(self._trie.path(at))
+        at = trie.index(keys) if isinstance(keys, tuple) else None
+        found = None if at is None else self.get(trie.path(at))
         if found is None:
-            raise KeyError(missing_path("node", self._trie, path))
+            raise KeyError(missing_path("node", trie, path))
         return found
 
 
@@ -242,12 +242,12 @@ def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
     check_class_filters(matchers, State, "nodes by node classes; gn.states filters States")
     graphdef = binding_of(node).graphdef
     objects = live_objects(node, graphdef)
-    trie, numbers = graphdef.nodes
+    numbers = [number for number, spec in enumerate(graphdef.table.specs) if isinstance(spec, NodeSpec)]
     at_of = {number: at for at, number in enumerate(numbers)}
-    in_order = [_NodeItem(trie, at_of[number], path, objects[number]) for path, number in _nodes_of(graphdef)]
+    in_order = [_NodeItem(graphdef, at_of[number], path, objects[number]) for path, number in _nodes_of(graphdef)]
     items: list[_NodeItem] = sorted(in_order, key=lambda item: item.at)
-    groups, _ = share_out(trie, items, matchers, "node")
-    found = [_Nodes(trie, [item for item in in_order if item.at in taken]) for taken in map(set, groups)]
+    groups, _ = share_out(lambda: graphdef.nodes, items, matchers, "node")
+    found = [_Nodes(graphdef, [item for item in in_order if item.at in taken]) for taken in map(set, groups)]
     return found[0] if len(filters) <= 1 else tuple(found)
 
 

@@ -45,7 +45,12 @@ def message(error: type[Exception], function: Callable[[], Any]) -> str:
 Item = tuple[str, int, int]
 ITEMS = st.tuples(st.sampled_from(["layer", "net", "state", "array"]), st.integers(0, 2), st.integers(0, 2))
 PATTERNS = st.tuples(st.lists(ITEMS, min_size=1, max_size=4), st.booleans())
-WRTS: list[Any] = [gn.ParamState, gn.PathContains("first"), gn.PathContains("w"), lambda _, state: bool(state.value > 0)]
+WRTS: list[Any] = [
+    gn.ParamState,
+    gn.PathContains("first"),
+    gn.PathContains("w"),
+    lambda _, state: bool(state.value > 0),
+]
 
 
 def argument_of(items: list[Item], is_dict: bool, values: list[float]) -> Any:
