@@ -330,7 +330,8 @@ def test_one_value_by_two_paths_is_fine():
     values = gn.treefy_states(other)
     for _ in range(2):
         gn.update_states(node, values)
-        assert gn.treefy_merge(graphdef, values).b.w.value is other.b.w.value  # type: ignore[union-attr]
+        merged: Any = gn.treefy_merge(graphdef, values)
+        assert merged.b.w.value is other.b.w.value
     other.b.w.value += 1
     with pytest.raises(gn.UpdateError, match=r"a\.a\.w is given two values"):
         gn.update_states(node, gn.treefy_states(other))
