@@ -101,7 +101,8 @@ def treefy_split(node: N, /, *filters: Filter | EllipsisType) -> tuple[GraphDef[
         The graphdef, then one state tree per filter (one in all when there is no filter).
 
     Raises:
-        FilterError: No filter accepts some States (names all of them), or `...` stands before another filter.
+        FilterError: No filter accepts some States (names all of them), there is nothing at a path of a filter (names
+            the nearest), or `...` stands before another filter.
         FilterTypeError: Something is no filter.
         StructureError: `node` is neither a node nor a pytree of nodes.
         TraceError: A State still holds a tracer of a JAX transformation that has ended.
@@ -248,7 +249,7 @@ def treefy_states(node: object, /, *filters: Filter | EllipsisType) -> StateTree
         containers.
 
     Raises:
-        FilterError: `...` stands before another filter.
+        FilterError: There is nothing at a path of a filter (names the nearest), or `...` stands before another one.
         FilterTypeError: Something is no filter.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
@@ -305,7 +306,7 @@ def states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[Any] 
         One read-only mapping for none or one filter, else a tuple with one for each. The States are the node's own.
 
     Raises:
-        FilterError: `...` stands before another filter.
+        FilterError: There is nothing at a path of a filter (names the nearest), or `...` stands before another one.
         FilterTypeError: Something is no filter.
         StructureError: `node` is neither a node nor a pytree of nodes.
 

@@ -236,6 +236,7 @@ class StateTree(Mapping[Key, Any]):
         """The part that any of the filters accepts.
 
         Raises:
+            FilterError: There is nothing at a path of a filter; names the nearest.
             FilterTypeError: One is no filter.
         """
         ((found, layout),), _ = select(self.layout, (AnyOf(*filters),), self._treefied)
@@ -268,7 +269,8 @@ class StateTree(Mapping[Key, Any]):
         """One tree for each filter; the first that accepts wins.
 
         Raises:
-            FilterError: No filter accepts some States (names all), or `...` stands before another filter.
+            FilterError: No filter accepts some States (names all), there is nothing at a path of a filter (names the
+                nearest), or `...` stands before another filter.
             FilterTypeError: One is no filter.
         """
         matchers = as_filters(filters)

@@ -301,7 +301,7 @@ def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[A
         One `FlatStates` for one filter, else a tuple with one for each, by first path.
 
     Raises:
-        FilterError: There is no filter, or `...` stands before another one.
+        FilterError: There is no filter, nothing at a path of one (names the nearest), or `...` stands before another.
         FilterTypeError: Something is no filter.
         PopError: A State is an item of a list or tuple, or of the pytree at the root; names all. Nothing was removed.
         StructureError: `node` is neither a node nor a pytree of nodes.

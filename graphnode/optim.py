@@ -77,7 +77,7 @@ class Optimizer(Node):
 
     Raises:
         FieldError: The paths of the model are longer than lists and dicts may nest in a field.
-        FilterError: `wrt` selects no State of the model.
+        FilterError: `wrt` selects no State of the model, or there is nothing at a path of it.
         FilterTypeError: `wrt` is no filter.
         ImportError: optax is not installed.
         StructureError: `model` is neither a node nor a pytree of nodes.
