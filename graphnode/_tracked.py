@@ -17,6 +17,7 @@ from ._state import describe
 from ._versions import CLOCK, AnyVersion, Version, birth, check_owner
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 _MAX_NESTING: Final = 32
@@ -117,15 +118,21 @@ class _Tracked:
             place.check(self._form, kept, str(place))
         return kept
 
-    def _begin_change(self) -> None:
-        """Raise if the structure must not change now; note the change ahead, as an interrupt may come right after it.
-
-        Raises:
-            TraceError: A JAX transformation runs that the container was not made in.
-        """
+    def _check_owner(self) -> None:
         if is_tracing():
             check_owner(self._version, str(self._place))
+
+    def _change(self, write: Callable[..., R], /, *args: Any, **options: Any) -> R:
+        """Make a change of structure, all of which was admitted; gives what `write` gives.
+
+        It is noted ahead as well, as an interrupt may come right after it.
+        """
         self._changed()
+        # Noted also when it raises: a list that was sorted may then be partly sorted.
+        try:
+            return write(*args, **options)
+        finally:
+            self._changed()
 
     def _changed(self) -> None:
         if isinstance(self._version, Version):
@@ -156,58 +163,45 @@ class TrackedList(list[T], _Tracked):
         return [self.admit(at, item) for at, item in enumerate(items, start)]
 
     def append(self, item: T, /) -> None:
-        self._begin_change()
-        super().append(self.admit(len(self), item))
-        self._changed()
+        self._check_owner()
+        self._change(super().append, self.admit(len(self), item))
 
     def extend(self, items: Iterable[T], /) -> None:
-        self._begin_change()
-        super().extend(self._admit_all(items, len(self)))
-        self._changed()
+        self._check_owner()
+        self._change(super().extend, self._admit_all(items, len(self)))
 
     def insert(self, at: SupportsIndex, item: T, /) -> None:
-        self._begin_change()
-        super().insert(at, self.admit(at.__index__(), item))
-        self._changed()
+        self._check_owner()
+        self._change(super().insert, at, self.admit(at.__index__(), item))
 
     def pop(self, at: SupportsIndex = -1, /) -> T:
-        self._begin_change()
-        item = super().pop(at)
-        self._changed()
-        return item
+        self._check_owner()
+        return self._change(super().pop, at)
 
     def remove(self, item: T, /) -> None:
-        self._begin_change()
-        super().remove(item)
-        self._changed()
+        self._check_owner()
+        self._change(super().remove, item)
 
     def clear(self) -> None:
-        self._begin_change()
-        super().clear()
-        self._changed()
+        self._check_owner()
+        self._change(super().clear)
 
     def sort(self, **options: Any) -> None:
-        self._begin_change()
-        # Changed even when a comparison raises: the list may then be partly sorted.
-        try:
-            super().sort(**options)
-        finally:
-            self._changed()
+        self._check_owner()
+        self._change(super().sort, **options)
 
     def reverse(self) -> None:
-        self._begin_change()
-        super().reverse()
-        self._changed()
+        self._check_owner()
+        self._change(super().reverse)
 
     def __setitem__(self, at: Any, item: Any, /) -> None:
-        self._begin_change()
-        super().__setitem__(at, self._admit_all(item) if isinstance(at, slice) else self.admit(at.__index__(), item))
-        self._changed()
+        self._check_owner()
+        admitted = self._admit_all(item) if isinstance(at, slice) else self.admit(at.__index__(), item)
+        self._change(super().__setitem__, at, admitted)
 
     def __delitem__(self, at: SupportsIndex | slice, /) -> None:
-        self._begin_change()
-        super().__delitem__(at)
-        self._changed()
+        self._check_owner()
+        self._change(super().__delitem__, at)
 
     def __iadd__(self, items: Iterable[T], /) -> "TrackedList[T]":  # type: ignore[override, misc]  # `list` overloads `__add__`
         self.extend(items)
@@ -246,19 +240,16 @@ class TrackedDict(dict[str, T], _Tracked):
         raise FieldError(f"{self._place} takes string keys; found {key!r}")
 
     def __setitem__(self, key: str, item: T, /) -> None:
-        self._begin_change()
-        super().__setitem__(self._key(key), self.admit(key, item))
-        self._changed()
+        self._check_owner()
+        self._change(super().__setitem__, self._key(key), self.admit(key, item))
 
     def __delitem__(self, key: str, /) -> None:
-        self._begin_change()
-        super().__delitem__(key)
-        self._changed()
+        self._check_owner()
+        self._change(super().__delitem__, key)
 
     def update(self, *args: Any, **items: T) -> None:
-        self._begin_change()
-        super().update(self._admit_all(dict(*args, **items)))
-        self._changed()
+        self._check_owner()
+        self._change(super().update, self._admit_all(dict(*args, **items)))
 
     def setdefault(self, key: str, default: Any = None, /) -> T:
         if key not in self:
@@ -267,21 +258,16 @@ class TrackedDict(dict[str, T], _Tracked):
 
     # Any: what `dict.pop` takes in three overloads.
     def pop(self, key: str, /, *default: Any) -> Any:  # ty: ignore[incompatible-method-override]
-        self._begin_change()
-        item = super().pop(key, *default)
-        self._changed()
-        return item
+        self._check_owner()
+        return self._change(super().pop, key, *default)
 
     def popitem(self) -> tuple[str, T]:
-        self._begin_change()
-        item = super().popitem()
-        self._changed()
-        return item
+        self._check_owner()
+        return self._change(super().popitem)
 
     def clear(self) -> None:
-        self._begin_change()
-        super().clear()
-        self._changed()
+        self._check_owner()
+        self._change(super().clear)
 
     def __ior__(self, items: Any, /) -> "TrackedDict[T]":  # type: ignore[override, misc]  # `dict` overloads `__or__`
         self.update(items)
