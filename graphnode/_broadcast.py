@@ -4,6 +4,7 @@ Data in: a node and a filter. Data out: nothing; the values of the States change
 that each State goes on with. What a field declares is the shape of one member; here it gets another one on purpose.
 """
 
+import functools
 from collections.abc import Callable
 from types import EllipsisType
 from typing import Any
@@ -162,5 +163,5 @@ def _raise(node: object, verb: str, faults: list[str]) -> None:
 
 def _write(selected: FlatStates[State[Any]], values: list[Any]) -> None:
     for (path, state), value in zip(selected.items(), values, strict=True):
-        check_writable(state, value, path_str(path))
+        check_writable(state, value, functools.partial(path_str, path))
     store_all(list(selected.values()), values)

@@ -139,19 +139,22 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
         TypeError: A path is empty, is given twice, or leads on from where another one ends.
     """
     tree: dict[Any, Any] = {}
-    inner: set[Path] = set()
+    inner: dict[int, dict[Any, Any]] = {}  # those that are made here, by id: a value may be a dict too
     for key, value in items:
         path: Path = key if isinstance(key, tuple) else (key,)
         if not path:
             raise TypeError("expected paths of States as keys, found ()")
         at = tree
         for length, step in enumerate(path[:-1], start=1):
-            if step in at and path[:length] not in inner:
+            if step not in at:
+                at[step] = {}
+                inner[id(at[step])] = at[step]
+            elif id(at[step]) not in inner:
                 raise TypeError(f"{path_str(path)} is given, and {path_str(path[:length])} as a whole")
-            inner.add(path[:length])
-            at = at.setdefault(step, {})
+            at = at[step]
         if path[-1] in at:
-            raise TypeError(f"{path_str(path)} is given {'as a whole and in parts' if path in inner else 'twice'}")
+            is_inner = id(at[path[-1]]) in inner
+            raise TypeError(f"{path_str(path)} is given {'as a whole and in parts' if is_inner else 'twice'}")
         at[path[-1]] = value
     return tree
 

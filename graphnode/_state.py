@@ -419,7 +419,7 @@ def read(state: State[Any], where: Callable[[], str] = str) -> Any:
     return container_for(state)
 
 
-def write(state: State[Any], value: Any, where: str = "") -> None:
+def write(state: State[Any], value: Any, where: Callable[[], str] = str) -> None:
     """Give a State a value, if it may have it.
 
     Raises:
@@ -429,15 +429,20 @@ def write(state: State[Any], value: Any, where: str = "") -> None:
     renew(state)
 
 
-def prepared(state: State[Any], value: Any, where: str = "") -> Any:
-    """A value as a State would keep it, if it may be written there now. `where` is the path of the State.
+def prepared(state: State[Any], value: Any, where: Callable[[], str] = str) -> Any:
+    """A value as a State would keep it, if it may be written there now.
+
+    Args:
+        state: The State.
+        value: The value.
+        where: Gives its path for a message.
 
     Raises:
         FieldError: The value holds what no State can hold.
         ContractError: It does not have the dtype or shape that the State's field declares.
         TraceError: A tracer would leave its transformation.
     """
-    content = taken_in(value, located(state, where))
+    content = value if isinstance(value, jax.Array) else taken_in(value, located(state, where()))
     check_writable(state, content, where)
     check_contracts_of(state, content)
     return content
@@ -496,7 +501,7 @@ def _move_outside(state: State[Any]) -> None:
         mark_container(state)
 
 
-def check_writable(state: State[Any], value: object, where: str = "") -> None:
+def check_writable(state: State[Any], value: object, where: Callable[[], str] = str) -> None:
     """Raise if writing `value` would let a tracer leave the trace of `state`, or would happen only while tracing."""
     tracer, trace = tracer_in(value), current_trace()
     if trace == trace_of(state) if trace is not None else tracer is None:
@@ -505,7 +510,7 @@ def check_writable(state: State[Any], value: object, where: str = "") -> None:
     if tracer is None:
         harm = "a write to it would happen once, while the function is traced, and never when it runs"
     raise TraceError(
-        f"{located(state, where)} was made outside of the running JAX transformation: {harm}. Pass its node to the "
+        f"{located(state, where())} was made outside of the running JAX transformation: {harm}. Pass its node to the "
         "function as an argument, under gn.jit, gn.grad and so on; or split the node outside, merge it inside of the "
         "transformed function, and return treefy_states of the merged node"
     )

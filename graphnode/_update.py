@@ -109,7 +109,12 @@ class _Write(NamedTuple):
 
     state: State[Any]
     value: Any
-    where: str
+    given: Given
+    at: int  # its number in what was given
+
+    def where(self) -> str:
+        """The path that it was given by: made for messages alone, as it is as long as the State lies deep."""
+        return path_str(self.given.path(self.at))
 
 
 class _Return(NamedTuple):
@@ -131,11 +136,10 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
         put_back: list[_Return] = []
         for at, number in enumerate(given.numbers):
             if number is not None:
-                where = path_str(given.path(at))
-                state, spec = binding.states[number], given.specs[at]
-                if check and spec is not None and spec.cls is not type(state):
-                    faults.append(f"{where}: expected {type(state).__name__}, found {spec.cls.__name__}")
-                writes[number] = _Write(state, given.values[at], where)
+                write = writes[number] = _Write(binding.states[number], given.values[at], given, at)
+                spec, cls = given.specs[at], type(write.state)
+                if check and spec is not None and spec.cls is not cls:
+                    faults.append(f"{write.where()}: expected {cls.__name__}, found {spec.cls.__name__}")
                 continue
             found = _put_back(node, graphdef, given, at)
             if isinstance(found, str):
@@ -158,7 +162,7 @@ def _write_faults(write: _Write, check: bool) -> list[str]:
     mismatch = _mismatch(write) if check else None
     if mismatch is not None:
         return [mismatch]
-    return [f"{write.where}: {fault.partition(': ')[2]}" for fault in contract_faults(write.state, write.value)]
+    return [f"{write.where()}: {fault.partition(': ')[2]}" for fault in contract_faults(write.state, write.value)]
 
 
 def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
@@ -238,13 +242,12 @@ def _mismatch(write: _Write) -> str | None:
     """How a value differs in structure, shape or dtype from what the State holds."""
     structures: list[object] = [jax.tree.structure(write.state._value), jax.tree.structure(write.value)]
     if structures[0] != structures[1]:
-        return f"{write.where}: expected the tree {structures[0]}, found {structures[1]}"
+        return f"{write.where()}: expected the tree {structures[0]}, found {structures[1]}"
     leaves = jax.tree.leaves(write.value)
     for (key_path, there), given in zip(jax.tree.leaves_with_path(write.state._value), leaves, strict=True):
         if leaf_form(there) != leaf_form(given):
-            return (
-                f"{write.where}{jax.tree_util.keystr(key_path)}: expected {leaf_text(there)}, found {leaf_text(given)}"
-            )
+            where = write.where() + jax.tree_util.keystr(key_path)
+            return f"{where}: expected {leaf_text(there)}, found {leaf_text(given)}"
     return None
 
 

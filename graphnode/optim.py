@@ -4,6 +4,7 @@ Data in: a model, its gradients, an optax transformation. Data out: new values i
 memory. optax is only imported when an optimizer is made; for how its state becomes States, see `_optax_state`.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import EllipsisType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -217,7 +218,7 @@ class Optimizer(Node):
 
 def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
     """Give each State its value, all or none."""
-    contents = [prepared(state, value, path_str(path)) for path, state, value in writes]
+    contents = [prepared(state, value, functools.partial(path_str, path)) for path, state, value in writes]
     store_all([state for _, state, _ in writes], contents)
 
 

@@ -189,11 +189,6 @@ def test_update_of_a_long_chain_with_other_values_works():
 # Work grows with the number of nodes, not with its square.
 
 
-def pop_and_put_back(link: Link) -> None:
-    popped = gn.pop_states(link, gn.ParamState)
-    gn.update_states(link, popped)
-
-
 OPERATIONS: dict[str, Callable[[Link], object]] = {
     "treefy_split": lambda link: gn.treefy_split(link, gn.ParamState, ...),
     "treefy_merge": lambda link: gn.treefy_merge(*gn.treefy_split(link)),
@@ -203,10 +198,8 @@ OPERATIONS: dict[str, Callable[[Link], object]] = {
     "states below": lambda link: gn.states(link, gn.Under("next.next")),
     "difference": lambda link: gn.treefy_states(link) - gn.treefy_states(link, gn.PathIn("next.weight")),
     "update by tree": lambda link: gn.update_states(link, gn.treefy_states(link)),
-    "update by path": lambda link: gn.update_states(
-        link, {path: state.value for path, state in gn.states(link).items()}
-    ),
-    "pop": pop_and_put_back,
+    "update by States": lambda link: gn.update_states(link, gn.states(link)),
+    "pop": lambda link: gn.pop_states(link, gn.ParamState),
     "nodes": gn.nodes,
     "iter_node": lambda link: list(gn.iter_node(link)),
     "stack": lambda link: gn.stack([link, link]),

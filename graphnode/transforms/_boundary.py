@@ -268,7 +268,7 @@ class Call:
             trace = current_trace()
             for number, state, value in zip(numbers, states, values, strict=True):
                 if trace_of(state) != trace:
-                    check_writable(state, value, self.where(number))
+                    check_writable(state, value, functools.partial(self.where, number))
         for number in written.containers:
             mark_container(self.binding.states[number])
         put_all(states, values)
