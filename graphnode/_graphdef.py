@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 
 from ._caches import Interned, Memo
 from ._layout import Layout
-from ._paths import Key, Path, path_str
+from ._paths import Key, Path, key_order, path_str
 from ._pretty import Record, Text, pretty
 from ._state import Requirements, StateSpec
 from ._table import Assembly, RootSpec, Table, Token, assemble, contracts_of, lay_out, lay_out_nodes, tabulate
@@ -258,7 +258,7 @@ class NodeDef:
     def attributes(self) -> tuple[Key, ...]:
         """All keys that hold something, in canonical order."""
         keys = [key for key, shape, _ in self.parts if shape is not UNSET] + [key for key, _ in self.statics]
-        return tuple(sorted(keys, key=lambda key: (isinstance(key, str), key)))
+        return tuple(sorted(keys, key=key_order))
 
     @property
     def subgraphs(self) -> "dict[Key, NodeDef | NodeRef]":

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from .._errors import ConfigError
 from .._paths import Path as Keys
-from .._paths import path_str
+from .._paths import path_order, path_str
 from .._static import DataValueError
 from ._graph import Visit, shared, visits
 from ._models import DEFAULT, Config, same_static
@@ -327,7 +327,7 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
         out_size: 3 -> 4
     """
     left, right = flat(one), flat(other)
-    paths = sorted({*left, *right}, key=lambda path: [(isinstance(key, str), key) for key in path])
+    paths = sorted({*left, *right}, key=path_order)
     changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in paths]
     return tuple([change for change in changes if not _same(change.left, change.right)])
 
