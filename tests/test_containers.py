@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphnode as gn
-from graphnode._containers import Container, is_container, items, kind_of, leaves, mapped, rebuilt
+from graphnode._annotations import Form, form_of, open_form
+from graphnode._containers import Container, ContainerKind, is_container, items, kind_of, leaves, mapped, rebuilt
+from graphnode._fields import Kind
 
 
 class Pair(NamedTuple):
@@ -154,3 +156,38 @@ def test_leaves_of_any_depth_are_found():
     ((path, leaf),) = leaves(value)
     assert len(path) == 5_000
     assert leaf == "leaf"
+
+
+def form_text(form: Form, kind: ContainerKind, value: Container) -> list[tuple[str | int, Any, str]] | None:
+    placed = form.items(kind, items(value))
+    return None if placed is None else [(key, child, str(item_form)) for key, child, item_form in placed]
+
+
+def test_a_form_gives_each_item_the_form_of_its_place():
+    """A value is walked along its annotation: each item comes with what its place admits, by position in a tuple."""
+    annotation = list[gn.ParamState] | tuple[gn.ParamState, gn.RngKey | None] | dict[str, tuple[gn.State, ...]]
+    form = form_of(annotation, Holder)
+    assert form_text(form, list, [1, 2]) == [(0, 1, "ParamState"), (1, 2, "ParamState")]
+    assert form_text(form, tuple, (1, 2)) == [(0, 1, "ParamState"), (1, 2, "RngKey | None")]
+    assert form_text(form, dict, {"b": 1, "a": 2}) == [("a", 2, "tuple[State, ...]"), ("b", 1, "tuple[State, ...]")]
+    assert [leaf.cls for leaf in form.all_leaves] == [gn.ParamState, gn.State, gn.ParamState, gn.RngKey]
+
+
+def test_a_form_says_which_containers_it_does_not_admit():
+    """There are no forms for the items of a kind that is not admitted, nor for those of a tuple of another length."""
+    form = form_of(tuple[gn.ParamState, gn.ParamState], Holder)
+    assert form_text(form, tuple, (1, 2, 3)) is None
+    assert form.admits(tuple)
+    assert form_text(form, list, [1, 2]) is None
+    assert not form.admits(list)
+    assert form_text(form_of(tuple[gn.ParamState, ...], Holder), tuple, ()) == []
+
+
+def test_an_open_form_admits_any_nesting():
+    """Where an annotation says nothing, the items of every container are as open as the field."""
+    form = open_form(Kind.SUBNODE)
+    for kind, value in ((list, [1]), (tuple, (1,)), (dict, {"a": 1})):
+        assert form.admits(kind)
+        placed = form.items(kind, items(value))
+        assert placed is not None
+        assert [(child, item_form is form) for _, child, item_form in placed] == [(1, True)]
