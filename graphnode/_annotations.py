@@ -102,9 +102,9 @@ class Form:
         return not (self.optional or self.is_open or nested)
 
     @property
-    def sequence(self) -> ContainerKind:
-        """What a sequence of plain data is taken for, which may have no tuples: a list wherever the form admits one."""
-        return tuple if self.list_of is None else list
+    def tuple_length(self) -> int | None:
+        """How many items a tuple has; `None` where that is open, or no tuple is admitted."""
+        return len(self.tuple_of) if isinstance(self.tuple_of, tuple) else None
 
     def admits(self, kind: ContainerKind) -> bool:
         """Whether the form admits containers of a kind: `list`, `tuple` or `dict`."""

@@ -12,7 +12,7 @@ apart.
 """
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from typing_extensions import TypeIs
@@ -51,6 +51,11 @@ def items(value: Container, *, as_written: bool = False) -> list[tuple[Key, Any]
     if not as_written:
         pairs.sort(key=lambda pair: key_order(pair[0]))
     return pairs
+
+
+def assembled(kind: ContainerKind, pairs: Iterable[tuple[Key, Any]]) -> Container:
+    """A container of a kind from its items, in the order that they come in."""
+    return dict(pairs) if kind is dict else kind([child for _, child in pairs])
 
 
 def rebuilt(value: Container, children: Sequence[Any]) -> Container:

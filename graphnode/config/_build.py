@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from .._annotations import Form
+from .._containers import assembled, is_container, items
 from .._errors import ConfigError
 from .._node import Node
 from .._paths import Path, path_str
@@ -19,7 +20,7 @@ from .._stream import Stream, scope_of
 from .._traverse import aliases, nodes
 from ..transforms import eval_shape
 from ._graph import Visit, children, visits
-from ._models import DEFAULT, Config
+from ._models import DEFAULT, Config, slot_kind
 
 M = TypeVar("M", bound=Node)
 
@@ -95,12 +96,11 @@ def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:
     """The nodes of a slot, with tuples where its form has tuples: configs may hold lists."""
     if isinstance(value, Config):
         return made[id(value)]
-    if isinstance(value, dict):
-        return {key: _rebuilt(form.item(dict), item, made) for key, item in value.items()}
-    if not isinstance(value, (list, tuple)):
+    if not is_container(value):
         return value
-    kind: Any = tuple if form.list_of is None else list
-    return kind(_rebuilt(form.item(kind, at), item, made) for at, item in enumerate(value))
+    kind = slot_kind(form, value)
+    pairs = [(key, _rebuilt(form.item(kind, key), child, made)) for key, child in items(value, as_written=True)]
+    return assembled(kind, pairs)
 
 
 def _order(root: Config[Any]) -> tuple[list[Visit], list[tuple[Visit, str]]]:

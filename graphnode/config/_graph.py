@@ -1,12 +1,12 @@
 """Graphs of configs as a whole: their order, their first paths, copies of them; all without recursion."""
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from .._node import Node
 from .._paths import Key, Path, path_str
-from ._models import Config, blank, configs_in, fill, form_at
+from ._models import Config, blank, configs_in, fill, form_at, mapped_slot
 
 M = TypeVar("M", bound=Node)
 
@@ -79,25 +79,17 @@ def shared(order: Sequence[Visit]) -> set[int]:
     return again
 
 
-def mapped(value: Any, change: Callable[[Config[Any]], Any]) -> Any:
-    """The value of a slot with something else in place of each config; containers are new."""
-    if isinstance(value, Config):
-        return change(value)
-    # As deep as the annotation, which somebody wrote.
-    if isinstance(value, (list, tuple)):
-        return [mapped(item, change) for item in value]
-    if isinstance(value, dict):
-        return {key: mapped(item, change) for key, item in value.items()}
-    return value
-
-
 def copied(root: Config[M]) -> Config[M]:
     """A copy of a graph of configs, with the same sharing and cycles; static values are the same objects."""
     configs = [visit.config for visit in visits(root)]
     twins: dict[int, Config[Any]] = {id(config): blank(type(config)) for config in configs}
+
+    def twin_of(leaf: Any) -> Any:
+        return twins[id(leaf)] if isinstance(leaf, Config) else leaf
+
     for config in configs:
         fields = {
-            name: mapped(value, lambda child: twins[id(child)]) if name in config.slots else value
+            name: mapped_slot(twin_of, value) if name in config.slots else value
             for name, value in config.__dict__.items()
         }
         fill(twins[id(config)], fields)
