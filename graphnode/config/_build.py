@@ -99,8 +99,10 @@ def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:
     if not is_container(value):
         return value
     kind = slot_kind(form, value)
-    pairs = [(key, _rebuilt(form.item(kind, key), child, made)) for key, child in items(value, as_written=True)]
-    return assembled(kind, pairs)
+    placed = form.items(kind, items(value, as_written=True))
+    if placed is None:
+        return value  # changed since it was validated: the constructor says what is wrong
+    return assembled(kind, [(key, _rebuilt(item_form, child, made)) for key, child, item_form in placed])
 
 
 def _order(root: Config[Any]) -> tuple[list[Visit], list[tuple[Visit, str]]]:

@@ -40,17 +40,24 @@ class Visit(NamedTuple):
         return path_str(self.path) or self.config.node_class.__name__
 
 
-def children(config: Config[Any], *, declared: bool = False) -> Iterator[tuple[str, Path, Config[Any]]]:
+def children(
+    config: Config[Any], *, declared: bool = False, as_written: bool = False
+) -> Iterator[tuple[str, Path, Config[Any]]]:
     """The configs that one refers to: the field, the keys within its value, and the config.
 
-    Fields come by name, so that moving one in the source changes nothing, or in the order that they are `declared` in.
+    Args:
+        config: The config.
+        declared: Whether fields come in the order that their class declares them in. Otherwise they come by name, so
+            that moving one in the source changes nothing.
+        as_written: Whether the items of a dict come as they stand there. Otherwise they come by key, so that equal
+            configs have equal paths, and draw the same random numbers.
     """
     for name in config.slots if declared else sorted(config.slots):
-        for keys, child in configs_in(config.__dict__[name]):
+        for keys, child in configs_in(config.__dict__[name], as_written=as_written):
             yield name, keys, child
 
 
-def visits(root: Config[Any], *, declared: bool = False) -> list[Visit]:
+def visits(root: Config[Any], *, declared: bool = False, as_written: bool = False) -> list[Visit]:
     """Every config once, at its first path, parents before what they hold; the order is that of `children`."""
     found: dict[int, Visit] = {}
     todo = [Visit(root, None, 0, (root.node_class,))]
@@ -60,7 +67,7 @@ def visits(root: Config[Any], *, declared: bool = False) -> list[Visit]:
             continue
         found[id(visit.config)] = visit
         below: list[Visit] = []
-        for name, keys, child in children(visit.config, declared=declared):
+        for name, keys, child in children(visit.config, declared=declared, as_written=as_written):
             link, number = visit.link, visit.number
             for key in (name, *keys):
                 link, number = (link, key), zlib.crc32(path_str((key,)).encode(), number)

@@ -291,6 +291,9 @@ def misfit(form: Form, value: Any) -> str | None:
             continue
         if not is_container(value) or not takes_container(form, value):
             return f"{at}expected {form}, found {type(value).__name__}"
+        fault = key_fault(value)
+        if fault is not None:
+            return f"{at}{fault}"
         placed = form.items(slot_kind(form, value), items(value, as_written=True))
         if placed is None:
             return f"{at}expected {form}, found {len(value)} items"
@@ -306,6 +309,13 @@ def slot_kind(form: Form, value: Container) -> ContainerKind:
 def takes_container(form: Form, value: Container) -> bool:
     """Whether a slot takes a container of such a kind. Where its form is open, a config stands alone."""
     return not form.is_open and form.admits(slot_kind(form, value))
+
+
+def key_fault(value: Container) -> str | None:
+    """What is wrong with the keys of a container in a slot, or `None`. Of files, the readers see to it."""
+    keys = list(value) if isinstance(value, dict) else []
+    wrong = [type(key).__name__ for key in keys if not isinstance(key, str)]
+    return f"a key is a string, found {', '.join(dict.fromkeys(wrong))}" if wrong else None
 
 
 def _sequence_kind(form: Form) -> ContainerKind:
@@ -324,9 +334,9 @@ def form_at(form: Form, keys: Path) -> Form:
     return form
 
 
-def configs_in(value: Any) -> Iterator[tuple[Path, Config[Any]]]:
+def configs_in(value: Any, *, as_written: bool = False) -> Iterator[tuple[Path, Config[Any]]]:
     """The configs in the value of a slot, with the keys that lead to them."""
-    for keys, leaf in leaves(value, as_written=True):
+    for keys, leaf in leaves(value, as_written=as_written):
         if isinstance(leaf, Config):
             yield keys, leaf
 

@@ -20,7 +20,7 @@ from .._fields import Kind
 from .._hints import short
 from .._node import Node
 from .._paths import Key, path_str
-from ._models import RESERVED, Config, blank, config_of, fill, misfit, slot_kind, step_text, takes_container
+from ._models import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text, takes_container
 from ._places import MAX_DIGITS, MAX_FAULTS
 from ._read import FORMATS, Document, Files, check_no_faults
 from ._registry import NameError_, Tags, near_hint, shown
@@ -131,6 +131,10 @@ class Walk:
         return form.dict_of is not None and not (form.leaves and ("type" in raw or "ref" in raw))
 
     def _take_container(self, item: _Item, raw: Container, todo: list[_Item]) -> None:
+        fault = key_fault(raw)
+        if fault is not None:
+            self._fault(item, fault)
+            return
         placed = item.form.items(slot_kind(item.form, raw), items(raw, as_written=True))
         if placed is None:
             self._fault(item, f"expected {item.form.tuple_length} items, found {len(raw)}")

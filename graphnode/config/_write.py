@@ -115,7 +115,7 @@ def dump(
         use_bias: false
     """
     chosen = format or ("json" if path is not None and Path(path).suffix.lower() == ".json" else "yaml")
-    nodes = _nodes(visits(config, declared=True), defaults=defaults)
+    nodes = _nodes(visits(config, declared=True, as_written=True), defaults=defaults)
     lines = _json_lines(config, nodes, set()) if chosen == "json" else _yaml_lines(config, nodes)
     text = "\n".join(lines)
     if path is not None:
