@@ -11,7 +11,6 @@ what the leaves are; what a field admits is `Form.items`. The values inside a St
 apart.
 """
 
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -53,22 +52,30 @@ def items(value: Container, *, as_written: bool = False) -> list[tuple[Key, Any]
     return pairs
 
 
+def children(value: Container, *, as_written: bool = False) -> Sequence[Any]:
+    """The children alone, in the order of `items`."""
+    if not isinstance(value, dict):
+        return value
+    return list(value.values()) if as_written else [child for _, child in items(value)]
+
+
 def assembled(kind: ContainerKind, pairs: Iterable[tuple[Key, Any]]) -> Container:
     """A container of a kind from its items, in the order that they come in."""
     return dict(pairs) if kind is dict else kind([child for _, child in pairs])
 
 
-def rebuilt(value: Container, children: Sequence[Any]) -> Container:
-    """A container like `value` that holds other children, given in canonical order.
+def rebuilt(value: Container, pairs: Iterable[tuple[Key, Any]]) -> Container:
+    """A container like `value` with other children, given with their keys, as `items` gives them: its inverse.
 
     A named tuple keeps its class. A dict keeps the order that it was filled in. A container that a node tracks gives a
     plain one, as the new one belongs to no node yet: a field that takes it tracks its own copy.
     """
     if isinstance(value, dict):
-        by_key = dict(zip([key for key, _ in items(value)], children, strict=True))
-        return {key: by_key[key] for key in value}
+        replacements = dict(pairs)
+        return {key: replacements[key] for key in value}
+    children = [child for _, child in pairs]
     if isinstance(value, list):
-        return list(children)
+        return children
     make: Callable[[Sequence[Any]], Container] = getattr(type(value), "_make", tuple)  # of a named tuple
     return make(children)
 
@@ -80,18 +87,24 @@ def leaves(value: object, *, as_written: bool = False) -> Iterator[tuple[Path, A
         value: What a field holds.
         as_written: Whether the items of dicts keep their own order.
     """
-    todo: list[tuple[Path, Any]] = [((), value)]
-    while todo:
-        path, child = todo.pop()
-        if is_container(child):
-            below = [((*path, key), item) for key, item in items(child, as_written=as_written)]
-            todo += reversed(below)  # the first one is looked at first
+    if not is_container(value):
+        yield (), value
+        return
+    # The containers that enclose the next leaf, each with what is left of it.
+    open_containers: list[tuple[Path, Iterator[tuple[Key, Any]]]] = [((), iter(items(value, as_written=as_written)))]
+    while open_containers:
+        path, rest = open_containers[-1]
+        for key, child in rest:
+            if is_container(child):
+                open_containers.append(((*path, key), iter(items(child, as_written=as_written))))
+                break
+            yield (*path, key), child
         else:
-            yield path, child
+            open_containers.pop()
 
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    """The value with `function` of each leaf in place of the leaf; leaves are visited in canonical order.
+    """The value with `function` of each leaf in place of the leaf.
 
     A tuple in which nothing changes stays the same object. Lists and dicts are always new: who changes the result later
     must not change `value`.
@@ -100,8 +113,10 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
         return function(value)
     # By recursion: a field admits containers no deeper than 32 levels, or than its annotation is written. Leaves are
     # not, as a call for each of them would double the time of a copy.
-    children = [child for _, child in items(value)] if isinstance(value, dict) else value
-    results = [mapped(function, child) if is_container(child) else function(child) for child in children]
-    if isinstance(value, tuple) and all(map(operator.is_, results, value)):
+    pairs = [
+        (key, mapped(function, child) if is_container(child) else function(child))
+        for key, child in items(value, as_written=True)
+    ]
+    if isinstance(value, tuple) and all(new is old for (_, new), old in zip(pairs, value, strict=True)):
         return value
-    return rebuilt(value, results)
+    return rebuilt(value, pairs)

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from ._containers import is_container, items, mapped
+from ._containers import children, is_container, mapped
 from ._fields import NodeBase
 from ._schema import schema
 from ._state import State
@@ -30,7 +30,7 @@ def deepcopy_graph(root: NodeBase, memo: dict[int, Any]) -> Any:
         elif isinstance(value, State):
             copy.deepcopy(value, memo)
         elif is_container(value):
-            todo += [child for _, child in items(value)]
+            todo += children(value)
 
     def copy_of(leaf: Any) -> Any:
         return None if leaf is None else memo[id(leaf)]

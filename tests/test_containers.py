@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode._annotations import Form, form_of, open_form
-from graphnode._containers import Container, ContainerKind, is_container, items, kind_of, leaves, mapped, rebuilt
+from graphnode._containers import (
+    Container,
+    ContainerKind,
+    children,
+    is_container,
+    items,
+    kind_of,
+    leaves,
+    mapped,
+    rebuilt,
+)
 from graphnode._fields import Kind
 
 
@@ -38,7 +48,7 @@ def nestings(*, mutable: bool = True) -> st.SearchStrategy[Any]:
 
 def remade(value: Any) -> Any:
     """The value taken apart and put together again, at every level."""
-    return rebuilt(value, [remade(child) for _, child in items(value)]) if is_container(value) else value
+    return rebuilt(value, [(key, remade(child)) for key, child in items(value)]) if is_container(value) else value
 
 
 def typed(value: Any) -> Any:
@@ -56,7 +66,7 @@ def shuffled(value: Any, seed: int) -> Any:
         keys = list(value)
         random.Random(seed).shuffle(keys)
         return {key: shuffled(value[key], seed) for key in keys}
-    return rebuilt(value, [shuffled(item, seed) for item in value])
+    return rebuilt(value, [(key, shuffled(item, seed)) for key, item in items(value)])
 
 
 def containers_in(value: Any) -> list[Container]:
@@ -100,7 +110,7 @@ def test_what_was_written_keeps_its_order():
 
 @given(nestings())
 def test_mapping_changes_the_leaves_alone(value: Any):
-    """Each leaf is replaced once, in canonical order, and the containers around it keep their kind."""
+    """Each leaf is replaced once, as its container holds it, and the containers around it keep their kind."""
     order: list[Any] = []
 
     def numbered(leaf: Any) -> Any:
@@ -108,8 +118,8 @@ def test_mapping_changes_the_leaves_alone(value: Any):
         return f"leaf {len(order)}"
 
     result = mapped(numbered, value)
-    assert order == [leaf for _, leaf in leaves(value)]
-    assert [leaf for _, leaf in leaves(result)] == [f"leaf {at + 1}" for at in range(len(order))]
+    assert order == [leaf for _, leaf in leaves(value, as_written=True)]
+    assert [leaf for _, leaf in leaves(result, as_written=True)] == [f"leaf {at + 1}" for at in range(len(order))]
     assert typed(mapped(lambda leaf: 0, result)) == typed(mapped(lambda leaf: 0, value))
 
 
@@ -143,9 +153,9 @@ def test_containers_of_a_node_are_rebuilt_as_plain_ones():
     assert kind_of(node.rows) is list
     assert kind_of(node.table) is dict
     assert items(node.table) == [("a", first), ("b", second)]
-    assert type(rebuilt(node.rows, [1])) is list
+    assert type(rebuilt(node.rows, [(0, 1)])) is list
     assert type(mapped(lambda leaf: leaf, node.rows)) is list
-    assert typed(rebuilt(node.table, [1, 2])) == (dict, [("b", 2), ("a", 1)])
+    assert typed(rebuilt(node.table, [("a", 1), ("b", 2)])) == (dict, [("b", 2), ("a", 1)])
 
 
 def test_leaves_of_any_depth_are_found():
@@ -191,3 +201,12 @@ def test_an_open_form_admits_any_nesting():
         placed = form.items(kind, items(value))
         assert placed is not None
         assert [(child, item_form is form) for _, child, item_form in placed] == [(1, True)]
+
+
+@given(nestings(), st.booleans())
+def test_children_are_the_items_without_keys(value: Any, as_written: bool):
+    """Where nobody needs the keys, the children come in the same order without them."""
+    for container in containers_in(value):
+        assert list(children(container, as_written=as_written)) == [
+            child for _, child in items(container, as_written=as_written)
+        ]

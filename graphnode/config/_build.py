@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from .._annotations import Form
-from .._containers import assembled, is_container, items
+from .._containers import assembled, items
 from .._errors import ConfigError
 from .._node import Node
 from .._paths import Path, path_str
@@ -96,12 +96,10 @@ def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:
     """The nodes of a slot, with tuples where its form has tuples: configs may hold lists."""
     if isinstance(value, Config):
         return made[id(value)]
-    if not is_container(value):
-        return value
     kind = slot_kind(form, value)
-    placed = form.items(kind, items(value, as_written=True))
-    if placed is None:
-        return value  # changed since it was validated: the constructor says what is wrong
+    placed = None if kind is None else form.items(kind, items(value, as_written=True))
+    if kind is None or placed is None:
+        return value  # `None`; or what was changed since it was validated, of which the constructor says what is wrong
     return assembled(kind, [(key, _rebuilt(item_form, child, made)) for key, child, item_form in placed])
 
 

@@ -289,32 +289,36 @@ def misfit(form: Form, value: Any) -> str | None:
             if not issubclass(value.node_class, form.classes):
                 return f"{at}expected {form}, found a config of {value.node_class.__name__}"
             continue
-        if not is_container(value) or not takes_container(form, value):
+        if not is_container(value) or (kind := slot_kind(form, value)) is None:
             return f"{at}expected {form}, found {type(value).__name__}"
         fault = key_fault(value)
         if fault is not None:
             return f"{at}{fault}"
-        placed = form.items(slot_kind(form, value), items(value, as_written=True))
+        placed = form.items(kind, items(value, as_written=True))
         if placed is None:
             return f"{at}expected {form}, found {len(value)} items"
         todo += [(of, item, f"{where}{step_text(value, key)}".lstrip(".")) for key, item, of in placed]
     return None
 
 
-def slot_kind(form: Form, value: Container) -> ContainerKind:
-    """What a container is taken for in a slot: files have no tuples, so that a list stands for one too."""
-    return dict if isinstance(value, dict) else _sequence_kind(form)
+def slot_kind(form: Form, value: object) -> ContainerKind | None:
+    """What a value is taken for in a slot: files have no tuples, so that a list stands for one too.
 
-
-def takes_container(form: Form, value: Container) -> bool:
-    """Whether a slot takes a container of such a kind. Where its form is open, a config stands alone."""
-    return not form.is_open and form.admits(slot_kind(form, value))
+    Returns:
+        `None` for what is not a container, or where the slot takes none such; where its form is open, a config stands
+        alone.
+    """
+    if form.is_open or not is_container(value):
+        return None
+    kind = dict if isinstance(value, dict) else _sequence_kind(form)
+    return kind if form.admits(kind) else None
 
 
 def key_fault(value: Container) -> str | None:
     """What is wrong with the keys of a container in a slot, or `None`. Of files, the readers see to it."""
-    keys = list(value) if isinstance(value, dict) else []
-    wrong = [type(key).__name__ for key in keys if not isinstance(key, str)]
+    if not isinstance(value, dict):
+        return None
+    wrong = [type(key).__name__ for key in value if not isinstance(key, str)]
     return f"a key is a string, found {', '.join(dict.fromkeys(wrong))}" if wrong else None
 
 

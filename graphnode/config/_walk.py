@@ -14,13 +14,13 @@ import pydantic
 
 from .._annotations import Form, Leaf
 from .._collector import uncollected
-from .._containers import Container, is_container, items
+from .._containers import Container, ContainerKind, children, is_container, items
 from .._errors import ConfigError
 from .._fields import Kind
 from .._hints import short
 from .._node import Node
 from .._paths import Key, path_str
-from ._models import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text, takes_container
+from ._models import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text
 from ._places import MAX_DIGITS, MAX_FAULTS
 from ._read import FORMATS, Document, Files, check_no_faults
 from ._registry import NameError_, Tags, near_hint, shown
@@ -122,20 +122,20 @@ class Walk:
                 self._fault(item, fault)
         elif isinstance(raw, dict) and form.classes and not self._is_container(raw, form):
             self._take_node(item, todo)
-        elif is_container(raw) and takes_container(form, raw):
-            self._take_container(item, raw, todo)
+        elif is_container(raw) and (kind := slot_kind(form, raw)) is not None:
+            self._take_container(item, raw, kind, todo)
         else:
             self._fault(item, f"expected {_admitted(form)}, found {_found(raw)}")
 
     def _is_container(self, raw: Mapping[str, Any], form: Form) -> bool:
         return form.dict_of is not None and not (form.leaves and ("type" in raw or "ref" in raw))
 
-    def _take_container(self, item: _Item, raw: Container, todo: list[_Item]) -> None:
+    def _take_container(self, item: _Item, raw: Container, kind: ContainerKind, todo: list[_Item]) -> None:
         fault = key_fault(raw)
         if fault is not None:
             self._fault(item, fault)
             return
-        placed = item.form.items(slot_kind(item.form, raw), items(raw, as_written=True))
+        placed = item.form.items(kind, items(raw, as_written=True))
         if placed is None:
             self._fault(item, f"expected {item.form.tuple_length} items, found {len(raw)}")
             return
@@ -172,7 +172,7 @@ class Walk:
         if count:
             self._repeat(item, count, key)
             return count, height
-        inner = [self._measure(item, key, child, level + 1) for _, child in items(value, as_written=True)]
+        inner = [self._measure(item, key, child, level + 1) for child in children(value, as_written=True)]
         size = 1 + sum(count for count, _ in inner), 1 + max((height for _, height in inner), default=0)
         self._sizes[id(value)] = size
         return size
@@ -318,7 +318,7 @@ class Walk:
             place = self.files.place(item.document, item.raw, None) or self.files.place(
                 item.document, item.container, item.at
             )
-        if not isinstance(item.raw, (dict, list)) and item.container is not None:
+        if not is_container(item.raw) and item.container is not None:
             place = item.document.fault(item.document.place(item.container, item.at), "")[:-2]
         return ": ".join(part for part in (place, where, text) if part)
 
@@ -346,10 +346,10 @@ def _steps(value: Any, loc: Sequence[Key]) -> str:
     """Where within a value a fault is: pydantic also names the members of unions that it tried."""
     where = ""
     for step in loc:
-        children = dict(items(value, as_written=True)) if is_container(value) else {}
-        if step in children:
+        by_key = dict(items(value, as_written=True)) if is_container(value) else {}
+        if step in by_key:
             where += step_text(value, step)
-            value = children[step]
+            value = by_key[step]
     return where
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from .._containers import is_container, items, leaves
+from .._containers import children, is_container, items
 from .._errors import ConfigError
 from .._paths import Path as Keys
 from .._paths import path_order, path_str
@@ -177,7 +177,9 @@ def _joined(first: str, indent: str, below: list[_Line], todo: list[_Line]) -> I
 
 def _holds_configs(value: Any) -> bool:
     """Whether a value is a container with a config in it, at any depth."""
-    return is_container(value) and any(isinstance(leaf, Config) for _, leaf in leaves(value, as_written=True))
+    if not is_container(value):
+        return False
+    return any(isinstance(child, Config) or _holds_configs(child) for child in children(value, as_written=True))
 
 
 def _json_lines(root: Any, nodes: dict[int, _Fields], written: set[int]) -> Iterator[str]:
@@ -244,10 +246,9 @@ def flow(value: Any) -> str:
     """Plain data in YAML's flow style."""
     if not is_container(value):
         return scalar(value)
-    pairs = items(value, as_written=True)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in pairs) + "}"
-    return "[" + ", ".join(flow(item) for _, item in pairs) + "]"
+        return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in items(value, as_written=True)) + "}"
+    return "[" + ", ".join(map(flow, children(value))) + "]"
 
 
 class Change(NamedTuple):
