@@ -71,13 +71,13 @@ def rebuilt(value: Container, pairs: Iterable[tuple[Key, Any]]) -> Container:
     plain one, as the new one belongs to no node yet: a field that takes it tracks its own copy.
     """
     if isinstance(value, dict):
-        replacements = dict(pairs)
-        return {key: replacements[key] for key in value}
-    children = [child for _, child in pairs]
+        by_key = dict(pairs)
+        return {key: by_key[key] for key in value}
+    replacements = [child for _, child in pairs]
     if isinstance(value, list):
-        return children
+        return replacements
     make: Callable[[Sequence[Any]], Container] = getattr(type(value), "_make", tuple)  # of a named tuple
-    return make(children)
+    return make(replacements)
 
 
 def leaves(value: object, *, as_written: bool = False) -> Iterator[tuple[Path, Any]]:
