@@ -10,18 +10,21 @@ import enum
 import sys
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import jax
 import numpy as np
 import typing_extensions
 
+from ._containers import ContainerKind
 from ._contract import Contract, contract_of, is_jaxtyping
 from ._fields import Kind, NodeBase
 from ._paths import Key
 from ._state import State
 from ._static import ARRAY, match_kind
+
+T = TypeVar("T")
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _UNIONS: Final = (typing.Union, types.UnionType)
@@ -76,9 +79,21 @@ class Form:
     is_open: bool = False
     classes: tuple[type, ...] = dataclasses.field(init=False, repr=False, compare=False)
     """The classes of the leaves, for `isinstance`."""
+    all_leaves: tuple[Leaf, ...] = dataclasses.field(init=False, repr=False, compare=False)
+    """The leaves at every depth: those of the items of its containers too."""
+    _items: "Mapping[ContainerKind, Form | tuple[Form, ...] | None]" = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
+    """What the items of each kind of container are, an open form's included."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(leaf.cls for leaf in self.leaves))
+        items: Mapping[ContainerKind, object] = {list: self.list_of, tuple: self.tuple_of, dict: self.dict_of}
+        object.__setattr__(self, "_items", dict.fromkeys(items, self) if self.is_open else items)
+        of_tuples = (self.tuple_of,) if isinstance(self.tuple_of, Form) else self.tuple_of or ()
+        inner = [form for form in (self.list_of, self.dict_of, *of_tuples) if form is not None]
+        all_leaves = (*self.leaves, *[leaf for form in inner for leaf in form.all_leaves])
+        object.__setattr__(self, "all_leaves", all_leaves)
 
     @property
     def is_plain(self) -> bool:
@@ -86,15 +101,40 @@ class Form:
         nested = self.list_of or self.dict_of or self.tuple_of is not None
         return not (self.optional or self.is_open or nested)
 
-    def item(self, container: type, key: Key = 0) -> "Form":
-        """The form of the items of a list, tuple or dict that the form admits."""
-        if self.is_open:
-            return self
-        found = self.list_of if container is list else self.dict_of if container is dict else self.tuple_of
-        if isinstance(found, tuple):
-            return found[int(key)]
-        assert found is not None, f"{self} admits no {container.__name__}"
-        return found
+    @property
+    def tuple_length(self) -> int | None:
+        """How many items a tuple has; `None` where that is open, or no tuple is admitted."""
+        return len(self.tuple_of) if isinstance(self.tuple_of, tuple) else None
+
+    def admits(self, kind: ContainerKind) -> bool:
+        """Whether the form admits containers of a kind: `list`, `tuple` or `dict`."""
+        return self._items[kind] is not None
+
+    def item(self, kind: ContainerKind, key: Key = 0) -> "Form":
+        """The form of an item of a container that the form admits."""
+        form = self._items[kind]
+        if isinstance(form, tuple):
+            return form[int(key)]
+        assert form is not None, f"{self} admits no {kind.__name__}"
+        return form
+
+    def items(self, kind: ContainerKind, pairs: Sequence[tuple[Key, T]]) -> list[tuple[Key, T, "Form"]] | None:
+        """Each item of a container with the form of its place: the one way to walk a value along its annotation.
+
+        Args:
+            kind: What the container is, or is taken for.
+            pairs: The key and the child of each item, as `_containers.items` gives them. A child may be what stands
+                for a value, such as its shape.
+
+        Returns:
+            Key, child and form of each item; `None` if the form admits no such container, or a tuple of another length.
+        """
+        form = self._items[kind]
+        if isinstance(form, Form):
+            return [(key, child, form) for key, child in pairs]
+        if form is None or len(form) != len(pairs):
+            return None
+        return [(key, child, item_form) for (key, child), item_form in zip(pairs, form, strict=True)]
 
     def __str__(self) -> str:
         return " | ".join(self._alternatives())

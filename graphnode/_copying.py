@@ -1,22 +1,17 @@
 """Copies of live nodes for `copy` and `pickle`: a field's own containers as plain ones, a graph without recursion."""
 
 import copy
-from collections.abc import Mapping
 from typing import Any
 
+from ._containers import children, is_container, mapped
 from ._fields import NodeBase
 from ._schema import schema
 from ._state import State
-from ._tracked import TrackedDict, TrackedList
 
 
 def plain(value: Any) -> Any:
     """A field's value with its own containers as plain ones."""
-    if isinstance(value, TrackedList):
-        return [plain(item) for item in value]
-    if isinstance(value, TrackedDict):
-        return {key: plain(item) for key, item in value.items()}
-    return tuple(map(plain, value)) if type(value) is tuple else value
+    return mapped(lambda leaf: leaf, value)
 
 
 def deepcopy_graph(root: NodeBase, memo: dict[int, Any]) -> Any:
@@ -31,29 +26,18 @@ def deepcopy_graph(root: NodeBase, memo: dict[int, Any]) -> Any:
         if isinstance(value, NodeBase) and id(value) not in memo:
             fresh.append(value)
             memo[id(value)] = object.__new__(type(value))
-            todo.extend(
-                value.__dict__[field.name] for field in schema(type(value)).holders if field.name in value.__dict__
-            )
+            todo += [value.__dict__.get(field.name) for field in schema(type(value)).holders]
         elif isinstance(value, State):
             copy.deepcopy(value, memo)
-        elif isinstance(value, (list, tuple)):
-            todo.extend(value)
-        elif isinstance(value, dict):
-            todo.extend(value.values())
+        elif is_container(value):
+            todo += children(value)
+
+    def copy_of(leaf: Any) -> Any:
+        return None if leaf is None else memo[id(leaf)]
+
     for node in fresh:
-        made = memo[id(node)]
-        compiled = schema(type(node))
+        holders = {field.name for field in schema(type(node)).holders}
         state = node.__getstate__()
-        holders = {field.name for field in compiled.holders}
-        made.__setstate__({name: _swap(v, memo) if name in holders else v for name, v in state.items()})
+        copies = {name: mapped(copy_of, value) if name in holders else value for name, value in state.items()}
+        memo[id(node)].__setstate__(copies)
     return memo[id(root)]
-
-
-def _swap(value: Any, memo: Mapping[int, Any]) -> Any:
-    if isinstance(value, list):
-        return [_swap(item, memo) for item in value]
-    if isinstance(value, dict):
-        return {key: _swap(item, memo) for key, item in value.items()}
-    if type(value) is tuple:
-        return tuple([_swap(item, memo) for item in value])
-    return memo[id(value)] if value is not None else None

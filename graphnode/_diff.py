@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ._graphdef import GraphDef
-from ._paths import Path, path_str
+from ._paths import Path, path_order, path_str
 from ._state import StateSpec
 from ._static import static_key
 from ._table import RootSpec, Token
@@ -136,7 +136,7 @@ def _refs(graphdef: GraphDef[Any], parent: int, edges: tuple[Path, ...], row: li
 
 
 def _paired(left: dict[Path, _Ref], right: dict[Path, _Ref]) -> Iterator[tuple[Path, _Ref | None, _Ref | None]]:
-    for edge in sorted(left.keys() | right.keys(), key=lambda edge: [(isinstance(key, str), key) for key in edge]):
+    for edge in sorted(left.keys() | right.keys(), key=path_order):
         yield edge, left.get(edge), right.get(edge)
 
 

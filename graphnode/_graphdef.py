@@ -8,7 +8,6 @@ graphdefs are one object. No operation on it recurses; `NodeDef` and `NodeRef` a
 import builtins
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator
-from itertools import islice
 from typing import Any, Final, Generic, TypeAlias
 
 import jax
@@ -16,11 +15,11 @@ from typing_extensions import TypeVar
 
 from ._caches import Interned, Memo
 from ._layout import Layout
-from ._paths import Key, Path, path_str
+from ._paths import Key, Path, key_order, path_str
 from ._pretty import Record, Text, pretty
 from ._state import Requirements, StateSpec
 from ._table import Assembly, RootSpec, Table, Token, assemble, contracts_of, lay_out, lay_out_nodes, tabulate
-from ._template import REF, UNSET, NodeSpec, Shape, items_of
+from ._template import REF, UNSET, NodeSpec, Shape, edges_of, items_of
 from ._tokens_json import tokens_from_json, tokens_to_json
 from ._trie import Trie
 
@@ -258,7 +257,7 @@ class NodeDef:
     def attributes(self) -> tuple[Key, ...]:
         """All keys that hold something, in canonical order."""
         keys = [key for key, shape, _ in self.parts if shape is not UNSET] + [key for key, _ in self.statics]
-        return tuple(sorted(keys, key=lambda key: (isinstance(key, str), key)))
+        return tuple(sorted(keys, key=key_order))
 
     @property
     def subgraphs(self) -> "dict[Key, NodeDef | NodeRef]":
@@ -328,13 +327,4 @@ def _parts(
     items: Iterator[tuple[Key, Shape]], references: Iterator[Reference]
 ) -> tuple[tuple[Key, Shape, tuple[Reference, ...]], ...]:
     """Give each item the references that its shape takes, in order."""
-    return tuple([(key, shape, tuple(islice(references, _width(shape)))) for key, shape in items])
-
-
-def _width(shape: Shape) -> int:
-    """How many States and nodes a shape holds."""
-    if isinstance(shape, tuple):
-        return (
-            shape[1] if shape[0] is list and isinstance(shape[1], int) else sum(_width(s) for _, s in items_of(shape))
-        )
-    return int(shape is REF)
+    return tuple([(key, shape, tuple([next(references) for _ in edges_of(shape, ())])) for key, shape in items])

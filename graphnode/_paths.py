@@ -18,6 +18,16 @@ _INTEGER = re.compile(r"-?[0-9]+")
 _TOKEN = re.compile(r'(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<bare>[^\s."\\]+)')
 
 
+def key_order(key: Key) -> tuple[bool, Key]:
+    """What canonical order sorts keys by: positions come before names."""
+    return isinstance(key, str), key
+
+
+def path_order(path: Path) -> list[tuple[bool, Key]]:
+    """What canonical order sorts paths by."""
+    return [key_order(key) for key in path]
+
+
 def key_str(key: Key) -> str:
     """The text of one key, quoted where it would otherwise read as something else."""
     if isinstance(key, int):

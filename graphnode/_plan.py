@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from ._annotations import Form, Leaf
+from ._annotations import Form
 from ._compat import Tracer
+from ._containers import is_container, items, kind_of
 from ._contract import Contract, ContractSyntaxError, Requirement
 from ._errors import ContractError, FieldError, listed
 from ._fields import Kind, NodeBase
@@ -58,13 +59,13 @@ NO_PLAN: Final = Plan(frozenset(), {}, {}, (), (), frozenset())
 def compile_plan(compiled: Schema[Any]) -> Plan:
     """The plan of a class."""
     fields = compiled.fields.values()
-    contracts = [leaf.contract for field in fields for leaf in leaves_of(field.form) if leaf.contract]
+    contracts = [leaf.contract for field in fields for leaf in field.form.all_leaves if leaf.contract]
     statics = tuple(field.name for field in fields if field.kind is Kind.STATIC)
     return Plan(
         frozenset(compiled.fields),
         {field.name: _admitter(compiled.cls, field) for field in fields},
         {field.name: maker for field in fields if (maker := _maker(field)) is not None},
-        tuple(field for field in fields if any(leaf.contract for leaf in leaves_of(field.form))),
+        tuple(field for field in fields if any(leaf.contract for leaf in field.form.all_leaves)),
         statics,
         frozenset(statics) & {name for contract in contracts for name in contract.names},
     )
@@ -91,7 +92,7 @@ def _admitter(cls: type, field: Field) -> Admit:
 
 def place_of(node: NodeBase, field: Field) -> Place:
     """The place of a field's value: its containers check what is put in later, where the field has a contract."""
-    has_contract = any(leaf.contract for leaf in leaves_of(field.form))
+    has_contract = any(leaf.contract for leaf in field.form.all_leaves)
     check = functools.partial(check_item, weakref.ref(node)) if has_contract else None
     return Place(f"{type(node).__name__}.{field.name}", (), check)
 
@@ -142,18 +143,6 @@ def _contract_shape(contract: Contract | None) -> Callable[[NodeBase], tuple[int
 
 def _sizes(node: NodeBase) -> dict[str, object]:
     return {name: node.__dict__[name] for name in type(node)._plan.statics if name in node.__dict__}
-
-
-def leaves_of(form: Form) -> Iterator[Leaf]:
-    """The classes of States or nodes that a form admits, at every depth."""
-    yield from form.leaves
-    for inner in (form.list_of, form.dict_of, *_tuple_forms(form)):
-        if inner is not None:
-            yield from leaves_of(inner)
-
-
-def _tuple_forms(form: Form) -> tuple[Form, ...]:
-    return (form.tuple_of,) if isinstance(form.tuple_of, Form) else (form.tuple_of or ())
 
 
 def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
@@ -287,13 +276,6 @@ def popped_shapes(node: NodeBase) -> dict[str, Any]:
 def _states_in(form: Form, value: Any, place: str) -> Iterator[_Placed]:
     if isinstance(value, State):
         yield place, form, value
-    elif isinstance(value, list) and form.list_of is not None:
-        for at, item in enumerate(value):
-            yield from _states_in(form.list_of, item, f"{place}.{at}")
-    elif isinstance(value, dict) and form.dict_of is not None:
-        for key in sorted(value):
-            yield from _states_in(form.dict_of, value[key], f"{place}.{key_str(key)}")
-    elif isinstance(value, tuple) and form.tuple_of is not None:
-        forms = (form.tuple_of,) * len(value) if isinstance(form.tuple_of, Form) else form.tuple_of
-        for at, (inner, item) in enumerate(zip(forms, value, strict=True)):
-            yield from _states_in(inner, item, f"{place}.{at}")
+    elif is_container(value):
+        for key, item, inner in form.items(kind_of(value), items(value)) or ():
+            yield from _states_in(inner, item, f"{place}.{key_str(key)}")

@@ -12,7 +12,7 @@ from ._caches import Interned
 from ._collector import uncollected
 from ._layout import Layout, TrieBuilder, intern_layout, layout_of_trie
 from ._node import plan_of
-from ._paths import Key, Path, path_str
+from ._paths import Key, Path, path_order, path_str
 from ._plan import requirement_of, with_requirement
 from ._state import Requirements, StateSpec
 from ._template import Column, NodeSpec, Picker, column_of, picker
@@ -52,7 +52,7 @@ def _new_root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]
 
 def ranked_root(treedef: Any, edges: Sequence[Path]) -> RootSpec:
     """The root spec of a pytree whose leaves, in the order of its treedef, have these paths."""
-    ranked = sorted(range(len(edges)), key=lambda at: [(isinstance(key, str), key) for key in edges[at]])
+    ranked = sorted(range(len(edges)), key=lambda at: path_order(edges[at]))
     order = [0] * len(ranked)
     for rank, at in enumerate(ranked):
         order[at] = rank

@@ -127,6 +127,8 @@ def watch_object(item: "TrackedList[Any] | TrackedDict[Any]", watch: Watch) -> N
 
 def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
     """The shape of what a field holds; its States and nodes are added to `children`, in canonical order."""
+    # Containers are taken apart by hand here and in `_fill_value`, not by `_containers`: both run for each container
+    # of a graph that changed, where pairs of keys and items that nobody reads would cost as much as all the rest.
     if value is None or value is UNSET:
         return value
     if type(value) is TrackedList:
@@ -167,7 +169,7 @@ def _forms_of(shape: Shape, form: Form, path: Path) -> Iterator[tuple[Path, Form
 
 
 def items_of(shape: tuple[Any, ...]) -> Iterator[tuple[Key, Shape]]:
-    """The keys and shapes of a container shape's items."""
+    """The keys and shapes of a container shape's items: what `_containers.items` is for values."""
     if shape[0] is dict:
         yield from zip(shape[1], shape[2], strict=True)
     else:

@@ -491,13 +491,10 @@ def _misfit(form: Form, shape: Shape, admitted: list[tuple[type, ...]], room: in
             if len(admitted) > room:
                 return "it refers to more objects than follow"
         elif isinstance(shape, tuple):
-            kind = shape[0]
-            items = {list: form.list_of, tuple: form.tuple_of, dict: form.dict_of}[kind]
-            if items is None and not form.is_open:
-                return f"expected {form}, found a {kind.__name__}"
-            inner = list(items_of(shape))
-            if isinstance(items, tuple) and len(items) != len(inner):
-                return f"expected {form}, found {len(inner)} items"
-            outer = form
-            todo.append(iter([(outer.item(kind, key), one) for key, one in inner]))
+            kind, inner = shape[0], list(items_of(shape))
+            placed = form.items(kind, inner)
+            if placed is None:
+                found = f"{len(inner)} items" if form.admits(kind) else f"a {kind.__name__}"
+                return f"expected {form}, found {found}"
+            todo.append(iter([(item_form, item) for _, item, item_form in placed]))
     return None

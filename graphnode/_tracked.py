@@ -10,6 +10,7 @@ from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 
 from ._annotations import Form
 from ._compat import is_tracing
+from ._containers import items
 from ._errors import FieldError
 from ._fields import Kind, NodeBase
 from ._paths import Key, key_str
@@ -68,18 +69,14 @@ def admit(form: Form, value: Any, place: Place) -> Any:
         return None
     if len(place.path) > _MAX_NESTING:
         raise FieldError(f"{place.where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself")
-    item = form if form.is_open else form.list_of
-    if isinstance(value, list) and item is not None:
-        return TrackedList(item, place, value)
-    item = form if form.is_open else form.dict_of
-    if isinstance(value, dict) and item is not None:
-        return TrackedDict(item, place, value)
-    items = form if form.is_open else form.tuple_of
-    if isinstance(value, tuple) and isinstance(items, Form):
-        return tuple([admit(items, one, place.below(at)) for at, one in enumerate(value)])
-    if isinstance(value, tuple) and isinstance(items, tuple) and len(items) == len(value):
-        pairs = zip(items, value, strict=True)
-        return tuple([admit(item, one, place.below(at)) for at, (item, one) in enumerate(pairs)])
+    if isinstance(value, list) and form.admits(list):
+        return TrackedList(form.item(list), place, value)
+    if isinstance(value, dict) and form.admits(dict):
+        return TrackedDict(form.item(dict), place, value)
+    placed = form.items(tuple, items(value)) if isinstance(value, tuple) else None
+    if placed is not None:
+        # A named tuple becomes a plain one: a structure says that there is a tuple, not of which class.
+        return tuple([admit(item_form, item, place.below(key)) for key, item, item_form in placed])
     raise FieldError(_refusal(form, value, place))
 
 

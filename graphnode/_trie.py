@@ -15,7 +15,7 @@ without cycles:
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ._paths import Key, Path, path_str
+from ._paths import Key, Path, key_order, path_str
 from ._patterns import Automaton, Pattern
 
 # From an entry, by a key, to an entry.
@@ -285,7 +285,7 @@ def canonical(
             new_leaves.append(at)
             order.append(entry)
         found = below.get(entry, [])
-        found.sort(key=lambda e: _rank(keys[e]), reverse=True)
+        found.sort(key=lambda e: key_order(keys[e]), reverse=True)
         todo.extend((child, at) for child in found)
     references = [
         (renumbered[source], key, renumbered[target])
@@ -293,9 +293,5 @@ def canonical(
         for source, key in sources[target]
         if source in renumbered
     ]
-    references.sort(key=lambda one: (one[0], _rank(one[1])))
+    references.sort(key=lambda one: (one[0], key_order(one[1])))
     return Trie(tuple(new_parents), tuple(new_keys), tuple(new_leaves), tuple(references)), order
-
-
-def _rank(key: Key) -> tuple[bool, Key]:
-    return isinstance(key, str), key

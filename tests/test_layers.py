@@ -23,6 +23,7 @@ LAYERS = (
     "_hints",
     "_faults",
     "_paths",
+    "_containers",
     "_patterns",
     "_trie",
     "_pretty",

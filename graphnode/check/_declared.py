@@ -17,7 +17,7 @@ from .._faults import Fault, Rule, check_refused
 from .._fields import Kind, NodeBase
 from .._hints import did_you_mean
 from .._node import plan_of
-from .._plan import Admit, leaves_of
+from .._plan import Admit
 from .._schema import Field, Schema, axis_name_fault, equality_fault, schema
 from .._static import GraphObject, compares_by_identity, kind_of, static_key
 from ._codes import FAILING_FACTORY, FREE_AXIS, IDENTITY_DEFAULT, NO_CONTRACT, OF_RULE, UNSTABLE_FACTORY, Code
@@ -174,7 +174,7 @@ def contract_findings(checked: CheckedClass, compiled: Schema[Any]) -> Iterator[
     for field in compiled.of_kind(Kind.STATE):
         if field.owner is not checked.cls:
             continue
-        bare = sorted({leaf.cls.__name__ for leaf in leaves_of(field.form) if leaf.contract is None})
+        bare = sorted({leaf.cls.__name__ for leaf in field.form.all_leaves if leaf.contract is None})
         if bare:
             text = f"{checked.cls.__name__}.{field.name}: {' and '.join(bare)} without a contract takes any shape and"
             remedy = f'write {bare[0]}[Float[Array, "..."]], or the axes that it has'
@@ -182,4 +182,4 @@ def contract_findings(checked: CheckedClass, compiled: Schema[Any]) -> Iterator[
 
 
 def _contracts(field: Field) -> list[Contract]:
-    return [leaf.contract for leaf in leaves_of(field.form) if leaf.contract is not None]
+    return [leaf.contract for leaf in field.form.all_leaves if leaf.contract is not None]

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from .._annotations import Form
+from .._containers import assembled, items
 from .._errors import ConfigError
 from .._node import Node
 from .._paths import Path, path_str
@@ -19,7 +20,7 @@ from .._stream import Stream, scope_of
 from .._traverse import aliases, nodes
 from ..transforms import eval_shape
 from ._graph import Visit, children, visits
-from ._models import DEFAULT, Config
+from ._models import DEFAULT, Config, slot_kind
 
 M = TypeVar("M", bound=Node)
 
@@ -95,12 +96,11 @@ def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:
     """The nodes of a slot, with tuples where its form has tuples: configs may hold lists."""
     if isinstance(value, Config):
         return made[id(value)]
-    if isinstance(value, dict):
-        return {key: _rebuilt(form.item(dict), item, made) for key, item in value.items()}
-    if not isinstance(value, (list, tuple)):
-        return value
-    kind: Any = tuple if form.list_of is None else list
-    return kind(_rebuilt(form.item(kind, at), item, made) for at, item in enumerate(value))
+    kind = slot_kind(form, value)
+    placed = None if kind is None else form.items(kind, items(value, as_written=True))
+    if kind is None or placed is None:
+        return value  # `None`; or what was changed since it was validated, of which the constructor says what is wrong
+    return assembled(kind, [(key, _rebuilt(item_form, child, made)) for key, child, item_form in placed])
 
 
 def _order(root: Config[Any]) -> tuple[list[Visit], list[tuple[Visit, str]]]:

@@ -1,12 +1,12 @@
 """Graphs of configs as a whole: their order, their first paths, copies of them; all without recursion."""
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from .._node import Node
 from .._paths import Key, Path, path_str
-from ._models import Config, blank, configs_in, fill, form_at
+from ._models import Config, blank, configs_in, fill, form_at, mapped_slot
 
 M = TypeVar("M", bound=Node)
 
@@ -40,17 +40,24 @@ class Visit(NamedTuple):
         return path_str(self.path) or self.config.node_class.__name__
 
 
-def children(config: Config[Any], *, declared: bool = False) -> Iterator[tuple[str, Path, Config[Any]]]:
+def children(
+    config: Config[Any], *, declared: bool = False, as_written: bool = False
+) -> Iterator[tuple[str, Path, Config[Any]]]:
     """The configs that one refers to: the field, the keys within its value, and the config.
 
-    Fields come by name, so that moving one in the source changes nothing, or in the order that they are `declared` in.
+    Args:
+        config: The config.
+        declared: Whether fields come in the order that their class declares them in. Otherwise they come by name, so
+            that moving one in the source changes nothing.
+        as_written: Whether the items of a dict come as they stand there. Otherwise they come by key, so that equal
+            configs have equal paths, and draw the same random numbers.
     """
     for name in config.slots if declared else sorted(config.slots):
-        for keys, child in configs_in(config.__dict__[name]):
+        for keys, child in configs_in(config.__dict__[name], as_written=as_written):
             yield name, keys, child
 
 
-def visits(root: Config[Any], *, declared: bool = False) -> list[Visit]:
+def visits(root: Config[Any], *, declared: bool = False, as_written: bool = False) -> list[Visit]:
     """Every config once, at its first path, parents before what they hold; the order is that of `children`."""
     found: dict[int, Visit] = {}
     todo = [Visit(root, None, 0, (root.node_class,))]
@@ -60,7 +67,7 @@ def visits(root: Config[Any], *, declared: bool = False) -> list[Visit]:
             continue
         found[id(visit.config)] = visit
         below: list[Visit] = []
-        for name, keys, child in children(visit.config, declared=declared):
+        for name, keys, child in children(visit.config, declared=declared, as_written=as_written):
             link, number = visit.link, visit.number
             for key in (name, *keys):
                 link, number = (link, key), zlib.crc32(path_str((key,)).encode(), number)
@@ -79,25 +86,17 @@ def shared(order: Sequence[Visit]) -> set[int]:
     return again
 
 
-def mapped(value: Any, change: Callable[[Config[Any]], Any]) -> Any:
-    """The value of a slot with something else in place of each config; containers are new."""
-    if isinstance(value, Config):
-        return change(value)
-    # As deep as the annotation, which somebody wrote.
-    if isinstance(value, (list, tuple)):
-        return [mapped(item, change) for item in value]
-    if isinstance(value, dict):
-        return {key: mapped(item, change) for key, item in value.items()}
-    return value
-
-
 def copied(root: Config[M]) -> Config[M]:
     """A copy of a graph of configs, with the same sharing and cycles; static values are the same objects."""
     configs = [visit.config for visit in visits(root)]
     twins: dict[int, Config[Any]] = {id(config): blank(type(config)) for config in configs}
+
+    def twin_of(leaf: Any) -> Any:
+        return twins[id(leaf)] if isinstance(leaf, Config) else leaf
+
     for config in configs:
         fields = {
-            name: mapped(value, lambda child: twins[id(child)]) if name in config.slots else value
+            name: mapped_slot(twin_of, value) if name in config.slots else value
             for name, value in config.__dict__.items()
         }
         fill(twins[id(config)], fields)

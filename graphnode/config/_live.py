@@ -5,6 +5,7 @@ from typing import Any, TypeVar, cast
 
 import pydantic
 
+from .._containers import leaves, mapped
 from .._errors import ConfigError
 from .._fields import NodeBase
 from .._node import Node
@@ -73,37 +74,19 @@ def _reached(root: Node) -> list[Node]:
         except ConfigError:
             continue  # told by who asks for it
         for name in slots:
-            todo += reversed(_nodes_in(node.__dict__.get(name)))
+            below = [leaf for _, leaf in leaves(node.__dict__.get(name)) if isinstance(leaf, Node)]
+            todo += reversed(below)
     return list(found.values())
 
 
-def _nodes_in(value: Any) -> list[Node]:
-    if isinstance(value, Node):
-        return [value]
-    if isinstance(value, (list, tuple)):
-        return [node for item in value for node in _nodes_in(item)]
-    if isinstance(value, dict):
-        return [node for item in value.values() for node in _nodes_in(item)]
-    return []
-
-
 def _fields(node: NodeBase, model: type[Config[Any]], made: dict[int, Config[Any]]) -> dict[str, Any]:
+    def config_in_place(leaf: Any) -> Any:
+        return made[id(leaf)] if isinstance(leaf, NodeBase) else leaf
+
     given: dict[str, Any] = dict(getattr(node, "__init_vars__", dict)())
     fields = {field.name for field in dataclasses.fields(cast("Any", node))}
     for name in model.model_fields:
         if name in fields and name in node.__dict__:
             value = node.__dict__[name]
-            given[name] = _configs(value, made) if name in model.slots else value
+            given[name] = mapped(config_in_place, value) if name in model.slots else value
     return given
-
-
-def _configs(value: Any, made: dict[int, Config[Any]]) -> Any:
-    if isinstance(value, NodeBase):
-        return made[id(value)]
-    if isinstance(value, tuple):
-        return tuple(_configs(item, made) for item in value)
-    if isinstance(value, list):
-        return [_configs(item, made) for item in value]
-    if isinstance(value, dict):
-        return {key: _configs(item, made) for key, item in value.items()}
-    return value

@@ -7,7 +7,7 @@ it was made, so that nothing here recurses, however deep a model is.
 
 import dataclasses
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from .._annotations import Form, own_annotations, resolve
 from .._caches import publish
+from .._containers import Container, ContainerKind, assembled, is_container, items, leaves
 from .._errors import ConfigError
 from .._fields import Kind, NodeBase
 from .._names import name_of
@@ -287,38 +288,73 @@ def misfit(form: Form, value: Any) -> str | None:
         if isinstance(value, Config):
             if not issubclass(value.node_class, form.classes):
                 return f"{at}expected {form}, found a config of {value.node_class.__name__}"
-        elif isinstance(value, (list, tuple)) and (form.list_of or form.tuple_of is not None):
-            given = form.list_of or form.tuple_of
-            forms = given if isinstance(given, tuple) else (given,) * len(value)
-            if len(forms) != len(value):
-                return f"{at}expected {form}, found {len(value)} items"
-            todo += [(of, item, f"{where}[{n}]") for n, (of, item) in enumerate(zip(forms, value, strict=True)) if of]
-        elif isinstance(value, dict) and form.dict_of is not None:
-            todo += [(form.dict_of, item, f"{where}.{key}".lstrip(".")) for key, item in value.items()]
-        else:
+            continue
+        if not is_container(value) or (kind := slot_kind(form, value)) is None:
             return f"{at}expected {form}, found {type(value).__name__}"
+        fault = key_fault(value)
+        if fault is not None:
+            return f"{at}{fault}"
+        placed = form.items(kind, items(value, as_written=True))
+        if placed is None:
+            return f"{at}expected {form}, found {len(value)} items"
+        todo += [(of, item, f"{where}{step_text(value, key)}".lstrip(".")) for key, item, of in placed]
     return None
+
+
+def slot_kind(form: Form, value: object) -> ContainerKind | None:
+    """What a value is taken for in a slot: files have no tuples, so that a list stands for one too.
+
+    Returns:
+        `None` for what is not a container, or where the slot takes none such; where its form is open, a config stands
+        alone.
+    """
+    if form.is_open or not is_container(value):
+        return None
+    kind = dict if isinstance(value, dict) else _sequence_kind(form)
+    return kind if form.admits(kind) else None
+
+
+def key_fault(value: Container) -> str | None:
+    """What is wrong with the keys of a container in a slot, or `None`. Of files, the readers see to it."""
+    if not isinstance(value, dict):
+        return None
+    wrong = [type(key).__name__ for key in value if not isinstance(key, str)]
+    return f"a key is a string, found {', '.join(dict.fromkeys(wrong))}" if wrong else None
+
+
+def _sequence_kind(form: Form) -> ContainerKind:
+    return tuple if form.list_of is None else list
+
+
+def step_text(value: Container, key: object) -> str:
+    """The text of one step into a container."""
+    return f".{key}" if isinstance(value, dict) else f"[{key}]"
 
 
 def form_at(form: Form, keys: Path) -> Form:
     """The form of what stands at keys within the value of a slot."""
     for key in keys:
-        container = dict if isinstance(key, str) else list if form.list_of is not None else tuple
-        form = form.item(container, key)
+        form = form.item(dict if isinstance(key, str) else _sequence_kind(form), key)
     return form
 
 
-def configs_in(value: Any) -> Iterator[tuple[Path, Config[Any]]]:
+def configs_in(value: Any, *, as_written: bool = False) -> Iterator[tuple[Path, Config[Any]]]:
     """The configs in the value of a slot, with the keys that lead to them."""
-    todo: list[tuple[Path, Any]] = [((), value)]
-    while todo:
-        keys, value = todo.pop()
-        if isinstance(value, Config):
-            yield keys, value
-        elif isinstance(value, (list, tuple)):
-            todo += [((*keys, at), item) for at, item in reversed(list(enumerate(value)))]
-        elif isinstance(value, dict):
-            todo += [((*keys, key), item) for key, item in reversed(list(value.items()))]
+    for keys, leaf in leaves(value, as_written=as_written):
+        if isinstance(leaf, Config):
+            yield keys, leaf
+
+
+def mapped_slot(function: Callable[[Any], Any], value: Any) -> Any:
+    """The value of a slot with `function` of each leaf in place of the leaf, in new containers.
+
+    Tuples become lists, as in files: what they hold can then be replaced.
+    """
+    # As deep as the annotation, which somebody wrote.
+    if not is_container(value):
+        return function(value)
+    pairs = [(key, mapped_slot(function, child)) for key, child in items(value, as_written=True)]
+    return assembled(dict if isinstance(value, dict) else list, pairs)
 
 
 def _equal(one: Config[Any], other: Config[Any]) -> bool:
@@ -350,11 +386,7 @@ def _equal(one: Config[Any], other: Config[Any]) -> bool:
 
 def _outline(value: Any) -> Any:
     """The value of a slot apart from which configs stand in it."""
-    if isinstance(value, (list, tuple)):
-        return [_outline(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _outline(item) for key, item in value.items()}
-    return value if value is None or value is DEFAULT else Config
+    return mapped_slot(lambda leaf: leaf if leaf is None or leaf is DEFAULT else Config, value)
 
 
 def same_static(one: object, other: object) -> bool:

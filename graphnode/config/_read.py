@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .._collector import uncollected
+from .._containers import is_container, items
 from .._errors import ConfigError
 from .._hints import short
 from ._json import JsonReader
@@ -108,7 +109,7 @@ class Files:
         seen: set[int] = set()
         while todo:
             current, value = todo.pop()
-            if not isinstance(value, (dict, list)) or id(value) in seen:
+            if not is_container(value) or id(value) in seen:
                 continue
             seen.add(id(value))
             while isinstance(value, dict) and "include" in value:  # again, where the included file includes one
@@ -117,8 +118,7 @@ class Files:
                 included = self._included(home, value.pop("include"), at, top)
                 if included is not None:
                     self._merge(current, value, included)
-            keys = value if isinstance(value, dict) else range(len(value))
-            todo += [(self.home(current, value, key)[0], value[key]) for key in keys]
+            todo += [(self.home(current, value, key)[0], child) for key, child in items(value, as_written=True)]
 
     def _included(self, document: Document, named: object, at: Place, top: Path | None) -> Document | None:
         if top is None or document.path is None:

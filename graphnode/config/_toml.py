@@ -4,6 +4,7 @@ import re
 import tomllib
 from typing import Any, Final, TypeAlias
 
+from .._containers import is_container, items
 from ._places import MAX_DEPTH, MAX_DIGITS, Place
 
 _Path: TypeAlias = tuple[str | int, ...]
@@ -73,8 +74,8 @@ class TomlReader:
             for path, value in level:
                 if depth <= _MAX_PLACED:
                     self.nodes[id(value)] = path
-                for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-                    if isinstance(item, (dict, list)):
+                for key, item in items(value, as_written=True):
+                    if is_container(item):
                         below.append(((*path, key) if depth < _MAX_PLACED else (), item))
             level = below
 

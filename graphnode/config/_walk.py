@@ -14,12 +14,13 @@ import pydantic
 
 from .._annotations import Form, Leaf
 from .._collector import uncollected
+from .._containers import Container, ContainerKind, children, is_container, items
 from .._errors import ConfigError
 from .._fields import Kind
 from .._hints import short
 from .._node import Node
 from .._paths import Key, path_str
-from ._models import RESERVED, Config, blank, config_of, fill, misfit
+from ._models import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text
 from ._places import MAX_DIGITS, MAX_FAULTS
 from ._read import FORMATS, Document, Files, check_no_faults
 from ._registry import NameError_, Tags, near_hint, shown
@@ -121,29 +122,28 @@ class Walk:
                 self._fault(item, fault)
         elif isinstance(raw, dict) and form.classes and not self._is_container(raw, form):
             self._take_node(item, todo)
-        elif isinstance(raw, dict) and form.dict_of is not None:
-            self._count_again(item, raw)
-            made: dict[str, Any] = dict.fromkeys(raw)
-            item.holder[item.key] = made
-            todo += [self._below(item, raw, key, form.dict_of, made) for key in reversed(raw)]
-        elif isinstance(raw, (list, tuple)) and (form.list_of is not None or form.tuple_of is not None):
-            self._take_list(item, raw, todo)
+        elif is_container(raw) and (kind := slot_kind(form, raw)) is not None:
+            self._take_container(item, raw, kind, todo)
         else:
             self._fault(item, f"expected {_admitted(form)}, found {_found(raw)}")
 
     def _is_container(self, raw: Mapping[str, Any], form: Form) -> bool:
         return form.dict_of is not None and not (form.leaves and ("type" in raw or "ref" in raw))
 
-    def _take_list(self, item: _Item, raw: Sequence[Any], todo: list[_Item]) -> None:
-        forms: Any = item.form.list_of or item.form.tuple_of
-        if isinstance(forms, tuple) and len(forms) != len(raw):
-            self._fault(item, f"expected {len(forms)} items, found {len(raw)}")
+    def _take_container(self, item: _Item, raw: Container, kind: ContainerKind, todo: list[_Item]) -> None:
+        fault = key_fault(raw)
+        if fault is not None:
+            self._fault(item, fault)
+            return
+        placed = item.form.items(kind, items(raw, as_written=True))
+        if placed is None:
+            self._fault(item, f"expected {item.form.tuple_length} items, found {len(raw)}")
             return
         self._count_again(item, raw)
-        made: list[Any] = [None] * len(raw)
+        # Filled item by item, so a list also where the form has a tuple.
+        made: Any = dict.fromkeys(raw) if isinstance(raw, dict) else [None] * len(raw)
         item.holder[item.key] = made
-        each = forms if isinstance(forms, tuple) else [forms] * len(raw)
-        todo += [self._below(item, raw, at, each[at], made) for at in reversed(range(len(raw)))]
+        todo += [self._below(item, raw, key, form, made) for key, _, form in reversed(placed)]
 
     def _count_again(self, item: _Item, raw: Any) -> None:
         """Count the items of a container that an alias repeats: each time there are configs for all of them."""
@@ -164,7 +164,7 @@ class Walk:
         """
         if isinstance(value, int) and value.bit_length() > MAX_DIGITS * 4:
             raise _EnoughError(self._text(item, f"an integer of more than {MAX_DIGITS:,} digits", key))
-        if not isinstance(value, (dict, list, tuple)):
+        if not is_container(value):
             return 1, 0
         count, height = self._sizes.get(id(value), (0, 0))
         if level + height > MAX_NESTED:
@@ -172,9 +172,7 @@ class Walk:
         if count:
             self._repeat(item, count, key)
             return count, height
-        inner = [
-            self._measure(item, key, one, level + 1) for one in (value.values() if isinstance(value, dict) else value)
-        ]
+        inner = [self._measure(item, key, child, level + 1) for child in children(value, as_written=True)]
         size = 1 + sum(count for count, _ in inner), 1 + max((height for _, height in inner), default=0)
         self._sizes[id(value)] = size
         return size
@@ -320,7 +318,7 @@ class Walk:
             place = self.files.place(item.document, item.raw, None) or self.files.place(
                 item.document, item.container, item.at
             )
-        if not isinstance(item.raw, (dict, list)) and item.container is not None:
+        if not is_container(item.raw) and item.container is not None:
             place = item.document.fault(item.document.place(item.container, item.at), "")[:-2]
         return ": ".join(part for part in (place, where, text) if part)
 
@@ -348,10 +346,10 @@ def _steps(value: Any, loc: Sequence[Key]) -> str:
     """Where within a value a fault is: pydantic also names the members of unions that it tried."""
     where = ""
     for step in loc:
-        if isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value):
-            value, where = value[step], f"{where}[{step}]"
-        elif isinstance(value, dict) and step in value:
-            value, where = value[step], f"{where}.{step}"
+        by_key = dict(items(value, as_written=True)) if is_container(value) else {}
+        if step in by_key:
+            where += step_text(value, step)
+            value = by_key[step]
     return where
 
 

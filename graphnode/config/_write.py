@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from .._containers import children, is_container, items
 from .._errors import ConfigError
 from .._paths import Path as Keys
-from .._paths import path_str
+from .._paths import path_order, path_str
 from .._static import DataValueError
 from ._graph import Visit, shared, visits
 from ._models import DEFAULT, Config, same_static
@@ -114,7 +115,7 @@ def dump(
         use_bias: false
     """
     chosen = format or ("json" if path is not None and Path(path).suffix.lower() == ".json" else "yaml")
-    nodes = _nodes(visits(config, declared=True), defaults=defaults)
+    nodes = _nodes(visits(config, declared=True, as_written=True), defaults=defaults)
     lines = _json_lines(config, nodes, set()) if chosen == "json" else _yaml_lines(config, nodes)
     text = "\n".join(lines)
     if path is not None:
@@ -146,8 +147,9 @@ def _yaml_lines(root: Config[Any], nodes: dict[int, _Fields]) -> Iterator[str]:
             written.add(id(value))
             entries = [(f"{scalar(key)}: ", item) for key, item in nodes[id(value)].items()]
         elif _holds_configs(value):
-            keyed = value.items() if isinstance(value, dict) else ((None, item) for item in value)
-            entries = [("- " if key is None else f"{scalar(key)}: ", item) for key, item in keyed]
+            is_map = isinstance(value, dict)
+            pairs = items(value, as_written=True)
+            entries = [(f"{scalar(key)}: " if is_map else "- ", item) for key, item in pairs]
         else:
             yield f"{indent}{head}{flow(value)}"
             continue
@@ -174,9 +176,10 @@ def _joined(first: str, indent: str, below: list[_Line], todo: list[_Line]) -> I
 
 
 def _holds_configs(value: Any) -> bool:
-    if isinstance(value, dict):
-        return bool(value) and any(isinstance(item, Config) or _holds_configs(item) for item in value.values())
-    return isinstance(value, (list, tuple)) and any(isinstance(item, Config) or _holds_configs(item) for item in value)
+    """Whether a value is a container with a config in it, at any depth."""
+    if not is_container(value):
+        return False
+    return any(isinstance(child, Config) or _holds_configs(child) for child in children(value, as_written=True))
 
 
 def _json_lines(root: Any, nodes: dict[int, _Fields], written: set[int]) -> Iterator[str]:
@@ -197,8 +200,8 @@ def _json_lines(root: Any, nodes: dict[int, _Fields], written: set[int]) -> Iter
             yield f"{indent}{head}{json.dumps(value, allow_nan=False)}{tail}"
             continue
         is_map = isinstance(value, dict)
-        keyed = [(f"{json.dumps(key)}: ", item) for key, item in value.items()] if is_map else []
-        entries = keyed or [("", item) for item in value]
+        pairs = items(value, as_written=True)
+        entries = [(f"{json.dumps(key)}: " if is_map else "", item) for key, item in pairs]
         opening, closing = ("{", "}") if is_map else ("[", "]")
         yield f"{indent}{head}{opening}"
         todo.append(("", _Close(closing), depth, tail))
@@ -241,11 +244,11 @@ def _escaped(character: str) -> str:
 
 def flow(value: Any) -> str:
     """Plain data in YAML's flow style."""
+    if not is_container(value):
+        return scalar(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    return scalar(value)
+        return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in items(value, as_written=True)) + "}"
+    return "[" + ", ".join(map(flow, children(value))) + "]"
 
 
 class Change(NamedTuple):
@@ -306,10 +309,8 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
                 if isinstance(item, Config):
                     if first[id(item)] != where:
                         found[where] = Ref(first[id(item)])
-                elif isinstance(item, dict) and _holds_configs(item):
-                    todo += [((*where, key), one) for key, one in item.items()]
-                elif isinstance(item, (list, tuple)) and _holds_configs(item):
-                    todo += [((*where, at), one) for at, one in enumerate(item)]
+                elif _holds_configs(item):
+                    todo += [((*where, key), child) for key, child in items(item, as_written=True)]
                 else:
                     found[where] = item
     return found
@@ -327,7 +328,7 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
         out_size: 3 -> 4
     """
     left, right = flat(one), flat(other)
-    paths = sorted({*left, *right}, key=lambda path: [(isinstance(key, str), key) for key in path])
+    paths = sorted({*left, *right}, key=path_order)
     changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in paths]
     return tuple([change for change in changes if not _same(change.left, change.right)])
 

@@ -65,6 +65,40 @@ def test_the_order_of_fields_draws_the_same_numbers():
     np.testing.assert_array_equal(one.first.weight.value, other.first.weight.value)
 
 
+class Table(gn.Node):
+    items: dict[str, Noisy]
+    pair: tuple[Noisy | None, Noisy | None] = gn.subnode(default=(None, None))
+
+
+def test_the_order_of_a_dict_draws_the_same_numbers():
+    """Equal configs make equal arrays: a shared node is drawn by the first of its keys by name, not as written."""
+    shared = gn.config.validate({"size": 3}, Noisy)
+    one, other = (gn.config.validate({"items": dict.fromkeys(keys, shared)}, Table) for keys in ("ab", "ba"))
+    assert one == other
+    assert gn.config.diff(one, other) == ()
+    assert gn.config.dump(other).startswith("type: Table\nitems:\n  b:\n    type: Noisy\n    id: items.b\n")
+    assert_same(arrays(gn.config.build(one)), arrays(gn.config.build(other)))
+
+
+def test_a_key_of_a_dict_is_a_string():
+    """Python's dicts may have other keys, which no path leads through: they are refused, in data and in a config."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.validate({"items": {1: {"size": 3}, None: {"size": 2}}}, Table)
+    assert str(caught.value) == "items: a key is a string, found int, NoneType"
+    model: Any = gn.config.config_of(Table)
+    with pytest.raises(pydantic.ValidationError, match="a key is a string, found int"):
+        model(items={1: gn.config.validate({"size": 3}, Noisy)})
+
+
+def test_a_slot_that_was_changed_is_refused_by_the_constructor():
+    """A config's list is not checked as it changes; the constructor then names the field."""
+    config = gn.config.validate({"items": {}, "pair": [None, None]}, Table)
+    config.pair.append(None)
+    with pytest.raises(gn.FieldError) as caught:
+        gn.config.build(config)
+    assert str(caught.value) == "Table.pair takes tuple[Noisy | None, Noisy | None]; found list [None, None, None]"
+
+
 def test_a_change_of_one_node_leaves_the_others_alone():
     """Numbers come by path: another size, a node more or less changes no other node's."""
     first = arrays(noisy(TEXT))

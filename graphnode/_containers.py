@@ -1,0 +1,122 @@
+"""The lists, tuples and dicts that fields hold: how to go through one, and how to make another like it.
+
+What a field holds is a nesting of containers around nodes, States, configs or `None`. A path leads to each leaf:
+
+    {"b": [s, t], "a": (u,)}    items:  ("a", (u,))  ("b", [s, t])
+                                leaves: ("a", 0) u   ("b", 0) s   ("b", 1) t
+
+Canonical order is by position and, in dicts, by key: two dicts of equal items are one structure, in whatever order
+they were filled. Only what a person wrote, such as a file, is read and written back as it stands. Nothing here knows
+what the leaves are; what a field admits is `Form.items`. The values inside a State are any pytree, and JAX's to take
+apart.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from typing_extensions import TypeIs
+
+from ._paths import Key, Path, key_order
+
+# Any: what stands in a container depends on its field.
+Container: TypeAlias = list[Any] | tuple[Any, ...] | dict[Any, Any]
+
+# `list`, `tuple` or `dict` itself.
+ContainerKind: TypeAlias = type[list[Any]] | type[tuple[Any, ...]] | type[dict[Any, Any]]
+
+
+def is_container(value: object) -> TypeIs[Container]:
+    """Whether a value is a list, tuple or dict, of whatever subclass."""
+    return isinstance(value, (list, tuple, dict))
+
+
+def kind_of(value: Container) -> ContainerKind:
+    """Which of `list`, `tuple` and `dict` a container is; a tracked or named one too."""
+    if isinstance(value, list):
+        return list
+    return dict if isinstance(value, dict) else tuple
+
+
+def items(value: Container, *, as_written: bool = False) -> list[tuple[Key, Any]]:
+    """The key and the child of each item, in canonical order.
+
+    Args:
+        value: A container.
+        as_written: Whether the items of a dict keep its own order; their keys may then be of any type.
+    """
+    if not isinstance(value, dict):
+        return list(enumerate(value))
+    pairs = list(value.items())  # read once: another thread may be changing it
+    if not as_written:
+        pairs.sort(key=lambda pair: key_order(pair[0]))
+    return pairs
+
+
+def children(value: Container, *, as_written: bool = False) -> Sequence[Any]:
+    """The children alone, in the order of `items`."""
+    if not isinstance(value, dict):
+        return value
+    return list(value.values()) if as_written else [child for _, child in items(value)]
+
+
+def assembled(kind: ContainerKind, pairs: Iterable[tuple[Key, Any]]) -> Container:
+    """A container of a kind from its items, in the order that they come in."""
+    return dict(pairs) if kind is dict else kind([child for _, child in pairs])
+
+
+def rebuilt(value: Container, pairs: Iterable[tuple[Key, Any]]) -> Container:
+    """A container like `value` with other children, given with their keys, as `items` gives them: its inverse.
+
+    A named tuple keeps its class. A dict keeps the order that it was filled in. A container that a node tracks gives a
+    plain one, as the new one belongs to no node yet: a field that takes it tracks its own copy.
+    """
+    if isinstance(value, dict):
+        by_key = dict(pairs)
+        return {key: by_key[key] for key in value}
+    replacements = [child for _, child in pairs]
+    if isinstance(value, list):
+        return replacements
+    make: Callable[[Sequence[Any]], Container] = getattr(type(value), "_make", tuple)  # of a named tuple
+    return make(replacements)
+
+
+def leaves(value: object, *, as_written: bool = False) -> Iterator[tuple[Path, Any]]:
+    """The path and the value of each leaf, in canonical order; a value that is not a container is a leaf at `()`.
+
+    Args:
+        value: What a field holds.
+        as_written: Whether the items of dicts keep their own order.
+    """
+    if not is_container(value):
+        yield (), value
+        return
+    # The containers that enclose the next leaf, each with what is left of it.
+    open_containers: list[tuple[Path, Iterator[tuple[Key, Any]]]] = [((), iter(items(value, as_written=as_written)))]
+    while open_containers:
+        path, rest = open_containers[-1]
+        for key, child in rest:
+            if is_container(child):
+                open_containers.append(((*path, key), iter(items(child, as_written=as_written))))
+                break
+            yield (*path, key), child
+        else:
+            open_containers.pop()
+
+
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """The value with `function` of each leaf in place of the leaf.
+
+    A tuple in which nothing changes stays the same object. Lists and dicts are always new: who changes the result later
+    must not change `value`.
+    """
+    if not is_container(value):
+        return function(value)
+    # By recursion: a field admits containers no deeper than 32 levels, or than its annotation is written. Leaves are
+    # not, as a call for each of them would double the time of a copy.
+    pairs = [
+        (key, mapped(function, child) if is_container(child) else function(child))
+        for key, child in items(value, as_written=True)
+    ]
+    if isinstance(value, tuple) and all(new is old for (_, new), old in zip(pairs, value, strict=True)):
+        return value
+    return rebuilt(value, pairs)
