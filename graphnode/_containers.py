@@ -12,7 +12,7 @@ apart.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from typing_extensions import TypeIs
 
@@ -22,7 +22,10 @@ from ._paths import Key, Path, key_order
 Container: TypeAlias = list[Any] | tuple[Any, ...] | dict[Any, Any]
 
 # `list`, `tuple` or `dict` itself.
-ContainerKind: TypeAlias = type[list[Any]] | type[tuple[Any, ...]] | type[dict[Any, Any]]
+if TYPE_CHECKING:
+    ContainerKind: TypeAlias = type[list[Any]] | type[tuple[Any, ...]] | type[dict[Any, Any]]
+else:
+    ContainerKind = type  # beartype takes no parameters there
 
 
 def is_container(value: object) -> TypeIs[Container]:

@@ -176,7 +176,9 @@ def test_help_names_every_option(name: str, defaults: tuple[str, ...], capsys: p
     assert "%%" not in text
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "digits" else pytest.mark.slow) for name in PROGRAMS]
+)
 def test_missing_dependency_is_one_line(name: str, tmp_path: Path):
     """Without one of the libraries of the extra, the program names it and the command that installs it."""
     hide = "import sys; sys.modules['tqdm'] = None; import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
@@ -190,7 +192,6 @@ def test_missing_dependency_is_one_line(name: str, tmp_path: Path):
 
 
 NUMBER = r"-?\d[\d,]*(\.\d+)?(e-?\d+)?"
-SLOW = {"ensemble", "spiking"}
 REPORTS = {
     "distillation": (
         "Data:  # images of 8 by 8 pixels to train on, # held out",
@@ -223,9 +224,8 @@ REPORTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in REPORTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REPORTS)
 def test_short_run_reports_draws_and_misses_its_target(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """After three steps the program shows its progress, what it measured and its plot, and fails with a reason."""
     output = tmp_path / "plot.png"

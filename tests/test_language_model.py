@@ -137,6 +137,7 @@ def test_the_cache_changes_no_logits(program: ModuleType):
     assert 0 < share <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_text_has_the_length_asked_for_and_begins_with_its_prompt(program: ModuleType):
     """It is the same for the same seed, and the model keeps no cache."""
     model = training().model
@@ -149,6 +150,7 @@ def test_a_text_has_the_length_asked_for_and_begins_with_its_prompt(program: Mod
 NUMBER = r"[\d,.]+(e-\d+)?"
 
 
+@pytest.mark.slow
 def test_the_report_says_what_is_done_and_what_came_out(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

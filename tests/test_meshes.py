@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import graphnode as gn
 
 PROGRAM = """
@@ -111,6 +113,7 @@ for names in ORDERS:
 """
 
 
+@pytest.mark.slow
 def test_streams_go_from_mesh_to_mesh_with_the_same_numbers():
     """Ambient, scoped and `Rngs`, eager, compiled, forked and stacked: draws under each mesh are those under none."""
     environment = {

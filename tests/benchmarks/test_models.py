@@ -79,6 +79,7 @@ def test_all_libraries_compute_the_same(trainers: dict[str, Trainer]):
         assert found == pytest.approx(expected, abs=1e-4), name
 
 
+@pytest.mark.slow
 @pytest.mark.no_runtime_types
 def test_a_training_step_is_no_slower_than_those_of_others(trainers: dict[str, Trainer]):
     """With room for a busy machine, and at a size where much is Python around the step."""

@@ -259,7 +259,13 @@ LARGE: dict[str, tuple[str, str | bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", LARGE)
+# Each of these takes seconds.
+LONG = {
+    name for name in LARGE if name.startswith("thousands") or "of" in name.split() or name == "one list in many nets"
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in LARGE])
 def test_hostile_text_gives_its_error(name: str, tmp_path: Path):
     """Encodings, depth, size and aliases: each limit is told, in under a second."""
     suffix, content, expected = LARGE[name]
