@@ -45,7 +45,7 @@ class Layout(Trie):
         references: tuple[Reference, ...],
     ) -> None:
         super().__init__(parents, keys, leaves, references)
-        self.specs = specs
+        self.specs: tuple[StateSpec, ...] = specs
 
     @property
     def below_entry(self) -> dict[int, list[int]]:

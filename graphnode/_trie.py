@@ -46,10 +46,10 @@ class Trie:
         leaves: tuple[int, ...],
         references: tuple[Reference, ...],
     ) -> None:
-        self.parents = parents
-        self.keys = keys
-        self.leaves = leaves
-        self.references = references
+        self.parents: tuple[int, ...] = parents
+        self.keys: tuple[Key, ...] = keys
+        self.leaves: tuple[int, ...] = leaves
+        self.references: tuple[Reference, ...] = references
         self._children: dict[tuple[int, Key], int] | None = None
         self._memo: dict[Hashable, Any] = {}
 

@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Where the slow tests run, the others are thorough: properties are tried on more examples.
     """
-    hypothesis.settings.load_profile("quick" if config.getoption("markexpr").strip() == "not slow" else "thorough")
+    hypothesis.settings.load_profile("quick" if str(config.getoption("markexpr")).strip() == "not slow" else "thorough")
     if config.getoption("--runtime-types"):
         # It asks for `type X = ...`, which Python 3.11 has not, and warns of what it cannot check.
         config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeWarning")
