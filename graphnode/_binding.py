@@ -140,6 +140,13 @@ class _Kept(NamedTuple):
     gaps: Sequence[tuple[int, int]]
     others: Sequence["weakref.ref[Any]"]
 
+    def is_current(self, roots: Sequence[Any]) -> bool:
+        """Whether these are the roots, and the structure below them is what it was."""
+        # Roots are known by their ids, and an id may be another's: an interrupt in a callback can leave a dead entry.
+        if self.others and any(ref() is not root for ref, root in zip(self.others, roots[1:], strict=True)):
+            return False
+        return self.binding.clock is CLOCK.now or self.binding.is_current(roots)
+
     def completed(self, roots: Sequence[Any]) -> Binding:
         """The binding with all States."""
         binding = self.binding
@@ -185,7 +192,7 @@ def binding_of_list(roots: list[Any]) -> Binding:
     """The binding of a list of nodes and States: `binding_of(roots)`, without a look for pytrees in it."""
     known: Joint | None = getattr(roots[0], "_joint", None)
     found = known.get(tuple(map(id, roots))) if known is not None else None
-    if found is not None and (found.binding.clock is CLOCK.now or found.binding.is_current(roots)):
+    if found is not None and found.is_current(roots):
         binding = found.completed(roots) if found.gaps else found.binding
     else:
         binding = _joint_binding(roots, roots, _list_def(len(roots)))
@@ -204,7 +211,7 @@ def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
         set_joint(first, known := Joint())
     key = _joint_key(treedef, leaves)
     found = known.get(key)
-    if found is not None and found.binding.is_current(leaves):
+    if found is not None and found.is_current(leaves):
         return found.completed(leaves)
     binding = _walk_undisturbed(root, leaves)
     _keep_joint(known, key, binding, leaves)

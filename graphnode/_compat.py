@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import jax
 from jax._src.array import ArrayImpl
+from jax._src.config import disable_jit
 from jax._src.core import eval_trace, trace_ctx
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.interpreters.batching import BatchTracer
@@ -27,6 +28,11 @@ PLAIN: Final[frozenset[type]] = frozenset({ArrayImpl, PRNGKeyArray})
 
 # Weak: a State must not keep a finished trace, and all that it captured, alive.
 TraceRef: TypeAlias = weakref.ReferenceType[Any]
+
+
+def is_jit_disabled() -> bool:
+    """Whether `jax.disable_jit` holds."""
+    return bool(disable_jit.value)
 
 
 def is_tracing() -> bool:

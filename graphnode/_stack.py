@@ -74,10 +74,10 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
         raise StackError(f"cannot stack {graphdef.type.__name__}: {listed(faults)}")
     stacked_graphdef = _with_axis(graphdef, columns, axis, name)
     advanced = [(stream, *fork_shared(stream)) for stream in shared_streams(bindings)]
-    for stream, keys, _ in advanced:
+    for stream, keys, count in advanced:
         for (number, at), key in zip(stream.places, keys, strict=True):
             columns[at.key_at][number] = key
-            columns[at.count_at][number] = jnp.zeros_like(columns[at.count_at][number])
+            columns[at.count_at][number] = jnp.zeros_like(count)
     values = [jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *column) for column in columns]
     stacked = build(stacked_graphdef, values)
     for stream, _, count in advanced:

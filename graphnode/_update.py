@@ -26,6 +26,7 @@ from ._state import State, StateSpec, contract_faults, describe, new_state, prep
 from ._statetree import S1, S2, S3, FlatStates, StateTree, select
 from ._tracked import TrackedDict
 from ._traverse import live_objects, reach
+from ._versions import check_owner
 
 
 def update_states(node: object, /, *trees: States, check: bool = True) -> None:
@@ -152,6 +153,8 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
         faults += _write_faults(write, check)
     if faults:
         raise UpdateError(f"cannot update {graphdef.type.__name__}: {listed(faults)}")
+    for place in returns:
+        _check_owner(place.holder, place.key)
     contents = [prepared(write.state, write.value, write.where) for write in writes.values()]
     states = [write.state for write in writes.values()]
     undivided(lambda: _commit(returns, states, contents))
@@ -307,6 +310,7 @@ def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[A
         FilterError: There is no filter, nothing at a path of one (names the nearest), or `...` stands before another.
         FilterTypeError: Something is no filter.
         PopError: A State is an item of a list or tuple, or of the pytree at the root; names all. Nothing was removed.
+        TraceError: A JAX transformation runs that a node was not made in. Nothing was removed.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
     Example:
@@ -335,6 +339,8 @@ def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[A
                 removals.append(_Removal(objects[parent] if parent >= 0 else None, edge, binding.states[at]))
     if faults:
         raise PopError(f"cannot pop from {graphdef.type.__name__}: {listed(faults)}")
+    for removal in removals:
+        _check_owner(*removal.container_and_key())
     undivided(lambda: _remove(removals))
     popped = [FlatStates(layout, tuple([binding.states[at] for at in numbers])) for numbers, layout in selection]
     return popped[0] if len(filters) == 1 else tuple(popped)
@@ -347,13 +353,30 @@ class _Removal(NamedTuple):
     edge: Path
     state: State[Any]
 
+    def container_and_key(self) -> tuple[Any, str]:
+        """The node or dict that holds the State, and the field or key there."""
+        container = self.holder if len(self.edge) == 1 else reach(self.holder, self.edge[:-1])
+        return container, str(self.edge[-1])
+
+
+def _check_owner(holder: Any, key: str) -> None:
+    """Raise if a State of a node or dict must not be taken out or put back now.
+
+    Raises:
+        TraceError: A JAX transformation runs that the node was not made in.
+    """
+    where = str(holder._place) if isinstance(holder, TrackedDict) else f"{type(holder).__name__}.{key}"
+    check_owner(holder._version, where)
+
 
 def _remove(removals: Sequence[_Removal]) -> None:
-    for holder, edge, state in removals:
-        if len(edge) == 1:
-            delattr(holder, str(edge[0]))
+    for removal in removals:
+        holder, edge, state = removal
+        container, key = removal.container_and_key()
+        if container is holder:
+            delattr(container, key)
         else:
-            del reach(holder, edge[:-1])[edge[-1]]
+            del container[key]
         if state._contracts:
             # What is put back may have the shape of what stood there, such as one axis more in a stack.
             form = leaf_form(state._value)

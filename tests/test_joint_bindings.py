@@ -271,3 +271,16 @@ def test_a_change_below_a_node_with_a_parent_pointer_is_seen(walks: list[Any]):
     gc.collect()
     leaf().size = 3  # the clock moves, and a node that was watched is gone
     assert binding_of_list([one, top]).states == (one.weight, top.weight)
+
+
+def test_an_entry_that_was_not_dropped_is_not_taken_for_that_of_other_nodes():
+    """An interrupt can keep the callback of a dead node from dropping its entry; its id is then another's."""
+    one, two = leaf(), leaf()
+    binding_of_list([one, two])
+    (key, kept), *_ = joint(one).items()
+    other = leaf(7)
+    joint(one).clear()
+    joint(one)[(id(one), id(other))] = kept
+    assert key == (id(one), id(two))
+    assert binding_of_list([one, other]).states == (one.weight, other.weight)
+    assert binding_of_list([one, two]).states == (one.weight, two.weight)

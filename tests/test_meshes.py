@@ -84,7 +84,19 @@ def running(layer, names):
             found.append(host(lanes))
             twins = gn.stack([layer, layer])
             found.append(host(gn.vmap(lambda layer: layer(jnp.ones(8)))(twins)))
+            found.append(host(jax.random.key_data(gn.stack([layer.rngs, layer.rngs])["default"].key.value)))
+            found.append(looped(layer.rngs))
     return found
+
+
+def looped(rngs):
+    # What rounds and branches draw, which give back the stream that they were given.
+    bits = lambda rngs: jax.random.bits(rngs())
+    rounds = gn.scan(lambda rngs, _: (rngs, bits(rngs)), rngs, None, length=2)[1]
+    gn.fori_loop(0, 2, lambda i, rngs: (rngs(), rngs)[1], rngs)
+    gn.while_loop(lambda rngs: rngs["default"].count.value % 4 != 0, lambda rngs: (rngs(), rngs)[1], rngs)
+    chosen = gn.cond(True, bits, lambda rngs: jnp.uint32(0), rngs)
+    return [host(rounds), host(chosen), host(gn.remat(bits)(rngs)), host(bits(rngs))]
 
 
 def dropout(name="none", seed=0):

@@ -3,12 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import pytest
 
 import graphnode as gn
 
 from .properties.strategies import assert_fresh, reference, snapshot
+
+
+class Held(gn.Node):
+    w: gn.ParamState
 
 
 class Linear(gn.Node):
@@ -250,3 +255,29 @@ def test_states_popped_from_one_node_fit_another_of_its_structure():
     gn.pop_states(other, gn.ParamState)
     gn.update_states(other, popped)
     assert other.first.weight is other.table["s"] is popped["again", "weight"]
+
+
+def test_what_must_not_change_now_is_found_before_anything_is_popped_or_put_back():
+    """Of a node made inside of a transformation and one from outside, neither loses a State, and neither gets one."""
+    outside = Held(gn.ParamState(jnp.ones(2)))
+    emptied = Held(gn.ParamState(jnp.ones(2)))
+    popped = gn.treefy_states(emptied)
+    gn.pop_states(emptied, ...)
+
+    @jax.jit
+    def run(x: jax.Array) -> jax.Array:
+        inside = Held(gn.ParamState(x))
+        with pytest.raises(gn.TraceError, match=r"^Held\.w belongs to a node from outside"):
+            gn.pop_states([inside, outside], ...)
+        assert len(gn.states(inside)) == 1
+        trees = gn.treefy_states([inside, Held(gn.ParamState(x))])
+        gn.pop_states(inside, ...)
+        with pytest.raises(gn.TraceError, match=r"^Held\.w belongs to a node from outside"):
+            gn.update_states([inside, emptied], trees)
+        assert len(gn.states(inside)) == 0
+        return x
+
+    run(jnp.ones(2))
+    assert len(gn.states(outside)) == 1
+    gn.update_states(emptied, popped)
+    assert len(gn.states(emptied)) == 1

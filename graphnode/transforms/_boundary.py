@@ -596,9 +596,10 @@ def remembered_together(
     if made is None:
         return make(lambda: list(functions))
     full_key = (tuple(map(_identity, functions)), key)
-    found: T | None = made.get(full_key)
-    if found is not None:
-        return found
+    found = made.get(full_key)
+    # Known by their ids, which may be others': an interrupt can keep a callback from dropping an entry.
+    if found is not None and _are_the_same(found[1], functions):
+        return found[0]  # type: ignore[no-any-return]  # `T`, as `make`
     made_ref = weakref.ref(made)  # weak, like all here: a cycle would wait for the collector
 
     def forget(_: object) -> None:
@@ -610,7 +611,13 @@ def remembered_together(
         refs = [_weak(function, forget) for function in functions]
     except TypeError:  # an object of a class with slots
         return make(lambda: list(functions))
-    return made.keep(full_key, make(lambda: [ref() for ref in refs]))  # type: ignore[no-any-return]  # `T`, as `make`
+    made.pop(full_key, None)
+    return made.keep(full_key, (make(lambda: [ref() for ref in refs]), refs))[0]  # type: ignore[no-any-return]
+
+
+def _are_the_same(refs: Sequence[Callable[[], Any]], functions: Sequence[Function]) -> bool:
+    # By `==`: a bound method is a new object each time, equal if object and function are the same.
+    return all(ref() == function for ref, function in zip(refs, functions, strict=True))
 
 
 def _identity(function: Function) -> Hashable:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from .._convert import NodeStates, is_node_states
 from .._errors import StructureError
 from ._boundary import Call, Form, Function, Outcome, Pure, Values, remembered, remembered_together, told, type_text
+from ._streams import at_home
 
 
 def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:
@@ -42,7 +43,7 @@ def compiled(
         return jax.jit(run, inline=True)
 
     run = remembered_together(functions, ("compiled", call.transform), (key, call.form), make)
-    return call.run(run, call.values, call.rest, *extra)  # type: ignore[no-any-return]  # as `body` gives
+    return call.run(run, at_home(call), call.rest, *extra)  # type: ignore[no-any-return]  # as `body` gives
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:

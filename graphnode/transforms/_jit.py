@@ -13,7 +13,7 @@ import jax
 
 from .._binding import binding_of_list
 from .._caches import Memo
-from .._compat import PLAIN, jaxpr_as_fun
+from .._compat import PLAIN, is_jit_disabled, jaxpr_as_fun
 from .._marks import mark_lost
 from .._signals import undivided
 from .._state import State
@@ -120,6 +120,8 @@ class Jitted(Transformed, Generic[P, R]):
     def _compile(self, call: Call) -> "_Plain | _Donating":
         options, history = self._options, self._history
         is_donating = options.donate or options.donate_argnums or options.donate_argnames
+        if is_jit_disabled():  # nothing is donated, and a first trace would hide the values from who debugs
+            return _Plain(call, options, history)
         made = _Donating(call, options, history) if is_donating else _Plain(call, options, history)
         return self._compiled.keep(call.key, made)
 

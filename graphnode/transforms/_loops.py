@@ -18,7 +18,7 @@ from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, t
 from ._carry import Carry, check_types, compiled, pair_of, picking, writes_of
 from ._map import check_axis
 from ._members import is_key, made_in, member_form, refuse_constant, with_result_axes
-from ._streams import Fork, apart_from, fork, forks_of, join, size_of, with_forks
+from ._streams import Fork, apart_from, fork, forks_of, join, lane_count, with_forks
 
 C = TypeVar("C")
 X = TypeVar("X")
@@ -105,7 +105,7 @@ def scan(
     check_sizes(call, Spread(apart_from(forks, found.values), found.rest), _SIZES, length)
     axes = Spread(with_forks(forks, found.values), found.rest)
     if forks and length is None:
-        length = size_of(call.values, axes.values, forks) or size_of(call.rest, axes.rest, ())
+        length = lane_count(call, axes.values, axes.rest, forks)
     options = _Scan(length, reverse, unroll)
     form = member_form(call, apart_from(forks, found.values))
     key = (axes.values, tuple(axes.rest), options, forks, form.graphdef)

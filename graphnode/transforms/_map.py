@@ -15,7 +15,7 @@ from .._state import describe
 from ._axes import Spread, check_sizes, is_axis, spread_axes
 from ._boundary import Call, Function, Outcome, Values, pure_of, rebind, target_of
 from ._members import Lane, member_form
-from ._streams import apart_from, fork, forks_of, join, size_of, with_forks
+from ._streams import apart_from, fork, forks_of, join, lane_count, with_forks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,7 +115,7 @@ def vmap(
         check_sizes(call, Spread(apart_from(forks, axes), rest), _SIZES, axis_size)
         form = member_form(call, apart_from(forks, axes))
         if forks:
-            size = axis_size or size_of(given_values, axes, forks) or size_of(call.rest, rest, ())
+            size = lane_count(call, axes, rest, forks) if axis_size is None else axis_size
             if size is None:
                 raise ValueError("gn.vmap: only random streams are mapped: say how many lanes with axis_size")
             axes, given_values = with_forks(forks, axes), fork(forks, given_values, size)

@@ -22,6 +22,18 @@ class Fork(NamedTuple):
     count_at: int
 
 
+def at_home(call: Call) -> Values:
+    """The values of a call, those of its streams under the mesh that is set.
+
+    A round or branch that draws moves its stream there, and all rounds and branches must give what they were given.
+    """
+    values = list(call.values)
+    for stream in streams_in(call.binding.graphdef):
+        for number in (stream.key_at, stream.count_at):
+            values[number] = under_current_mesh(values[number])
+    return tuple(values)
+
+
 def forks_of(call: Call, axes: Sequence[Any]) -> tuple[Fork, ...]:
     """The streams of a call whose key is given an axis, but is a single key."""
     streams = [Fork(stream.key_at, stream.count_at) for stream in streams_in(call.binding.graphdef)]
@@ -50,6 +62,12 @@ def size_of(values: Sequence[Any], axes: Sequence[Any], forks: Sequence[Fork]) -
         for leaf in jax.tree.leaves(value)
     )
     return next(sizes, None)
+
+
+def lane_count(call: Call, axes: Sequence[Any], rest: Sequence[Any], forks: Sequence[Fork]) -> int | None:
+    """How many lanes or rounds the mapped values and leaves of a call make; `None` if none is mapped."""
+    size = size_of(call.values, axes, forks)
+    return size_of(call.rest, rest, ()) if size is None else size
 
 
 def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:

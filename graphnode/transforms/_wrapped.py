@@ -9,6 +9,7 @@ from jax.experimental import checkify as jax_checkify
 
 from .._stream import Stream, scope_of
 from ._boundary import Call, Function, Outcome, named_arguments, rebind, target_of, with_statics
+from ._streams import at_home
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,7 +67,7 @@ def remat(
     def rematerialised(*args: Any, **kwargs: Any) -> Any:
         call = Call("remat", target, *with_statics(target, args, kwargs, *statics))
         run = jax.checkpoint(call.pure(), prevent_cse=prevent_cse, policy=policy)
-        return call.finish(call.run(run, call.values, call.rest))
+        return call.finish(call.run(run, at_home(call), call.rest))
 
     return rebind(rematerialised, bound)
 

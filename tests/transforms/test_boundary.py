@@ -641,6 +641,7 @@ def test_without_compilation_the_same_happens():
     with jax.disable_jit():
         for donate in (False, True):
             assert gn.jit(add, donate=donate)(node, 1.0) == node.weight.value * 2
+            assert gn.jit(lambda node: float(node.weight.value), donate=donate)(node) == node.weight.value
     assert node.weight.value == 3.0
 
 

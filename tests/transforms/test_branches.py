@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import graphnode as gn
+from graphnode.transforms import _boundary
 from tests.jaxprs import equations
 
 X = jnp.array([1.0, 2.0])
@@ -289,3 +290,25 @@ def test_a_captured_node_is_not_written():
     with pytest.raises(gn.TraceError):
         gn.cond(True, lambda x: one(x), lambda x: x, X)
     assert counts(one) == (0, 0)
+
+
+def test_what_was_compiled_for_a_dead_function_is_not_that_of_another():
+    """An interrupt can keep the callback of a dead function from dropping its entry; its id is then another's."""
+
+    def base(x: jax.Array) -> jax.Array:
+        return x * 0
+
+    def first(x: jax.Array) -> jax.Array:
+        return x + 1
+
+    def second(x: jax.Array) -> jax.Array:
+        return x + 100
+
+    x = jnp.float32(10)
+    assert gn.cond(False, base, first, x) == 11
+    made = _boundary._made_of(base, ("compiled", "cond"))
+    assert made is not None
+    entries: list[tuple[Any, Any]] = list(made.items())
+    for (ids, rest), kept in entries:
+        made[tuple([id(second) if one == id(first) else one for one in ids]), rest] = kept
+    assert gn.cond(False, base, second, x) == 110

@@ -100,6 +100,7 @@ def test_streams_alone_need_a_size():
         "gn.vmap: only random streams are mapped: say how many lanes with axis_size"
     )
     assert jnp.allclose(gn.vmap(draw, axis_size=3)(rngs), jnp.array(lanes(0, 3)))
+    assert gn.vmap(draw, axis_size=0)(gn.Rngs(0)).shape[0] == 0
     assert count(rngs) == 1
 
 
