@@ -22,12 +22,12 @@ from ._fields import NodeBase
 from ._graphdef import GraphDef, intern_graphdef
 from ._marks import is_marked, trace_of
 from ._paths import Key, Path, path_str
-from ._state import State, check_alive, describe, mark_container, read, store
+from ._state import State, check_alive, describe, located, mark_container, read, store
 from ._static import NO_TEMPLATE, GraphObject
 from ._table import RootSpec, Token, ranked_root
 from ._template import NodeSpec, Watch, fill, template_of
 from ._tracked import set_binding, set_joint, set_version
-from ._value import all_taken_in, is_container, rebuilt, taken_in
+from ._value import all_taken_in, is_container, taken_in
 from ._versions import CLOCK, Constructing, Version, birth, first_version
 
 _new: Final = object.__new__
@@ -113,9 +113,9 @@ class Binding:
         return tuple([state._value for state in states])
 
     def _value_of(self, state: State[Any]) -> Any:
-        if is_marked(state):
-            return rebuilt(read(state, functools.partial(self._place_of, state)))
-        return rebuilt(state._value)
+        value = read(state, functools.partial(self._place_of, state)) if is_marked(state) else state._value
+        # Not only rebuilt: whatever may have been put into its container in place.
+        return taken_in(value, lambda: located(state, self._place_of(state)))
 
     def _place_of(self, state: State[Any]) -> str:
         return path_str(self.graphdef.layout.path(self.states.index(state)))
@@ -410,7 +410,7 @@ def _taken_in(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
         FieldError: Names all that no State can hold.
     """
     try:
-        return [taken_in(value, "") for value in values]
+        return [taken_in(value, str) for value in values]
     except FieldError:
         # Paths are made for faults alone: those of a long chain would cost its square.
         return all_taken_in(values, [path_str(path) for path in graphdef.layout.paths()])
@@ -488,5 +488,5 @@ def graft(graphdef: GraphDef[Any], known: Sequence[Any], values: Sequence[Any]) 
             set_version(made, birth())
         else:
             made._spec, made._mark, made._contracts = spec, trace, contracts.get(number, ())
-            store(made, taken_in(next(rest), spec.cls.__name__))
+            store(made, taken_in(next(rest), functools.partial(str, spec.cls.__name__)))
     return objects

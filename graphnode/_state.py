@@ -221,7 +221,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
         self._contracts = ()
         self._value = value
         if type(value) is not CONCRETE:
-            store(self, taken_in(value, type(self).__name__))
+            store(self, taken_in(value, lambda: type(self).__name__))
 
     @property
     def value(self) -> T:
@@ -305,7 +305,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             spec.metadata if isinstance(metadata, _Keep) else metadata,
             spec.stacked,
         )
-        content = taken_in(self.value if isinstance(value, _Keep) else value, spec.cls.__name__)
+        content = taken_in(self.value if isinstance(value, _Keep) else value, lambda: spec.cls.__name__)
         if not isinstance(value, _Keep):
             check_contracts_of(self, content)
         if not (isinstance(value, _Keep) and isinstance(sharding, _Keep)):
@@ -373,7 +373,7 @@ def new_state(spec: StateSpec, value: Any) -> State[Any]:
     """A State of this description, made without running `__init__`."""
     state: State[Any] = object.__new__(spec.cls)
     state._spec, state._mark, state._contracts = spec, current_trace(), ()
-    store(state, taken_in(value, spec.cls.__name__))
+    store(state, taken_in(value, lambda: spec.cls.__name__))
     return state
 
 
@@ -442,7 +442,7 @@ def prepared(state: State[Any], value: Any, where: Callable[[], str] = str) -> A
         ContractError: It does not have the dtype or shape that the State's field declares.
         TraceError: A tracer would leave its transformation.
     """
-    content = value if isinstance(value, jax.Array) else taken_in(value, located(state, where()))
+    content = taken_in(value, lambda: located(state, where()))
     check_writable(state, content, where)
     check_contracts_of(state, content)
     return content

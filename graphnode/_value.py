@@ -4,7 +4,8 @@ Data in: a value from outside, a caller's or another State's. Data out: the same
 write into the one is never seen in the other. A plain array is its own answer, and costs one test of its type.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import jax
@@ -41,12 +42,12 @@ def all_rebuilt(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(map(rebuilt, values))
 
 
-def taken_in(value: Any, owner: str) -> Any:
+def taken_in(value: Any, owner: Callable[[], str]) -> Any:
     """The value as a State keeps it: containers are new, NumPy arrays become JAX arrays of the same dtype.
 
     Args:
         value: Any pytree.
-        owner: What messages call the State.
+        owner: Gives what messages call the State.
 
     Raises:
         FieldError: The value holds a State or a node, or a NumPy array whose dtype JAX would change; names all.
@@ -57,7 +58,7 @@ def taken_in(value: Any, owner: str) -> Any:
     if any(isinstance(leaf, GraphObject | np.ndarray | np.generic) for leaf in leaves):
         faults = _faults(value)
         if faults:
-            raise FieldError(f"{owner}: {listed(faults)}")
+            raise FieldError(f"{owner()}: {listed(faults)}")
         leaves = list(map(_as_jax, leaves))
     return tree_unflatten(treedef, leaves)
 
@@ -72,7 +73,7 @@ def all_taken_in(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:
     faults: list[str] = []
     for value, owner in zip(values, owners, strict=True):
         try:
-            kept.append(taken_in(value, owner))
+            kept.append(taken_in(value, functools.partial(str, owner)))
         except FieldError as error:
             faults.append(str(error))
     if faults:

@@ -177,6 +177,50 @@ def test_a_tracer_that_came_in_by_a_reference_is_found_out():
         gn.treefy_states(node)
 
 
+def _put(node: Holder, x: Any) -> Any:
+    node.w.value["a"] = 3 * x
+    return x
+
+
+# Transformations of JAX's own, of a function that writes into a node's container without having got the node.
+OWN: dict[str, Callable[[Holder], Any]] = {
+    "grad": lambda node: jax.grad(lambda x: _put(node, x))(1.0),
+    "jit": lambda node: jax.jit(lambda x: _put(node, x))(1.0),
+    "vmap": lambda node: jax.vmap(lambda x: _put(node, x))(jnp.ones(2)).sum(),
+    "scan": lambda node: jax.lax.scan(lambda c, x: (c, _put(node, x)), 0, jnp.ones(2))[1].sum(),
+    "cond": lambda node: jax.lax.cond(True, lambda x: _put(node, x), lambda x: x, 1.0),
+    "checkpoint": lambda node: jax.checkpoint(lambda x: _put(node, x))(1.0),
+}
+
+
+@pytest.mark.parametrize("outer", [gn.jit, gn.remat, lambda function: lambda node: gn.vjp(function, node)])
+@pytest.mark.parametrize("name", OWN)
+def test_plain_jax_inside_of_our_transforms_is_found_out(name: str, outer: Callable[..., Any]):
+    """JAX's own transformation of a function that writes into an argument's container is an error, not a lost write."""
+    node = holder()
+    with pytest.raises(gn.TraceError) as caught:
+        outer(OWN[name])(node)
+    assert "node.w: a JAX transformation that has ended wrote into its value, without having got" in str(caught.value)
+    assert node.w.value["a"].shape == (3,)
+
+
+@pytest.mark.parametrize("way", [gn.treefy_states, gn.clone, gn.jit(lambda node: 1)])
+def test_what_was_put_into_a_container_is_taken_in_where_it_goes_out(way: Callable[[Holder], Any]):
+    """NumPy arrays become JAX's, so that a snapshot stays what it was; what no State can hold is refused."""
+    node, mine = holder(), np.zeros(2, np.float32)
+    node.w.value["a"] = mine
+    tree = gn.treefy_states(node)
+    way(node)
+    mine[0] = 5
+    np.testing.assert_array_equal(tree["w"].value["a"], [0, 0])
+    node.w.value["a"] = ParamState(jnp.zeros(2))
+    with pytest.raises(gn.FieldError, match=r"w \(ParamState\): \['a'\]: a State holds arrays, not a ParamState"):
+        way(node)
+    node.w.value["a"] = np.zeros(2)
+    with pytest.raises(gn.FieldError, match=r"w \(ParamState\): \['a'\]: JAX would turn a NumPy array of float64"):
+        way(node)
+
+
 def test_an_exception_drops_the_copies():
     """A function that raised has written nothing, and later reads do not complain."""
     node = holder()

@@ -1,5 +1,6 @@
 """Count work: how many Python functions run, which does not depend on how fast or how busy the machine is."""
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +26,12 @@ def calls_of(run: Callable[[], object], *, inside: str = "") -> int:
             count += 1
 
     before = sys.getprofile()
+    gc.collect()
+    gc.disable()  # a collection runs the callbacks of what others left behind
     sys.setprofile(profile)
     try:
         run()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return count

@@ -30,7 +30,7 @@ from .._diff import differences
 from .._errors import FieldError, StructureError, TraceError
 from .._fields import NodeBase
 from .._graphdef import GraphDef
-from .._marks import captured, drop_loans, take_back_loans, trace_of
+from .._marks import captured, check_marks, drop_loans, is_marked, take_back_loans, trace_of
 from .._paths import Path, path_str
 from .._rngs import RngState
 from .._signals import put_all
@@ -414,6 +414,9 @@ class Pure:
         with self._captured():
             result = self._call(args, kwargs)
             self.check_structure(nodes, binding)
+            for number, state in enumerate(binding.states):
+                if is_marked(state):  # a transformation of JAX's own, inside, may have written into a copy
+                    check_marks(state, functools.partial(self.where, number))
             result, has_nodes = _take_nodes(result, nodes)
         wrote = [
             number
