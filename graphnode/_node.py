@@ -87,6 +87,8 @@ class Node(NodeBase):
             _mark_changed(self)
             self.__dict__[name] = value
             _mark_changed(self)
+            if name in plan.statics and getattr(self, "_popped", None):
+                self._popped.clear()  # the shapes that were there are those of other sizes
 
         def __delattr__(self, name: str) -> None:
             if name not in self._plan.names:

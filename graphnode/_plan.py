@@ -93,7 +93,7 @@ def _admitter(cls: type, field: Field) -> Admit:
 def place_of(node: NodeBase, field: Field) -> Place:
     """The place of a field's value: its containers check what is put in later, where the field has a contract."""
     has_contract = any(leaf.contract for leaf in field.form.all_leaves)
-    check = functools.partial(check_item, weakref.ref(node)) if has_contract else None
+    check = functools.partial(check_items, weakref.ref(node)) if has_contract else None
     return Place(f"{type(node).__name__}.{field.name}", (), check)
 
 
@@ -157,23 +157,35 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     """
     plan: Plan = type(node)._plan
     fields = {**node.__dict__, **changed}
-    placed = list(_placed_in(plan, fields))
+    # What stays comes first: it binds the axes that no static field gives, and what is new must fit.
+    placed = sorted(_placed_in(plan, fields), key=lambda one: one[0].partition(".")[0] in changed)
     _check_states(node, {name: fields[name] for name in plan.statics if name in fields}, placed)
 
 
-def check_item(node_ref: "weakref.ReferenceType[NodeBase]", form: Form, item: Any, place: str) -> None:
-    """Raise if a State that is put into a container of a node breaks the contract of its place there.
+def check_items(
+    node_ref: "weakref.ReferenceType[NodeBase]", form: Form, put: Mapping[str, Any], *, replaces: bool
+) -> None:
+    """Raise if States that are put into a container of a node break the contract of their places there.
+
+    Args:
+        node_ref: The node.
+        form: The form of the items.
+        put: What is put in, by the text of its place.
+        replaces: Whether it takes the place of what stands there.
 
     Raises:
-        ContractError: It does; nothing was put in.
+        ContractError: They do; nothing was put in.
     """
     node = node_ref()
     # While its constructor runs, and after its end, a node has nobody to answer to.
     if node is None or isinstance(node._version, Constructing):
         return
-    name = place.partition(".")[2]
-    placed = list(_placed_in(type(node)._plan, node.__dict__))
-    _check_states(node, _sizes(node), [*placed, *_states_in(form, item, name)])
+    new: list[_Placed] = []
+    for place, item in put.items():
+        new += _states_in(form, item, place.partition(".")[2])
+    replaced = {place for place, _, _ in new} if replaces else set[str]()
+    staying = [placed for placed in _placed_in(type(node)._plan, node.__dict__) if placed[0] not in replaced]
+    _check_states(node, _sizes(node), [*staying, *new])
 
 
 def attach_contracts(node: NodeBase) -> None:
@@ -254,11 +266,11 @@ def _fits_as_before(node: NodeBase, requirement: Requirement, state: State[Any])
 
     So the States of stacked nodes, which have an axis more, can be replaced and put back.
     """
-    if requirement in state._contracts:
-        return True  # it stood there itself
     standing = {place: other for place, _, other in _placed_in(type(node)._plan, node.__dict__)}
     other = standing.get(requirement.place)
-    if other is not None and other is not state:
+    if other is state:
+        return requirement in state._contracts  # it stood there before
+    if other is not None:
         return requirement.contract.fits_like(state._value, other._value)
     popped = popped_shapes(node).get(requirement.place)
     return popped is not None and requirement.contract.fits_like(state._value, popped)

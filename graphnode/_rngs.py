@@ -261,7 +261,7 @@ def _key_of(seed: object) -> jax.Array | None:
         if seed.shape == () and jnp.issubdtype(seed.dtype, jnp.integer):
             return jax.random.key(seed)
         try:
-            key = jax.random.wrap_key_data(jnp.asarray(seed))
+            key = jax.random.wrap_key_data(jnp.array(seed))
         except (TypeError, ValueError):  # of another dtype or size than the keys of JAX's default implementation
             return None
     elif isinstance(seed, jax.Array):

@@ -317,6 +317,11 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
     def __reduce__(self) -> "tuple[Callable[..., State[T]], tuple[StateSpec, T]]":
         return new_state, (self._spec, self.value)
 
+    def __copy__(self) -> "State[T]":
+        twin = new_state(self._spec, self.value)
+        twin._contracts = self._contracts
+        return twin
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "State[T]":
         twin = new_state(self._spec, copy.deepcopy(self.value, memo))
         twin._contracts = self._contracts

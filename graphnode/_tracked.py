@@ -4,7 +4,7 @@ For what a change of structure means to a binding, see `_versions`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, SupportsIndex, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, SupportsIndex, TypeVar, cast, runtime_checkable
 
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 
@@ -30,19 +30,26 @@ set_binding: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_bin
 set_joint: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_joint"].__set__
 
 
+@runtime_checkable
+class Check(Protocol):
+    """Raises when States break the contract of their places in a container."""
+
+    def __call__(self, form: Form, put: Mapping[str, Any], /, *, replaces: bool) -> None:
+        """See `_plan.check_items`."""
+
+
 class Place(NamedTuple):
     """Where a value stands: the field, and the keys inside it.
 
     Attributes:
         where: Class and field, for messages.
         path: The keys below.
-        check: Raises when a State breaks the contract of the place, given its form, the State and the place's text;
-            `None` where there is no contract.
+        check: Raises when States break the contract of their places; `None` where there is no contract.
     """
 
     where: str
     path: tuple[Key, ...] = ()
-    check: Callable[[Form, Any, str], None] | None = None
+    check: "Check | None" = None
 
     def below(self, key: Key) -> "Place":
         """The place at a key of the container that stands here."""
@@ -102,17 +109,28 @@ class _Tracked:
     else:
         __slots__ = ()
 
-    def admit(self, key: Key, item: Any) -> Any:
+    def admit(self, key: Key, item: Any, *, replaces: bool = True) -> Any:
         """`item` as it would be kept at `key`.
+
+        Args:
+            key: Its key.
+            item: The item.
+            replaces: Whether it takes the place of what stands there; otherwise that stays.
 
         Raises:
             FieldError: It is not of the form of the items.
             ContractError: It breaks the contract of the field.
         """
-        place = self._place.below(key)
-        kept = admit(self._form, item, place)
-        if place.check is not None:
-            place.check(self._form, kept, str(place))
+        (kept,) = self.admit_all([(key, item)], replaces=replaces)
+        return kept
+
+    def admit_all(self, items: Iterable[tuple[Key, Any]], *, replaces: bool = True) -> list[Any]:
+        """Items as they would be kept at their keys; see `admit`. Their contracts are checked together."""
+        placed = [(self._place.below(key), item) for key, item in items]
+        kept = [admit(self._form, item, place) for place, item in placed]
+        if self._place.check is not None:
+            texts = [str(place) for place, _ in placed]
+            self._place.check(self._form, dict(zip(texts, kept, strict=True)), replaces=replaces)
         return kept
 
     def _check_owner(self) -> None:
@@ -156,20 +174,17 @@ class TrackedList(list[T], _Tracked):
         list.extend(made, items)
         return made
 
-    def _admit_all(self, items: Iterable[T], start: int = 0) -> list[T]:
-        return [self.admit(at, item) for at, item in enumerate(items, start)]
-
     def append(self, item: T, /) -> None:
         self._check_owner()
         self._change(super().append, self.admit(len(self), item))
 
     def extend(self, items: Iterable[T], /) -> None:
         self._check_owner()
-        self._change(super().extend, self._admit_all(items, len(self)))
+        self._change(super().extend, self.admit_all(enumerate(items, len(self))))
 
     def insert(self, at: SupportsIndex, item: T, /) -> None:
         self._check_owner()
-        self._change(super().insert, at, self.admit(at.__index__(), item))
+        self._change(super().insert, at, self.admit(at.__index__(), item, replaces=False))
 
     def pop(self, at: SupportsIndex = -1, /) -> T:
         self._check_owner()
@@ -193,7 +208,13 @@ class TrackedList(list[T], _Tracked):
 
     def __setitem__(self, at: Any, item: Any, /) -> None:
         self._check_owner()
-        admitted = self._admit_all(item) if isinstance(at, slice) else self.admit(at.__index__(), item)
+        if isinstance(at, slice):
+            items = list(item)
+            start, stop, step = at.indices(len(self))
+            is_exchange = step == 1 and len(items) == stop - start
+            admitted: Any = self.admit_all(enumerate(items, start), replaces=is_exchange)
+        else:
+            admitted = self.admit(at.__index__(), item)
         self._change(super().__setitem__, at, admitted)
 
     def __delitem__(self, at: SupportsIndex | slice, /) -> None:
@@ -228,9 +249,6 @@ class TrackedDict(dict[str, T], _Tracked):
         dict.update(made, items)
         return made
 
-    def _admit_all(self, items: Mapping[Any, T]) -> dict[str, T]:
-        return {self._key(key): self.admit(key, item) for key, item in items.items()}
-
     def _key(self, key: object) -> str:
         if type(key) is str:
             return key
@@ -246,7 +264,9 @@ class TrackedDict(dict[str, T], _Tracked):
 
     def update(self, *args: Any, **items: T) -> None:
         self._check_owner()
-        self._change(super().update, self._admit_all(dict(*args, **items)))
+        new: dict[Any, T] = dict(*args, **items)
+        keys = [self._key(key) for key in new]
+        self._change(super().update, dict(zip(keys, self.admit_all(new.items()), strict=True)))
 
     def setdefault(self, key: str, default: Any = None, /) -> T:
         if key not in self:

@@ -149,6 +149,7 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
                 put_back += found
         faults += _return_faults(put_back)
         returns += put_back
+    faults += _joint_faults(returns)
     for write in writes.values():
         faults += _write_faults(write, check)
     if faults:
@@ -207,6 +208,22 @@ def _return_faults(returns: Sequence[_Return]) -> list[str]:
         if before.state is not one.state:
             where = path_str(before.place)
             faults.append(f"{where} is given two States, by {where} and by {path_str(one.place)}")
+    return faults
+
+
+def _joint_faults(returns: Sequence[_Return]) -> list[str]:
+    """How States that are put back into fields of one node break its contracts together: each by itself kept them."""
+    by_node: dict[int, list[_Return]] = {}
+    for put_back in returns:
+        if not isinstance(put_back.holder, TrackedDict):
+            by_node.setdefault(id(put_back.holder), []).append(put_back)
+    faults: list[str] = []
+    for group in by_node.values():
+        if len(group) > 1:
+            try:
+                check_contracts(group[0].holder, {put_back.key: put_back.state for put_back in group})
+            except ContractError as error:
+                faults.append(str(error))
     return faults
 
 

@@ -86,7 +86,8 @@ def _as_jax(leaf: Any) -> Any:
         return leaf
     # A constant: inside of a trace, too, it is no tracer.
     with jax.ensure_compile_time_eval():
-        return jnp.asarray(leaf, dtype=leaf.dtype.newbyteorder("="))
+        # A copy: `asarray` may share the memory, to which the caller may still write.
+        return jnp.array(leaf, dtype=leaf.dtype.newbyteorder("="))
 
 
 def _faults(value: Any) -> list[str]:

@@ -1,5 +1,6 @@
 """What a State holds: containers of its own, JAX arrays, and what its field declares."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -234,6 +235,17 @@ def test_an_exception_drops_the_copies():
     assert node.w.value["a"].tolist() == [0.0, 0.0, 0.0]
 
 
+def test_an_array_of_numpy_is_copied():
+    """A later write into it does not reach the State, wherever its memory begins."""
+    for offset in range(0, 64, 4):
+        memory = np.zeros(128, np.uint8)[offset : offset + 32].view(np.float32)
+        state = ParamState(memory)
+        other = ParamState(jnp.ones(8))
+        other.value = memory
+        memory[:] = 5
+        assert float(state.value.sum()) == float(other.value.sum()) == 0
+
+
 def test_an_array_of_numpy_becomes_one_of_jax():
     """A NumPy array is taken as a JAX array of its dtype, wherever it comes in, and cannot be changed through it."""
     array = np.ones(2, np.float32)
@@ -464,3 +476,102 @@ def test_an_item_that_is_named_stays():
     node = Holder(ParamState(jnp.arange(2.0)))
     gn.unbroadcast_states(node, ParamState, index=1)
     assert float(node.w.value) == 1.0
+
+
+# Axes that no static field gives: the States of a node have one size.
+
+
+class Free(gn.Node):
+    a: ParamState[Float[Array, "k"]]
+    b: ParamState[Float[Array, "k"]]
+
+
+class Row(gn.Node):
+    items: list[ParamState[Float[Array, "k"]]]
+    table: dict[str, ParamState[Float[Array, "k"]]]
+
+
+def of_size(size: int) -> ParamState[Any]:
+    return ParamState(jnp.zeros(size))
+
+
+def free(a: int, b: int) -> Free:
+    return Free(of_size(a), of_size(b))
+
+
+def row(*sizes: int) -> Row:
+    return Row([of_size(size) for size in sizes], {})
+
+
+def _put_two_back(node: Free) -> None:
+    popped = [gn.pop_states(free(size, size), gn.PathIn(name)) for name, size in (("a", 3), ("b", 4))]
+    gn.pop_states(node, ...)
+    try:
+        gn.update_states(node, *popped)
+    except gn.UpdateError as error:
+        assert len(gn.states(node)) == 0
+        raise gn.ContractError(str(error).partition(": ")[2]) from None
+
+
+_KEPT: list[Row] = []
+
+
+def kept(node: Row) -> Row:
+    """A node that outlives the statement: a container whose node is gone asks for nothing."""
+    _KEPT[:] = [node]
+    return node
+
+
+MISFITS: dict[str, tuple[Callable[[], Any], str]] = {
+    "first field": (lambda: setattr(free(2, 2), "a", of_size(3)), "Free.a: expected k = 2"),
+    "last field": (lambda: setattr(free(2, 2), "b", of_size(3)), "Free.b: expected k = 2"),
+    "put back together": (lambda: _put_two_back(free(2, 2)), "Free.b: expected k = 3"),
+    "extend": (lambda: kept(row()).items.extend([of_size(2), of_size(5)]), "Row.items.1: expected k = 2"),
+    "insert": (lambda: kept(row(2)).items.insert(0, of_size(5)), "Row.items.0: expected k = 2"),
+    "append": (lambda: kept(row(2)).items.append(of_size(5)), "Row.items.1: expected k = 2"),
+    "item": (lambda: kept(row(2, 2)).items.__setitem__(0, of_size(5)), "Row.items.0: expected k = 2"),
+    "slice": (
+        lambda: kept(row(2)).items.__setitem__(slice(None), [of_size(4), of_size(5)]),
+        "2 faults:\n  Row.items.0: expected k = 2",
+    ),
+    "update": (lambda: kept(row()).table.update(a=of_size(2), b=of_size(5)), "Row.table.b: expected k = 2"),
+    "other container": (lambda: kept(row(2)).table.update(a=of_size(3)), "Row.table.a: expected k = 2"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_states_of_one_free_axis_have_one_size(name: str):
+    """However a State comes into a node, it has the size of those that stay, and of those that come with it."""
+    change, message = MISFITS[name]
+    with pytest.raises(gn.ContractError) as caught:
+        change()
+    assert str(caught.value).startswith(message), str(caught.value)
+
+
+def test_what_is_replaced_does_not_bind_a_free_axis():
+    """An item in the place of the only one, and all fields at once, may have another size."""
+    one = row(2)
+    one.items[0] = of_size(3)
+    one.items[:] = [of_size(4)]
+    one.items = [of_size(5), of_size(5)]
+    one.items.extend([of_size(5), of_size(5)])
+    assert [state.value.size for state in one.items] == [5, 5, 5, 5]
+
+
+def test_a_popped_shape_is_forgotten_when_a_size_changes():
+    """What was popped fits no more when the static field has changed that its contract names."""
+    layer = Layer(3)
+    popped = gn.pop_states(layer, ParamState)
+    layer.n = 4
+    with pytest.raises(gn.UpdateError, match="expected n = 4 of"):
+        gn.update_states(layer, popped)
+    with pytest.raises(gn.ContractError, match="expected n = 4 of"):
+        layer.w = of_size(3)
+    layer.w = of_size(4)
+
+
+def test_a_copied_state_is_held_to_the_same_contract():
+    """`copy.copy` of a State, as `copy.deepcopy`."""
+    for twin in (copy.copy(Layer(3).w), copy.deepcopy(Layer(3).w)):
+        with pytest.raises(gn.ContractError, match="expected n = 3 of"):
+            twin.value = jnp.zeros(5)
