@@ -24,7 +24,7 @@ from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatt
 
 from .._binding import Binding, binding_of_list, build, graft, walk
 from .._caches import LOCK, Memo
-from .._compat import current_trace, is_tracing
+from .._compat import TraceRef, current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
 from .._diff import differences
 from .._errors import FieldError, StructureError, TraceError
@@ -39,6 +39,7 @@ from .._statetree import StateTree
 from .._static import GraphObject, StaticValueError, static_key
 from .._traverse import live_objects
 from .._value import is_container
+from .._versions import AnyVersion, Version
 
 Function: TypeAlias = Callable[..., Any]
 Values: TypeAlias = tuple[Any, ...]
@@ -365,6 +366,9 @@ def _is_jax_type(leaf: object) -> bool:
 
 NO_NODES: Final = walk([])
 
+# What gives the structure of a result, and no node that anybody could write to.
+_ABSTRACT: Final = frozenset({"eval_shape", "make_jaxpr"})
+
 
 class _Active(threading.local):
     """The call of this thread that JAX is working on, the innermost."""
@@ -407,7 +411,7 @@ class Pure:
         return f"<{self.__name__} under gn.{self.transform}>"
 
     def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
-        before = [None if _is_array(value) else jax.tree.flatten(value) for value in values]
+        before = Before.of(values)
         nodes = build(self.form.graphdef, values)
         binding = binding_of_list(nodes) if nodes else NO_NODES
         args, kwargs = self.form.fill(nodes, rest)
@@ -417,12 +421,8 @@ class Pure:
             for number, state in enumerate(binding.states):
                 if is_marked(state):  # a transformation of JAX's own, inside, may have written into a copy
                     check_marks(state, functools.partial(self.where, number))
-            result, has_nodes = _take_nodes(result, nodes)
-        wrote = [
-            number
-            for number, (state, value) in enumerate(zip(binding.states, values, strict=True))
-            if _is_written(state._value, value, before[number])
-        ]
+            result, has_nodes = self._take_nodes(result, nodes)
+        wrote = before.written(binding.states)
         numbers = self.given(wrote)
         # Of `numbers` that is open the caller has given the values away, and needs all of them back.
         untouched = frozenset() if self.is_open else frozenset(numbers) - frozenset(wrote)
@@ -447,6 +447,43 @@ class Pure:
             raise
         take_back_loans(located)
         return result
+
+    def _take_nodes(self, result: Any, nodes: list[Any]) -> tuple[Any, bool]:
+        """The result with `NodeStates` in place of nodes, and whether there are any.
+
+        Raises:
+            TraceError: A node of the result is neither an argument nor made inside: it would come back as a copy.
+        """
+        leaves, treedef = jax.tree.flatten(result)
+        places = [at for at, leaf in enumerate(leaves) if isinstance(leaf, GraphObject)]
+        if not places:
+            return result, False
+        # One graph with the arguments, which come first: what is theirs is theirs in the result, too.
+        roots = [*nodes, *[leaves[at] for at in places]]
+        binding = walk(roots)
+        if self.transform not in _ABSTRACT:
+            self._check_made_inside(result, roots, binding.graphdef)
+        whole = StateTree(binding.graphdef.layout, binding.values())
+        for number, at in enumerate(places, len(nodes)):
+            leaves[at] = NodeStates(binding.graphdef, number, part_of(whole, number))
+        return jax.tree.unflatten(treedef, leaves), True
+
+    def _check_made_inside(self, result: Any, roots: list[Any], graphdef: GraphDef[Any]) -> None:
+        count = len(self.form.graphdef.table.specs) if self.form.places else 0
+        made = enumerate(live_objects(roots, graphdef)[count:], count)
+        trace = current_trace()
+        outside = next((number for number, found in made if _trace_of_object(found) != trace), None)
+        if outside is None:
+            return
+        root, *below = graphdef.path(outside)
+        key_paths = [key_path for key_path, leaf in tree_flatten_with_path(result)[0] if isinstance(leaf, GraphObject)]
+        name = "result" + keystr(key_paths[int(root) - len(self.form.places)])
+        if below:
+            name += "." + path_str(tuple(below))
+        raise TraceError(
+            f"gn.{self.transform}: {name} is from outside of the function, and would come back as a copy, to which "
+            "writes are lost: give its node to the function as an argument, or return a gn.clone of it"
+        )
 
     def check_structure(self, nodes: list[Any], binding: Binding) -> None:
         """Raise if the function changed the structure of its arguments.
@@ -641,6 +678,23 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, jax.Array)
 
 
+class Before(NamedTuple):
+    """The values of some States at one time, to know which are written afterwards."""
+
+    values: Values
+    flattened: Sequence[tuple[list[Any], Any] | None]
+
+    @classmethod
+    def of(cls, values: Values) -> "Before":
+        """Taken now: containers are taken apart, as they may be changed in place."""
+        return cls(values, [None if _is_array(value) else jax.tree.flatten(value) for value in values])
+
+    def written(self, states: Sequence[State[Any]]) -> list[int]:
+        """The numbers of the States that hold another value now."""
+        rows = enumerate(zip(states, self.values, self.flattened, strict=True))
+        return [number for number, (state, value, parts) in rows if _is_written(state._value, value, parts)]
+
+
 def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> bool:
     """Whether a State holds another value than it was given; a pytree may have been changed in place."""
     if before is None:
@@ -670,18 +724,12 @@ def _is_weak(leaf: Any) -> bool:
     return bool(getattr(leaf, "weak_type", isinstance(leaf, int | float | complex)))
 
 
-def _take_nodes(result: Any, nodes: list[Any]) -> tuple[Any, bool]:
-    """The result with `NodeStates` in place of nodes, and whether there are any."""
-    leaves, treedef = jax.tree.flatten(result)
-    places = [at for at, leaf in enumerate(leaves) if isinstance(leaf, GraphObject)]
-    if not places:
-        return result, False
-    # One graph with the arguments, which come first: what is theirs is theirs in the result, too.
-    binding = walk([*nodes, *[leaves[at] for at in places]])
-    whole = StateTree(binding.graphdef.layout, binding.values())
-    for number, at in enumerate(places, len(nodes)):
-        leaves[at] = NodeStates(binding.graphdef, number, part_of(whole, number))
-    return jax.tree.unflatten(treedef, leaves), True
+def _trace_of_object(found: Any) -> TraceRef | None:
+    """The trace that a node or State was made in; `None` outside of all."""
+    if isinstance(found, State):
+        return trace_of(found)
+    version: AnyVersion = found._version
+    return version.trace if isinstance(version, Version) else version
 
 
 class Transformed:

@@ -9,11 +9,16 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 import jax
 import jax.numpy as jnp
 
+from .._binding import Binding, binding_of_list
 from .._convert import graph_to_tree, tree_to_graph
-from .._errors import StructureError
+from .._errors import StructureError, TraceError
+from .._paths import path_str
 from .._state import describe
+from .._static import GraphObject
 from ._answers import OfLeaf, Slot, answers_of, slots_of
 from ._boundary import (
+    NO_NODES,
+    Before,
     Call,
     Function,
     Outcome,
@@ -25,6 +30,7 @@ from ._boundary import (
     target_of,
     with_statics,
 )
+from ._carry import writes_of
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -40,7 +46,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
     a node (or a pytree of nodes) a `StateTree` or a nested mapping by path, whole or partial, or `None` for zero; for a
     pytree of nodes and arrays one like it, with these in place of its nodes. Arguments count in the order of the
     signature, defaults too. Cotangents for one State, of several arguments or at several paths, are added up. States
-    that the function writes are written back; no gradient flows through what was written.
+    that the function writes are written back, and `fwd` must write the same; no gradient flows through what is written.
 
     Args:
         fun: A function, a method or a callable node.
@@ -51,6 +57,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         AttributeError: At a call: `defvjp` was not called.
         FilterError: In the backward pass: a cotangent has a path at which its node has no State; names all.
         StructureError: At a call: the function changes the structure of a node, or its result holds one.
+        TraceError: When it is differentiated: the function and `fwd` write different States, or `bwd` writes one.
         TypeError: In the backward pass: `bwd` gives another number of cotangents than there are arguments. At a call:
             an argument is given to a keyword-only parameter.
 
@@ -106,12 +113,18 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
 
         def run_forward(values: Values, rest: list[Any]) -> tuple[Outcome, Any]:
             written, new_values, (result, residuals) = pure_forward(values, rest)
+            _check_writes(call, writes_of(pure, values, rest), written.numbers)
             return (written, new_values, result), residuals
 
         def run_backward(residuals: Any, cotangent: Outcome) -> tuple[Any, Any]:
             values: list[Any] = [None] * count
             rest: list[Any] = [None] * len(call.rest)
-            _fill(slots, backward(*static_args, tree_to_graph(residuals), cotangent[2]), values, rest)
+            live = tree_to_graph(residuals)
+            roots = [leaf for leaf in jax.tree.leaves(live) if isinstance(leaf, GraphObject)]
+            binding = binding_of_list(roots) if roots else NO_NODES
+            before = Before.of(tuple([state._value for state in binding.states]))
+            _fill(slots, backward(*static_args, live, cotangent[2]), values, rest)
+            _check_residuals(binding, before.written(binding.states))
             return tuple(values), rest
 
         run = jax.custom_vjp(pure)
@@ -132,6 +145,33 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         made: custom_vjp[..., R] = custom_vjp(self._target, tuple(self._statics[0]))
         made._rules = self._rules
         return made
+
+
+def _check_writes(call: Call, by_function: Sequence[int], by_forward: Sequence[int]) -> None:
+    """Raise if the function and `fwd` write different States: which of them runs is JAX's to say.
+
+    Raises:
+        TraceError: Names all that one of them writes alone.
+    """
+    alone = [(number, "fwd") for number in by_forward if number not in by_function]
+    alone += [(number, "the function") for number in by_function if number not in by_forward]
+    if alone:
+        places = ", ".join(f"{call.where(number)} is written by {writer} alone" for number, writer in alone)
+        raise TraceError(f"gn.custom_vjp: {places}: the function and fwd must write the same States")
+
+
+def _check_residuals(binding: Binding, written: Sequence[int]) -> None:
+    """Raise if `bwd` wrote into a node of the residuals, of which nobody would see it.
+
+    Raises:
+        TraceError: Names all that it wrote.
+    """
+    if written:
+        places = ", ".join(path_str(binding.graphdef.layout.path(number)) for number in written)
+        raise TraceError(
+            f"gn.custom_vjp: bwd writes into its residuals ({places}), and the write would be lost: bwd gives "
+            "cotangents alone. Write in the function and in fwd"
+        )
 
 
 def _by_position(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

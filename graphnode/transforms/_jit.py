@@ -13,7 +13,7 @@ import jax
 
 from .._binding import binding_of_list
 from .._caches import Memo
-from .._compat import PLAIN, is_jit_disabled, jaxpr_as_fun
+from .._compat import PLAIN, is_jit_disabled, is_tracing, jaxpr_as_fun
 from .._marks import mark_lost
 from .._signals import undivided
 from .._state import State
@@ -66,10 +66,14 @@ class Jitted(Transformed, Generic[P, R]):
         forget_kept(self)
         self._options, self._bound, self._target = options, bound, target
         self._history = history_of(target)
+        self._is_donating = bool(options.donate or options.donate_argnums or options.donate_argnames)
         self._is_plain = not (bound or options.static_argnums or options.static_argnames)
         self._compiled: Memo[Hashable, _Plain | _Donating] = remembered(target, "jit", options, _Compiled)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._is_donating and is_tracing():
+            # What an eager `grad` or `vmap` does not trace are the arrays of its caller, who keeps them if it raises.
+            return self._undonated()(*args, **kwargs)
         call = Call("jit", self._target, args, kwargs) if self._is_plain else self._call(args, kwargs)
         before = ACTIVE.call
         try:
@@ -105,6 +109,14 @@ class Jitted(Transformed, Generic[P, R]):
         """Forget all that was compiled for the function under these options."""
         self._compiled.clear()
 
+    def _undonated(self) -> "Jitted[P, R]":
+        """The same function without donation, which shares the history of traces."""
+        options = self._options._replace(donate=False, donate_argnums=frozenset(), donate_argnames=frozenset())
+        target, bound = self._target, self._bound
+        if bound:
+            return Jitted(self.__wrapped__, options, bound, target)
+        return remembered(target, "undonated", options, lambda: Jitted(target, options, (), target))
+
     def _unbound(self) -> "Jitted[..., R]":
         target, options = self._target, self._options
         return remembered(target, "unbound", options, lambda: Jitted(target, options, (), target))
@@ -119,10 +131,9 @@ class Jitted(Transformed, Generic[P, R]):
 
     def _compile(self, call: Call) -> "_Plain | _Donating":
         options, history = self._options, self._history
-        is_donating = options.donate or options.donate_argnums or options.donate_argnames
         if is_jit_disabled():  # nothing is donated, and a first trace would hide the values from who debugs
             return _Plain(call, options, history)
-        made = _Donating(call, options, history) if is_donating else _Plain(call, options, history)
+        made = _Donating(call, options, history) if self._is_donating else _Plain(call, options, history)
         return self._compiled.keep(call.key, made)
 
 

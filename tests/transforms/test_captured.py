@@ -73,19 +73,18 @@ BULK: dict[str, Callable[[Holder], Any]] = {
     "treefy_states": gn.treefy_states,
     "treefy_split": gn.treefy_split,
     "clone": gn.clone,
-    "a result": lambda node: node,
     "an argument": lambda node: gn.jit(lambda inner: inner(X))(node),
 }
 
 
 @pytest.mark.parametrize("name", BULK)
 def test_taking_an_argument_apart_from_outside_is_reading_it(name: str):
-    """Splitting, cloning, returning or passing the original on inside of the function is refused as well."""
+    """Splitting, cloning or passing the original on inside of the function is refused as well."""
     node = holder()
 
     def apart(given: Holder) -> Any:
         BULK[name](node)
-        return node if name == "a result" else given(X)
+        return given(X)
 
     with pytest.raises(gn.TraceError, match="is read from outside of the function"):
         gn.jit(apart)(node)
@@ -133,3 +132,45 @@ def test_another_node_may_be_captured():
     """A node that is not an argument is a constant, as before."""
     node, other = holder(), holder()
     assert float(gn.grad(lambda given: given(X) * other(X))(node)["w"].value[0]) == 6.0
+
+
+class Pair(gn.Node):
+    both: list[Holder]
+
+
+# Functions that give a node back that they did not get.
+RETURNS: dict[str, tuple[Callable[[Holder], Any], str]] = {
+    "jit": (lambda node: gn.jit(lambda x: node)(X), "gn.jit: result is from outside"),
+    "jit of the argument": (lambda node: gn.jit(lambda given: node)(node), "gn.jit: result is from outside"),
+    "in a new node": (lambda node: gn.jit(lambda x: Pair([node]))(X), "gn.jit: result.both.0 is from outside"),
+    "a State": (lambda node: gn.jit(lambda x: [x, node.w])(X), r"gn.jit: result\[1\] is from outside"),
+    "cond": (lambda node: gn.cond(True, lambda: node, lambda: node), "gn.cond: result is from outside"),
+    "vmap": (lambda node: gn.vmap(lambda x: {"net": node})(X), r"gn.vmap: result\['net'\] is from outside"),
+    "aux": (
+        lambda node: gn.grad(lambda given: (given(X), node), has_aux=True)(holder()),
+        r"gn.grad: result\[1\] is from outside",
+    ),
+    "inner": (
+        lambda node: gn.jit(lambda given: gn.cond(True, lambda: given, lambda: given))(node),
+        "gn.cond: result is from outside",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RETURNS)
+def test_a_captured_node_is_no_result(name: str):
+    """It would come back as a copy, and what is written to that would be lost."""
+    run, message = RETURNS[name]
+    with pytest.raises(gn.TraceError, match=message) as caught:
+        run(holder())
+    assert "give its node to the function as an argument, or return a gn.clone of it" in str(caught.value)
+
+
+def test_what_is_made_of_a_captured_node_is_a_result():
+    """A clone of it, and the structure alone."""
+    node = holder()
+    twin = gn.jit(lambda x: gn.clone(node))(X)
+    assert twin is not node
+    assert float(twin(X)) == float(node(X))
+    assert gn.eval_shape(lambda: node).w.value.shape == node.w.value.shape
+    assert gn.jit(lambda given: Pair([given]))(node).both[0] is node

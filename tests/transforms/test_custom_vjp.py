@@ -319,3 +319,60 @@ def test_a_change_of_structure_is_named():
         "the structure of an argument changed inside of gn.custom_vjp: one.weight: ParamState != the object at one.bias"
         ". Change it outside, or return a new node"
     )
+
+
+def _counting(in_function: bool, in_forward: bool, in_backward: bool = False) -> Any:
+    @gn.custom_vjp
+    def apply(one: Any, x: Any) -> Any:
+        if in_function:
+            one.count.value += 1
+        return one.weight.value * x
+
+    def forward(one: Any, x: Any) -> Any:
+        if in_forward:
+            one.count.value += 1
+        return one.weight.value * x, (one, x)
+
+    def backward(residuals: Any, cotangent: Any) -> Any:
+        one, x = residuals
+        if in_backward:
+            one.count.value += 1
+        return {"weight": cotangent * x}, None
+
+    apply.defvjp(forward, backward)
+    return lambda one: apply(one, 2.0).sum()
+
+
+ONLY = "is written by {} alone: the function and fwd must write the same States"
+
+
+@pytest.mark.parametrize(
+    ("writers", "message"),
+    [
+        ((True, False), "gn.custom_vjp: one.count " + ONLY.format("the function")),
+        ((False, True), "gn.custom_vjp: one.count " + ONLY.format("fwd")),
+        (
+            (True, True, True),
+            "gn.custom_vjp: bwd writes into its residuals (0.count), and the write would be lost: bwd gives cotangents "
+            "alone. Write in the function and in fwd",
+        ),
+    ],
+)
+def test_a_write_that_would_depend_on_differentiation_is_an_error(writers: tuple[bool, ...], message: str):
+    """What the function writes and `fwd` does not, or the other way round, and what `bwd` writes."""
+    for gradient in (gn.grad(_counting(*writers)), gn.jit(gn.grad(_counting(*writers)))):
+        one = cell()
+        with pytest.raises(gn.TraceError) as caught:
+            gradient(one)
+        assert str(caught.value).splitlines()[0] == message
+        assert one.count.value == 0
+
+
+def test_a_write_by_both_is_made_once():
+    """The function and `fwd` write the same: the count is one more, differentiated or not."""
+    loss = _counting(True, True)
+    one = cell()
+    gn.grad(loss)(one)
+    assert one.count.value == 1
+    loss(one)
+    assert one.count.value == 2

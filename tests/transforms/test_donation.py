@@ -405,3 +405,30 @@ def test_a_clone_of_random_keys_is_donated():
 
     step([one, two])
     assert not jnp.array_equal(jax.random.key_data(one.value), jax.random.key_data(two.value))
+
+
+@pytest.mark.parametrize(
+    "transform", [gn.grad, gn.value_and_grad, lambda function: lambda node: gn.vjp(function, node)]
+)
+def test_donation_inside_of_an_eager_transform_takes_nothing_from_the_caller(transform: Any):
+    """Where the outer function raises, or reads the old value as well, the caller's arrays are there."""
+
+    @gn.jit(donate=True)
+    def advance(node: Any) -> Any:
+        node.count.value = node.count.value + 1.0
+        return node.weight.value.sum()
+
+    class Counted(gn.Node):
+        weight: ParamState
+        count: ShortTermState
+
+    def fail(node: Any) -> Any:
+        advance(node)
+        raise KeyError("on purpose")
+
+    node = Counted(ParamState(jnp.ones(3)), ShortTermState(jnp.zeros(3)))
+    with pytest.raises(KeyError):
+        transform(fail)(node)
+    assert node.count.value.tolist() == [0, 0, 0]
+    transform(lambda node: (node.weight.value * node.count.value).sum() + advance(node))(node)
+    assert node.count.value.tolist() == [1, 1, 1]
