@@ -122,7 +122,10 @@ def _differences(left: Seen, right: Seen) -> list[str]:
             place = (right_place if is_in_right else left_place)(one.path)
             found.append(f"{place}: {one.left} != {one.right}")
     found += [change for change in _changes(left.states, right.states) if " != " in change or not found]
-    if not found and left.form.treedef != right.form.treedef:
+    # Where the same names stand in another tree, as when an argument is given by its name.
+    names = [(seen.form.graphdef, seen.statics, set(seen.leaves)) for seen in (left, right)]
+    is_same = names[0] == names[1]
+    if left.form.treedef != right.form.treedef and (is_same or not found):
         found.append(f"the pytree of arguments: {left.form.treedef} != {right.form.treedef}")
     return found
 

@@ -498,3 +498,12 @@ def test_two_threads_trace_at_once(monkeypatch: pytest.MonkeyPatch, caplog: pyte
         "once",
         f"2 times; the last differs from the closest before in\n  {change}",
     ]
+
+
+def test_an_argument_that_is_given_by_name_is_the_difference():
+    """Of two earlier traces, the one that differs in nothing but the form of the call is the closest."""
+    run = gn.jit(lambda x: None)
+    for call in (lambda: run(1.0), lambda: run(jnp.float32(1)), lambda: run(x=1.0)):
+        call()
+    (line,) = gn.explain_retrace(run).splitlines()[1:]
+    assert line.startswith("  the pytree of arguments: PyTreeDef(((*,), {})) != PyTreeDef(((), {'x': *}))")
