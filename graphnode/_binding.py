@@ -20,7 +20,7 @@ from ._compat import PLAIN, TraceRef, current_trace, is_live, is_tracing
 from ._errors import FieldError, StructureError
 from ._fields import NodeBase
 from ._graphdef import GraphDef, intern_graphdef
-from ._marks import is_marked, trace_of
+from ._marks import any_marked, is_marked, trace_of
 from ._paths import Key, Path, path_str
 from ._state import State, check_alive, describe, located, mark_container, read, store
 from ._static import NO_TEMPLATE, GraphObject
@@ -63,6 +63,7 @@ class Binding:
         root_versions: list[object],
         clock: object,
         traces: tuple[TraceRef, ...],
+        has_marks: bool | None = None,
     ) -> None:
         self.graphdef = graphdef
         self.states = tuple(states)
@@ -70,7 +71,7 @@ class Binding:
         self.root_versions = root_versions
         self.clock = clock
         self.traces = traces
-        self.has_marks = any(map(is_marked, self.states))
+        self.has_marks = any_marked(self.states) if has_marks is None else has_marks
         self.groups = Memo()
 
     def is_current(self, roots: Sequence[Any]) -> bool:
@@ -85,7 +86,7 @@ class Binding:
         if not is_same or _versions_of(roots) != self.root_versions:
             return False
         # A State that is marked moves the clock, too.
-        self.has_marks = any(map(is_marked, self.states))
+        self.has_marks = any_marked(self.states)
         self.clock = now
         return True
 
@@ -400,7 +401,8 @@ def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
         for state, value in zip(states, values, strict=True):
             if is_container(value):
                 mark_container(state)
-    return rebuild(graphdef, states, () if trace is None else (trace,))
+    has_marks = not is_plain and trace is None
+    return rebuild(graphdef, states, () if trace is None else (trace,), has_marks)
 
 
 def _taken_in(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
@@ -424,13 +426,16 @@ def _new_states(graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef 
     return states
 
 
-def rebuild(graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[TraceRef, ...]) -> Any:
+def rebuild(
+    graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[TraceRef, ...], has_marks: bool | None = None
+) -> Any:
     """The live graph of a graphdef around these States, in layout order. No user code runs.
 
     Args:
         graphdef: The structure.
         states: The States, in layout order.
         traces: The traces that the States were made in.
+        has_marks: Whether some may be marked, if that is known.
 
     Returns:
         The root, with its binding.
@@ -451,13 +456,13 @@ def rebuild(graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[Tra
     if isinstance(first, RootSpec):
         leaves = [objects[assembly.top[at]] for at in first.order]
         if leaves and isinstance(leaves[0], NodeBase):
-            binding = Binding(graphdef, states, watch, _versions_of(leaves), clock, traces)
+            binding = Binding(graphdef, states, watch, _versions_of(leaves), clock, traces, has_marks)
             known = Joint()
             set_joint(leaves[0], known)
             _keep_joint(known, _joint_key(first.treedef, leaves), binding, leaves)
         return first.treedef.unflatten(leaves)
     root = nodes[0]
-    set_binding(root, Binding(graphdef, states, watch, [version], clock, traces))
+    set_binding(root, Binding(graphdef, states, watch, [version], clock, traces, has_marks))
     return root
 
 

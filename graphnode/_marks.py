@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from jax.tree_util import tree_flatten, tree_unflatten
@@ -95,6 +96,7 @@ class Mark:
 
 # What a State has in the place of its mark.
 AnyMark: TypeAlias = Mark | TraceRef | None
+_mark_of: Final[Callable[[Marked], AnyMark]] = attrgetter("_mark")
 
 
 class _Open(threading.local):
@@ -126,6 +128,11 @@ def mark_of(state: Marked) -> Mark:
 def is_marked(state: Marked) -> bool:
     """Whether more is to be known of a State than the trace that it was made in."""
     return isinstance(state._mark, Mark)
+
+
+def any_marked(states: Iterable[Marked]) -> bool:
+    """Whether one of some States is marked, by loops that run in C."""
+    return Mark in set(map(type, map(_mark_of, states)))
 
 
 def check_marks(state: Marked, name_of: Callable[[], str]) -> None:

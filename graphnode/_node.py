@@ -84,10 +84,12 @@ class Node(NodeBase):
             value = admit_value(self, value)
             if plan.contracts and not isinstance(self._version, Constructing):
                 check_contracts(self, {name: value})
-            _mark_changed(self)
+            is_bound = type(self._version) is Version
+            if is_bound:
+                _mark_changed(self)
             self.__dict__[name] = value
             _mark_changed(self)
-            if name in plan.statics and getattr(self, "_popped", None):
+            if is_bound and name in plan.statics and getattr(self, "_popped", None):
                 self._popped.clear()  # the shapes that were there are those of other sizes
 
         def __delattr__(self, name: str) -> None:

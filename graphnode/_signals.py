@@ -11,6 +11,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from operator import attrgetter
 from types import FrameType
 from typing import Any, Final, TypeAlias, TypeVar
@@ -34,19 +35,23 @@ _SIGNALS: Final[tuple[signal.Signals, ...]] = tuple(
 _get_handler: Final[Callable[[int], Any]] = inspect.unwrap(signal.getsignal)
 _set_handler: Final[Callable[[int, Handler], Any]] = inspect.unwrap(signal.signal)
 
-_set_value: Final[Callable[[State[Any], Any], None]] = State.__dict__["_value"].__set__
 _value_of: Final[Callable[[State[Any]], Any]] = attrgetter("_value")
 
 
-def put_all(states: Iterable[State[Any]], values: Iterable[Any]) -> None:
+def put_all(states: Iterable[State[Any]], values: Iterable[Any], before: Sequence[Any] | None = None) -> None:
     """Give each State its value, all or none: neither a signal handler nor another thread sees a part of it.
 
     Nothing is checked or marked here, and the values must have been taken in.
+
+    Args:
+        states: The States.
+        values: Their values.
+        before: What they hold, where the caller has it in hand.
     """
     states = tuple(states)
     # Kept alive until all is written: an array that dies may call back into Python.
-    before = tuple(map(_value_of, states))
-    deque(map(_set_value, states, tuple(values)), maxlen=0)
+    before = tuple(map(_value_of, states)) if before is None else before
+    deque(map(setattr, states, repeat("_value"), tuple(values)), maxlen=0)
     del before
 
 

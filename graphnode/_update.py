@@ -3,8 +3,7 @@
 Every fault of a call is found before anything changes. Writing values is no change of structure; popping is.
 """
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any, Final, NamedTuple, overload
 
@@ -81,28 +80,24 @@ def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | No
 
 
 def _write_arrays(states: Sequence[State[Any]], values: Sequence[Any], check: bool) -> bool:
-    """Write plain arrays of the shapes and dtypes that are there, all or none: what settles most updates.
-
-    All loops over States run in C.
-    """
+    """Write plain arrays of the shapes and dtypes that are there, all or none: what settles most updates."""
     if is_tracing() or not _PLAIN_ARRAY.issuperset(map(type, values)):
         return False
-    before = tuple(map(_value_of, states))
-    if not _PLAIN_ARRAY.issuperset(map(type, before)):
-        return False
-    # JAX interns abstract values, newer versions at least.
-    avals = tuple(map(_aval_of, before))
-    is_same = all(map(operator.is_, map(_aval_of, values), avals)) or tuple(map(_aval_of, values)) == avals
-    # Without a comparison a contract may still refuse what differs.
-    if not is_same and (check or any(state._contracts for state in states)):
-        return False
-    put_all(states, values)
+    before: list[Any] = []
+    for state, value in zip(states, values, strict=True):
+        old: Any = state._value
+        cls: type = old.__class__
+        if cls is not CONCRETE:
+            return False
+        # JAX interns abstract values, newer versions at least. Without a comparison a contract may still refuse.
+        if value.aval is not old.aval and value.aval != old.aval and (check or state._contracts):
+            return False
+        before.append(old)
+    put_all(states, values, before)
     return True
 
 
 _PLAIN_ARRAY: Final = frozenset({CONCRETE})
-_value_of: Final[Callable[[State[Any]], Any]] = operator.attrgetter("_value")
-_aval_of: Final[Callable[[Any], Any]] = operator.attrgetter("aval")
 
 
 class _Write(NamedTuple):
