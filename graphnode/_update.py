@@ -83,16 +83,14 @@ def _write_arrays(states: Sequence[State[Any]], values: Sequence[Any], check: bo
     """Write plain arrays of the shapes and dtypes that are there, all or none: what settles most updates."""
     if is_tracing() or not _PLAIN_ARRAY.issuperset(map(type, values)):
         return False
-    before: list[Any] = []
-    for state, value in zip(states, values, strict=True):
-        old: Any = state._value
+    before: list[Any] = [state._value for state in states]
+    for state, old, value in zip(states, before, values, strict=True):
         cls: type = old.__class__
         if cls is not CONCRETE:
             return False
         # JAX interns abstract values, newer versions at least. Without a comparison a contract may still refuse.
         if value.aval is not old.aval and value.aval != old.aval and (check or state._contracts):
             return False
-        before.append(old)
     put_all(states, values, before)
     return True
 
