@@ -16,7 +16,7 @@ import numpy as np
 from ._errors import FilterError, FilterTypeError
 from ._fields import NodeBase
 from ._node import Node
-from ._paths import Key, Path, parse_path, path_str
+from ._paths import Key, Path, key_str, path_str, split_pattern
 from ._patterns import Pattern, pattern_of
 from ._state import State, describe
 
@@ -269,9 +269,9 @@ class Paths(Matcher):
     below: bool = dataclasses.field(compare=False)
 
     def __init__(self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool) -> None:
-        kept = [path if isinstance(path, str) and pattern_of(path).path is None else _keys(path) for path in paths]
+        kept = [_normal(path) for path in paths]
         patterns = [pattern_of(path, below=below) for path in kept]
-        texts = [path if isinstance(path, str) else path_str(path) for path in kept]
+        texts = {path if isinstance(path, str) else path_str(path) for path in kept}
         object.__setattr__(self, "texts", tuple(sorted(texts)))
         object.__setattr__(self, "below", below)
         object.__setattr__(self, "paths", frozenset(kept))
@@ -290,8 +290,14 @@ class Paths(Matcher):
         return subjects.fitting[pattern]
 
 
-def _keys(path: Path | str) -> Path:
-    return parse_path(path) if isinstance(path, str) else tuple(path)
+def _normal(path: Path | str) -> Path | str:
+    """A path as keys; a text that has globs with quotes only where they are needed, so that equal ones look alike."""
+    if not isinstance(path, str):
+        return tuple(path)
+    tokens = split_pattern(path)
+    if not any(is_glob for _, is_glob in tokens):
+        return tuple([key for key, _ in tokens])
+    return ".".join([str(key) if is_glob else key_str(key) for key, is_glob in tokens])
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)

@@ -1,5 +1,6 @@
 """The key of objects of which nothing is known but what Python says: their hash, their equality, their pickle."""
 
+import copyreg
 from collections.abc import Hashable
 from typing import Any, Final
 
@@ -43,7 +44,7 @@ def _content_key(cls: type, value: Any) -> tuple[Hashable, ...]:
         StaticValueError: The object does not say, or holds what cannot be static.
     """
     try:
-        reduced = value.__reduce_ex__(2)
+        reduced = _reduced(value)
         if isinstance(reduced, str):  # the name of a global: itself
             return (reduced,)
         maker, args, *rest = reduced
@@ -54,6 +55,12 @@ def _content_key(cls: type, value: Any) -> tuple[Hashable, ...]:
             f"a {cls.__name__} ({short_repr(value)}) compares by an __eq__ of its own, and its content cannot be read "
             f"({error}): make it a frozen dataclass or a tuple"
         ) from None
+
+
+def _reduced(value: Any) -> Any:
+    """What pickle would write down: what somebody registered for the class, as `re` does, comes first there too."""
+    registered: Any = copyreg.dispatch_table.get(type(value))
+    return registered(value) if registered is not None else value.__reduce_ex__(2)
 
 
 def _state_key(state: object) -> Hashable:
