@@ -155,3 +155,33 @@ def content(value: Any) -> Any:
 def test_keys_are_equal_exactly_for_equal_types_and_content(one: Any, other: Any):
     """Whatever Python's own `==` says, at every depth."""
     assert (static_key(one) == static_key(other)) == (content(one) == content(other))
+
+
+@dataclass(unsafe_hash=True)
+class Thawed:
+    size: int
+
+
+@dataclass(eq=False)
+class ThawedByIdentity:
+    size: int
+
+
+@dataclass(unsafe_hash=True)
+class FrozenByHand:
+    size: int
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, name):
+            raise AttributeError(name)
+        super().__setattr__(name, value)
+
+
+@pytest.mark.parametrize("cls", [Thawed, ThawedByIdentity])
+def test_dataclass_that_may_change_is_refused(cls: Any):
+    """Whatever it is hashed by; one that refuses by itself to be written to is as good as frozen."""
+    with pytest.raises(gn.FieldError) as caught:
+        Holder((1, cls(1)))
+    name = cls.__name__
+    assert str(caught.value) == f"Holder.value: the dataclass {name} is not frozen: declare it @dataclass(frozen=True)"
+    assert gn.graphdef(Holder(FrozenByHand(1))) is gn.graphdef(Holder(FrozenByHand(1)))

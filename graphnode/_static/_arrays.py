@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._attributes import attributes_key, attributes_of
 from ._dtypes import DTYPE, DTYPES, dtype_from_json, read_dtype
 from ._json_parts import BASE64_SCHEMA, TEXT_SCHEMA, base64_bytes, base64_text, members, part
 from ._kind import (
@@ -48,7 +49,9 @@ def _array_key(array: Array) -> Hashable:
         kind = str(content.dtype)
     # A weakly typed array gives way in arithmetic, and a matrix multiplies in another way.
     family = (jax.Array, array.aval.weak_type) if isinstance(array, jax.Array) else type(array)
-    key = (family, kind, array.shape, hashlib.sha256(np.ascontiguousarray(content).tobytes()).digest())
+    digest = hashlib.sha256(np.ascontiguousarray(content).tobytes()).digest()
+    own = attributes_key(array) if isinstance(array, np.ndarray) else ()
+    key = (family, kind, array.shape, digest, own)
     at = id(array)
     _DIGESTS[at] = (weakref.ref(array, lambda _: _DIGESTS.pop(at, None)), key)
     return key
@@ -58,6 +61,10 @@ def _read_only(array: Array) -> Array:
     if not isinstance(array, np.ndarray) or _is_read_only(array):
         return array  # those of JAX always are
     copy = array.copy()
+    # A subclass hands on what it has to; what somebody set on this array stays with the copy, too.
+    attributes, handed_on = attributes_of(array), attributes_of(copy)
+    for name in attributes.keys() - handed_on.keys():
+        setattr(copy, name, attributes[name])
     copy.flags.writeable = False
     return copy
 

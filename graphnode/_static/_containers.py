@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterable
 from typing import Any, Final, TypeAlias
 
+from ._attributes import attributes_key, attributes_of, check_read_only
 from ._json_parts import VALUES_SCHEMA, items
 from ._kind import (
     DataForm,
@@ -30,16 +31,29 @@ def _items_to_json(value: Iterable[Any], write_part: WritePart) -> list[Json]:
 
 
 def _tuple_key(value: tuple[Any, ...]) -> Hashable:
-    return (type(value), *map(static_key, value))
+    return (type(value), *map(static_key, value), *attributes_key(value))
 
 
 def _read_only_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
     items = [frozen(item) for item in value]
     if all(new is old for new, old in zip(items, value, strict=True)):
         return value
-    cls: Any = type(value)
-    read_only: tuple[Any, ...] = tuple(items) if cls is tuple else cls._make(items)
-    return read_only
+    if type(value) is tuple:
+        return tuple(items)
+    copy: Any = tuple.__new__(type(value), items)  # around the class's own, which may take other arguments
+    for name, content in attributes_of(value).items():
+        object.__setattr__(copy, name, content)
+    return copy  # type: ignore[no-any-return]
+
+
+def _read_only_subclass(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    check_read_only(value, attributes_of(value))
+    return _read_only_tuple(value)
+
+
+def _read_only_frozenset(value: frozenset[Any]) -> frozenset[Any]:
+    check_read_only(value, attributes_of(value))
+    return value
 
 
 # Frozensets
@@ -122,15 +136,16 @@ CONTAINERS: Final[tuple[StaticKind[Any], ...]] = (
         name="named tuple",
         matches=subclass_of(tuple),
         key=_tuple_key,
-        parts=lambda value: value,
-        read_only=_read_only_tuple,
+        parts=lambda value: (*value, *attributes_of(value).values()),
+        read_only=_read_only_subclass,
         data=DataForm(_items_to_json),
     ),
     StaticKind[frozenset[Any]](
         name="frozenset",
         matches=subclass_of(frozenset),
-        key=lambda value: (type(value), frozenset(map(static_key, value))),
-        parts=lambda value: value,
+        key=lambda value: (type(value), frozenset(map(static_key, value)), *attributes_key(value)),
+        parts=lambda value: (*value, *attributes_of(value).values()),
+        read_only=_read_only_frozenset,
         json=tagged("frozenset", _frozenset_to_json, _frozenset_from_json, VALUES_SCHEMA),
         data=DataForm(_frozenset_to_data),
     ),

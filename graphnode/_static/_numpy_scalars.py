@@ -1,7 +1,7 @@
 """Scalars of NumPy, such as `np.float32(1.5)`: in graphdefs arrays without axes, in configuration files numbers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Final, NamedTuple
 
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 
 from .._hints import short
 from ._arrays import ARRAY_JSON, Array
+from ._attributes import attributes_key
 from ._dtypes import DTYPES
 from ._kind import DataForm, DataValueError, ExpectedError, Json, StaticKind, Target, WritePart, subclass_of
 from ._scalars import COMPLEX_SCHEMA, complex_from_data
@@ -39,6 +40,10 @@ def _numbers_of(cls: Any) -> _Numbers | None:
     if cls not in _SCALAR_CLASSES:
         return None
     return next(numbers for numbers in _NUMBERS_OF if jnp.issubdtype(cls, numbers.base))
+
+
+def _scalar_key(value: Array) -> Hashable:
+    return (type(value), value.dtype.str, value.tobytes(), *attributes_key(value))
 
 
 def _scalar_to_data(value: Array, write_part: WritePart) -> Json:
@@ -84,7 +89,7 @@ def _scalar_schema(target: Target) -> Mapping[str, Json]:
 NUMPY_SCALAR: Final = StaticKind[Array](
     name="scalar of NumPy",
     matches=subclass_of(np.generic),
-    key=lambda value: (type(value), value.dtype.str, value.tobytes()),
+    key=_scalar_key,
     is_annotation=True,
     json=ARRAY_JSON,
     data=DataForm(_scalar_to_data, _scalar_from_data, _scalar_schema),

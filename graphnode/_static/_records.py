@@ -2,12 +2,15 @@
 
 import dataclasses
 import enum
+import weakref
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
+from ._attributes import Places, attributes_key, attributes_of, check_read_only, find_places
 from ._json_parts import TEXT_SCHEMA, class_name, members, part, registered_class
 from ._kind import (
     DataForm,
+    DataValueError,
     Json,
     JsonValueError,
     ReadPart,
@@ -17,7 +20,7 @@ from ._kind import (
     subclass_of,
     tagged,
 )
-from ._lookup import frozen, static_key
+from ._lookup import static_key
 from ._object_key import object_key
 from ._objects import compares_by_identity
 from ._options import option_data, options_schema, read_option
@@ -29,40 +32,97 @@ def _is_record(cls: type) -> bool:
     return dataclasses.is_dataclass(cls)
 
 
+class _Fields(NamedTuple):
+    """What there is to compare of the values of a dataclass.
+
+    Attributes:
+        names: The names of its fields, in order.
+        places: Where the values keep other attributes.
+        is_frozen: Whether they stay as they are.
+        is_compared: Whether they equal others of the same content.
+    """
+
+    names: tuple[str, ...]
+    places: Places
+    is_frozen: bool
+    is_compared: bool
+
+
+# Asked at every visit of a node. Weak: a class that a function defines must not live on.
+_FIELDS: Final["weakref.WeakKeyDictionary[type, _Fields]"] = weakref.WeakKeyDictionary()
+
+
+def _fields_of(cls: Any) -> _Fields:
+    fields = _FIELDS.get(cls)
+    if fields is None:
+        names = tuple([field.name for field in dataclasses.fields(cls)])
+        parameters = cls.__dataclass_params__  # set by `dataclasses.dataclass`
+        # A class may also refuse to be written to by a `__setattr__` of its own.
+        is_frozen = parameters.frozen or cls.__setattr__ is not object.__setattr__
+        places = find_places(cls, frozenset(names))
+        fields = _FIELDS[cls] = _Fields(names, places, is_frozen, parameters.frozen and parameters.eq)
+    return fields
+
+
 def _init_fields(value: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(value) if field.init]
 
 
 def _record_key(value: Any) -> Hashable:
     cls: Any = type(value)
-    parameters = cls.__dataclass_params__  # set by `dataclasses.dataclass`
-    if not (parameters.frozen and parameters.eq):
+    names, places, is_frozen, is_compared = _FIELDS.get(cls) or _fields_of(cls)
+    if not is_frozen:
+        raise StaticValueError(f"the dataclass {cls.__name__} is not frozen: declare it @dataclass(frozen=True)")
+    if not is_compared:
         return object_key(value)
     # Also those that the dataclass leaves out of its own `==`: a merge gives back one object for all equal ones.
-    return (cls, *[static_key(getattr(value, field.name)) for field in dataclasses.fields(value)])
+    keys = [static_key(getattr(value, name)) for name in names]
+    return (cls, *keys, *attributes_key(value, places))
+
+
+def _contents(value: Any) -> dict[str, Any]:
+    """All that a record holds, by name: its fields, and what else was set on it."""
+    fields = _fields_of(type(value))
+    # A field that is not set is found when the value is compared.
+    values = {name: getattr(value, name) for name in fields.names if hasattr(value, name)}
+    return values | attributes_of(value, fields.places)
 
 
 def _record_parts(value: Any) -> Iterable[object]:
-    if compares_by_identity(type(value)):
-        return ()
-    return [getattr(value, field.name) for field in dataclasses.fields(value)]
+    return () if compares_by_identity(type(value)) else _contents(value).values()
 
 
 def _read_only_record(value: Any) -> Any:
     """The record itself: a copy would run the user's code, and be another object than the one given."""
-    for field in dataclasses.fields(value):
-        content = getattr(value, field.name, None)
-        if frozen(content) is not content:
-            raise StaticValueError(
-                f"{type(value).__name__}.{field.name} holds a NumPy array that may still be written to; copy it "
-                "and set array.flags.writeable = False, or hold a jax.Array"
-            )
+    check_read_only(value, _contents(value))
     return value
 
 
+def _loss(value: Any) -> str | None:
+    """Why a record would not come back from a file, which gives its fields to the constructor; `None` if it would."""
+    cls = type(value)
+    others = ", ".join(attributes_of(value, _fields_of(cls).places))
+    if others:
+        return f"{cls.__name__} keeps {others} beside its fields, and files have fields alone: declare what it keeps"
+    try:
+        again = cls(**{name: getattr(value, name) for name in _init_fields(value)})
+    except Exception as error:  # whatever the class raises
+        return f"{cls.__name__} cannot be made from its fields ({error})"
+    if not compares_by_identity(cls) and static_key(again) != static_key(value):
+        return f"{cls.__name__} makes another value from its fields"
+    return None
+
+
+_OR_NAME: Final = "or register the value with gn.config.register(name, value)"
+
+
 def _record_to_json(value: Any, write_part: WritePart) -> Json:
+    name = class_name(type(value))
     fields = {name: write_part(getattr(value, name)) for name in _init_fields(value)}
-    return {"class": class_name(type(value)), "fields": fields}
+    loss = _loss(value)
+    if loss is not None:
+        raise JsonValueError(f"{loss}, {_OR_NAME}")
+    return {"class": name, "fields": fields}
 
 
 def _record_from_json(data: Json, read_part: ReadPart) -> Any:
@@ -80,6 +140,9 @@ def _record_from_json(data: Json, read_part: ReadPart) -> Any:
 
 
 def _record_to_data(value: Any, write_part: WritePart) -> Json:
+    loss = _loss(value)
+    if loss is not None:
+        raise DataValueError(f"{loss}, {_OR_NAME}")
     return {name: write_part(getattr(value, name)) for name in _init_fields(value)}
 
 

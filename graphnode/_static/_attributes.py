@@ -1,0 +1,110 @@
+"""What an instance keeps beside the content that its kind knows: entries of its `__dict__`, and slots.
+
+A dataclass may keep more than its fields, and a subclass of a tuple more than its items. It computes with these, too,
+so they are part of what makes two values one.
+"""
+
+import functools
+import types
+import weakref
+from collections.abc import Hashable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ._kind import StaticValueError
+from ._lookup import frozen, kind_of, static_key
+
+
+class Places(NamedTuple):
+    """Where the instances of a class keep attributes.
+
+    Attributes:
+        slots: The names of their slots.
+        others: What stands in their `__dict__` and is no attribute: names that the kind knows, and those that
+            `functools.cached_property` stores under, as they follow from the rest.
+    """
+
+    slots: tuple[str, ...]
+    others: frozenset[str]
+
+
+# Weak: a class that a function defines must not live on.
+_PLACES: Final["weakref.WeakKeyDictionary[type, Places]"] = weakref.WeakKeyDictionary()
+
+
+def places_of(cls: type) -> Places:
+    """Where the instances of a class keep attributes, if its kind knows no names; worked out once."""
+    places = _PLACES.get(cls)
+    if places is None:
+        places = _PLACES[cls] = find_places(cls, frozenset())
+    return places
+
+
+def find_places(cls: type, known: frozenset[str]) -> Places:
+    """Where the instances of a class keep attributes beside the names that its kind knows."""
+    slots = sorted(_slots_of(cls) - known)
+    return Places(tuple(slots), known | cached_names(cls))
+
+
+def _slots_of(cls: type) -> frozenset[str]:
+    # By their descriptors, as a slot `__name` is kept under another name. Those of C classes are no attributes.
+    namespaces = [vars(base) for base in cls.__mro__ if "__slots__" in vars(base)]
+    members = [item for namespace in namespaces for item in namespace.items()]
+    return frozenset([name for name, member in members if isinstance(member, types.MemberDescriptorType)])
+
+
+def cached_names(cls: type) -> frozenset[str]:
+    """The names under which the instances of a class remember what follows from the rest."""
+    members = [member for base in cls.__mro__ for member in vars(base).values()]
+    caches = [member for member in members if isinstance(member, functools.cached_property)]
+    return frozenset([cache.attrname for cache in caches if cache.attrname is not None])
+
+
+def attributes_of(value: Any, places: Places | None = None) -> dict[str, Any]:
+    """The attributes of an instance, by name and in order."""
+    slots, others = places or places_of(type(value))
+    attributes = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    entries: dict[str, Any] = getattr(value, "__dict__", {})
+    for name in sorted(entries.keys() - others):
+        attributes[name] = entries[name]
+    return attributes
+
+
+def attributes_key(value: Any, places: Places | None = None) -> tuple[Hashable, ...]:
+    """The key of the attributes of an instance.
+
+    Raises:
+        StaticValueError: One cannot be static; names it.
+    """
+    slots, others = places or places_of(type(value))
+    if not slots and others.issuperset(getattr(value, "__dict__", ())):
+        return ()  # nearly always, and asked at every visit of a node
+    keys: list[Hashable] = []
+    for name, content in attributes_of(value, places).items():
+        try:
+            keys.append((name, static_key(content)))
+        except StaticValueError as error:
+            raise StaticValueError(f"{type(value).__name__}.{name}: {error}") from None
+    return tuple(keys)
+
+
+def check_read_only(value: Any, contents: dict[str, Any]) -> None:
+    """Raise if an attribute holds an array that somebody could still write to, and no copy of the value is made.
+
+    Raises:
+        StaticValueError: Names the attribute.
+    """
+    for name, content in contents.items():
+        frozen(content)  # what is in a dataclass in it is named by that
+        if _holds_writable_array(content):
+            raise StaticValueError(
+                f"{type(value).__name__}.{name} holds a NumPy array that may still be written to; copy it "
+                "and set array.flags.writeable = False, or hold a jax.Array"
+            )
+
+
+def _holds_writable_array(content: object) -> bool:
+    if isinstance(content, np.ndarray):
+        return frozen(content) is not content
+    return any(map(_holds_writable_array, kind_of(content).parts(content)))
