@@ -52,6 +52,12 @@ class Window:
     size: int
     pads: tuple[float, ...] = ()
 
+    def area(self) -> int:
+        return self.size**2
+
+
+WINDOW = Window(2)
+
 
 class Pair(NamedTuple):
     first: int
@@ -108,6 +114,8 @@ SAMPLES: dict[str, list[Sample]] = {
     "record": [Sample(Window, lambda: Window(1, (2.0,)))],
     "partial": [Sample(Callable[[Any], Any], lambda: functools.partial(operator.add, 1))],
     "subclass of a number or string": [Sample(Word, lambda: Word("a"))],
+    "function": [Sample(Callable[[Any, Any], Any], lambda: is_same)],
+    "method": [Sample(Callable[[], Any], lambda: WINDOW.area)],
     "object": [Sample(Callable[[Any], Any], lambda: math.sin)],
 }
 # A file does not say of which subclass a value is: it is written as its base class, and read as that.
@@ -230,7 +238,7 @@ def test_what_has_no_form_stands_in_files_by_its_name(name: str, sample: Sample,
     assert from_json({"name": "registered"}) is value
     cls = holder_class(sample.annotation)
     node: Any = gn.config.build(gn.config.loads("type: Configured\nvalue: registered", cls))
-    assert node.value is value
+    assert is_same(node.value, value)
 
 
 @pytest.mark.parametrize("value", [None, True, 3, 0.5, "a"])
@@ -421,7 +429,94 @@ def test_array_in_a_partial_or_slice_becomes_read_only(make: Callable[[Any], Any
     assert type(node.value) is type(make(array))
 
 
-def test_partial_without_arrays_is_kept_as_it_is():
-    """A copy is made where an array has to become read-only, and nowhere else."""
-    partial = functools.partial(operator.add, 1)
-    assert Holder(partial).value is partial
+def scaled(x: Any, scale: float = 1.0) -> Any:
+    return x * scale
+
+
+class NamedPartial(functools.partial[Any]):
+    """Its constructor takes something else."""
+
+    __slots__ = ("note",)
+    note: Any
+
+    def __new__(cls, note: Any) -> Any:
+        partial = super().__new__(cls, scaled, scale=1.0)
+        partial.note = note
+        return partial
+
+
+@pytest.mark.parametrize(
+    ("make", "within"),
+    [
+        (lambda partial: partial, lambda value: value),
+        (lambda partial: (1, partial), lambda value: value[1]),
+        (lambda partial: frozenset({partial}), lambda value: next(iter(value))),
+        (lambda partial: slice(partial), lambda value: value.stop),
+        (lambda partial: functools.partial(map, partial), lambda value: value.args[0]),
+    ],
+    ids=["itself", "in a tuple", "in a frozenset", "in a slice", "in a partial"],
+)
+@pytest.mark.parametrize("cls", [functools.partial, jax.tree_util.Partial])
+def test_later_write_to_a_partial_does_not_reach_the_node(cls: Any, make: Any, within: Any):
+    """The node has a copy of it, of the same class."""
+    partial = cls(scaled, scale=2.0)
+    partial.note = "first"
+    node = Holder(make(partial))
+    structure = gn.graphdef(node)
+    partial.keywords["scale"] = 3.0
+    partial.note = "second"
+    kept = within(node.value)
+    assert (type(kept), kept(1.0) if cls is functools.partial else kept.keywords["scale"], kept.note) == (
+        cls,
+        2.0,
+        "first",
+    )
+    assert gn.graphdef(Holder(make(partial))) is not structure
+    partial.keywords["scale"] = 2.0
+    assert gn.graphdef(Holder(make(partial))) is not structure
+    partial.note = "first"
+    assert gn.graphdef(Holder(make(partial))) is structure
+
+
+def test_partial_of_a_subclass_is_copied_around_its_constructor():
+    """With its slots, which make it another value."""
+    first, second = Holder(NamedPartial("a")), Holder(NamedPartial("b"))
+    assert (type(first.value), first.value.note, first.value(2.0)) == (NamedPartial, "a", 2.0)
+    assert gn.graphdef(first) is not gn.graphdef(second)
+    assert gn.graphdef(first) is gn.graphdef(Holder(NamedPartial("a")))
+
+
+def test_partial_with_the_notes_of_a_function_is_static():
+    """The annotations that `functools.update_wrapper` copies are a dict, and say nothing about what is computed."""
+    node = Holder(functools.update_wrapper(functools.partial(scaled, scale=2.0), scaled))
+    assert (node.value.__name__, node.value.__annotations__) == ("scaled", scaled.__annotations__)
+
+
+def test_partial_in_a_dataclass_is_left_to_the_dataclass():
+    """Which is never copied; an array in the partial may not be written to."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        act: Any
+
+    options = Options(functools.partial(scaled, scale=2.0))
+    assert Holder(options).value is options
+    with pytest.raises(gn.FieldError) as caught:
+        Holder(Options((functools.partial(scaled, scale=np.ones(2)),)))
+    assert str(caught.value) == (
+        "Holder.value: Options.act holds a NumPy array that may still be written to; copy it and set "
+        "array.flags.writeable = False, or hold a jax.Array"
+    )
+
+
+def test_registered_partial_that_changed_names_no_copy(monkeypatch: pytest.MonkeyPatch):
+    """Nor does one that cannot be compared."""
+    partial = functools.partial(scaled, scale=2.0)
+    monkeypatch.setitem(VALUES, "unhashable", functools.partial(scaled, scale=[2.0]))
+    monkeypatch.setitem(VALUES, "doubled", partial)
+    node = Holder(partial)
+    assert to_json(node.value) == {"name": "doubled"}
+    partial.keywords["scale"] = 3.0
+    with pytest.raises(JsonValueError) as caught:
+        to_json(node.value)
+    assert str(caught.value) == "a partial has no name: register it with gn.config.register(name, value)"

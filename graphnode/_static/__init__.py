@@ -14,6 +14,7 @@ from ._arrays import ARRAY as ARRAY
 from ._json import from_json as from_json
 from ._json import to_json as to_json
 from ._json import value_schema as value_schema
+from ._json_parts import registered_name as registered_name
 from ._kind import DEFINED as DEFINED
 from ._kind import ByName as ByName
 from ._kind import DataForm as DataForm

@@ -21,13 +21,16 @@ class Places(NamedTuple):
 
     Attributes:
         slots: The names of their slots.
-        others: What stands in their `__dict__` and is no attribute: names that the kind knows, and those that
-            `functools.cached_property` stores under, as they follow from the rest.
+        others: What stands in their `__dict__` and is no attribute: names that the kind knows, those that
+            `functools.cached_property` stores under, as they follow from the rest, and annotations.
     """
 
     slots: tuple[str, ...]
     others: frozenset[str]
 
+
+# What `functools.update_wrapper` copies for those who read a function. Nobody computes with it, and it may be a dict.
+_ANNOTATIONS: Final = frozenset({"__annotations__", "__annotate__"})
 
 # Weak: a class that a function defines must not live on.
 _PLACES: Final["weakref.WeakKeyDictionary[type, Places]"] = weakref.WeakKeyDictionary()
@@ -44,7 +47,7 @@ def places_of(cls: type) -> Places:
 def find_places(cls: type, known: frozenset[str]) -> Places:
     """Where the instances of a class keep attributes beside the names that its kind knows."""
     slots = sorted(_slots_of(cls) - known)
-    return Places(tuple(slots), known | cached_names(cls))
+    return Places(tuple(slots), known | _cached_names(cls) | _ANNOTATIONS)
 
 
 def _slots_of(cls: type) -> frozenset[str]:
@@ -54,7 +57,7 @@ def _slots_of(cls: type) -> frozenset[str]:
     return frozenset([name for name, member in members if isinstance(member, types.MemberDescriptorType)])
 
 
-def cached_names(cls: type) -> frozenset[str]:
+def _cached_names(cls: type) -> frozenset[str]:
     """The names under which the instances of a class remember what follows from the rest."""
     members = [member for base in cls.__mro__ for member in vars(base).values()]
     caches = [member for member in members if isinstance(member, functools.cached_property)]

@@ -53,7 +53,10 @@ def _read_only_subclass(value: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _read_only_frozenset(value: frozenset[Any]) -> frozenset[Any]:
     check_read_only(value, attributes_of(value))
-    return value
+    items = [frozen(item) for item in value]
+    if type(value) is not frozenset or all(new is old for new, old in zip(items, value, strict=True)):
+        return value
+    return frozenset(items)
 
 
 # Frozensets

@@ -5,6 +5,8 @@ import types
 from collections.abc import Hashable
 from typing import Any, Final, TypeAlias
 
+from ._attributes import attributes_key, attributes_of
+from ._captured import check_captured, function_key, method_key
 from ._kind import StaticKind, subclass_of
 from ._lookup import frozen, static_key
 from ._object_key import object_key
@@ -15,21 +17,33 @@ _Partial: TypeAlias = functools.partial[Any]
 def _partial_key(value: _Partial) -> Hashable:
     keywords = [(name, static_key(value.keywords[name])) for name in sorted(value.keywords)]
     cls: type = type(value)
-    return (cls, static_key(value.func), *map(static_key, value.args), *keywords)
+    key = (cls, static_key(value.func), *map(static_key, value.args), *keywords)
+    # Most have none, and this is asked at every visit of a node.
+    return key if cls is functools.partial and not vars(value) else (*key, *attributes_key(value))
 
 
 def _partial_parts(value: _Partial) -> tuple[object, ...]:
-    return (value.func, *value.args, *value.keywords.values())
+    return (value.func, *value.args, *value.keywords.values(), *attributes_of(value).values())
 
 
 def _read_only_partial(value: _Partial) -> _Partial:
-    parts = [frozen(part) for part in _partial_parts(value)]
-    if all(new is old for new, old in zip(parts, _partial_parts(value), strict=True)):
-        return value
-    function, *arguments = parts
-    count = len(value.args)
-    keywords = dict(zip(value.keywords, arguments[count:], strict=True))
-    return type(value)(function, *arguments[:count], **keywords)
+    """A copy: whoever made the partial can still write to its keywords and attributes."""
+    arguments = [frozen(argument) for argument in value.args]
+    keywords = {name: frozen(argument) for name, argument in value.keywords.items()}
+    # Around the constructor of a subclass, which may take other arguments.
+    copy: _Partial = functools.partial.__new__(type(value), frozen(value.func), *arguments, **keywords)
+    attributes = {name: frozen(content) for name, content in attributes_of(value).items()}
+    for name, content in {**vars(value), **attributes}.items():
+        object.__setattr__(copy, name, content)
+    return copy
+
+
+def _checked_object(value: Any) -> Any:
+    # A function that `jax.jit` or another decorator made an object of says which one it was.
+    wrapped = getattr(value, "__wrapped__", None)
+    if wrapped is not None:
+        check_captured(f"a {type(value).__name__}", [("__wrapped__", wrapped)])
+    return value
 
 
 PARTIAL: Final = StaticKind[_Partial](
@@ -39,12 +53,25 @@ PARTIAL: Final = StaticKind[_Partial](
     key=_partial_key,
     parts=_partial_parts,
     read_only=_read_only_partial,
+    is_copied=True,
+)
+
+FUNCTION: Final = StaticKind[types.FunctionType](
+    name="function",
+    classes=(types.FunctionType,),
+    key=function_key,
+)
+
+METHOD: Final = StaticKind[types.MethodType](
+    name="method",
+    classes=(types.MethodType,),
+    key=method_key,
 )
 
 OBJECT: Final = StaticKind[Any](
     name="object",
-    # The common ones, so that they are looked up at once.
-    classes=(types.FunctionType, types.BuiltinFunctionType, types.MethodType),
+    classes=(types.BuiltinFunctionType,),  # common, so that they are looked up at once
     matches=lambda cls: True,
     key=object_key,
+    read_only=_checked_object,
 )

@@ -9,8 +9,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._names import name_of
-from ._json_parts import NAME, registered_value
+from ._json_parts import NAME, registered_name, registered_value
 from ._kind import ByName, Json, JsonForm, JsonValueError, ReadPart, StaticValueError
 from ._lookup import kind_of, static_key
 from ._table import KINDS
@@ -58,7 +57,7 @@ def _write(value: Any, level: int) -> Json:
         raise JsonValueError(_TOO_DEEP)
     form = kind_of(value).json
     is_own = isinstance(form, JsonForm) and form.own_type is not None
-    name = None if is_own else name_of(value)
+    name = None if is_own else registered_name(value)
     if name is not None:
         return {NAME: name}
     if isinstance(form, ByName):

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from .._names import VALUES, name_of
-from ._kind import Json, JsonValueError, ReadPart
+from ._kind import Json, JsonValueError, ReadPart, StaticValueError
+from ._lookup import kind_of, static_key
 
 P = TypeVar("P")
 
@@ -46,6 +47,23 @@ def registered_value(data: Json) -> Any:
     if name not in VALUES:
         raise JsonValueError(f"nothing is registered as {name[:40]!r}")
     return VALUES[name]
+
+
+def registered_name(value: object) -> str | None:
+    """The name that a static value is registered under, or `None`; a copy has the name of what it was made of."""
+    name = name_of(value)
+    if name is not None or not kind_of(value).is_copied:
+        return name
+    others = [(other_name, other) for other_name, other in VALUES.items() if type(other) is type(value)]
+    return next((other_name for other_name, other in others if _is_equal(value, other)), None)
+
+
+def _is_equal(value: object, registered: object) -> bool:
+    key = static_key(value)
+    try:
+        return key == static_key(registered)
+    except StaticValueError:  # anything may be registered
+        return False
 
 
 def registered_class(data: Json, matches: Callable[[type], bool], what: str) -> Any:

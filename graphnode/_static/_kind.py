@@ -182,6 +182,7 @@ class StaticKind(Generic[T]):
         parts: The static values in a value, if it is equal to another whose parts are.
         read_only: The value with read-only copies of the NumPy arrays in it; raises `StaticValueError`.
         is_annotation: Whether an annotation with a class of this kind says that a field is static.
+        is_copied: Whether nodes keep copies of its values, which therefore have the name of a registered equal one.
         json: The form in graphdefs, or why there is none.
         data: The form in configuration files, or why there is none.
     """
@@ -193,5 +194,6 @@ class StaticKind(Generic[T]):
     parts: Callable[[T], Iterable[object]] = no_parts
     read_only: Callable[[T], T] = unchanged
     is_annotation: bool = False
+    is_copied: bool = False
     json: JsonForm[T] | ByName = BY_NAME
     data: DataForm[T] | ByName = BY_NAME

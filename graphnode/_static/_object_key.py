@@ -4,7 +4,7 @@ import copyreg
 from collections.abc import Hashable
 from typing import Any, Final
 
-from ._attributes import cached_names
+from ._attributes import places_of
 from ._kind import StaticValueError
 from ._lookup import static_key
 
@@ -50,7 +50,7 @@ def _content_key(cls: type, value: Any) -> tuple[Hashable, ...]:
             return (reduced,)
         maker, args, *rest = reduced
         state = rest[0] if rest else None
-        return (maker, *map(static_key, args), _state_key(state, cached_names(cls)))
+        return (maker, *map(static_key, args), _state_key(state, places_of(cls).others))
     except (TypeError, ValueError, AttributeError) as error:
         raise StaticValueError(
             f"a {cls.__name__} ({short_repr(value)}) compares by an __eq__ of its own, and its content cannot be read "
@@ -64,12 +64,12 @@ def _reduced(value: Any) -> Any:
     return registered(value) if registered is not None else value.__reduce_ex__(2)
 
 
-def _state_key(state: object, cached: frozenset[str]) -> Hashable:
+def _state_key(state: object, left_out: frozenset[str]) -> Hashable:
     if isinstance(state, dict):
-        names = [name for name in sorted(state, key=str) if name not in cached]
+        names = [name for name in sorted(state, key=str) if name not in left_out]
         return tuple([(static_key(name), static_key(state[name])) for name in names])
     if isinstance(state, tuple):  # attributes and slots
-        return tuple([_state_key(part, cached) for part in state])
+        return tuple([_state_key(part, left_out) for part in state])
     return static_key(state)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ._arrays import ARRAY
 from ._containers import CONTAINERS
 from ._dtypes import DTYPE_KINDS
-from ._functions import OBJECT, PARTIAL
+from ._functions import FUNCTION, METHOD, OBJECT, PARTIAL
 from ._kind import StaticKind
 from ._lookup import set_kinds
 from ._numpy_scalars import NUMPY_SCALAR
@@ -31,6 +31,8 @@ KINDS: Final[tuple[StaticKind[Any], ...]] = (
     RECORD,
     PARTIAL,
     SCALAR_SUBCLASSES,
+    FUNCTION,
+    METHOD,
     OBJECT,
 )
 

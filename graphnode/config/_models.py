@@ -30,13 +30,12 @@ from .._caches import publish
 from .._containers import Container, ContainerKind, assembled, is_container, items, leaves
 from .._errors import ConfigError
 from .._fields import Kind, NodeBase
-from .._names import name_of
 from .._node import Node
 from .._paths import Path
 from .._pretty import Record, Text, pretty
 from .._schema import Field, schema
 from .._source import Sources
-from .._static import StaticValueError, static_key
+from .._static import StaticValueError, registered_name, static_key
 from ._values import configurable
 
 M = TypeVar("M", bound=Node)
@@ -122,7 +121,7 @@ class Config(pydantic.BaseModel, Generic[M_co]):
 
 def _named(value: Any) -> Any:
     """A value as it prints: by its registered name, if it has one."""
-    name = name_of(value) if callable(value) else None
+    name = registered_name(value) if callable(value) else None
     return value if name is None else Text(name)
 
 

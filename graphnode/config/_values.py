@@ -22,7 +22,6 @@ from pydantic_core import PydanticCustomError
 
 from .._contract import is_jaxtyping
 from .._hints import short
-from .._names import name_of
 from .._static import (
     DEFINED,
     ByName,
@@ -35,6 +34,7 @@ from .._static import (
     match_kind,
     options_schema,
     read_option,
+    registered_name,
 )
 from ._registry import NameError_, shown, value_names, value_of
 
@@ -276,7 +276,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     form = kind_of(value).data
     is_own = isinstance(form, DataForm) and form.is_own
-    name = None if is_own else name_of(value)
+    name = None if is_own else registered_name(value)
     if name is not None:
         return name
     if isinstance(form, ByName):

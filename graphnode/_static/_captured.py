@@ -1,0 +1,114 @@
+"""Nodes and States that a function or method holds: as a static value it would make constants of their values."""
+
+import functools
+import types
+import weakref
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from ._kind import StaticValueError
+from ._objects import GraphObject
+
+# Functions that were looked into, by their ids.
+_CHECKED: Final[dict[int, "weakref.ref[types.FunctionType]"]] = {}
+
+
+class _Variable(NamedTuple):
+    """What a function holds, by the name of the variable: one of those around it, or a default."""
+
+    name: str
+    content: object
+
+
+class _Unset:
+    """Stands for the content of a variable that is assigned later."""
+
+
+def function_key(function: types.FunctionType) -> Hashable:
+    """The function itself: no other equals it.
+
+    Raises:
+        StaticValueError: It holds a node or State.
+    """
+    checked = _CHECKED.get(id(function))
+    if checked is None or checked() is not function:
+        _check_function(function)
+    return function
+
+
+def _check_function(function: types.FunctionType) -> None:
+    """Look into a function; only once, unless a variable is still to be set."""
+    variables = list(_variables(function))
+    check_captured(f"the function {function.__qualname__}", variables)
+    if not any(isinstance(content, _Unset) for _, content in variables):
+        at = id(function)
+        _CHECKED[at] = weakref.ref(function, lambda _: _CHECKED.pop(at, None))
+
+
+def method_key(method: types.MethodType) -> Hashable:
+    """The method itself, which equals those of the same object.
+
+    Raises:
+        StaticValueError: It is one of a node or State, or of what holds some.
+    """
+    owner = method.__self__
+    if isinstance(owner, GraphObject):
+        cls, name = type(owner).__name__, method.__func__.__name__
+        raise StaticValueError(
+            f"a method of a {cls} ({cls}.{name}) cannot be static: declare a field state() or subnode() for the {cls}, "
+            "and call its method"
+        )
+    check_captured(f"the method {method.__qualname__}", [_Variable("__self__", owner)])
+    function: object = method.__func__
+    if isinstance(function, types.FunctionType):
+        function_key(function)
+    return method
+
+
+def check_captured(owner: str, variables: Iterable[tuple[str, object]]) -> None:
+    """Raise if a variable holds a node or State, also in containers, partials, methods and further functions.
+
+    Raises:
+        StaticValueError: One does; names the first.
+    """
+    todo = list(variables)
+    visited: set[int] = set()  # a function that calls itself holds itself
+    for name, content in todo:  # which grows
+        if isinstance(content, GraphObject):
+            raise StaticValueError(
+                f"{owner} cannot be static: its {name} holds a {type(content).__name__}, whose values would become "
+                "constants; declare a field state() or subnode() for it, and pass it to the function"
+            )
+        if id(content) not in visited:
+            visited.add(id(content))
+            todo += [(name, inner) for inner in _contents(content)]
+
+
+def _contents(content: object) -> Iterable[object]:
+    """What is looked into: nothing whose content other code decides about."""
+    if isinstance(content, types.FunctionType):
+        return [variable.content for variable in _variables(content)]
+    if isinstance(content, types.MethodType):
+        return (content.__self__, content.__func__)
+    if isinstance(content, functools.partial):
+        return (content.func, *content.args, *content.keywords.values())
+    if type(content) is dict:
+        return content.values()
+    if type(content) in (list, tuple, set, frozenset):
+        items: Iterable[object] = content  # type: ignore[assignment]
+        return items
+    return ()
+
+
+def _variables(function: types.FunctionType) -> Iterator[_Variable]:
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            content: object = cell.cell_contents
+        except ValueError:
+            content = _Unset()
+        yield _Variable(name, content)
+    defaults = function.__defaults__ or ()
+    arguments = code.co_varnames[: code.co_argcount]
+    yield from map(_Variable, arguments[len(arguments) - len(defaults) :], defaults)
+    yield from map(_Variable, function.__kwdefaults__ or (), (function.__kwdefaults__ or {}).values())
