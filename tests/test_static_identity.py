@@ -1,11 +1,14 @@
 """What makes two static values one: nodes that compute differently never share a structure."""
 
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
@@ -185,3 +188,142 @@ def test_dataclass_that_may_change_is_refused(cls: Any):
     name = cls.__name__
     assert str(caught.value) == f"Holder.value: the dataclass {name} is not frozen: declare it @dataclass(frozen=True)"
     assert gn.graphdef(Holder(FrozenByHand(1))) is gn.graphdef(Holder(FrozenByHand(1)))
+
+
+def noted(dtype: str, note: object) -> Any:
+    return np.dtype(dtype, metadata={"unit": note})
+
+
+OTHER_DTYPES: dict[str, list[Any]] = {
+    "dtypes": [np.dtype("f4"), noted("f4", 1), noted("f4", 1.0), np.dtype("f8"), np.dtype(">f4")],
+    "dtypes of fields": [np.dtype([("x", "f4")]), np.dtype([("x", noted("f4", 1))]), np.dtype([("y", "f4")])],
+    "dtypes with axes": [np.dtype(("f4", (2,))), np.dtype((noted("f4", 1), (2,)))],
+}
+
+
+@pytest.mark.parametrize("name", OTHER_DTYPES)
+def test_dtypes_are_compared_with_what_numpy_leaves_out(name: str):
+    """Their metadata; also as the dtypes of arrays and of scalars."""
+    dtypes = OTHER_DTYPES[name]
+    assert len(set(map(static_key, dtypes))) == len(dtypes)
+    arrays = [np.zeros(2, dtype) for dtype in dtypes]
+    assert len(set(map(static_key, arrays))) == len(arrays)
+    scalars = [array[0] for array in arrays if isinstance(array[0], np.void)]
+    assert len(set(map(static_key, scalars))) == len(scalars)
+
+
+POINTERS: dict[str, tuple[Callable[[], Any], str]] = {
+    "strings": (lambda: np.array(["a", "b"], np.dtypes.StringDType()), "StringDType()"),
+    "objects": (lambda: np.array([1, "a"], object), "object"),
+    "structured": (lambda: np.zeros(2, [("a", "i4"), ("b", [("c", object)])]), "[('a', '<i4'), ('b', [('c', 'O')])]"),
+    "structured scalar": (lambda: np.zeros(2, [("a", object)])[0], "[('a', 'O')]"),
+}
+
+
+@pytest.mark.parametrize("name", POINTERS)
+def test_array_whose_bytes_are_pointers_is_refused(name: str):
+    """Their bytes would be equal for other content, and differ for equal one; the line to write says what to hold."""
+    make, dtype = POINTERS[name]
+    text = (
+        f"Holder.value: an array of {dtype} cannot be static, as its bytes are pointers to what it holds: write its "
+        "items as a tuple, tuple(array.ravel().tolist())"
+    )
+    for value in (make(), (1, make())):
+        with pytest.raises(gn.FieldError) as caught:
+            Holder(value)
+        assert str(caught.value) == text
+
+
+def test_default_whose_bytes_are_pointers_is_refused():
+    """When a node is made with it."""
+
+    class Defaulted(gn.Node):
+        names: Any = gn.static(default_factory=lambda: np.array(["a"], object))
+
+    with pytest.raises(gn.FieldError) as caught:
+        Defaulted()
+    assert str(caught.value).startswith("Defaulted.names: an array of object cannot be static, as its bytes are ")
+
+
+@pytest.mark.parametrize("dtype", ["<U3", "S3", "M8[s]", "m8[D]", "V3", [("a", "i4"), ("b", "U2")], "f2"])
+def test_array_that_holds_its_bytes_is_static(dtype: Any):
+    """Texts of a fixed length, times and structured arrays of them too."""
+    assert gn.graphdef(Holder(np.zeros(2, dtype))) is gn.graphdef(Holder(np.zeros(2, dtype)))
+
+
+def put(value: Any) -> Any:
+    return jax.device_put(value, jax.devices()[0])
+
+
+UNPLACED = "give jnp.asarray(np.asarray(array)), and lay it out where it is used"
+
+
+@pytest.mark.parametrize("make", [lambda: jnp.arange(3), lambda: jax.random.key(0)], ids=["array", "key"])
+def test_array_that_was_put_on_a_device_is_another_value(make: Callable[[], Any]):
+    """It does not mix with arrays of other devices, which one that JAX moves as it likes does."""
+    loose, committed = Holder(make()), Holder(put(make()))
+    assert gn.graphdef(loose) is not gn.graphdef(committed)
+    assert gn.graphdef(committed) is gn.graphdef(Holder(put(make())))
+
+
+def test_array_that_was_put_on_a_device_does_not_go_to_files():
+    """Files know no devices."""
+
+    class Configured(gn.Node):
+        value: jax.Array = gn.static()
+
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.graphdef(Holder(put(jnp.arange(3)))).to_json()
+    assert str(caught.value) == f"Holder.value: an array that was put on devices has no JSON: {UNPLACED}"
+    config: Any = gn.config.config_of(Configured)
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.dump(config(value=put(jnp.arange(3))))
+    assert str(caught.value) == f"value: an array that was put on devices does not stand in a file: {UNPLACED}"
+    loose = jnp.asarray(np.asarray(put(jnp.arange(3))))
+    assert gn.GraphDef.from_json(gn.graphdef(Holder(loose)).to_json()) is gn.graphdef(Holder(loose))
+
+
+PROGRAM = """
+import jax
+import jax.numpy as jnp
+
+import graphnode as gn
+
+class Table(gn.Node):
+    rows: jax.Array = gn.static()
+    weight: gn.ParamState = gn.state()
+
+mesh = jax.make_mesh((2,), ("x",))
+places = [*jax.devices()[:3], jax.NamedSharding(mesh, jax.P()), jax.NamedSharding(mesh, jax.P("x"))]
+tables = [Table(jax.device_put(jnp.ones(4), place), gn.ParamState(jax.device_put(2.0, place_of)))
+          for place, place_of in zip(places, [*places[:3], places[3], places[3]], strict=True)]
+assert len({gn.graphdef(table) for table in tables}) == len(tables)
+
+run = gn.jit(lambda table: table.rows * table.weight.value)
+for table in tables:
+    for copy in (table, gn.clone(table), gn.treefy_merge(*gn.treefy_split(table))):
+        assert copy.rows.sharding == table.rows.sharding
+        assert (copy.rows * copy.weight.value).devices() == table.rows.devices()
+        assert run(copy).devices() == table.rows.devices()
+
+loose = []
+for device in jax.devices()[:2]:
+    with jax.default_device(device):
+        loose.append(Table(jnp.ones(4), gn.ParamState(jnp.ones(()))))
+assert gn.graphdef(loose[0]) is gn.graphdef(loose[1])
+"""
+
+
+@pytest.mark.slow
+def test_arrays_on_other_devices_are_other_values():
+    """Each node computes with its own; what JAX moves as it likes is one value wherever it lies."""
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(Path(gn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

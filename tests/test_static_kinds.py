@@ -262,6 +262,7 @@ def test_class_is_compared_with_the_kinds_once(monkeypatch: pytest.MonkeyPatch):
         asked.append(cls)
         return match_kind(cls)
 
+    static_key(np.ones(1))  # the class of whose dtype others may have asked for or not
     monkeypatch.setattr(_lookup, "match_kind", counting)
     fresh: Any = enum.Enum("fresh", ["A", "B"])
     for value in (fresh.A, fresh.B, fresh.A, 1, "a", 1.0, (1, "a"), np.ones(2), slice(1), is_same, len, int):
@@ -520,3 +521,15 @@ def test_registered_partial_that_changed_names_no_copy(monkeypatch: pytest.Monke
     with pytest.raises(JsonValueError) as caught:
         to_json(node.value)
     assert str(caught.value) == "a partial has no name: register it with gn.config.register(name, value)"
+
+
+@pytest.mark.parametrize("dtype", [np.dtype(">f4"), np.dtype("f4", metadata={"unit": "m"}), np.dtype([("a", "i4")])])
+def test_dtype_that_is_more_than_its_name_does_not_go_to_files(dtype: Any):
+    """It would come back as another one."""
+    config: Any = gn.config.config_of(holder_class(np.dtype[Any]))
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.dump(config(value=dtype))
+    reason = "does not stand in a file, which names those that JAX computes with"
+    assert str(caught.value) == f"value: the dtype {dtype!r} {reason}"
+    with pytest.raises(gn.ConfigError):
+        gn.graphdef(Holder(dtype)).to_json()

@@ -28,6 +28,7 @@ from ._kind import (
     WritePart,
     subclass_of,
 )
+from ._lookup import static_key
 
 Array: TypeAlias = Any  # of either library, or a scalar of NumPy
 _NumpyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -46,15 +47,44 @@ def _array_key(array: Array) -> Hashable:
         kind, content = str(array.dtype), np.asarray(jax.random.key_data(array))
     else:
         content = np.asarray(array)
-        kind = str(content.dtype)
-    # A weakly typed array gives way in arithmetic, and a matrix multiplies in another way.
-    family = (jax.Array, array.aval.weak_type) if isinstance(array, jax.Array) else type(array)
+        check_bytes(content)
+        kind = static_key(content.dtype)
     digest = hashlib.sha256(np.ascontiguousarray(content).tobytes()).digest()
-    own = attributes_key(array) if isinstance(array, np.ndarray) else ()
-    key = (family, kind, array.shape, digest, own)
+    key = (*_nature(array), kind, array.shape, digest)
     at = id(array)
     _DIGESTS[at] = (weakref.ref(array, lambda _: _DIGESTS.pop(at, None)), key)
     return key
+
+
+def _nature(array: Array) -> tuple[Hashable, ...]:
+    """What two arrays of the same content may still differ in."""
+    if not isinstance(array, jax.Array):
+        return (type(array), attributes_key(array))  # a matrix multiplies in another way
+    # A weakly typed array gives way in arithmetic. One that was put on devices does not mix with those on others.
+    return (jax.Array, array.aval.weak_type, _placement(array))
+
+
+def _placement(array: Array) -> Hashable:
+    """How an array is laid out that somebody put on devices; `None` for one that JAX moves to where it is needed."""
+    if not isinstance(array, jax.Array):
+        return None
+    is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+    numbers: Array = jax.random.key_data(array) if is_key else array
+    return numbers.sharding if numbers.committed else None  # type: ignore[no-any-return]
+
+
+def check_bytes(content: Array) -> None:
+    """Raise if the bytes of an array or scalar do not say what it holds.
+
+    Raises:
+        StaticValueError: They are pointers.
+    """
+    if not content.dtype.hasobject:  # which holds of strings of any length, too
+        return
+    raise StaticValueError(
+        f"an array of {content.dtype} cannot be static, as its bytes are pointers to what it holds: write its items as "
+        "a tuple, tuple(array.ravel().tolist())"
+    )
 
 
 def _read_only(array: Array) -> Array:
@@ -77,10 +107,14 @@ def _is_read_only(array: _NumpyArray) -> bool:
 
 # As JSON
 
+_UNPLACED: Final = "give jnp.asarray(np.asarray(array)), and lay it out where it is used"
+
 
 def _array_to_json(value: Array, write_part: WritePart) -> Json:
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise JsonValueError("a random key has no JSON")
+    if _placement(value) is not None:
+        raise JsonValueError(f"an array that was put on devices has no JSON: {_UNPLACED}")
     kind = "jax" if isinstance(value, jax.Array) else "numpy" if isinstance(value, np.ndarray) else "scalar"
     content = np.asarray(value)
     if content.dtype.name not in DTYPES:
@@ -136,6 +170,8 @@ ARRAY_JSON: Final = JsonForm[Array](_array_to_json, "array", _array_from_json, _
 def _array_to_data(value: Array, write_part: WritePart) -> Json:
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise DataValueError("a random key does not stand in a file: register it with gn.config.register(name, value)")
+    if _placement(value) is not None:
+        raise DataValueError(f"an array that was put on devices does not stand in a file: {_UNPLACED}")
     return {"dtype": str(value.dtype), "data": np.asarray(value).tolist()}
 
 

@@ -1,5 +1,6 @@
 """Dtypes in the three forms that JAX takes: `np.dtype("int8")`, `jnp.int8` and `np.int8`; and other classes."""
 
+from collections.abc import Hashable
 from typing import Any, Final, TypeAlias
 
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from ._kind import (
     subclass_of,
     tagged,
 )
+from ._lookup import static_key
 from ._object_key import object_key
 
 _JaxDType: TypeAlias = Any  # `jnp.float32` and its like, whose class JAX does not publish
@@ -54,6 +56,16 @@ def _dtype_name(data: Json) -> str:
 def dtype_from_json(data: Json, read_part: ReadPart) -> Any:
     """The NumPy dtype of a name."""
     return DTYPES[_dtype_name(data)]
+
+
+def _dtype_key(value: Any) -> Hashable:
+    # To NumPy, dtypes are equal whose metadata, or whose fields' metadata, differ.
+    if value.metadata is None and value.names is None and value.subdtype is None:
+        return (type(value), value)
+    metadata = [(static_key(name), static_key(note)) for name, note in (value.metadata or {}).items()]
+    inner = [value.fields[name][0] for name in value.names or ()]
+    inner += [value.subdtype[0]] if value.subdtype is not None else []
+    return (type(value), value, frozenset(metadata), *map(_dtype_key, inner))
 
 
 # In configuration files
@@ -91,7 +103,11 @@ def _dtype_from_data(data: Json, target: Target) -> Any:
 
 
 def _dtype_to_data(value: Any, write_part: WritePart) -> Json:
-    return str(jnp.dtype(value).name)
+    dtype = jnp.dtype(value)
+    # What `np.dtype(">f4")`, or one with metadata, has beside its name would be lost.
+    if static_key(dtype) != static_key(DTYPES.get(dtype.name)):
+        raise DataValueError(f"the dtype {dtype!r} does not stand in a file, which names those that JAX computes with")
+    return str(dtype.name)
 
 
 def _class_to_data(value: type, write_part: WritePart) -> Json:
@@ -117,7 +133,7 @@ DTYPE_KINDS: Final[tuple[StaticKind[Any], ...]] = (
     StaticKind[Any](
         name="dtype",
         matches=subclass_of(np.dtype),
-        key=object_key,
+        key=_dtype_key,
         is_annotation=True,
         json=tagged("dtype", lambda value, write_part: value.name, dtype_from_json, TEXT_SCHEMA),
         data=DTYPE_DATA,

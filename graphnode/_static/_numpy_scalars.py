@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._hints import short
-from ._arrays import ARRAY_JSON, Array
+from ._arrays import ARRAY_JSON, Array, check_bytes
 from ._attributes import attributes_key
 from ._dtypes import DTYPES
 from ._kind import DataForm, DataValueError, ExpectedError, Json, StaticKind, Target, WritePart, subclass_of
+from ._lookup import static_key
 from ._scalars import COMPLEX_SCHEMA, complex_from_data
 
 # Those that say the dtype: not `np.floating`.
@@ -43,7 +44,8 @@ def _numbers_of(cls: Any) -> _Numbers | None:
 
 
 def _scalar_key(value: Array) -> Hashable:
-    return (type(value), value.dtype.str, value.tobytes(), *attributes_key(value))
+    check_bytes(value)
+    return (type(value), static_key(value.dtype), value.tobytes(), *attributes_key(value))
 
 
 def _scalar_to_data(value: Array, write_part: WritePart) -> Json:
