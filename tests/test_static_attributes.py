@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -215,6 +216,32 @@ def test_cached_property_is_no_part_of_the_value(cls: Any):
 
 
 # Files
+
+
+@pytest.mark.parametrize(
+    ("name", "annotation", "attribute"),
+    [
+        ("named tuple", tuple[int, int], "NamedPair keeps name"),
+        ("frozenset", frozenset[str], "Names keeps scale"),
+        ("array", np.ndarray, "Grid keeps spacing"),
+        ("scalar of NumPy", Any, "a scalar of float64 does not stand in a file"),
+        ("string", str, "Word keeps language"),
+    ],
+)
+def test_value_with_attributes_does_not_go_to_files_as_its_base_class(name: str, annotation: Any, attribute: str):
+    """What else it keeps would be lost."""
+    cls = types.new_class("Configured", (gn.Node,), {}, lambda body: body.update(namespace_of(annotation)))
+    config: Any = gn.config.config_of(cls)
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.dump(config.model_construct(value=MAKERS[name](7)))
+    reason = ", which would not come back from a file: make it a frozen dataclass, with a field for each"
+    assert str(caught.value) == f"value: {attribute}{reason if 'keeps' in attribute else ''}"
+    with pytest.raises(gn.ConfigError):
+        gn.graphdef(Holder(MAKERS[name](7))).to_json()
+
+
+def namespace_of(annotation: Any) -> dict[str, Any]:
+    return {"__annotations__": {"value": annotation}, "value": gn.static(), "__module__": __name__}
 
 
 @dataclasses.dataclass(frozen=True)

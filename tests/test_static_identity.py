@@ -1,7 +1,10 @@
 """What makes two static values one: nodes that compute differently never share a structure."""
 
+import cmath
 import functools
+import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,11 +83,21 @@ def test_values_that_differ_make_other_structures(name: str):
         assert (type(kept), static_key(kept)) == (type(value), static_key(value))
 
 
+DIFFERENT |= {
+    "ranges": (lambda: range(0, 3, 2), lambda: range(0, 4, 2)),
+    "generic classes": (lambda: tuple[1], lambda: tuple[True]),  # type: ignore[misc]
+    "functions of a name": (lambda: math.sin, lambda: cmath.sin),
+    "regular expressions": (lambda: re.compile("a"), lambda: re.compile("a", re.DOTALL)),
+}
+
+
 EQUAL: dict[str, Callable[[], Any]] = {
     "arrays": lambda: jnp.arange(3),
     "weak arrays": lambda: jnp.asarray(2.0),
     "own equality": lambda: Loose((1, "a")),
     "fractions": lambda: Fraction(1, 3),
+    "ranges": lambda: range(3),
+    "unions": lambda: int | str,
     "paths": lambda: PurePosixPath("a/b"),
     "partials": lambda: functools.partial(act, 3, slope=2.0),
     "dataclasses": lambda: Partly(1, 2),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._attributes import attributes_key, attributes_of
+from ._attributes import attributes_key, attributes_of, check_no_attributes
 from ._dtypes import DTYPE, DTYPES, dtype_from_json, read_dtype
 from ._json_parts import BASE64_SCHEMA, TEXT_SCHEMA, base64_bytes, base64_text, members, part
 from ._kind import (
@@ -172,6 +172,7 @@ def _array_to_data(value: Array, write_part: WritePart) -> Json:
         raise DataValueError("a random key does not stand in a file: register it with gn.config.register(name, value)")
     if _placement(value) is not None:
         raise DataValueError(f"an array that was put on devices does not stand in a file: {_UNPLACED}")
+    check_no_attributes(value)
     return {"dtype": str(value.dtype), "data": np.asarray(value).tolist()}
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ._kind import StaticValueError
+from ._kind import DataValueError, StaticValueError
 from ._lookup import frozen, kind_of, static_key
 
 
@@ -90,6 +90,25 @@ def attributes_key(value: Any, places: Places | None = None) -> tuple[Hashable, 
         except StaticValueError as error:
             raise StaticValueError(f"{type(value).__name__}.{name}: {error}") from None
     return tuple(keys)
+
+
+def check_no_attributes(value: Any, known: frozenset[str] = frozenset()) -> None:
+    """Raise if a value has attributes, where a file says what its base class knows, and no more.
+
+    Args:
+        value: Of a subclass.
+        known: The names of the base class's own slots.
+
+    Raises:
+        DataValueError: Names them.
+    """
+    cls = type(value)
+    names = ", ".join(attributes_of(value, find_places(cls, known)))
+    if names:
+        raise DataValueError(
+            f"{cls.__name__} keeps {names}, which would not come back from a file: make it a frozen dataclass, with a "
+            "field for each"
+        )
 
 
 def check_read_only(value: Any, contents: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable
 from typing import Any, Final, TypeAlias
 
-from ._attributes import attributes_key, attributes_of, check_read_only
+from ._attributes import attributes_key, attributes_of, check_no_attributes, check_read_only
 from ._json_parts import VALUES_SCHEMA, items
 from ._kind import (
     DataForm,
@@ -59,6 +59,11 @@ def _read_only_frozenset(value: frozenset[Any]) -> frozenset[Any]:
     return frozenset(items)
 
 
+def _subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Json:
+    check_no_attributes(value)
+    return _items_to_json(value, write_part)
+
+
 # Frozensets
 
 
@@ -75,6 +80,7 @@ def _frozenset_from_json(data: Json, read_part: ReadPart) -> frozenset[Any]:
 
 
 def _frozenset_to_data(value: frozenset[Any], write_part: WritePart) -> Json:
+    check_no_attributes(value)
     return sorted(_items_to_json(value, write_part), key=lambda item: (str(type(item)), str(item)))
 
 
@@ -141,7 +147,7 @@ CONTAINERS: Final[tuple[StaticKind[Any], ...]] = (
         key=_tuple_key,
         parts=lambda value: (*value, *attributes_of(value).values()),
         read_only=_read_only_subclass,
-        data=DataForm(_items_to_json),
+        data=DataForm(_subclass_to_data),
     ),
     StaticKind[frozenset[Any]](
         name="frozenset",

@@ -1,6 +1,7 @@
 """The key of objects of which nothing is known but what Python says: their hash, their equality, their pickle."""
 
 import copyreg
+import types
 from collections.abc import Hashable
 from typing import Any, Final
 
@@ -12,6 +13,9 @@ _TUPLE_FORM: Final[dict[type, str]] = {list: "a tuple", dict: "a tuple of pairs"
 
 # Whose values equal exactly what they are: dtypes, shardings, meshes.
 _TRUSTED: Final = frozenset({"builtins", "jax", "jaxlib", "ml_dtypes", "numpy"})
+
+# Those of them that do not: `range(0, 3, 2) == range(0, 4, 2)`, `tuple[1] == tuple[True]`.
+_EQUAL_TO_OTHERS: Final = (range, types.GenericAlias, types.UnionType)
 
 
 def object_key(value: Any) -> Hashable:
@@ -34,6 +38,8 @@ def object_key(value: Any) -> Hashable:
 
 def _has_own_equality(cls: type) -> bool:
     """Whether a class says itself what its instances equal, as attrs, decimals and paths do."""
+    if cls in _EQUAL_TO_OTHERS:
+        return True
     equality: object = cls.__eq__
     return equality is not object.__eq__ and cls.__module__.partition(".")[0] not in _TRUSTED
 
@@ -46,8 +52,8 @@ def _content_key(cls: type, value: Any) -> tuple[Hashable, ...]:
     """
     try:
         reduced = _reduced(value)
-        if isinstance(reduced, str):  # the name of a global: itself
-            return (reduced,)
+        if isinstance(reduced, str):  # the name of a global, which another module may have too: itself
+            return (reduced, value)
         maker, args, *rest = reduced
         state = rest[0] if rest else None
         return (maker, *map(static_key, args), _state_key(state, places_of(cls).others))

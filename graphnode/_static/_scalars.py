@@ -10,6 +10,7 @@ from fractions import Fraction
 from types import EllipsisType, NoneType
 from typing import Any, Final
 
+from ._attributes import check_no_attributes
 from ._json_parts import BASE64_SCHEMA, TEXT_SCHEMA, VALUES_SCHEMA, base64_bytes, base64_text, items
 from ._kind import (
     DataForm,
@@ -245,6 +246,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
 def _subclass_to_data(value: Any, write_part: WritePart) -> Json:
     """As its base class is written, whose annotation would read it."""
     base: Any = next(base for base in _BASES if isinstance(value, base))
+    check_no_attributes(value, frozenset(Fraction.__slots__))
     return write_part(base(value))
 
 
