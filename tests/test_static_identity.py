@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -41,6 +42,13 @@ class Loose:
 
     def __hash__(self) -> int:
         return hash(self.value)
+
+
+class Named(Loose):
+    """Pickled by the name of the global that it is, which another module may have too."""
+
+    def __reduce_ex__(self, protocol: Any) -> str:
+        return "NAMED"
 
 
 class Grid(np.ndarray[Any, Any]):
@@ -85,8 +93,9 @@ def test_values_that_differ_make_other_structures(name: str):
 
 DIFFERENT |= {
     "ranges": (lambda: range(0, 3, 2), lambda: range(0, 4, 2)),
-    "generic classes": (lambda: tuple[1], lambda: tuple[True]),  # type: ignore[misc]
-    "functions of a name": (lambda: math.sin, lambda: cmath.sin),
+    "generic classes": (lambda: types.GenericAlias(tuple, (1,)), lambda: types.GenericAlias(tuple, (True,))),
+    "functions of one name": (lambda: math.sin, lambda: cmath.sin),
+    "globals of one name": (lambda: Named(1), lambda: Named(2)),
     "regular expressions": (lambda: re.compile("a"), lambda: re.compile("a", re.DOTALL)),
 }
 

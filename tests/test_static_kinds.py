@@ -430,7 +430,7 @@ def test_array_in_a_partial_or_slice_becomes_read_only(make: Callable[[Any], Any
     assert type(node.value) is type(make(array))
 
 
-def scaled(x: Any, scale: float = 1.0) -> Any:
+def scaled(x: Any, scale: Any = 1.0) -> Any:
     return x * scale
 
 

@@ -44,13 +44,14 @@ def _array_key(array: Array) -> Hashable:
     if known is not None and known[0]() is array:
         return known[1]
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        kind, content = str(array.dtype), np.asarray(jax.random.key_data(array))
+        dtype: Hashable = str(array.dtype)
+        content = np.asarray(jax.random.key_data(array))
     else:
         content = np.asarray(array)
         check_bytes(content)
-        kind = static_key(content.dtype)
+        dtype = static_key(content.dtype)
     digest = hashlib.sha256(np.ascontiguousarray(content).tobytes()).digest()
-    key = (*_nature(array), kind, array.shape, digest)
+    key = (*_nature(array), dtype, array.shape, digest)
     at = id(array)
     _DIGESTS[at] = (weakref.ref(array, lambda _: _DIGESTS.pop(at, None)), key)
     return key
@@ -59,7 +60,8 @@ def _array_key(array: Array) -> Hashable:
 def _nature(array: Array) -> tuple[Hashable, ...]:
     """What two arrays of the same content may still differ in."""
     if not isinstance(array, jax.Array):
-        return (type(array), attributes_key(array))  # a matrix multiplies in another way
+        cls: type = type(array)
+        return (cls, attributes_key(array))  # a matrix multiplies in another way
     # A weakly typed array gives way in arithmetic. One that was put on devices does not mix with those on others.
     return (jax.Array, array.aval.weak_type, _placement(array))
 
@@ -70,7 +72,7 @@ def _placement(array: Array) -> Hashable:
         return None
     is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
     numbers: Array = jax.random.key_data(array) if is_key else array
-    return numbers.sharding if numbers.committed else None  # type: ignore[no-any-return]
+    return numbers.sharding if numbers.committed else None
 
 
 def check_bytes(content: Array) -> None:
