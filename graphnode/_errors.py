@@ -77,7 +77,7 @@ class FilterTypeError(GraphnodeError, TypeError):
 
 
 class MergeError(GraphnodeError, ValueError):
-    """State trees do not fit the graphdef they are merged with; lists all faults."""
+    """State trees do not fit the graphdef they are merged with, or each other; lists all faults."""
 
 
 class UpdateError(GraphnodeError, ValueError):

@@ -188,6 +188,7 @@ class TrieBuilder:
         self.leaves: dict[int, StateSpec] = {}
         self.references: dict[tuple[int, Key], int] = {}
         self._children: dict[tuple[int, Key], int] = {}
+        self._two_targets: list[Reference] = []  # which contradict those that are kept
 
     def entry(self, path: Iterable[Key], start: int = 0) -> int:
         """The entry at a path below `start`, added if it is new."""
@@ -208,8 +209,35 @@ class TrieBuilder:
             here.append(self.entry((layout.keys[entry],), here[layout.parents[entry]]))
         entries = [here[leaf] for leaf in layout.leaves]
         self.leaves.update(zip(entries, layout.specs, strict=True))
-        self.references.update({(here[source], key): here[target] for source, key, target in layout.references})
+        for source, key, target in layout.references:
+            first = self.references.setdefault((here[source], key), here[target])
+            if first != here[target]:
+                self._two_targets.append((here[source], key, here[target]))
         return entries
+
+    def contradictions(self) -> list[str]:
+        """What the layouts that were added say differently of one path: where it leads, or what stands there."""
+        faults: list[str] = []
+        for source, key, target in self._two_targets:
+            first, second = self._text(self.references[source, key]), self._text(target)
+            faults.append(f"{self._text(source, key)} is another path of {first} in one, and of {second} in the other")
+        for (source, key), target in self.references.items():
+            if (source, key) in self._children:
+                place, first = self._text(source, key), self._text(target)
+                faults.append(f"{place} is another path of {first} in one, and a place of its own in the other")
+        inner = {*self.parents, *[source for source, _ in self.references]}
+        for leaf in self.leaves:
+            if leaf in inner:
+                faults.append(f"{self._text(leaf)} is a State in one, and has States below it in the other")
+        return sorted(faults)
+
+    def _text(self, entry: int, *below: Key) -> str:
+        """The path of an entry, or of a key below it, for messages."""
+        keys = list(below)
+        while entry:
+            keys.insert(0, self.keys[entry])
+            entry = self.parents[entry]
+        return path_str(tuple(keys))
 
     def build(self) -> tuple[Layout, list[int]]:
         """The layout, and the entries of its leaves in canonical order."""

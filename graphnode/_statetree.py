@@ -14,6 +14,7 @@ import jax
 from jax.tree_util import DictKey, GetAttrKey
 from typing_extensions import TypeVar
 
+from ._errors import MergeError, listed
 from ._fields import NodeBase
 from ._filters import Any as AnyOf
 from ._filters import Filter, Matcher, as_filters
@@ -286,13 +287,23 @@ class StateTree(Mapping[Key, Any]):
         return StateTree(layout, all_rebuilt(tuple([self._values[at] for at in numbers])))
 
     def __or__(self, other: "StateTree") -> "StateTree":
-        """Both trees in one; where both have a path, `other` wins."""
+        """Both trees in one; where both have a State at a path, `other` wins.
+
+        Raises:
+            MergeError: The trees share differently: a path leads to a State of its own in one, and in the other to what
+                stands elsewhere, or to several States; names all such paths.
+        """
         if not isinstance(other, StateTree):
             return NotImplemented
         trie = TrieBuilder()
         by_entry: dict[int, Any] = {}
         for tree in (self, other):
             by_entry.update(zip(trie.add_layout(tree.layout), tree._values, strict=True))
+        faults = trie.contradictions()
+        if faults:
+            raise MergeError(
+                f"cannot join two StateTrees: {listed(faults)}; take one of the two out first, with `-` or `filter`"
+            )
         layout, order = trie.build()
         return StateTree(layout, all_rebuilt(tuple([by_entry[entry] for entry in order])))
 

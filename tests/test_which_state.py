@@ -734,3 +734,74 @@ def test_many_patterns_cost_one_pass(operation: Any, filters: tuple[gn.Filter, .
         return (calls[2] - calls[1]) / 500
 
     assert calls_for_a_node(*filters) < 3 * calls_for_a_node(gn.PathIn("parts.*.*", missing_ok=True))
+
+
+def sharing(*names: str) -> gn.StateTree:
+    """The tree of a node whose fields hold States of these names: equal names are one State, with one value."""
+    states = {name: leaf(ord(name)) for name in names}
+    return gn.treefy_states([states[name] for name in names])
+
+
+# Two trees each, and what `|` says of them in either order.
+JOINS: dict[str, tuple[gn.StateTree, gn.StateTree, str]] = {
+    "shares others": (
+        sharing("p", "p", "q"),
+        sharing("p", "q", "q"),
+        "2 faults:\n  1 is another path of 0 in one, and a place of its own in the other\n"
+        "  2 is another path of 1 in one, and a place of its own in the other",
+    ),
+    "tied": (
+        gn.treefy_states(tied()),
+        gn.treefy_states(N(a=N(a=N(w=leaf()), w=leaf()), b=N(w=leaf()))),
+        "b is another path of a.a in one, and a place of its own in the other",
+    ),
+    "a State and what holds States": (
+        gn.treefy_states({"enc": leaf()}),
+        gn.treefy_states({"enc": N(w=leaf())}),
+        "enc is a State in one, and has States below it in the other",
+    ),
+    "a State and what is shared below": (
+        gn.treefy_states({"enc": leaf()}),
+        gn.treefy_states((lambda state: {"dec": state, "enc": {"w": state}})(leaf())),
+        "enc is a State in one, and has States below it in the other",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JOINS)
+def test_trees_that_share_differently_are_not_joined(name: str):
+    """Whichever stands on the right: no path could lead to one State in a look-up and to another in the list."""
+    left, right, text = JOINS[name]
+    for first, second in ((left, right), (right, left)):
+        with pytest.raises(gn.MergeError) as caught:
+            first | second
+        assert str(caught.value) == (
+            f"cannot join two StateTrees: {text}; take one of the two out first, with `-` or `filter`"
+        )
+
+
+def test_a_path_that_leads_to_two_states_is_not_joined():
+    """Both are named, the left one first."""
+    left, right = sharing("p", "q", "p"), sharing("p", "q", "q")
+    with pytest.raises(gn.MergeError) as caught:
+        left | right
+    assert str(caught.value) == (
+        "cannot join two StateTrees: 2 is another path of 0 in one, and of 1 in the other; take one of the two out "
+        "first, with `-` or `filter`"
+    )
+
+
+@given(left=graphs(), right=graphs())
+def test_a_joined_tree_does_not_contradict_itself(left: N, right: N):
+    """Where two trees are joined, every path of either one leads to what that one, or the right one, has there."""
+    first, second = gn.treefy_states(left), gn.treefy_states(right)
+    try:
+        joined = first | second
+    except gn.MergeError:
+        return
+    for path, _ in [*all_paths(left), *all_paths(right)]:
+        values = [tree[path].value for tree in (second, first) if tree.layout.index(path) is not None]
+        # What the left one alone has at a path may be what the right one has at another path of that State.
+        assert joined[path].value is values[0] or second.layout.index(path) is None
+    for path, one in joined.flat().items():
+        assert joined[path].value is one.value
