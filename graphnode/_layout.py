@@ -9,18 +9,36 @@ What is shared has one entry, at its first path, and further *references* lead t
 model differ in them.
 """
 
+import functools
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
-from ._paths import Key, path_str
+from ._paths import Key, Path, path_str
 from ._pretty import MAX_KEY
 from ._state import StateSpec
 from ._trie import Reference, Trie, by_target, canonical
 
 _LAYOUTS: "weakref.WeakValueDictionary[Hashable, Layout]" = weakref.WeakValueDictionary()
 _LOCK = threading.RLock()
+
+
+# An entry of one layout, and what a path to it leads to in another one.
+_Pair: TypeAlias = tuple[int, int | None]
+
+
+class Positions(NamedTuple):
+    """Where the States of one layout stand in another one.
+
+    Attributes:
+        numbers: For each State, the number of what its first path leads to; `None` where that is no State.
+        further: What further paths lead to, where that is something else: the State, the number, such a path.
+    """
+
+    numbers: tuple[int | None, ...]
+    further: tuple[tuple[int, int | None, Path], ...]
 
 
 class Layout(Trie):
@@ -121,19 +139,71 @@ class Layout(Trie):
         sources = self.remember("all sources", lambda: by_target(self.references))
         return layout_of_trie(self.parents, self.keys, leaves, sources)[0]
 
-    def positions_of(self, other: "Layout") -> tuple[int | None, ...]:
-        """For each State of `other`, its number here, or `None`: worked out once for each pair."""
-        return self.remember(other, lambda: self._positions_of(other))  # type: ignore[no-any-return]
+    def positions_of(self, other: "Layout", start: int = 0) -> "Positions":
+        """Where the States of `other` stand here, below an entry: worked out once for each pair."""
+        return self.remember((other, start), lambda: self._positions_of(other, start))  # type: ignore[no-any-return]
 
-    def _positions_of(self, other: "Layout") -> tuple[int | None, ...]:
-        here: list[int | None] = [0]
+    def _positions_of(self, other: "Layout", start: int) -> "Positions":
+        here: list[int | None] = [start]
         children = self.children
         for entry in range(1, len(other.parents)):
             parent = here[other.parents[entry]]
             here.append(None if parent is None else children.get((parent, other.keys[entry])))
         numbers = self.leaf_numbers
-        found = (here[entry] for entry in other.leaves)
-        return tuple([None if entry is None else numbers.get(entry) for entry in found])
+        first = tuple([None if here[leaf] is None else numbers.get(here[leaf]) for leaf in other.leaves])
+        further: dict[tuple[int, int | None], Path] = {}
+        for (entry, target), path in self._elsewhere(other, here):
+            at = other.leaf_numbers.get(entry)
+            number = None if target is None else numbers.get(target)
+            if at is not None and number != first[at]:
+                further.setdefault((at, number), path())
+        return Positions(first, tuple([(at, number, path) for (at, number), path in further.items()]))
+
+    def _elsewhere(self, other: "Layout", here: Sequence[int | None]) -> "Iterator[tuple[_Pair, Callable[[], Path]]]":
+        """The entries of `other` with what else they are here by further paths, and such a path.
+
+        Both are walked together, over each pair of entries once: of their paths there may be 2^n.
+
+        Args:
+            other: The layout whose entries are looked for.
+            here: For each of them what its first path leads to.
+        """
+        children = self.children
+        came: dict[_Pair, tuple[_Pair, Key]] = {}
+
+        def follow(pair: _Pair, key: Key, target: int) -> bool:
+            child = None if pair[1] is None else children.get((pair[1], key))
+            is_new = child != here[target] and (target, child) not in came
+            if is_new:
+                came[target, child] = pair, key
+            return is_new
+
+        def path_to(pair: _Pair) -> Path:
+            below: list[Key] = []
+            while pair in came:
+                pair, key = came[pair]
+                below.append(key)
+            return (*other.first_path(pair[0]), *reversed(below))
+
+        for source, key, target in other.references:
+            follow((source, here[source]), key, target)
+        pending = list(came)
+        for pair in pending:  # grows
+            yield pair, functools.partial(path_to, pair)
+            for key, target in other.outgoing[pair[0]]:
+                if follow(pair, key, target):
+                    pending.append((target, None if pair[1] is None else children.get((pair[1], key))))
+
+    @property
+    def outgoing(self) -> dict[int, list[tuple[Key, int]]]:
+        """Where each entry leads by which key, over references too; made once."""
+        return self.remember("outgoing", self._outgoing)  # type: ignore[no-any-return]
+
+    def _outgoing(self) -> dict[int, list[tuple[Key, int]]]:
+        outgoing: dict[int, list[tuple[Key, int]]] = {entry: [] for entry in range(len(self.parents))}
+        for (entry, key), target in self.children.items():
+            outgoing[entry].append((key, target))
+        return outgoing
 
     def __copy__(self) -> "Layout":
         return self
@@ -226,9 +296,10 @@ class TrieBuilder:
                 place, first = self._text(source, key), self._text(target)
                 faults.append(f"{place} is another path of {first} in one, and a place of its own in the other")
         inner = {*self.parents, *[source for source, _ in self.references]}
-        for leaf in self.leaves:
-            if leaf in inner:
-                faults.append(f"{self._text(leaf)} is a State in one, and has States below it in the other")
+        faults += [
+            f"{self._text(leaf)} is a State in one, and has States below it in the other"
+            for leaf in inner.intersection(self.leaves)
+        ]
         return sorted(faults)
 
     def _text(self, entry: int, *below: Key) -> str:

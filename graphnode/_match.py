@@ -5,7 +5,7 @@ that lead nowhere. A path over a shared node's other place is as good as its fir
 """
 
 import operator
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,7 +13,7 @@ import jax
 
 from ._graphdef import GraphDef
 from ._hints import did_you_mean
-from ._layout import Layout
+from ._layout import Layout, Positions
 from ._paths import Path, is_path, parse_path, path_str
 from ._patterns import is_glob, pattern_of
 from ._state import State, StateSpec
@@ -35,6 +35,7 @@ class Given(NamedTuple):
         paths: The path of value number `at`.
         states: The live States, where the collection holds them.
         globs: The glob that value number `at` was given by, if it was.
+        further: Behind the values of a layout, those that go to other States too, by further paths: these.
     """
 
     numbers: Sequence[int | None]
@@ -43,14 +44,19 @@ class Given(NamedTuple):
     layout: Layout | Sequence[Path]
     states: Sequence[State[Any] | None] | None = None
     globs: Mapping[int, str] = MappingProxyType({})
+    further: Sequence[Path] = ()
 
     def path(self, at: int) -> Path:
         """The path of value number `at`."""
+        count = len(self.layout)
+        if at >= count:
+            return self.further[at - count]
         return self.layout.path(at) if isinstance(self.layout, Layout) else self.layout[at]
 
-    def places(self, at: int) -> Sequence[Path]:
-        """The paths of all references to the State of value number `at`, as far as they are known."""
-        return self.layout.places(at) if isinstance(self.layout, Layout) else (self.layout[at],)
+    def paths(self, at: int) -> Sequence[Path]:
+        """All paths of value number `at`, as far as they are known; the one that it goes by comes first."""
+        others = self.layout.other_paths(at) if isinstance(self.layout, Layout) and at < len(self.layout) else ()
+        return (self.path(at), *others)
 
     def key(self, at: int) -> str:
         """What value number `at` was given by: a path or a glob, as a text."""
@@ -93,26 +99,38 @@ def match(graphdef: GraphDef[Any], given: States) -> Given:
         TypeError: `given` is none of the collections.
     """
     if isinstance(given, StateTree):
-        return Given(numbers_of(graphdef, given.layout), given._values, given.layout.specs, given.layout)
+        return _match_layout(numbers_of(graphdef, given.layout), given.layout, given._values)
     if isinstance(given, FlatStates):
         values = [state.value for state in given._states]
-        return Given(
-            numbers_of(graphdef, given.layout),
-            values,
-            given.layout.specs,
-            given.layout,
-            given._states,
-        )
+        return _match_layout(numbers_of(graphdef, given.layout), given.layout, values, given._states)
     if isinstance(given, Mapping):
         return _match_mapping(graphdef, given)
     raise TypeError(f"expected a StateTree, FlatStates or a nested mapping by path, found {type(given).__name__}")
 
 
-def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> tuple[int | None, ...]:
-    """For each State of `layout`, its number in the structure's own layout; worked out once for each pair."""
+def _match_layout(
+    positions: Positions, layout: Layout, values: Sequence[Any], states: Sequence[State[Any]] | None = None
+) -> Given:
+    """What a collection of one layout says: each value by the first path of its State, then what further ones say."""
+    numbers, further = positions
+    if not further:
+        return Given(numbers, values, layout.specs, layout, states)
+    rows = [*range(len(layout)), *[at for at, _, _ in further]]
+    return Given(
+        [*numbers, *[number for _, number, _ in further]],
+        [values[at] for at in rows],
+        [layout.specs[at] for at in rows],
+        layout,
+        None if states is None else [states[at] for at in rows],
+        further=[path for _, _, path in further],
+    )
+
+
+def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> Positions:
+    """Where the States of `layout` stand in the structure's own layout; worked out once for each pair."""
     if layout is graphdef.layout:
-        return tuple(range(len(layout)))
-    plan: tuple[int | None, ...] | None = graphdef.plans.get(layout)
+        return Positions(tuple(range(len(layout))), ())
+    plan: Positions | None = graphdef.plans.get(layout)
     if plan is None:
         plan = graphdef.layout.positions_of(layout)
         remember_plan(graphdef, layout, plan)
@@ -166,6 +184,19 @@ def _path_or_key(key: Any, layout: Layout) -> Any:
     return key
 
 
+def _below(
+    layout: Layout, entry: int | None, given: StateTree | FlatStates[Any]
+) -> Iterator[tuple[Path, TreefyState[Any] | State[Any], int | None]]:
+    """What a collection inside of a mapping says: each path below an entry, and the number of what is there."""
+    leaves = list(given.flat().values()) if isinstance(given, StateTree) else given._states
+    unknown = Positions((None,) * len(leaves), ())
+    positions = unknown if entry is None else layout.positions_of(given.layout, entry)
+    for at, number in enumerate(positions.numbers):
+        yield given.layout.path(at), leaves[at], number
+    for at, number, path in positions.further:
+        yield path, leaves[at], number
+
+
 def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
     layout = graphdef.layout
     numbers: list[int | None] = []
@@ -187,6 +218,9 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
         number = layout.leaf_numbers.get(entry) if entry is not None else None
         if number is not None:
             take(path, value, number)
+        elif isinstance(value, StateTree | FlatStates):
+            for further_path, leaf, further_number in _below(layout, entry, value):
+                take((*path, *further_path), leaf, further_number)
         elif isinstance(value, Mapping) and not isinstance(value, TreefyState):
             for key in reversed(list(value)):
                 child = None if entry is None or isinstance(key, bool) else layout.children.get((entry, key))

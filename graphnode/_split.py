@@ -13,7 +13,7 @@ from ._errors import MergeError, listed
 from ._filters import Filter, Matcher, Selector, as_filters
 from ._graphdef import GraphDef
 from ._layout import Layout
-from ._match import Given, States, match, nearest
+from ._match import Given, States, match, nearest, numbers_of
 from ._paths import path_str
 from ._selection import unaccepted
 from ._state import State
@@ -179,7 +179,8 @@ def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
     at = {number: place for place, number in enumerate(numbers)}
     places = [at[number] for number in range(len(graphdef.layout))]
     # One value by two paths may be two values the next time: that is looked at again.
-    if None not in layouts and len(values) == len(places) > 0:
+    is_plain = not any(one.further for one in given)
+    if None not in layouts and is_plain and len(values) == len(places) > 0:
         graphdef.plans.keep(layouts, column_of(places))
     return [values[place] for place in places]
 
@@ -366,11 +367,12 @@ def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
             f"unflatten takes live States as FlatStates, found {type(states).__name__}; for values, use treefy_merge"
         )
     # What is put together are the States themselves: two with one value are two.
-    given = match(graphdef, states)._replace(values=states._states)
+    numbers = numbers_of(graphdef, states.layout).numbers
+    given = Given(numbers, states._states, states.layout.specs, states.layout)
     faults = _merge_faults(graphdef, [given])
     if faults:
         raise MergeError(f"cannot unflatten into {graphdef.type.__name__}: {listed(faults)}")
-    by_number = dict(zip(given.numbers, states._states, strict=True))
+    by_number = dict(zip(numbers, states._states, strict=True))
     live = [by_number[number] for number in range(len(by_number))]
     return rebuild(graphdef, live, traces_of(live))  # type: ignore[no-any-return]
 

@@ -308,10 +308,12 @@ class StateTree(Mapping[Key, Any]):
         return StateTree(layout, all_rebuilt(tuple([by_entry[entry] for entry in order])))
 
     def __sub__(self, other: "StateTree") -> "StateTree":
-        """What stands at paths that `other` does not have."""
+        """What stands at no path of `other`."""
         if not isinstance(other, StateTree):
             return NotImplemented
-        kept = [at for at, found in enumerate(other.layout.positions_of(self.layout)) if found is None]
+        numbers, further = other.layout.positions_of(self.layout)
+        elsewhere = {at for at, number, _ in further if number is not None}
+        kept = [at for at, number in enumerate(numbers) if number is None and at not in elsewhere]
         return self._take(kept, self.layout.take(kept))
 
     def __reduce__(self) -> "tuple[type[StateTree], tuple[Layout, tuple[Any, ...]]]":

@@ -12,8 +12,9 @@ without cycles:
     references   0 --enc--> 2                            so `enc.weight` is the State at `dec.tied.weight`
 """
 
+import itertools
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ._paths import Key, Path, key_order, path_str
 from ._patterns import Automaton, Pattern
@@ -25,6 +26,9 @@ Reference: TypeAlias = tuple[int, Key, int]
 _Step: TypeAlias = tuple[int, int, Key]
 
 _MEMO_LIMIT = 128
+
+# Of so many paths of a leaf each is looked at where paths are listed; there may be 2^n.
+MOST_PATHS: Final = 64
 
 
 class Trie:
@@ -58,9 +62,10 @@ class Trie:
 
     def path(self, at: int) -> Path:
         """The path of leaf number `at`."""
-        return self._path_of(self.leaves[at])
+        return self.first_path(self.leaves[at])
 
-    def _path_of(self, entry: int) -> Path:
+    def first_path(self, entry: int) -> Path:
+        """The path of an entry that goes over no reference."""
         keys: list[Key] = []
         while entry:
             keys.append(self.keys[entry])
@@ -97,20 +102,50 @@ class Trie:
         return self._children
 
     def other_paths(self, at: int) -> tuple[Path, ...]:
-        """One more path of a leaf for each reference to it or to what encloses it; the first keys are canonical.
-
-        What leads back is left out: from its child, a parent is no other place.
-        """
+        """Further paths of a leaf, on which no entry stands twice and that do not lead back; 63 at most."""
         if not self.references:
             return ()
-        paths: list[Path] = []
+        entry = self.leaves[at]
+        paths = itertools.islice(self._paths_to(entry), MOST_PATHS)
+        first = self.first_path(entry)
+        return tuple([path for path in paths if path != first])
+
+    def _paths_to(self, entry: int) -> Iterator[Path]:
+        """The paths of an entry, the first one first: from it up to the root, in all ways that meet no entry twice."""
+        if not entry:
+            yield ()
+            return
+        below: list[Key] = []
+        way = {entry: iter(self._incoming(entry))}
+        # Among references that go round, many ways up may end where they have been.
+        for _ in range(MOST_PATHS * (len(self.parents) + len(self.references))):
+            if not way:
+                return
+            step = next(way[next(reversed(way))], None)
+            if step is None:
+                way.popitem()
+                if below:
+                    below.pop()
+                continue
+            source, key = step
+            if source == 0:
+                yield (key, *reversed(below))
+            elif source not in way:
+                below.append(key)
+                way[source] = iter(self._incoming(source))
+
+    def _incoming(self, entry: int) -> list[tuple[int, Key]]:
+        return [(self.parents[entry], self.keys[entry]), *self._sources.get(entry, ())]
+
+    def _by_references(self, at: int) -> Iterator[Path]:
+        """One further path of a leaf for each reference to it or to what encloses it."""
         below: list[Key] = []
         entry = self.leaves[at]
         while entry:
-            paths += [(*self._path_of(source), key, *reversed(below)) for source, key in self._sources.get(entry, ())]
+            for source, key in self._sources.get(entry, ()):
+                yield (*self.first_path(source), key, *reversed(below))
             below.append(self.keys[entry])
             entry = self.parents[entry]
-        return tuple(paths)
 
     def spellings(self, *, inner: bool = False) -> list[str]:
         """The paths of all leaves as texts, with further ones of what is shared: what a misspelt one may have meant.
@@ -120,16 +155,11 @@ class Trie:
         """
         paths = list(self.paths())
         if inner:
-            paths += map(self._path_of, range(1, len(self.parents)))
-            paths += [(*self._path_of(source), key) for source, key, _ in self.references]
+            paths += map(self.first_path, range(1, len(self.parents)))
+            paths += [(*self.first_path(source), key) for source, key, _ in self.references]
         if self.references:
-            paths += [path for at in range(len(self.leaves)) for path in self.other_paths(at)]
+            paths += [path for at in range(len(self.leaves)) for path in self._by_references(at)]
         return list(map(path_str, paths))
-
-    def places(self, at: int) -> tuple[Path, ...]:
-        """The paths of all references to a leaf itself, its own path first."""
-        sources = self._sources.get(self.leaves[at], ()) if self.references else ()
-        return (self.path(at), *[(*self._path_of(source), key) for source, key in sources])
 
     @property
     def _sources(self) -> dict[int, list[tuple[int, Key]]]:

@@ -3,9 +3,10 @@
 Every fault of a call is found before anything changes. Writing values is no change of structure; popping is.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from types import EllipsisType
-from typing import Any, Final, NamedTuple, overload
+from typing import Any, Final, NamedTuple, TypeAlias, overload
 
 import jax
 
@@ -68,11 +69,11 @@ def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | No
     found: tuple[State[Any], ...] | None = binding.groups.get(tree.layout)
     if found is None:
         layout = binding.graphdef.layout
-        numbers = numbers_of(binding.graphdef, tree.layout)
+        numbers, further = numbers_of(binding.graphdef, tree.layout)
         wrong = [
             n is None or layout.specs[n].cls is not spec.cls for n, spec in zip(numbers, tree.layout.specs, strict=True)
         ]
-        if any(wrong) or len(set(numbers)) < len(numbers):
+        if any(wrong) or further or len(set(numbers)) < len(numbers):
             return None
         found = tuple([binding.states[n] for n in numbers if n is not None])
         binding.remember(tree.layout, found)
@@ -120,14 +121,18 @@ class _Return(NamedTuple):
     place: Path
 
 
+_Returns: TypeAlias = list[_Return]
+
+
 def _update_any(node: object, binding: Binding, trees: Sequence[States], check: bool) -> None:
     graphdef = binding.graphdef
+    objects = functools.cache(lambda: live_objects(node, graphdef))
     writes: dict[int, _Write] = {}
-    returns: list[_Return] = []
+    returns: _Returns = []
     faults: list[str] = []
     for given in [match(graphdef, tree) for tree in trees]:
         faults += given.contradictions(graphdef.layout)
-        put_back: list[_Return] = []
+        put_back: _Returns = []
         for at, number in enumerate(given.numbers):
             if number is not None:
                 write = writes[number] = _Write(binding.states[number], given.values[at], given, at)
@@ -135,7 +140,7 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
                 if check and spec is not None and spec.cls is not cls:
                     faults.append(f"{write.where()}: expected {cls.__name__}, found {spec.cls.__name__}")
                 continue
-            found = _put_back(node, graphdef, given, at)
+            found = _put_back(objects, graphdef, given, at)
             if isinstance(found, str):
                 faults.append(found)
             else:
@@ -172,24 +177,29 @@ def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: 
     store_all(states, contents)
 
 
-def _put_back(node: object, graphdef: GraphDef[Any], given: Given, at: int) -> list[_Return] | str:
-    """How to put a popped State back at all its paths, or what is wrong with the path."""
+def _put_back(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], given: Given, at: int) -> _Returns | str:
+    """How to put a popped State back at all its paths, or what is wrong with one of them."""
     spec = given.specs[at]
     state = given.states[at] if given.states else None
-    places: list[_Return] = []
-    for place in given.places(at):
-        holder = _empty_holder(node, graphdef, place)
+    places: dict[tuple[int, str], _Return] = {}
+    for path in given.paths(at):
+        if graphdef.layout.index(path) is not None:
+            continue  # there is a State, which takes the value
+        holder = _empty_holder(objects, graphdef, path)
         if holder is None:
-            text = given.globs.get(at) or path_str(place)
+            text = given.globs.get(at) or path_str(path)
             return f"{text}: {graphdef.type.__name__} has no State there{nearest(graphdef.layout, text)}"
         if spec is None:
-            return f"{path_str(place)}: it was popped; put it back as a State, or with a StateTree that describes it"
+            return f"{path_str(path)}: it was popped; put it back as a State, or with a StateTree that describes it"
+        key = str(path[-1])
+        if (id(holder), key) in places:
+            continue  # by another path of the node
         state = state or new_state(spec, given.values[at])
-        fault = _refusal(holder, str(place[-1]), state)
+        fault = _refusal(holder, key, state)
         if fault is not None:
             return fault
-        places.append(_Return(holder, str(place[-1]), state, place))
-    return places
+        places[id(holder), key] = _Return(holder, key, state, path)
+    return list(places.values())
 
 
 def _return_faults(returns: Sequence[_Return]) -> list[str]:
@@ -232,7 +242,7 @@ def _refusal(holder: Any, key: str, state: State[Any]) -> str | None:
     return None
 
 
-def _empty_holder(root: object, graphdef: GraphDef[Any], path: Path) -> Any:
+def _empty_holder(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path: Path) -> Any:
     """The node whose unset field, or the dict whose missing key, a path names; `None` when it names neither."""
     for length in range(len(path) - 1, -1, -1):
         number = graphdef.find(path[:length])
@@ -240,7 +250,7 @@ def _empty_holder(root: object, graphdef: GraphDef[Any], path: Path) -> Any:
             continue
         if isinstance(graphdef.table.specs[number], StateSpec):
             return None
-        node, rest = live_objects(root, graphdef)[number], path[length:]
+        node, rest = objects()[number], path[length:]
         field = schema(type(node)).fields.get(str(rest[0]))
         if field is None or field.kind is not Kind.STATE:
             return None

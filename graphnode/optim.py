@@ -267,7 +267,7 @@ def _gradients(structure: GraphDef[Any], params: StateTree, grads: States) -> St
         for at, number in enumerate(given.numbers)
         if number is None
     ]
-    numbers = numbers_of(structure, params.layout)
+    numbers = numbers_of(structure, params.layout).numbers
     for path, number, value in zip(params.layout.paths(), numbers, params._values, strict=True):
         if number in by_number:
             faults += _mismatches(path, value, by_number[number])

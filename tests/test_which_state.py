@@ -805,3 +805,128 @@ def test_a_joined_tree_does_not_contradict_itself(left: N, right: N):
         assert joined[path].value is values[0] or second.layout.index(path) is None
     for path, one in joined.flat().items():
         assert joined[path].value is one.value
+
+
+def values_of(node: Any) -> dict[str, float]:
+    return {gn.path_str(path): float(state.value[0]) for path, state in gn.states(node).items()}
+
+
+# What a tied model holds, in all forms that know its layout.
+OF_TIED: dict[str, Any] = {
+    "tree": gn.treefy_states,
+    "live": gn.states,
+    "parts": lambda node: gn.treefy_states(node, gn.Under("b")) | gn.treefy_states(node, gn.PathIn("a.w")),
+    "below": lambda node: {"a": gn.treefy_states(node)["a"], "b": gn.states(node.b)},
+    "whole below": lambda node: {"x": gn.treefy_states(node)},
+    "live below": lambda node: {"x": gn.states(node)},
+}
+
+
+@pytest.mark.parametrize("form", OF_TIED)
+def test_what_a_tied_model_holds_is_written_at_all_places_of_an_untied_one(form: str):
+    """An update and a merge give each value to every State that a path of the tied one leads to."""
+    collection = OF_TIED[form](tied())
+    node: Any = {"x": untied()} if "x" in collection else untied()
+    gn.update_states(node, collection)
+    assert set(values_of(node).values()) == {1.0}
+    assert set(values_of(gn.treefy_merge(gn.graphdef(node), collection)).values()) == {1.0}
+
+
+def test_a_part_of_a_tied_model_is_written_at_all_its_places():
+    """A filtered tree knows the further paths of what it holds, and leaves the rest alone."""
+    node = untied()
+    gn.update_states(node, gn.treefy_states(tied(), gn.PathIn("b.w")))
+    assert values_of(node) == {"a.a.v": 3.0, "a.a.w": 1.0, "a.w": 4.0, "b.v": 6.0, "b.w": 1.0}
+
+
+def test_a_place_of_a_tied_model_that_is_not_there_is_refused():
+    """Half of an update is none; nothing is written."""
+    node = N(a=N(a=N(w=leaf(2.0), v=leaf(3.0)), w=leaf(4.0)))
+    for collection in (gn.treefy_states(tied()), gn.states(tied())):
+        with pytest.raises(gn.UpdateError) as caught:
+            gn.update_states(node, collection)
+        assert str(caught.value) == (
+            "cannot update N: 2 faults:\n  b.v: N has no State there\n"
+            "  b.w: N has no State there; did you mean 'a.w'?"
+        )
+        with pytest.raises(gn.MergeError, match=r"unknown b\.w: the graphdef has no State there"):
+            gn.treefy_merge(gn.graphdef(node), collection)
+    assert values_of(node) == {"a.a.v": 3.0, "a.a.w": 2.0, "a.w": 4.0}
+
+
+def test_what_was_popped_comes_back_over_all_paths_of_a_tied_tree():
+    """The two places lie in two nodes of the untied model, and in one of the tied."""
+    node: Any = untied()
+    gn.pop_states(node, ...)
+    gn.update_states(node, gn.treefy_states(tied()))
+    assert set(values_of(node).values()) == {1.0}
+    assert node.b.w is node.a.a.w
+    node.b.w = None
+    node.b.w = leaf(2.0)
+    gn.pop_states(node, gn.PathIn("b.w"))
+    gn.update_states(node, gn.treefy_states(tied()))
+    assert (node.b.w.value.tolist(), node.b.w is node.a.a.w) == ([1.0], False)
+
+
+def test_live_states_of_a_tied_model_do_not_make_an_untied_one():
+    """`unflatten` keeps the States themselves: one State cannot be two."""
+    with pytest.raises(gn.MergeError) as caught:
+        gn.unflatten(gn.graphdef(untied()), gn.states(tied()))
+    assert (
+        str(caught.value)
+        == "cannot unflatten into N: 2 faults:\n  missing b.v (ParamState)\n  missing b.w (ParamState)"
+    )
+
+
+def numbered(node: N) -> N:
+    """The same node, each State with a value of its own."""
+    for at, state in enumerate(gn.states(node).values()):
+        state.value = jnp.full(1, float(at))
+    return node
+
+
+@given(source=graphs(), target=graphs())
+def test_no_update_is_half_applied(source: N, target: N):
+    """Every path of what is given leads to its value afterwards, in a merge too; else all is refused."""
+    numbered(source)
+    listed = list(all_paths(source))
+    for collection in (gn.treefy_states(source), gn.states(source), {"x": gn.treefy_states(source)}):
+        root: Any = {"x": target} if "x" in collection else target
+        try:
+            gn.update_states(root, collection)
+        except gn.UpdateError:
+            continue
+        found = dict(all_paths(target))
+        assert all(found[path].value is state.value for path, state in listed)
+    try:
+        merged = gn.treefy_merge(gn.graphdef(target), gn.treefy_states(source))
+    except gn.MergeError:
+        return
+    found = dict(all_paths(merged))
+    assert all(found[path].value is state.value for path, state in listed)
+
+
+@given(left=graphs(), right=graphs())
+def test_a_difference_has_no_path_of_the_right(left: N, right: N):
+    """Whichever path of a State the right tree has; so both can be joined."""
+    first, second = gn.treefy_states(left), gn.treefy_states(right)
+    difference = first - second
+    there = {path for path, _ in all_paths(right)}
+    kept = {id(state) for path, state in all_paths(left)} - {
+        id(state) for path, state in all_paths(left) if path in there
+    }
+    live = gn.states(left)
+    assert {id(live[path]) for path in difference.flat()} == kept
+
+
+def test_a_difference_costs_one_pass():
+    """With 2^30 paths to one State, it is found without listing them that no path or some path is there."""
+    node, other = N(w=leaf()), N(v=leaf())
+    for _ in range(30):
+        node, other = N(node, node), N(other, other)
+    tree = gn.treefy_states(node)
+    assert len((tree - gn.treefy_states(other)).flat()) == 1
+    below: Any = leaf()
+    for key in reversed([*"ab" * 15, "w"]):
+        below = {key: below}
+    assert (tree - gn.treefy_states(below)).flat() == {}
