@@ -6,9 +6,9 @@ asked each time, with the live State. For how a row of them shares States out, s
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence, Set
-from types import EllipsisType
+from types import EllipsisType, UnionType
 from typing import Any as AnyType
-from typing import NamedTuple, Protocol, TypeAlias, cast, get_origin, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, Union, cast, get_args, get_origin, runtime_checkable
 
 import jax
 import numpy as np
@@ -77,8 +77,8 @@ class Matcher:
 # where nothing follows. A function gets the path and the live State (or node), of a class that it knows: hence Any.
 # What is in a sequence in a sequence is Any: jedi follows an alias that names itself until it runs out of stack, and
 # would complete nothing after an operation that takes filters.
-_One: TypeAlias = Matcher | str | bool | Callable[[Path, AnyType], bool] | None
-_OneOfNodes: TypeAlias = Matcher | bool | Callable[[Path, AnyType], bool] | None
+_One: TypeAlias = Matcher | UnionType | str | bool | Callable[[Path, AnyType], bool] | None
+_OneOfNodes: TypeAlias = Matcher | UnionType | bool | Callable[[Path, AnyType], bool] | None
 Selector: TypeAlias = _One | Sequence[type[State[AnyType]] | _One | EllipsisType | Sequence[AnyType]]
 NodeSelector: TypeAlias = _OneOfNodes | Sequence[type[Node] | _OneOfNodes | EllipsisType | Sequence[AnyType]]
 
@@ -112,7 +112,7 @@ class Nothing(Matcher):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OfType(Matcher):
-    """Selects States (or nodes) of a class, subclasses included: what a class stands for.
+    """Selects States (or nodes) of a class, subclasses included: what a class stands for, or a union of classes.
 
     Type checkers take a State class as a filter, no other one: this wraps a mixin or a protocol.
 
@@ -127,13 +127,45 @@ class OfType(Matcher):
         }
     """
 
-    cls: type[object]
+    cls: type[object] | UnionType
+    classes: tuple[type[object], ...] = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        classes = _classes_of(self.cls)
+        if classes is None:
+            raise FilterTypeError(f"OfType takes a class or a union of classes, found {describe(self.cls)}")
+        object.__setattr__(self, "classes", classes)
 
     def accepts(self, subject: Subject) -> bool:
-        return issubclass(subject.cls, self.cls)
+        return issubclass(subject.cls, self.classes)
 
     def __repr__(self) -> str:
-        return self.cls.__name__
+        return " | ".join([cls.__name__ for cls in self.classes])
+
+
+# The modules of which no class is one of States or nodes.
+_NO_STATES = frozenset({"builtins", "collections.abc", "typing", "typing_extensions"})
+
+
+def _classes_of(given: object) -> tuple[type[object], ...] | None:
+    """The classes that a class, an alias of one (`ParamState[Array]`) or a union stands for; `None` for anything else.
+
+    Raises:
+        FilterTypeError: A class is one that no State or node can be of, or something else is in a union.
+    """
+    given = getattr(given, "__value__", given) if type(given).__name__ == "TypeAliasType" else given
+    origin: object = given if isinstance(given, type) else get_origin(given)
+    if origin is UnionType or origin is Union:
+        parts = [(part, _classes_of(part)) for part in get_args(given)]
+        for part, classes in parts:
+            if classes is None:
+                raise FilterTypeError(f"not a filter: {describe(part)} in a union; {_REMEDY}")
+        return tuple([cls for _, classes in parts for cls in classes or ()])
+    if not isinstance(origin, type):
+        return None
+    if origin.__module__ in _NO_STATES or issubclass(origin, jax.Array | np.ndarray):
+        raise FilterTypeError(f"not a filter: {origin.__name__} is no class of States or nodes; {_REMEDY}")
+    return (origin,)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -421,21 +453,16 @@ def as_filter(given: AnyFilter) -> Matcher:
         return HasTag(given)
     if isinstance(given, (tuple, list)):
         return Any(*given)
-    origin: object = given if isinstance(given, type) else get_origin(given)
-    if isinstance(origin, type):
-        if issubclass(origin, State | NodeBase) or not (
-            origin.__module__ == "builtins" or issubclass(origin, jax.Array | np.ndarray)
-        ):
-            return OfType(origin)
-        raise FilterTypeError(f"not a filter: {origin.__name__} is no class of States or nodes; {_REMEDY}")
-    if callable(given) and not isinstance(given, State | NodeBase):
+    if _classes_of(given) is not None:
+        return OfType(cast("type[object]", given))
+    if callable(given) and get_origin(given) is None and not isinstance(given, State | NodeBase):
         return Predicate(cast("Callable[[Path, AnyType], bool]", given))
     raise FilterTypeError(f"not a filter: {describe(given)}; {_REMEDY}")
 
 
 _REMEDY = (
-    "give a State class, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, gn.PathContains, gn.PathIn, "
-    "gn.Under or a function of path and State"
+    "give a State class, a union of them, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, "
+    "gn.PathContains, gn.PathIn, gn.Under or a function of path and State"
 )
 
 

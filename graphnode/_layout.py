@@ -150,7 +150,8 @@ class Layout(Trie):
             parent = here[other.parents[entry]]
             here.append(None if parent is None else children.get((parent, other.keys[entry])))
         numbers = self.leaf_numbers
-        first = tuple([None if here[leaf] is None else numbers.get(here[leaf]) for leaf in other.leaves])
+        found = (here[leaf] for leaf in other.leaves)
+        first = tuple([None if entry is None else numbers.get(entry) for entry in found])
         further: dict[tuple[int, int | None], Path] = {}
         for (entry, target), path in self._elsewhere(other, here):
             at = other.leaf_numbers.get(entry)

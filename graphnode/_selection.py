@@ -74,8 +74,10 @@ def check_class_filters(filters: Sequence[Matcher], wrong: type, remedy: str) ->
         FilterTypeError: A filter is a subclass of `wrong`.
     """
     for one in filters:
-        if isinstance(one, OfType) and issubclass(one.cls, wrong):
-            raise FilterTypeError(f"not a filter here: {one.cls.__name__}; select {remedy}")
+        if isinstance(one, OfType):
+            for cls in one.classes:
+                if issubclass(cls, wrong):
+                    raise FilterTypeError(f"not a filter here: {cls.__name__}; select {remedy}")
         if isinstance(one, Combined):
             check_class_filters(one.parts, wrong, remedy)
 

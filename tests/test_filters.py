@@ -3,12 +3,13 @@
 import functools
 from collections.abc import Callable
 from types import EllipsisType
-from typing import Any
+from typing import Annotated, Any, Literal, Union
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from typing_extensions import TypeAliasType
 
 import graphnode as gn
 from graphnode._filters import as_filter
@@ -224,8 +225,8 @@ def test_filter_after_ellipsis_is_refused(operation: Callable[..., object], filt
 
 
 REMEDY = (
-    "; give a State class, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, gn.PathContains, gn.PathIn, "
-    "gn.Under or a function of path and State"
+    "; give a State class, a union of them, a tag, `...`, None, a tuple of filters, gn.Any, gn.All, gn.Not, "
+    "gn.PathContains, gn.PathIn, gn.Under or a function of path and State"
 )
 
 
@@ -253,6 +254,12 @@ NO_FILTERS: list[tuple[Any, str]] = [
         (np.ndarray, "not a filter: ndarray is no class of States or nodes"),
         ((gn.ParamState, int), "not a filter: int is no class of States or nodes"),
         ([None, [int]], "not a filter: int is no class of States or nodes"),
+        (gn.ParamState | None, "not a filter: NoneType is no class of States or nodes"),
+        (Union[gn.ParamState, int], "not a filter: int is no class of States or nodes"),  # noqa: UP007
+        (Union[gn.ParamState, "later"], "not a filter: ForwardRef ForwardRef('later') in a union"),
+        (Annotated[gn.ParamState, 1], "not a filter: Annotated is no class of States or nodes"),
+        (Literal["tag"], "not a filter: _LiteralGenericAlias typing.Literal['tag']"),
+        (Any, "not a filter: Any is no class of States or nodes"),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -262,6 +269,55 @@ def test_what_is_no_filter_is_printed(operation: Callable[..., object], bad: Any
         operation(net(), bad)
     assert str(caught.value) == message + REMEDY
     assert isinstance(caught.value, TypeError)
+
+
+UNIONS: dict[str, Any] = {
+    "|": gn.ParamState | gn.BatchState,
+    "Union": Union[gn.ParamState, gn.BatchState],  # noqa: UP007
+    "of an alias": gn.ParamState[jax.Array] | gn.BatchState,
+    "named": TypeAliasType("named", gn.ParamState | gn.BatchState),
+    "OfType": gn.OfType(gn.ParamState | gn.BatchState),
+}
+
+
+@pytest.mark.parametrize("name", UNIONS)
+def test_a_union_of_classes_means_any_of_them(name: str):
+    """Wherever a class may stand: alone, in other filters, in keys of axes, in `wrt`, where States are popped."""
+    union = UNIONS[name]
+    model = net()
+    expected = selected((gn.ParamState, gn.BatchState))
+    assert selected(union) == expected
+    assert selected(gn.Not(union)) == selected(gn.Not((gn.ParamState, gn.BatchState)))
+    assert list(gn.treefy_states(model, union).flat()) == list(gn.states(model, union))
+    assert list(gn.treefy_states(model).filter(union).flat()) == list(gn.states(model, union))
+    assert list(gn.grad(lambda one: jnp.sum(one.mean.value), wrt=union)(model).flat()) == list(gn.states(model, union))
+    mapped = gn.vmap(lambda one: one.mean.value, in_axes=gn.axes({union: 0, ...: None}), axis_size=1)(model)
+    assert mapped.shape == (1,)
+    popped = gn.pop_states(gn.clone(model), union)
+    assert [gn.path_str(path) for path in popped] == expected
+    assert repr(gn.Not(union)) == "Not(ParamState | BatchState)"
+
+
+def test_a_union_of_node_classes_selects_nodes():
+    """In `nodes`, where one of State classes is refused, whole or in part."""
+    model = net()
+    nodes: Any = gn.nodes
+    assert list(nodes(model, Net | Unit)) == list(nodes(model, (Net, Unit)))
+    with pytest.raises(gn.FilterTypeError, match=r"^not a filter here: ParamState; select nodes by node classes"):
+        nodes(model, Net | gn.ParamState)
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize(
+    ("bad", "found"),
+    [("x", "str 'x'"), (None, "NoneType None"), (gn.ParamState(1), "a ParamState"), ((gn.State,), "tuple (<class 'gr")],
+    ids=str,
+)
+def test_what_is_no_class_is_refused_by_of_type(bad: Any, found: str):
+    """When the filter is made, not when it is used."""
+    with pytest.raises(gn.FilterTypeError) as caught:
+        gn.OfType(bad)
+    assert str(caught.value).startswith(f"OfType takes a class or a union of classes, found {found}")
 
 
 @pytest.mark.wrong_types

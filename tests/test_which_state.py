@@ -803,8 +803,8 @@ def test_a_joined_tree_does_not_contradict_itself(left: N, right: N):
         values = [tree[path].value for tree in (second, first) if tree.layout.index(path) is not None]
         # What the left one alone has at a path may be what the right one has at another path of that State.
         assert joined[path].value is values[0] or second.layout.index(path) is None
-    for path, one in joined.flat().items():
-        assert joined[path].value is one.value
+    for at, state in joined.flat().items():
+        assert joined[at].value is state.value
 
 
 def values_of(node: Any) -> dict[str, float]:
@@ -846,8 +846,7 @@ def test_a_place_of_a_tied_model_that_is_not_there_is_refused():
         with pytest.raises(gn.UpdateError) as caught:
             gn.update_states(node, collection)
         assert str(caught.value) == (
-            "cannot update N: 2 faults:\n  b.v: N has no State there\n"
-            "  b.w: N has no State there; did you mean 'a.w'?"
+            "cannot update N: 2 faults:\n  b.v: N has no State there\n  b.w: N has no State there; did you mean 'a.w'?"
         )
         with pytest.raises(gn.MergeError, match=r"unknown b\.w: the graphdef has no State there"):
             gn.treefy_merge(gn.graphdef(node), collection)
