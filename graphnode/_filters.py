@@ -255,6 +255,14 @@ class Not(Combined):
 class PathContains(Matcher):
     """Selects what has this key somewhere in its path.
 
+    Args:
+        key: A name or a position.
+        missing_ok: Whether there may be nothing with this key; otherwise that is an error.
+
+    Raises:
+        FilterError: `key` is a path or a glob; or, when it is used, nothing has the key: names the nearest.
+        FilterTypeError: `key` is neither a `str` nor an `int`.
+
     Example:
         >>> model = gn.nn.Linear(2, 3)
         >>> list(gn.states(model, gn.PathContains("weight")))
@@ -262,16 +270,16 @@ class PathContains(Matcher):
     """
 
     key: Key
+    missing_ok: bool = dataclasses.field(default=False, repr=False, kw_only=True)
     _pattern: Pattern = dataclasses.field(init=False, repr=False, compare=False)
-    _type: type[AnyType] = dataclasses.field(init=False, repr=False)  # `True` equals 1, and is no position
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "key", _checked_key(self.key, "PathContains"))
         if isinstance(self.key, str) and ("." in self.key or "*" in self.key):
             raise FilterError(
                 f"PathContains takes one key; found {self.key!r}. For what is below a path write "
                 f"gn.Under({self.key!r}), for what stands at paths gn.PathIn({self.key!r})"
             )
-        object.__setattr__(self, "_type", type(self.key))
         object.__setattr__(self, "_pattern", pattern_of((self.key,), inside=True, below=True))
 
     @property
@@ -296,12 +304,13 @@ class Paths(Matcher):
 
     paths: frozenset[Path | str] = dataclasses.field(compare=False)
     missing_ok: bool
-    _patterns: frozenset[Pattern]  # which tell 0 from False, as paths in a set do not
+    _patterns: frozenset[Pattern]
     texts: tuple[str, ...] = dataclasses.field(compare=False)
     below: bool = dataclasses.field(compare=False)
 
     def __init__(self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool) -> None:
-        kept = [_normal(path) for path in paths]
+        name = type(self).__name__
+        kept = [_normal(path, name) for path in paths]
         patterns = [pattern_of(path, below=below) for path in kept]
         texts = {path if isinstance(path, str) else path_str(path) for path in kept}
         object.__setattr__(self, "texts", tuple(sorted(texts)))
@@ -322,14 +331,28 @@ class Paths(Matcher):
         return subjects.fitting[pattern]
 
 
-def _normal(path: Path | str) -> Path | str:
+def _normal(path: Path | str, name: str) -> Path | str:
     """A path as keys; a text that has globs with quotes only where they are needed, so that equal ones look alike."""
     if not isinstance(path, str):
-        return tuple(path)
+        return tuple([_checked_key(key, name) for key in path])
     tokens = split_pattern(path)
     if not any(is_glob for _, is_glob in tokens):
         return tuple([key for key, _ in tokens])
     return ".".join([str(key) if is_glob else key_str(key) for key, is_glob in tokens])
+
+
+def _checked_key(key: object, name: str) -> Key:
+    """A key of a path, a NumPy integer as `int`.
+
+    Raises:
+        FilterTypeError: It is none.
+    """
+    if isinstance(key, str):
+        return key
+    # A bool equals 0 or 1, and is no position.
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return int(key)
+    raise FilterTypeError(f"{name} takes names (str) and positions (int), found {describe(key)}")
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)

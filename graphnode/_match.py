@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 
 from ._graphdef import GraphDef
 from ._hints import did_you_mean
 from ._layout import Layout, Positions
-from ._paths import Path, is_path, parse_path, path_str
+from ._paths import Key, Path, is_path, parse_path, path_str
 from ._patterns import is_glob, pattern_of
 from ._state import State, StateSpec
 from ._statetree import FlatStates, StateTree, TreefyState
@@ -184,6 +185,17 @@ def _path_or_key(key: Any, layout: Layout) -> Any:
     return key
 
 
+def _checked_key(key: Any) -> Key:
+    """A key of a mapping.
+
+    Raises:
+        TypeError: No path has such a key. A bool equals a position, and is none.
+    """
+    if isinstance(key, bool) or not isinstance(key, str | int | np.integer):
+        raise TypeError(f"expected paths of States as keys, found {key!r}")
+    return key if isinstance(key, str) else int(key)
+
+
 def _below(
     layout: Layout, entry: int | None, given: StateTree | FlatStates[Any]
 ) -> Iterator[tuple[Path, TreefyState[Any] | State[Any], int | None]]:
@@ -218,15 +230,17 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
         number = layout.leaf_numbers.get(entry) if entry is not None else None
         if number is not None:
             take(path, value, number)
+        elif not isinstance(value, Mapping) or (entry is None and not value and graphdef.nodes.entry(path) is None):
+            take(path, value, None)  # nothing is said of nothing, but the path is unknown
         elif isinstance(value, StateTree | FlatStates):
             for further_path, leaf, further_number in _below(layout, entry, value):
                 take((*path, *further_path), leaf, further_number)
-        elif isinstance(value, Mapping) and not isinstance(value, TreefyState):
-            for key in reversed(list(value)):
-                child = None if entry is None or isinstance(key, bool) else layout.children.get((entry, key))
-                todo.append(((*path, key), value[key], child))
         else:
-            take(path, value, None)
+            inner = _nested(value.items()) if any(isinstance(key, tuple) for key in value) else value
+            for key in reversed(list(inner)):
+                step = _checked_key(key)
+                child = None if entry is None else layout.children.get((entry, step))
+                todo.append(((*path, step), inner[key], child))
     for glob, value in by_glob.items():
         pattern = pattern_of(glob)
         matching: list[int | None] = [*sorted(layout.matching(frozenset([pattern]))[pattern])]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, Literal
 
 from ._errors import FilterError, FilterTypeError, PathError, listed
-from ._filters import Combined, HasTag, Matcher, OfType, Paths, Subject, Subjects
+from ._filters import Combined, HasTag, Matcher, OfType, PathContains, Paths, Subject, Subjects
 from ._hints import did_you_mean
-from ._paths import Path, parse_path, path_str
+from ._paths import Path, key_str, parse_path, path_str
 from ._patterns import Automaton, Pattern, is_glob, pattern_of
 from ._trie import Trie
 
@@ -93,6 +93,8 @@ def _check_paths(filters: Sequence[Matcher], paths: Callable[[], Trie], subjects
             _check_paths(one.parts, paths, subjects, kind)
         elif isinstance(one, Paths) and not one.missing_ok:
             _check_patterns(one, paths, subjects, kind)
+        elif isinstance(one, PathContains) and not one.missing_ok:
+            _check_key(one, paths, subjects, kind)
         elif isinstance(one, HasTag):
             _check_tag(one.tag, paths, subjects, kind)
 
@@ -107,6 +109,16 @@ def _check_patterns(one: Paths, paths: Callable[[], Trie], subjects: Subjects, k
     where = "at or below" if one.below else "at"
     with_missing_ok = f"gn.{one!r}"[:-1] + ", missing_ok=True)"
     raise FilterError(f"no {kind} is {where} {named}; if that may be, write {with_missing_ok}")
+
+
+def _check_key(one: PathContains, paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:
+    if any(subjects.fitting[pattern] for pattern in one.patterns):
+        return
+    trie = paths()
+    keys = {*trie.keys[1:], *[key for _, key, _ in trie.references]}
+    hint = did_you_mean(key_str(one.key), sorted(map(key_str, keys)))
+    remedy = f"if that may be, write gn.PathContains({one.key!r}, missing_ok=True)"
+    raise FilterError(f"no {kind} has {one.key!r} in its path{f' ({hint})' if hint else ''}; {remedy}")
 
 
 def _named(text: str, trie: Trie, texts: Sequence[str]) -> str:

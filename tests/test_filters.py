@@ -13,6 +13,7 @@ from typing_extensions import TypeAliasType
 
 import graphnode as gn
 from graphnode._filters import as_filter
+from graphnode._state import describe
 
 
 class Membrane(gn.HiddenState[jax.Array]):
@@ -123,18 +124,42 @@ def test_path_contains_selects_by_one_key():
     assert selected(gn.PathContains("units")) == [p for p in ALL if "units" in p]
     assert selected(gn.PathContains(0)) == [p for p in ALL if "units.0" in p]
     assert selected(gn.PathContains("0")) == ['table."0"']
-    assert selected(gn.PathContains("unit")) == []
+    assert selected(gn.PathContains("unit", missing_ok=True)) == []
 
 
-@pytest.mark.parametrize("first", [0, False])
-def test_equal_keys_of_other_types_do_not_share_an_answer(first: int):
-    """Keys that are equal to Python but of other types (`0`, `False`) are never mistaken, whichever is asked first."""
-    model = Net([unit(), unit()], {}, gn.BatchState(jnp.zeros(first + 1)))
-    tree = gn.treefy_states(model)
-    for key in (first, 0, False):
-        expected = 0 if key is False else 3
-        assert len(gn.states(model, gn.PathContains(key))) == expected
-        assert len(tree.filter(gn.PathContains(key)).flat()) == expected
+@pytest.mark.parametrize(
+    ("key", "found"), [("wieght", "'wieght' in its path (did you mean 'weight'?)"), (7, "7 in its path")], ids=str
+)
+def test_a_key_that_is_nowhere_is_refused(key: Any, found: str):
+    """As a path is, at any depth, for States and nodes; `missing_ok=True` says that it may be so."""
+    with pytest.raises(gn.FilterError) as caught:
+        gn.states(net(), gn.Not(gn.PathContains(key)))
+    assert str(caught.value) == f"no State has {found}; if that may be, write gn.PathContains({key!r}, missing_ok=True)"
+    with pytest.raises(gn.FilterError, match=f"^no node has {key!r} in its path"):
+        gn.nodes(net(), gn.PathContains(key))
+    assert selected(gn.Not(gn.PathContains(key, missing_ok=True))) == ALL
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize("bad", [True, 1.0, None, ("units", 0), np.bool_(True)], ids=repr)
+def test_a_key_is_a_name_or_a_position(bad: Any):
+    """A key that no path has is refused where the filter is made: a bool equals a position, and is none."""
+    for name, make in (
+        ("PathContains", gn.PathContains),
+        ("PathIn", lambda key: gn.PathIn(("units", key, "weight"))),
+        ("Under", lambda key: gn.Under(("units", key))),
+    ):
+        with pytest.raises(gn.FilterTypeError) as caught:
+            make(bad)
+        assert str(caught.value) == f"{name} takes names (str) and positions (int), found {describe(bad)}"
+
+
+def test_numpy_integers_are_positions():
+    """A loop over `np.arange` counts as well as one over `range`."""
+    key: Any = np.int64(1)
+    assert selected(gn.PathIn(("units", key, "weight"))) == ["units.1.weight"]
+    assert gn.Under(("units", key)) == gn.Under("units.1")
+    assert gn.PathContains(key) == gn.PathContains(1)
 
 
 def test_path_in_selects_whole_paths():

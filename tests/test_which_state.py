@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from hypothesis import given
@@ -476,7 +477,7 @@ def test_an_exact_path_may_lead_back():
 
 def test_filters_by_paths_are_themselves_after_pickling():
     """An optimizer keeps one in its structure, which is compared."""
-    for filter in (gn.Under("b"), gn.PathIn("*.w"), gn.PathContains("b"), gn.PathIn((0,), (False,))):
+    for filter in (gn.Under("b"), gn.PathIn("*.w"), gn.PathContains("b"), gn.PathIn((0,), ("0",))):
         copied = pickle.loads(pickle.dumps(filter))
         assert copied == filter
         assert hash(copied) == hash(filter)
@@ -929,3 +930,40 @@ def test_a_difference_costs_one_pass():
     for key in reversed([*"ab" * 15, "w"]):
         below = {key: below}
     assert (tree - gn.treefy_states(below)).flat() == {}
+
+
+def test_an_unknown_path_is_refused_though_nothing_is_said_of_it():
+    """An empty mapping at a path that is nowhere is a misspelt path too; at a node it says nothing."""
+    node = N(a=N(v=leaf()), w=leaf())
+    gn.pop_states(node, gn.PathIn("a.v"))
+    gn.update_states(node, {"a": {}, "w": jnp.zeros(1)})
+    for empty in ({}, gn.states(N()), gn.treefy_states(N())):
+        for key, text in (("nope", "nope: N has no State there"), ("a.v", "a.v: it was popped")):
+            with pytest.raises(gn.UpdateError, match=f"^cannot update N: {text}"):
+                gn.update_states(node, {key: empty})
+    with pytest.raises(gn.MergeError, match="unknown nope: the graphdef has no State there"):
+        gn.treefy_merge(gn.graphdef(node), {"w": jnp.zeros(1), "nope": {}})
+
+
+def test_mappings_hold_collections_and_whole_paths_at_any_depth():
+    """As at the top."""
+    node, other = N(a=N(w=leaf())), N(w=leaf(2.0))
+    given: Any
+    for given in (gn.states(other), gn.treefy_states(other), {("w",): jnp.full(1, 2.0)}):
+        gn.update_states(node, {"a": {"w": jnp.zeros(1)}})
+        gn.update_states(node, {"a": given})
+        assert values_of(node) == {"a.w": 2.0}
+    with pytest.raises(gn.UpdateError) as caught:
+        gn.update_states(node, {"b": gn.states(other)})
+    assert str(caught.value) == "cannot update N: b.w: N has no State there; did you mean 'a.w'?"
+
+
+@pytest.mark.parametrize("key", [True, 1.5, None, ("a", None)], ids=repr)
+def test_a_key_of_a_mapping_is_a_name_or_a_position(key: Any):
+    """Anything else is refused in words; an integer of NumPy is a position."""
+    with pytest.raises(TypeError) as caught:
+        gn.update_states([leaf(), leaf()], {key: jnp.zeros(1)})
+    assert str(caught.value) == f"expected paths of States as keys, found {key[-1] if isinstance(key, tuple) else key}"
+    states = [leaf(), leaf()]
+    gn.update_states(states, {np.int64(1): jnp.zeros(1)})
+    assert states[1].value.tolist() == [0.0]
