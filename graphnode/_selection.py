@@ -143,6 +143,22 @@ def _check_tag(tag: str, paths: Callable[[], Trie], subjects: Subjects, kind: Ki
         )
 
 
+def looked_up(kind: Kind, path: object) -> Path | None:
+    """The path that a look-up is given, as keys or as a text; `None` for anything else, also for a glob.
+
+    Raises:
+        KeyError: The text does not parse: there is nothing at it.
+    """
+    if isinstance(path, tuple):
+        return path
+    if not isinstance(path, str) or is_glob(path):
+        return None
+    try:
+        return parse_path(path)
+    except PathError as error:
+        raise KeyError(f"{path!r}: no {kind} there; {error}") from None
+
+
 def missing_path(kind: Kind, trie: Trie, path: object) -> str:
     """What a look-up says of a path at which there is nothing: the nearest one, or how to select what fits a glob."""
     if is_glob(path):

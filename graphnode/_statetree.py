@@ -19,10 +19,10 @@ from ._fields import NodeBase
 from ._filters import Any as AnyOf
 from ._filters import Filter, Matcher, as_filters
 from ._layout import Layout, TrieBuilder
-from ._paths import Key, Path, is_path, parse_path, path_str
+from ._paths import Key, Path, is_path, path_str
 from ._patterns import is_glob
 from ._pretty import Record, Text, pretty
-from ._selection import check_class_filters, missing_path, share_out, unaccepted
+from ._selection import check_class_filters, looked_up, missing_path, share_out, unaccepted
 from ._sharding import NamedAxis
 from ._state import State, StateSpec
 from ._static import StaticValue
@@ -199,7 +199,9 @@ class StateTree(Mapping[Key, Any]):
         """What lies at a path that is given as a text, or at the place of a further reference."""
         if is_glob(key):
             return None
-        path = parse_path(key) if isinstance(key, str) and is_path(key) else (key,)
+        path = looked_up("State", key) if isinstance(key, str) and is_path(key) else (key,)
+        if path is None:
+            return None
         entry = self.layout.entry(path)
         return self.layout.below_an_entry(entry) if entry is not None and entry in self.layout.holding else None
 
@@ -382,8 +384,8 @@ class FlatStates(Mapping[Path, S_co]):
         self._states = states
 
     def __getitem__(self, path: Path | str) -> S_co:
-        keys = parse_path(path) if isinstance(path, str) else path
-        at = self.layout.index(keys) if isinstance(keys, tuple) and not is_glob(path) else None
+        keys = looked_up("State", path)
+        at = None if keys is None else self.layout.index(keys)
         if at is None:
             raise KeyError(missing_path("State", self.layout, path))
         return self._states[at]

@@ -15,9 +15,8 @@ from ._binding import binding_of
 from ._filters import NodeFilter, NodeSelector, as_filters
 from ._graphdef import GraphDef
 from ._node import Node
-from ._paths import Key, Path, parse_path
-from ._patterns import is_glob
-from ._selection import check_class_filters, missing_path, share_out
+from ._paths import Key, Path
+from ._selection import check_class_filters, looked_up, missing_path, share_out
 from ._state import State, StateSpec
 from ._table import RootSpec
 from ._template import NodeSpec
@@ -47,6 +46,20 @@ def reach(node: Any, edge: Path) -> Any:
     for key in edge[1:]:
         value = value[key]
     return value
+
+
+def gone(node: Any, edge: Path) -> Path | None:
+    """How far a path within one node leads to where nothing stands any more; `None` if it can be reached."""
+    value: Any = node.__dict__
+    for length, key in enumerate(edge, start=1):
+        if isinstance(value, dict):
+            is_there = key in value
+        else:
+            is_there = isinstance(value, list | tuple) and isinstance(key, int) and key < len(value)
+        if not is_there:
+            return edge[:length]
+        value = value[key]
+    return None
 
 
 def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:
@@ -183,8 +196,8 @@ class _Nodes(dict[Path, Node]):
 
     def __missing__(self, path: Path | str) -> Node:
         trie = self._graphdef.nodes
-        keys = parse_path(path) if isinstance(path, str) and not is_glob(path) else path
-        at = trie.index(keys) if isinstance(keys, tuple) else None
+        keys = looked_up("node", path)
+        at = None if keys is None else trie.index(keys)
         found = None if at is None else self.get(trie.path(at))
         if found is None:
             raise KeyError(missing_path("node", trie, path))

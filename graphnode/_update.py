@@ -25,7 +25,7 @@ from ._signals import put_all, store_all, undivided
 from ._state import State, StateSpec, contract_faults, describe, new_state, prepared
 from ._statetree import S1, S2, S3, FlatStates, StateTree, select
 from ._tracked import TrackedDict
-from ._traverse import live_objects, reach
+from ._traverse import gone, live_objects, reach
 from ._versions import check_owner
 
 
@@ -189,6 +189,8 @@ def _put_back(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], giv
         if holder is None:
             text = given.globs.get(at) or path_str(path)
             return f"{text}: {graphdef.type.__name__} has no State there{nearest(graphdef.layout, text)}"
+        if isinstance(holder, str):
+            return f"{path_str(path)}: {holder} is gone, in which it was"
         if spec is None:
             return f"{path_str(path)}: it was popped; put it back as a State, or with a StateTree that describes it"
         key = str(path[-1])
@@ -243,7 +245,10 @@ def _refusal(holder: Any, key: str, state: State[Any]) -> str | None:
 
 
 def _empty_holder(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path: Path) -> Any:
-    """The node whose unset field, or the dict whose missing key, a path names; `None` when it names neither."""
+    """The node whose unset field, or the dict whose missing key, a path names; `None` when it names neither.
+
+    Where the container is gone in which it was, the path of the outermost one that is, as a text.
+    """
     for length in range(len(path) - 1, -1, -1):
         number = graphdef.find(path[:length])
         if number is None:
@@ -256,7 +261,10 @@ def _empty_holder(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any],
             return None
         if len(rest) == 1:
             return node if rest[0] not in node.__dict__ else None
-        holder = reach(node, rest[:-1]) if rest[0] in node.__dict__ else None
+        missing = gone(node, rest[:-1])
+        if missing is not None:
+            return path_str((*path[:length], *missing))
+        holder = reach(node, rest[:-1])
         return holder if isinstance(holder, TrackedDict) and rest[-1] not in holder else None
     return None
 

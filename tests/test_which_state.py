@@ -937,6 +937,7 @@ def test_an_unknown_path_is_refused_though_nothing_is_said_of_it():
     node = N(a=N(v=leaf()), w=leaf())
     gn.pop_states(node, gn.PathIn("a.v"))
     gn.update_states(node, {"a": {}, "w": jnp.zeros(1)})
+    empty: Any
     for empty in ({}, gn.states(N()), gn.treefy_states(N())):
         for key, text in (("nope", "nope: N has no State there"), ("a.v", "a.v: it was popped")):
             with pytest.raises(gn.UpdateError, match=f"^cannot update N: {text}"):
@@ -967,3 +968,43 @@ def test_a_key_of_a_mapping_is_a_name_or_a_position(key: Any):
     states = [leaf(), leaf()]
     gn.update_states(states, {np.int64(1): jnp.zeros(1)})
     assert states[1].value.tolist() == [0.0]
+
+
+class Tables(gn.Node):
+    """What States may be popped from, with all around them."""
+
+    e: dict[str, dict[str, ParamState]]
+    rows: list[dict[str, ParamState]]
+
+
+GONE: dict[str, tuple[Any, str]] = {
+    "a dict": (lambda node: setattr(node, "e", {}), "e.u.w: e.u is gone, in which it was"),
+    "a list": (lambda node: setattr(node, "rows", []), "rows.0.w: rows.0 is gone, in which it was"),
+    "a field": (lambda node: delattr(node, "e"), "e.u.w: e is gone, in which it was"),
+}
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_what_was_popped_does_not_go_where_nothing_is_any_more(name: str):
+    """The error says which place is gone, and nothing is put back."""
+    change, text = GONE[name]
+    node = Tables({"u": {"w": leaf()}}, [{"w": leaf()}])
+    popped = gn.pop_states(node, gn.Under("rows" if name == "a list" else "e"))
+    change(node)
+    with pytest.raises(gn.UpdateError) as caught:
+        gn.update_states(node, popped)
+    assert str(caught.value) == f"cannot update Tables: {text}"
+    assert len(gn.states(node)) == 1
+
+
+@pytest.mark.parametrize("text", ["a.", 'a"', "a. b"])
+def test_a_text_that_is_no_path_leads_nowhere(text: str):
+    """As for a dict: no such key; the error of a look-up says what does not parse."""
+    node = tied()
+    collections: tuple[Any, ...] = (gn.states(node), gn.treefy_states(node), gn.nodes(node))
+    for collection, kind in zip(collections, ("State", "State", "node"), strict=True):
+        assert text not in collection
+        assert collection.get(text, 3) == 3
+        with pytest.raises(KeyError) as caught:
+            collection[text]
+        assert caught.value.args[0].startswith(f"{text!r}: no {kind} there; path {text!r} does not parse: expected ")

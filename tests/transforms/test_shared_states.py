@@ -47,8 +47,8 @@ ITEMS = st.tuples(st.sampled_from(["layer", "net", "state", "array"]), st.intege
 PATTERNS = st.tuples(st.lists(ITEMS, min_size=1, max_size=4), st.booleans())
 WRTS: list[Any] = [
     gn.ParamState,
-    gn.PathContains("first"),
-    gn.PathContains("w"),
+    gn.PathContains("first", missing_ok=True),
+    gn.PathContains("w", missing_ok=True),
     lambda _, state: bool(state.value > 0),
 ]
 
