@@ -425,7 +425,10 @@ class Under(Paths):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predicate(Matcher):
-    """Selects by a caller's function of the path and the live State or node."""
+    """Selects by a caller's function of the path and the live State or node.
+
+    Of what has several paths it must say the same by each: it is asked for 64 of them at most.
+    """
 
     function: Callable[[Path, AnyType], bool]
 

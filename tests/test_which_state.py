@@ -1008,3 +1008,48 @@ def test_a_text_that_is_no_path_leads_nowhere(text: str):
         with pytest.raises(KeyError) as caught:
             collection[text]
         assert caught.value.args[0].startswith(f"{text!r}: no {kind} there; path {text!r} does not parse: expected ")
+
+
+def test_a_function_is_asked_for_every_combination_of_references():
+    """One State in two fields of a node in two fields has four paths, of which each may be the one that is meant."""
+    shared = N(w=(state := leaf()), v=state)
+    node = N(a=shared, b=shared)
+
+    def is_at(path: tuple[str, str]) -> Any:
+        return lambda at, _: at == path
+
+    for path in (("a", "w"), ("b", "v"), ("b", "w")):
+        with pytest.raises(gn.FilterError) as caught:
+            gn.states(node, is_at(path))
+        assert caught.value.paths == (("a", "v"), path)
+    assert selected(node, lambda at, _: at[-1] in "vw") == ["a.v"]
+
+
+@given(node=graphs(), pattern=GLOBS)
+def test_a_function_selects_what_it_selects_by_every_path(node: N, pattern: list[str]):
+    """Against a listing of all paths: what it says of all paths of a State, or an error where it says both."""
+    listed = list(all_paths(node))
+    answers = {id(state): {fits(pattern, path) for path, other in listed if other is state} for _, state in listed}
+    fitting: Any = functools.partial(fits, pattern)
+    try:
+        found = gn.states(node, lambda path, _: fitting(path))
+    except gn.FilterError:
+        assert any(len(both) == 2 for both in answers.values())
+        return
+    assert {id(state): {state in set(found.values())} for _, state in listed} == answers
+
+
+def test_a_function_is_asked_for_64_paths_at_most():
+    """Where there are more, as many as 2^30, it is asked for the first and 63 others."""
+    node = N(w=leaf())
+    for _ in range(30):
+        node = N(node, node)
+    asked: list[Any] = []
+
+    def ask(path: Any, _: object) -> bool:
+        asked.append(path)
+        return True
+
+    assert len(gn.states(node, ask)) == 1
+    assert len(set(asked)) == len(asked) == 64
+    assert asked[0] == (*"a" * 30, "w")
