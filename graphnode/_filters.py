@@ -389,8 +389,9 @@ class PathIn(Paths):
 class Under(Paths):
     """Selects what stands at one of these paths, and all below it: `Under("encoder")`, `Under("blocks.*.mlp")`.
 
-    It follows all references, so that what is shared is selected also by a path that is not its first; but it does not
-    lead back, to a node that encloses the place it is at (a parent pointer, the closing edge of a ring).
+    It follows all references, so that what is shared is selected also by a path that is not its first; but below a path
+    it does not lead to what is on the way there (a parent pointer, the closing edge of a ring), and below a glob not to
+    what every path to there goes through.
 
     Args:
         *paths: The paths, as tuples of keys or as texts, which may have globs.

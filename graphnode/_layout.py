@@ -195,17 +195,6 @@ class Layout(Trie):
                 if follow(pair, key, target):
                     pending.append((target, None if pair[1] is None else children.get((pair[1], key))))
 
-    @property
-    def outgoing(self) -> dict[int, list[tuple[Key, int]]]:
-        """Where each entry leads by which key, over references too; made once."""
-        return self.remember("outgoing", self._outgoing)  # type: ignore[no-any-return]
-
-    def _outgoing(self) -> dict[int, list[tuple[Key, int]]]:
-        outgoing: dict[int, list[tuple[Key, int]]] = {entry: [] for entry in range(len(self.parents))}
-        for (entry, key), target in self.children.items():
-            outgoing[entry].append((key, target))
-        return outgoing
-
     def __copy__(self) -> "Layout":
         return self
 

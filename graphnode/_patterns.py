@@ -44,6 +44,12 @@ class Pattern:
         keys = [part for part in self.parts if isinstance(part, str | int)]
         return tuple(keys) if len(keys) == len(self.parts) else None
 
+    @property
+    def prefix(self) -> Path | None:
+        """The one path at and below which all fits; `None` if it is another kind of pattern."""
+        *first, last = self.parts or ("",)
+        return Pattern(first).path if last is ANY_KEYS else None
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pattern) and self._identity == other._identity
 

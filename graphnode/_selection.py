@@ -220,7 +220,9 @@ def _apart(
     witnesses = trie.witnesses(patterns)
     for at in sorted(both):
         exact = [pattern.path for pattern in patterns if pattern.path is not None]
+        below = [trie.path_below(pattern.prefix, at) for pattern in patterns if pattern.prefix is not None]
         paths = [*witnesses[at], *[path for path in exact if trie.index(path) == at]]
+        paths += [path for path in below if path is not None]
         by_first = [path for path in paths if _selects_by(first, subjects, at, path)]
         by_second = [path for path in paths if _selects_by(second, subjects, at, path)]
         one = next((path for path in by_first if path not in by_second), None)

@@ -1,10 +1,11 @@
 """`Trie`: paths that share their beginnings, kept flat, with references that lead to what has a path already.
 
 In: for each entry its parent and key, which entries are leaves (States, or nodes), and the references between entries.
-Out: what stands at a path, which paths lead to a leaf, and which leaves patterns fit. A reference to an entry that
-encloses its own source (a parent pointer, the closing edge of a ring) leads *back*: an exact path may go over it, a
-pattern does not, so that no pattern means endlessly many paths. Without these, entries and references are a graph
-without cycles:
+Out: what stands at a path, which paths lead to a leaf, and which leaves patterns fit. A reference leads *back* if every
+path to where it starts has come through what it leads to (a parent pointer, the closing edge of a ring): an exact path
+may go over it, a pattern does not. That depends on the graph alone, not on the order of names. Where two entries refer
+to each other, and each can be reached without the other, neither leads back, and patterns go round; so what paths bring
+is carried along until nothing new comes. Mostly there is no such ring, and each edge is gone over once:
 
     model = AE(enc=layer, dec=Decoder(tied=layer))
 
@@ -12,6 +13,7 @@ without cycles:
     references   0 --enc--> 2                            so `enc.weight` is the State at `dec.tied.weight`
 """
 
+import heapq
 import itertools
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -21,6 +23,9 @@ from ._patterns import Automaton, Pattern
 
 # From an entry, by a key, to an entry.
 Reference: TypeAlias = tuple[int, Key, int]
+
+# The entries in an order, the place of each in it, and where each leads by which key.
+_Flow: TypeAlias = tuple[list[int], list[int], list[list[tuple[Key, int]]]]
 
 # How an automaton came to an entry: from which one, from which places, by which key.
 _Step: TypeAlias = tuple[int, int, Key]
@@ -164,30 +169,73 @@ class Trie:
     @property
     def _sources(self) -> dict[int, list[tuple[int, Key]]]:
         """From where references lead to each entry, but for those that lead back; made once."""
-        return self.remember("sources", lambda: by_target(self._forward()))  # type: ignore[no-any-return]
+        return self.remember("sources", lambda: by_target(self._forward))  # type: ignore[no-any-return]
 
     def matching(self, patterns: frozenset[Pattern]) -> Mapping[Pattern, frozenset[int]]:
         """For each pattern, the numbers of the leaves of which some path fits; of all of them in one pass.
 
-        A path goes over no reference that leads back, but for one that is a pattern by itself: that is just walked.
+        A path goes over no reference that leads back. One that is written out is just walked; and what lies below it is
+        reached from there without going through the entries on the way.
         """
-        exact = {pattern: self.index(pattern.path) for pattern in patterns if pattern.path is not None}
-        found = {pattern: set[int]() if at is None else {at} for pattern, at in exact.items()}
-        found.update({pattern: set[int]() for pattern in patterns - exact.keys()})
-        if len(exact) < len(patterns):
-            automaton = Automaton(patterns - exact.keys())
+        found: dict[Pattern, Iterable[int]] = {}
+        for pattern in patterns:
+            if pattern.path is not None:
+                at = self.index(pattern.path)
+                found[pattern] = () if at is None else (at,)
+            elif pattern.prefix is not None and self._inward:
+                reached = self._reached(pattern.prefix)
+                found[pattern] = [at for at, leaf in enumerate(self.leaves) if leaf in reached]
+        if len(found) < len(patterns):
+            automaton = Automaton(patterns - found.keys())
+            collected: dict[Pattern, list[int]] = {pattern: [] for pattern in patterns - found.keys()}
             for at, places in enumerate(self._places_of_leaves(automaton)):
                 for pattern in automaton.accepted(places):
-                    found[pattern].add(at)
+                    collected[pattern].append(at)
+            found.update(collected)
         return {pattern: frozenset(numbers) for pattern, numbers in found.items()}
+
+    def path_below(self, prefix: Path, at: int) -> Path | None:
+        """A path of a leaf that begins with a given one; `None` if it is not reached from there."""
+        reached = self._reached(prefix)
+        if self.leaves[at] not in reached:
+            return None
+        below: list[Key] = []
+        entry = self.leaves[at]
+        while (step := reached[entry]) is not None:
+            entry, key = step
+            below.append(key)
+        return (*prefix, *reversed(below))
+
+    def _reached(self, prefix: Path) -> dict[int, tuple[int, Key] | None]:
+        """What the end of a path leads to, but for what is on the way there: from where, by which key."""
+        way = [0]
+        for key in prefix:
+            child = self.children.get((way[-1], key))
+            if child is None:
+                return {}
+            way.append(child)
+        end, closed = way[-1], set(way)
+        reached: dict[int, tuple[int, Key] | None] = {end: None}
+        pending = [end]
+        for entry in pending:  # grows
+            for key, target in self.outgoing[entry]:
+                if target not in reached and target not in closed:
+                    reached[target] = entry, key
+                    pending.append(target)
+        return reached
 
     def _places_of_leaves(self, automaton: Automaton) -> list[int]:
         """For each leaf, the places that some path to it leads to: of all its paths together, of which 2^n may be."""
         places = [0] * len(self.parents)
         places[0] = automaton.start
-        for source, key, target in self._edges():
+
+        def carry(source: int, key: Key, target: int) -> bool:
+            before = places[target]
             if places[source]:
                 places[target] |= automaton.step(places[source], key)
+            return places[target] != before
+
+        self._carry(carry)
         return [places[leaf] for leaf in self.leaves]
 
     def escaping(self, pattern: Pattern) -> frozenset[int]:
@@ -210,9 +258,14 @@ class Trie:
         """
         outcomes: list[dict[int, _Step | None]] = [{} for _ in self.parents]
         outcomes[0][automaton.start] = None
-        for source, key, target in self._edges():
-            for places in outcomes[source]:
+
+        def carry(source: int, key: Key, target: int) -> bool:
+            count = len(outcomes[target])
+            for places in list(outcomes[source]):
                 outcomes[target].setdefault(automaton.step(places, key), (source, places, key))
+            return len(outcomes[target]) > count
+
+        self._carry(carry)
         return outcomes
 
     def _witness(self, outcomes: Sequence[Mapping[int, _Step | None]], entry: int, places: int) -> Path:
@@ -222,36 +275,122 @@ class Trie:
             keys.append(key)
         return tuple(reversed(keys))
 
-    def _edges(self) -> Iterator[Reference]:
-        """Where each key leads, but for references that lead back; all that lead to an entry before those from it."""
-        outgoing: dict[int, list[Reference]] = {}
-        forward = self._forward()
-        below = [(self.parents[entry], self.keys[entry], entry) for entry in range(1, len(self.parents))]
-        if not forward:
-            yield from below
-            return
-        waiting = [0] * len(self.parents)
-        for edge in (*below, *forward):
-            outgoing.setdefault(edge[0], []).append(edge)
-            waiting[edge[2]] += 1
-        order = [0]
-        for entry in order:  # grows
-            for edge in outgoing.get(entry, ()):
-                yield edge
-                waiting[edge[2]] -= 1
-                if not waiting[edge[2]]:
-                    order.append(edge[2])
+    def _carry(self, carry: Callable[[int, Key, int], bool]) -> None:
+        """Go over all keys and references that do not lead back, until they bring nothing new.
 
-    def _forward(self) -> list[Reference]:
-        """The references that do not lead back."""
+        Args:
+            carry: Takes what is at an entry over a key to another one; tells if anything new came there.
+        """
         if not self.references:
-            return []
-        # Pre-order: what lies below an entry is the run of entries up to its end.
-        ends = list(range(1, len(self.parents) + 1))
+            for entry in range(1, len(self.parents)):
+                carry(self.parents[entry], self.keys[entry], entry)
+            return
+        order, places, outgoing = self._flow
+        # Whichever comes first in the order: where no path goes round, all that leads to it was before it.
+        pending = [0]
+        waiting = {0}
+        while pending:
+            place = heapq.heappop(pending)
+            waiting.remove(place)
+            for key, target in outgoing[order[place]]:
+                if carry(order[place], key, target) and places[target] not in waiting:
+                    waiting.add(places[target])
+                    heapq.heappush(pending, places[target])
+
+    @property
+    def _flow(self) -> _Flow:
+        return self.remember("flow", self._made_flow)  # type: ignore[no-any-return]
+
+    def _made_flow(self) -> _Flow:
+        """The entries in reverse postorder, the place of each there, and where it leads, but for what leads back."""
+        outgoing: list[list[tuple[Key, int]]] = [[] for _ in self.parents]
+        for entry in range(1, len(self.parents)):
+            outgoing[self.parents[entry]].append((self.keys[entry], entry))
+        for source, key, target in self._forward:
+            outgoing[source].append((key, target))
+        finished: list[int] = []
+        seen = {0}
+        way = [(0, iter(outgoing[0]))]
+        while way:
+            entry, targets = way[-1]
+            unseen = next((target for _, target in targets if target not in seen), None)
+            if unseen is None:
+                finished.append(entry)
+                way.pop()
+            else:
+                seen.add(unseen)
+                way.append((unseen, iter(outgoing[unseen])))
+        order = finished[::-1]
+        places = [0] * len(order)
+        for place, entry in enumerate(order):
+            places[entry] = place
+        return order, places, outgoing
+
+    @property
+    def outgoing(self) -> dict[int, list[tuple[Key, int]]]:
+        """Where each entry leads by which key, over references too; made once."""
+        return self.remember("outgoing", self._outgoing)  # type: ignore[no-any-return]
+
+    def _outgoing(self) -> dict[int, list[tuple[Key, int]]]:
+        outgoing: dict[int, list[tuple[Key, int]]] = {entry: [] for entry in range(len(self.parents))}
+        for (entry, key), target in self.children.items():
+            outgoing[entry].append((key, target))
+        return outgoing
+
+    @property
+    def _inward(self) -> frozenset[Reference]:
+        """The references to what the first path of their source goes through: all others lead nowhere back."""
+        return self.remember("inward", self._made_inward)  # type: ignore[no-any-return]
+
+    def _made_inward(self) -> frozenset[Reference]:
+        ends = _ends(self.parents)
+        return frozenset([one for one in self.references if one[2] <= one[0] < ends[one[2]]])
+
+    @property
+    def _forward(self) -> list[Reference]:
+        """The references that do not lead back; made once."""
+        return self.remember("forward", self._made_forward)  # type: ignore[no-any-return]
+
+    def _made_forward(self) -> list[Reference]:
+        inward = self._inward
+        if all(target == 0 for _, _, target in inward):  # every path begins at the root
+            return [one for one in self.references if one not in inward]
+        encloses = _ancestry(self._dominators())
+        return [one for one in self.references if one not in inward or not encloses(one[2], one[0])]
+
+    def _dominators(self) -> list[int]:
+        """For each entry the last other one that every path to it goes through; -1 for the root.
+
+        Georgiadis' SEMI-NCA. The entries are numbered as it wants them: as a depth-first search comes to them.
+        """
+        sources = by_target(self.references)
+        ancestors = list(self.parents)
+        lowest = list(range(len(self.parents)))
+        semi = list(self.parents)
+
+        def lowest_above(entry: int, limit: int) -> int:
+            # Ways up are shortened as they are gone, so that none is gone twice.
+            way: list[int] = []
+            while ancestors[entry] > limit:
+                way.append(entry)
+                entry = ancestors[entry]
+            for below in reversed(way):
+                lowest[below] = min(lowest[below], lowest[ancestors[below]])
+                ancestors[below] = ancestors[entry]
+            return lowest[way[0] if way else entry]
+
         for entry in range(len(self.parents) - 1, 0, -1):
-            parent = self.parents[entry]
-            ends[parent] = max(ends[parent], ends[entry])
-        return [one for one in self.references if not one[2] <= one[0] < ends[one[2]]]
+            for source, _ in sources.get(entry, ()):
+                if source != entry:
+                    semi[entry] = min(semi[entry], source if source < entry else lowest_above(source, entry))
+            lowest[entry] = semi[entry]
+        dominators = [-1] * len(self.parents)
+        for entry in range(1, len(self.parents)):
+            dominator = self.parents[entry]
+            while dominator > semi[entry]:
+                dominator = dominators[dominator]
+            dominators[entry] = dominator
+        return dominators
 
     @property
     def leaf_numbers(self) -> dict[int, int]:
@@ -268,6 +407,28 @@ class Trie:
                 self._memo.clear()
             self._memo[question] = found
         return found
+
+
+def _ends(parents: Sequence[int]) -> list[int]:
+    """Where the run of entries below each one ends: they are numbered in pre-order."""
+    ends = list(range(1, len(parents) + 1))
+    for entry in range(len(parents) - 1, 0, -1):
+        ends[parents[entry]] = max(ends[parents[entry]], ends[entry])
+    return ends
+
+
+def _ancestry(parents: Sequence[int]) -> Callable[[int, int], bool]:
+    """Whether one entry is another one, or above it, in a tree in which parents have lower numbers."""
+    sizes = [1] * len(parents)
+    for entry in range(len(parents) - 1, 0, -1):
+        sizes[parents[entry]] += sizes[entry]
+    numbers = [0] * len(parents)  # in pre-order
+    following = [1] * len(parents)
+    for entry in range(1, len(parents)):
+        numbers[entry] = following[parents[entry]]
+        following[parents[entry]] += sizes[entry]
+        following[entry] = numbers[entry] + 1
+    return lambda above, below: numbers[above] <= numbers[below] < numbers[above] + sizes[above]
 
 
 def by_target(references: Iterable[Reference]) -> dict[int, list[tuple[int, Key]]]:
