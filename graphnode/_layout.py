@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from ._paths import Key, Path, path_str
+from ._paths import Key, Path, key_order, path_str
 from ._pretty import MAX_KEY
 from ._state import StateSpec
 from ._trie import Reference, Trie, by_target, canonical
@@ -130,6 +130,54 @@ class Layout(Trie):
         ]
         # What only a reference to the outside needed is not needed here.
         return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)), by_target(inside))[0], first
+
+    def part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
+        """The layout of all that is at or below a path, seen from there, and the numbers of its States here.
+
+        What is shared belongs to it too; not what is on the way to it.
+        """
+        # With types: `True` equals 1, and is no position.
+        return self.remember(("part", path, tuple(map(type, path))), lambda: self._part(path))  # type: ignore[no-any-return]
+
+    def _part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
+        top = self.entry(path)
+        if top is None:
+            return None
+        end = top + 1
+        while end < len(self.parents) and self.parents[end] >= top:
+            end += 1
+        if any(top <= source < end and not top <= target < end for source, _, target in self.references):
+            return self._seen_from(path)
+        if top not in self.holding:
+            return None
+        layout, first = self.below_an_entry(top)
+        return layout, range(first, first + len(layout))
+
+    def _seen_from(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
+        """As a walk from the end of a path finds it: what is met again has its first path from there."""
+        reached = self.reached(path)
+        parents, keys = list[int](), list[Key]()
+        leaves, numbers = dict[int, StateSpec](), dict[int, int]()
+        sources: dict[int, list[tuple[int, Key]]] = {}
+        renumbered: dict[int, int] = {}
+        todo: list[tuple[int, int, Key]] = [(next(iter(reached)), -1, "")]
+        while todo:
+            entry, parent, key = todo.pop()
+            if entry in renumbered:
+                sources.setdefault(renumbered[entry], []).append((parent, key))
+                continue
+            new = renumbered[entry] = len(parents)
+            parents.append(parent)
+            keys.append(key)
+            at = self.leaf_numbers.get(entry)
+            if at is not None:
+                leaves[new], numbers[new] = self.specs[at], at
+            below = sorted(self.outgoing[entry], key=lambda edge: key_order(edge[0]), reverse=True)
+            todo += [(target, new, name) for name, target in below if target in reached]
+        if not leaves:
+            return None
+        layout, order = layout_of_trie(parents, keys, leaves, sources)
+        return layout, [numbers[new] for new in order]
 
     def take(self, positions: Sequence[int]) -> "Layout":
         """The layout of some of the States, given by ascending numbers."""

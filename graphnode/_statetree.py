@@ -20,7 +20,6 @@ from ._filters import Any as AnyOf
 from ._filters import Filter, Matcher, as_filters
 from ._layout import Layout, TrieBuilder
 from ._paths import Key, Path, is_path, path_str
-from ._patterns import is_glob
 from ._pretty import Record, Text, pretty
 from ._selection import check_class_filters, looked_up, missing_path, share_out, unaccepted
 from ._sharding import NamedAxis
@@ -152,8 +151,9 @@ class StateTree(Mapping[Key, Any]):
 
     `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. A whole path
     leads to a `TreefyState` at once, for type checkers too: `tree["l1", "weight"]`; as a text, `tree["l1.weight"]`, it
-    may lead to a tree too. Any path of a State will do, also one over a further reference to what it is part of. Arrays
-    keep their identity. Hash and equality are identity, since arrays have no single equality.
+    may lead to a tree too. Any path of a State will do, also one over a further reference to what it is part of, and
+    the tree at a path holds what is shared there too. Arrays keep their identity. Hash and equality are identity, since
+    arrays have no single equality.
 
     Attributes:
         layout: The paths and descriptions, in the order of the leaves; the treedef.
@@ -187,23 +187,16 @@ class StateTree(Mapping[Key, Any]):
             if at is None:
                 raise KeyError(missing_path("State", self.layout, key))
             return TreefyState(self.layout.specs[at], self._values[at])
-        found = self.layout.below(key) or self._below_path(key)
+        found = self.layout.part((key,))
+        if found is None and isinstance(key, str) and is_path(key):
+            path = looked_up("State", key)
+            found = None if path is None else self.layout.part(path)
         if found is None:
             raise KeyError(missing_path("State", self.layout, key))
-        layout, first = found
+        layout, numbers = found
         if layout.leaves == (0,):
-            return TreefyState(layout.specs[0], self._values[first])
-        return StateTree(layout, self._values[first : first + len(layout)])
-
-    def _below_path(self, key: Key) -> tuple[Layout, int] | None:
-        """What lies at a path that is given as a text, or at the place of a further reference."""
-        if is_glob(key):
-            return None
-        path = looked_up("State", key) if isinstance(key, str) and is_path(key) else (key,)
-        if path is None:
-            return None
-        entry = self.layout.entry(path)
-        return self.layout.below_an_entry(entry) if entry is not None and entry in self.layout.holding else None
+            return TreefyState(layout.specs[0], self._values[numbers[0]])
+        return StateTree(layout, tuple([self._values[at] for at in numbers]))
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self.layout.top_keys())

@@ -183,7 +183,7 @@ class Trie:
                 at = self.index(pattern.path)
                 found[pattern] = () if at is None else (at,)
             elif pattern.prefix is not None and self._inward:
-                reached = self._reached(pattern.prefix)
+                reached = self.reached(pattern.prefix)
                 found[pattern] = [at for at, leaf in enumerate(self.leaves) if leaf in reached]
         if len(found) < len(patterns):
             automaton = Automaton(patterns - found.keys())
@@ -196,7 +196,7 @@ class Trie:
 
     def path_below(self, prefix: Path, at: int) -> Path | None:
         """A path of a leaf that begins with a given one; `None` if it is not reached from there."""
-        reached = self._reached(prefix)
+        reached = self.reached(prefix)
         if self.leaves[at] not in reached:
             return None
         below: list[Key] = []
@@ -206,7 +206,7 @@ class Trie:
             below.append(key)
         return (*prefix, *reversed(below))
 
-    def _reached(self, prefix: Path) -> dict[int, tuple[int, Key] | None]:
+    def reached(self, prefix: Path) -> dict[int, tuple[int, Key] | None]:
         """What the end of a path leads to, but for what is on the way there: from where, by which key."""
         way = [0]
         for key in prefix:

@@ -1205,3 +1205,45 @@ def test_rings_of_many_nodes_cost_one_pass():
 
     first, second, third = calls(10), calls(210), calls(410)
     assert third - second < 1.3 * (second - first)
+
+
+def test_a_tree_in_a_tree_holds_what_is_shared_there():
+    """What has its first path elsewhere is read step by step as it is by a whole path."""
+    block = N(w=leaf(2.0))
+    node = {"blocks": [N(w=leaf()), block], "a_block": block, "only": [block]}
+    tree: Any = gn.treefy_states(node)
+    assert tree["blocks"][1]["w"].value is tree["blocks", 1, "w"].value is tree["only"][0]["w"].value
+    assert list(tree["blocks"]) == [0, 1]
+    assert list(tree["blocks"].flat()) == [(0, "w"), (1, "w")]
+    assert list(tree["only"]) == [0]
+    for missing in ("1", 2, True):
+        with pytest.raises(KeyError):
+            tree["blocks"][missing]
+
+
+@given(node=graphs())
+def test_a_tree_in_a_tree_is_that_of_the_node_there(node: N):
+    """The same layout, and the same values, by every path."""
+    tree: Any = gn.treefy_states(numbered(node))
+    for path, _ in all_paths(node):
+        inner: Any = node
+        step: Any = tree
+        for length, key in enumerate(path[:-1], start=1):
+            inner, step = getattr(inner, key), step[key]
+            expected = gn.treefy_states(inner)
+            found = (step, tree[".".join(path[:length])] if length > 1 else step)
+            for one in found:
+                assert one.layout is expected.layout
+                assert all(a is b for a, b in zip(one._values, expected._values, strict=True))
+
+
+@given(edges=EDGES, path=st.lists(st.sampled_from(["a", "b"]), min_size=2, max_size=5))
+def test_a_tree_in_a_tree_ends(edges: Any, path: list[str]):
+    """Where references go round it holds what is under the path, and not what is on the way."""
+    text = ".".join(path)
+    tree: Any = gn.treefy_states(rings(edges, N))
+    expected = reached(edges, path)
+    if not expected:
+        assert text not in tree
+        return
+    assert {int(state.value[0]) for state in tree[text].flat().values()} == expected
