@@ -52,14 +52,16 @@ def gone(node: Any, edge: Path) -> Path | None:
     """How far a path within one node leads to where nothing stands any more; `None` if it can be reached."""
     value: Any = node.__dict__
     for length, key in enumerate(edge, start=1):
-        if isinstance(value, dict):
-            is_there = key in value
-        else:
-            is_there = isinstance(value, list | tuple) and isinstance(key, int) and key < len(value)
-        if not is_there:
+        if not _has(value, key):
             return edge[:length]
         value = value[key]
     return None
+
+
+def _has(container: Any, key: Key) -> bool:
+    if isinstance(container, dict):
+        return key in container
+    return isinstance(container, list | tuple) and isinstance(key, int) and key < len(container)
 
 
 def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from types import EllipsisType
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ForwardRef, Literal, Union
 
 import jax
 import jax.numpy as jnp
@@ -281,7 +281,7 @@ NO_FILTERS: list[tuple[Any, str]] = [
         ([None, [int]], "not a filter: int is no class of States or nodes"),
         (gn.ParamState | None, "not a filter: NoneType is no class of States or nodes"),
         (Union[gn.ParamState, int], "not a filter: int is no class of States or nodes"),  # noqa: UP007
-        (Union[gn.ParamState, "later"], "not a filter: ForwardRef ForwardRef('later') in a union"),
+        (Union[gn.ParamState, ForwardRef("later")], "not a filter: ForwardRef ForwardRef('later') in a union"),
         (Annotated[gn.ParamState, 1], "not a filter: Annotated is no class of States or nodes"),
         (Literal["tag"], "not a filter: _LiteralGenericAlias typing.Literal['tag']"),
         (Any, "not a filter: Any is no class of States or nodes"),
@@ -296,11 +296,13 @@ def test_what_is_no_filter_is_printed(operation: Callable[..., object], bad: Any
     assert isinstance(caught.value, TypeError)
 
 
+Learned = TypeAliasType("Learned", gn.ParamState | gn.BatchState)
+
 UNIONS: dict[str, Any] = {
     "|": gn.ParamState | gn.BatchState,
     "Union": Union[gn.ParamState, gn.BatchState],  # noqa: UP007
     "of an alias": gn.ParamState[jax.Array] | gn.BatchState,
-    "named": TypeAliasType("named", gn.ParamState | gn.BatchState),
+    "named": Learned,
     "OfType": gn.OfType(gn.ParamState | gn.BatchState),
 }
 

@@ -911,13 +911,11 @@ def test_no_update_is_half_applied(source: N, target: N):
 
 @given(left=graphs(), right=graphs())
 def test_a_difference_has_no_path_of_the_right(left: N, right: N):
-    """Whichever path of a State the right tree has; so both can be joined."""
+    """Whichever path of a State the right tree has."""
     first, second = gn.treefy_states(left), gn.treefy_states(right)
     difference = first - second
     there = {path for path, _ in all_paths(right)}
-    kept = {id(state) for path, state in all_paths(left)} - {
-        id(state) for path, state in all_paths(left) if path in there
-    }
+    kept = {id(state) for _, state in all_paths(left)} - {id(state) for path, state in all_paths(left) if path in there}
     live = gn.states(left)
     assert {id(live[path]) for path in difference.flat()} == kept
 
