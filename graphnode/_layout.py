@@ -146,7 +146,9 @@ class Layout(Trie):
         end = top + 1
         while end < len(self.parents) and self.parents[end] >= top:
             end += 1
-        if any(top <= source < end and not top <= target < end for source, _, target in self.references):
+        leads_out = any(top <= source < end and not top <= target < end for source, _, target in self.references)
+        on_the_way = [self.entry(path[:length]) for length in range(len(path))] if self.references else []
+        if leads_out or any(entry is not None and top < entry < end for entry in on_the_way):
             return self._seen_from(path)
         if top not in self.holding:
             return None

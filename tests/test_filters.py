@@ -281,7 +281,7 @@ NO_FILTERS: list[tuple[Any, str]] = [
         ([None, [int]], "not a filter: int is no class of States or nodes"),
         (gn.ParamState | None, "not a filter: NoneType is no class of States or nodes"),
         (Union[gn.ParamState, int], "not a filter: int is no class of States or nodes"),  # noqa: UP007
-        (Union[gn.ParamState, ForwardRef("later")], "not a filter: ForwardRef ForwardRef('later') in a union"),
+        (Union[gn.ParamState, ForwardRef("later")], "not a filter: ForwardRef ForwardRef('later') in a union"),  # noqa: UP007
         (Annotated[gn.ParamState, 1], "not a filter: Annotated is no class of States or nodes"),
         (Literal["tag"], "not a filter: _LiteralGenericAlias typing.Literal['tag']"),
         (Any, "not a filter: Any is no class of States or nodes"),
