@@ -143,17 +143,22 @@ class Layout(Trie):
         top = self.entry(path)
         if top is None:
             return None
-        end = top + 1
-        while end < len(self.parents) and self.parents[end] >= top:
-            end += 1
-        leads_out = any(top <= source < end and not top <= target < end for source, _, target in self.references)
-        on_the_way = [self.entry(path[:length]) for length in range(len(path))] if self.references else []
-        if leads_out or any(entry is not None and top < entry < end for entry in on_the_way):
+        if self.references and not self._stands_alone(path, top):
             return self._seen_from(path)
         if top not in self.holding:
             return None
         layout, first = self.below_an_entry(top)
         return layout, range(first, first + len(layout))
+
+    def _stands_alone(self, path: Path, top: int) -> bool:
+        """Whether what lies below the end of a path leads nowhere else, and was not on the way to it."""
+        end = top + 1
+        while end < len(self.parents) and self.parents[end] >= top:
+            end += 1
+        on_the_way = [self.entry(path[:length]) for length in range(len(path))]
+        if any(entry is not None and top < entry < end for entry in on_the_way):
+            return False
+        return all(top <= target < end for source, _, target in self.references if top <= source < end)
 
     def _seen_from(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
         """As a walk from the end of a path finds it: what is met again has its first path from there."""

@@ -111,9 +111,20 @@ class Trie:
         if not self.references:
             return ()
         entry = self.leaves[at]
+        if not self._is_shared(entry):
+            return ()
         paths = itertools.islice(self._paths_to(entry), MOST_PATHS)
         first = self.first_path(entry)
         return tuple([path for path in paths if path != first])
+
+    def _is_shared(self, entry: int) -> bool:
+        """Whether a reference leads to an entry or to what encloses it: it has one path if none does."""
+        sources = self._sources
+        while entry:
+            if entry in sources:
+                return True
+            entry = self.parents[entry]
+        return False
 
     def _paths_to(self, entry: int) -> Iterator[Path]:
         """The paths of an entry, the first one first: from it up to the root, in all ways that meet no entry twice."""
@@ -286,7 +297,11 @@ class Trie:
                 carry(self.parents[entry], self.keys[entry], entry)
             return
         order, places, outgoing = self._flow
-        # Whichever comes first in the order: where no path goes round, all that leads to it was before it.
+        if not self._inward:  # no path goes round, and all that leads to an entry is before it in the order
+            for entry in order:
+                for key, target in outgoing[entry]:
+                    carry(entry, key, target)
+            return
         pending = [0]
         waiting = {0}
         while pending:
