@@ -328,13 +328,14 @@ class Trie:
         way = [(0, iter(outgoing[0]))]
         while way:
             entry, targets = way[-1]
-            unseen = next((target for _, target in targets if target not in seen), None)
-            if unseen is None:
+            for _, target in targets:
+                if target not in seen:
+                    seen.add(target)
+                    way.append((target, iter(outgoing[target])))
+                    break
+            else:
                 finished.append(entry)
                 way.pop()
-            else:
-                seen.add(unseen)
-                way.append((unseen, iter(outgoing[unseen])))
         order = finished[::-1]
         places = [0] * len(order)
         for place, entry in enumerate(order):
