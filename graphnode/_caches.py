@@ -77,8 +77,8 @@ class Interned(Generic[K, V]):
                 self.refs[key] = weakref.ref(found, functools.partial(self._forget, key))
         return found
 
-    def _forget(self, key: K, dead: "weakref.ReferenceType[V]") -> None:
-        with LOCK:
+    def _forget(self, key: K, dead: "weakref.ReferenceType[V]", *, lock: Any = LOCK) -> None:
+        with lock:  # as an argument: when Python ends, the names of modules are gone before the last objects
             # An equal one may have been made since.
             if self.refs.get(key) is dead:
                 del self.refs[key]

@@ -61,7 +61,7 @@ def gone(node: Any, edge: Path) -> Path | None:
 def _has(container: Any, key: Key) -> bool:
     if isinstance(container, dict):
         return key in container
-    return isinstance(container, list | tuple) and isinstance(key, int) and key < len(container)
+    return isinstance(container, Sequence) and isinstance(key, int) and key < len(container)
 
 
 def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:

@@ -1,6 +1,7 @@
 """Functions and methods that hold nodes or States are no static values: their weights would become constants."""
 
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -56,7 +57,7 @@ class Runner:
     @property
     def run(self) -> Any:
         layer = self.layer
-        return type("Bound", (), {"go": lambda self, x: apply(layer, x)})().go
+        return types.MethodType(lambda self, x: apply(layer, x), object())
 
 
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {

@@ -4,7 +4,7 @@ import functools
 import types
 import weakref
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from ._kind import StaticValueError
 from ._objects import GraphObject
@@ -53,7 +53,7 @@ def method_key(method: types.MethodType) -> Hashable:
     """
     owner = method.__self__
     if isinstance(owner, GraphObject):
-        cls, name = type(owner).__name__, method.__func__.__name__
+        cls, name = type(owner).__name__, method.__name__
         raise StaticValueError(
             f"a method of a {cls} ({cls}.{name}) cannot be static: declare a field state() or subnode() for the {cls}, "
             "and call its method"
@@ -95,8 +95,7 @@ def _contents(content: object) -> Iterable[object]:
     if type(content) is dict:
         return content.values()
     if type(content) in (list, tuple, set, frozenset):
-        items: Iterable[object] = content  # type: ignore[assignment]
-        return items
+        return cast("Iterable[object]", content)
     return ()
 
 
