@@ -317,6 +317,7 @@ def test_a_drifting_encoder_or_a_wrong_gradient_is_a_failure(
 # The recurrent network: a hidden state is carried
 
 
+@pytest.mark.slow
 def test_scan_over_time_is_a_loop_over_time(recurrent: ModuleType):
     """What `gn.scan` predicts, and the hidden state that it leaves, are those of a Python loop over the network."""
     network = recurrent.make_network(jax.random.key(0))
@@ -418,6 +419,7 @@ def test_file_describes_the_network_of_the_paper(spiking: ModuleType):
     assert sum(one.targets.value.size for one in model.projections) == 15_625_000
 
 
+@pytest.mark.slow
 def test_synapses_and_populations_refer_to_each_other(spiking: ModuleType, small: Any, network: Any):
     """The references of the file and the cycles that come of them are kept by all that compiles, runs and writes."""
     excitatory, inhibitory = network.populations.values()
@@ -431,6 +433,7 @@ def test_synapses_and_populations_refer_to_each_other(spiking: ModuleType, small
     assert gn.config.diff(gn.config.to_config(network), small) == ()
 
 
+@pytest.mark.slow
 def test_each_neuron_has_as_many_connections_as_the_file_says(network: Any):
     """Each neuron after a projection is a target `indegree` times; no neuron before it is left out."""
     for one in network.projections:
@@ -441,6 +444,7 @@ def test_each_neuron_has_as_many_connections_as_the_file_says(network: Any):
         assert len(np.unique(apart)) > 0.5 * one.after.size  # in no order
 
 
+@pytest.mark.slow
 def test_a_spike_arrives_after_the_delay_at_all_targets(network: Any):
     """A spike moves the voltage of each target by `jump` for each connection, `delay` later, and never again."""
     projection = network.projections[2]
@@ -461,6 +465,7 @@ def test_a_spike_arrives_after_the_delay_at_all_targets(network: Any):
     assert np.flatnonzero(np.any(np.array(arrived) != 0, axis=1)).tolist() == [18]
 
 
+@pytest.mark.slow
 def test_every_spike_arrives_when_all_neurons_spike(network: Any):
     """There is no largest number of spikes at one time: each neuron after hears all of its connections."""
     projection = network.projections[0]
@@ -504,6 +509,7 @@ def test_rate_under_little_noise_is_that_of_a_clock(spiking: ModuleType):
     assert spiking.rate_under_noise(population, {}) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_small_network_fires_as_theory_says(spiking: ModuleType, network: Any):
     """A network of other constants has the rates of the theory too, and is irregular."""
     result = spiking.record(network, 4000, spiking.mean_field(network))
@@ -513,6 +519,7 @@ def test_small_network_fires_as_theory_says(spiking: ModuleType, network: Any):
     assert result.irregularity > 0.4
 
 
+@pytest.mark.slow
 def test_simulation_in_parts_is_the_simulation_in_one(spiking: ModuleType, network: Any):
     """The network goes on where it was, its random stream included; the connections are never written."""
     whole, parts = copy_of(network), network

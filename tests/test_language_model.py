@@ -118,6 +118,7 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(program: ModuleType, t
     assert whole.losses[-1] < whole.losses[0]
 
 
+@pytest.mark.slow
 def test_a_run_with_another_configuration_is_not_gone_on_with(program: ModuleType, tmp_path: Path):
     """Its States would not fit, or its schedule would be another."""
     file = tmp_path / "run.npz"

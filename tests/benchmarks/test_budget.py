@@ -66,7 +66,7 @@ def test_jax_calls_back_once_per_state_tree(bench: Workbench):
     assert _measure("callbacks", bench).value == 1
 
 
-@pytest.mark.parametrize("name", ["compiled", "compiled-train"])
+@pytest.mark.parametrize("name", ["compiled", pytest.param("compiled-train", marks=pytest.mark.slow)])
 def test_what_is_compiled_is_what_is_written_by_hand(bench: Workbench, name: str):
     """XLA counts the same operations and bytes."""
     for result in _FIGURES[name].measure(bench):

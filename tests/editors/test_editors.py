@@ -86,6 +86,7 @@ def held(names: Mapping[str, object]) -> list[tuple[str, object, dict[gn.Path, i
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHELLS)
 def test_live_interpreter_answers_as_the_probes_say_and_changes_nothing(name: str, tmp_path: Path):
     """Where the objects themselves are there they complete too, and hold afterwards what they held before."""

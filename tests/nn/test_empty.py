@@ -20,7 +20,7 @@ INNER = {
 }  # fmt: skip
 # These have as many neurons, or texts, as they were made with.
 WITHOUT_BATCH = {"ExponentialSynapse", "KeyValueCache", "LIF"}
-BATCHES: list[tuple[int, ...]] = [(), (0,), (2, 0)]
+BATCHES: list[Any] = [(), (0,), pytest.param((2, 0), marks=pytest.mark.slow)]
 
 
 def call(layer: Any, *inputs: Any) -> Any:

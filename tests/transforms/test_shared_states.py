@@ -123,7 +123,7 @@ def of_tree(tree: gn.StateTree, node: Any) -> list[tuple[Any, Any]]:
 
 
 # Each example compiles: fewer than the profile says, which is more where the slow tests run.
-EXAMPLES = hypothesis.settings().max_examples * 2 // 5
+EXAMPLES = hypothesis.settings().max_examples // 4
 
 
 def direction_of(key: Any, argument: Any) -> jax.Array:
