@@ -7,8 +7,8 @@ asked each time, with the live State. For how a row of them shares States out, s
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence, Set
 from types import EllipsisType, UnionType
+from typing import Annotated, NamedTuple, Protocol, TypeAlias, Union, cast, get_args, get_origin, runtime_checkable
 from typing import Any as AnyType
-from typing import NamedTuple, Protocol, TypeAlias, Union, cast, get_args, get_origin, runtime_checkable
 
 import jax
 import numpy as np
@@ -161,7 +161,8 @@ def _classes_of(given: object) -> tuple[type[object], ...] | None:
             if classes is None:
                 raise FilterTypeError(f"not a filter: {describe(part)} in a union; {_REMEDY}")
         return tuple([cls for _, classes in parts for cls in classes or ()])
-    if not isinstance(origin, type):
+    # `Annotated` is a class in some versions of Python alone.
+    if origin is Annotated or not isinstance(origin, type):
         return None
     if origin.__module__ in _NO_STATES or issubclass(origin, jax.Array | np.ndarray):
         raise FilterTypeError(f"not a filter: {origin.__name__} is no class of States or nodes; {_REMEDY}")

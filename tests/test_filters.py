@@ -283,7 +283,7 @@ NO_FILTERS: list[tuple[Any, str]] = [
         (gn.ParamState | None, "not a filter: NoneType is no class of States or nodes"),
         (Union[gn.ParamState, int], "not a filter: int is no class of States or nodes"),  # noqa: UP007
         (UNION[gn.ParamState, ForwardRef("later")], "not a filter: ForwardRef ForwardRef('later') in a union"),
-        (Annotated[gn.ParamState, 1], "not a filter: Annotated is no class of States or nodes"),
+        (Annotated[gn.ParamState, 1], "not a filter: _AnnotatedAlias typing.Annotated[graphnode._state.ParamState, 1]"),
         (Literal["tag"], "not a filter: _LiteralGenericAlias typing.Literal['tag']"),
         (Any, "not a filter: Any is no class of States or nodes"),
     ],
