@@ -1,13 +1,8 @@
 """Random streams under one mesh after another draw the same numbers; eight devices, in a process of its own."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-import graphnode as gn
+from tests.devices import run_with_devices
 
 PROGRAM = """
 import contextlib
@@ -128,13 +123,4 @@ for names in ORDERS:
 @pytest.mark.slow
 def test_streams_go_from_mesh_to_mesh_with_the_same_numbers():
     """Ambient, scoped and `Rngs`, eager, compiled, forked and stacked: draws under each mesh are those under none."""
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(Path(gn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_with_devices(PROGRAM, 8)

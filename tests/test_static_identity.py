@@ -3,16 +3,13 @@
 import cmath
 import functools
 import math
-import os
 import re
-import subprocess
-import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import jax
@@ -24,6 +21,7 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode._static import static_key
+from tests.devices import run_with_devices
 
 
 class Holder(gn.Node):
@@ -335,13 +333,4 @@ assert gn.graphdef(loose[0]) is gn.graphdef(loose[1])
 @pytest.mark.slow
 def test_arrays_on_other_devices_are_other_values():
     """Each node computes with its own; what JAX moves as it likes is one value wherever it lies."""
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(Path(gn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_with_devices(PROGRAM, 4)

@@ -1,11 +1,7 @@
 """shard_map: a data-parallel step over eight devices, in a process of its own, and what one device shows."""
 
 import inspect
-import os
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import graphnode as gn
+from tests.devices import run_with_devices
 
 P = jax.sharding.PartitionSpec
 
@@ -44,17 +41,7 @@ x = jnp.arange(32.0).reshape(16, 2)
 
 def run(body: str) -> None:
     """Run a program with eight host devices."""
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(Path(gn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    program = PREAMBLE + textwrap.dedent(body)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_with_devices(PREAMBLE + textwrap.dedent(body), 8)
 
 
 def test_a_data_parallel_step_over_eight_devices():
