@@ -5,7 +5,7 @@ that lead nowhere. A path over a shared node's other place is as good as its fir
 """
 
 import operator
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,8 +22,6 @@ from ._statetree import FlatStates, StateTree, TreefyState
 
 # What names States by path: values alone, live States, or a mapping of either, nested or with whole paths as its keys.
 States: TypeAlias = StateTree | FlatStates[Any] | Mapping[Any, Any]
-
-_PLAN_LIMIT = 64
 
 
 class Given(NamedTuple):
@@ -131,18 +129,7 @@ def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> Positions:
     """Where the States of `layout` stand in the structure's own layout; worked out once for each pair."""
     if layout is graphdef.layout:
         return Positions(tuple(range(len(layout))), ())
-    plan: Positions | None = graphdef.plans.get(layout)
-    if plan is None:
-        plan = graphdef.layout.positions_of(layout)
-        remember_plan(graphdef, layout, plan)
-    return plan
-
-
-def remember_plan(graphdef: GraphDef[Any], question: Hashable, plan: object) -> None:
-    """Keep a plan under the question that it answers; bounded, so that no caller can fill memory."""
-    if len(graphdef.plans) >= _PLAN_LIMIT:
-        graphdef.plans.clear()
-    graphdef.plans[question] = plan
+    return graphdef.plans.of(layout, lambda: graphdef.layout.positions_of(layout))  # type: ignore[no-any-return]  # as made
 
 
 def nearest(layout: Layout, text: str) -> str:

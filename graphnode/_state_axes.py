@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from ._errors import StackError
 from ._graphdef import GraphDef, intern_graphdef
-from ._match import remember_plan
 from ._sharding import insert_axis, insert_named, ranks_of, remove_axis, remove_named
 from ._state import StateSpec, spec_of
 from ._table import Token
@@ -139,9 +138,5 @@ def member_graphdef(graphdef: GraphDef[N], /, axis: int = 0) -> GraphDef[N]:
         )
     if not mentions_axes(graphdef):
         return graphdef
-    question = ("member_graphdef", axis)
-    member: GraphDef[N] | None = graphdef.plans.get(question)
-    if member is None:
-        member = without_axes(graphdef, dict.fromkeys(range(len(graphdef.layout)), axis))
-        remember_plan(graphdef, question, member)
-    return member
+    positions = dict.fromkeys(range(len(graphdef.layout)), axis)
+    return graphdef.plans.of(("member_graphdef", axis), lambda: without_axes(graphdef, positions))  # type: ignore[no-any-return]
