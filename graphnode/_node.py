@@ -80,7 +80,7 @@ class Node(NodeBase):
             if admit_value is None:
                 _set_undeclared(self, name, value)
                 return
-            _check_owner(self, name)
+            check_field_owner(self, name)
             value = admit_value(self, value)
             if plan.contracts and not isinstance(self._version, Constructing):
                 check_contracts(self, {name: value})
@@ -100,7 +100,7 @@ class Node(NodeBase):
                 raise UnsetFieldError(_unset(self, name))
             if name in self._plan.statics:
                 raise FieldError(f"{type(self).__name__}.{name} is static: it always holds a value, and is not deleted")
-            _check_owner(self, name)
+            check_field_owner(self, name)
             _mark_changed(self)
             del self.__dict__[name]
             _mark_changed(self)
@@ -248,7 +248,12 @@ def _unset(node: Node, name: str) -> str:
     return f"{where} holds nothing: it was popped or deleted; assign it, or put it back with update_states"
 
 
-def _check_owner(node: Node, name: str) -> None:
+def check_field_owner(node: NodeBase, name: str) -> None:
+    """Raise if a field must not be assigned or deleted now.
+
+    Raises:
+        TraceError: A JAX transformation runs that the node was not made in.
+    """
     if is_tracing():
         check_owner(node._version, f"{type(node).__name__}.{name}")
 

@@ -133,7 +133,12 @@ class _Tracked:
             self._place.check(self._form, dict(zip(texts, kept, strict=True)), replaces=replaces)
         return kept
 
-    def _check_owner(self) -> None:
+    def check_owner(self) -> None:
+        """Raise if the container must not change now.
+
+        Raises:
+            TraceError: A JAX transformation runs that it was not made in.
+        """
         if is_tracing():
             check_owner(self._version, str(self._place))
 
@@ -175,39 +180,39 @@ class TrackedList(list[T], _Tracked):
         return made
 
     def append(self, item: T, /) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().append, self.admit(len(self), item))
 
     def extend(self, items: Iterable[T], /) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().extend, self.admit_all(enumerate(items, len(self))))
 
     def insert(self, at: SupportsIndex, item: T, /) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().insert, at, self.admit(at.__index__(), item, replaces=False))
 
     def pop(self, at: SupportsIndex = -1, /) -> T:
-        self._check_owner()
+        self.check_owner()
         return self._change(super().pop, at)
 
     def remove(self, item: T, /) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().remove, item)
 
     def clear(self) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().clear)
 
     def sort(self, **options: Any) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().sort, **options)
 
     def reverse(self) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().reverse)
 
     def __setitem__(self, at: Any, item: Any, /) -> None:
-        self._check_owner()
+        self.check_owner()
         if isinstance(at, slice):
             items = list(item)
             start, stop, step = at.indices(len(self))
@@ -218,7 +223,7 @@ class TrackedList(list[T], _Tracked):
         self._change(super().__setitem__, at, admitted)
 
     def __delitem__(self, at: SupportsIndex | slice, /) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().__delitem__, at)
 
     def __iadd__(self, items: Iterable[T], /) -> "TrackedList[T]":  # type: ignore[override, misc]  # `list` overloads `__add__`
@@ -255,15 +260,15 @@ class TrackedDict(dict[str, T], _Tracked):
         raise FieldError(f"{self._place} takes string keys; found {key!r}")
 
     def __setitem__(self, key: str, item: T, /) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().__setitem__, self._key(key), self.admit(key, item))
 
     def __delitem__(self, key: str, /) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().__delitem__, key)
 
     def update(self, *args: Any, **items: T) -> None:
-        self._check_owner()
+        self.check_owner()
         new: dict[Any, T] = dict(*args, **items)
         keys = [self._key(key) for key in new]
         self._change(super().update, dict(zip(keys, self.admit_all(new.items()), strict=True)))
@@ -275,15 +280,15 @@ class TrackedDict(dict[str, T], _Tracked):
 
     # Any: what `dict.pop` takes in three overloads.
     def pop(self, key: str, /, *default: Any) -> Any:  # ty: ignore[incompatible-method-override]
-        self._check_owner()
+        self.check_owner()
         return self._change(super().pop, key, *default)
 
     def popitem(self) -> tuple[str, T]:
-        self._check_owner()
+        self.check_owner()
         return self._change(super().popitem)
 
     def clear(self) -> None:
-        self._check_owner()
+        self.check_owner()
         self._change(super().clear)
 
     def __ior__(self, items: Any, /) -> "TrackedDict[T]":  # type: ignore[override, misc]  # `dict` overloads `__or__`

@@ -17,7 +17,7 @@ from ._fields import Kind
 from ._filters import Filter, Selector, as_filters
 from ._graphdef import GraphDef
 from ._match import Given, States, match, nearest, numbers_of
-from ._node import plan_of
+from ._node import check_field_owner, plan_of
 from ._paths import Path, path_str
 from ._plan import check_contracts, popped_shapes
 from ._schema import schema
@@ -26,7 +26,6 @@ from ._state import State, StateSpec, contract_faults, describe, new_state, prep
 from ._statetree import S1, S2, S3, FlatStates, StateTree, select
 from ._tracked import TrackedDict
 from ._traverse import gone, live_objects, reach
-from ._versions import check_owner
 
 
 def update_states(node: object, /, *trees: States, check: bool = True) -> None:
@@ -393,8 +392,10 @@ def _check_owner(holder: Any, key: str) -> None:
     Raises:
         TraceError: A JAX transformation runs that the node was not made in.
     """
-    where = str(holder._place) if isinstance(holder, TrackedDict) else f"{type(holder).__name__}.{key}"
-    check_owner(holder._version, where)
+    if isinstance(holder, TrackedDict):
+        holder.check_owner()
+    else:
+        check_field_owner(holder, key)
 
 
 def _remove(removals: Sequence[_Removal]) -> None:
