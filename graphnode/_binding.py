@@ -194,7 +194,7 @@ def binding_of_list(roots: list[Any]) -> Binding:
     known: Joint | None = getattr(roots[0], "_joint", None)
     found = known.get(tuple(map(id, roots))) if known is not None else None
     if found is not None and found.is_current(roots):
-        binding = found.completed(roots) if found.gaps else found.binding
+        binding = found.completed(roots)
     else:
         binding = _joint_binding(roots, roots, _list_def(len(roots)))
     if binding.traces:

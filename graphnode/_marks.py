@@ -96,7 +96,7 @@ class Mark:
 
 # What a State has in the place of its mark.
 AnyMark: TypeAlias = Mark | TraceRef | None
-_mark_of: Final[Callable[[Marked], AnyMark]] = attrgetter("_mark")
+_read_mark: Final[Callable[[Marked], AnyMark]] = attrgetter("_mark")
 
 
 class _Open(threading.local):
@@ -132,7 +132,7 @@ def is_marked(state: Marked) -> bool:
 
 def any_marked(states: Iterable[Marked]) -> bool:
     """Whether one of some States is marked, by loops that run in C."""
-    return Mark in set(map(type, map(_mark_of, states)))
+    return Mark in set(map(type, map(_read_mark, states)))
 
 
 def check_marks(state: Marked, name_of: Callable[[], str]) -> None:

@@ -7,11 +7,11 @@ A version remembers the trace that it was made in: inside of a JAX transformatio
 structure. What is part of no binding yet has the trace of its birth in place of a version, so that its writes do not
 move the clock.
 
-Threads: a writer changes the structure, then the version, then the clock (and version and clock ahead of it too, for an
-interrupt may come right after the change); a binding is built by giving versions first
-and reading the structure after, and validated by reading the clock first and comparing versions after. Whatever the
-interleaving, a binding that missed a write differs from it in a version or in the clock. Tokens are never reused, so
-no update can be lost and no late writer can set the clock back.
+Threads: a writer changes the structure, then the version, then the clock; version and clock ahead of it too, as an
+interrupt may come right after the change. A binding is built by giving versions first and reading the structure after,
+and validated by reading the clock first and comparing versions after. Whatever the interleaving, a binding that missed
+a write differs from it in a version or in the clock. Tokens are never reused, so no update can be lost and no late
+writer can set the clock back.
 """
 
 from typing import Final, TypeAlias
@@ -58,12 +58,17 @@ birth: Final = current_trace
 """What stands in place of the version of a node or container that is made now."""
 
 
+def trace_of_version(version: AnyVersion) -> TraceRef | None:
+    """The trace that a node or container of this version was made in; `None` outside of all."""
+    return version.trace if isinstance(version, Version) else version
+
+
 def first_version(before: AnyVersion, now: Version) -> Version:
     """The version of what comes into a binding: `now`, unless it was born in another trace than that."""
     if before == now.trace:
         return now
     version = Version()
-    version.trace = before.trace if isinstance(before, Version) else before
+    version.trace = trace_of_version(before)
     return version
 
 
@@ -87,8 +92,7 @@ def check_owner(version: AnyVersion, where: str) -> None:
     """
     if not is_tracing():
         return
-    trace = version.trace if isinstance(version, Version) else version
-    if trace != current_trace():
+    if trace_of_version(version) != current_trace():
         raise TraceError(
             f"{where} belongs to a node from outside of the running JAX transformation, whose structure must not "
             "change inside: the change would stay after the trace. Change it outside, or return a new node"

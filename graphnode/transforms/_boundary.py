@@ -39,7 +39,7 @@ from .._statetree import StateTree
 from .._static import GraphObject, StaticValueError, static_key
 from .._traverse import live_objects
 from .._value import is_container
-from .._versions import AnyVersion, Version
+from .._versions import trace_of_version
 
 Function: TypeAlias = Callable[..., Any]
 Values: TypeAlias = tuple[Any, ...]
@@ -635,10 +635,11 @@ def remembered_together(
     made = _made_of(first.__func__ if isinstance(first, MethodType) else first, kind)
     if made is None:
         return make(lambda: list(functions))
-    full_key = (tuple(map(_identity, functions)), key)
+    identities = tuple(map(_identity, functions))
+    full_key = (identities, key)
     found = made.get(full_key)
     # Known by their ids, which may be others': an interrupt can keep a callback from dropping an entry.
-    if found is not None and _are_the_same(found[1], functions):
+    if found is not None and tuple([_identity(ref()) for ref in found[1]]) == identities:
         return found[0]  # type: ignore[no-any-return]  # `T`, as `make`
     made_ref = weakref.ref(made)  # weak, like all here: a cycle would wait for the collector
 
@@ -653,11 +654,6 @@ def remembered_together(
         return make(lambda: list(functions))
     made.pop(full_key, None)
     return made.keep(full_key, (make(lambda: [ref() for ref in refs]), refs))[0]  # type: ignore[no-any-return]
-
-
-def _are_the_same(refs: Sequence[Callable[[], Any]], functions: Sequence[Function]) -> bool:
-    # By `==`: a bound method is a new object each time, equal if object and function are the same.
-    return all(ref() == function for ref, function in zip(refs, functions, strict=True))
 
 
 def _identity(function: Function) -> Hashable:
@@ -726,10 +722,7 @@ def _is_weak(leaf: Any) -> bool:
 
 def _trace_of_object(found: Any) -> TraceRef | None:
     """The trace that a node or State was made in; `None` outside of all."""
-    if isinstance(found, State):
-        return trace_of(found)
-    version: AnyVersion = found._version
-    return version.trace if isinstance(version, Version) else version
+    return trace_of(found) if isinstance(found, State) else trace_of_version(found._version)
 
 
 class Transformed:
