@@ -145,6 +145,10 @@ def _sizes(node: NodeBase) -> dict[str, object]:
     return {name: node.__dict__[name] for name in type(node)._plan.statics if name in node.__dict__}
 
 
+# The place of a State in a node, the form of the place, and the State.
+Placed: TypeAlias = tuple[str, Form, State[Any]]
+
+
 def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     """Raise if a State of `node` breaks the contract of its field; those that keep it are held to it from then on.
 
@@ -180,10 +184,25 @@ def check_items(
     # While its constructor runs, and after its end, a node has nobody to answer to.
     if node is None or isinstance(node._version, Constructing):
         return
-    new: list[_Placed] = []
+    new: list[Placed] = []
     for place, item in put.items():
         new += _states_in(form, item, place.partition(".")[2])
+    check_placed(node, new, replaces=replaces)
+
+
+def check_placed(node: NodeBase, new: Sequence[Placed], *, replaces: bool = True) -> None:
+    """Raise if States that come into a node together break the contracts of their places.
+
+    Args:
+        node: The node.
+        new: The States, with their places.
+        replaces: Whether they take the place of what stands there.
+
+    Raises:
+        ContractError: Names every place whose contract is broken; nothing was put in.
+    """
     replaced = {place for place, _, _ in new} if replaces else set[str]()
+    # What stays comes first: it binds the axes that no static field gives, and what is new must fit.
     staying = [placed for placed in _placed_in(type(node)._plan, node.__dict__) if placed[0] not in replaced]
     _check_states(node, _sizes(node), [*staying, *new])
 
@@ -224,11 +243,7 @@ def with_requirement(requirements: Requirements, new: Requirement) -> Requiremen
     return (*[other for other in requirements if not other.is_of(new)], new)
 
 
-# A State, the form of its place, and the place.
-_Placed: TypeAlias = tuple[str, Form, State[Any]]
-
-
-def _placed_in(plan: Plan, fields: Mapping[str, Any]) -> Iterator[_Placed]:
+def _placed_in(plan: Plan, fields: Mapping[str, Any]) -> Iterator[Placed]:
     for field in plan.contracts:
         yield from _states_in(field.form, fields.get(field.name), field.name)
 
@@ -239,7 +254,7 @@ def _attach(node: NodeBase, place: str, form: Form, state: State[Any], sizes: Ma
         state._contracts = with_requirement(state._contracts, requirement)
 
 
-def _check_states(node: NodeBase, sizes: Mapping[str, object], placed: Sequence[_Placed]) -> None:
+def _check_states(node: NodeBase, sizes: Mapping[str, object], placed: Sequence[Placed]) -> None:
     bound: dict[str, object] = {}
     checks: list[tuple[Requirement, State[Any]]] = []
     for place, form, state in placed:
@@ -285,7 +300,7 @@ def popped_shapes(node: NodeBase) -> dict[str, Any]:
     return shapes
 
 
-def _states_in(form: Form, value: Any, place: str) -> Iterator[_Placed]:
+def _states_in(form: Form, value: Any, place: str) -> Iterator[Placed]:
     if isinstance(value, State):
         yield place, form, value
     elif is_container(value):

@@ -19,7 +19,7 @@ from ._graphdef import GraphDef
 from ._match import Given, States, match, nearest, numbers_of
 from ._node import check_field_owner, plan_of
 from ._paths import Path, path_str
-from ._plan import check_contracts, popped_shapes
+from ._plan import Placed, check_contracts, check_placed, popped_shapes
 from ._schema import schema
 from ._signals import put_all, store_all, undivided
 from ._state import State, StateSpec, contract_faults, describe, new_state, prepared
@@ -111,11 +111,31 @@ class _Write(NamedTuple):
         return path_str(self.given.path(self.at))
 
 
-class _Return(NamedTuple):
-    """A popped State that is about to be put back: the node or dict that takes it, and the key there."""
+class _Vacancy(NamedTuple):
+    """A place where a State may be put: an unset field of a node, or a missing key of a dict in it.
 
+    Attributes:
+        node: The node.
+        holder: The node itself, or the dict.
+        key: The field, or the key of the dict.
+    """
+
+    node: Any
     holder: Any
     key: str
+
+    def placed(self, state: State[Any]) -> Placed:
+        """A State here, as the contracts of the node know it."""
+        if isinstance(self.holder, TrackedDict):
+            place = str(self.holder._place.below(self.key)).partition(".")[2]
+            return place, self.holder._form, state
+        return self.key, schema(type(self.node)).fields[self.key].form, state
+
+
+class _Return(NamedTuple):
+    """A popped State that is about to be put back, the place that takes it, and a path of that."""
+
+    vacancy: _Vacancy
     state: State[Any]
     place: Path
 
@@ -152,7 +172,7 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
     if faults:
         raise UpdateError(f"cannot update {graphdef.type.__name__}: {listed(faults)}")
     for place in returns:
-        _check_owner(place.holder, place.key)
+        _check_owner(place.vacancy.holder, place.vacancy.key)
     contents = [prepared(write.state, write.value, write.where) for write in writes.values()]
     states = [write.state for write in writes.values()]
     undivided(lambda: _commit(returns, states, contents))
@@ -168,7 +188,7 @@ def _write_faults(write: _Write, check: bool) -> list[str]:
 
 def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
     """Put popped States back, and write values: all was checked."""
-    for holder, key, state, _ in returns:
+    for (_, holder, key), state, _ in returns:
         if isinstance(holder, TrackedDict):
             holder[key] = state
         else:
@@ -184,22 +204,22 @@ def _put_back(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], giv
     for path in given.paths(at):
         if graphdef.layout.index(path) is not None:
             continue  # there is a State, which takes the value
-        holder = _empty_holder(objects, graphdef, path)
-        if holder is None:
+        vacancy = _vacancy(objects, graphdef, path)
+        if vacancy is None:
             text = given.globs.get(at) or path_str(path)
             return f"{text}: {graphdef.type.__name__} has no State there{nearest(graphdef.layout, text)}"
-        if isinstance(holder, str):
-            return f"{path_str(path)}: {holder} is gone, in which it was"
+        if isinstance(vacancy, str):
+            return f"{path_str(path)}: {vacancy} is gone, in which it was"
         if spec is None:
             return f"{path_str(path)}: it was popped; put it back as a State, or with a StateTree that describes it"
-        key = str(path[-1])
-        if (id(holder), key) in places:
+        place = (id(vacancy.holder), vacancy.key)
+        if place in places:
             continue  # by another path of the node
         state = state or new_state(spec, given.values[at])
-        fault = _refusal(holder, key, state)
+        fault = _refusal(vacancy, state)
         if fault is not None:
             return fault
-        places[id(holder), key] = _Return(holder, key, state, path)
+        places[place] = _Return(vacancy, state, path)
     return list(places.values())
 
 
@@ -208,7 +228,7 @@ def _return_faults(returns: Sequence[_Return]) -> list[str]:
     first: dict[tuple[int, str], _Return] = {}
     faults: list[str] = []
     for one in returns:
-        before = first.setdefault((id(one.holder), one.key), one)
+        before = first.setdefault((id(one.vacancy.holder), one.vacancy.key), one)
         if before.state is not one.state:
             where = path_str(before.place)
             faults.append(f"{where} is given two States, by {where} and by {path_str(one.place)}")
@@ -216,23 +236,22 @@ def _return_faults(returns: Sequence[_Return]) -> list[str]:
 
 
 def _joint_faults(returns: Sequence[_Return]) -> list[str]:
-    """How States that are put back into fields of one node break its contracts together: each by itself kept them."""
+    """How States that are put back into one node break its contracts together: each by itself kept them."""
     by_node: dict[int, list[_Return]] = {}
     for put_back in returns:
-        if not isinstance(put_back.holder, TrackedDict):
-            by_node.setdefault(id(put_back.holder), []).append(put_back)
+        by_node.setdefault(id(put_back.vacancy.node), []).append(put_back)
     faults: list[str] = []
     for group in by_node.values():
-        if len(group) > 1:
-            try:
-                check_contracts(group[0].holder, {put_back.key: put_back.state for put_back in group})
-            except ContractError as error:
-                faults.append(str(error))
+        try:
+            check_placed(group[0].vacancy.node, [one.vacancy.placed(one.state) for one in group])
+        except ContractError as error:
+            faults.append(str(error))
     return faults
 
 
-def _refusal(holder: Any, key: str, state: State[Any]) -> str | None:
-    """Why a node or dict would not take a State, before it is asked to."""
+def _refusal(vacancy: _Vacancy, state: State[Any]) -> str | None:
+    """Why a place would not take a State, before it is asked to."""
+    _, holder, key = vacancy
     try:
         if isinstance(holder, TrackedDict):
             holder.admit(key, state)
@@ -243,8 +262,8 @@ def _refusal(holder: Any, key: str, state: State[Any]) -> str | None:
     return None
 
 
-def _empty_holder(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path: Path) -> Any:
-    """The node whose unset field, or the dict whose missing key, a path names; `None` when it names neither.
+def _vacancy(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path: Path) -> _Vacancy | str | None:
+    """The unset field, or the missing key of a dict, that a path names; `None` when it names neither.
 
     Where the container is gone in which it was, the path of the outermost one that is, as a text.
     """
@@ -259,12 +278,13 @@ def _empty_holder(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any],
         if field is None or field.kind is not Kind.STATE:
             return None
         if len(rest) == 1:
-            return node if rest[0] not in node.__dict__ else None
+            return _Vacancy(node, node, field.name) if field.name not in node.__dict__ else None
         missing = gone(node, rest[:-1])
         if missing is not None:
             return path_str((*path[:length], *missing))
         holder = reach(node, rest[:-1])
-        return holder if isinstance(holder, TrackedDict) and rest[-1] not in holder else None
+        is_vacant = isinstance(holder, TrackedDict) and rest[-1] not in holder
+        return _Vacancy(node, holder, str(rest[-1])) if is_vacant else None
     return None
 
 

@@ -503,14 +503,17 @@ def row(*sizes: int) -> Row:
     return Row([of_size(size) for size in sizes], {})
 
 
-def _put_two_back(node: Free) -> None:
-    popped = [gn.pop_states(free(size, size), gn.PathIn(name)) for name, size in (("a", 3), ("b", 4))]
+def _put_back(node: gn.Node, *popped: Any) -> None:
+    """Put States back that another node had; the error must be that of the update, and nothing may be there."""
     gn.pop_states(node, ...)
-    try:
+    with pytest.raises(gn.UpdateError) as caught:
         gn.update_states(node, *popped)
-    except gn.UpdateError as error:
-        assert len(gn.states(node)) == 0
-        raise gn.ContractError(str(error).partition(": ")[2]) from None
+    assert len(gn.states(node)) == 0
+    raise gn.ContractError(str(caught.value).partition(": ")[2])
+
+
+def _put_two_back(node: Free) -> None:
+    _put_back(node, *[gn.pop_states(free(size, size), gn.PathIn(name)) for name, size in (("a", 3), ("b", 4))])
 
 
 _KEPT: list[Row] = []
@@ -522,10 +525,33 @@ def kept(node: Row) -> Row:
     return node
 
 
+class Mixed(gn.Node):
+    a: ParamState[Float[Array, "k"]]
+    table: dict[str, ParamState[Float[Array, "k"]]]
+
+
+def mixed(*sizes: int) -> Mixed:
+    a, *others = map(of_size, sizes)
+    return Mixed(a, {str(number): other for number, other in enumerate(others)})
+
+
+def _put_two_into(node: Mixed, first: str, second: str) -> None:
+    sizes = ((first, 3), (second, 4))
+    _put_back(node, *[gn.pop_states(mixed(size, size, size), gn.PathIn(path)) for path, size in sizes])
+
+
 MISFITS: dict[str, tuple[Callable[[], Any], str]] = {
     "first field": (lambda: setattr(free(2, 2), "a", of_size(3)), "Free.a: expected k = 2"),
     "last field": (lambda: setattr(free(2, 2), "b", of_size(3)), "Free.b: expected k = 2"),
     "put back together": (lambda: _put_two_back(free(2, 2)), "Free.b: expected k = 3"),
+    "put back into one dict": (
+        lambda: _put_two_into(mixed(2, 2, 2), 'table."0"', 'table."1"'),
+        'Mixed.table."1": expected k = 3',
+    ),
+    "put back into a field and a dict": (
+        lambda: _put_two_into(mixed(2, 2, 2), "a", 'table."0"'),
+        'Mixed.table."0": expected k = 3',
+    ),
     "extend": (lambda: kept(row()).items.extend([of_size(2), of_size(5)]), "Row.items.1: expected k = 2"),
     "insert": (lambda: kept(row(2)).items.insert(0, of_size(5)), "Row.items.0: expected k = 2"),
     "append": (lambda: kept(row(2)).items.append(of_size(5)), "Row.items.1: expected k = 2"),
