@@ -22,10 +22,15 @@ def did_you_mean(name: object, names: Iterable[str], *, cutoff: float = 0.6, lon
     return f"did you mean {close[0]!r}?" if close else ""
 
 
+def cut(text: str) -> str:
+    """A text for a message, cut where it is long."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def short(value: object) -> str:
     """A value that a file gave, for a message: never long, and never deep."""
     if isinstance(value, str):
-        return repr(value if len(value) <= 60 else value[:57] + "...")
+        return repr(cut(value))
     if isinstance(value, int) and value.bit_length() > 200:
         return f"an integer of {value.bit_length():,} bits"
     if value is None or isinstance(value, bool):

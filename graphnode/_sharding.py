@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from ._hints import cut
+
 # Any: JAX has no types for it.
 _PartitionSpec: Final[Any] = PartitionSpec
 
@@ -49,7 +51,7 @@ def sharding_fault(sharding: object, ranks: Ranks = ANY_RANK) -> str | None:
         return _mesh_axes_fault(sharding, ranks)
     if type(sharding) is tuple:
         return _roles_fault(sharding, ranks)
-    return f"{_shown(sharding)} is not a sharding: {_remedy(sharding)}"
+    return f"{cut(repr(sharding))} is not a sharding: {_remedy(sharding)}"
 
 
 def _mesh_axes_fault(spec: Any, ranks: Ranks) -> str | None:
@@ -113,11 +115,6 @@ def _remedy(sharding: object) -> str:
 def _text(spec: Any) -> str:
     """A partition spec as users write it, whatever the version of JAX."""
     return f"jax.P({', '.join(map(repr, spec))})"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 # Any: of a sharding, as in what follows; a State only knows that it is hashable.

@@ -21,6 +21,7 @@ from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, is_trac
 from ._contract import Requirement
 from ._errors import ContractError, FieldError, SchemaError, TraceError, listed
 from ._faults import Fault, Rule, defining
+from ._hints import cut
 from ._marks import AnyMark, Mark, check_marks, container_for, is_marked, mark_of, settle_mark, trace_of
 from ._pretty import Record, Text, pretty
 from ._sharding import NamedAxis, ranks_of, sharding_fault
@@ -536,7 +537,7 @@ def describe(value: object) -> str:
     if isinstance(value, GraphObject):
         return f"a {type(value).__name__}"
     text = " ".join(repr(value).split())
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    return f"{type(value).__name__} {cut(text)}"
 
 
 def abstract(value: Any) -> Any:

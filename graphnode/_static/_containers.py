@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any, Final, TypeAlias
 
 from ._attributes import attributes_key, attributes_of, check_no_attributes, check_read_only
-from ._json_parts import VALUES_SCHEMA, items
+from ._json_parts import VALUES_SCHEMA, items, values_schema
 from ._kind import (
     DataForm,
     DataValueError,
@@ -169,7 +169,7 @@ CONTAINERS: Final[tuple[StaticKind[Any], ...]] = (
             "slice",
             lambda value, write_part: _items_to_json(_slice_parts(value), write_part),
             _slice_from_json,
-            {**VALUES_SCHEMA, "minItems": 3, "maxItems": 3},
+            values_schema(3),
         ),
         data=DataForm(
             _slice_to_data,

@@ -21,6 +21,11 @@ TEXT_SCHEMA: Final[Mapping[str, Json]] = {"type": "string"}
 BASE64_SCHEMA: Final[Mapping[str, Json]] = {"type": "string", "contentEncoding": "base64"}
 
 
+def values_schema(count: int) -> Mapping[str, Json]:
+    """The schema of so many values."""
+    return {**VALUES_SCHEMA, "minItems": count, "maxItems": count}
+
+
 def part(cls: type[P], data: Json, what: str) -> P:
     """`data`, which has to be of a class."""
     if not isinstance(data, cls) or (isinstance(data, bool) and cls is not bool):

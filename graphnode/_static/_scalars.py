@@ -11,7 +11,7 @@ from types import EllipsisType, NoneType
 from typing import Any, Final
 
 from ._attributes import check_no_attributes
-from ._json_parts import BASE64_SCHEMA, TEXT_SCHEMA, VALUES_SCHEMA, base64_bytes, base64_text, items
+from ._json_parts import BASE64_SCHEMA, TEXT_SCHEMA, base64_bytes, base64_text, items, values_schema
 from ._kind import (
     DataForm,
     DataValueError,
@@ -184,7 +184,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
             "complex",
             _complex_to_json,
             _complex_from_json,
-            {**VALUES_SCHEMA, "minItems": 2, "maxItems": 2},
+            values_schema(2),
         ),
         data=DataForm(
             lambda value, write_part: str(value),
@@ -228,7 +228,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
             "fraction",
             _fraction_to_json,
             _fraction_from_json,
-            {**VALUES_SCHEMA, "minItems": 2, "maxItems": 2},
+            values_schema(2),
         ),
         data=DataForm(
             lambda value, write_part: str(value),
