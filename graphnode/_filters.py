@@ -16,7 +16,7 @@ import numpy as np
 from ._errors import FilterError, FilterTypeError
 from ._fields import NodeBase
 from ._node import Node
-from ._paths import Key, Path, key_str, path_str, split_pattern
+from ._paths import Key, Path, as_key, key_str, path_str, split_pattern
 from ._patterns import Pattern, pattern_of
 from ._state import State, describe
 
@@ -348,12 +348,10 @@ def _checked_key(key: object, name: str) -> Key:
     Raises:
         FilterTypeError: It is none.
     """
-    if isinstance(key, str):
-        return key
-    # A bool equals 0 or 1, and is no position.
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        return int(key)
-    raise FilterTypeError(f"{name} takes names (str) and positions (int), found {describe(key)}")
+    checked = as_key(key)
+    if checked is None:
+        raise FilterTypeError(f"{name} takes names (str) and positions (int), found {describe(key)}")
+    return checked
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)

@@ -112,10 +112,7 @@ class Layout(Trie):
 
     def below_an_entry(self, top: int) -> "tuple[Layout, int]":
         """The layout of what lies below an entry that holds States, and the number of its first State."""
-        # Pre-order: what lies below an entry is the run of entries up to the next one that is not.
-        end = top + 1
-        while end < len(self.parents) and self.parents[end] >= top:
-            end += 1
+        end = self.end_of(top)
         parents = tuple([-1] + [parent - top for parent in self.parents[top + 1 : end]])
         first = next(at for at, entry in enumerate(self.leaves) if entry >= top)
         leaves = tuple([entry - top for entry in self.leaves[first:] if entry < end])
@@ -152,9 +149,7 @@ class Layout(Trie):
 
     def _stands_alone(self, path: Path, top: int) -> bool:
         """Whether what lies below the end of a path leads nowhere else, and was not on the way to it."""
-        end = top + 1
-        while end < len(self.parents) and self.parents[end] >= top:
-            end += 1
+        end = self.end_of(top)
         on_the_way = [self.entry(path[:length]) for length in range(len(path))]
         if any(entry is not None and top < entry < end for entry in on_the_way):
             return False
@@ -191,8 +186,7 @@ class Layout(Trie):
         if len(positions) == len(self):
             return self
         leaves = {self.leaves[at]: self.specs[at] for at in positions}
-        sources = self.remember("all sources", lambda: by_target(self.references))
-        return layout_of_trie(self.parents, self.keys, leaves, sources)[0]
+        return layout_of_trie(self.parents, self.keys, leaves, self.all_sources)[0]
 
     def positions_of(self, other: "Layout", start: int = 0) -> "Positions":
         """Where the States of `other` stand here, below an entry: worked out once for each pair."""

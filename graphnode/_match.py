@@ -10,12 +10,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import numpy as np
 
 from ._graphdef import GraphDef
 from ._hints import did_you_mean
 from ._layout import Layout, Positions
-from ._paths import Key, Path, is_path, parse_path, path_str
+from ._paths import Key, Path, as_key, is_path, parse_path, path_str
 from ._patterns import is_glob, pattern_of
 from ._state import State, StateSpec
 from ._statetree import FlatStates, StateTree, TreefyState
@@ -31,7 +30,7 @@ class Given(NamedTuple):
         numbers: The number of the State that each value is for; `None` where the path leads nowhere.
         values: The values.
         specs: The description of each, where the collection records one.
-        paths: The path of value number `at`.
+        layout: The paths of the values.
         states: The live States, where the collection holds them.
         globs: The glob that value number `at` was given by, if it was.
         further: Behind the values of a layout, those that go to other States too, by further paths: these.
@@ -176,11 +175,12 @@ def _checked_key(key: Any) -> Key:
     """A key of a mapping.
 
     Raises:
-        TypeError: No path has such a key. A bool equals a position, and is none.
+        TypeError: No path has such a key.
     """
-    if isinstance(key, bool) or not isinstance(key, str | int | np.integer):
+    checked = as_key(key)
+    if checked is None:
         raise TypeError(f"expected paths of States as keys, found {key!r}")
-    return key if isinstance(key, str) else int(key)
+    return checked
 
 
 def _below(

@@ -8,6 +8,8 @@ import json
 import re
 from typing import TypeAlias
 
+import numpy as np
+
 from ._errors import PathError
 
 Key: TypeAlias = str | int
@@ -26,6 +28,14 @@ def key_order(key: Key) -> tuple[bool, Key]:
 def path_order(path: Path) -> list[tuple[bool, Key]]:
     """What canonical order sorts paths by."""
     return [key_order(key) for key in path]
+
+
+def as_key(key: object) -> Key | None:
+    """A key as paths have it, an integer of NumPy as `int`; `None` for what is no key."""
+    if isinstance(key, str):
+        return key
+    # A bool equals 0 or 1, and is no position.
+    return int(key) if isinstance(key, int | np.integer) and not isinstance(key, bool) else None
 
 
 def key_str(key: Key) -> str:

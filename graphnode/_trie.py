@@ -65,6 +65,13 @@ class Trie:
     def __len__(self) -> int:
         return len(self.leaves)
 
+    def end_of(self, top: int) -> int:
+        """Where the run of entries at and below one ends: in pre-order, at the next one that is not below it."""
+        end = top + 1
+        while end < len(self.parents) and self.parents[end] >= top:
+            end += 1
+        return end
+
     def path(self, at: int) -> Path:
         """The path of leaf number `at`."""
         return self.first_path(self.leaves[at])
@@ -176,6 +183,11 @@ class Trie:
         if self.references:
             paths += [path for at in range(len(self.leaves)) for path in self._by_references(at)]
         return list(map(path_str, paths))
+
+    @property
+    def all_sources(self) -> dict[int, list[tuple[int, Key]]]:
+        """From where references lead to each entry, also those that lead back; made once."""
+        return self.remember("all sources", lambda: by_target(self.references))  # type: ignore[no-any-return]
 
     @property
     def _sources(self) -> dict[int, list[tuple[int, Key]]]:
@@ -379,7 +391,7 @@ class Trie:
 
         Georgiadis' SEMI-NCA. The entries are numbered as it wants them: as a depth-first search comes to them.
         """
-        sources = by_target(self.references)
+        sources = self.all_sources
         ancestors = list(self.parents)
         lowest = list(range(len(self.parents)))
         semi = list(self.parents)
