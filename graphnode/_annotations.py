@@ -7,6 +7,7 @@ the line to write. A form reads through `list`, `tuple`, `dict[str, ...]`, `None
 import collections.abc
 import dataclasses
 import enum
+import itertools
 import sys
 import types
 import typing
@@ -39,6 +40,7 @@ class Cause(enum.Enum):
     ARRAY = "it is a bare array"
     UNHASHABLE = "it holds static data in a form that is not hashable"
     THAWED = "it is static data that may change"
+    CONTRACTS = "one State may be held to several contracts"
 
 
 class AmbiguousError(Exception):
@@ -324,14 +326,33 @@ def _union_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
             raise AmbiguousError(f"{_text(annotation)} has two containers of one type: put the union inside")
         return found[0] if found else None
 
+    leaves = tuple(dict.fromkeys(leaf for member in members for leaf in member.leaves))
+    _check_one_contract(annotation, leaves)
     return Form(
         kinds.pop() if kinds else None,
-        tuple(dict.fromkeys(leaf for member in members for leaf in member.leaves)),
+        leaves,
         optional=any(member.optional for member in members),
         list_of=only([member.list_of for member in members]),
         tuple_of=only([member.tuple_of for member in members]),
         dict_of=only([member.dict_of for member in members]),
     )
+
+
+def _check_one_contract(annotation: Any, leaves: Sequence[Leaf]) -> None:
+    """Raise if a State may be of two members of a union that ask different things of its value.
+
+    Raises:
+        AmbiguousError: Names both contracts.
+    """
+    for first, second in itertools.combinations(leaves, 2):
+        is_one_class = issubclass(first.cls, second.cls) or issubclass(second.cls, first.cls)
+        if is_one_class and first.contract != second.contract and first.contract and second.contract:
+            texts = f"{first.contract.text} and {second.contract.text}"
+            raise AmbiguousError(
+                f"{_text(annotation)} holds one State to {texts}: write one contract, with an axis of each size "
+                '("n") or any axes ("...")',
+                Cause.CONTRACTS,
+            )
 
 
 def _text(annotation: Any) -> str:

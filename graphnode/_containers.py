@@ -5,10 +5,9 @@ What a field holds is a nesting of containers around nodes, States, configs or `
     {"b": [s, t], "a": (u,)}    items:  ("a", (u,))  ("b", [s, t])
                                 leaves: ("a", 0) u   ("b", 0) s   ("b", 1) t
 
-Canonical order is by position and, in dicts, by key: two dicts of equal items are one structure, in whatever order
-they were filled. Only what a person wrote, such as a file, is read and written back as it stands. Nothing here knows
-what the leaves are; what a field admits is `Form.items`. The values inside a State are any pytree, and JAX's to take
-apart.
+Canonical order, which paths have, is by position and, in dicts, by key. The order that a dict was filled in is kept
+beside it: a model may go through its layers in that order. Nothing here knows what the leaves are; what a field admits
+is `Form.items`. The values inside a State are any pytree, and JAX's to take apart.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -9,7 +9,7 @@ from ._paths import Path, path_order, path_str
 from ._state import StateSpec
 from ._static import static_key
 from ._table import RootSpec, Token
-from ._template import REF, NodeSpec, Shape, edges_of, items_of
+from ._template import REF, NodeSpec, Shape, edges_of, filled_keys, items_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -155,6 +155,8 @@ def _shape_differences(path: Path, left: Shape, right: Shape) -> Iterator[tuple[
         if REF not in (left, right):
             yield path, _kind(left), _kind(right)
     elif left != right and list(edges_of(left, ())) == list(edges_of(right, ())):
+        if left[0] is dict and left[1] == right[1] and filled_keys(left) != filled_keys(right):
+            yield path, f"filled as {', '.join(filled_keys(left))}", f"as {', '.join(filled_keys(right))}"
         items, others = dict(items_of(left)), dict(items_of(right))
         for key in sorted(items.keys() | others.keys()):
             yield from _shape_differences((*path, key), items.get(key, _NOTHING), others.get(key, _NOTHING))

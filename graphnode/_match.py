@@ -16,6 +16,7 @@ from ._hints import did_you_mean
 from ._layout import Layout, Positions
 from ._paths import Key, Path, as_key, is_path, parse_path, path_str
 from ._patterns import is_glob, pattern_of
+from ._selection import other_meaning
 from ._state import State, StateSpec
 from ._statetree import FlatStates, StateTree, TreefyState
 
@@ -33,7 +34,7 @@ class Given(NamedTuple):
         layout: The paths of the values.
         states: The live States, where the collection holds them.
         globs: The glob that value number `at` was given by, if it was.
-        further: Behind the values of a layout, those that go to other States too, by further paths: these.
+        further: Behind the values of a layout, those that go to other States too: their number, and a further path.
     """
 
     numbers: Sequence[int | None]
@@ -42,19 +43,22 @@ class Given(NamedTuple):
     layout: Layout | Sequence[Path]
     states: Sequence[State[Any] | None] | None = None
     globs: Mapping[int, str] = MappingProxyType({})
-    further: Sequence[Path] = ()
+    further: Sequence[tuple[int, Path]] = ()
 
     def path(self, at: int) -> Path:
         """The path of value number `at`."""
         count = len(self.layout)
         if at >= count:
-            return self.further[at - count]
+            return self.further[at - count][1]
         return self.layout.path(at) if isinstance(self.layout, Layout) else self.layout[at]
 
     def paths(self, at: int) -> Sequence[Path]:
         """All paths of value number `at`, as far as they are known; the one that it goes by comes first."""
-        others = self.layout.other_paths(at) if isinstance(self.layout, Layout) and at < len(self.layout) else ()
-        return (self.path(at), *others)
+        if not isinstance(self.layout, Layout):
+            return (self.path(at),)
+        count = len(self.layout)
+        first = at if at < count else self.further[at - count][0]
+        return (self.path(at), *self.layout.other_paths(first))
 
     def key(self, at: int) -> str:
         """What value number `at` was given by: a path or a glob, as a text."""
@@ -74,13 +78,13 @@ class Given(NamedTuple):
             if number is None:
                 continue
             before = first.setdefault(number, at)
-            if not _is_one_value(self.values[before], self.values[at]):
+            if not is_one_value(self.values[before], self.values[at]):
                 where = path_str(layout.path(number))
                 faults.append(f"{where} is given two values, by {self.key(before)} and by {self.key(at)}")
         return faults
 
 
-def _is_one_value(first: Any, second: Any) -> bool:
+def is_one_value(first: Any, second: Any) -> bool:
     """Whether two values hold the very same arrays. Their containers may be copies."""
     if first is second:
         return True
@@ -120,7 +124,7 @@ def _match_layout(
         [layout.specs[at] for at in rows],
         layout,
         None if states is None else [states[at] for at in rows],
-        further=[path for _, _, path in further],
+        further=[(at, path) for at, _, path in further],
     )
 
 
@@ -165,10 +169,31 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
 
 
 def _path_or_key(key: Any, layout: Layout) -> Any:
-    """A text is a path where the layout has no such key."""
+    """A text is a path where the layout has no such key.
+
+    Raises:
+        TypeError: It is a key and the text of another path.
+    """
+    if (fault := other_meaning(layout, key)) is not None and layout.entry((key,)) is not None:
+        raise TypeError(fault)
     if isinstance(key, str) and is_path(key) and layout.entry((key,)) is None:
         return parse_path(key)
     return key
+
+
+def _is_key(glob: str, layout: Layout) -> bool:
+    """Whether a text that may be a glob is a key at the top.
+
+    Raises:
+        TypeError: It is one, and as a glob fits other paths too.
+    """
+    top = layout.entry((glob,))
+    if top is None:
+        return False
+    pattern = pattern_of(glob)
+    if layout.matching(frozenset([pattern]))[pattern] - {layout.leaf_numbers.get(top)}:
+        raise TypeError(f"{glob!r} is a key here, and as a glob fits other paths too: write ({glob!r},) for the key")
+    return True
 
 
 def _checked_key(key: Any) -> Key:
@@ -202,7 +227,7 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
     paths: list[Path] = []
     leaves: list[Any] = []
     globs: dict[int, str] = {}
-    by_glob = {key: value for key, value in given.items() if is_glob(key) and layout.entry((key,)) is None}
+    by_glob = {key: value for key, value in given.items() if is_glob(key) and not _is_key(key, layout)}
     by_path = [(_path_or_key(key, layout), value) for key, value in given.items() if key not in by_glob]
 
     def take(path: Path, value: Any, number: int | None) -> None:

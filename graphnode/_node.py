@@ -20,7 +20,7 @@ from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
 from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
-from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan
+from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, forget_shapes
 from ._pretty import Record, pretty
 from ._schema import Schema, UnresolvedError, compile_schema, remember_frames, schema, take_body_faults
 from ._state import State
@@ -90,7 +90,7 @@ class Node(NodeBase):
             self.__dict__[name] = value
             _mark_changed(self)
             if is_bound and name in plan.statics and getattr(self, "_popped", None):
-                self._popped.clear()  # the shapes that were there are those of other sizes
+                forget_shapes(self)
 
         def __delattr__(self, name: str) -> None:
             if name not in self._plan.names:

@@ -281,6 +281,8 @@ def _kind_of(where: str, annotation: object, owner: type, said: Specifier | None
     except ContractSyntaxError as error:
         raise _FaultError(f"{where}: {error}", Rule.AXIS_SYNTAX) from None
     except AmbiguousError as error:
+        if error.cause is Cause.CONTRACTS:
+            raise _FaultError(f"{where}: {error}", Rule.AMBIGUOUS) from None
         if said is None:
             raise _FaultError(_ambiguous(where, error), _RULES[error.cause]) from None
         if error.cause in (Cause.UNHASHABLE, Cause.THAWED) and said.kind is not Kind.STATIC:

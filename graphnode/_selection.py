@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ._errors import FilterError, FilterTypeError, PathError, listed
 from ._filters import Combined, HasTag, Matcher, OfType, PathContains, Paths, Subject, Subjects
 from ._hints import did_you_mean
-from ._paths import Path, key_str, parse_path, path_str
+from ._paths import Path, as_key, is_path, key_str, parse_path, path_str
 from ._patterns import Automaton, Pattern, is_glob, pattern_of
 from ._trie import Trie
 
@@ -159,11 +159,27 @@ def looked_up(kind: Kind, path: object) -> Path | None:
         raise KeyError(f"{path!r}: no {kind} there; {error}") from None
 
 
+def other_meaning(trie: Trie, key: object) -> str | None:
+    """What is wrong with a text that is a key, and the text of another path too; `None` if it means one thing."""
+    if not isinstance(key, str) or not is_path(key):
+        return None
+    try:
+        path = parse_path(key)
+    except PathError:
+        return None
+    if path == (key,) or trie.entry(path) is None:
+        return None
+    return f"{key!r} is a key here, and the text of another path: write ({key!r},) or {path!r}"
+
+
 def missing_path(kind: Kind, trie: Trie, path: object) -> str:
     """What a look-up says of a path at which there is nothing: the nearest one, or how to select what fits a glob."""
     if is_glob(path):
         return f"{path!r}: a look-up takes one path; select what fits with gn.PathIn({path!r})"
-    text = path_str(path) if isinstance(path, tuple) and all(isinstance(key, str | int) for key in path) else path
+    text = path
+    if isinstance(path, tuple):
+        keys = [key for part in path if (key := as_key(part)) is not None]
+        text = path_str(tuple(keys)) if len(keys) == len(path) else path
     hint = did_you_mean(text, trie.spellings()) if isinstance(text, str) else ""
     return f"{text!r}: no {kind} there; {hint}" if hint else f"{text!r}: no {kind} there"
 

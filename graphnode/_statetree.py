@@ -21,7 +21,7 @@ from ._filters import Filter, Matcher, as_filters
 from ._layout import Layout, TrieBuilder
 from ._paths import Key, Path, is_path, path_str
 from ._pretty import Record, Text, pretty
-from ._selection import check_class_filters, looked_up, missing_path, share_out, unaccepted
+from ._selection import check_class_filters, looked_up, missing_path, other_meaning, share_out, unaccepted
 from ._sharding import NamedAxis
 from ._state import State, StateSpec
 from ._static import StaticValue
@@ -188,6 +188,8 @@ class StateTree(Mapping[Key, Any]):
                 raise KeyError(missing_path("State", self.layout, key))
             return TreefyState(self.layout.specs[at], self._values[at])
         found = self.layout.part((key,))
+        if found is not None and (fault := other_meaning(self.layout, key)) is not None:
+            raise KeyError(fault)
         if found is None and isinstance(key, str) and is_path(key):
             path = looked_up("State", key)
             found = None if path is None else self.layout.part(path)

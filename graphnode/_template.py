@@ -6,7 +6,7 @@ costs three times as much. No annotation is read from here on.
 """
 
 import enum
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
@@ -31,7 +31,8 @@ class _Unset(enum.Enum):
 
 
 # The shape of what a field holds, apart from which objects: REF for a State or node, None, UNSET, or a container:
-# (list, n) with n REFs, (list, shapes), (tuple, shapes), (dict, keys, shapes).
+# (list, n) with n REFs, (list, shapes), (tuple, shapes), (dict, keys, shapes). Keys are sorted, as paths are. A model
+# may go through a dict in the order that it was filled in: where that is another one, it is a fourth part.
 Shape: TypeAlias = Any
 REF: Final = True
 UNSET: Final = _Unset.UNSET
@@ -142,8 +143,7 @@ def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
     if type(value) is TrackedDict:
         watch_object(value, watch)
         held = dict(value)
-        keys = tuple(sorted(held))
-        return (dict, keys, tuple([visit_value(held[key], children, watch) for key in keys]))
+        return dict_shape(tuple(held), {key: visit_value(held[key], children, watch) for key in sorted(held)})
     if isinstance(value, tuple):
         return (tuple, tuple([visit_value(item, children, watch) for item in value]))
     children.append(value)
@@ -174,6 +174,18 @@ def items_of(shape: tuple[Any, ...]) -> Iterator[tuple[Key, Shape]]:
         yield from zip(shape[1], shape[2], strict=True)
     else:
         yield from enumerate((REF,) * shape[1] if isinstance(shape[1], int) else shape[1])
+
+
+def filled_keys(shape: tuple[Any, ...]) -> tuple[str, ...]:
+    """The keys of a dict's shape in the order that it was filled in: which the dict itself has."""
+    return shape[-1] if len(shape) > 3 else shape[1]  # type: ignore[no-any-return]
+
+
+def dict_shape(filled: tuple[str, ...], inner: Mapping[str, Shape]) -> Shape:
+    """The shape of a dict that was filled in an order of its keys."""
+    keys = tuple(sorted(filled))
+    shapes = tuple([inner[key] for key in keys])
+    return (dict, keys, shapes) if keys == filled else (dict, keys, shapes, filled)
 
 
 def _generate_visit(template: Template) -> Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]]:
@@ -310,6 +322,7 @@ def _fill_value(shape: Shape, form: Form, held: Iterator[Any], place: Place, wat
     if shape[0] is list:
         container = TrackedList.restore(form.item(list), place, items)
     else:
-        container = TrackedDict.restore(form.item(dict), place, dict(zip(shape[1], items, strict=True)))
+        by_key = dict(zip(shape[1], items, strict=True))
+        container = TrackedDict.restore(form.item(dict), place, {key: by_key[key] for key in filled_keys(shape)})
     watch_object(container, watch)
     return container

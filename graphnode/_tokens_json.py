@@ -21,7 +21,7 @@ from ._sharding import NamedAxis
 from ._state import State, StateSpec, spec_of
 from ._static import GraphObject, JsonValueError, from_json, to_json
 from ._table import RootSpec, Token, ranked_root
-from ._template import REF, UNSET, NodeSpec, Shape, items_of, template_of
+from ._template import REF, UNSET, NodeSpec, Shape, dict_shape, filled_keys, items_of, template_of
 
 VERSION: Final = 1
 _MAX_FAULTS: Final = 1_000
@@ -191,7 +191,8 @@ def _shape_to_json(shape: Shape) -> Any:
     if shape[0] is list and isinstance(shape[1], int):
         return {"list": shape[1]}
     if shape[0] is dict:
-        return {"dict": [[key, _shape_to_json(inner)] for key, inner in items_of(shape)]}
+        inner = dict(items_of(shape))
+        return {"dict": [[key, _shape_to_json(inner[key])] for key in filled_keys(shape)]}
     return {shape[0].__name__: [_shape_to_json(inner) for _, inner in items_of(shape)]}
 
 
@@ -423,10 +424,10 @@ def _shape_from_json(data: Any, room: int, level: int) -> Shape:
         return (list, held)
     if kind == "dict":
         pairs = _pairs(held, (str,))
-        keys = tuple(key for key, _ in pairs)
-        if list(keys) != sorted(set(keys)):
-            raise JsonValueError("the keys of a dict are sorted, and each stands once")
-        return (dict, keys, tuple(_inner(item, room, level) for _, item in pairs))
+        by_key = {key: _inner(item, room, level) for key, item in pairs}
+        if len(by_key) < len(pairs):
+            raise JsonValueError("a key of a dict stands once")
+        return dict_shape(tuple(by_key), by_key)
     if not isinstance(held, list):
         raise JsonValueError(f"{kind} holds a list")
     shapes = tuple(_inner(item, room, level) for item in held)

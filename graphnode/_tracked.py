@@ -3,7 +3,7 @@
 For what a change of structure means to a binding, see `_versions`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, SupportsIndex, TypeVar, cast, runtime_checkable
 
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
@@ -218,8 +218,10 @@ class TrackedList(list[T], _Tracked):
             start, stop, step = at.indices(len(self))
             is_exchange = step == 1 and len(items) == stop - start
             admitted: Any = self.admit_all(enumerate(items, start), replaces=is_exchange)
+        elif -len(self) <= (index := at.__index__()) < len(self) and self[index] is item:
+            return  # as after `held[at] += ...`, which has changed the item itself: it stays the same object
         else:
-            admitted = self.admit(at.__index__(), item)
+            admitted = self.admit(index, item)
         self._change(super().__setitem__, at, admitted)
 
     def __delitem__(self, at: SupportsIndex | slice, /) -> None:
@@ -257,11 +259,27 @@ class TrackedDict(dict[str, T], _Tracked):
     def _key(self, key: object) -> str:
         if type(key) is str:
             return key
-        raise FieldError(f"{self._place} takes string keys; found {key!r}")
+        found = f"{key!r}, a {type(key).__name__}" if isinstance(key, str) else repr(key)
+        raise FieldError(f"{self._place} takes string keys; found {found}")
 
     def __setitem__(self, key: str, item: T, /) -> None:
         self.check_owner()
+        if key in self and self[key] is item:
+            return  # as after `held[key] += ...`, which has changed the item itself: it stays the same object
         self._change(super().__setitem__, self._key(key), self.admit(key, item))
+
+    def put_before(self, followers: Container[str], key: str, item: T) -> None:
+        """Set an item at a new key, in front of the first of some others that is there; else at the end."""
+        self.check_owner()
+        admitted = self.admit(key, item)
+        keys = list(self)
+        at = next((at for at, other in enumerate(keys) if other in followers), len(keys))
+
+        def insert() -> None:
+            behind = {other: dict.pop(self, other) for other in keys[at:]}
+            dict.update(self, {key: admitted, **behind})
+
+        self._change(insert)
 
     def __delitem__(self, key: str, /) -> None:
         self.check_owner()

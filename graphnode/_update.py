@@ -4,7 +4,7 @@ Every fault of a call is found before anything changes. Writing values is no cha
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import EllipsisType
 from typing import Any, Final, NamedTuple, TypeAlias, overload
 
@@ -16,10 +16,10 @@ from ._errors import ContractError, FieldError, FilterError, PopError, UpdateErr
 from ._fields import Kind
 from ._filters import Filter, Selector, as_filters
 from ._graphdef import GraphDef
-from ._match import Given, States, match, nearest, numbers_of
+from ._match import Given, States, is_one_value, match, nearest, numbers_of
 from ._node import check_field_owner, plan_of
 from ._paths import Path, path_str
-from ._plan import Placed, check_contracts, check_placed, popped_shapes
+from ._plan import Placed, Vacated, check_contracts, check_placed, vacated
 from ._schema import schema
 from ._signals import put_all, store_all, undivided
 from ._state import State, StateSpec, contract_faults, describe, new_state, prepared
@@ -112,15 +112,17 @@ class _Write(NamedTuple):
 
 
 class _Vacancy(NamedTuple):
-    """A place where a State may be put: an unset field of a node, or a missing key of a dict in it.
+    """A place where a State may be put: an unset field of a node, or a key of a dict in it that was popped.
 
     Attributes:
         node: The node.
+        edge: The path within it.
         holder: The node itself, or the dict.
         key: The field, or the key of the dict.
     """
 
     node: Any
+    edge: Path
     holder: Any
     key: str
 
@@ -167,6 +169,7 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
         faults += _return_faults(put_back)
         returns += put_back
     faults += _joint_faults(returns)
+    faults += _double_faults(returns, writes.values())
     for write in writes.values():
         faults += _write_faults(write, check)
     if faults:
@@ -188,11 +191,13 @@ def _write_faults(write: _Write, check: bool) -> list[str]:
 
 def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
     """Put popped States back, and write values: all was checked."""
-    for (_, holder, key), state, _ in returns:
+    for (node, edge, holder, key), state, _ in returns:
+        place = path_str(edge)
         if isinstance(holder, TrackedDict):
-            holder[key] = state
+            holder.put_before(vacated(node)[place].followers, key, state)
         else:
             setattr(holder, key, state)
+        vacated(node).pop(place, None)
     store_all(states, contents)
 
 
@@ -235,6 +240,18 @@ def _return_faults(returns: Sequence[_Return]) -> list[str]:
     return faults
 
 
+def _double_faults(returns: Sequence[_Return], writes: Iterable[_Write]) -> list[str]:
+    """The faults of a popped State that stands in the node again, and is given another value there than it has."""
+    by_state = {id(write.state): write for write in writes}
+    faults: list[str] = []
+    for put_back in returns:
+        write = by_state.get(id(put_back.state))
+        if write is not None and not is_one_value(put_back.state.value, write.value):
+            where = write.where()
+            faults.append(f"{where} is given two values, by {path_str(put_back.place)} and by {where}")
+    return faults
+
+
 def _joint_faults(returns: Sequence[_Return]) -> list[str]:
     """How States that are put back into one node break its contracts together: each by itself kept them."""
     by_node: dict[int, list[_Return]] = {}
@@ -251,7 +268,7 @@ def _joint_faults(returns: Sequence[_Return]) -> list[str]:
 
 def _refusal(vacancy: _Vacancy, state: State[Any]) -> str | None:
     """Why a place would not take a State, before it is asked to."""
-    _, holder, key = vacancy
+    holder, key = vacancy.holder, vacancy.key
     try:
         if isinstance(holder, TrackedDict):
             holder.admit(key, state)
@@ -263,7 +280,7 @@ def _refusal(vacancy: _Vacancy, state: State[Any]) -> str | None:
 
 
 def _vacancy(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path: Path) -> _Vacancy | str | None:
-    """The unset field, or the missing key of a dict, that a path names; `None` when it names neither.
+    """The unset field, or the popped key of a dict, that a path names; `None` when it names neither.
 
     Where the container is gone in which it was, the path of the outermost one that is, as a text.
     """
@@ -278,13 +295,13 @@ def _vacancy(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path
         if field is None or field.kind is not Kind.STATE:
             return None
         if len(rest) == 1:
-            return _Vacancy(node, node, field.name) if field.name not in node.__dict__ else None
+            return _Vacancy(node, rest, node, field.name) if field.name not in node.__dict__ else None
         missing = gone(node, rest[:-1])
         if missing is not None:
             return path_str((*path[:length], *missing))
         holder = reach(node, rest[:-1])
-        is_vacant = isinstance(holder, TrackedDict) and rest[-1] not in holder
-        return _Vacancy(node, holder, str(rest[-1])) if is_vacant else None
+        is_vacant = isinstance(holder, TrackedDict) and rest[-1] not in holder and path_str(rest) in vacated(node)
+        return _Vacancy(node, rest, holder, str(rest[-1])) if is_vacant else None
     return None
 
 
@@ -422,15 +439,32 @@ def _remove(removals: Sequence[_Removal]) -> None:
     for removal in removals:
         holder, edge, state = removal
         container, key = removal.container_and_key()
+        keys = _keys_before(container, vacated(holder).values(), edge) if isinstance(container, TrackedDict) else [key]
+        # What is put back may have the shape of what stood there, such as one axis more in a stack.
+        form = leaf_form(state._value) if state._contracts else None
+        shape = jax.ShapeDtypeStruct(*form) if isinstance(form, tuple) else None  # type: ignore[no-untyped-call]
         if container is holder:
             delattr(container, key)
         else:
             del container[key]
-        if state._contracts:
-            # What is put back may have the shape of what stood there, such as one axis more in a stack.
-            form = leaf_form(state._value)
-            if isinstance(form, tuple):
-                popped_shapes(holder)[path_str(edge)] = jax.ShapeDtypeStruct(*form)  # type: ignore[no-untyped-call]
+        vacated(holder)[path_str(edge)] = Vacated(edge, shape, tuple(keys[keys.index(key) + 1 :]))
+
+
+def _keys_before(container: TrackedDict[Any], popped: Iterable[Vacated], edge: Path) -> list[str]:
+    """The keys of a dict as they stood before any was popped.
+
+    Args:
+        container: The dict.
+        popped: What was popped from its node, in that order.
+        edge: The path of an item of the dict, within the node.
+    """
+    keys = list(container)
+    for place in reversed(list(popped)):
+        key = str(place.edge[-1])
+        if place.edge[:-1] == edge[:-1] and key not in keys:
+            at = next((at for at, other in enumerate(keys) if other in place.followers), len(keys))
+            keys.insert(at, key)
+    return keys
 
 
 # Where a State is referred to: the number of the node, and the path within it. The first place comes first.

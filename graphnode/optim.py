@@ -158,15 +158,15 @@ class Optimizer(Node):
         """
         selected = states(model, self.wrt)
         structure = graphdef(model)
-        self._check_model(structure, selected.layout)
-        params = _values(selected)
+        members = [selected._states[number] for number in self._numbers_in(structure, selected.layout)]
+        params = StateTree(self.layout, tuple([member.value for member in members]))
         gradients = _gradients(structure, params, grads)
         form = form_of(self.tx, params)
         memory = self._memory(form)
         stepped, parts = self._transform(form, [one.value for one in memory], gradients, params, extra)
         _write(
             [
-                *zip(selected.layout.paths(), selected._states, stepped._values, strict=True),
+                *zip(self.layout.paths(), members, stepped._values, strict=True),
                 *[(part.path, one, part.value) for part, one in zip(parts, memory, strict=True)],
                 (("steps",), self.steps, self.steps.value + 1),
             ]
@@ -183,20 +183,33 @@ class Optimizer(Node):
             raise UpdateError(f"the transformation changed the structure of its state: {listed(faults)}")
         return _optax().apply_updates(params, updates), parts
 
-    def _check_model(self, structure: GraphDef[Any], found: Layout) -> None:
+    def _numbers_in(self, structure: GraphDef[Any], found: Layout) -> Sequence[int]:
+        """The number of each State that is optimized, among those that a model has: by whichever path it goes by there.
+
+        Raises:
+            UpdateError: The model has others; names all.
+        """
         if found is self.layout:
-            return
-        made_for = dict(zip(self.layout.paths(), self.layout.specs, strict=True))
-        specs = dict(zip(found.paths(), found.specs, strict=True))
+            return range(len(found))
+        numbers = found.positions_of(self.layout).numbers
+        specs = [None if number is None else found.specs[number] for number in numbers]
         faults = [
-            f"{path_str(path)}: expected {_described(made_for.get(path))}, found {_described(specs.get(path))}"
-            for path in made_for | specs
-            if not _is_same(made_for.get(path), specs.get(path))
+            f"{path_str(path)}: expected {_described(made_for)}, found {_described(spec)}"
+            for path, made_for, spec in zip(self.layout.paths(), self.layout.specs, specs, strict=True)
+            if spec is None or apart_from_axes(made_for) is not apart_from_axes(spec)
         ]
-        if not faults:
-            return
-        name = structure.type.__name__
-        raise UpdateError(f"cannot update {name}: the optimizer was made for other States: {listed(faults)}")
+        faults += [
+            f"{path_str(found.path(at))}: expected nothing, found {_described(spec)}"
+            for at, spec in enumerate(found.specs)
+            if at not in set(numbers)
+        ]
+        known = [number for number in numbers if number is not None]
+        if not faults and len(set(known)) < len(known):
+            faults = [f"States that were apart are one: {', '.join(path_str(found.path(at)) for at in _twice(known))}"]
+        if faults:
+            name = structure.type.__name__
+            raise UpdateError(f"cannot update {name}: the optimizer was made for other States: {listed(faults)}")
+        return known
 
     def _memory(self, form: Form) -> list[State[Any]]:
         """The States of the memory, one for each part of an optax state."""
@@ -295,11 +308,8 @@ def _path_faults(expected: Sequence[Path], found: Sequence[Path]) -> list[str]:
     return missing + [f"{path_str(path)} is unknown" for path in found if path not in there]
 
 
-def _is_same(one: StateSpec | None, other: StateSpec | None) -> bool:
-    """Whether two descriptions are equal, apart from axes: an optimizer of a stack serves its members under `vmap`."""
-    if one is None or other is None:
-        return one is other
-    return apart_from_axes(one) is apart_from_axes(other)
+def _twice(numbers: Sequence[int]) -> list[int]:
+    return sorted({number for number in numbers if numbers.count(number) > 1})
 
 
 def _described(spec: StateSpec | None) -> str:

@@ -3,6 +3,7 @@
 import copy
 import functools
 import gc
+import itertools
 import pickle
 import sys
 import threading
@@ -537,12 +538,89 @@ def test_container_nested_too_deep_is_refused():
     assert str(caught.value) == "Nested.held nests containers deeper than 32 levels, or a container in itself"
 
 
-def test_order_of_insertion_into_a_dict_is_no_structure():
-    """Dicts go by key: the order in which keys were put in is no part of the structure."""
+def test_the_order_that_a_dict_was_filled_in_is_structure():
+    """A model may go through its layers in that order: whatever rebuilds the model keeps it."""
     left, right = kit(), kit()
     right.table = dict(reversed(right.table.items()))
     assert list(right.table) == ["b", "a"]
-    assert gn.graphdef(left) is gn.graphdef(right)
+    assert gn.graphdef(left) is not gn.graphdef(right)
+    assert gn.graphdef(left).layout is gn.graphdef(right).layout
+    assert [str(one) for one in gn.diff(gn.graphdef(left), gn.graphdef(right))] == ["table: filled as a, b != as b, a"]
+    copies: list[Callable[[Kit], Kit]] = [
+        gn.clone,
+        copy.copy,
+        copy.deepcopy,
+        lambda node: pickle.loads(pickle.dumps(node)),
+        lambda node: gn.treefy_merge(*gn.treefy_split(node)),
+        lambda node: gn.unflatten(*gn.flatten(node)),
+        lambda node: gn.unstack(gn.stack([node, gn.clone(node)]))[0],
+    ]
+    for made in [make(right) for make in copies]:
+        assert list(made.table) == ["b", "a"]
+        assert gn.graphdef(made) is gn.graphdef(right)
+    assert gn.GraphDef.from_json(gn.graphdef(right).to_json()) is gn.graphdef(right)
+
+
+class Scaled(gn.Node):
+    """Adds, and multiplies."""
+
+    offset: float
+    factor: gn.ParamState
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return (x + self.offset) * self.factor.value
+
+
+class Chain(gn.Node):
+    """Goes through its layers in the order of the dict."""
+
+    layers: dict[str, Scaled]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for layer in self.layers.values():
+            x = layer(x)
+        return x
+
+
+def test_transforms_go_through_a_dict_in_its_own_order():
+    """The same numbers as without them, whatever was compiled for the other order."""
+
+    def chain(*keys: str) -> Chain:
+        layers = {"in": Scaled(1.0, gn.ParamState(jnp.float32(2))), "act": Scaled(0.0, gn.ParamState(jnp.float32(3)))}
+        layers["out"] = Scaled(2.0, gn.ParamState(jnp.float32(5)))
+        return Chain({key: layers[key] for key in keys})
+
+    call = gn.jit(lambda model, x: model(x))
+    for keys in (("in", "act", "out"), ("act", "in", "out"), ("out", "act", "in")):
+        model, x = chain(*keys), jnp.float32(1)
+        assert call(model, x) == model(x)
+        assert gn.remat(lambda model, x: model(x))(model, x) == model(x)
+        assert gn.scan(lambda model, x: (model, model(x)), model, x[None])[1][0] == model(x)
+        assert gn.clone(model)(x) == model(x)
+        slope = gn.grad(lambda x, model: model(x))(x, model)
+        assert slope == 30
+
+
+def test_a_popped_item_of_a_dict_comes_back_where_it_stood():
+    """Whatever is put back first, and whatever has come meanwhile."""
+    for order in itertools.permutations("abcd"):
+        names = Named({key: gn.State(jnp.float32(at)) for at, key in enumerate(order)})
+        before = gn.graphdef(names)
+        parts = [gn.pop_states(names, gn.PathIn(f"named.{key}")) for key in "cab"]
+        for part in parts:
+            gn.update_states(names, part)
+        assert list(names.named) == list(order)
+        assert gn.graphdef(names) is before
+        popped = gn.pop_states(names, gn.PathIn(f"named.{order[0]}", f"named.{order[2]}"))
+        names.named["new"] = gn.State(jnp.float32(9))
+        gn.update_states(names, popped)
+        assert list(names.named) == [*order, "new"]
+
+
+class Named(gn.Node):
+    """States by name."""
+
+    named: dict[str, gn.State]
 
 
 # Counts: what a cache saves

@@ -4,6 +4,7 @@ import random
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -210,3 +211,24 @@ def test_children_are_the_items_without_keys(value: Any, as_written: bool):
         assert list(children(container, as_written=as_written)) == [
             child for _, child in items(container, as_written=as_written)
         ]
+
+
+class Nested(gn.Node):
+    """Containers in containers."""
+
+    named: dict[str, list[gn.State]]
+    rows: list[dict[str, gn.State]]
+
+
+def test_a_container_that_is_extended_in_place_stays_the_same_object():
+    """`held[key] += ...` assigns the very object that it has changed."""
+    node = Nested({"x": [gn.State(jnp.float32(0))]}, [{"a": gn.State(jnp.float32(1))}])
+    items, row = node.named["x"], node.rows[0]
+    node.named["x"] += [gn.State(jnp.float32(2))]
+    node.rows[0] |= {"b": gn.State(jnp.float32(3))}
+    node.rows[-1] |= {"c": gn.State(jnp.float32(4))}
+    assert node.named["x"] is items
+    assert node.rows[0] is row
+    assert len(gn.states(node)) == 5
+    with pytest.raises(IndexError):
+        node.rows[1] = row

@@ -485,3 +485,18 @@ def test_an_update_of_another_shape_is_refused():
         gn.update_states(node, {"w": jnp.ones(3)})
     assert "w: expected" in str(caught.value)
     assert node.w.value.shape == (2,)
+
+
+def test_one_state_is_held_to_one_contract():
+    """Of two members of a union that it is both of, none is chosen in silence."""
+    text = (
+        'x: State[Float[Array, "3"]] | ParamState[Float[Array, "2"]] holds one State to Float[Array, "3"] and '
+        'Float[Array, "2"]: write one contract, with an axis of each size ("n") or any axes ("...")'
+    )
+    union: Any = gn.State[Float[Array, "3"]] | ParamState[Float[Array, "2"]]
+    assert fault_of(union) == f"Probe.{text}"
+    assert fault_of(union, state()) == f"Probe.{text}"
+    assert fault_of(list[union]) == f"Probe.{text}"
+    apart = declare(x=gn.ShortTermState[Float[Array, "3"]] | ParamState[Float[Array, "2"]])
+    assert apart(ParamState(jnp.ones(2))).x.value.shape == (2,)
+    assert apart(gn.ShortTermState(jnp.ones(3))).x.value.shape == (3,)

@@ -804,3 +804,41 @@ def test_names_of_the_module_are_these():
         if inspect.isclass(value) and value.__module__ == gn.optim.__name__
     ]
     assert defined == ["OptimizerState", "Optimizer"]
+
+
+class Named(gn.Node):
+    """One State, and others by name."""
+
+    weight: gn.ParamState
+    named: dict[str, gn.ParamState] = gn.state(default_factory=dict)
+
+
+def test_a_state_that_has_got_an_earlier_path_is_the_same_state():
+    """The optimizer knows it by the path that it had; others are still others."""
+    model, twin = [Named(gn.ParamState(jnp.ones(2))) for _ in range(2)]
+    optimizer, reference = [Optimizer(one, optax.adam(0.1)) for one in (model, twin)]
+    for step in range(4):
+        if step == 2:
+            model.named["first"] = model.weight
+        gradient = jnp.array([1.0, step])
+        optimizer.update(model, {"weight": gradient} if step < 3 else {("named", "first"): gradient})
+        reference.update(twin, {"weight": gradient})
+    assert jnp.array_equal(model.weight.value, twin.weight.value)
+    model.named["other"] = gn.ParamState(jnp.zeros(2))
+    with pytest.raises(gn.UpdateError) as caught:
+        optimizer.update(model, {"weight": jnp.ones(2)})
+    assert str(caught.value) == (
+        "cannot update Named: the optimizer was made for other States: named.other: expected nothing, found ParamState"
+    )
+
+
+def test_states_that_have_become_one_are_refused():
+    """Two memories for one State."""
+    model = Named(gn.ParamState(jnp.ones(2)), {"a": gn.ParamState(jnp.ones(2))})
+    optimizer = Optimizer(model, optax.adam(0.1))
+    model.named["a"] = model.weight
+    with pytest.raises(gn.UpdateError) as caught:
+        optimizer.update(model, {"weight": jnp.ones(2)})
+    assert str(caught.value) == (
+        "cannot update Named: the optimizer was made for other States: States that were apart are one: named.a"
+    )

@@ -281,3 +281,72 @@ def test_what_must_not_change_now_is_found_before_anything_is_popped_or_put_back
     assert len(gn.states(outside)) == 1
     gn.update_states(emptied, popped)
     assert len(gn.states(emptied)) == 1
+
+
+# Put back, when the node has changed meanwhile
+
+
+class Places(gn.Node):
+    """A State in any of several places."""
+
+    d: dict[str, gn.State] = gn.state(default_factory=dict)
+    a: gn.State | None = None
+    b: gn.State | None = None
+
+
+def number(value: float) -> gn.State:
+    return gn.State(jnp.float32(value))
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_a_place_that_was_taken_keeps_no_other_from_being_filled(is_live: bool):
+    """The State that stands at the first place takes the value; the others get the State back."""
+    shared = number(1)
+    node = Places({"a": shared, "b": shared, "c": number(5), "e": shared})
+    tree = gn.treefy_states(node)
+    popped = gn.pop_states(node, ...)
+    node.d["a"] = taker = number(2)
+    gn.update_states(node, popped if is_live else tree)
+    assert {key: state.value.item() for key, state in node.d.items()} == {"a": 1, "b": 1, "c": 5, "e": 1}
+    assert node.d["a"] is taker
+    assert node.d["b"] is node.d["e"]
+    assert (node.d["b"] is shared) == is_live
+
+
+def test_one_state_is_not_given_two_values():
+    """That it has, where it is put back, and that of the State in whose place it stands meanwhile."""
+    first, second = number(1), number(2)
+    node = Places(a=first, b=second)
+    popped = gn.pop_states(node, ...)
+    node.b = first
+    with pytest.raises(gn.UpdateError) as caught:
+        gn.update_states(node, popped)
+    assert str(caught.value) == "cannot update Places: b is given two values, by a and by b"
+    assert "a" not in vars(node)
+    assert first.value.item() == 1
+    gn.update_states(node, popped.__class__(popped.layout.take((0,)), (first,)))
+    assert node.a is first
+
+
+UNKNOWN: dict[str, Callable[[], Any]] = {
+    "tree": lambda: gn.treefy_states(Places({"a": number(1), "typo": number(2)})),
+    "States": lambda: gn.states(Places({"a": number(1), "typo": number(2)})),
+    "State": lambda: {"d": {"typo": number(3)}},
+    "value": lambda: {"d": {"typo": 3}},
+}
+
+
+@pytest.mark.parametrize("make", UNKNOWN.values(), ids=UNKNOWN)
+def test_an_update_adds_no_key_to_a_dict(make: Callable[[], Any]):
+    """Only what was popped comes back: a larger checkpoint is no reason to grow."""
+    node = Places({"a": number(0)})
+    with pytest.raises(gn.UpdateError) as caught:
+        gn.update_states(node, make())
+    assert str(caught.value) == "cannot update Places: d.typo: Places has no State there"
+    assert list(node.d) == ["a"]
+    popped = gn.pop_states(node, ...)
+    gn.update_states(node, popped)
+    gn.pop_states(node, ...)
+    node.d["b"] = number(1)
+    with pytest.raises(gn.UpdateError, match=r"d\.typo: Places has no State there"):
+        gn.update_states(node, make())

@@ -1,6 +1,7 @@
 """What makes two static values one: nodes that compute differently never share a structure."""
 
 import cmath
+import datetime
 import functools
 import math
 import re
@@ -334,3 +335,11 @@ assert gn.graphdef(loose[0]) is gn.graphdef(loose[1])
 def test_arrays_on_other_devices_are_other_values():
     """Each node computes with its own; what JAX moves as it likes is one value wherever it lies."""
     run_with_devices(PROGRAM, 4)
+
+
+def test_the_two_hours_of_one_name_are_two_times():
+    """When clocks are set back; they are equal to Python."""
+    first, second = (datetime.datetime(2020, 10, 25, 2, 30, fold=fold) for fold in (0, 1))
+    assert first == second
+    assert static_key(first) != static_key(second)
+    assert static_key(first) == static_key(datetime.datetime(2020, 10, 25, 2, 30))

@@ -429,10 +429,38 @@ def test_a_glob_in_a_merge_that_fits_nothing_is_refused():
 
 
 def test_a_key_with_a_star_at_the_top_is_a_key():
-    """A pytree at the root may have such a key."""
-    states = {"x*": leaf(), "xy": leaf()}
+    """A pytree at the root may have such a key. Where it would fit other States too, it has to be written as a path."""
+    states = {"x*": leaf(), "y": leaf()}
     gn.update_states(states, {"x*": jnp.zeros(1)})
     assert [state.value.tolist() for state in states.values()] == [[0.0], [1.0]]
+    states["xy"] = leaf()
+    with pytest.raises(TypeError) as caught:
+        gn.update_states(states, {"x*": jnp.ones(1)})
+    assert str(caught.value) == "'x*' is a key here, and as a glob fits other paths too: write ('x*',) for the key"
+    gn.update_states(states, {("x*",): jnp.full(1, 2.0)})
+    assert [state.value.tolist() for state in states.values()] == [[2.0], [1.0], [1.0]]
+
+
+def test_a_text_that_is_a_key_and_another_path_is_refused():
+    """A look-up in a tree, a key of an update; with a tuple, both can be meant."""
+    root = {"a": N(w=leaf()), "a.w": leaf(5.0)}
+    text = "'a.w' is a key here, and the text of another path: write ('a.w',) or ('a', 'w')"
+    with pytest.raises(TypeError) as caught:
+        gn.update_states(root, {"a.w": jnp.zeros(1)})
+    assert str(caught.value) == text
+    with pytest.raises(KeyError) as missing:
+        gn.treefy_states(root)["a.w"]
+    assert missing.value.args == (text,)
+    gn.update_states(root, {("a", "w"): jnp.zeros(1), ("a.w",): jnp.full(1, 3.0)})
+    tree = gn.treefy_states(root)
+    assert (tree["a", "w"].value.item(), tree["a.w",].value.item()) == (0, 3)
+
+
+def test_a_bool_is_no_position_in_a_look_up():
+    """It equals one, and the message does not suggest itself."""
+    with pytest.raises(KeyError) as caught:
+        gn.states(gn.nn.MLP(2, 3, 4))[("layers", True, "weight")]
+    assert caught.value.args == ("('layers', True, 'weight'): no State there",)
 
 
 def test_one_path_given_twice_is_refused():

@@ -15,6 +15,9 @@ _TUPLE_FORM: Final[dict[type, str]] = {list: "a tuple", dict: "a tuple of pairs"
 _TRUSTED: Final = frozenset({"builtins", "jax", "jaxlib", "ml_dtypes", "numpy"})
 
 
+_PROTOCOL: Final = 4  # before it, a datetime leaves out which of two hours of one name it is
+
+
 def object_key(value: Any) -> Hashable:
     """The key of an object that is equal to whatever its class says, if that can be taken apart.
 
@@ -64,7 +67,7 @@ def _content_key(cls: type, value: Any) -> tuple[Hashable, ...]:
 def _reduced(value: Any) -> Any:
     """What pickle would write down: what somebody registered for the class, as `re` does, comes first there too."""
     registered: Any = copyreg.dispatch_table.get(type(value))
-    return registered(value) if registered is not None else value.__reduce_ex__(2)
+    return registered(value) if registered is not None else value.__reduce_ex__(_PROTOCOL)
 
 
 def _state_key(state: object, left_out: frozenset[str]) -> Hashable:
