@@ -21,9 +21,10 @@ import typing_extensions
 from ._containers import ContainerKind
 from ._contract import Contract, contract_of, is_jaxtyping
 from ._fields import Kind, NodeBase
+from ._members import is_dunder, own_annotations
 from ._paths import Key
 from ._state import State
-from ._static import ARRAY, match_kind
+from ._static import ARRAY, GraphObject, match_kind
 
 T = TypeVar("T")
 
@@ -164,11 +165,6 @@ def open_form(kind: Kind) -> Form:
     return Form(kind, (Leaf(base),), optional=True, is_open=True)
 
 
-def own_annotations(cls: type) -> Mapping[str, object]:
-    """The annotations in the body of `cls` itself, unevaluated where a name is missing."""
-    return typing_extensions.get_annotations(cls, format=typing_extensions.Format.FORWARDREF)
-
-
 def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> object:
     """`annotation` with all strings in it evaluated.
 
@@ -182,10 +178,17 @@ def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> 
     """
     module = sys.modules.get(owner.__module__)
     parameters = {p.__name__: p for p in getattr(owner, "__type_params__", ())}
-    carrier = types.SimpleNamespace(__annotations__={"field": annotation})
-    local = {**local_names, owner.__name__: owner, **parameters}
+    carrier = type("Carrier", (), {"__annotations__": {"field": annotation}})  # a class, in which `Final` may stand
+    local = {**local_names, owner.__name__: owner, **_body_names(owner), **parameters}
     hints = typing_extensions.get_type_hints(carrier, vars(module) if module else {}, local, include_extras=True)
     return hints["field"]
+
+
+def _body_names(owner: type) -> dict[str, Any]:
+    """The aliases and classes of a class body, which its annotations see first; fields and methods are no types."""
+    own = own_annotations(owner)
+    members = {name: value for name, value in vars(owner).items() if name not in own and not is_dunder(name)}
+    return {name: value for name, value in members.items() if not hasattr(type(value), "__get__")}
 
 
 def form_of(annotation: Any, owner: type) -> Form:
@@ -225,6 +228,9 @@ def _variable_form(variable: Any, owner: type) -> Form:
 
 
 def _class_form(annotation: Any) -> Form:
+    if isinstance(annotation, GraphObject | dataclasses.Field):
+        what = type(annotation).__name__ if isinstance(annotation, GraphObject) else "specifier"
+        raise AmbiguousError(f"this {what} stands where its class belongs: the value comes behind a =")
     if not isinstance(annotation, type):
         raise AmbiguousError(f"{_text(annotation)} is not a class")
     kind = None if is_jaxtyping(annotation) else match_kind(annotation)

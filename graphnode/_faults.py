@@ -33,6 +33,10 @@ class Rule(enum.Enum):
     EQUALITY = "own-equality"
     SLOTS = "slots"
     DATACLASS = "dataclass-rule"
+    UNANNOTATED = "unannotated-value"
+    SHADOWED = "shadowed-field"
+    MIXIN = "mixin-field"
+    STATE_FIELD = "state-field"
 
 
 class Fault(str):

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from typing_extensions import dataclass_transform
 
-from ._annotations import own_annotations
+from ._body import RESERVED, take_body_faults
 from ._compat import is_tracing
 from ._copying import deepcopy_graph, plain
 from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
 from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
+from ._members import own_annotations
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, forget_shapes
 from ._pretty import Record, pretty
-from ._schema import Schema, UnresolvedError, compile_schema, remember_frames, schema, take_body_faults
+from ._schema import UnresolvedError, compile_schema, remember_frames, schema
 from ._state import State
 from ._tracked import set_version
 from ._versions import CLOCK, Constructing, Version, birth, check_owner, constructing
@@ -141,7 +142,7 @@ def plan_of(cls: type[NodeBase]) -> Plan:
     if plan is None or plan is NO_PLAN:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} is a base class: derive a node class from it and declare its fields")
-        _prepare(cls, schema(cls))
+        cls._plan = compile_plan(schema(cls))
     return cls.__dict__["_plan"]  # type: ignore[no-any-return]
 
 
@@ -159,12 +160,21 @@ def _define(cls: type[Node], kw_only: bool) -> None:
         dataclasses.dataclass(cls, init=not takes_parents, eq=False, repr=False, kw_only=kw_only)
     except (TypeError, ValueError) as error:
         faults.append(Fault(f"{cls.__name__}: {error}", Rule.DATACLASS))
+    else:
+        # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
+        _put_descriptors(cls)
     _set(cls, __init__=_guarded_init(cls, cls.__init__), _template=None)
+    _guard_getattr(cls)
     remember_frames(cls)
     try:
-        _prepare(cls, compile_schema(cls, is_final=False, faults=faults))
+        cls._plan = compile_plan(compile_schema(cls, is_final=False, faults=faults))
     except UnresolvedError:
         cls._plan = NO_PLAN  # compiled at the first construction
+
+
+def _put_descriptors(cls: type[Any]) -> None:
+    for field in dataclasses.fields(cls):
+        setattr(cls, field.name, _FieldDescriptor(field.name, field.default))
 
 
 def _takes_parents_init(cls: type[Node]) -> bool:
@@ -190,7 +200,7 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
     version_at_start, version_at_end = constructing, birth
 
-    def guard(self: Node, *args: Any, **kwargs: Any) -> None:
+    def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:  # a field may be named `self`, too
         # A subclass calls up to here, or a finished node is initialised again: plain assignments.
         if type(self) is not cls or hasattr(self, "_version"):
             init(self, *args, **kwargs)
@@ -209,6 +219,27 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     own = inspect.unwrap(guard)
     names = getattr(init, "__globals__", own.__globals__)
     return functools.wraps(init)(FunctionType(own.__code__, names, "__init__", None, own.__closure__))
+
+
+def _guard_getattr(cls: type[Node]) -> None:
+    """Keep a `__getattr__` that hands names on to another object from what graphnode keeps and what fields hold.
+
+    Python asks it also where a descriptor raises: for a field that holds nothing, it would give the other object's.
+    """
+    owner = next((base for base in cls.__mro__ if "__getattr__" in base.__dict__), None)
+    if owner is None or (owner is not cls and issubclass(owner, NodeBase)):
+        return
+    hand_on = owner.__dict__["__getattr__"]
+
+    @functools.wraps(hand_on)
+    def __getattr__(self: Node, name: str) -> Any:
+        if name in RESERVED:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        if name in type(self)._plan.names:
+            raise UnsetFieldError(_unset(self, name))
+        return hand_on.__get__(self)(name)
+
+    _set(cls, __getattr__=__getattr__)
 
 
 def _complete(node: Node, plan: Plan) -> None:
@@ -290,10 +321,3 @@ def undeclared(cls: type[NodeBase], fields: Collection[str], name: str, annotati
 
 
 GraphValue = State | NodeBase
-
-
-def _prepare(cls: type[Any], compiled: Schema[Any]) -> None:
-    """Compile the plan of a class and put its descriptors in place."""
-    for field in dataclasses.fields(cls):
-        setattr(cls, field.name, _FieldDescriptor(field.name, field.default))
-    cls._plan = compile_plan(compiled)

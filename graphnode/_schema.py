@@ -6,23 +6,22 @@ each, the rules between kind, annotation, default and initializer. A schema is k
 
 import contextlib
 import dataclasses
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, cast, get_origin
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, cast, get_origin
 
 from typing_extensions import TypeVar
 
-from ._annotations import AmbiguousError, Cause, Form, form_of, open_form, own_annotations, resolve
+from ._annotations import AmbiguousError, Cause, Form, form_of, open_form, resolve
 from ._caches import publish
 from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
 from ._faults import Fault, Rule, check_refused
 from ._fields import Kind, NodeBase, Specifier, specifier_of
 from ._hints import did_you_mean
+from ._members import own_annotations
 from ._sharding import ANY_RANK, sharding_fault
-from ._state import State
 from ._static import compares_by_identity
 
 N = TypeVar("N", bound=NodeBase, default=NodeBase)
@@ -31,8 +30,6 @@ N = TypeVar("N", bound=NodeBase, default=NodeBase)
 # `getattr` would give a subclass the schema of its parent.
 _SCHEMA: Final = "__graphnode_schema__"
 _FRAMES: Final = "__graphnode_frames__"
-
-_RESERVED: Final = frozenset({"_binding", "_has_own_init", "_joint", "_plan", "_popped", "_template", "_version"})
 
 
 class Field(NamedTuple):
@@ -169,51 +166,12 @@ def remember_frames(cls: type) -> None:
     setattr(cls, _FRAMES, tuple(_defining_frames(cls)))
 
 
-def take_body_faults(cls: type) -> list[Fault]:
-    """Faults of a class body that `dataclasses` would stop at, or not see.
-
-    A default that is a fault is taken out, so that `dataclasses` goes on and the other faults are found too; the class
-    is refused in the end.
-    """
-    own = [name for name in ("__eq__", "__hash__") if cls.__dict__.get(name) is not None]
-    equality = "but nodes are compared by identity; remove it"
-    faults = [Fault(f"{cls.__name__} defines {name}, {equality}", Rule.EQUALITY, name) for name in own]
-    if "__slots__" in cls.__dict__:
-        text = f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them"
-        faults.append(Fault(text, Rule.SLOTS, "__slots__"))
-    for name, annotation in own_annotations(cls).items():
-        default = cls.__dict__.get(name, dataclasses.MISSING)
-        value = default.default if isinstance(default, dataclasses.Field) else default
-        if value is dataclasses.MISSING or _is_pseudo_field(annotation):
-            continue
-        if isinstance(value, State | NodeBase) or type(value).__hash__ is None:
-            faults.append(Fault(f"{cls.__name__}.{name}: {_shared_default(value)}", Rule.SHARED, name))
-            metadata = default.metadata if isinstance(default, dataclasses.Field) else None
-            setattr(cls, name, dataclasses.field(default=None, metadata=metadata))
-    return faults
-
-
 def equality_fault(cls: type) -> Fault | None:
     """What is wrong with a node class that something has given another equality after its creation."""
     if compares_by_identity(cls):
         return None
     text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
     return Fault(f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY)
-
-
-def _shared_default(value: object) -> str:
-    kind = type(value).__name__
-    remedy = kind if isinstance(value, (list, dict, set)) else f"lambda: {kind}(...)"
-    if hasattr(value, "dtype"):
-        kind, remedy = "array", "lambda: ... in a State, or static(default=...)"
-    return f"the default {kind} would be one object shared by all instances; use default_factory={remedy}"
-
-
-def _is_pseudo_field(annotation: object) -> bool:
-    """Whether an annotation declares a class variable or a constructor argument, as `dataclasses` reads it."""
-    if isinstance(annotation, str):
-        return re.match(r"\s*(\w+\s*\.\s*)?(ClassVar|InitVar)\b", annotation) is not None
-    return annotation is ClassVar or get_origin(annotation) is ClassVar or isinstance(annotation, dataclasses.InitVar)
 
 
 class _FaultError(Exception):
@@ -240,8 +198,6 @@ def _compile_field(
         _check_override(cls, field, bases)
         return field
     said = specifier_of(declared)
-    if name in _RESERVED:
-        raise _FaultError(f"{where}: this name is graphnode's own; choose another", Rule.RESERVED)
     try:
         annotation = resolve(declared.type, owner, {**_local_names(owner), **local_names})
     except NameError as error:

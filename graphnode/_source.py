@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Final, NamedTuple, TypeAlias
 
-from ._annotations import own_annotations
+from ._members import own_annotations
 
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -20,12 +20,13 @@ from typing_extensions import TypeVar
 from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, is_tracing, tracer_in
 from ._contract import Requirement
 from ._errors import ContractError, FieldError, SchemaError, TraceError, listed
-from ._faults import Fault, Rule, defining
+from ._faults import defining
 from ._hints import cut
 from ._marks import AnyMark, Mark, check_marks, container_for, is_marked, mark_of, settle_mark, trace_of
 from ._pretty import Record, Text, pretty
 from ._sharding import NamedAxis, ranks_of, sharding_fault
-from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, compares_by_identity, frozen, static_key
+from ._state_body import state_body_faults
+from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, frozen, static_key
 from ._value import is_container, taken_in
 from ._versions import CLOCK, Version
 
@@ -195,9 +196,9 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         with defining(cls):
-            if not compares_by_identity(cls):
-                text = f"{cls.__name__} defines __eq__ or __hash__; States compare by identity"
-                raise SchemaError(cls.__name__, [Fault(text, Rule.EQUALITY, "__eq__")])
+            faults = list(state_body_faults(cls, State))
+            if faults:
+                raise SchemaError(cls.__name__, faults)
         cls._plain_spec = spec_of(cls)
         # A copy of the loop for each class: the interpreter caches one type at each instruction.
         # The function itself, where a run-time type checker has wrapped it.

@@ -60,6 +60,14 @@ OF_RULE: Final = {
     Rule.SLOTS: Code("GN115", Rule.SLOTS.value, "A node class declares __slots__."),
     Rule.DATACLASS: Code("GN116", Rule.DATACLASS.value, "A class breaks a rule of Python's dataclasses."),
     Rule.SHARDING: Code("GN117", Rule.SHARDING.value, "A sharding is neither mesh axes nor roles for each axis."),
+    Rule.UNANNOTATED: Code(
+        "GN118", Rule.UNANNOTATED.value, "A node, State or array stands in a class body without an annotation."
+    ),
+    Rule.SHADOWED: Code(
+        "GN119", Rule.SHADOWED.value, "A field has the name of a property, method or attribute that is no field."
+    ),
+    Rule.MIXIN: Code("GN120", Rule.MIXIN.value, "A class that is no node class declares a field."),
+    Rule.STATE_FIELD: Code("GN121", Rule.STATE_FIELD.value, "A class of States declares a field."),
 }
 
 # fmt: off

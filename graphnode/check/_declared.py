@@ -10,12 +10,12 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from .._annotations import own_annotations
 from .._contract import Contract
 from .._errors import FieldError, SchemaError
 from .._faults import Fault, Rule, check_refused
 from .._fields import Kind, NodeBase
 from .._hints import did_you_mean
+from .._members import own_annotations
 from .._node import plan_of
 from .._plan import Admit
 from .._schema import Field, Schema, axis_name_fault, equality_fault, schema

@@ -25,11 +25,12 @@ from typing import (
 import pydantic
 from pydantic_core import PydanticCustomError
 
-from .._annotations import Form, own_annotations, resolve
+from .._annotations import Form, resolve
 from .._caches import publish
 from .._containers import Container, ContainerKind, assembled, is_container, items, leaves
 from .._errors import ConfigError
 from .._fields import Kind, NodeBase
+from .._members import own_annotations
 from .._node import Node
 from .._paths import Path
 from .._pretty import Record, Text, pretty

@@ -1,0 +1,153 @@
+"""What stands in a class body: annotated names, methods and properties, and values that nothing annotates.
+
+It reads classes alone, before anything is made of them. Nodes and States have one rule for their bodies: a value that
+was meant to be part of the model is a field, or it is refused with the line to write.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final, get_origin
+
+import jax
+import numpy as np
+import typing_extensions
+
+from ._faults import Fault, Rule
+from ._fields import METADATA_KEY, Kind, NodeBase, Specifier
+from ._static import GraphObject
+
+# What the class body means by these is never the value of a field, whatever their types say.
+_MEMBERS: Final[Mapping[type, str]] = {
+    property: "property",
+    functools.cached_property: "cached property",
+    classmethod: "class method",
+    staticmethod: "static method",
+}
+
+_CONTAINERS: Final[Mapping[type, str]] = {list: "list[{}]", tuple: "tuple[{}, ...]", dict: "dict[str, {}]"}
+
+
+def own_annotations(cls: type) -> Mapping[str, object]:
+    """The annotations in the body of `cls` itself, unevaluated where a name is missing."""
+    return typing_extensions.get_annotations(cls, format=typing_extensions.Format.FORWARDREF)
+
+
+def is_class_variable(annotation: object) -> bool:
+    """Whether an annotation declares a class variable, as `dataclasses` reads it."""
+    return _is_marked(annotation, "ClassVar") or annotation is ClassVar or get_origin(annotation) is ClassVar
+
+
+def is_init_variable(annotation: object) -> bool:
+    """Whether an annotation declares an argument of the constructor that is no field."""
+    is_written = annotation is dataclasses.InitVar or isinstance(annotation, dataclasses.InitVar)
+    return is_written or _is_marked(annotation, "InitVar")
+
+
+def _is_marked(annotation: object, marker: str) -> bool:
+    return isinstance(annotation, str) and re.match(rf"\s*(\w+\s*\.\s*)?{marker}\b", annotation) is not None
+
+
+def is_dunder(name: str) -> bool:
+    """Whether a name is one of Python's own, as `__call__`."""
+    return name.startswith("__") and name.endswith("__")
+
+
+def member_word(owner: type, name: str, attribute: object) -> str | None:
+    """What an attribute of a class is, in a word: a property, a method, ...; `None` if it may be the value of a field.
+
+    A function is a method where it was defined in the body under this name, and a value where it was assigned.
+    """
+    for member, word in _MEMBERS.items():
+        if isinstance(attribute, member):
+            return word
+    is_defined_here = getattr(attribute, "__qualname__", None) == f"{owner.__qualname__}.{name}"
+    if is_defined_here and getattr(attribute, "__module__", None) == owner.__module__:
+        return "nested class" if isinstance(attribute, type) else "method"
+    kind = type(attribute)
+    is_descriptor = hasattr(kind, "__set__") or (hasattr(kind, "__get__") and not callable(attribute))
+    return "descriptor" if is_descriptor else None
+
+
+def unannotated_faults(cls: type, owner: type, names: Iterable[str]) -> Iterator[Fault]:
+    """Nodes, States and arrays that stand in a class body under these names, also in containers.
+
+    Args:
+        cls: The class that is being defined.
+        owner: Itself, or what it extends: where the names stand.
+        names: Names of the body of `owner` that nothing annotates.
+    """
+    where = f"{cls.__name__}.{{}}" if owner is cls else f"{cls.__name__}.{{}} (in the body of {owner.__name__})"
+    for name in names:
+        if not is_dunder(name):
+            text = _meant_as_field(name, owner.__dict__[name])
+            if text is not None:
+                yield Fault(f"{where.format(name)}: {text}", Rule.UNANNOTATED, name)
+
+
+def _meant_as_field(name: str, value: object) -> str | None:
+    """What is wrong with a value that was meant as a field, or `None` if it was not."""
+    content = next(_contents(value), None)
+    if content is None:
+        return None
+    if isinstance(content, dataclasses.Field):
+        return stray_comma(content)
+    what = class_name(content)
+    annotation = what if content is value else _CONTAINERS.get(type(value), "list[{}]").format(what)
+    found = f"this {what if content is value else f'{type(value).__name__} of {what}'} has no annotation, so that it"
+    if not isinstance(content, GraphObject):
+        return (
+            f"{found} is no field; write {name}: ClassVar[{annotation}] = ... for a constant of the class, or {name}: "
+            f"{annotation} = gn.static(default=...) for a part of the structure"
+        )
+    specifier = Kind.SUBNODE if isinstance(content, NodeBase) else Kind.STATE
+    factory = f"{what}(...)" if content is value else "..."
+    return (
+        f"{found} is no field, and one object for all instances; write "
+        f"{name}: {annotation} = gn.{specifier}(default_factory=lambda: {factory})"
+    )
+
+
+def stray_comma(specifier: "dataclasses.Field[Any]") -> str:
+    """What is wrong with a container that holds a specifier."""
+    said = specifier.metadata.get(METADATA_KEY)
+    called = f"gn.{said.kind}(...)" if isinstance(said, Specifier) else "field(...)"
+    return f"a tuple or list that holds {called} is no field; remove the comma or bracket around the specifier"
+
+
+def specifier_within(value: object) -> "dataclasses.Field[Any] | None":
+    """The first specifier that a container holds, or `None`: a comma too much makes such a tuple."""
+    if not isinstance(value, tuple | list):
+        return None
+    return next((item for item in _contents(value) if isinstance(item, dataclasses.Field)), None)
+
+
+def holds_graph_object(value: object) -> bool:
+    """Whether a value is a node or State, or a container or partial of some."""
+    return any(isinstance(content, GraphObject) for content in _contents(value))
+
+
+def class_name(value: object) -> str:
+    """The class of a value as users write it."""
+    if isinstance(value, jax.Array):
+        return "jax.Array"
+    return "np.ndarray" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _contents(value: object) -> Iterator[Any]:
+    """The nodes, States, arrays and specifiers that a value is or holds, through containers and partials."""
+    todo, visited = [value], set[int]()
+    for content in todo:  # which grows
+        # A specifier without an annotation, `dataclasses` refuses by itself.
+        is_stray_specifier = isinstance(content, dataclasses.Field) and content is not value
+        if is_stray_specifier or isinstance(content, GraphObject | jax.Array | np.ndarray):
+            yield content
+        elif id(content) not in visited:
+            visited.add(id(content))
+            if isinstance(content, dict):
+                todo += content.values()
+            elif isinstance(content, list | tuple | set | frozenset):
+                todo += content
+            elif isinstance(content, functools.partial):
+                todo += [content.func, *content.args, *content.keywords.values()]

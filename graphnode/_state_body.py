@@ -1,0 +1,61 @@
+"""The body of a class of States, and what it extends: what would be lost there, or would hide what a State is.
+
+Data in: a class that is being defined. Data out: its faults. A State has a value and a description, and no fields.
+"""
+
+from collections.abc import Iterator
+
+from ._faults import Fault, Rule
+from ._members import holds_graph_object, is_class_variable, is_dunder, own_annotations
+from ._static import compares_by_identity
+
+
+def state_body_faults(cls: type, root: type) -> Iterator[Fault]:
+    """The faults of a class, and of what it extends beside other classes of States.
+
+    Args:
+        cls: The class.
+        root: The base of all States.
+    """
+    if not compares_by_identity(cls):
+        text = f"{cls.__name__} defines __eq__ or __hash__; States compare by identity"
+        yield Fault(text, Rule.EQUALITY, "__eq__")
+    for owner in cls.__mro__:
+        if owner is cls or not (issubclass(owner, root) or owner in root.__mro__):
+            yield from _reserved_faults(cls, owner, root)
+            yield from _slot_faults(cls, owner)
+            yield from _field_faults(cls, owner, root)
+
+
+def _reserved_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
+    for name in sorted(_names_of(root).intersection({**owner.__dict__, **own_annotations(owner)})):
+        text = f"{cls.__name__}.{name}: a State has this itself, and graphnode relies on it; choose another name"
+        yield Fault(text, Rule.RESERVED, name)
+
+
+def _names_of(root: type) -> frozenset[str]:
+    names = {*root.__dict__, *own_annotations(root)}
+    return frozenset(name for name in names if not is_dunder(name))
+
+
+def _slot_faults(cls: type, owner: type) -> Iterator[Fault]:
+    """Places for attributes beside the value: nothing copies or merges them."""
+    if owner.__dict__.get("__slots__"):
+        text = f"{cls.__name__}: no merge would keep what is in the __slots__ of {owner.__name__}"
+        yield Fault(f"{text}; give facts as metadata={{...}}", Rule.SLOTS, "__slots__")
+    elif owner is not cls and owner.__dictoffset__:
+        text = f"{cls.__name__}: States take any attribute from {owner.__name__}, and no merge would keep it"
+        yield Fault(f"{text}; write __slots__ = () in {owner.__name__}", Rule.SLOTS, "__slots__")
+
+
+def _field_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
+    """Names that are annotated, and nodes or States in the body."""
+    own = own_annotations(owner)
+    for name, annotation in own.items():
+        if not (is_dunder(name) or name in _names_of(root) or is_class_variable(annotation)):
+            text = f"{cls.__name__}.{name}: a State has a value and no fields; write {name}: ClassVar[...] for a"
+            yield Fault(f"{text} constant, or give States metadata={{{name!r}: ...}}", Rule.STATE_FIELD, name)
+    for name, value in owner.__dict__.items():
+        if not is_dunder(name) and name not in own and holds_graph_object(value):
+            text = f"{cls.__name__}.{name}: what stands in the body of a State is part of no model; hold it in a field"
+            yield Fault(f"{text} of a node", Rule.UNANNOTATED, name)
