@@ -90,15 +90,16 @@ def _is_pseudo(annotation: object) -> bool:
 
 def _default_faults(cls: type, name: str) -> list[Fault]:
     """What is wrong with the default of a name that the body annotates; such a default is taken out."""
+    inherited = _inherited_fault(cls, name)
     written = cls.__dict__.get(name, dataclasses.MISSING)
     if written is dataclasses.MISSING:
-        return _inherited_default_faults(cls, name)
-    metadata = written.metadata if isinstance(written, dataclasses.Field) else None
-    fault = _written_default_fault(cls, name, written.default if isinstance(written, dataclasses.Field) else written)
-    if fault is None:
-        return []
-    setattr(cls, name, dataclasses.field(default=None, metadata=metadata))
-    return [fault]
+        return [inherited] if inherited is not None else []
+    specifier = written if isinstance(written, dataclasses.Field) else None
+    fault = _written_default_fault(cls, name, written if specifier is None else specifier.default)
+    if fault is not None:
+        metadata = None if specifier is None else specifier.metadata
+        setattr(cls, name, dataclasses.field(default=None, metadata=metadata))
+    return [found for found in (inherited, fault) if found is not None]
 
 
 def _written_default_fault(cls: type, name: str, value: object) -> Fault | None:
@@ -128,16 +129,15 @@ def _shared_default(value: object) -> str:
     return f"the default {kind} would be one object shared by all instances; use {remedy}"
 
 
-def _inherited_default_faults(cls: type, name: str) -> list[Fault]:
-    """What a base has under the name of a field without a default: `dataclasses` would take it for one."""
-    for base in cls.__mro__[1:]:
-        if name in base.__dict__ and not is_dunder(name):
-            if _declares(base, name):
-                return []  # the default of the field that it overrides
-            is_implemented = _is_abstract(base, base.__dict__[name])
-            setattr(cls, name, dataclasses.field() if is_implemented else dataclasses.field(default=None))
-            return [] if is_implemented else [_shadowed(cls, name, base)]
-    return []
+def _inherited_fault(cls: type, name: str) -> Fault | None:
+    """What is wrong with what a base has under the name of a field; `dataclasses` would take it for its default."""
+    base = next((base for base in cls.__mro__[1:] if name in base.__dict__ and name not in RESERVED), None)
+    if base is None or _declares(base, name):
+        return None  # or the default of the field that it overrides
+    is_implemented = _is_abstract(base, base.__dict__[name])
+    if name not in cls.__dict__:
+        setattr(cls, name, dataclasses.field() if is_implemented else dataclasses.field(default=None))
+    return None if is_implemented else _shadowed(cls, name, base)
 
 
 def _is_abstract(owner: type, attribute: object) -> bool:
@@ -205,10 +205,9 @@ def _mixin_faults(cls: type, base: type, fields: Collection[str]) -> Iterator[Fa
     is_dataclass = "__dataclass_fields__" in base.__dict__
     annotations = own_annotations(base)
     for name, attribute in base.__dict__.items():
-        if name in fields and not is_dunder(name) and not _declares(base, name):
-            is_default = name in own_annotations(cls) and name not in cls.__dict__
-            if not is_default and not _is_abstract(base, attribute):
-                yield _shadowed(cls, name, base)
+        is_hidden = name in fields and name not in own_annotations(cls) and not is_dunder(name)
+        if is_hidden and not _declares(base, name) and not _is_abstract(base, attribute):
+            yield _shadowed(cls, name, base)
     if not is_dataclass and not base.__dict__.get("_is_protocol", False):
         for name, annotation in annotations.items():
             if name not in fields and _was_meant(base, name, annotation):

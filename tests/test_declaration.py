@@ -481,9 +481,15 @@ def test_faults_wait_together_for_a_late_name():
 MUTABLE = {
     "list": (list[Leaf], [], "list", "default_factory=list"),
     "dict": (dict[str, Leaf], {}, "dict", "default_factory=dict"),
-    "node": (Leaf, Leaf(), "Leaf", "default_factory=lambda: Leaf(...)"),
-    "State": (ParamState, ParamState(ZERO), "ParamState", "default_factory=lambda: ParamState(...)"),
-    "subnode(default=)": (Leaf, subnode(default=Leaf()), "Leaf", "default_factory=lambda: Leaf(...)"),
+    "node": (Leaf, Leaf(), "Leaf", "gn.subnode(default_factory=lambda: Leaf(...))"),
+    "State": (ParamState, ParamState(ZERO), "ParamState", "gn.state(default_factory=lambda: ParamState(...))"),
+    "subnode(default=)": (Leaf, subnode(default=Leaf()), "Leaf", "gn.subnode(default_factory=lambda: Leaf(...))"),
+    "tuple": (
+        tuple[Leaf, ...],
+        (Leaf(),),
+        "tuple",
+        "default_factory=lambda: (...), or remove a comma behind the default",
+    ),
 }
 
 

@@ -1,0 +1,495 @@
+"""What stands in a class body, a base or a mixin is a field, or is refused with the line to write."""
+
+import abc
+import copy
+import dataclasses
+import functools
+import pickle
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import graphnode as gn
+from graphnode import ParamState, state, static, subnode
+
+
+class Leaf(gn.Node):
+    """Something to hold."""
+
+    n: int = 0
+
+
+LEAF: Final = Leaf()
+STATE: Final = gn.State(jnp.zeros(2))
+
+
+def faults_of(body: dict[str, Any], *bases: type, annotations: dict[str, Any] | None = None) -> list[str]:
+    """The faults of a class with this body, without the name of the class."""
+    namespace = {**body, "__annotations__": annotations or {}, "__module__": __name__}
+    with pytest.raises(gn.SchemaError) as caught:
+        type("Probe", bases or (gn.Node,), namespace)
+    return [fault.removeprefix("Probe.") for fault in caught.value.faults]
+
+
+# Values without an annotation
+
+NODE_LINE: Final = "has no annotation, so that it is no field, and one object for all instances; write x:"
+ARRAY_LINE: Final = (
+    "this {0} has no annotation, so that it is no field; write x: ClassVar[{1}] = ... for a constant of the class, or "
+    "x: {1} = gn.static(default=...) for a part of the structure"
+)
+
+UNANNOTATED: Final[dict[str, tuple[Any, str]]] = {
+    "node": (LEAF, f"this Leaf {NODE_LINE} Leaf = gn.subnode(default_factory=lambda: Leaf(...))"),
+    "State": (STATE, f"this State {NODE_LINE} State = gn.state(default_factory=lambda: State(...))"),
+    "list": ([LEAF], f"this list of Leaf {NODE_LINE} list[Leaf] = gn.subnode(default_factory=lambda: ...)"),
+    "tuple": ((1, STATE), f"this tuple of State {NODE_LINE} tuple[State, ...] = gn.state(default_factory=lambda: ...)"),
+    "dict": ({"a": LEAF}, f"this dict of Leaf {NODE_LINE} dict[str, Leaf] = gn.subnode(default_factory=lambda: ...)"),
+    "nested": ([({"a": LEAF},)], f"this list of Leaf {NODE_LINE} list[Leaf] = gn.subnode(default_factory=lambda: ...)"),
+    "set": ({LEAF}, f"this set of Leaf {NODE_LINE} list[Leaf] = gn.subnode(default_factory=lambda: ...)"),
+    "partial": (
+        functools.partial(print, LEAF),
+        f"this partial of Leaf {NODE_LINE} list[Leaf] = gn.subnode(default_factory=lambda: ...)",
+    ),
+    "array": (jnp.zeros(2), ARRAY_LINE.format("jax.Array", "jax.Array")),
+    "NumPy array": (np.zeros(2), ARRAY_LINE.format("np.ndarray", "np.ndarray")),
+    "list of arrays": ([jnp.zeros(2)], ARRAY_LINE.format("list of jax.Array", "list[jax.Array]")),
+    "tuple of a specifier": (
+        (subnode(),),
+        "a tuple or list that holds gn.subnode(...) is no field; remove the comma or bracket around the specifier",
+    ),
+}
+
+
+@pytest.mark.parametrize(("value", "text"), UNANNOTATED.values(), ids=UNANNOTATED)
+def test_a_value_without_an_annotation_is_refused(value: Any, text: str):
+    """In the body of a node class, and in that of a class which it extends and which is no node."""
+    assert faults_of({"x": value}) == [f"x: {text}"]
+    assert faults_of({}, type("Mixin", (), {"x": value}), gn.Node) == [f"x (in the body of Mixin): {text}"]
+
+
+def test_what_else_stands_in_a_class_body_is_left_alone():
+    """Numbers, functions, classes and class variables are what Python says they are."""
+
+    class Net(gn.Node):
+        limit = 3
+        names = ("a", "b")
+        layer_class = Leaf
+        table: ClassVar[jax.Array] = jnp.arange(2)
+        shared: ClassVar[Leaf] = LEAF
+        helper = functools.partial(max, 1)
+        width: int = 2
+
+        @functools.cached_property
+        def double(self) -> int:
+            return 2 * self.width
+
+        @staticmethod
+        def power(x: int) -> int:
+            return x * x
+
+    net = Net()
+    assert (net.limit, net.names, net.layer_class, net.shared, net.double) == (3, ("a", "b"), Leaf, LEAF, 4)
+    assert net.helper(0) == 1
+    assert net.power(3) == 9
+    assert list(gn.schema(Net).fields) == ["width"]
+
+
+def test_an_endless_list_in_a_class_body_ends():
+    """A container that holds itself is looked through once."""
+    endless: list[Any] = [1]
+    endless.append(endless)
+    assert type("Probe", (gn.Node,), {"x": endless}).__dict__["x"] is endless
+
+
+def test_a_value_in_place_of_a_class_is_told():
+    """`hidden: Linear(...)` instead of `hidden: Linear = ...`."""
+    assert faults_of({}, annotations={"x": LEAF}) == [
+        "x: this Leaf stands where its class belongs: the value comes behind a =; say which: x: ... = gn.static(), "
+        "gn.state() or gn.subnode()"
+    ]
+    assert faults_of({}, annotations={"x": state()})[0].startswith("x: this specifier stands where its class belongs")
+
+
+def test_a_specifier_in_a_tuple_is_a_comma_too_much():
+    """`x: Leaf = gn.subnode(...),`."""
+    text = "x: a tuple or list that holds gn.static(...) is no field; remove the comma or bracket around the specifier"
+    assert faults_of({"x": (static(),)}, annotations={"x": tuple[int, ...]}) == [text]
+
+
+# Properties, methods and attributes of a field's name
+
+
+def method(self: Any) -> int:
+    """What `def x(self)` in the body of Probe makes."""
+    return 1
+
+
+method.__qualname__ = "Probe.x"
+
+MEMBERS: Final[dict[str, tuple[Any, str]]] = {
+    "property": (property(method), "property"),
+    "cached property": (functools.cached_property(method), "cached property"),
+    "class method": (classmethod(method), "class method"),
+    "static method": (staticmethod(method), "static method"),
+    "method": (method, "method"),
+    "compiled method": (jax.jit(method), "method"),
+    "partial method": (functools.partialmethod(method), "descriptor"),
+    "nested class": (type("x", (), {"__qualname__": "Probe.x", "__module__": __name__}), "nested class"),
+}
+
+
+@pytest.mark.parametrize(("member", "word"), MEMBERS.values(), ids=MEMBERS)
+def test_a_member_is_no_default(member: Any, word: str):
+    """Of a field of its name, in the same body; also where a specifier says so."""
+    text = f"x: the class body has a field and a {word} of this name; rename one"
+    assert faults_of({"x": member}, annotations={"x": type}) == [text]
+    if word not in ("method", "nested class", "static method"):
+        assert faults_of({"x": static(default=member)}, annotations={"x": int}) == [text]
+
+
+@pytest.mark.parametrize(("member", "word"), MEMBERS.values(), ids=MEMBERS)
+def test_an_inherited_member_is_no_default(member: Any, word: str):
+    """Of a base, a mixin in front of it, or one behind it; and no field hides it."""
+    named = member if word not in ("method", "nested class") else property(method)
+    word = "property" if named is not member else word
+    text = f"has a {word} of this name, which no field replaces; rename one, or make the {word} abstract"
+    base, mixin = type("Base", (gn.Node,), {"x": named}), type("Mixin", (), {"x": named})
+    field = type("Field", (gn.Node,), {"x": 1, "__annotations__": {"x": int}})
+    assert faults_of({}, base, annotations={"x": int}) == [f"x: Base {text}"]
+    assert faults_of({"x": 2}, base, annotations={"x": int}) == [f"x: Base {text}"]
+    assert faults_of({}, mixin, gn.Node, annotations={"x": int}) == [f"x: Mixin {text}"]
+    assert faults_of({}, mixin, field) == [f"x: Mixin {text}"]
+    assert faults_of({}, field, mixin) == [f"x: Mixin {text}"]
+
+
+@pytest.mark.parametrize(("member", "word"), MEMBERS.values(), ids=MEMBERS)
+def test_a_member_does_not_override_a_field(member: Any, word: str):
+    """A field that is inherited."""
+    field = type("Field", (gn.Node,), {"x": 1, "__annotations__": {"x": int}})
+    assert faults_of({"x": member}, field) == [
+        f"x: the class body has a {word} of the name of a field of Field; rename one"
+    ]
+
+
+def test_a_class_attribute_is_no_default():
+    """Neither of a mixin, nor in the body of a subclass without an annotation."""
+    mixin = type("Mixin", (), {"x": 2.5})
+    text = "x: Mixin has a class attribute of this name, which is no default of the field; rename one, or write"
+    assert faults_of({}, mixin, gn.Node, annotations={"x": float}) == [f"{text} x: ... = 2.5"]
+    field = type("Field", (gn.Node,), {"x": 1.0, "__annotations__": {"x": float}})
+    override = "x: without an annotation this does not change the default of the field; write x: ... ="
+    assert faults_of({"x": 2.5}, field) == [f"{override} 2.5"]
+    assert faults_of({"x": LEAF}, field) == [f"{override} Leaf"]
+
+
+def test_a_pseudo_field_does_not_override_a_field():
+    """A class variable or a constructor argument in place of an inherited field."""
+    field = type("Field", (gn.Node,), {"x": 1, "__annotations__": {"x": int}})
+    assert faults_of({"x": 2}, field, annotations={"x": ClassVar[int]}) == [
+        "x: declared a class variable, but Field declares it a field; an override keeps the kind"
+    ]
+    assert faults_of({"x": 2}, field, annotations={"x": dataclasses.InitVar[int]}) == [
+        "x: declared an argument of the constructor, but Field declares it a field; an override keeps the kind"
+    ]
+
+
+def test_functions_are_values():
+    """A function of elsewhere is a default, also one that JAX has compiled."""
+
+    class Act(gn.Node):
+        first: Callable[[int], int] = static(default=abs)
+        second: Callable[[int], int] = static(default=jax.jit(abs))
+        third: Callable[[int], int] = static(default=method)
+        of: type = Leaf
+
+    act = Act()
+    assert (act.first(-1), act.second(-1), act.third, act.of) == (1, 1, method, Leaf)
+
+
+def test_an_inherited_default_stays():
+    """A field that is declared again without a default has that of its parent, as in any dataclass."""
+
+    class Base(gn.Node):
+        x: float = 1.0
+
+    class Child(Base):
+        x: float
+
+    assert Child().x == 1.0
+
+
+# Abstract members
+
+
+class Sized(gn.Node, abc.ABC):
+    """Abstract: a size, a function."""
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """A size."""
+
+    @abc.abstractmethod
+    def act(self, x: int) -> int:
+        """A function."""
+
+
+class HasSize(Protocol):
+    """A protocol with a member."""
+
+    @property
+    def size(self) -> int:
+        """A size."""
+        ...
+
+
+class Fixed(Sized):
+    """Both members as fields."""
+
+    size: int
+    act: Callable[[int], int] = static(default=abs)
+    later: "Later | None" = None
+
+
+class Later(gn.Node):
+    """What the annotation of `Fixed` waits for."""
+
+
+def test_a_field_implements_an_abstract_member():
+    """Also where the class waits for a name; and it travels as any field does."""
+    fixed = Fixed(3)
+    assert (fixed.size, fixed.act(-2)) == (3, 2)
+    for twin in (gn.clone(fixed), copy.copy(fixed), pickle.loads(pickle.dumps(fixed))):
+        assert (twin.size, twin.act(-2)) == (3, 2)
+    with pytest.raises(TypeError, match="abstract"):
+        type("Half", (Sized,), {"__annotations__": {"size": int}})(3)
+
+
+def test_a_field_implements_a_member_of_a_protocol():
+    """Wherever the protocol stands among the bases."""
+    for bases in ((gn.Node, HasSize), (HasSize, gn.Node)):
+        cls: Any = type("Probe", bases, {"__annotations__": {"size": int}})
+        assert cls(3).size == 3
+        with pytest.raises(TypeError, match="size"):
+            cls()
+
+
+def test_an_abstract_mixin_in_front_of_a_field_does_not_hide_it():
+    """The field of the class behind it is read."""
+    base = type("Base", (gn.Node,), {"size": 3, "__annotations__": {"size": int}})
+    mixin = type("Mixin", (abc.ABC,), {"size": property(abc.abstractmethod(method))})
+    cls: Any = type("Probe", (mixin, base), {})
+    assert cls().size == 3
+
+
+# Classes that are no nodes
+
+
+MIXINS: Final[dict[str, dict[str, Any]]] = {
+    "State": {"__annotations__": {"x": ParamState}},
+    "node": {"__annotations__": {"x": "Leaf"}},
+    "list": {"__annotations__": {"x": list[Leaf]}},
+    "specifier": {"__annotations__": {"x": int}, "x": static(default=1)},
+    "value": {"__annotations__": {"x": Leaf}, "x": LEAF},
+}
+
+
+@pytest.mark.parametrize("body", MIXINS.values(), ids=MIXINS)
+def test_a_field_of_a_mixin_is_refused(body: dict[str, Any]):
+    """It would be none; unless the node class declares it, too."""
+    mixin = type("Mixin", (), {**body, "__module__": __name__})
+    text = "Mixin declares it, but is no node class, so that it is no field; derive Mixin from gn.Node, or declare x in"
+    assert faults_of({}, mixin, gn.Node) == [f"x: {text} Probe"]
+    if "x" not in body:
+        annotation = body["__annotations__"]["x"]
+        cls = type("Probe", (mixin, gn.Node), {"__annotations__": {"x": annotation}, "__module__": __name__})
+        assert list(gn.schema(cls).fields) == ["x"]
+
+
+def test_a_dataclass_may_be_a_mixin():
+    """Its fields are fields; what has no annotation there is refused as elsewhere."""
+
+    @dataclasses.dataclass
+    class Mixin:
+        x: float
+        y: Leaf = dataclasses.field(default_factory=Leaf)
+
+    class Net(Mixin, gn.Node):
+        z: int = 1
+
+    assert list(gn.schema(Net).fields) == ["x", "y", "z"]
+    assert [path for path, _ in gn.iter_node(Net(1.0))] == [("y",), ()]
+    Mixin.held = LEAF  # type: ignore[attr-defined]
+    assert "this Leaf has no annotation" in faults_of({}, Mixin, gn.Node)[0]
+
+
+# Names
+
+
+RESERVED: Final = ["_binding", "_has_own_init", "_joint", "_plan", "_popped", "_template", "_version"]
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_names_of_graphnode_are_refused(name: str):
+    """As a field, as an attribute, as a method, and in a mixin."""
+    text = f"{name}: this name is graphnode's own; choose another"
+    assert faults_of({}, annotations={name: int}) == [text]
+    assert faults_of({name: 3}) == [text]
+    assert faults_of({name: method}) == [text]
+    assert faults_of({}, type("Mixin", (), {name: 3}), gn.Node) == [text]
+
+
+@pytest.mark.parametrize("name", ["__dict__", "__class__", "__init__", "__graphnode_schema__", "__x__"])
+def test_names_of_python_are_no_fields(name: str):
+    """Names with two underscores on both sides."""
+    text = f"{name}: names with two underscores on both sides are Python's own; choose another"
+    assert faults_of({}, annotations={name: int}) == [text]
+
+
+def test_fields_may_have_the_names_that_constructors_use():
+    """`self` above all."""
+
+    class Odd(gn.Node):
+        self: int
+        args: int
+        kwargs: int
+        cls: int
+        init: int = 4
+
+    odd = Odd(self=0, args=1, kwargs=2, cls=3)
+    assert [odd.self, odd.args, odd.kwargs, odd.cls, odd.init] == [0, 1, 2, 3, 4]
+    assert gn.clone(odd).self == 0
+
+
+def test_annotations_see_the_class_body():
+    """Its aliases and classes first, as Python and type checkers do; not its fields and methods."""
+
+    class Net(gn.Node):
+        Width = int
+
+        class Inner(gn.Node):
+            n: int = 0
+
+        width: "Width"
+        inner: "Inner"
+        int: "int" = 3  # type: ignore[valid-type]
+        depth: "int" = 4  # type: ignore[valid-type]
+
+        def list(self) -> None:
+            """No type."""
+
+        inners: "list[Inner]" = subnode(default_factory=lambda: [])  # type: ignore[valid-type]
+
+    net: Any = Net(1, Net.Inner())  # type: ignore[arg-type]
+    assert (net.width, net.int, net.depth) == (1, 3, 4)
+    assert gn.schema(Net).fields["inners"].form.list_of is not None
+
+
+def test_final_fields_may_be_written_as_texts():
+    """As under `from __future__ import annotations`."""
+    cls = type("Probe", (gn.Node,), {"x": 3, "__annotations__": {"x": "Final[int]"}, "__module__": __name__})
+    assert gn.schema(cls).fields["x"].kind is gn.schema(Leaf).fields["n"].kind
+
+
+# Attribute access that is handed on
+
+
+class Inner(gn.Node):
+    """What a wrapper hands on to."""
+
+    w: ParamState
+    width: int = 3
+
+
+class Wrapper(gn.Node):
+    """Hands on what it has not."""
+
+    inner: Inner
+    v: ParamState
+    made: ParamState = state(jax.nn.initializers.ones, shape=lambda self: (self.width,))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class Outer(Wrapper):
+    """Inherits it."""
+
+    depth: int = 1
+
+
+class Mixin:
+    """Hands on, and is no node."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)  # type: ignore[attr-defined]
+
+
+class Mixed(Mixin, gn.Node):
+    """Has it from a mixin."""
+
+    inner: Inner
+    v: ParamState
+
+
+@pytest.mark.parametrize("cls", [Wrapper, Outer, Mixed])
+def test_attributes_are_handed_on_but_for_fields(cls: Any):
+    """Constructed, copied and popped as any node; a field that holds nothing never reads as the other's."""
+    wrapper = cls(Inner(ParamState(jnp.zeros(3))), ParamState(jnp.ones(3)))
+    assert wrapper.width == 3
+    for twin in (wrapper, gn.clone(wrapper), copy.deepcopy(wrapper), pickle.loads(pickle.dumps(wrapper))):
+        assert twin.w is twin.inner.w
+        assert gn.graphdef(twin) is gn.graphdef(wrapper)
+    assert gn.graphdef(wrapper.inner) is not gn.graphdef(wrapper)
+    gn.pop_states(wrapper, gn.PathIn("v"))
+    with pytest.raises(gn.UnsetFieldError) as caught:
+        _ = wrapper.v
+    assert str(caught.value) == (
+        f"{cls.__name__}.v holds nothing: it was popped or deleted; assign it, or put it back with update_states"
+    )
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = wrapper.no_such_name
+
+
+# Classes of States
+
+
+OWN_NAMES: Final = ["value", "name", "tag", "sharding", "metadata", "stacked", "replace", "_value", "_spec"]
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_what_a_state_has_is_not_overridden(name: str):
+    """A property `value` would be read, and graphnode would go on writing the real one."""
+    text = f"{name}: a State has this itself, and graphnode relies on it; choose another name"
+    assert faults_of({name: property(method)}, gn.State) == [text]
+    assert faults_of({}, type("Mixin", (), {name: 1, "__slots__": ()}), gn.State) == [text]
+
+
+def test_a_class_of_states_has_no_fields():
+    """An annotation there declares none."""
+    assert faults_of({"rate": 0.5}, gn.State, annotations={"rate": float}) == [
+        "rate: a State has a value and no fields; write rate: ClassVar[...] for a constant, or give States "
+        "metadata={'rate': ...}"
+    ]
+    assert faults_of({"held": [LEAF]}, gn.State) == [
+        "held: what stands in the body of a State is part of no model; hold it in a field of a node"
+    ]
+
+
+def test_a_class_of_states_takes_no_attributes_that_a_merge_would_lose():
+    """Neither by slots of its own, nor by a mixin without any."""
+    assert faults_of({"__slots__": ("extra",)}, gn.State) == [
+        "Probe: no merge would keep what is in the __slots__ of Probe; give facts as metadata={...}"
+    ]
+    assert faults_of({}, gn.ParamState, type("Mixin", (), {})) == [
+        "Probe: States take any attribute from Mixin, and no merge would keep it; write __slots__ = () in Mixin"
+    ]
+    cls: Any = type("Fine", (gn.ParamState, type("Mixin", (), {"__slots__": (), "double": method})), {})
+    assert cls(jnp.zeros(2)).double() == 1
+    with pytest.raises(AttributeError):
+        cls(jnp.zeros(2)).extra = 1
