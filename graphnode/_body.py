@@ -15,6 +15,7 @@ from ._faults import Fault, Rule
 from ._fields import Kind, NodeBase
 from ._hints import short
 from ._members import (
+    body_names,
     class_name,
     holds_graph_object,
     is_class_variable,
@@ -70,7 +71,7 @@ def _equality_faults(cls: type) -> Iterator[Fault]:
 def _reserved_faults(cls: type, owner: type) -> Iterator[Fault]:
     """Names of graphnode's own that stand in a body, with or without an annotation; and fields with Python's own."""
     own = own_annotations(owner)
-    for name in sorted(RESERVED.intersection({**owner.__dict__, **own})):
+    for name in sorted(RESERVED & body_names(owner)):
         yield Fault(f"{cls.__name__}.{name}: this name is graphnode's own; choose another", Rule.RESERVED, name)
     if owner is not cls:
         return

@@ -34,6 +34,11 @@ def own_annotations(cls: type) -> Mapping[str, object]:
     return typing_extensions.get_annotations(cls, format=typing_extensions.Format.FORWARDREF)
 
 
+def body_names(cls: type) -> set[str]:
+    """The names that the body of `cls` binds or annotates."""
+    return {*cls.__dict__, *own_annotations(cls)}
+
+
 def is_class_variable(annotation: object) -> bool:
     """Whether an annotation declares a class variable, as `dataclasses` reads it."""
     return _is_marked(annotation, "ClassVar") or annotation is ClassVar or get_origin(annotation) is ClassVar

@@ -6,7 +6,7 @@ Data in: a class that is being defined. Data out: its faults. A State has a valu
 from collections.abc import Iterator
 
 from ._faults import Fault, Rule
-from ._members import holds_graph_object, is_class_variable, is_dunder, own_annotations
+from ._members import body_names, holds_graph_object, is_class_variable, is_dunder, own_annotations
 from ._static import compares_by_identity
 
 
@@ -28,14 +28,13 @@ def state_body_faults(cls: type, root: type) -> Iterator[Fault]:
 
 
 def _reserved_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
-    for name in sorted(_names_of(root).intersection({**owner.__dict__, **own_annotations(owner)})):
+    for name in sorted(_names_of(root) & body_names(owner)):
         text = f"{cls.__name__}.{name}: a State has this itself, and graphnode relies on it; choose another name"
         yield Fault(text, Rule.RESERVED, name)
 
 
 def _names_of(root: type) -> frozenset[str]:
-    names = {*root.__dict__, *own_annotations(root)}
-    return frozenset(name for name in names if not is_dunder(name))
+    return frozenset(name for name in body_names(root) if not is_dunder(name))
 
 
 def _slot_faults(cls: type, owner: type) -> Iterator[Fault]:
