@@ -54,7 +54,7 @@ UNCERTAIN = {
     "passed on": lambda self: pass_on(self),
     "returned": lambda self: self,
     "kept": lambda self: {"a": self},
-    "iterated": lambda self: [x for x in self],  # noqa: C416
+    "iterated": lambda self: [x for x in self],
     "passed on inside": lambda self: lambda: pass_on(self),
     "rebound": rebound,
     "locals": looks_around,
