@@ -53,12 +53,26 @@ def is_older(cls: type, other: type) -> bool:
     return is_same_name and cls is not other and _ORDER.get(cls, -1) < _ORDER.get(other, -1)
 
 
-def class_name(cls: type, beside: type) -> str:
-    """What a message calls a class that it names beside another one: the two differ in the text, too."""
-    if cls is beside or cls.__name__ != beside.__name__:
-        return cls.__name__
-    if is_older(cls, beside):
-        return f"the {cls.__name__} of before it was defined again"
-    if is_older(beside, cls):
-        return cls.__name__
-    return f"{cls.__module__}.{cls.__qualname__}"
+def class_name(cls: type, *beside: type) -> str:
+    """What a message calls a class that it names beside others: two classes differ in the text, too."""
+    for other in beside:
+        if cls is other or cls.__name__ != other.__name__:
+            continue
+        if is_older(cls, other):
+            return f"the {cls.__name__} of before it was defined again"
+        if not is_older(other, cls):
+            return f"{cls.__module__}.{cls.__qualname__}"
+    return cls.__name__
+
+
+def class_apart(cls: type, *beside: type) -> str:
+    """`class_name`, where the others are called by their bare names: a newer class has to differ, too."""
+    if any(is_older(other, cls) for other in beside):
+        return f"the {cls.__name__} of after it was defined again"
+    return class_name(cls, *beside)
+
+
+def a_class(cls: type, *beside: type) -> str:
+    """`class_name` with an article: `a Linear`."""
+    name = class_name(cls, *beside)
+    return name if name.startswith("the ") else f"a {name}"

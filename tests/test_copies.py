@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import jax.numpy as jnp
 import pytest
 
@@ -53,7 +53,7 @@ COPIES: Final[dict[str, list[Callable[[Any], Any]]]] = {
     "`dataclasses.replace(net, ...)`, `copy.replace(net, ...)`": [
         dataclasses.replace,
         lambda node: dataclasses.replace(node, label="b"),
-        *([lambda node: copy.replace(node, label="b")] if sys.version_info >= (3, 13) else []),
+        *([lambda node: getattr(copy, "replace")(node, label="b")] if sys.version_info >= (3, 13) else []),  # noqa: B009
     ],
     "`gn.view(net, ...)`": [gn.view, lambda node: gn.view(node, label="b")],
     "`gn.flatten(net)`, `gn.unflatten`": [lambda node: gn.unflatten(*gn.flatten(node))],

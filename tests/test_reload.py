@@ -88,21 +88,22 @@ def test_instances_get_the_new_code(write: Write):
     """Nodes of before are those of the new class, with their values; so are methods that somebody has kept."""
     module = write(NET)
     node = module.Net(3)
-    state, method = node.w, node.f
+    first, state, method = module.Net, node.w, node.f
     write(NET.replace("return 1", "return self.width"))
     assert type(node) is module.Net
     assert (node.f(), method(), module.Net(4).f()) == (3, 3, 4)
     assert node.w is state
     write(NET.replace("return 1", "return 'third'"))
     assert (node.f(), method(), type(node) is module.Net) == ("third", "third", True)
+    assert type(first(5)) is module.Net
 
 
 def test_graph_operations_see_the_new_class_alone(write: Write):
-    """Structures, copies and merges are of the new class, below nodes of other modules too; nothing is kept of before."""
+    """Structures, copies and merges are of the new class, below nodes of other modules too."""
     module = write(NET)
 
     class Holder(gn.Node):
-        net: gn.Node
+        net: Any = gn.subnode()
 
     holder = Holder(module.Net(3))
     graphdef = gn.graphdef(holder)
@@ -240,21 +241,16 @@ def test_states_are_held_to_the_new_contract(write: Write):
 
 def test_the_old_class_makes_nodes_of_the_new(write: Write):
     """A module that has imported the class, and was not reloaded, goes on to construct it."""
-    module = write(
-        NET + "    @classmethod\n    def of(cls, n): return cls(n)\n    def gone(self): ...\n    LIMIT = 1\n"
-    )
+    of = "    @classmethod\n    def of(cls, n): return cls(n + 0)\n"
+    module = write(NET + of + "    def gone(self): ...\n    LIMIT = 1\n")
     old = module.Net
-    write(
-        NET.replace("int\n", "int\n    rate: float = 0.5\n")
-        + "    @classmethod\n    def of(cls, n): return cls(n + 1)\n"
-    )
-    write(
-        NET.replace("int\n", "int\n    rate: float = 0.5\n")
-        + "    @classmethod\n    def of(cls, n): return cls(n + 2)\n"
-    )
+    added = NET.replace("int\n", "int\n    rate: float = 0.5\n") + of
+    write(added.replace("n + 0", "n + 1"))
+    write(added.replace("n + 0", "n + 2"))
     node = old(3, rate=0.25)
     assert (type(node) is module.Net, node.rate, old.of(3).width) == (True, 0.25, 5)
     assert not hasattr(old, "gone")
+    assert not hasattr(old, "LIMIT")
     assert gn.graphdef(node) is gn.graphdef(module.Net(3, rate=0.25))
 
 
