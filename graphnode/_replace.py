@@ -15,7 +15,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple
 
-from ._copying import plain
 from ._errors import ContractError, FieldError, listed
 from ._fields import NodeBase
 from ._hints import did_you_mean
@@ -70,7 +69,7 @@ def fill_replaced(node: NodeBase, original: NodeBase, arguments: Mapping[str, An
     _check_changes(original, changes)
     set_version(node, constructing())
     for name, value in {**kept, **changes}.items():
-        node.__dict__[name] = node._plan.admit[name](node, plain(value))
+        node.__dict__[name] = node._plan.admit[name](node, value)
     _check_sizes(node, original, changes)
     set_version(node, birth())
 

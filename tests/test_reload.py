@@ -95,6 +95,8 @@ def test_instances_get_the_new_code(write: Write):
     assert node.w is state
     write(NET.replace("return 1", "return 'third'"))
     assert (node.f(), method(), type(node) is module.Net) == ("third", "third", True)
+    write(NET.replace("return 1", "return super().__repr__()[:3]"))
+    assert (node.f(), module.Net(3).f()) == ("Net", "Net")
     assert type(first(5)) is module.Net
 
 
@@ -266,6 +268,7 @@ def test_a_subclass_elsewhere_has_the_new_methods(write: Write):
 
     sub = Sub(3)
     write(NET.replace("return 1", "return 2") + "    def h(self): return self.f()\n")
+    assert type(Sub(3)) is Sub
     assert (sub.f(), sub.h(), hasattr(sub, "g"), type(sub) is Sub) == (20, 20, False, True)
     assert (Sub(4).f(), Sub(4).width, gn.clone(sub).h()) == (20, 4, 20)
 
@@ -285,10 +288,17 @@ def test_a_constructor_of_ones_own(write: Write):
     class Sub(module.Net):  # type: ignore[name-defined,misc]
         pass
 
+    class Calls(module.Net):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__(1)
+
     write(source.replace("n + 1", "n + 2").replace("full(2, n)", "full(3, n)"))
     assert (module.Net(1).width, old(1).width, Sub(1).width) == (3, 3, 3)
+    assert (type(Sub(1)), type(Calls()), Calls().width) == (Sub, Calls, 3)
     assert [cls(1.0).value.shape for cls in (module.Mark, old_mark)] == [(3,), (3,)]
     assert type(old_mark(1.0)) is module.Mark
+    write(source.replace("n + 1", "n + 3"))
+    assert (module.Net(1).width, old(1).width, Sub(1).width) == (4, 4, 4)
 
 
 def test_postponed_annotations(write: Write):

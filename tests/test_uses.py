@@ -40,7 +40,7 @@ class Child(Parent):
         super().reset()
 
 
-CERTAIN = {
+CERTAIN: dict[str, tuple[Any, set[str]]] = {
     "nothing": (lambda self: 1, set()),
     "reads": (lambda self: pass_on(self.width) + self.height, {"width", "height"}),
     "called": (lambda self: self.act(1), {"act"}),
@@ -50,7 +50,9 @@ CERTAIN = {
     "a text of its name": (lambda self: pass_on("self"), set()),
     "locals": (with_locals, {"read", "written", "also", "deleted"}),
 }
-UNCERTAIN = {
+MANY = [f"a{number}" for number in range(600)]  # more than the argument of one instruction can count
+CERTAIN["many"] = (eval(f"lambda self: ({', '.join(f'self.{name}' for name in MANY)})"), set(MANY))
+UNCERTAIN: dict[str, Any] = {
     "passed on": lambda self: pass_on(self),
     "returned": lambda self: self,
     "kept": lambda self: {"a": self},
