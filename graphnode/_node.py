@@ -22,7 +22,7 @@ from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, forget_shapes
 from ._pretty import Record, pretty
-from ._replace import REPLACED, InstanceFields, fill_replaced
+from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
 from ._schema import Schema, UnresolvedError, compile_schema, remember_frames, schema, take_body_faults
 from ._state import State
 from ._tracked import set_version
@@ -66,11 +66,6 @@ class Node(NodeBase):
         super().__init_subclass__()
         with defining(cls):
             _define(cls, kw_only)
-
-    @property
-    def _replaced(self) -> "Node":
-        # What `dataclasses.replace` reads to say, as an argument of the constructor, what it replaces.
-        return self
 
     # Hidden from checkers, which would accept any assignment and any constructor after seeing these.
     if not TYPE_CHECKING:
@@ -197,7 +192,7 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     """`init`, then the fields that make themselves, then the check that nothing is missing."""
     plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
     version_at_start, version_at_end = constructing, birth
-    fill, replaced_name = fill_replaced, REPLACED
+    replacing, find_original, fill = REPLACING, original_of, fill_replaced
 
     def guard(self: Node, *args: Any, **kwargs: Any) -> None:
         # A subclass calls up to here, or a finished node is initialised again: plain assignments.
@@ -205,8 +200,8 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
             init(self, *args, **kwargs)
             return
         plan = plan_of_class(cls)
-        if replaced_name in kwargs:
-            fill(self, kwargs.pop(replaced_name), kwargs)
+        if replacing and (original := find_original(self)) is not None:
+            fill(self, original, kwargs)
             return
         mark(self, version_at_start())
         init(self, *args, **kwargs)

@@ -148,7 +148,7 @@ def _fit_containers(value: Any, form: Form, place: Place) -> None:
     placed = form.items(kind_of(value), items(value))
     if placed is None:
         return
-    if isinstance(value, TrackedList | TrackedDict):
+    if isinstance(value, (TrackedList, TrackedDict)):
         value._form, value._place = form.item(kind_of(value)), place
     for key, item, item_form in placed:
         _fit_containers(item, item_form, place.below(key))

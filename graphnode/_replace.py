@@ -1,18 +1,16 @@
 """`dataclasses.replace` and `copy.replace` of a node: a new node that shares the States and subnodes of the original.
 
 Both functions call the constructor with the fields of the original, which would draw all States anew that the node
-makes itself. So the constructor has to know. Looking for `replace` among its callers would cost each constructor; this
-costs one look at its keywords. Both functions ask the *instance* for `__dataclass_fields__`, and read the default of a
-pseudo-field (`dataclasses.InitVar`) from it. The fields that an instance shows therefore begin with a pseudo-field that
-every node holds itself under, and this is how the original comes to be one of the constructor's arguments:
-
-    replace(net, rate=0.2)  ->  Net(_replaced=net, width=net.width, rate=0.2)
-
-Nobody else sees the pseudo-field: `dataclasses.fields` leaves out all of them, and a subclass asks its parent's class.
+makes itself. So the constructor has to know, and without an argument for it, which a wrapper that checks arguments
+would refuse. Looking for `replace` among its callers would cost every constructor. But before it constructs, `replace`
+asks the *instance* for its `__dataclass_fields__`: this leaves a note, and only then does a constructor look.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from threading import get_ident
+from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from ._errors import ContractError, FieldError, listed
@@ -24,32 +22,50 @@ from ._tracked import set_version
 from ._uses import attributes_used
 from ._versions import birth, constructing
 
-REPLACED: Final = "_replaced"
-
-
-@dataclasses.dataclass
-class _Original:
-    """Has the pseudo-field that all nodes show: `dataclasses` has no public way to make one."""
-
-    _replaced: dataclasses.InitVar[object] = None
-
-
-_PSEUDO_FIELD: Final = _Original.__dict__["__dataclass_fields__"][REPLACED]
+# The threads in which `replace` has looked at a node, and no node was constructed since.
+REPLACING: Final[set[int]] = set()
+# From Python 3.13 on, both functions call a third one.
+_CODES: Final = {getattr(dataclasses, "_replace", dataclasses.replace).__code__}
 
 
 class InstanceFields:
     """Stands for `__dataclass_fields__` in a node class.
 
-    A class shows its fields as every dataclass does. An instance shows them without its pseudo-fields, which nothing
-    has kept, and with the one that leads to itself.
+    A class shows its fields as every dataclass does. An instance shows them without arguments of the constructor alone
+    (`InitVar`): it has kept none, and `replace` would read the class's defaults from it.
     """
 
-    def __init__(self, cls: type) -> None:
+    def __init__(self, cls: Any) -> None:
         self.of_class: dict[str, Any] = cls.__dict__["__dataclass_fields__"]
-        self.of_instance = {REPLACED: _PSEUDO_FIELD, **{field.name: field for field in dataclasses.fields(cls)}}
+        self.of_instance: dict[str, Any] = {field.name: field for field in dataclasses.fields(cls)}
 
     def __get__(self, node: NodeBase | None, cls: type) -> dict[str, Any]:
-        return self.of_class if node is None else self.of_instance
+        if node is None:
+            return self.of_class
+        if _running_replace() is not None:
+            REPLACING.add(get_ident())
+        return self.of_instance
+
+
+def original_of(node: NodeBase) -> NodeBase | None:
+    """The node that a new one replaces; `None` if it is constructed otherwise. To be asked where `REPLACING` is."""
+    thread = get_ident()
+    if thread not in REPLACING:
+        return None
+    REPLACING.discard(thread)
+    frame = _running_replace()
+    if frame is None:
+        return None  # the call that left the note has failed
+    original = frame.f_locals[frame.f_code.co_varnames[0]]
+    return original if type(original) is type(node) else None
+
+
+def _running_replace() -> FrameType | None:
+    """The innermost running call of `replace`. What checks arguments may stand between it and its callee."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code not in _CODES:
+        frame = frame.f_back
+    return frame
 
 
 def fill_replaced(node: NodeBase, original: NodeBase, arguments: Mapping[str, Any]) -> None:

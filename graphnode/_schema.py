@@ -32,9 +32,7 @@ N = TypeVar("N", bound=NodeBase, default=NodeBase)
 _SCHEMA: Final = "__graphnode_schema__"
 _FRAMES: Final = "__graphnode_frames__"
 
-_RESERVED: Final = frozenset(
-    {"_binding", "_has_own_init", "_joint", "_plan", "_popped", "_replaced", "_template", "_version"}
-)
+_RESERVED: Final = frozenset({"_binding", "_has_own_init", "_joint", "_plan", "_popped", "_template", "_version"})
 
 
 class Field(NamedTuple):

@@ -5,6 +5,7 @@ that does anything else with it, such as passing it on, may use whatever it like
 """
 
 import dis
+import inspect
 from collections.abc import Iterator, Set
 from itertools import pairwise
 from types import CodeType, FunctionType
@@ -14,12 +15,21 @@ _ATTRIBUTE: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE
 # They get at the variables of their caller without a word in its bytecode.
 _LOOKS_INTO_CALLER: Final = frozenset({"super", "locals", "vars", "eval", "exec", "_getframe", "currentframe"})
 
+_CHECKERS: Final = frozenset({"beartype", "graphnode", "jaxtyping"})
+
 
 def attributes_used(function: object) -> Set[str] | None:
     """The attributes of its first argument that a function uses; `None` where that is not certain."""
+    function = inspect.unwrap(function, stop=_is_no_checker) if callable(function) else function
     if not isinstance(function, FunctionType) or function.__code__.co_argcount == 0:
         return None
     return _used_in(function.__code__, function.__code__.co_varnames[0])
+
+
+def _is_no_checker(function: object) -> bool:
+    """Whether a wrapper may do anything; one that checks types at run time only looks at the argument."""
+    module = str(getattr(function, "__globals__", {}).get("__name__", ""))
+    return module.partition(".")[0] not in _CHECKERS
 
 
 def _used_in(code: CodeType, variable: str) -> Set[str] | None:

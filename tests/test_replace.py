@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import nn
+from graphnode._replace import REPLACING
 
 calls: list[str] = []
 
@@ -327,3 +329,54 @@ def test_inside_of_a_transformation():
 
     sized = Sized(3, gn.ParamState(jnp.ones(3)))
     assert step(sized).tolist() == [2.0, 2.0, 2.0] == sized.w.value.tolist()
+
+
+def test_what_checks_the_arguments_of_a_constructor_is_in_nobodys_way():
+    """Wrappers of `__init__`, such as jaxtyping's, see the arguments that it declares."""
+
+    class Checked(gn.Node):
+        width: int
+        w: gn.ParamState = gn.state(counted, shape=lambda self: (2,))
+
+    init = Checked.__init__
+
+    @functools.wraps(init)
+    def check(self: Any, *args: Any, **kwargs: Any) -> None:
+        inspect.signature(init).bind(self, *args, **kwargs)
+        init(self, *args, **kwargs)
+
+    setattr(Checked, "__init__", check)  # noqa: B010
+    checked = Checked(3)
+    other = dataclasses.replace(checked, width=4)
+    assert (other.width, other.w is checked.w) == (4, True)
+
+
+def test_a_replacement_that_failed_is_forgotten():
+    """The next node is constructed as always, and no note is left."""
+    sized = Sized(3, gn.ParamState(jnp.ones(3)))
+    del sized.w
+    with pytest.raises(gn.UnsetFieldError):
+        dataclasses.replace(sized, width=4)
+    net = Net(3)
+    assert (net.leaf.width, net.w.value.shape) == (3, (3,))
+    assert not REPLACING
+
+
+def test_a_field_is_replaced_by_a_node_of_the_class():
+    """A node that is constructed for the call, and one that the constructor of another makes, are what they were."""
+
+    class Chain(gn.Node):
+        n: int
+        next: "Chain | None" = None
+        w: gn.ParamState = gn.state(counted, shape=lambda self: (2,))
+
+    chain = Chain(1, Chain(2))
+    other = dataclasses.replace(chain, next=dataclasses.replace(chain, n=5, next=Chain(3)))
+    assert chain.next is not None
+    assert other.next is not None
+    assert other.next.next is not None
+    assert (other.n, other.next.n, other.next.next.n, chain.next.n) == (1, 5, 3, 2)
+    assert other.w is other.next.w is chain.w
+    assert other.next.next.w is not chain.w
+    assert dataclasses.fields(chain) == dataclasses.fields(Chain)
+    assert Chain(4).w is not chain.w

@@ -1,9 +1,13 @@
 """`attributes_used` knows what a function certainly does with its first argument, and says so where it does not."""
 
+import functools
 from typing import Any
 
 import pytest
+from beartype import beartype
+from jaxtyping import jaxtyped
 
+import graphnode as gn
 from graphnode._uses import attributes_used
 
 
@@ -40,6 +44,15 @@ class Child(Parent):
         super().reset()
 
 
+def wrapped(self: Any) -> Any:
+    return self.a
+
+
+@functools.wraps(wrapped)
+def wrapper(*args: Any) -> Any:
+    return args[0].b
+
+
 CERTAIN: dict[str, tuple[Any, set[str]]] = {
     "nothing": (lambda self: 1, set()),
     "reads": (lambda self: pass_on(self.width) + self.height, {"width", "height"}),
@@ -48,6 +61,8 @@ CERTAIN: dict[str, tuple[Any, set[str]]] = {
     "inner function": (lambda self: lambda: self.width, {"width"}),
     "another of its name": (lambda self: (lambda self: pass_on(self))(3), set()),
     "a text of its name": (lambda self: pass_on("self"), set()),
+    "checked at run time": (jaxtyped(typechecker=beartype)(wrapped), {"a"}),
+    "checked with sizes": (jaxtyped(typechecker=gn.typechecker)(wrapped), {"a"}),
     "locals": (with_locals, {"read", "written", "also", "deleted"}),
 }
 MANY = [f"a{number}" for number in range(600)]  # more than the argument of one instruction can count
@@ -63,6 +78,8 @@ UNCERTAIN: dict[str, Any] = {
     "super": Child.reset,
     "no argument": lambda: 1,
     "any arguments": lambda *args: args[0].width,
+    "wrapped": wrapper,
+    "checked and wrapped": jaxtyped(typechecker=beartype)(wrapper),
     "a class": int,
     "a callable": "".join,
 }
