@@ -3,6 +3,7 @@
 import importlib
 import typing
 
+from . import _reload as _reload
 from . import random as random
 from ._broadcast import broadcast_states as broadcast_states
 from ._broadcast import unbroadcast_states as unbroadcast_states

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from ._graphdef import GraphDef
 from ._paths import Path, path_order, path_str
+from ._redefinition import class_name
 from ._state import StateSpec
 from ._static import static_key
 from ._table import RootSpec, Token
@@ -84,7 +85,8 @@ def differences(
     while todo:
         chain, a, b = todo.pop()
         if a is None or b is None or a.is_first != b.is_first or (not a.is_first and same.get(a.number) != b.number):
-            yield Difference(_path(chain), _text(left, a, left_place), _text(right, b, right_place))
+            of_left, of_right = _class_of(left, a), _class_of(right, b)
+            yield Difference(_path(chain), _text(left, a, left_place, of_right), _text(right, b, right_place, of_left))
             continue
         if not a.is_first:
             continue
@@ -93,7 +95,8 @@ def differences(
         if spec_a is spec_b and isinstance(spec_a, StateSpec):
             continue
         if isinstance(spec_a, StateSpec) or isinstance(spec_b, StateSpec) or spec_a.cls is not spec_b.cls:
-            yield Difference(_path(chain), _text(left, a, left_place), _text(right, b, right_place))
+            of_left, of_right = _class_of(left, a), _class_of(right, b)
+            yield Difference(_path(chain), _text(left, a, left_place, of_right), _text(right, b, right_place, of_left))
             continue
         for path, text_a, text_b in _field_differences(spec_a, spec_b):
             yield Difference((*_path(chain), *path), text_a, text_b)
@@ -173,7 +176,12 @@ def _kind(shape: Shape) -> str:
     return "an object" if shape is REF else str(shape)
 
 
-def _text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer) -> str:
+def _class_of(graphdef: GraphDef[Any], ref: _Ref | None) -> list[type[Any]]:
+    """The class of what a reference is to; none where there is no reference."""
+    return [] if ref is None else [graphdef.table.specs[ref.number].cls]
+
+
+def _text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer, beside: list[type[Any]]) -> str:
     if ref is None:
         return "nothing"
     if not ref.is_first:
@@ -181,4 +189,5 @@ def _text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer) -> str:
     spec = graphdef.table.specs[ref.number]
     described = spec.described() if isinstance(spec, StateSpec) else []
     parts = ", ".join(f"{key}={value!r}" for key, value in described)
-    return f"{spec.cls.__name__}({parts})" if parts else spec.cls.__name__
+    name = class_name(spec.cls, *beside)
+    return f"{name}({parts})" if parts else name

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from ._errors import SchemaError
+from ._redefinition import note_definition
 
 
 class Rule(enum.Enum):
@@ -86,6 +87,7 @@ def collecting_faults() -> Generator[list[type]]:
 @contextlib.contextmanager
 def defining(cls: type) -> Generator[None]:
     """Around the creation of a class: a `SchemaError` is raised or, while faults are collected, kept for its use."""
+    note_definition(cls)
     defined = _DEFINED.get()
     if defined is not None:
         defined.append(cls)

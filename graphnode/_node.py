@@ -23,6 +23,7 @@ from ._hints import did_you_mean
 from ._members import own_annotations
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, forget_shapes
 from ._pretty import Record, pretty
+from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
 from ._schema import UnresolvedError, compile_schema, remember_frames, schema
 from ._state import State
 from ._tracked import set_version
@@ -163,6 +164,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
     else:
         # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
         _put_descriptors(cls)
+        _set(cls, __dataclass_fields__=InstanceFields(cls))
     _set(cls, __init__=_guarded_init(cls, cls.__init__), _template=None)
     _guard_getattr(cls)
     remember_frames(cls)
@@ -199,6 +201,7 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     """`init`, then the fields that make themselves, then the check that nothing is missing."""
     plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
     version_at_start, version_at_end = constructing, birth
+    replacing, find_original, fill = REPLACING, original_of, fill_replaced
 
     def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:  # a field may be named `self`, too
         # A subclass calls up to here, or a finished node is initialised again: plain assignments.
@@ -206,6 +209,9 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
             init(self, *args, **kwargs)
             return
         plan = plan_of_class(cls)
+        if replacing and (original := find_original(self)) is not None:
+            fill(self, original, kwargs)
+            return
         mark(self, version_at_start())
         init(self, *args, **kwargs)
         if not plan.names <= self.__dict__.keys():

@@ -12,6 +12,7 @@ from ._filters import Combined, HasTag, Matcher, OfType, PathContains, Paths, Su
 from ._hints import did_you_mean
 from ._paths import Path, as_key, is_path, key_str, parse_path, path_str
 from ._patterns import Automaton, Pattern, is_glob, pattern_of
+from ._redefinition import class_apart
 from ._trie import Trie
 
 # What is selected, as messages call it.
@@ -61,10 +62,20 @@ def unaccepted(subjects: Sequence[Subject], filters: tuple[Matcher, ...], root: 
     names = ", ".join(f"{root}.{path_str(one.path)}" for one in subjects[:20])
     if len(subjects) > 20:
         names += f" and {len(subjects) - 20} more"
-    classes = ", ".join(dict.fromkeys(one.cls.__name__ for one in subjects))
+    accepted = tuple(_classes_in(filters))
+    classes = ", ".join(dict.fromkeys(class_apart(one.cls, *accepted) for one in subjects))
     shown = f"({filters[0]!r},)" if len(filters) == 1 else f"({', '.join(map(repr, filters))})"
     message = f"no filter of {shown} accepts {names} ({classes}); add one, or pass `...` last"
     return FilterError(message, [one.path for one in subjects])
+
+
+def _classes_in(filters: Sequence[Matcher]) -> Iterator[type]:
+    """The classes that filters name, at any depth."""
+    for one in filters:
+        if isinstance(one, OfType):
+            yield from one.classes
+        elif isinstance(one, Combined):
+            yield from _classes_in(one.parts)
 
 
 def check_class_filters(filters: Sequence[Matcher], wrong: type, remedy: str) -> None:

@@ -15,6 +15,7 @@ from ._graphdef import GraphDef
 from ._layout import Layout
 from ._match import Given, States, match, nearest, numbers_of
 from ._paths import path_str
+from ._redefinition import a_class
 from ._selection import unaccepted
 from ._state import State
 from ._statetree import S1, S2, S3, S4, FlatStates, Item, StateTree, select
@@ -204,8 +205,8 @@ def _merge_faults(graphdef: GraphDef[Any], given: Sequence[Given]) -> list[str]:
             seen[number] = one, at
             wanted = layout.specs[number].cls
             if spec is not None and spec.cls is not wanted:
-                found = f"{path_str(one.path(at))} is a {spec.cls.__name__}"
-                faults.append(f"{found}, the graphdef has a {wanted.__name__} there")
+                found = f"{path_str(one.path(at))} is {a_class(spec.cls, wanted)}"
+                faults.append(f"{found}, the graphdef has {a_class(wanted, spec.cls)} there")
     missing = [at for at in range(len(layout)) if at not in seen]
     faults += [f"missing {path_str(layout.path(at))} ({layout.specs[at].cls.__name__})" for at in missing]
     return faults

@@ -17,6 +17,7 @@ from ._errors import ConfigError, FieldError
 from ._fields import NodeBase
 from ._node import plan_of
 from ._paths import Path
+from ._redefinition import a_class, class_name
 from ._sharding import NamedAxis
 from ._state import State, StateSpec, spec_of
 from ._static import GraphObject, JsonValueError, from_json, to_json
@@ -266,7 +267,8 @@ class _Reader:
             seen.append(spec[0])
             cls, inner = spec[0].cls, spec[1]
         if not issubclass(cls, admitted):
-            self._fault(where, f"{cls.__name__} is not a {' or '.join(one.__name__ for one in admitted)}")
+            expected = " or ".join([a_class(admitted[0], cls), *[class_name(one, cls) for one in admitted[1:]]])
+            self._fault(where, f"{class_name(cls, *admitted)} is not {expected}")
         pending += reversed(inner)
         return True
 

@@ -14,6 +14,7 @@ from ._containers import items
 from ._errors import FieldError
 from ._fields import Kind, NodeBase
 from ._paths import Key, key_str
+from ._redefinition import class_apart
 from ._state import describe
 from ._versions import CLOCK, AnyVersion, Version, birth, check_owner
 
@@ -89,10 +90,8 @@ def admit(form: Form, value: Any, place: Place) -> Any:
 
 def _refusal(form: Form, value: object, place: Place) -> str:
     names = [cls.__name__ for cls in form.classes]
-    if type(value).__name__ in names:
-        found = f"another class named {type(value).__name__} (was it defined again?)"
-    else:
-        found = describe(value)
+    has_other_class = type(value).__name__ in names  # of the same name
+    found = class_apart(type(value), *form.classes) if has_other_class else describe(value)
     message = f"{place} takes {form}; found {found}"
     if form.kind is Kind.STATE and hasattr(value, "dtype"):
         message += f"; wrap the array: {names[0] if names else 'ParamState'}(...), or write to .value"

@@ -20,6 +20,7 @@ from ._match import Given, States, is_one_value, match, nearest, numbers_of
 from ._node import check_field_owner, plan_of
 from ._paths import Path, path_str
 from ._plan import Placed, Vacated, check_contracts, check_placed, vacated
+from ._redefinition import class_name
 from ._schema import schema
 from ._signals import put_all, store_all, undivided
 from ._state import State, StateSpec, contract_faults, describe, new_state, prepared
@@ -159,7 +160,9 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
                 write = writes[number] = _Write(binding.states[number], given.values[at], given, at)
                 spec, cls = given.specs[at], type(write.state)
                 if check and spec is not None and spec.cls is not cls:
-                    faults.append(f"{write.where()}: expected {cls.__name__}, found {spec.cls.__name__}")
+                    faults.append(
+                        f"{write.where()}: expected {class_name(cls, spec.cls)}, found {class_name(spec.cls, cls)}"
+                    )
                 continue
             found = _put_back(objects, graphdef, given, at)
             if isinstance(found, str):

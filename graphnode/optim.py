@@ -26,6 +26,7 @@ from ._node import Node
 from ._optax_state import Form, Part, form_of, nested, take_apart, unshared
 from ._paths import Path, path_str
 from ._pretty import Record, Text
+from ._redefinition import class_name
 from ._signals import store_all
 from ._split import graphdef, states
 from ._state import LongTermState, ParamState, State, StateSpec, new_state, prepared, spec_of
@@ -194,12 +195,12 @@ class Optimizer(Node):
         numbers = found.positions_of(self.layout).numbers
         specs = [None if number is None else found.specs[number] for number in numbers]
         faults = [
-            f"{path_str(path)}: expected {_described(made_for)}, found {_described(spec)}"
+            f"{path_str(path)}: expected {_described(made_for, spec)}, found {_described(spec, made_for)}"
             for path, made_for, spec in zip(self.layout.paths(), self.layout.specs, specs, strict=True)
             if spec is None or apart_from_axes(made_for) is not apart_from_axes(spec)
         ]
         faults += [
-            f"{path_str(found.path(at))}: expected nothing, found {_described(spec)}"
+            f"{path_str(found.path(at))}: expected nothing, found {_described(spec, None)}"
             for at, spec in enumerate(found.specs)
             if at not in set(numbers)
         ]
@@ -312,8 +313,9 @@ def _twice(numbers: Sequence[int]) -> list[int]:
     return sorted({number for number in numbers if numbers.count(number) > 1})
 
 
-def _described(spec: StateSpec | None) -> str:
+def _described(spec: StateSpec | None, beside: StateSpec | None) -> str:
     if spec is None:
         return "nothing"
+    name = class_name(spec.cls, *([] if beside is None else [beside.cls]))
     parts = ", ".join(f"{key}={value!r}" for key, value in spec.described())
-    return f"{spec.cls.__name__}({parts})" if parts else spec.cls.__name__
+    return f"{name}({parts})" if parts else name

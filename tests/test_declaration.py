@@ -401,10 +401,10 @@ def test_a_class_defined_again_is_another_class():
     node = cls(old(), [old()])
     with pytest.raises(gn.FieldError) as caught:
         node.one = new()
-    assert str(caught.value) == "Probe.one takes Layer; found another class named Layer (was it defined again?)"
+    assert str(caught.value) == "Probe.one takes Layer; found the Layer of after it was defined again"
     with pytest.raises(gn.FieldError) as caught:
         node.many.append(new())
-    assert str(caught.value) == "Probe.many.1 takes Layer; found another class named Layer (was it defined again?)"
+    assert str(caught.value) == "Probe.many.1 takes Layer; found the Layer of after it was defined again"
 
 
 def test_a_class_defined_again_names_itself_anew():

@@ -34,6 +34,7 @@ from .._members import own_annotations
 from .._node import Node
 from .._paths import Path
 from .._pretty import Record, Text, pretty
+from .._redefinition import class_apart
 from .._schema import Field, schema
 from .._source import Sources
 from .._static import StaticValueError, registered_name, static_key
@@ -287,7 +288,7 @@ def misfit(form: Form, value: Any) -> str | None:
             continue
         if isinstance(value, Config):
             if not issubclass(value.node_class, form.classes):
-                return f"{at}expected {form}, found a config of {value.node_class.__name__}"
+                return f"{at}expected {form}, found a config of {class_apart(value.node_class, *form.classes)}"
             continue
         if not is_container(value) or (kind := slot_kind(form, value)) is None:
             return f"{at}expected {form}, found {type(value).__name__}"

@@ -20,6 +20,7 @@ from .._fields import Kind
 from .._hints import short
 from .._node import Node
 from .._paths import Key, path_str
+from .._redefinition import class_apart
 from ._models import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text
 from ._places import MAX_DIGITS, MAX_FAULTS
 from ._read import FORMATS, Document, Files, check_no_faults
@@ -277,7 +278,7 @@ class Walk:
         fault = misfit(item.form, config)
         if fault is not None:
             declared = " or ".join(cls.__name__ for cls in item.form.classes)
-            self._fault(item, f"{config.node_class.__name__} is not a {declared}")
+            self._fault(item, f"{class_apart(config.node_class, *item.form.classes)} is not a {declared}")
             return
         item.holder[item.key] = config
 

@@ -12,6 +12,7 @@ import jax
 
 from .._errors import ConfigError
 from .._node import Node
+from .._redefinition import a_class
 
 
 class Part(NamedTuple):
@@ -37,8 +38,8 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
     for path, part in parts.items():
         cls: type = type(part.layer)
         if cls is not part.cls:
-            expected = f"a {part.cls.__name__}, as the constructor makes it"
-            faults.append(f"{path}: expected {expected}; found a {cls.__name__}")
+            expected = f"{a_class(part.cls, cls)}, as the constructor makes it"
+            faults.append(f"{path}: expected {expected}; found {a_class(cls, part.cls)}")
             continue
         for name, value in part.fields.items():
             faults += _fault(f"{path}.{name}", getattr(part.layer, name), value, "the constructor sets it")

@@ -1,0 +1,78 @@
+"""Classes that are defined again, as by a notebook's cell or a reloaded module: which one is older, and what follows.
+
+Both are called by one name. A message about the two says which is which, and IPython's `autoreload` moves what is
+there from the one to the other; it is told how, as soon as a class is defined while it is loaded.
+"""
+
+import itertools
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+# The order in which classes of nodes and States were defined.
+_ORDER: Final["weakref.WeakKeyDictionary[type, int]"] = weakref.WeakKeyDictionary()
+_NUMBERS: Final = itertools.count()
+
+# How autoreload moves what is there from an old class to its new definition; set by the layer that knows how.
+Mover: TypeAlias = Callable[[type, type], None]
+_MOVERS: Final[list[tuple[type, Mover]]] = []
+_AUTORELOAD: Final = "IPython.extensions.autoreload"
+
+
+def note_definition(cls: type) -> None:
+    """Note that a class of nodes or States is being defined."""
+    _ORDER[cls] = next(_NUMBERS)
+    autoreload: Any = sys.modules.get(_AUTORELOAD)
+    if autoreload is not None and _RULE not in getattr(autoreload, "UPDATE_RULES", [_RULE]):
+        autoreload.UPDATE_RULES.insert(0, _RULE)
+
+
+def on_reload(base: type, move: Mover) -> None:
+    """Say how autoreload moves what is there from a subclass of `base` to its new definition."""
+    _MOVERS.append((base, move))
+
+
+def _is_moved(old: object, new: object) -> bool:
+    return isinstance(old, type) and isinstance(new, type) and any(issubclass(old, base) for base, _ in _MOVERS)
+
+
+def _move(old: type, new: type) -> None:
+    for base, move in _MOVERS:
+        if issubclass(old, base) and issubclass(new, base):
+            move(old, new)
+
+
+# A pair of functions, as autoreload has them: whether it applies, and what to do.
+_RULE: Final = (_is_moved, _move)
+
+
+def is_older(cls: type, other: type) -> bool:
+    """Whether a class was defined again later, as the other one."""
+    is_same_name = (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
+    return is_same_name and cls is not other and _ORDER.get(cls, -1) < _ORDER.get(other, -1)
+
+
+def class_name(cls: type, *beside: type) -> str:
+    """What a message calls a class that it names beside others: two classes differ in the text, too."""
+    for other in beside:
+        if cls is other or cls.__name__ != other.__name__:
+            continue
+        if is_older(cls, other):
+            return f"the {cls.__name__} of before it was defined again"
+        if not is_older(other, cls):
+            return f"{cls.__module__}.{cls.__qualname__}"
+    return cls.__name__
+
+
+def class_apart(cls: type, *beside: type) -> str:
+    """`class_name`, where the others are called by their bare names: a newer class has to differ, too."""
+    if any(is_older(other, cls) for other in beside):
+        return f"the {cls.__name__} of after it was defined again"
+    return class_name(cls, *beside)
+
+
+def a_class(cls: type, *beside: type) -> str:
+    """`class_name` with an article: `a Linear`."""
+    name = class_name(cls, *beside)
+    return name if name.startswith("the ") else f"a {name}"

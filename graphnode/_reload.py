@@ -1,0 +1,175 @@
+"""Reloading: what IPython's `autoreload` does to plain classes, done to those of nodes and States.
+
+Of a plain class, autoreload overwrites the members of the old definition one by one, and makes its instances those of
+the new one. Classes of nodes and States have members that belong to one class alone: schema, plan, template, spec. So
+the old class keeps them, and gets the new methods; its instances go to the new class, in a state that fits that.
+"""
+
+import functools
+import gc
+import inspect
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any, Final
+
+from ._annotations import Form
+from ._containers import children, is_container, items, kind_of
+from ._fields import NodeBase
+from ._node import plan_of
+from ._plan import attach_contracts, place_of
+from ._redefinition import on_reload
+from ._schema import Field, schema
+from ._state import State, spec_of
+from ._tracked import Place, TrackedDict, TrackedList, set_version
+from ._versions import CLOCK, Version, constructing
+
+_LEFT_ALONE: Final = frozenset({"__init__", "__new__", "__replace__", "__init_subclass__", "__class_getitem__"})
+_OWN: Final = frozenset(
+    {"_abc_impl", "_binding", "_fill", "_has_own_init", "_joint", "_plain_spec", "_plan", "_popped", "_template"}
+)
+
+
+def move_nodes(old: type[Any], new: type[Any]) -> None:
+    """Make the nodes of a class those of its new definition, and its methods the new ones.
+
+    A field that was added gets what the constructor gives it: its default, or what its initializer or factory makes.
+    The value of one that was removed stays where it is, but is no part of the structure.
+    """
+    before = dict(schema(old).fields)
+    plan_of(new)
+    _update_members(old, new, before.keys() | schema(new).fields.keys())
+    _redirect(old, new)
+    nodes = _instances(old)
+    for node in nodes:
+        object.__setattr__(node, "__class__", new)
+    for node in nodes:
+        _fit_fields(node, before)
+        _fit_contracts(node, old)
+    if nodes:
+        _forget_bindings()
+
+
+def move_states(old: type[Any], new: type[Any]) -> None:
+    """Make the States of a class those of its new definition, and its methods the new ones."""
+    _update_members(old, new, frozenset())
+    _redirect(old, new)
+    states = _instances(old)
+    for state in states:
+        object.__setattr__(state, "__class__", new)
+        spec = state._spec
+        state._spec = spec_of(new, spec.name, spec.tag, spec.sharding, spec.metadata, spec.stacked)
+    if states:
+        _forget_bindings()
+
+
+def _instances(cls: type) -> list[Any]:
+    # Every object refers to its class.
+    return [instance for instance in gc.get_referrers(cls) if type(instance) is cls]
+
+
+def _forget_bindings() -> None:
+    """Have every graph walked again: nothing that a binding watches tells that a class has changed."""
+    for item in gc.get_objects():
+        if issubclass(type(item), NodeBase) and type(getattr(item, "_version", None)) is Version:
+            set_version(item, Version())
+    CLOCK.now = Version()
+
+
+def _update_members(old: type, new: type, fields: "frozenset[str] | set[str]") -> None:
+    """Give the old class the methods of the new one, for its subclasses and for whoever has imported it."""
+    theirs = {name: member for name, member in vars(new).items() if _is_movable(name, member, fields)}
+    for name, member in list(vars(old).items()):
+        if _is_movable(name, member, fields) and name not in theirs:
+            delattr(old, name)
+    for name, member in theirs.items():
+        if not _update_function(vars(old).get(name), member):
+            setattr(old, name, member)
+
+
+def _is_movable(name: str, member: object, fields: "frozenset[str] | set[str]") -> bool:
+    if name.startswith("__") and name.endswith("__"):
+        return isinstance(member, FunctionType) and name not in _LEFT_ALONE
+    return name not in fields and name not in _OWN
+
+
+def _update_function(old: object, new: object) -> bool:
+    """Give a function the code of another, so that methods that are bound somewhere have it; whether that was done."""
+    if not (isinstance(old, FunctionType) and isinstance(new, FunctionType)):
+        return False
+    if old.__code__.co_freevars != new.__code__.co_freevars:
+        return False
+    old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+    old.__doc__, old.__annotations__ = new.__doc__, new.__annotations__
+    return True
+
+
+def _redirect(old: type[Any], new: type[Any]) -> None:
+    """Have the old class make instances of the new one: a module that was not reloaded may still call it."""
+    construct = getattr(old.__init__, "_before_reload", old.__init__)
+    if getattr(old, "_has_own_init", True) and getattr(new, "_has_own_init", True):
+        _update_function(inspect.unwrap(construct), inspect.unwrap(new.__init__))
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        if type(self) is not old:
+            construct(self, *args, **kwargs)  # a subclass that was not reloaded
+            return
+        object.__setattr__(self, "__class__", new)
+        self.__init__(*args, **kwargs)
+
+    redirected: Any = functools.wraps(new.__init__)(__init__)
+    redirected._before_reload = construct
+    setattr(old, "__init__", redirected)  # noqa: B010  # an assignment would declare it anew to a type checker
+
+
+def _fit_fields(node: NodeBase, before: "dict[str, Field]") -> None:
+    """Give a node the fields of its new class."""
+    fields, makers, values = schema(type(node)).fields, plan_of(type(node)).makers, node.__dict__
+    kept = {name for name in fields if name in before and before[name].kind is fields[name].kind}
+    for name in before.keys() & fields.keys() - kept:
+        values.pop(name, None)  # what was there is of another kind
+    # A field that is kept and holds nothing was popped, and stays so.
+    added = [name for name in makers if name not in values and name not in kept]
+    version = node._version
+    set_version(node, constructing())  # a factory may then read another added field
+    try:
+        for name in added:
+            if name not in values:
+                setattr(node, name, makers[name](node))
+    finally:
+        set_version(node, version)
+    for name, field in fields.items():
+        _fit_containers(values.get(name), field.form, place_of(node, field))
+
+
+def _fit_containers(value: Any, form: Form, place: Place) -> None:
+    """Have the containers in a field admit what the field of the new class does."""
+    if not is_container(value):
+        return
+    placed = form.items(kind_of(value), items(value))
+    if placed is None:
+        return
+    if isinstance(value, (TrackedList, TrackedDict)):
+        value._form, value._place = form.item(kind_of(value)), place
+    for key, item, item_form in placed:
+        _fit_containers(item, item_form, place.below(key))
+
+
+def _fit_contracts(node: NodeBase, old: type) -> None:
+    """Hold the States of a node to the contracts of its new class, as they are, and no longer to those of the old."""
+    for state in _states_of(node):
+        state._contracts = tuple([requirement for requirement in state._contracts if requirement.cls is not old])
+    attach_contracts(node)
+
+
+def _states_of(node: NodeBase) -> Iterator[State[Any]]:
+    todo: list[Any] = list(node.__dict__.values())
+    while todo:
+        value = todo.pop()
+        if isinstance(value, State):
+            yield value
+        elif is_container(value):
+            todo += children(value)
+
+
+on_reload(NodeBase, move_nodes)
+on_reload(State, move_states)

@@ -1,0 +1,179 @@
+"""`dataclasses.replace` and `copy.replace` of a node: a new node that shares the States and subnodes of the original.
+
+Both functions call the constructor with the fields of the original, which would draw all States anew that the node
+makes itself. So the constructor has to know, and without an argument for it, which a wrapper that checks arguments
+would refuse. Looking for `replace` among its callers would cost every constructor. But before it constructs, `replace`
+asks the *instance* for its `__dataclass_fields__`: this leaves a note, and only then does a constructor look.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from threading import get_ident
+from types import FrameType
+from typing import Any, Final, NamedTuple
+
+from ._errors import ContractError, FieldError, listed
+from ._fields import NodeBase
+from ._hints import did_you_mean
+from ._plan import check_contracts
+from ._schema import Field, schema
+from ._tracked import set_version
+from ._uses import attributes_used
+from ._versions import birth, constructing
+
+# The threads in which `replace` has looked at a node, and no node was constructed since.
+REPLACING: Final[set[int]] = set()
+# From Python 3.13 on, both functions call a third one.
+_CODES: Final = {getattr(dataclasses, "_replace", dataclasses.replace).__code__}
+
+
+class InstanceFields:
+    """Stands for `__dataclass_fields__` in a node class.
+
+    A class shows its fields as every dataclass does. An instance shows them without arguments of the constructor alone
+    (`InitVar`): it has kept none, and `replace` would read the class's defaults from it.
+    """
+
+    def __init__(self, cls: Any) -> None:
+        self.of_class: dict[str, Any] = cls.__dict__["__dataclass_fields__"]
+        self.of_instance: dict[str, Any] = {field.name: field for field in dataclasses.fields(cls)}
+
+    def __get__(self, node: NodeBase | None, cls: type) -> dict[str, Any]:
+        if node is None:
+            return self.of_class
+        if _running_replace() is not None:
+            REPLACING.add(get_ident())
+        return self.of_instance
+
+
+def original_of(node: NodeBase) -> NodeBase | None:
+    """The node that a new one replaces; `None` if it is constructed otherwise. To be asked where `REPLACING` is."""
+    thread = get_ident()
+    if thread not in REPLACING:
+        return None
+    REPLACING.discard(thread)
+    frame = _running_replace()
+    if frame is None:
+        return None  # the call that left the note has failed
+    original = frame.f_locals[frame.f_code.co_varnames[0]]
+    return original if type(original) is type(node) else None
+
+
+def _running_replace() -> FrameType | None:
+    """The innermost running call of `replace`. What checks arguments may stand between it and its callee."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code not in _CODES:
+        frame = frame.f_back
+    return frame
+
+
+def fill_replaced(node: NodeBase, original: NodeBase, arguments: Mapping[str, Any]) -> None:
+    """Give a node that is being made the fields of another, with some changed. Nothing is made anew.
+
+    Args:
+        node: The new node, still empty.
+        original: The node that it is made from, of the same class.
+        arguments: What `replace` calls the constructor with: fields as the original has them, and changed ones.
+
+    Raises:
+        FieldError: What is changed is no field, or the class may have made something else from it; names all.
+        ContractError: A State that is shared does not have the shape that a changed size asks for.
+    """
+    kept = {name: value for name, value in original.__dict__.items() if name in node._plan.names}
+    changes = {name: value for name, value in arguments.items() if kept.get(name, _ABSENT) is not value}
+    _check_changes(original, changes)
+    set_version(node, constructing())
+    for name, value in {**kept, **changes}.items():
+        node.__dict__[name] = node._plan.admit[name](node, value)
+    _check_sizes(node, original, changes)
+    set_version(node, birth())
+
+
+# In place of what a popped field holds: nothing that anyone can pass.
+_ABSENT: Final = object()
+
+
+def _check_changes(original: NodeBase, changes: Mapping[str, Any]) -> None:
+    cls = type(original)
+    fields = schema(cls).fields
+    unknown = [_not_a_field(cls, name) for name in changes if name not in fields]
+    if unknown:
+        raise FieldError(f"cannot replace {', '.join(changes)} of {cls.__name__}: {listed(unknown)}")
+    faults = [code.fault(name) for code in _codes(cls) for name in changes if code.may_use(name)]
+    if faults:
+        remedy = f"{_construct(cls)}; or, to keep what is there, assign to a copy: other = copy.copy(node)"
+        raise FieldError(_refusal(cls, changes, faults, remedy))
+
+
+def _not_a_field(cls: type[NodeBase], name: str) -> str:
+    declared: Any = cls  # every node class is a dataclass
+    if name in declared.__dataclass_fields__:
+        return f"{name} is an argument of the constructor that no field keeps; {_construct(cls)}"
+    hint = did_you_mean(name, schema(cls).fields)
+    return f"{name} is not a field" + (f"; {hint}" if hint else "")
+
+
+class _Code(NamedTuple):
+    """What makes fields, and does not run.
+
+    Attributes:
+        name: What a message calls it.
+        used: The fields that it uses; `None` where it may use any.
+    """
+
+    name: str
+    used: Set[str] | None
+
+    def may_use(self, field: str) -> bool:
+        return self.used is None or field in self.used
+
+    def fault(self, field: str) -> str:
+        return f"{self.name} {'may use' if self.used is None else 'uses'} {field}"
+
+
+def _codes(cls: Any) -> Iterator[_Code]:
+    fields = schema(cls).fields
+    if cls._has_own_init:
+        yield _Code("__init__", None)
+    elif hasattr(cls, "__post_init__"):
+        yield _Code("__post_init__", _fields_used(cls.__post_init__, fields))
+    for field in fields.values():
+        if field.specifier.factory is not None:
+            yield _Code(f"the factory of {field.name}", _fields_used(field.specifier.factory, fields))
+
+
+def _fields_used(function: Callable[..., Any], fields: Mapping[str, Field]) -> Set[str] | None:
+    used = attributes_used(function)
+    # A property or a method may use any field.
+    return used if used is not None and used <= fields.keys() else None
+
+
+def _check_sizes(node: NodeBase, original: NodeBase, changes: Mapping[str, Any]) -> None:
+    cls = type(node)
+    try:
+        check_contracts(node, {})
+    except ContractError as error:
+        taken = [field.name for field in node._plan.contracts if field.init and field.name not in changes]
+        remedy = f"{_construct(cls)}" + (f", or pass {', '.join(taken)} too" if taken else "")
+        raise ContractError(_refusal(cls, changes, [str(error)], remedy)) from None
+    faults: list[str] = []
+    for field in schema(cls).fields.values():
+        shape_of = field.specifier.shape
+        if shape_of is None or field.name not in node.__dict__:
+            continue
+        before, after = tuple(shape_of(original)), tuple(shape_of(node))
+        if before != after:
+            faults.append(f"{cls.__name__}.{field.name}: its shape was {before}, and would be {after}")
+    if faults:
+        raise ContractError(_refusal(cls, changes, faults, _construct(cls)))
+
+
+def _construct(cls: type) -> str:
+    return f"construct a new {cls.__name__}"
+
+
+def _refusal(cls: type, changes: Mapping[str, Any], faults: Sequence[str], remedy: str) -> str:
+    names = ", ".join(changes)
+    reason = "replace shares all States and subnodes, and runs nothing that makes them"
+    return f"cannot replace {names} of {cls.__name__}: {listed(faults)}. {reason}: {remedy}"

@@ -1,0 +1,73 @@
+"""Which attributes of its first argument a function uses, as its bytecode tells: what a factory makes a field of.
+
+Only what is certain counts. Every use of the argument has to be an attribute that is read, set or deleted; a function
+that does anything else with it, such as passing it on, may use whatever it likes.
+"""
+
+import dis
+import inspect
+from collections.abc import Iterator, Set
+from itertools import pairwise
+from types import CodeType, FunctionType
+from typing import Final
+
+_ATTRIBUTE: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"})
+# They get at the variables of their caller without a word in its bytecode.
+_LOOKS_INTO_CALLER: Final = frozenset({"super", "locals", "vars", "eval", "exec", "_getframe", "currentframe"})
+
+_CHECKERS: Final = frozenset({"beartype", "graphnode", "jaxtyping"})
+
+
+def attributes_used(function: object) -> Set[str] | None:
+    """The attributes of its first argument that a function uses; `None` where that is not certain."""
+    function = inspect.unwrap(function, stop=_is_no_checker) if callable(function) else function
+    if not isinstance(function, FunctionType) or function.__code__.co_argcount == 0:
+        return None
+    return _used_in(function.__code__, function.__code__.co_varnames[0])
+
+
+def _is_no_checker(function: object) -> bool:
+    """Whether a wrapper may do anything; one that checks types at run time only looks at the argument."""
+    module = str(getattr(function, "__globals__", {}).get("__name__", ""))
+    return module.partition(".")[0] not in _CHECKERS
+
+
+def _used_in(code: CodeType, variable: str) -> Set[str] | None:
+    if not _LOOKS_INTO_CALLER.isdisjoint(code.co_names):
+        return None
+    used: set[str] = set()
+    for instruction, following in _uses(code, variable):
+        if not _is_load(instruction, variable) or following.opname not in _ATTRIBUTE:
+            return None
+        used.add(following.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType) and variable in inner.co_freevars:
+            used_inside = _used_in(inner, variable)
+            if used_inside is None:
+                return None
+            used |= used_inside
+    return used
+
+
+def _uses(code: CodeType, variable: str) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
+    """The instructions that use a variable, each with the one that follows it."""
+    # A variable that inner functions use is in a cell; "fast" instructions then pass the cell on to them.
+    is_cell = variable in (*code.co_cellvars, *code.co_freevars)
+    kind = "DEREF" if is_cell else "FAST"
+    instructions = [instruction for instruction in dis.get_instructions(code) if instruction.opname != "EXTENDED_ARG"]
+    for instruction, following in pairwise(instructions):
+        if kind in instruction.opname and variable in _variables(instruction):
+            yield instruction, following
+
+
+def _variables(instruction: dis.Instruction) -> tuple[str, ...]:
+    # Since Python 3.13 one instruction may stand for two that follow each other.
+    names = instruction.argval
+    return names if isinstance(names, tuple) else (names,)
+
+
+def _is_load(instruction: dis.Instruction, variable: str) -> bool:
+    """Whether an instruction loads the variable last, and uses it for nothing else."""
+    is_load = "LOAD" in instruction.opname and not instruction.opname.endswith("STORE_FAST")
+    *others, last = _variables(instruction)
+    return is_load and last == variable and variable not in others

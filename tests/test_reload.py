@@ -1,0 +1,339 @@
+"""IPython's `autoreload` and `importlib.reload`: what is there goes on with the new definition of its class."""
+
+import copy
+import importlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+from IPython.extensions import autoreload
+
+import graphnode as gn
+
+HEAD = """
+import functools
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+import graphnode as gn
+"""
+# What writes the source of a module, and loads it.
+Write = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes the module `reloaded`: the first time it is imported, later autoreload reloads it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # what is cached would be told by its time alone
+    monkeypatch.delitem(sys.modules, "reloaded", raising=False)
+    old_objects: dict[Any, Any] = {}
+
+    def write_module(source: str) -> ModuleType:
+        (tmp_path / "reloaded.py").write_text(HEAD + textwrap.dedent(source), encoding="utf-8")
+        importlib.invalidate_caches()
+        if "reloaded" not in sys.modules:
+            return importlib.import_module("reloaded")
+        module = sys.modules["reloaded"]
+        autoreload.superreload(module, importlib.reload, old_objects)
+        return module
+
+    return write_module
+
+
+NET = """
+class Net(gn.Node):
+    width: int
+    w: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
+    def f(self): return 1
+"""
+
+
+def test_the_shell_reloads_a_module_with_nodes(tmp_path: Path):
+    """In IPython itself, with `%autoreload 2`: instances of before run the new code, and so do new ones."""
+    program = """
+    import os, pathlib, sys
+    sys.dont_write_bytecode = True
+    source = "import graphnode as gn\\nclass Net(gn.Node):\\n    width: int\\n    def f(self): return 1\\n"
+    path = pathlib.Path("arm.py"); path.write_text(source); sys.path.insert(0, "")
+    from IPython.core.interactiveshell import InteractiveShell
+    shell = InteractiveShell.instance()
+    shell.run_cell("%load_ext autoreload\\n%autoreload 2\\nimport arm as m\\nn = m.Net(3)")
+    for k, more in ((2, ""), (3, "    more: int = gn.static(default=7)\\n")):
+        path.write_text(source.replace("return 1", f"return {k}") + more)
+        now = path.stat().st_mtime + 10 * k
+        os.utime(path, (now, now))
+        shell.run_cell("print(n.f(), m.Net(4).f(), type(n) is m.Net, vars(n))")
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=tmp_path,
+        env={**os.environ, "IPYTHONDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stderr == ""
+    assert run.stdout.splitlines() == ["2 2 True {'width': 3}", "3 3 True {'width': 3, 'more': 7}"]
+
+
+def test_instances_get_the_new_code(write: Write):
+    """Nodes of before are those of the new class, with their values; so are methods that somebody has kept."""
+    module = write(NET)
+    node = module.Net(3)
+    first, state, method = module.Net, node.w, node.f
+    write(NET.replace("return 1", "return self.width"))
+    assert type(node) is module.Net
+    assert (node.f(), method(), module.Net(4).f()) == (3, 3, 4)
+    assert node.w is state
+    write(NET.replace("return 1", "return 'third'"))
+    assert (node.f(), method(), type(node) is module.Net) == ("third", "third", True)
+    write(NET.replace("return 1", "return super().__repr__()[:3]"))
+    assert (node.f(), module.Net(3).f()) == ("Net", "Net")
+    assert type(first(5)) is module.Net
+
+
+def test_graph_operations_see_the_new_class_alone(write: Write):
+    """Structures, copies and merges are of the new class, below nodes of other modules too."""
+    module = write(NET)
+
+    class Holder(gn.Node):
+        net: Any = gn.subnode()
+
+    holder = Holder(module.Net(3))
+    graphdef = gn.graphdef(holder)
+    joint = gn.graphdef([holder, holder.net])
+    write(NET.replace("return 1", "return 2"))
+    assert gn.graphdef(holder) is not graphdef
+    assert gn.graphdef([holder, holder.net]) is not joint
+    assert gn.graphdef(holder.net).type is module.Net
+    for other in (gn.clone(holder), copy.deepcopy(holder), gn.view(holder), gn.treefy_merge(*gn.treefy_split(holder))):
+        assert type(other.net) is module.Net
+    assert gn.graphdef(Holder(module.Net(3))) is gn.graphdef(holder)
+
+
+def test_a_compiled_function_is_traced_with_the_new_code(write: Write):
+    """The new class is another structure: what was compiled for the old one is not used."""
+    module = write(NET)
+    node = module.Net(3)
+    run = gn.jit(lambda node: node.f())
+    assert run(node) == 1
+    write(NET.replace("return 1", "return 2"))
+    assert run(node) == 2
+
+
+def test_a_field_that_was_added(write: Write):
+    """It has what the constructor gives it, drawn if need be; one that nothing gives holds nothing until assigned."""
+    module = write(NET)
+    node = module.Net(3)
+    write(
+        NET + "    rate: float = 0.5\n"
+        "    part: 'Part' = gn.subnode(factory=lambda self: Part(self.v))\n"
+        '    v: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.zeros)\n'
+        "    needed: str = gn.static(kw_only=True)\n"
+        "class Part(gn.Node):\n    v: gn.ParamState\n"
+    )
+    assert (node.rate, node.v.value.tolist(), node.part.v is node.v) == (0.5, [0.0, 0.0, 0.0], True)
+    with pytest.raises(gn.UnsetFieldError):
+        node.needed
+    with pytest.raises(gn.StructureError, match="Net has no value for its static needed; assign it"):
+        gn.graphdef(node)
+    node.needed = "a"
+    assert gn.graphdef(node) is gn.graphdef(module.Net(3, needed="a"))
+
+
+def test_a_field_that_was_removed(write: Write):
+    """It is no part of the structure; its value is there again with the field."""
+    module = write(NET + "    extra: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))\n")
+    node = module.Net(3)
+    extra = node.extra
+    write(NET)
+    assert list(gn.states(node)) == [("w",)]
+    assert gn.graphdef(node) is gn.graphdef(module.Net(3))
+    write(NET + "    extra: gn.ParamState = gn.state(jax.nn.initializers.zeros, shape=lambda self: (2,))\n")
+    assert node.extra is extra
+    assert list(gn.states(node)) == [("extra",), ("w",)]
+
+
+def test_a_field_of_another_kind(write: Write):
+    """A value that can no longer stand in its field is replaced by what the constructor would make."""
+    module = write(NET + "    rate: float = 0.5\n")
+    node = module.Net(3)
+    write(NET + "    rate: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: ())\n")
+    assert node.rate.value == 1.0
+    write(NET + "    rate: float = 0.25\n")
+    assert node.rate == 0.25
+    assert gn.graphdef(node) is gn.graphdef(module.Net(3))
+
+
+def test_a_popped_field_stays_popped(write: Write):
+    """Only what was added is made."""
+    module = write(NET)
+    node = module.Net(3)
+    popped = gn.pop_states(node, gn.ParamState)
+    write(NET.replace("return 1", "return 2"))
+    with pytest.raises(gn.UnsetFieldError):
+        node.w
+    gn.update_states(node, popped)
+    assert node.w.value.tolist() == [1.0, 1.0, 1.0]
+
+
+LAYERS = """
+class Mark(gn.State): ...
+class Layer(gn.Node):
+    n: int = 0
+    mark: Mark = gn.state(default_factory=lambda: Mark(jnp.zeros(2), tag="a"))
+    def f(self): return 1
+class Net(gn.Node):
+    layers: list[Layer]
+    table: dict[str, list[Layer]]
+    pair: tuple[Layer, ...] = ()
+"""
+
+
+def test_containers_take_the_new_class(write: Write):
+    """Lists and dicts that nodes hold are the same objects, and take nodes of the new class and no others."""
+    module = write(LAYERS)
+    old_layer = module.Layer
+    node = module.Net([old_layer()], {"a": [old_layer()]}, (old_layer(),))
+    layers, inner = node.layers, node.table["a"]
+    write(LAYERS.replace("return 1", "return 2"))
+    layers.append(module.Layer(1))
+    inner.append(module.Layer(2))
+    assert [layer.f() for layer in (*layers, *inner, *node.pair)] == [2] * 5
+    assert (node.layers is layers, len(gn.states(node))) == (True, 5)
+    with pytest.raises(gn.FieldError, match="list"):
+        layers.append([])
+
+
+def test_states_are_of_the_new_class(write: Write):
+    """A State has the new class, in its description too: filters, updates and merges know it."""
+    module = write(LAYERS)
+    node = module.Net([module.Layer()], {})
+    state, graphdef = node.layers[0].mark, gn.graphdef(node)
+    write(LAYERS.replace("class Mark(gn.State): ...", "class Mark(gn.State):\n    def twice(self): return 2"))
+    assert (type(state) is module.Mark, state.tag, state.twice()) == (True, "a", 2)
+    assert gn.graphdef(node) is not graphdef
+    assert list(gn.states(node, module.Mark).values()) == [state]
+    gn.update_states(node, gn.treefy_states(module.Net([module.Layer()], {})))
+    twin = gn.treefy_merge(*gn.treefy_split(node))
+    assert type(twin.layers[0].mark) is module.Mark
+    assert module.Mark(jnp.zeros(2), tag="a")._spec is state._spec
+
+
+def test_states_are_held_to_the_new_contract(write: Write):
+    """What the old class asked of a State is forgotten; what the new one asks holds at the next write."""
+    module = write(NET)
+    node = module.Net(3)
+    write(NET.replace('[Float[Array, "width"]]', "").replace("ones)", "ones, shape=lambda self: (self.width,))"))
+    node.w.value = jnp.zeros(5)
+    write(NET)
+    assert node.w.value.shape == (5,)
+    with pytest.raises(gn.ContractError, match="expected width = 3"):
+        node.w.value = jnp.zeros(6)
+    node.w.value = jnp.zeros(3)
+
+
+def test_the_old_class_makes_nodes_of_the_new(write: Write):
+    """A module that has imported the class, and was not reloaded, goes on to construct it."""
+    of = "    @classmethod\n    def of(cls, n): return cls(n + 0)\n"
+    module = write(NET + of + "    def gone(self): ...\n    LIMIT = 1\n")
+    old = module.Net
+    added = NET.replace("int\n", "int\n    rate: float = 0.5\n") + of
+    write(added.replace("n + 0", "n + 1"))
+    write(added.replace("n + 0", "n + 2"))
+    node = old(3, rate=0.25)
+    assert (type(node) is module.Net, node.rate, old.of(3).width) == (True, 0.25, 5)
+    assert not hasattr(old, "gone")
+    assert not hasattr(old, "LIMIT")
+    assert gn.graphdef(node) is gn.graphdef(module.Net(3, rate=0.25))
+
+
+def test_a_subclass_elsewhere_has_the_new_methods(write: Write):
+    """A subclass that was not reloaded keeps its fields and its parent, which has the new methods."""
+    module = write(NET + "    def g(self): return 1\n")
+
+    class Sub(module.Net):  # type: ignore[name-defined,misc]
+        name: str = "a"
+
+        def f(self) -> int:
+            return int(super().f() * 10)
+
+    sub = Sub(3)
+    write(NET.replace("return 1", "return 2") + "    def h(self): return self.f()\n")
+    assert type(Sub(3)) is Sub
+    assert (sub.f(), sub.h(), hasattr(sub, "g"), type(sub) is Sub) == (20, 20, False, True)
+    assert (Sub(4).f(), Sub(4).width, gn.clone(sub).h()) == (20, 4, 20)
+
+
+def test_a_constructor_of_ones_own(write: Write):
+    """A hand-written `__init__`, and a State's, are those of the new class, for subclasses elsewhere too."""
+    source = """
+    class Net(gn.Node):
+        width: int
+        def __init__(self, n): self.width = n + 1
+    class Mark(gn.State):
+        def __init__(self, n): super().__init__(jnp.full(2, n))
+    """
+    module = write(source)
+    old, old_mark = module.Net, module.Mark
+
+    class Sub(module.Net):  # type: ignore[name-defined,misc]
+        pass
+
+    class Calls(module.Net):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__(1)
+
+    write(source.replace("n + 1", "n + 2").replace("full(2, n)", "full(3, n)"))
+    assert (module.Net(1).width, old(1).width, Sub(1).width) == (3, 3, 3)
+    assert (type(Sub(1)), type(Calls()), Calls().width) == (Sub, Calls, 3)
+    assert [cls(1.0).value.shape for cls in (module.Mark, old_mark)] == [(3,), (3,)]
+    assert type(old_mark(1.0)) is module.Mark
+    write(source.replace("n + 1", "n + 3"))
+    assert (module.Net(1).width, old(1).width, Sub(1).width) == (4, 4, 4)
+
+
+def test_postponed_annotations(write: Write):
+    """A class whose annotations name what comes later is moved when the whole module is there."""
+    source = """
+    class Net(gn.Node):
+        part: 'Part | None' = None
+        def f(self): return 1
+    class Part(gn.Node):
+        n: int = 1
+    """
+    module = write(source)
+    node, unused = module.Net(module.Part(2)), module.Net
+    write(source.replace("return 1", "return self.part.n").replace("n: int = 1", "n: int = 1\n        m: int = 4"))
+    assert (node.f(), node.part.m, type(node.part) is module.Part) == (2, 4, True)
+    node.part = module.Part(5)
+    assert (unused(node.part).f(), gn.clone(node).f()) == (5, 5)
+
+
+def test_a_class_of_another_sort_is_left_alone(write: Write):
+    """A node class that becomes a plain class: what is there stays what it was."""
+    module = write(NET)
+    node, old = module.Net(3), module.Net
+    write("class Net:\n    def f(self): return 2\n")
+    assert (type(node) is old, node.f(), module.Net().f()) == (True, 1, 2)
+    assert gn.clone(node).width == 3
+
+
+def test_importlib_reload_makes_other_classes(write: Write, tmp_path: Path):
+    """As of every class, instances of before keep the old one, and both work."""
+    module = write(NET)
+    node = module.Net(3)
+    path = tmp_path / "reloaded.py"
+    path.write_text(path.read_text(encoding="utf-8").replace("return 1", "return 2"), encoding="utf-8")
+    importlib.reload(module)
+    assert (node.f(), module.Net(3).f(), type(node) is module.Net) == (1, 2, False)
+    assert gn.clone(node).f() == 1
+    assert copy.deepcopy(node).f() == 1
