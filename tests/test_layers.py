@@ -43,6 +43,8 @@ LAYERS = (
     "_stream",
     "_plan",
     "_copying",
+    "_unpickling",
+    "_pickling",
     "_node",
     "_layout",
     "_template",
