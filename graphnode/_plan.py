@@ -52,8 +52,16 @@ class Plan(NamedTuple):
     statics: tuple[str, ...]
     sizing: frozenset[str]
 
+    def __reduce__(self) -> "tuple[Callable[[], Plan], tuple[()]]":
+        return _no_plan, ()  # only what pickles the class itself comes here: see `StaysHere`
+
 
 NO_PLAN: Final = Plan(frozenset(), {}, {}, (), (), frozenset())
+
+
+def _no_plan() -> Plan:
+    """What stands in a class before its plan is compiled."""
+    return NO_PLAN
 
 
 def compile_plan(compiled: Schema[Any]) -> Plan:

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from ._annotations import Form
-from ._caches import Interned, publish
+from ._caches import LOCK, Interned
 from ._errors import SchemaError, StructureError
 from ._node import plan_of
 from ._paths import Key, Path
@@ -82,6 +82,10 @@ class Template:
         self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = _generate_visit(self)
         self.fills: dict[tuple[Shape, ...], Callable[..., None]] = {}
 
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        # Only what pickles the class itself comes here (see `StaysHere`), as a `NodeSpec` names the class.
+        return _no_template, ()
+
     def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
         """The one spec with these static values (in the order of their names) and shapes (of the holders)."""
         key = (tuple(map(static_key, statics)), shapes)
@@ -105,11 +109,18 @@ class Template:
         return self.spec(statics, tuple(shapes)), children
 
 
+def _no_template() -> None:
+    """What stands in a class before its template is compiled."""
+
+
 def template_of(cls: type[Any]) -> Template:
     """The template of a node class, compiled at its first use."""
     template: Template | None = cls.__dict__.get("_template")
     if template is None:
-        template = publish(cls, "_template", Template(cls))
+        made = Template(cls)
+        with LOCK:
+            template = cls.__dict__.get("_template") or made
+            cls._template = template
     return template
 
 

@@ -26,7 +26,7 @@ import pydantic
 from pydantic_core import PydanticCustomError
 
 from .._annotations import Form, own_annotations, resolve
-from .._caches import publish
+from .._caches import kept, publish
 from .._containers import Container, ContainerKind, assembled, is_container, items, leaves
 from .._errors import ConfigError
 from .._fields import Kind, NodeBase
@@ -59,6 +59,9 @@ class _Default:
 
     def __deepcopy__(self, memo: object) -> "_Default":
         return self
+
+    def __reduce__(self) -> str:
+        return "DEFAULT"
 
 
 DEFAULT: Final = _Default()
@@ -107,6 +110,10 @@ class Config(pydantic.BaseModel, Generic[M_co]):
 
     __hash__ = None  # type: ignore[assignment]  # it may change
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By the node class: the config's own is found under no name.
+        return blank_of, (self.node_class,), self.__getstate__()
+
     # Of the printer here, not of pydantic's.
     def __pretty__(self) -> Record:  # type: ignore[override]  # ty: ignore[incompatible-method-override]
         given = ((name, _named(value)) for name, value in self.__dict__.items() if value is not DEFAULT)
@@ -147,7 +154,7 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
     """
     found: Any = get_origin(cls) or cls
     compiled = schema(found)
-    made = found.__dict__.get(_CONFIG)
+    made = kept(found, _CONFIG)
     if made is None:
         made = publish(found, _CONFIG, _make(found, compiled.fields))
     return cast("type[Config[M]]", made)
@@ -236,6 +243,11 @@ def blank(model: type[Config[M]]) -> Config[M]:
     """A config without fields, which `fill` gives it."""
     made: Any = model
     return cast("Config[M]", made.__new__(made))
+
+
+def blank_of(cls: type[M]) -> Config[M]:
+    """A config of a node class without fields: what pickle makes first, and then gives its state."""
+    return blank(config_of(cls))
 
 
 def fill(config: Config[Any], fields: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatten_with_path
 
 from .._binding import Binding, binding_of_list, build, graft, walk
-from .._caches import LOCK, Memo
+from .._caches import LOCK, Memo, StaysHere
 from .._compat import TraceRef, current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
 from .._diff import differences
@@ -562,7 +562,7 @@ class Made(Memo[Hashable, Any]):
     limit = 256
 
 
-class _Kept:
+class _Kept(StaysHere):
     """All that was made of one function, by kind; in its `__dict__`, so that it goes with it.
 
     `functools.wraps` and `copy.copy` hand the attribute on to others, which must not use it. To pickle, and so to a
@@ -577,9 +577,6 @@ class _Kept:
 
     def is_of(self, function: Function) -> bool:
         return self.owner is not None and self.owner() is function
-
-    def __reduce__(self) -> tuple[type["_Kept"], tuple[()]]:
-        return _Kept, ()
 
 
 def _made_of(function: Function, kind: Hashable) -> Made | None:
