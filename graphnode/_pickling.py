@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from ._fields import NodeBase
+from ._names import pickled
 from ._schema import schema
 from ._unpickling import Declared, PickledGraph, same, settle
 
@@ -45,6 +46,8 @@ def reduce_in_row(node: NodeBase, reduction: str | Reduction) -> str | Reduction
     state = rest[0] if rest else node.__getstate__()  # the old protocols leave out a state without fields
     if state is None:
         return reduction
+    if isinstance(state, dict):
+        state = {name: pickled(value) for name, value in state.items()}
     # With a function that sets the state: to the node's own `__setstate__` pickle would hand what is no state yet.
     return make, args, _Content(node, state), None, None, settle
 

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 from ._annotations import Form
 from ._caches import LOCK, Interned
 from ._errors import SchemaError, StructureError
+from ._names import pickled
 from ._node import plan_of
 from ._paths import Key, Path
 from ._plan import place_of
@@ -62,7 +63,7 @@ class NodeSpec:
             yield from _forms_of(shape, field.form, (field.name,))
 
     def __reduce__(self) -> tuple[Callable[..., "NodeSpec"], tuple[object, ...]]:
-        return _restore_spec, (self.cls, self.statics, self.shapes)
+        return _restore_spec, (self.cls, tuple(map(pickled, self.statics)), self.shapes)
 
     def __repr__(self) -> str:
         return f"<NodeSpec of {self.cls.__name__}>"

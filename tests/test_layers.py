@@ -18,6 +18,7 @@ LAYERS = (
     "_compat",
     "_collector",
     "_caches",
+    "_importable",
     "_errors",
     "_versions",
     "_hints",

@@ -30,6 +30,7 @@ from .._caches import kept, publish
 from .._containers import Container, ContainerKind, assembled, is_container, items, leaves
 from .._errors import ConfigError
 from .._fields import Kind, NodeBase
+from .._names import pickled
 from .._node import Node
 from .._paths import Path
 from .._pretty import Record, Text, pretty
@@ -112,7 +113,9 @@ class Config(pydantic.BaseModel, Generic[M_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By the node class: the config's own is found under no name.
-        return blank_of, (self.node_class,), self.__getstate__()
+        state = self.__getstate__()
+        fields = {name: pickled(value) for name, value in state["__dict__"].items()}
+        return blank_of, (self.node_class,), {**state, "__dict__": fields}
 
     # Of the printer here, not of pydantic's.
     def __pretty__(self) -> Record:  # type: ignore[override]  # ty: ignore[incompatible-method-override]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from types import MethodType
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from .._diff import differences
 from .._errors import FieldError, StructureError, TraceError
 from .._fields import NodeBase
 from .._graphdef import GraphDef
+from .._importable import importable_name
 from .._marks import captured, check_marks, drop_loans, is_marked, take_back_loans, trace_of
 from .._paths import Path, path_str
 from .._rngs import RngState
@@ -726,6 +727,10 @@ class Transformed:
     """A transformed function that is an object of its own class; a node may be bound as its first argument."""
 
     _bound: tuple[Any, ...]
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> str | tuple[Any, ...]:
+        name = importable_name(self)
+        return super().__reduce_ex__(protocol) if name is None else name
 
     def _unbound(self) -> Function:
         """The same, with the bound node as an argument."""

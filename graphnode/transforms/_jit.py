@@ -89,6 +89,9 @@ class Jitted(Transformed, Generic[P, R]):
             ACTIVE.call = before
         return call.result_of(outcome)  # type: ignore[no-any-return]  # what the function gave
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Jitted, (self.__wrapped__, self._options, self._bound, self._target)  # what is compiled stays here
+
     @overload
     def __get__(self, instance: None, owner: type, /) -> "Jitted[P, R]": ...
     @overload
