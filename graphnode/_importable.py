@@ -14,7 +14,8 @@ import jax.numpy
 
 def importable_name(value: object) -> str | None:
     """The name of a value in its module, if that is to be imported wherever a pickle is loaded; else `None`."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    module: object = getattr(value, "__module__", None)
+    name: object = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if not isinstance(module, str) or not isinstance(name, str) or goes_by_value(module):
         return None
     found: object = sys.modules.get(module)

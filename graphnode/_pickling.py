@@ -17,8 +17,7 @@ from typing import Any, TypeAlias
 
 from ._fields import NodeBase
 from ._names import pickled
-from ._schema import schema
-from ._unpickling import Declared, PickledGraph, same, settle
+from ._unpickling import Declared, PickledGraph, declared_by, same, settle
 
 # What `__reduce_ex__` gives.
 Reduction: TypeAlias = tuple[Any, ...]
@@ -116,7 +115,7 @@ class _Row:
     def _written(self, content: _Content) -> Iterator[object]:
         cls = type(content.node)
         if cls not in self._declared:
-            self._declared[cls] = tuple((name, str(field.kind)) for name, field in schema(cls).fields.items())
+            self._declared[cls] = declared_by(cls)
             yield cls, self._declared[cls]
             self._join()
         yield content.node, content.state

@@ -225,6 +225,18 @@ def attach_contracts(node: NodeBase) -> None:
         _attach(node, place, form, state, sizes)
 
 
+def check_contracts_anew(node: NodeBase) -> None:
+    """Raise if a State of `node` breaks the contract of its field, also if it stands there already.
+
+    Raises:
+        ContractError: Names every field that breaks its contract.
+    """
+    cls = type(node)
+    for _, _, state in _placed_in(cls._plan, node.__dict__):
+        state._contracts = tuple([one for one in state._contracts if one.cls is not cls])
+    check_contracts(node, {})
+
+
 def requirement_of(
     cls: type, place: str, form: Form, state_cls: type, sizes: Mapping[str, object]
 ) -> Requirement | None:

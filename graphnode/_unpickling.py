@@ -10,12 +10,13 @@ from typing import Any, TypeAlias, TypeVar
 from ._containers import children, is_container
 from ._errors import ContractError, FieldError, listed
 from ._fields import NodeBase
+from ._plan import check_contracts_anew
 from ._schema import Field, schema
 
 T = TypeVar("T")
 
-# What a class declared when it was pickled: the name and the kind of each field.
-Declared: TypeAlias = tuple[tuple[str, str], ...]
+# What a class declared when it was pickled: the name, the kind and the contracts of each field.
+Declared: TypeAlias = tuple[tuple[str, str, str], ...]
 
 # A node, and what its `__getstate__` gave.
 NodeState: TypeAlias = tuple[Any, Any]
@@ -93,13 +94,25 @@ def _nodes_in(state: object) -> list[NodeBase]:
     return found
 
 
+def declared_by(cls: type[NodeBase]) -> Declared:
+    """What a class declares, for its pickles."""
+    return tuple((field.name, str(field.kind), _contracts_of(field)) for field in schema(cls).fields.values())
+
+
+def _contracts_of(field: Field) -> str:
+    return ", ".join(leaf.contract.text for leaf in field.form.all_leaves if leaf.contract is not None)
+
+
 def _fill(node: Any, state: Any, declared: Declared) -> None:
     """Give a node its state, and the fields that its class has got since it was pickled their defaults."""
-    cls, kinds = type(node), dict(declared)
+    cls, kinds = type(node), {name: kind for name, kind, _ in declared}
     fields = schema(cls).fields.values()
     _check_kinds(cls, fields, kinds)
     try:
         node.__setstate__(state)
+        # Only then: what stood there against an unchanged contract, such as an axis of `jax.vmap`, stands there again.
+        if declared != declared_by(cls):
+            check_contracts_anew(node)
     except (FieldError, ContractError) as error:
         error.add_note(f"while a pickled {cls.__name__} was loaded: its class may have changed since")
         raise
