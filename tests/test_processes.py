@@ -146,7 +146,7 @@ print(graphdef is split[0], float(step(gn.treefy_merge(*split), jnp.ones(2))), f
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["joblib", "spawn"])
 def test_what_a_script_defines_goes_to_workers(pool: str, tmp_path: Path):
-    """joblib with its default backend, and a pool of the standard library that starts new processes."""
+    """Pools of joblib with its default backend, and of the standard library, which starts new processes."""
     use = {
         "joblib": """
     import joblib

@@ -141,12 +141,12 @@ class Form(NamedTuple):
         marked = self.treedef.unflatten(range(self.treedef.num_leaves))
         return [_name(function, key_path) for key_path, _ in tree_flatten_with_path(marked)[0]]
 
-    def statics(self, function: Function) -> dict[str, str]:
-        """The texts of the static arguments, by name."""
+    def statics(self, function: Function) -> dict[str, Static]:
+        """The static arguments, by name."""
         args, kwargs = self.treedef.unflatten(range(self.treedef.num_leaves))
         names = [_name(function, (SequenceKey(0), SequenceKey(at))) for at in range(len(args))]
         given = [*zip(names, args, strict=True), *kwargs.items()]
-        return {name: repr(arg) for name, arg in given if isinstance(arg, Static)}
+        return {name: arg for name, arg in given if isinstance(arg, Static)}
 
     def where(self, function: Function, path: Path) -> str:
         """The name of what stands at a path of the graph in a message: its argument, and the path below."""

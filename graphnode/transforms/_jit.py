@@ -303,8 +303,12 @@ def _logged(pure: Pure, history: History) -> Callable[[Values, Sequence[Any]], O
     """`pure`, which notes in the history that it is traced, under the name of the user's function."""
 
     def run(values: Values, rest: Sequence[Any]) -> Outcome:
-        history.add(pure.function, pure.form, values, rest)
-        return pure(values, rest)
+        seen = history.add(pure.function, pure.form, values, rest)
+        try:
+            return pure(values, rest)
+        except BaseException as error:
+            history.fail(seen, error)
+            raise
 
     run.__name__ = run.__qualname__ = getattr(pure.function, "__name__", "run")
     return run
