@@ -145,7 +145,7 @@ EQUAL: dict[str, Callable[[], Any]] = {
     "partials": lambda: functools.partial(act, 3, slope=2.0),
     "dataclasses": lambda: Partly(1, 2),
     "scalars of NumPy": lambda: np.int64(2),
-    "scalars of NumPy in partials": lambda: functools.partial(act, slope=np.float32(0.5)),
+    "scalars of NumPy in partials": lambda: functools.partial(act, np.float32(0.5)),
     "methods of equal dataclasses": lambda: Partly(1, 2).sum,
     "methods of equal objects": lambda: Loose((1, "a")).get,
     "methods of one object": lambda: UNHASHABLE.get,
@@ -253,8 +253,8 @@ def test_the_shortest_text_that_tells_is_taken():
         (1, 2, "1 != 2"),
         (PurePosixPath("a"), PurePosixPath("b"), "PurePosixPath('a') != PurePosixPath('b')"),
         (local(1), shown(1), "elsewhere.Loose Loose != here.Loose Loose"),
-        (Printed("1"), Printed(1), "printed with '1' != printed with 1"),
-        (zeros, ones, f"{zeros!r} with byte 1000 = 0 != {ones!r} with byte 1000 = 1"),
+        (Printed("1"), Printed(1), "printed with '1' != printed with int 1"),
+        (zeros, ones, f"{zeros!r} with [1000] = 0 != {ones!r} with [1000] = 1"),
     ]
     for left, right, text in pairs:
         (difference,) = gn.diff(gn.graphdef(Holder(left)), gn.graphdef(Holder(right)))

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Hashable
 from typing import Any, Final, cast
 
+import numpy as np
+
 from .._hints import cut
 from ._lookup import static_key
 
@@ -27,6 +29,8 @@ def texts_apart(left: Any, right: Any) -> tuple[str, str]:
         texts = text_of(left), text_of(right)
         if texts[0] != texts[1]:
             return texts
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray) and (parts := _element_texts(left, right)):
+        return f"{left!r} with {parts[0]}", f"{right!r} with {parts[1]}"
     found = _first_difference(static_key(left), static_key(right))
     parts = _part_texts(*found)
     if found[0] is left:
@@ -42,10 +46,17 @@ def _first_difference(left: Hashable, right: Hashable) -> tuple[Hashable, Hashab
     return left, right
 
 
+def _element_texts(left: "np.ndarray[Any, Any]", right: "np.ndarray[Any, Any]") -> tuple[str, str] | None:
+    """The first elements that differ in two arrays of one shape and dtype, as a `repr` leaves out most of them."""
+    if left.shape != right.shape or left.dtype != right.dtype:
+        return None
+    for at in np.ndindex(left.shape):
+        if left[at].tobytes() != right[at].tobytes():
+            return f"{list(at)} = {left[at]}", f"{list(at)} = {right[at]}"
+    return None
+
+
 def _part_texts(left: Hashable, right: Hashable) -> tuple[str, str]:
-    if isinstance(left, bytes) and isinstance(right, bytes) and len(left) == len(right):
-        at = next(at for at, pair in enumerate(zip(left, right, strict=True)) if pair[0] != pair[1])
-        return f"byte {at} = {left[at]}", f"byte {at} = {right[at]}"
     texts = cut(_part_text(left)), cut(_part_text(right))
     if texts[0] != texts[1]:
         return texts
