@@ -1,5 +1,6 @@
 """Pickles of live nodes: whole graphs, what a class says about its own pickles, and classes that changed since."""
 
+import concurrent.futures
 import copy
 import functools
 import io
@@ -108,6 +109,51 @@ def test_a_node_may_be_pickled_while_another_one_is():
     assert found[0].seen.next.weight.value == 1
     assert found[0].seen is not found[0].next
     assert found[1].next.weight.value == 1
+
+
+class Notes(gn.Node):
+    """Writes something else into a pickler that goes on, whenever it is pickled."""
+
+    next: "Notes | None" = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        aside.dump(link(link()))
+        return super().__getstate__()
+
+
+side = io.BytesIO()
+aside = pickle.Pickler(side)
+
+
+def test_a_pickler_that_goes_on_may_run_inside_of_another_one():
+    """It has met the other's nodes in between, and gets its own all the same."""
+    node = again([Notes(Notes(Notes())), link(link())])
+    assert node[0].next.next.next is None
+    assert node[1].next.weight.value == 1
+    side.seek(0)
+    unpickler = pickle.Unpickler(side)
+    assert [unpickler.load().next.weight.value for _ in range(3)] == [1, 1, 1]
+
+
+def test_picklers_in_python_write_deep_graphs_too():
+    """They ask for a thousand entries at once, before they write the first."""
+    chain = link()
+    for _ in range(1_200):
+        chain = link(chain)
+    found, length = pickle._loads(pickle._dumps(chain)), 0  # type: ignore[attr-defined]
+    while found is not None:
+        found, length = found.next, length + 1
+    assert length == 1_201
+
+
+def test_picklers_in_threads_do_not_meet():
+    """Each thread writes its own row of the same graph."""
+    chain = link()
+    for _ in range(300):
+        chain = link(chain)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(again, [chain] * 8))
+    assert all(gn.graphdef(one) is gn.graphdef(chain) for one in found)
 
 
 class Broken(gn.Node):
@@ -413,6 +459,19 @@ def test_what_does_not_fit_any_more_is_named_at_load(case: str):
         loaded(Old, new, 2, gn.ParamState(jnp.ones(3)))
     assert str(caught.value) == text
     assert caught.value.__notes__ == ["while a pickled Changing was loaded: its class may have changed since"]
+
+
+class Held(gn.Node):
+    size: int
+    weight: gn.ParamState[Float[Array, "size"]]
+
+
+def test_what_stood_against_a_contract_is_loaded():
+    """A merge takes values with one more axis, and the class has not changed."""
+    graphdef, tree = gn.treefy_split(Held(2, gn.ParamState(jnp.ones(2))))
+    node = gn.treefy_merge(graphdef, jax.tree.map(lambda value: jnp.stack([value] * 3), tree))
+    assert again(node).weight.value.shape == (3, 2)
+    assert again(gn.stack([Held(2, gn.ParamState(jnp.ones(2)))] * 3)).weight.value.shape == (3, 2)
 
 
 def test_what_is_unset_stays_unset():
