@@ -21,7 +21,8 @@ def copy_node(node: NodeBase, reduction: "str | tuple[Any, ...]") -> Any:
     """
     if isinstance(reduction, str):
         return node
-    make, args, state, listed, keyed = (*reduction, None, None, None)[:5]
+    make, args, *rest = reduction
+    state, listed, keyed = (*rest, None, None, None)[:3]
     twin = make(*args)
     if state is not None:
         twin.__setstate__(state)

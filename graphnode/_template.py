@@ -118,9 +118,10 @@ def template_of(cls: type[Any]) -> Template:
     """The template of a node class, compiled at its first use."""
     template: Template | None = cls.__dict__.get("_template")
     if template is None:
-        made = Template(cls)
-        with LOCK:
-            template = cls.__dict__.get("_template") or made
+        compiled = Template(cls)
+        with LOCK:  # another thread's may be there by now
+            first: Template | None = cls.__dict__.get("_template")
+            template = compiled if first is None else first
             cls._template = template
     return template
 
