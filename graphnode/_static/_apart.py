@@ -6,6 +6,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from .._hints import cut
+from ._arrays import Array
 from ._lookup import static_key
 
 ANOTHER: Final = "another that prints the same"
@@ -46,7 +47,7 @@ def _first_difference(left: Hashable, right: Hashable) -> tuple[Hashable, Hashab
     return left, right
 
 
-def _element_texts(left: "np.ndarray[Any, Any]", right: "np.ndarray[Any, Any]") -> tuple[str, str] | None:
+def _element_texts(left: Array, right: Array) -> tuple[str, str] | None:
     """The first elements that differ in two arrays of one shape and dtype, as a `repr` leaves out most of them."""
     if left.shape != right.shape or left.dtype != right.dtype:
         return None
