@@ -84,13 +84,44 @@ class Interned(Generic[K, V]):
                 del self.refs[key]
 
 
-def publish(cls: type[Any], slot: str, made: V) -> V:
+class StaysHere:
+    """The base of what is kept on a user's function or class: an empty one, once it is pickled.
+
+    cloudpickle, and so joblib, dask and ray, send the functions and classes of a script or notebook with their whole
+    `__dict__`. What was compiled is compiled again where it arrives.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+class Kept(StaysHere, Generic[V]):
+    """What was compiled for a class, in its `__dict__`."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: V | None = None) -> None:
+        self.value = value
+
+
+def kept(cls: type[Any], slot: str) -> Any:
+    """What is kept of a class in its own `__dict__`, or `None`. Its own, since attributes are inherited."""
+    holder: Kept[Any] | None = cls.__dict__.get(slot)
+    return None if holder is None else holder.value
+
+
+def publish(cls: type[Any], slot: str, made: V, holder: type[Kept[Any]] = Kept) -> V:
     """Keep in a class's own `__dict__` what was compiled for it; gives what another thread put there first, if any.
 
-    There, since a table would keep it for ever, as it refers to its class; its own, since attributes are inherited.
+    There, since a table would keep it for ever, as it refers to its class.
     """
     with LOCK:
-        first: V | None = cls.__dict__.get(slot)
-        if first is None:
-            setattr(cls, slot, made)
-    return made if first is None else first
+        there: Kept[V] | None = cls.__dict__.get(slot)
+        if there is None:
+            setattr(cls, slot, holder(made))
+            return made
+        if there.value is None:  # a class that was pickled, and what was kept of it was not
+            there.value = made
+        return there.value

@@ -14,6 +14,25 @@ def plain(value: Any) -> Any:
     return mapped(lambda leaf: leaf, value)
 
 
+def copy_node(node: NodeBase, reduction: "str | tuple[Any, ...]") -> Any:
+    """A shallow copy, made as `copy.copy` makes one of what `__reduce_ex__` gives.
+
+    By hand, as a node gives pickle another reduction, in which its state comes later.
+    """
+    if isinstance(reduction, str):
+        return node
+    make, args, *rest = reduction
+    state, listed, keyed = (*rest, None, None, None)[:3]
+    twin = make(*args)
+    if state is not None:
+        twin.__setstate__(state)
+    for item in listed or ():
+        twin.append(item)
+    for key, item in keyed or ():
+        twin[key] = item
+    return twin
+
+
 def deepcopy_graph(root: NodeBase, memo: dict[int, Any]) -> Any:
     """Copy all nodes and States that `root` reaches, with an explicit stack: depth is bounded by memory alone.
 

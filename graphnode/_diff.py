@@ -8,7 +8,7 @@ from ._graphdef import GraphDef
 from ._paths import Path, path_order, path_str
 from ._redefinition import class_name
 from ._state import StateSpec
-from ._static import static_key
+from ._static import ANOTHER, static_key, texts_apart
 from ._table import RootSpec, Token
 from ._template import REF, NodeSpec, Shape, edges_of, filled_keys, items_of
 
@@ -85,8 +85,7 @@ def differences(
     while todo:
         chain, a, b = todo.pop()
         if a is None or b is None or a.is_first != b.is_first or (not a.is_first and same.get(a.number) != b.number):
-            of_left, of_right = _class_of(left, a), _class_of(right, b)
-            yield Difference(_path(chain), _text(left, a, left_place, of_right), _text(right, b, right_place, of_left))
+            yield _difference(_path(chain), _text(left, a, left_place), _text(right, b, right_place))
             continue
         if not a.is_first:
             continue
@@ -95,8 +94,7 @@ def differences(
         if spec_a is spec_b and isinstance(spec_a, StateSpec):
             continue
         if isinstance(spec_a, StateSpec) or isinstance(spec_b, StateSpec) or spec_a.cls is not spec_b.cls:
-            of_left, of_right = _class_of(left, a), _class_of(right, b)
-            yield Difference(_path(chain), _text(left, a, left_place, of_right), _text(right, b, right_place, of_left))
+            yield _difference(_path(chain), _spec_text(spec_a, spec_b.cls), _spec_text(spec_b, spec_a.cls))
             continue
         for path, text_a, text_b in _field_differences(spec_a, spec_b):
             yield Difference((*_path(chain), *path), text_a, text_b)
@@ -109,7 +107,11 @@ def _root_difference(left: Token, right: Token) -> Iterator[Difference]:
     if not (isinstance(left, RootSpec) and isinstance(right, RootSpec)):
         return
     if left.edges == right.edges and left.treedef != right.treedef:
-        yield Difference((), str(left.treedef), str(right.treedef))
+        yield _difference((), str(left.treedef), str(right.treedef))
+
+
+def _difference(path: Path, left: str, right: str) -> Difference:
+    return Difference(path, left, right if right != left else ANOTHER)
 
 
 def _path(chain: _Chain) -> Path:
@@ -147,7 +149,7 @@ def _field_differences(left: NodeSpec, right: NodeSpec) -> Iterator[tuple[Path, 
     """The fields of two nodes of one class that differ in a static value, or hold values of two kinds."""
     for name, a, b in zip(left.template.statics, left.statics, right.statics, strict=True):
         if static_key(a) != static_key(b):
-            yield (name,), _static_text(a, b), _static_text(b, a)
+            yield (name,), *texts_apart(a, b)
     for field, a, b in zip(left.template.holders, left.shapes, right.shapes, strict=True):
         yield from _shape_differences((field.name,), a, b)
 
@@ -165,28 +167,27 @@ def _shape_differences(path: Path, left: Shape, right: Shape) -> Iterator[tuple[
             yield from _shape_differences((*path, key), items.get(key, _NOTHING), others.get(key, _NOTHING))
 
 
-def _static_text(value: object, other: object) -> str:
-    text = repr(value)
-    return text if text != repr(other) else f"{type(value).__name__} {text}"
-
-
 def _kind(shape: Shape) -> str:
     if isinstance(shape, tuple):
         return str(shape[0].__name__)
     return "an object" if shape is REF else str(shape)
 
 
-def _class_of(graphdef: GraphDef[Any], ref: _Ref | None) -> list[type[Any]]:
-    """The class of what a reference is to; none where there is no reference."""
-    return [] if ref is None else [graphdef.table.specs[ref.number].cls]
-
-
-def _text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer, beside: list[type[Any]]) -> str:
+def _text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer) -> str:
     if ref is None:
         return "nothing"
     if not ref.is_first:
         return f"the object at {place(graphdef.path(ref.number))}"
-    spec = graphdef.table.specs[ref.number]
+    return _spec_text(graphdef.table.specs[ref.number])
+
+
+def _spec_text(spec: StateSpec | NodeSpec, *beside: type) -> str:
+    """What stands somewhere: its class, and the description of a State.
+
+    Args:
+        spec: What it is.
+        beside: The class of what stands there on the other side.
+    """
     described = spec.described() if isinstance(spec, StateSpec) else []
     parts = ", ".join(f"{key}={value!r}" for key, value in described)
     name = class_name(spec.cls, *beside)

@@ -4,11 +4,15 @@
 functions too. A name is looked up in the table and nowhere else.
 """
 
+from collections.abc import Callable
+from types import FunctionType
 from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+
+from ._importable import goes_by_value
 
 # JAX's own, so that files can name them: they are comparable, and the same object in every process.
 # fmt: off
@@ -44,3 +48,35 @@ VALUES: Final[dict[str, Any]] = {
 def name_of(value: object) -> str | None:
     """The name that a value is registered under, or `None`."""
     return next((name for name, one in VALUES.items() if one is value), None)
+
+
+def pickled(value: object) -> object:
+    """What a pickle holds for a value: itself, or a registered name for a function that its module does not name.
+
+    JAX's initialisers are such functions.
+    """
+    if not isinstance(value, FunctionType) or "<" not in value.__qualname__ or goes_by_value(value.__module__):
+        return value
+    name = name_of(value)
+    return value if name is None else _Named(name)
+
+
+class _Named:
+    """Stands in a pickle for a registered value, and is that once it is loaded."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return registered, (self._name,)
+
+
+def registered(name: str) -> object:
+    """The value that is registered under a name, for a pickle that is loaded.
+
+    Raises:
+        LookupError: None is.
+    """
+    if name not in VALUES:
+        raise LookupError(f"nothing is registered as {name!r}: call gn.config.register before the pickle is loaded")
+    return VALUES[name]

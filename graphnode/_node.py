@@ -9,18 +9,19 @@ import functools
 import inspect
 from collections.abc import Callable, Collection
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsIndex
 
 from typing_extensions import dataclass_transform
 
 from ._body import RESERVED, take_body_faults
 from ._compat import is_tracing
-from ._copying import deepcopy_graph, plain
+from ._copying import copy_node, deepcopy_graph, plain
 from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
 from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
 from ._members import own_annotations
+from ._pickling import Reduction, reduce_in_row
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, forget_shapes
 from ._pretty import Record, pretty
 from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
@@ -125,6 +126,14 @@ class Node(NodeBase):
         else:
             set_version(self, birth())
 
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> str | Reduction:
+        reduction = super().__reduce_ex__(protocol)
+        return reduce_in_row(self, reduction) if _pickles_in_rows(type(self)) else reduction
+
+    def __copy__(self) -> "Node":
+        own: Any = super() if _pickles_in_rows(type(self)) else self
+        return copy_node(self, own.__reduce_ex__(4))  # type: ignore[no-any-return]  # a copy of a Node is a Node
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Node":
         return deepcopy_graph(self, memo)  # type: ignore[no-any-return]  # a copy of a Node is a Node
 
@@ -135,6 +144,11 @@ class Node(NodeBase):
 
     def __repr__(self) -> str:
         return pretty(self)
+
+
+def _pickles_in_rows(cls: type[Node]) -> bool:
+    """Whether no class on the way to `cls` says itself how its nodes are pickled."""
+    return cls.__reduce_ex__ is Node.__reduce_ex__ and cls.__reduce__ is object.__reduce__
 
 
 def plan_of(cls: type[NodeBase]) -> Plan:

@@ -52,8 +52,16 @@ class Plan(NamedTuple):
     statics: tuple[str, ...]
     sizing: frozenset[str]
 
+    def __reduce__(self) -> "tuple[Callable[[], Plan], tuple[()]]":
+        return _no_plan, ()  # only what pickles the class itself comes here: see `StaysHere`
+
 
 NO_PLAN: Final = Plan(frozenset(), {}, {}, (), (), frozenset())
+
+
+def _no_plan() -> Plan:
+    """What stands in a class before its plan is compiled."""
+    return NO_PLAN
 
 
 def compile_plan(compiled: Schema[Any]) -> Plan:
@@ -215,6 +223,18 @@ def attach_contracts(node: NodeBase) -> None:
     sizes = _sizes(node)
     for place, form, state in _placed_in(plan, node.__dict__):
         _attach(node, place, form, state, sizes)
+
+
+def check_contracts_anew(node: NodeBase) -> None:
+    """Raise if a State of `node` breaks the contract of its field, also if it stands there already.
+
+    Raises:
+        ContractError: Names every field that breaks its contract.
+    """
+    cls = type(node)
+    for _, _, state in _placed_in(cls._plan, node.__dict__):
+        state._contracts = tuple([one for one in state._contracts if one.cls is not cls])
+    check_contracts(node, {})
 
 
 def requirement_of(

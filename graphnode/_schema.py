@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeAlias, cast, get_origin
 from typing_extensions import TypeVar
 
 from ._annotations import AmbiguousError, Cause, Form, form_of, open_form, resolve
-from ._caches import publish
+from ._caches import Kept, kept, publish
 from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
 from ._faults import Fault, Rule, check_refused
@@ -80,6 +80,29 @@ class Schema(Generic[N]):
         return tuple(self.fields[name] for name in sorted(self.fields) if self.fields[name].kind is not Kind.STATIC)
 
 
+class _KeptSchema(Kept[Schema[Any]]):
+    """A schema in its class. Once pickled, the annotations that were resolved: their names may mean nothing there.
+
+    Attributes:
+        annotations: Those by the name of the field, if the class came out of a pickle.
+    """
+
+    __slots__ = ("annotations",)
+
+    def __init__(self, value: Schema[Any] | None = None, annotations: Mapping[str, object] | None = None) -> None:
+        super().__init__(value)
+        self.annotations = annotations
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        annotations = dict(self.annotations or {})
+        if self.value is not None:
+            declared: Any = dataclasses.fields(cast("Any", self.value.cls))
+            written = {field.name: field.type for field in declared}
+            own = [field for field in self.value.fields.values() if field.owner is self.value.cls]
+            annotations |= {one.name: one.annotation for one in own if one.annotation is not written[one.name]}
+        return _KeptSchema, (None, annotations)
+
+
 class UnresolvedError(Exception):
     """Some annotations name what does not exist yet; the class is compiled at its first use."""
 
@@ -106,7 +129,7 @@ def schema(cls: type[N], /) -> Schema[N]:
         check_refused(found)
     if not (isinstance(found, type) and issubclass(found, NodeBase) and dataclasses.is_dataclass(found)):
         raise TypeError(f"schema takes a node class, found {cls!r}")
-    compiled: Any = found.__dict__.get(_SCHEMA)
+    compiled: Any = kept(found, _SCHEMA)
     if compiled is None:
         compiled = _compile_late(found)
     return cast("Schema[N]", compiled)
@@ -117,7 +140,7 @@ def _compile_late(cls: type[N]) -> "Schema[N]":
         return compile_schema(cls, is_final=True)
     except SchemaError:
         # Another thread may have been first, and have dropped the frames in which the names resolve.
-        compiled: Schema[N] | None = cls.__dict__.get(_SCHEMA)
+        compiled: Schema[N] | None = kept(cls, _SCHEMA)
         if compiled is None:
             raise
         return compiled
@@ -139,7 +162,7 @@ def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[Fault] = ()
     all_faults = [*faults, *found, *_contract_faults(cls, fields)]
     if all_faults:
         raise SchemaError(cls.__name__, all_faults)
-    compiled = publish(cls, _SCHEMA, Schema(cls, fields))
+    compiled = publish(cls, _SCHEMA, Schema(cls, fields), _KeptSchema)
     # In this order: who finds no frames any more finds the schema.
     with contextlib.suppress(AttributeError):  # another thread's
         delattr(cls, _FRAMES)
@@ -150,6 +173,7 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
     """The fields that compile, and the faults of those that do not."""
     fields: dict[str, Field] = {}
     faults: list[Fault] = []
+    _restore_missing(cls)
     local_names = _local_names(cls)
     bases = _base_fields(cls, is_final)
     # Not there where `dataclasses` has refused the class before it read its fields.
@@ -163,7 +187,7 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
 
 def remember_frames(cls: type) -> None:
     """Keep the frames a class is being defined in until it compiles: a later name of a function may complete it."""
-    setattr(cls, _FRAMES, tuple(_defining_frames(cls)))
+    setattr(cls, _FRAMES, Kept(tuple(_defining_frames(cls))))
 
 
 def equality_fault(cls: type) -> Fault | None:
@@ -191,7 +215,7 @@ def _compile_field(
 ) -> Field:
     name, where = declared.name, f"{cls.__name__}.{declared.name}"
     owner = next(base for base in cls.__mro__ if name in own_annotations(base))
-    inherited: Schema[Any] | None = owner.__dict__.get(_SCHEMA)
+    inherited: Schema[Any] | None = kept(owner, _SCHEMA)
     if owner is not cls and inherited is not None:
         # Its names may resolve only where the owner was defined, and were resolved there.
         field = inherited.fields[name]
@@ -199,7 +223,9 @@ def _compile_field(
         return field
     said = specifier_of(declared)
     try:
-        annotation = resolve(declared.type, owner, {**_local_names(owner), **local_names})
+        annotation = _arrived(owner, name)
+        if annotation is None:
+            annotation = resolve(declared.type, owner, {**_local_names(owner), **local_names})
     except NameError as error:
         if not is_final:
             raise UnresolvedError from None
@@ -216,6 +242,23 @@ def _compile_field(
     _check_initializer(field, where)
     _check_sharding(field, where)
     return field
+
+
+def _arrived(owner: type, name: str) -> object:
+    """The annotation of a field as it was resolved where its class was pickled, or `None`."""
+    holder: _KeptSchema | None = owner.__dict__.get(_SCHEMA)
+    return holder.annotations.get(name) if holder is not None and holder.annotations is not None else None
+
+
+def _restore_missing(cls: Any) -> None:
+    """Put back what stands for no default in a class that came out of a pickle: there it is another object."""
+    holder: _KeptSchema | None = cls.__dict__.get(_SCHEMA)
+    if holder is None or holder.annotations is None:
+        return
+    for declared in cls.__dataclass_fields__.values():
+        for part in ("default", "default_factory"):
+            if isinstance(getattr(declared, part), type(dataclasses.MISSING)):
+                setattr(declared, part, dataclasses.MISSING)
 
 
 def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
@@ -295,7 +338,7 @@ def _base_fields(cls: type, is_final: bool) -> list[_Base]:
     found: list[_Base] = []
     for base in cls.__mro__[1:]:
         if issubclass(base, NodeBase) and "__dataclass_fields__" in base.__dict__:
-            if _SCHEMA not in base.__dict__ and not is_final:
+            if kept(base, _SCHEMA) is None and not is_final:
                 raise UnresolvedError
             try:
                 found.append((base, schema(base).fields))
@@ -367,7 +410,7 @@ def _defining_frames(cls: type) -> Iterator[FrameType]:
 
 def _local_names(cls: type) -> dict[str, Any]:
     names: dict[str, Any] = {}
-    frames: tuple[FrameType, ...] = cls.__dict__.get(_FRAMES, ())
+    frames: tuple[FrameType, ...] = kept(cls, _FRAMES) or ()
     for frame in reversed(frames):
         names.update(frame.f_locals)
     return names

@@ -152,6 +152,25 @@ class _Slotted(type):
         return super().__new__(cls, name, bases, namespace, **kwargs)
 
 
+if TYPE_CHECKING:
+    _AnyStatic: TypeAlias = staticmethod[..., None]
+else:
+    _AnyStatic = staticmethod  # which takes no parameters at run time
+
+
+class _OwnFill(_AnyStatic):
+    """A class's own `_fill`. Pickled with its class, as `StaysHere` tells, it would take this module's names along."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _own_fill, ()
+
+
+def _own_fill() -> _OwnFill:
+    """A copy of the loop for each class: the interpreter caches one type at each instruction."""
+    # The function itself, where a run-time type checker has wrapped it.
+    return _OwnFill(FunctionType(inspect.unwrap(_fill).__code__.replace(), globals()))
+
+
 class State(GraphObject, Generic[T], metaclass=_Slotted):
     """A mutable reference to a value of type `T`, any pytree; its class says its role.
 
@@ -200,10 +219,7 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
             if faults:
                 raise SchemaError(cls.__name__, faults)
         cls._plain_spec = spec_of(cls)
-        # A copy of the loop for each class: the interpreter caches one type at each instruction.
-        # The function itself, where a run-time type checker has wrapped it.
-        fill = FunctionType(inspect.unwrap(_fill).__code__.replace(), globals())
-        cls._fill = staticmethod(fill)
+        cls._fill = _own_fill()
 
     def __init__(
         self,

@@ -12,8 +12,9 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from ._annotations import Form
-from ._caches import Interned, publish
+from ._caches import LOCK, Interned
 from ._errors import SchemaError, StructureError
+from ._names import pickled
 from ._node import plan_of
 from ._paths import Key, Path
 from ._plan import place_of
@@ -62,7 +63,7 @@ class NodeSpec:
             yield from _forms_of(shape, field.form, (field.name,))
 
     def __reduce__(self) -> tuple[Callable[..., "NodeSpec"], tuple[object, ...]]:
-        return _restore_spec, (self.cls, self.statics, self.shapes)
+        return _restore_spec, (self.cls, tuple(map(pickled, self.statics)), self.shapes)
 
     def __repr__(self) -> str:
         return f"<NodeSpec of {self.cls.__name__}>"
@@ -81,6 +82,10 @@ class Template:
         self.specs: Interned[Hashable, NodeSpec] = Interned()
         self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = _generate_visit(self)
         self.fills: dict[tuple[Shape, ...], Callable[..., None]] = {}
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        # Only what pickles the class itself comes here (see `StaysHere`), as a `NodeSpec` names the class.
+        return _no_template, ()
 
     def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
         """The one spec with these static values (in the order of their names) and shapes (of the holders)."""
@@ -105,11 +110,19 @@ class Template:
         return self.spec(statics, tuple(shapes)), children
 
 
+def _no_template() -> None:
+    """What stands in a class before its template is compiled."""
+
+
 def template_of(cls: type[Any]) -> Template:
     """The template of a node class, compiled at its first use."""
     template: Template | None = cls.__dict__.get("_template")
     if template is None:
-        template = publish(cls, "_template", Template(cls))
+        compiled = Template(cls)
+        with LOCK:  # another thread's may be there by now
+            first: Template | None = cls.__dict__.get("_template")
+            template = compiled if first is None else first
+            cls._template = template
     return template
 
 

@@ -38,8 +38,9 @@ def chain(length: int, value: Any = None) -> Link:
     return link
 
 
-def last(link: Link) -> Link:
-    while link.next is not None:
+def last(link: Link, first: Link | None = None) -> Link:
+    """The link that none follows, or that `first` does."""
+    while link.next is not first and link.next is not None:
         link = link.next
     return link
 
@@ -95,6 +96,17 @@ def pickle_parts(one: Link, length: int) -> None:
     assert length_of(gn.treefy_merge(*again)) == length
 
 
+def pickle_live(one: Link, length: int) -> None:
+    again, end = pickle.loads(pickle.dumps((one, last(one))))
+    assert length_of(again) == length
+    assert last(again) is end
+    last(one).next = one
+    ring, first = pickle.loads(pickle.dumps((one.next or one, one)))
+    assert len(gn.states(ring)) == length
+    assert first.next is ring
+    last(one, one).next = None
+
+
 def change_at_the_end(one: Link, length: int) -> None:
     before = gn.graphdef(one)
     end = last(one)
@@ -124,11 +136,7 @@ def cycle(one: Link, length: int) -> None:
     assert len(gn.states(copy.deepcopy(one))) == length
     found = gn.aliases(one)
     assert found == {(): (("next",) * length,)}
-    last_link = one
-    while last_link.next is not one:
-        assert last_link.next is not None
-        last_link = last_link.next
-    last_link.next = None
+    last(one, one).next = None
 
 
 def die(one: Link, length: int) -> None:
@@ -141,7 +149,17 @@ def die(one: Link, length: int) -> None:
 WORK: dict[str, Callable[[Link, int], None]] = {
     one.__name__: one
     for one in (
-        *(split_and_merge, clone, update, deep_copy, print_and_hash, pickle_parts, change_at_the_end, select),
+        *(
+            split_and_merge,
+            clone,
+            update,
+            deep_copy,
+            print_and_hash,
+            pickle_parts,
+            pickle_live,
+            change_at_the_end,
+            select,
+        ),
         *(cycle, die),
     )
 }

@@ -42,6 +42,37 @@ class Loose:
     def __hash__(self) -> int:
         return hash(self.value)
 
+    def get(self) -> Any:
+        return self.value
+
+
+class Printed(Loose):
+    """One prints as all others."""
+
+    __eq__ = Loose.__eq__
+    __hash__ = object.__hash__
+
+    def __init__(self, value: Any = None) -> None:
+        super().__init__(value)
+
+    def __repr__(self) -> str:
+        return "printed"
+
+
+class Unhashable:
+    """Static as the owner of a method, which is the same for the same object."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unhashable)
+
+    def get(self) -> Any:
+        return self
+
+
+UNHASHABLE = Unhashable()
+
 
 class Named(Loose):
     """Pickled by the name of the global that it is, which another module may have too."""
@@ -58,6 +89,9 @@ class Grid(np.ndarray[Any, Any]):
 class Partly:
     seen: int
     unseen: int = field(default=0, compare=False)
+
+    def sum(self, more: int = 0) -> int:
+        return self.seen + self.unseen + more
 
 
 def act(x: Any, slope: float = 1.0) -> Any:
@@ -80,6 +114,11 @@ DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "generic classes": (lambda: types.GenericAlias(tuple, (1,)), lambda: types.GenericAlias(tuple, (True,))),
     "functions of one name": (lambda: math.sin, lambda: cmath.sin),
     "globals of one name": (lambda: Named(1), lambda: Named(2)),
+    "scalars of NumPy": (lambda: np.int64(2), lambda: 2),
+    "booleans of NumPy": (lambda: np.True_, lambda: True),
+    "methods of other content": (lambda: Loose(1).get, lambda: Loose(1.0).get),
+    "methods of other names": (lambda: Loose(1).get, lambda: Loose(1).__hash__),
+    "methods of objects that no key has": (lambda: Unhashable().get, lambda: UNHASHABLE.get),
     "regular expressions": (lambda: re.compile("a"), lambda: re.compile("a", re.DOTALL)),
 }
 
@@ -105,6 +144,12 @@ EQUAL: dict[str, Callable[[], Any]] = {
     "paths": lambda: PurePosixPath("a/b"),
     "partials": lambda: functools.partial(act, 3, slope=2.0),
     "dataclasses": lambda: Partly(1, 2),
+    "scalars of NumPy": lambda: np.int64(2),
+    "scalars of NumPy in partials": lambda: functools.partial(act, np.float32(0.5)),
+    "methods of equal dataclasses": lambda: Partly(1, 2).sum,
+    "methods of equal objects": lambda: Loose((1, "a")).get,
+    "methods of one object": lambda: UNHASHABLE.get,
+    "partials of methods": lambda: functools.partial(Partly(1, 2).sum, 3),
 }
 
 
@@ -169,6 +214,51 @@ def content(value: Any) -> Any:
     if isinstance(value, Loose):
         return ("Loose", content(value.value))
     return (type(value).__name__, repr(value))
+
+
+SLOTS = st.sampled_from([make for makes in DIFFERENT.values() for make in makes]).map(lambda make: make())
+MORE = st.sampled_from(
+    [
+        np.int64(1),
+        np.int32(1),
+        np.True_,
+        np.zeros(2000),
+        np.arange(2000) // 1999,
+        jnp.zeros(()),
+        Loose(1).get,
+        Printed(),
+    ]
+)
+
+
+@given(one=VALUES | SLOTS | MORE, other=VALUES | SLOTS | MORE | st.builds(Printed), wrap=st.integers(0, 2))
+def test_the_texts_of_values_that_differ_differ(one: Any, other: Any, wrap: int):
+    """`gn.diff` says what differs, whatever the values print as, also inside of others."""
+    for _ in range(wrap):
+        one, other = functools.partial(act, one), (functools.partial(act, other))
+    left, right = gn.graphdef(Holder(one)), gn.graphdef(Holder(other))
+    found = gn.diff(left, right)
+    assert len(found) == (left is not right)
+    assert all(difference.left != difference.right for difference in found)
+
+
+def test_the_shortest_text_that_tells_is_taken():
+    """The value, its class, its module; then the part that differs."""
+    local = type("Loose", (Loose,), {"__module__": "elsewhere", "__repr__": lambda self: "Loose"})
+    shown = type("Loose", (Loose,), {"__module__": "here", "__repr__": lambda self: "Loose"})
+    zeros = np.zeros(2000, np.uint8)
+    ones = zeros.copy()
+    ones[1000] = 1
+    pairs = [
+        (1, 2, "1 != 2"),
+        (PurePosixPath("a"), PurePosixPath("b"), "PurePosixPath('a') != PurePosixPath('b')"),
+        (local(1), shown(1), "elsewhere.Loose Loose != here.Loose Loose"),
+        (Printed("1"), Printed(1), "printed with '1' != printed with int 1"),
+        (zeros, ones, f"{zeros!r} with [1000] = 0 != {ones!r} with [1000] = 1"),
+    ]
+    for left, right, text in pairs:
+        (difference,) = gn.diff(gn.graphdef(Holder(left)), gn.graphdef(Holder(right)))
+        assert str(difference) == f"value: {text}"
 
 
 @given(one=VALUES, other=VALUES)

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
+from ._apart import ANOTHER as ANOTHER
+from ._apart import texts_apart as texts_apart
 from ._arrays import ARRAY as ARRAY
 from ._json import from_json as from_json
 from ._json import to_json as to_json

@@ -4,9 +4,10 @@ import functools
 import types
 import weakref
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from ._kind import StaticValueError
+from ._lookup import static_key
 from ._objects import GraphObject
 
 # Functions that were looked into, by their ids.
@@ -46,7 +47,9 @@ def _check_function(function: types.FunctionType) -> None:
 
 
 def method_key(method: types.MethodType) -> Hashable:
-    """The method itself, which equals those of the same object.
+    """The function and the key of the object: methods of equal objects are equal.
+
+    Of an object that is not static itself, such as a list, it is the method, which equals those of the same object.
 
     Raises:
         StaticValueError: It is one of a node or State, or of what holds some.
@@ -59,10 +62,13 @@ def method_key(method: types.MethodType) -> Hashable:
             "and call its method"
         )
     check_captured(f"the method {method.__qualname__}", [_Variable("__self__", owner)])
-    function: object = method.__func__
+    function: Any = method.__func__
     if isinstance(function, types.FunctionType):
         function_key(function)
-    return method
+    try:
+        return (types.MethodType, function, static_key(owner))
+    except StaticValueError:
+        return method
 
 
 def check_captured(owner: str, variables: Iterable[tuple[str, object]]) -> None:

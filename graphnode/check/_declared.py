@@ -111,8 +111,10 @@ def _by_identity(value: Any) -> Iterator[Any]:
         yield from _by_identity(part)
     if parts:
         return  # equal if they are
-    if isinstance(value, types.MethodType):  # equal if its object is the same one
-        if not _has_importable_name(value.__self__):
+    if isinstance(value, types.MethodType):  # equal if its object is, where that says so; else if it is the same one
+        owner = value.__self__
+        is_by_identity = compares_by_identity(type(owner)) or static_key(value) is value
+        if is_by_identity and not _has_importable_name(owner):
             yield value
     elif callable(value) and compares_by_identity(type(value)) and not _has_importable_name(value):
         yield value

@@ -26,11 +26,12 @@ import pydantic
 from pydantic_core import PydanticCustomError
 
 from .._annotations import Form, resolve
-from .._caches import publish
+from .._caches import kept, publish
 from .._containers import Container, ContainerKind, assembled, is_container, items, leaves
 from .._errors import ConfigError
 from .._fields import Kind, NodeBase
 from .._members import own_annotations
+from .._names import pickled
 from .._node import Node
 from .._paths import Path
 from .._pretty import Record, Text, pretty
@@ -61,6 +62,9 @@ class _Default:
 
     def __deepcopy__(self, memo: object) -> "_Default":
         return self
+
+    def __reduce__(self) -> str:
+        return "DEFAULT"
 
 
 DEFAULT: Final = _Default()
@@ -109,6 +113,12 @@ class Config(pydantic.BaseModel, Generic[M_co]):
 
     __hash__ = None  # type: ignore[assignment]  # it may change
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By the node class: the config's own is found under no name.
+        state = self.__getstate__()
+        fields = {name: pickled(value) for name, value in state["__dict__"].items()}
+        return blank_of, (self.node_class,), {**state, "__dict__": fields}
+
     # Of the printer here, not of pydantic's.
     def __pretty__(self) -> Record:  # type: ignore[override]  # ty: ignore[incompatible-method-override]
         given = ((name, _named(value)) for name, value in self.__dict__.items() if value is not DEFAULT)
@@ -149,7 +159,7 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
     """
     found: Any = get_origin(cls) or cls
     compiled = schema(found)
-    made = found.__dict__.get(_CONFIG)
+    made = kept(found, _CONFIG)
     if made is None:
         made = publish(found, _CONFIG, _make(found, compiled.fields))
     return cast("type[Config[M]]", made)
@@ -238,6 +248,11 @@ def blank(model: type[Config[M]]) -> Config[M]:
     """A config without fields, which `fill` gives it."""
     made: Any = model
     return cast("Config[M]", made.__new__(made))
+
+
+def blank_of(cls: type[M]) -> Config[M]:
+    """A config of a node class without fields: what pickle makes first, and then gives its state."""
+    return blank(config_of(cls))
 
 
 def fill(config: Config[Any], fields: Mapping[str, Any]) -> None:

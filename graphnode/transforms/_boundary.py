@@ -16,20 +16,21 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from types import MethodType
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatten_with_path
 
 from .._binding import Binding, binding_of_list, build, graft, walk
-from .._caches import LOCK, Memo
+from .._caches import LOCK, Memo, StaysHere
 from .._compat import TraceRef, current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
 from .._diff import differences
 from .._errors import FieldError, StructureError, TraceError
 from .._fields import NodeBase
 from .._graphdef import GraphDef
+from .._importable import importable_name
 from .._marks import captured, check_marks, drop_loans, is_marked, take_back_loans, trace_of
 from .._paths import Path, path_str
 from .._rngs import RngState
@@ -140,12 +141,12 @@ class Form(NamedTuple):
         marked = self.treedef.unflatten(range(self.treedef.num_leaves))
         return [_name(function, key_path) for key_path, _ in tree_flatten_with_path(marked)[0]]
 
-    def statics(self, function: Function) -> dict[str, str]:
-        """The texts of the static arguments, by name."""
+    def statics(self, function: Function) -> dict[str, Static]:
+        """The static arguments, by name."""
         args, kwargs = self.treedef.unflatten(range(self.treedef.num_leaves))
         names = [_name(function, (SequenceKey(0), SequenceKey(at))) for at in range(len(args))]
         given = [*zip(names, args, strict=True), *kwargs.items()]
-        return {name: repr(arg) for name, arg in given if isinstance(arg, Static)}
+        return {name: arg for name, arg in given if isinstance(arg, Static)}
 
     def where(self, function: Function, path: Path) -> str:
         """The name of what stands at a path of the graph in a message: its argument, and the path below."""
@@ -562,7 +563,7 @@ class Made(Memo[Hashable, Any]):
     limit = 256
 
 
-class _Kept:
+class _Kept(StaysHere):
     """All that was made of one function, by kind; in its `__dict__`, so that it goes with it.
 
     `functools.wraps` and `copy.copy` hand the attribute on to others, which must not use it. To pickle, and so to a
@@ -577,9 +578,6 @@ class _Kept:
 
     def is_of(self, function: Function) -> bool:
         return self.owner is not None and self.owner() is function
-
-    def __reduce__(self) -> tuple[type["_Kept"], tuple[()]]:
-        return _Kept, ()
 
 
 def _made_of(function: Function, kind: Hashable) -> Made | None:
@@ -729,6 +727,10 @@ class Transformed:
     """A transformed function that is an object of its own class; a node may be bound as its first argument."""
 
     _bound: tuple[Any, ...]
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> str | tuple[Any, ...]:
+        name = importable_name(self)
+        return super().__reduce_ex__(protocol) if name is None else name
 
     def _unbound(self) -> Function:
         """The same, with the bound node as an argument."""

@@ -89,6 +89,9 @@ class Jitted(Transformed, Generic[P, R]):
             ACTIVE.call = before
         return call.result_of(outcome)  # type: ignore[no-any-return]  # what the function gave
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Jitted, (self.__wrapped__, self._options, self._bound, self._target)  # what is compiled stays here
+
     @overload
     def __get__(self, instance: None, owner: type, /) -> "Jitted[P, R]": ...
     @overload
@@ -300,8 +303,12 @@ def _logged(pure: Pure, history: History) -> Callable[[Values, Sequence[Any]], O
     """`pure`, which notes in the history that it is traced, under the name of the user's function."""
 
     def run(values: Values, rest: Sequence[Any]) -> Outcome:
-        history.add(pure.function, pure.form, values, rest)
-        return pure(values, rest)
+        seen = history.add(pure.function, pure.form, values, rest)
+        try:
+            return pure(values, rest)
+        except BaseException as error:
+            history.fail(seen, error)
+            raise
 
     run.__name__ = run.__qualname__ = getattr(pure.function, "__name__", "run")
     return run

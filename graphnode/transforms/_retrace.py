@@ -5,6 +5,7 @@ shapes and dtypes of all values. The last one is compared with the closest earli
 """
 
 import functools
+import itertools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +14,8 @@ from typing import Any, Final, NamedTuple
 from .._caches import LOCK
 from .._diff import differences
 from .._paths import Path
-from ._boundary import Form, Function, Values, remembered, target_of, type_text
+from .._static import ANOTHER, texts_apart
+from ._boundary import Form, Function, Static, Values, remembered, target_of, type_text
 
 _LIMIT: Final = 32
 _LOGGER: Final = logging.getLogger("graphnode")
@@ -24,9 +26,10 @@ class Seen(NamedTuple):
 
     function: Function
     form: Form
-    statics: dict[str, str]
+    statics: dict[str, Static]
     leaves: dict[str, str]
     states: dict[str, str]
+    error: str | None = None  # the class of what it raised
 
 
 class History:
@@ -40,8 +43,8 @@ class History:
         self._name = getattr(function, "__qualname__", repr(function))
         self._log: tuple[int, tuple[Seen, ...]] = (0, ())
 
-    def add(self, function: Function, form: Form, values: Values, rest: Sequence[Any]) -> None:
-        """Note a trace, and log it if the environment says `GRAPHNODE_LOG=retrace`."""
+    def add(self, function: Function, form: Form, values: Values, rest: Sequence[Any]) -> Seen:
+        """Note a trace that begins, and log it if the environment says `GRAPHNODE_LOG=retrace`."""
         seen = _seen(function, form, values, rest)
         with LOCK:
             count, earlier = self._log
@@ -51,6 +54,14 @@ class History:
                 _LOGGER.addHandler(logging.StreamHandler())
             _LOGGER.setLevel(logging.INFO)
             _LOGGER.info(self._explained(log))
+        return seen
+
+    def fail(self, failed: Seen, error: BaseException) -> None:
+        """Note that a trace raised."""
+        with LOCK:
+            count, earlier = self._log
+            name = type(error).__name__
+            self._log = (count, tuple([seen._replace(error=name) if seen is failed else seen for seen in earlier]))
 
     def explain(self) -> str:
         """What the last trace differs in from the closest earlier one."""
@@ -58,13 +69,19 @@ class History:
 
     def _explained(self, log: tuple[int, tuple[Seen, ...]]) -> str:
         count, seen = log
-        if count < 2:
-            return f"gn.jit: {self._name} was traced {'once' if count else 'never'}"
+        if not count:
+            return f"gn.jit: {self._name} has not been traced yet"
         *earlier, last = seen
-        closest = min((_differences(trace, last) for trace in reversed(earlier)), key=len)
+        times = f"gn.jit: {self._name} was traced {'once' if count == 1 else f'{count} times'}"
+        if last.error is not None:
+            return f"{times}; {_failures(seen)}: a trace that raises is not kept, and the next call traces again"
+        kept = [trace for trace in earlier if trace.error is None]
+        if not kept:
+            return f"{times}; the earlier traces raised {_names(earlier)}" if earlier else times
+        closest = min((_differences(trace, last) for trace in reversed(kept)), key=len)
         changes = closest or ["nothing in the arguments: JAX's configuration, a sharding or a device is another"]
         lines = "".join(f"\n  {line}" for line in changes[:20])
-        return f"gn.jit: {self._name} was traced {count} times; the last differs from the closest before in{lines}"
+        return f"{times}; the last differs from the closest before in{lines}"
 
 
 def history_of(function: Function) -> History:
@@ -113,7 +130,7 @@ def _seen(function: Function, form: Form, values: Values, rest: Sequence[Any]) -
 
 
 def _differences(left: Seen, right: Seen) -> list[str]:
-    found = _changes(left.statics, right.statics) + _changes(left.leaves, right.leaves)
+    found = _static_changes(left.statics, right.statics) + _changes(left.leaves, right.leaves)
     if left.form.graphdef is not right.form.graphdef:
         left_place, right_place = _namer(left), _namer(right)
         for one in differences(left.form.graphdef, right.form.graphdef, left_place, right_place):
@@ -126,8 +143,29 @@ def _differences(left: Seen, right: Seen) -> list[str]:
     names = [(seen.form.graphdef, seen.statics, set(seen.leaves)) for seen in (left, right)]
     is_same = names[0] == names[1]
     if left.form.treedef != right.form.treedef and (is_same or not found):
-        found.append(f"the pytree of arguments: {left.form.treedef} != {right.form.treedef}")
+        texts = str(left.form.treedef), str(right.form.treedef)
+        found.append(f"the pytree of arguments: {texts[0]} != {texts[1] if texts[0] != texts[1] else ANOTHER}")
     return found
+
+
+def _failures(seen: Sequence[Seen]) -> str:
+    """What the last traces raised, from the last one back to one that did not."""
+    failed = list(itertools.takewhile(lambda trace: trace.error is not None, reversed(seen)))
+    number = len(failed)
+    which = "it" if len(seen) == 1 else "the last" if number == 1 else f"the last {number}"
+    return f"{which} raised {_names(failed)}"
+
+
+def _names(failed: Sequence[Seen]) -> str:
+    return " and ".join(sorted({trace.error for trace in failed if trace.error is not None}))
+
+
+def _static_changes(left: dict[str, Static], right: dict[str, Static]) -> list[str]:
+    changed = [(name, left[name], right[name]) for name in left if name in right and left[name] != right[name]]
+    lines = [f"{name}: {' != '.join(texts_apart(a.value, b.value))}" for name, a, b in changed]
+    alone_left = {name: repr(left[name]) for name in left if name not in right}
+    alone_right = {name: repr(right[name]) for name in right if name not in left}
+    return lines + _changes(alone_left, alone_right)
 
 
 def _namer(seen: Seen) -> Callable[[Path], str]:

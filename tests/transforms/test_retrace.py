@@ -1,5 +1,6 @@
 """One trace for each function, structure, shapes and dtypes; `explain_retrace` says why there was another."""
 
+import contextlib
 import copy
 import functools
 import gc
@@ -396,7 +397,7 @@ def test_traces_are_counted_and_compared_with_the_closest():
         pass
 
     run = gn.jit(local)
-    assert gn.explain_retrace(run).endswith("local was traced never")
+    assert gn.explain_retrace(run) == f"gn.jit: {local.__qualname__} has not been traced yet"
     run(jnp.ones(2), jnp.ones(2))
     run(jnp.ones(2), jnp.ones(2))
     assert gn.explain_retrace(run).endswith("local was traced once")
@@ -419,6 +420,56 @@ def test_a_cause_outside_of_the_arguments_is_told_as_such():
     assert gn.explain_retrace(run).splitlines()[1:] == [
         "  nothing in the arguments: JAX's configuration, a sharding or a device is another"
     ]
+
+
+def test_a_trace_that_failed_is_told_as_one():
+    """What raised, how often, and that it is traced again; a trace that follows is compared with those that did not."""
+    errors: list[Exception | None] = [ValueError("a"), None, ValueError("b"), TypeError("c"), None, KeyError("d")]
+
+    def step(x: Any) -> Any:
+        error = errors[traced[0]]
+        traced[0] += 1
+        if error is not None:
+            raise error
+        return x
+
+    traced = [0]
+    run = gn.jit(step)
+    again = ": a trace that raises is not kept, and the next call traces again"
+    texts: list[str] = []
+    for size in (2, 2, 3, 3, 3, 4):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            run(jnp.ones(size))
+        texts.append(gn.explain_retrace(run).removeprefix(f"gn.jit: {step.__qualname__} was traced "))
+    assert texts == [
+        f"once; it raised ValueError{again}",
+        "2 times; the earlier traces raised ValueError",
+        f"3 times; the last raised ValueError{again}",
+        f"4 times; the last 2 raised TypeError and ValueError{again}",
+        "5 times; the last differs from the closest before in\n  x: float32[2] != float32[3]",
+        f"6 times; the last raised KeyError{again}",
+    ]
+
+
+class Alike:
+    """Another one is another value, and prints the same."""
+
+    def __repr__(self) -> str:
+        return "Alike"
+
+
+def test_static_arguments_that_print_alike_are_told_apart():
+    """By what differs in them; and so are fields, and trees of arguments."""
+    run = gn.jit(lambda x, by: x, static_argnames="by")
+    pairs: list[tuple[Any, Any]] = [(True, np.True_), (Alike(), Alike())]
+    for left, right in pairs:
+        for by in (left, right):
+            run(jnp.ones(1), by=by)
+        (line,) = gn.explain_retrace(run).splitlines()[1:]
+        name, texts = line.strip().split(": ")
+        first, second = texts.split(" != ")
+        assert (name, first == second) == ("by", False)
+        run.clear_cache()
 
 
 def test_methods_are_explained_however_they_are_named():

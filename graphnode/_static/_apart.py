@@ -1,0 +1,71 @@
+"""Texts for two values that differ, for messages: the two are never the same."""
+
+from collections.abc import Callable, Hashable
+from typing import Any, Final, cast
+
+import numpy as np
+
+from .._hints import cut
+from ._arrays import Array
+from ._lookup import static_key
+
+ANOTHER: Final = "another that prints the same"
+
+
+def _with_class(value: object) -> str:
+    return f"{type(value).__name__} {value!r}"
+
+
+def _with_full_class(value: object) -> str:
+    cls = type(value)
+    return f"{cls.__module__}.{cls.__qualname__} {value!r}"
+
+
+_SHORTEST_FIRST: Final[tuple[Callable[[object], str], ...]] = (repr, _with_class, _with_full_class)
+
+
+def texts_apart(left: Any, right: Any) -> tuple[str, str]:
+    """The texts of two static values of different keys: themselves, with as much beside them as tells them apart."""
+    for text_of in _SHORTEST_FIRST:
+        texts = text_of(left), text_of(right)
+        if texts[0] != texts[1]:
+            return texts
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray) and (parts := _element_texts(left, right)):
+        return f"{left!r} with {parts[0]}", f"{right!r} with {parts[1]}"
+    found = _first_difference(static_key(left), static_key(right))
+    parts = _part_texts(*found)
+    if found[0] is left:
+        return parts
+    return f"{left!r} with {parts[0]}", f"{right!r} with {parts[1]}"
+
+
+def _first_difference(left: Hashable, right: Hashable) -> tuple[Hashable, Hashable]:
+    """The innermost parts of two keys that differ first."""
+    while isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right):
+        pairs = zip(cast("tuple[Hashable, ...]", left), cast("tuple[Hashable, ...]", right), strict=True)
+        left, right = next(pair for pair in pairs if pair[0] != pair[1])
+    return left, right
+
+
+def _element_texts(left: Array, right: Array) -> tuple[str, str] | None:
+    """The first elements that differ in two arrays of one shape and dtype, as a `repr` leaves out most of them."""
+    if left.shape != right.shape or left.dtype != right.dtype:
+        return None
+    for at in np.ndindex(left.shape):
+        if left[at].tobytes() != right[at].tobytes():
+            return f"{list(at)} = {left[at]}", f"{list(at)} = {right[at]}"
+    return None
+
+
+def _part_texts(left: Hashable, right: Hashable) -> tuple[str, str]:
+    texts = cut(_part_text(left)), cut(_part_text(right))
+    if texts[0] != texts[1]:
+        return texts
+    # They are two objects, and both are alive.
+    return f"{texts[0]} at {id(left):#x}", f"{texts[1]} at {id(right):#x}"
+
+
+def _part_text(part: Hashable) -> str:
+    if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type):  # a value beside its class
+        return f"{part[0].__name__} {part[1]!r}"
+    return repr(part)

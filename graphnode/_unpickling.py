@@ -1,0 +1,155 @@
+"""Graphs that come out of a pickle: see `_pickling`, which writes them. The names here stand in pickles.
+
+Data in: the entries of a row, whose nodes are all still empty. At its end they are filled, and a class that has changed
+since is noticed: what it declared goes along.
+"""
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias, TypeVar
+
+from ._containers import children, is_container
+from ._errors import ContractError, FieldError, listed
+from ._fields import NodeBase
+from ._plan import check_contracts_anew
+from ._schema import Field, schema
+
+T = TypeVar("T")
+
+# What a class declared when it was pickled: the name, the kind and the contracts of each field.
+Declared: TypeAlias = tuple[tuple[str, str, str], ...]
+
+# A node, and what its `__getstate__` gave.
+NodeState: TypeAlias = tuple[Any, Any]
+
+
+def same(value: T) -> T:
+    """The value itself."""
+    return value
+
+
+def settle(node: NodeBase, graph: "PickledGraph") -> None:
+    """Fill the whole graph, if `node` is the one that its row began with: the row is over then."""
+    graph.settle(node)
+
+
+class PickledGraph:
+    """A row of nodes that is being loaded."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, NodeState] = {}
+        self._declared: dict[type, Declared] = {}
+
+    def append(self, entry: NodeState | tuple[type, Declared] | None) -> None:
+        """Take one entry: a class with what it declared, a node with its state, or nothing."""
+        if entry is None:
+            return
+        subject, content = entry
+        if isinstance(subject, type):
+            self._declared[subject] = content
+        else:
+            self._states[id(subject)] = entry
+
+    def extend(self, entries: Iterable[NodeState | tuple[type, Declared] | None]) -> None:
+        """Take some entries."""
+        for entry in entries:
+            self.append(entry)
+
+    def settle(self, root: NodeBase) -> None:
+        """Give every node its state, if `root` is the first of them."""
+        if not self._states or next(iter(self._states)) != id(root):
+            return
+        for node, state in self._children_first():
+            _fill(node, state, self._declared[type(node)])
+        self._states.clear()
+
+    def _children_first(self) -> list[NodeState]:
+        """The entries, each after those of the nodes that its state holds: a `__setstate__` may read these."""
+        order: list[NodeState] = []
+        visited: set[int] = set()
+        # Those that only an object of somebody else's leads to are in no state: of these the last met comes first.
+        for entry in reversed(self._states.values()):
+            todo = [(entry, False)]
+            while todo:
+                (node, state), is_after = todo.pop()
+                if is_after:
+                    order.append((node, state))
+                elif id(node) not in visited:
+                    visited.add(id(node))
+                    todo.append(((node, state), True))
+                    todo += [
+                        (self._states[id(child)], False) for child in _nodes_in(state) if id(child) in self._states
+                    ]
+        return order
+
+
+def _nodes_in(state: object) -> list[NodeBase]:
+    found: list[NodeBase] = []
+    todo = [state]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, NodeBase):
+            found.append(value)
+        elif is_container(value):
+            todo += children(value, as_written=True)
+    return found
+
+
+def declared_by(cls: type[NodeBase]) -> Declared:
+    """What a class declares, for its pickles."""
+    return tuple((field.name, str(field.kind), _contracts_of(field)) for field in schema(cls).fields.values())
+
+
+def _contracts_of(field: Field) -> str:
+    return ", ".join(leaf.contract.text for leaf in field.form.all_leaves if leaf.contract is not None)
+
+
+def _fill(node: Any, state: Any, declared: Declared) -> None:
+    """Give a node its state, and the fields that its class has got since it was pickled their defaults."""
+    cls, kinds = type(node), {name: kind for name, kind, _ in declared}
+    fields = schema(cls).fields.values()
+    _check_kinds(cls, fields, kinds)
+    try:
+        node.__setstate__(state)
+        # Only then: what stood there against an unchanged contract, such as an axis of `jax.vmap`, stands there again.
+        if declared != declared_by(cls):
+            check_contracts_anew(node)
+    except (FieldError, ContractError) as error:
+        error.add_note(f"while a pickled {cls.__name__} was loaded: its class may have changed since")
+        raise
+    added = [field for field in fields if field.name not in kinds and field.name not in node.__dict__]
+    _check_defaults(cls, added)
+    for field in added:
+        if field.default is not None:
+            setattr(node, field.name, field.default())
+
+
+def _check_kinds(cls: type, fields: Iterable[Field], kinds: dict[str, str]) -> None:
+    """Raise if a field is of another kind than it was."""
+    name = cls.__name__
+    faults = [
+        f"{name}.{field.name} is {field.kind}, and was {kinds[field.name]} when this {name} was pickled: "
+        "give the field another name"
+        for field in fields
+        if kinds.get(field.name, str(field.kind)) != str(field.kind)
+    ]
+    if faults:
+        raise FieldError(listed(faults))
+
+
+def _check_defaults(cls: type, added: Iterable[Field]) -> None:
+    """Raise if a field that was added has no default. Nothing is drawn or made anew without being asked for."""
+    name = cls.__name__
+    faults = [
+        f"{name}.{field.name} was added since this {name} was pickled, and {_reason(field)}: give it a default, or "
+        f'a value in {name}: def __setstate__(self, state): super().__setstate__({{"{field.name}": ..., **state}})'
+        for field in added
+        if field.default is None
+    ]
+    if faults:
+        raise FieldError(listed(faults))
+
+
+def _reason(field: Field) -> str:
+    if field.specifier.initializer is not None:
+        return "its initializer would draw it anew"
+    return "its factory would make it anew" if field.specifier.factory is not None else "it has no default"

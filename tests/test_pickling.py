@@ -1,0 +1,635 @@
+"""Pickles of live nodes: whole graphs, what a class says about its own pickles, and classes that changed since."""
+
+import concurrent.futures
+import copy
+import functools
+import io
+import itertools
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+import jax
+import jax.numpy as jnp
+import pytest
+from jaxtyping import Array, Float
+
+import graphnode as gn
+from graphnode import nn
+
+
+class Link(gn.Node):
+    weight: gn.ParamState
+    next: "Link | None" = None
+    note: Any = gn.static(default=None)
+
+
+def link(next: Link | None = None, note: Any = None) -> Link:
+    return Link(gn.ParamState(jnp.ones(1)), next, note)
+
+
+def again(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))
+
+
+# Identity
+
+
+DUMPS: dict[str, Callable[[Any], bytes]] = {
+    **{f"protocol {at}": functools.partial(pickle.dumps, protocol=at) for at in range(pickle.HIGHEST_PROTOCOL + 1)},
+    "in Python": pickle._dumps,  # type: ignore[attr-defined]  # of dill and joblib
+    "cloudpickle": cloudpickle.dumps,
+}
+
+
+@pytest.mark.parametrize("name", DUMPS)
+def test_what_is_shared_in_one_pickle_is_shared_afterwards(name: str):
+    """Two roots that reach one node, one that was met before, and the States of all, in a pickle of several objects."""
+    base = link()
+    first, second = link(base), link(base)
+    base.next = second
+    found = pickle.loads(DUMPS[name]([first, (second, {"base": base}), base.weight, first]))
+    (one, (two, named), state, same) = found
+    assert one is same
+    assert one.next is two.next is named["base"]
+    assert named["base"].next is two
+    assert state is named["base"].weight
+    assert gn.graphdef(one) is gn.graphdef(first)
+
+
+@pytest.mark.parametrize("loads", [pickle.loads, pickle._loads])  # type: ignore[attr-defined]
+def test_many_roots_are_written_once_each(loads: Callable[[bytes], Any]):
+    """Nodes that each refer to the one before, listed from the first: each is met as a root, and none is repeated."""
+    links = [link()]
+    for _ in range(1_500):  # more than a pickler asks for at once
+        links.append(link(links[-1]))
+    sizes = [len(pickle.dumps(links[:count])) for count in (500, 1_000, 1_500)]
+    assert abs((sizes[2] - sizes[1]) - (sizes[1] - sizes[0])) < 1_000
+    found = loads(pickle.dumps(links))
+    assert all(after.next is before for before, after in itertools.pairwise(found))
+
+
+def test_a_pickler_that_goes_on_keeps_what_is_shared():
+    """What a pickler has written in one dump, it refers to in the next."""
+    one = link(link())
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file)
+    pickler.dump(one)
+    pickler.dump((one.next, one))
+    file.seek(0)
+    unpickler = pickle.Unpickler(file)
+    first = unpickler.load()
+    assert unpickler.load() == (first.next, first)
+
+
+class Archive(gn.Node):
+    weight: gn.ParamState
+    next: "Archive | None" = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {**state, "weight": pickle.dumps((self.weight, self.next))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        weight, seen = pickle.loads(state["weight"])
+        super().__setstate__({**state, "weight": weight, "seen": seen})
+
+    seen: Any = gn.subnode(default=None)
+
+
+def test_a_node_may_be_pickled_while_another_one_is():
+    """A `__getstate__` that pickles runs a pickler inside of the first: each gets all that it needs."""
+    chain: Archive | None = None
+    for _ in range(3):
+        chain = Archive(gn.ParamState(jnp.ones(1)), chain)
+    found = again([chain, link(link())])
+    assert found[0].next.next.weight.value == 1
+    assert found[0].seen.next.weight.value == 1
+    assert found[0].seen is not found[0].next
+    assert found[1].next.weight.value == 1
+
+
+class Notes(gn.Node):
+    """Writes something else into a pickler that goes on, whenever it is pickled."""
+
+    left: "Notes | None" = None
+    right: "Notes | None" = None
+    is_noted: bool = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.is_noted:
+            aside.dump(link(link()))
+        return super().__getstate__()
+
+
+side = io.BytesIO()
+aside = pickle.Pickler(side)
+
+
+def test_a_pickler_that_goes_on_may_run_inside_of_another_one():
+    """It has met the other's nodes in between, and gets its own all the same."""
+    branches = [Notes(Notes(Notes()), None, is_noted=False) for _ in range(2)]
+    node, other = again([Notes(branches[0], branches[1], is_noted=False), link(link())])
+    assert [branch.left.left.left for branch in (node.left, node.right)] == [None, None]
+    assert other.next.weight.value == 1
+    side.seek(0)
+    unpickler = pickle.Unpickler(side)
+    assert [unpickler.load().next.weight.value for _ in range(4)] == [1, 1, 1, 1]
+
+
+def test_picklers_in_python_write_deep_graphs_too():
+    """They ask for a thousand entries at once, before they write the first."""
+    chain = link()
+    for _ in range(1_200):
+        chain = link(chain)
+    found, length = pickle._loads(pickle._dumps(chain)), 0  # type: ignore[attr-defined]
+    while found is not None:
+        found, length = found.next, length + 1
+    assert length == 1_201
+
+
+def test_picklers_in_threads_do_not_meet():
+    """Each thread writes its own row of the same graph."""
+    chain = link()
+    for _ in range(300):
+        chain = link(chain)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(again, [chain] * 8))
+    assert all(gn.graphdef(one) is gn.graphdef(chain) for one in found)
+
+
+class Broken(gn.Node):
+    def __getstate__(self) -> dict[str, Any]:
+        raise RuntimeError("not this one")
+
+
+def test_a_dump_that_failed_leaves_nothing_behind():
+    """The next one is whole, also while the traceback still holds what was there."""
+    for dumps in DUMPS.values():
+        with pytest.raises(RuntimeError, match=r"^not this one$") as caught:
+            dumps([link(link()), Broken()])
+        assert again(link(link())).next.weight.value == 1
+        assert caught.value.__traceback__ is not None
+
+
+class Skips(gn.Node):
+    """Goes on when a part cannot be pickled, as a program that saves what it can."""
+
+    inner: Any = gn.subnode(default=None)
+    next: Link | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        try:
+            pickle._dumps([link(link()), Broken()])  # type: ignore[attr-defined]
+        except RuntimeError as error:
+            assert error.__traceback__ is not None  # noqa: PT017
+            kept.append(error)
+        return super().__getstate__()
+
+
+kept: list[BaseException] = []
+
+
+def test_a_dump_that_fails_inside_of_another_one_takes_nothing_from_it():
+    """What the outer pickler meets afterwards is in its pickle."""
+    found = again([Skips(link(link()), link(link())), link()])
+    assert found[0].inner.next.weight.value == found[0].next.next.weight.value == found[1].weight.value == 1
+    kept.clear()
+
+
+# What a class says itself
+
+
+class Eager(gn.Node):
+    """Reads its children when it is loaded."""
+
+    size: int
+    children: list["Eager"] = gn.subnode(default_factory=list)
+    total: int = gn.static(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = self.size + sum(child.total for child in self.children)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        total = state["size"] + sum(child.total for child in state["children"])
+        super().__setstate__({**state, "total": total})
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        del state["total"]
+        return state
+
+
+def test_children_are_complete_when_a_node_is_given_its_state():
+    """As in a pickle that nests: a `__setstate__` may read what its children hold."""
+    shared = Eager(1)
+    root = Eager(2, [Eager(3, [shared]), shared, Eager(4, [Eager(5), shared])])
+    for dumps in DUMPS.values():
+        assert pickle.loads(dumps(root)).total == root.total == 17
+    assert copy.copy(root).total == 17
+
+
+class Numbered(gn.Node):
+    """Made by a function of its own."""
+
+    number: int
+    next: "Numbered | None" = None
+
+    def __reduce__(self) -> Any:
+        return Numbered, (self.number + 1, self.next)
+
+
+class Protocols(Numbered):
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Protocols, (self.number + 10, self.next)
+
+
+class Extended(Link):
+    """Goes on with what nodes do."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        reduction: Any = super().__reduce_ex__(protocol)
+        make, args, state, *rest = reduction
+        assert isinstance(state, dict)
+        return (make, args, {**state, "note": "seen"}, *rest)
+
+
+class Global(gn.Node):
+    def __reduce__(self) -> str:
+        return "GLOBAL"
+
+
+GLOBAL = Global()
+
+
+def test_a_reduction_of_its_own_stays():
+    """`__reduce__` and `__reduce_ex__` of a class hold for its nodes, in pickles and copies, as they did."""
+    for copied in (again, copy.copy):
+        assert copied(Numbered(1, Numbered(5))).number == 2
+        assert copied(Protocols(1)).number == 11
+        assert copied(Extended(gn.ParamState(jnp.ones(1)))).note == "seen"
+        assert copied(GLOBAL) is GLOBAL
+    assert again(Numbered(1, Numbered(5))).next.number == 6
+    assert again(link(Extended(gn.ParamState(jnp.ones(1)), link()))).next.next.weight.value == 1
+
+
+class Fresh(gn.Node):
+    size: int = 0
+    made_with: Any = gn.static(default=None)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Fresh":
+        node = super().__new__(cls)
+        made.append(args)
+        return node
+
+    def __getnewargs__(self) -> tuple[int]:
+        return (self.size,)
+
+
+made: list[Any] = []
+
+
+def test_what_new_takes_goes_along():
+    """`__getnewargs__` is asked, and the state is given afterwards."""
+    node = Fresh(3)
+    made.clear()
+    assert [again(node).size, copy.copy(node).size] == [3, 3]
+    assert made == [(3,), (3,)]
+
+
+def test_a_copy_shares_what_it_did():
+    """`copy.copy` gives a node of the same States and subnodes, with containers of its own."""
+    node = link(link(), note=(1, 2))
+    twin = copy.copy(node)
+    assert twin is not node
+    assert twin.weight is node.weight
+    assert twin.next is node.next
+    tree = Eager(1, [Eager(2)])
+    assert copy.copy(tree).children is not tree.children
+    assert copy.copy(tree).children[0] is tree.children[0]
+
+
+# What earlier versions wrote
+
+
+class Named(gn.Node):
+    name: str
+    next: "Named | None" = None
+
+
+def test_a_pickle_of_an_earlier_version_loads():
+    """There a node was followed by its fields; this is a ring of two."""
+    data = (
+        b"\x80\x02ctests.test_pickling\nNamed\nq\x00)\x81q\x01}q\x02(X\x04\x00\x00\x00nameq\x03X\x01\x00\x00\x00aq\x04"
+        b"X\x04\x00\x00\x00nextq\x05h\x00)\x81q\x06}q\x07(h\x03X\x01\x00\x00\x00bq\x08h\x05h\x01ubub."
+    )
+    found = pickle.loads(data)
+    assert (found.name, found.next.name) == ("a", "b")
+    assert found.next.next is found
+
+
+# Classes that changed since
+
+
+def loaded(old: type[gn.Node], new: type[gn.Node], *args: Any) -> Any:
+    """A node of the first class, pickled, and loaded when the second class has its name."""
+    module = sys.modules[__name__]
+    for cls in (old, new):
+        cls.__qualname__ = cls.__name__ = "Changing"
+        cls.__module__ = __name__
+    try:
+        module.Changing = old  # type: ignore[attr-defined]
+        data = pickle.dumps(link(note=None) if not args else old(*args))
+        module.Changing = new  # type: ignore[attr-defined]
+        return pickle.loads(data)
+    finally:
+        delattr(module, "Changing")
+
+
+class Old(gn.Node):
+    size: int
+    weight: gn.ParamState
+
+
+def test_fields_that_were_added_get_their_defaults():
+    """Static, state and subnode fields with a default or a factory of one, each made anew for each node."""
+
+    class New(gn.Node):
+        size: int
+        weight: gn.ParamState
+        extra: int = 7
+        names: tuple[str, ...] = gn.static(default_factory=lambda: ("a",))
+        bias: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.zeros(2)))
+        below: Link | None = None
+        layers: list[Link] = gn.subnode(default_factory=list)
+
+    found = loaded(Old, New, 2, gn.ParamState(jnp.ones(2)))
+    assert (found.size, found.extra, found.names, found.below, found.layers) == (2, 7, ("a",), None, [])
+    assert found.bias.value.tolist() == [0, 0]
+    assert gn.graphdef(gn.clone(found)) is gn.graphdef(found)
+
+
+def test_a_field_that_gives_a_contract_its_size_may_be_added():
+    """The default is held to the contract like any other value."""
+
+    class New(gn.Node):
+        size: int
+        weight: gn.ParamState[Float[Array, "width"]]
+        width: int = 2
+
+    assert loaded(Old, New, 2, gn.ParamState(jnp.ones(2))).width == 2
+    with pytest.raises(gn.ContractError) as caught:
+        loaded(Old, New, 2, gn.ParamState(jnp.ones(3)))
+    assert str(caught.value) == 'Changing.weight: expected width = 2 of Float[Array, "width"], found shape (3,)'
+
+
+def test_added_fields_without_a_default_are_named_at_load():
+    """All at once, with what would do. Nothing is drawn or made that nobody asked for."""
+
+    class New(gn.Node):
+        size: int
+        weight: gn.ParamState
+        extra: int = gn.static(kw_only=True)
+        bias: gn.ParamState = gn.state(jax.nn.initializers.normal(), shape=lambda self: (2,))
+        below: Link = gn.subnode(factory=lambda self: link())
+
+    with pytest.raises(gn.FieldError) as caught:
+        loaded(Old, New, 2, gn.ParamState(jnp.ones(2)))
+    remedy = "give it a default, or a value in Changing: def __setstate__(self, state): super().__setstate__("
+    assert str(caught.value) == (
+        "3 faults:\n"
+        "  Changing.extra was added since this Changing was pickled, and it has no default: "
+        f'{remedy}{{"extra": ..., **state}})\n'
+        "  Changing.bias was added since this Changing was pickled, and its initializer would draw it anew: "
+        f'{remedy}{{"bias": ..., **state}})\n'
+        "  Changing.below was added since this Changing was pickled, and its factory would make it anew: "
+        f'{remedy}{{"below": ..., **state}})'
+    )
+
+
+def test_what_the_error_says_does():
+    """A `__setstate__` that gives a value to what was added."""
+
+    class New(gn.Node):
+        size: int
+        weight: gn.ParamState
+        bias: gn.ParamState = gn.state(jax.nn.initializers.normal(), shape=lambda self: (2,))
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__({"bias": gn.ParamState(jnp.zeros(2)), **state})
+
+    assert loaded(Old, New, 2, gn.ParamState(jnp.ones(2))).bias.value.tolist() == [0, 0]
+
+
+def test_a_field_of_another_kind_is_named_at_load():
+    """What it was, and what it is."""
+
+    class New(gn.Node):
+        size: gn.ParamState
+        weight: Link
+
+    with pytest.raises(gn.FieldError) as caught:
+        loaded(Old, New, 2, gn.ParamState(jnp.ones(2)))
+    assert str(caught.value) == (
+        "2 faults:\n"
+        "  Changing.size is state, and was static when this Changing was pickled: give the field another name\n"
+        "  Changing.weight is subnode, and was state when this Changing was pickled: give the field another name"
+    )
+
+
+@pytest.mark.parametrize("case", ["contract", "class", "removed"])
+def test_what_does_not_fit_any_more_is_named_at_load(case: str):
+    """A contract, a class of State or a field that there is not any more, with a note that the class changed."""
+
+    class Contract(gn.Node):
+        size: int
+        weight: gn.ParamState[Float[Array, "size"]]
+
+    class Class(gn.Node):
+        size: int
+        weight: gn.ShortTermState
+
+    class Removed(gn.Node):
+        weight: gn.ParamState
+
+    new, text = {
+        "contract": (Contract, 'Changing.weight: expected size = 2 of Float[Array, "size"], found shape (3,)'),
+        "class": (Class, "Changing.weight takes ShortTermState; found a ParamState"),
+        "removed": (Removed, "Changing does not declare size; the class has changed"),
+    }[case]
+    with pytest.raises((gn.FieldError, gn.ContractError)) as caught:
+        loaded(Old, new, 2, gn.ParamState(jnp.ones(3)))
+    assert str(caught.value) == text
+    assert caught.value.__notes__ == ["while a pickled Changing was loaded: its class may have changed since"]
+
+
+class Held(gn.Node):
+    size: int
+    weight: gn.ParamState[Float[Array, "size"]]
+
+
+def test_what_stood_against_a_contract_is_loaded():
+    """A merge takes values with one more axis, and the class has not changed."""
+    graphdef, tree = gn.treefy_split(Held(2, gn.ParamState(jnp.ones(2))))
+    node = gn.treefy_merge(graphdef, jax.tree.map(lambda value: jnp.stack([value] * 3), tree))
+    assert again(node).weight.value.shape == (3, 2)
+    assert again(gn.stack([Held(2, gn.ParamState(jnp.ones(2)))] * 3)).weight.value.shape == (3, 2)
+
+
+def test_what_is_unset_stays_unset():
+    """A field that was popped, or that a `__getstate__` leaves out, is not taken for one that was added."""
+
+    class New(gn.Node):
+        size: int = 3
+        weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.zeros(2)))
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+    found = loaded(New, New, 1, gn.ParamState(jnp.ones(2)))
+    assert vars(found) == {}
+
+
+# What layers hold
+
+
+@jax.custom_jvp
+def spike(x: Any) -> Any:
+    return (x > 0).astype(float)
+
+
+@jax.jit
+def squared(x: Any) -> Any:
+    return x * x
+
+
+class Act(gn.Node):
+    function: Any = gn.static()
+
+
+FUNCTIONS: dict[str, Any] = {
+    "custom_jvp": jax.nn.relu,
+    "jit": jax.nn.silu,
+    "ufunc": jnp.add,
+    "of NumPy's name": jnp.tanh,
+    "plain": jax.nn.gelu,
+    "initialiser": nn.initializers.he_normal,
+    "ours": nn.initializers.orthogonal,
+    "custom_jvp of a module": spike,
+    "jit of a module": squared,
+    "partial": functools.partial(jax.nn.leaky_relu, negative_slope=0.1),
+    "tuple": (jax.nn.relu, (jnp.tanh, 1)),
+}
+
+
+@pytest.mark.parametrize("dumps", [pickle.dumps, cloudpickle.dumps])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_that_have_a_name_are_pickled_by_it(name: str, dumps: Callable[[Any], bytes]):
+    """What JAX, or a module, has decorated: the graphdef is the same, which it is not with a copy of the function."""
+    node = Act(FUNCTIONS[name])
+    assert gn.graphdef(pickle.loads(dumps(node))) is gn.graphdef(node)
+    assert pickle.loads(dumps(gn.graphdef(node))) is gn.graphdef(node)
+
+
+LAYERS: dict[str, Callable[[], gn.Node]] = {
+    "MLP": lambda: nn.MLP(2, 3, 1),
+    "RNNCell": lambda: nn.RNNCell(2, 3),
+    "GRUCell": lambda: nn.GRUCell(2, 3),
+    "TransformerBlock": lambda: nn.TransformerBlock(4, 2),
+    "Dropout": lambda: nn.Dropout(0.5, rngs=gn.Rngs(0)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_pickle(name: str):
+    """With their activations; they compute the same."""
+    layer = LAYERS[name]()
+    found = again(layer)
+    assert gn.graphdef(found) is gn.graphdef(layer)
+    for before, after in zip(gn.states(layer).values(), gn.states(found).values(), strict=True):
+        assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), before.value, after.value))
+
+
+def test_a_registered_name_must_be_there_at_load():
+    """The error names what is to be registered."""
+    gn.config.register("test_pickling.local", functools.reduce(lambda one, _: one, [lambda x: x, 0]))
+    from graphnode import _names
+
+    act = Act(_names.VALUES["test_pickling.local"])
+    data = pickle.dumps(act)
+    assert again(act).function is act.function
+    del _names.VALUES["test_pickling.local"]
+    with pytest.raises(LookupError) as caught:
+        pickle.loads(data)
+    assert str(caught.value) == (
+        "nothing is registered as 'test_pickling.local': call gn.config.register before the pickle is loaded"
+    )
+
+
+def test_configs_pickle():
+    """By their node class, nested and shared, with defaults that the class makes left open."""
+    shared = gn.config.validate({"in_size": 2, "out_size": 2, "w_init": nn.initializers.he_normal}, nn.Linear)
+    config = gn.config.validate({"layers": [shared, shared]}, nn.Sequential)
+    for dumps in (pickle.dumps, cloudpickle.dumps, functools.partial(pickle.dumps, protocol=2)):
+        found = pickle.loads(dumps(config))
+        assert found == config
+        assert type(found) is type(config)
+        assert found.layers[0] is found.layers[1]
+        assert found.layers[0].w_init is nn.initializers.he_normal
+        found.layers[0].out_size = 3
+        assert config != found
+
+
+@gn.jit
+def doubled(node: Link) -> Any:
+    return 2 * node.weight.value
+
+
+def test_what_jit_gives_is_pickled_by_name_or_made_again():
+    """In a module by its name; else of its function, and nothing that was compiled goes along."""
+    doubled(link())
+    assert again(doubled) is doubled
+    jitted = gn.jit(unbound, static_argnames="by")
+    before = len(pickle.dumps(jitted))
+    assert jitted(link(), by=3) == 3
+    assert len(pickle.dumps(jitted)) == before
+    assert again(jitted)(link(), by=4) == 4
+
+
+def unbound(node: Link, by: int) -> Any:
+    return by * node.weight.value
+
+
+class Scale:
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self, node: Link) -> Any:
+        return (self.by * node.weight.value).sum()
+
+
+class Slots:
+    __slots__ = ("__dict__", "by")
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self, node: Link) -> Any:
+        return (self.by * node.weight.value).sum()
+
+
+@pytest.mark.parametrize("cls", [Scale, Slots])
+def test_callable_objects_are_pickled_after_use(cls: Any):
+    """What is compiled for an object, a partial function or a bound method stays in its process."""
+    scale = cls(2.0)
+    partial = functools.partial(unbound, by=2)
+    for function in (scale, partial, scale.__call__):
+        before = len(pickle.dumps(function))
+        for transformed in (gn.jit(function), gn.vmap(function, in_axes=None, axis_size=2), gn.remat(function)):
+            transformed(link())
+        gn.cond(True, function, function, link())
+        gn.grad(lambda node, of=function: of(node).sum())(link())
+        assert again(function)(link()) == 2
+        assert len(pickle.dumps(function)) < before + 120
