@@ -157,7 +157,9 @@ def plan_of(cls: type[NodeBase]) -> Plan:
     if plan is None or plan is NO_PLAN:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} is a base class: derive a node class from it and declare its fields")
-        cls._plan = compile_plan(schema(cls))
+        compiled = schema(cls)
+        _put_descriptors(cls)  # anew: a class that was sent by value has come without those of its fields
+        cls._plan = compile_plan(compiled)
     return cls.__dict__["_plan"]  # type: ignore[no-any-return]
 
 
