@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias
 
 from ._annotations import Form
 from ._caches import LOCK, Interned
-from ._errors import SchemaError, StructureError
+from ._errors import SchemaError, StructureError, listed
+from ._fields import Kind
 from ._names import pickled
 from ._node import plan_of
 from ._paths import Key, Path
@@ -63,7 +64,10 @@ class NodeSpec:
             yield from _forms_of(shape, field.form, (field.name,))
 
     def __reduce__(self) -> tuple[Callable[..., "NodeSpec"], tuple[object, ...]]:
-        return _restore_spec, (self.cls, tuple(map(pickled, self.statics)), self.shapes)
+        # By name: a class that has got, lost or renamed a field since must not give a value to another one.
+        statics = {name: pickled(value) for name, value in zip(self.template.statics, self.statics, strict=True)}
+        shapes = {field.name: shape for field, shape in zip(self.template.holders, self.shapes, strict=True)}
+        return _restore_spec, (self.cls, statics, shapes)
 
     def __repr__(self) -> str:
         return f"<NodeSpec of {self.cls.__name__}>"
@@ -126,8 +130,35 @@ def template_of(cls: type[Any]) -> Template:
     return template
 
 
-def _restore_spec(cls: type[Any], statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
-    return template_of(cls).spec(statics, shapes)
+def _restore_spec(cls: type[Any], statics: Mapping[str, Any], shapes: Mapping[str, Shape]) -> NodeSpec:
+    """The spec that was pickled, of a class that may have changed since.
+
+    Raises:
+        StructureError: The class declares other fields now; names all.
+    """
+    template, fields = template_of(cls), schema(cls).fields
+    known = {**statics, **shapes}
+    faults = [f"{name} is not declared any more" for name in known if name not in fields]
+    faults += [
+        f"{name} is {field.kind}, and was not"
+        for name, field in fields.items()
+        if name in known and (field.kind is Kind.STATIC) != (name in statics)
+    ]
+    added = {name: _default_content(field) for name, field in fields.items() if name not in known}
+    faults += [f"{name} was added, and has no default that is known here" for name in added if added[name] is UNSET]
+    if faults:
+        raise StructureError(f"{cls.__name__} has changed since its graphdef was pickled: {listed(faults)}")
+    values = [known.get(name, added.get(name)) for name in template.statics]
+    return template.spec(
+        tuple([plan_of(cls).admit[name](None, value) for name, value in zip(template.statics, values, strict=True)]),
+        tuple([known.get(field.name, added.get(field.name)) for field in template.holders]),
+    )
+
+
+def _default_content(field: Field) -> Any:
+    """What a field holds in nodes that were there before it: a static value, or `None`; `UNSET` where nothing says."""
+    default = UNSET if field.default is None else field.default()
+    return default if field.kind is Kind.STATIC or default is None else UNSET
 
 
 def watch_object(item: "TrackedList[Any] | TrackedDict[Any]", watch: Watch) -> None:

@@ -633,3 +633,75 @@ def test_callable_objects_are_pickled_after_use(cls: Any):
         gn.grad(lambda node, of=function: of(node).sum())(link())
         assert again(function)(link()) == 2
         assert len(pickle.dumps(function)) < before + 120
+
+
+# Graphdefs of classes that changed since
+
+
+def graphdef_loaded(old: type[gn.Node], new: type[gn.Node], *args: Any) -> Any:
+    """The graphdef of an instance of one class, loaded where another one has its name."""
+    for cls in (old, new):
+        cls.__qualname__ = cls.__name__ = "Changing"
+    module = sys.modules[__name__]
+    module.Changing = old
+    try:
+        data = pickle.dumps(gn.graphdef(old(*args)))
+        module.Changing = new
+        return pickle.loads(data)
+    finally:
+        del module.Changing  # type: ignore[attr-defined]
+
+
+def test_a_graphdef_gives_no_value_to_another_field():
+    """A field that was renamed is refused, where its place among the others would have given it another one's value."""
+
+    class Before(gn.Node):
+        heads: int
+        width: int
+        weight: gn.ParamState
+
+    class After(gn.Node):
+        heads: int
+        dim: int
+        scale: gn.ParamState
+
+    with pytest.raises(gn.StructureError) as caught:
+        graphdef_loaded(Before, After, 8, 64, gn.ParamState(jnp.ones(1)))
+    assert str(caught.value) == (
+        "Changing has changed since its graphdef was pickled: 4 faults:"
+        "\n  width is not declared any more"
+        "\n  weight is not declared any more"
+        "\n  dim was added, and has no default that is known here"
+        "\n  scale was added, and has no default that is known here"
+    )
+
+
+def test_a_graphdef_of_a_class_that_has_got_fields_since():
+    """A static one has its default, another one is `None` where that is its default."""
+
+    class Before(gn.Node):
+        width: int
+        weight: gn.ParamState
+
+    class After(gn.Node):
+        weight: gn.ParamState
+        added: tuple[int, ...] = gn.static(default=(1, 2))
+        bias: gn.ParamState | None = None
+        width: int = 3
+
+    graphdef = graphdef_loaded(Before, After, 64, gn.ParamState(jnp.ones(1)))
+    assert graphdef is gn.graphdef(After(weight=gn.ParamState(jnp.ones(1)), width=64))
+
+
+def test_a_graphdef_of_a_class_with_a_field_of_another_kind():
+    """A static field that is a State now."""
+
+    class Before(gn.Node):
+        scale: float = 1.0
+
+    class After(gn.Node):
+        scale: gn.ParamState | None = None
+
+    with pytest.raises(gn.StructureError) as caught:
+        graphdef_loaded(Before, After)
+    assert str(caught.value) == ("Changing has changed since its graphdef was pickled: scale is state, and was not")
