@@ -3,7 +3,9 @@
 import gc
 import itertools
 import signal
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphnode as gn
-from graphnode import ParamState, _signals
+from graphnode import ParamState, _marks, _signals
+from graphnode._caches import Interned
+from graphnode._marks import captured, mark_lost
 from graphnode._signals import undivided
 
 
@@ -452,6 +456,89 @@ def test_what_a_program_found_in_the_place_of_its_handler_goes_on_handling():
         assert handled == [signal.SIGUSR1]
         undivided(lambda: signal.raise_signal(signal.SIGUSR1))
     assert handled == [signal.SIGUSR1] * 2
+
+def test_no_lock_stops_a_handler_that_comes_while_it_is_held():
+    """A handler runs in the thread that it interrupts, which would wait for itself."""
+    plain = type(threading.Lock())
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "graphnode"]
+    locks = [value for module in modules for value in vars(module).values() if isinstance(value, plain)]
+    assert len(modules) > 40
+    assert locks == []
+
+
+@pytest.mark.parametrize("name", ["mark_of", "_release", "settle_mark"])
+def test_a_handler_that_traces_while_captures_come_or_go_leaves_them_right(name: str, monkeypatch: pytest.MonkeyPatch):
+    """What an argument's original is captured by still holds, and nothing stays when the call is over."""
+    state = ParamState(jnp.ones(2))
+    function = getattr(_marks, name)
+    handled: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        handled.append(number)
+        with captured([state], str):
+            pass
+
+    def then_signal(state: Any) -> Any:
+        answer = function(state)
+        if not handled:
+            signal.raise_signal(signal.SIGUSR1)
+        return answer
+
+    monkeypatch.setattr(_marks, name, then_signal)
+    with handling({signal.SIGUSR1: handle}):
+        with captured([state], lambda state: "it is captured"):
+            with pytest.raises(gn.TraceError, match=r"^it is captured"):
+                jax.eval_shape(lambda: state.value)
+        assert handled == [signal.SIGUSR1]
+    assert state._mark is None
+    assert state.value.shape == (2,)
+
+
+def test_a_mark_that_a_handler_makes_meanwhile_is_the_one(monkeypatch: pytest.MonkeyPatch):
+    """Of two marks that are made for one State at once, none takes the place of the other."""
+    state = ParamState(jnp.ones(2))
+    make = _marks.Mark
+
+    class Interrupting(make):
+        def __init__(self, trace: Any) -> None:
+            super().__init__(trace)
+            monkeypatch.undo()
+            mark_lost([(state, state._value)], "it is lost")
+
+    monkeypatch.setattr(_marks, "Mark", Interrupting)
+    monkeypatch.setattr(_marks, "isinstance", lambda value, _: isinstance(value, make), raising=False)
+    with captured([state], str):
+        pass
+    with pytest.raises(gn.DonationError, match="it is lost"):
+        state.value  # noqa: B018  # raises
+
+
+def test_an_object_that_a_handler_interns_meanwhile_is_the_one():
+    """Of two that are made of one description at once, both makers get the same; what is dead hides no later one."""
+
+    class Thing:
+        """Can be referred to weakly."""
+
+    things: Interned[str, Thing] = Interned()
+    inner: list[Thing] = []
+
+    def make() -> Thing:
+        inner.append(things.of("a", Thing))
+        return Thing()
+
+    outer = things.of("a", make)
+    assert [outer] == inner
+    assert list(things) == [outer]
+    # The reference to one that is gone is told late, when another one stands there.
+    things._forget("a", weakref.ref(Thing()))
+    assert list(things) == [outer]
+    # It is dead, and its callback has not come yet.
+    things.refs["b"] = weakref.ref(Thing())
+    other = things.of("b", Thing)
+    assert things.of("b", Thing) is other
+    del outer, other
+    inner.clear()
+    assert things.refs == {}
 
 
 def test_values_are_written_in_another_thread_too():
