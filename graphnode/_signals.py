@@ -5,7 +5,7 @@ that runs in C, such as that of `put_all`, is therefore never divided by one. Ot
 `undivided`, which holds back the handlers until it is over.
 """
 
-import inspect
+import importlib
 import signal
 import threading
 from collections import deque
@@ -30,9 +30,11 @@ _SIGNALS: Final[tuple[signal.Signals, ...]] = tuple(
     ]
 )
 
-# Without the wrappers, which make enums of numbers: what they wrap costs a tenth.
-_get_handler: Final[Callable[[int], Any]] = inspect.unwrap(signal.getsignal)
-_set_handler: Final[Callable[[int, Handler], Any]] = inspect.unwrap(signal.signal)
+# The functions in C: their wrappers in `signal` make enums of numbers, which costs twenty times as much. They have no
+# `__wrapped__`, and type checkers do not know the module.
+_C_SIGNAL: Final = importlib.import_module("_signal")
+_get_handler: Final[Callable[[int], Any]] = _C_SIGNAL.getsignal
+_set_handler: Final[Callable[[int, Handler], Any]] = _C_SIGNAL.signal
 
 _value_of: Final[Callable[[State[Any]], Any]] = attrgetter("_value")
 

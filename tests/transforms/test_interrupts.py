@@ -1,6 +1,7 @@
 """Signals in the main thread, at any moment of a call: all as before, or all as after."""
 
 import gc
+import inspect
 import itertools
 import signal
 import sys
@@ -239,6 +240,7 @@ def test_handlers_are_put_back_whatever_is_raised():
     finally:
         signal.signal(signal.SIGUSR1, before)
 
+
 RAISING, COUNTING = signal.SIGALRM, signal.SIGUSR1
 
 
@@ -457,6 +459,7 @@ def test_what_a_program_found_in_the_place_of_its_handler_goes_on_handling():
         undivided(lambda: signal.raise_signal(signal.SIGUSR1))
     assert handled == [signal.SIGUSR1] * 2
 
+
 def test_no_lock_stops_a_handler_that_comes_while_it_is_held():
     """A handler runs in the thread that it interrupts, which would wait for itself."""
     plain = type(threading.Lock())
@@ -497,20 +500,19 @@ def test_a_handler_that_traces_while_captures_come_or_go_leaves_them_right(name:
 def test_a_mark_that_a_handler_makes_meanwhile_is_the_one(monkeypatch: pytest.MonkeyPatch):
     """Of two marks that are made for one State at once, none takes the place of the other."""
     state = ParamState(jnp.ones(2))
-    make = _marks.Mark
 
-    class Interrupting(make):
+    class Interrupting(_marks.Mark):
         def __init__(self, trace: Any) -> None:
             super().__init__(trace)
             monkeypatch.undo()
             mark_lost([(state, state._value)], "it is lost")
 
     monkeypatch.setattr(_marks, "Mark", Interrupting)
-    monkeypatch.setattr(_marks, "isinstance", lambda value, _: isinstance(value, make), raising=False)
+    monkeypatch.setattr(_marks, "isinstance", lambda value, _: value is not None, raising=False)
     with captured([state], str):
         pass
     with pytest.raises(gn.DonationError, match="it is lost"):
-        state.value  # noqa: B018  # raises
+        jnp.sum(state.value)
 
 
 def test_an_object_that_a_handler_interns_meanwhile_is_the_one():
@@ -539,6 +541,12 @@ def test_an_object_that_a_handler_interns_meanwhile_is_the_one():
     del outer, other
     inner.clear()
     assert things.refs == {}
+
+
+def test_handlers_are_looked_up_and_set_by_functions_in_c():
+    """Python's wrappers of them cost as much as the rest of a donating call."""
+    assert inspect.isbuiltin(_signals._get_handler)
+    assert inspect.isbuiltin(_signals._set_handler)
 
 
 def test_values_are_written_in_another_thread_too():
