@@ -445,7 +445,7 @@ def test_a_state_that_another_call_has_written_meanwhile_is_not_lost(monkeypatch
     def write_late(call: Call, *outcome: Any) -> None:
         """Memory is given away and nothing is written yet: here comes the call of another thread."""
         monkeypatch.undo()
-        with pytest.raises(Exception, match="deleted or donated"):
+        with pytest.raises(Exception, match="has been deleted"):
             step(net, x)
         with pytest.raises(gn.DonationError):
             jnp.sum(net.layers[0].weight.value)
