@@ -1,8 +1,9 @@
 """What is kept to be met again: `Memo`, a bounded dict, and `Interned`, one object for each description.
 
-Both may be used by several threads at once. A value is made outside of every lock, since making one may run a user's
-code (annotations, imports) that waits for another thread; of two threads that make the same value, the first to put it
-in wins, and both go on with that one.
+Both may be used by several threads at once, and by a signal handler or finalizer at any moment. A value is made outside
+of every lock, since making one may run a user's code (annotations, imports) that waits for another thread; of two that
+make the same value, the first to put it in wins, and both go on with that one. To put it in is one step, which no other
+code divides, also where that has the lock: a handler runs in the thread that it interrupts.
 """
 
 import functools
@@ -68,20 +69,27 @@ class Interned(Generic[K, V]):
         return iter([found for ref in list(self.refs.values()) if (found := ref()) is not None])
 
     def of(self, key: K, make: Callable[[], V]) -> V:
-        """The one object of a description, made if there is none. `make` runs no user's code: it has the lock."""
-        with LOCK:
-            ref = self.refs.get(key)
-            found = None if ref is None else ref()
-            if found is None:
-                found = make()
-                self.refs[key] = weakref.ref(found, functools.partial(self._forget, key))
-        return found
+        """The one object of a description, made if there is none."""
+        ref = self.refs.get(key)
+        found = None if ref is None else ref()
+        return self._keep(key, make()) if found is None else found
 
-    def _forget(self, key: K, dead: "weakref.ReferenceType[V]", *, lock: Any = LOCK) -> None:
+    def _keep(self, key: K, made: V) -> V:
+        """Put an object in; gives the one to use, which is another's if it came first."""
+        ref = weakref.ref(made, functools.partial(self._forget, key))
+        with LOCK:
+            winner = self.refs.setdefault(key, ref)()
+            while winner is None:  # it has just died, and is not forgotten yet
+                self._forget(key, self.refs.get(key))
+                winner = self.refs.setdefault(key, ref)()
+        return winner
+
+    def _forget(self, key: K, dead: "weakref.ReferenceType[V] | None", *, lock: Any = LOCK) -> None:
         with lock:  # as an argument: when Python ends, the names of modules are gone before the last objects
-            # An equal one may have been made since.
-            if self.refs.get(key) is dead:
-                del self.refs[key]
+            # Out first, looked at after: a look that comes first may be out of date when it is acted upon.
+            ref = self.refs.pop(key, None)
+            if ref is not None and ref is not dead:  # an equal one has been made since
+                self.refs[key] = ref
 
 
 class StaysHere:
@@ -117,11 +125,12 @@ def publish(cls: type[Any], slot: str, made: V, holder: type[Kept[Any]] = Kept) 
 
     There, since a table would keep it for ever, as it refers to its class.
     """
+    own, new = cls.__dict__, holder(made)
     with LOCK:
-        there: Kept[V] | None = cls.__dict__.get(slot)
-        if there is None:
-            setattr(cls, slot, holder(made))
-            return made
+        # Operators, not `get`: no signal handler runs before the next call, which is that of `setattr`.
+        if slot not in own:
+            setattr(cls, slot, new)
+        there: Kept[V] = own[slot]
         if there.value is None:  # a class that was pickled, and what was kept of it was not
             there.value = made
         return there.value

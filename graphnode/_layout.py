@@ -10,19 +10,17 @@ model differ in them.
 """
 
 import functools
-import threading
-import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
+from ._caches import Interned
 from ._paths import Key, Path, key_order, path_str
 from ._pretty import MAX_KEY
 from ._state import StateSpec
 from ._trie import Reference, Trie, by_target, canonical
 
-_LAYOUTS: "weakref.WeakValueDictionary[Hashable, Layout]" = weakref.WeakValueDictionary()
-_LOCK = threading.RLock()
+_LAYOUTS: "Interned[Hashable, Layout]" = Interned()
 
 
 # An entry of one layout, and what a path to it leads to in another one.
@@ -269,11 +267,7 @@ def intern_layout(
 ) -> Layout:
     """The one layout with these entries and references, which must be canonical."""
     content = (parents, keys, leaves, specs, references)
-    with _LOCK:
-        layout = _LAYOUTS.get(content)
-        if layout is None:
-            layout = _LAYOUTS[content] = Layout(*content)
-    return layout
+    return _LAYOUTS.of(content, lambda: Layout(*content))
 
 
 def layout_of_trie(

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jax.tree_util import tree_flatten, tree_unflatten
 
@@ -31,6 +31,18 @@ class Marked(Protocol):
 
     _mark: "Mark | TraceRef | None"
     _value: Any
+
+
+class Loss(NamedTuple):
+    """Memory that was given away to a call that failed.
+
+    Attributes:
+        value: The value that it was. Where the State holds another one, as another thread wrote it, nothing is lost.
+        text: The message for a State that still holds the value.
+    """
+
+    value: Any
+    text: str
 
 
 class Capture:
@@ -82,7 +94,7 @@ class Mark:
         trace: The trace that the State was made in; `None` outside of all.
         loans: Copies of its container that transformations got.
         captures: The transformations that trace copies of it.
-        loss: Why it holds no value any more.
+        loss: Which value of it was lost, if one was.
     """
 
     __slots__ = ("captures", "loans", "loss", "trace")
@@ -91,7 +103,7 @@ class Mark:
         self.trace = trace
         self.loans: list[Loan] = []
         self.captures: tuple[Capture, ...] = ()
-        self.loss: str | None = None
+        self.loss: Loss | None = None
 
 
 # What a State has in the place of its mark.
@@ -107,8 +119,9 @@ class _Open(threading.local):
 
 
 _OPEN: Final = _Open()
-# Marks come and go in all threads that trace a model; reading one takes no lock.
-_LOCK: Final = threading.Lock()
+# Marks come and go in all threads that trace a model; reading one takes no lock. Reentrant, since a signal handler or
+# finalizer may trace while the lock is held. It has taken its own captures away again when the code below goes on.
+_LOCK: Final = threading.RLock()
 
 
 def trace_of(state: Marked) -> TraceRef | None:
@@ -120,8 +133,12 @@ def trace_of(state: Marked) -> TraceRef | None:
 def mark_of(state: Marked) -> Mark:
     """The mark of a State, made if there is none."""
     mark = state._mark
-    if not isinstance(mark, Mark):
-        mark = state._mark = Mark(mark)
+    while not isinstance(mark, Mark):
+        made = Mark(mark)
+        # Another thread or a signal handler may have made one meanwhile; none comes between test and store.
+        if state._mark is mark:
+            state._mark = made
+        mark = state._mark
     return mark
 
 
@@ -150,8 +167,8 @@ def check_marks(state: Marked, name_of: Callable[[], str]) -> None:
     mark = state._mark
     if not isinstance(mark, Mark):
         return
-    if mark.loss is not None:
-        raise DonationError(f"{name_of()}: {mark.loss}")
+    if mark.loss is not None and mark.loss.value is state._value:
+        raise DonationError(f"{name_of()}: {mark.loss.text}")
     if mark.captures and is_tracing():
         _check_captures(state, mark)
     if mark.loans:
@@ -235,8 +252,7 @@ def captured(states: Sequence[Marked], explain: Callable[[Any], str]) -> Generat
     try:
         with _LOCK:
             for state in states:
-                mark = mark_of(state)
-                mark.captures = (*mark.captures, capture)
+                _capture(state, capture)
         yield
     finally:
         # First: from here on the capture says nothing, whatever interrupts the rest.
@@ -244,6 +260,14 @@ def captured(states: Sequence[Marked], explain: Callable[[Any], str]) -> Generat
         with _LOCK:
             for state in states:
                 _release(state)
+
+
+def _capture(state: Marked, capture: Capture) -> None:
+    mark = mark_of(state)
+    mark.captures = (*mark.captures, capture)
+    # A signal handler in between may have settled the mark, which said nothing yet.
+    if state._mark is not mark:
+        _capture(state, capture)
 
 
 def _release(state: Marked) -> None:
@@ -264,8 +288,13 @@ def settle_mark(state: Marked) -> None:
     state._mark = mark.trace
 
 
-def mark_lost(states: Iterable[Marked], loss: str) -> None:
-    """Note that the memory of some States was given away and is gone."""
-    for state in states:
-        mark_of(state).loss = loss
+def mark_lost(losses: Iterable[tuple[Marked, Any]], text: str) -> None:
+    """Note that the memory of some States was given away and is gone.
+
+    Args:
+        losses: The States, each with the value of it that is gone.
+        text: The message for a State that still holds that value.
+    """
+    for state, value in losses:
+        mark_of(state).loss = Loss(value, text)
     CLOCK.now = Version()  # bindings keep whether they have marked States

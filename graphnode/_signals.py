@@ -5,8 +5,7 @@ that runs in C, such as that of `put_all`, is therefore never divided by one. Ot
 `undivided`, which holds back the handlers until it is over.
 """
 
-import functools
-import inspect
+import importlib
 import signal
 import threading
 from collections import deque
@@ -31,9 +30,11 @@ _SIGNALS: Final[tuple[signal.Signals, ...]] = tuple(
     ]
 )
 
-# Without the wrappers, which make enums of numbers: what they wrap costs a tenth.
-_get_handler: Final[Callable[[int], Any]] = inspect.unwrap(signal.getsignal)
-_set_handler: Final[Callable[[int, Handler], Any]] = inspect.unwrap(signal.signal)
+# The functions in C: their wrappers in `signal` make enums of numbers, which costs twenty times as much. They have no
+# `__wrapped__`, and type checkers do not know the module.
+_C_SIGNAL: Final = importlib.import_module("_signal")
+_get_handler: Final[Callable[[int], Any]] = _C_SIGNAL.getsignal
+_set_handler: Final[Callable[[int, Handler], Any]] = _C_SIGNAL.signal
 
 _value_of: Final[Callable[[State[Any]], Any]] = attrgetter("_value")
 
@@ -65,52 +66,79 @@ def store_all(states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
         renew(state)
 
 
+def _exchange(number: int, old: Handler, new: Handler) -> None:
+    """Put a handler in the place of another one, unless the program has put a third one there."""
+    if _get_handler(number) is not old:
+        return
+    # This runs the handlers of signals that have come: one may raise, and nothing is put there, or put one there.
+    replaced = _set_handler(number, new)
+    if replaced is not old:
+        _set_handler(number, replaced)
+
+
 class _Deferral:
-    """Handlers of signals that wait while a row of writes is under way.
+    """What stands in for the handlers of signals while a row of writes is under way: they wait until it is over.
+
+    A handler may raise at the entry of a function, after a call and at a jump backwards, and nowhere else. Each step
+    below leaves things such that an exception right after it loses nothing.
 
     Attributes:
         is_committed: Whether a signal has to wait, asked when one comes: before the writes show, it is handled at once.
-        handlers: What the program handles each signal with.
-        waiting: The calls of handlers that have waited.
+        is_open: Whether signals are held back at all.
+        handlers: What the program handled each signal with.
+        waiting: The signals that have waited, each with the frame that it came in.
     """
 
     def __init__(self, is_committed: Callable[[], bool]) -> None:
         self.is_committed = is_committed
+        self.is_open = False
         self.handlers: dict[int, Handler] = {}
-        self.waiting: list[Callable[[], Any]] = []
+        self.waiting: list[tuple[int, FrameType | None]] = []
 
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        """What stands in for the handler of a signal."""
-        call = functools.partial(self.handlers[number], number, frame)
-        if self.is_committed():
-            self.waiting.append(call)
-        else:
-            call()
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal, or let it wait."""
+        if not self.is_open:
+            # It could not be taken out yet, or the program has put it back, having found it by `getsignal`.
+            self.handlers[number](number, frame)
+            return
+        self.waiting.append((number, frame))
+        if not self.is_committed():
+            # The handler finds itself in its place, and may put another one there, which is held back from then on.
+            try:
+                self.close()
+            finally:
+                self.open()
 
-    def install(self) -> None:
+    def open(self) -> None:
         """Stand in for the handlers of all signals."""
+        self.is_open = True
         for number in _SIGNALS:
             handler = _get_handler(number)
-            if callable(handler):
+            if callable(handler) and handler is not self:
                 self.handlers[number] = handler
-                _set_handler(number, self.handle)
-
-    def restore(self, numbers: tuple[int, ...]) -> None:
-        """Put back the handlers: each of them, whatever one that is back already raises."""
-        if not numbers:
-            return
-        try:
-            self.restore(numbers[1:])
-        finally:
-            _set_handler(numbers[0], self.handlers[numbers[0]])
+                _exchange(number, handler, self)
 
     def close(self) -> None:
-        """Put back the handlers, and handle what has waited."""
+        """Put back the handlers, and handle what has waited: all of it, whatever a handler raises."""
+        self.is_open = False
         try:
-            self.restore(tuple(self.handlers))
-        finally:
-            for call in self.waiting:
-                call()
+            for number, handler in self.handlers.items():
+                _exchange(number, self, handler)
+            while self.waiting:
+                self.handle_next()
+        except BaseException:
+            self.close()  # the rest; an exception there has this one as its context
+            raise
+
+    def handle_next(self) -> None:
+        """Handle the signal that has waited longest as the program wants it handled now."""
+        number, frame = self.waiting[0]
+        handler = _get_handler(number)
+        del self.waiting[0]
+        if callable(handler):
+            handler(number, frame)
+        elif handler == signal.SIG_DFL:
+            signal.raise_signal(number)
 
 
 def _always() -> bool:
@@ -130,7 +158,7 @@ def undivided(action: Callable[[], T], is_committed: Callable[[], bool] = _alway
         return action()
     deferral = _Deferral(is_committed)
     try:
-        deferral.install()
+        deferral.open()
         return action()
     finally:
         # A store, which nothing divides: from here on every signal waits, so that `close` is reached.

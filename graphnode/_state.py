@@ -7,8 +7,6 @@ States of equal description share it and comparing descriptions is an identity t
 import copy
 import enum
 import inspect
-import threading
-import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, cast
@@ -17,6 +15,7 @@ import jax
 import numpy as np
 from typing_extensions import TypeVar
 
+from ._caches import Interned
 from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, is_tracing, tracer_in
 from ._contract import Requirement
 from ._errors import ContractError, FieldError, SchemaError, TraceError, listed
@@ -40,8 +39,7 @@ S = TypeVar("S", bound="State[Any]")
 # What the fields that a State stands in ask of its value.
 Requirements: TypeAlias = tuple[Requirement, ...]
 
-_SPECS: "weakref.WeakValueDictionary[Hashable, StateSpec]" = weakref.WeakValueDictionary()
-_SPECS_LOCK = threading.RLock()
+_SPECS: "Interned[Hashable, StateSpec]" = Interned()
 _NO_METADATA: Mapping[str, StaticValue] = MappingProxyType({})
 
 
@@ -98,13 +96,20 @@ def spec_of(
     # By id: a key that held the class would keep it, through its own plain spec, for ever. The spec holds the
     # class, so the id stays its own for as long as the entry lives.
     key = (id(cls), name, tag, _hashable(cls, "sharding", sharding), _metadata_key(cls, metadata), stacked)
-    with _SPECS_LOCK:
-        spec = _SPECS.get(key)
-        if spec is None:
-            spec = StateSpec()
-            spec.cls, spec.name, spec.tag, spec.sharding, spec.stacked = cls, name, tag, sharding, stacked
-            spec.metadata = MappingProxyType({k: frozen(v) for k, v in metadata.items()}) if metadata else _NO_METADATA
-            _SPECS[key] = spec
+    return _SPECS.of(key, lambda: _new_spec(cls, name, tag, sharding, metadata, stacked))
+
+
+def _new_spec(
+    cls: "type[State[Any]]",
+    name: str | None,
+    tag: str | None,
+    sharding: Hashable,
+    metadata: Mapping[str, StaticValue],
+    stacked: tuple[NamedAxis, ...],
+) -> StateSpec:
+    spec = StateSpec()
+    spec.cls, spec.name, spec.tag, spec.sharding, spec.stacked = cls, name, tag, sharding, stacked
+    spec.metadata = MappingProxyType({k: frozen(v) for k, v in metadata.items()}) if metadata else _NO_METADATA
     return spec
 
 

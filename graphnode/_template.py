@@ -122,11 +122,11 @@ def template_of(cls: type[Any]) -> Template:
     """The template of a node class, compiled at its first use."""
     template: Template | None = cls.__dict__.get("_template")
     if template is None:
-        compiled = Template(cls)
-        with LOCK:  # another thread's may be there by now
-            first: Template | None = cls.__dict__.get("_template")
-            template = compiled if first is None else first
-            cls._template = template
+        compiled, own = Template(cls), cls.__dict__
+        with LOCK:  # another thread's may be there by now; operators alone, as in `publish`
+            if "_template" not in own or own["_template"] is None:
+                cls._template = compiled
+        template = own["_template"]
     return template
 
 

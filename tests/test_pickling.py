@@ -333,15 +333,15 @@ def test_a_pickle_of_an_earlier_version_loads():
 # Classes that changed since
 
 
-def loaded(old: type[gn.Node], new: type[gn.Node], *args: Any) -> Any:
-    """A node of the first class, pickled, and loaded when the second class has its name."""
+def loaded(old: type[gn.Node], new: type[gn.Node], *args: Any, of: Callable[[Any], Any] = lambda node: node) -> Any:
+    """A node of the first class, or something of it, pickled, and loaded when the second class has its name."""
     module = sys.modules[__name__]
     for cls in (old, new):
         cls.__qualname__ = cls.__name__ = "Changing"
         cls.__module__ = __name__
     try:
         module.Changing = old  # type: ignore[attr-defined]
-        data = pickle.dumps(link(note=None) if not args else old(*args))
+        data = pickle.dumps(of(old(*args)))
         module.Changing = new  # type: ignore[attr-defined]
         return pickle.loads(data)
     finally:
@@ -640,16 +640,7 @@ def test_callable_objects_are_pickled_after_use(cls: Any):
 
 def graphdef_loaded(old: type[gn.Node], new: type[gn.Node], *args: Any) -> Any:
     """The graphdef of an instance of one class, loaded where another one has its name."""
-    for cls in (old, new):
-        cls.__qualname__ = cls.__name__ = "Changing"
-    module = sys.modules[__name__]
-    module.Changing = old
-    try:
-        data = pickle.dumps(gn.graphdef(old(*args)))
-        module.Changing = new
-        return pickle.loads(data)
-    finally:
-        del module.Changing  # type: ignore[attr-defined]
+    return loaded(old, new, *args, of=gn.graphdef)
 
 
 def test_a_graphdef_gives_no_value_to_another_field():

@@ -198,14 +198,14 @@ class _Donating:
         states = [call.binding.states[number] for number in self._donated]
 
         def is_gone() -> bool:
-            return any(map(_is_deleted, states))
+            return any([_is_deleted(state._value) for state in states])
 
         def run_and_write() -> Outcome:
             try:
                 outcome: Outcome = self._jitted(*self._parted(call.values, call.rest))
             except BaseException:
                 if is_gone():
-                    mark_lost([state for state in states if _is_deleted(state)], _LOSS.format(name_of(call.function)))
+                    mark_lost(_losses(states), _LOSS.format(name_of(call.function)))
                 raise
             call.write(outcome[0], outcome[1])
             return outcome
@@ -235,9 +235,15 @@ class _Donating:
         return self._pure(values, rest)
 
 
-def _is_deleted(state: State[Any]) -> bool:
-    """Whether the memory of a State was given away."""
-    return any(type(leaf) in PLAIN and leaf.is_deleted() for leaf in jax.tree.leaves(state._value))
+def _is_deleted(value: Any) -> bool:
+    """Whether the memory of a State's value was given away."""
+    return any(type(leaf) in PLAIN and leaf.is_deleted() for leaf in jax.tree.leaves(value))
+
+
+def _losses(states: Sequence[State[Any]]) -> list[tuple[State[Any], Any]]:
+    """The States whose memory was given away, with the values that it held: another thread may write others."""
+    pairs = [(state, state._value) for state in states]
+    return [(state, value) for state, value in pairs if _is_deleted(value)]
 
 
 _LOSS: Final = (

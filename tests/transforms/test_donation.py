@@ -10,6 +10,7 @@ import pytest
 
 import graphnode as gn
 from graphnode import ParamState, ShortTermState, State
+from graphnode.transforms._boundary import Call
 
 # Memory comes in pieces of 64 bytes: these are whole ones.
 SIZE = 256
@@ -432,3 +433,27 @@ def test_donation_inside_of_an_eager_transform_takes_nothing_from_the_caller(tra
     assert node.count.value.tolist() == [0, 0, 0]
     transform(lambda node: (node.weight.value * node.count.value).sum() + advance(node))(node)
     assert node.count.value.tolist() == [1, 1, 1]
+
+
+def test_a_state_that_another_call_has_written_meanwhile_is_not_lost(monkeypatch: pytest.MonkeyPatch):
+    """Of two calls at once that donate one model, the later fails; the earlier one's result is there to be read."""
+    net, x = Net([layer()]), 2.0
+    step = gn.jit(train, donate=True)
+    step(Net([layer()]), x)
+    write = Call.write
+
+    def write_late(call: Call, *outcome: Any) -> None:
+        """Memory is given away and nothing is written yet: here comes the call of another thread."""
+        monkeypatch.undo()
+        with pytest.raises(Exception, match="has been deleted"):
+            step(net, x)
+        with pytest.raises(gn.DonationError):
+            jnp.sum(net.layers[0].weight.value)
+        write(call, *outcome)
+
+    monkeypatch.setattr(Call, "write", write_late)
+    step(net, x)
+    np.testing.assert_array_equal(net.layers[0].weight.value, 3.0)
+    step(net, x)
+    np.testing.assert_array_equal(net.layers[0].trace.value, 5.0)
+    assert all(state._mark is None for state in gn.states(net).values())

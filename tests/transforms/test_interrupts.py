@@ -1,9 +1,14 @@
 """Signals in the main thread, at any moment of a call: all as before, or all as after."""
 
 import gc
+import inspect
+import itertools
 import signal
+import sys
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -15,7 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphnode as gn
-from graphnode import ParamState
+from graphnode import ParamState, _marks, _signals
+from graphnode._caches import Interned
+from graphnode._marks import captured, mark_lost
 from graphnode._signals import undivided
 
 
@@ -232,6 +239,314 @@ def test_handlers_are_put_back_whatever_is_raised():
         assert signal.getsignal(signal.SIGINT) is other
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+RAISING, COUNTING = signal.SIGALRM, signal.SIGUSR1
+
+
+class _Program:
+    """What a program handles its signals with, and a signal at chosen moments: where `_signals` looks up or sets one.
+
+    These are the moments at which Python would run a handler.
+
+    Attributes:
+        moments: The numbers of the moments at which a signal comes whose handler raises.
+        passed: How many moments there were.
+        raised: What its handler has raised.
+        counted: How often the handler of another signal has run.
+    """
+
+    def __init__(self, moments: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.moments, self.passed, self.counted = moments, 0, 0
+        self.raised: list[BaseException] = []
+        self.handlers = {RAISING: self.fail, COUNTING: self.count}
+        for name in ("_get_handler", "_set_handler"):
+            monkeypatch.setattr(_signals, name, self.between(getattr(_signals, name)))
+
+    def between(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            self.pass_moment()
+            answer = function(*args)
+            self.pass_moment()
+            return answer
+
+        return run
+
+    def pass_moment(self) -> None:
+        self.passed += 1
+        if self.passed in self.moments:
+            signal.raise_signal(RAISING)
+
+    def fail(self, number: int, frame: object) -> None:
+        self.raised.append(Interrupted(len(self.raised)))
+        raise self.raised[-1]
+
+    def count(self, number: int, frame: object) -> None:
+        self.counted += 1
+
+
+@contextmanager
+def handling(handlers: Mapping[signal.Signals, Any]) -> Generator[None]:
+    """Signals have these handlers; what they had before is put back, whatever happened to them."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def contexts_of(error: BaseException | None) -> list[BaseException]:
+    """An error, and what was being handled when it was raised, back to the first."""
+    return [] if error is None else [error, *contexts_of(error.__context__)]
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_handlers_are_back_and_no_signal_is_lost_whenever_another_handler_raises(is_committed: bool):
+    """At every moment, and at every two: the program's handlers are in place, and each signal was handled once."""
+
+    def run(moments: set[int]) -> int:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            program = _Program(moments, monkeypatch)
+            came = 0
+
+            def action() -> None:
+                nonlocal came
+                came = 1
+                signal.raise_signal(COUNTING)
+
+            with handling(program.handlers):
+                interrupt_handler = signal.getsignal(signal.SIGINT)
+                error: BaseException | None = None
+                try:
+                    undivided(action, lambda: is_committed)
+                except Interrupted as caught:
+                    error = caught
+                assert signal.getsignal(RAISING) == program.fail
+                assert signal.getsignal(COUNTING) == program.count
+                assert signal.getsignal(signal.SIGINT) is interrupt_handler
+            assert program.counted == came
+            assert contexts_of(error) == program.raised[::-1]
+            assert len(program.raised) == len([moment for moment in moments if moment <= program.passed])
+            return program.passed
+
+    count = run(set())
+    assert count > 40
+    for first in range(1, count + 1):
+        run({first})
+    # Close together: the second comes into what the first has set off.
+    for first, second in itertools.product(range(1, count + 1), range(1, 12)):
+        run({first, first + second})
+
+
+def test_all_signals_that_wait_are_handled_where_the_first_handler_raises():
+    """Each handler runs, in the order in which the signals came; of two that raise, the first is the context."""
+    order: list[str] = []
+
+    def handler(name: str) -> Callable[[int, object], None]:
+        def handle(number: int, frame: object) -> None:
+            order.append(name)
+            raise Interrupted(name)
+
+        return handle
+
+    def action() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGUSR1)
+        raise KeyError("on purpose")
+
+    with handling({signal.SIGTERM: handler("first"), signal.SIGUSR1: handler("second")}):
+        with pytest.raises(Interrupted) as caught:
+            undivided(action)
+    assert order == ["first", "second"]
+    assert [str(error) for error in contexts_of(caught.value)] == ["second", "first", "'on purpose'"]
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_what_a_handler_registers_stays(is_committed: bool):
+    """The next signal is handled by it, whether it waits or comes later; until the action is over, it waits as well."""
+    order: list[str] = []
+
+    def first(number: int, frame: object) -> None:
+        order.append("first")
+        assert signal.getsignal(number) is first
+        signal.signal(number, second)
+        signal.signal(signal.SIGTERM, second)
+
+    def second(number: int, frame: object) -> None:
+        order.append(f"second {signal.Signals(number).name}")
+
+    def action() -> None:
+        nonlocal is_committed
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+        is_committed = True
+        signal.raise_signal(signal.SIGTERM)
+        order.append("done")
+
+    with handling({signal.SIGUSR1: first, signal.SIGTERM: signal.SIG_IGN}):
+        # The signal that is ignored does not come at all, unless the first handler runs before.
+        at_once = ["first", "second SIGUSR1"]
+        expected = ["done", *at_once] if is_committed else [*at_once, "done", "second SIGTERM"]
+        undivided(action, lambda: is_committed)
+        assert signal.getsignal(signal.SIGUSR1) is second
+        assert signal.getsignal(signal.SIGTERM) is second
+    assert order == expected
+
+
+def test_a_handler_that_another_one_registers_while_ours_is_put_in_or_taken_out_stays():
+    """Setting a handler runs those of signals that have come, which may register the one that is to be set."""
+
+    def run(moment: int) -> int:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            program = _Program({moment}, monkeypatch)
+
+            def register(number: int, frame: object) -> None:
+                program.raised.append(Interrupted())
+                signal.signal(COUNTING, program.fail)
+
+            with handling({RAISING: register, COUNTING: program.count}):
+                undivided(lambda: None)
+                assert signal.getsignal(RAISING) is register
+                assert signal.getsignal(COUNTING) == (program.fail if program.raised else program.count)
+            return program.passed
+
+    for moment in range(1, run(0) + 1):
+        run(moment)
+
+
+def test_a_second_signal_is_what_the_first_handler_has_made_of_it():
+    """It is ignored where the first handler says so, and has its default action where that was restored."""
+
+    def ignore(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+
+    def restore(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {number})  # the default action would end the tests
+
+    def action() -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+
+    with handling({signal.SIGUSR1: ignore}):
+        undivided(action)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    with handling({signal.SIGUSR1: restore}):
+        undivided(action)
+        try:
+            assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+            assert signal.sigpending() == {signal.SIGUSR1}
+            assert signal.sigwait({signal.SIGUSR1}) is signal.SIGUSR1
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+
+
+def test_what_a_program_found_in_the_place_of_its_handler_goes_on_handling():
+    """A handler that was looked up while the action ran, and is put back later, swallows nothing."""
+    handled: list[int] = []
+    found: list[Any] = []
+
+    def handle(number: int, frame: object) -> None:
+        handled.append(number)
+
+    with handling({signal.SIGUSR1: handle}):
+        undivided(lambda: found.append(signal.getsignal(signal.SIGUSR1)))
+        assert found != [handle]
+        signal.signal(signal.SIGUSR1, found[0])
+        signal.raise_signal(signal.SIGUSR1)
+        assert handled == [signal.SIGUSR1]
+        undivided(lambda: signal.raise_signal(signal.SIGUSR1))
+    assert handled == [signal.SIGUSR1] * 2
+
+
+def test_no_lock_stops_a_handler_that_comes_while_it_is_held():
+    """A handler runs in the thread that it interrupts, which would wait for itself."""
+    plain = type(threading.Lock())
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "graphnode"]
+    locks = [value for module in modules for value in vars(module).values() if isinstance(value, plain)]
+    assert len(modules) > 40
+    assert locks == []
+
+
+@pytest.mark.parametrize("name", ["mark_of", "_release", "settle_mark"])
+def test_a_handler_that_traces_while_captures_come_or_go_leaves_them_right(name: str, monkeypatch: pytest.MonkeyPatch):
+    """What an argument's original is captured by still holds, and nothing stays when the call is over."""
+    state = ParamState(jnp.ones(2))
+    function = getattr(_marks, name)
+    handled: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        handled.append(number)
+        with captured([state], str):
+            pass
+
+    def then_signal(state: Any) -> Any:
+        answer = function(state)
+        if not handled:
+            signal.raise_signal(signal.SIGUSR1)
+        return answer
+
+    monkeypatch.setattr(_marks, name, then_signal)
+    with handling({signal.SIGUSR1: handle}):
+        with captured([state], lambda state: "it is captured"):
+            with pytest.raises(gn.TraceError, match=r"^it is captured"):
+                jax.eval_shape(lambda: state.value)
+        assert handled == [signal.SIGUSR1]
+    assert state._mark is None
+    assert state.value.shape == (2,)
+
+
+def test_a_mark_that_a_handler_makes_meanwhile_is_the_one(monkeypatch: pytest.MonkeyPatch):
+    """Of two marks that are made for one State at once, none takes the place of the other."""
+    state = ParamState(jnp.ones(2))
+
+    class Interrupting(_marks.Mark):
+        def __init__(self, trace: Any) -> None:
+            super().__init__(trace)
+            monkeypatch.undo()
+            mark_lost([(state, state._value)], "it is lost")
+
+    monkeypatch.setattr(_marks, "Mark", Interrupting)
+    monkeypatch.setattr(_marks, "isinstance", lambda value, _: value is not None, raising=False)
+    with captured([state], str):
+        pass
+    with pytest.raises(gn.DonationError, match="it is lost"):
+        jnp.sum(state.value)
+
+
+def test_an_object_that_a_handler_interns_meanwhile_is_the_one():
+    """Of two that are made of one description at once, both makers get the same; what is dead hides no later one."""
+
+    class Thing:
+        """Can be referred to weakly."""
+
+    things: Interned[str, Thing] = Interned()
+    inner: list[Thing] = []
+
+    def make() -> Thing:
+        inner.append(things.of("a", Thing))
+        return Thing()
+
+    outer = things.of("a", make)
+    assert [outer] == inner
+    assert list(things) == [outer]
+    # The reference to one that is gone is told late, when another one stands there.
+    things._forget("a", weakref.ref(Thing()))
+    assert list(things) == [outer]
+    # It is dead, and its callback has not come yet.
+    things.refs["b"] = weakref.ref(Thing())
+    other = things.of("b", Thing)
+    assert things.of("b", Thing) is other
+    del outer, other
+    inner.clear()
+    assert things.refs == {}
+
+
+def test_handlers_are_looked_up_and_set_by_functions_in_c():
+    """Python's wrappers of them cost as much as the rest of a donating call."""
+    assert inspect.isbuiltin(_signals._get_handler)
+    assert inspect.isbuiltin(_signals._set_handler)
 
 
 def test_values_are_written_in_another_thread_too():
