@@ -1,13 +1,13 @@
 """Random numbers at run time: streams of keys that are nodes, so that drawing from them is a change of State.
 
-A stream is a key and a count: draw number `n` is `fold_in(key, n)`, as in the ambient stream of `_stream`. There the
-count is the process's, and a transformed function must not touch it; here it is a State like any other, which is
-split, merged, vmapped and saved with the model.
+A stream is a key and a count, as the ambient stream of `_stream` is. There the count is the process's, and a
+transformed function must not touch it; here it is a State like any other, which is split, merged, vmapped and saved
+with the model.
 """
 
 import enum
 import operator
-import zlib
+import threading
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, SupportsIndex, TypeAlias
 
@@ -19,7 +19,7 @@ from typing_extensions import TypeVar
 from ._errors import ContractError, FieldError, RngError
 from ._fields import state
 from ._graphdef import GraphDef
-from ._keys import under_current_mesh
+from ._keys import derived, draw, number_of, under_current_mesh
 from ._node import Node
 from ._sharding import insert_axis
 from ._state import State, StateSpec, describe
@@ -29,6 +29,11 @@ T = TypeVar("T", default=jax.Array)
 
 # An integer, a typed key, or the uint32 array of a legacy one.
 Seed: TypeAlias = SupportsIndex | jax.Array
+
+
+# From where a count is read until it is written: threads that share a stream draw each key once. Reentrant, as a signal
+# handler may draw while its own thread does.
+_counting: Final = threading.RLock()
 
 
 class RngState(State[T]):
@@ -44,10 +49,11 @@ class RngCount(RngState[jax.Array]):
 
 
 class RngStream(Node):
-    """A source of keys, each given out once: draw number `n` is `jax.random.fold_in(key, n)`.
+    """A source of keys, each given out once. They depend on its key and its count alone.
 
-    A draw writes the count. So a transformed function needs the stream as an argument; under plain JAX, it returns its
-    States. `fork` makes several streams of one, for `jax.vmap`; `gn.vmap` and `gn.scan` do so where it has an axis.
+    None of them is a key of `jax.random.split(key)`, or of `jax.random.fold_in(key, n)` with a small number. A draw
+    writes the count. So a transformed function needs the stream as an argument; under plain JAX, it returns its States.
+    `fork` makes several streams of one, for `jax.vmap`; `gn.vmap` and `gn.scan` do so where it has an axis.
 
     Args:
         key: The key that all others derive from.
@@ -70,12 +76,14 @@ class RngStream(Node):
             ContractError: The stream was forked into several, and is used outside of `jax.vmap` and `jax.lax.scan`.
             TraceError: A JAX transformation runs that the stream was not passed into. Nothing was drawn.
         """
-        key, count = under_current_mesh(self.key.value), under_current_mesh(self.count.value)
-        if key.shape:
-            several = f"of {key.shape[0]} forks, which jax.vmap and jax.lax.scan tell apart along axis 0"
-            raise ContractError(f"RngStream: expected one key to draw from; found {describe(key)} {several}")
-        self.count.value = count + 1
-        return jax.random.fold_in(key, count)
+        drawn: jax.Array
+        with _counting:
+            key, count = under_current_mesh(self.key.value), under_current_mesh(self.count.value)
+            if key.shape:
+                several = f"of {key.shape[0]} forks, which jax.vmap and jax.lax.scan tell apart along axis 0"
+                raise ContractError(f"RngStream: expected one key to draw from; found {describe(key)} {several}")
+            drawn, self.count.value = draw(key, count)
+        return drawn
 
     def fork(self, n: int | np.integer[Any] | None = None) -> "RngStream":  # Any: of any width
         """A new stream from one draw of this one; independent of it from then on.
@@ -157,7 +165,7 @@ NO_DEFAULT: Final = _NoDefault.NO_DEFAULT
 class Rngs(Node):
     """Streams of random keys by name, for what draws while a model runs.
 
-    Each stream's key is that of its seed with the name folded in: two streams of one seed give different keys. A name
+    Each stream's key is derived from that of its seed by the name: two streams of one seed give different keys. A name
     without a stream of its own is served by the stream "default".
 
     Args:
@@ -250,8 +258,7 @@ def _stream_of(name: str, seed: Seed | RngStream) -> RngStream:
     key = _key_of(seed)
     if key is None:
         raise FieldError(f"Rngs.{name}: expected an integer or a single key as its seed; found {describe(seed)}")
-    # Of the text, not `hash`: that differs from process to process.
-    return RngStream(RngKey(jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))))
+    return RngStream(RngKey(derived(key, number_of(name))))
 
 
 def _key_of(seed: object) -> jax.Array | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ._binding import Binding
 from ._graphdef import GraphDef
-from ._keys import bits_of, is_on_host, under_current_mesh
+from ._keys import bits_of, draw, is_on_host, under_current_mesh
 from ._paths import path_str
 from ._rngs import StreamStates, streams_in
 from ._state import State, check_writable
@@ -61,8 +61,8 @@ def equal_stream_faults(bindings: Sequence[Binding]) -> Iterator[str]:
     first_with: dict[object, tuple[SharedStream, _Place]] = {}
     for stream in _streams(bindings):
         place = stream.places[0]
-        for draw in _next_draws(stream):
-            other, there = first_with.setdefault(draw, (stream, place))
+        for next_draw in _next_draws(stream):
+            other, there = first_with.setdefault(next_draw, (stream, place))
             # In one and the same node they were equal before.
             if other is not stream and there[0] != place[0]:
                 graphdef = bindings[0].graphdef
@@ -110,7 +110,8 @@ def fork_shared(shared: SharedStream) -> tuple[jax.Array, jax.Array]:
     check_writable(shared.count, after)
 
     def fork(key: jax.Array, count: jax.Array) -> jax.Array:
-        return jax.random.split(jax.random.fold_in(key, count), len(shared.places))
+        drawn, _ = draw(key, count)
+        return jax.random.split(drawn, len(shared.places))
 
     if key.shape == ():
         return fork(key, count), after

@@ -1,8 +1,9 @@
 """The ambient random stream: seeds, scopes, threads, draws, and its refusal inside of a trace."""
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +15,8 @@ from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import ParamState, random, state
+
+FIRST_DRAW = 671_749_195
 
 
 @pytest.fixture(autouse=True)
@@ -49,18 +52,20 @@ def test_a_seed_restarts_the_stream():
 
 @pytest.mark.parametrize("given", [7, np.int64(7), jax.random.key(7)], ids=["int", "np.int64", "key"])
 def test_a_stream_starts_from_an_integer_or_a_key(given: Any):
-    """Draw number `n` is `fold_in(key, n)`; an integer stands for its key."""
-    expected = [data(jax.random.fold_in(jax.random.key(7), n)) for n in range(3)]
+    """An integer stands for its key. The folded numbers were computed once: they are those of every process."""
+    key = jax.random.key(7)
+    of_process, of_scope = (jax.random.fold_in(key, number) for number in (3_749_549_093, 3_074_642_939))
     random.seed(given)
-    assert drawn(3) == expected
+    assert drawn(3) == [data(jax.random.fold_in(of_process, FIRST_DRAW + n)) for n in range(3)]
     with random.scope(given):
-        assert drawn(3) == expected
+        assert drawn(3) == [data(jax.random.fold_in(of_scope, FIRST_DRAW + n)) for n in range(3)]
 
 
 @pytest.mark.parametrize("begin", [random.seed, lambda given: random.scope(given).__enter__()], ids=["seed", "scope"])
 def test_what_is_no_seed_is_refused_where_it_is_given(begin: Callable[[Any], Any]):
     """A seed that is neither integer nor key is refused at once, and the stream goes on as before."""
-    expected = [data(jax.random.fold_in(jax.random.key(0), n)) for n in range(2)]
+    expected = drawn(2)
+    random.seed(0)
     with pytest.raises(TypeError):
         begin("seven")
     assert drawn(2) == expected
@@ -77,7 +82,7 @@ def test_a_process_starts_with_seed_zero():
     """Every process makes the same parameters until it says otherwise."""
     import graphnode._stream as stream
 
-    fresh = stream.Stream(0)
+    fresh = stream.Stream(0, stream._OF_PROCESS)
     assert [data(fresh.draw()) for _ in range(2)] == drawn(2)
 
 
@@ -158,6 +163,215 @@ def test_a_scope_belongs_to_its_task():
     for seed, keys in zip((1, 2), asyncio.run(both()), strict=True):
         with random.scope(seed):
             assert drawn(3) == keys
+
+
+def test_a_task_keeps_the_scope_that_it_was_started_in():
+    """Also when who started it has left the scope."""
+
+    async def draw() -> list[tuple[int, ...]]:
+        with random.scope(2):
+            drawn(1)
+        return drawn(1)
+
+    async def start() -> list[tuple[int, ...]]:
+        with random.scope(1):
+            task = asyncio.create_task(draw())
+        return await task
+
+    with random.scope(1):
+        assert asyncio.run(start()) == drawn(1)
+
+
+# In generators
+
+SUSPENDED = (
+    "the innermost gn.random.scope is that of the generator numbers, which has yielded inside of it: its consumer "
+    "would draw from it. Leave a scope before the yield, or draw from a gn.Rngs that the generator holds. A generator "
+    "whose scope is for its caller needs contextlib.contextmanager"
+)
+
+
+def numbers(seed: int) -> Generator[tuple[int, ...]]:
+    """Keys from a scope that stays open while the consumer has control."""
+    with random.scope(seed):
+        while True:
+            yield from drawn(1)
+
+
+def test_the_consumer_of_a_generator_does_not_draw_from_its_scope():
+    """A scope that a generator has open when it yields is refused to its consumer, who takes it for the process's."""
+    generator = numbers(1)
+    next(generator)
+    for draw in DRAWS.values():
+        with pytest.raises(gn.RngError) as caught:
+            draw()
+        assert str(caught.value) == SUSPENDED
+    with pytest.raises(gn.RngError) as caught, random.scope(2):
+        pass
+    assert str(caught.value) == SUSPENDED
+    generator.close()
+
+
+def test_a_generator_goes_on_in_its_scope():
+    """Alone, a generator draws from its scope from yield to yield; when it is closed, the stream of before is back."""
+    with random.scope(1):
+        expected = drawn(3)
+    generator = numbers(1)
+    assert [next(generator) for _ in range(3)] == expected
+    generator.close()
+    process = drawn(1)
+    random.seed(0)
+    assert process == drawn(1)
+
+
+def test_generators_in_turn_do_not_draw_from_each_other():
+    """The second one's scope would be the innermost when the first goes on."""
+    first, second = numbers(1), numbers(2)
+    next(first)
+    with pytest.raises(gn.RngError) as caught:
+        next(second)
+    assert str(caught.value) == SUSPENDED
+    first.close()
+
+
+def test_a_generator_outlasts_the_scope_that_it_was_entered_in():
+    """It goes on in its own, and when it is closed, the scope that was left is not back."""
+    with random.scope(1):
+        expected = drawn(3)
+    generator = numbers(1)
+    with random.scope(3):
+        found = [next(generator)]
+    found += [next(generator), next(generator)]
+    assert found == expected
+    generator.close()
+    process = drawn(1)
+    random.seed(0)
+    assert process == drawn(1)
+
+
+def test_a_generator_may_be_closed_in_another_thread():
+    """What it has left there is not drawn from here."""
+    generator = numbers(1)
+    next(generator)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(generator.close).result()
+    process = drawn(1)
+    random.seed(0)
+    assert process == drawn(1)
+
+
+def test_a_scope_that_a_generator_has_left_is_gone():
+    """Between two of its scopes a generator may yield: this is how it seeds each of its items."""
+
+    def seeded() -> Iterator[tuple[int, ...]]:
+        for seed in range(3):
+            with random.scope(seed):
+                key = drawn(1)[0]
+            yield key
+
+    expected = drawn(3)
+    random.seed(0)
+    found = [(key, drawn(1)[0]) for key in seeded()]
+    assert [one for _, one in found] == expected
+    assert len({key for key, _ in found}) == 3
+
+
+@contextlib.contextmanager
+def in_scope(seed: int) -> Generator[None]:
+    """A generator whose scope is meant for its caller."""
+    with random.scope(seed):
+        yield
+
+
+@contextlib.contextmanager
+def in_nested_scope(seed: int) -> Generator[None]:
+    """One that hands on to another generator."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(in_scope(seed))
+        yield from in_scope_of(seed)
+
+
+def in_scope_of(seed: int) -> Generator[None]:
+    with random.scope(seed):
+        yield
+
+
+@pytest.mark.parametrize("manager", [in_scope, in_nested_scope])
+def test_a_context_manager_may_yield_in_a_scope(manager: Any):
+    """What `contextlib.contextmanager` makes of a generator is a block of its caller."""
+    with random.scope(4):
+        expected = drawn(2)
+    with manager(4):
+        assert drawn(1) == expected[:1]
+        with random.scope(5):
+            drawn(1)
+        assert drawn(1) == expected[1:]
+
+    assert manager(4)(drawn)(2) == expected
+
+
+def test_an_asynchronous_context_manager_may_yield_in_a_scope():
+    """So may one for `async with`."""
+    manager = contextlib.asynccontextmanager(async_numbers)
+
+    async def draw() -> list[tuple[int, ...]]:
+        async with manager(4):
+            return drawn(1)
+
+    with random.scope(4):
+        expected = drawn(2)[1:]
+    assert asyncio.run(draw()) == expected
+
+
+async def async_numbers(seed: int) -> AsyncGenerator[tuple[int, ...]]:
+    with random.scope(seed):
+        yield drawn(1)[0]
+
+
+@pytest.mark.parametrize("manager", [in_scope, in_nested_scope])
+def test_a_generator_in_the_block_of_a_context_manager_is_noticed(manager: Any):
+    """The scope is in the block of the generator that entered the context manager."""
+
+    def leaking() -> Generator[None]:
+        with manager(1):
+            yield
+
+    generator = leaking()
+    next(generator)
+    with pytest.raises(gn.RngError) as caught:
+        random.split_key()
+    assert (
+        "is that of the generator test_a_generator_in_the_block_of_a_context_manager_is_noticed.<locals>.leaking, "
+        in (str(caught.value))
+    )
+    generator.close()
+
+
+def test_an_asynchronous_generator_is_noticed():
+    """Its consumer shares its task's context, as that of other generators."""
+
+    async def consume() -> None:
+        async for _ in async_numbers(1):
+            drawn(1)
+
+    with pytest.raises(gn.RngError) as caught:
+        asyncio.run(consume())
+    assert str(caught.value) == SUSPENDED.replace("numbers", "async_numbers")
+
+
+@pytest.fixture
+def seeded_by_fixture() -> Iterator[None]:
+    """A fixture whose scope is for the test."""
+    with random.scope(6):
+        yield
+
+
+@pytest.mark.usefixtures("seeded_by_fixture")
+def test_a_fixture_may_yield_in_a_scope():
+    """The test that asks for a fixture draws from its scope, where fixtures share the test's context."""
+    found = drawn(1)
+    with random.scope(6):
+        assert found == drawn(1)
 
 
 # Inside of a trace

@@ -2,7 +2,10 @@
 
 import copy
 import pickle
+import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_type
 
 import jax
@@ -11,8 +14,12 @@ import numpy as np
 import pytest
 
 import graphnode as gn
+import graphnode._keys
+import graphnode._rngs
 
 make: Any = gn.Rngs
+
+FIRST_DRAW = 671_749_195
 
 
 def data(key: jax.Array) -> tuple[int, ...]:
@@ -31,10 +38,10 @@ def stream(seed: int = 0) -> gn.RngStream:
 # A stream
 
 
-def test_draw_n_is_the_key_with_n_folded_in():
-    """A stream gives `fold_in(key, 0)`, `fold_in(key, 1)` and so on, and its count says how many."""
+def test_draws_are_counted_from_a_number_far_from_zero():
+    """A stream gives `fold_in(key, far)`, `fold_in(key, far + 1)` and so on, and its count says how many."""
     one = stream(7)
-    expected = [data(jax.random.fold_in(jax.random.key(7), n)) for n in range(3)]
+    expected = [data(jax.random.fold_in(jax.random.key(7), FIRST_DRAW + n)) for n in range(3)]
     assert [data(one()) for _ in range(3)] == expected
     assert int(one.count.value) == 3
     assert one.count.value.dtype == jnp.uint32
@@ -82,7 +89,7 @@ def test_forks_are_told_apart_under_vmap():
 
     keys, after = jax.vmap(draw)(states)
     origins = jax.random.split(same(), 3)
-    assert [data(key) for key in keys] == [data(jax.random.fold_in(origin, 1)) for origin in origins]
+    assert [data(key) for key in keys] == [data(jax.random.fold_in(origin, FIRST_DRAW + 1)) for origin in origins]
     gn.update_states(forks, after)
     assert forks.count.value.tolist() == [2, 2, 2]
 
@@ -131,6 +138,41 @@ def test_a_number_of_forks_is_a_positive_integer(n: Any):
     assert one.fork(np.int64(2)).key.value.shape == (2,)
 
 
+def test_threads_that_share_a_stream_draw_each_key_once():
+    """No thread reads a count that another one is about to write; forks are draws, too."""
+    one = stream()
+    barrier = threading.Barrier(4)
+
+    def draw(_: int) -> list[tuple[int, ...]]:
+        barrier.wait()
+        return [data(key) for _ in range(100) for key in (one(), one.fork().key.value)]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            keys = [key for part in pool.map(draw, range(4)) for key in part]
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(set(keys)) == int(one.count.value) == 800
+
+
+def test_a_signal_handler_may_draw_while_its_thread_draws(monkeypatch: pytest.MonkeyPatch):
+    """The lock of a draw is the thread's, not the call's: a handler that runs in the middle does not wait for ever."""
+    one = stream()
+    other = stream(1)
+    draw: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] = graphnode._keys.draw
+
+    def interrupted(key: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+        monkeypatch.setattr(graphnode._rngs, "draw", draw)
+        other()
+        return draw(key, count)
+
+    monkeypatch.setattr(graphnode._rngs, "draw", interrupted)
+    one()
+    assert (int(one.count.value), int(other.count.value)) == (1, 1)
+
+
 # Streams by name
 
 
@@ -146,7 +188,8 @@ def test_each_name_draws_from_its_own_stream():
 def test_the_same_seeds_give_the_same_keys():
     """Streams are reproducible, from process to process: these bits were computed once."""
     assert drawn(gn.Rngs(3, noise=4), "noise") == drawn(gn.Rngs(noise=4), "noise")
-    assert data(gn.Rngs(0)()) == data(jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 3_814_588_639), 0))
+    default = jax.random.fold_in(jax.random.key(0), (FIRST_DRAW + 3_814_588_639) % 2**32)
+    assert data(gn.Rngs(0)()) == data(jax.random.fold_in(default, FIRST_DRAW))
 
 
 def test_streams_of_one_seed_differ():

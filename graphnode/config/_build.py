@@ -4,7 +4,7 @@ Data in: a graph of configs and a random key. Data out: a graph of nodes with th
 made from the leaves up; a reference back to a node that is not made yet is set when it is.
 """
 
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import jax
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from .._annotations import Form
 from .._containers import assembled, items
 from .._errors import ConfigError
+from .._keys import number_of
 from .._node import Node
 from .._paths import Path, path_str
 from .._split import states
@@ -23,6 +24,9 @@ from ._graph import Visit, children, visits
 from ._models import DEFAULT, Config, slot_kind
 
 M = TypeVar("M", bound=Node)
+
+# By what the key of all nodes is derived from the caller's, which other streams may be made of, too.
+_OF_BUILD: Final = number_of("gn.config.build")
 
 
 def build(config: Config[M], key: jax.Array | None = None) -> M:
@@ -59,7 +63,7 @@ def build(config: Config[M], key: jax.Array | None = None) -> M:
     later = {(id(visit.config), name) for visit, name in backward}
     for visit in order:
         try:
-            with scope_of(Stream(key, visit.number)):  # folded at the first draw, if there is one
+            with scope_of(Stream(key, _OF_BUILD, visit.number)):  # derived at the first draw, if there is one
                 made[id(visit.config)] = cast("type[Node]", visit.config.node_class)(
                     **_arguments(visit.config, made, later)
                 )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._keys import under_current_mesh
+from .._keys import draw, under_current_mesh
 from .._rngs import streams_in
 from ._boundary import Call, Outcome, Values
 
@@ -75,7 +75,7 @@ def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:
     forked = list(values)
     for one in forks:
         key, count = under_current_mesh(values[one.key_at]), under_current_mesh(values[one.count_at])
-        drawn = jax.random.fold_in(key, count)
+        drawn, _ = draw(key, count)
         forked[one.key_at] = jax.random.split(drawn, size)
         forked[one.count_at] = jnp.zeros((size,), values[one.count_at].dtype)
     return tuple(forked)
