@@ -78,6 +78,13 @@ def is_mapped(value: object) -> bool:
     return value._trace.tag is getattr(trace_ctx.trace, "tag", None)
 
 
+def varying_axes(value: jax.Array) -> frozenset[Any]:
+    """The axes of the mesh of the running `jax.shard_map` along which an array may differ, if that checks them."""
+    aval: Any = jax.typeof(value)
+    varying: frozenset[Any] = aval.mat.varying if hasattr(aval, "mat") else aval.vma  # before JAX 0.10
+    return varying
+
+
 _JIT_NAMES: Final = ("jit", "pjit")
 
 

@@ -165,7 +165,9 @@ def test_a_signal_handler_may_draw_while_its_thread_draws(monkeypatch: pytest.Mo
 
     def interrupted(key: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
         monkeypatch.setattr(graphnode._rngs, "draw", draw)
+        assert graphnode._rngs._counting.acquire(blocking=False)  # so that this fails where a draw would wait
         other()
+        graphnode._rngs._counting.release()
         return draw(key, count)
 
     monkeypatch.setattr(graphnode._rngs, "draw", interrupted)

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from .._state import describe
 from ._axes import Spread, check_sizes, is_axis, spread_axes
 from ._boundary import Call, Function, Outcome, Values, pure_of, rebind, target_of
-from ._members import Lane, member_form
+from ._members import Lane, Shard, member_form
 from ._streams import apart_from, fork, forks_of, join, lane_count, with_forks
 
 P = ParamSpec("P")
@@ -201,6 +201,8 @@ def shard_map(
 
     Raises:
         AliasError: At a call: a State is reached with two specs; names both places.
+        StackError: At a call: a random stream of the result, whose spec has axes, does not depend on them, so that
+            several devices would draw the same numbers; names all. With `check_vma=False` it is not found out.
         StructureError: At a call: the function changes the structure of a node.
         ValueError: At a call: specs do not fit, or a State with a replicated spec was written with other values.
 
@@ -224,9 +226,11 @@ def shard_map(
         found_values, found_rest = spread_axes(call, prefix, None, lambda value, where: None)
         values: Values = tuple([_SHARED if spec is None else spec for spec in found_values])
         pure = call.pure(tuple(range(len(values))))
+        # Where JAX does not follow what varies, nothing tells equal keys from others.
+        shard = Shard(pure, values, out_specs) if check_vma else pure
 
         def run(given: Values, rest: list[Any]) -> Outcome:
-            return pure(given, rest)
+            return shard(given, rest)
 
         sharded = jax.shard_map(run, in_specs=(values, found_rest), out_specs=(_SHARED, values, out_specs), **options)
         return call.finish(call.run(sharded, call.values, call.rest))

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import jax
+from jax.sharding import PartitionSpec
 from jax.tree_util import keystr
 
-from .._compat import is_mapped
+from .._compat import is_mapped, varying_axes
 from .._convert import NodeStates, is_node_states, spread
 from .._errors import StackError, listed
 from .._graphdef import GraphDef
@@ -24,10 +25,19 @@ from .._state_axes import checked_position, has_axes, mentions_axes, with_axis, 
 from .._statetree import StateTree
 from ._boundary import Call, Form, Outcome, Pure, Values, Written
 
-_REMEDY: Final = (
-    ": all members would draw the same numbers. Make its key from what is mapped: map over "
-    "jax.random.split(key, n) and write gn.Rngs(key), or give the function a gn.Rngs with an axis and fork that"
+# Of a transform: what a key must depend on, and how to make one that does.
+_FROM_MAPPED: Final = (
+    "map over jax.random.split(key, n) and write gn.Rngs(key), or give the function a gn.Rngs with an axis and fork "
+    "that"
 )
+_REMEDIES: Final = {
+    "vmap": ("the mapped axis", _FROM_MAPPED),
+    "scan": ("the round", _FROM_MAPPED),
+    "shard_map": (
+        "all axes of its spec",
+        "fold the shard in, as in gn.Rngs(jax.random.fold_in(key, jax.lax.axis_index('data')))",
+    ),
+}
 
 
 def member_form(call: Call, axes: Sequence[Any]) -> Form:
@@ -161,9 +171,53 @@ class Lane:
         written, given, result = self.pure(values, rest)
         made = made_in(result, self.out_axes, len(values))
         keys = [(one.where, one.value) for one in made if isinstance(one.axis, int) and is_key(one.spec)]
-        keys += written_keys(self.pure, written, given)
+        keys += [(self.pure.where(number), key) for number, key in written_keys(self.pure, written, given)]
         refuse_constant("vmap", [where for where, key in keys if not is_mapped(key)])
         return written, given, with_result_axes(result, made)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """A pure function as `jax.shard_map` maps it: the streams that it makes depend on the axes of their specs.
+
+    Attributes:
+        pure: The pure function.
+        specs: The partition spec of each State of the caller.
+        out_specs: A pytree prefix of the user's result.
+    """
+
+    pure: Pure
+    specs: Sequence[PartitionSpec]
+    out_specs: Any  # a prefix of any pytree
+
+    @property
+    def __name__(self) -> str:
+        """The name of the user's function."""
+        return self.pure.__name__
+
+    def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
+        """Call the function, in the trace of `jax.shard_map`.
+
+        Raises:
+            StackError: Streams that it gives are the same in several shards; names all of them.
+        """
+        written, given, result = self.pure(values, rest)
+        keys = [
+            (state.where, state.value, state.axis)
+            for state in made_in(result, self.out_specs, len(values))
+            if is_key(state.spec)
+        ]
+        keys += [
+            (self.pure.where(number), key, self.specs[number])
+            for number, key in written_keys(self.pure, written, given)
+        ]
+        refuse_constant("shard_map", [where for where, key, spec in keys if not _varies_along(key, spec)])
+        return written, given, result
+
+
+def _varies_along(key: jax.Array, spec: PartitionSpec) -> bool:
+    """Whether a key may differ along all axes of the mesh that a partition spec names."""
+    return varying_axes(key).issuperset(jax.tree.leaves(tuple(spec)))
 
 
 def is_key(spec: StateSpec) -> bool:
@@ -171,11 +225,11 @@ def is_key(spec: StateSpec) -> bool:
     return issubclass(spec.cls, RngKey)
 
 
-def written_keys(pure: Pure, written: Written, given: Sequence[Any]) -> list[tuple[str, Any]]:
-    """The keys of streams that a function has written, with their names."""
+def written_keys(pure: Pure, written: Written, given: Sequence[Any]) -> list[tuple[int, Any]]:
+    """The keys of streams that a function has written, with the numbers of their States."""
     specs = pure.form.graphdef.layout.specs
     return [
-        (pure.where(number), value)
+        (number, value)
         for number, value in zip(written.numbers, given, strict=True)
         if number not in written.untouched and is_key(specs[number])
     ]
@@ -188,9 +242,13 @@ def refuse_constant(transform: str, names: Sequence[str]) -> None:
         StackError: There are; names all of them.
     """
     if names:
-        axis = "the mapped axis" if transform == "vmap" else "the round"
+        axis, remedy = _REMEDIES[transform]
         faults = listed([f"{name} does not depend on {axis}" for name in names])
-        raise StackError(f"gn.{transform}: {faults}{_REMEDY if len(names) == 1 else chr(10) + _REMEDY.lstrip(': ')}")
+        separator = ": " if len(names) == 1 else "\n"
+        raise StackError(
+            f"gn.{transform}: {faults}{separator}all members would draw the same numbers. Make its key from what is "
+            f"mapped: {remedy}"
+        )
 
 
 # Any: a pytree, of whatever type.

@@ -181,3 +181,71 @@ def test_a_change_of_structure_is_named():
         "the structure of an argument changed inside of gn.shard_map: one.total is another ShortTermState; write to "
         "its .value instead. Change it outside, or return a new node"
     )
+
+
+# Random streams
+
+REMEDY = (
+    "all members would draw the same numbers. Make its key from what is mapped: fold the shard in, as in "
+    "gn.Rngs(jax.random.fold_in(key, jax.lax.axis_index('data')))"
+)
+
+
+def folded(x: jax.Array) -> gn.Rngs:
+    """A stream for each shard."""
+    return gn.Rngs(jax.random.fold_in(jax.random.key(0), jax.lax.axis_index("data"))).fork(1)
+
+
+def test_a_stream_that_is_made_must_depend_on_the_shard():
+    """A constant key would be that of all devices; one that the shard is folded into is none."""
+    with pytest.raises(gn.StackError) as caught:
+        mapped((P("data"),), lambda x: gn.Rngs(0, noise=1).fork(1))(X)
+    assert str(caught.value) == (
+        "gn.shard_map: 2 faults:\n"
+        "  result.streams.default.key does not depend on all axes of its spec\n"
+        "  result.streams.noise.key does not depend on all axes of its spec\n"
+        f"{REMEDY}"
+    )
+    assert mapped((P("data"),), folded)(X)["default"].key.value.shape == (1,)
+
+
+def test_a_stream_must_depend_on_each_axis_of_its_spec():
+    """Of two axes of the mesh, the one that is not folded in has equal keys along it."""
+    two = jax.make_mesh((1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+    def made(spec: jax.sharding.PartitionSpec) -> gn.Rngs:
+        return gn.shard_map(folded, mesh=two, in_specs=(P("data"),), out_specs=spec)(X)
+
+    with pytest.raises(gn.StackError) as caught:
+        made(P(("data", "model")))
+    assert str(caught.value) == (
+        f"gn.shard_map: result.streams.default.key does not depend on all axes of its spec: {REMEDY}"
+    )
+    assert made(P("data"))["default"].key.value.shape == (1,)
+
+
+def test_a_stream_that_is_reseeded_must_depend_on_the_shard():
+    """A key that the function writes is watched as one that it makes."""
+    rngs = gn.Rngs(0).fork(1)
+
+    def reseed(rngs: gn.Rngs, x: jax.Array) -> jax.Array:
+        rngs["default"].key.value = jax.random.split(jax.random.key(1), 1)
+        return x
+
+    before = rngs["default"].key.value
+    with pytest.raises(gn.StackError) as caught:
+        mapped((P("data"), P("data")), reseed)(rngs, X)
+    assert str(caught.value) == (
+        f"gn.shard_map: rngs.streams.default.key does not depend on all axes of its spec: {REMEDY}"
+    )
+    assert bool(jnp.all(rngs["default"].key.value == before))
+
+
+def test_a_replicated_stream_is_taken_as_meant():
+    """One whose spec has no axis is one stream for all devices, made or written; so is what JAX does not follow."""
+    made: gn.Rngs = gn.shard_map(lambda x: gn.Rngs(0), mesh=mesh(), in_specs=(P("data"),), out_specs=P())(X)
+    assert bool(made() == gn.Rngs(0)())
+    unchecked = gn.shard_map(
+        lambda x: gn.Rngs(0).fork(1), mesh=mesh(), in_specs=(P("data"),), out_specs=P("data"), check_vma=False
+    )
+    assert unchecked(X)["default"].key.value.shape == (1,)
