@@ -622,22 +622,23 @@ def remembered_together(
 ) -> T:
     """What was made of several functions: kept on the first, and dropped as soon as one of them is gone.
 
+    What is made of a bound method of a plain object is not kept, as by `jax.lax`: it is another function each time,
+    which may find other attributes.
+
     Args:
-        functions: The functions, known by identity; a method by its object and its function.
+        functions: The functions, known by identity.
         kind: What sort of thing it is.
         key: Which of them, beside the functions.
         make: Makes it. It gets what gives the functions, for as long as they live, and must hold them in no other way:
             no reference from one of them may keep another.
     """
-    first = functions[0]
-    made = _made_of(first.__func__ if isinstance(first, MethodType) else first, kind)
+    made = None if any(isinstance(each, MethodType) for each in functions) else _made_of(functions[0], kind)
     if made is None:
         return make(lambda: list(functions))
-    identities = tuple(map(_identity, functions))
-    full_key = (identities, key)
+    full_key = (tuple(map(id, functions)), key)
     found = made.get(full_key)
     # Known by their ids, which may be others': an interrupt can keep a callback from dropping an entry.
-    if found is not None and tuple([_identity(ref()) for ref in found[1]]) == identities:
+    if found is not None and all(ref() is function for ref, function in zip(found[1], functions, strict=True)):
         return found[0]  # type: ignore[no-any-return]  # `T`, as `make`
     made_ref = weakref.ref(made)  # weak, like all here: a cycle would wait for the collector
 
@@ -647,20 +648,11 @@ def remembered_together(
             alive.pop(full_key, None)
 
     try:
-        refs = [_weak(function, forget) for function in functions]
+        refs = [weakref.ref(function, forget) for function in functions]
     except TypeError:  # an object of a class with slots
         return make(lambda: list(functions))
     made.pop(full_key, None)
     return made.keep(full_key, (make(lambda: [ref() for ref in refs]), refs))[0]  # type: ignore[no-any-return]
-
-
-def _identity(function: Function) -> Hashable:
-    # A bound method is a new object each time.
-    return (id(function.__self__), id(function.__func__)) if isinstance(function, MethodType) else id(function)
-
-
-def _weak(function: Function, forget: Callable[[Any], None]) -> Callable[[], Any]:
-    return (weakref.WeakMethod if isinstance(function, MethodType) else weakref.ref)(function, forget)
 
 
 def forget_kept(wrapper: Any) -> None:

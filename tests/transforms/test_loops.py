@@ -282,3 +282,65 @@ def test_a_change_of_structure_is_named():
 
     text = message(gn.StructureError, gn.while_loop, lambda c: True, body, counter())
     assert text.startswith("the structure of an argument changed inside of gn.while_loop: one.total")
+
+
+class Step:
+    """A plain object, whose attributes are constants of each trace."""
+
+    k = 0.0
+
+    def item(self, h: Any, x: Any) -> tuple[Any, None]:
+        return h + self.k * x, None
+
+    def body(self, _: Any, h: Any) -> Any:
+        return h + self.k
+
+    def once(self, h: Any) -> Any:
+        return h + self.k
+
+    def is_above(self, h: Any) -> Any:
+        return h < self.k
+
+
+def one_more(h: Any) -> Any:
+    return h + 1.0
+
+
+PLAIN_METHODS: dict[str, tuple[Callable[[Step], Any], Callable[[Step], Any]]] = {
+    "scan": (
+        lambda step: gn.scan(step.item, 0.0, jnp.ones(1))[0],
+        lambda step: jax.lax.scan(step.item, 0.0, jnp.ones(1))[0],
+    ),
+    "fori_loop": (
+        lambda step: gn.fori_loop(0, 1, step.body, 0.0),
+        lambda step: jax.lax.fori_loop(0, 1, step.body, 0.0),
+    ),
+    "while_loop": (
+        lambda step: gn.while_loop(lambda h: h == 0, step.once, 0.0),
+        lambda step: jax.lax.while_loop(lambda h: h == 0, step.once, 0.0),
+    ),
+    "condition": (
+        lambda step: gn.while_loop(step.is_above, one_more, 0.0),
+        lambda step: jax.lax.while_loop(step.is_above, one_more, 0.0),
+    ),
+    "cond": (
+        lambda step: gn.cond(True, step.once, step.once, 0.0),
+        lambda step: jax.lax.cond(True, step.once, step.once, 0.0),
+    ),
+    "switch": (
+        lambda step: gn.switch(1, [one_more, step.once], 0.0),
+        lambda step: jax.lax.switch(1, [one_more, step.once], 0.0),
+    ),
+    "jit": (lambda step: gn.jit(step.once)(0.0), lambda step: jax.jit(step.once)(0.0)),
+    "remat": (lambda step: gn.remat(step.once)(0.0), lambda step: jax.checkpoint(step.once)(0.0)),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN_METHODS)
+def test_a_method_of_a_plain_object_is_another_function_each_time(name: str):
+    """No trace of it is kept: a later call finds the attributes that are there, as in `jax.lax`."""
+    ours, jaxs = PLAIN_METHODS[name]
+    step = Step()
+    for k in (1.0, 2.0, 3.0):
+        step.k = k
+        assert ours(step) == jaxs(step) == k
