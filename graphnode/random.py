@@ -30,7 +30,7 @@ def _shape(size: Size) -> tuple[int, ...]:
 
 
 def _own(values: ArrayLike) -> ArrayLike:
-    """What is drawn from or with, but to which nobody writes: JAX may read a NumPy array after the draw was returned."""
+    """What is drawn from, but to which nobody writes: JAX may read an array of NumPy after the draw was returned."""
     return array_of(values) if isinstance(values, np.ndarray) else values
 
 
