@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from types import MethodType
-from typing import Any, Final, NamedTuple, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -313,13 +313,16 @@ class Call:
         finally:
             ACTIVE.call = before
 
-    def explain_capture(self, state: State[Any]) -> str:
-        """What is wrong with reading the caller's State, of which the function has got a copy."""
+    def explain_capture(self, state: State[Any], action: Literal["read", "written"]) -> str:
+        """What is wrong with reading or writing the caller's State, of which the function has got a copy."""
         place = self.where(self.binding.states.index(state))
-        return (
-            f"gn.{self.transform}: {place} is read from outside of the function, as a constant, though its node is an "
-            "argument of this call. Use the argument, or compute the constant outside"
-        )
+        start = f"gn.{self.transform}: {place} is {action} from outside of the function"
+        if action == "read":
+            return (
+                f"{start}, as a constant, though its node is an argument of this call. Use the argument, or compute "
+                "the constant outside"
+            )
+        return f"{start}, though its node is an argument of this call, which works on a copy. Write to the argument"
 
     def check_leaves(self) -> None:
         """Raise if a value or leaf is nothing that JAX takes, naming it; for when JAX has refused one.

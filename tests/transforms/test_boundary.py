@@ -635,14 +635,21 @@ def test_a_captured_node_may_be_read_by_gn_jit_under_the_transforms_of_jax():
     np.testing.assert_array_equal(jax.vmap(lambda x: read(node, x))(jnp.arange(3.0)), [0.0, 3.0, 6.0])
 
 
-def test_without_compilation_the_same_happens():
-    """Under jax.disable_jit the function runs as it is, on copies, and everything is written back."""
-    node = leaf(1)
+def test_without_compilation_the_function_itself_runs():
+    """Under jax.disable_jit `gn.jit` calls the function with the caller's nodes, as `jax.jit` does with its arrays."""
+    node, seen = leaf(1), list[Any]()
+
+    def function(given: Leaf, x: Any) -> Any:
+        seen.append(given)
+        given.weight.value = given.weight.value + x
+        return node, float(node.weight.value)
+
     with jax.disable_jit():
         for donate in (False, True):
             assert gn.jit(add, donate=donate)(node, 1.0) == node.weight.value * 2
-            assert gn.jit(lambda node: float(node.weight.value), donate=donate)(node) == node.weight.value
-    assert node.weight.value == 3.0
+            assert gn.jit(function, donate=donate)(node, 1.0) == (node, float(node.weight.value))
+    assert seen == [node, node]
+    assert node.weight.value == 5.0
 
 
 def test_states_of_an_abstract_node_lower_a_function():
