@@ -5,7 +5,7 @@ caller gives a pytree like it, with such a mapping in place of each node. A Stat
 be meant several times: what that means is for the transform to say.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -17,7 +17,7 @@ from .._graphdef import GraphDef
 from .._match import match
 from .._paths import path_str
 from .._static import GraphObject
-from ._boundary import Call
+from ._boundary import Call, LeafPlace
 
 
 class Nodes(NamedTuple):
@@ -70,28 +70,19 @@ class OfLeaf(NamedTuple):
 
 def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
     """The slots of the arguments at some positions."""
-    rest = range(len(call.rest))
-    args, _ = call.form.fill(call.roots, rest)
-    starts = _starts(args)
+    args, _ = call.form.fill(call.roots, call.rest)
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-    return [_slot_of(args[at], starts[at], numbers) for at in positions]
+    places = call.form.leaf_places(range(len(args)))
+    return [_slot_of(args[at], places[at], numbers) for at in positions]
 
 
-def _starts(args: tuple[Any, ...]) -> list[int]:
-    """The number of the first leaf of each argument."""
-    starts = [0]
-    for arg in args:
-        starts.append(starts[-1] + len(jax.tree.leaves(arg)))
-    return starts
-
-
-def _slot_of(argument: Any, start: int, numbers: Mapping[int, int]) -> Slot:
+def _slot_of(argument: Any, places: Sequence[LeafPlace], numbers: Mapping[int, int]) -> Slot:
     pairs, treedef = jax.tree_util.tree_flatten_with_path(argument)
     if pairs and all(isinstance(leaf, GraphObject) for _, leaf in pairs):
-        return Slot(None, (_nodes_of(argument, start, pairs[0][0], numbers),))
+        return Slot(None, (_nodes_of(argument, places[0].leaf, pairs[0][0], numbers),))
     pieces = [
-        _nodes_of(leaf, at, (), numbers) if isinstance(leaf, GraphObject) else leaf
-        for at, (_, leaf) in enumerate(pairs, start)
+        _nodes_of(leaf, place.leaf, (), numbers) if place.rest is None else place.rest
+        for place, (_, leaf) in zip(places, pairs, strict=True)
     ]
     return Slot(treedef, tuple(pieces))
 

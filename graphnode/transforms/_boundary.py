@@ -10,11 +10,11 @@ values into the caller's States and puts live nodes into the result. Nothing of 
 import dataclasses
 import functools
 import inspect
+import itertools
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
 from types import MethodType
 from typing import Any, Final, Literal, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
@@ -109,44 +109,70 @@ class Static:
 jax.tree_util.register_static(Static)
 
 
-class Form(NamedTuple):
+class LeafPlace(NamedTuple):
+    """Where a leaf stands.
+
+    Attributes:
+        leaf: Its number among all leaves.
+        rest: Its number among those that are no nodes; `None` for a node or State.
+    """
+
+    leaf: int
+    rest: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
     """All about the arguments of a call but values: equal forms may share one trace.
 
     Attributes:
         treedef: Of `(args, kwargs)`.
         places: The numbers, among the leaves, of the nodes and States.
         graphdef: The structure of all nodes, in a list.
+        key_paths: Of all leaves, for messages. A treedef does not tell them: it would have to build objects of the
+            user's classes, which may refuse what is no argument of theirs.
     """
 
     treedef: Any
     places: tuple[int, ...]
     graphdef: GraphDef[Any]
+    key_paths: tuple[tuple[Any, ...], ...] = dataclasses.field(compare=False, repr=False)
 
     def fill(self, nodes: Sequence[Any], rest: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with these nodes and these other leaves in them."""
-        leaves = list(rest)
-        for place, node in zip(self.places, nodes, strict=True):
-            leaves.insert(place, node)
-        args, kwargs = self.treedef.unflatten(leaves)
+        args, kwargs = self.treedef.unflatten(_placed(self.places, nodes, rest))
         return tuple(map(_unwrapped, args)), {name: _unwrapped(arg) for name, arg in kwargs.items()}
 
     def owners(self) -> list[int | str]:
         """The argument that each leaf is part of: its position, or its name."""
-        args, kwargs = self.treedef.unflatten(range(self.treedef.num_leaves))
-        positional: list[int | str] = [at for at, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
-        return positional + [name for name in sorted(kwargs) for _ in jax.tree.leaves(kwargs[name])]
+        return [first.idx if isinstance(first, SequenceKey) else first.key for _, first, *_ in self.key_paths]
+
+    def leaf_places(self, positions: Iterable[int]) -> list[list[LeafPlace]]:
+        """The leaves of the arguments at some positions, each in order."""
+        nodes, following = set(self.places), itertools.count()
+        places = [LeafPlace(at, None if at in nodes else next(following)) for at in range(len(self.key_paths))]
+        by_owner: dict[int | str, list[LeafPlace]] = {}
+        for place, owner in zip(places, self.owners(), strict=True):
+            by_owner.setdefault(owner, []).append(place)
+        return [by_owner.get(position, []) for position in positions]
 
     def names(self, function: Function) -> list[str]:
         """How to call each leaf in a message: by its parameter, and the path below it."""
-        marked = self.treedef.unflatten(range(self.treedef.num_leaves))
-        return [_name(function, key_path) for key_path, _ in tree_flatten_with_path(marked)[0]]
+        return [_name(function, key_path) for key_path in self.key_paths]
+
+    def argument_def(self, position: int) -> Any:
+        """The treedef of the argument at a position."""
+        args_def, _ = self.treedef.children()
+        return args_def.children()[position]
 
     def statics(self, function: Function) -> dict[str, Static]:
         """The static arguments, by name."""
-        args, kwargs = self.treedef.unflatten(range(self.treedef.num_leaves))
-        names = [_name(function, (SequenceKey(0), SequenceKey(at))) for at in range(len(args))]
-        given = [*zip(names, args, strict=True), *kwargs.items()]
-        return {name: arg for name, arg in given if isinstance(arg, Static)}
+        args_def, kwargs_def = self.treedef.children()
+        _, keywords = kwargs_def.node_data()
+        names = [_name(function, (SequenceKey(0), SequenceKey(at))) for at in range(len(args_def.children()))]
+        parts = zip([*names, *keywords], [*args_def.children(), *kwargs_def.children()], strict=True)
+        data = [(name, part.node_data()) for name, part in parts]
+        return {name: node[1] for name, node in data if node is not None and node[0] is Static}
 
     def where(self, function: Function, path: Path) -> str:
         """The name of what stands at a path of the graph in a message: its argument, and the path below."""
@@ -163,6 +189,14 @@ class Form(NamedTuple):
         """The names of the leaves that are no nodes in a message."""
         places = set(self.places)
         return [name for at, name in enumerate(self.names(function)) if at not in places]
+
+
+def _placed(places: Sequence[int], nodes: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
+    """All leaves, in order."""
+    leaves = list(rest)
+    for place, node in zip(places, nodes, strict=True):
+        leaves.insert(place, node)
+    return leaves
 
 
 def _below(name: str, path: Path) -> str:
@@ -213,7 +247,7 @@ class Call:
         key: What `form` is made of: a plain tuple, since one is made at every call.
     """
 
-    __slots__ = ("binding", "function", "key", "rest", "roots", "transform")
+    __slots__ = ("_form", "binding", "function", "key", "rest", "roots", "transform")
 
     def __init__(
         self, transform: str, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
@@ -230,12 +264,17 @@ class Call:
             else:
                 self.rest.append(leaf)
         self.binding: Binding = binding_of_list(self.roots) if places else NO_NODES
-        self.key = (treedef, places, self.binding.graphdef)
+        self.key: tuple[Any, tuple[int, ...], GraphDef[Any]] = (treedef, places, self.binding.graphdef)
 
     @property
     def form(self) -> Form:
         """All about the arguments but values."""
-        return Form(*self.key)
+        form: Form | None = getattr(self, "_form", None)
+        if form is None:
+            treedef, places, _ = self.key
+            pairs, _ = tree_flatten_with_path(treedef.unflatten(_placed(places, self.roots, self.rest)))
+            form = self._form = Form(*self.key, tuple([key_path for key_path, _ in pairs]))
+        return form
 
     @property
     def values(self) -> Values:
@@ -500,7 +539,7 @@ class Pure:
         now = walk(nodes)
         if now.graphdef is not binding.graphdef:
             place = functools.partial(self.form.where, self.function)
-            found = islice(differences(binding.graphdef, now.graphdef, place, place), 10)
+            found = itertools.islice(differences(binding.graphdef, now.graphdef, place, place), 10)
             faults = [f"{place(one.path)}: {one.left} != {one.right}" for one in found]
         else:
             pairs = enumerate(zip(binding.states, now.states, strict=True))

@@ -105,17 +105,17 @@ class Carry:
             TypeError: It has another structure than the one that went in.
             StructureError: A node stands where another one was, or a new one.
         """
-        roots = [_Root(number) for number in range(len(self.form.places))]
-        args, _ = self.form.fill(roots, range(self.form.treedef.num_leaves - len(roots)))
-        wanted, found = jax.tree.leaves(args[self.position]), jax.tree.leaves(result, is_leaf=is_node_states)
-        wanted_def, found_def = _treedef_of(args[self.position]), _treedef_of(result)
+        owners, roots = self.form.owners(), {place: _Root(at) for at, place in enumerate(self.form.places)}
+        wanted = [roots.get(at) for at, owner in enumerate(owners) if owner == self.position]
+        wanted_def = self.form.argument_def(self.position)
+        found, found_def = jax.tree.leaves(result, is_leaf=is_node_states), _treedef_of(result)
         if wanted_def != found_def:
             raise TypeError(
                 f"gn.{self.transform}: the carry that the function gives has another structure than the one that it "
                 f"got: {found_def} instead of {wanted_def}"
             )
         for before, after in zip(wanted, found, strict=True):
-            if isinstance(before, _Root) or isinstance(after, NodeStates):
+            if before is not None or isinstance(after, NodeStates):
                 self._check_node(before, after)
 
         def put(leaves: list[Any]) -> Any:
@@ -126,12 +126,11 @@ class Carry:
 
         return [leaf for leaf in found if not isinstance(leaf, NodeStates)], put
 
-    def _check_node(self, before: object, after: Any) -> None:
-        is_same = isinstance(before, _Root) and isinstance(after, NodeStates) and self._is_same(before, after)
-        if is_same:
+    def _check_node(self, before: "_Root | None", after: Any) -> None:
+        if before is not None and isinstance(after, NodeStates) and self._is_same(before, after):
             return
         found = told(after)
-        held = self.form.where(self.function, (before.number,)) if isinstance(before, _Root) else "an array"
+        held = "an array" if before is None else self.form.where(self.function, (before.number,))
         raise StructureError(
             f"gn.{self.transform}: the carry holds {found} where it held {held}; a node of the carry is the same in "
             "every round: write to its States, and give it back in the carry"
