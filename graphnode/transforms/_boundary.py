@@ -47,7 +47,7 @@ Values: TypeAlias = tuple[Any, ...]
 T = TypeVar("T")
 
 _KEPT: Final = "__graphnode_transformed__"
-_REFUSAL: Final = "must not be written here"
+REFUSAL: Final = "must not be written here"
 
 
 def name_of(function: Function) -> str:
@@ -281,7 +281,7 @@ class Call:
         """The values of all States, in layout order."""
         return self.binding.values()
 
-    def pure(self, numbers: tuple[int, ...] | None = None, *, is_open: bool = False, refusal: str = _REFUSAL) -> "Pure":
+    def pure(self, numbers: tuple[int, ...] | None = None, *, is_open: bool = False, refusal: str = REFUSAL) -> "Pure":
         """The function of values and leaves; see `Pure`."""
         return pure_of(self.transform, self.function, self.form, numbers, is_open=is_open, refusal=refusal)
 
@@ -442,7 +442,7 @@ class Pure:
     form: Form
     numbers: tuple[int, ...] | None = None
     is_open: bool = False
-    refusal: str = _REFUSAL
+    refusal: str = REFUSAL
 
     @property
     def __name__(self) -> str:
@@ -589,7 +589,7 @@ def pure_of(
     numbers: tuple[int, ...] | None = None,
     *,
     is_open: bool = False,
-    refusal: str = _REFUSAL,
+    refusal: str = REFUSAL,
 ) -> Pure:
     """The pure function of a user's function and a form of its arguments: the same object every time."""
     key = (form, numbers, is_open, refusal)

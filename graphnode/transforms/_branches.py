@@ -13,8 +13,8 @@ from jax.typing import ArrayLike
 from .._convert import NodeStates, is_node_states
 from .._diff import diff
 from .._errors import StructureError
-from ._boundary import Call, Form, Function, Outcome, Values, Written, pure_of, target_of
-from ._carry import check_types, compiled, picking
+from ._boundary import Call, Form, Function, Outcome, Values, Written, target_of
+from ._carry import Traced, check_types, compiled, picking
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -92,35 +92,35 @@ def _branch(transform: str, chosen: ArrayLike, given: Sequence[Function], operan
 def _run(
     transform: str, form: Form, functions: Sequence[Function], values: Values, rest: list[Any], which: Any
 ) -> Outcome:
-    shapes: list[Outcome] = [jax.eval_shape(pure_of(transform, one, form), values, rest) for one in functions]
-    _check_results(transform, shapes)
-    wrote = tuple(sorted({number for written, _, _ in shapes for number in written.numbers}))
-    for function, (written, new, _) in zip(functions, shapes, strict=True):
-        after = dict(zip(written.numbers, new, strict=True))
-        check_types(form, function, transform, dict(enumerate(values)), after)
+    traces = [Traced(transform, function, form, values, rest) for function in functions]
+    _check_results(transform, traces)
+    wrote = tuple(sorted({number for traced in traces for number in traced.written.numbers}))
+    for traced in traces:
+        after = dict(zip(traced.written.numbers, traced.values, strict=True))
+        check_types(form, traced.function, transform, dict(enumerate(values)), after)
 
-    def branch_of(function: Function) -> Function:
-        pure = pure_of(transform, function, form, wrote)
+    def branch_of(traced: Traced) -> Function:
+        branch = traced.giving(wrote)
         # Without what it says of States: that differs between branches.
-        return lambda values, rest: pure(values, rest)[1:]
+        return lambda values, rest: branch(values, rest)[1:]
 
-    branches = [branch_of(function) for function in functions]
+    branches = list(map(branch_of, traces))
     if transform == "cond":
         new, result = jax.lax.cond(which, *branches, values, rest)
     else:
         new, result = jax.lax.switch(which, branches, values, rest)
-    has_nodes = any(written.has_nodes for written, _, _ in shapes)
-    containers = frozenset().union(*[written.containers for written, _, _ in shapes])
+    has_nodes = any(traced.written.has_nodes for traced in traces)
+    containers = frozenset().union(*[traced.written.containers for traced in traces])
     return Written(wrote, frozenset(), containers, has_nodes), new, result
 
 
-def _check_results(transform: str, shapes: Sequence[Outcome]) -> None:
+def _check_results(transform: str, traces: Sequence[Traced]) -> None:
     """Raise if branches give nodes of different structures; JAX tells of all else.
 
     Raises:
         StructureError: They do.
     """
-    first, *others = [_nodes_in(result) for _, _, result in shapes]
+    first, *others = [_nodes_in(traced.result) for traced in traces]
     for other in others:
         if first and other and first[0].graphdef is not other[0].graphdef:
             places = "; ".join(str(one) for one in diff(first[0].graphdef, other[0].graphdef)[:10])

@@ -10,9 +10,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._compat import is_jit_disabled, jaxpr_as_fun
 from .._convert import NodeStates, is_node_states
 from .._errors import StructureError
-from ._boundary import Call, Form, Function, Outcome, Pure, Values, remembered, remembered_together, told, type_text
+from .._value import is_container
+from ._boundary import (
+    REFUSAL,
+    Call,
+    Form,
+    Function,
+    Outcome,
+    Pure,
+    Values,
+    Written,
+    pure_of,
+    remembered,
+    remembered_together,
+    told,
+    type_text,
+)
 from ._streams import at_home
 
 
@@ -20,6 +36,85 @@ def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...
     """The States that a function writes, by their numbers: found by tracing it once with abstract values."""
     outcome: Outcome = jax.eval_shape(pure, values, rest)
     return outcome[0].numbers
+
+
+class Traced:
+    """The trace of a function of nodes: it tells what the function writes, and stands for it afterwards.
+
+    What a loop carries is known only when its function was traced, and JAX's loop traces what it is given again. Were
+    that the function, each level of nested loops would double the traces of what is inside.
+
+    Args:
+        transform: The name of the loop or branch, for messages.
+        function: The function.
+        form: The form of its arguments.
+        values: The values of all States, or their shapes and dtypes.
+        rest: The other leaves, or their shapes and dtypes.
+        check: Raises if the function gives a result that the loop does not take. It gets what the function gave, where
+            a trace has arrays for numbers.
+
+    Attributes:
+        transform: As given.
+        function: As given.
+        form: As given.
+        written: What the function writes.
+        values: The values of the States that it writes, as shapes and dtypes.
+        result: Its result, as shapes and dtypes.
+    """
+
+    def __init__(
+        self,
+        transform: str,
+        function: Function,
+        form: Form,
+        values: Values,
+        rest: Sequence[Any],
+        check: Callable[[Any], object] = lambda _: None,
+    ) -> None:
+        self.transform, self.function, self.form = transform, function, form
+        pure = pure_of(transform, function, form)
+
+        # A function of its own: JAX would keep the trace of `pure`, with tracers of outside in it.
+        def run(values: Values, rest: Sequence[Any]) -> Outcome:
+            outcome = pure(values, rest)
+            check(outcome[2])
+            return outcome
+
+        jaxpr, outcome = jax.make_jaxpr(run, return_shape=True)(values, rest)
+        self._evaluate, self._in_avals = jaxpr_as_fun(jaxpr), list(jaxpr.in_avals)
+        self._in_treedef: Any = jax.tree.structure((values, rest))
+        self._out_treedef = jax.tree.structure(outcome)
+        self.written: Written
+        self.values: Values
+        self.result: Any
+        self.written, self.values, self.result = outcome
+
+    def where(self, number: int) -> str:
+        """The name of a State in a message: its argument, and the path below."""
+        return self.form.where(self.function, self.form.graphdef.layout.path(number))
+
+    def giving(self, numbers: tuple[int, ...], refusal: str = REFUSAL) -> Callable[[Values, Sequence[Any]], Outcome]:
+        """The function of values and leaves that gives the values of these States.
+
+        Raises:
+            TraceError: Others are written; names all.
+        """
+        pure = pure_of(self.transform, self.function, self.form, numbers, refusal=refusal)
+        pure.given(self.written.numbers)
+        untouched = frozenset(numbers) - frozenset(self.written.numbers)
+
+        def run(values: Values, rest: Sequence[Any]) -> Outcome:
+            leaves, treedef = jax.tree.flatten((values, rest))
+            # JAX may carry stronger types than those of the first round. Without compilation rounds have values to see.
+            if is_jit_disabled() or treedef != self._in_treedef or list(map(jax.typeof, leaves)) != self._in_avals:
+                return pure(values, rest)
+            outcome: Outcome = jax.tree.unflatten(self._out_treedef, self._evaluate(*leaves))
+            after = dict(zip(self.written.numbers, outcome[1], strict=True))
+            new = tuple([after.get(number, values[number]) for number in numbers])
+            containers = frozenset(number for number, value in zip(numbers, new, strict=True) if is_container(value))
+            return Written(numbers, untouched, containers, self.written.has_nodes), new, outcome[2]
+
+        return run
 
 
 def compiled(

@@ -344,3 +344,83 @@ def test_a_method_of_a_plain_object_is_another_function_each_time(name: str):
     for k in (1.0, 2.0, 3.0):
         step.k = k
         assert ours(step) == jaxs(step) == k
+
+
+Body = Callable[[Counter], Counter]
+NESTED: dict[str, Callable[[Body], Body]] = {
+    "scan": lambda body: lambda one: gn.scan(lambda one, _: (body(one), None), one, None, length=2)[0],
+    "fori_loop": lambda body: lambda one: gn.fori_loop(0, 2, lambda _, one: body(one), one),
+    "while_loop": lambda body: (
+        lambda one: gn.while_loop(lambda one: one.count.value % 2 == 0, lambda one: body(one), one)
+    ),
+    "cond": lambda body: lambda one: gn.cond(True, lambda one: body(one), lambda one: one, one),
+    "switch": lambda body: lambda one: gn.switch(0, [lambda one: body(one), lambda one: one], one),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_a_body_is_traced_once_at_any_depth(name: str):
+    """What a loop or branch writes, and what it compiles, come of one trace: nesting does not double them."""
+    for depth in range(1, 5):
+        traces = 0
+
+        def body(one: Counter) -> Counter:
+            nonlocal traces
+            traces += 1
+            one.count.value += 1
+            return one
+
+        nested: Body = body
+        for _ in range(depth):
+            nested = NESTED[name](nested)
+        one = counter()
+        nested(one)
+        assert traces == 1
+        assert one.count.value == (2**depth if name in ("scan", "fori_loop") else 1)
+
+
+def test_a_carry_that_gets_a_stronger_type_is_traced_again():
+    """JAX traces a round anew for the type that a weak carry takes; the States are what they were."""
+    one = counter()
+
+    def body(carry: tuple[Counter, Any], x: Any) -> tuple[tuple[Counter, Any], Any]:
+        node, h = carry
+        return (node, h + node.add(x)), h
+
+    (same, h), outputs = gn.scan(body, (one, 0.0), jnp.arange(3.0))
+    assert same is one
+    assert (float(h), float(one.total.value), int(one.count.value)) == (8.0, 6.0, 3)
+    np.testing.assert_array_equal(outputs, [0.0, 0.0, 2.0])
+
+
+def test_a_round_reads_what_is_traced_around_it():
+    """A tracer of a transformation around the loop is a constant of the rounds, at each level."""
+
+    def loss(x: Any) -> Any:
+        def inner(node: Counter, _: Any) -> tuple[Counter, Any]:
+            return node, node.add(x)
+
+        def outer(node: Counter, _: Any) -> tuple[Counter, Any]:
+            return gn.scan(inner, node, None, length=2)[0], None
+
+        return gn.scan(outer, counter(), None, length=2)[0].total.value
+
+    assert jax.grad(loss)(3.0) == jax.jit(jax.grad(loss))(3.0) == 8.0
+    np.testing.assert_array_equal(jax.vmap(loss)(jnp.arange(2.0)), [0.0, 8.0])
+
+
+def test_rounds_see_values_without_compilation():
+    """Under jax.disable_jit each round is the user's function, with what it computes."""
+    seen: list[float] = []
+
+    def body(node: Counter, x: Any) -> tuple[Counter, None]:
+        if not isinstance(x, jax.core.Tracer):
+            seen.append(float(x))
+        node.count.value += 1
+        return node, None
+
+    one = counter()
+    with jax.disable_jit():
+        gn.scan(body, one, jnp.arange(3.0))
+    assert seen == [0.0, 1.0, 2.0]
+    assert one.count.value == 3
