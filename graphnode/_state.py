@@ -9,7 +9,7 @@ import enum
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, cast
 
 import jax
 import numpy as np
@@ -587,7 +587,10 @@ def _abstract_leaf(leaf: Any) -> Any:
     return leaf
 
 
+WEAK: Final = ", weak_type=True"
+
+
 def shape_text(array: Any) -> str:
     """Dtype and shape, as JAX writes them."""
-    weak = ", weak_type=True" if getattr(array, "weak_type", False) else ""
+    weak = WEAK if getattr(array, "weak_type", False) else ""
     return f"{array.dtype}[{','.join(map(str, array.shape))}]{weak}"

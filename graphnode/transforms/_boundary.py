@@ -27,7 +27,7 @@ from .._caches import LOCK, Memo, StaysHere
 from .._compat import TraceRef, current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
 from .._diff import differences
-from .._errors import FieldError, StructureError, TraceError
+from .._errors import FieldError, StructureError, TraceError, listed
 from .._fields import NodeBase
 from .._graphdef import GraphDef
 from .._importable import importable_name
@@ -373,12 +373,12 @@ class Call:
             f"{self.where(number)} holds {describe(leaf)}"
             for number, value in enumerate(self.values)
             for leaf in jax.tree.leaves(value)
-            if not _is_jax_type(leaf)
+            if not is_jax_type(leaf)
         ]
         faults += [
             f"{name} is {describe(leaf)}"
             for name, leaf in zip(self.rest_names(), self.rest, strict=True)
-            if not _is_jax_type(leaf)
+            if not is_jax_type(leaf)
         ]
         if faults:
             raise TypeError(
@@ -390,8 +390,21 @@ class Call:
 def type_text(value: Any) -> str:
     """What a message says of the type of a value: dtype and shape of an array, the tree of others with those in it."""
     leaves, treedef = jax.tree.flatten(value)
-    texts = [shape_text(jax.typeof(leaf)) for leaf in leaves]
+    texts = list(map(leaf_text, leaves))
     return texts[0] if leaves and leaves[0] is value else f"{treedef} of {', '.join(texts)}"
+
+
+def leaf_text(leaf: Any) -> str:
+    """What a message says of the type of an array: dtype and shape, and how it is laid out over an explicit mesh."""
+    text, axes = shape_text(jax.typeof(leaf)), mesh_axes(leaf)
+    return f"{text} as P({', '.join(map(repr, axes))})" if axes else text
+
+
+def mesh_axes(leaf: Any) -> tuple[Any, ...]:
+    """The axes of an explicit mesh that an array is laid out over, which are part of its type; none if it is not."""
+    sharding = getattr(jax.typeof(leaf), "sharding", None)
+    axes = tuple(getattr(sharding, "spec", ()))
+    return axes if any(axis is not None for axis in axes) else ()
 
 
 def told(result: Any) -> str:
@@ -399,7 +412,8 @@ def told(result: Any) -> str:
     return "a node" if isinstance(result, NodeStates) else describe(result)
 
 
-def _is_jax_type(leaf: object) -> bool:
+def is_jax_type(leaf: object) -> bool:
+    """Whether JAX computes with a leaf."""
     try:
         jax.typeof(leaf)
     except TypeError:
@@ -408,6 +422,11 @@ def _is_jax_type(leaf: object) -> bool:
 
 
 NO_NODES: Final = walk([])
+
+# What gives back only what JAX computes with; the others hand on what is not differentiated, or not mapped, as it is.
+_ARRAYS_ALONE: Final = frozenset(
+    {"jit", "remat", "scan", "fori_loop", "while_loop", "cond", "switch", "eval_shape", "make_jaxpr", "checkify"}
+)
 
 # What gives the structure of a result, and no node that anybody could write to.
 _ABSTRACT: Final = frozenset({"eval_shape", "make_jaxpr"})
@@ -460,6 +479,8 @@ class Pure:
         args, kwargs = self.form.fill(nodes, rest)
         with self._captured():
             result = self._call(args, kwargs)
+            if self.transform in _ARRAYS_ALONE and is_tracing():
+                self._check_result(result)
             self.check_structure(nodes, binding)
             for number, state in enumerate(binding.states):
                 if is_marked(state):  # a transformation of JAX's own, inside, may have written into a copy
@@ -490,6 +511,22 @@ class Pure:
             raise
         take_back_loans(located)
         return result
+
+    def _check_result(self, result: Any) -> None:
+        """Raise if the function gives what no compiled function can give back.
+
+        Raises:
+            TypeError: Names all such leaves of the result.
+        """
+        faults = [
+            f"result{keystr(key_path)} is {describe(leaf)}"
+            for key_path, leaf in tree_flatten_with_path(result)[0]
+            if not isinstance(leaf, GraphObject) and not is_jax_type(leaf)
+        ]
+        if faults:
+            raise TypeError(
+                f"gn.{self.transform}: {name_of(self.function)} must return arrays, numbers and nodes: {listed(faults)}"
+            )
 
     def _take_nodes(self, result: Any, nodes: list[Any]) -> tuple[Any, bool]:
         """The result with `NodeStates` in place of nodes, and whether there are any.

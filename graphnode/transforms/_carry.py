@@ -23,6 +23,8 @@ from ._boundary import (
     Pure,
     Values,
     Written,
+    mesh_axes,
+    name_of,
     pure_of,
     remembered,
     remembered_together,
@@ -150,6 +152,7 @@ def picking(function: Function, positions: tuple[int, ...], count: int) -> Funct
         def picked(*args: Any) -> Any:
             return function(*[args[at] for at in positions])
 
+        picked.__name__ = picked.__qualname__ = name_of(function)
         return picked
 
     return remembered(function, "picking", (positions, count), make)
@@ -163,16 +166,44 @@ def check_types(
     Raises:
         TypeError: Names all such States.
     """
-    changed = [number for number, new in after.items() if _type_of(before[number]) != _type_of(new)]
+    _check_same(form, function, transform, before, after, _type_of, "structure, shapes and dtypes")
+
+
+def check_shardings(
+    form: Form, function: Function, transform: str, before: Mapping[int, Any], after: Mapping[int, Any]
+) -> None:
+    """Raise if a State that a loop writes does not keep its layout over an explicit mesh.
+
+    Raises:
+        TypeError: Names all such States.
+    """
+    _check_same(form, function, transform, before, after, shardings_of, "explicit sharding")
+
+
+def _check_same(
+    form: Form,
+    function: Function,
+    transform: str,
+    before: Mapping[int, Any],
+    after: Mapping[int, Any],
+    kind_of: Callable[[Any], Any],
+    kind: str,
+) -> None:
+    changed = [number for number, new in after.items() if kind_of(before[number]) != kind_of(new)]
     if changed:
         names = form.state_names(function)
         faults = [f"{names[at]} was {type_text(before[at])} and became {type_text(after[at])}" for at in changed]
-        raise TypeError(f"gn.{transform}: a State keeps its structure, shapes and dtypes here; {'; '.join(faults)}")
+        raise TypeError(f"gn.{transform}: a State keeps its {kind} here; {'; '.join(faults)}")
 
 
 def _type_of(value: Any) -> Any:
     leaves, treedef = jax.tree.flatten(value)
     return treedef, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
+
+
+def shardings_of(value: Any) -> list[tuple[Any, ...]]:
+    """How the arrays in a value are laid out over an explicit mesh."""
+    return list(map(mesh_axes, jax.tree.leaves(value)))
 
 
 class Carry:

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from .._compat import Tracer, changing_outputs
 from ._axes import Spread, check_sizes, spread_axes
 from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, target_of
-from ._carry import Carry, Traced, check_types, compiled, pair_of, picking
+from ._carry import Carry, Traced, check_shardings, check_types, compiled, pair_of, picking
 from ._map import check_axis
 from ._members import is_key, made_in, member_form, refuse_constant, with_result_axes
 from ._streams import Fork, apart_from, fork, forks_of, join, lane_count, with_forks
@@ -79,7 +79,9 @@ def scan(
         in_axes: A pytree prefix of `xs`: the axes to scan, `None` for what all rounds share, `axes(...)` for a node.
 
     Returns:
-        The last carry, in which nodes are those of `init`, and the outputs with a leading axis.
+        The last carry, in which nodes are those of `init`, and the outputs with a leading axis. A node or State of the
+        carry that is among the outputs is itself there too, as it is in the end. For its history give what it holds:
+        `state.value`, `gn.treefy_states(node)`, or `gn.clone(node)` for a node with the axis.
 
     Raises:
         TraceError: A State was written that has no axis; names it.
@@ -168,6 +170,7 @@ def _scan_of(
             written, new_values, result = pure(tuple(all_values), all_rest)
             new = dict(zip(given, new_values, strict=True))
             check_types(form, function, "scan", dict(enumerate(all_values)), new)
+            check_shardings(form, function, "scan", dict(enumerate(all_values)), {n: new[n] for n in carried})
             result, output = pair_of("scan", result)
             leaves, put = carry.take(result)
             return ([new[number] for number in carried], leaves), ({n: new[n] for n in given if n in scanned}, output)
@@ -339,7 +342,9 @@ def _loop(traced: Traced, carry: Carry, values: Values, rest: list[Any], loop: F
         all_values = _placed(values, dict(zip(wrote, carried, strict=True)))
         places = {**dict(zip(carry.at, leaves, strict=True)), **dict(zip(index_at, index, strict=False))}
         written, new_values, result = pure(tuple(all_values), _placed(rest, places))
-        check_types(form, function, transform, dict(enumerate(values)), dict(zip(wrote, new_values, strict=True)))
+        before, after = dict(enumerate(values)), dict(zip(wrote, new_values, strict=True))
+        check_types(form, function, transform, before, after)
+        check_shardings(form, function, transform, before, after)
         leaves, put = carry.take(result)
         return list(new_values), leaves
 

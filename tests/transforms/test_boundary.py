@@ -729,3 +729,15 @@ def test_what_a_pytree_that_checks_its_children_holds_is_named():
         read(Strict(node, jnp.float32(2)))
     with pytest.raises(gn.StructureError, match=re.escape("gn.jit: strict.node.size: 1 != 2. Change it outside")):
         gn.jit(lambda strict: setattr(strict.node, "size", 2))(Strict(node, jnp.float32(2)))
+
+
+def test_a_number_is_weak_until_the_end():
+    """A Python number that is written is one until the transformation ends, and then of the dtype that was there."""
+    node, half = leaf(1), jnp.ones((), jnp.bfloat16)
+
+    def write(node: Leaf) -> Any:
+        node.weight.value = 2.0
+        return node.weight.value * half
+
+    assert gn.jit(write)(node).dtype == jnp.bfloat16
+    assert (node.weight.value.dtype, node.weight.value.weak_type) == (jnp.float32, False)
