@@ -4,7 +4,11 @@
 whether one encloses another, and both are needed to name a leak. Every other module asks here.
 """
 
+import inspect
+import sys
+import threading
 import weakref
+from types import FrameType
 from typing import Any, Final, TypeAlias
 
 import jax
@@ -49,15 +53,64 @@ def current_trace() -> TraceRef | None:
 
 def is_live(trace: TraceRef) -> bool:
     """Whether `trace` is still running: the current trace of this thread, or one that encloses it."""
-    running: Any = trace_ctx.trace
     wanted = trace()
-    while running is not eval_trace and wanted is not None:
+    if wanted is None:
+        return False
+    running: Any = trace_ctx.trace
+    while running is not eval_trace and running is not None:
         if running is wanted:
             return True
-        if not hasattr(running, "parent_trace"):
-            return True  # that of `jax.shard_map` does not say what encloses it
-        running = running.parent_trace
+        running = getattr(running, "parent_trace", None)
+    # JAX does not always say what encloses a trace. That of a function with a rule of its own (`jax.custom_jvp`,
+    # `jax.custom_vjp`) has the eager one as its parent, or is the eager one itself; that of `jax.shard_map` has none.
+    return _encloses_current(trace)
+
+
+class _Enclosing(threading.local):
+    """The traces that were found to enclose one of this thread; they do so for as long as it runs."""
+
+    inner: TraceRef | None = None
+    outer: frozenset[TraceRef] = frozenset()
+
+
+_ENCLOSING: Final = _Enclosing()
+
+
+def _encloses_current(trace: TraceRef) -> bool:
+    """Whether code under `trace` has called what runs now."""
+    inner = current_trace()
+    if inner is None:
+        return _is_on_stack(trace())
+    if _ENCLOSING.inner != inner:
+        _ENCLOSING.inner, _ENCLOSING.outer = inner, frozenset()
+    if trace in _ENCLOSING.outer:
+        return True
+    if not _is_on_stack(trace()):
+        return False
+    _ENCLOSING.outer |= {trace}
+    return True
+
+
+def _is_on_stack(wanted: object) -> bool:
+    """Whether a function of JAX's that runs in this thread works on a trace: it has the trace in a local variable."""
+    # No attribute of a trace tells: JAX invalidates some kinds alone, and none that ends with an exception.
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("jax._src.") and _has_local(frame, wanted):
+            return True
+        frame = frame.f_back
     return False
+
+
+def _has_local(frame: FrameType, wanted: object) -> bool:
+    if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # a module or class body, whose variables are not a copy
+        return False
+    variables = frame.f_locals
+    is_there = any(value is wanted for value in variables.values())
+    if isinstance(variables, dict) and frame.f_trace is None:
+        # Before Python 3.13: a copy that the frame keeps, which would keep what JAX deletes. A debugger writes it back.
+        variables.clear()
+    return is_there
 
 
 def tracer_in(value: object) -> object | None:

@@ -5,8 +5,8 @@ made inside of a transformation has that trace in its place. Everything else is 
 
 * it holds a container, of which a transformation that reads it from outside gets a copy (a `Loan`), so that no
   tracer is written into it. When the transformation is over, a copy that was written to is an error.
-* it belongs to an argument of one of our transformations, which traces right now in some thread (a `Capture`):
-  in that thread the original must not be read, since what is traced is its copy.
+* it belongs to an argument of one of our transformations, which works on a copy right now in some thread (a `Capture`):
+  in that thread the original must not be read.
 * its memory was given to a call that failed.
 """
 
@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jax.tree_util import tree_flatten, tree_unflatten
 
@@ -45,19 +45,30 @@ class Loss(NamedTuple):
     text: str
 
 
+# The message for a State whose original is read, or written, where a copy of it stands.
+Explain: TypeAlias = Callable[[Any, Literal["read", "written"]], str]
+
+
 class Capture:
-    """A transformation that traces copies of some States.
+    """A transformation that works on copies of some States.
 
     Attributes:
-        thread: The thread that traces; `None` when it is done, also where an interrupt left a capture behind.
-        explain: The message for a State of them that is read.
+        thread: The thread that does; `None` when it is done, also where an interrupt left a capture behind.
+        explain: The message for a State of them that is read or written.
+        is_eager: Whether JAX computes without a trace, as of a `gn.custom_vjp` that nobody differentiates.
     """
 
-    __slots__ = ("explain", "thread")
+    __slots__ = ("explain", "is_eager", "thread")
 
-    def __init__(self, explain: Callable[[Any], str]) -> None:
+    def __init__(self, explain: Explain) -> None:
         self.explain = explain
         self.thread: int | None = threading.get_ident()
+        self.is_eager = not is_tracing()
+
+    @property
+    def holds_here(self) -> bool:
+        """Whether the code that runs now is part of the transformation, and not of a callback out of what it traces."""
+        return self.thread == threading.get_ident() and (self.is_eager or is_tracing())
 
 
 class Loan:
@@ -93,7 +104,7 @@ class Mark:
     Attributes:
         trace: The trace that the State was made in; `None` outside of all.
         loans: Copies of its container that transformations got.
-        captures: The transformations that trace copies of it.
+        captures: The transformations that work on copies of it.
         loss: Which value of it was lost, if one was.
     """
 
@@ -169,17 +180,24 @@ def check_marks(state: Marked, name_of: Callable[[], str]) -> None:
         return
     if mark.loss is not None and mark.loss.value is state._value:
         raise DonationError(f"{name_of()}: {mark.loss.text}")
-    if mark.captures and is_tracing():
-        _check_captures(state, mark)
+    for capture in mark.captures:
+        if capture.holds_here:
+            raise TraceError(capture.explain(state, "read"))
     if mark.loans:
         _settle(mark, name_of)
 
 
-def _check_captures(state: Marked, mark: Mark) -> None:
-    thread = threading.get_ident()
-    for capture in mark.captures:
-        if capture.thread == thread:
-            raise TraceError(capture.explain(state))
+def check_no_copy_runs(state: Marked) -> None:
+    """Raise if a copy of a State is worked on now, outside of all traces.
+
+    Raises:
+        TraceError: It is an argument of what runs.
+    """
+    mark = state._mark
+    if isinstance(mark, Mark):
+        for capture in mark.captures:
+            if capture.is_eager and capture.holds_here:
+                raise TraceError(capture.explain(state, "written"))
 
 
 def _settle(mark: Mark, name_of: Callable[[], str]) -> None:
@@ -246,13 +264,14 @@ def _loans_of(trace: TraceRef | None) -> list[Loan]:
 
 
 @contextmanager
-def captured(states: Sequence[Marked], explain: Callable[[Any], str]) -> Generator[None]:
+def captured(states: Sequence[Marked], explain: Explain) -> Generator[None]:
     """While it runs, reading one of the States inside of a transformation of this thread is an error."""
     capture = Capture(explain)
     try:
         with _LOCK:
             for state in states:
                 _capture(state, capture)
+        _tell_bindings(capture)
         yield
     finally:
         # First: from here on the capture says nothing, whatever interrupts the rest.
@@ -260,6 +279,12 @@ def captured(states: Sequence[Marked], explain: Callable[[Any], str]) -> Generat
         with _LOCK:
             for state in states:
                 _release(state)
+        _tell_bindings(capture)
+
+
+def _tell_bindings(capture: Capture) -> None:
+    if capture.is_eager:  # under a trace they look at every State
+        CLOCK.now = Version()  # bindings keep whether they have marked States
 
 
 def _capture(state: Marked, capture: Capture) -> None:

@@ -24,6 +24,7 @@ from ._node import Node
 from ._sharding import insert_axis
 from ._state import State, StateSpec, describe
 from ._template import NodeSpec
+from ._value import array_of
 
 T = TypeVar("T", default=jax.Array)
 
@@ -268,7 +269,7 @@ def _key_of(seed: object) -> jax.Array | None:
         if seed.shape == () and jnp.issubdtype(seed.dtype, jnp.integer):
             return jax.random.key(seed)
         try:
-            key = jax.random.wrap_key_data(jnp.array(seed))
+            key = jax.random.wrap_key_data(array_of(seed) if isinstance(seed, np.ndarray) else seed)
         except (TypeError, ValueError):  # of another dtype or size than the keys of JAX's default implementation
             return None
     elif isinstance(seed, jax.Array):

@@ -9,7 +9,7 @@ import enum
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, cast
 
 import jax
 import numpy as np
@@ -21,7 +21,17 @@ from ._contract import Requirement
 from ._errors import ContractError, FieldError, SchemaError, TraceError, listed
 from ._faults import defining
 from ._hints import cut
-from ._marks import AnyMark, Mark, check_marks, container_for, is_marked, mark_of, settle_mark, trace_of
+from ._marks import (
+    AnyMark,
+    Mark,
+    check_marks,
+    check_no_copy_runs,
+    container_for,
+    is_marked,
+    mark_of,
+    settle_mark,
+    trace_of,
+)
 from ._pretty import Record, Text, pretty
 from ._sharding import NamedAxis, ranks_of, sharding_fault
 from ._state_body import state_body_faults
@@ -265,12 +275,11 @@ class State(GraphObject, Generic[T], metaclass=_Slotted):
     @value.setter
     def value(self, value: T) -> None:
         # A concrete array outside of any trace, of the shape and dtype that its field asks for, settles it.
-        if type(value) is not CONCRETE or is_tracing() or (self._contracts and not _has_aval_of(self._value, value)):
-            write(self, value)
-        else:
+        is_plain = type(value) is CONCRETE and self._mark is None and not is_tracing()
+        if is_plain and (not self._contracts or _has_aval_of(self._value, value)):
             self._value = value
-            if self._mark is not None:
-                renew(self)
+        else:
+            write(self, value)
 
     @property
     def name(self) -> str | None:
@@ -530,8 +539,13 @@ def _move_outside(state: State[Any]) -> None:
 
 
 def check_writable(state: State[Any], value: object, where: Callable[[], str] = str) -> None:
-    """Raise if writing `value` would let a tracer leave the trace of `state`, or would happen only while tracing."""
+    """Raise if writing `value` would let a tracer leave the trace of `state`, or would happen only while tracing.
+
+    Outside of all traces: if what runs works on a copy of `state`.
+    """
     tracer, trace = tracer_in(value), current_trace()
+    if trace is None:
+        check_no_copy_runs(state)
     if trace == trace_of(state) if trace is not None else tracer is None:
         return
     harm = f"writing {describe(tracer)} into it would leak the tracer"
@@ -573,7 +587,10 @@ def _abstract_leaf(leaf: Any) -> Any:
     return leaf
 
 
+WEAK: Final = ", weak_type=True"
+
+
 def shape_text(array: Any) -> str:
     """Dtype and shape, as JAX writes them."""
-    weak = ", weak_type=True" if getattr(array, "weak_type", False) else ""
+    weak = WEAK if getattr(array, "weak_type", False) else ""
     return f"{array.dtype}[{','.join(map(str, array.shape))}]{weak}"

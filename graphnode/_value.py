@@ -84,10 +84,17 @@ def all_taken_in(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:
 def _as_jax(leaf: Any) -> Any:
     if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype == _FLOAT0:
         return leaf
+    return array_of(leaf)
+
+
+def array_of(array: "np.ndarray[Any, Any] | np.generic") -> jax.Array:
+    """An array of NumPy as one of JAX, whatever its owner writes to it from now on."""
+    # JAX may share the memory that it is given, and `jnp.array` copies it in the background, when its owner may have
+    # written to it. Nobody else has this copy.
+    own = np.array(array, dtype=array.dtype.newbyteorder("="))
     # A constant: inside of a trace, too, it is no tracer.
     with jax.ensure_compile_time_eval():
-        # A copy: `asarray` may share the memory, to which the caller may still write.
-        return jnp.array(leaf, dtype=leaf.dtype.newbyteorder("="))
+        return jnp.asarray(own)
 
 
 def _faults(value: Any) -> list[str]:

@@ -12,11 +12,13 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from ._stream import scope as scope
 from ._stream import seed as seed
 from ._stream import split_key as split_key
+from ._value import array_of
 
 Size: TypeAlias = int | Sequence[int] | None
 
@@ -25,6 +27,11 @@ def _shape(size: Size) -> tuple[int, ...]:
     if size is None:
         return ()
     return (size,) if isinstance(size, int) else tuple(size)
+
+
+def _own(values: ArrayLike) -> ArrayLike:
+    """What is drawn from, but to which nobody writes: JAX may read an array of NumPy after the draw was returned."""
+    return array_of(values) if isinstance(values, np.ndarray) else values
 
 
 def rand(*shape: int, dtype: DTypeLike = float) -> jax.Array:
@@ -61,7 +68,7 @@ def normal(loc: ArrayLike = 0.0, scale: ArrayLike = 1.0, size: Size = None, dtyp
     """
     shape = jnp.broadcast_shapes(jnp.shape(loc), jnp.shape(scale)) if size is None else _shape(size)
     draw = jax.random.normal(split_key(), shape, dtype)
-    mean, deviation = (jnp.broadcast_to(jnp.asarray(one, draw.dtype), shape) for one in (loc, scale))
+    mean, deviation = (jnp.broadcast_to(jnp.asarray(_own(one), draw.dtype), shape) for one in (loc, scale))
     return mean + deviation * draw
 
 
@@ -75,7 +82,7 @@ def uniform(low: ArrayLike = 0.0, high: ArrayLike = 1.0, size: Size = None, dtyp
         True
     """
     shape = jnp.broadcast_shapes(jnp.shape(low), jnp.shape(high)) if size is None else _shape(size)
-    return jax.random.uniform(split_key(), shape, dtype, low, high)
+    return jax.random.uniform(split_key(), shape, dtype, _own(low), _own(high))
 
 
 def randint(low: int, high: int | None = None, size: Size = None, dtype: DTypeLike = int) -> jax.Array:
@@ -102,8 +109,8 @@ def choice(
         >>> choice(100, size=32).shape
         (32,)
     """
-    values = a if isinstance(a, int) else jnp.asarray(a)
-    weights = None if p is None else jnp.asarray(p)
+    values = a if isinstance(a, int) else jnp.asarray(_own(a))
+    weights = None if p is None else jnp.asarray(_own(p))
     return jax.random.choice(split_key(), values, _shape(size), replace, weights, axis)
 
 
@@ -114,5 +121,5 @@ def permutation(x: int | ArrayLike, axis: int = 0, independent: bool = False) ->
         >>> sorted(permutation(3).tolist())
         [0, 1, 2]
     """
-    values = x if isinstance(x, int) else jnp.asarray(x)
+    values = x if isinstance(x, int) else jnp.asarray(_own(x))
     return jax.random.permutation(split_key(), values, axis, independent=independent)

@@ -246,6 +246,16 @@ def test_an_array_of_numpy_is_copied():
         assert float(state.value.sum()) == float(other.value.sum()) == 0
 
 
+def test_an_array_of_numpy_is_copied_at_once():
+    """What is written into it right after does not reach what JAX computes in the background."""
+    with gn.random.scope(0):
+        for _ in range(30):
+            memory = np.ones(500_000, np.float32)
+            taken: list[Any] = [ParamState(memory).value, gn.random.permutation(memory), gn.random.normal(memory, 0.0)]
+            memory[:] = 7
+            assert [float(array.max()) for array in taken] == [1.0, 1.0, 1.0]
+
+
 def test_an_array_of_numpy_becomes_one_of_jax():
     """A NumPy array is taken as a JAX array of its dtype, wherever it comes in, and cannot be changed through it."""
     array = np.ones(2, np.float32)

@@ -5,10 +5,11 @@ caller gives a pytree like it, with such a mapping in place of each node. A Stat
 be meant several times: what that means is for the transform to say.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import keystr
 
 from .._binding import binding_of
@@ -16,8 +17,10 @@ from .._errors import FilterError
 from .._graphdef import GraphDef
 from .._match import match
 from .._paths import path_str
+from .._state import describe
+from .._statetree import StateTree
 from .._static import GraphObject
-from ._boundary import Call
+from ._boundary import Call, LeafPlace
 
 
 class Nodes(NamedTuple):
@@ -70,28 +73,19 @@ class OfLeaf(NamedTuple):
 
 def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
     """The slots of the arguments at some positions."""
-    rest = range(len(call.rest))
-    args, _ = call.form.fill(call.roots, rest)
-    starts = _starts(args)
+    args, _ = call.form.fill(call.roots, call.rest)
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-    return [_slot_of(args[at], starts[at], numbers) for at in positions]
+    places = call.form.leaf_places(range(len(args)))
+    return [_slot_of(args[at], places[at], numbers) for at in positions]
 
 
-def _starts(args: tuple[Any, ...]) -> list[int]:
-    """The number of the first leaf of each argument."""
-    starts = [0]
-    for arg in args:
-        starts.append(starts[-1] + len(jax.tree.leaves(arg)))
-    return starts
-
-
-def _slot_of(argument: Any, start: int, numbers: Mapping[int, int]) -> Slot:
+def _slot_of(argument: Any, places: Sequence[LeafPlace], numbers: Mapping[int, int]) -> Slot:
     pairs, treedef = jax.tree_util.tree_flatten_with_path(argument)
     if pairs and all(isinstance(leaf, GraphObject) for _, leaf in pairs):
-        return Slot(None, (_nodes_of(argument, start, pairs[0][0], numbers),))
+        return Slot(None, (_nodes_of(argument, places[0].leaf, pairs[0][0], numbers),))
     pieces = [
-        _nodes_of(leaf, at, (), numbers) if isinstance(leaf, GraphObject) else leaf
-        for at, (_, leaf) in enumerate(pairs, start)
+        _nodes_of(leaf, place.leaf, (), numbers) if place.rest is None else place.rest
+        for place, (_, leaf) in zip(places, pairs, strict=True)
     ]
     return Slot(treedef, tuple(pieces))
 
@@ -102,13 +96,13 @@ def _nodes_of(root: Any, leaf: int, below: tuple[Any, ...], numbers: Mapping[int
 
 
 def answers_of(
-    transform: str, what: str, slot: Slot, answer: Any, *, none_is_zero: bool = False
+    call: Call, what: str, slot: Slot, answer: Any, *, none_is_zero: bool = False
 ) -> Iterator[OfState | OfLeaf]:
     """What an answer says, State by State and leaf by leaf.
 
     Args:
-        transform: The name of the transform, for messages.
-        what: What it calls an answer.
+        call: The call.
+        what: What its transform calls an answer.
         slot: Where it goes.
         answer: What the caller gave.
         none_is_zero: Whether `None` may stand for a mapping that says nothing.
@@ -123,21 +117,79 @@ def answers_of(
         if isinstance(piece, int):
             yield OfLeaf(piece, part)
         elif part is not None or not none_is_zero:
-            yield from _of_states(transform, what, piece, part)
+            yield from _of_states(call, what, piece, part)
 
 
-def _of_states(transform: str, what: str, nodes: Nodes, part: Any) -> Iterator[OfState]:
+def _of_states(call: Call, what: str, nodes: Nodes, part: Any) -> Iterator[OfState]:
+    if part is None or not isinstance(part, StateTree | Mapping):
+        raise TypeError(
+            f"gn.{call.transform}: the {what} of {_name_of_nodes(call, nodes)} must be a StateTree, FlatStates or a "
+            f"nested mapping by path; found {'None' if part is None else describe(part)}"
+        )
     matched = match(nodes.graphdef, part)
     unknown = [matched.key(at) for at, number in enumerate(matched.numbers) if number is None]
     if unknown:
-        raise FilterError(f"gn.{transform}: a {what} has {', '.join(unknown)}, where its node has no State")
+        raise FilterError(f"gn.{call.transform}: a {what} has {', '.join(unknown)}, where its node has no State")
     for at, (number, value) in enumerate(zip(matched.numbers, matched.values, strict=True)):
         assert number is not None  # as checked
         yield OfState(nodes.numbers[number], value, matched.path(at), nodes)
 
 
+def check_shape(call: Call, what: str, answer: OfState | OfLeaf, shapes: Any) -> None:
+    """Raise if an answer has another structure, or other shapes, than what it is of.
+
+    Args:
+        call: The call.
+        what: What its transform calls an answer.
+        answer: What was said.
+        shapes: What it is of, with a shape in place of each array.
+
+    Raises:
+        ValueError: Names the State or leaf.
+    """
+    found = shapes_of(answer.value)
+    if found != shapes:
+        name = call.rest_names()[answer.number] if isinstance(answer, OfLeaf) else name_of_place(call, answer)
+        raise ValueError(
+            f"gn.{call.transform}: the {what} of {name} must have its shape, {shapes.text}; found {found.text}"
+        )
+
+
+class Shapes(NamedTuple):
+    """The structure of a value, and the shapes in it."""
+
+    treedef: Any
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def text(self) -> str:
+        """What a message says of it."""
+        if len(self.shapes) == 1 and jax.tree_util.treedef_is_leaf(self.treedef):
+            return str(self.shapes[0])
+        return repr(jax.tree.unflatten(self.treedef, map(_Shape, self.shapes)))
+
+
+class _Shape:
+    """A shape as a leaf of a pytree."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+
+    def __repr__(self) -> str:
+        return repr(self._shape)
+
+
+def shapes_of(value: Any) -> Shapes:
+    """The structure of a value, and the shapes in it."""
+    leaves, treedef = jax.tree.flatten(value)
+    return Shapes(treedef, tuple(map(jnp.shape, leaves)))
+
+
 def name_of_place(call: Call, answer: OfState) -> str:
     """The name of the place of a State in a message: its argument, and the path below."""
-    argument = call.form.names(call.function)[answer.nodes.leaf].removesuffix(keystr(answer.nodes.below))
-    below = path_str(answer.path)
+    argument, below = _name_of_nodes(call, answer.nodes), path_str(answer.path)
     return f"{argument}.{below}" if below else argument
+
+
+def _name_of_nodes(call: Call, nodes: Nodes) -> str:
+    return call.form.names(call.function)[nodes.leaf].removesuffix(keystr(nodes.below))

@@ -10,13 +10,13 @@ values into the caller's States and puts live nodes into the result. Nothing of 
 import dataclasses
 import functools
 import inspect
+import itertools
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
 from types import MethodType
-from typing import Any, Final, NamedTuple, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from .._caches import LOCK, Memo, StaysHere
 from .._compat import TraceRef, current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
 from .._diff import differences
-from .._errors import FieldError, StructureError, TraceError
+from .._errors import FieldError, StructureError, TraceError, listed
 from .._fields import NodeBase
 from .._graphdef import GraphDef
 from .._importable import importable_name
@@ -47,7 +47,7 @@ Values: TypeAlias = tuple[Any, ...]
 T = TypeVar("T")
 
 _KEPT: Final = "__graphnode_transformed__"
-_REFUSAL: Final = "must not be written here"
+REFUSAL: Final = "must not be written here"
 
 
 def name_of(function: Function) -> str:
@@ -109,44 +109,70 @@ class Static:
 jax.tree_util.register_static(Static)
 
 
-class Form(NamedTuple):
+class LeafPlace(NamedTuple):
+    """Where a leaf stands.
+
+    Attributes:
+        leaf: Its number among all leaves.
+        rest: Its number among those that are no nodes; `None` for a node or State.
+    """
+
+    leaf: int
+    rest: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
     """All about the arguments of a call but values: equal forms may share one trace.
 
     Attributes:
         treedef: Of `(args, kwargs)`.
         places: The numbers, among the leaves, of the nodes and States.
         graphdef: The structure of all nodes, in a list.
+        key_paths: Of all leaves, for messages. A treedef does not tell them: it would have to build objects of the
+            user's classes, which may refuse what is no argument of theirs.
     """
 
     treedef: Any
     places: tuple[int, ...]
     graphdef: GraphDef[Any]
+    key_paths: tuple[tuple[Any, ...], ...] = dataclasses.field(compare=False, repr=False)
 
     def fill(self, nodes: Sequence[Any], rest: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with these nodes and these other leaves in them."""
-        leaves = list(rest)
-        for place, node in zip(self.places, nodes, strict=True):
-            leaves.insert(place, node)
-        args, kwargs = self.treedef.unflatten(leaves)
+        args, kwargs = self.treedef.unflatten(_placed(self.places, nodes, rest))
         return tuple(map(_unwrapped, args)), {name: _unwrapped(arg) for name, arg in kwargs.items()}
 
     def owners(self) -> list[int | str]:
         """The argument that each leaf is part of: its position, or its name."""
-        args, kwargs = self.treedef.unflatten(range(self.treedef.num_leaves))
-        positional: list[int | str] = [at for at, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
-        return positional + [name for name in sorted(kwargs) for _ in jax.tree.leaves(kwargs[name])]
+        return [first.idx if isinstance(first, SequenceKey) else first.key for _, first, *_ in self.key_paths]
+
+    def leaf_places(self, positions: Iterable[int]) -> list[list[LeafPlace]]:
+        """The leaves of the arguments at some positions, each in order."""
+        nodes, following = set(self.places), itertools.count()
+        places = [LeafPlace(at, None if at in nodes else next(following)) for at in range(len(self.key_paths))]
+        by_owner: dict[int | str, list[LeafPlace]] = {}
+        for place, owner in zip(places, self.owners(), strict=True):
+            by_owner.setdefault(owner, []).append(place)
+        return [by_owner.get(position, []) for position in positions]
 
     def names(self, function: Function) -> list[str]:
         """How to call each leaf in a message: by its parameter, and the path below it."""
-        marked = self.treedef.unflatten(range(self.treedef.num_leaves))
-        return [_name(function, key_path) for key_path, _ in tree_flatten_with_path(marked)[0]]
+        return [_name(function, key_path) for key_path in self.key_paths]
+
+    def argument_def(self, position: int) -> Any:
+        """The treedef of the argument at a position."""
+        args_def, _ = self.treedef.children()
+        return args_def.children()[position]
 
     def statics(self, function: Function) -> dict[str, Static]:
         """The static arguments, by name."""
-        args, kwargs = self.treedef.unflatten(range(self.treedef.num_leaves))
-        names = [_name(function, (SequenceKey(0), SequenceKey(at))) for at in range(len(args))]
-        given = [*zip(names, args, strict=True), *kwargs.items()]
-        return {name: arg for name, arg in given if isinstance(arg, Static)}
+        args_def, kwargs_def = self.treedef.children()
+        _, keywords = kwargs_def.node_data()
+        names = [_name(function, (SequenceKey(0), SequenceKey(at))) for at in range(len(args_def.children()))]
+        parts = zip([*names, *keywords], [*args_def.children(), *kwargs_def.children()], strict=True)
+        data = [(name, part.node_data()) for name, part in parts]
+        return {name: node[1] for name, node in data if node is not None and node[0] is Static}
 
     def where(self, function: Function, path: Path) -> str:
         """The name of what stands at a path of the graph in a message: its argument, and the path below."""
@@ -163,6 +189,14 @@ class Form(NamedTuple):
         """The names of the leaves that are no nodes in a message."""
         places = set(self.places)
         return [name for at, name in enumerate(self.names(function)) if at not in places]
+
+
+def _placed(places: Sequence[int], nodes: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
+    """All leaves, in order."""
+    leaves = list(rest)
+    for place, node in zip(places, nodes, strict=True):
+        leaves.insert(place, node)
+    return leaves
 
 
 def _below(name: str, path: Path) -> str:
@@ -213,7 +247,7 @@ class Call:
         key: What `form` is made of: a plain tuple, since one is made at every call.
     """
 
-    __slots__ = ("binding", "function", "key", "rest", "roots", "transform")
+    __slots__ = ("_form", "binding", "function", "key", "rest", "roots", "transform")
 
     def __init__(
         self, transform: str, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
@@ -230,19 +264,24 @@ class Call:
             else:
                 self.rest.append(leaf)
         self.binding: Binding = binding_of_list(self.roots) if places else NO_NODES
-        self.key = (treedef, places, self.binding.graphdef)
+        self.key: tuple[Any, tuple[int, ...], GraphDef[Any]] = (treedef, places, self.binding.graphdef)
 
     @property
     def form(self) -> Form:
         """All about the arguments but values."""
-        return Form(*self.key)
+        form: Form | None = getattr(self, "_form", None)
+        if form is None:
+            treedef, places, _ = self.key
+            pairs, _ = tree_flatten_with_path(treedef.unflatten(_placed(places, self.roots, self.rest)))
+            form = self._form = Form(*self.key, tuple([key_path for key_path, _ in pairs]))
+        return form
 
     @property
     def values(self) -> Values:
         """The values of all States, in layout order."""
         return self.binding.values()
 
-    def pure(self, numbers: tuple[int, ...] | None = None, *, is_open: bool = False, refusal: str = _REFUSAL) -> "Pure":
+    def pure(self, numbers: tuple[int, ...] | None = None, *, is_open: bool = False, refusal: str = REFUSAL) -> "Pure":
         """The function of values and leaves; see `Pure`."""
         return pure_of(self.transform, self.function, self.form, numbers, is_open=is_open, refusal=refusal)
 
@@ -313,13 +352,16 @@ class Call:
         finally:
             ACTIVE.call = before
 
-    def explain_capture(self, state: State[Any]) -> str:
-        """What is wrong with reading the caller's State, of which the function has got a copy."""
+    def explain_capture(self, state: State[Any], action: Literal["read", "written"]) -> str:
+        """What is wrong with reading or writing the caller's State, of which the function has got a copy."""
         place = self.where(self.binding.states.index(state))
-        return (
-            f"gn.{self.transform}: {place} is read from outside of the function, as a constant, though its node is an "
-            "argument of this call. Use the argument, or compute the constant outside"
-        )
+        start = f"gn.{self.transform}: {place} is {action} from outside of the function"
+        if action == "read":
+            return (
+                f"{start}, as a constant, though its node is an argument of this call. Use the argument, or compute "
+                "the constant outside"
+            )
+        return f"{start}, though its node is an argument of this call, which works on a copy. Write to the argument"
 
     def check_leaves(self) -> None:
         """Raise if a value or leaf is nothing that JAX takes, naming it; for when JAX has refused one.
@@ -331,12 +373,12 @@ class Call:
             f"{self.where(number)} holds {describe(leaf)}"
             for number, value in enumerate(self.values)
             for leaf in jax.tree.leaves(value)
-            if not _is_jax_type(leaf)
+            if not is_jax_type(leaf)
         ]
         faults += [
             f"{name} is {describe(leaf)}"
             for name, leaf in zip(self.rest_names(), self.rest, strict=True)
-            if not _is_jax_type(leaf)
+            if not is_jax_type(leaf)
         ]
         if faults:
             raise TypeError(
@@ -348,8 +390,21 @@ class Call:
 def type_text(value: Any) -> str:
     """What a message says of the type of a value: dtype and shape of an array, the tree of others with those in it."""
     leaves, treedef = jax.tree.flatten(value)
-    texts = [shape_text(jax.typeof(leaf)) for leaf in leaves]
+    texts = list(map(leaf_text, leaves))
     return texts[0] if leaves and leaves[0] is value else f"{treedef} of {', '.join(texts)}"
+
+
+def leaf_text(leaf: Any) -> str:
+    """What a message says of the type of an array: dtype and shape, and how it is laid out over an explicit mesh."""
+    text, axes = shape_text(jax.typeof(leaf)), mesh_axes(leaf)
+    return f"{text} as P({', '.join(map(repr, axes))})" if axes else text
+
+
+def mesh_axes(leaf: Any) -> tuple[Any, ...]:
+    """The axes of an explicit mesh that an array is laid out over, which are part of its type; none if it is not."""
+    sharding = getattr(jax.typeof(leaf), "sharding", None)
+    axes = tuple(getattr(sharding, "spec", ()))
+    return axes if any(axis is not None for axis in axes) else ()
 
 
 def told(result: Any) -> str:
@@ -357,7 +412,8 @@ def told(result: Any) -> str:
     return "a node" if isinstance(result, NodeStates) else describe(result)
 
 
-def _is_jax_type(leaf: object) -> bool:
+def is_jax_type(leaf: object) -> bool:
+    """Whether JAX computes with a leaf."""
     try:
         jax.typeof(leaf)
     except TypeError:
@@ -366,6 +422,11 @@ def _is_jax_type(leaf: object) -> bool:
 
 
 NO_NODES: Final = walk([])
+
+# What gives back only what JAX computes with; the others hand on what is not differentiated, or not mapped, as it is.
+_ARRAYS_ALONE: Final = frozenset(
+    {"jit", "remat", "scan", "fori_loop", "while_loop", "cond", "switch", "eval_shape", "make_jaxpr", "checkify"}
+)
 
 # What gives the structure of a result, and no node that anybody could write to.
 _ABSTRACT: Final = frozenset({"eval_shape", "make_jaxpr"})
@@ -400,7 +461,7 @@ class Pure:
     form: Form
     numbers: tuple[int, ...] | None = None
     is_open: bool = False
-    refusal: str = _REFUSAL
+    refusal: str = REFUSAL
 
     @property
     def __name__(self) -> str:
@@ -418,6 +479,8 @@ class Pure:
         args, kwargs = self.form.fill(nodes, rest)
         with self._captured():
             result = self._call(args, kwargs)
+            if self.transform in _ARRAYS_ALONE and is_tracing():
+                self._check_result(result)
             self.check_structure(nodes, binding)
             for number, state in enumerate(binding.states):
                 if is_marked(state):  # a transformation of JAX's own, inside, may have written into a copy
@@ -448,6 +511,22 @@ class Pure:
             raise
         take_back_loans(located)
         return result
+
+    def _check_result(self, result: Any) -> None:
+        """Raise if the function gives what no compiled function can give back.
+
+        Raises:
+            TypeError: Names all such leaves of the result.
+        """
+        faults = [
+            f"result{keystr(key_path)} is {describe(leaf)}"
+            for key_path, leaf in tree_flatten_with_path(result)[0]
+            if not isinstance(leaf, GraphObject) and not is_jax_type(leaf)
+        ]
+        if faults:
+            raise TypeError(
+                f"gn.{self.transform}: {name_of(self.function)} must return arrays, numbers and nodes: {listed(faults)}"
+            )
 
     def _take_nodes(self, result: Any, nodes: list[Any]) -> tuple[Any, bool]:
         """The result with `NodeStates` in place of nodes, and whether there are any.
@@ -497,7 +576,7 @@ class Pure:
         now = walk(nodes)
         if now.graphdef is not binding.graphdef:
             place = functools.partial(self.form.where, self.function)
-            found = islice(differences(binding.graphdef, now.graphdef, place, place), 10)
+            found = itertools.islice(differences(binding.graphdef, now.graphdef, place, place), 10)
             faults = [f"{place(one.path)}: {one.left} != {one.right}" for one in found]
         else:
             pairs = enumerate(zip(binding.states, now.states, strict=True))
@@ -547,7 +626,7 @@ def pure_of(
     numbers: tuple[int, ...] | None = None,
     *,
     is_open: bool = False,
-    refusal: str = _REFUSAL,
+    refusal: str = REFUSAL,
 ) -> Pure:
     """The pure function of a user's function and a form of its arguments: the same object every time."""
     key = (form, numbers, is_open, refusal)
@@ -622,22 +701,23 @@ def remembered_together(
 ) -> T:
     """What was made of several functions: kept on the first, and dropped as soon as one of them is gone.
 
+    What is made of a bound method of a plain object is not kept, as by `jax.lax`: it is another function each time,
+    which may find other attributes.
+
     Args:
-        functions: The functions, known by identity; a method by its object and its function.
+        functions: The functions, known by identity.
         kind: What sort of thing it is.
         key: Which of them, beside the functions.
         make: Makes it. It gets what gives the functions, for as long as they live, and must hold them in no other way:
             no reference from one of them may keep another.
     """
-    first = functions[0]
-    made = _made_of(first.__func__ if isinstance(first, MethodType) else first, kind)
+    made = None if any(isinstance(each, MethodType) for each in functions) else _made_of(functions[0], kind)
     if made is None:
         return make(lambda: list(functions))
-    identities = tuple(map(_identity, functions))
-    full_key = (identities, key)
+    full_key = (tuple(map(id, functions)), key)
     found = made.get(full_key)
     # Known by their ids, which may be others': an interrupt can keep a callback from dropping an entry.
-    if found is not None and tuple([_identity(ref()) for ref in found[1]]) == identities:
+    if found is not None and all(ref() is function for ref, function in zip(found[1], functions, strict=True)):
         return found[0]  # type: ignore[no-any-return]  # `T`, as `make`
     made_ref = weakref.ref(made)  # weak, like all here: a cycle would wait for the collector
 
@@ -647,20 +727,11 @@ def remembered_together(
             alive.pop(full_key, None)
 
     try:
-        refs = [_weak(function, forget) for function in functions]
+        refs = [weakref.ref(function, forget) for function in functions]
     except TypeError:  # an object of a class with slots
         return make(lambda: list(functions))
     made.pop(full_key, None)
     return made.keep(full_key, (make(lambda: [ref() for ref in refs]), refs))[0]  # type: ignore[no-any-return]
-
-
-def _identity(function: Function) -> Hashable:
-    # A bound method is a new object each time.
-    return (id(function.__self__), id(function.__func__)) if isinstance(function, MethodType) else id(function)
-
-
-def _weak(function: Function, forget: Callable[[Any], None]) -> Callable[[], Any]:
-    return (weakref.WeakMethod if isinstance(function, MethodType) else weakref.ref)(function, forget)
 
 
 def forget_kept(wrapper: Any) -> None:

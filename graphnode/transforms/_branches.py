@@ -8,13 +8,29 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr
 from jax.typing import ArrayLike
 
 from .._convert import NodeStates, is_node_states
 from .._diff import diff
-from .._errors import StructureError
-from ._boundary import Call, Form, Function, Outcome, Values, Written, pure_of, target_of
-from ._carry import check_types, compiled, picking
+from .._errors import StructureError, listed
+from .._pretty import Text
+from .._state import WEAK, describe
+from ._boundary import (
+    Call,
+    Form,
+    Function,
+    Outcome,
+    Values,
+    Written,
+    is_jax_type,
+    leaf_text,
+    name_of,
+    target_of,
+    type_text,
+)
+from ._carry import Traced, check_types, compiled, picking, shardings_of
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -76,6 +92,7 @@ def switch(index: ArrayLike, branches: Sequence[Callable[[*Ts], R]], *operands: 
 
 
 def _branch(transform: str, chosen: ArrayLike, given: Sequence[Function], operands: tuple[Any, ...]) -> Any:
+    _check_chosen(transform, chosen)
     targets = [target_of(function) for function in given]
     bound = [node for _, nodes in targets for node in nodes]
     count = len(bound) + len(operands)
@@ -92,39 +109,113 @@ def _branch(transform: str, chosen: ArrayLike, given: Sequence[Function], operan
 def _run(
     transform: str, form: Form, functions: Sequence[Function], values: Values, rest: list[Any], which: Any
 ) -> Outcome:
-    shapes: list[Outcome] = [jax.eval_shape(pure_of(transform, one, form), values, rest) for one in functions]
-    _check_results(transform, shapes)
-    wrote = tuple(sorted({number for written, _, _ in shapes for number in written.numbers}))
-    for function, (written, new, _) in zip(functions, shapes, strict=True):
-        after = dict(zip(written.numbers, new, strict=True))
-        check_types(form, function, transform, dict(enumerate(values)), after)
+    traces = [Traced(transform, function, form, values, rest) for function in functions]
+    _check_results(transform, traces)
+    wrote = tuple(sorted({number for traced in traces for number in traced.written.numbers}))
+    for traced in traces:
+        after = dict(zip(traced.written.numbers, traced.values, strict=True))
+        check_types(form, traced.function, transform, dict(enumerate(values)), after)
+    for number in wrote:
+        _check_shardings(transform, traces, number, values[number])
 
-    def branch_of(function: Function) -> Function:
-        pure = pure_of(transform, function, form, wrote)
+    def branch_of(traced: Traced) -> Function:
+        branch = traced.giving(wrote)
         # Without what it says of States: that differs between branches.
-        return lambda values, rest: pure(values, rest)[1:]
+        return lambda values, rest: branch(values, rest)[1:]
 
-    branches = [branch_of(function) for function in functions]
+    branches = list(map(branch_of, traces))
     if transform == "cond":
         new, result = jax.lax.cond(which, *branches, values, rest)
     else:
         new, result = jax.lax.switch(which, branches, values, rest)
-    has_nodes = any(written.has_nodes for written, _, _ in shapes)
-    containers = frozenset().union(*[written.containers for written, _, _ in shapes])
+    has_nodes = any(traced.written.has_nodes for traced in traces)
+    containers = frozenset().union(*[traced.written.containers for traced in traces])
     return Written(wrote, frozenset(), containers, has_nodes), new, result
 
 
-def _check_results(transform: str, shapes: Sequence[Outcome]) -> None:
-    """Raise if branches give nodes of different structures; JAX tells of all else.
+def _check_chosen(transform: str, chosen: Any) -> None:
+    """Raise if what chooses a function is no scalar.
 
     Raises:
-        StructureError: They do.
+        TypeError: It is not.
     """
-    first, *others = [_nodes_in(result) for _, _, result in shapes]
-    for other in others:
-        if first and other and first[0].graphdef is not other[0].graphdef:
-            places = "; ".join(str(one) for one in diff(first[0].graphdef, other[0].graphdef)[:10])
+    if is_jax_type(chosen) and jnp.shape(chosen) == ():
+        return
+    wanted = "pred must be a boolean scalar" if transform == "cond" else "index must be an integer scalar"
+    raise TypeError(f"gn.{transform}: {wanted}, found {describe(chosen)}")
+
+
+def _check_results(transform: str, traces: Sequence[Traced]) -> None:
+    """Raise if branches give results that are not of one structure, and of the same shapes and dtypes.
+
+    Raises:
+        StructureError: There are nodes of different structures in them.
+        TypeError: All else.
+    """
+    first, *others = traces
+    nodes = _nodes_in(first.result)
+    for number, other in enumerate(others, 1):
+        other_nodes = _nodes_in(other.result)
+        if nodes and other_nodes and nodes[0].graphdef is not other_nodes[0].graphdef:
+            places = "; ".join(str(one) for one in diff(nodes[0].graphdef, other_nodes[0].graphdef)[:10])
             raise StructureError(f"gn.{transform}: the functions give nodes of different structures: {places}")
+        names = _label(transform, 0, first.function), _label(transform, number, other.function)
+        _check_types_of(transform, names, first.result, other.result)
+
+
+def _check_shardings(transform: str, traces: Sequence[Traced], number: int, before: Any) -> None:
+    """Raise if branches leave a State in different layouts over an explicit mesh.
+
+    Raises:
+        TypeError: Names the State, and two branches.
+    """
+    afters = [dict(zip(traced.written.numbers, traced.values, strict=True)) for traced in traces]
+    first, *others = [after.get(number, before) for after in afters]
+    for at, other in enumerate(others, 1):
+        if shardings_of(first) != shardings_of(other):
+            raise TypeError(
+                f"gn.{transform}: branches leave a State in one explicit sharding; {traces[0].where(number)} is "
+                f"{type_text(first)} after {_label(transform, 0, traces[0].function)}, and {type_text(other)} after "
+                f"{_label(transform, at, traces[at].function)}"
+            )
+
+
+def _check_types_of(transform: str, names: tuple[str, str], first: Any, other: Any) -> None:
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(first)
+    leaves, other_def = jax.tree.flatten(other)
+    treedefs: list[object] = [treedef, other_def]  # JAX's stubs give treedefs no equality
+    if treedefs[0] != treedefs[1]:
+        raise TypeError(
+            f"gn.{transform}: {names[0]} returns {_types_in(first)}, and {names[1]} {_types_in(other)}: a branch must "
+            "return what the others return"
+        )
+    faults = [
+        f"result{keystr(key_path)} is {_type_name(leaf)} from {names[0]}, and {_type_name(other_leaf)} from {names[1]}"
+        for (key_path, leaf), other_leaf in zip(pairs, leaves, strict=True)
+        if _type_name(leaf) != _type_name(other_leaf)
+    ]
+    if faults:
+        raise TypeError(f"gn.{transform}: the functions return different types: {listed(faults)}")
+
+
+def _label(transform: str, number: int, function: Function) -> str:
+    """What a message calls a branch: its argument, and its name."""
+    argument = ("true_fun", "false_fun")[number] if transform == "cond" else f"branches[{number}]"
+    return f"{argument} ({name_of(function)})"
+
+
+def _types_in(result: Any) -> str:
+    """A result with types in place of arrays."""
+
+    def type_of(leaf: Any) -> Text:
+        return Text("a node" if isinstance(leaf, NodeStates) else _type_name(leaf))
+
+    return repr(jax.tree.map(type_of, result, is_leaf=is_node_states))
+
+
+def _type_name(leaf: Any) -> str:
+    # JAX makes branches agree on weak types.
+    return leaf_text(leaf).replace(WEAK, "")
 
 
 def _nodes_in(tree: Any) -> list[NodeStates]:

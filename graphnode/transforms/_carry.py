@@ -10,9 +10,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._compat import is_jit_disabled, jaxpr_as_fun
 from .._convert import NodeStates, is_node_states
 from .._errors import StructureError
-from ._boundary import Call, Form, Function, Outcome, Pure, Values, remembered, remembered_together, told, type_text
+from .._value import is_container
+from ._boundary import (
+    REFUSAL,
+    Call,
+    Form,
+    Function,
+    Outcome,
+    Pure,
+    Values,
+    Written,
+    mesh_axes,
+    name_of,
+    pure_of,
+    remembered,
+    remembered_together,
+    told,
+    type_text,
+)
 from ._streams import at_home
 
 
@@ -20,6 +38,85 @@ def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...
     """The States that a function writes, by their numbers: found by tracing it once with abstract values."""
     outcome: Outcome = jax.eval_shape(pure, values, rest)
     return outcome[0].numbers
+
+
+class Traced:
+    """The trace of a function of nodes: it tells what the function writes, and stands for it afterwards.
+
+    What a loop carries is known only when its function was traced, and JAX's loop traces what it is given again. Were
+    that the function, each level of nested loops would double the traces of what is inside.
+
+    Args:
+        transform: The name of the loop or branch, for messages.
+        function: The function.
+        form: The form of its arguments.
+        values: The values of all States, or their shapes and dtypes.
+        rest: The other leaves, or their shapes and dtypes.
+        check: Raises if the function gives a result that the loop does not take. It gets what the function gave, where
+            a trace has arrays for numbers.
+
+    Attributes:
+        transform: As given.
+        function: As given.
+        form: As given.
+        written: What the function writes.
+        values: The values of the States that it writes, as shapes and dtypes.
+        result: Its result, as shapes and dtypes.
+    """
+
+    def __init__(
+        self,
+        transform: str,
+        function: Function,
+        form: Form,
+        values: Values,
+        rest: Sequence[Any],
+        check: Callable[[Any], object] = lambda _: None,
+    ) -> None:
+        self.transform, self.function, self.form = transform, function, form
+        pure = pure_of(transform, function, form)
+
+        # A function of its own: JAX would keep the trace of `pure`, with tracers of outside in it.
+        def run(values: Values, rest: Sequence[Any]) -> Outcome:
+            outcome = pure(values, rest)
+            check(outcome[2])
+            return outcome
+
+        jaxpr, outcome = jax.make_jaxpr(run, return_shape=True)(values, rest)
+        self._evaluate, self._in_avals = jaxpr_as_fun(jaxpr), list(jaxpr.in_avals)
+        self._in_treedef: Any = jax.tree.structure((values, rest))
+        self._out_treedef = jax.tree.structure(outcome)
+        self.written: Written
+        self.values: Values
+        self.result: Any
+        self.written, self.values, self.result = outcome
+
+    def where(self, number: int) -> str:
+        """The name of a State in a message: its argument, and the path below."""
+        return self.form.where(self.function, self.form.graphdef.layout.path(number))
+
+    def giving(self, numbers: tuple[int, ...], refusal: str = REFUSAL) -> Callable[[Values, Sequence[Any]], Outcome]:
+        """The function of values and leaves that gives the values of these States.
+
+        Raises:
+            TraceError: Others are written; names all.
+        """
+        pure = pure_of(self.transform, self.function, self.form, numbers, refusal=refusal)
+        pure.given(self.written.numbers)
+        untouched = frozenset(numbers) - frozenset(self.written.numbers)
+
+        def run(values: Values, rest: Sequence[Any]) -> Outcome:
+            leaves, treedef = jax.tree.flatten((values, rest))
+            # JAX may carry stronger types than those of the first round. Without compilation rounds have values to see.
+            if is_jit_disabled() or treedef != self._in_treedef or list(map(jax.typeof, leaves)) != self._in_avals:
+                return pure(values, rest)
+            outcome: Outcome = jax.tree.unflatten(self._out_treedef, self._evaluate(*leaves))
+            after = dict(zip(self.written.numbers, outcome[1], strict=True))
+            new = tuple([after.get(number, values[number]) for number in numbers])
+            containers = frozenset(number for number, value in zip(numbers, new, strict=True) if is_container(value))
+            return Written(numbers, untouched, containers, self.written.has_nodes), new, outcome[2]
+
+        return run
 
 
 def compiled(
@@ -55,6 +152,7 @@ def picking(function: Function, positions: tuple[int, ...], count: int) -> Funct
         def picked(*args: Any) -> Any:
             return function(*[args[at] for at in positions])
 
+        picked.__name__ = picked.__qualname__ = name_of(function)
         return picked
 
     return remembered(function, "picking", (positions, count), make)
@@ -68,16 +166,44 @@ def check_types(
     Raises:
         TypeError: Names all such States.
     """
-    changed = [number for number, new in after.items() if _type_of(before[number]) != _type_of(new)]
+    _check_same(form, function, transform, before, after, _type_of, "structure, shapes and dtypes")
+
+
+def check_shardings(
+    form: Form, function: Function, transform: str, before: Mapping[int, Any], after: Mapping[int, Any]
+) -> None:
+    """Raise if a State that a loop writes does not keep its layout over an explicit mesh.
+
+    Raises:
+        TypeError: Names all such States.
+    """
+    _check_same(form, function, transform, before, after, shardings_of, "explicit sharding")
+
+
+def _check_same(
+    form: Form,
+    function: Function,
+    transform: str,
+    before: Mapping[int, Any],
+    after: Mapping[int, Any],
+    kind_of: Callable[[Any], Any],
+    kind: str,
+) -> None:
+    changed = [number for number, new in after.items() if kind_of(before[number]) != kind_of(new)]
     if changed:
         names = form.state_names(function)
         faults = [f"{names[at]} was {type_text(before[at])} and became {type_text(after[at])}" for at in changed]
-        raise TypeError(f"gn.{transform}: a State keeps its structure, shapes and dtypes here; {'; '.join(faults)}")
+        raise TypeError(f"gn.{transform}: a State keeps its {kind} here; {'; '.join(faults)}")
 
 
 def _type_of(value: Any) -> Any:
     leaves, treedef = jax.tree.flatten(value)
     return treedef, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
+
+
+def shardings_of(value: Any) -> list[tuple[Any, ...]]:
+    """How the arrays in a value are laid out over an explicit mesh."""
+    return list(map(mesh_axes, jax.tree.leaves(value)))
 
 
 class Carry:
@@ -105,17 +231,17 @@ class Carry:
             TypeError: It has another structure than the one that went in.
             StructureError: A node stands where another one was, or a new one.
         """
-        roots = [_Root(number) for number in range(len(self.form.places))]
-        args, _ = self.form.fill(roots, range(self.form.treedef.num_leaves - len(roots)))
-        wanted, found = jax.tree.leaves(args[self.position]), jax.tree.leaves(result, is_leaf=is_node_states)
-        wanted_def, found_def = _treedef_of(args[self.position]), _treedef_of(result)
+        owners, roots = self.form.owners(), {place: _Root(at) for at, place in enumerate(self.form.places)}
+        wanted = [roots.get(at) for at, owner in enumerate(owners) if owner == self.position]
+        wanted_def = self.form.argument_def(self.position)
+        found, found_def = jax.tree.leaves(result, is_leaf=is_node_states), _treedef_of(result)
         if wanted_def != found_def:
             raise TypeError(
                 f"gn.{self.transform}: the carry that the function gives has another structure than the one that it "
                 f"got: {found_def} instead of {wanted_def}"
             )
         for before, after in zip(wanted, found, strict=True):
-            if isinstance(before, _Root) or isinstance(after, NodeStates):
+            if before is not None or isinstance(after, NodeStates):
                 self._check_node(before, after)
 
         def put(leaves: list[Any]) -> Any:
@@ -126,12 +252,11 @@ class Carry:
 
         return [leaf for leaf in found if not isinstance(leaf, NodeStates)], put
 
-    def _check_node(self, before: object, after: Any) -> None:
-        is_same = isinstance(before, _Root) and isinstance(after, NodeStates) and self._is_same(before, after)
-        if is_same:
+    def _check_node(self, before: "_Root | None", after: Any) -> None:
+        if before is not None and isinstance(after, NodeStates) and self._is_same(before, after):
             return
         found = told(after)
-        held = self.form.where(self.function, (before.number,)) if isinstance(before, _Root) else "an array"
+        held = "an array" if before is None else self.form.where(self.function, (before.number,))
         raise StructureError(
             f"gn.{self.transform}: the carry holds {found} where it held {held}; a node of the carry is the same in "
             "every round: write to its States, and give it back in the carry"

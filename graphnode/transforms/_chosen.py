@@ -22,7 +22,7 @@ from .._paths import path_str
 from .._state import describe, shape_text
 from .._statetree import StateTree, select
 from .._static import GraphObject
-from ._boundary import Call, Outcome, Values, told
+from ._boundary import Call, LeafPlace, Outcome, Values, told
 
 
 class Part(NamedTuple):
@@ -47,10 +47,11 @@ class Chosen:
 
     def __init__(self, call: Call, argnums: int | Sequence[int], wrt: Filter | EllipsisType, bound: int) -> None:
         self._call, self._values = call, call.values
-        args, _ = call.form.fill(call.roots, range(len(call.rest)))
+        args, _ = call.form.fill(call.roots, call.rest)
         numbers = {id(state): number for number, state in enumerate(call.binding.states)}
         positions = _positions(call.transform, argnums, bound, len(args))
-        self.parts = [_part_of(args[at], wrt, numbers) for at in positions]
+        places = call.form.leaf_places(positions)
+        self.parts = [_part_of(args[at], own, wrt, numbers) for at, own in zip(positions, places, strict=True)]
         _check_apart(call, positions, self.parts)
         pieces = [piece for part in self.parts for piece in part.pieces]
         self.rest_at = sorted({piece for piece in pieces if isinstance(piece, int)})
@@ -141,15 +142,17 @@ def _positions(transform: str, argnums: int | Sequence[int], bound: int, count: 
     return positions
 
 
-def _part_of(argument: Any, wrt: Filter | EllipsisType, numbers: Mapping[int, int]) -> Part:
+def _part_of(
+    argument: Any, places: Sequence[LeafPlace], wrt: Filter | EllipsisType, numbers: Mapping[int, int]
+) -> Part:
     leaves, treedef = jax.tree.flatten(argument)
     if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
         return Part(None, (_selected(argument, wrt, numbers),))
     pieces: list[int | tuple[Layout, tuple[int, ...]]] = []
     earlier: set[int] = set()
-    for leaf in leaves:
-        if not isinstance(leaf, GraphObject):
-            pieces.append(leaf)
+    for leaf, place in zip(leaves, places, strict=True):
+        if place.rest is not None:
+            pieces.append(place.rest)
             continue
         # A State has one derivative, which stands at its first place: the sum over all trees counts it once.
         layout, selected = _without(earlier, *_selected(leaf, wrt, numbers))
@@ -224,10 +227,9 @@ def _name_in(call: Call, position: int, number: int) -> str:
 
 def _argument_name(call: Call, position: int) -> str:
     """The name of an argument with nodes in a message."""
-    args, _ = call.form.fill(call.roots, range(len(call.rest)))
-    first, _ = jax.tree_util.tree_flatten_with_path(args[position])[0][0]
-    name = call.form.names(call.function)[call.form.owners().index(position)]
-    return name.removesuffix(keystr(first))
+    first = call.form.owners().index(position)
+    _, _, *below = call.form.key_paths[first]
+    return call.form.names(call.function)[first].removesuffix(keystr(tuple(below)))
 
 
 def one_or_all(argnums: int | Sequence[int], derivatives: tuple[Any, ...]) -> Any:

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
@@ -15,7 +15,7 @@ from .._errors import StructureError, TraceError
 from .._paths import path_str
 from .._state import describe
 from .._static import GraphObject
-from ._answers import OfLeaf, Slot, answers_of, slots_of
+from ._answers import OfLeaf, OfState, Shapes, Slot, answers_of, check_shape, shapes_of, slots_of
 from ._boundary import (
     NO_NODES,
     Before,
@@ -108,7 +108,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         pure = call.pure()
         pure_forward = pure_of("custom_vjp", forward, call.form)
         slots = slots_of(call, [at for at in range(len(given)) if at not in self._statics[0]])
-        count = len(call.values)
+        value_shapes, rest_shapes = [list(map(shapes_of, row)) for row in (call.values, call.rest)]
         static_args = [arg for at, arg in enumerate(given) if at in self._statics[0]]
 
         def run_forward(values: Values, rest: list[Any]) -> tuple[Outcome, Any]:
@@ -117,13 +117,20 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
             return (written, new_values, result), residuals
 
         def run_backward(residuals: Any, cotangent: Outcome) -> tuple[Any, Any]:
-            values: list[Any] = [None] * count
-            rest: list[Any] = [None] * len(call.rest)
+            values: list[Any] = [None] * len(value_shapes)
+            rest: list[Any] = [None] * len(rest_shapes)
             live = tree_to_graph(residuals)
             roots = [leaf for leaf in jax.tree.leaves(live) if isinstance(leaf, GraphObject)]
             binding = binding_of_list(roots) if roots else NO_NODES
             before = Before.of(tuple([state._value for state in binding.states]))
-            _fill(slots, backward(*static_args, live, cotangent[2]), values, rest)
+            for answer in _answers_of(call, slots, backward(*static_args, live, cotangent[2])):
+                if isinstance(answer, OfLeaf):
+                    _check_cotangent(call, answer, rest_shapes[answer.number])
+                    rest[answer.number] = answer.value
+                else:
+                    _check_cotangent(call, answer, value_shapes[answer.number])
+                    # Other places may hold the same State.
+                    values[answer.number] = _sum(values[answer.number], answer.value)
             _check_residuals(binding, before.written(binding.states))
             return tuple(values), rest
 
@@ -190,27 +197,31 @@ def _by_position(function: Function, args: tuple[Any, ...], kwargs: Mapping[str,
     return given.args
 
 
-def _fill(slots: Sequence[Slot], cotangents: Any, values: list[Any], rest: list[Any]) -> None:
-    """Put the cotangents that a backward function gave where they go."""
+def _answers_of(call: Call, slots: Sequence[Slot], cotangents: Any) -> Iterator[OfState | OfLeaf]:
+    """What the cotangents that a backward function gave say, State by State and leaf by leaf."""
     if not isinstance(cotangents, tuple) or len(cotangents) != len(slots):
         shown = f"a tuple of {len(cotangents)}" if isinstance(cotangents, tuple) else describe(cotangents)
         raise TypeError(f"gn.custom_vjp: bwd gives a cotangent for each of the {len(slots)} arguments; found {shown}")
     for slot, cotangent in zip(slots, cotangents, strict=True):
-        if cotangent is None:
-            continue
-        for answer in answers_of("custom_vjp", "cotangent", slot, cotangent, none_is_zero=True):
-            if isinstance(answer, OfLeaf):
-                rest[answer.number] = answer.value
-            else:
-                # Other places may hold the same State.
-                values[answer.number] = _sum(values[answer.number], answer.value)
+        if cotangent is not None:
+            yield from answers_of(call, "cotangent", slot, cotangent, none_is_zero=True)
+
+
+def _check_cotangent(call: Call, answer: OfState | OfLeaf, shapes: Shapes) -> None:
+    # `None` stands for zero, also in a container.
+    if not any(leaf is None for leaf in jax.tree.leaves(answer.value, is_leaf=_is_none)):
+        check_shape(call, "cotangent", answer, shapes)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
 
 
 def _sum(left: Any, right: Any) -> Any:
     """The sum of two cotangents of one value, in either of which `None` stands for zero."""
     if left is None or right is None:
         return right if left is None else left
-    return jax.tree.map(_sum_of_leaves, left, right, is_leaf=lambda leaf: leaf is None)
+    return jax.tree.map(_sum_of_leaves, left, right, is_leaf=_is_none)
 
 
 def _sum_of_leaves(left: Any, right: Any) -> Any:

@@ -13,7 +13,7 @@ from .._compat import tracer_in
 from .._errors import AliasError, listed
 from .._filters import Filter
 from .._state import ParamState
-from ._answers import OfLeaf, OfState, answers_of, name_of_place, slots_of
+from ._answers import OfLeaf, OfState, answers_of, check_shape, name_of_place, shapes_of, slots_of
 from ._boundary import Call, Function, Outcome, Values, target_of
 from ._chosen import Chosen, divided
 
@@ -126,11 +126,14 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
     answers = [
         answer
         for slot, tangent in zip(slots, tangents, strict=True)
-        for answer in answers_of("jvp", "tangent", slot, tangent)
+        for answer in answers_of(call, "tangent", slot, tangent)
     ]
     along = _along(call, [answer for answer in answers if isinstance(answer, OfState)])
     along_rest = {answer.number: answer.value for answer in answers if isinstance(answer, OfLeaf)}
     at_values, at_rest = call.values, call.rest
+    for answer in answers:
+        at = at_rest if isinstance(answer, OfLeaf) else at_values
+        check_shape(call, "tangent", answer, shapes_of(at[answer.number]))
 
     def result_of(values: dict[int, Any], rest: dict[int, Any]) -> tuple[Any, Outcome]:
         all_values = tuple([values.get(number, value) for number, value in enumerate(at_values)])

@@ -71,6 +71,8 @@ class Jitted(Transformed, Generic[P, R]):
         self._compiled: Memo[Hashable, _Plain | _Donating] = remembered(target, "jit", options, _Compiled)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if is_jit_disabled():  # as in JAX: the function itself, with the caller's nodes
+            return self._target(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]  # what the function gives
         if self._is_donating and is_tracing():
             # What an eager `grad` or `vmap` does not trace are the arrays of its caller, who keeps them if it raises.
             return self._undonated()(*args, **kwargs)
@@ -134,8 +136,6 @@ class Jitted(Transformed, Generic[P, R]):
 
     def _compile(self, call: Call) -> "_Plain | _Donating":
         options, history = self._options, self._history
-        if is_jit_disabled():  # nothing is donated, and a first trace would hide the values from who debugs
-            return _Plain(call, options, history)
         made = _Donating(call, options, history) if self._is_donating else _Plain(call, options, history)
         return self._compiled.keep(call.key, made)
 

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from .._compat import Tracer, changing_outputs
 from ._axes import Spread, check_sizes, spread_axes
 from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, target_of
-from ._carry import Carry, check_types, compiled, pair_of, picking, writes_of
+from ._carry import Carry, Traced, check_shardings, check_types, compiled, pair_of, picking
 from ._map import check_axis
 from ._members import is_key, made_in, member_form, refuse_constant, with_result_axes
 from ._streams import Fork, apart_from, fork, forks_of, join, lane_count, with_forks
@@ -79,7 +79,9 @@ def scan(
         in_axes: A pytree prefix of `xs`: the axes to scan, `None` for what all rounds share, `axes(...)` for a node.
 
     Returns:
-        The last carry, in which nodes are those of `init`, and the outputs with a leading axis.
+        The last carry, in which nodes are those of `init`, and the outputs with a leading axis. A node or State of the
+        carry that is among the outputs is itself there too, as it is in the end. For its history give what it holds:
+        `state.value`, `gn.treefy_states(node)`, or `gn.clone(node)` for a node with the axis.
 
     Raises:
         TraceError: A State was written that has no axis; names it.
@@ -140,17 +142,18 @@ def _scan_of(
     carry = Carry("scan", function, form, position)
     scanned = {number: axis for number, axis in enumerate(axes.values) if isinstance(axis, int)}
     scanned_rest = {at: axis for at, axis in enumerate(axes.rest) if isinstance(axis, int)}
-    free = pure_of("scan", function, form)
 
     def run(own: Values, rest: list[Any]) -> Outcome:
         if forks and options.length is None:
             raise ValueError("gn.scan: only random streams are scanned: say how many rounds with length")
         values = fork(forks, own, options.length) if forks and options.length is not None else own
         first = tuple([_item(value, scanned.get(number)) for number, value in enumerate(values)])
-        wrote = writes_of(free, first, [_item(leaf, scanned_rest.get(at)) for at, leaf in enumerate(rest)])
+        first_rest = [_item(leaf, scanned_rest.get(at)) for at, leaf in enumerate(rest)]
+        traced = Traced("scan", function, form, first, first_rest, lambda made: carry.take(pair_of("scan", made)[0]))
+        wrote = traced.written.numbers
         carried = [number for number in wrote if axes.values[number] is _CARRY]
         given = tuple([number for number in wrote if axes.values[number] is not None])
-        pure = pure_of("scan", function, form, given, refusal=_NO_AXIS)
+        pure = traced.giving(given, _NO_AXIS)
         specs = form.graphdef.layout.specs
         key_numbers = {number for number in given if number in scanned and is_key(specs[number])}
         put: Any = None
@@ -167,6 +170,7 @@ def _scan_of(
             written, new_values, result = pure(tuple(all_values), all_rest)
             new = dict(zip(given, new_values, strict=True))
             check_types(form, function, "scan", dict(enumerate(all_values)), new)
+            check_shardings(form, function, "scan", dict(enumerate(all_values)), {n: new[n] for n in carried})
             result, output = pair_of("scan", result)
             leaves, put = carry.take(result)
             return ([new[number] for number in carried], leaves), ({n: new[n] for n in given if n in scanned}, output)
@@ -175,7 +179,7 @@ def _scan_of(
             scanned_values, output = after
             made = made_in(((), output), (None, 0), len(values))
             return [
-                *[(pure.where(n), value) for n, value in scanned_values.items() if n in key_numbers],
+                *[(traced.where(n), value) for n, value in scanned_values.items() if n in key_numbers],
                 *[(one.where, one.value) for one in made if is_key(one.spec)],
             ]
 
@@ -305,7 +309,8 @@ def _fori_loop(
         return jax.lax.fori_loop(first, end, body, start, unroll=unroll)
 
     (function,) = functions
-    return _loop("fori_loop", function, form, position, values, rest, loop)
+    carry = Carry("fori_loop", function, form, position)
+    return _loop(Traced("fori_loop", function, form, values, rest, carry.take), carry, values, rest, loop)
 
 
 def _index_like(lower: ArrayLike, upper: ArrayLike) -> ArrayLike:
@@ -314,23 +319,19 @@ def _index_like(lower: ArrayLike, upper: ArrayLike) -> ArrayLike:
     return lower if jnp.result_type(lower) == dtype else jnp.zeros((), dtype)
 
 
-def _loop(
-    transform: str, function: Function, form: Form, position: int, values: Values, rest: list[Any], loop: Function
-) -> Outcome:
+def _loop(traced: Traced, carry: Carry, values: Values, rest: list[Any], loop: Function) -> Outcome:
     """A loop over a function of a carry, with an index before it or without.
 
     Args:
-        transform: The name of the loop.
-        function: The function of one round.
-        form: The form of its arguments.
-        position: The position of the carry among them.
+        traced: The function of one round.
+        carry: Its carry.
         values: The values of all States.
         rest: The other leaves, among them one for the index.
         loop: JAX's loop, of a function of the index (if there is one) and a carry, and of the first carry.
     """
-    carry = Carry(transform, function, form, position)
-    wrote = writes_of(pure_of(transform, function, form), values, rest)
-    pure = pure_of(transform, function, form, wrote)
+    transform, function, form = traced.transform, traced.function, traced.form
+    wrote = traced.written.numbers
+    pure = traced.giving(wrote)
     index_at = [at for at in range(len(rest)) if at not in set(carry.at)]
     put: Any = None
     written: Any = None
@@ -341,7 +342,9 @@ def _loop(
         all_values = _placed(values, dict(zip(wrote, carried, strict=True)))
         places = {**dict(zip(carry.at, leaves, strict=True)), **dict(zip(index_at, index, strict=False))}
         written, new_values, result = pure(tuple(all_values), _placed(rest, places))
-        check_types(form, function, transform, dict(enumerate(values)), dict(zip(wrote, new_values, strict=True)))
+        before, after = dict(enumerate(values)), dict(zip(wrote, new_values, strict=True))
+        check_types(form, function, transform, before, after)
+        check_shardings(form, function, transform, before, after)
         leaves, put = carry.take(result)
         return list(new_values), leaves
 
@@ -386,8 +389,9 @@ def while_loop(cond_fun: Callable[[C], ArrayLike], body_fun: Callable[[C], C], i
 def _while_loop(form: Form, position: int, functions: Sequence[Function], values: Values, rest: list[Any]) -> Outcome:
     body, condition = functions
     test = pure_of("while_loop", condition, form, (), refusal="must not be written by cond_fun")
-    wrote = writes_of(pure_of("while_loop", body, form), values, rest)
     carry = Carry("while_loop", body, form, position)
+    traced = Traced("while_loop", body, form, values, rest, carry.take)
+    wrote = traced.written.numbers
 
     def holds(state: tuple[list[Any], list[Any]]) -> Any:
         all_values = _placed(values, dict(zip(wrote, state[0], strict=True)))
@@ -396,4 +400,4 @@ def _while_loop(form: Form, position: int, functions: Sequence[Function], values
     def loop(round_of: Function, start: Any) -> Any:
         return jax.lax.while_loop(holds, round_of, start)
 
-    return _loop("while_loop", body, form, position, values, rest, loop)
+    return _loop(traced, carry, values, rest, loop)

@@ -31,6 +31,12 @@ _NO_AXIS: Final = (
 )
 
 
+_REPLICATED: Final = (
+    "gn.shard_map: written here, and replicated: {}. All shards must write the same: combine what differs, as by "
+    "jax.lax.pmean, or give the State a spec along the axis"
+)
+
+
 @overload
 def vmap(
     fun: Callable[P, R],
@@ -228,11 +234,20 @@ def shard_map(
         pure = call.pure(tuple(range(len(values))))
         # Where JAX does not follow what varies, nothing tells equal keys from others.
         shard = Shard(pure, values, out_specs) if check_vma else pure
+        wrote: list[int] = []
 
         def run(given: Values, rest: list[Any]) -> Outcome:
-            return shard(given, rest)
+            outcome = shard(given, rest)
+            wrote[:] = [number for number in outcome[0].numbers if number not in outcome[0].untouched]
+            return outcome
 
         sharded = jax.shard_map(run, in_specs=(values, found_rest), out_specs=(_SHARED, values, out_specs), **options)
-        return call.finish(call.run(sharded, call.values, call.rest))
+        try:
+            return call.finish(call.run(sharded, call.values, call.rest))
+        except ValueError as error:
+            replicated = [call.where(number) for number in wrote if values[number] == _SHARED]
+            if replicated:
+                error.add_note(_REPLICATED.format(", ".join(replicated)))
+            raise
 
     return rebind(mapped, bound)

@@ -59,7 +59,7 @@ def member_form(call: Call, axes: Sequence[Any]) -> Form:
         for number, (axis, value, spec) in enumerate(zip(axes, call.values, graphdef.layout.specs, strict=True))
         if isinstance(axis, int) and has_axes(spec)
     }
-    return form._replace(graphdef=without_axes(graphdef, positions))
+    return dataclasses.replace(form, graphdef=without_axes(graphdef, positions))
 
 
 class Made(NamedTuple):

@@ -1,6 +1,7 @@
 """What crosses the boundary of a transform: nodes anywhere, their sharing and identity, writes, and nothing else."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.core import Tracer
+from jax.tree_util import GetAttrKey
 
 import graphnode as gn
 from graphnode import ParamState, ShortTermState, State
@@ -635,14 +637,21 @@ def test_a_captured_node_may_be_read_by_gn_jit_under_the_transforms_of_jax():
     np.testing.assert_array_equal(jax.vmap(lambda x: read(node, x))(jnp.arange(3.0)), [0.0, 3.0, 6.0])
 
 
-def test_without_compilation_the_same_happens():
-    """Under jax.disable_jit the function runs as it is, on copies, and everything is written back."""
-    node = leaf(1)
+def test_without_compilation_the_function_itself_runs():
+    """Under jax.disable_jit `gn.jit` calls the function with the caller's nodes, as `jax.jit` does with its arrays."""
+    node, seen = leaf(1), list[Any]()
+
+    def function(given: Leaf, x: Any) -> Any:
+        seen.append(given)
+        given.weight.value = given.weight.value + x
+        return node, float(node.weight.value)
+
     with jax.disable_jit():
         for donate in (False, True):
             assert gn.jit(add, donate=donate)(node, 1.0) == node.weight.value * 2
-            assert gn.jit(lambda node: float(node.weight.value), donate=donate)(node) == node.weight.value
-    assert node.weight.value == 3.0
+            assert gn.jit(function, donate=donate)(node, 1.0) == (node, float(node.weight.value))
+    assert seen == [node, node]
+    assert node.weight.value == 5.0
 
 
 def test_states_of_an_abstract_node_lower_a_function():
@@ -665,3 +674,70 @@ def test_random_keys_and_numpy_arrays_are_values():
     step(one)
     assert one.a.value.dtype == jax.random.key(0).dtype
     assert isinstance(one.b.value, jax.Array)
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Strict:
+    """A pytree that takes a node and an array, and nothing else."""
+
+    def __init__(self, node: Leaf, scale: Any) -> None:
+        if not isinstance(node, Leaf) or isinstance(scale, int):
+            raise TypeError(f"expected a Leaf and an array, found {node!r} and {scale!r}")
+        self.node, self.scale = node, scale
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
+        return ((GetAttrKey("node"), self.node), (GetAttrKey("scale"), self.scale)), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, children: Any) -> "Strict":
+        return cls(*children)
+
+
+def scaled(strict: Strict) -> Any:
+    strict.node.weight.value = strict.node.weight.value + 1
+    return strict.node.weight.value * strict.scale
+
+
+STRICT_CALLS: dict[str, Callable[[Strict], Any]] = {
+    "jit": lambda strict: gn.jit(scaled)(strict),
+    "donating": lambda strict: gn.jit(scaled, donate=True)(strict),
+    "by name": lambda strict: gn.jit(scaled, donate_argnames="strict")(strict=strict),
+    "remat": lambda strict: gn.remat(scaled)(strict),
+    "cond": lambda strict: gn.cond(True, scaled, scaled, strict),
+    "vjp": lambda strict: gn.vjp(scaled, strict)[0],
+    "scan": lambda strict: gn.scan(lambda h, item: (h, scaled(item)), 0.0, stacked(strict))[1][0],
+    "vmap": lambda strict: gn.vmap(scaled)(stacked(strict))[0],
+    "beside": lambda strict: gn.grad(lambda x, strict: x * scaled(strict), argnums=0)(1.0, strict),
+}
+
+
+def stacked(strict: Strict) -> Strict:
+    return Strict(gn.stack([strict.node]), jnp.stack([strict.scale]))
+
+
+@pytest.mark.parametrize("name", STRICT_CALLS)
+def test_a_pytree_that_checks_its_children_goes_in(name: str):
+    """Nothing but what is traced is put into a class of the user's, also not to name what is in it."""
+    assert STRICT_CALLS[name](Strict(leaf(1), jnp.float32(2))) == 2 * (leaf(1).weight.value + 1)
+
+
+def test_what_a_pytree_that_checks_its_children_holds_is_named():
+    """By the keys that the class itself gives."""
+    node = leaf(1)
+    read = gn.jit(lambda strict: node.weight.value + strict.node.weight.value)
+    with pytest.raises(gn.TraceError, match=re.escape("gn.jit: strict.node.weight is read from outside")):
+        read(Strict(node, jnp.float32(2)))
+    with pytest.raises(gn.StructureError, match=re.escape("gn.jit: strict.node.size: 1 != 2. Change it outside")):
+        gn.jit(lambda strict: setattr(strict.node, "size", 2))(Strict(node, jnp.float32(2)))
+
+
+def test_a_number_is_weak_until_the_end():
+    """A Python number that is written is one until the transformation ends, and then of the dtype that was there."""
+    node, half = leaf(1), jnp.ones((), jnp.bfloat16)
+
+    def write(node: Leaf) -> Any:
+        node.weight.value = 2.0
+        return node.weight.value * half
+
+    assert gn.jit(write)(node).dtype == jnp.bfloat16
+    assert (node.weight.value.dtype, node.weight.value.weak_type) == (jnp.float32, False)

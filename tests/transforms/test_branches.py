@@ -245,13 +245,88 @@ def test_a_state_of_another_dtype_is_named():
     )
 
 
-def test_results_of_different_types_are_jax_s_error():
-    """JAX tells leaves that differ; so are a predicate that is no scalar and an index that is no integer."""
-    for pred, right in ((True, lambda x: x.astype(jnp.int32)), (True, lambda x: (x, x)), (X, lambda x: x)):
-        with pytest.raises(TypeError):
-            gn.cond(pred, lambda x: x, right, X)
+def as_integers(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.int32)
+
+
+def as_it_is(x: jax.Array) -> jax.Array:
+    return x
+
+
+def test_results_of_different_types_are_told():
+    """Which branch gives what: by the argument and the name of each function, and the path below the result."""
+    assert message(TypeError, gn.cond, True, as_it_is, as_integers, X) == (
+        "gn.cond: the functions return different types: result is float32[2] from true_fun (as_it_is), and int32[2] "
+        "from false_fun (as_integers)"
+    )
+    branches = [lambda x: {"a": x, "b": x}, lambda x: {"a": x, "b": x[0]}]
+    assert message(TypeError, gn.switch, 0, branches, X) == (
+        "gn.switch: the functions return different types: result['b'] is float32[2] from branches[0] (<lambda>), and "
+        "float32[] from branches[1] (<lambda>)"
+    )
+    assert message(TypeError, gn.cond, True, as_it_is, lambda x: (x, 1), X) == (
+        "gn.cond: true_fun (as_it_is) returns float32[2], and false_fun (<lambda>) (float32[2], int32[]): a branch "
+        "must return what the others return"
+    )
+    assert message(TypeError, gn.cond, True, lambda one: one, lambda one: X, cell()) == (
+        "gn.cond: true_fun (<lambda>) returns a node, and false_fun (<lambda>) float32[2]: a branch must return what "
+        "the others return"
+    )
+
+
+def test_a_method_is_named_among_branches():
+    """What passes the operands on to a bound method has its name."""
+    one = cell()
+    assert message(TypeError, gn.cond, True, one.other, lambda x: 1, X) == (
+        "gn.cond: the functions return different types: result is float32[2] from true_fun (other), and int32[] from "
+        "false_fun (<lambda>)"
+    )
+
+
+def test_weak_types_of_results_may_differ():
+    """JAX makes them agree."""
+    assert gn.cond(True, lambda x: x[0], lambda x: 1.0, X) == X[0]
+
+
+@pytest.mark.wrong_types
+def test_what_chooses_is_a_scalar():
+    """A predicate or index that is none is told as such."""
+    assert message(TypeError, gn.cond, "a", as_it_is, as_it_is, X) == (
+        "gn.cond: pred must be a boolean scalar, found str 'a'"
+    )
+
+
+def test_what_chooses_has_no_axes():
+    """An array with axes is not taken for a scalar; an index is no floating-point number."""
+    assert message(TypeError, gn.cond, X, as_it_is, as_it_is, X) == (
+        "gn.cond: pred must be a boolean scalar, found an array float32[2]"
+    )
+    assert message(TypeError, gn.switch, X, [as_it_is, as_it_is], X) == (
+        "gn.switch: index must be an integer scalar, found an array float32[2]"
+    )
     with pytest.raises(TypeError):
-        gn.switch(1.0, [lambda x: x, lambda x: x], X)
+        gn.switch(1.0, [as_it_is, as_it_is], X)
+
+
+def test_explicit_shardings_agree():
+    """What branches leave in a State, and what they give, is laid out alike over an explicit mesh; a round keeps it."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+
+    def gather(box: Holder) -> jax.Array:
+        box.held.value = jax.sharding.reshard(box.held.value, jax.P(None))
+        return X
+
+    with jax.set_mesh(mesh):
+        box = Holder(gn.State(jax.device_put(jnp.ones(4), jax.P("d"))))
+        assert message(TypeError, gn.cond, True, gather, lambda box: X, box) == (
+            "gn.cond: branches leave a State in one explicit sharding; box.held is float32[4] after true_fun "
+            "(gather), and float32[4] as P('d') after false_fun (<lambda>)"
+        )
+        assert message(TypeError, gn.scan, lambda box, _: (gather(box), (box, None))[1], box, None, 2) == (
+            "gn.scan: a State keeps its explicit sharding here; box.held was float32[4] as P('d') and became float32[4]"
+        )
+        gn.cond(True, gather, gather, box)
+        assert jax.typeof(box.held.value).sharding.spec == jax.P(None)
 
 
 def test_a_change_of_structure_is_named():

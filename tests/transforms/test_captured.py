@@ -174,3 +174,103 @@ def test_what_is_made_of_a_captured_node_is_a_result():
     assert float(twin(X)) == float(node(X))
     assert gn.eval_shape(lambda: node).w.value.shape == node.w.value.shape
     assert gn.jit(lambda given: Pair([given]))(node).both[0] is node
+
+
+def eager(function: Callable[[Holder], Any]) -> Callable[[Holder], Any]:
+    """The function with a rule for derivatives, which nobody asks for: JAX runs it without a trace."""
+    with_rule = gn.custom_vjp(function)
+    with_rule.defvjp(lambda node: (function(node), None), lambda _, cotangent: (None,))
+    return with_rule
+
+
+READ = (
+    "gn.custom_vjp: given.w is read from outside of the function, as a constant, though its node is an argument of "
+    "this call. Use the argument, or compute the constant outside"
+)
+WRITTEN = (
+    "gn.custom_vjp: given.w is written from outside of the function, though its node is an argument of this call, "
+    "which works on a copy. Write to the argument"
+)
+
+
+class Table(gn.Node):
+    w: gn.State[Any]
+
+
+@pytest.mark.parametrize("use", ["value", "split", "states of both", "inner call"])
+def test_an_argument_must_not_be_read_from_outside_in_eager_code(use: str):
+    """What runs without a trace works on copies too: the original has the values of before."""
+    node = holder()
+    reads: dict[str, Callable[[], Any]] = {
+        "value": lambda: node.w.value,
+        "split": lambda: gn.treefy_split(node),
+        "states of both": lambda: gn.treefy_states([node, holder()]),
+        "inner call": lambda: gn.jit(lambda other: other.w.value)(node),
+    }
+    reads[use]()  # what bindings keep is there
+
+    def function(given: Holder) -> Any:
+        given.w.value = given.w.value + 1
+        reads[use]()
+        return given(X)
+
+    with pytest.raises(gn.TraceError) as caught:
+        eager(function)(node)
+    assert str(caught.value) == READ
+    reads[use]()
+    assert node.w._mark is None
+    assert node.w.value.tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("use", ["value", "update"])
+def test_an_argument_must_not_be_written_from_outside_in_eager_code(use: str):
+    """The write would be undone by that of the copy, or not, as the function goes on."""
+    node, new = holder(), gn.treefy_states(Holder(ParamState(jnp.zeros(2))))
+    writes: dict[str, Callable[[], None]] = {
+        "value": lambda: setattr(node.w, "value", jnp.zeros(2)),
+        "update": lambda: gn.update_states(node, new),
+    }
+
+    def function(given: Holder) -> Any:
+        writes[use]()
+        return given(X)
+
+    with pytest.raises(gn.TraceError) as caught:
+        eager(function)(node)
+    assert str(caught.value) == WRITTEN
+    assert node.w.value.tolist() == [3.0, 3.0]
+    writes[use]()
+    assert node.w.value.tolist() == [0.0, 0.0]
+
+
+def test_a_container_must_not_be_read_from_outside_in_eager_code():
+    """Nor one of a State, through which the original could be written to."""
+    table = Table(gn.State({"a": jnp.ones(2)}))
+    with_rule = gn.custom_vjp(lambda given: table.w.value["a"] + given.w.value["a"])
+    with_rule.defvjp(lambda given: (given.w.value["a"], None), lambda _, cotangent: (None,))
+    with pytest.raises(gn.TraceError) as caught:
+        with_rule(table)
+    assert str(caught.value) == READ
+
+
+def test_others_are_plain_python_in_eager_code():
+    """A node that is no argument is read and written as anywhere else, also by a call that fails afterwards."""
+    node, other = holder(), holder()
+
+    def function(given: Holder) -> Any:
+        other.w.value = other.w.value + given.w.value
+        if float(other.w.value[0]) > 7:
+            raise KeyError
+        return given(X)
+
+    assert eager(function)(node) == 6.0
+    with pytest.raises(KeyError):
+        eager(function)(node)
+    assert other.w.value.tolist() == [9.0, 9.0]
+
+
+def test_loops_without_compilation_work_on_copies_too():
+    """Under `jax.disable_jit` a round reads no original either."""
+    node = holder()
+    with jax.disable_jit(), pytest.raises(gn.TraceError, match="is read from outside of the function"):
+        gn.scan(lambda given, _: (given, node.w.value + given.w.value), node, None, length=2)

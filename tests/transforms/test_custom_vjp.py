@@ -376,3 +376,19 @@ def test_a_write_by_both_is_made_once():
     assert one.count.value == 1
     loss(one)
     assert one.count.value == 2
+
+
+def test_a_cotangent_of_another_shape_is_told():
+    """By the place of the State, or the name of the argument."""
+    wrong = with_rule(lambda residuals, g: ({"weight": jnp.ones(3)}, None))
+    assert message(ValueError, gn.grad(total(wrong)), cell(), X) == (
+        "gn.custom_vjp: the cotangent of one.weight must have its shape, (2,); found (3,)"
+    )
+    wrong = with_rule(lambda residuals, g: (None, {"x": g}))
+    assert message(ValueError, gn.grad(total(wrong), 1), cell(), X) == (
+        "gn.custom_vjp: the cotangent of x must have its shape, (2,); found {'x': (2,)}"
+    )
+    wrong = with_rule(lambda residuals, g: (3, None))
+    assert message(TypeError, gn.grad(total(wrong)), cell(), X) == (
+        "gn.custom_vjp: the cotangent of one must be a StateTree, FlatStates or a nested mapping by path; found int 3"
+    )

@@ -1,5 +1,6 @@
 """grad and its kin give what JAX gives for the split parts, and writes inside reach the caller."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -576,3 +577,21 @@ def test_a_captured_node_is_a_constant_and_is_not_written():
     with pytest.raises(gn.TraceError):
         gn.grad(lambda x: jnp.sum(one(x)))(X)
     assert one.count.value == 0
+
+
+def test_tangents_that_do_not_fit_are_told():
+    """By the place of the State, or the name of the argument."""
+    layer = gn.nn.Linear(2, 3)
+
+    def call(layer: gn.nn.Linear, x: Any) -> Any:
+        return layer(x)
+
+    cases: list[tuple[Any, type[Exception], str]] = [
+        ((None, X), TypeError, "layer must be a StateTree, FlatStates or a nested mapping by path; found None"),
+        (({"bias": X}, X), ValueError, "layer.bias must have its shape, (3,); found (2,)"),
+        (({}, jnp.ones(3)), ValueError, "x must have its shape, (2,); found (3,)"),
+        (({}, None), ValueError, "x must have its shape, (2,); found None"),
+    ]
+    for tangents, error, text in cases:
+        found = message(error, functools.partial(gn.jvp, call, (layer, X), tangents))
+        assert found == f"gn.jvp: the tangent of {text}"

@@ -489,7 +489,7 @@ def test_a_handler_that_traces_while_captures_come_or_go_leaves_them_right(name:
 
     monkeypatch.setattr(_marks, name, then_signal)
     with handling({signal.SIGUSR1: handle}):
-        with captured([state], lambda state: "it is captured"):
+        with captured([state], lambda state, use: "it is captured"):
             with pytest.raises(gn.TraceError, match=r"^it is captured"):
                 jax.eval_shape(lambda: state.value)
         assert handled == [signal.SIGUSR1]

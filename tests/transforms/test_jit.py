@@ -414,3 +414,29 @@ def test_threads_may_call_one_function_at_once():
     assert [float(model.weight.value) for model in models] == [at + 20.0 for at in range(len(models))]
     assert [float(result[1]) for result in results] == [2 * (at + 20.0) for at in range(len(models))]
     assert [result[0] is model for result, model in zip(results, models, strict=True)] == [True] * len(models)
+
+
+@pytest.mark.parametrize("transform", ["jit", "remat", "eval_shape", "checkify"])
+def test_a_result_that_is_no_array_is_told(transform: str):
+    """By the user's function, and the path below its result; JAX would name what stands between."""
+
+    def describe(x: Any) -> Any:
+        return {"name": "abc", "x": x, "f": describe}
+
+    calls: dict[str, Callable[[], Any]] = {
+        "jit": lambda: gn.jit(describe)(1.0),
+        "remat": lambda: gn.remat(describe)(1.0),
+        "eval_shape": lambda: gn.eval_shape(describe, 1.0),
+        "checkify": lambda: gn.checkify(describe)(1.0),
+    }
+    with pytest.raises(TypeError) as caught:
+        calls[transform]()
+    start, name, function = str(caught.value).splitlines()
+    assert start == f"gn.{transform}: describe must return arrays, numbers and nodes: 2 faults:"
+    assert function == "  result['name'] is str 'abc'"
+    assert name.startswith("  result['f'] is function <function test_a_result_that_is_no_array_is_told.<locals>")
+
+
+def test_what_is_not_differentiated_may_be_anything():
+    """As in JAX, an auxiliary result is handed on as it is."""
+    assert gn.grad(lambda x: (x, "abc"), has_aux=True)(1.0)[1] == "abc"

@@ -282,3 +282,145 @@ def test_a_change_of_structure_is_named():
 
     text = message(gn.StructureError, gn.while_loop, lambda c: True, body, counter())
     assert text.startswith("the structure of an argument changed inside of gn.while_loop: one.total")
+
+
+class Step:
+    """A plain object, whose attributes are constants of each trace."""
+
+    k = 0.0
+
+    def item(self, h: Any, x: Any) -> tuple[Any, None]:
+        return h + self.k * x, None
+
+    def body(self, _: Any, h: Any) -> Any:
+        return h + self.k
+
+    def once(self, h: Any) -> Any:
+        return h + self.k
+
+    def is_above(self, h: Any) -> Any:
+        return h < self.k
+
+
+def one_more(h: Any) -> Any:
+    return h + 1.0
+
+
+PLAIN_METHODS: dict[str, tuple[Callable[[Step], Any], Callable[[Step], Any]]] = {
+    "scan": (
+        lambda step: gn.scan(step.item, 0.0, jnp.ones(1))[0],
+        lambda step: jax.lax.scan(step.item, 0.0, jnp.ones(1))[0],
+    ),
+    "fori_loop": (
+        lambda step: gn.fori_loop(0, 1, step.body, 0.0),
+        lambda step: jax.lax.fori_loop(0, 1, step.body, 0.0),
+    ),
+    "while_loop": (
+        lambda step: gn.while_loop(lambda h: h == 0, step.once, 0.0),
+        lambda step: jax.lax.while_loop(lambda h: h == 0, step.once, 0.0),
+    ),
+    "condition": (
+        lambda step: gn.while_loop(step.is_above, one_more, 0.0),
+        lambda step: jax.lax.while_loop(step.is_above, one_more, 0.0),
+    ),
+    "cond": (
+        lambda step: gn.cond(True, step.once, step.once, 0.0),
+        lambda step: jax.lax.cond(True, step.once, step.once, 0.0),
+    ),
+    "switch": (
+        lambda step: gn.switch(1, [one_more, step.once], 0.0),
+        lambda step: jax.lax.switch(1, [one_more, step.once], 0.0),
+    ),
+    "jit": (lambda step: gn.jit(step.once)(0.0), lambda step: jax.jit(step.once)(0.0)),
+    "remat": (lambda step: gn.remat(step.once)(0.0), lambda step: jax.checkpoint(step.once)(0.0)),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN_METHODS)
+def test_a_method_of_a_plain_object_is_another_function_each_time(name: str):
+    """No trace of it is kept: a later call finds the attributes that are there, as in `jax.lax`."""
+    ours, jaxs = PLAIN_METHODS[name]
+    step = Step()
+    for k in (1.0, 2.0, 3.0):
+        step.k = k
+        assert ours(step) == jaxs(step) == k
+
+
+Body = Callable[[Counter], Counter]
+NESTED: dict[str, Callable[[Body], Body]] = {
+    "scan": lambda body: lambda one: gn.scan(lambda one, _: (body(one), None), one, None, length=2)[0],
+    "fori_loop": lambda body: lambda one: gn.fori_loop(0, 2, lambda _, one: body(one), one),
+    "while_loop": lambda body: (
+        lambda one: gn.while_loop(lambda one: one.count.value % 2 == 0, lambda one: body(one), one)
+    ),
+    "cond": lambda body: lambda one: gn.cond(True, lambda one: body(one), lambda one: one, one),
+    "switch": lambda body: lambda one: gn.switch(0, [lambda one: body(one), lambda one: one], one),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_a_body_is_traced_once_at_any_depth(name: str):
+    """What a loop or branch writes, and what it compiles, come of one trace: nesting does not double them."""
+    for depth in range(1, 5):
+        traces = 0
+
+        def body(one: Counter) -> Counter:
+            nonlocal traces
+            traces += 1
+            one.count.value += 1
+            return one
+
+        nested: Body = body
+        for _ in range(depth):
+            nested = NESTED[name](nested)
+        one = counter()
+        nested(one)
+        assert traces == 1
+        assert one.count.value == (2**depth if name in ("scan", "fori_loop") else 1)
+
+
+def test_a_carry_that_gets_a_stronger_type_is_traced_again():
+    """JAX traces a round anew for the type that a weak carry takes; the States are what they were."""
+    one = counter()
+
+    def body(carry: tuple[Counter, Any], x: Any) -> tuple[tuple[Counter, Any], Any]:
+        node, h = carry
+        return (node, h + node.add(x)), h
+
+    (same, h), outputs = gn.scan(body, (one, 0.0), jnp.arange(3.0))
+    assert same is one
+    assert (float(h), float(one.total.value), int(one.count.value)) == (8.0, 6.0, 3)
+    np.testing.assert_array_equal(outputs, [0.0, 0.0, 2.0])
+
+
+def test_a_round_reads_what_is_traced_around_it():
+    """A tracer of a transformation around the loop is a constant of the rounds, at each level."""
+
+    def loss(x: Any) -> Any:
+        def inner(node: Counter, _: Any) -> tuple[Counter, Any]:
+            return node, node.add(x)
+
+        def outer(node: Counter, _: Any) -> tuple[Counter, Any]:
+            return gn.scan(inner, node, None, length=2)[0], None
+
+        return gn.scan(outer, counter(), None, length=2)[0].total.value
+
+    assert jax.grad(loss)(3.0) == jax.jit(jax.grad(loss))(3.0) == 8.0
+    np.testing.assert_array_equal(jax.vmap(loss)(jnp.arange(2.0)), [0.0, 8.0])
+
+
+def test_rounds_see_values_without_compilation():
+    """Under jax.disable_jit each round is the user's function, with what it computes."""
+    seen: list[float] = []
+
+    def body(node: Counter, x: Any) -> tuple[Counter, None]:
+        if not isinstance(x, jax.core.Tracer):
+            seen.append(float(x))
+        node.count.value += 1
+        return node, None
+
+    one = counter()
+    with jax.disable_jit():
+        gn.scan(body, one, jnp.arange(3.0))
+    assert seen == [0.0, 1.0, 2.0]
+    assert one.count.value == 3

@@ -514,3 +514,30 @@ def test_a_captured_node_is_not_written():
     assert one.count.value == 0
     _, ys = gn.scan(lambda c, x: (c, one.weight.value * x), None, XS)
     assert jnp.array_equal(ys, one.weight.value[None] * XS)
+
+
+class Tally(gn.Node):
+    n: gn.ShortTermState
+
+
+def test_what_is_carried_is_itself_among_the_outputs():
+    """It has one value, the last; its history is that of its values, or of clones."""
+    one = Tally(gn.ShortTermState(jnp.int32(0)))
+
+    def count(one: Tally, _: Any) -> tuple[Tally, Any]:
+        one.n.value += 1
+        return one, {
+            "node": one,
+            "state": one.n,
+            "value": one.n.value,
+            "tree": gn.treefy_states(one),
+            "clone": gn.clone(one),
+        }
+
+    _, outputs = gn.scan(count, one, None, length=3)
+    assert outputs["node"] is one
+    assert outputs["state"] is one.n
+    assert one.n.value == 3
+    assert outputs["clone"] is not one
+    for history in (outputs["value"], outputs["tree"]["n"].value, outputs["clone"].n.value):
+        assert history.tolist() == [1, 2, 3]

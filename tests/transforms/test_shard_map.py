@@ -85,8 +85,11 @@ def test_a_replicated_state_written_with_other_values_is_refused():
         return x
     try:
         gn.shard_map(differ, mesh=mesh, in_specs=(SPECS, P("data")), out_specs=P("data"))(one, x)
-    except ValueError:
-        pass
+    except ValueError as error:
+        assert error.__notes__[-1] == (
+            "gn.shard_map: written here, and replicated: m.seen. All shards must write the same: combine what differs, "
+            "as by jax.lax.pmean, or give the State a spec along the axis"
+        )
     else:
         raise AssertionError("not refused")
     assert one.seen.value == 0
