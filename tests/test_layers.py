@@ -20,6 +20,7 @@ LAYERS = (
     "_caches",
     "_importable",
     "_errors",
+    "_tracebacks",
     "_versions",
     "_hints",
     "_uses",

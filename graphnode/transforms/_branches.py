@@ -17,6 +17,7 @@ from .._diff import diff
 from .._errors import StructureError, listed
 from .._pretty import Text
 from .._state import WEAK, describe
+from .._tracebacks import hides_frames
 from ._boundary import (
     Call,
     Form,
@@ -36,6 +37,7 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
+@hides_frames
 def cond(pred: ArrayLike, true_fun: Callable[[*Ts], R], false_fun: Callable[[*Ts], R], *operands: *Ts) -> R:
     """Call one of two functions of nodes and arrays, as `jax.lax.cond` does for arrays.
 
@@ -65,6 +67,7 @@ def cond(pred: ArrayLike, true_fun: Callable[[*Ts], R], false_fun: Callable[[*Ts
     return _branch("cond", pred, (true_fun, false_fun), operands)  # type: ignore[no-any-return]  # what a branch gives
 
 
+@hides_frames
 def switch(index: ArrayLike, branches: Sequence[Callable[[*Ts], R]], *operands: *Ts) -> R:
     """Call one of several functions of nodes and arrays, as `jax.lax.switch` does for arrays.
 

@@ -15,6 +15,7 @@ from .._errors import StructureError, TraceError
 from .._paths import path_str
 from .._state import describe
 from .._static import GraphObject
+from .._tracebacks import hides_frames
 from ._answers import OfLeaf, OfState, Shapes, Slot, answers_of, check_shape, shapes_of, slots_of
 from ._boundary import (
     NO_NODES,
@@ -97,6 +98,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
 
         self._rules = forward, bwd
 
+    @hides_frames
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._rules is None:
             raise AttributeError(

@@ -13,6 +13,7 @@ from .._compat import tracer_in
 from .._errors import AliasError, listed
 from .._filters import Filter
 from .._state import ParamState
+from .._tracebacks import hides_frames
 from ._answers import OfLeaf, OfState, answers_of, check_shape, name_of_place, shapes_of, slots_of
 from ._boundary import Call, Function, Outcome, Values, target_of
 from ._chosen import Chosen, divided
@@ -31,6 +32,7 @@ def vjp(
 def vjp(
     fun: Callable[[*Ts], tuple[R, A]], *primals: *Ts, has_aux: Literal[True], wrt: Filter | EllipsisType = ...
 ) -> tuple[R, Callable[[R], tuple[Any, ...]], A]: ...
+@hides_frames
 def vjp(
     fun: Callable[[*Ts], Any], *primals: *Ts, has_aux: bool = False, wrt: Filter | EllipsisType = ParamState
 ) -> Any:
@@ -88,6 +90,7 @@ def jvp(
 def jvp(
     fun: Callable[..., tuple[R, A]], primals: Sequence[Any], tangents: Sequence[Any], has_aux: Literal[True]
 ) -> tuple[R, Any, A]: ...
+@hides_frames
 def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
     """The value of a function at `primals`, and its derivative along `tangents`, as `jax.jvp`.
 

@@ -9,6 +9,7 @@ import jax
 
 from .._filters import Filter
 from .._state import ParamState
+from .._tracebacks import hides_frames
 from ._boundary import Call, Function, Outcome, Values, rebind, target_of
 from ._chosen import Chosen, GradOptions, divided, one_or_all
 
@@ -20,6 +21,7 @@ A = TypeVar("A")
 def _value_and_grad(transform: str, function: Function, options: GradOptions) -> Function:
     target, bound = target_of(function)
 
+    @hides_frames
     @functools.wraps(target)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
         call = Call(transform, target, args, kwargs)
@@ -44,6 +46,7 @@ def _value_and_grad(transform: str, function: Function, options: GradOptions) ->
 def _grad(function: Function, options: GradOptions) -> Function:
     differentiated, bound = target_of(_value_and_grad("grad", function, options))
 
+    @hides_frames
     @functools.wraps(differentiated)
     def grad_of(*args: Any, **kwargs: Any) -> Any:
         value, gradients = differentiated(*args, **kwargs)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .._filters import Filter
 from .._state import ParamState
+from .._tracebacks import hides_frames
 from ._boundary import Call, Function, Outcome, Values, rebind, target_of
 from ._chosen import Chosen, GradOptions, divided, one_or_all
 from ._members import with_leading_axes
@@ -27,6 +28,7 @@ def _jacobian(transform: str, function: Function, options: GradOptions, mode: st
         keywords["allow_int"] = options.allow_int
     differentiate = getattr(jax, mode)
 
+    @hides_frames
     @functools.wraps(target)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = Call(transform, target, args, kwargs)

@@ -17,6 +17,7 @@ from .._compat import PLAIN, is_jit_disabled, is_tracing, jaxpr_as_fun
 from .._marks import mark_lost
 from .._signals import undivided
 from .._state import State
+from .._tracebacks import hide_frames
 from ._boundary import (
     ACTIVE,
     Call,
@@ -71,25 +72,29 @@ class Jitted(Transformed, Generic[P, R]):
         self._compiled: Memo[Hashable, _Plain | _Donating] = remembered(target, "jit", options, _Compiled)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if is_jit_disabled():  # as in JAX: the function itself, with the caller's nodes
-            return self._target(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]  # what the function gives
-        if self._is_donating and is_tracing():
-            # What an eager `grad` or `vmap` does not trace are the arrays of its caller, who keeps them if it raises.
-            return self._undonated()(*args, **kwargs)
-        call = Call("jit", self._target, args, kwargs) if self._is_plain else self._call(args, kwargs)
-        before = ACTIVE.call
         try:
-            ACTIVE.call = call
-            outcome = (self._compiled.get(call.key) or self._compile(call)).run(call)
-        except jax.errors.ConcretizationTypeError as error:
-            error.add_note(f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames.")
+            if is_jit_disabled():  # as in JAX: the function itself, with the caller's nodes
+                return self._target(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]  # as it gives
+            if self._is_donating and is_tracing():
+                # What an eager `grad` or `vmap` does not trace are arrays of its caller, who keeps them if it raises.
+                return self._undonated()(*args, **kwargs)
+            call = Call("jit", self._target, args, kwargs) if self._is_plain else self._call(args, kwargs)
+            before = ACTIVE.call
+            try:
+                ACTIVE.call = call
+                outcome = (self._compiled.get(call.key) or self._compile(call)).run(call)
+            except jax.errors.ConcretizationTypeError as error:
+                error.add_note(f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames.")
+                raise
+            except TypeError:
+                call.check_leaves()
+                raise
+            finally:
+                ACTIVE.call = before
+            return call.result_of(outcome)  # type: ignore[no-any-return]  # what the function gave
+        except BaseException as error:
+            hide_frames(error)
             raise
-        except TypeError:
-            call.check_leaves()
-            raise
-        finally:
-            ACTIVE.call = before
-        return call.result_of(outcome)  # type: ignore[no-any-return]  # what the function gave
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Jitted, (self.__wrapped__, self._options, self._bound, self._target)  # what is compiled stays here

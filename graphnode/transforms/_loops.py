@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._compat import Tracer, changing_outputs
+from .._tracebacks import hides_frames
 from ._axes import Spread, check_sizes, spread_axes
 from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, target_of
 from ._carry import Carry, Traced, check_shardings, check_types, compiled, pair_of, picking
@@ -52,6 +53,7 @@ class _Scan(NamedTuple):
     unroll: int | bool
 
 
+@hides_frames
 def scan(
     f: Callable[[C, X], tuple[C, Y]],
     init: C,
@@ -250,6 +252,7 @@ def _placed(row: Sequence[Any], new: dict[int, Any]) -> list[Any]:
 
 
 # Any: the index is an array, and a number to a function that declares one.
+@hides_frames
 def fori_loop(
     lower: ArrayLike,
     upper: ArrayLike,
@@ -352,6 +355,7 @@ def _loop(traced: Traced, carry: Carry, values: Values, rest: list[Any], loop: F
     return written, tuple(last), put(leaves)
 
 
+@hides_frames
 def while_loop(cond_fun: Callable[[C], ArrayLike], body_fun: Callable[[C], C], init_val: C) -> C:
     """Run a function of nodes and arrays while a condition on them holds, as `jax.lax.while_loop`.
 

@@ -12,6 +12,7 @@ import jax
 from jax.sharding import PartitionSpec
 
 from .._state import describe
+from .._tracebacks import hides_frames
 from ._axes import Spread, check_sizes, is_axis, spread_axes
 from ._boundary import Call, Function, Outcome, Values, pure_of, rebind, target_of
 from ._members import Lane, Shard, member_form
@@ -113,6 +114,7 @@ def vmap(
         )
     target, bound = target_of(fun)
 
+    @hides_frames
     @functools.wraps(target)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         call = Call("vmap", target, args, kwargs)
@@ -225,6 +227,7 @@ def shard_map(
         return functools.partial(shard_map, in_specs=in_specs, out_specs=out_specs, **options)
     target, bound = target_of(f)
 
+    @hides_frames
     @functools.wraps(target)
     def mapped(*args: Any) -> Any:
         call = Call("shard_map", target, args)

@@ -8,6 +8,7 @@ import jax
 from jax.experimental import checkify as jax_checkify
 
 from .._stream import Stream, scope_of
+from .._tracebacks import hides_frames
 from ._boundary import Call, Function, Outcome, named_arguments, rebind, target_of, with_statics
 from ._streams import at_home
 
@@ -63,6 +64,7 @@ def remat(
     target, bound = target_of(fun)
     statics = named_arguments(target, len(bound), static_argnums, frozenset())
 
+    @hides_frames
     @functools.wraps(target)
     def rematerialised(*args: Any, **kwargs: Any) -> Any:
         call = Call("remat", target, *with_statics(target, args, kwargs, *statics))
@@ -72,6 +74,7 @@ def remat(
     return rebind(rematerialised, bound)
 
 
+@hides_frames
 def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """The shapes and dtypes that a function of nodes and arrays would give, without computing it, as `jax.eval_shape`.
 
@@ -153,6 +156,7 @@ def make_jaxpr(
     given = static_argnums if isinstance(static_argnums, int) else tuple(static_argnums)
     statics = named_arguments(target, len(bound), given, frozenset())
 
+    @hides_frames
     @functools.wraps(target)
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
         call = Call("make_jaxpr", target, *with_statics(target, args, kwargs, *statics))
@@ -194,6 +198,7 @@ def checkify(
     """
     target, bound = target_of(f)
 
+    @hides_frames
     @functools.wraps(target)
     def checked(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
         call = Call("checkify", target, args, kwargs)

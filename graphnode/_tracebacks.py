@@ -1,0 +1,53 @@
+"""Tracebacks as users read them: without the frames of graphnode, as JAX leaves out its own.
+
+JAX's switch is obeyed: with `JAX_TRACEBACK_FILTERING=off`, or `jax.config.update("jax_traceback_filtering", "off")`,
+every frame stays.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, ParamSpec, TypeVar
+
+import jax
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PACKAGE: Final = os.path.dirname(__file__) + os.sep
+
+
+def hides_frames(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, with errors that come out of it without the frames of graphnode between those of users."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            hide_frames(error)
+            raise
+
+    return call
+
+
+def hide_frames(error: BaseException) -> None:
+    """Take the frames of graphnode out of the traceback of an error.
+
+    A bare `raise` right after it adds no frame for the function that it stands in.
+    """
+    if jax.config.jax_traceback_filtering != "off":  # type: ignore[attr-defined]
+        error.__traceback__ = _without_own_frames(error.__traceback__)
+
+
+def _without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
+    entries: list[TracebackType] = []
+    while traceback is not None:
+        entries.append(traceback)
+        traceback = traceback.tb_next
+    kept: TracebackType | None = None
+    for entry in reversed(entries):
+        if not entry.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return kept
