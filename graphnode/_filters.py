@@ -117,7 +117,8 @@ class OfType(Matcher):
     Type checkers take a State class as a filter, no other one: this wraps a mixin or a protocol.
 
     Example:
-        >>> class Frozen: ...
+        >>> class Frozen:
+        ...     __slots__ = ()
         >>> class FrozenState(gn.ParamState, Frozen): ...
         >>> gn.states([FrozenState(1), gn.ParamState(2)], gn.OfType(Frozen))
         {
