@@ -228,7 +228,7 @@ def _variable_form(variable: Any, owner: type) -> Form:
 
 
 def _class_form(annotation: Any) -> Form:
-    if isinstance(annotation, GraphObject | dataclasses.Field):
+    if isinstance(annotation, (GraphObject, dataclasses.Field)):
         what = type(annotation).__name__ if isinstance(annotation, GraphObject) else "specifier"
         raise AmbiguousError(f"this {what} stands where its class belongs: the value comes behind a =")
     if not isinstance(annotation, type):

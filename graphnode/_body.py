@@ -120,7 +120,7 @@ def _written_default_fault(cls: type, name: str, value: object) -> Fault | None:
 
 def _shared_default(value: object) -> str:
     kind = type(value).__name__
-    remedy = f"default_factory={kind if isinstance(value, list | dict | set) else f'lambda: {kind}(...)'}"
+    remedy = f"default_factory={kind if isinstance(value, (list, dict, set)) else f'lambda: {kind}(...)'}"
     if isinstance(value, GraphObject):
         remedy = f"gn.{Kind.SUBNODE if isinstance(value, NodeBase) else Kind.STATE}({remedy})"
     elif isinstance(value, tuple):

@@ -123,7 +123,7 @@ def stray_comma(specifier: "dataclasses.Field[Any]") -> str:
 
 def specifier_within(value: object) -> "dataclasses.Field[Any] | None":
     """The first specifier that a container holds, or `None`: a comma too much makes such a tuple."""
-    if not isinstance(value, tuple | list):
+    if not isinstance(value, (tuple, list)):
         return None
     return next((item for item in _contents(value) if isinstance(item, dataclasses.Field)), None)
 
@@ -152,7 +152,7 @@ def _contents(value: object) -> Iterator[Any]:
             visited.add(id(content))
             if isinstance(content, dict):
                 todo += content.values()
-            elif isinstance(content, list | tuple | set | frozenset):
+            elif isinstance(content, (list, tuple, set, frozenset)):
                 todo += content
             elif isinstance(content, functools.partial):
                 todo += [content.func, *content.args, *content.keywords.values()]

@@ -120,14 +120,15 @@ def _no_template() -> None:
 
 def template_of(cls: type[Any]) -> Template:
     """The template of a node class, compiled at its first use."""
-    template: Template | None = cls.__dict__.get("_template")
-    if template is None:
-        compiled, own = Template(cls), cls.__dict__
-        with LOCK:  # another thread's may be there by now; operators alone, as in `publish`
-            if "_template" not in own or own["_template"] is None:
-                cls._template = compiled
-        template = own["_template"]
-    return template
+    known: Template | None = cls.__dict__.get("_template")
+    if known is not None:
+        return known
+    compiled, own = Template(cls), cls.__dict__
+    with LOCK:  # another thread's may be there by now; operators alone, as in `publish`
+        if "_template" not in own or own["_template"] is None:
+            cls._template = compiled
+    first: Template = own["_template"]
+    return first
 
 
 def _restore_spec(cls: type[Any], statics: Mapping[str, Any], shapes: Mapping[str, Shape]) -> NodeSpec:

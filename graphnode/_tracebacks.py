@@ -37,7 +37,8 @@ def hide_frames(error: BaseException) -> None:
 
     A bare `raise` right after it adds no frame for the function that it stands in.
     """
-    if jax.config.jax_traceback_filtering != "off":  # type: ignore[attr-defined]
+    filtering: object = getattr(jax.config, "jax_traceback_filtering")  # noqa: B009  # stubs do not know it
+    if filtering != "off":
         error.__traceback__ = _without_own_frames(error.__traceback__)
 
 

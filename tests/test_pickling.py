@@ -30,6 +30,11 @@ def link(next: Link | None = None, note: Any = None) -> Link:
     return Link(gn.ParamState(jnp.ones(1)), next, note)
 
 
+# Of dill and joblib; not in the stubs.
+DUMPS_IN_PYTHON: Callable[[Any], bytes] = getattr(pickle, "_dumps")  # noqa: B009
+LOADS_IN_PYTHON: Callable[[bytes], Any] = getattr(pickle, "_loads")  # noqa: B009
+
+
 def again(value: Any) -> Any:
     return pickle.loads(pickle.dumps(value))
 
@@ -39,7 +44,7 @@ def again(value: Any) -> Any:
 
 DUMPS: dict[str, Callable[[Any], bytes]] = {
     **{f"protocol {at}": functools.partial(pickle.dumps, protocol=at) for at in range(pickle.HIGHEST_PROTOCOL + 1)},
-    "in Python": pickle._dumps,  # type: ignore[attr-defined]  # of dill and joblib
+    "in Python": DUMPS_IN_PYTHON,  # of dill and joblib
     "cloudpickle": cloudpickle.dumps,
 }
 
@@ -59,7 +64,7 @@ def test_what_is_shared_in_one_pickle_is_shared_afterwards(name: str):
     assert gn.graphdef(one) is gn.graphdef(first)
 
 
-@pytest.mark.parametrize("loads", [pickle.loads, pickle._loads])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("loads", [pickle.loads, LOADS_IN_PYTHON])
 def test_many_roots_are_written_once_each(loads: Callable[[bytes], Any]):
     """Nodes that each refer to the one before, listed from the first: each is met as a root, and none is repeated."""
     links = [link()]
@@ -144,7 +149,7 @@ def test_picklers_in_python_write_deep_graphs_too():
     chain = link()
     for _ in range(1_200):
         chain = link(chain)
-    found, length = pickle._loads(pickle._dumps(chain)), 0  # type: ignore[attr-defined]
+    found, length = LOADS_IN_PYTHON(DUMPS_IN_PYTHON(chain)), 0
     while found is not None:
         found, length = found.next, length + 1
     assert length == 1_201
@@ -182,7 +187,7 @@ class Skips(gn.Node):
 
     def __getstate__(self) -> dict[str, Any]:
         try:
-            pickle._dumps([link(link()), Broken()])  # type: ignore[attr-defined]
+            DUMPS_IN_PYTHON([link(link()), Broken()])
         except RuntimeError as error:
             assert error.__traceback__ is not None  # noqa: PT017
             kept.append(error)
@@ -340,9 +345,9 @@ def loaded(old: type[gn.Node], new: type[gn.Node], *args: Any, of: Callable[[Any
         cls.__qualname__ = cls.__name__ = "Changing"
         cls.__module__ = __name__
     try:
-        module.Changing = old  # type: ignore[attr-defined]
+        setattr(module, "Changing", old)  # noqa: B010
         data = pickle.dumps(of(old(*args)))
-        module.Changing = new  # type: ignore[attr-defined]
+        setattr(module, "Changing", new)  # noqa: B010
         return pickle.loads(data)
     finally:
         delattr(module, "Changing")
@@ -625,7 +630,8 @@ def test_callable_objects_are_pickled_after_use(cls: Any):
     """What is compiled for an object, a partial function or a bound method stays in its process."""
     scale = cls(2.0)
     partial = functools.partial(unbound, by=2)
-    for function in (scale, partial, scale.__call__):
+    functions: list[Callable[..., Any]] = [scale, partial, scale.__call__]
+    for function in functions:
         before = len(pickle.dumps(function))
         for transformed in (gn.jit(function), gn.vmap(function, in_axes=None, axis_size=2), gn.remat(function)):
             transformed(link())

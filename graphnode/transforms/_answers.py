@@ -121,7 +121,7 @@ def answers_of(
 
 
 def _of_states(call: Call, what: str, nodes: Nodes, part: Any) -> Iterator[OfState]:
-    if part is None or not isinstance(part, StateTree | Mapping):
+    if part is None or not isinstance(part, (StateTree, Mapping)):
         raise TypeError(
             f"gn.{call.transform}: the {what} of {_name_of_nodes(call, nodes)} must be a StateTree, FlatStates or a "
             f"nested mapping by path; found {'None' if part is None else describe(part)}"

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 
 import graphnode as gn
 
@@ -414,7 +415,7 @@ def test_rounds_see_values_without_compilation():
     seen: list[float] = []
 
     def body(node: Counter, x: Any) -> tuple[Counter, None]:
-        if not isinstance(x, jax.core.Tracer):
+        if not isinstance(x, Tracer):
             seen.append(float(x))
         node.count.value += 1
         return node, None
