@@ -123,12 +123,12 @@ def template_of(cls: type[Any]) -> Template:
     known: Template | None = cls.__dict__.get("_template")
     if known is not None:
         return known
-    compiled, own = Template(cls), cls.__dict__
+    compiled = Template(cls)
+    own: Mapping[str, Any] = cls.__dict__
     with LOCK:  # another thread's may be there by now; operators alone, as in `publish`
         if "_template" not in own or own["_template"] is None:
             cls._template = compiled
-    first: Template = own["_template"]
-    return first
+    return own["_template"]  # type: ignore[no-any-return]  # as it was put there
 
 
 def _restore_spec(cls: type[Any], statics: Mapping[str, Any], shapes: Mapping[str, Shape]) -> NodeSpec:
