@@ -32,7 +32,7 @@ class Dropout(Layer):
     Example:
         >>> layer = Dropout(0.5, rngs=gn.Rngs(0))
         >>> layer(jnp.ones(8))
-        Array([0., 2., 2., 2., 2., 2., 0., 0.], dtype=float32)
+        Array([0., 0., 0., 0., 2., 0., 2., 2.], dtype=float32)
         >>> layer(jnp.ones(8), deterministic=True)
         Array([1., 1., 1., 1., 1., 1., 1., 1.], dtype=float32)
     """
