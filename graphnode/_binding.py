@@ -17,12 +17,13 @@ from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 from ._caches import Memo
 from ._collector import uncollected
 from ._compat import PLAIN, TraceRef, current_trace, is_live, is_tracing
+from ._describe import describe
 from ._errors import FieldError, StructureError
 from ._fields import NodeBase
 from ._graphdef import GraphDef, intern_graphdef
 from ._marks import any_marked, is_marked, trace_of
 from ._paths import Key, Path, path_str
-from ._state import State, check_alive, describe, located, mark_container, read, store
+from ._state import State, check_alive, located, mark_container, read, store
 from ._static import NO_TEMPLATE, GraphObject
 from ._table import RootSpec, Token, ranked_root
 from ._template import NodeSpec, Watch, fill, template_of

@@ -20,6 +20,7 @@ from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
 from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
+from ._init_errors import explain_init
 from ._members import own_annotations
 from ._pickling import Reduction, reduce_in_row
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, forget_shapes
@@ -217,19 +218,27 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     """`init`, then the fields that make themselves, then the check that nothing is missing."""
     plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
     version_at_start, version_at_end = constructing, birth
-    replacing, find_original, fill = REPLACING, original_of, fill_replaced
+    replacing, find_original, fill, explain = REPLACING, original_of, fill_replaced, explain_init
 
     def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:  # a field may be named `self`, too
         # A subclass calls up to here, or a finished node is initialised again: plain assignments.
         if type(self) is not cls or hasattr(self, "_version"):
-            init(self, *args, **kwargs)
+            try:
+                init(self, *args, **kwargs)
+            except Exception as error:
+                explain(error, self, init, args, kwargs)
+                raise
             return
         plan = plan_of_class(cls)
         if replacing and (original := find_original(self)) is not None:
             fill(self, original, kwargs)
             return
         mark(self, version_at_start())
-        init(self, *args, **kwargs)
+        try:
+            init(self, *args, **kwargs)
+        except Exception as error:
+            explain(error, self, init, args, kwargs)
+            raise
         if not plan.names <= self.__dict__.keys():
             complete(self, plan)
         if plan.contracts:

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from ._binding import Binding, binding_of, build
+from ._describe import describe
 from ._diff import diff
 from ._errors import StackError, StructureError, listed
 from ._graphdef import GraphDef
 from ._paths import path_str
 from ._stack_streams import equal_stream_faults, fork_shared, shared_streams
-from ._state import StateSpec, describe
+from ._state import StateSpec
 from ._state_axes import checked_position, has_axes, mentions_axes, with_axis, with_specs, without_axes
 from ._static import GraphObject
 from ._update import leaf_form, leaf_text

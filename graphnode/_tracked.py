@@ -11,11 +11,11 @@ from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 from ._annotations import Form
 from ._compat import is_tracing
 from ._containers import items
+from ._describe import describe
 from ._errors import FieldError
 from ._fields import Kind, NodeBase
 from ._paths import Key, key_str
 from ._redefinition import class_apart
-from ._state import describe
 from ._versions import CLOCK, AnyVersion, Version, birth, check_owner
 
 T = TypeVar("T")

@@ -11,11 +11,11 @@ import numpy as np
 
 from .._annotations import Form
 from .._containers import assembled, items
+from .._describe import shape_text
 from .._errors import ConfigError
 from .._node import Node
 from .._paths import Path, path_str
 from .._split import states
-from .._state import shape_text
 from .._stream import Stream, scope_of
 from .._traverse import aliases, nodes
 from ..transforms import eval_shape

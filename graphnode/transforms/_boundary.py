@@ -26,6 +26,7 @@ from .._binding import Binding, binding_of_list, build, graft, walk
 from .._caches import LOCK, Memo, StaysHere
 from .._compat import TraceRef, current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
+from .._describe import describe, shape_text
 from .._diff import differences
 from .._errors import FieldError, StructureError, TraceError
 from .._fields import NodeBase
@@ -35,7 +36,7 @@ from .._marks import captured, check_marks, drop_loans, is_marked, take_back_loa
 from .._paths import Path, path_str
 from .._rngs import RngState
 from .._signals import put_all
-from .._state import State, check_writable, describe, located, mark_container, renew, shape_text
+from .._state import State, check_writable, located, mark_container, renew
 from .._statetree import StateTree
 from .._static import GraphObject, StaticValueError, static_key
 from .._traverse import live_objects

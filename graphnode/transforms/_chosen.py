@@ -15,11 +15,11 @@ from jax.tree_util import keystr
 
 from .._binding import binding_of
 from .._convert import is_node_states
+from .._describe import describe, shape_text
 from .._errors import AliasError, FilterError, StructureError, listed
 from .._filters import Filter, as_filters
 from .._layout import Layout
 from .._paths import path_str
-from .._state import describe, shape_text
 from .._statetree import StateTree, select
 from .._static import GraphObject
 from ._boundary import Call, Outcome, Values, told

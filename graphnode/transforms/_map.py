@@ -11,7 +11,7 @@ from typing import Any, Final, ParamSpec, TypeVar, overload
 import jax
 from jax.sharding import PartitionSpec
 
-from .._state import describe
+from .._describe import describe
 from ._axes import Spread, check_sizes, is_axis, spread_axes
 from ._boundary import Call, Function, Outcome, Values, pure_of, rebind, target_of
 from ._members import Lane, member_form
