@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsIndex
 
+import jax
+import numpy as np
 from typing_extensions import dataclass_transform
 
 from ._body import RESERVED, take_body_faults
@@ -335,8 +337,7 @@ def _set_undeclared(node: Node, name: str, value: object) -> None:
     if has_setter(cls, name):
         object.__setattr__(node, name, value)
         return
-    annotation = type(value).__name__ if isinstance(value, GraphValue | int | str | float) else "..."
-    raise UndeclaredFieldError(undeclared(cls, plan_of(cls).names, name, annotation))
+    raise UndeclaredFieldError(undeclared(cls, plan_of(cls).names, name, _declaration(name, value)))
 
 
 def has_setter(cls: type[NodeBase], name: str) -> bool:
@@ -344,11 +345,28 @@ def has_setter(cls: type[NodeBase], name: str) -> bool:
     return hasattr(getattr(cls, name, None), "__set__") and name not in NodeBase.__slots__
 
 
-def undeclared(cls: type[NodeBase], fields: Collection[str], name: str, annotation: str) -> str:
-    """What is wrong with an assignment to a name that is no field of `cls`."""
+def undeclared(cls: type[NodeBase], fields: Collection[str], name: str, declaration: str) -> str:
+    """What is wrong with an assignment to a name that is no field of `cls`, and the line that would declare it."""
     hint = did_you_mean(name, fields)
     remedy = f"{hint} Otherwise declare" if hint else "declare"
-    return f"{cls.__name__} has no field {name!r}; {remedy} it in the class: {name}: {annotation}"
+    return f"{cls.__name__} has no field {name!r}; {remedy} it in the class: {declaration}"
+
+
+def _declaration(name: str, value: object) -> str:
+    """The line that declares a field for a value; of an array, one for each thing it may be."""
+    if isinstance(value, jax.Array | np.ndarray):
+        in_state = f"{name}: ParamState, and assign ParamState(...)"
+        return f"{in_state}; or {name}: jax.Array = gn.static() for what never changes"
+    return f"{name}: {_annotation_for(value)}"
+
+
+def _annotation_for(value: object) -> str:
+    """An annotation that admits a value, as far as the value shows one."""
+    if isinstance(value, GraphValue | int | str | float):
+        return type(value).__name__
+    if isinstance(value, list) and value and all(isinstance(item, GraphValue) for item in value):
+        return f"list[{' | '.join(dict.fromkeys(type(item).__name__ for item in value))}]"
+    return "..."
 
 
 GraphValue = State | NodeBase

@@ -1158,7 +1158,15 @@ UNDECLARED = {
     "near int": ("wieght", 3, "did you mean 'weight'? Otherwise declare it in the class: wieght: int"),
     "near node": ("leafs", Leaf(), "did you mean 'leaf'? Otherwise declare it in the class: leafs: Leaf"),
     "far State": ("count", ShortTermState(ZERO), "declare it in the class: count: ShortTermState"),
-    "far array": ("x", jnp.ones(2), "declare it in the class: x: ..."),
+    "far array": (
+        "x",
+        jnp.ones(2),
+        "declare it in the class: x: ParamState, and assign ParamState(...); or x: jax.Array = gn.static() for what "
+        "never changes",
+    ),
+    "far list of nodes": ("bodies", [Leaf(), Leaf()], "declare it in the class: bodies: list[Leaf]"),
+    "far list": ("bodies", [Leaf(), 1], "declare it in the class: bodies: ..."),
+    "far function": ("f", jnp.ones, "declare it in the class: f: ..."),
     "far str": ("mode", "fast", "declare it in the class: mode: str"),
 }
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from .._annotations import Form
 from .._containers import assembled, items
-from .._describe import shape_text
+from .._describe import describe, shape_text
 from .._errors import ConfigError
 from .._node import Node
 from .._paths import Path, path_str
-from .._split import states
+from .._split import clone, states
 from .._stream import Stream, scope_of
 from .._traverse import aliases, nodes
 from ..transforms import eval_shape
@@ -185,8 +185,14 @@ def _padded(cell: str, width: int, at: int) -> str:
     return cell.rjust(width) if at in (3, 4) else cell.ljust(width)
 
 
-def summary(config: Config[Any], /) -> Summary:
+def summary(config: Config[Any] | Node, /) -> Summary:
     """What the model of a config takes: shapes, numbers of parameters and bytes, without an array being made.
+
+    Args:
+        config: What to summarize; a live model is taken as it is.
+
+    Raises:
+        TypeError: It is neither a config nor a node.
 
     Example:
         >>> gn.config.summary(gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3))
@@ -197,14 +203,23 @@ def summary(config: Config[Any], /) -> Summary:
         ----------------------------------------------------------------
         Linear                                     9     36
     """
-    model = eval_shape(lambda: build(config))
+    model = _abstract_model(config)
     others = aliases(model)
     shared_nodes = {path: others[path] for path in nodes(model) if path and path in others}
     rows = [
         _row(path, type(state).__name__, state._value, _others(path, others.get(path, ()), shared_nodes))
         for path, state in states(model).items()
     ]
-    return Summary(config.node_class.__name__, rows)
+    return Summary(type(model).__name__, rows)
+
+
+def _abstract_model(config: Config[Any] | Node) -> Node:
+    """The model of a config, or a live model, with shapes in place of arrays."""
+    if isinstance(config, Node):
+        return eval_shape(clone, config)
+    if isinstance(config, Config):
+        return eval_shape(lambda: build(config))
+    raise TypeError(f"gn.config.summary takes a config or a node; found {describe(config)}")
 
 
 def _others(path: Path, own: tuple[Path, ...], shared_nodes: dict[Path, tuple[Path, ...]]) -> tuple[Path, ...]:

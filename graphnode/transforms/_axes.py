@@ -154,6 +154,21 @@ def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
         raise ValueError(f"gn.{call.transform}: {prefix!r} is no prefix of the arguments: {error}") from None
 
 
+def check_output_axes(transform: str, argument: str, prefix: Any) -> None:
+    """Raise if `axes` stands in what is said of a result.
+
+    Raises:
+        TypeError: Says what can be written instead.
+    """
+    if any(isinstance(leaf, Axes) for leaf in jax.tree.leaves(prefix)):
+        what = "axis" if argument == "out_axes" else "spec"
+        raise TypeError(
+            f"gn.{transform}: {argument} takes no gn.axes({{...}}): a node that the function makes has one {what} for "
+            f"all its States. Build the node outside and pass it in, with gn.axes({{...}}) for it, or return the "
+            f"arrays, each with its own {what}"
+        )
+
+
 def is_axis(value: Any) -> bool:
     """Whether a value is an axis: an integer or `None`."""
     return value is None or (isinstance(value, int) and not isinstance(value, bool))

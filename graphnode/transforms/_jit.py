@@ -7,7 +7,7 @@ a method of another node or passing an equal model meets what is compiled alread
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MethodType
-from typing import Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
 
 import jax
 
@@ -393,9 +393,27 @@ def jit(
         target, bound = target_of(function)
         statics = named_arguments(target, len(bound), static_argnums, static_names)
         donated = named_arguments(target, len(bound), donate_argnums, donate_names)
+        _check_disjoint(name_of(target), statics, donated)
         return Jitted(function, Options(*statics, donate, *donated, keep_unused, inline), bound, target)
 
     return wrap if fun is None else wrap(fun)
+
+
+# Positions and names of arguments, as `named_arguments` gives them.
+_Arguments: TypeAlias = tuple[frozenset[int], frozenset[str]]
+
+
+def _check_disjoint(name: str, statics: _Arguments, donated: _Arguments) -> None:
+    """Raise if an argument is static and donated.
+
+    Raises:
+        ValueError: Names all.
+    """
+    both = sorted(statics[1] & donated[1]) or sorted(map(str, statics[0] & donated[0]))
+    if both:
+        raise ValueError(
+            f"gn.jit: {', '.join(both)} of {name} is both static and donated: a static argument has no memory to donate"
+        )
 
 
 def _names(given: str | Iterable[str]) -> frozenset[str]:

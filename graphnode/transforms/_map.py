@@ -12,7 +12,7 @@ import jax
 from jax.sharding import PartitionSpec
 
 from .._describe import describe
-from ._axes import Spread, check_sizes, is_axis, spread_axes
+from ._axes import Spread, check_output_axes, check_sizes, is_axis, spread_axes
 from ._boundary import Call, Function, Outcome, Values, pure_of, rebind, target_of
 from ._members import Lane, member_form
 from ._streams import apart_from, fork, forks_of, join, lane_count, with_forks
@@ -80,7 +80,7 @@ def vmap(
     Raises:
         TraceError: At a call: a State was written that has no axis; names it.
         AliasError: At a call: a State is reached with two axes; names both places.
-        TypeError: At a call: something is no axis.
+        TypeError: `out_axes` holds `axes(...)`; or, at a call: something is no axis.
         ValueError: At a call: `in_axes` does not fit the arguments, or sizes disagree.
         StructureError: At a call: the function changes the structure of a node.
         StackError: At a call: a random stream of the result does not depend on the mapped axis, so that all members
@@ -105,6 +105,7 @@ def vmap(
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
         )
+    check_output_axes("vmap", "out_axes", out_axes)
     target, bound = target_of(fun)
 
     @functools.wraps(target)
@@ -202,6 +203,7 @@ def shard_map(
     Raises:
         AliasError: At a call: a State is reached with two specs; names both places.
         StructureError: At a call: the function changes the structure of a node.
+        TypeError: `out_specs` holds `axes(...)`.
         ValueError: At a call: specs do not fit, or a State with a replicated spec was written with other values.
 
     Example:
@@ -215,6 +217,7 @@ def shard_map(
     options: dict[str, Any] = {"mesh": mesh, "axis_names": set(axis_names), "check_vma": check_vma}
     if f is None:
         return functools.partial(shard_map, in_specs=in_specs, out_specs=out_specs, **options)
+    check_output_axes("shard_map", "out_specs", out_specs)
     target, bound = target_of(f)
 
     @functools.wraps(target)
