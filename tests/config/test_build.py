@@ -305,10 +305,10 @@ def test_summary_takes_a_live_model():
     linear.bias = None
     assert repr(gn.config.summary(Tied(linear, linear, gn.ShortTermState(1.0)))) == (
         "path            class           shape                      parameters  bytes  shared with\n"
-        "------------------------------------------------------------------------------------------\n"
+        "--------------------------------------------------------------------------------------------\n"
         "decoder.weight  ParamState      float32[2,3]                        6     24  encoder.weight\n"
         "scale           ShortTermState  float32[], weak_type=True           1      4\n"
-        "------------------------------------------------------------------------------------------\n"
+        "--------------------------------------------------------------------------------------------\n"
         "Tied                                                                7     28"
     )
     assert isinstance(linear.weight.value, jax.Array)
