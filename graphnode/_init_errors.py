@@ -99,7 +99,8 @@ def _failed_default(node: NodeBase, init: Any, error: Exception) -> str | None:
     It sets the fields in their order, so that it is the first one with a factory that holds nothing, if the error comes
     neither from the assignment nor from what stands behind all of them.
     """
-    if type(node)._has_own_init:
+    cls: Any = type(node)  # every node class is a `Node`, and says whether its `__init__` was written by hand
+    if cls._has_own_init:
         return None
     traceback = _entry_of(error.__traceback__, getattr(inspect.unwrap(init), "__code__", None))
     if traceback is None:
@@ -107,8 +108,7 @@ def _failed_default(node: NodeBase, init: Any, error: Exception) -> str | None:
     callee = traceback.tb_next
     if callee is not None and callee.tb_frame.f_code.co_name in ("__setattr__", "__post_init__"):
         return None
-    declared: Any = node
-    for field in dataclasses.fields(declared):
+    for field in dataclasses.fields(cls):
         if field.default_factory is not dataclasses.MISSING and field.name not in node.__dict__:
             return field.name
     return None

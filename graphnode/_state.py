@@ -120,6 +120,8 @@ def check_sharding(cls: type, sharding: object, *values: object) -> None:
 
 
 def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
+    if not isinstance(metadata, Mapping):
+        raise FieldError(f"{cls.__name__}: metadata takes a mapping; found {describe(metadata)}")
     for key in metadata:
         if not isinstance(key, str):
             raise FieldError(f"{cls.__name__}: metadata takes names that are strings, found {key!r}")

@@ -13,6 +13,7 @@ from typing import SupportsIndex
 
 import jax
 
+from ._arguments import wrong_argument
 from ._compat import current_trace
 from ._errors import TraceError
 from ._keys import under_current_mesh
@@ -23,7 +24,10 @@ class Stream:
 
     def __init__(self, key: jax.Array | SupportsIndex, folded: int | None = None) -> None:
         # An array is a key even where it could be an index; anything else is refused here, not at the first draw.
-        self._key = key if isinstance(key, jax.Array) else operator.index(key)
+        try:
+            self._key = key if isinstance(key, jax.Array) else operator.index(key)
+        except TypeError:
+            raise TypeError(wrong_argument("an integer or a key of jax.random", key)) from None
         self._folded = folded
         self._draws = itertools.count()
         self._trace = current_trace()

@@ -93,7 +93,7 @@ def _refusal(form: Form, value: object, place: Place) -> str:
     has_other_class = type(value).__name__ in names  # of the same name
     found = class_apart(type(value), *form.classes) if has_other_class else describe(value)
     message = f"{place} takes {form}; found {found}"
-    if form.kind is Kind.STATE and hasattr(value, "dtype"):
+    if form.kind is Kind.STATE and hasattr(value, "dtype") and not isinstance(value, type):
         message += f"; wrap the array: {names[0] if names else 'ParamState'}(...), or write to .value"
     return message
 

@@ -12,8 +12,8 @@ import pytest
 from typing_extensions import TypeAliasType
 
 import graphnode as gn
+from graphnode._describe import describe
 from graphnode._filters import as_filter
-from graphnode._state import describe
 
 
 class Membrane(gn.HiddenState[jax.Array]):

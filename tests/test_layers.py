@@ -33,6 +33,7 @@ LAYERS = (
     "_names",
     "_static",
     "_describe",
+    "_arguments",
     "_value",
     "_marks",
     "_sharding",

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from .._annotations import Form
+from .._arguments import wrong_argument
 from .._containers import assembled, items
-from .._describe import describe, shape_text
+from .._describe import shape_text
 from .._errors import ConfigError
 from .._node import Node
 from .._paths import Path, path_str
@@ -20,7 +21,7 @@ from .._stream import Stream, scope_of
 from .._traverse import aliases, nodes
 from ..transforms import eval_shape
 from ._graph import Visit, children, visits
-from ._models import DEFAULT, Config, slot_kind
+from ._models import DEFAULT, Config, check_config, slot_kind
 
 M = TypeVar("M", bound=Node)
 
@@ -46,6 +47,7 @@ def build(config: Config[M], key: jax.Array | None = None) -> M:
 
     See also: `to_config`, the inverse; `gn.eval_shape(lambda: gn.config.build(config))`, which makes no arrays.
     """
+    check_config(config)
     order, backward = _order(config)
     faults = [
         f"{visit.name}: {name} refers back to a node that holds this one, so it must allow None until that is made"
@@ -218,8 +220,9 @@ def _abstract_model(config: Config[Any] | Node) -> Node:
     if isinstance(config, Node):
         return eval_shape(clone, config)
     if isinstance(config, Config):
-        return eval_shape(lambda: build(config))
-    raise TypeError(f"gn.config.summary takes a config or a node; found {describe(config)}")
+        model: Node = eval_shape(lambda: build(config))
+        return model
+    raise TypeError(wrong_argument("a config or a node", config))
 
 
 def _others(path: Path, own: tuple[Path, ...], shared_nodes: dict[Path, tuple[Path, ...]]) -> tuple[Path, ...]:

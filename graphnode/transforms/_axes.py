@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from .._arguments import wrong_argument
 from .._binding import binding_of
 from .._convert import spread
+from .._describe import describe
 from .._errors import AliasError, listed
 from .._filters import Filter, Matcher, as_filters
 from .._paths import path_str
@@ -78,6 +80,7 @@ def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
             select a State, each by a path of it that the other does not select, must give it the same.
 
     Raises:
+        TypeError: It is not a mapping, or something in it is not an axis.
         FilterTypeError: A key is no filter.
         FilterError: `...` stands before another filter.
 
@@ -85,6 +88,11 @@ def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
         >>> gn.axes({gn.ParamState: None, gn.ShortTermState: 0})
         axes({ParamState: None, ShortTermState: 0})
     """
+    if not isinstance(by_filter, Mapping):
+        raise TypeError(wrong_argument("a mapping from filters to axes", by_filter))
+    for axis in by_filter.values():
+        if not (is_axis(axis) or isinstance(axis, PartitionSpec)):
+            raise TypeError(f"gn.axes: an axis is an integer or None; found {describe(axis)}")
     return Axes(as_filters(list(by_filter)), tuple(by_filter.values()))
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr
 
+from .._arguments import checked_positions
 from .._binding import binding_of
 from .._convert import is_node_states
 from .._describe import describe, shape_text
@@ -128,7 +129,7 @@ def _positions(transform: str, argnums: int | Sequence[int], bound: int, count: 
     Raises:
         ValueError: There is no such argument, or it is named twice.
     """
-    named = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    named = checked_positions("argnums", argnums, f"gn.{transform}")
     own = count - bound
     positions: list[int] = []
     for at in named:

@@ -14,6 +14,7 @@ import jax
 from .._binding import binding_of_list
 from .._caches import Memo
 from .._compat import PLAIN, is_jit_disabled, is_tracing, jaxpr_as_fun
+from .._describe import describe
 from .._marks import mark_lost
 from .._signals import undivided
 from .._state import State
@@ -387,7 +388,8 @@ def jit(
         >>> counter.count.value
         Array(2, dtype=int32)
     """
-    static_names, donate_names = _names(static_argnames), _names(donate_argnames)
+    static_names = _names("static_argnames", static_argnames)
+    donate_names = _names("donate_argnames", donate_argnames)
 
     def wrap(function: Callable[..., Any]) -> Jitted[..., Any]:
         target, bound = target_of(function)
@@ -416,5 +418,13 @@ def _check_disjoint(name: str, statics: _Arguments, donated: _Arguments) -> None
         )
 
 
-def _names(given: str | Iterable[str]) -> frozenset[str]:
-    return frozenset((given,) if isinstance(given, str) else given)
+def _names(option: str, names: str | Iterable[str] | None) -> frozenset[str]:
+    """The names of arguments that an option gives; `None` is none, as in JAX.
+
+    Raises:
+        TypeError: It gives something else.
+    """
+    listed_names = (names,) if isinstance(names, str | None) else names
+    if not isinstance(listed_names, Iterable) or not all(isinstance(name, str | None) for name in listed_names):
+        raise TypeError(f"gn.jit: {option} is a name or a sequence of names; found {describe(names)}")
+    return frozenset([name for name in listed_names if name is not None])

@@ -11,6 +11,7 @@ from typing import Any, Final, ParamSpec, TypeVar, overload
 import jax
 from jax.sharding import PartitionSpec
 
+from .._arguments import checked_index
 from .._describe import describe
 from ._axes import Spread, check_output_axes, check_sizes, is_axis, spread_axes
 from ._boundary import Call, Function, Outcome, Values, pure_of, rebind, target_of
@@ -106,6 +107,10 @@ def vmap(
             spmd_axis_name=spmd_axis_name,
         )
     check_output_axes("vmap", "out_axes", out_axes)
+    for axis in jax.tree.leaves(out_axes):
+        check_axis(axis, "gn.vmap: out_axes")
+    if axis_size is not None:
+        axis_size = checked_index("gn.vmap", "axis_size", axis_size)
     target, bound = target_of(fun)
 
     @functools.wraps(target)
