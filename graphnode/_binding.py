@@ -14,15 +14,17 @@ from typing import Any, Final, NamedTuple
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
+from ._arguments import public_caller, wrong_argument
 from ._caches import Memo
 from ._collector import uncollected
 from ._compat import PLAIN, TraceRef, current_trace, is_live, is_tracing
+from ._describe import describe
 from ._errors import FieldError, StructureError
 from ._fields import NodeBase
 from ._graphdef import GraphDef, intern_graphdef
 from ._marks import any_marked, is_marked, trace_of
 from ._paths import Key, Path, path_str
-from ._state import State, check_alive, describe, located, mark_container, read, store
+from ._state import State, check_alive, located, mark_container, read, store
 from ._static import NO_TEMPLATE, GraphObject
 from ._table import RootSpec, Token, ranked_root
 from ._template import NodeSpec, Watch, fill, template_of
@@ -358,7 +360,7 @@ def traces_of(states: Sequence[State[Any]]) -> tuple[TraceRef, ...]:
 
 def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
     if root is None:
-        raise StructureError("graph operations take a node or a pytree of nodes; found None")
+        raise StructureError(wrong_argument("a node or a pytree of nodes", None))
     pairs, treedef = jax.tree_util.tree_flatten_with_path(root)
     faults: list[str] = []
     edges: list[Path] = []
@@ -369,7 +371,8 @@ def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
             place = f" at {path_str(edge)}" if edge else ""
             faults.append(f"{describe(leaf)}{place}")
     if faults:
-        raise StructureError(f"graph operations take a node or a pytree of nodes; found {', '.join(faults)}")
+        takes = f"{public_caller() or 'a graph operation'} takes a node or a pytree of nodes"
+        raise StructureError(f"{takes}; found {', '.join(faults)}")
     spec = ranked_root(treedef, edges)
     ranked = sorted(range(len(pairs)), key=spec.order.__getitem__)
     return spec, [pairs[at][1] for at in ranked]

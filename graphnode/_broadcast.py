@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._arguments import checked_index
 from ._binding import Binding, binding_of
 from ._compat import is_tracing
 from ._errors import StackError, listed
@@ -54,6 +55,7 @@ def broadcast_states(node: object, filter: Filter | EllipsisType, /, size: int, 
 
     See also: `unbroadcast_states`, the inverse; `stack`, which makes one node of several.
     """
+    size, axis = checked_index("gn.broadcast_states", "size", size), checked_index("gn.broadcast_states", "axis", axis)
     selected = _selected(node, filter)
 
     def repeated(leaf: Any) -> Any:
@@ -95,6 +97,7 @@ def unbroadcast_states(
 
     See also: `broadcast_states`, the inverse.
     """
+    axis = checked_index("gn.unbroadcast_states", "axis", axis)
     selected = _selected(node, filter)
     faults = _faults(selected, lambda rank: -rank <= axis < rank, f"has no axis {axis}")
     _raise(node, "unbroadcast", faults)

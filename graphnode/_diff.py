@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from ._arguments import wrong_argument
 from ._graphdef import GraphDef
 from ._paths import Path, path_order, path_str
 from ._redefinition import class_name
@@ -47,7 +48,8 @@ def diff(left: GraphDef[Any], right: GraphDef[Any], /) -> tuple[Difference, ...]
     """
     for one in (left, right):
         if not isinstance(one, GraphDef):
-            raise TypeError(f"diff takes two graphdefs, found {type(one).__name__}; take gn.graphdef(...) of a node")
+            text = wrong_argument("two graphdefs", one)
+            raise TypeError(f"{text}; take gn.graphdef(...) of a node")
     return tuple(differences(left, right, _place, _place))
 
 

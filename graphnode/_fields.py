@@ -6,13 +6,16 @@ checkers read right: a written default there would override a class's own `kw_on
 
 import dataclasses
 import enum
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 import jax
+import numpy as np
 from jax.typing import DTypeLike
 
+from ._describe import describe
 from ._errors import FieldError
+from ._hints import did_you_mean
 from ._static import GraphObject, StaticValue
 from ._versions import AnyVersion
 
@@ -65,7 +68,12 @@ class Specifier(NamedTuple):
     sharding: Hashable = None
 
 
+# What all specifiers take, as dataclass fields do.
+_OPTIONS: Final = ("default", "default_factory", "init", "kw_only")
+
+
 def _field(specifier: Specifier, **options: Any) -> Any:
+    _check_options(specifier.kind, options)
     # JAX's own `jax.tree.static()` sets the same "static" key.
     metadata = {METADATA_KEY: specifier, "static": specifier.kind is Kind.STATIC}
     if specifier.kind is Kind.STATIC and isinstance(options.get("default"), jax.Array):
@@ -82,7 +90,7 @@ def static(*, default_factory: Callable[[], H], init: bool = ..., kw_only: bool 
 # Any: a specifier stands for a value of whatever type its field is annotated with.
 @overload
 def static(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
-def static(**options: Any) -> Any:
+def static(*values: object, **options: Any) -> Any:
     """Declare a field that is part of the structure: hashable, compared by type and value.
 
     An array is allowed here, and compared by content; it is read-only from then on.
@@ -99,6 +107,8 @@ def static(**options: Any) -> Any:
         >>> Act().function is jax.nn.relu
         True
     """
+    if values:
+        raise FieldError(_misuse("static", values[0]))
     return _field(Specifier(Kind.STATIC), **options)
 
 
@@ -159,11 +169,112 @@ def state(
         described = {"shape": shape, "name": name, "tag": tag, "sharding": sharding}
         _check_undescribed([part for part, given in described.items() if given is not None])
         return _field(Specifier(Kind.STATE), **options)
+    _check_initializer(initializer, shape)
     options.setdefault("init", False)
     return _field(
         Specifier(Kind.STATE, initializer=initializer, shape=shape, name=name, tag=tag, sharding=sharding),
         **options,
     )
+
+
+def _check_initializer(initializer: object, shape: object) -> None:
+    """Raise if what makes a State, or says its shape, is not a function.
+
+    Raises:
+        FieldError: Says what the function is for, and what to write.
+    """
+    if not _is_function(initializer) or _is_graph_class(initializer):
+        raise FieldError(_misuse("state", initializer))
+    if shape is not None and not _is_function(shape):
+        sizes = repr(shape) if isinstance(shape, tuple) else "(self.rows, 3)"
+        raise FieldError(
+            f"gn.state: shape= takes a function from the node to the shape; found {describe(shape)}; write "
+            f"shape=lambda self: {sizes}"
+        )
+
+
+def _check_factory(factory: object) -> None:
+    if not _is_function(factory):
+        raise FieldError(
+            f"gn.subnode: factory= takes a function from the node to the value of the field; found "
+            f"{describe(factory)}; write factory=lambda self: {_constructor_text(factory)}"
+        )
+
+
+def _check_options(kind: Kind, options: Mapping[str, Any]) -> None:
+    """Raise for an option that no dataclass field has, or a `default_factory` that cannot be called.
+
+    Raises:
+        FieldError: Says which there are, or what to write.
+    """
+    unknown = [name for name in options if name not in _OPTIONS]
+    if unknown:
+        hint = did_you_mean(unknown[0], _OPTIONS) or f"it takes {', '.join(_OPTIONS)}"
+        raise FieldError(f"gn.{kind}() has no option {unknown[0]!r}; {hint}")
+    factory = options.get("default_factory", dataclasses.MISSING)
+    if factory is not dataclasses.MISSING and not _is_function(factory):
+        raise FieldError(
+            f"gn.{kind}: default_factory= takes a function without arguments; found {describe(factory)}; write "
+            f"default_factory=lambda: {_constructor_text(factory)}"
+        )
+
+
+def _is_function(value: object) -> bool:
+    """Whether a value may be an initialiser or a factory: a layer can be called, too, but with its input."""
+    return callable(value) and not isinstance(value, GraphObject)
+
+
+def _is_graph_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, GraphObject)
+
+
+_PURPOSE: Final = {
+    "static": "declares a field that is part of the structure, and takes no positional argument",
+    "state": "declares a field that holds a State, and takes an initializer, a function of key, shape and dtype",
+    "subnode": "declares a field that holds a node, and takes no positional argument",
+}
+
+
+def _misuse(specifier: str, value: object) -> str:
+    """What is wrong with an argument of a specifier, and what to write."""
+    return f"gn.{specifier}() {_PURPOSE[specifier]}; found {describe(value)}; {_remedy(specifier, value)}"
+
+
+def _remedy(specifier: str, value: object) -> str:
+    """The line to write in place of `specifier(value)`."""
+    is_graph_class = _is_graph_class(value)
+    if isinstance(value, NodeBase) and specifier == "state":
+        return "for the States of a node, write gn.states(node)"
+    if isinstance(value, GraphObject) or (is_graph_class and specifier != "state"):
+        return f"write gn.{_kind_for(value)}(default_factory=lambda: {_constructor_text(value)})"
+    if is_graph_class:
+        name = getattr(value, "__name__", "")
+        return f"declare the class in front of it: field: {name} = gn.{_kind_for(value)}()"
+    if isinstance(value, jax.Array | np.ndarray):
+        in_state = "gn.state(default_factory=lambda: gn.ParamState(...))"
+        return f"write {in_state} for a State, or gn.static(default=...) for a part of the structure"
+    if specifier == "state":
+        return "write gn.state(jax.nn.initializers.zeros)"
+    if specifier == "static":
+        return f"write gn.static(default={_default_text(value)})"
+    return "write gn.subnode(factory=lambda self: ...)"
+
+
+def _kind_for(value: object) -> str:
+    """The specifier for nodes or for States, of one or of their class."""
+    cls = value if isinstance(value, type) else type(value)
+    return "subnode" if issubclass(cls, NodeBase) else "state"
+
+
+def _constructor_text(value: object) -> str:
+    """A call that makes an object like this one."""
+    if isinstance(value, type):
+        return f"{value.__name__}(...)"
+    return f"{type(value).__name__}(...)" if isinstance(value, GraphObject) else "..."
+
+
+def _default_text(value: object) -> str:
+    return repr(value) if isinstance(value, int | float | str) and len(repr(value)) < 40 else "..."
 
 
 def _check_undescribed(parts: Sequence[str]) -> None:
@@ -189,7 +300,7 @@ def subnode(*, default_factory: Callable[[], T], init: bool = ..., kw_only: bool
 # Any: a specifier stands for a value of whatever type its field is annotated with.
 @overload
 def subnode(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
-def subnode(*, factory: Callable[[Any], Any] | None = None, **options: Any) -> Any:
+def subnode(*values: object, factory: Callable[[Any], Any] | None = None, **options: Any) -> Any:
     """Declare a field that holds a node, or a list, tuple or dict of nodes.
 
     Args:
@@ -206,7 +317,10 @@ def subnode(*, factory: Callable[[Any], Any] | None = None, **options: Any) -> A
         >>> Square(3).linear.out_size
         (3,)
     """
+    if values:
+        raise FieldError(_misuse("subnode", values[0]))
     if factory is not None:
+        _check_factory(factory)
         options.setdefault("init", False)
     return _field(Specifier(Kind.SUBNODE, factory=factory), **options)
 

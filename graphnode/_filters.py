@@ -13,12 +13,13 @@ from typing import Any as AnyType
 import jax
 import numpy as np
 
+from ._describe import describe
 from ._errors import FilterError, FilterTypeError
 from ._fields import NodeBase
 from ._node import Node
 from ._paths import Key, Path, as_key, key_str, path_str, split_pattern
 from ._patterns import Pattern, pattern_of
-from ._state import State, describe
+from ._state import State
 
 
 @runtime_checkable
@@ -335,6 +336,8 @@ class Paths(Matcher):
 
 def _normal(path: Path | str, name: str) -> Path | str:
     """A path as keys; a text that has globs with quotes only where they are needed, so that equal ones look alike."""
+    if not isinstance(path, str | tuple | list):
+        raise FilterTypeError(f"{name} takes paths, each a tuple of keys or a text; found {describe(path)}")
     if not isinstance(path, str):
         return tuple([_checked_key(key, name) for key in path])
     tokens = split_pattern(path)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
+from ._arguments import wrong_argument
 from ._graphdef import GraphDef
 from ._hints import did_you_mean
 from ._layout import Layout, Positions
@@ -107,7 +108,7 @@ def match(graphdef: GraphDef[Any], given: States) -> Given:
         return _match_layout(numbers_of(graphdef, given.layout), given.layout, values, given._states)
     if isinstance(given, Mapping):
         return _match_mapping(graphdef, given)
-    raise TypeError(f"expected a StateTree, FlatStates or a nested mapping by path, found {type(given).__name__}")
+    raise TypeError(wrong_argument("a StateTree, FlatStates or a nested mapping by path", given))
 
 
 def _match_layout(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsIndex
 
+import jax
+import numpy as np
 from typing_extensions import dataclass_transform
 
 from ._body import RESERVED, take_body_faults
@@ -20,6 +22,7 @@ from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
 from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
+from ._init_errors import explain_init
 from ._members import own_annotations
 from ._pickling import Reduction, reduce_in_row
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, forget_shapes
@@ -217,19 +220,27 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     """`init`, then the fields that make themselves, then the check that nothing is missing."""
     plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
     version_at_start, version_at_end = constructing, birth
-    replacing, find_original, fill = REPLACING, original_of, fill_replaced
+    replacing, find_original, fill, explain = REPLACING, original_of, fill_replaced, explain_init
 
     def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:  # a field may be named `self`, too
         # A subclass calls up to here, or a finished node is initialised again: plain assignments.
         if type(self) is not cls or hasattr(self, "_version"):
-            init(self, *args, **kwargs)
+            try:
+                init(self, *args, **kwargs)
+            except Exception as error:
+                explain(error, self, init, args, kwargs)
+                raise
             return
         plan = plan_of_class(cls)
         if replacing and (original := find_original(self)) is not None:
             fill(self, original, kwargs)
             return
         mark(self, version_at_start())
-        init(self, *args, **kwargs)
+        try:
+            init(self, *args, **kwargs)
+        except Exception as error:
+            explain(error, self, init, args, kwargs)
+            raise
         if not plan.names <= self.__dict__.keys():
             complete(self, plan)
         if plan.contracts:
@@ -326,8 +337,7 @@ def _set_undeclared(node: Node, name: str, value: object) -> None:
     if has_setter(cls, name):
         object.__setattr__(node, name, value)
         return
-    annotation = type(value).__name__ if isinstance(value, GraphValue | int | str | float) else "..."
-    raise UndeclaredFieldError(undeclared(cls, plan_of(cls).names, name, annotation))
+    raise UndeclaredFieldError(undeclared(cls, plan_of(cls).names, name, _declaration(name, value)))
 
 
 def has_setter(cls: type[NodeBase], name: str) -> bool:
@@ -335,11 +345,28 @@ def has_setter(cls: type[NodeBase], name: str) -> bool:
     return hasattr(getattr(cls, name, None), "__set__") and name not in NodeBase.__slots__
 
 
-def undeclared(cls: type[NodeBase], fields: Collection[str], name: str, annotation: str) -> str:
-    """What is wrong with an assignment to a name that is no field of `cls`."""
+def undeclared(cls: type[NodeBase], fields: Collection[str], name: str, declaration: str) -> str:
+    """What is wrong with an assignment to a name that is no field of `cls`, and the line that would declare it."""
     hint = did_you_mean(name, fields)
     remedy = f"{hint} Otherwise declare" if hint else "declare"
-    return f"{cls.__name__} has no field {name!r}; {remedy} it in the class: {name}: {annotation}"
+    return f"{cls.__name__} has no field {name!r}; {remedy} it in the class: {declaration}"
+
+
+def _declaration(name: str, value: object) -> str:
+    """The line that declares a field for a value; of an array, one for each thing it may be."""
+    if isinstance(value, jax.Array | np.ndarray):
+        in_state = f"{name}: ParamState, and assign ParamState(...)"
+        return f"{in_state}; or {name}: jax.Array = gn.static() for what never changes"
+    return f"{name}: {_annotation_for(value)}"
+
+
+def _annotation_for(value: object) -> str:
+    """An annotation that admits a value, as far as the value shows one."""
+    if isinstance(value, GraphValue | int | str | float):
+        return type(value).__name__
+    if isinstance(value, list) and value and all(isinstance(item, GraphValue) for item in value):
+        return f"list[{' | '.join(dict.fromkeys(type(item).__name__ for item in value))}]"
+    return "..."
 
 
 GraphValue = State | NodeBase

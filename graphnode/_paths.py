@@ -56,6 +56,9 @@ def path_str(path: Path, /) -> str:
     Returns:
         The keys joined by dots; the empty string for the root.
 
+    Raises:
+        TypeError: It is not a tuple of keys.
+
     Example:
         >>> path_str(("layers", 0, "weight"))
         'layers.0.weight'
@@ -64,7 +67,13 @@ def path_str(path: Path, /) -> str:
 
     See also: `parse_path`, the inverse.
     """
-    return ".".join(map(key_str, path))
+    # A text is a row of keys, too.
+    if not isinstance(path, tuple | list):
+        raise TypeError(f"gn.path_str takes a path, a tuple of keys; found {path!r}; gn.parse_path reads texts")
+    try:
+        return ".".join(map(key_str, path))
+    except TypeError:
+        raise TypeError(f"gn.path_str: a key is a text or an integer; found {path!r}") from None
 
 
 def parse_path(text: str, /) -> Path:
@@ -85,6 +94,8 @@ def parse_path(text: str, /) -> Path:
 
     See also: `path_str`, the inverse.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"gn.parse_path takes a text; found {text!r}")
     return tuple([_key_of(text, token) for token in _tokens(text)])
 
 

@@ -15,14 +15,15 @@ import numpy as np
 from ._annotations import Form
 from ._compat import Tracer
 from ._containers import is_container, items, kind_of
-from ._contract import Contract, ContractSyntaxError, Requirement
+from ._contract import Requirement
+from ._describe import describe
 from ._errors import ContractError, FieldError, listed
 from ._fields import Kind, NodeBase
+from ._makers import Maker, maker_of, sizes_of
 from ._paths import Path, key_str
 from ._schema import Field, Schema
-from ._state import Requirements, State, describe
+from ._state import Requirements, State
 from ._static import StaticValueError, frozen, static_key
-from ._stream import split_key
 from ._tracked import Place, TrackedDict, TrackedList, admit
 from ._versions import Constructing
 
@@ -47,7 +48,7 @@ class Plan(NamedTuple):
 
     names: frozenset[str]
     admit: Mapping[str, Admit]
-    makers: Mapping[str, Callable[[Any], Any]]
+    makers: Mapping[str, Maker]
     contracts: tuple[Field, ...]
     statics: tuple[str, ...]
     sizing: frozenset[str]
@@ -72,7 +73,7 @@ def compile_plan(compiled: Schema[Any]) -> Plan:
     return Plan(
         frozenset(compiled.fields),
         {field.name: _admitter(compiled.cls, field) for field in fields},
-        {field.name: maker for field in fields if (maker := _maker(field)) is not None},
+        {field.name: maker for field in fields if (maker := maker_of(field)) is not None},
         tuple(field for field in fields if any(leaf.contract for leaf in field.form.all_leaves)),
         statics,
         frozenset(statics) & {name for contract in contracts for name in contract.names},
@@ -117,40 +118,6 @@ def _admit_static(where: str, is_explicit: bool, node: NodeBase | None, value: A
     except StaticValueError as error:
         raise FieldError(f"{where}: {error}") from None
     return value
-
-
-def _maker(field: Field) -> Callable[[Any], Any] | None:
-    said = field.specifier
-    if said.factory is not None:
-        return said.factory
-    if said.initializer is None:
-        default = field.default
-        return (lambda node: default()) if default is not None else None
-    initializer, (leaf,) = said.initializer, field.form.leaves
-    shape_of = said.shape or _contract_shape(leaf.contract)
-
-    def make(node: NodeBase) -> State[Any]:
-        try:
-            shape = shape_of(node)
-        except ContractSyntaxError as error:
-            raise ContractError(f"{type(node).__name__}.{field.name}: {error}") from None
-        dtype = leaf.contract.dtype() if leaf.contract is not None else jax.dtypes.canonicalize_dtype(float)
-        value = initializer(split_key(), shape, dtype)
-        try:
-            return leaf.cls(value, name=said.name, tag=said.tag, sharding=said.sharding)  # type: ignore[no-any-return]
-        except FieldError as error:  # a shape that only the node knows, of another rank than the sharding
-            raise FieldError(f"{type(node).__name__}.{field.name}: {error}") from None
-
-    return make
-
-
-def _contract_shape(contract: Contract | None) -> Callable[[NodeBase], tuple[int, ...]]:
-    assert contract is not None  # the schema saw to it, where the specifier does not say the shape
-    return lambda node: contract.shape(_sizes(node))
-
-
-def _sizes(node: NodeBase) -> dict[str, object]:
-    return {name: node.__dict__[name] for name in type(node)._plan.statics if name in node.__dict__}
 
 
 # The place of a State in a node, the form of the place, and the State.
@@ -212,7 +179,7 @@ def check_placed(node: NodeBase, new: Sequence[Placed], *, replaces: bool = True
     replaced = {place for place, _, _ in new} if replaces else set[str]()
     # What stays comes first: it binds the axes that no static field gives, and what is new must fit.
     staying = [placed for placed in _placed_in(type(node)._plan, node.__dict__) if placed[0] not in replaced]
-    _check_states(node, _sizes(node), [*staying, *new])
+    _check_states(node, sizes_of(node), [*staying, *new])
 
 
 def attach_contracts(node: NodeBase) -> None:
@@ -220,7 +187,7 @@ def attach_contracts(node: NodeBase) -> None:
     plan: Plan = type(node)._plan
     if not plan.contracts:
         return
-    sizes = _sizes(node)
+    sizes = sizes_of(node)
     for place, form, state in _placed_in(plan, node.__dict__):
         _attach(node, place, form, state, sizes)
 

@@ -6,7 +6,9 @@ that the recursion here is bounded whatever is printed.
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Final, NamedTuple, Protocol, TypeGuard, runtime_checkable
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
+
+from ._paths import Key, as_key, path_str
 
 MAX_DEPTH: Final = 24
 MAX_ITEMS: Final = 200
@@ -38,57 +40,82 @@ class Pretty(Protocol):
     def __pretty__(self) -> Record: ...
 
 
+# Where a value stands in what is printed: one step for each nesting, by which it is indented.
+Place: TypeAlias = tuple[object, ...]
+
+
 def pretty(value: object) -> str:
-    """The text of `value`: one field a line, a repeated object as `Name(...)`."""
-    return _Printer().render(value, 0)
+    """The text of `value`: one field a line, and an object that was printed already as `<layers.0>`, its path."""
+    return _Printer().render(value, ())
 
 
 class _Printer:
     def __init__(self) -> None:
-        # Kept, not only their ids: a view made while printing must not leave its id to the next one.
-        self.seen: dict[int, object] = {}
+        # With the value, not only its id: a view made while printing must not leave its id to the next one.
+        self.seen: dict[int, tuple[object, Place]] = {}
         self.lines = 0
 
-    def render(self, value: object, depth: int) -> str:
+    def render(self, value: object, place: Place) -> str:
         if _is_pretty(value):
-            return self.record(value, depth)
+            return self.record(value, place)
         if isinstance(value, Mapping):
-            return self.block("{", "}", ((_key(key), item) for key, item in value.items()), depth)
+            return self.block("{", "}", ((_label(key), key, item) for key, item in value.items()), place)
         if isinstance(value, list):
-            return self.block("[", "]", (("", item) for item in value), depth)
+            return self.block("[", "]", (("", at, item) for at, item in enumerate(value)), place)
         if isinstance(value, tuple) and (len(value) > MAX_ITEMS or any(map(_is_pretty, value))):
-            return self.block("(", ")", (("", item) for item in value), depth)
+            return self.block("(", ")", (("", at, item) for at, item in enumerate(value)), place)
         text = repr(value)
         if len(text) > MAX_TEXT:
             text = text[:MAX_TEXT] + "..."
-        return text.replace("\n", "\n" + "  " * depth)
+        return text.replace("\n", "\n" + "  " * len(place))
 
-    def record(self, value: Pretty, depth: int) -> str:
-        name, fields = value.__pretty__()
+    def record(self, value: Pretty, place: Place) -> str:
         if id(value) in self.seen:
-            return f"{name}(...)"
-        self.seen[id(value)] = value
+            return _reference(self.seen[id(value)][1])
+        name, fields = value.__pretty__()
+        # What is cut here may be shown where it comes again.
+        if not self.is_cut(place):
+            self.seen[id(value)] = value, place
         if name:
-            return self.block(f"{name}(", ")", ((f"{key}=", item) for key, item in fields), depth)
-        return self.block("{", "}", ((_key(key), item) for key, item in fields), depth)
+            return self.block(f"{name}(", ")", ((f"{key}=", key, item) for key, item in fields), place)
+        return self.block("{", "}", ((_label(key), key, item) for key, item in fields), place)
 
-    def block(self, start: str, end: str, items: Iterable[tuple[str, object]], depth: int) -> str:
-        if depth >= MAX_DEPTH or self.lines >= MAX_LINES:
+    def is_cut(self, place: Place) -> bool:
+        """Whether only the outside of a value is shown, as it lies too deep or too much was printed before."""
+        return len(place) >= MAX_DEPTH or self.lines >= MAX_LINES
+
+    def block(self, start: str, end: str, items: Iterable[tuple[str, object, object]], place: Place) -> str:
+        """A value with its items, one a line: each its label, its step in paths, and the item itself."""
+        if self.is_cut(place):
             return f"{start}...{end}"
-        indent = "  " * (depth + 1)
+        indent = "  " * (len(place) + 1)
         body: list[str] = []
-        for label, item in islice(items, MAX_ITEMS + 1):
+        for label, step, item in islice(items, MAX_ITEMS + 1):
             if len(body) == MAX_ITEMS or self.lines >= MAX_LINES:
                 body.append(f"{indent}...")
                 break
             self.lines += 1
-            body.append(f"{indent}{label}{self.render(item, depth + 1)}")
+            body.append(f"{indent}{label}{self.render(item, (*place, step))}")
         if not body:
             return start + end
-        return start + "\n" + ",\n".join(body) + "\n" + "  " * depth + end
+        return start + "\n" + ",\n".join(body) + "\n" + "  " * len(place) + end
 
 
-def _key(key: object) -> str:
+def _reference(place: Place) -> str:
+    """What stands for an object that was printed at a place before; `<self>` is the object that is printed."""
+    steps: list[Key] = []
+    for step in place:
+        # The key of a flat mapping is a whole path.
+        for part in step if isinstance(step, tuple) else (step,):
+            key = as_key(part)
+            steps.append(str(part) if key is None else key)
+    text = path_str(tuple(steps))
+    if len(text) > MAX_KEY:
+        text = "..." + text[-MAX_KEY:]
+    return f"<{text or 'self'}>"
+
+
+def _label(key: object) -> str:
     text = repr(key)
     return f"{text if len(text) <= MAX_KEY else text[:MAX_KEY] + '...'}: "
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeAlias, cast, get_origin
 from typing_extensions import TypeVar
 
 from ._annotations import AmbiguousError, Cause, Form, form_of, open_form, resolve
+from ._arguments import wrong_argument
 from ._caches import Kept, kept, publish
 from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
@@ -128,7 +129,7 @@ def schema(cls: type[N], /) -> Schema[N]:
     if isinstance(found, type):
         check_refused(found)
     if not (isinstance(found, type) and issubclass(found, NodeBase) and dataclasses.is_dataclass(found)):
-        raise TypeError(f"schema takes a node class, found {cls!r}")
+        raise TypeError(wrong_argument("a node class", cls))
     compiled: Any = kept(found, _SCHEMA)
     if compiled is None:
         compiled = _compile_late(found)

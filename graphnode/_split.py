@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any, TypeVar, overload
 
+from ._arguments import wrong_argument
 from ._binding import Binding, binding_of, build, rebuild, traces_of
 from ._errors import MergeError, listed
 from ._filters import Filter, Matcher, Selector, as_filters
@@ -157,7 +158,7 @@ def treefy_merge(graphdef: GraphDef[N], /, *trees: States) -> N:
     See also: `treefy_split`, the inverse.
     """
     if not isinstance(graphdef, GraphDef):
-        raise TypeError(f"treefy_merge takes a GraphDef first, found {type(graphdef).__name__}")
+        raise TypeError(wrong_argument("a GraphDef first", graphdef))
     if len(trees) == 1 and isinstance(trees[0], StateTree) and trees[0].layout is graphdef.layout:
         return build(graphdef, trees[0]._values)  # type: ignore[no-any-return]
     return build(graphdef, _gather(graphdef, trees))  # type: ignore[no-any-return]
@@ -353,6 +354,7 @@ def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
     """Build new nodes around live States, which keep their identity.
 
     Raises:
+        TypeError: `graphdef` is not a GraphDef, or `states` are not FlatStates.
         MergeError: States are missing, unknown or of another class; names all of them.
 
     Example:
@@ -363,10 +365,11 @@ def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
 
     See also: `flatten`, the inverse; `treefy_merge`, which makes new States.
     """
+    if not isinstance(graphdef, GraphDef):
+        raise TypeError(wrong_argument("a GraphDef first", graphdef))
     if not isinstance(states, FlatStates):
-        raise TypeError(
-            f"unflatten takes live States as FlatStates, found {type(states).__name__}; for values, use treefy_merge"
-        )
+        text = wrong_argument("live States as FlatStates", states)
+        raise TypeError(f"{text}; for values, use gn.treefy_merge")
     # What is put together are the States themselves: two with one value are two.
     numbers = numbers_of(graphdef, states.layout).numbers
     given = Given(numbers, states._states, states.layout.specs, states.layout)

@@ -4,19 +4,21 @@ What `jax.vmap` and `jax.lax.scan` map over: an ensemble, or the layers of a dee
 the values in layout order; all nodes share one graphdef.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from ._arguments import checked_index, wrong_argument
 from ._binding import Binding, binding_of, build
+from ._describe import describe
 from ._diff import diff
 from ._errors import StackError, StructureError, listed
 from ._graphdef import GraphDef
 from ._paths import path_str
 from ._stack_streams import equal_stream_faults, fork_shared, shared_streams
-from ._state import StateSpec, describe
+from ._state import StateSpec
 from ._state_axes import checked_position, has_axes, mentions_axes, with_axis, with_specs, without_axes
 from ._static import GraphObject
 from ._update import leaf_form, leaf_text
@@ -58,7 +60,10 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
     See also: `unstack`, the inverse.
     """
     if isinstance(nodes, GraphObject):
-        raise StructureError(f"stack takes a sequence of nodes; found a {type(nodes).__name__} alone")
+        raise StructureError(f"gn.stack takes a sequence of nodes; found a {type(nodes).__name__} alone")
+    if not isinstance(nodes, Iterable):
+        raise TypeError(wrong_argument("a sequence of nodes", nodes))
+    axis = checked_index("gn.stack", "axis", axis)
     bindings = [binding_of(node) for node in nodes]
     if not bindings:
         raise StackError("stack takes at least one node: of none, the structure is unknown")
@@ -150,6 +155,7 @@ def unstack(node: N, /, axis: int = 0) -> list[N]:
 
     See also: `stack`, the inverse.
     """
+    axis = checked_index("gn.unstack", "axis", axis)
     binding = binding_of(node)
     size = _size_along(binding, axis)
     parts: list[list[Any]] = [[] for _ in range(size)]

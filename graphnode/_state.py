@@ -9,18 +9,17 @@ import enum
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, cast
 
 import jax
-import numpy as np
 from typing_extensions import TypeVar
 
 from ._caches import Interned
-from ._compat import CONCRETE, Tracer, TraceRef, current_trace, is_live, is_tracing, tracer_in
+from ._compat import CONCRETE, TraceRef, current_trace, is_live, is_tracing, tracer_in
 from ._contract import Requirement
+from ._describe import describe, shape_text
 from ._errors import ContractError, FieldError, SchemaError, TraceError, listed
 from ._faults import defining
-from ._hints import cut
 from ._marks import (
     AnyMark,
     Mark,
@@ -136,6 +135,8 @@ def check_sharding(cls: type, sharding: object, *values: object) -> None:
 
 
 def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
+    if not isinstance(metadata, Mapping):
+        raise FieldError(f"{cls.__name__}: metadata takes a mapping; found {describe(metadata)}")
     for key in metadata:
         if not isinstance(key, str):
             raise FieldError(f"{cls.__name__}: metadata takes names that are strings, found {key!r}")
@@ -564,18 +565,6 @@ def located(state: State[Any], where: str = "") -> str:
     return f"{where} ({name})" if where else name
 
 
-def describe(value: object) -> str:
-    """What a message says was found: class, shape and dtype of an array, class and text of anything else."""
-    if isinstance(value, Tracer):
-        return f"a tracer {shape_text(value)}"
-    if isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
-        return f"an array {shape_text(value)}"
-    if isinstance(value, GraphObject):
-        return f"a {type(value).__name__}"
-    text = " ".join(repr(value).split())
-    return f"{type(value).__name__} {cut(text)}"
-
-
 def abstract(value: Any) -> Any:
     """`value` with every array replaced by its shape and dtype, for a `repr`; dicts come sorted by key."""
     return jax.tree.map(_abstract_leaf, value)
@@ -585,12 +574,3 @@ def _abstract_leaf(leaf: Any) -> Any:
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return Text(f"ShapedArray({shape_text(leaf)})")
     return leaf
-
-
-WEAK: Final = ", weak_type=True"
-
-
-def shape_text(array: Any) -> str:
-    """Dtype and shape, as JAX writes them."""
-    weak = WEAK if getattr(array, "weak_type", False) else ""
-    return f"{array.dtype}[{','.join(map(str, array.shape))}]{weak}"

@@ -7,6 +7,7 @@ would split the wrong axis; so must the named axes of `stack(name=...)`. Structu
 from collections.abc import Mapping
 from typing import TypeVar
 
+from ._arguments import checked_index, wrong_argument
 from ._errors import StackError
 from ._graphdef import GraphDef, intern_graphdef
 from ._sharding import insert_axis, insert_named, ranks_of, remove_axis, remove_named
@@ -115,6 +116,7 @@ def member_graphdef(graphdef: GraphDef[N], /, axis: int = 0) -> GraphDef[N]:
         The graphdef that each member has, or had before it was stacked.
 
     Raises:
+        TypeError: `graphdef` is not a GraphDef.
         StackError: `axis` is negative: a structure does not say how many axes its arrays have.
 
     Example:
@@ -131,6 +133,9 @@ def member_graphdef(graphdef: GraphDef[N], /, axis: int = 0) -> GraphDef[N]:
 
     See also: `stack`.
     """
+    if not isinstance(graphdef, GraphDef):
+        raise TypeError(wrong_argument("a GraphDef first", graphdef))
+    axis = checked_index("gn.member_graphdef", "axis", axis)
     if axis < 0:
         raise StackError(
             f"member_graphdef: a structure does not say how many axes its arrays have; found axis {axis}: count the "

@@ -17,6 +17,7 @@ from typing import Final, SupportsIndex
 
 import jax
 
+from ._arguments import wrong_argument
 from ._compat import current_trace
 from ._errors import RngError, TraceError
 from ._keys import derived, number_of, under_current_mesh
@@ -36,7 +37,10 @@ class Stream:
 
     def __init__(self, key: jax.Array | SupportsIndex, *numbers: int) -> None:
         # An array is a key even where it could be an index; anything else is refused here, not at the first draw.
-        self._seed = key if isinstance(key, jax.Array) else operator.index(key)
+        try:
+            self._seed = key if isinstance(key, jax.Array) else operator.index(key)
+        except TypeError:
+            raise TypeError(wrong_argument("an integer or a key of jax.random", key)) from None
         self._numbers = numbers
         self._key: jax.Array | None = None
         self._draws = itertools.count()

@@ -13,6 +13,7 @@ from typing import Any, Final
 import jax
 
 from ._annotations import Form
+from ._arguments import wrong_argument
 from ._errors import ConfigError, FieldError
 from ._fields import NodeBase
 from ._node import plan_of
@@ -54,6 +55,8 @@ def tokens_from_json(text: str) -> tuple[Token, ...]:
 
 
 def _loaded(text: str) -> dict[str, Any]:
+    if not isinstance(text, str):
+        raise TypeError(wrong_argument("a text", text, "GraphDef.from_json"))
     try:
         data = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
     except RecursionError:

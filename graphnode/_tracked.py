@@ -11,11 +11,11 @@ from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 from ._annotations import Form
 from ._compat import is_tracing
 from ._containers import items
+from ._describe import describe
 from ._errors import FieldError
 from ._fields import Kind, NodeBase
 from ._paths import Key, key_str
 from ._redefinition import class_apart
-from ._state import describe
 from ._versions import CLOCK, AnyVersion, Version, birth, check_owner
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ def _refusal(form: Form, value: object, place: Place) -> str:
     has_other_class = type(value).__name__ in names  # of the same name
     found = class_apart(type(value), *form.classes) if has_other_class else describe(value)
     message = f"{place} takes {form}; found {found}"
-    if form.kind is Kind.STATE and hasattr(value, "dtype"):
+    if form.kind is Kind.STATE and hasattr(value, "dtype") and not isinstance(value, type):
         message += f"; wrap the array: {names[0] if names else 'ParamState'}(...), or write to .value"
     return message
 

@@ -15,6 +15,7 @@ import numpy as np
 import typing_extensions
 from jaxtyping import AbstractArray, Shaped
 
+from ._arguments import wrong_argument
 from ._fields import NodeBase
 
 P = ParamSpec("P")
@@ -60,6 +61,8 @@ def typechecker(function: Callable[P, R], /) -> Callable[P, R]:
 
     See also: The guide "Checks at run time", `docs/guides/runtime_types.md`.
     """
+    if not callable(function):
+        raise TypeError(wrong_argument("a function", function))
     checked = _beartype()(function)
     axes = _axes_of(function)
     if not axes:

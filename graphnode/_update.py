@@ -12,6 +12,7 @@ import jax
 
 from ._binding import Binding, binding_of
 from ._compat import CONCRETE, is_tracing
+from ._describe import describe
 from ._errors import ContractError, FieldError, FilterError, PopError, UpdateError, listed
 from ._fields import Kind
 from ._filters import Filter, Selector, as_filters
@@ -23,7 +24,7 @@ from ._plan import Placed, Vacated, check_contracts, check_placed, vacated
 from ._redefinition import class_name
 from ._schema import schema
 from ._signals import put_all, store_all, undivided
-from ._state import State, StateSpec, contract_faults, describe, new_state, prepared
+from ._state import State, StateSpec, contract_faults, new_state, prepared
 from ._statetree import S1, S2, S3, FlatStates, StateTree, select
 from ._tracked import TrackedDict
 from ._traverse import gone, live_objects, reach

@@ -5,6 +5,7 @@ memory. optax is only imported when an optimizer is made; for how its state beco
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import EllipsisType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +17,7 @@ from jax.tree_util import keystr
 from jaxtyping import Array, Int
 from typing_extensions import TypeVar
 
+from ._describe import describe
 from ._errors import FilterError, UpdateError, listed
 from ._fields import state, static
 from ._filters import Filter, Matcher, as_filter
@@ -32,6 +34,7 @@ from ._split import graphdef, states
 from ._state import LongTermState, ParamState, State, StateSpec, new_state, prepared, spec_of
 from ._state_axes import apart_from_axes
 from ._statetree import FlatStates, StateTree
+from ._static import GraphObject
 
 if TYPE_CHECKING:
     import optax
@@ -83,6 +86,7 @@ class Optimizer(Node):
         FilterTypeError: `wrt` is no filter.
         ImportError: optax is not installed.
         StructureError: `model` is neither a node nor a pytree of nodes.
+        TypeError: `tx` is no transformation, or stands first.
 
     Example:
         >>> import optax
@@ -112,6 +116,7 @@ class Optimizer(Node):
         self, model: object, tx: "optax.GradientTransformation", wrt: Filter | EllipsisType = ParamState
     ) -> None:
         _optax()
+        _check_arguments(model, tx)
         self.tx, self.wrt = tx, as_filter(wrt)
         selected = states(model, self.wrt)
         if not selected:
@@ -234,6 +239,35 @@ def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
     """Give each State its value, all or none."""
     contents = [prepared(state, value, functools.partial(path_str, path)) for path, state, value in writes]
     store_all([state for _, state, _ in writes], contents)
+
+
+def _check_arguments(model: object, tx: object) -> None:
+    """Raise if what stands for the transformation is none, or if it stands first.
+
+    Raises:
+        TypeError: Says which comes first, or what to write.
+    """
+    if _is_transformation(tx):
+        return
+    if _is_transformation(model):
+        raise TypeError(
+            f"Optimizer takes the model first: gn.optim.Optimizer(model, tx); found {type(model).__name__}, "
+            f"then {describe(tx)}"
+        )
+    if inspect.isroutine(tx):
+        name = getattr(tx, "__name__", "tx")
+        raise TypeError(
+            f"Optimizer takes an optax transformation second; found the function {name}: call it, as in "
+            f"optax.{name}(1e-3)"
+        )
+    raise TypeError(f"Optimizer takes an optax transformation second, such as optax.adam(1e-3); found {describe(tx)}")
+
+
+def _is_transformation(value: object) -> bool:
+    """Whether a value has what optax transformations have; `MultiSteps` is of another class."""
+    if isinstance(value, type | GraphObject):
+        return False
+    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
 
 
 def _optax() -> ModuleType:

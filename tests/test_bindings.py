@@ -445,7 +445,7 @@ def test_refused_change_keeps_structure_and_binding():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (lambda one: one.items.append(None), "Kit.items.3 takes Leaf; found NoneType None"),
+        (lambda one: one.items.append(None), "Kit.items.3 takes Leaf; found None"),
         (lambda one: one.table.update({1: leaf()}), "Kit.table takes string keys; found 1"),
         pytest.param(
             lambda one: one.table.__setitem__(1, leaf()),

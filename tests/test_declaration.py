@@ -1040,13 +1040,13 @@ def test_shared_and_cyclic_references_are_kept():
 REFUSED_VALUES = {
     "array": ("weight", jnp.ones(2), "Holder.weight takes ParamState; found an array float32[2]; wrap the array: "),
     "int": ("weight", 3, "Holder.weight takes ParamState; found int 3"),
-    "None": ("weight", None, "Holder.weight takes ParamState; found NoneType None"),
+    "None": ("weight", None, "Holder.weight takes ParamState; found None"),
     "other State": ("weight", ShortTermState(ZERO), "Holder.weight takes ParamState; found a ShortTermState"),
     "parent State": ("weight", LongTermState(ZERO), "Holder.weight takes ParamState; found a LongTermState"),
     "node as state": ("weight", Leaf(), "Holder.weight takes ParamState; found a Leaf"),
     "State as node": ("leaf", ParamState(ZERO), "Holder.leaf takes Leaf | None; found a ParamState"),
     "int as node": ("leaf", 3, "Holder.leaf takes Leaf | None; found int 3"),
-    "class as node": ("leaf", Leaf, "Holder.leaf takes Leaf | None; found type"),
+    "class as node": ("leaf", Leaf, "Holder.leaf takes Leaf | None; found the class Leaf"),
     "list item": ("leaves", [Leaf(), 1], "Holder.leaves.1 takes Leaf; found int 1"),
     "tuple as list": ("leaves", (Leaf(),), "Holder.leaves takes list[Leaf]; found tuple"),
     "dict as list": ("leaves", {}, "Holder.leaves takes list[Leaf]; found dict {}"),
@@ -1158,7 +1158,15 @@ UNDECLARED = {
     "near int": ("wieght", 3, "did you mean 'weight'? Otherwise declare it in the class: wieght: int"),
     "near node": ("leafs", Leaf(), "did you mean 'leaf'? Otherwise declare it in the class: leafs: Leaf"),
     "far State": ("count", ShortTermState(ZERO), "declare it in the class: count: ShortTermState"),
-    "far array": ("x", jnp.ones(2), "declare it in the class: x: ..."),
+    "far array": (
+        "x",
+        jnp.ones(2),
+        "declare it in the class: x: ParamState, and assign ParamState(...); or x: jax.Array = gn.static() for what "
+        "never changes",
+    ),
+    "far list of nodes": ("bodies", [Leaf(), Leaf()], "declare it in the class: bodies: list[Leaf]"),
+    "far list": ("bodies", [Leaf(), 1], "declare it in the class: bodies: ..."),
+    "far function": ("f", jnp.ones, "declare it in the class: f: ..."),
     "far str": ("mode", "fast", "declare it in the class: mode: str"),
 }
 

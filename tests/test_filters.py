@@ -12,8 +12,8 @@ import pytest
 from typing_extensions import TypeAliasType
 
 import graphnode as gn
+from graphnode._describe import describe
 from graphnode._filters import as_filter
-from graphnode._state import describe
 
 
 class Membrane(gn.HiddenState[jax.Array]):
@@ -338,7 +338,7 @@ def test_a_union_of_node_classes_selects_nodes():
 @pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("bad", "found"),
-    [("x", "str 'x'"), (None, "NoneType None"), (gn.ParamState(1), "a ParamState"), ((gn.State,), "tuple (<class 'gr")],
+    [("x", "str 'x'"), (None, "None"), (gn.ParamState(1), "a ParamState"), ((gn.State,), "tuple (<class 'gr")],
     ids=str,
 )
 def test_what_is_no_class_is_refused_by_of_type(bad: Any, found: str):

@@ -449,7 +449,7 @@ def test_find_follows_first_and_later_references():
         ("x", "found str 'x'"),
         (np.zeros(2), "found an array float64[2]"),
         ([Leaf(1, param()), {"a": 3, "b": "x"}], "found int 3 at 1.a, str 'x' at 1.b"),
-        (Leaf, "found type"),
+        (Leaf, "found the class Leaf"),
         (jax.ShapeDtypeStruct((2,), np.float32), "found an array float32[2]"),
     ],
 )

@@ -842,3 +842,41 @@ def test_states_that_have_become_one_are_refused():
     assert str(caught.value) == (
         "cannot update Named: the optimizer was made for other States: States that were apart are one: named.a"
     )
+
+
+UNTYPED: Any = Optimizer
+SECOND = "Optimizer takes an optax transformation second"
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize(
+    ("model", "tx", "text"),
+    [
+        (
+            optax.sgd(0.1),
+            gn.nn.Linear(2, 3),
+            "Optimizer takes the model first: gn.optim.Optimizer(model, tx); found GradientTransformationExtraArgs, "
+            "then a Linear",
+        ),
+        (
+            gn.nn.Linear(2, 3),
+            optax.adam,
+            f"{SECOND}; found the function adam: call it, as in optax.adam(1e-3)",
+        ),
+        (gn.nn.Linear(2, 3), None, f"{SECOND}, such as optax.adam(1e-3); found None"),
+        (gn.nn.Linear(2, 3), gn.nn.Linear(2, 3), f"{SECOND}, such as optax.adam(1e-3); found a Linear"),
+        (gn.nn.Linear(2, 3), 1e-3, f"{SECOND}, such as optax.adam(1e-3); found float 0.001"),
+    ],
+)
+def test_arguments_in_the_wrong_order_are_told(model: Any, tx: Any, text: str):
+    """What is no transformation is refused in the words of who calls the optimizer, not of who wrote it."""
+    with pytest.raises(TypeError) as caught:
+        UNTYPED(model, tx)
+    assert type(caught.value) is TypeError
+    assert str(caught.value) == text
+
+
+def test_whatever_has_init_and_update_is_a_transformation():
+    """`MultiSteps` is not a `GradientTransformation`, and is taken."""
+    optimizer = UNTYPED(gn.nn.Linear(2, 3), optax.MultiSteps(optax.sgd(0.1), 2))
+    assert int(optimizer.steps.value) == 0

@@ -1,6 +1,6 @@
-"""Printing: the tutorial's layout, repeats as `Name(...)`, bounded in depth, length and time."""
+"""Printing: the tutorial's layout, repeats as `<path>`, bounded in depth, length and time."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import pytest
 
 import graphnode as gn
 from graphnode import ParamState, ShortTermState, State, static, subnode
+from graphnode._pretty import MAX_DEPTH, Record, pretty
 from graphnode.nn import Linear
 from tests.work import calls_of
 
@@ -77,8 +78,8 @@ def test_a_node_without_fields_prints_in_one_line():
     assert repr(Empty()) == "Empty()"
 
 
-def test_a_repeated_node_prints_its_name():
-    """A node, State or cycle that was printed before is `Name(...)`."""
+def test_a_repeated_node_prints_its_path():
+    """A node or State that was printed before is its path in what is printed, and the way back to that is `<self>`."""
 
     class Net(gn.Node):
         a: Leaf
@@ -95,12 +96,12 @@ def test_a_repeated_node_prints_its_name():
         "  a=Leaf(\n"
         "    n=1\n"
         "  ),\n"
-        "  b=Leaf(...),\n"
+        "  b=<a>,\n"
         "  w=ParamState(\n"
         "    value=ShapedArray(float32[2])\n"
         "  ),\n"
-        "  v=ParamState(...),\n"
-        "  me=Net(...)\n"
+        "  v=<w>,\n"
+        "  me=<self>\n"
         ")"
     )
     assert repr(net) == repr(net)
@@ -128,11 +129,11 @@ def test_containers_print_their_items():
         "    Leaf(\n"
         "      n=1\n"
         "    ),\n"
-        "    Leaf(...)\n"
+        "    <paired.0>\n"
         "  ),\n"
         "  named={\n"
-        "    'b': Leaf(...),\n"
-        "    'a': Leaf(...)\n"
+        "    'b': <paired.0>,\n"
+        "    'a': <paired.0>\n"
         "  },\n"
         "  none=[]\n"
         ")"
@@ -212,6 +213,50 @@ def chain(length: int) -> Link:
     for n in range(length):
         link = Link(n, link)
     return link
+
+
+def test_a_reference_is_a_path_from_what_is_printed():
+    """The path leads from the object that is printed, through containers and quoted keys, also where that is inner."""
+
+    class Net(gn.Node):
+        table: dict[str, list[Leaf]]
+        last: "Leaf | Net"
+
+    leaf = Leaf(1)
+    inner = Net({"a.b": [Leaf(0), leaf]}, leaf)
+    assert repr(inner).endswith('  last=<table."a.b".1>\n)')
+    assert repr(Net({}, inner)).endswith('    last=<last.table."a.b".1>\n  )\n)')
+
+
+def test_a_reference_in_a_flat_mapping_is_one_path():
+    """The keys of `gn.states` are whole paths: what follows them goes on from there."""
+
+    class Held(NamedTuple):
+        """Prints with a key that is a path."""
+
+        leaf: Leaf
+
+        def __pretty__(self) -> Record:
+            return Record("", [(("head", 0), self.leaf), ("again", self.leaf)])
+
+    assert pretty(Held(Leaf(1))) == "{\n  ('head', 0): Leaf(\n    n=1\n  ),\n  'again': <head.0>\n}"
+
+
+def test_what_was_cut_is_shown_where_it_comes_again():
+    """An object that lay too deep to be opened is no reference where it can be opened."""
+    leaf = Leaf(7)
+
+    class Net(gn.Node):
+        down: "Net | Leaf"
+        leaf: Leaf | None = None
+
+    net = Net(leaf)
+    for _ in range(MAX_DEPTH - 1):
+        net = Net(net)
+    net.leaf = leaf
+    text = repr(net)
+    assert "down=Leaf(...)" in text
+    assert text.endswith("\n  leaf=Leaf(\n    n=7\n  )\n)")
 
 
 def test_a_deep_graph_is_cut():

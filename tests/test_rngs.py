@@ -269,7 +269,7 @@ BAD_SEEDS: dict[str, Any] = {
     "float": untyped(0.5, "float 0.5"),
     "boolean": (True, "bool True"),
     "text": untyped("0", "str '0'"),
-    "None": untyped(None, "NoneType None"),
+    "None": untyped(None, "None"),
     "too large": (2**70, "int 1180591620717411303424"),
     "float array": (jnp.float32(1), "an array float32[]"),
     "boolean array": (jnp.array(True), "an array bool[]"),

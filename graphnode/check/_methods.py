@@ -31,7 +31,8 @@ def undeclared_findings(checked: CheckedClass) -> Iterator[Finding]:
     for one in checked.source.assignments:
         if one.is_checked and not all(_takes(cls, one.name) for cls in users):
             annotation = _annotation(one, sys.modules[checked.cls.__module__])
-            message = undeclared(checked.cls, field_names(checked.cls), one.name, annotation)
+            declaration = f"{one.name}: {annotation}"
+            message = undeclared(checked.cls, field_names(checked.cls), one.name, declaration)
             yield from checked.found(UNDECLARED, message, one.place)
 
 

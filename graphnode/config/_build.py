@@ -10,18 +10,19 @@ import jax
 import numpy as np
 
 from .._annotations import Form
+from .._arguments import wrong_argument
 from .._containers import assembled, items
+from .._describe import shape_text
 from .._errors import ConfigError
 from .._keys import number_of
 from .._node import Node
 from .._paths import Path, path_str
-from .._split import states
-from .._state import shape_text
+from .._split import clone, states
 from .._stream import Stream, scope_of
 from .._traverse import aliases, nodes
 from ..transforms import eval_shape
 from ._graph import Visit, children, visits
-from ._models import DEFAULT, Config, slot_kind
+from ._models import DEFAULT, Config, check_config, slot_kind
 
 M = TypeVar("M", bound=Node)
 
@@ -50,6 +51,7 @@ def build(config: Config[M], key: jax.Array | None = None) -> M:
 
     See also: `to_config`, the inverse; `gn.eval_shape(lambda: gn.config.build(config))`, which makes no arrays.
     """
+    check_config(config)
     order, backward = _order(config)
     faults = [
         f"{visit.name}: {name} refers back to a node that holds this one, so it must allow None until that is made"
@@ -189,8 +191,14 @@ def _padded(cell: str, width: int, at: int) -> str:
     return cell.rjust(width) if at in (3, 4) else cell.ljust(width)
 
 
-def summary(config: Config[Any], /) -> Summary:
+def summary(config: Config[Any] | Node, /) -> Summary:
     """What the model of a config takes: shapes, numbers of parameters and bytes, without an array being made.
+
+    Args:
+        config: What to summarize; a live model is taken as it is.
+
+    Raises:
+        TypeError: It is neither a config nor a node.
 
     Example:
         >>> gn.config.summary(gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3))
@@ -201,14 +209,24 @@ def summary(config: Config[Any], /) -> Summary:
         ----------------------------------------------------------------
         Linear                                     9     36
     """
-    model = eval_shape(lambda: build(config))
+    model = _abstract_model(config)
     others = aliases(model)
     shared_nodes = {path: others[path] for path in nodes(model) if path and path in others}
     rows = [
         _row(path, type(state).__name__, state._value, _others(path, others.get(path, ()), shared_nodes))
         for path, state in states(model).items()
     ]
-    return Summary(config.node_class.__name__, rows)
+    return Summary(type(model).__name__, rows)
+
+
+def _abstract_model(config: Config[Any] | Node) -> Node:
+    """The model of a config, or a live model, with shapes in place of arrays."""
+    if isinstance(config, Node):
+        return eval_shape(clone, config)
+    if isinstance(config, Config):
+        model: Node = eval_shape(lambda: build(config))
+        return model
+    raise TypeError(wrong_argument("a config or a node", config))
 
 
 def _others(path: Path, own: tuple[Path, ...], shared_nodes: dict[Path, tuple[Path, ...]]) -> tuple[Path, ...]:

@@ -18,6 +18,7 @@ import pydantic
 from pydantic.json_schema import GenerateJsonSchema
 
 from .._annotations import Form
+from .._arguments import wrong_argument
 from .._errors import ConfigError
 from .._fields import NodeBase
 from .._node import Node
@@ -73,7 +74,7 @@ def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, Any]:
         raise ValueError(f"style: expected 'editor' or 'strict', found {style!r}")
     found: Any = get_origin(cls) or cls
     if not (isinstance(found, type) and issubclass(found, Node)):
-        raise TypeError(f"expected a node class, found {cls!r}")
+        raise TypeError(wrong_argument("a node class", cls))
     tags, faults = _tags_of((found,))
     if not tags:
         raise ConfigError(faults or [f"{found.__name__} is abstract, and has no subclass that is known"])

@@ -26,6 +26,7 @@ import pydantic
 from pydantic_core import PydanticCustomError
 
 from .._annotations import Form, resolve
+from .._arguments import wrong_argument
 from .._caches import kept, publish
 from .._containers import Container, ContainerKind, assembled, is_container, items, leaves
 from .._errors import ConfigError
@@ -242,6 +243,22 @@ def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> _Argu
         return _Argument(name, Any, {}, fault=fault)
     default = {"default": declared.default} if has_default else {}
     return _Argument(name, configurable(of, declared.default if has_default else None), default)
+
+
+def check_config(value: object) -> None:
+    """Raise if an argument of a public function is not a config.
+
+    Raises:
+        TypeError: It is not; says how one is made of a node or of its class.
+    """
+    if isinstance(value, Config):
+        return
+    text = wrong_argument("a config", value)
+    if isinstance(value, Node):
+        text += "; gn.config.to_config(node) makes one"
+    elif isinstance(value, type) and issubclass(value, Node):
+        text += "; gn.config.config_of(cls)(...) makes one"
+    raise TypeError(text)
 
 
 def blank(model: type[Config[M]]) -> Config[M]:

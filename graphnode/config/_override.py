@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 
 import pydantic
 
+from .._arguments import wrong_argument
 from .._errors import ConfigError, PathError
 from .._node import Node
 from .._paths import Key, Path, parse_path, path_str
 from ._graph import copied
-from ._models import DEFAULT, Config, form_at
+from ._models import DEFAULT, Config, check_config, form_at
 from ._read import Files
 from ._registry import near_hint
 from ._walk import walk_value
@@ -34,6 +35,9 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
         >>> gn.config.override(config, ["out_size=4"]).out_size, config.out_size
         (4, 3)
     """
+    check_config(config)
+    if isinstance(changes, str) or not isinstance(changes, Iterable):
+        raise TypeError(wrong_argument("a list of changes, each path=value", changes))
     made = copied(config)
     faults: list[str] = []
     for change in changes:

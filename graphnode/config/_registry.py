@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar, cast, overload
 
+from .._arguments import wrong_argument
 from .._faults import is_refused
 from .._fields import NodeBase
 from .._hints import did_you_mean, short
@@ -60,6 +61,8 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
         >>> gn.config.build(gn.config.validate({"act": "double"}, Scaled)).act is double
         True
     """
+    if not isinstance(name, str):
+        raise TypeError(wrong_argument("a name first", name))
     if value is _NOTHING:
         return functools.partial(register, name)
     if not _NAME.fullmatch(name):

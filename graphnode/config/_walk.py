@@ -7,12 +7,14 @@ the same config, cycles included. Every fault is found in one pass, with the pla
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast, get_origin
 
 import pydantic
 
 from .._annotations import Form, Leaf
+from .._arguments import wrong_argument
 from .._collector import uncollected
 from .._containers import Container, ContainerKind, children, is_container, items
 from .._errors import ConfigError
@@ -367,6 +369,9 @@ def _admitted(form: Form) -> str:
 
 
 def _form_of(cls: type) -> Form:
+    origin = get_origin(cls) or cls
+    if not (isinstance(origin, type) and issubclass(origin, Node)):
+        raise TypeError(wrong_argument("a node class second", cls))
     return Form(Kind.SUBNODE, (Leaf(cls),))
 
 
@@ -436,6 +441,8 @@ def load(path: str | Path, cls: type[M], /) -> Config[M]:
         ...     gn.config.load(file, gn.nn.Linear).out_size
         3
     """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(wrong_argument("a path first", path))
     files = Files()
     return walk(files, files.read_file(Path(path)), cls)[0]
 
@@ -458,5 +465,7 @@ def loads(text: str, cls: type[M], /, *, format: str = "yaml", name: str = "") -
     """
     if format not in FORMATS:
         raise ConfigError([f"no format {format!r}: one of {', '.join(FORMATS)}"])
+    if not isinstance(text, str):
+        raise TypeError(wrong_argument("a text first", text))
     files = Files()
     return walk(files, files.read_text(text, name, f".{format}"), cls)[0]

@@ -8,16 +8,18 @@ import functools
 import json
 import re
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from .._arguments import wrong_argument
 from .._containers import children, is_container, items
 from .._errors import ConfigError
 from .._paths import Path as Keys
 from .._paths import path_order, path_str
 from .._static import DataValueError
 from ._graph import Visit, shared, visits
-from ._models import DEFAULT, Config, same_static
+from ._models import DEFAULT, Config, check_config, same_static
 from ._registry import Tags
 from ._values import plain
 from ._yaml import SCALARS
@@ -114,6 +116,9 @@ def dump(
         out_size: 3
         use_bias: false
     """
+    check_config(config)
+    if path is not None and not isinstance(path, str | PathLike):
+        raise TypeError(wrong_argument("a path second", path))
     chosen = format or ("json" if path is not None and Path(path).suffix.lower() == ".json" else "yaml")
     nodes = _nodes(visits(config, declared=True, as_written=True), defaults=defaults)
     lines = _json_lines(config, nodes, set()) if chosen == "json" else _yaml_lines(config, nodes)
@@ -327,6 +332,8 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
         ...     print(change)
         out_size: 3 -> 4
     """
+    check_config(one)
+    check_config(other)
     left, right = flat(one), flat(other)
     paths = sorted({*left, *right}, key=path_order)
     changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in paths]

@@ -48,7 +48,12 @@ def _called(initializer: Initializer, key: jax.Array, shape: tuple[int, ...], dt
     if not callable(initializer):
         expected = "an initialiser, a function of key, shape and dtype"
         raise ContractError(f"expected {expected}; found {initializer!r}; gn.nn.initializers has some by their names")
-    return initializer(key, shape, dtype)
+    try:
+        return initializer(key, shape, dtype)
+    except Exception as error:
+        name = getattr(initializer, "__name__", type(initializer).__name__)
+        error.add_note(f"the initializer {name} was called as initializer(key, {shape}, {jnp.dtype(dtype)})")
+        raise
 
 
 def inexact(where: str, dtype: DTypeLike | None) -> "np.dtype[np.generic] | None":

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from jax.tree_util import keystr
 
 from .._binding import binding_of
+from .._describe import describe
 from .._errors import FilterError
 from .._graphdef import GraphDef
 from .._match import match
 from .._paths import path_str
-from .._state import describe
 from .._statetree import StateTree
 from .._static import GraphObject
 from ._boundary import Call, LeafPlace

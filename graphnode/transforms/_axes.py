@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from .._arguments import wrong_argument
 from .._binding import binding_of
 from .._convert import spread
+from .._describe import describe
 from .._errors import AliasError, listed
 from .._filters import Filter, Matcher, as_filters
 from .._paths import path_str
@@ -78,6 +80,7 @@ def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
             select a State, each by a path of it that the other does not select, must give it the same.
 
     Raises:
+        TypeError: It is not a mapping, or something in it is not an axis.
         FilterTypeError: A key is no filter.
         FilterError: `...` stands before another filter.
 
@@ -85,6 +88,11 @@ def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
         >>> gn.axes({gn.ParamState: None, gn.ShortTermState: 0})
         axes({ParamState: None, ShortTermState: 0})
     """
+    if not isinstance(by_filter, Mapping):
+        raise TypeError(wrong_argument("a mapping from filters to axes", by_filter))
+    for axis in by_filter.values():
+        if not (is_axis(axis) or isinstance(axis, PartitionSpec)):
+            raise TypeError(f"gn.axes: an axis is an integer or None; found {describe(axis)}")
     return Axes(as_filters(list(by_filter)), tuple(by_filter.values()))
 
 
@@ -152,6 +160,21 @@ def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
         return spread(prefix, args)
     except ValueError as error:
         raise ValueError(f"gn.{call.transform}: {prefix!r} is no prefix of the arguments: {error}") from None
+
+
+def check_output_axes(transform: str, argument: str, prefix: Any) -> None:
+    """Raise if `axes` stands in what is said of a result.
+
+    Raises:
+        TypeError: Says what can be written instead.
+    """
+    if any(isinstance(leaf, Axes) for leaf in jax.tree.leaves(prefix)):
+        what = "axis" if argument == "out_axes" else "spec"
+        raise TypeError(
+            f"gn.{transform}: {argument} takes no gn.axes({{...}}): a node that the function makes has one {what} for "
+            f"all its States. Build the node outside and pass it in, with gn.axes({{...}}) for it, or return the "
+            f"arrays, each with its own {what}"
+        )
 
 
 def is_axis(value: Any) -> bool:

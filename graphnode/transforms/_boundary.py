@@ -22,10 +22,12 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatten_with_path
 
+from .._arguments import checked_positions, wrong_argument
 from .._binding import Binding, binding_of_list, build, graft, walk
 from .._caches import LOCK, Memo, StaysHere
 from .._compat import TraceRef, current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
+from .._describe import describe, shape_text
 from .._diff import differences
 from .._errors import FieldError, StructureError, TraceError, listed
 from .._fields import NodeBase
@@ -35,7 +37,7 @@ from .._marks import captured, check_marks, drop_loans, is_marked, take_back_loa
 from .._paths import Path, path_str
 from .._rngs import RngState
 from .._signals import put_all
-from .._state import State, check_writable, describe, located, mark_container, renew, shape_text
+from .._state import State, check_writable, located, mark_container, renew
 from .._statetree import StateTree
 from .._static import GraphObject, StaticValueError, static_key
 from .._traverse import live_objects
@@ -821,7 +823,7 @@ def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
     if isinstance(function, MethodType) and isinstance(function.__self__, NodeBase):
         return function.__func__, (function.__self__,)
     if not callable(function):
-        raise TypeError(f"expected a function, a method or a callable node; found {describe(function)}")
+        raise TypeError(wrong_argument("a function, a method or a callable node", function))
     return function, ()
 
 
@@ -849,7 +851,7 @@ def with_statics(
 
 
 def named_arguments(
-    function: Function, offset: int, argnums: int | Sequence[int], argnames: frozenset[str]
+    function: Function, offset: int, argnums: int | Sequence[int] | None, argnames: frozenset[str]
 ) -> tuple[frozenset[int], frozenset[str]]:
     """The positions and the names of some arguments of a plain function, when either is given.
 
@@ -863,7 +865,7 @@ def named_arguments(
         ValueError: The function has no such parameters; names all.
     """
     names = positional_names(function)
-    given = (argnums,) if isinstance(argnums, int) else argnums
+    given = () if argnums is None else checked_positions("a position of an argument", argnums)  # `None` as in JAX
     placed = {at: at + offset if at >= 0 else len(names) + at for at in given}
     unknown = [str(at) for at, position in placed.items() if not offset <= position < len(names)]
     parameters = parameters_of(function)

@@ -13,10 +13,10 @@ from jax.tree_util import keystr
 from jax.typing import ArrayLike
 
 from .._convert import NodeStates, is_node_states
+from .._describe import WEAK, describe
 from .._diff import diff
 from .._errors import StructureError, listed
 from .._pretty import Text
-from .._state import WEAK, describe
 from .._tracebacks import hides_frames
 from ._boundary import (
     Call,

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr
 
+from .._arguments import checked_positions
 from .._binding import binding_of
 from .._convert import is_node_states
+from .._describe import describe, shape_text
 from .._errors import AliasError, FilterError, StructureError, listed
 from .._filters import Filter, as_filters
 from .._layout import Layout
 from .._paths import path_str
-from .._state import describe, shape_text
 from .._statetree import StateTree, select
 from .._static import GraphObject
 from ._boundary import Call, LeafPlace, Outcome, Values, told
@@ -129,7 +130,7 @@ def _positions(transform: str, argnums: int | Sequence[int], bound: int, count: 
     Raises:
         ValueError: There is no such argument, or it is named twice.
     """
-    named = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    named = checked_positions("argnums", argnums, f"gn.{transform}")
     own = count - bound
     positions: list[int] = []
     for at in named:

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from .._binding import Binding, binding_of_list
 from .._convert import graph_to_tree, tree_to_graph
+from .._describe import describe
 from .._errors import StructureError, TraceError
 from .._paths import path_str
-from .._state import describe
 from .._static import GraphObject
 from .._tracebacks import hides_frames
 from ._answers import OfLeaf, OfState, Shapes, Slot, answers_of, check_shape, shapes_of, slots_of

@@ -7,13 +7,14 @@ a method of another node or passing an equal model meets what is compiled alread
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MethodType
-from typing import Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
 
 import jax
 
 from .._binding import binding_of_list
 from .._caches import Memo
 from .._compat import PLAIN, is_jit_disabled, is_tracing, jaxpr_as_fun
+from .._describe import describe
 from .._marks import mark_lost
 from .._signals import undivided
 from .._state import State
@@ -398,16 +399,43 @@ def jit(
         >>> counter.count.value
         Array(2, dtype=int32)
     """
-    static_names, donate_names = _names(static_argnames), _names(donate_argnames)
+    static_names = _names("static_argnames", static_argnames)
+    donate_names = _names("donate_argnames", donate_argnames)
 
     def wrap(function: Callable[..., Any]) -> Jitted[..., Any]:
         target, bound = target_of(function)
         statics = named_arguments(target, len(bound), static_argnums, static_names)
         donated = named_arguments(target, len(bound), donate_argnums, donate_names)
+        _check_disjoint(name_of(target), statics, donated)
         return Jitted(function, Options(*statics, donate, *donated, keep_unused, inline), bound, target)
 
     return wrap if fun is None else wrap(fun)
 
 
-def _names(given: str | Iterable[str]) -> frozenset[str]:
-    return frozenset((given,) if isinstance(given, str) else given)
+# Positions and names of arguments, as `named_arguments` gives them.
+_Arguments: TypeAlias = tuple[frozenset[int], frozenset[str]]
+
+
+def _check_disjoint(name: str, statics: _Arguments, donated: _Arguments) -> None:
+    """Raise if an argument is static and donated.
+
+    Raises:
+        ValueError: Names all.
+    """
+    both = sorted(statics[1] & donated[1]) or sorted(map(str, statics[0] & donated[0]))
+    if both:
+        raise ValueError(
+            f"gn.jit: {', '.join(both)} of {name} is both static and donated: a static argument has no memory to donate"
+        )
+
+
+def _names(option: str, names: str | Iterable[str] | None) -> frozenset[str]:
+    """The names of arguments that an option gives; `None` is none, as in JAX.
+
+    Raises:
+        TypeError: It gives something else.
+    """
+    listed_names = (names,) if isinstance(names, str | None) else names
+    if not isinstance(listed_names, Iterable) or not all(isinstance(name, str | None) for name in listed_names):
+        raise TypeError(f"gn.jit: {option} is a name or a sequence of names; found {describe(names)}")
+    return frozenset([name for name in listed_names if name is not None])

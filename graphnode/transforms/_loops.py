@@ -10,9 +10,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
+from .._arguments import checked_index
 from .._compat import Tracer, changing_outputs
+from .._describe import describe
 from .._tracebacks import hides_frames
 from ._axes import Spread, check_sizes, spread_axes
 from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, target_of
@@ -103,6 +106,8 @@ def scan(
     See also: `vmap`, where no round sees another; `stack`, which makes one node of several layers.
     """
     target, bound = target_of(f)
+    if length is not None:
+        length = checked_index("gn.scan", "length", length)
     call = Call("scan", target, (*bound, init, xs))
     found = spread_axes(call, (*[_CARRY] * (len(bound) + 1), in_axes), None, _check_place)
     forks = forks_of(call, found.values)
@@ -287,6 +292,9 @@ def fori_loop(
         Array(6, dtype=int32)
     """
     target, bound = target_of(body_fun)
+    for name, limit in (("lower", lower), ("upper", upper)):
+        if not isinstance(limit, jax.Array | np.ndarray | np.generic | int):
+            raise TypeError(f"gn.fori_loop: {name} is an integer or an array of one; found {describe(limit)}")
     is_fixed = not any(isinstance(bound, Tracer) for bound in (lower, upper))
     # The index is an argument of the body: in its place stands one of its type, which no round gets to see.
     call = Call("fori_loop", target, (*bound, 0 if is_fixed else _index_like(lower, upper), init_val))

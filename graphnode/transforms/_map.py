@@ -11,9 +11,10 @@ from typing import Any, Final, ParamSpec, TypeVar, overload
 import jax
 from jax.sharding import PartitionSpec
 
-from .._state import describe
+from .._arguments import checked_index
+from .._describe import describe
 from .._tracebacks import hides_frames
-from ._axes import Spread, check_sizes, is_axis, spread_axes
+from ._axes import Spread, check_output_axes, check_sizes, is_axis, spread_axes
 from ._boundary import Call, Function, Outcome, Values, pure_of, rebind, target_of
 from ._members import Lane, Shard, member_form
 from ._streams import apart_from, fork, forks_of, join, lane_count, with_forks
@@ -87,7 +88,7 @@ def vmap(
     Raises:
         TraceError: At a call: a State was written that has no axis; names it.
         AliasError: At a call: a State is reached with two axes; names both places.
-        TypeError: At a call: something is no axis.
+        TypeError: `out_axes` holds `axes(...)`; or, at a call: something is no axis.
         ValueError: At a call: `in_axes` does not fit the arguments, or sizes disagree.
         StructureError: At a call: the function changes the structure of a node.
         StackError: At a call: a random stream of the result does not depend on the mapped axis, so that all members
@@ -112,6 +113,11 @@ def vmap(
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
         )
+    check_output_axes("vmap", "out_axes", out_axes)
+    for axis in jax.tree.leaves(out_axes):
+        check_axis(axis, "gn.vmap: out_axes")
+    if axis_size is not None:
+        axis_size = checked_index("gn.vmap", "axis_size", axis_size)
     target, bound = target_of(fun)
 
     @hides_frames
@@ -212,6 +218,7 @@ def shard_map(
         StackError: At a call: a random stream of the result, whose spec has axes, does not depend on them, so that
             several devices would draw the same numbers; names all. With `check_vma=False` it is not found out.
         StructureError: At a call: the function changes the structure of a node.
+        TypeError: `out_specs` holds `axes(...)`.
         ValueError: At a call: specs do not fit, or a State with a replicated spec was written with other values.
 
     Example:
@@ -225,6 +232,7 @@ def shard_map(
     options: dict[str, Any] = {"mesh": mesh, "axis_names": set(axis_names), "check_vma": check_vma}
     if f is None:
         return functools.partial(shard_map, in_specs=in_specs, out_specs=out_specs, **options)
+    check_output_axes("shard_map", "out_specs", out_specs)
     target, bound = target_of(f)
 
     @hides_frames

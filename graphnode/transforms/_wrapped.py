@@ -1,12 +1,13 @@
 """`remat`, `eval_shape`, `make_jaxpr` and `checkify`: JAX's own, over the pure function of a call."""
 
 import functools
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 from typing import Any, ParamSpec, TypeVar, overload
 
 import jax
 from jax.experimental import checkify as jax_checkify
 
+from .._arguments import wrong_argument
 from .._stream import Stream, scope_of
 from .._tracebacks import hides_frames
 from ._boundary import Call, Function, Outcome, named_arguments, rebind, target_of, with_statics
@@ -61,6 +62,9 @@ def remat(
     """
     if fun is None:
         return functools.partial(remat, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
+    if policy is not None and not callable(policy):
+        takes = "a function as its policy, such as one of jax.checkpoint_policies"
+        raise TypeError(wrong_argument(takes, policy, "gn.remat"))
     target, bound = target_of(fun)
     statics = named_arguments(target, len(bound), static_argnums, frozenset())
 
@@ -196,6 +200,8 @@ def checkify(
         >>> error.get(), counter.count.value
         ('none left (`check` failed)', Array(2, dtype=int32))
     """
+    if not isinstance(errors, Set):
+        raise TypeError(wrong_argument("a set of errors second, such as checkify.user_checks", errors, "gn.checkify"))
     target, bound = target_of(f)
 
     @hides_frames

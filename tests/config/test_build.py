@@ -291,3 +291,35 @@ def test_equality_of_configs_is_that_of_structures(one: int, other: int):
     left, right = (gn.config.to_config(model) for model in models)
     assert (left == right) == (right == left) == (gn.graphdef(models[0]) is gn.graphdef(models[1]))
     assert left == left
+
+
+def test_summary_takes_a_live_model():
+    """A live model is summarized as it is, shared nodes and plain numbers included; nothing of it changes."""
+
+    class Tied(gn.Node):
+        encoder: gn.nn.Linear
+        decoder: gn.nn.Linear
+        scale: gn.ShortTermState[Any]
+
+    linear = gn.nn.Linear(2, 3)
+    linear.bias = None
+    assert repr(gn.config.summary(Tied(linear, linear, gn.ShortTermState(1.0)))) == (
+        "path            class           shape                      parameters  bytes  shared with\n"
+        "--------------------------------------------------------------------------------------------\n"
+        "decoder.weight  ParamState      float32[2,3]                        6     24  encoder.weight\n"
+        "scale           ShortTermState  float32[], weak_type=True           1      4\n"
+        "--------------------------------------------------------------------------------------------\n"
+        "Tied                                                                7     28"
+    )
+    assert isinstance(linear.weight.value, jax.Array)
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize(
+    ("value", "found"), [(3, "int 3"), (gn.nn.Linear, "the class Linear"), (gn.ParamState(1.0), "a ParamState")]
+)
+def test_summary_says_what_it_takes(value: Any, found: str):
+    """What is neither a config nor a node is named."""
+    with pytest.raises(TypeError) as caught:
+        gn.config.summary(value)
+    assert str(caught.value) == f"gn.config.summary takes a config or a node; found {found}"

@@ -346,7 +346,7 @@ def test_an_argument_that_jax_does_not_take_is_named():
     with pytest.raises(TypeError) as caught:
         step({"q": "text"}, 1.0, object, k=[1.0, print])
     assert str(caught.value) == (
-        "gn.jit takes arrays, numbers and nodes; x['q'] is str 'text', rest[1] is type <class 'object'>, k[1] is "
+        "gn.jit takes arrays, numbers and nodes; x['q'] is str 'text', rest[1] is the class object, k[1] is "
         "builtin_function_or_method <built-in function print>: make it a static argument, or a static field of a node"
     )
 
@@ -440,3 +440,32 @@ def test_a_result_that_is_no_array_is_told(transform: str):
 def test_what_is_not_differentiated_may_be_anything():
     """As in JAX, an auxiliary result is handed on as it is."""
     assert gn.grad(lambda x: (x, "abc"), has_aux=True)(1.0)[1] == "abc"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"static_argnums": 1, "donate_argnums": 1},
+        {"static_argnums": 1, "donate_argnums": (0, -2)},
+        {"static_argnames": "x", "donate_argnums": 1},
+        {"static_argnums": 1, "donate_argnames": "x"},
+    ],
+    ids=str,
+)
+def test_an_argument_is_not_both_static_and_donated(options: dict[str, Any]):
+    """As in JAX, which refuses it where the function is wrapped."""
+
+    def step(model: Any, x: Any, n: int) -> None:
+        pass
+
+    with pytest.raises(ValueError) as caught:  # the text follows
+        gn.jit(step, **options)
+    assert str(caught.value) == (
+        "gn.jit: x of step is both static and donated: a static argument has no memory to donate"
+    )
+
+
+def test_a_further_positional_argument_is_not_both_either():
+    """Where no name is known, the position is told."""
+    with pytest.raises(ValueError, match=r"^gn\.jit: 2 of <lambda> is both static and donated: "):
+        gn.jit(lambda *args: None, static_argnums=2, donate_argnums=(1, 2))

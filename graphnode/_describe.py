@@ -1,0 +1,34 @@
+"""What messages say of a value that was found where another was expected."""
+
+from typing import Any, Final
+
+import jax
+import numpy as np
+
+from ._compat import Tracer
+from ._hints import cut
+from ._static import GraphObject
+
+WEAK: Final = ", weak_type=True"
+
+
+def describe(value: object) -> str:
+    """What a message says was found: class, shape and dtype of an array, class and text of anything else."""
+    if value is None:
+        return "None"
+    if isinstance(value, Tracer):
+        return f"a tracer {shape_text(value)}"
+    if isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+        return f"an array {shape_text(value)}"
+    if isinstance(value, GraphObject):
+        return f"a {type(value).__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    text = " ".join(repr(value).split())
+    return f"{type(value).__name__} {cut(text)}"
+
+
+def shape_text(array: Any) -> str:
+    """Dtype and shape, as JAX writes them."""
+    weak = WEAK if getattr(array, "weak_type", False) else ""
+    return f"{array.dtype}[{','.join(map(str, array.shape))}]{weak}"

@@ -1,0 +1,141 @@
+"""The functions that make fields: initialisers, factories and defaults, each with its place in what it raises.
+
+Data in: a field. Data out: the function that makes its value from the node. What a user's function raises stays as it
+is, with a note that says which field it was called for, and how.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+
+from ._contract import Contract, ContractSyntaxError
+from ._describe import describe, shape_text
+from ._errors import ContractError, FieldError
+from ._fields import NodeBase
+from ._schema import Field
+from ._state import State
+from ._stream import split_key
+
+# From the node under construction to the value of the field.
+Maker: TypeAlias = Callable[[Any], Any]
+
+
+def maker_of(field: Field) -> Maker | None:
+    """What makes a field's value from its node; `None` for a field that only its constructor sets."""
+    specifier = field.specifier
+    if specifier.factory is not None:
+        return _factory_maker(field, specifier.factory)
+    if specifier.initializer is not None:
+        return _initializer_maker(field)
+    return None if field.default is None else _default_maker(field, field.default)
+
+
+def sizes_of(node: NodeBase) -> dict[str, object]:
+    """The static fields of a node that are set: what axes are looked up in."""
+    return {name: node.__dict__[name] for name in type(node)._plan.statics if name in node.__dict__}
+
+
+def note_call(error: Exception, node: NodeBase, field: str, role: str, call: str) -> None:
+    """Say with an error of a user's function which field it was called for, and how.
+
+    Args:
+        error: What it raised.
+        node: The node under construction.
+        field: The name of the field.
+        role: What the function is to the field: `initializer`, `factory`.
+        call: How it was called.
+    """
+    error.add_note(f"the {role} of {type(node).__name__}.{field} was called as {call}")
+
+
+def _factory_maker(field: Field, factory: Maker) -> Maker:
+    def make(node: NodeBase) -> object:
+        try:
+            return factory(node)
+        except Exception as error:
+            note_call(error, node, field.name, "factory", "factory(self)")
+            raise
+
+    return make
+
+
+def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
+    def make(node: NodeBase) -> object:
+        try:
+            return default()
+        except Exception as error:
+            note_call(error, node, field.name, "default_factory", "default_factory()")
+            raise
+
+    return make
+
+
+def _initializer_maker(field: Field) -> Maker:
+    specifier, (leaf,) = field.specifier, field.form.leaves
+    initializer: Any = specifier.initializer
+    shape_of = _contract_shape(leaf.contract) if specifier.shape is None else _declared_shape(field, specifier.shape)
+    dtype = leaf.contract.dtype if leaf.contract is not None else _default_dtype
+
+    def make(node: NodeBase) -> State[Any]:
+        where = f"{type(node).__name__}.{field.name}"
+        try:
+            shape = shape_of(node)
+        except ContractSyntaxError as error:
+            raise ContractError(f"{where}: {error}") from None
+        value = _initialized(initializer, node, field.name, shape, dtype())
+        # Where the annotation says a shape, it is the contract that is checked, once all fields are there.
+        if leaf.contract is None and isinstance(value, jax.Array) and value.shape != shape:
+            found = shape_text(value)
+            raise ContractError(f"{where}: its initializer was called for the shape {shape} and returned {found}")
+        try:
+            return leaf.cls(value, name=specifier.name, tag=specifier.tag, sharding=specifier.sharding)  # type: ignore[no-any-return]
+        except FieldError as error:  # a shape that only the node knows, of another rank than the sharding
+            raise FieldError(f"{where}: {error}") from None
+
+    return make
+
+
+def _initialized(initializer: Any, node: NodeBase, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    """What an initialiser makes.
+
+    Raises:
+        FieldError: It gives nothing.
+    """
+    key = split_key()
+    try:
+        value = initializer(key, shape, dtype)
+    except Exception as error:
+        note_call(error, node, name, "initializer", f"initializer(key, {shape}, {dtype})")
+        raise
+    if value is None:
+        raise FieldError(f"{type(node).__name__}.{name}: its initializer returned None; it returns the array")
+    return value
+
+
+def _default_dtype() -> Any:
+    return jax.dtypes.canonicalize_dtype(float)
+
+
+def _declared_shape(field: Field, shape_of: Callable[[Any], tuple[int, ...]]) -> Callable[[Any], tuple[int, ...]]:
+    """The shape that `shape=` gives, as a tuple."""
+
+    def shape(node: NodeBase) -> tuple[int, ...]:
+        try:
+            sizes = shape_of(node)
+        except Exception as error:
+            note_call(error, node, field.name, "shape", "shape(self)")
+            raise
+        if isinstance(sizes, tuple | list):
+            return tuple(sizes)
+        raise FieldError(
+            f"{type(node).__name__}.{field.name}: shape= takes a function that returns a tuple of sizes, such as "
+            f"lambda self: (self.rows, 3); it returned {describe(sizes)}"
+        )
+
+    return shape
+
+
+def _contract_shape(contract: Contract | None) -> Callable[[NodeBase], tuple[int, ...]]:
+    assert contract is not None  # the schema saw to it, where the specifier does not say the shape
+    return lambda node: contract.shape(sizes_of(node))
