@@ -13,6 +13,7 @@ import jax
 from jax.typing import DTypeLike
 
 from ._errors import FieldError
+from ._foreign import NodeHints
 from ._static import GraphObject, StaticValue
 from ._versions import AnyVersion
 
@@ -37,7 +38,7 @@ class Kind(enum.Enum):
         return self.value
 
 
-class NodeBase(GraphObject):
+class NodeBase(NodeHints, GraphObject):
     """What the schema compiler knows of nodes: the class that all of them extend."""
 
     __slots__ = ("__weakref__", "_binding", "_joint", "_popped", "_version")
@@ -159,6 +160,8 @@ def state(
         described = {"shape": shape, "name": name, "tag": tag, "sharding": sharding}
         _check_undescribed([part for part, given in described.items() if given is not None])
         return _field(Specifier(Kind.STATE), **options)
+    if isinstance(initializer, GraphObject):  # a layer can be called, too
+        raise FieldError(f"gn.state declares a field; for the States of a {type(initializer).__name__}, use gn.states")
     options.setdefault("init", False)
     return _field(
         Specifier(Kind.STATE, initializer=initializer, shape=shape, name=name, tag=tag, sharding=sharding),

@@ -22,6 +22,8 @@ LAYERS = (
     "_errors",
     "_versions",
     "_hints",
+    "_mistaken",
+    "_foreign",
     "_uses",
     "_redefinition",
     "_faults",
