@@ -129,10 +129,11 @@ MODULE_NAMES: Final[Mapping[str, str]] = {
 """What other libraries have at their top, and JAX under another name."""
 
 _ACTIVATIONS: Final[Mapping[str, str]] = {
-    "CELU": "celu", "ELU": "elu", "GELU": "gelu", "GLU": "glu", "Hardsigmoid": "hard_sigmoid", "Hardswish":
-    "hard_swish", "Hardtanh": "hard_tanh", "LeakyReLU": "leaky_relu", "LogSigmoid": "log_sigmoid", "LogSoftmax": "log_softmax",
-    "Mish": "mish", "ReLU": "relu", "ReLU6": "relu6", "SELU": "selu", "SiLU": "silu", "Sigmoid": "sigmoid",
-    "Softmax": "softmax", "Softplus": "softplus", "Softsign": "soft_sign", "Swish": "swish", "Tanh": "tanh",
+    "CELU": "celu", "ELU": "elu", "GELU": "gelu", "GLU": "glu", "Hardsigmoid": "hard_sigmoid",
+    "Hardswish": "hard_swish", "Hardtanh": "hard_tanh", "LeakyReLU": "leaky_relu", "LogSigmoid": "log_sigmoid",
+    "LogSoftmax": "log_softmax", "Mish": "mish", "ReLU": "relu", "ReLU6": "relu6", "SELU": "selu", "SiLU": "silu",
+    "Sigmoid": "sigmoid", "Softmax": "softmax", "Softplus": "softplus", "Softsign": "soft_sign", "Swish": "swish",
+    "Tanh": "tanh",
 }  # fmt: skip
 
 LAYER_NAMES: Final[Mapping[str, str]] = {
