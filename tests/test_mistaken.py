@@ -221,7 +221,7 @@ BY_JAX: dict[str, Callable[[Any], object]] = {
     "softmax": jax.nn.softmax,
     "x + it": lambda it: X + it,
     "x @ it": lambda it: X @ it,
-    "x < it": lambda it: it > X,
+    "x < it": lambda it: operator.lt(X, it),
     "x[it]": lambda it: X[it],
     "x.at[0].set": lambda it: X.at[0].set(it),
 }

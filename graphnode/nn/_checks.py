@@ -174,7 +174,7 @@ def check_unstacked(layer: Node) -> None:
         if rank is not None and len(shape) > rank:
             raise ContractError(
                 f"{place(layer)} is stacked: {field.name} has the shape {shape}, and is declared {contract.text}. "
-                "Call it under gn.vmap or gn.scan, or take it apart with gn.unstack"
+                "Call it under gn.vmap or gn.scan, or take the axis away: gn.unstack, gn.unbroadcast_states"
             )
 
 
