@@ -20,12 +20,14 @@ from ._errors import FieldError as FieldError
 from ._errors import FilterError as FilterError
 from ._errors import FilterTypeError as FilterTypeError
 from ._errors import GraphnodeError as GraphnodeError
+from ._errors import JaxInputError as JaxInputError
 from ._errors import MergeError as MergeError
 from ._errors import PathError as PathError
 from ._errors import PopError as PopError
 from ._errors import RngError as RngError
 from ._errors import SchemaError as SchemaError
 from ._errors import StackError as StackError
+from ._errors import StateUseError as StateUseError
 from ._errors import StructureError as StructureError
 from ._errors import TraceError as TraceError
 from ._errors import UndeclaredFieldError as UndeclaredFieldError
@@ -123,6 +125,8 @@ if typing.TYPE_CHECKING:
     from .transforms import vmap as vmap
     from .transforms import while_loop as while_loop
 else:
+    from . import _foreign
+
     # Imported when they are first asked for, so that `import graphnode` costs little more than `import jax`.
     # fmt: off
     _LATER = {
@@ -139,7 +143,8 @@ else:
     def __getattr__(name: str) -> object:
         home = name if name in _LATER else next((module for module in _LATER if name in _LATER[module]), None)
         if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            layers = () if name.startswith("_") else dir(importlib.import_module(f"{__name__}.nn"))
+            raise _foreign.missing_name(__name__, name, _foreign.instead_of_name(name, layers), __dir__())
         module = importlib.import_module(f"{__name__}.{home}")
         globals()[name] = found = module if name == home else getattr(module, name)
         return found

@@ -75,6 +75,16 @@ class Contract(NamedTuple):
             shape.extend(found)
         return tuple(shape)
 
+    def rank(self, sizes: Sizes) -> int | None:
+        """How many axes there are; `None` where the sizes do not say."""
+        rank = 0
+        for axis in self.axes:
+            run = axis.size(sizes) if axis.variadic else (axis,)
+            if not isinstance(run, tuple):
+                return None
+            rank += len(run)
+        return rank
+
     def dtype(self) -> Any:
         """The dtype to make an array with: the named one, or JAX's default of the named kind."""
         names = ("float64",) if self.dtypes is None else self.dtypes

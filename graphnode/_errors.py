@@ -115,6 +115,14 @@ class AliasError(GraphnodeError, ValueError):
     """One object was reached with two different prefixes."""
 
 
+class StateUseError(GraphnodeError, TypeError):
+    """A State was used like the array that it holds: in arithmetic, a comparison, a condition, or by NumPy."""
+
+
+class JaxInputError(GraphnodeError, ValueError):
+    """A node or State was given to a function of JAX, which takes arrays and pytrees of them."""
+
+
 class TraceError(GraphnodeError, RuntimeError):
     """A traced value would leave, or has left, the JAX transformation that it belongs to."""
 

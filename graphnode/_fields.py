@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from ._describe import describe
 from ._errors import FieldError
+from ._foreign import NodeHints
 from ._hints import did_you_mean
 from ._static import GraphObject, StaticValue
 from ._versions import AnyVersion
@@ -40,7 +41,7 @@ class Kind(enum.Enum):
         return self.value
 
 
-class NodeBase(GraphObject):
+class NodeBase(NodeHints, GraphObject):
     """What the schema compiler knows of nodes: the class that all of them extend."""
 
     __slots__ = ("__weakref__", "_binding", "_joint", "_popped", "_version")

@@ -30,6 +30,7 @@ from ._pretty import Record, pretty
 from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
 from ._schema import UnresolvedError, compile_schema, remember_frames, schema
 from ._state import State
+from ._tracebacks import hide_frames
 from ._tracked import set_version
 from ._versions import CLOCK, Constructing, Version, birth, check_owner, constructing
 
@@ -221,31 +222,30 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
     version_at_start, version_at_end = constructing, birth
     replacing, find_original, fill, explain = REPLACING, original_of, fill_replaced, explain_init
+    hide = hide_frames
 
     def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:  # a field may be named `self`, too
-        # A subclass calls up to here, or a finished node is initialised again: plain assignments.
-        if type(self) is not cls or hasattr(self, "_version"):
-            try:
-                init(self, *args, **kwargs)
-            except Exception as error:
-                explain(error, self, init, args, kwargs)
-                raise
-            return
-        plan = plan_of_class(cls)
-        if replacing and (original := find_original(self)) is not None:
-            fill(self, original, kwargs)
-            return
-        mark(self, version_at_start())
         try:
+            # A subclass calls up to here, or a finished node is initialised again: plain assignments.
+            if type(self) is not cls or hasattr(self, "_version"):
+                init(self, *args, **kwargs)
+                return
+            plan = plan_of_class(cls)
+            if replacing and (original := find_original(self)) is not None:
+                fill(self, original, kwargs)
+                return
+            mark(self, version_at_start())
             init(self, *args, **kwargs)
-        except Exception as error:
-            explain(error, self, init, args, kwargs)
+            if not plan.names <= self.__dict__.keys():
+                complete(self, plan)
+            if plan.contracts:
+                check(self, {})
+            mark(self, version_at_end())
+        except BaseException as error:
+            if isinstance(error, Exception):
+                explain(error, self, init, args, kwargs)
+            hide(error)
             raise
-        if not plan.names <= self.__dict__.keys():
-            complete(self, plan)
-        if plan.contracts:
-            check(self, {})
-        mark(self, version_at_end())
 
     # With the globals of `init`, in which a run-time type checker looks up annotations that are strings: in ours it
     # would find our classes in place of the user's. Everything that the guard needs is therefore in its closure.

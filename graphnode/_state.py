@@ -31,6 +31,7 @@ from ._marks import (
     settle_mark,
     trace_of,
 )
+from ._mistaken import NoArray
 from ._pretty import Record, Text, pretty
 from ._sharding import NamedAxis, ranks_of, sharding_fault
 from ._state_body import state_body_faults
@@ -187,11 +188,12 @@ def _own_fill() -> _OwnFill:
     return _OwnFill(FunctionType(inspect.unwrap(_fill).__code__.replace(), globals()))
 
 
-class State(GraphObject, Generic[T], metaclass=_Slotted):
+class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
     """A mutable reference to a value of type `T`, any pytree; its class says its role.
 
-    Hash and equality are identity. Operators are not overloaded: read and write `.value`. Writing a value is not a
-    change of structure. Name, tag, sharding and metadata are fixed; `replace` makes another State.
+    Hash and equality are identity. A State is not an array: read and write `.value`, as the errors of operators, of
+    NumPy and of JAX say. Writing a value is not a change of structure. Name, tag, sharding and metadata are fixed;
+    `replace` makes another State.
 
     Arrays are kept by identity. The containers around them are the State's own: a dict that is given or written is
     copied, and so is one that goes to a state tree or to another State. A NumPy array becomes a JAX array.
@@ -383,6 +385,17 @@ def _fill(
         state._contracts = contracts
 
 
+def _refuse_write(part: str) -> Callable[[State[Any], object], None]:
+    def refuse(self: State[Any], value: object) -> None:
+        fixed = f"{type(self).__name__}.{part} is fixed: put state.replace({part}=...)"
+        raise AttributeError(f"{fixed}, which is another State, in the field of this one")
+
+    return refuse
+
+
+# At run time only: to type checkers they stay properties without a setter.
+for _part in ("name", "tag", "sharding", "metadata"):
+    setattr(State, _part, State.__dict__[_part].setter(_refuse_write(_part)))
 State._plain_spec = spec_of(State)
 State._fill = staticmethod(_fill)
 

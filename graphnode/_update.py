@@ -224,7 +224,8 @@ def _put_back(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], giv
         place = (id(vacancy.holder), vacancy.key)
         if place in places:
             continue  # by another path of the node
-        state = state or new_state(spec, given.values[at])
+        if state is None:
+            state = new_state(spec, given.values[at])
         fault = _refusal(vacancy, state)
         if fault is not None:
             return fault

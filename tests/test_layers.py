@@ -23,6 +23,8 @@ LAYERS = (
     "_tracebacks",
     "_versions",
     "_hints",
+    "_mistaken",
+    "_foreign",
     "_uses",
     "_redefinition",
     "_faults",

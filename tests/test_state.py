@@ -75,12 +75,6 @@ def test_hash_and_equality_are_identity():
     assert len({one, other, one}) == 2
 
 
-@pytest.mark.parametrize("operation", ["__add__", "__matmul__", "__getitem__", "__array__", "__len__", "__float__"])
-def test_operators_are_not_overloaded(operation: str):
-    """A State is no array: read `.value`."""
-    assert not hasattr(ParamState(ONE), operation)
-
-
 def test_a_description_is_kept():
     """Name, tag, sharding and metadata are what was given at creation; nothing by default."""
     held = ParamState(ONE, name="w", tag="slow", sharding=("data",), metadata={"unit": "mV"})

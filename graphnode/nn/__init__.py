@@ -1,5 +1,8 @@
 """Layers: declared nodes, and nothing more."""
 
+import sys
+import typing
+
 from . import initializers as initializers
 from ._activation import Activation as Activation
 from ._adaptive_pooling import AdaptiveAvgPool as AdaptiveAvgPool
@@ -33,3 +36,10 @@ from ._spiking import LIF as LIF
 from ._spiking import ExponentialSynapse as ExponentialSynapse
 from ._spiking import spike as spike
 from ._transformer import TransformerBlock as TransformerBlock
+
+if not typing.TYPE_CHECKING:
+    from .. import _foreign
+
+    def __getattr__(name: str) -> object:
+        names = dir(sys.modules[__name__.rpartition(".")[0]])
+        raise _foreign.missing_name(__name__, name, _foreign.instead_of_layer(name, names), globals())

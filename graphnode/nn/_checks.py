@@ -12,6 +12,7 @@ from .._contract import Bound, Contract, contract_of
 from .._errors import ContractError, listed
 from .._node import Node
 from .._paths import path_str
+from .._state import State
 from .._traverse import iter_node
 
 
@@ -140,8 +141,9 @@ def check_inputs(layer: Node, /, **inputs: tuple[jax.Array, Any]) -> None:
         **inputs: By the names of the parameters: array and annotation.
 
     Raises:
-        ContractError: Names every array that is of another rank, size or dtype.
+        ContractError: Names every array that is of another rank, size or dtype; or the layer is stacked.
     """
+    check_unstacked(layer)
     bound: Bound = {}
     faults = [
         f"{name}: {fault}"
@@ -151,6 +153,29 @@ def check_inputs(layer: Node, /, **inputs: tuple[jax.Array, Any]) -> None:
     if faults:
         where = place(layer)
         raise ContractError(listed([f"{where}: {fault}" for fault in faults]))
+
+
+def check_unstacked(layer: Node) -> None:
+    """Raise if a State of a layer has more axes than its field declares: those of several layers that were stacked.
+
+    Broadcasting would make something of them, of a shape that often fits.
+
+    Raises:
+        ContractError: Names the field, and what takes the axis away.
+    """
+    fields = layer.__dict__
+    for field in type(layer)._plan.contracts:
+        state = fields.get(field.name)
+        contract = next((leaf.contract for leaf in field.form.leaves), None)
+        if contract is None or not isinstance(state, State):
+            continue
+        shape: tuple[int, ...] = getattr(state._value, "shape", ())
+        rank = contract.rank(fields)
+        if rank is not None and len(shape) > rank:
+            raise ContractError(
+                f"{place(layer)} is stacked: {field.name} has the shape {shape}, and is declared {contract.text}. "
+                "Call it under gn.vmap or gn.scan, or take the axis away: gn.unstack, gn.unbroadcast_states"
+            )
 
 
 def place(layer: Node) -> str:

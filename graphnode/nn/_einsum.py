@@ -11,7 +11,7 @@ from .._errors import ContractError
 from .._fields import Initializer, state
 from .._state import ParamState
 from . import initializers
-from ._checks import place, shape_of
+from ._checks import check_unstacked, place, shape_of
 from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
 from ._module import Layer
 
@@ -92,8 +92,9 @@ class Einsum(Layer):
         """Sum the products of `x` and the weight as the equation says.
 
         Raises:
-            ContractError: The shape of `x` does not fit the equation, the weight or the bias.
+            ContractError: The shape of `x` does not fit the equation, the weight or the bias; the layer is stacked.
         """
+        check_unstacked(self)
         x, weight, bias = promoted(self.dtype, x, self.weight.value, value_of(self.bias))
         try:
             return add_bias(jnp.einsum(self.equation, x, weight), bias)

@@ -14,7 +14,7 @@ from .._fields import Initializer, state, static
 from .._pretty import Record
 from .._state import ParamState
 from . import initializers
-from ._checks import place
+from ._checks import check_unstacked, place
 from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
 from ._module import Layer
 from ._parts import Part
@@ -112,8 +112,9 @@ class Linear(Layer):
         """Map `x` of shape `[..., *in_size]` to `[..., *out_size]`.
 
         Raises:
-            ContractError: The last axis of `x` is not the last of `in_size`.
+            ContractError: The last axis of `x` is not the last of `in_size`; the layer is stacked.
         """
+        check_unstacked(self)
         shape = getattr(x, "shape", None)  # a list has none
         if shape is None or shape[-1:] != (self.in_features,):
             expected = f"an input of shape (..., in_size[-1]={self.in_features})"

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import nn
@@ -663,3 +664,84 @@ def test_every_layer_that_takes_arrays_is_in_the_table():
     layers = {name for name, _, _, _ in INPUTS.values()}
     composites = {"Activation", "Dropout", "KeyValueCache", "MLP", "Sequential", "TransformerBlock"}
     assert set(CASES) - layers == composites | {"ExponentialSynapse", "LIF"}
+
+
+# Stacked layers
+
+REMEDY = "Call it under gn.vmap or gn.scan, or take the axis away: gn.unstack, gn.unbroadcast_states"
+ONES: dict[str, tuple[Any, ...]] = {
+    **{name: tuple(map(jnp.ones, case.inputs)) for name, case in CASES.items() if case.states and case.inputs},
+    "Embedding": (jnp.zeros(3, jnp.int32),),
+    "LSTMCell": ((jnp.ones((2, 4)), jnp.ones((2, 4))), jnp.ones((2, 3))),
+}
+
+
+def test_all_layers_with_states_are_there():
+    """A cache is not called; see below."""
+    assert set(ONES) == {name for name, case in CASES.items() if case.states} - {"KeyValueCache"}
+
+
+@pytest.mark.parametrize("name", ONES)
+def test_a_stacked_layer_that_is_called_by_itself_is_refused(name: str):
+    """Whatever the sizes are, JAX would broadcast the parameters of all layers over the input, or fail at it."""
+    text = message(gn.stack([make(name), make(name)]), *ONES[name])
+    assert " is stacked: " in text
+    assert text.endswith(f". {REMEDY}")
+
+
+@pytest.mark.parametrize("name", ONES)
+def test_a_stacked_layer_is_called_under_vmap_and_scan(name: str):
+    """There each layer has the axes that its fields declare, and so has each that was taken out."""
+    stacked = gn.stack([make(name), make(name)])
+
+    def mapped(stacked: Any) -> Any:
+        return gn.vmap(lambda layer: layer(*ONES[name]))(stacked)
+
+    def scanned(stacked: Any) -> Any:
+        return gn.scan(lambda carry, layer: (carry, layer(*ONES[name])), 0, stacked)[1]
+
+    alone = shapes(gn.eval_shape(called, gn.unstack(stacked)[1], *ONES[name]))
+    expected = [(2, *shape) for shape in alone]
+    assert shapes(gn.eval_shape(mapped, stacked)) == shapes(gn.eval_shape(scanned, stacked)) == expected
+
+
+def shapes(tree: Any) -> list[tuple[int, ...]]:
+    return [leaf.shape for leaf in jax.tree.leaves(tree)]
+
+
+def test_a_stacked_layer_is_named_with_its_field():
+    """The place, the shape that is there and what was declared."""
+    square = gn.stack([nn.Linear(3, 3) for _ in range(3)])
+    assert message(square, jnp.ones((3, 3))) == (
+        "Linear is stacked: weight has the shape (3, 3, 3), and is declared "
+        f'Inexact[Array, "in_features out_features"]. {REMEDY}'
+    )
+    model = nn.Sequential([nn.Linear(2, 3), gn.stack([nn.LayerNorm(3), nn.LayerNorm(3)])])
+    assert message(model, jnp.ones((5, 2))) == (
+        "Sequential.layers.1 (LayerNorm) is stacked: scale has the shape (2, 3), and is declared "
+        f'Float[Array, "width"]. {REMEDY}'
+    )
+    convs = gn.stack([nn.Conv(2, 3, (3, 3)), nn.Conv(2, 3, (3, 3))])
+    assert message(convs, jnp.ones((1, 4, 4, 2))).startswith(
+        'Conv is stacked: weight has the shape (2, 3, 3, 2, 3), and is declared Float[Array, "*kernel_size '
+    )
+    caches = gn.stack([make("KeyValueCache"), make("KeyValueCache")])
+    assert message(caches.append, jnp.ones((1, 1, 2, 4)), jnp.ones((1, 1, 2, 4))).startswith(
+        "KeyValueCache is stacked: keys has the shape (2, 1, 3, 2, 4), "
+    )
+
+
+def test_a_layer_with_one_stacked_state_is_refused():
+    """Also if its first one is not."""
+    norm = nn.BatchNorm(3)
+    gn.broadcast_states(norm, gn.BatchState, 2)
+    assert message(norm, jnp.ones((5, 3))).startswith("BatchNorm is stacked: mean has the shape (2, 3), ")
+
+
+def test_fields_that_a_class_of_layers_adds_are_none_of_the_layers():
+    """A list of States, and one that holds nothing, are passed over."""
+
+    class Adapted(nn.Linear):
+        more: list[gn.ParamState[Float[Array, "in_features"]]] = gn.state(default_factory=list, kw_only=True)
+
+    assert Adapted(2, 3, use_bias=False)(jnp.ones((5, 2))).shape == (5, 3)

@@ -32,6 +32,17 @@ print(neurons.v.vlaue)  # E: misspelt
 print(neurons.v + 1)  # E: a State is no array
 print(jnp.sin(neurons.v))  # E: a State is no array
 print(neurons.v[0])  # E: a State is no array
+print(1 - neurons.v)  # E: a State is no array
+print(zero @ neurons.v)  # E: a State is no array
+print(-neurons.v)  # E: a State is no array
+print(neurons.v < 1)  # E: a State is no array
+print(float(neurons.v))  # E: a State is no array
+print(len(neurons.v))  # E: a State is no array
+print(list(neurons.v))  # E: a State is no array
+print(neurons.v.shape)  # E: a State is no array
+print(neurons.v.at[0])  # E: a State is no array
+print(neurons.v.astype(int))  # E: a State is no array
+print(abs(neurons.v))  # E: a State is no array
 print(neurons.pair.value[2])  # E: it has two items
 
 # Writing a value
@@ -52,6 +63,7 @@ neurons.v.vlaue = zero  # E: misspelt
 neurons.v = neurons.v.value + 1  # E: an array for a State
 state = State(zero)
 state += zero  # E: a State is no array
+state[0] = zero  # E: a State is no array
 
 # Making a State
 
@@ -69,6 +81,7 @@ of_number: ParamState[int] = ParamState("3")  # E: a State of another value
 
 neurons.v.tag = "t"  # E: read-only
 neurons.v.name = "n"  # E: read-only
+neurons.v.sharding = None  # E: read-only
 neurons.v.metadata["unit"] = "mV"  # E: read-only
 neurons.v.metadata = {}  # E: read-only
 neurons.v.replace(tag="t")
@@ -98,3 +111,16 @@ reset(neurons.spikes)  # E: no short-term State
 short: ShortTermState = ParamState(zero)  # E: a long-term State
 long: LongTermState = Membrane(zero)  # E: a short-term State
 hidden: list[HiddenState] = [Membrane(zero), State(zero)]  # E: a State that is not hidden
+
+# Other libraries' names
+
+print(gn.Param)  # E: gn.ParamState
+print(gn.split)  # E: gn.treefy_split
+print(gn.Linear)  # E: gn.nn.Linear
+print(gn.nn.Dense)  # E: gn.nn.Linear
+print(gn.nn.ReLU)  # E: jax.nn.relu
+print(gn.nn.relu)  # E: jax.nn.relu
+print(neurons.eval())  # E: gn.view
+print(neurons.train)  # E: gn.view
+print(neurons.parameters())  # E: gn.states
+neurons.train = True  # E: no field

@@ -1,0 +1,128 @@
+"""What States and nodes have in place of what they are mistaken for: it raises, and says what to write.
+
+A State that is used as an array, and a node or State that is given to JAX. The members are set when this module runs,
+so that type checkers, which see none of them, report the mistakes as ever. There is no `__getattr__`, which would slow
+down every `getattr(state, "...", None)`.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from ._errors import JaxInputError, StateUseError
+
+_BINARY: Final = {
+    "add": "+", "sub": "-", "mul": "*", "matmul": "@", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
+    "lshift": "<<", "rshift": ">>", "and": "&", "or": "|", "xor": "^",
+}  # fmt: skip
+# Not `==` and `!=`, which ask for identity.
+_COMPARISONS: Final = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+_INSTEAD: Final = {
+    **{name: f"state.value {operator} ..." for name, operator in (_BINARY | _COMPARISONS).items()},
+    **{f"r{name}": f"... {operator} state.value" for name, operator in _BINARY.items()},
+    **{f"i{name}": f"state.value {operator}= ..." for name, operator in _BINARY.items()},
+    **{name: f"{name}(state.value)" for name in ("abs", "complex", "float", "int", "len", "round")},
+    **{name: f"math.{name}(state.value)" for name in ("ceil", "floor", "trunc")},
+    # Not `iter`, with which every State would be a `collections.abc.Iterable`: iteration comes to `getitem`, too.
+    **dict.fromkeys(["getitem", "setitem", "delitem"], "state.value[...]"),
+    "divmod": "divmod(state.value, ...)",
+    "rdivmod": "divmod(..., state.value)",
+    "neg": "-state.value",
+    "pos": "+state.value",
+    "invert": "~state.value",
+    "index": "int(state.value)",
+    "array": "np.asarray(state.value)",
+}
+"""What to write where Python calls a special method, by its name without the underscores."""
+
+_ATTRIBUTES: Final = (
+    "T", "all", "any", "argmax", "argmin", "astype", "at", "dtype", "flatten", "item", "max", "mean", "min", "ndim",
+    "ravel", "reshape", "shape", "size", "squeeze", "std", "sum", "tolist", "transpose", "var",
+)  # fmt: skip
+
+_TRANSFORMS: Final = "gn.jit in place of jax.jit, gn.grad in place of jax.grad, and so on"
+
+
+class Hint:
+    """Stands in a class for an attribute that it lacks: `hasattr` is false, and the error says what to write."""
+
+    __slots__ = ("name", "remedy")
+
+    def __init__(self, name: str, remedy: str) -> None:
+        self.name, self.remedy = name, remedy
+
+    def __get__(self, instance: object, cls: type) -> NoReturn:
+        if instance is None:
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute {self.name!r}")
+        raise self.error(cls)
+
+    def error(self, cls: type) -> Exception:
+        """What is raised where an instance of a class is asked for the attribute."""
+        return AttributeError(f"{cls.__name__!r} object has no attribute {self.name!r}: {self.remedy}")
+
+
+class _JaxHint(Hint):
+    """Stands for `__jax_array__`, by which JAX asks what is no array to become one.
+
+    The error comes when JAX looks the method up: `jax.jit` refuses whatever has one, and never calls it. It is no
+    `TypeError`, in whose place JAX raises one of its own, which advises to mark the argument as static.
+    """
+
+    __slots__ = ()
+
+    def error(self, cls: type) -> Exception:
+        return JaxInputError(f"{cls.__name__} {self.remedy}")
+
+
+def _shown(instance: object) -> list[str]:
+    """What `dir` shows: no hints, so that no editor offers them and `inspect.getmembers` does not ask for them."""
+    cls = type(instance)
+    return [name for name in object.__dir__(instance) if not isinstance(inspect.getattr_static(cls, name, None), Hint)]
+
+
+class NoArray:
+    """A base of `State`: what was meant for the value, and is done with the State, raises and says `.value`."""
+
+    __slots__ = ()
+
+
+class NoPytree:
+    """A base of nodes: a node that is given to JAX raises an error, which says what takes nodes."""
+
+    __slots__ = ()
+
+
+def _refusal(instead: str) -> Callable[..., NoReturn]:
+    def refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
+        raise StateUseError(f"{type(self).__name__} is not an array: write {instead}")
+
+    return refuse
+
+
+def _refuse_truth(self: object) -> NoReturn:
+    raise StateUseError(f"{type(self).__name__} is neither true nor false: write .value, or `is not None`")
+
+
+def _set_hint(cls: type, hint: Hint) -> None:
+    setattr(cls, hint.name, hint)
+
+
+for _name, _instead in _INSTEAD.items():
+    setattr(NoArray, f"__{_name}__", _refusal(_instead))
+setattr(NoArray, "__bool__", _refuse_truth)  # noqa: B010  # an assignment would declare it to type checkers
+for _name in _ATTRIBUTES:
+    _set_hint(NoArray, Hint(_name, f"write state.value.{_name}"))
+_set_hint(
+    NoArray,
+    _JaxHint("__jax_array__", f"is not an array: write state.value; to transform a function of it, use {_TRANSFORMS}"),
+)
+_set_hint(
+    NoPytree,
+    _JaxHint(
+        "__jax_array__",
+        f"is a node, which JAX does not take: use {_TRANSFORMS}; or split it with gn.treefy_split, and merge it inside",
+    ),
+)
+for _base in (NoArray, NoPytree):
+    setattr(_base, "__dir__", _shown)  # noqa: B010  # as above
