@@ -18,7 +18,7 @@ from jax.typing import ArrayLike, DTypeLike
 from ._stream import scope as scope
 from ._stream import seed as seed
 from ._stream import split_key as split_key
-from ._value import array_of
+from ._value import array_of as _array_of
 
 Size: TypeAlias = int | Sequence[int] | None
 
@@ -31,7 +31,7 @@ def _shape(size: Size) -> tuple[int, ...]:
 
 def _own(values: ArrayLike) -> ArrayLike:
     """What is drawn from, but to which nobody writes: JAX may read an array of NumPy after the draw was returned."""
-    return array_of(values) if isinstance(values, np.ndarray) else values
+    return _array_of(values) if isinstance(values, np.ndarray) else values
 
 
 def rand(*shape: int, dtype: DTypeLike = float) -> jax.Array:
