@@ -34,9 +34,8 @@ PLAIN: Final[frozenset[type]] = frozenset({ArrayImpl, PRNGKeyArray})
 TraceRef: TypeAlias = weakref.ReferenceType[Any]
 
 
-def is_jit_disabled() -> bool:
-    """Whether `jax.disable_jit` holds."""
-    return bool(disable_jit.value)
+# Its `value` says whether `jax.disable_jit` holds. Each call of `gn.jit` asks: a function around it would cost.
+DISABLE_JIT: Final = disable_jit
 
 
 def is_tracing() -> bool:

@@ -398,7 +398,11 @@ def type_text(value: Any) -> str:
 
 def leaf_text(leaf: Any) -> str:
     """What a message says of the type of an array: dtype and shape, and how it is laid out over an explicit mesh."""
-    text, axes = shape_text(jax.typeof(leaf)), mesh_axes(leaf)
+    aval: Any = jax.typeof(leaf)
+    text, sharding = shape_text(aval), getattr(aval, "sharding", None)
+    if sharding is None or sharding.mesh.empty:  # most: each trace notes the types of all States
+        return text
+    axes = mesh_axes(leaf)
     return f"{text} as P({', '.join(map(repr, axes))})" if axes else text
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._compat import is_jit_disabled, jaxpr_as_fun
+from .._compat import DISABLE_JIT, jaxpr_as_fun
 from .._convert import NodeStates, is_node_states
 from .._errors import StructureError
 from .._value import is_container
@@ -108,7 +108,7 @@ class Traced:
         def run(values: Values, rest: Sequence[Any]) -> Outcome:
             leaves, treedef = jax.tree.flatten((values, rest))
             # JAX may carry stronger types than those of the first round. Without compilation rounds have values to see.
-            if is_jit_disabled() or treedef != self._in_treedef or list(map(jax.typeof, leaves)) != self._in_avals:
+            if DISABLE_JIT.value or treedef != self._in_treedef or list(map(jax.typeof, leaves)) != self._in_avals:
                 return pure(values, rest)
             outcome: Outcome = jax.tree.unflatten(self._out_treedef, self._evaluate(*leaves))
             after = dict(zip(self.written.numbers, outcome[1], strict=True))

@@ -13,7 +13,7 @@ import jax
 
 from .._binding import binding_of_list
 from .._caches import Memo
-from .._compat import PLAIN, is_jit_disabled, is_tracing, jaxpr_as_fun
+from .._compat import DISABLE_JIT, PLAIN, is_tracing, jaxpr_as_fun
 from .._describe import describe
 from .._marks import mark_lost
 from .._signals import undivided
@@ -74,7 +74,7 @@ class Jitted(Transformed, Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            if is_jit_disabled():  # as in JAX: the function itself, with the caller's nodes
+            if DISABLE_JIT.value:  # as in JAX: the function itself, with the caller's nodes
                 return self._target(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]  # as it gives
             if self._is_donating and is_tracing():
                 # What an eager `grad` or `vmap` does not trace are arrays of its caller, who keeps them if it raises.
