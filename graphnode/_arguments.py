@@ -7,20 +7,21 @@ cost every call, and is of use in an error alone.
 import inspect
 import operator
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any, Final
 
 from ._describe import describe
 
-# The modules whose functions users call, and how they write them.
-_PREFIXES: Final = {
+# The modules whose functions users call, and how they write them. `optim` has classes alone: the functions in it are
+# others' and private.
+_FUNCTIONS: Final = {
     "graphnode": "gn",
     "graphnode.transforms": "gn",
-    "graphnode.optim": "gn.optim",
     "graphnode.config": "gn.config",
     "graphnode.random": "gn.random",
 }
+_CLASSES: Final = {**_FUNCTIONS, "graphnode.optim": "gn.optim"}
 
 
 def wrong_argument(takes: str, value: object, function: str | None = None) -> str:
@@ -47,18 +48,21 @@ def public_caller() -> str | None:
 
 
 def _public_name(frame: FrameType) -> str | None:
-    """How users write the function that runs in a frame, if they can."""
+    """How users write the function, or the class, whose code runs in a frame; `None` where it is private."""
     code = frame.f_code
-    if code.co_name.startswith("_") and code.co_name != "__init__":
-        return None
-    for module_name, prefix in _PREFIXES.items():
-        names: dict[str, Any] = vars(sys.modules[module_name]) if module_name in sys.modules else {}
-        function = names.get(code.co_name)
-        if function is not None and getattr(inspect.unwrap(function), "__code__", None) is code:
-            return f"{prefix}.{code.co_name}"
+    if code.co_name == "__init__":
         cls = type(frame.f_locals.get("self"))
-        if code.co_name == "__init__" and names.get(cls.__name__) is cls:
-            return f"{prefix}.{cls.__name__}"
+        return _written(_CLASSES, cls.__name__, lambda member: member is cls)
+    if code.co_name.startswith("_"):
+        return None
+    return _written(_FUNCTIONS, code.co_name, lambda member: getattr(inspect.unwrap(member), "__code__", None) is code)
+
+
+def _written(modules: Mapping[str, str], name: str, is_same: Callable[[Any], bool]) -> str | None:
+    for module_name, prefix in modules.items():
+        members = vars(sys.modules[module_name]) if module_name in sys.modules else {}
+        if name in members and is_same(members[name]):
+            return f"{prefix}.{name}"
     return None
 
 

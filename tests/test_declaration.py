@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import LongTermState, ParamState, ShortTermState, state, static, subnode
+from graphnode._describe import describe
 from graphnode.nn import Linear
 
 from . import declared_elsewhere as elsewhere
@@ -186,10 +187,10 @@ def test_a_schema_belongs_to_its_own_class():
     ids=repr,
 )
 def test_a_schema_is_of_a_node_class_alone(given: Any):
-    """`gn.schema` of anything but a node class is a TypeError that shows what was given."""
+    """`gn.schema` of anything but a node class is a TypeError that shows what was found."""
     with pytest.raises(TypeError) as caught:
         gn.schema(given)
-    assert str(caught.value) == f"schema takes a node class, found {given!r}"
+    assert str(caught.value) == f"gn.schema takes a node class; found {describe(given)}"
 
 
 def test_a_compiled_class_can_be_collected():

@@ -217,4 +217,4 @@ def test_what_is_no_graphdef_is_refused():
     for pair in ((bad, gn.graphdef(net())), (gn.graphdef(net()), bad)):
         with pytest.raises(TypeError) as caught:
             gn.diff(*pair)
-        assert str(caught.value) == "diff takes two graphdefs, found Net; take gn.graphdef(...) of a node"
+        assert str(caught.value) == "gn.diff takes two graphdefs; found a Net; take gn.graphdef(...) of a node"

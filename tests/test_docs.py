@@ -1,10 +1,14 @@
 """The documentation runs, and prints what it shows."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
+from jax.experimental import checkify as jax_checkify
 
+import graphnode as gn
 from tests.docrun import ROOT, PageError, check_page, skipped_blocks
 
 PAGES = sorted(
@@ -31,3 +35,38 @@ def test_page_prints_what_it_shows(page: str, record_property: Callable[[str, ob
     if messages:
         update = f"To write the real output into the page: python -m tests.docrun --update {page}"
         pytest.fail("\n\n".join([*messages, update]), pytrace=False)
+
+
+JAX_FUNCTIONS: dict[str, Callable[..., object]] = {
+    "checkify": jax_checkify.checkify,
+    "cond": jax.lax.cond,
+    "custom_vjp": jax.custom_vjp,
+    "eval_shape": jax.eval_shape,
+    "fori_loop": jax.lax.fori_loop,
+    "grad": jax.grad,
+    "hessian": jax.hessian,
+    "jacfwd": jax.jacfwd,
+    "jacrev": jax.jacrev,
+    "jit": jax.jit,
+    "jvp": jax.jvp,
+    "make_jaxpr": jax.make_jaxpr,
+    "remat": jax.checkpoint,
+    "scan": jax.lax.scan,
+    "shard_map": jax.shard_map,
+    "switch": jax.lax.switch,
+    "value_and_grad": jax.value_and_grad,
+    "vjp": jax.vjp,
+    "vmap": jax.vmap,
+    "while_loop": jax.lax.while_loop,
+}
+
+
+@pytest.mark.parametrize("name", JAX_FUNCTIONS)
+def test_the_page_on_transforms_names_each_argument_that_differs(name: str):
+    """What a transform lacks of JAX's arguments, and what it has beside them, stands in the first lines."""
+    of_jax = set(inspect.signature(JAX_FUNCTIONS[name]).parameters)
+    own = set(inspect.signature(getattr(gn, name)).parameters)
+    page = (ROOT / "docs/transforms.md").read_text(encoding="utf-8")
+    first_lines = page.partition("Every block on this page")[0]
+    differing = {argument for argument in of_jax ^ own if not argument.startswith("_")}
+    assert {argument for argument in differing if f"`{argument}`" not in first_lines} == set()

@@ -336,19 +336,19 @@ merge: Any = gn.treefy_merge
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda d, t: merge(3, t), "treefy_merge takes a GraphDef first, found int"),
-        (lambda d, t: merge(t, d), "treefy_merge takes a GraphDef first, found StateTree"),
+        (lambda d, t: merge(3, t), "gn.treefy_merge takes a GraphDef first; found int 3"),
+        (lambda d, t: merge(t, d), "gn.treefy_merge takes a GraphDef first; found StateTree {"),
         (
             lambda d, t: merge(d, 3),
-            "expected a StateTree, FlatStates or a nested mapping by path, found int",
+            "gn.treefy_merge takes a StateTree, FlatStates or a nested mapping by path; found int 3",
         ),
         (
             lambda d, t: merge(d, [t]),
-            "expected a StateTree, FlatStates or a nested mapping by path, found list",
+            "gn.treefy_merge takes a StateTree, FlatStates or a nested mapping by path; found list [{",
         ),
         (
             lambda d, t: gn.unflatten(d, t),
-            "unflatten takes live States as FlatStates, found StateTree; for values, use treefy_merge",
+            "gn.unflatten takes live States as FlatStates; found StateTree {",
         ),
     ],
 )
@@ -357,7 +357,7 @@ def test_wrong_argument_of_a_merge(call: Callable[[Any, Any], object], message: 
     graphdef, tree = gn.treefy_split(Linear(param()))
     with pytest.raises(TypeError) as caught:
         call(graphdef, tree)
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(message)
 
 
 def test_failed_operations_change_nothing():

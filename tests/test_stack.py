@@ -316,7 +316,7 @@ def test_one_node_alone_does_not_stack():
     one: Any = gn.Rngs(0)
     with pytest.raises(gn.StructureError) as caught:
         gn.stack(one)
-    assert str(caught.value) == "stack takes a sequence of nodes; found a Rngs alone"
+    assert str(caught.value) == "gn.stack takes a sequence of nodes; found a Rngs alone"
 
 
 def test_values_that_differ_do_not_stack():

@@ -229,11 +229,12 @@ def test_no_collection_of_states_is_refused():
     """What names no States is a TypeError, and nothing is written, whatever came before it."""
     one = net()
     before = snapshot(one)
-    bad: Any
-    for bad, name in ((3, "int"), ([1], "list"), (one, "Net"), (jnp.zeros(1), "ArrayImpl"), (None, "NoneType")):
+    takes = "a StateTree, FlatStates or a nested mapping by path"
+    wrong: list[tuple[Any, str]] = [(3, "int 3"), ([1], "list [1]"), (one, "a Net"), (None, "None")]
+    for bad, found in [*wrong, (jnp.zeros(1), "an array float32[1]")]:
         with pytest.raises(TypeError) as caught:
             gn.update_states(one, ones(one), bad)  # ty: ignore[invalid-argument-type]  # pyrefly: ignore[bad-argument-type]
-        assert str(caught.value) == f"expected a StateTree, FlatStates or a nested mapping by path, found {name}"
+        assert str(caught.value) == f"gn.update_states takes {takes}; found {found}"
         assert snapshot(one) == before
 
 

@@ -282,7 +282,7 @@ def test_what_has_no_schema_is_told():
     style: Any = "loose"
     with pytest.raises(TypeError) as wrong:
         gn.config.json_schema(cls)
-    assert str(wrong.value) == "expected a node class, found <class 'int'>"
+    assert str(wrong.value) == "gn.config.json_schema takes a node class; found the class int"
     with pytest.raises(gn.ConfigError) as abstract:
         gn.config.json_schema(base)
     assert str(abstract.value) == "Alone is abstract, and has no subclass that is known"

@@ -355,7 +355,7 @@ def test_switch_wants_at_least_one_function():
 def test_what_is_no_function_is_refused():
     """A branch is a function, a method or a callable node."""
     assert message(TypeError, gn.cond, True, 3, first, cell(), X) == (
-        "expected a function, a method or a callable node; found int 3"
+        "gn.cond takes a function, a method or a callable node; found int 3"
     )
 
 

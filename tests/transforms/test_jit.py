@@ -182,7 +182,7 @@ def test_what_cannot_be_called_is_refused():
     for wrong, found in ((3, "int 3"), (Plain(1), "a Plain")):
         with pytest.raises(TypeError) as caught:
             gn.jit(wrong)  # type: ignore[call-overload]  # ty: ignore[invalid-argument-type]
-        assert str(caught.value) == f"expected a function, a method or a callable node; found {found}"
+        assert str(caught.value) == f"gn.jit takes a function, a method or a callable node; found {found}"
 
 
 class Plain(gn.Node):

@@ -500,7 +500,7 @@ def test_what_is_no_function_has_no_explanation():
     """explain_retrace takes what jit takes."""
     with pytest.raises(TypeError) as caught:
         gn.explain_retrace(3)  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
-    assert str(caught.value) == "expected a function, a method or a callable node; found int 3"
+    assert str(caught.value) == "gn.explain_retrace takes a function, a method or a callable node; found int 3"
 
 
 def test_each_trace_is_logged_where_the_environment_asks(
