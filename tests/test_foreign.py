@@ -6,19 +6,19 @@ from abc import abstractmethod
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 import pytest
 
 import graphnode as gn
 from graphnode import nn
 from graphnode._foreign import LAYER_NAMES, METHODS, MODULE_NAMES
+from tests.docrun import ROOT
 
 DOTTED = re.compile(r"\b(gn|jax|optax)((?:\.[A-Za-z_]\w*)+)")
 ROOTS = {"gn": gn, "jax": jax, "optax": optax}
 TEXTS = sorted({*METHODS.values(), *MODULE_NAMES.values(), *LAYER_NAMES.values()})
 # Any: none of these names is there for a type checker.
-ROOT: Any = gn
+GRAPHNODE: Any = gn
 LAYERS: Any = nn
 
 
@@ -80,7 +80,7 @@ def test_no_foreign_layer_is_ours(name: str):
 )
 def test_a_name_that_graphnode_lacks(name: str, hint: str):
     """Python's own text, and what to write if that is known, or near."""
-    assert attribute_error(ROOT, name) == f"module 'graphnode' has no attribute {name!r}{hint}"
+    assert attribute_error(GRAPHNODE, name) == f"module 'graphnode' has no attribute {name!r}{hint}"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_field_may_implement_an_abstract_property_of_these_names():
         def train(self) -> bool: ...
 
     class Net(Base):
-        train: bool = True
+        train: bool = True  # pyright: ignore[reportIncompatibleMethodOverride]  # as it may be assigned
 
     assert Net().train
 
@@ -244,7 +244,7 @@ def test_a_field_that_hides_a_method_of_these_names_is_refused():
             def train(self) -> None: ...
 
         class Net(Base):
-            train: bool = True
+            train: bool = True  # type: ignore[assignment]  # which no type checker accepts
 
     assert str(caught.value) == (
         "Net.train: Base has a method of this name, which no field replaces; rename one, or make the method abstract"
@@ -272,11 +272,18 @@ def test_a_name_that_is_written_is_no_field():
     assert str(caught.value) == "Linear has no field 'train'; declare it in the class: train: bool"
 
 
-def test_gn_state_of_a_node_says_states():
-    """flax.nnx's habit: here `gn.state` declares a field."""
-    state: Any = gn.state
-    with pytest.raises(gn.FieldError) as caught:
-        state(nn.Linear(2, 2))
-    assert str(caught.value) == "gn.state declares a field; for the States of a Linear, use gn.states"
-    with pytest.raises(gn.FieldError):
-        state(gn.ParamState(jnp.ones(2)))
+def test_the_table_of_the_page_says_what_the_errors_say():
+    """Names of flax.nnx in the page on transforms stand beside what their hints say."""
+    page = (ROOT / "docs" / "transforms.md").read_text(encoding="utf-8")
+    table = page.partition("are no names here")[2]
+    rows = dict(re.findall(r"^\| `nnx\.(\w+)` \|.*\| `([^`]+)` \|$", table, re.MULTILINE))
+    hints = {name: MODULE_NAMES.get(name) or LAYER_NAMES.get(name) for name in rows}
+    assert {name: hint for name, hint in hints.items() if hint} == {
+        "BatchStat": rows["BatchStat"],
+        "Embed": rows["Embed"],
+        "Param": rows["Param"],
+        "iter_modules": "gn.iter_node",
+        "merge": rows["merge"],
+        "split": rows["split"],
+        "update": rows["update"].partition("(")[0],
+    }

@@ -1,5 +1,6 @@
 """States and nodes in the places of arrays: each mistake is an error, which says what to write."""
 
+import functools
 import inspect
 import math
 import operator
@@ -97,7 +98,7 @@ def test_every_special_method_of_the_table_is_there():
     """Each of them raises, whatever it is given."""
     state = gn.BatchState(X)
     for name, instead in _INSTEAD.items():
-        text = message(lambda name=name: getattr(state, f"__{name}__")(1, 2), gn.StateUseError)
+        text = message(functools.partial(getattr(state, f"__{name}__"), 1, 2), gn.StateUseError)
         assert text == f"BatchState is not an array: write {instead}"
     named = {"add", "radd", "iadd", "rmatmul", "lt", "le", "gt", "ge", "array", "index", "len", "getitem"}
     assert named < _INSTEAD.keys()
@@ -105,7 +106,7 @@ def test_every_special_method_of_the_table_is_there():
 
 def test_a_state_is_neither_true_nor_false():
     """`if self.done:` would always be true."""
-    state = gn.ParamState(X)
+    state: Any = gn.ParamState(X)  # of which mypy says that it is always true
     text = "ParamState is neither true nor false: write .value, or `is not None`"
     assert message(lambda: bool(state), gn.StateUseError) == text
     assert message(lambda: state or 1, gn.StateUseError) == text

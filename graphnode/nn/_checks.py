@@ -165,8 +165,8 @@ def check_unstacked(layer: Node) -> None:
     """
     fields = layer.__dict__
     for field in type(layer)._plan.contracts:
-        state = fields.get(field.name)
-        contract = next((leaf.contract for leaf in field.form.leaves), None)
+        state, leaves = fields.get(field.name), field.form.leaves
+        contract = leaves[0].contract if leaves else None
         if contract is None or not isinstance(state, State):
             continue
         shape: tuple[int, ...] = getattr(state._value, "shape", ())

@@ -63,7 +63,7 @@ neurons.v.vlaue = zero  # E: misspelt
 neurons.v = neurons.v.value + 1  # E: an array for a State
 state = State(zero)
 state += zero  # E: a State is no array
-state[0] = zero  # E: a State is no array
+gn.State(zero)[0] = zero  # E: a State is no array
 
 # Making a State
 
