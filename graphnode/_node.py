@@ -25,7 +25,7 @@ from ._hints import did_you_mean
 from ._init_errors import explain_init
 from ._members import own_annotations
 from ._pickling import Reduction, reduce_in_row
-from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, forget_shapes
+from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan
 from ._pretty import Record, pretty
 from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
 from ._schema import UnresolvedError, compile_schema, remember_frames, schema
@@ -97,7 +97,7 @@ class Node(NodeBase):
             self.__dict__[name] = value
             _mark_changed(self)
             if is_bound and name in plan.statics and getattr(self, "_popped", None):
-                forget_shapes(self)
+                self._popped.clear()  # the shapes that were there are those of other sizes
 
         def __delattr__(self, name: str) -> None:
             if name not in self._plan.names:

@@ -20,7 +20,7 @@ from ._describe import describe
 from ._errors import ContractError, FieldError, listed
 from ._fields import Kind, NodeBase
 from ._makers import Maker, maker_of, sizes_of
-from ._paths import Path, key_str
+from ._paths import key_str
 from ._schema import Field, Schema
 from ._state import Requirements, State
 from ._static import StaticValueError, frozen, static_key
@@ -255,7 +255,11 @@ def _check_states(node: NodeBase, sizes: Mapping[str, object], placed: Sequence[
     faults: list[str] = []
     for requirement, state in checks:
         fault = requirement.contract.fault(state._value, sizes, bound)
-        if fault is not None and not _fits_as_before(node, requirement, state):
+        if fault is None:
+            continue
+        # What fits by itself, and not beside the others, is no State of a stack.
+        is_alone = requirement.contract.fault(state._value, sizes, {}) is None
+        if is_alone or not _fits_as_before(node, requirement, state):
             faults.append(f"{requirement.where}: {fault}")
     if faults:
         raise ContractError(listed(faults))
@@ -274,39 +278,17 @@ def _fits_as_before(node: NodeBase, requirement: Requirement, state: State[Any])
         return requirement in state._contracts  # it stood there before
     if other is not None:
         return requirement.contract.fits_like(state._value, other._value)
-    popped = vacated(node).get(requirement.place)
-    if popped is None or popped.shape is None:
-        return False
-    return requirement.contract.fits_like(state._value, popped.shape)
+    popped = popped_shapes(node).get(requirement.place)
+    return popped is not None and requirement.contract.fits_like(state._value, popped)
 
 
-class Vacated(NamedTuple):
-    """What is known of a place that a State was popped from.
-
-    Attributes:
-        edge: The path within the node.
-        shape: Shape and dtype of what stood there; `None` where no contract asks for them, or sizes have changed.
-        followers: In a dict, the keys that stood behind it, with those that were popped before.
-    """
-
-    edge: Path
-    shape: Any
-    followers: tuple[str, ...]
-
-
-def vacated(node: NodeBase) -> dict[str, Vacated]:
-    """The places in a node's fields that States were popped from, by their paths; to be added to."""
-    places: dict[str, Vacated] | None = getattr(node, "_popped", None)
-    if places is None:
-        places = {}
-        NodeBase.__dict__["_popped"].__set__(node, places)
-    return places
-
-
-def forget_shapes(node: NodeBase) -> None:
-    """Forget the shapes of what was popped: a field that gives sizes has changed."""
-    places = vacated(node)
-    places.update({place: known._replace(shape=None) for place, known in places.items()})
+def popped_shapes(node: NodeBase) -> dict[str, Any]:
+    """The shapes and dtypes of what was popped from a node's fields, by their place; to be added to."""
+    shapes: dict[str, Any] | None = getattr(node, "_popped", None)
+    if shapes is None:
+        shapes = {}
+        NodeBase.__dict__["_popped"].__set__(node, shapes)
+    return shapes
 
 
 def _states_in(form: Form, value: Any, place: str) -> Iterator[Placed]:

@@ -3,7 +3,7 @@
 For what a change of structure means to a binding, see `_versions`.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, SupportsIndex, TypeVar, cast, runtime_checkable
 
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
@@ -188,7 +188,9 @@ class TrackedList(list[T], _Tracked):
 
     def insert(self, at: SupportsIndex, item: T, /) -> None:
         self.check_owner()
-        self._change(super().insert, at, self.admit(at.__index__(), item, replaces=False))
+        index = at.__index__()
+        place = max(0, len(self) + index) if index < 0 else min(index, len(self))
+        self._change(super().insert, at, self.admit(place, item, replaces=False))
 
     def pop(self, at: SupportsIndex = -1, /) -> T:
         self.check_owner()
@@ -214,13 +216,15 @@ class TrackedList(list[T], _Tracked):
         self.check_owner()
         if isinstance(at, slice):
             items = list(item)
-            start, stop, step = at.indices(len(self))
-            is_exchange = step == 1 and len(items) == stop - start
-            admitted: Any = self.admit_all(enumerate(items, start), replaces=is_exchange)
-        elif -len(self) <= (index := at.__index__()) < len(self) and self[index] is item:
-            return  # as after `held[at] += ...`, which has changed the item itself: it stays the same object
+            replaced = range(*at.indices(len(self)))
+            is_exchange = len(items) == len(replaced)
+            places = replaced if is_exchange else range(replaced.start, replaced.start + len(items))
+            admitted: Any = self.admit_all(zip(places, items, strict=True), replaces=is_exchange)
         else:
-            admitted = self.admit(index, item)
+            index = at.__index__()
+            if -len(self) <= index < len(self) and self[index] is item:
+                return  # as after `held[at] += ...`, which has changed the item itself: it stays the same object
+            admitted = self.admit(index if index >= 0 else len(self) + index, item)
         self._change(super().__setitem__, at, admitted)
 
     def __delitem__(self, at: SupportsIndex | slice, /) -> None:
@@ -242,10 +246,13 @@ class TrackedList(list[T], _Tracked):
 class TrackedDict(dict[str, T], _Tracked):
     """A `dict` with string keys that a node holds; see `TrackedList`."""
 
-    __slots__ = ("__weakref__", "_form", "_place", "_version")
+    __slots__ = ("__weakref__", "_form", "_place", "_vacant", "_version")
+
+    # The keys that States were popped from, each with those that stood behind it.
+    _vacant: dict[str, tuple[str, ...]]
 
     def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
-        self._form, self._place, self._version = form, place, birth()
+        self._form, self._place, self._version, self._vacant = form, place, birth(), {}
         super().__init__({self._key(key): admit(form, item, place.below(key)) for key, item in items.items()})
 
     @classmethod
@@ -266,19 +273,37 @@ class TrackedDict(dict[str, T], _Tracked):
         if key in self and self[key] is item:
             return  # as after `held[key] += ...`, which has changed the item itself: it stays the same object
         self._change(super().__setitem__, self._key(key), self.admit(key, item))
+        self._vacant.pop(key, None)
 
-    def put_before(self, followers: Container[str], key: str, item: T) -> None:
-        """Set an item at a new key, in front of the first of some others that is there; else at the end."""
+    def vacate(self, key: str) -> None:
+        """Take an item out that may be put back."""
+        keys = list(self)
+        for vacant in reversed(self._vacant):
+            keys.insert(self._position(keys, vacant), vacant)
+        del self[key]
+        self._vacant[key] = tuple(keys[keys.index(key) + 1 :])
+
+    def put_back(self, key: str, item: T) -> None:
+        """Set an item at a vacant key, in front of the first of those that stood behind it; else at the end."""
         self.check_owner()
         admitted = self.admit(key, item)
         keys = list(self)
-        at = next((at for at, other in enumerate(keys) if other in followers), len(keys))
+        at = self._position(keys, key)
 
         def insert() -> None:
             behind = {other: dict.pop(self, other) for other in keys[at:]}
             dict.update(self, {key: admitted, **behind})
 
         self._change(insert)
+        self._vacant.pop(key, None)
+
+    def is_vacant(self, key: object) -> bool:
+        """Whether an item was popped from here, and none has come since."""
+        return key in self._vacant
+
+    def _position(self, keys: list[str], vacant: str) -> int:
+        followers = self._vacant.get(vacant, ())
+        return next((at for at, other in enumerate(keys) if other in followers), len(keys))
 
     def __delitem__(self, key: str, /) -> None:
         self.check_owner()
@@ -289,6 +314,8 @@ class TrackedDict(dict[str, T], _Tracked):
         new: dict[Any, T] = dict(*args, **items)
         keys = [self._key(key) for key in new]
         self._change(super().update, dict(zip(keys, self.admit_all(new.items()), strict=True)))
+        for key in keys:
+            self._vacant.pop(key, None)
 
     def setdefault(self, key: str, default: Any = None, /) -> T:
         if key not in self:
@@ -307,6 +334,7 @@ class TrackedDict(dict[str, T], _Tracked):
     def clear(self) -> None:
         self.check_owner()
         self._change(super().clear)
+        self._vacant.clear()
 
     def __ior__(self, items: Any, /) -> "TrackedDict[T]":  # type: ignore[override, misc]  # `dict` overloads `__or__`
         self.update(items)

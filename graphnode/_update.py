@@ -20,7 +20,7 @@ from ._graphdef import GraphDef
 from ._match import Given, States, is_one_value, match, nearest, numbers_of
 from ._node import check_field_owner, plan_of
 from ._paths import Path, path_str
-from ._plan import Placed, Vacated, check_contracts, check_placed, vacated
+from ._plan import Placed, check_contracts, check_placed, popped_shapes
 from ._redefinition import class_name
 from ._schema import schema
 from ._signals import put_all, store_all, undivided
@@ -118,13 +118,11 @@ class _Vacancy(NamedTuple):
 
     Attributes:
         node: The node.
-        edge: The path within it.
         holder: The node itself, or the dict.
         key: The field, or the key of the dict.
     """
 
     node: Any
-    edge: Path
     holder: Any
     key: str
 
@@ -151,7 +149,7 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
     graphdef = binding.graphdef
     objects = functools.cache(lambda: live_objects(node, graphdef))
     writes: dict[int, _Write] = {}
-    returns: _Returns = []
+    latest: dict[tuple[int, str], _Return] = {}
     faults: list[str] = []
     for given in [match(graphdef, tree) for tree in trees]:
         faults += given.contradictions(graphdef.layout)
@@ -171,7 +169,8 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
             else:
                 put_back += found
         faults += _return_faults(put_back)
-        returns += put_back
+        latest.update({(id(one.vacancy.holder), one.vacancy.key): one for one in put_back})
+    returns = list(latest.values())
     faults += _joint_faults(returns)
     faults += _double_faults(returns, writes.values())
     for write in writes.values():
@@ -195,13 +194,11 @@ def _write_faults(write: _Write, check: bool) -> list[str]:
 
 def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
     """Put popped States back, and write values: all was checked."""
-    for (node, edge, holder, key), state, _ in returns:
-        place = path_str(edge)
+    for (_, holder, key), state, _ in returns:
         if isinstance(holder, TrackedDict):
-            holder.put_before(vacated(node)[place].followers, key, state)
+            holder.put_back(key, state)
         else:
             setattr(holder, key, state)
-        vacated(node).pop(place, None)
     store_all(states, contents)
 
 
@@ -300,13 +297,13 @@ def _vacancy(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path
         if field is None or field.kind is not Kind.STATE:
             return None
         if len(rest) == 1:
-            return _Vacancy(node, rest, node, field.name) if field.name not in node.__dict__ else None
+            return _Vacancy(node, node, field.name) if field.name not in node.__dict__ else None
         missing = gone(node, rest[:-1])
         if missing is not None:
             return path_str((*path[:length], *missing))
         holder = reach(node, rest[:-1])
-        is_vacant = isinstance(holder, TrackedDict) and rest[-1] not in holder and path_str(rest) in vacated(node)
-        return _Vacancy(node, rest, holder, str(rest[-1])) if is_vacant else None
+        is_vacant = isinstance(holder, TrackedDict) and holder.is_vacant(rest[-1])
+        return _Vacancy(node, holder, str(rest[-1])) if is_vacant else None
     return None
 
 
@@ -444,32 +441,15 @@ def _remove(removals: Sequence[_Removal]) -> None:
     for removal in removals:
         holder, edge, state = removal
         container, key = removal.container_and_key()
-        keys = _keys_before(container, vacated(holder).values(), edge) if isinstance(container, TrackedDict) else [key]
-        # What is put back may have the shape of what stood there, such as one axis more in a stack.
-        form = leaf_form(state._value) if state._contracts else None
-        shape = jax.ShapeDtypeStruct(*form) if isinstance(form, tuple) else None  # type: ignore[no-untyped-call]
-        if container is holder:
-            delattr(container, key)
+        if isinstance(container, TrackedDict):
+            container.vacate(key)
         else:
-            del container[key]
-        vacated(holder)[path_str(edge)] = Vacated(edge, shape, tuple(keys[keys.index(key) + 1 :]))
-
-
-def _keys_before(container: TrackedDict[Any], popped: Iterable[Vacated], edge: Path) -> list[str]:
-    """The keys of a dict as they stood before any was popped.
-
-    Args:
-        container: The dict.
-        popped: What was popped from its node, in that order.
-        edge: The path of an item of the dict, within the node.
-    """
-    keys = list(container)
-    for place in reversed(list(popped)):
-        key = str(place.edge[-1])
-        if place.edge[:-1] == edge[:-1] and key not in keys:
-            at = next((at for at, other in enumerate(keys) if other in place.followers), len(keys))
-            keys.insert(at, key)
-    return keys
+            delattr(container, key)
+        if state._contracts:
+            # What is put back may have the shape of what stood there, such as one axis more in a stack.
+            form = leaf_form(state._value)
+            if isinstance(form, tuple):
+                popped_shapes(holder)[path_str(edge)] = jax.ShapeDtypeStruct(*form)  # type: ignore[no-untyped-call]
 
 
 # Where a State is referred to: the number of the node, and the path within it. The first place comes first.

@@ -500,3 +500,39 @@ def test_one_state_is_held_to_one_contract():
     apart = declare(x=gn.ShortTermState[Float[Array, "3"]] | ParamState[Float[Array, "2"]])
     assert apart(ParamState(jnp.ones(2))).x.value.shape == (2,)
     assert apart(gn.ShortTermState(jnp.ones(3))).x.value.shape == (3,)
+
+
+class Joint(gn.Node):
+    """Two States that share an axis which no static field gives."""
+
+    w: ParamState[Float[Array, "n k"]]
+    b: ParamState[Float[Array, "k"]]
+
+
+def test_what_is_put_back_fits_its_neighbours():
+    """The shape that stood there excuses an axis of a stack, and no other size."""
+    node = Joint(ParamState(jnp.ones((2, 1))), ParamState(jnp.ones(1)))
+    popped = gn.pop_states(node, gn.PathIn("b"))
+    node.w = ParamState(jnp.ones((2, 9)))
+    with pytest.raises(gn.UpdateError, match=r"Joint\.b: expected k = 9"):
+        gn.update_states(node, popped)
+    with pytest.raises(gn.ContractError, match=r"Joint\.b: expected k = 9"):
+        node.b = popped["b"]
+    node.b = ParamState(jnp.ones(9))
+    stacked = gn.stack([node, gn.clone(node)])
+    again = gn.pop_states(stacked, gn.PathIn("b"))
+    gn.update_states(stacked, again)
+    assert stacked.b is again["b"]
+
+
+def test_an_item_at_a_negative_position_replaces_the_one_that_stands_there():
+    """It binds no axis any more."""
+    cls = declare(x=list[ParamState[Float[Array, "k"]]])
+    node = cls([ParamState(jnp.ones(3))])
+    node.x[-1] = ParamState(jnp.ones(5))
+    node.x.insert(-1, ParamState(jnp.ones(5)))
+    node.x[::-1] = [ParamState(jnp.ones(2)), ParamState(jnp.ones(2))]
+    assert [state.value.shape for state in node.x] == [(2,), (2,)]
+    with pytest.raises(gn.ContractError) as caught:
+        node.x.insert(-1, ParamState(jnp.ones(4)))
+    assert str(caught.value).startswith("Probe.x.1: ")

@@ -350,3 +350,30 @@ def test_an_update_adds_no_key_to_a_dict(make: Callable[[], Any]):
     node.d["b"] = number(1)
     with pytest.raises(gn.UpdateError, match=r"d\.typo: Places has no State there"):
         gn.update_states(node, make())
+
+
+def test_a_vacant_key_is_one_of_its_own_dict():
+    """Not of another one that stands at its path later, nor after something has come there and gone."""
+    node = Places({"a": number(1), "b": number(2)})
+    tree = gn.treefy_states(node)
+    popped = gn.pop_states(node, gn.PathIn("d.a"))
+    node.d["a"] = popped["d.a"]
+    del node.d["a"]
+    for given in (tree, popped):
+        with pytest.raises(gn.UpdateError, match=r"d\.a: Places has no State there"):
+            gn.update_states(node, given)
+    node.d["a"] = number(1)
+    popped = gn.pop_states(node, gn.PathIn("d.a"))
+    node.d = {"b": number(2)}
+    with pytest.raises(gn.UpdateError, match=r"d\.a: Places has no State there"):
+        gn.update_states(node, popped)
+
+
+def test_a_popped_state_that_two_collections_hold_is_put_back_once():
+    """The last one wins, as for values, and nothing is left undone."""
+    node = Places({"a": number(1), "b": number(2)})
+    popped = gn.pop_states(node, gn.PathIn("d.a"))
+    other = popped.__class__(popped.layout, (number(7),))
+    gn.update_states(node, popped, other, {"d.b": jnp.float32(3)})
+    assert {key: state.value.item() for key, state in node.d.items()} == {"a": 7, "b": 3}
+    assert node.d["a"] is other["d.a"]
