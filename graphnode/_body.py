@@ -13,14 +13,14 @@ from ._annotations import AmbiguousError, form_of, resolve
 from ._contract import ContractSyntaxError
 from ._faults import Fault, Rule
 from ._fields import Kind, NodeBase
-from ._hints import short
+from ._hints import cut
 from ._members import (
     body_names,
-    class_name,
     holds_graph_object,
+    is_alias,
     is_class_variable,
     is_dunder,
-    is_init_variable,
+    is_field,
     member_word,
     own_annotations,
     specifier_within,
@@ -44,9 +44,10 @@ def take_body_faults(cls: type) -> list[Fault]:
         text = f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them"
         return [*_equality_faults(cls), Fault(text, Rule.SLOTS, "__slots__")]
     faults = [*_equality_faults(cls), *_reserved_faults(cls, cls)]
+    _drop_aliases(cls)
     own = own_annotations(cls)
     for name, annotation in own.items():
-        if not is_class_variable(annotation):
+        if not is_class_variable(annotation, cls):
             faults += _default_faults(cls, name)
     inherited = _inherited_fields(cls)
     unannotated = [name for name in cls.__dict__ if name not in own]
@@ -54,11 +55,14 @@ def take_body_faults(cls: type) -> list[Fault]:
         if name in inherited and not is_dunder(name):
             faults.append(_override_fault(cls, name, inherited[name]))
     faults += unannotated_faults(cls, cls, [name for name in unannotated if name not in inherited])
-    fields = {name for name, annotation in own.items() if not _is_pseudo(annotation)}
+    fields = inherited.keys() | {name for name, annotation in own.items() if is_field(annotation, cls)}
     faults += _pseudo_override_faults(cls, inherited)
     for base in cls.__mro__[1:]:
-        if not issubclass(base, NodeBase) and base not in NodeBase.__mro__:
-            faults += _mixin_faults(cls, base, fields | inherited.keys())
+        if base in NodeBase.__mro__:
+            continue
+        faults += _hidden_faults(cls, base, fields)
+        if not issubclass(base, NodeBase):
+            faults += _mixin_faults(cls, base, fields)
     return list(dict.fromkeys(faults))
 
 
@@ -76,15 +80,16 @@ def _reserved_faults(cls: type, owner: type) -> Iterator[Fault]:
         yield Fault(f"{cls.__name__}.{name}: this name is graphnode's own; choose another", Rule.RESERVED, name)
     if owner is not cls:
         return
-    for name in [name for name, annotation in own.items() if is_dunder(name) and not is_class_variable(annotation)]:
+    for name in [name for name, annotation in own.items() if is_dunder(name) and is_field(annotation, cls)]:
         del cls.__annotations__[name]
         text = f"{cls.__name__}.{name}: names with two underscores on both sides are Python's own; choose another"
         yield Fault(text, Rule.RESERVED, name)
 
 
-def _is_pseudo(annotation: object) -> bool:
-    """Whether an annotation declares a class variable or an argument of the constructor, and no field."""
-    return is_class_variable(annotation) or is_init_variable(annotation)
+def _drop_aliases(cls: type) -> None:
+    """Take out the annotations of names for types, which `dataclasses` would make fields."""
+    for name in [name for name, annotation in own_annotations(cls).items() if is_alias(annotation, cls)]:
+        del cls.__annotations__[name]
 
 
 # Defaults of the fields that the body declares
@@ -97,20 +102,22 @@ def _default_faults(cls: type, name: str) -> list[Fault]:
     if written is dataclasses.MISSING:
         return [inherited] if inherited is not None else []
     specifier = written if isinstance(written, dataclasses.Field) else None
-    fault = _written_default_fault(cls, name, written if specifier is None else specifier.default)
+    fault = _written_default_fault(cls, cls, name, written if specifier is None else specifier.default)
     if fault is not None:
         metadata = None if specifier is None else specifier.metadata
         setattr(cls, name, dataclasses.field(default=None, metadata=metadata))
     return [found for found in (inherited, fault) if found is not None]
 
 
-def _written_default_fault(cls: type, name: str, value: object) -> Fault | None:
+def _written_default_fault(cls: type, owner: type, name: str, value: object) -> Fault | None:
+    """What is wrong with a default that is written in the body of a class, or of a dataclass that it extends."""
     where = f"{cls.__name__}.{name}"
     if value is dataclasses.MISSING:
         return None
-    word = member_word(cls, name, value)
+    word = member_word(owner, name, value)
     if word is not None:
-        return Fault(f"{where}: the class body has a field and a {word} of this name; rename one", Rule.SHADOWED, name)
+        body = "the class body" if owner is cls else f"the body of {owner.__name__}"
+        return Fault(f"{where}: {body} has a field and a {word} of this name; rename one", Rule.SHADOWED, name)
     specifier = specifier_within(value)
     if specifier is not None:
         return Fault(f"{where}: {stray_comma(specifier)}", Rule.SHARED, name)
@@ -150,11 +157,18 @@ def _is_abstract(owner: type, attribute: object) -> bool:
 def _shadowed(cls: type, name: str, owner: type) -> Fault:
     word = member_word(owner, name, owner.__dict__[name])
     if word is None:
-        remedy = f"which is no default of the field; rename one, or write {name}: ... = {short(owner.__dict__[name])}"
+        remedy = (
+            f"which is no default of the field; rename one, or write {name}: ... = {_value_text(owner.__dict__[name])}"
+        )
         return Fault(f"{cls.__name__}.{name}: {owner.__name__} has a class attribute of this name, {remedy}",
                      Rule.SHADOWED, name)  # fmt: skip
     text = f"{owner.__name__} has a {word} of this name, which no field replaces; rename one, or make the {word}"
     return Fault(f"{cls.__name__}.{name}: {text} abstract", Rule.SHADOWED, name)
+
+
+def _value_text(value: object) -> str:
+    """A value for a line to write."""
+    return cut(repr(value)) if isinstance(value, (bool, int, float, str, tuple, type(None))) else "..."
 
 
 # Fields that are inherited
@@ -165,7 +179,7 @@ def _inherited_fields(cls: type) -> Mapping[str, type]:
     fields: dict[str, type] = {}
     for base in reversed(cls.__mro__[1:]):
         own = own_annotations(base) if "__dataclass_fields__" in base.__dict__ else {}
-        fields |= {name: base for name, annotation in own.items() if not _is_pseudo(annotation)}
+        fields |= {name: base for name, annotation in own.items() if is_field(annotation, base)}
     return fields
 
 
@@ -175,7 +189,7 @@ def _declares(base: type, name: str) -> bool:
     if "__dataclass_fields__" not in base.__dict__:
         return False
     if annotation is not None:
-        return not is_class_variable(annotation)
+        return not is_class_variable(annotation, base)
     return issubclass(base, NodeBase) and name in _inherited_fields(base)
 
 
@@ -187,30 +201,46 @@ def _override_fault(cls: type, name: str, owner: type) -> Fault:
         text = f"the class body has a {word} of the name of a field of {owner.__name__}; rename one"
     else:
         text = f"without an annotation this does not change the default of the field; write {name}: ... = "
-        text += short(value) if isinstance(value, int | float | str) else class_name(value)
+        text += _value_text(value)
     return Fault(f"{cls.__name__}.{name}: {text}", Rule.SHADOWED, name)
 
 
 def _pseudo_override_faults(cls: type, inherited: Mapping[str, type]) -> Iterator[Fault]:
-    for name, annotation in own_annotations(cls).items():
-        if name in inherited and _is_pseudo(annotation):
-            kind = "a class variable" if is_class_variable(annotation) else "an argument of the constructor"
-            text = f"declared {kind}, but {inherited[name].__name__} declares it a field; an override keeps the kind"
+    """Class variables and arguments in the place of a field, in the body or in one of two classes that do not agree."""
+    for owner in cls.__mro__:
+        own = own_annotations(owner) if owner is cls or "__dataclass_fields__" in owner.__dict__ else {}
+        for name, annotation in own.items():
+            if name not in inherited or is_field(annotation, owner):
+                continue
+            kind = "a class variable" if is_class_variable(annotation, owner) else "an argument of the constructor"
+            by = "declared" if owner is cls else f"{owner.__name__} declares it"
+            text = f"{by} {kind}, but {inherited[name].__name__} declares it a field; an override keeps the kind"
             yield Fault(f"{cls.__name__}.{name}: {text}", Rule.OVERRIDE, name)
 
 
 # Classes that are extended, and are no nodes
 
 
-def _mixin_faults(cls: type, base: type, fields: Collection[str]) -> Iterator[Fault]:
-    """What a class that is no node has in its body and was meant as part of the node, or is hidden by a field."""
-    is_dataclass = "__dataclass_fields__" in base.__dict__
-    annotations = own_annotations(base)
+def _hidden_faults(cls: type, base: type, fields: Collection[str]) -> Iterator[Fault]:
+    """Members of a class that is extended which a field of another one would hide."""
     for name, attribute in base.__dict__.items():
         is_hidden = name in fields and name not in own_annotations(cls) and not is_dunder(name)
         if is_hidden and not _declares(base, name) and not _is_abstract(base, attribute):
             yield _shadowed(cls, name, base)
-    if not is_dataclass and not base.__dict__.get("_is_protocol", False):
+
+
+def _mixin_faults(cls: type, base: type, fields: Collection[str]) -> Iterator[Fault]:
+    """What a class that is no node has in its body and was meant as part of the node."""
+    annotations = own_annotations(base)
+    if "__dataclass_fields__" in base.__dict__:
+        for name, annotation in annotations.items():
+            first = next(owner for owner in cls.__mro__ if name in own_annotations(owner))
+            if first is base and not is_class_variable(annotation, base):
+                declared: Any = base
+                default = declared.__dataclass_fields__[name].default
+                fault = _written_default_fault(cls, base, name, default)
+                yield from [] if fault is None else [fault]
+    elif not base.__dict__.get("_is_protocol", False):
         for name, annotation in annotations.items():
             if name not in fields and _was_meant(base, name, annotation):
                 text = f"{base.__name__} declares it, but is no node class, so that it is no field; derive"
@@ -222,7 +252,7 @@ def _mixin_faults(cls: type, base: type, fields: Collection[str]) -> Iterator[Fa
 
 def _was_meant(base: type, name: str, annotation: object) -> bool:
     """Whether what a class declares that is no node is a field by its specifier, or by what its annotation says."""
-    if is_class_variable(annotation):
+    if not is_field(annotation, base):
         return False
     if isinstance(base.__dict__.get(name), dataclasses.Field):
         return True

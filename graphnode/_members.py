@@ -4,11 +4,14 @@ It reads classes alone, before anything is made of them. Nodes and States have o
 was meant to be part of the model is a field, or it is refused with the line to write.
 """
 
+import collections
 import dataclasses
 import functools
 import re
+import sys
+import types
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, get_origin
+from typing import Any, ClassVar, Final, TypeAlias, get_origin
 
 import jax
 import numpy as np
@@ -17,6 +20,8 @@ import typing_extensions
 from ._faults import Fault, Rule
 from ._fields import METADATA_KEY, Kind, NodeBase, Specifier
 from ._static import GraphObject
+
+_DOTTED: Final = re.compile(r"\s*\w+(\s*\.\s*\w+)*")
 
 # What the class body means by these is never the value of a field, whatever their types say.
 _MEMBERS: Final[Mapping[type, str]] = {
@@ -39,24 +44,48 @@ def body_names(cls: type) -> set[str]:
     return {*cls.__dict__, *own_annotations(cls)}
 
 
-def is_class_variable(annotation: object) -> bool:
-    """Whether an annotation declares a class variable, as `dataclasses` reads it."""
-    return _is_marked(annotation, "ClassVar") or annotation is ClassVar or get_origin(annotation) is ClassVar
+def is_class_variable(annotation: object, owner: type) -> bool:
+    """Whether an annotation in the body of `owner` declares a class variable, as `dataclasses` reads it."""
+    marker = _marker(annotation, owner)
+    return marker is ClassVar or get_origin(marker) is ClassVar
 
 
-def is_init_variable(annotation: object) -> bool:
-    """Whether an annotation declares an argument of the constructor that is no field."""
-    is_written = annotation is dataclasses.InitVar or isinstance(annotation, dataclasses.InitVar)
-    return is_written or _is_marked(annotation, "InitVar")
+def is_init_variable(annotation: object, owner: type) -> bool:
+    """Whether an annotation in the body of `owner` declares an argument of the constructor that is no field."""
+    marker = _marker(annotation, owner)
+    return marker is dataclasses.InitVar or isinstance(marker, dataclasses.InitVar)
 
 
-def _is_marked(annotation: object, marker: str) -> bool:
-    return isinstance(annotation, str) and re.match(rf"\s*(\w+\s*\.\s*)?{marker}\b", annotation) is not None
+def is_field(annotation: object, owner: type) -> bool:
+    """Whether an annotation in the body of `owner` declares a field, and no class variable, argument or alias."""
+    is_pseudo = is_class_variable(annotation, owner) or is_init_variable(annotation, owner)
+    return not is_pseudo and _marker(annotation, owner) not in (dataclasses.KW_ONLY, TypeAlias)
+
+
+def is_alias(annotation: object, owner: type) -> bool:
+    """Whether an annotation says that the name is one for a type."""
+    return _marker(annotation, owner) is TypeAlias
+
+
+def _marker(annotation: object, owner: type) -> object:
+    """What an annotation begins with, where it is a text: `ClassVar` of `"typing.ClassVar[int]"`, by whatever name."""
+    if not isinstance(annotation, str):
+        return annotation
+    written = _DOTTED.match(annotation)
+    found: Any = sys.modules.get(owner.__module__)
+    for part in written[0].split(".") if written else ():
+        found = getattr(found, part.strip(), None)
+    return found
 
 
 def is_dunder(name: str) -> bool:
     """Whether a name is one of Python's own, as `__call__`."""
     return name.startswith("__") and name.endswith("__")
+
+
+# What no function is, or what wraps one.
+_NO_FUNCTIONS: Final = frozenset({int, float, complex, bool, str, bytes})
+_NO_FUNCTION_NAMES: Final = frozenset(cls.__name__ for cls in _NO_FUNCTIONS)
 
 
 def member_word(owner: type, name: str, attribute: object) -> str | None:
@@ -70,6 +99,10 @@ def member_word(owner: type, name: str, attribute: object) -> str | None:
     is_defined_here = getattr(attribute, "__qualname__", None) == f"{owner.__qualname__}.{name}"
     if is_defined_here and getattr(attribute, "__module__", None) == owner.__module__:
         return "nested class" if isinstance(attribute, type) else "method"
+    annotation = own_annotations(owner).get(name)
+    is_no_function = annotation in (_NO_FUNCTION_NAMES if isinstance(annotation, str) else _NO_FUNCTIONS)
+    if callable(attribute) and is_no_function and not isinstance(attribute, tuple(_NO_FUNCTIONS)):
+        return "function"  # what a decorator has made of a method
     kind = type(attribute)
     is_descriptor = hasattr(kind, "__set__") or (hasattr(kind, "__get__") and not callable(attribute))
     return "descriptor" if is_descriptor else None
@@ -150,9 +183,11 @@ def _contents(value: object) -> Iterator[Any]:
             yield content
         elif id(content) not in visited:
             visited.add(id(content))
-            if isinstance(content, dict):
-                todo += content.values()
-            elif isinstance(content, (list, tuple, set, frozenset)):
+            if isinstance(content, (dict, types.MappingProxyType)):
+                todo += [*content.keys(), *content.values()]
+            elif isinstance(content, (list, tuple, set, frozenset, collections.deque, collections.UserList)):
                 todo += content
             elif isinstance(content, functools.partial):
                 todo += [content.func, *content.args, *content.keywords.values()]
+            elif isinstance(content, types.MethodType):
+                todo.append(content.__self__)

@@ -6,7 +6,7 @@ Data in: a class that is being defined. Data out: its faults. A State has a valu
 from collections.abc import Iterator
 
 from ._faults import Fault, Rule
-from ._members import body_names, holds_graph_object, is_class_variable, is_dunder, own_annotations
+from ._members import body_names, holds_graph_object, is_dunder, is_field, own_annotations
 from ._static import compares_by_identity
 
 
@@ -51,7 +51,7 @@ def _field_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
     """Names that are annotated, and nodes or States in the body."""
     own = own_annotations(owner)
     for name, annotation in own.items():
-        if not (is_dunder(name) or name in _names_of(root) or is_class_variable(annotation)):
+        if not (is_dunder(name) or name in _names_of(root) or not is_field(annotation, owner)):
             text = f"{cls.__name__}.{name}: a State has a value and no fields; write {name}: ClassVar[...] for a"
             yield Fault(f"{text} constant, or give States metadata={{{name!r}: ...}}", Rule.STATE_FIELD, name)
     for name, value in owner.__dict__.items():
