@@ -53,8 +53,6 @@ def _public_name(frame: FrameType) -> str | None:
     if code.co_name == "__init__":
         cls = type(frame.f_locals.get("self"))
         return _written(_CLASSES, cls.__name__, lambda member: member is cls)
-    if code.co_name.startswith("_"):
-        return None
     return _written(_FUNCTIONS, code.co_name, lambda member: getattr(inspect.unwrap(member), "__code__", None) is code)
 
 

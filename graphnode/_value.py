@@ -87,7 +87,7 @@ def _as_jax(leaf: Any) -> Any:
     return array_of(leaf)
 
 
-def array_of(array: "np.ndarray[Any, Any] | np.generic") -> jax.Array:
+def array_of(array: "np.ndarray[Any, np.dtype[Any]] | np.generic") -> jax.Array:
     """An array of NumPy as one of JAX, whatever its owner writes to it from now on."""
     # JAX may share the memory that it is given, and `jnp.array` copies it in the background, when its owner may have
     # written to it. Nobody else has this copy.

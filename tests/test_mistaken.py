@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 import jax
@@ -271,3 +271,45 @@ def test_a_static_argument_of_jax_is_a_constant():
 def test_numpy_keeps_nodes_as_objects(node: gn.Node):
     """A node is in no place of an array there: NumPy holds any object."""
     assert np.asarray(node).item() is node
+
+
+# What the page on limits says
+
+OWN_TEXT: dict[str, Callable[[Any], object]] = {
+    "vjp": lambda it: jax.vjp(lambda m: X, it),
+    "lax.add": lambda it: jax.lax.add(it, X),
+    "relu": jax.nn.relu,
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("function", OWN_TEXT)
+def test_jax_has_its_own_text_where_it_does_not_look(node: gn.Node, function: str):
+    """An error all the same: none of them computes with a node or State."""
+    for mistaken in (node, gn.ParamState(X)):
+        with pytest.raises(TypeError) as caught:
+            OWN_TEXT[function](mistaken)
+        assert not isinstance(caught.value, gn.GraphnodeError)
+
+
+def test_a_debug_callback_takes_neither_node_nor_state(node: gn.Node):
+    """JAX asks what it is given whether it is an array."""
+    for mistaken in (node, gn.ParamState(X)):
+        with pytest.raises(gn.JaxInputError):
+            jax.debug.callback(lambda it: None, mistaken)
+
+
+def test_what_is_run_as_a_function_of_jax_is_a_constant():
+    """A node that is called, and one in a partial or closure: nobody can be told."""
+    model = Scale(gn.ParamState(X))
+    functions = [jax.jit(model), jax.jit(functools.partial(Scale.__call__, model)), jax.jit(lambda x: model(x))]
+    before = [function(X).tolist() for function in functions]
+    model.weight.value = 2 * X
+    assert [function(X).tolist() for function in functions] == before
+
+
+def test_an_array_is_not_compared_with_a_state():
+    """By `==`, which asks the other one to become an array."""
+    with pytest.raises(gn.JaxInputError):
+        assert gn.ParamState(X) == X
+    assert isinstance(gn.ParamState(X), Sized)
