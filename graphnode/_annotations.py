@@ -221,7 +221,8 @@ def form_of(annotation: Any, owner: type) -> Form:
 def _variable_form(variable: Any, owner: type) -> Form:
     if variable.__bound__ is not None:
         bound = variable.__bound__
-        return form_of(resolve(bound, owner, {}), owner)
+        names = getattr(sys.modules.get(variable.__module__), "__dict__", {})
+        return form_of(resolve(bound, owner, names), owner)
     if variable.__constraints__:
         return _union_form(variable, variable.__constraints__, owner)
     raise AmbiguousError(f"the type variable {variable.__name__} has no bound")
@@ -238,7 +239,7 @@ def _class_form(annotation: Any) -> Form:
         text = _text(annotation)
         raise AmbiguousError(f"{text} is an array: hold it in a State, as ParamState[{text}]", Cause.ARRAY)
     if issubclass(annotation, State):
-        return Form(Kind.STATE, (Leaf(annotation, _class_contract(annotation)),))
+        return Form(Kind.STATE, (Leaf(annotation, _state_contract(annotation)),))
     if issubclass(annotation, NodeBase):
         return Form(Kind.SUBNODE, (Leaf(annotation),))
     if annotation in (list, tuple, dict, set, frozenset):
@@ -255,14 +256,28 @@ def _class_form(annotation: Any) -> Form:
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
 
 
-def _class_contract(cls: type[State[Any]]) -> Contract | None:
-    """The contract that a State class states for itself: `class Count(State[Int[Array, ""]])`."""
-    for base in cls.__mro__:
-        for written in base.__dict__.get("__orig_bases__", ()):
-            origin = get_origin(written)
-            if isinstance(origin, type) and issubclass(origin, State):
-                return contract_of(get_args(written)[0])
-    return None
+def _value_type(annotation: Any) -> Any:
+    """What a class of States, or one with its parameters, says that the value is; `None` where it says nothing.
+
+    The parameters of a class of one's own may be others than those of `State`, or stand in another order.
+    """
+    origin, args = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is State:
+        return args[0] if args else None
+    written = dict(zip(getattr(origin, "__parameters__", ()), args, strict=False))
+    for base in origin.__dict__.get("__orig_bases__", ()):
+        base_class = get_origin(base)
+        if isinstance(base_class, type) and issubclass(base_class, State):
+            value = _value_type(base)
+            return written.get(value) if isinstance(value, TypeVar | typing_extensions.TypeVar) else value
+    bases = [base for base in origin.__bases__ if issubclass(base, State)]
+    return _value_type(bases[0]) if bases else None
+
+
+def _state_contract(annotation: Any) -> Contract | None:
+    """The contract of a class of States: `ParamState[Float[Array, "n"]]`, `class Count(State[Int[Array, ""]])`."""
+    value = _value_type(annotation)
+    return None if value is None else contract_of(value)
 
 
 def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: type) -> Form:
@@ -288,7 +303,7 @@ def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: ty
     if origin is frozenset:
         return _static_items(annotation, args, owner)
     if isinstance(origin, type) and issubclass(origin, State):
-        return Form(Kind.STATE, (Leaf(origin, contract_of(args[0])),))
+        return Form(Kind.STATE, (Leaf(origin, _state_contract(annotation)),))
     if isinstance(origin, type) and (issubclass(origin, NodeBase) or match_kind(origin).is_annotation):
         return _class_form(origin)
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")

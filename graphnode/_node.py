@@ -23,7 +23,7 @@ from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
 from ._init_errors import explain_init
-from ._members import own_annotations
+from ._members import is_class_variable, is_init_variable, own_annotations
 from ._pickling import Reduction, reduce_in_row
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan
 from ._pretty import Record, pretty
@@ -80,6 +80,8 @@ class Node(NodeBase):
             # A hand-written `__init__` may call up to here.
             if type(self) is Node:
                 raise TypeError("Node is a base class: derive a class from it, and declare its fields")
+            if "_plan" not in type(self).__dict__:
+                raise TypeError(_unmade(type(self)))
 
         def __setattr__(self, name: str, value: Any) -> None:
             plan = self._plan
@@ -176,16 +178,16 @@ def _define(cls: type[Node], kw_only: bool) -> None:
     shown_by = next(base for base in cls.__mro__ if "__repr__" in base.__dict__)
     if not issubclass(shown_by, NodeBase) and dataclasses.is_dataclass(shown_by):
         _set(cls, __repr__=Node.__repr__)
-    takes_parents = _takes_parents_init(cls)
+    inherited_init = _inherited_init(cls)
     try:
-        dataclasses.dataclass(cls, init=not takes_parents, eq=False, repr=False, kw_only=kw_only)
+        dataclasses.dataclass(cls, init=inherited_init is None, eq=False, repr=False, kw_only=kw_only)
     except (TypeError, ValueError) as error:
         faults.append(Fault(f"{cls.__name__}: {error}", Rule.DATACLASS))
     else:
         # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
         _put_descriptors(cls)
         _set(cls, __dataclass_fields__=InstanceFields(cls))
-    _set(cls, __init__=_guarded_init(cls, cls.__init__), _template=None)
+    _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=None)
     _guard_getattr(cls)
     remember_frames(cls)
     try:
@@ -195,20 +197,45 @@ def _define(cls: type[Node], kw_only: bool) -> None:
 
 
 def _put_descriptors(cls: type[Any]) -> None:
-    for field in dataclasses.fields(cls):
-        setattr(cls, field.name, _FieldDescriptor(field.name, field.default))
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for name, declared in cls.__dataclass_fields__.items():
+        if name in fields:
+            setattr(cls, name, _FieldDescriptor(name, declared.default))
+        elif isinstance(declared.type, dataclasses.InitVar) or is_init_variable(declared.type, cls):
+            setattr(cls, name, _ArgumentDescriptor(name, declared.default))
 
 
-def _takes_parents_init(cls: type[Node]) -> bool:
-    """Whether `cls` keeps an `__init__` that a parent wrote by hand: it has none itself, and declares nothing new.
+def _inherited_init(cls: type[Node]) -> Callable[..., None] | None:
+    """The `__init__` that somebody wrote by hand and that `cls` keeps: it has none itself, and declares nothing new.
 
-    A generated one would set the same fields and leave out what the parent's does beside.
+    A generated one would set the same fields and leave out what the other does beside.
     """
     if "__init__" in cls.__dict__:
         cls._has_own_init = True
-    elif own_annotations(cls):
+        return None
+    is_new = any(not is_class_variable(annotation, cls) for annotation in own_annotations(cls).values())
+    owner = None if is_new else next((base for base in cls.__mro__[1:] if _has_written_init(base)), None)
+    generated = next((base for base in cls.__mro__[1:] if _has_generated_init(base)), object)
+    if owner is None or not (issubclass(owner, NodeBase) or cls.__mro__.index(owner) < cls.__mro__.index(generated)):
         cls._has_own_init = False
-    return cls._has_own_init and "__init__" not in cls.__dict__
+        return None
+    cls._has_own_init = True
+    init: Callable[..., None] = owner.__dict__["__init__"]
+    return init
+
+
+def _has_written_init(base: type) -> bool:
+    """Whether a class has an `__init__` of its own that no dataclass has generated, and that no protocol stands for."""
+    if "__init__" not in base.__dict__ or base in NodeBase.__mro__ or base.__dict__.get("_is_protocol", False):
+        return False
+    if issubclass(base, NodeBase):
+        return bool(base.__dict__.get("_has_own_init", False))
+    return base is not Node and "__dataclass_fields__" not in base.__dict__
+
+
+def _has_generated_init(base: type) -> bool:
+    is_dataclass = "__dataclass_fields__" in base.__dict__
+    return is_dataclass and bool(dataclasses.fields(base)) and not _has_written_init(base)
 
 
 def _set(cls: type[Node], **members: object) -> None:
@@ -222,12 +249,14 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
     version_at_start, version_at_end = constructing, birth
     replacing, find_original, fill, explain = REPLACING, original_of, fill_replaced, explain_init
-    hide = hide_frames
+    hide, unmade = hide_frames, _unmade
 
     def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:  # a field may be named `self`, too
         try:
             # A subclass calls up to here, or a finished node is initialised again: plain assignments.
             if type(self) is not cls or hasattr(self, "_version"):
+                if "_plan" not in type(self).__dict__:
+                    raise TypeError(unmade(type(self)))
                 init(self, *args, **kwargs)
                 return
             plan = plan_of_class(cls)
@@ -252,6 +281,12 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     own = inspect.unwrap(guard)
     names = getattr(init, "__globals__", own.__globals__)
     return functools.wraps(init)(FunctionType(own.__code__, names, "__init__", None, own.__closure__))
+
+
+def _unmade(cls: type[Node]) -> str:
+    """What is wrong with a class that `Node.__init_subclass__` has never seen."""
+    text = f"{cls.__name__} was not made a node class: an __init_subclass__ that it inherits does not call"
+    return f"{text} super().__init_subclass__()"
 
 
 def _guard_getattr(cls: type[Node]) -> None:
@@ -303,6 +338,20 @@ class _FieldDescriptor:
             setattr(node, self.name, maker(node))
             return node.__dict__[self.name]
         raise UnsetFieldError(_unset(node, self.name))
+
+
+class _ArgumentDescriptor(_FieldDescriptor):
+    """Stands in the class for an argument of the constructor that is no field: no instance has it."""
+
+    def __get__(self, node: Any, cls: type) -> Any:
+        if node is None:
+            return super().__get__(node, cls)
+        raise AttributeError(
+            f"{cls.__name__}.{self.name} is an argument of the constructor, which __post_init__ gets and no node "
+            "keeps: declare it as a field to read it elsewhere",
+            name=self.name,
+            obj=node,
+        )
 
 
 def _unset(node: Node, name: str) -> str:

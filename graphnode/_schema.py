@@ -6,6 +6,7 @@ each, the rules between kind, annotation, default and initializer. A schema is k
 
 import contextlib
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
@@ -217,6 +218,7 @@ def _compile_field(
     name, where = declared.name, f"{cls.__name__}.{declared.name}"
     owner = next(base for base in cls.__mro__ if name in own_annotations(base))
     inherited: Schema[Any] | None = kept(owner, _SCHEMA)
+    _check_one_default(cls, declared, owner)
     if owner is not cls and inherited is not None:
         # Its names may resolve only where the owner was defined, and were resolved there.
         field = inherited.fields[name]
@@ -226,7 +228,7 @@ def _compile_field(
     try:
         annotation = _arrived(owner, name)
         if annotation is None:
-            annotation = resolve(declared.type, owner, {**_local_names(owner), **local_names})
+            annotation = _resolved(declared.type, owner, cls, local_names)
     except NameError as error:
         if not is_final:
             raise UnresolvedError from None
@@ -236,13 +238,45 @@ def _compile_field(
     except (TypeError, AttributeError, SyntaxError) as error:
         text = f"{where}: the annotation {declared.type!r} does not evaluate: {error}"
         raise _FaultError(text, Rule.ANNOTATION) from None
-    kind, form = _kind_of(where, annotation, owner, said)
+    if annotation is Final and declared.default is not dataclasses.MISSING:
+        annotation = type(declared.default)
+    try:
+        kind, form = _kind_of(where, annotation, owner, said)
+    except NameError as error:  # of the bound of a type variable
+        if not is_final:
+            raise UnresolvedError from None
+        raise _FaultError(_unresolved(where, declared.type, error), Rule.UNRESOLVED) from None
     specifier, is_explicit = said or Specifier(kind), said is not None
     field = Field(name, kind, form, annotation, owner, specifier, is_explicit, declared.init, _default(declared))
     _check_override(cls, field, bases)
     _check_initializer(field, where)
     _check_sharding(field, where)
     return field
+
+
+def _resolved(annotation: object, owner: type, cls: type, local_names: Mapping[str, Any]) -> object:
+    """An annotation as its class sees it; only what means nothing there, as a subclass of it sees it."""
+    own_names = _local_names(owner)
+    try:
+        return resolve(annotation, owner, own_names)
+    except NameError:
+        return resolve(annotation, owner, {**local_names, **_local_names(owner, of_bodies=True), **own_names})
+
+
+def _check_one_default(cls: type, declared: "dataclasses.Field[Any]", owner: Any) -> None:
+    """Raise where `dataclasses` takes a field from another class than the one whose attribute it is.
+
+    Of `C(B, A)`, it takes all that B has before what A has, also what B has from a base whose field A declares anew.
+    """
+    if owner is not cls and owner.__dataclass_fields__.get(declared.name) is not declared:
+        first = f"{owner.__name__} declares it anew, and {_first_with(cls, declared)} brings that of a base of both"
+        raise _FaultError(f"{cls.__name__}.{declared.name}: {first}; declare it in {cls.__name__}", Rule.OVERRIDE)
+
+
+def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> str:
+    bases: Sequence[Any] = cls.__mro__[1:]
+    fields = ((base, getattr(base, "__dataclass_fields__", {})) for base in bases)
+    return next(str(base.__name__) for base, known in fields if known.get(declared.name) is declared)
 
 
 def _arrived(owner: type, name: str) -> object:
@@ -409,9 +443,11 @@ def _defining_frames(cls: type) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _local_names(cls: type) -> dict[str, Any]:
+def _local_names(cls: type, *, of_bodies: bool = False) -> dict[str, Any]:
+    """The names of the functions that a class was defined in; or of class bodies, which Python does not look into."""
     names: dict[str, Any] = {}
     frames: tuple[FrameType, ...] = kept(cls, _FRAMES) or ()
     for frame in reversed(frames):
-        names.update(frame.f_locals)
+        if bool(frame.f_code.co_flags & inspect.CO_OPTIMIZED) is not of_bodies:
+            names.update(frame.f_locals)
     return names

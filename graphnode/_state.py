@@ -166,7 +166,13 @@ class _Slotted(type):
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> "_Slotted":
         namespace.setdefault("__slots__", ())
-        return super().__new__(cls, name, bases, namespace, **kwargs)
+        made = super().__new__(cls, name, bases, namespace, **kwargs)
+        if bases and any(isinstance(base, _Slotted) for base in bases) and "_plain_spec" not in made.__dict__:
+            raise TypeError(
+                f"{name} was not made a class of States: an __init_subclass__ that it inherits does not call "
+                "super().__init_subclass__()"
+            )
+        return made
 
 
 if TYPE_CHECKING:

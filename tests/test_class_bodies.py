@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import pickle
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import ClassVar as CV  # noqa: F401  # in a text
 
 import jax
 import jax.numpy as jnp
@@ -185,7 +186,7 @@ def test_a_class_attribute_is_no_default():
     field = type("Field", (gn.Node,), {"x": 1.0, "__annotations__": {"x": float}})
     override = "x: without an annotation this does not change the default of the field; write x: ... ="
     assert faults_of({"x": 2.5}, field) == [f"{override} 2.5"]
-    assert faults_of({"x": LEAF}, field) == [f"{override} Leaf"]
+    assert faults_of({"x": LEAF}, field) == [f"{override} ..."]
 
 
 def test_a_pseudo_field_does_not_override_a_field():
@@ -332,6 +333,137 @@ def test_a_dataclass_may_be_a_mixin():
     assert "this Leaf has no annotation" in faults_of({}, Mixin, gn.Node)[0]
 
 
+@pytest.mark.parametrize("default", [STATE, LEAF, (LEAF,)], ids=["State", "node", "tuple"])
+def test_a_dataclass_shares_no_default_either(default: Any):
+    """Of a mixin that is one: all instances would hold one State."""
+    body = {"x": default, "__annotations__": {"x": type(default)}, "__module__": __name__}
+    mixin: Any = dataclasses.dataclass(type("Mixin", (), body))
+    assert faults_of({}, mixin, gn.Node)[0].startswith("x: the default ")
+    own = {"x": subnode(default_factory=Leaf), "__annotations__": {"x": Leaf}, "__module__": __name__}
+    if default is LEAF:
+        cls: Any = type("Probe", (mixin, gn.Node), own)
+        assert cls().x is not cls().x
+
+
+def test_a_member_is_no_default_in_a_dataclass_either():
+    """Of a mixin that is one."""
+    body = {"x": property(method), "__annotations__": {"x": int}, "__module__": __name__}
+    mixin: Any = dataclasses.dataclass(type("Mixin", (), body))
+    assert faults_of({}, mixin, gn.Node) == ["x: the body of Mixin has a field and a property of this name; rename one"]
+
+
+# Two parents that do not agree
+
+
+class Rated(gn.Node):
+    """A default."""
+
+    rate: float = 0.1
+
+
+class Faster(Rated):
+    """Another one."""
+
+    rate: float = 0.9
+
+
+class Same(Rated):
+    """The same."""
+
+
+def test_two_parents_agree_on_a_default():
+    """Dataclasses would take that of the first parent's base, and Python's attributes that of the second parent."""
+    assert faults_of({}, Same, Faster) == [
+        "rate: Faster declares it anew, and Same brings that of a base of both; declare it in Probe"
+    ]
+    cls: Any = type("Probe", (Faster, Same), {})
+    assert cls().rate == cls.rate == 0.9
+    assert gn.config.build(gn.config.validate({}, cls)).rate == 0.9
+
+
+def test_two_parents_agree_on_what_is_a_field():
+    """Neither a class variable nor a property of the one takes a field of the other one away."""
+    variable = type("Variable", (gn.Node,), {"rate": 3, "__annotations__": {"rate": ClassVar[int]}})
+    text = "rate: Variable declares it a class variable, but Rated declares it a field; an override keeps the kind"
+    assert text in faults_of({}, variable, Rated)
+    named = type("Named", (gn.Node,), {"rate": property(method)})
+    for bases in ((named, Rated), (Rated, named)):
+        assert faults_of({}, *bases) == [
+            "rate: Named has a property of this name, which no field replaces; rename one, or make the property "
+            "abstract"
+        ]
+
+
+# Constructors that somebody wrote
+
+
+class Doubled(gn.Node):
+    """Computes its field."""
+
+    n: int = 5
+
+    def __init__(self, n: int = 3) -> None:
+        self.n = 2 * n
+
+
+class TenTimes:
+    """Hands on."""
+
+    def __init__(self, n: int) -> None:
+        hand_on: Any = super().__init__
+        hand_on(10 * n)
+
+
+class Plain(gn.Node):
+    """Has a generated constructor."""
+
+    n: int
+
+
+def test_a_constructor_that_is_inherited_runs():
+    """Unless the class declares a field or an argument: then it gets one of its own."""
+    variable: Any = type("Variable", (Doubled,), {"name": "b", "__annotations__": {"name": ClassVar[str]}})
+    behind: Any = type("Behind", (type("Empty", (gn.Node,), {}), Doubled), {})
+    assert [cls(4).n for cls in (variable, behind)] == [8, 8]
+    assert behind().n == 6
+    for base, n in ((Plain, 30), (Doubled, 60)):
+        mixed: Any = type("Mixed", (TenTimes, base), {})
+        assert mixed(3).n == n
+    more: Any = type("More", (Doubled,), {"m": 1, "__annotations__": {"m": int}})
+    assert (more(4).n, more(4).m) == (4, 1)
+
+
+def test_an_argument_of_the_constructor_is_no_attribute():
+    """Its default stands in the class, and would be read in place of what was passed."""
+
+    class Sized(gn.Node):
+        n: dataclasses.InitVar[int] = 2
+        leaf: Leaf = subnode(factory=lambda self: Leaf(self.n))
+
+    with pytest.raises(AttributeError) as caught:
+        Sized(5)
+    assert str(caught.value) == (
+        "Sized.n is an argument of the constructor, which __post_init__ gets and no node keeps: declare it as a field "
+        "to read it elsewhere"
+    )
+    cls: Any = Sized
+    assert cls.n == 2
+
+
+def test_a_class_that_no_init_subclass_has_seen_is_refused():
+    """One that does not call up leaves it unmade."""
+    mixin = type("Mixin", (), {"__slots__": (), "__init_subclass__": classmethod(lambda cls: None)})
+    text = "was not made a {}: an __init_subclass__ that it inherits does not call super().__init_subclass__()"
+    for bases in ((mixin, gn.Node), (mixin, Leaf)):
+        cls: Any = type("Probe", bases, {"x": 1})
+        with pytest.raises(TypeError) as caught:
+            cls()
+        assert str(caught.value) == f"Probe {text.format('node class')}"
+    with pytest.raises(TypeError) as refused:
+        type("Probe", (mixin, gn.State), {"value": 3})
+    assert str(refused.value) == f"Probe {text.format('class of States')}"
+
+
 # Names
 
 
@@ -392,6 +524,71 @@ def test_annotations_see_the_class_body():
     net: Any = Net(1, Net.Part())
     assert (net.width, net.int, net.depth) == (1, 3, 4)
     assert gn.schema(Net).fields["parts"].form.list_of is not None
+
+
+V = TypeVar("V", bound="Bound")
+
+
+class Held(gn.Node, Generic[V]):
+    """Its type variable is bound by a class that comes later."""
+
+    x: V
+
+
+class Bound(gn.Node):
+    """That class."""
+
+    n: int = 1
+
+
+def test_names_mean_what_they_mean_where_they_stand():
+    """Bounds that come later; aliases; class variables by another name; a bare `Final`; a mixin's own module."""
+    assert gn.schema(Held).fields["x"].form.classes == (Bound,)
+    namespace = {
+        "W": int,
+        "n": 1,
+        "x": 2,
+        "table": jnp.zeros(1),
+        "__annotations__": {"W": TypeAlias, "n": Final, "x": "W", "table": "CV[Any]"},
+        "__module__": __name__,
+    }
+    cls: Any = type("Probe", (gn.Node,), namespace)
+    assert list(gn.schema(cls).fields) == ["n", "x"]
+    assert (cls.W, cls().x) == (int, 2)
+
+    class Local(gn.Node):
+        """Hides a name of the module in this function alone."""
+
+    hidden = {"Leaf": Local}
+    assert hidden
+    mixin: Any = dataclasses.dataclass(
+        type("Mixin", (), {"x": 3, "__annotations__": {"x": "Amount"}, "__module__": __name__})
+    )
+
+    class Amount(gn.Node):
+        """Another one of this name."""
+
+    class Net(mixin, gn.Node):  # type: ignore[valid-type, misc]
+        """Extends it."""
+
+    assert str(gn.schema(Net).fields["x"].kind) == "static"
+    assert Amount is not None
+
+
+Amount = int
+
+
+def test_the_rest_of_keyword_only_fields_is_no_field():
+    """`_: KW_ONLY`."""
+    cls = type("Kw", (gn.Node,), {"b": 2, "__annotations__": {"_": dataclasses.KW_ONLY, "b": int}})
+    assert list(gn.schema(type("Probe", (cls,), {"_": 3})).fields) == ["b"]
+
+
+def test_a_function_is_no_default_of_a_number():
+    """What a decorator has made of a method has another name."""
+    text = "x: the class body has a field and a function of this name; rename one"
+    for annotation in (int, "int"):
+        assert faults_of({"x": lambda self: 3}, annotations={"x": annotation}) == [text]
 
 
 def test_final_fields_may_be_written_as_texts():

@@ -1,6 +1,6 @@
 """Shape and dtype contracts: what initialisers are given, and which States a field refuses."""
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -511,7 +511,7 @@ class Joint(gn.Node):
 
 def test_what_is_put_back_fits_its_neighbours():
     """The shape that stood there excuses an axis of a stack, and no other size."""
-    node = Joint(ParamState(jnp.ones((2, 1))), ParamState(jnp.ones(1)))
+    node: Any = Joint(ParamState(jnp.ones((2, 1))), ParamState(jnp.ones(1)))
     popped = gn.pop_states(node, gn.PathIn("b"))
     node.w = ParamState(jnp.ones((2, 9)))
     with pytest.raises(gn.UpdateError, match=r"Joint\.b: expected k = 9"):
@@ -536,3 +536,27 @@ def test_an_item_at_a_negative_position_replaces_the_one_that_stands_there():
     with pytest.raises(gn.ContractError) as caught:
         node.x.insert(-1, ParamState(jnp.ones(4)))
     assert str(caught.value).startswith("Probe.x.1: ")
+
+
+U = TypeVar("U")
+W = TypeVar("W")
+
+
+class Tagged(gn.State[W], Generic[U, W]):
+    """A class of States with a parameter of its own, which comes first."""
+
+
+class Flat(gn.ParamState[Float[Array, "2"]], Generic[U]):
+    """One whose value is settled."""
+
+
+def test_the_contract_of_a_class_with_parameters_of_its_own():
+    """It is that of the value, wherever its parameter stands."""
+    two, seven = jnp.ones(2), jnp.ones(7)
+    annotations: list[Any] = [Tagged[int, Float[Array, "2"]], Flat[str], Flat[Float[Array, "5"]]]
+    for annotation in annotations:
+        cls: Any = declare(x=annotation)
+        made: Any = annotation.__origin__
+        assert cls(made(two)).x.value.shape == (2,)
+        with pytest.raises(gn.ContractError):
+            cls(made(seven))
