@@ -187,6 +187,10 @@ LAYER_NAMES: Final[Mapping[str, str]] = {
 """Layers, activations and variables, as other libraries' modules of layers have them."""
 
 
+# Ourselves, and what wraps our functions where calls are checked at run time.
+_WITHIN: Final = frozenset({"graphnode", "jaxtyping", "beartype"})
+
+
 class NodeHints(NoPytree):
     """A base of nodes: other libraries' methods raise an `AttributeError` that says what to write."""
 
@@ -250,5 +254,7 @@ def missing_name(module: str, name: str, instead: str | None, names: Collection[
 
 def _is_import_from() -> bool:
     """Whether the code that asked the module for a name is a `from ... import ...`."""
-    frame = sys._getframe(3)  # its `__getattr__` called `missing_name`
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _WITHIN:
+        frame = frame.f_back
     return frame.f_code.co_code[frame.f_lasti] == opcode.opmap["IMPORT_FROM"]
