@@ -264,7 +264,7 @@ def _value_type(annotation: Any) -> Any:
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
     if origin is State:
         return args[0] if args else None
-    written = dict(zip(getattr(origin, "__parameters__", ()), args, strict=False))
+    written: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), args, strict=False))
     for base in origin.__dict__.get("__orig_bases__", ()):
         base_class = get_origin(base)
         if isinstance(base_class, type) and issubclass(base_class, State):

@@ -336,7 +336,7 @@ class Paths(Matcher):
 
 def _normal(path: Path | str, name: str) -> Path | str:
     """A path as keys; a text that has globs with quotes only where they are needed, so that equal ones look alike."""
-    if not isinstance(path, str | tuple | list):
+    if not isinstance(path, (str, tuple, list)):
         raise FilterTypeError(f"{name} takes paths, each a tuple of keys or a text; found {describe(path)}")
     if not isinstance(path, str):
         return tuple([_checked_key(key, name) for key in path])

@@ -126,7 +126,7 @@ def _declared_shape(field: Field, shape_of: Callable[[Any], tuple[int, ...]]) ->
         except Exception as error:
             note_call(error, node, field.name, "shape", "shape(self)")
             raise
-        if isinstance(sizes, tuple | list):
+        if isinstance(sizes, (tuple, list)):
             return tuple(sizes)
         raise FieldError(
             f"{type(node).__name__}.{field.name}: shape= takes a function that returns a tuple of sizes, such as "

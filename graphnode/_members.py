@@ -59,7 +59,8 @@ def is_init_variable(annotation: object, owner: type) -> bool:
 def is_field(annotation: object, owner: type) -> bool:
     """Whether an annotation in the body of `owner` declares a field, and no class variable, argument or alias."""
     is_pseudo = is_class_variable(annotation, owner) or is_init_variable(annotation, owner)
-    return not is_pseudo and _marker(annotation, owner) not in (dataclasses.KW_ONLY, TypeAlias)
+    marker = _marker(annotation, owner)
+    return not (is_pseudo or marker is dataclasses.KW_ONLY or marker is TypeAlias)
 
 
 def is_alias(annotation: object, owner: type) -> bool:

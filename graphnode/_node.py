@@ -233,7 +233,7 @@ def _has_written_init(base: type) -> bool:
     return base is not Node and "__dataclass_fields__" not in base.__dict__
 
 
-def _has_generated_init(base: type) -> bool:
+def _has_generated_init(base: Any) -> bool:
     is_dataclass = "__dataclass_fields__" in base.__dict__
     return is_dataclass and bool(dataclasses.fields(base)) and not _has_written_init(base)
 

@@ -68,7 +68,7 @@ def path_str(path: Path, /) -> str:
     See also: `parse_path`, the inverse.
     """
     # A text is a row of keys, too.
-    if not isinstance(path, tuple | list):
+    if not isinstance(path, (tuple, list)):
         raise TypeError(f"gn.path_str takes a path, a tuple of keys; found {path!r}; gn.parse_path reads texts")
     try:
         return ".".join(map(key_str, path))

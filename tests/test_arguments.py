@@ -86,7 +86,7 @@ DECORATORS = ("grad", "hessian", "jacfwd", "jacrev", "jit", "remat", "value_and_
 OF_FUNCTIONS: dict[str, Callable[[Any], object]] = {
     **{name: getattr(gn, name) for name in DECORATORS if name != "shard_map"},
     "checkify": UNTYPED.checkify,
-    "cond": lambda function: gn.cond(True, function, same, XS),
+    "cond": lambda function: UNTYPED.cond(True, function, same, XS),
     "custom_vjp": UNTYPED.custom_vjp,
     "eval_shape": UNTYPED.eval_shape,
     "explain_retrace": UNTYPED.explain_retrace,

@@ -7,7 +7,7 @@ import functools
 import pickle
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
-from typing import ClassVar as CV  # noqa: F401  # in a text
+from typing import ClassVar as CV  # noqa: F401  # pyright: ignore[reportUnusedImport]  # in a text
 
 import jax
 import jax.numpy as jnp
@@ -383,7 +383,9 @@ def test_two_parents_agree_on_a_default():
 
 def test_two_parents_agree_on_what_is_a_field():
     """Neither a class variable nor a property of the one takes a field of the other one away."""
-    variable = type("Variable", (gn.Node,), {"rate": 3, "__annotations__": {"rate": ClassVar[int]}})
+    variable = type(
+        "Variable", (gn.Node,), {"__module__": __name__, "rate": 3, "__annotations__": {"rate": "ClassVar[int]"}}
+    )
     text = "rate: Variable declares it a class variable, but Rated declares it a field; an override keeps the kind"
     assert text in faults_of({}, variable, Rated)
     named = type("Named", (gn.Node,), {"rate": property(method)})
@@ -422,7 +424,9 @@ class Plain(gn.Node):
 
 def test_a_constructor_that_is_inherited_runs():
     """Unless the class declares a field or an argument: then it gets one of its own."""
-    variable: Any = type("Variable", (Doubled,), {"name": "b", "__annotations__": {"name": ClassVar[str]}})
+    variable: Any = type(
+        "Variable", (Doubled,), {"__module__": __name__, "name": "b", "__annotations__": {"name": "ClassVar[str]"}}
+    )
     behind: Any = type("Behind", (type("Empty", (gn.Node,), {}), Doubled), {})
     assert [cls(4).n for cls in (variable, behind)] == [8, 8]
     assert behind().n == 6

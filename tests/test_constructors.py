@@ -122,7 +122,7 @@ class Stumbling(gn.Node):
 
 
 class WrongDefault(gn.Node):
-    child: nn.Linear = gn.subnode(default_factory=lambda: 3)  # type: ignore[assignment]  # pyright: ignore
+    child: nn.Linear = gn.subnode(default_factory=lambda: 3)  # type: ignore[assignment]  # pyright: ignore  # ty: ignore[invalid-assignment]
 
 
 @pytest.mark.parametrize("make", [Stumbling, WrongDefault])

@@ -244,7 +244,7 @@ def test_a_field_that_hides_a_method_of_these_names_is_refused():
             def train(self) -> None: ...
 
         class Net(Base):
-            train: bool = True  # type: ignore[assignment]  # which no type checker accepts
+            train: bool = True  # type: ignore[assignment]  # which no type checker accepts  # ty: ignore[incompatible-attribute-override]
 
     assert str(caught.value) == (
         "Net.train: Base has a method of this name, which no field replaces; rename one, or make the method abstract"

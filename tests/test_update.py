@@ -231,7 +231,8 @@ def test_no_collection_of_states_is_refused():
     before = snapshot(one)
     takes = "a StateTree, FlatStates or a nested mapping by path"
     wrong: list[tuple[Any, str]] = [(3, "int 3"), ([1], "list [1]"), (one, "a Net"), (None, "None")]
-    for bad, found in [*wrong, (jnp.zeros(1), "an array float32[1]")]:
+    wrong.append((jnp.zeros(1), "an array float32[1]"))
+    for bad, found in wrong:
         with pytest.raises(TypeError) as caught:
             gn.update_states(one, ones(one), bad)  # ty: ignore[invalid-argument-type]  # pyrefly: ignore[bad-argument-type]
         assert str(caught.value) == f"gn.update_states takes {takes}; found {found}"

@@ -222,7 +222,8 @@ def summary(config: Config[Any] | Node, /) -> Summary:
 def _abstract_model(config: Config[Any] | Node) -> Node:
     """The model of a config, or a live model, with shapes in place of arrays."""
     if isinstance(config, Node):
-        return eval_shape(clone, config)
+        abstract: Node = eval_shape(lambda: clone(config))
+        return abstract
     if isinstance(config, Config):
         model: Node = eval_shape(lambda: build(config))
         return model

@@ -441,7 +441,7 @@ def load(path: str | Path, cls: type[M], /) -> Config[M]:
         ...     gn.config.load(file, gn.nn.Linear).out_size
         3
     """
-    if not isinstance(path, str | PathLike):
+    if not isinstance(path, (str, PathLike)):
         raise TypeError(wrong_argument("a path first", path))
     files = Files()
     return walk(files, files.read_file(Path(path)), cls)[0]

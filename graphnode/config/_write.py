@@ -117,7 +117,7 @@ def dump(
         use_bias: false
     """
     check_config(config)
-    if path is not None and not isinstance(path, str | PathLike):
+    if path is not None and not isinstance(path, (str, PathLike)):
         raise TypeError(wrong_argument("a path second", path))
     chosen = format or ("json" if path is not None and Path(path).suffix.lower() == ".json" else "yaml")
     nodes = _nodes(visits(config, declared=True, as_written=True), defaults=defaults)
