@@ -572,7 +572,7 @@ def test_names_mean_what_they_mean_where_they_stand():
     class Amount(gn.Node):
         """Another one of this name."""
 
-    class Net(mixin, gn.Node):  # type: ignore[valid-type, misc]
+    class Net(mixin, gn.Node):  # type: ignore[misc]
         """Extends it."""
 
     assert str(gn.schema(Net).fields["x"].kind) == "static"

@@ -234,7 +234,7 @@ def test_no_collection_of_states_is_refused():
     wrong.append((jnp.zeros(1), "an array float32[1]"))
     for bad, found in wrong:
         with pytest.raises(TypeError) as caught:
-            gn.update_states(one, ones(one), bad)  # ty: ignore[invalid-argument-type]  # pyrefly: ignore[bad-argument-type]
+            gn.update_states(one, ones(one), bad)
         assert str(caught.value) == f"gn.update_states takes {takes}; found {found}"
         assert snapshot(one) == before
 
