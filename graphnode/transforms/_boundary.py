@@ -340,17 +340,22 @@ class Call:
         return self.form.rest_names(self.function)
 
     def run(self, function: Function, *args: Any) -> Any:
-        """What a function gives that JAX made of the pure one; what JAX refuses is told by its name.
+        """What a function gives that JAX made of the pure one; what JAX refuses is told by its name."""
+        try:
+            return self.work(function, *args)
+        except TypeError:
+            self.check_leaves()
+            raise
 
-        While it runs, this is the call whose States are captured when they are read.
+    def work(self, function: Function, *args: Any) -> Any:
+        """What a function gives that works on copies of the nodes, also later, as a pullback does.
+
+        While it runs, this is the call whose States are captured when they are read, and no memory is donated.
         """
         before = ACTIVE.call
         try:
             ACTIVE.call = self
             return function(*args)
-        except TypeError:
-            self.check_leaves()
-            raise
         finally:
             ACTIVE.call = before
 

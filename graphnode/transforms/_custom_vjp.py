@@ -125,7 +125,9 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
             roots = [leaf for leaf in jax.tree.leaves(live) if isinstance(leaf, GraphObject)]
             binding = binding_of_list(roots) if roots else NO_NODES
             before = Before.of(tuple([state._value for state in binding.states]))
-            for answer in _answers_of(call, slots, backward(*static_args, live, cotangent[2])):
+            # The residuals may hold arrays of the caller.
+            cotangents = call.work(backward, *static_args, live, cotangent[2])
+            for answer in _answers_of(call, slots, cotangents):
                 if isinstance(answer, OfLeaf):
                     _check_cotangent(call, answer, rest_shapes[answer.number])
                     rest[answer.number] = answer.value

@@ -76,7 +76,7 @@ def vjp(
     aux = call.finish(outcome)
 
     def pull_back_nodes(cotangent: Any, /) -> tuple[Any, ...]:
-        return chosen.assemble(*pull_back(cotangent))
+        return chosen.assemble(*call.work(pull_back, cotangent))
 
     return (result, pull_back_nodes, aux) if has_aux else (result, pull_back_nodes)
 

@@ -76,11 +76,12 @@ class Jitted(Transformed, Generic[P, R]):
         try:
             if DISABLE_JIT.value:  # as in JAX: the function itself, with the caller's nodes
                 return self._target(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]  # as it gives
-            if self._is_donating and is_tracing():
+            before = ACTIVE.call
+            if self._is_donating and (before is not None or is_tracing()):
                 # What an eager `grad` or `vmap` does not trace are arrays of its caller, who keeps them if it raises.
+                # So are those of the copies that a custom rule works on, which JAX runs without any trace.
                 return self._undonated()(*args, **kwargs)
             call = Call("jit", self._target, args, kwargs) if self._is_plain else self._call(args, kwargs)
-            before = ACTIVE.call
             try:
                 ACTIVE.call = call
                 outcome = (self._compiled.get(call.key) or self._compile(call)).run(call)

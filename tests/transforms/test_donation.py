@@ -1,6 +1,7 @@
 """`donate=True` reuses the memory of exactly the States that are written."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -435,6 +436,170 @@ def test_donation_inside_of_an_eager_transform_takes_nothing_from_the_caller(tra
     assert node.count.value.tolist() == [1, 1, 1]
 
 
+class Tally(gn.Node):
+    weight: ParamState[Any]
+    count: State[Any]
+
+
+def tally() -> Tally:
+    return Tally(ParamState(jnp.array([1.0, 2.0])), State(jnp.ones(2)))
+
+
+def double(count: State[Any]) -> None:
+    count.value = count.value * 2.0
+
+
+def with_jvp(step: Any, node: Tally, x: Any) -> Any:
+    rule = jax.custom_jvp(lambda x: (step(node.count), x * 1.0)[1])
+    rule.defjvp(lambda primals, tangents: (rule(*primals), tangents[0]))
+    return rule(x)
+
+
+def with_vjp(step: Any, node: Tally, x: Any) -> Any:
+    rule = gn.custom_vjp(lambda node, x: (step(node.count), x * 1.0)[1])
+    rule.defvjp(lambda node, x: ((step(node.count), x * 1.0)[1], None), lambda _, cotangent: (None, cotangent))
+    return rule(node, x)
+
+
+def with_step_in_jax_bwd(step: Any, node: Tally, x: Any) -> Any:
+    rule = jax.custom_vjp(lambda x: x)
+    rule.defvjp(lambda x: (x, None), lambda _, cotangent: ((step(node.count), cotangent)[1],))
+    return rule(x)
+
+
+EAGER_CALLS: dict[str, Any] = {
+    "call": lambda loss, node: loss(node, 3.0),
+    "grad": lambda loss, node: gn.grad(loss, argnums=1)(node, 3.0),
+    "vjp": lambda loss, node: gn.vjp(loss, node, 3.0, wrt=ParamState)[1](1.0)[1],
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "call", "value", "count"),
+    [
+        (with_jvp, "grad", 8.0, 2.0),
+        (with_jvp, "vjp", 8.0, 2.0),
+        (with_vjp, "call", 24.0, 2.0),
+        (with_vjp, "grad", 8.0, 2.0),
+        (with_vjp, "vjp", 8.0, 2.0),
+        # Written after the function is over, into a copy that nobody has any more.
+        (with_step_in_jax_bwd, "grad", 4.0, 1.0),
+        (with_step_in_jax_bwd, "vjp", 4.0, 1.0),
+    ],
+)
+@pytest.mark.parametrize("donate", [False, True])
+def test_a_custom_rule_that_runs_eagerly_takes_nothing_from_the_caller(
+    rule: Any, call: str, value: float, count: float, donate: bool
+):
+    """What it works on holds the caller's arrays: the results are those of a step that donates nothing."""
+    step = gn.jit(double, donate=donate)
+
+    def loss(node: Tally, x: Any) -> Any:
+        y = jnp.sum(node.count.value * x)
+        return rule(step, node, y) * jnp.sum(node.count.value)
+
+    node = tally()
+    old = node.count.value
+    assert EAGER_CALLS[call](loss, node) == value
+    assert old.tolist() == [1, 1]
+    assert node.count.value.tolist() == [count, count]
+    assert node.weight.value.tolist() == [1, 2]
+
+
+def raise_after(node: Tally, x: Any) -> Any:
+    raise KeyError("on purpose")
+
+
+def return_the_node(node: Tally, x: Any) -> Any:
+    return node
+
+
+def change_the_structure(node: Tally, x: Any) -> Any:
+    node.count = State(x)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("end", "error", "text"),
+    [
+        (raise_after, KeyError, "on purpose"),
+        (return_the_node, gn.StructureError, "gn.custom_vjp differentiates arrays, but the result holds a node"),
+        (
+            change_the_structure,
+            gn.StructureError,
+            "the structure of an argument changed inside of gn.custom_vjp: node.count is another State; write to its "
+            ".value instead. Change it outside, or return a new node",
+        ),
+    ],
+)
+def test_where_a_custom_rule_fails_after_a_donating_step_the_caller_keeps_its_values(
+    end: Any, error: type[Exception], text: str
+):
+    """Nothing of the caller's changes, whoever raises: the function, or graphnode about what it did."""
+    step = gn.jit(double, donate=True)
+    rule = gn.custom_vjp(lambda node, x: (step(node.count), end(node, x))[1])
+    rule.defvjp(lambda node, x: (rule(node, x), None), lambda _, cotangent: (None, cotangent))
+    for call in (rule, gn.grad(rule, argnums=1), lambda node, x: gn.vjp(rule, node, x)):
+        node = tally()
+        with pytest.raises(error) as caught:
+            call(node, 3.0)
+        assert caught.value.args[0] == text
+        assert node.count.value.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda loss, node: gn.grad(loss)(node, 3.0),
+        lambda loss, node: gn.vjp(loss, node, 3.0)[1](1.0),
+        lambda loss, node: jax.grad(lambda x: loss(node, x))(3.0),
+    ],
+    ids=["gn.grad", "gn.vjp", "jax.grad"],
+)
+def test_a_backward_function_that_steps_a_residual_takes_nothing_from_the_caller(call: Any):
+    """It is refused, as the write would be lost, and the caller's values are there."""
+    step = gn.jit(double, donate=True)
+    rule = gn.custom_vjp(lambda node, x: node.weight.value.sum() * x)
+    rule.defvjp(
+        lambda node, x: (node.weight.value.sum() * x, node),
+        lambda node, cotangent: (step(node.count), (None, cotangent))[1],
+    )
+    node = tally()
+    with pytest.raises(gn.TraceError) as caught:
+        call(rule, node)
+    assert str(caught.value) == (
+        "gn.custom_vjp: bwd writes into its residuals (0.count), and the write would be lost: bwd gives cotangents "
+        "alone. Write in the function and in fwd"
+    )
+    assert node.count.value.tolist() == [1, 1]
+
+
+def test_a_backward_function_may_compute_with_the_residuals_in_a_donating_call():
+    """An argument that is named is kept too: it may be a value of the caller's node."""
+    scaled = gn.jit(lambda weight, by: weight * by, donate_argnums=0)
+    rule = gn.custom_vjp(lambda node, x: node.weight.value.sum() * x)
+    rule.defvjp(
+        lambda node, x: (node.weight.value.sum() * x, node),
+        lambda node, cotangent: ({"weight": scaled(node.weight.value, cotangent)}, cotangent),
+    )
+    node = tally()
+    assert gn.grad(rule)(node, 3.0)["weight",].value.tolist() == [1, 2]
+    assert node.weight.value.tolist() == [1, 2]
+
+
+def test_after_a_custom_rule_has_failed_steps_donate_again():
+    """That a rule works on copies is over with it."""
+    step = gn.jit(double, donate=True)
+    rule = gn.custom_vjp(raise_after)
+    rule.defvjp(raise_after, raise_after)
+    node = tally()
+    with pytest.raises(KeyError):
+        gn.grad(rule, argnums=1)(node, 3.0)
+    old = node.count.value
+    step(node.count)
+    assert old.is_deleted()
+
+
 def test_a_state_that_another_call_has_written_meanwhile_is_not_lost(monkeypatch: pytest.MonkeyPatch):
     """Of two calls at once that donate one model, the later fails; the earlier one's result is there to be read."""
     net, x = Net([layer()]), 2.0
@@ -445,8 +610,8 @@ def test_a_state_that_another_call_has_written_meanwhile_is_not_lost(monkeypatch
     def write_late(call: Call, *outcome: Any) -> None:
         """Memory is given away and nothing is written yet: here comes the call of another thread."""
         monkeypatch.undo()
-        with pytest.raises(Exception, match="has been deleted"):
-            step(net, x)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(Exception, match="has been deleted"):
+            pool.submit(step, net, x).result()
         with pytest.raises(gn.DonationError):
             jnp.sum(net.layers[0].weight.value)
         write(call, *outcome)
