@@ -355,7 +355,8 @@ def _without_roots(roots: Sequence[Any], watch: Watch) -> list[object]:
 
 def traces_of(states: Sequence[State[Any]]) -> tuple[TraceRef, ...]:
     """The traces that the States were made in, each once."""
-    return tuple({trace for state in states if (trace := trace_of(state)) is not None})
+    # By identity: a reference to a trace that has ended may have no hash.
+    return tuple({id(trace): trace for state in states if (trace := trace_of(state)) is not None}.values())
 
 
 def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:

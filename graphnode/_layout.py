@@ -92,9 +92,19 @@ class Layout(Trie):
                 entry = self.parents[entry]
         return frozenset(holding)
 
-    def top_keys(self) -> tuple[Key, ...]:
-        """The keys directly below the root, in order."""
-        return self.remember("top", lambda: tuple([self.keys[e] for e in self.below_entry.get(0, ())]))  # type: ignore[no-any-return]
+    @property
+    def is_of_a_state(self) -> bool:
+        """Whether the root itself is a State, whose path is empty."""
+        return self.leaves == (0,)
+
+    def top_keys(self) -> tuple[Key | Path, ...]:
+        """The keys directly below the root, in order; of a State alone its path, `()`."""
+        return self.remember("top", self._top_keys)  # type: ignore[no-any-return]
+
+    def _top_keys(self) -> tuple[Key | Path, ...]:
+        if self.is_of_a_state:
+            return ((),)
+        return tuple([self.keys[entry] for entry in self.below_entry.get(0, ())])
 
     def below(self, key: Key) -> "tuple[Layout, int] | None":
         """The layout of what lies below a top key, and the number of its first State; `None` for no such key."""

@@ -169,6 +169,13 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
     return tree
 
 
+def _from_root(items: Sequence[tuple[Any, Any]], layout: Layout) -> Any:
+    """What a mapping says of the root: a nested mapping, or the value of a State alone, whose path is empty."""
+    if layout.is_of_a_state and [key for key, _ in items] == [()]:
+        return items[0][1]
+    return _nested(items)
+
+
 def _path_or_key(key: Any, layout: Layout) -> Any:
     """A text is a path where the layout has no such key.
 
@@ -237,7 +244,7 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
         leaves.append(value)
 
     # Down the layout and the mapping together: a dict below a State's path is that State's value.
-    todo: list[tuple[Path, Any, int | None]] = [((), _nested(by_path), 0)]
+    todo: list[tuple[Path, Any, int | None]] = [((), _from_root(by_path, layout), 0)]
     while todo:
         path, value, entry = todo.pop()
         number = layout.leaf_numbers.get(entry) if entry is not None else None

@@ -152,8 +152,8 @@ class StateTree(Mapping[Key, Any]):
     `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. A whole path
     leads to a `TreefyState` at once, for type checkers too: `tree["l1", "weight"]`; as a text, `tree["l1.weight"]`, it
     may lead to a tree too. Any path of a State will do, also one over a further reference to what it is part of, and
-    the tree at a path holds what is shared there too. Arrays keep their identity. Hash and equality are identity, since
-    arrays have no single equality.
+    the tree at a path holds what is shared there too. The tree of a State alone has one key, its empty path: `tree[()]`.
+    Arrays keep their identity. Hash and equality are identity, since arrays have no single equality.
 
     Attributes:
         layout: The paths and descriptions, in the order of the leaves; the treedef.
@@ -196,12 +196,13 @@ class StateTree(Mapping[Key, Any]):
         if found is None:
             raise KeyError(missing_path("State", self.layout, key))
         layout, numbers = found
-        if layout.leaves == (0,):
+        if layout.is_of_a_state:
             return TreefyState(layout.specs[0], self._values[numbers[0]])
         return StateTree(layout, tuple([self._values[at] for at in numbers]))
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self.layout.top_keys())
+        # A State alone has no key but its path: where types are concerned, trees are taken to be those of nodes.
+        return iter(self.layout.top_keys())  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.layout.top_keys())
@@ -220,7 +221,7 @@ class StateTree(Mapping[Key, Any]):
 
     # Any: values, and dicts of them, at any depth.
     def to_dict(self) -> dict[Key, Any]:
-        """A nested plain dict of the values. `update_states` and `treefy_merge` take it back."""
+        """A nested plain dict of the values; of a State alone `{(): value}`. `update_states` and `treefy_merge` take it."""
         made: list[Any] = []
         leaves = dict(zip(self.layout.leaves, all_rebuilt(self._values), strict=True))
         holding = self.layout.holding
@@ -228,7 +229,7 @@ class StateTree(Mapping[Key, Any]):
             made.append(leaves.get(entry, {}))
             if parent >= 0 and entry in holding:
                 made[parent][key] = made[entry]
-        return made[0]  # type: ignore[no-any-return]
+        return {(): made[0]} if self.layout.is_of_a_state else made[0]  # type: ignore[return-value, no-any-return]
 
     def filter(self, *filters: Filter | EllipsisType) -> "StateTree":
         """The part that any of the filters accepts.
@@ -317,6 +318,8 @@ class StateTree(Mapping[Key, Any]):
         return StateTree, (self.layout, self._values)
 
     def __pretty__(self) -> Record:
+        if self.layout.is_of_a_state:
+            return Record("", [((), self[()])])
         return _Below(self, 0).__pretty__()
 
     def __repr__(self) -> str:

@@ -126,6 +126,62 @@ def test_to_dict_gives_nested_values():
     assert gn.treefy_states(net(), None).to_dict() == {}
 
 
+def test_the_tree_of_a_state_alone_has_one_key():
+    """Its path is empty: as a mapping the tree says the same as it does to JAX."""
+    one = gn.ParamState(jnp.array([1.0, 2.0]), tag="decay")
+    gradient = gn.grad(lambda one: jnp.sum(one.value**3))(one)
+    for found, values in ((gn.treefy_states(one), [1, 2]), (gradient, [3, 12])):
+        assert found
+        assert len(found) == 1
+        assert list(found) == list(found.flat()) == list(gn.states(one)) == [()]
+        assert found[()].value.tolist() == values
+        assert [item.value.tolist() for item in found.values()] == [values]
+        assert () in found
+        assert "value" not in found
+        assert found.to_dict() == {(): found[()].value}
+    assert repr(gn.treefy_states(one)) == (
+        "{\n"
+        "  (): TreefyState(\n"
+        "    type=ParamState,\n"
+        "    value=Array([1., 2.], dtype=float32),\n"
+        "    tag='decay'\n"
+        "  )\n"
+        "}"
+    )
+
+
+def test_a_tree_of_no_state_is_empty():
+    """Whether of a State alone or of a node."""
+    for root in (gn.ParamState(1.0), net()):
+        found = gn.treefy_states(root, None)
+        assert not found
+        assert (len(found), list(found), repr(found)) == (0, [], "{}")
+        with pytest.raises(KeyError):
+            found[()]
+
+
+@pytest.mark.parametrize("form", [dict, gn.StateTree.flat, gn.StateTree.to_dict], ids=["dict", "flat", "to_dict"])
+def test_a_mapping_of_the_empty_path_is_taken_for_a_state_alone(form: Any):
+    """What the tree gives is taken back, in an update, a merge and as a tangent."""
+    one, new = gn.ParamState(jnp.ones(2)), gn.ParamState(jnp.array([3.0, 4.0]))
+    mapping = form(gn.treefy_states(new))
+    assert gn.treefy_merge(gn.treefy_split(one)[0], mapping).value is new.value
+    assert gn.jvp(lambda one: one.value.sum(), (one,), (mapping,))[1] == 7.0
+    gn.update_states(one, mapping)
+    assert one.value is new.value
+
+
+def test_a_state_alone_may_hold_a_dict():
+    """What stands at the empty path is the value, whatever its keys are."""
+    one = gn.State({"a": jnp.ones(2)})
+    gn.update_states(one, {(): {"a": jnp.zeros(2)}})
+    assert one.value["a"].tolist() == [0, 0]
+    with pytest.raises(TypeError) as caught:
+        gn.update_states(one, {(): {"a": jnp.ones(2)}, "a": jnp.ones(2)})
+    assert str(caught.value) == "expected paths of States as keys, found ()"
+    assert one.value["a"].tolist() == [0, 0]
+
+
 def test_repr_is_a_nested_mapping():
     """A tree prints as a nested mapping of TreefyStates with their values and descriptions."""
     assert repr(gn.treefy_states(net(), (gn.BatchState, gn.PathIn("l1.bias")))) == (

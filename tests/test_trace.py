@@ -276,6 +276,19 @@ def test_a_state_with_a_concrete_value_outlives_its_trace():
     assert kept[0].value is X
 
 
+@pytest.mark.parametrize("use", [gn.treefy_states, gn.clone, gn.jit(lambda kept: kept.value)], ids=str)
+def test_a_state_that_nobody_has_asked_for_its_trace_outlives_it(use: Callable[[Any], Any]):
+    """That the trace is gone by then is no error."""
+    kept: list[State] = []
+
+    def keep(x: Any) -> Any:
+        kept.append(State(jnp.ones(2)))
+        return x
+
+    jax.grad(keep)(3.0)
+    assert jax.tree.leaves(use(kept[0])) != []
+
+
 def test_a_state_of_a_finished_trace_belongs_to_no_later_one():
     """A State kept from one trace refuses the tracers of the next."""
     kept: list[State[Any]] = []
