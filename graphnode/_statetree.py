@@ -152,7 +152,7 @@ class StateTree(Mapping[Key, Any]):
     `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. A whole path
     leads to a `TreefyState` at once, for type checkers too: `tree["l1", "weight"]`; as a text, `tree["l1.weight"]`, it
     may lead to a tree too. Any path of a State will do, also one over a further reference to what it is part of, and
-    the tree at a path holds what is shared there too. The tree of a State alone has one key, its empty path: `tree[()]`.
+    the tree at a path holds what is shared there too. The tree of a State alone has one key, the empty path `()`.
     Arrays keep their identity. Hash and equality are identity, since arrays have no single equality.
 
     Attributes:
@@ -221,7 +221,10 @@ class StateTree(Mapping[Key, Any]):
 
     # Any: values, and dicts of them, at any depth.
     def to_dict(self) -> dict[Key, Any]:
-        """A nested plain dict of the values; of a State alone `{(): value}`. `update_states` and `treefy_merge` take it."""
+        """A nested plain dict of the values. `update_states` and `treefy_merge` take it back.
+
+        That of a State alone is `{(): value}`, as the tree's only key is the empty path.
+        """
         made: list[Any] = []
         leaves = dict(zip(self.layout.leaves, all_rebuilt(self._values), strict=True))
         holding = self.layout.holding
@@ -229,7 +232,8 @@ class StateTree(Mapping[Key, Any]):
             made.append(leaves.get(entry, {}))
             if parent >= 0 and entry in holding:
                 made[parent][key] = made[entry]
-        return {(): made[0]} if self.layout.is_of_a_state else made[0]  # type: ignore[return-value, no-any-return]
+        nested: dict[Any, Any] = {(): made[0]} if self.layout.is_of_a_state else made[0]
+        return nested
 
     def filter(self, *filters: Filter | EllipsisType) -> "StateTree":
         """The part that any of the filters accepts.
