@@ -83,7 +83,7 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
     for fork in forks:
         for (number, at), key in zip(fork.stream.places, fork.keys, strict=True):
             columns[at.key_at][number] = key
-            columns[at.count_at][number] = fork.count
+            columns[at.count_at][number] = fork.start
     values = [jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *column) for column in columns]
     stacked = build(stacked_graphdef, values)
     store_all([fork.stream.count for fork in forks], [fork.after for fork in forks])

@@ -112,13 +112,13 @@ class Fork(NamedTuple):
     Attributes:
         stream: The shared stream.
         keys: A key for each of its places, along a leading axis.
-        count: The count that all places begin with.
+        start: The count that all places begin with.
         after: The count of the shared stream afterwards.
     """
 
     stream: SharedStream
     keys: jax.Array
-    count: jax.Array
+    start: jax.Array
     after: jax.Array
 
 

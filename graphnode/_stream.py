@@ -96,9 +96,10 @@ def checked_seed(seed: jax.Array | SupportsIndex) -> jax.Array | int:
 def _checked_key(array: jax.Array) -> jax.Array:
     if array.dtype == jnp.uint32 and array.ndim == 1:
         try:
-            return jax.random.wrap_key_data(array)
+            key: jax.Array = jax.random.wrap_key_data(array)
         except (TypeError, ValueError):  # not the size of the keys of JAX's default implementation
             raise TypeError(wrong_argument(_SEED, array)) from None
+        return key
     if not is_key(array):
         raise TypeError(wrong_argument(_SEED, array))
     if array.shape != ():

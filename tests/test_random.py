@@ -66,7 +66,11 @@ def test_a_stream_starts_from_an_integer_or_a_key(given: Any):
 BAD_SEEDS: dict[str, tuple[Any, type[Exception], str]] = {
     "too large": (2**63, ValueError, "an integer of 64 bits; found int 9223372036854775808"),
     "too small": (-(2**63) - 1, ValueError, "an integer of 64 bits; found int -9223372036854775809"),
-    "an array": (np.int32(3) + jnp.zeros((), int), TypeError, "an integer or a key of jax.random; found an array int32[]"),
+    "an array": (
+        np.int32(3) + jnp.zeros((), int),
+        TypeError,
+        "an integer or a key of jax.random; found an array int32[]",
+    ),
     "floats": (jnp.ones(2), TypeError, "an integer or a key of jax.random; found an array float32[2]"),
     "a wrong size": (
         jnp.zeros(3, jnp.uint32),
@@ -245,7 +249,11 @@ def test_a_scope_decorates_no_function_whose_body_runs_later():
 
     async def later() -> None: ...
 
-    kinds = {"a generator": numbers, "an async function": later, "an async generator": async_numbers}
+    kinds: dict[str, Callable[..., Any]] = {
+        "a generator": numbers,
+        "an async function": later,
+        "an async generator": async_numbers,
+    }
     for kind, function in kinds.items():
         with pytest.raises(TypeError) as caught:
             random.scope(3)(function)
@@ -491,7 +499,7 @@ def test_a_context_manager_of_ones_own_enters_a_scope_for_its_block():
     with Scoped(4):
         assert drawn(1) == expected
 
-    def scoped(seed: int) -> Iterator[tuple[int, ...]]:
+    def scoped(seed: int) -> Generator[tuple[int, ...]]:
         with Scoped(seed):
             while True:
                 yield drawn(1)[0]

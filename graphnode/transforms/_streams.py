@@ -90,7 +90,9 @@ def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:
     return tuple(forked)
 
 
-def join(forks: Sequence[Fork], values: Values, outcome: Outcome, transform: str, where: Callable[[int], str]) -> Outcome:
+def join(
+    forks: Sequence[Fork], values: Values, outcome: Outcome, transform: str, where: Callable[[int], str]
+) -> Outcome:
     """An outcome in which each of these streams has advanced by one draw, whatever its lanes drew.
 
     Args:

@@ -129,7 +129,7 @@ def test_streams_around_one_key_stay_apart_in_each_lane():
 
 
 def test_a_key_that_is_written_into_a_fork_is_refused():
-    """It would be lost; nothing is written, and the stream does not advance. Where the stream has the axis, it stays."""
+    """It would be lost; nothing is written, and the stream does not advance. What has the axis keeps it."""
     rngs = gn.Rngs(0)
     key = rngs["default"].key.value
 
@@ -146,8 +146,12 @@ def test_a_key_that_is_written_into_a_fork_is_refused():
         "fork is lost. Write the key outside of the function, or give the stream an axis before, as by rngs.fork(n)"
     )
     assert message(gn.TraceError, gn.vmap(reseed), rngs, seeds) == f"gn.vmap: {text}"
-    for scan in (lambda *xs: gn.scan(step, None, xs), gn.jit(lambda *xs: gn.scan(step, None, xs))):
-        assert message(gn.TraceError, scan, rngs, seeds) == f"gn.scan: {text.replace('rngs', 'item[0]', 1)}"
+
+    def scan(rngs: gn.Rngs, seeds: jax.Array) -> None:
+        gn.scan(step, None, (rngs, seeds))
+
+    for function in (scan, gn.jit(scan)):
+        assert message(gn.TraceError, function, rngs, seeds) == f"gn.scan: {text.replace('rngs', 'item[0]', 1)}"
     assert rngs["default"].key.value is key
     assert count(rngs) == 0
     forks = rngs.fork(3)
