@@ -21,8 +21,8 @@ def uncollected(function: Callable[P, R]) -> Callable[P, R]:
     def paused(*args: P.args, **kwargs: P.kwargs) -> R:
         if not gc.isenabled():
             return function(*args, **kwargs)
-        gc.disable()
         try:
+            gc.disable()  # inside of the block: a signal handler may raise right after it
             return function(*args, **kwargs)
         finally:
             gc.enable()

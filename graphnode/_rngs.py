@@ -8,7 +8,7 @@ with the model.
 import enum
 import operator
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, SupportsIndex, TypeAlias
 
 import jax
@@ -20,7 +20,7 @@ from ._describe import describe
 from ._errors import ContractError, FieldError, RngError
 from ._fields import state
 from ._graphdef import GraphDef
-from ._keys import derived, draw, number_of, under_current_mesh
+from ._keys import derived, draw, is_key, number_of, under_current_mesh
 from ._node import Node
 from ._sharding import insert_axis
 from ._state import State, StateSpec
@@ -75,13 +75,19 @@ class RngStream(Node):
         """The next key, a typed key array of shape `()`; advances the count.
 
         Raises:
-            ContractError: The stream was forked into several, and is used outside of `jax.vmap` and `jax.lax.scan`.
+            ContractError: The stream was forked into several, and is used outside of `jax.vmap` and `jax.lax.scan`; or
+                its key is not a typed one.
             TraceError: A JAX transformation runs that the stream was not passed into. Nothing was drawn.
         """
         drawn: jax.Array
         with _counting:
             key, count = under_current_mesh(self.key.value), under_current_mesh(self.count.value)
             if key.shape:
+                if not is_key(key):
+                    raise ContractError(
+                        f"RngStream: expected a typed key, as jax.random.key makes; found {describe(key)}. A legacy "
+                        "key of jax.random.PRNGKey becomes one by jax.random.wrap_key_data"
+                    )
                 several = f"of {key.shape[0]} forks, which jax.vmap and jax.lax.scan tell apart along axis 0"
                 raise ContractError(f"RngStream: expected one key to draw from; found {describe(key)} {several}")
             drawn, self.count.value = draw(key, count)
@@ -176,7 +182,8 @@ class Rngs(Node):
             as it is, and shared.
 
     Raises:
-        FieldError: A seed is neither an integer nor a single key, "default" is given twice, or there is no seed at all.
+        FieldError: A seed is neither an integer nor a single key, "default" is given twice, or there is no seed at all;
+            or two names would make equal streams of one seed.
 
     Example:
         >>> rngs = Rngs(0, dropout=1)
@@ -199,6 +206,7 @@ class Rngs(Node):
             seeds = {"default": default_, **seeds}
         if not seeds:
             raise FieldError("Rngs takes at least one seed: write Rngs(0), or Rngs(params=0, dropout=1)")
+        _refuse_equal_numbers([name for name, seed in seeds.items() if not isinstance(seed, RngStream)])
         self.streams = {name: _stream_of(name, seed) for name, seed in seeds.items()}
 
     def __call__(self, name: str = "default", /) -> jax.Array:
@@ -252,6 +260,22 @@ class Rngs(Node):
             if stream not in forks:
                 forks[stream] = stream.fork(n)
         return Rngs(**{name: forks[stream] for name, stream in self.streams.items()})
+
+
+def _refuse_equal_numbers(names: Iterable[str]) -> None:
+    """Raise if two names stand for one number, and so for one stream of each seed: of some 9,000 names, two may.
+
+    Raises:
+        FieldError: Names both.
+    """
+    name_of_number: dict[int, str] = {}
+    for name in names:
+        other = name_of_number.setdefault(number_of(name), name)
+        if other != name:
+            raise FieldError(
+                f"Rngs: streams of the names {other!r} and {name!r} would be equal, as the names have one checksum; "
+                "rename one of them"
+            )
 
 
 def _stream_of(name: str, seed: Seed | RngStream) -> RngStream:

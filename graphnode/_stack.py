@@ -17,7 +17,8 @@ from ._diff import diff
 from ._errors import StackError, StructureError, listed
 from ._graphdef import GraphDef
 from ._paths import path_str
-from ._stack_streams import equal_stream_faults, fork_shared, shared_streams
+from ._signals import store_all
+from ._stack_streams import equal_stream_faults, fork_of, shared_streams
 from ._state import StateSpec
 from ._state_axes import checked_position, has_axes, mentions_axes, with_axis, with_specs, without_axes
 from ._static import GraphObject
@@ -78,15 +79,14 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
     if faults:
         raise StackError(f"cannot stack {graphdef.type.__name__}: {listed(faults)}")
     stacked_graphdef = _with_axis(graphdef, columns, axis, name)
-    advanced = [(stream, *fork_shared(stream)) for stream in shared_streams(bindings)]
-    for stream, keys, count in advanced:
-        for (number, at), key in zip(stream.places, keys, strict=True):
+    forks = [fork_of(stream) for stream in shared_streams(bindings)]
+    for fork in forks:
+        for (number, at), key in zip(fork.stream.places, fork.keys, strict=True):
             columns[at.key_at][number] = key
-            columns[at.count_at][number] = jnp.zeros_like(count)
+            columns[at.count_at][number] = fork.start
     values = [jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *column) for column in columns]
     stacked = build(stacked_graphdef, values)
-    for stream, _, count in advanced:
-        stream.count.value = count
+    store_all([fork.stream.count for fork in forks], [fork.after for fork in forks])
     return stacked  # type: ignore[no-any-return]
 
 

@@ -5,8 +5,9 @@ stream of its own, so a copy of the shared one in each would give all of them th
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -31,16 +32,24 @@ class SharedStream:
         key: The State of its key.
         count: The State of its count.
         places: Where it stands: the nodes in order.
+        is_alone_on_key: Whether no other stream of the nodes has this key; those that have are told apart by counts.
     """
 
     key: State[Any]
     count: State[Any]
     places: list[_Place]
+    is_alone_on_key: bool = True
 
 
 def shared_streams(bindings: Sequence[Binding]) -> list[SharedStream]:
     """The streams that stand in more than one of these nodes of one structure, in order."""
-    return [stream for stream in _streams(bindings) if len(stream.places) > 1]
+    streams = _streams(bindings)
+    streams_of_key = Counter(id(stream.key) for stream in streams)
+    return [
+        dataclasses.replace(stream, is_alone_on_key=streams_of_key[id(stream.key)] == 1)
+        for stream in streams
+        if len(stream.places) > 1
+    ]
 
 
 def _streams(bindings: Sequence[Binding]) -> list[SharedStream]:
@@ -97,10 +106,27 @@ def _name(graphdef: GraphDef[Any], place: _Place) -> str:
     return f"{path} of node {number}" if path else f"node {number}"
 
 
-def fork_shared(shared: SharedStream) -> tuple[jax.Array, jax.Array]:
-    """A key for each place of a shared stream along a leading axis, from one draw of it; and its count afterwards.
+class Fork(NamedTuple):
+    """What becomes of a shared stream when it is forked.
 
-    A stream that was forked already gives so many for each of its keys. Nothing is written.
+    Attributes:
+        stream: The shared stream.
+        keys: A key for each of its places, along a leading axis.
+        start: The count that all places begin with.
+        after: The count of the shared stream afterwards.
+    """
+
+    stream: SharedStream
+    keys: jax.Array
+    start: jax.Array
+    after: jax.Array
+
+
+def fork_of(shared: SharedStream) -> Fork:
+    """The fork of a shared stream, by one draw of it. Nothing is written.
+
+    A stream that was forked already gives so many keys for each of its own. Of streams around one key, each gives other
+    keys: whichever a node takes, they are told apart by their counts, which they keep.
 
     Raises:
         TraceError: A JAX transformation runs that the stream was not passed into.
@@ -108,12 +134,13 @@ def fork_shared(shared: SharedStream) -> tuple[jax.Array, jax.Array]:
     key, count = under_current_mesh(shared.key.value), under_current_mesh(shared.count.value)
     after = count + jnp.ones_like(count)
     check_writable(shared.count, after)
+    start = jnp.zeros_like(count) if shared.is_alone_on_key else count
 
     def fork(key: jax.Array, count: jax.Array) -> jax.Array:
         drawn, _ = draw(key, count)
         return jax.random.split(drawn, len(shared.places))
 
     if key.shape == ():
-        return fork(key, count), after
+        return Fork(shared, fork(key, count), start, after)
     keys = jax.vmap(fork)(key.ravel(), jnp.broadcast_to(count, key.shape).ravel())
-    return jnp.moveaxis(keys, 0, 1).reshape(len(shared.places), *key.shape), after
+    return Fork(shared, jnp.moveaxis(keys, 0, 1).reshape(len(shared.places), *key.shape), start, after)

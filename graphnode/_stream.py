@@ -10,17 +10,23 @@ import inspect
 import itertools
 import operator
 import sys
-from collections.abc import Generator
-from contextvars import ContextVar
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from types import FrameType
-from typing import Final, SupportsIndex
+from typing import Any, Final, SupportsIndex, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from ._arguments import wrong_argument
 from ._compat import current_trace
 from ._errors import RngError, TraceError
-from ._keys import derived, number_of, under_current_mesh
+from ._keys import derived, is_key, number_of, under_current_mesh
+
+_SEED: Final = "an integer or a key of jax.random"
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # By what the key of a stream is derived from its seed: streams of one seed, but of two kinds, never give the same key.
 _OF_PROCESS: Final = number_of("gn.random.seed")
@@ -36,11 +42,7 @@ class Stream:
     """
 
     def __init__(self, key: jax.Array | SupportsIndex, *numbers: int) -> None:
-        # An array is a key even where it could be an index; anything else is refused here, not at the first draw.
-        try:
-            self._seed = key if isinstance(key, jax.Array) else operator.index(key)
-        except TypeError:
-            raise TypeError(wrong_argument("an integer or a key of jax.random", key)) from None
+        self._seed = checked_seed(key)
         self._numbers = numbers
         self._key: jax.Array | None = None
         self._draws = itertools.count()
@@ -71,6 +73,40 @@ class Stream:
         return key
 
 
+def checked_seed(seed: jax.Array | SupportsIndex) -> jax.Array | int:
+    """A seed as the integer or the key that it is, without making a key: that is for the first draw.
+
+    An array is a key even where it could be an index. A legacy key is made the typed key of the same bits.
+
+    Raises:
+        TypeError: It is neither an integer nor a key.
+        ValueError: It is an integer of more than 64 bits, or several keys.
+    """
+    if isinstance(seed, jax.Array):
+        return _checked_key(seed)
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(wrong_argument(_SEED, seed)) from None
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(wrong_argument("an integer of 64 bits", number))
+    return number
+
+
+def _checked_key(array: jax.Array) -> jax.Array:
+    if array.dtype == jnp.uint32 and array.ndim == 1:
+        try:
+            key: jax.Array = jax.random.wrap_key_data(array)
+        except (TypeError, ValueError):  # not the size of the keys of JAX's default implementation
+            raise TypeError(wrong_argument(_SEED, array)) from None
+        return key
+    if not is_key(array):
+        raise TypeError(wrong_argument(_SEED, array))
+    if array.shape != ():
+        raise ValueError(wrong_argument("a single key", array))
+    return array
+
+
 # Seeded alike in every process: with several hosts, each must make the same parameters.
 _process_stream = Stream(0, _OF_PROCESS)
 
@@ -79,19 +115,45 @@ _process_stream = Stream(0, _OF_PROCESS)
 class _Scope:
     """A stream that stands in front of the process's.
 
+    A signal handler may raise where a block begins or ends. So what stands among the open scopes counts only as long
+    as its block is open, and is dropped by the next look at them.
+
     Attributes:
         stream: The stream.
         generator: The generator whose block it is, if it is one that gives its consumer control in between.
+        block: The block. Where an exception comes before its end is known, it dies with the exception.
+        token: Tells the context that it was entered in from those that tasks have copied.
+        is_entered: Whether its block has begun.
         is_left: Whether its block is over.
     """
 
     stream: Stream
     generator: FrameType | None
+    block: "weakref.ref[Block]"
+    token: Token[None]
+    is_entered: bool = False
     is_left: bool = False
+
+    def is_over(self) -> bool:
+        """Whether the block is over, or has never begun."""
+        return not self.is_entered or self.is_left or self.block() is None
+
+    def was_entered_here(self) -> bool:
+        """Whether this is the context that it was entered in, asked when it is over, to drop it."""
+        try:
+            _context.reset(self.token)
+        except ValueError:
+            return False
+        except RuntimeError:  # it was asked before, and then interrupted
+            return True
+        return True
 
 
 # The scopes that are open, the innermost last.
 _scopes: ContextVar[tuple[_Scope, ...]] = ContextVar("graphnode_random_scopes", default=())
+
+# Holds nothing: the tokens that it gives know their context, which nothing else tells.
+_context: ContextVar[None] = ContextVar("graphnode_random_context")
 
 
 def seed(seed_or_key: SupportsIndex | jax.Array, /) -> None:
@@ -99,6 +161,8 @@ def seed(seed_or_key: SupportsIndex | jax.Array, /) -> None:
 
     Raises:
         TraceError: Called inside of a JAX transformation, which must not change the process.
+        TypeError: `seed_or_key` is neither an integer nor a key.
+        ValueError: It is an integer of more than 64 bits, or an array of several keys.
 
     Example:
         >>> seed(42)
@@ -113,16 +177,18 @@ def seed(seed_or_key: SupportsIndex | jax.Array, /) -> None:
     _process_stream = Stream(seed_or_key, _OF_PROCESS)
 
 
-@contextlib.contextmanager
-def scope(seed_or_key: SupportsIndex | jax.Array, /) -> Generator[None]:
+def scope(seed_or_key: SupportsIndex | jax.Array, /) -> "Block":
     """Draw from a stream of its own for the length of a `with` block, in this thread or task.
 
     Inside of a transformed function, with a key that was passed in, this is how nodes with initialisers are built. In a
     generator, leave it before the `yield`: what the consumer draws there is refused. Functions for the consumer's own
-    `with` (`contextlib.contextmanager`) and fixtures may yield in it.
+    `with` (`contextlib.contextmanager`) and fixtures may yield in it. It decorates functions too, but no generator or
+    async functions, whose body runs later.
 
     Raises:
-        RngError: The innermost scope is that of a generator, which is suspended.
+        RngError: At the `with`: the innermost scope is that of a generator, which is suspended.
+        TypeError: `seed_or_key` is neither an integer nor a key; or what is decorated is a generator or async function.
+        ValueError: It is an integer of more than 64 bits, or an array of several keys.
 
     Example:
         >>> with scope(7):
@@ -131,22 +197,78 @@ def scope(seed_or_key: SupportsIndex | jax.Array, /) -> Generator[None]:
         ...     bool(first == split_key())
         True
     """
-    with scope_of(Stream(seed_or_key, _OF_SCOPE), _generator_around(sys._getframe())):
-        yield
+    seed = checked_seed(seed_or_key)
+    return Block(lambda: Stream(seed, _OF_SCOPE), is_users=True)
 
 
-@contextlib.contextmanager
-def scope_of(stream: Stream, generator: FrameType | None = None) -> Generator[None]:
-    """Draw from a stream that is there already; `generator` is the one whose block this is, if any."""
-    _innermost()
-    scope = _Scope(stream, generator)
-    _scopes.set((*_scopes.get(), scope))
-    try:
-        yield
-    finally:
-        scope.is_left = True
-        # It need not be the last: a generator may have entered another one since, and have yielded in it.
-        _scopes.set(tuple([other for other in _scopes.get() if other is not scope]))
+def scope_of(stream: Stream) -> "Block":
+    """Draw from a stream that is there already."""
+    return Block(lambda: stream, is_users=False)
+
+
+class Block(contextlib.ContextDecorator):
+    """The context manager of a scope.
+
+    Args:
+        make_stream: Gives the stream, when the block begins.
+        is_users: Whether the user's code enters it, which may be a generator.
+    """
+
+    def __init__(self, make_stream: Callable[[], Stream], *, is_users: bool) -> None:
+        self._make_stream = make_stream
+        self._is_users = is_users
+        self._scope: _Scope | None = None
+
+    def __enter__(self) -> None:
+        if self._scope is not None:
+            raise RngError("this gn.random.scope is open already: make one for each `with`")
+        _innermost()
+        generator = _generator_around(sys._getframe(1)) if self._is_users else None
+        scope = _Scope(self._make_stream(), generator, weakref.ref(self), _context.set(None))
+        _scopes.set((*_scopes.get(), scope))
+        self._scope = scope
+        # The last step: no signal handler comes between it and the block, whose end is `__exit__`.
+        scope.is_entered = True
+
+    def __exit__(self, *_: object) -> None:
+        scope, self._scope = self._scope, None
+        if scope is not None:
+            scope.is_left = True
+            _drop(scope)
+
+    def __call__(self, func: F) -> F:
+        """`func`, with a scope around each call.
+
+        Raises:
+            TypeError: Its body does not run in the call.
+        """
+        kind = _kind_that_runs_later(func)
+        if kind is not None:
+            name = getattr(func, "__qualname__", repr(func))
+            raise TypeError(
+                f"gn.random.scope cannot decorate {name}: the body of {kind} runs after the call, when the scope is "
+                "over. Write `with gn.random.scope(...):` in the body, and leave it before each yield"
+            )
+        return super().__call__(func)
+
+    def _recreate_cm(self) -> "Block":
+        return Block(self._make_stream, is_users=self._is_users)
+
+
+def _drop(scope: _Scope) -> None:
+    """Take a scope out of those that are open in this context.
+
+    It need not be the last: a generator may have entered another one since, and have yielded in it.
+    """
+    _scopes.set(tuple([other for other in _scopes.get() if other is not scope]))
+
+
+def _kind_that_runs_later(function: Callable[..., Any]) -> str | None:
+    if inspect.isasyncgenfunction(function):
+        return "an async generator"
+    if inspect.iscoroutinefunction(function):
+        return "an async function"
+    return "a generator" if inspect.isgeneratorfunction(function) else None
 
 
 def split_key() -> jax.Array:
@@ -168,6 +290,7 @@ def split_key() -> jax.Array:
 # meant for the consumer, the generator is a context manager or a fixture, which can be told by who runs it.
 
 _GENERATOR: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_ENTERING: Final = frozenset({"__enter__", "__aenter__"})
 _FIXTURES: Final = frozenset({"_pytest", "pytest_asyncio", "anyio"})
 
 
@@ -178,11 +301,14 @@ def _innermost() -> _Scope | None:
         RngError: It is that of a generator, which is suspended.
     """
     for scope in reversed(_scopes.get()):
-        if scope.generator is None:
-            return scope  # also if it was left: not by this task, which was started inside of it
-        if scope.is_left:
-            continue  # by a generator that another thread has closed
-        if _is_running(scope.generator):
+        if scope.is_over():
+            # A task that was started inside of it goes on in it; not in that of a generator, and not in one that an
+            # interrupt has kept from beginning.
+            if scope.is_entered and scope.generator is None and not scope.was_entered_here():
+                return scope
+            _drop(scope)
+            continue
+        if scope.generator is None or _is_running(scope.generator):
             return scope
         name = scope.generator.f_code.co_qualname
         raise RngError(
@@ -200,13 +326,13 @@ def _is_running(generator: FrameType) -> bool:
     return frame is not None
 
 
-def _generator_around(entering: FrameType) -> FrameType | None:
+def _generator_around(entering: FrameType | None) -> FrameType | None:
     """The generator in whose block a scope is entered; `None` for a function, a context manager's or a fixture's.
 
     Args:
-        entering: The generator that `contextlib.contextmanager` makes a scope of.
+        entering: The frame that enters it.
     """
-    frame: FrameType | None = entering
+    frame = _beyond_managers(entering)
     while frame is not None and frame.f_code.co_flags & _GENERATOR:
         runner = frame.f_back
         while runner is not None and runner.f_code.co_flags & _GENERATOR:
@@ -217,10 +343,15 @@ def _generator_around(entering: FrameType) -> FrameType | None:
         if package != "contextlib":
             return frame
         # Its block is in what entered the context manager, which may be a generator again.
-        frame = runner
-        while frame is not None and _package_of(frame) == "contextlib":
-            frame = frame.f_back
+        frame = _beyond_managers(runner)
     return None
+
+
+def _beyond_managers(frame: FrameType | None) -> FrameType | None:
+    """The frame whose block it is: past those of `contextlib`, and of context managers that enter others in turn."""
+    while frame is not None and (_package_of(frame) == "contextlib" or frame.f_code.co_name in _ENTERING):
+        frame = frame.f_back
+    return frame
 
 
 def _package_of(frame: FrameType | None) -> str:

@@ -14,7 +14,9 @@ import pytest
 from jaxtyping import Array, Float
 
 import graphnode as gn
-from graphnode import ParamState, random, state
+from graphnode import ParamState, _stream, random, state
+
+from .interrupting import interrupt_everywhere
 
 FIRST_DRAW = 671_749_195
 
@@ -59,6 +61,51 @@ def test_a_stream_starts_from_an_integer_or_a_key(given: Any):
     assert drawn(3) == [data(jax.random.fold_in(of_process, FIRST_DRAW + n)) for n in range(3)]
     with random.scope(given):
         assert drawn(3) == [data(jax.random.fold_in(of_scope, FIRST_DRAW + n)) for n in range(3)]
+
+
+BAD_SEEDS: dict[str, tuple[Any, type[Exception], str]] = {
+    "too large": (2**63, ValueError, "an integer of 64 bits; found int 9223372036854775808"),
+    "too small": (-(2**63) - 1, ValueError, "an integer of 64 bits; found int -9223372036854775809"),
+    "an array": (
+        np.int32(3) + jnp.zeros((), int),
+        TypeError,
+        "an integer or a key of jax.random; found an array int32[]",
+    ),
+    "floats": (jnp.ones(2), TypeError, "an integer or a key of jax.random; found an array float32[2]"),
+    "a wrong size": (
+        jnp.zeros(3, jnp.uint32),
+        TypeError,
+        "an integer or a key of jax.random; found an array uint32[3]",
+    ),
+    "several keys": (
+        jax.random.split(jax.random.key(0), 3),
+        ValueError,
+        "a single key; found an array key<fry>[3]",
+    ),
+}
+
+
+@pytest.mark.parametrize("begin", [random.seed, random.scope], ids=["seed", "scope"])
+@pytest.mark.parametrize(("given", "error", "text"), BAD_SEEDS.values(), ids=BAD_SEEDS)
+def test_a_seed_that_no_draw_could_use_is_refused_at_once(
+    begin: Callable[[Any], object], given: Any, error: type[Exception], text: str
+):
+    """Not at the first draw, which may be far away; the stream goes on as before."""
+    expected = drawn(2)
+    random.seed(0)
+    with pytest.raises(error) as caught:
+        begin(given)
+    assert str(caught.value) == f"gn.random.{begin.__name__} takes {text}"
+    assert drawn(2) == expected
+
+
+def test_a_legacy_key_is_the_typed_key_of_its_bits():
+    """As in `gn.Rngs`. What is drawn is typed."""
+    with random.scope(jax.random.key(3)):
+        expected = drawn(2)
+    with random.scope(jax.random.PRNGKey(3)):
+        assert drawn(2) == expected
+        assert jnp.issubdtype(random.split_key().dtype, jax.dtypes.prng_key)
 
 
 @pytest.mark.parametrize("begin", [random.seed, lambda given: random.scope(given).__enter__()], ids=["seed", "scope"])
@@ -135,6 +182,85 @@ def test_threads_never_draw_the_same_key():
     with ThreadPoolExecutor(4) as pool:
         keys = [key for part in pool.map(draw, range(4)) for key in part]
     assert len(set(keys)) == 100
+
+
+def test_an_interrupted_scope_is_not_open():
+    """Wherever a signal handler raises while scopes begin, are drawn from and end: the process's stream is back."""
+
+    def call() -> None:
+        with random.scope(1), random.scope(2):
+            random.split_key()
+
+    def check() -> None:
+        random.seed(7)
+        assert drawn(1) == expected
+        assert _stream._scopes.get() == ()
+
+    random.seed(7)
+    expected = drawn(1)
+    assert interrupt_everywhere("graphnode/_stream.py", call, check) > 30
+
+
+def test_an_interrupted_scope_leaves_the_outer_one():
+    """Also where several are interrupted: each draw is from the scope whose block is open."""
+
+    def call() -> None:
+        with random.scope(2):
+            random.split_key()
+
+    def check() -> None:
+        with random.scope(3):
+            pass
+        assert [scope.stream for scope in _stream._scopes.get()] == [outer]
+
+    with random.scope(1):
+        (scope,) = _stream._scopes.get()
+        outer = scope.stream
+        interrupt_everywhere("graphnode/_stream.py", call, check)
+        found = drawn(1)
+    with random.scope(1):
+        assert found == drawn(1)
+
+
+def test_a_scope_is_open_once():
+    """One object stands for one block at a time."""
+    scope = random.scope(1)
+    with scope:
+        first = drawn(1)
+        with pytest.raises(gn.RngError) as caught, scope:
+            pass
+        assert str(caught.value) == "this gn.random.scope is open already: make one for each `with`"
+        second = drawn(1)
+    with scope:
+        assert [first, second] == [drawn(1), drawn(1)]
+
+
+def test_a_scope_decorates_functions():
+    """Each call draws from the start of its stream."""
+    with random.scope(3):
+        expected = drawn(2)
+    decorated = random.scope(3)(drawn)
+    assert decorated(2) == expected
+    assert decorated(2) == expected
+
+
+def test_a_scope_decorates_no_function_whose_body_runs_later():
+    """The scope would be over before the body begins."""
+
+    async def later() -> None: ...
+
+    kinds: dict[str, Callable[..., Any]] = {
+        "a generator": numbers,
+        "an async function": later,
+        "an async generator": async_numbers,
+    }
+    for kind, function in kinds.items():
+        with pytest.raises(TypeError) as caught:
+            random.scope(3)(function)
+        assert str(caught.value) == (
+            f"gn.random.scope cannot decorate {function.__qualname__}: the body of {kind} runs after the call, when "
+            "the scope is over. Write `with gn.random.scope(...):` in the body, and leave it before each yield"
+        )
 
 
 def test_a_scope_belongs_to_its_thread():
@@ -345,6 +471,60 @@ def test_a_generator_in_the_block_of_a_context_manager_is_noticed(manager: Any):
         in (str(caught.value))
     )
     generator.close()
+
+
+class Scoped:
+    """A context manager of a user's own, which enters a scope."""
+
+    def __init__(self, seed: int) -> None:
+        self.scope = random.scope(seed)
+
+    def __enter__(self) -> None:
+        self.scope.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.scope.__exit__(*error)
+
+    async def __aenter__(self) -> None:
+        self.scope.__enter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        self.scope.__exit__(*error)
+
+
+def test_a_context_manager_of_ones_own_enters_a_scope_for_its_block():
+    """In a function it is drawn from; in a generator, its consumer's draw is refused."""
+    with random.scope(4):
+        expected = drawn(1)
+    with Scoped(4):
+        assert drawn(1) == expected
+
+    def scoped(seed: int) -> Generator[tuple[int, ...]]:
+        with Scoped(seed):
+            while True:
+                yield drawn(1)[0]
+
+    generator = scoped(4)
+    assert next(generator) == expected[0]
+    with pytest.raises(gn.RngError, match=r"is that of the generator \S+scoped, which has yielded"):
+        random.split_key()
+    generator.close()
+    assert _stream._scopes.get() == ()
+
+
+def test_an_asynchronous_context_manager_of_ones_own_in_an_asynchronous_generator_is_noticed():
+    """What `__aenter__` enters is a scope of the generator's block, too."""
+
+    async def scoped() -> AsyncGenerator[None]:
+        async with Scoped(4):
+            yield
+
+    async def consume() -> None:
+        async for _ in scoped():
+            drawn(1)
+
+    with pytest.raises(gn.RngError, match=r"is that of the generator \S+scoped, which has yielded"):
+        asyncio.run(consume())
 
 
 def test_an_asynchronous_generator_is_noticed():

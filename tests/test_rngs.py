@@ -4,6 +4,7 @@ import copy
 import pickle
 import sys
 import threading
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_type
@@ -298,6 +299,32 @@ def test_rngs_take_one_default_and_at_least_one_seed():
         gn.Rngs()
     assert str(caught.value) == "Rngs takes at least one seed: write Rngs(0), or Rngs(params=0, dropout=1)"
     assert drawn(gn.Rngs(default=0)) == drawn(gn.Rngs(0))
+
+
+def test_names_of_one_checksum_are_refused():
+    """One seed would give both the same stream. A ready stream owes nothing to its name."""
+    assert zlib.crc32(b"plumless") == zlib.crc32(b"buckeroo")
+    with pytest.raises(gn.FieldError) as caught:
+        gn.Rngs(plumless=0, other=0, buckeroo=0)
+    assert str(caught.value) == (
+        "Rngs: streams of the names 'plumless' and 'buckeroo' would be equal, as the names have one checksum; rename "
+        "one of them"
+    )
+    gn.Rngs(plumless=0, buckeroo=gn.Rngs(0)["default"])
+
+
+def test_a_stream_around_a_legacy_key_is_refused():
+    """The error says what it is, and what makes a typed key of it."""
+    legacy = jax.random.PRNGKey(3)
+    stream = gn.RngStream(gn.RngKey(legacy))
+    with pytest.raises(gn.ContractError) as caught:
+        stream()
+    assert str(caught.value) == (
+        "RngStream: expected a typed key, as jax.random.key makes; found an array uint32[2]. A legacy key of "
+        "jax.random.PRNGKey becomes one by jax.random.wrap_key_data"
+    )
+    assert int(stream.count.value) == 0
+    assert gn.RngStream(gn.RngKey(jax.random.wrap_key_data(legacy)))().shape == ()
 
 
 def test_a_ready_stream_is_taken_as_it_is():

@@ -13,6 +13,7 @@ import pytest
 
 import graphnode as gn
 
+from .interrupting import interrupt_everywhere
 from .properties.strategies import World, reference, worlds
 
 
@@ -224,6 +225,31 @@ def test_a_shared_fork_is_forked_again():
     assert key.shape == stacked.rngs["default"].count.value.shape == (3, 2)
     assert len({tuple(row) for row in np.asarray(jax.random.key_data(key)).reshape(6, -1).tolist()}) == 6
     assert forks["default"].count.value.tolist() == [1, 1]
+
+
+def test_streams_around_one_key_stay_apart():
+    """Their counts, which alone tell them apart, are kept; each advances by one draw."""
+    key = gn.RngKey(jax.random.key(0))
+    first, second = gn.RngStream(key), gn.RngStream(key, gn.RngCount(jnp.uint32(1000)))
+    rngs = gn.Rngs(a=first, b=second)
+    stacked = gn.stack([Noisy(rngs) for _ in range(3)])
+    assert stacked.rngs["a"].key is stacked.rngs["b"].key
+    both = gn.vmap(lambda node: [jax.random.normal(node.rngs(name)) for name in "ab"])(stacked)
+    assert len(set(jnp.concatenate(both).tolist())) == 6
+    assert [int(stream.count.value) for stream in (first, second)] == [1, 1001]
+
+
+def test_an_interrupted_stack_has_advanced_all_streams_or_none():
+    """Wherever the signal comes, the counts of shared streams are equal."""
+    rngs = gn.Rngs(a=0, b=1, c=2)
+    nodes = [Noisy(rngs), Noisy(rngs)]
+
+    def check() -> None:
+        assert len({int(rngs[name].count.value) for name in "abc"}) == 1
+
+    gn.stack(nodes)
+    assert interrupt_everywhere("graphnode/_stack.py", lambda: gn.stack(nodes), check) > 30
+    assert interrupt_everywhere("graphnode/_signals.py", lambda: gn.stack(nodes), check) > 5
 
 
 def test_a_shared_stream_of_outside_is_not_forked_in_a_trace():

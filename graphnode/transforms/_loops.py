@@ -203,7 +203,7 @@ def _scan_of(
         new = dict(zip(carried, last, strict=True))
         new |= {number: _moved(value, 0, scanned[number]) for number, value in stacked.items()}
         outcome = (written, tuple([new[number] for number in given]), with_result_axes(result, made))
-        return join(forks, own, outcome)
+        return join(forks, own, outcome, "scan", traced.where)
 
     return run
 

@@ -143,7 +143,8 @@ def vmap(
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
         )
-        return call.finish(join(forks, call.values, call.run(run, given_values, call.rest)))
+        outcome = call.run(run, given_values, call.rest)
+        return call.finish(join(forks, call.values, outcome, "vmap", call.where))
 
     return rebind(mapped, bound)
 

@@ -4,12 +4,14 @@ The lanes' keys are split from a draw of the caller's stream, which advances by 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from .._errors import TraceError
 from .._keys import draw, under_current_mesh
 from .._rngs import streams_in
 from ._boundary import Call, Outcome, Values
@@ -71,22 +73,48 @@ def lane_count(call: Call, axes: Sequence[Any], rest: Sequence[Any], forks: Sequ
 
 
 def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:
-    """The values of a call, with `size` streams along axis 0 in place of each of these."""
+    """The values of a call, with `size` streams along axis 0 in place of each of these.
+
+    Streams around one key are told apart by their counts alone: each key is forked once, and they keep their counts.
+    """
     forked = list(values)
-    for one in forks:
-        key, count = under_current_mesh(values[one.key_at]), under_current_mesh(values[one.count_at])
-        drawn, _ = draw(key, count)
-        forked[one.key_at] = jax.random.split(drawn, size)
-        forked[one.count_at] = jnp.zeros((size,), values[one.count_at].dtype)
+    streams = list(dict.fromkeys(forks))  # two stream nodes may stand around the same two States
+    streams_of_key = Counter(stream.key_at for stream in streams)
+    for stream in streams:
+        count = under_current_mesh(values[stream.count_at])
+        if forked[stream.key_at] is values[stream.key_at]:
+            drawn, _ = draw(under_current_mesh(values[stream.key_at]), count)
+            forked[stream.key_at] = jax.random.split(drawn, size)
+        start = count if streams_of_key[stream.key_at] > 1 else jnp.zeros_like(count)
+        forked[stream.count_at] = jnp.broadcast_to(start, (size,))
     return tuple(forked)
 
 
-def join(forks: Sequence[Fork], values: Values, outcome: Outcome) -> Outcome:
-    """An outcome in which each of these streams has advanced by one draw, whatever its lanes drew."""
+def join(
+    forks: Sequence[Fork], values: Values, outcome: Outcome, transform: str, where: Callable[[int], str]
+) -> Outcome:
+    """An outcome in which each of these streams has advanced by one draw, whatever its lanes drew.
+
+    Args:
+        forks: The streams.
+        values: The values of the call.
+        outcome: What the lanes have given.
+        transform: The name of the transform, for a message.
+        where: Gives the name of a State, for a message.
+
+    Raises:
+        TraceError: A key was written, which would be lost.
+    """
     written, given, result = outcome
     new = dict(zip(written.numbers, given, strict=True))
     untouched = set(written.untouched)
     for one in forks:
+        if one.key_at in new and one.key_at not in untouched:
+            raise TraceError(
+                f"gn.{transform}: {where(one.key_at)} was written, but its stream has no axis: it is forked, and what "
+                "is written into a fork is lost. Write the key outside of the function, or give the stream an axis "
+                "before, as by rngs.fork(n)"
+            )
         new[one.key_at] = values[one.key_at]
         count = under_current_mesh(values[one.count_at])
         new[one.count_at] = count + jnp.ones_like(count)

@@ -22,8 +22,10 @@ from hypothesis import strategies as st
 import graphnode as gn
 from graphnode import ParamState, _marks, _signals
 from graphnode._caches import Interned
+from graphnode._collector import uncollected
 from graphnode._marks import captured, mark_lost
 from graphnode._signals import undivided
+from tests.interrupting import interrupt_everywhere
 
 
 class Many(gn.Node):
@@ -557,3 +559,17 @@ def test_values_are_written_in_another_thread_too():
     thread.join()
     assert values_of(node) == {1}
     assert np.ndim(node.states[0].value) == 0
+
+
+def test_an_interrupted_walk_leaves_the_collector_on():
+    """Wherever the signal comes, what is paused while a walk runs goes on."""
+    assert gc.isenabled()
+    paused = uncollected(lambda: gc.isenabled())
+    assert paused() is False
+
+    def check() -> None:
+        is_on = gc.isenabled()
+        gc.enable()
+        assert is_on
+
+    assert interrupt_everywhere("graphnode/_collector.py", paused, check) > 2

@@ -116,6 +116,49 @@ def test_each_name_is_forked_and_a_shared_stream_once():
     assert (count(rngs, "a"), count(rngs, "c")) == (1, 1)
 
 
+def test_streams_around_one_key_stay_apart_in_each_lane():
+    """Their counts, which alone tell them apart, are kept; each advances by one draw."""
+    key = gn.RngKey(jax.random.key(0))
+    first, second = gn.RngStream(key), gn.RngStream(key, gn.RngCount(jnp.uint32(1000)))
+    rngs = gn.Rngs(a=first, b=second)
+    drawn = gn.vmap(lambda rngs, x: [jax.random.normal(rngs(name)) for name in "ab"])(rngs, XS)
+    assert len(set(jnp.concatenate(drawn).tolist())) == 6
+    _, drawn = gn.scan(lambda c, rngs: (c, [jax.random.normal(rngs(name)) for name in "ab"]), None, rngs, length=3)
+    assert len(set(jnp.concatenate(drawn).tolist())) == 6
+    assert [int(stream.count.value) for stream in (first, second)] == [2, 1002]
+
+
+def test_a_key_that_is_written_into_a_fork_is_refused():
+    """It would be lost; nothing is written, and the stream does not advance. What has the axis keeps it."""
+    rngs = gn.Rngs(0)
+    key = rngs["default"].key.value
+
+    def reseed(rngs: gn.Rngs, seed: jax.Array) -> None:
+        rngs["default"].key.value = jax.random.key(seed)
+
+    def step(carry: None, item: tuple[gn.Rngs, jax.Array]) -> tuple[None, None]:
+        reseed(*item)
+        return None, None
+
+    seeds = jnp.arange(3)
+    text = (
+        "rngs.streams.default.key was written, but its stream has no axis: it is forked, and what is written into a "
+        "fork is lost. Write the key outside of the function, or give the stream an axis before, as by rngs.fork(n)"
+    )
+    assert message(gn.TraceError, gn.vmap(reseed), rngs, seeds) == f"gn.vmap: {text}"
+
+    def scan(rngs: gn.Rngs, seeds: jax.Array) -> None:
+        gn.scan(step, None, (rngs, seeds))
+
+    for function in (scan, gn.jit(scan)):
+        assert message(gn.TraceError, function, rngs, seeds) == f"gn.scan: {text.replace('rngs', 'item[0]', 1)}"
+    assert rngs["default"].key.value is key
+    assert count(rngs) == 0
+    forks = rngs.fork(3)
+    gn.vmap(reseed)(forks, seeds)
+    assert jnp.array_equal(forks["default"].key.value, jax.vmap(jax.random.key)(seeds))
+
+
 def test_dropout_drops_other_elements_in_each_lane():
     """nn.Dropout under vmap, with the streams' axis alone: lanes differ, under jit and grad too."""
     rngs = gn.Rngs(0)
