@@ -96,10 +96,11 @@ def _nodes_in(state: object) -> list[NodeBase]:
 
 def declared_by(cls: type[NodeBase]) -> Declared:
     """What a class declares, for its pickles."""
-    return tuple((field.name, str(field.kind), _contracts_of(field)) for field in schema(cls).fields.values())
+    return tuple((field.name, str(field.kind), contracts_of_field(field)) for field in schema(cls).fields.values())
 
 
-def _contracts_of(field: Field) -> str:
+def contracts_of_field(field: Field) -> str:
+    """The contracts of a field's States, as its annotation writes them."""
     return ", ".join(leaf.contract.text for leaf in field.form.all_leaves if leaf.contract is not None)
 
 
