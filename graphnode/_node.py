@@ -25,11 +25,12 @@ from ._hints import did_you_mean
 from ._init_errors import explain_init
 from ._members import is_class_variable, is_init_variable, own_annotations
 from ._pickling import reduce_in_row
-from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan
+from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, waiting_plan
 from ._pretty import Record, pretty
 from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
 from ._schema import UnresolvedError, compile_schema, remember_frames, schema
 from ._state import State
+from ._static import Uncompiled
 from ._tracebacks import hide_frames
 from ._tracked import set_version
 from ._versions import CLOCK, Constructing, Version, birth, check_owner, constructing
@@ -169,7 +170,7 @@ def _has_own_deepcopy(node: Any) -> bool:
 def plan_of(cls: type[NodeBase]) -> Plan:
     """The plan of a class, compiled now if its annotations were waiting."""
     plan: Plan | None = cls.__dict__.get("_plan")
-    if plan is None or plan is NO_PLAN:
+    if plan is None or not plan.is_compiled:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} is a base class: derive a node class from it and declare its fields")
         compiled = schema(cls)
@@ -196,13 +197,13 @@ def _define(cls: type[Node], kw_only: bool) -> None:
         # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
         _put_descriptors(cls)
         _set(cls, __dataclass_fields__=InstanceFields(cls))
-    _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=None)
+    _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=Uncompiled(cls))
     _guard_getattr(cls)
     remember_frames(cls)
     try:
         cls._plan = compile_plan(compile_schema(cls, is_final=False, faults=faults))
     except UnresolvedError:
-        cls._plan = NO_PLAN  # compiled at the first construction
+        cls._plan = waiting_plan(cls)  # compiled at the first construction
 
 
 def _put_descriptors(cls: type[Any]) -> None:

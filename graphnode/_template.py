@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from ._annotations import Form
-from ._caches import LOCK, Interned
+from ._caches import LOCK, Interned, own_names
 from ._errors import SchemaError, StructureError, listed
 from ._fields import Kind
 from ._names import pickled
@@ -21,7 +21,7 @@ from ._node import plan_of
 from ._paths import Key, Path
 from ._plan import place_of
 from ._schema import Field, equality_fault, schema
-from ._static import static_key
+from ._static import Uncompiled, static_key, template_there
 from ._tracked import Place, TrackedDict, TrackedList
 from ._unpickling import Declared, contracts_of_field, declared_by
 from ._versions import Version, first_version
@@ -90,9 +90,9 @@ class Template:
         self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = _generate_visit(self)
         self.fills: dict[tuple[Shape, ...], Callable[..., None]] = {}
 
-    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        # Only what pickles the class itself comes here (see `StaysHere`), as a `NodeSpec` names the class.
-        return _no_template, ()
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # Only what pickles the class itself comes here (see `Kept`), as a `NodeSpec` names the class.
+        return template_there, (self.cls, own_names(self.cls))
 
     def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
         """The one spec with these static values (in the order of their names) and shapes (of the holders)."""
@@ -117,19 +117,15 @@ class Template:
         return self.spec(statics, tuple(shapes)), children
 
 
-def _no_template() -> None:
-    """What stands in a class before its template is compiled."""
-
-
 def template_of(cls: type[Any]) -> Template:
     """The template of a node class, compiled at its first use."""
-    known: Template | None = cls.__dict__.get("_template")
-    if known is not None:
+    known: Template | Uncompiled | None = cls.__dict__.get("_template")
+    if isinstance(known, Template):
         return known
     compiled = Template(cls)
     own: Mapping[str, Any] = cls.__dict__
     with LOCK:  # another thread's may be there by now; operators alone, as in `publish`
-        if "_template" not in own or own["_template"] is None:
+        if "_template" not in own or own["_template"].__class__ is not Template:
             cls._template = compiled
     return own["_template"]  # type: ignore[no-any-return]  # as it was put there
 

@@ -4,6 +4,7 @@ import copy
 import pickle
 from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped]
 import jax.numpy as jnp
 import pytest
 
@@ -171,3 +172,64 @@ def test_new_arguments_are_asked_by_deepcopy():
 
     copy.deepcopy(Holder(leaf(Made), leaf()))
     assert seen[-1] == ("new",)
+
+
+# Classes that come back by value to where they are
+
+
+def by_value(value: Any) -> Any:
+    """What cloudpickle makes of a value whose class has no name to find it by: it sets the class's attributes again."""
+    return cloudpickle.loads(cloudpickle.dumps(value))
+
+
+def test_a_class_that_comes_back_is_the_one_that_is_there():
+    """What was compiled of it stays: its nodes are of one structure, and nothing is traced again."""
+
+    class Base(gn.Node):
+        width: int
+        weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.ones(2)))
+
+    class Sub(Base):
+        def total(self) -> Any:
+            return self.width * self.weight.value.sum()
+
+    for cls in (Base, Sub):
+        node = cls(2)
+        summed = gn.jit(lambda node: node.weight.value.sum())
+        compiled, graphdef = gn.schema(cls), gn.graphdef(node)
+        summed(node)
+        generation = node
+        for _ in range(3):
+            generation = by_value(generation)
+            assert type(generation) is cls
+            assert gn.graphdef(generation) is gn.graphdef(cls(2)) is gn.graphdef(gn.clone(node)) is graphdef
+            summed(generation)
+            summed(cls(2))
+        assert gn.schema(cls) is compiled
+        assert gn.explain_retrace(summed).endswith("<lambda> was traced once")
+        assert gn.stack([node, generation]).weight.value.shape == (2, 2)
+
+
+def test_a_class_alone_that_comes_back_keeps_its_nodes_working():
+    """Also where the pickle is older than what was compiled since."""
+
+    class Lone(gn.Node):
+        width: int
+
+    class Waiting(gn.Node):
+        later: "list[Later]"
+
+    before = cloudpickle.dumps((Lone, Waiting))
+
+    class Later(gn.Node):
+        width: int
+
+    node, waiting = Lone(2), Waiting([Later(1)])
+    structures = gn.graphdef(node), gn.graphdef(waiting)
+    assert pickle.loads(before) == (Lone, Waiting)
+    node.width = 3
+    waiting.later = [Later(4)]
+    waiting.later[0].width = 1
+    assert structures == (gn.graphdef(Lone(2)), gn.graphdef(waiting))
+    node.width = 2
+    assert gn.graphdef(node) is structures[0]
