@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
+import typing_extensions
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -105,13 +107,47 @@ class StaysHere:
         return type(self), ()
 
 
-class Kept(StaysHere, Generic[V]):
-    """What was compiled for a class, in its `__dict__`."""
+def own_names(cls: type[Any]) -> tuple[str, ...]:
+    """The names that a class annotates itself, for what is pickled with it: see `was_there`."""
+    return tuple(typing_extensions.get_annotations(cls, format=typing_extensions.Format.FORWARDREF))
 
-    __slots__ = ("value",)
 
-    def __init__(self, value: V | None = None) -> None:
-        self.value = value
+def was_there(cls: type[Any], names: tuple[str, ...]) -> bool:
+    """Whether a class that is being loaded from a pickle was there before, or what was compiled of it holds.
+
+    cloudpickle makes a class without its body, and so without its annotations, and then sets all its attributes. One
+    that is there already is made no second time, but its attributes are set as well. Of a class without annotations of
+    its own both are compiled to the same.
+
+    Args:
+        cls: The class.
+        names: What `own_names` gave for it when it was pickled.
+    """
+    return own_names(cls) == names
+
+
+class Kept(Generic[V]):
+    """What was compiled for a class, in its `__dict__`: stays here, as `StaysHere` says.
+
+    Once pickled, it is what the class has where it arrives: cloudpickle sets the attributes of a class again, also
+    those of one that was there all the time, in its own process or in a worker that got it before.
+    """
+
+    __slots__ = ("cls", "slot", "value")
+
+    def __init__(self, cls: type[Any], slot: str, value: V | None = None) -> None:
+        self.cls, self.slot, self.value = cls, slot, value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _kept_there, (type(self), self.cls, self.slot, own_names(self.cls))
+
+
+def _kept_there(
+    holder: "type[Kept[Any]]", cls: type[Any], slot: str, names: tuple[str, ...], *rest: Any
+) -> "Kept[Any]":
+    """What a class keeps where its pickle is loaded, or an empty one."""
+    own: Kept[Any] | None = cls.__dict__.get(slot) if was_there(cls, names) else None
+    return holder(cls, slot, *rest) if own is None else own
 
 
 def kept(cls: type[Any], slot: str) -> Any:
@@ -125,7 +161,7 @@ def publish(cls: type[Any], slot: str, made: V, holder: type[Kept[Any]] = Kept) 
 
     There, since a table would keep it for ever, as it refers to its class.
     """
-    own, new = cls.__dict__, holder(made)
+    own, new = cls.__dict__, holder(cls, slot, made)
     with LOCK:
         # Operators, not `get`: no signal handler runs before the next call, which is that of `setattr`.
         if slot not in own:

@@ -14,9 +14,11 @@ import jax
 from typing_extensions import TypeVar
 
 from ._caches import Interned, Memo
+from ._errors import StructureError, listed
 from ._layout import Layout
 from ._paths import Key, Path, key_order, path_str
 from ._pretty import Record, Text, pretty
+from ._redefinition import class_name
 from ._state import Requirements, StateSpec
 from ._table import Assembly, RootSpec, Table, Token, assemble, contracts_of, lay_out, lay_out_nodes, tabulate
 from ._template import REF, UNSET, NodeSpec, Shape, edges_of, items_of
@@ -187,7 +189,7 @@ class GraphDef(Generic[N_co]):
         return self
 
     def __reduce__(self) -> "tuple[Callable[..., GraphDef[Any]], tuple[object, ...]]":
-        return intern_graphdef, (self.tokens,)
+        return _restore_graphdef, (self.tokens,)
 
     def __pretty__(self) -> Record:
         return self.root.__pretty__()
@@ -202,6 +204,29 @@ jax.tree_util.register_static(GraphDef)
 def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     """The one graphdef of these tokens."""
     return _GRAPHDEFS.of(tokens, lambda: _new_graphdef(tokens))
+
+
+def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
+    """The graphdef that was pickled, whose classes may have changed since: a spec knows its own fields alone.
+
+    Raises:
+        StructureError: A field does not take any more what stood there; names all.
+    """
+    graphdef = intern_graphdef(tokens)
+    specs = graphdef.table.specs
+    faults: list[str] = []
+    for number, row in graphdef.table.rows.items():
+        spec = specs[number]
+        assert isinstance(spec, NodeSpec)
+        for child, (path, form) in zip(row, spec.forms(), strict=True):
+            found = specs[child].cls
+            if not issubclass(found, form.classes):
+                place = f"{spec.cls.__name__}.{path_str(path)}"
+                faults.append(f"{place} takes {form}, and held {class_name(found, *form.classes)}")
+    if faults:
+        faults = list(dict.fromkeys(faults))  # each class says it once, however many nodes are of it
+        raise StructureError(f"a class has changed since a graphdef was pickled: {listed(faults)}")
+    return graphdef
 
 
 def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:

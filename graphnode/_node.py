@@ -17,19 +17,20 @@ from typing_extensions import dataclass_transform
 
 from ._body import RESERVED, take_body_faults
 from ._compat import is_tracing
-from ._copying import copy_node, deepcopy_graph, plain
+from ._copying import Reduction, copy_node, deepcopy_graph, plain
 from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
 from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
 from ._init_errors import explain_init
 from ._members import is_class_variable, is_init_variable, own_annotations
-from ._pickling import Reduction, reduce_in_row
-from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan
+from ._pickling import reduce_in_row
+from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, waiting_plan
 from ._pretty import Record, pretty
 from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
 from ._schema import UnresolvedError, compile_schema, remember_frames, schema
 from ._state import State
+from ._static import Uncompiled
 from ._tracebacks import hide_frames
 from ._tracked import set_version
 from ._versions import CLOCK, Constructing, Version, birth, check_owner, constructing
@@ -137,11 +138,10 @@ class Node(NodeBase):
         return reduce_in_row(self, reduction) if _pickles_in_rows(type(self)) else reduction
 
     def __copy__(self) -> "Node":
-        own: Any = super() if _pickles_in_rows(type(self)) else self
-        return copy_node(self, own.__reduce_ex__(4))  # type: ignore[no-any-return]  # a copy of a Node is a Node
+        return copy_node(self, _own_reduction(self))  # type: ignore[no-any-return]  # a copy of a Node is a Node
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Node":
-        return deepcopy_graph(self, memo)  # type: ignore[no-any-return]  # a copy of a Node is a Node
+        return deepcopy_graph(self, memo, _has_own_deepcopy, _own_reduction)  # type: ignore[no-any-return]  # a copy of a Node is a Node
 
     def __pretty__(self) -> Record:
         fields = self.__dict__
@@ -152,15 +152,25 @@ class Node(NodeBase):
         return pretty(self)
 
 
-def _pickles_in_rows(cls: type[Node]) -> bool:
+def _pickles_in_rows(cls: type[NodeBase]) -> bool:
     """Whether no class on the way to `cls` says itself how its nodes are pickled."""
     return cls.__reduce_ex__ is Node.__reduce_ex__ and cls.__reduce__ is object.__reduce__
+
+
+def _own_reduction(node: NodeBase) -> str | Reduction:
+    """How a node's class says that it is made again, and Python where that says nothing: not in a row."""
+    own: Any = super(Node, node) if _pickles_in_rows(type(node)) else node
+    return own.__reduce_ex__(4)  # type: ignore[no-any-return]  # as every `__reduce_ex__`
+
+
+def _has_own_deepcopy(node: Any) -> bool:
+    return type(node).__deepcopy__ is not Node.__deepcopy__
 
 
 def plan_of(cls: type[NodeBase]) -> Plan:
     """The plan of a class, compiled now if its annotations were waiting."""
     plan: Plan | None = cls.__dict__.get("_plan")
-    if plan is None or plan is NO_PLAN:
+    if plan is None or not plan.is_compiled:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} is a base class: derive a node class from it and declare its fields")
         compiled = schema(cls)
@@ -187,13 +197,13 @@ def _define(cls: type[Node], kw_only: bool) -> None:
         # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
         _put_descriptors(cls)
         _set(cls, __dataclass_fields__=InstanceFields(cls))
-    _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=None)
+    _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=Uncompiled(cls))
     _guard_getattr(cls)
     remember_frames(cls)
     try:
         cls._plan = compile_plan(compile_schema(cls, is_final=False, faults=faults))
     except UnresolvedError:
-        cls._plan = NO_PLAN  # compiled at the first construction
+        cls._plan = waiting_plan(cls)  # compiled at the first construction
 
 
 def _put_descriptors(cls: type[Any]) -> None:

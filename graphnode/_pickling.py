@@ -13,14 +13,11 @@ the row, children first, as pickle would.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
 
+from ._copying import Reduction
 from ._fields import NodeBase
 from ._names import pickled
 from ._unpickling import Declared, PickledGraph, declared_by, same, settle
-
-# What `__reduce_ex__` gives.
-Reduction: TypeAlias = tuple[Any, ...]
 
 
 class _Local(threading.local):

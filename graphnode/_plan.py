@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from ._annotations import Form
+from ._caches import own_names, was_there
 from ._compat import Tracer
 from ._containers import is_container, items, kind_of
 from ._contract import Requirement
@@ -44,6 +45,8 @@ class Plan(NamedTuple):
         contracts: The fields whose States have a contract.
         statics: The names of the static fields, in the order of declaration.
         sizing: Those of them that give contracts their sizes.
+        cls: The class.
+        is_compiled: Whether the class was compiled; the other parts are empty before.
     """
 
     names: frozenset[str]
@@ -52,17 +55,31 @@ class Plan(NamedTuple):
     contracts: tuple[Field, ...]
     statics: tuple[str, ...]
     sizing: frozenset[str]
+    cls: type[Any] | None = None
+    is_compiled: bool = False
 
-    def __reduce__(self) -> "tuple[Callable[[], Plan], tuple[()]]":
-        return _no_plan, ()  # only what pickles the class itself comes here: see `StaysHere`
+    def __reduce__(self) -> "tuple[Callable[..., Plan], tuple[Any, ...]]":
+        if self.cls is None:
+            return _no_plan, ()
+        return _plan_there, (self.cls, own_names(self.cls))  # only what pickles the class itself comes here: see `Kept`
 
 
 NO_PLAN: Final = Plan(frozenset(), {}, {}, (), (), frozenset())
 
 
-def _no_plan() -> Plan:
+def waiting_plan(cls: type[Any]) -> Plan:
     """What stands in a class before its plan is compiled."""
+    return NO_PLAN._replace(cls=cls)
+
+
+def _no_plan() -> Plan:
     return NO_PLAN
+
+
+def _plan_there(cls: type[Any], names: tuple[str, ...]) -> Plan:
+    """The plan of a class where a pickle of it is loaded: its own if it was there before."""
+    plan: Plan | None = cls.__dict__.get("_plan") if was_there(cls, names) else None
+    return waiting_plan(cls) if plan is None else plan
 
 
 def compile_plan(compiled: Schema[Any]) -> Plan:
@@ -77,6 +94,8 @@ def compile_plan(compiled: Schema[Any]) -> Plan:
         tuple(field for field in fields if any(leaf.contract for leaf in field.form.all_leaves)),
         statics,
         frozenset(statics) & {name for contract in contracts for name in contract.names},
+        compiled.cls,
+        is_compiled=True,
     )
 
 

@@ -91,8 +91,14 @@ class _KeptSchema(Kept[Schema[Any]]):
 
     __slots__ = ("annotations",)
 
-    def __init__(self, value: Schema[Any] | None = None, annotations: Mapping[str, object] | None = None) -> None:
-        super().__init__(value)
+    def __init__(
+        self,
+        cls: type[Any],
+        slot: str,
+        value: Schema[Any] | None = None,
+        annotations: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(cls, slot, value)
         self.annotations = annotations
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -102,7 +108,8 @@ class _KeptSchema(Kept[Schema[Any]]):
             written = {field.name: field.type for field in declared}
             own = [field for field in self.value.fields.values() if field.owner is self.value.cls]
             annotations |= {one.name: one.annotation for one in own if one.annotation is not written[one.name]}
-        return _KeptSchema, (None, annotations)
+        there, args = super().__reduce__()
+        return there, (*args, None, annotations)
 
 
 class UnresolvedError(Exception):
@@ -189,7 +196,7 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
 
 def remember_frames(cls: type) -> None:
     """Keep the frames a class is being defined in until it compiles: a later name of a function may complete it."""
-    setattr(cls, _FRAMES, Kept(tuple(_defining_frames(cls))))
+    setattr(cls, _FRAMES, Kept(cls, _FRAMES, tuple(_defining_frames(cls))))
 
 
 def equality_fault(cls: type) -> Fault | None:

@@ -6,13 +6,14 @@ costs three times as much. No annotation is read from here on.
 """
 
 import enum
+import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from ._annotations import Form
-from ._caches import LOCK, Interned
+from ._caches import LOCK, Interned, own_names
 from ._errors import SchemaError, StructureError, listed
 from ._fields import Kind
 from ._names import pickled
@@ -20,8 +21,9 @@ from ._node import plan_of
 from ._paths import Key, Path
 from ._plan import place_of
 from ._schema import Field, equality_fault, schema
-from ._static import static_key
+from ._static import Uncompiled, static_key, template_there
 from ._tracked import Place, TrackedDict, TrackedList
+from ._unpickling import Declared, contracts_of_field, declared_by
 from ._versions import Version, first_version
 
 
@@ -38,6 +40,7 @@ class _Unset(enum.Enum):
 Shape: TypeAlias = Any
 REF: Final = True
 UNSET: Final = _Unset.UNSET
+_END: Final = object()
 
 # What a walk collects beside children: the nodes and containers it read, and their versions before it did.
 Watch: TypeAlias = tuple[list[Any], list[object]]
@@ -67,7 +70,7 @@ class NodeSpec:
         # By name: a class that has got, lost or renamed a field since must not give a value to another one.
         statics = {name: pickled(value) for name, value in zip(self.template.statics, self.statics, strict=True)}
         shapes = {field.name: shape for field, shape in zip(self.template.holders, self.shapes, strict=True)}
-        return _restore_spec, (self.cls, statics, shapes)
+        return _restore_spec, (self.cls, statics, shapes, declared_by(self.cls))
 
     def __repr__(self) -> str:
         return f"<NodeSpec of {self.cls.__name__}>"
@@ -87,9 +90,9 @@ class Template:
         self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = _generate_visit(self)
         self.fills: dict[tuple[Shape, ...], Callable[..., None]] = {}
 
-    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        # Only what pickles the class itself comes here (see `StaysHere`), as a `NodeSpec` names the class.
-        return _no_template, ()
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # Only what pickles the class itself comes here (see `Kept`), as a `NodeSpec` names the class.
+        return template_there, (self.cls, own_names(self.cls))
 
     def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
         """The one spec with these static values (in the order of their names) and shapes (of the holders)."""
@@ -114,39 +117,35 @@ class Template:
         return self.spec(statics, tuple(shapes)), children
 
 
-def _no_template() -> None:
-    """What stands in a class before its template is compiled."""
-
-
 def template_of(cls: type[Any]) -> Template:
     """The template of a node class, compiled at its first use."""
-    known: Template | None = cls.__dict__.get("_template")
-    if known is not None:
+    known: Template | Uncompiled | None = cls.__dict__.get("_template")
+    if isinstance(known, Template):
         return known
     compiled = Template(cls)
     own: Mapping[str, Any] = cls.__dict__
     with LOCK:  # another thread's may be there by now; operators alone, as in `publish`
-        if "_template" not in own or own["_template"] is None:
+        if "_template" not in own or own["_template"].__class__ is not Template:
             cls._template = compiled
     return own["_template"]  # type: ignore[no-any-return]  # as it was put there
 
 
-def _restore_spec(cls: type[Any], statics: Mapping[str, Any], shapes: Mapping[str, Shape]) -> NodeSpec:
+def _restore_spec(
+    cls: type[Any], statics: Mapping[str, Any], shapes: Mapping[str, Shape], declared: Declared
+) -> NodeSpec:
     """The spec that was pickled, of a class that may have changed since.
 
     Raises:
-        StructureError: The class declares other fields now; names all.
+        StructureError: The class declares other fields now, or others of these contents; names all.
     """
     template, fields = template_of(cls), schema(cls).fields
     known = {**statics, **shapes}
     faults = [f"{name} is not declared any more" for name in known if name not in fields]
-    faults += [
-        f"{name} is {field.kind}, and was not"
-        for name, field in fields.items()
-        if name in known and (field.kind is Kind.STATIC) != (name in statics)
-    ]
     added = {name: _default_content(field) for name, field in fields.items() if name not in known}
     faults += [f"{name} was added, and has no default that is known here" for name in added if added[name] is UNSET]
+    for name, kind, contracts in declared:
+        if name in fields:
+            faults += _changes(fields[name], kind, contracts, shapes.get(name, UNSET))
     if faults:
         raise StructureError(f"{cls.__name__} has changed since its graphdef was pickled: {listed(faults)}")
     values = [known.get(name, added.get(name)) for name in template.statics]
@@ -154,6 +153,21 @@ def _restore_spec(cls: type[Any], statics: Mapping[str, Any], shapes: Mapping[st
         tuple([plan_of(cls).admit[name](None, value) for name, value in zip(template.statics, values, strict=True)]),
         tuple([known.get(field.name, added.get(field.name)) for field in template.holders]),
     )
+
+
+def _changes(field: Field, kind: str, contracts: str, shape: Shape) -> list[str]:
+    """What a field is now that it was not when a graphdef was pickled, or what it does not take any more."""
+    if str(field.kind) != kind:
+        return [f"{field.name} is {field.kind}, and was {kind}"]
+    if field.kind is Kind.STATIC:
+        return []
+    fault = misfit(field.form, shape, [], sys.maxsize)
+    if fault is not None:
+        return [f"{field.name}: {fault}"]
+    # A graphdef has no values, so whether these would keep another contract is not known here.
+    if contracts_of_field(field) != contracts:
+        return [f"{field.name} has the contract {contracts_of_field(field) or None}, and had {contracts or None}"]
+    return []
 
 
 def _default_content(field: Field) -> Any:
@@ -231,6 +245,32 @@ def dict_shape(filled: tuple[str, ...], inner: Mapping[str, Shape]) -> Shape:
     keys = tuple(sorted(filled))
     shapes = tuple([inner[key] for key in keys])
     return (dict, keys, shapes) if keys == filled else (dict, keys, shapes, filled)
+
+
+def misfit(form: Form, shape: Shape, admitted: list[tuple[type, ...]], room: int) -> str | None:
+    """What is wrong with a shape in a field; the classes of its references are added to `admitted`, in their order."""
+    todo: list[Iterator[tuple[Form, Shape]]] = [iter([(form, shape)])]
+    while todo:
+        form, shape = next(todo[-1], (form, _END))
+        if shape is _END:
+            todo.pop()
+        elif shape is None:
+            if not form.optional:
+                return f"expected {form}, found null"
+        elif shape is REF:
+            if not form.classes:
+                return f"expected {form}, found an object"
+            admitted.append(form.classes)
+            if len(admitted) > room:
+                return "it refers to more objects than follow"
+        elif isinstance(shape, tuple):
+            kind, inner = shape[0], list(items_of(shape))
+            placed = form.items(kind, inner)
+            if placed is None:
+                found = f"{len(inner)} items" if form.admits(kind) else f"a {kind.__name__}"
+                return f"expected {form}, found {found}"
+            todo.append(iter([(item_form, item) for _, item, item_form in placed]))
+    return None
 
 
 def _generate_visit(template: Template) -> Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]]:

@@ -7,12 +7,11 @@ Nothing here recurses over the graph.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import jax
 
-from ._annotations import Form
 from ._arguments import wrong_argument
 from ._errors import ConfigError, FieldError
 from ._fields import NodeBase
@@ -23,7 +22,7 @@ from ._sharding import NamedAxis
 from ._state import State, StateSpec, spec_of
 from ._static import GraphObject, JsonValueError, from_json, to_json
 from ._table import RootSpec, Token, ranked_root
-from ._template import REF, UNSET, NodeSpec, Shape, dict_shape, filled_keys, items_of, template_of
+from ._template import REF, UNSET, NodeSpec, Shape, dict_shape, filled_keys, items_of, misfit, template_of
 
 VERSION: Final = 1
 _MAX_FAULTS: Final = 1_000
@@ -355,7 +354,7 @@ class _Reader:
                 self._fault(f"{where}.static.{name}", str(error))
         admitted: list[tuple[type, ...]] = []
         for name, shape in shapes.items():
-            fault = _misfit(holders[name].form, shape, admitted, self._room)
+            fault = misfit(holders[name].form, shape, admitted, self._room)
             if fault:
                 self._fault(f"{where}.held.{name}", fault)
         if len(admitted) >= self._room and admitted:
@@ -478,29 +477,3 @@ def _tree_from_json(data: Any, level: int) -> Any:
         raise JsonValueError(f"{kind} holds a list")
     items = [_tree_from_json(item, level + 1) for item in held]
     return items if kind == "list" else tuple(items)
-
-
-def _misfit(form: Form, shape: Shape, admitted: list[tuple[type, ...]], room: int) -> str | None:
-    """What is wrong with a shape in a field; the classes of its references are added to `admitted`, in their order."""
-    todo: list[Iterator[tuple[Form, Shape]]] = [iter([(form, shape)])]
-    while todo:
-        form, shape = next(todo[-1], (form, _LEAF))
-        if shape is _LEAF:
-            todo.pop()
-        elif shape is None:
-            if not form.optional:
-                return f"expected {form}, found null"
-        elif shape is REF:
-            if not form.classes:
-                return f"expected {form}, found an object"
-            admitted.append(form.classes)
-            if len(admitted) > room:
-                return "it refers to more objects than follow"
-        elif isinstance(shape, tuple):
-            kind, inner = shape[0], list(items_of(shape))
-            placed = form.items(kind, inner)
-            if placed is None:
-                found = f"{len(inner)} items" if form.admits(kind) else f"a {kind.__name__}"
-                return f"expected {form}, found {found}"
-            todo.append(iter([(item_form, item) for _, item, item_form in placed]))
-    return None

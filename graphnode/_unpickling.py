@@ -7,7 +7,7 @@ since is noticed: what it declared goes along.
 from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeVar
 
-from ._containers import children, is_container
+from ._copying import children_first, nodes_in
 from ._errors import ContractError, FieldError, listed
 from ._fields import NodeBase
 from ._plan import check_contracts_anew
@@ -64,42 +64,22 @@ class PickledGraph:
 
     def _children_first(self) -> list[NodeState]:
         """The entries, each after those of the nodes that its state holds: a `__setstate__` may read these."""
-        order: list[NodeState] = []
-        visited: set[int] = set()
+        states = self._states
+
+        def below(entry: NodeState) -> list[NodeState]:
+            return [states[id(node)] for node in nodes_in(entry[1]) if id(node) in states]
+
         # Those that only an object of somebody else's leads to are in no state: of these the last met comes first.
-        for entry in reversed(self._states.values()):
-            todo = [(entry, False)]
-            while todo:
-                (node, state), is_after = todo.pop()
-                if is_after:
-                    order.append((node, state))
-                elif id(node) not in visited:
-                    visited.add(id(node))
-                    todo.append(((node, state), True))
-                    todo += [
-                        (self._states[id(child)], False) for child in _nodes_in(state) if id(child) in self._states
-                    ]
-        return order
-
-
-def _nodes_in(state: object) -> list[NodeBase]:
-    found: list[NodeBase] = []
-    todo = [state]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, NodeBase):
-            found.append(value)
-        elif is_container(value):
-            todo += children(value, as_written=True)
-    return found
+        return list(children_first(reversed(states.values()), below))
 
 
 def declared_by(cls: type[NodeBase]) -> Declared:
     """What a class declares, for its pickles."""
-    return tuple((field.name, str(field.kind), _contracts_of(field)) for field in schema(cls).fields.values())
+    return tuple((field.name, str(field.kind), contracts_of_field(field)) for field in schema(cls).fields.values())
 
 
-def _contracts_of(field: Field) -> str:
+def contracts_of_field(field: Field) -> str:
+    """The contracts of a field's States, as its annotation writes them."""
     return ", ".join(leaf.contract.text for leaf in field.form.all_leaves if leaf.contract is not None)
 
 

@@ -701,4 +701,155 @@ def test_a_graphdef_of_a_class_with_a_field_of_another_kind():
 
     with pytest.raises(gn.StructureError) as caught:
         graphdef_loaded(Before, After)
-    assert str(caught.value) == ("Changing has changed since its graphdef was pickled: scale is state, and was not")
+    assert str(caught.value) == ("Changing has changed since its graphdef was pickled: scale is state, and was static")
+
+
+class Knot(gn.Node):
+    weight: gn.ParamState
+
+
+class OtherKnot(gn.Node):
+    weight: gn.ParamState
+
+
+class HoldsParam(gn.Node):
+    held: gn.ParamState
+    bias: gn.ShortTermState
+
+
+class HoldsShort(gn.Node):
+    held: gn.ShortTermState
+    bias: gn.ParamState
+
+
+class HoldsSized(gn.Node):
+    n: int
+    held: gn.ParamState[Float[Array, "n"]]
+
+
+class HoldsPairs(gn.Node):
+    n: int
+    held: gn.ParamState[Float[Array, "2 n"]]
+
+
+class HoldsAny(gn.Node):
+    n: int
+    held: gn.ParamState
+
+
+class HoldsList(gn.Node):
+    held: list[Knot]
+
+
+class HoldsTuple(gn.Node):
+    held: tuple[Knot, ...]
+
+
+class HoldsOthers(gn.Node):
+    held: list[OtherKnot]
+
+
+class HoldsKnots(gn.Node):
+    held: dict[str, Knot]
+
+
+class HoldsOptional(gn.Node):
+    held: Knot | None
+
+
+class HoldsOne(gn.Node):
+    held: Knot
+
+
+class HoldsPair(gn.Node):
+    held: tuple[Knot, Knot]
+
+
+def param(*shape: int) -> gn.ParamState:
+    return gn.ParamState(jnp.ones(shape))
+
+
+CHANGED: Any = {
+    "another class of States, and swapped names": (
+        HoldsParam,
+        HoldsShort,
+        lambda: (param(2), gn.ShortTermState(jnp.ones(2))),
+        "a class has changed since a graphdef was pickled: 2 faults:"
+        "\n  Changing.bias takes ParamState, and held ShortTermState"
+        "\n  Changing.held takes ShortTermState, and held ParamState",
+    ),
+    "another contract": (
+        HoldsSized,
+        HoldsPairs,
+        lambda: (2, param(2)),
+        'Changing has changed since its graphdef was pickled: held has the contract Float[Array, "2 n"], and '
+        'had Float[Array, "n"]',
+    ),
+    "a contract that is new": (
+        HoldsAny,
+        HoldsSized,
+        lambda: (2, param(3)),
+        'Changing has changed since its graphdef was pickled: held has the contract Float[Array, "n"], and had None',
+    ),
+    "a list that is a tuple": (
+        HoldsList,
+        HoldsTuple,
+        lambda: ([Knot(param(1))],),
+        "Changing has changed since its graphdef was pickled: held: expected tuple[Knot, ...], found a list",
+    ),
+    "a tuple of another length": (
+        HoldsTuple,
+        HoldsPair,
+        lambda: ((Knot(param(1)),),),
+        "Changing has changed since its graphdef was pickled: held: expected tuple[Knot, Knot], found 1 items",
+    ),
+    "items of another class": (
+        HoldsList,
+        HoldsOthers,
+        lambda: ([Knot(param(1)), Knot(param(1))],),
+        "a class has changed since a graphdef was pickled: 2 faults:"
+        "\n  Changing.held.0 takes OtherKnot, and held Knot"
+        "\n  Changing.held.1 takes OtherKnot, and held Knot",
+    ),
+    "a list that is a dict": (
+        HoldsList,
+        HoldsKnots,
+        lambda: ([Knot(param(1))],),
+        "Changing has changed since its graphdef was pickled: held: expected dict[str, Knot], found a list",
+    ),
+    "none that is no more": (
+        HoldsOptional,
+        HoldsOne,
+        lambda: (None,),
+        "Changing has changed since its graphdef was pickled: held: expected Knot, found null",
+    ),
+    "a State that is a node": (
+        HoldsAny,
+        HoldsOptional,
+        lambda: (2, param(2)),
+        "Changing has changed since its graphdef was pickled: 2 faults:"
+        "\n  n is not declared any more"
+        "\n  held is subnode, and was state",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_graphdef_does_not_fit_a_class_that_changed(name: str):
+    """What a field takes was changed since a split was pickled: nothing is merged into it without a word."""
+    old, new, args, text = CHANGED[name]
+    with pytest.raises(gn.StructureError) as caught:
+        loaded(subclass(old), subclass(new), *args(), of=gn.treefy_split)
+    assert str(caught.value) == text
+
+
+def subclass(cls: type[gn.Node]) -> type[gn.Node]:
+    """A class of the same fields, which may be renamed."""
+    return type("Changing", (cls,), {})
+
+
+@pytest.mark.parametrize("new", [HoldsOptional, HoldsOne])
+def test_a_graphdef_fits_a_class_that_takes_more(new: type[gn.Node]):
+    """What was there is still taken: a field that admits `None` now, too, or does not any more and held none."""
+    graphdef, states = loaded(subclass(HoldsOne), subclass(new), Knot(param(2)), of=gn.treefy_split)
+    assert gn.treefy_merge(graphdef, states).held.weight.value.shape == (2,)

@@ -143,6 +143,41 @@ print(graphdef is split[0], float(step(gn.treefy_merge(*split), jnp.ones(2))), f
         assert run(tmp_path, receiver, file, at) == [EXPECTED, "True 4.0 4.0"]
 
 
+def test_a_class_without_fields_of_its_own_goes_by_cloudpickle(tmp_path: Path):
+    """It is made where it arrives, and loaded there once more: the second time it is there already."""
+    sender = (
+        HEAD
+        + """
+class Base(gn.Node):
+    width: int = 2
+    weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.ones(2)))
+
+class Sub(Base):
+    def total(self):
+        return float(self.width * self.weight.value.sum())
+
+if __name__ == "__main__":
+    first = cloudpickle.dumps(Sub)
+    node = Sub(3)
+    gn.graphdef(node)
+    pickle.dump([first, cloudpickle.dumps(node)], open(sys.argv[1], "wb"))
+"""
+    )
+    receiver = (
+        HEAD
+        + """
+found = pickle.load(open(sys.argv[1], "rb"))
+for order in ([0, 1, 0, 1], [1, 0, 1]):
+    loaded = [pickle.loads(found[at]) for at in order]
+    nodes = [node for node in loaded if isinstance(node, gn.Node)]
+    print([node.total() for node in nodes], len({gn.graphdef(node) for node in nodes}), type(nodes[0])().total())
+"""
+    )
+    file = str(tmp_path / "pickles")
+    assert run(tmp_path, sender, file) == []
+    assert run(tmp_path, receiver, file) == ["[6.0, 6.0] 1 4.0", "[6.0, 6.0] 1 4.0"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["joblib", "spawn"])
 def test_what_a_script_defines_goes_to_workers(pool: str, tmp_path: Path):

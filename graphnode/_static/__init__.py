@@ -34,7 +34,9 @@ from ._lookup import match_kind as match_kind
 from ._lookup import static_key as static_key
 from ._objects import NO_TEMPLATE as NO_TEMPLATE
 from ._objects import GraphObject as GraphObject
+from ._objects import Uncompiled as Uncompiled
 from ._objects import compares_by_identity as compares_by_identity
+from ._objects import template_there as template_there
 from ._options import options_schema as options_schema
 from ._options import read_option as read_option
 from ._table import KINDS as KINDS

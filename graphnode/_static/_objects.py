@@ -2,8 +2,34 @@
 
 from typing import Any, ClassVar, Final
 
+from .._caches import own_names, was_there
+
 NO_TEMPLATE: Final = False
 """What stands in place of a template on the classes of States: a walk tells the two apart by one look at the class."""
+
+
+class Uncompiled:
+    """What stands in a node class before its template is compiled. It is false; a template is true.
+
+    Pickled with its class, as a template is: it is what the class has where it arrives, which may be its own process.
+    """
+
+    __slots__ = ("cls",)
+
+    def __init__(self, cls: type[Any]) -> None:
+        self.cls = cls
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return template_there, (self.cls, own_names(self.cls))
+
+
+def template_there(cls: type[Any], names: tuple[str, ...]) -> Any:
+    """The template of a class where a pickle of it is loaded: its own if it was there before."""
+    own = cls.__dict__.get("_template") if was_there(cls, names) else None
+    return Uncompiled(cls) if own is None else own
 
 
 class GraphObject:
@@ -11,7 +37,7 @@ class GraphObject:
 
     __slots__ = ()
 
-    # A node class's own template (never a parent's), once compiled; `None` before.
+    # A node class's own template (never a parent's), once compiled; false before.
     _template: ClassVar[Any] = None
 
 

@@ -1,0 +1,235 @@
+"""What a class says about its own copies: `copy.deepcopy` asks it, at the root of a graph and below."""
+
+import copy
+import pickle
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+import jax.numpy as jnp
+import pytest
+
+import graphnode as gn
+
+
+class Leaf(gn.Node):
+    weight: gn.ParamState
+    tag: str = ""
+
+
+class Holder(gn.Node):
+    first: gn.Node
+    second: gn.Node
+    tag: str = "holder"
+
+
+class Frozen(Leaf):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Frozen":
+        return self
+
+
+class Marked(Leaf):
+    def __deepcopy__(self, memo: dict[int, Any]) -> gn.Node:
+        twin = super().__deepcopy__(memo)
+        twin.tag += "!"
+        return twin
+
+
+class Zeroed(Leaf):
+    def __reduce__(self) -> Any:
+        return Zeroed, (gn.ParamState(self.weight.value * 0), self.tag)
+
+
+class ZeroedToo(Leaf):
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return ZeroedToo, (gn.ParamState(self.weight.value * 0), self.tag)
+
+
+class Single(Leaf):
+    def __reduce__(self) -> Any:
+        return "SINGLE"
+
+
+SINGLE = Single(gn.ParamState(jnp.ones(2)))
+
+
+class Doubling(Leaf):
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "weight": gn.ParamState(self.weight.value * 2)}
+
+
+class Replacing(Holder):
+    """Its state has a node that nobody else holds."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "second": Leaf(gn.ParamState(jnp.zeros(2)), "replaced")}
+
+
+class Tupled(Leaf):
+    def __getstate__(self) -> Any:
+        return self.tag, self.weight
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__({"tag": state[0], "weight": state[1]})
+
+
+class Joined(Holder):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "tag": f"({state['first'].tag} {state['second'].tag})"})
+
+
+class Own(gn.State[Any]):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Own":
+        return self
+
+
+class HoldsOwn(gn.Node):
+    held: Own
+    again: list[gn.State]
+
+
+def leaf(cls: type[Any] = Leaf, tag: str = "") -> Any:
+    return cls(gn.ParamState(jnp.ones(2)), tag)
+
+
+def test_a_childs_own_deepcopy_is_asked():
+    """Once, wherever it stands: a teacher that says that it is shared is shared."""
+    teacher = leaf(Frozen)
+    twin = copy.deepcopy(Holder(teacher, Holder(teacher, leaf())))
+    assert twin.first is twin.second.first is teacher
+    marked = leaf(Marked)
+    twin = copy.deepcopy(Holder(marked, marked))
+    assert twin.first is twin.second is not marked
+    assert (twin.first.tag, marked.tag) == ("!", "")
+
+
+def test_an_own_deepcopy_in_a_ring():
+    """A class that asks its base, and leads back to the node that is being copied."""
+
+    class Ring(Holder):
+        def __deepcopy__(self, memo: dict[int, Any]) -> gn.Node:
+            return super().__deepcopy__(memo)
+
+    ring = Ring(leaf(), leaf())
+    ring.second = Holder(ring, ring.first)
+    twin = copy.deepcopy(ring)
+    assert twin.second.first is twin is not ring
+    assert twin.second.second is twin.first is not ring.first
+
+
+@pytest.mark.parametrize("cls", [Zeroed, ZeroedToo])
+def test_a_nodes_own_reduction_is_asked_by_deepcopy(cls: type[Any]):
+    """As pickle and `copy.copy` ask it, at the root and below."""
+    node = leaf(cls, "kept")
+    twin = copy.deepcopy(Holder(node, node))
+    assert twin.first is twin.second
+    for copied in (copy.deepcopy(node), twin.first, copy.copy(node)):
+        assert (type(copied), copied.tag) == (cls, "kept")
+        assert copied.weight.value.tolist() == [0, 0]
+    assert copy.deepcopy(Holder(SINGLE, leaf())).first is SINGLE
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda node: pickle.loads(pickle.dumps(node))])
+def test_setstate_finds_its_children_complete(copied: Any):
+    """As in a pickle: the first child comes first, and what nodes share is there, too."""
+    shared = leaf(Leaf, "a")
+    inner = Joined(shared, leaf(Leaf, "b"))
+    twin = copied(Joined(inner, Joined(inner, shared)))
+    assert twin.tag == "((a b) ((a b) a))"
+    assert twin.first is twin.second.first
+    assert twin.first.first is twin.second.second
+
+
+def test_deepcopy_takes_what_getstate_gives():
+    """Another State or node for a field, or a tuple."""
+    node = leaf(Doubling)
+    for copied in (copy.deepcopy(node), copy.deepcopy(Holder(node, node)).second):
+        assert copied.weight.value.tolist() == [2, 2]
+    twin = copy.deepcopy([Replacing(leaf(), leaf()) for _ in range(20)])
+    assert len({id(one.second) for one in twin}) == 20
+    assert {one.second.tag for one in twin} == {"replaced"}
+    twin = copy.deepcopy(Holder(leaf(Tupled, "t"), leaf()))
+    assert (twin.first.tag, twin.first.weight.value.tolist()) == ("t", [1, 1])
+
+
+def test_a_states_own_deepcopy_is_asked():
+    """A State that says that it is shared."""
+    held = Own(jnp.ones(2))
+    twin = copy.deepcopy(HoldsOwn(held, [held, gn.ParamState(jnp.ones(1))]))
+    assert twin.held is twin.again[0] is held
+
+
+def test_new_arguments_are_asked_by_deepcopy():
+    """`__getnewargs__`, as pickle asks it."""
+    seen: list[Any] = []
+
+    class Made(Leaf):
+        def __new__(cls, *args: Any) -> Any:
+            seen.append(args)
+            return super().__new__(cls)
+
+        def __getnewargs__(self) -> tuple[str]:
+            return ("new",)
+
+    copy.deepcopy(Holder(leaf(Made), leaf()))
+    assert seen[-1] == ("new",)
+
+
+# Classes that come back by value to where they are
+
+
+def by_value(value: Any) -> Any:
+    """What cloudpickle makes of a value whose class has no name to find it by: it sets the class's attributes again."""
+    return cloudpickle.loads(cloudpickle.dumps(value))
+
+
+def test_a_class_that_comes_back_is_the_one_that_is_there():
+    """What was compiled of it stays: its nodes are of one structure, and nothing is traced again."""
+
+    class Base(gn.Node):
+        width: int
+        weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.ones(2)))
+
+    class Sub(Base):
+        def total(self) -> Any:
+            return self.width * self.weight.value.sum()
+
+    for cls in (Base, Sub):
+        node = cls(2)
+        summed = gn.jit(lambda node: node.weight.value.sum())
+        compiled, graphdef = gn.schema(cls), gn.graphdef(node)
+        summed(node)
+        generation = node
+        for _ in range(3):
+            generation = by_value(generation)
+            assert type(generation) is cls
+            assert gn.graphdef(generation) is gn.graphdef(cls(2)) is gn.graphdef(gn.clone(node)) is graphdef
+            summed(generation)
+            summed(cls(2))
+        assert gn.schema(cls) is compiled
+        assert gn.explain_retrace(summed).endswith("<lambda> was traced once")
+        assert gn.stack([node, generation]).weight.value.shape == (2, 2)
+
+
+def test_a_class_alone_that_comes_back_keeps_its_nodes_working():
+    """Also where the pickle is older than what was compiled since."""
+
+    class Lone(gn.Node):
+        width: int
+
+    class Waiting(gn.Node):
+        later: "list[Later]"
+
+    before = cloudpickle.dumps((Lone, Waiting))
+
+    class Later(gn.Node):
+        width: int
+
+    node, waiting = Lone(2), Waiting([Later(1)])
+    structures = gn.graphdef(node), gn.graphdef(waiting)
+    assert pickle.loads(before) == (Lone, Waiting)
+    node.width = 3
+    waiting.later = [Later(4)]
+    waiting.later[0].width = 1
+    assert structures == (gn.graphdef(Lone(2)), gn.graphdef(waiting))
+    node.width = 2
+    assert gn.graphdef(node) is structures[0]
