@@ -20,6 +20,10 @@ _MOVERS: Final[list[tuple[type, Mover]]] = []
 _AUTORELOAD: Final = "IPython.extensions.autoreload"
 
 
+# What autoreload has moved: each old class with the one that it was moved to.
+_MOVED: Final["weakref.WeakKeyDictionary[type, type]"] = weakref.WeakKeyDictionary()
+
+
 def note_definition(cls: type) -> None:
     """Note that a class of nodes or States is being defined."""
     _ORDER[cls] = next(_NUMBERS)
@@ -39,12 +43,30 @@ def _is_moved(old: object, new: object) -> bool:
 
 def _move(old: type, new: type) -> None:
     for base, move in _MOVERS:
-        if issubclass(old, base) and issubclass(new, base):
+        if old is not new and issubclass(old, base) and issubclass(new, base):
+            _MOVED[old] = new
             move(old, new)
 
 
 # A pair of functions, as autoreload has them: whether it applies, and what to do.
 _RULE: Final = (_is_moved, _move)
+
+
+def latest(cls: type) -> type:
+    """The definition that autoreload has moved a class to; the class itself where it has not."""
+    while cls in _MOVED:
+        cls = _MOVED[cls]
+    return cls
+
+
+def derives(cls: type, bases: tuple[type, ...]) -> bool:
+    """`issubclass`, to which a class and what it was moved to are one: a subclass elsewhere keeps the old parent."""
+    if issubclass(cls, bases):
+        return True
+    if not _MOVED:
+        return False
+    newest = {latest(base) for base in bases}
+    return any(latest(base) in newest for base in cls.__mro__)
 
 
 def is_older(cls: type, other: type) -> bool:

@@ -1,8 +1,10 @@
 """IPython's `autoreload` and `importlib.reload`: what is there goes on with the new definition of its class."""
 
 import copy
+import dataclasses
 import importlib
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -11,9 +13,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import pytest
 from IPython.extensions import autoreload
+from jaxtyping import Array, Float
 
 import graphnode as gn
 
@@ -337,3 +341,127 @@ def test_importlib_reload_makes_other_classes(write: Write, tmp_path: Path):
     assert (node.f(), module.Net(3).f(), type(node) is module.Net) == (1, 2, False)
     assert gn.clone(node).f() == 1
     assert copy.deepcopy(node).f() == 1
+
+
+PARTS = """
+class Mark(gn.ParamState): ...
+class Layer(gn.Node):
+    n: int = 0
+    def f(self): return 1
+"""
+MODEL = """
+from __future__ import annotations
+import jax.numpy as jnp
+import graphnode as gn
+from reloaded import Layer, Mark
+class Model(gn.Node):
+    child: Layer
+    table: dict[str, list[Layer | None]] = gn.subnode(factory=lambda self: {"a": [Layer()]})
+    pair: tuple[Layer, ...] = gn.subnode(factory=lambda self: (Layer(),))
+    two: tuple[Layer, Layer] | None = None
+    mark: Mark = gn.state(default_factory=lambda: Mark(jnp.ones(2)))
+class Deep(Layer): ...
+class Own(Mark): ...
+class Unused(gn.Node):
+    child: Later
+class Later(Layer): ...
+"""
+
+
+@pytest.fixture
+def model(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module that takes classes from `reloaded`, and is never reloaded itself."""
+    write(PARTS)
+    (tmp_path / "model.py").write_text(MODEL, encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    importlib.invalidate_caches()
+    return importlib.import_module("model")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_fields_elsewhere_take_the_new_class(write: Write, model: ModuleType, times: int):
+    """A class of a module that was not reloaded constructs, copies, loads and assigns nodes of the new class."""
+    node = model.Model(model.Layer())
+    gn.graphdef(node)
+    blob = pickle.dumps(node)
+    for k in range(times):
+        module = write(PARTS.replace("return 1", f"return {k + 2}") + f"    more{k}: int = {k}\n")
+    copies = [
+        model.Model(module.Layer()),
+        model.Model(model.Layer(), two=(module.Layer(), model.Layer())),
+        copy.deepcopy(node),
+        copy.copy(node),
+        dataclasses.replace(node, mark=module.Mark(jnp.zeros(2))),
+        pickle.loads(pickle.dumps(node)),
+        pickle.loads(blob),
+        gn.clone(node),
+    ]
+    for twin in (node, *copies):
+        twin.child = module.Layer(2)
+        twin.two = (module.Layer(), module.Layer())
+        twin.mark = module.Mark(jnp.ones(2))
+        twin.table["a"].append(module.Layer())
+        twin.table["b"] = [module.Layer(), None]
+        assert [layer.f() for layer in (twin.child, *twin.two, *twin.pair, *twin.table["a"])] == [times + 1] * 6
+        assert type(gn.clone(twin).mark) is module.Mark
+    with pytest.raises(gn.FieldError, match=r"^Model\.child takes Layer; found a Mark"):
+        node.child = module.Mark(jnp.ones(2))
+
+
+def test_classes_elsewhere_that_extend_the_old_one(write: Write, model: ModuleType):
+    """A subclass of the old class still stands in fields of the class, also in those that are declared later."""
+    model.Model(model.Layer())
+    module = write(PARTS.replace("return 1", "return 2"))
+    node = model.Model(model.Deep(), mark=model.Own(jnp.ones(2)))
+    assert (node.child.f(), type(node.child), type(node.mark)) == (2, model.Deep, model.Own)
+
+    class Late(gn.Node):
+        child: model.Layer  # type: ignore[name-defined]
+        mark: model.Mark | None = gn.state(default=None)  # type: ignore[name-defined]
+
+    for layer in (module.Layer(), model.Layer(), model.Deep()):
+        assert Late(layer, module.Mark(jnp.ones(2))).child.f() == 2
+    assert model.Unused(model.Later()).child.f() == 2
+    with pytest.raises(gn.FieldError, match=r"^Late\.child takes Layer; found a Late"):
+        Late(Late(module.Layer()))
+
+
+def test_a_contract_of_the_class_is_moved_too(write: Write):
+    """A State of a field elsewhere is held to the contract that its new class has, wherever it stands."""
+    source = 'class Count(gn.State[Float[Array, "2"]]): ...'
+    module = write(source)
+
+    class Holder(gn.Node):
+        count: module.Count  # type: ignore[name-defined]
+        many: list[module.Count]  # type: ignore[name-defined]
+
+    node = Holder(module.Count(jnp.ones(2)), [])
+    gn.clone(node)
+    module = write(source.replace('"2"', '"3"'))
+    assert Holder(module.Count(jnp.ones(3)), []).count.value.shape == (3,)
+    refused = r'expected 3 of Float\[Array, "3"\], found shape \(2,\)'
+    with pytest.raises(gn.ContractError, match=rf"^Holder\.count: {refused}"):
+        Holder(module.Count(jnp.ones(2)), [])
+    with pytest.raises(gn.ContractError, match=rf"^Holder\.many\.0: {refused}"):
+        node.many.append(module.Count(jnp.ones(2)))
+    for twin in (node, gn.clone(node)):
+        twin.count.value = jnp.ones(3)
+        twin.many.append(module.Count(jnp.ones(3)))
+        with pytest.raises(gn.ContractError, match=refused):
+            twin.count.value = jnp.ones(2)
+
+
+def test_states_that_nodes_elsewhere_make(write: Write, model: ModuleType):
+    """An initializer makes a State of the new class, in a class of before and in one that is declared later."""
+
+    class Early(gn.Node):
+        mark: model.Mark = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))  # type: ignore[name-defined]
+
+    module = write(PARTS.replace("return 1", "return 2"))
+
+    class Late(gn.Node):
+        mark: model.Mark = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))  # type: ignore[name-defined]
+
+    for node in (Early(), Late()):
+        assert type(node.mark) is module.Mark
+        assert node.mark._spec.cls is module.Mark
