@@ -7,7 +7,7 @@ there from the one to the other; it is told how, as soon as a class is defined w
 import itertools
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 # The order in which classes of nodes and States were defined.
@@ -57,6 +57,13 @@ def latest(cls: type) -> type:
     while cls in _MOVED:
         cls = _MOVED[cls]
     return cls
+
+
+def first_moved(classes: Iterable[type]) -> type | None:
+    """The first of some classes that autoreload has moved to a new definition, if any."""
+    if not _MOVED:
+        return None
+    return next((cls for cls in classes if cls in _MOVED), None)
 
 
 def derives(cls: type, bases: tuple[type, ...]) -> bool:

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, Final
 
+import jax
+
 from ._annotations import Form
 from ._containers import children, is_container, items, kind_of
 from ._fields import NodeBase
+from ._graphdef import forget_class
 from ._node import plan_of
 from ._plan import NO_PLAN, attach_contracts, compile_plan, place_of
 from ._redefinition import on_reload
@@ -41,6 +44,7 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     _update_members(old, new, before.keys() | schema(new).fields.keys())
     _redirect(old, new)
     _move_forms(old, new)
+    _forget_structures(old)
     nodes = _instances(old)
     for node in nodes:
         object.__setattr__(node, "__class__", new)
@@ -56,6 +60,7 @@ def move_states(old: type[Any], new: type[Any]) -> None:
     _update_members(old, new, frozenset())
     _redirect(old, new)
     _move_forms(old, new)
+    _forget_structures(old)
     states = _instances(old)
     for state in states:
         object.__setattr__(state, "__class__", new)
@@ -95,6 +100,12 @@ def _subclasses(cls: type[Any]) -> set[type[Any]]:
 def _instances(cls: type) -> list[Any]:
     # Every object refers to its class.
     return [instance for instance in gc.get_referrers(cls) if type(instance) is cls]
+
+
+def _forget_structures(cls: type) -> None:
+    """Have nothing made of a graphdef of before, nor run what JAX has compiled for one: that would be the old code."""
+    if forget_class(cls):
+        jax.clear_caches()  # type: ignore[no-untyped-call]
 
 
 def _forget_bindings() -> None:

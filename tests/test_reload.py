@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 from IPython.extensions import autoreload
-from jaxtyping import Array, Float
 
 import graphnode as gn
 
@@ -270,10 +270,11 @@ def test_a_subclass_elsewhere_has_the_new_methods(write: Write):
         def f(self) -> int:
             return int(super().f() * 10)
 
-    sub = Sub(3)
+    sub, run = Sub(3), gn.jit(lambda node: node.f())
+    assert run(sub) == 10
     write(NET.replace("return 1", "return 2") + "    def h(self): return self.f()\n")
     assert type(Sub(3)) is Sub
-    assert (sub.f(), sub.h(), hasattr(sub, "g"), type(sub) is Sub) == (20, 20, False, True)
+    assert (sub.f(), run(sub), sub.h(), hasattr(sub, "g"), type(sub) is Sub) == (20, 20, 20, False, True)
     assert (Sub(4).f(), Sub(4).width, gn.clone(sub).h()) == (20, 4, 20)
 
 
@@ -435,10 +436,15 @@ def test_a_contract_of_the_class_is_moved_too(write: Write):
         count: module.Count  # type: ignore[name-defined]
         many: list[module.Count]  # type: ignore[name-defined]
 
-    node = Holder(module.Count(jnp.ones(2)), [])
+    node, old = Holder(module.Count(jnp.ones(2)), []), module.Count
     gn.clone(node)
     module = write(source.replace('"2"', '"3"'))
-    assert Holder(module.Count(jnp.ones(3)), []).count.value.shape == (3,)
+
+    class Late(gn.Node):
+        count: old
+
+    for made in (Holder(module.Count(jnp.ones(3)), []), Late(module.Count(jnp.ones(3)))):
+        assert made.count.value.shape == (3,)
     refused = r'expected 3 of Float\[Array, "3"\], found shape \(2,\)'
     with pytest.raises(gn.ContractError, match=rf"^Holder\.count: {refused}"):
         Holder(module.Count(jnp.ones(2)), [])
@@ -465,3 +471,52 @@ def test_states_that_nodes_elsewhere_make(write: Write, model: ModuleType):
     for node in (Early(), Late()):
         assert type(node.mark) is module.Mark
         assert node.mark._spec.cls is module.Mark
+
+
+BEFORE = "this graphdef was made before {} was defined again; make another one from the node: gn.treefy_split(node), "
+
+
+def test_a_graphdef_of_before_makes_no_nodes(write: Write, model: ModuleType):
+    """Neither a merge nor a function that JAX has compiled with it goes on with the old code: each says what to do."""
+    node = model.Model(model.Layer())
+    graphdef, states = gn.treefy_split(node)
+    flat = gn.flatten(node)
+    closed = jax.jit(lambda states: gn.treefy_merge(graphdef, states).child.f())
+    static = jax.jit(lambda graphdef, states: gn.treefy_merge(graphdef, states).child.f(), static_argnums=0)
+    assert (closed(states), static(graphdef, states)) == (1, 1)
+    write(PARTS.replace("return 1", "return 2"))
+    uses = (
+        lambda: gn.treefy_merge(graphdef, states),
+        lambda: gn.unflatten(*flat),
+        lambda: closed(states),
+        lambda: static(graphdef, states),
+    )
+    for use in uses:
+        with pytest.raises(gn.StructureError, match=f"^{re.escape(BEFORE.format('Layer'))}"):
+            use()
+    graphdef, states = gn.treefy_split(node)
+    assert (gn.treefy_merge(graphdef, states).child.f(), static(graphdef, states), closed(states)) == (2, 2, 2)
+
+
+def test_a_graphdef_of_before_makes_no_states(write: Write):
+    """A class of States that was defined again is found out as one of nodes is."""
+    source = "class Mark(gn.State):\n    def f(self): return 1"
+    module = write(source)
+    graphdef, states = gn.treefy_split([module.Mark(jnp.ones(2))])
+    run = jax.jit(lambda states: gn.treefy_merge(graphdef, states)[0].f())
+    assert run(states) == 1
+    write(source.replace("1", "2"))
+    with pytest.raises(gn.StructureError, match=f"^{re.escape(BEFORE.format('Mark'))}"):
+        run(states)
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_a_compiled_function_makes_nodes_of_the_new_class(write: Write, donate: bool):
+    """Also one that gets no node, of whose compiled form the graphdef is a part."""
+    module = write(PARTS)
+    make = gn.jit(lambda x, state: (module.Layer(), state.value + x), donate=donate)
+    state = gn.State(jnp.ones(2))
+    for k in (1, 2, 3):
+        write(PARTS.replace("return 1", f"return {k}"))
+        node = make(jnp.ones(2), state)[0]
+        assert (type(node) is module.Layer, node.f(), gn.clone(node).f()) == (True, k, k)
