@@ -59,6 +59,11 @@ def latest(cls: type) -> type:
     return cls
 
 
+def is_one_class(first: type, second: type) -> bool:
+    """Whether two classes are one, or were moved to one."""
+    return first is second or latest(first) is latest(second)
+
+
 def first_moved(classes: Iterable[type]) -> type | None:
     """The first of some classes that autoreload has moved to a new definition, if any."""
     if not _MOVED:

@@ -22,7 +22,7 @@ from ._node import plan_of
 from ._plan import NO_PLAN, attach_contracts, compile_plan, place_of
 from ._redefinition import on_reload
 from ._schema import Field, move_forms, schema
-from ._state import State, spec_of
+from ._state import State, moved_spec
 from ._template import Template
 from ._tracked import Place, TrackedDict, TrackedList, set_version
 from ._versions import CLOCK, Version, constructing
@@ -64,8 +64,7 @@ def move_states(old: type[Any], new: type[Any]) -> None:
     states = _instances(old)
     for state in states:
         object.__setattr__(state, "__class__", new)
-        spec = state._spec
-        state._spec = spec_of(new, spec.name, spec.tag, spec.sharding, spec.metadata, spec.stacked)
+        state._spec = moved_spec(state._spec)
     if states:
         _forget_bindings()
 

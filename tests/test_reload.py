@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from IPython.extensions import autoreload
 
@@ -520,3 +521,36 @@ def test_a_compiled_function_makes_nodes_of_the_new_class(write: Write, donate: 
         write(PARTS.replace("return 1", f"return {k}"))
         node = make(jnp.ones(2), state)[0]
         assert (type(node) is module.Layer, node.f(), gn.clone(node).f()) == (True, k, k)
+
+
+def test_filters_of_before_select_the_new_states(write: Write, model: ModuleType):
+    """A class that was imported by name selects States of its new definition; and that, those of old subclasses."""
+    node = model.Model(model.Layer())
+    kept = gn.OfType(model.Mark)
+    assert list(gn.states(node, model.Mark)) == list(gn.states(node, kept)) == [("mark",)]
+    module = write(PARTS.replace("return 1", "return 2"))
+    for only in (model.Mark, kept, module.Mark, module.Mark | gn.ShortTermState):
+        assert list(gn.states(node, only)) == [("mark",)]
+        assert gn.grad(lambda node: node.mark.value.sum(), wrt=only)(node)["mark"].value.tolist() == [1.0, 1.0]
+    node.mark = model.Own(jnp.ones(2))
+    assert list(gn.states(node, module.Mark)) == list(gn.states(node, model.Mark)) == [("mark",)]
+    assert list(gn.states(node, gn.ShortTermState)) == []
+
+
+def test_collections_of_before_are_taken(write: Write, model: ModuleType):
+    """State trees, popped States and optimizers of before fit the node, whose States are of the new class."""
+    node = model.Model(model.Layer())
+    optimizer = gn.optim.Optimizer(node, optax.sgd(1.0, momentum=0.5))
+    tree = gn.treefy_states(node)
+    for k in (2, 3):
+        module = write(PARTS.replace("return 1", f"return {k}"))
+        optimizer.update(node, jax.tree.map(jnp.ones_like, gn.treefy_states(node)))
+        optimizer.update(node, tree)
+        assert node.mark.value.tolist() != [1.0, 1.0]
+        gn.update_states(node, tree)
+        gn.update_states(node, tree, check=False)
+        assert node.mark.value.tolist() == [1.0, 1.0]
+        assert gn.treefy_merge(gn.graphdef(node), tree).mark.value.tolist() == [1.0, 1.0]
+        gn.pop_states(node, model.Mark)
+        gn.update_states(node, tree)
+        assert (type(node.mark), node.mark._spec.cls) == (module.Mark, module.Mark)
