@@ -442,7 +442,7 @@ def test_a_contract_of_the_class_is_moved_too(write: Write):
     module = write(source.replace('"2"', '"3"'))
 
     class Late(gn.Node):
-        count: old
+        count: old  # type: ignore[valid-type]
 
     for made in (Holder(module.Count(jnp.ones(3)), []), Late(module.Count(jnp.ones(3)))):
         assert made.count.value.shape == (3,)
@@ -548,9 +548,34 @@ def test_collections_of_before_are_taken(write: Write, model: ModuleType):
         optimizer.update(node, tree)
         assert node.mark.value.tolist() != [1.0, 1.0]
         gn.update_states(node, tree)
+        gn.update_states(node, tree, tree)
         gn.update_states(node, tree, check=False)
         assert node.mark.value.tolist() == [1.0, 1.0]
         assert gn.treefy_merge(gn.graphdef(node), tree).mark.value.tolist() == [1.0, 1.0]
         gn.pop_states(node, model.Mark)
         gn.update_states(node, tree)
         assert (type(node.mark), node.mark._spec.cls) == (module.Mark, module.Mark)
+
+
+def test_static_values_of_a_class_that_was_defined_again(write: Write):
+    """A difference says which of two enums, or dataclasses, is the one of before."""
+    source = """
+    import dataclasses, enum
+    class Mode(enum.Enum): A = 1
+    @dataclasses.dataclass(frozen=True)
+    class Size:
+        n: int = 1
+    """
+    module = write(source)
+
+    class Holder(gn.Node):
+        value: Any = gn.static()
+
+    for name, value in (("<enum 'Mode'>", lambda: module.Mode.A), ("<class 'reloaded.Size'>", lambda: module.Size())):
+        old = gn.graphdef(Holder(value()))
+        importlib.reload(module)
+        shown = f"{value()!r} with {name}"
+        new = gn.graphdef(Holder(value()))
+        texts = (shown + " of before it was defined again", shown)
+        assert [(place.left, place.right) for place in gn.diff(old, new)] == [texts]
+        assert [(place.left, place.right) for place in gn.diff(new, old)] == [texts[::-1]]
