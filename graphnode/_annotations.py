@@ -23,6 +23,7 @@ from ._contract import Contract, contract_of, is_jaxtyping
 from ._fields import Kind, NodeBase
 from ._members import is_dunder, own_annotations
 from ._paths import Key
+from ._redefinition import latest
 from ._state import State
 from ._static import ARRAY, GraphObject, match_kind
 
@@ -165,6 +166,32 @@ def open_form(kind: Kind) -> Form:
     return Form(kind, (Leaf(base),), optional=True, is_open=True)
 
 
+def moved_form(form: Form, old: type, new: type) -> Form:
+    """A form that takes the new definition of a class in place of the old one; the form itself, if it names neither."""
+    if all(leaf.cls is not old for leaf in form.all_leaves):
+        return form
+    tuple_of = form.tuple_of
+    if isinstance(tuple_of, tuple):
+        tuple_of = tuple([moved_form(item, old, new) for item in tuple_of])
+    elif tuple_of is not None:
+        tuple_of = moved_form(tuple_of, old, new)
+    return dataclasses.replace(
+        form,
+        leaves=tuple([_moved_leaf(leaf, old, new) for leaf in form.leaves]),
+        list_of=form.list_of and moved_form(form.list_of, old, new),
+        tuple_of=tuple_of,
+        dict_of=form.dict_of and moved_form(form.dict_of, old, new),
+    )
+
+
+def _moved_leaf(leaf: Leaf, old: type, new: type) -> Leaf:
+    if leaf.cls is not old:
+        return leaf
+    # A contract that the annotation has not written is the one of the class.
+    is_of_class = issubclass(old, State) and leaf.contract == _state_contract(old)
+    return Leaf(new, _state_contract(new) if is_of_class else leaf.contract)
+
+
 def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> object:
     """`annotation` with all strings in it evaluated.
 
@@ -239,9 +266,10 @@ def _class_form(annotation: Any) -> Form:
         text = _text(annotation)
         raise AmbiguousError(f"{text} is an array: hold it in a State, as ParamState[{text}]", Cause.ARRAY)
     if issubclass(annotation, State):
-        return Form(Kind.STATE, (Leaf(annotation, _state_contract(annotation)),))
+        newest = latest(annotation)
+        return Form(Kind.STATE, (Leaf(newest, _state_contract(newest)),))
     if issubclass(annotation, NodeBase):
-        return Form(Kind.SUBNODE, (Leaf(annotation),))
+        return Form(Kind.SUBNODE, (Leaf(latest(annotation)),))
     if annotation in (list, tuple, dict, set, frozenset):
         raise AmbiguousError(f"{annotation.__name__} does not say what it contains")
     if kind.is_annotation:
@@ -303,7 +331,7 @@ def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: ty
     if origin is frozenset:
         return _static_items(annotation, args, owner)
     if isinstance(origin, type) and issubclass(origin, State):
-        return Form(Kind.STATE, (Leaf(origin, _state_contract(annotation)),))
+        return Form(Kind.STATE, (Leaf(latest(origin), _state_contract(annotation)),))
     if isinstance(origin, type) and (issubclass(origin, NodeBase) or match_kind(origin).is_annotation):
         return _class_form(origin)
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")

@@ -19,6 +19,7 @@ from ._fields import NodeBase
 from ._node import Node
 from ._paths import Key, Path, as_key, key_str, path_str, split_pattern
 from ._patterns import Pattern, pattern_of
+from ._redefinition import derives
 from ._state import State
 
 
@@ -139,7 +140,7 @@ class OfType(Matcher):
         object.__setattr__(self, "classes", classes)
 
     def accepts(self, subject: Subject) -> bool:
-        return issubclass(subject.cls, self.classes)
+        return derives(subject.cls, self.classes)
 
     def __repr__(self) -> str:
         return " | ".join([cls.__name__ for cls in self.classes])

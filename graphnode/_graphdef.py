@@ -229,6 +229,18 @@ def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     return graphdef
 
 
+def forget_class(cls: type) -> bool:
+    """Have no graphdef rebuild objects of a class that was defined again; whether any has some, or of a subclass."""
+    stale = [
+        graphdef
+        for graphdef in _GRAPHDEFS
+        if any(not isinstance(token, (int, RootSpec)) and issubclass(token.cls, cls) for token in graphdef.tokens)
+    ]
+    for graphdef in stale:
+        graphdef._assembly = None  # made anew, it finds the class
+    return bool(stale)
+
+
 def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     graphdef: GraphDef[Any] = GraphDef()
     graphdef.tokens = tokens

@@ -22,6 +22,7 @@ from ._errors import ContractError, FieldError, listed
 from ._fields import Kind, NodeBase
 from ._makers import Maker, maker_of, sizes_of
 from ._paths import key_str
+from ._redefinition import derives
 from ._schema import Field, Schema
 from ._state import Requirements, State
 from ._static import StaticValueError, frozen, static_key
@@ -235,7 +236,7 @@ def requirement_of(
         state_cls: The class of the State.
         sizes: The static fields of the node.
     """
-    contract = next((leaf.contract for leaf in form.leaves if issubclass(state_cls, leaf.cls)), None)
+    contract = next((leaf.contract for leaf in form.leaves if derives(state_cls, (leaf.cls,))), None)
     if contract is None:
         return None
     named = sorted(contract.names & sizes.keys())

@@ -7,7 +7,7 @@ there from the one to the other; it is told how, as soon as a class is defined w
 import itertools
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 # The order in which classes of nodes and States were defined.
@@ -18,6 +18,10 @@ _NUMBERS: Final = itertools.count()
 Mover: TypeAlias = Callable[[type, type], None]
 _MOVERS: Final[list[tuple[type, Mover]]] = []
 _AUTORELOAD: Final = "IPython.extensions.autoreload"
+
+
+# What autoreload has moved: each old class with the one that it was moved to.
+_MOVED: Final["weakref.WeakKeyDictionary[type, type]"] = weakref.WeakKeyDictionary()
 
 
 def note_definition(cls: type) -> None:
@@ -39,12 +43,42 @@ def _is_moved(old: object, new: object) -> bool:
 
 def _move(old: type, new: type) -> None:
     for base, move in _MOVERS:
-        if issubclass(old, base) and issubclass(new, base):
+        if old is not new and issubclass(old, base) and issubclass(new, base):
+            _MOVED[old] = new
             move(old, new)
 
 
 # A pair of functions, as autoreload has them: whether it applies, and what to do.
 _RULE: Final = (_is_moved, _move)
+
+
+def latest(cls: type) -> type:
+    """The definition that autoreload has moved a class to; the class itself where it has not."""
+    while cls in _MOVED:
+        cls = _MOVED[cls]
+    return cls
+
+
+def is_one_class(first: type, second: type) -> bool:
+    """Whether two classes are one, or were moved to one."""
+    return first is second or latest(first) is latest(second)
+
+
+def first_moved(classes: Iterable[type]) -> type | None:
+    """The first of some classes that autoreload has moved to a new definition, if any."""
+    if not _MOVED:
+        return None
+    return next((cls for cls in classes if cls in _MOVED), None)
+
+
+def derives(cls: type, bases: tuple[type, ...]) -> bool:
+    """`issubclass`, to which a class and what it was moved to are one: a subclass elsewhere keeps the old parent."""
+    if issubclass(cls, bases):
+        return True
+    if not _MOVED:
+        return False
+    newest = {latest(base) for base in bases}
+    return any(latest(base) in newest for base in cls.__mro__)
 
 
 def is_older(cls: type, other: type) -> bool:

@@ -12,14 +12,18 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, Final
 
+import jax
+
 from ._annotations import Form
 from ._containers import children, is_container, items, kind_of
 from ._fields import NodeBase
+from ._graphdef import forget_class
 from ._node import plan_of
-from ._plan import attach_contracts, place_of
+from ._plan import NO_PLAN, attach_contracts, compile_plan, place_of
 from ._redefinition import on_reload
-from ._schema import Field, schema
-from ._state import State, spec_of
+from ._schema import Field, move_forms, schema
+from ._state import State, moved_spec
+from ._template import Template
 from ._tracked import Place, TrackedDict, TrackedList, set_version
 from ._versions import CLOCK, Version, constructing
 
@@ -39,6 +43,8 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     plan_of(new)
     _update_members(old, new, before.keys() | schema(new).fields.keys())
     _redirect(old, new)
+    _move_forms(old, new)
+    _forget_structures(old)
     nodes = _instances(old)
     for node in nodes:
         object.__setattr__(node, "__class__", new)
@@ -53,18 +59,52 @@ def move_states(old: type[Any], new: type[Any]) -> None:
     """Make the States of a class those of its new definition, and its methods the new ones."""
     _update_members(old, new, frozenset())
     _redirect(old, new)
+    _move_forms(old, new)
+    _forget_structures(old)
     states = _instances(old)
     for state in states:
         object.__setattr__(state, "__class__", new)
-        spec = state._spec
-        state._spec = spec_of(new, spec.name, spec.tag, spec.sharding, spec.metadata, spec.stacked)
+        state._spec = moved_spec(state._spec)
     if states:
         _forget_bindings()
+
+
+def _move_forms(old: type, new: type) -> None:
+    """Have the fields of all classes take the new class: the modules of most of them are not reloaded."""
+    for cls in _subclasses(NodeBase):
+        if not move_forms(cls, old, new):
+            continue
+        compiled = schema(cls)
+        if cls.__dict__.get("_plan", NO_PLAN) is not NO_PLAN:
+            cls._plan = compile_plan(compiled)
+        template: Template | None = cls.__dict__.get("_template")
+        if template is not None:
+            template.holders = compiled.holders  # the generated code reads names and nestings alone
+        for node in _instances(cls):
+            for field in compiled.holders:
+                _fit_containers(node.__dict__.get(field.name), field.form, place_of(node, field))
+            _fit_contracts(node, cls)
+
+
+def _subclasses(cls: type[Any]) -> set[type[Any]]:
+    found: set[type[Any]] = set()
+    todo = [cls]
+    while todo:
+        new = set(todo.pop().__subclasses__()) - found
+        found |= new
+        todo += new
+    return found
 
 
 def _instances(cls: type) -> list[Any]:
     # Every object refers to its class.
     return [instance for instance in gc.get_referrers(cls) if type(instance) is cls]
+
+
+def _forget_structures(cls: type) -> None:
+    """Have nothing made of a graphdef of before, nor run what JAX has compiled for one: that would be the old code."""
+    if forget_class(cls):
+        jax.clear_caches()  # type: ignore[no-untyped-call]
 
 
 def _forget_bindings() -> None:

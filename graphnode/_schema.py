@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeAlias, cast, get_origin
 
 from typing_extensions import TypeVar
 
-from ._annotations import AmbiguousError, Cause, Form, form_of, open_form, resolve
+from ._annotations import AmbiguousError, Cause, Form, form_of, moved_form, open_form, resolve
 from ._arguments import wrong_argument
 from ._caches import Kept, kept, publish
 from ._contract import Contract, ContractSyntaxError
@@ -176,6 +176,22 @@ def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[Fault] = ()
     with contextlib.suppress(AttributeError):  # another thread's
         delattr(cls, _FRAMES)
     return compiled
+
+
+def move_forms(cls: type[NodeBase], old: type, new: type) -> bool:
+    """Have the fields of a compiled class take the new definition of a class of States or nodes, if they take the old.
+
+    Returns:
+        Whether they do: what was made of the schema has to be made again.
+    """
+    compiled: Schema[Any] | None = kept(cls, _SCHEMA)
+    if compiled is None:
+        return False
+    fields = {name: field._replace(form=moved_form(field.form, old, new)) for name, field in compiled.fields.items()}
+    is_moved = any(field.form is not compiled.fields[name].form for name, field in fields.items())
+    if is_moved:
+        cls.__dict__[_SCHEMA].value = Schema(cls, fields)
+    return is_moved
 
 
 def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fault]]:

@@ -16,7 +16,7 @@ from ._graphdef import GraphDef
 from ._layout import Layout
 from ._match import Given, States, match, nearest, numbers_of
 from ._paths import path_str
-from ._redefinition import a_class
+from ._redefinition import a_class, is_one_class
 from ._selection import unaccepted
 from ._state import State
 from ._statetree import S1, S2, S3, S4, FlatStates, Item, StateTree, select
@@ -205,7 +205,7 @@ def _merge_faults(graphdef: GraphDef[Any], given: Sequence[Given]) -> list[str]:
                 faults.append(f"{place} is given twice{f' (also as {other})' if other != place else ''}")
             seen[number] = one, at
             wanted = layout.specs[number].cls
-            if spec is not None and spec.cls is not wanted:
+            if spec is not None and not is_one_class(spec.cls, wanted):
                 found = f"{path_str(one.path(at))} is {a_class(spec.cls, wanted)}"
                 faults.append(f"{found}, the graphdef has {a_class(wanted, spec.cls)} there")
     missing = [at for at in range(len(layout)) if at not in seen]

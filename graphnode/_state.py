@@ -33,6 +33,7 @@ from ._marks import (
 )
 from ._mistaken import NoArray
 from ._pretty import Record, Text, pretty
+from ._redefinition import latest
 from ._sharding import NamedAxis, ranks_of, sharding_fault
 from ._state_body import state_body_faults
 from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, frozen, static_key
@@ -121,6 +122,14 @@ def _new_spec(
     spec.cls, spec.name, spec.tag, spec.sharding, spec.stacked = cls, name, tag, sharding, stacked
     spec.metadata = MappingProxyType({k: frozen(v) for k, v in metadata.items()}) if metadata else _NO_METADATA
     return spec
+
+
+def moved_spec(spec: StateSpec) -> StateSpec:
+    """The same description of the class that autoreload has moved that of the spec to; the spec itself otherwise."""
+    cls = latest(spec.cls)
+    if cls is spec.cls:
+        return spec
+    return spec_of(cls, spec.name, spec.tag, spec.sharding, spec.metadata, spec.stacked)
 
 
 def check_sharding(cls: type, sharding: object, *values: object) -> None:

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ._caches import Interned
 from ._collector import uncollected
+from ._errors import StructureError
 from ._layout import Layout, TrieBuilder, intern_layout, layout_of_trie
 from ._node import plan_of
 from ._paths import Key, Path, path_order, path_str
 from ._plan import requirement_of, with_requirement
+from ._redefinition import first_moved
 from ._state import Requirements, StateSpec
 from ._template import Column, NodeSpec, Picker, column_of, picker
 from ._trie import Trie, canonical
@@ -238,6 +240,17 @@ def contracts_of(table: Table) -> dict[int, Requirements]:
 
 
 def assemble(table: Table) -> Assembly:
+    """What rebuilding needs.
+
+    Raises:
+        StructureError: A class was defined again since, and what is rebuilt would run the code of before.
+    """
+    moved = first_moved(spec.cls for spec in table.specs)
+    if moved is not None:
+        raise StructureError(
+            f"this graphdef was made before {moved.__name__} was defined again; make another one from the node: "
+            "gn.treefy_split(node), or gn.graphdef(node)"
+        )
     is_node = [isinstance(spec, NodeSpec) for spec in table.specs]
     count = sum(is_node)
     nodes, states = iter(range(count)), iter(range(count, len(is_node)))

@@ -15,7 +15,7 @@ from ._describe import describe
 from ._errors import FieldError
 from ._fields import Kind, NodeBase
 from ._paths import Key, key_str
-from ._redefinition import class_apart
+from ._redefinition import class_apart, derives
 from ._versions import CLOCK, AnyVersion, Version, birth, check_owner
 
 T = TypeVar("T")
@@ -85,6 +85,8 @@ def admit(form: Form, value: Any, place: Place) -> Any:
     if placed is not None:
         # A named tuple becomes a plain one: a structure says that there is a tuple, not of which class.
         return tuple([admit(item_form, item, place.below(key)) for key, item, item_form in placed])
+    if derives(type(value), form.classes):
+        return value
     raise FieldError(_refusal(form, value, place))
 
 

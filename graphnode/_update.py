@@ -21,10 +21,10 @@ from ._match import Given, States, is_one_value, match, nearest, numbers_of
 from ._node import check_field_owner, plan_of
 from ._paths import Path, path_str
 from ._plan import Placed, check_contracts, check_placed, popped_shapes
-from ._redefinition import class_name
+from ._redefinition import class_name, is_one_class
 from ._schema import schema
 from ._signals import put_all, store_all, undivided
-from ._state import State, StateSpec, contract_faults, new_state, prepared
+from ._state import State, StateSpec, contract_faults, moved_spec, new_state, prepared
 from ._statetree import S1, S2, S3, FlatStates, StateTree, select
 from ._tracked import TrackedDict
 from ._traverse import gone, live_objects, reach
@@ -72,7 +72,8 @@ def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | No
         layout = binding.graphdef.layout
         numbers, further = numbers_of(binding.graphdef, tree.layout)
         wrong = [
-            n is None or layout.specs[n].cls is not spec.cls for n, spec in zip(numbers, tree.layout.specs, strict=True)
+            n is None or not is_one_class(layout.specs[n].cls, spec.cls)
+            for n, spec in zip(numbers, tree.layout.specs, strict=True)
         ]
         if any(wrong) or further or len(set(numbers)) < len(numbers):
             return None
@@ -158,7 +159,7 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
             if number is not None:
                 write = writes[number] = _Write(binding.states[number], given.values[at], given, at)
                 spec, cls = given.specs[at], type(write.state)
-                if check and spec is not None and spec.cls is not cls:
+                if check and spec is not None and not is_one_class(spec.cls, cls):
                     faults.append(
                         f"{write.where()}: expected {class_name(cls, spec.cls)}, found {class_name(spec.cls, cls)}"
                     )
@@ -222,7 +223,7 @@ def _put_back(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], giv
         if place in places:
             continue  # by another path of the node
         if state is None:
-            state = new_state(spec, given.values[at])
+            state = new_state(moved_spec(spec), given.values[at])
         fault = _refusal(vacancy, state)
         if fault is not None:
             return fault

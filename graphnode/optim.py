@@ -31,7 +31,7 @@ from ._pretty import Record, Text
 from ._redefinition import class_name
 from ._signals import store_all
 from ._split import graphdef, states
-from ._state import LongTermState, ParamState, State, StateSpec, new_state, prepared, spec_of
+from ._state import LongTermState, ParamState, State, StateSpec, moved_spec, new_state, prepared, spec_of
 from ._state_axes import apart_from_axes
 from ._statetree import FlatStates, StateTree
 from ._static import GraphObject
@@ -202,7 +202,7 @@ class Optimizer(Node):
         faults = [
             f"{path_str(path)}: expected {_described(made_for, spec)}, found {_described(spec, made_for)}"
             for path, made_for, spec in zip(self.layout.paths(), self.layout.specs, specs, strict=True)
-            if spec is None or apart_from_axes(made_for) is not apart_from_axes(spec)
+            if spec is None or apart_from_axes(moved_spec(made_for)) is not apart_from_axes(spec)
         ]
         faults += [
             f"{path_str(found.path(at))}: expected nothing, found {_described(spec, None)}"

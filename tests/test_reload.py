@@ -1,8 +1,11 @@
 """IPython's `autoreload` and `importlib.reload`: what is there goes on with the new definition of its class."""
 
 import copy
+import dataclasses
 import importlib
 import os
+import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -11,7 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from IPython.extensions import autoreload
 
@@ -266,10 +271,11 @@ def test_a_subclass_elsewhere_has_the_new_methods(write: Write):
         def f(self) -> int:
             return int(super().f() * 10)
 
-    sub = Sub(3)
+    sub, run = Sub(3), gn.jit(lambda node: node.f())
+    assert run(sub) == 10
     write(NET.replace("return 1", "return 2") + "    def h(self): return self.f()\n")
     assert type(Sub(3)) is Sub
-    assert (sub.f(), sub.h(), hasattr(sub, "g"), type(sub) is Sub) == (20, 20, False, True)
+    assert (sub.f(), run(sub), sub.h(), hasattr(sub, "g"), type(sub) is Sub) == (20, 20, 20, False, True)
     assert (Sub(4).f(), Sub(4).width, gn.clone(sub).h()) == (20, 4, 20)
 
 
@@ -337,3 +343,239 @@ def test_importlib_reload_makes_other_classes(write: Write, tmp_path: Path):
     assert (node.f(), module.Net(3).f(), type(node) is module.Net) == (1, 2, False)
     assert gn.clone(node).f() == 1
     assert copy.deepcopy(node).f() == 1
+
+
+PARTS = """
+class Mark(gn.ParamState): ...
+class Layer(gn.Node):
+    n: int = 0
+    def f(self): return 1
+"""
+MODEL = """
+from __future__ import annotations
+import jax.numpy as jnp
+import graphnode as gn
+from reloaded import Layer, Mark
+class Model(gn.Node):
+    child: Layer
+    table: dict[str, list[Layer | None]] = gn.subnode(factory=lambda self: {"a": [Layer()]})
+    pair: tuple[Layer, ...] = gn.subnode(factory=lambda self: (Layer(),))
+    two: tuple[Layer, Layer] | None = None
+    mark: Mark = gn.state(default_factory=lambda: Mark(jnp.ones(2)))
+class Deep(Layer): ...
+class Own(Mark): ...
+class Unused(gn.Node):
+    child: Later
+class Later(Layer): ...
+"""
+
+
+@pytest.fixture
+def model(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module that takes classes from `reloaded`, and is never reloaded itself."""
+    write(PARTS)
+    (tmp_path / "model.py").write_text(MODEL, encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    importlib.invalidate_caches()
+    return importlib.import_module("model")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_fields_elsewhere_take_the_new_class(write: Write, model: ModuleType, times: int):
+    """A class of a module that was not reloaded constructs, copies, loads and assigns nodes of the new class."""
+    node = model.Model(model.Layer())
+    gn.graphdef(node)
+    blob = pickle.dumps(node)
+    for k in range(times):
+        module = write(PARTS.replace("return 1", f"return {k + 2}") + f"    more{k}: int = {k}\n")
+    copies = [
+        model.Model(module.Layer()),
+        model.Model(model.Layer(), two=(module.Layer(), model.Layer())),
+        copy.deepcopy(node),
+        copy.copy(node),
+        dataclasses.replace(node, mark=module.Mark(jnp.zeros(2))),
+        pickle.loads(pickle.dumps(node)),
+        pickle.loads(blob),
+        gn.clone(node),
+    ]
+    for twin in (node, *copies):
+        twin.child = module.Layer(2)
+        twin.two = (module.Layer(), module.Layer())
+        twin.mark = module.Mark(jnp.ones(2))
+        twin.table["a"].append(module.Layer())
+        twin.table["b"] = [module.Layer(), None]
+        assert [layer.f() for layer in (twin.child, *twin.two, *twin.pair, *twin.table["a"])] == [times + 1] * 6
+        assert type(gn.clone(twin).mark) is module.Mark
+    with pytest.raises(gn.FieldError, match=r"^Model\.child takes Layer; found a Mark"):
+        node.child = module.Mark(jnp.ones(2))
+
+
+def test_classes_elsewhere_that_extend_the_old_one(write: Write, model: ModuleType):
+    """A subclass of the old class still stands in fields of the class, also in those that are declared later."""
+    model.Model(model.Layer())
+    module = write(PARTS.replace("return 1", "return 2"))
+    node = model.Model(model.Deep(), mark=model.Own(jnp.ones(2)))
+    assert (node.child.f(), type(node.child), type(node.mark)) == (2, model.Deep, model.Own)
+
+    class Late(gn.Node):
+        child: model.Layer  # type: ignore[name-defined]
+        mark: model.Mark | None = gn.state(default=None)  # type: ignore[name-defined]
+
+    for layer in (module.Layer(), model.Layer(), model.Deep()):
+        assert Late(layer, module.Mark(jnp.ones(2))).child.f() == 2
+    assert model.Unused(model.Later()).child.f() == 2
+    with pytest.raises(gn.FieldError, match=r"^Late\.child takes Layer; found a Late"):
+        Late(Late(module.Layer()))
+
+
+def test_a_contract_of_the_class_is_moved_too(write: Write):
+    """A State of a field elsewhere is held to the contract that its new class has, wherever it stands."""
+    source = 'class Count(gn.State[Float[Array, "2"]]): ...'
+    module = write(source)
+
+    class Holder(gn.Node):
+        count: module.Count  # type: ignore[name-defined]
+        many: list[module.Count]  # type: ignore[name-defined]
+
+    node, old = Holder(module.Count(jnp.ones(2)), []), module.Count
+    gn.clone(node)
+    module = write(source.replace('"2"', '"3"'))
+
+    class Late(gn.Node):
+        count: old  # type: ignore[valid-type]
+
+    for made in (Holder(module.Count(jnp.ones(3)), []), Late(module.Count(jnp.ones(3)))):
+        assert made.count.value.shape == (3,)
+    refused = r'expected 3 of Float\[Array, "3"\], found shape \(2,\)'
+    with pytest.raises(gn.ContractError, match=rf"^Holder\.count: {refused}"):
+        Holder(module.Count(jnp.ones(2)), [])
+    with pytest.raises(gn.ContractError, match=rf"^Holder\.many\.0: {refused}"):
+        node.many.append(module.Count(jnp.ones(2)))
+    for twin in (node, gn.clone(node)):
+        twin.count.value = jnp.ones(3)
+        twin.many.append(module.Count(jnp.ones(3)))
+        with pytest.raises(gn.ContractError, match=refused):
+            twin.count.value = jnp.ones(2)
+
+
+def test_states_that_nodes_elsewhere_make(write: Write, model: ModuleType):
+    """An initializer makes a State of the new class, in a class of before and in one that is declared later."""
+
+    class Early(gn.Node):
+        mark: model.Mark = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))  # type: ignore[name-defined]
+
+    module = write(PARTS.replace("return 1", "return 2"))
+
+    class Late(gn.Node):
+        mark: model.Mark = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))  # type: ignore[name-defined]
+
+    for node in (Early(), Late()):
+        assert type(node.mark) is module.Mark
+        assert node.mark._spec.cls is module.Mark
+
+
+BEFORE = "this graphdef was made before {} was defined again; make another one from the node: gn.treefy_split(node), "
+
+
+def test_a_graphdef_of_before_makes_no_nodes(write: Write, model: ModuleType):
+    """Neither a merge nor a function that JAX has compiled with it goes on with the old code: each says what to do."""
+    node = model.Model(model.Layer())
+    graphdef, states = gn.treefy_split(node)
+    flat = gn.flatten(node)
+    closed = jax.jit(lambda states: gn.treefy_merge(graphdef, states).child.f())
+    static = jax.jit(lambda graphdef, states: gn.treefy_merge(graphdef, states).child.f(), static_argnums=0)
+    assert (closed(states), static(graphdef, states)) == (1, 1)
+    write(PARTS.replace("return 1", "return 2"))
+    uses = (
+        lambda: gn.treefy_merge(graphdef, states),
+        lambda: gn.unflatten(*flat),
+        lambda: closed(states),
+        lambda: static(graphdef, states),
+    )
+    for use in uses:
+        with pytest.raises(gn.StructureError, match=f"^{re.escape(BEFORE.format('Layer'))}"):
+            use()
+    graphdef, states = gn.treefy_split(node)
+    assert (gn.treefy_merge(graphdef, states).child.f(), static(graphdef, states), closed(states)) == (2, 2, 2)
+
+
+def test_a_graphdef_of_before_makes_no_states(write: Write):
+    """A class of States that was defined again is found out as one of nodes is."""
+    source = "class Mark(gn.State):\n    def f(self): return 1"
+    module = write(source)
+    graphdef, states = gn.treefy_split([module.Mark(jnp.ones(2))])
+    run = jax.jit(lambda states: gn.treefy_merge(graphdef, states)[0].f())
+    assert run(states) == 1
+    write(source.replace("1", "2"))
+    with pytest.raises(gn.StructureError, match=f"^{re.escape(BEFORE.format('Mark'))}"):
+        run(states)
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_a_compiled_function_makes_nodes_of_the_new_class(write: Write, donate: bool):
+    """Also one that gets no node, of whose compiled form the graphdef is a part."""
+    module = write(PARTS)
+    make = gn.jit(lambda x, state: (module.Layer(), state.value + x), donate=donate)
+    state = gn.State(jnp.ones(2))
+    for k in (1, 2, 3):
+        write(PARTS.replace("return 1", f"return {k}"))
+        node = make(jnp.ones(2), state)[0]
+        assert (type(node) is module.Layer, node.f(), gn.clone(node).f()) == (True, k, k)
+
+
+def test_filters_of_before_select_the_new_states(write: Write, model: ModuleType):
+    """A class that was imported by name selects States of its new definition; and that, those of old subclasses."""
+    node = model.Model(model.Layer())
+    kept = gn.OfType(model.Mark)
+    assert list(gn.states(node, model.Mark)) == list(gn.states(node, kept)) == [("mark",)]
+    module = write(PARTS.replace("return 1", "return 2"))
+    for only in (model.Mark, kept, module.Mark, module.Mark | gn.ShortTermState):
+        assert list(gn.states(node, only)) == [("mark",)]
+        assert gn.grad(lambda node: node.mark.value.sum(), wrt=only)(node)["mark"].value.tolist() == [1.0, 1.0]
+    node.mark = model.Own(jnp.ones(2))
+    assert list(gn.states(node, module.Mark)) == list(gn.states(node, model.Mark)) == [("mark",)]
+    assert list(gn.states(node, gn.ShortTermState)) == []
+
+
+def test_collections_of_before_are_taken(write: Write, model: ModuleType):
+    """State trees, popped States and optimizers of before fit the node, whose States are of the new class."""
+    node = model.Model(model.Layer())
+    optimizer = gn.optim.Optimizer(node, optax.sgd(1.0, momentum=0.5))
+    tree = gn.treefy_states(node)
+    for k in (2, 3):
+        module = write(PARTS.replace("return 1", f"return {k}"))
+        optimizer.update(node, jax.tree.map(jnp.ones_like, gn.treefy_states(node)))
+        optimizer.update(node, tree)
+        assert node.mark.value.tolist() != [1.0, 1.0]
+        gn.update_states(node, tree)
+        gn.update_states(node, tree, tree)
+        gn.update_states(node, tree, check=False)
+        assert node.mark.value.tolist() == [1.0, 1.0]
+        assert gn.treefy_merge(gn.graphdef(node), tree).mark.value.tolist() == [1.0, 1.0]
+        gn.pop_states(node, model.Mark)
+        gn.update_states(node, tree)
+        assert (type(node.mark), node.mark._spec.cls) == (module.Mark, module.Mark)
+
+
+def test_static_values_of_a_class_that_was_defined_again(write: Write):
+    """A difference says which of two enums, or dataclasses, is the one of before."""
+    source = """
+    import dataclasses, enum
+    class Mode(enum.Enum): A = 1
+    @dataclasses.dataclass(frozen=True)
+    class Size:
+        n: int = 1
+    """
+    module = write(source)
+
+    class Holder(gn.Node):
+        value: Any = gn.static()
+
+    for name, value in (("<enum 'Mode'>", lambda: module.Mode.A), ("<class 'reloaded.Size'>", lambda: module.Size())):
+        old = gn.graphdef(Holder(value()))
+        importlib.reload(module)
+        shown = f"{value()!r} with {name}"
+        new = gn.graphdef(Holder(value()))
+        texts = (shown + " of before it was defined again", shown)
+        assert [(place.left, place.right) for place in gn.diff(old, new)] == [texts]
+        assert [(place.left, place.right) for place in gn.diff(new, old)] == [texts[::-1]]

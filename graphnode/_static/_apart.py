@@ -1,5 +1,6 @@
 """Texts for two values that differ, for messages: the two are never the same."""
 
+import sys
 from collections.abc import Callable, Hashable
 from typing import Any, Final, cast
 
@@ -61,6 +62,11 @@ def _part_texts(left: Hashable, right: Hashable) -> tuple[str, str]:
     texts = cut(_part_text(left)), cut(_part_text(right))
     if texts[0] != texts[1]:
         return texts
+    replaced = _is_replaced(left), _is_replaced(right)
+    if replaced == (True, False):
+        return f"{texts[0]} of before it was defined again", texts[1]
+    if replaced == (False, True):
+        return texts[0], f"{texts[1]} of before it was defined again"
     # They are two objects, and both are alive.
     return f"{texts[0]} at {id(left):#x}", f"{texts[1]} at {id(right):#x}"
 
@@ -69,3 +75,13 @@ def _part_text(part: Hashable) -> str:
     if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type):  # a value beside its class
         return f"{part[0].__name__} {part[1]!r}"
     return repr(part)
+
+
+def _is_replaced(part: object) -> bool:
+    """Whether a part is a class whose module has another one by its name, as after a reload."""
+    if not isinstance(part, type):
+        return False
+    found: object = sys.modules.get(part.__module__)
+    for name in part.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return isinstance(found, type) and found is not part
