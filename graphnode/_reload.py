@@ -77,8 +77,8 @@ def _move_forms(old: type, new: type) -> None:
         compiled = schema(cls)
         if cls.__dict__.get("_plan", NO_PLAN) is not NO_PLAN:
             cls._plan = compile_plan(compiled)
-        template: Template | None = cls.__dict__.get("_template")
-        if template is not None:
+        template: object = cls.__dict__.get("_template")
+        if isinstance(template, Template):
             template.holders = compiled.holders  # the generated code reads names and nestings alone
         for node in _instances(cls):
             for field in compiled.holders:

@@ -386,6 +386,7 @@ def test_fields_elsewhere_take_the_new_class(write: Write, model: ModuleType, ti
     node = model.Model(model.Layer())
     gn.graphdef(node)
     blob = pickle.dumps(node)
+    module: Any = None
     for k in range(times):
         module = write(PARTS.replace("return 1", f"return {k + 2}") + f"    more{k}: int = {k}\n")
     copies = [
