@@ -157,7 +157,7 @@ def _pickles_in_rows(cls: type[NodeBase]) -> bool:
     return cls.__reduce_ex__ is Node.__reduce_ex__ and cls.__reduce__ is object.__reduce__
 
 
-def _own_reduction(node: NodeBase) -> str | Reduction:
+def _own_reduction(node: Any) -> str | Reduction:
     """How a node's class says that it is made again, and Python where that says nothing: not in a row."""
     own: Any = super(Node, node) if _pickles_in_rows(type(node)) else node
     return own.__reduce_ex__(4)  # type: ignore[no-any-return]  # as every `__reduce_ex__`

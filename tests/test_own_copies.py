@@ -11,6 +11,14 @@ import pytest
 import graphnode as gn
 
 
+def deep(value: Any) -> Any:
+    return copy.deepcopy(value)
+
+
+def shallow(value: Any) -> Any:
+    return copy.copy(value)
+
+
 class Leaf(gn.Node):
     weight: gn.ParamState
     tag: str = ""
@@ -28,7 +36,7 @@ class Frozen(Leaf):
 
 
 class Marked(Leaf):
-    def __deepcopy__(self, memo: dict[int, Any]) -> gn.Node:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         twin = super().__deepcopy__(memo)
         twin.tag += "!"
         return twin
@@ -94,10 +102,10 @@ def leaf(cls: type[Any] = Leaf, tag: str = "") -> Any:
 def test_a_childs_own_deepcopy_is_asked():
     """Once, wherever it stands: a teacher that says that it is shared is shared."""
     teacher = leaf(Frozen)
-    twin = copy.deepcopy(Holder(teacher, Holder(teacher, leaf())))
+    twin = deep(Holder(teacher, Holder(teacher, leaf())))
     assert twin.first is twin.second.first is teacher
     marked = leaf(Marked)
-    twin = copy.deepcopy(Holder(marked, marked))
+    twin = deep(Holder(marked, marked))
     assert twin.first is twin.second is not marked
     assert (twin.first.tag, marked.tag) == ("!", "")
 
@@ -111,7 +119,7 @@ def test_an_own_deepcopy_in_a_ring():
 
     ring = Ring(leaf(), leaf())
     ring.second = Holder(ring, ring.first)
-    twin = copy.deepcopy(ring)
+    twin = deep(ring)
     assert twin.second.first is twin is not ring
     assert twin.second.second is twin.first is not ring.first
 
@@ -120,15 +128,15 @@ def test_an_own_deepcopy_in_a_ring():
 def test_a_nodes_own_reduction_is_asked_by_deepcopy(cls: type[Any]):
     """As pickle and `copy.copy` ask it, at the root and below."""
     node = leaf(cls, "kept")
-    twin = copy.deepcopy(Holder(node, node))
+    twin = deep(Holder(node, node))
     assert twin.first is twin.second
-    for copied in (copy.deepcopy(node), twin.first, copy.copy(node)):
+    for copied in (deep(node), twin.first, shallow(node)):
         assert (type(copied), copied.tag) == (cls, "kept")
         assert copied.weight.value.tolist() == [0, 0]
-    assert copy.deepcopy(Holder(SINGLE, leaf())).first is SINGLE
+    assert deep(Holder(SINGLE, leaf())).first is SINGLE
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda node: pickle.loads(pickle.dumps(node))])
+@pytest.mark.parametrize("copied", [deep, lambda node: pickle.loads(pickle.dumps(node))])
 def test_setstate_finds_its_children_complete(copied: Any):
     """As in a pickle: the first child comes first, and what nodes share is there, too."""
     shared = leaf(Leaf, "a")
@@ -142,19 +150,19 @@ def test_setstate_finds_its_children_complete(copied: Any):
 def test_deepcopy_takes_what_getstate_gives():
     """Another State or node for a field, or a tuple."""
     node = leaf(Doubling)
-    for copied in (copy.deepcopy(node), copy.deepcopy(Holder(node, node)).second):
+    for copied in (deep(node), deep(Holder(node, node)).second):
         assert copied.weight.value.tolist() == [2, 2]
-    twin = copy.deepcopy([Replacing(leaf(), leaf()) for _ in range(20)])
+    twin = deep([Replacing(leaf(), leaf()) for _ in range(20)])
     assert len({id(one.second) for one in twin}) == 20
     assert {one.second.tag for one in twin} == {"replaced"}
-    twin = copy.deepcopy(Holder(leaf(Tupled, "t"), leaf()))
+    twin = deep(Holder(leaf(Tupled, "t"), leaf()))
     assert (twin.first.tag, twin.first.weight.value.tolist()) == ("t", [1, 1])
 
 
 def test_a_states_own_deepcopy_is_asked():
     """A State that says that it is shared."""
     held = Own(jnp.ones(2))
-    twin = copy.deepcopy(HoldsOwn(held, [held, gn.ParamState(jnp.ones(1))]))
+    twin = deep(HoldsOwn(held, [held, gn.ParamState(jnp.ones(1))]))
     assert twin.held is twin.again[0] is held
 
 
@@ -170,7 +178,7 @@ def test_new_arguments_are_asked_by_deepcopy():
         def __getnewargs__(self) -> tuple[str]:
             return ("new",)
 
-    copy.deepcopy(Holder(leaf(Made), leaf()))
+    deep(Holder(leaf(Made), leaf()))
     assert seen[-1] == ("new",)
 
 
