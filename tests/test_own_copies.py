@@ -37,7 +37,7 @@ class Frozen(Leaf):
 
 class Marked(Leaf):
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        twin = super().__deepcopy__(memo)
+        twin: Any = super().__deepcopy__(memo)
         twin.tag += "!"
         return twin
 
