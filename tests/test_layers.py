@@ -65,6 +65,7 @@ LAYERS = (
     "_table",
     "_tokens_json",
     "_graphdef",
+    "_reload",
     "_diff",
     "_reload",
     "_filters",
