@@ -65,7 +65,6 @@ LAYERS = (
     "_table",
     "_tokens_json",
     "_graphdef",
-    "_reload",
     "_diff",
     "_reload",
     "_filters",
