@@ -388,7 +388,8 @@ def test_fields_elsewhere_take_the_new_class(write: Write, model: ModuleType, ti
     blob = pickle.dumps(node)
     module: Any = None
     for k in range(times):
-        module = write(PARTS.replace("return 1", f"return {k + 2}") + f"    more{k}: int = {k}\n")
+        write(PARTS.replace("return 1", f"return {k + 2}") + f"    more{k}: int = {k}\n")
+    module = sys.modules["reloaded"]
     copies = [
         model.Model(module.Layer()),
         model.Model(model.Layer(), two=(module.Layer(), model.Layer())),
