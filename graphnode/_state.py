@@ -126,7 +126,7 @@ def _new_spec(
 
 def moved_spec(spec: StateSpec) -> StateSpec:
     """The same description of the class that autoreload has moved that of the spec to; the spec itself otherwise."""
-    cls = latest(spec.cls)
+    cls: Any = latest(spec.cls)
     if cls is spec.cls:
         return spec
     return spec_of(cls, spec.name, spec.tag, spec.sharding, spec.metadata, spec.stacked)

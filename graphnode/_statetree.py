@@ -202,7 +202,8 @@ class StateTree(Mapping[Key, Any]):
 
     def __iter__(self) -> Iterator[Key]:
         # A State alone has no key but its path: where types are concerned, trees are taken to be those of nodes.
-        return iter(self.layout.top_keys())  # type: ignore[arg-type]
+        keys: Any = self.layout.top_keys()
+        return iter(keys)
 
     def __len__(self) -> int:
         return len(self.layout.top_keys())

@@ -91,7 +91,7 @@ def test_a_seed_that_no_draw_could_use_is_refused_at_once(
     random.seed(0)
     with pytest.raises(error) as caught:
         begin(given)
-    assert str(caught.value) == f"gn.random.{begin.__name__} takes {text}"
+    assert str(caught.value) == f"gn.random.{getattr(begin, '__name__', '')} takes {text}"
     assert drawn(2) == expected
 
 
@@ -254,8 +254,8 @@ def test_a_scope_decorates_no_function_whose_body_runs_later():
         with pytest.raises(TypeError) as caught:
             random.scope(3)(function)
         assert str(caught.value) == (
-            f"gn.random.scope cannot decorate {function.__qualname__}: the body of {kind} runs after the call, when "
-            "the scope is over. Write `with gn.random.scope(...):` in the body, and leave it before each yield"
+            f"gn.random.scope cannot decorate {getattr(function, '__qualname__', '')}: the body of {kind} runs after "
+            "the call, when the scope is over. Write `with gn.random.scope(...):` in the body, and leave it before each yield"
         )
 
 

@@ -444,7 +444,7 @@ def test_a_contract_of_the_class_is_moved_too(write: Write):
     module = write(source.replace('"2"', '"3"'))
 
     class Late(gn.Node):
-        count: old  # type: ignore[valid-type]
+        count: old  # type: ignore[valid-type]  # ty: ignore[invalid-type-form]
 
     for made in (Holder(module.Count(jnp.ones(3)), []), Late(module.Count(jnp.ones(3)))):
         assert made.count.value.shape == (3,)
