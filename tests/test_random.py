@@ -255,7 +255,8 @@ def test_a_scope_decorates_no_function_whose_body_runs_later():
             random.scope(3)(function)
         assert str(caught.value) == (
             f"gn.random.scope cannot decorate {getattr(function, '__qualname__', '')}: the body of {kind} runs after "
-            "the call, when the scope is over. Write `with gn.random.scope(...):` in the body, and leave it before each yield"
+            "the call, when the scope is over. Write `with gn.random.scope(...):` in the body, and leave it before "
+            "each yield"
         )
 
 
