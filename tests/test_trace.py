@@ -276,7 +276,14 @@ def test_a_state_with_a_concrete_value_outlives_its_trace():
     assert kept[0].value is X
 
 
-@pytest.mark.parametrize("use", [gn.treefy_states, gn.clone, gn.jit(lambda kept: kept.value)], ids=["split", "clone", "jit"])
+USES: dict[str, Callable[[Any], Any]] = {
+    "split": gn.treefy_states,
+    "clone": gn.clone,
+    "jit": gn.jit(lambda kept: kept.value),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_a_state_that_nobody_has_asked_for_its_trace_outlives_it(use: Callable[[Any], Any]):
     """That the trace is gone by then is no error."""
     kept: list[State] = []
