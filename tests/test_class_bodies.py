@@ -82,7 +82,7 @@ def test_what_else_stands_in_a_class_body_is_left_alone():
         layer_class = Leaf
         table: ClassVar[jax.Array] = jnp.arange(2)
         shared: ClassVar[Leaf] = LEAF
-        helper = functools.partial(isinstance, 1)
+        helper = staticmethod(functools.partial(isinstance, 1))
         width: int = 2
 
         @functools.cached_property

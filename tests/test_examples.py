@@ -81,6 +81,7 @@ def test_short_run_reports_and_draws(digits: ModuleType, tmp_path: Path, capsys:
     assert result.accuracy >= 0.8
 
 
+@pytest.mark.slow
 def test_training_changes_the_model_given(digits: ModuleType):
     """Training writes the parameters into the caller's model; the accuracy is that of this model."""
     seen, held = digits.load()

@@ -82,7 +82,9 @@ def readable(files: list[Path], checker: str) -> list[Path]:
     return [file for file in files if is_new or checker != "mypy" or not file.stem.endswith("_312")]
 
 
-@pytest.mark.parametrize("name", CHECKERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ("mypy", "pyright") else []) for name in CHECKERS]
+)
 def test_marked_lines_are_reported_and_no_others(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ):

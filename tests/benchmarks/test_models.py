@@ -90,6 +90,7 @@ def test_a_training_step_is_no_slower_than_those_of_others(trainers: dict[str, T
     assert max(samples.ratio(GN_TRAIN, name) for name in ONE_OF_EACH) <= 2
 
 
+@pytest.mark.slow
 def test_a_training_step_lowers_to_no_more_than_that_of_flax(trainers: dict[str, Trainer]):
     """A layer that computed something twice, or what nobody uses, would show."""
     ours, theirs = [operations_in(trainers[name].lower().as_text()) for name in (GN_TRAIN, NNX_FUNCTIONAL)]

@@ -308,6 +308,7 @@ def chain(depth: int) -> str:
     return '{"next": ' * depth + '{"name": "end"}' + "}" * depth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["yaml", "json"])
 def test_depth_of_5000_loads_builds_and_compares(format: str):
     """Nested in the file: nothing recurses, up to the graphdef of what is built and back."""

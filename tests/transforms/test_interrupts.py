@@ -109,7 +109,9 @@ CALLS: dict[str, tuple[Callable[[Many], None], int, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "update" else []) for name in CALLS]
+)
 def test_an_interrupted_call_has_written_all_or_nothing(name: str):
     """Wherever the signal comes, the States are all as before or all as after, and the next call works."""
     call, count, longest = CALLS[name]

@@ -141,6 +141,7 @@ def check(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=EXAMPLES)
 @hypothesis.given(pattern=PATTERNS, wrt=st.sampled_from(WRTS))
 def test_all_entries_of_a_derivative_together_are_the_derivative(pattern: tuple[list[Item], bool], wrt: Any):
