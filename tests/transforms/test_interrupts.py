@@ -69,9 +69,11 @@ def interrupt(call: Callable[[], object], seconds: float) -> None:
         call()
     except Interrupted:
         pass
-    except ValueError as error:
-        # Where it comes into a comparison of JAX's cache keys, JAX tells of it in an error of its own.
-        if not (was_raised and "Cache keys should be comparable" in str(error)):
+    except Exception as error:
+        # Where it comes into code of JAX or NumPy that handles errors, they may tell of it in one of their own: of
+        # cache keys that do not compare, or of a variable that no branch has set.
+        is_theirs = "Cache keys should be comparable" in str(error) or isinstance(error, UnboundLocalError)
+        if not (was_raised and is_theirs):
             raise
     finally:
         is_armed = False
