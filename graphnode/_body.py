@@ -12,7 +12,7 @@ from typing import Any, Final
 from ._annotations import AmbiguousError, form_of, resolve
 from ._contract import ContractSyntaxError
 from ._faults import Fault, Rule
-from ._fields import Kind, NodeBase
+from ._fields import Kind, NodeBase, kind_for
 from ._hints import cut
 from ._members import (
     body_names,
@@ -130,7 +130,7 @@ def _shared_default(value: object) -> str:
     kind = type(value).__name__
     remedy = f"default_factory={kind if isinstance(value, (list, dict, set)) else f'lambda: {kind}(...)'}"
     if isinstance(value, GraphObject):
-        remedy = f"gn.{Kind.SUBNODE if isinstance(value, NodeBase) else Kind.STATE}({remedy})"
+        remedy = f"gn.{kind_for(value)}({remedy})"
     elif isinstance(value, tuple):
         remedy = "default_factory=lambda: (...), or remove a comma behind the default"
     elif hasattr(value, "dtype"):

@@ -42,12 +42,6 @@ class Memo(dict[K, V]):
                 self.pop(oldest, None)
         return winner
 
-    def replace(self, key: K, value: V) -> None:
-        """Put a value in, in place of one that is out of date."""
-        with LOCK:
-            self.pop(key, None)
-            self.keep(key, value)
-
     def of(self, key: K, make: Callable[[], V]) -> V:
         """The value for a key, made if there is none."""
         found = self.get(key)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 from ._containers import children, is_container, mapped
-from ._fields import Kind, NodeBase
-from ._schema import schema
+from ._fields import NodeBase
 
 T = TypeVar("T")
 
@@ -121,7 +120,7 @@ def deepcopy_graph(
 def _without_statics(node: NodeBase, state: object) -> object:
     if not isinstance(state, dict):
         return state
-    statics = _static_names(node)
+    statics = type(node)._plan.statics
     return {name: value for name, value in state.items() if name not in statics}
 
 
@@ -129,9 +128,5 @@ def _deepcopy_state(node: NodeBase, state: object, memo: dict[int, Any]) -> obje
     """A deep copy of what a `__getstate__` gave, whose nodes are in the memo. Static values are what they are."""
     if not isinstance(state, dict):
         return copy.deepcopy(state, memo)
-    statics = _static_names(node)
+    statics = type(node)._plan.statics
     return {name: value if name in statics else copy.deepcopy(value, memo) for name, value in state.items()}
-
-
-def _static_names(node: NodeBase) -> set[str]:
-    return {name for name, field in schema(type(node)).fields.items() if field.kind is Kind.STATIC}

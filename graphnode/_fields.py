@@ -247,10 +247,10 @@ def _remedy(specifier: str, value: object) -> str:
     if isinstance(value, NodeBase) and specifier == "state":
         return "for the States of a node, write gn.states(node)"
     if isinstance(value, GraphObject) or (is_graph_class and specifier != "state"):
-        return f"write gn.{_kind_for(value)}(default_factory=lambda: {_constructor_text(value)})"
+        return f"write gn.{kind_for(value)}(default_factory=lambda: {_constructor_text(value)})"
     if is_graph_class:
         name = getattr(value, "__name__", "")
-        return f"declare the class in front of it: field: {name} = gn.{_kind_for(value)}()"
+        return f"declare the class in front of it: field: {name} = gn.{kind_for(value)}()"
     if isinstance(value, jax.Array | np.ndarray):
         in_state = "gn.state(default_factory=lambda: gn.ParamState(...))"
         return f"write {in_state} for a State, or gn.static(default=...) for a part of the structure"
@@ -261,10 +261,10 @@ def _remedy(specifier: str, value: object) -> str:
     return "write gn.subnode(factory=lambda self: ...)"
 
 
-def _kind_for(value: object) -> str:
-    """The specifier for nodes or for States, of one or of their class."""
+def kind_for(value: object) -> Kind:
+    """What a field holds that holds a node or State, or objects of a class of them."""
     cls = value if isinstance(value, type) else type(value)
-    return "subnode" if issubclass(cls, NodeBase) else "state"
+    return Kind.SUBNODE if issubclass(cls, NodeBase) else Kind.STATE
 
 
 def _constructor_text(value: object) -> str:

@@ -18,10 +18,15 @@ def importable_name(value: object) -> str | None:
     name: object = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if not isinstance(module, str) or not isinstance(name, str) or goes_by_value(module):
         return None
+    return name if found_by_name(module, name) is value else None
+
+
+def found_by_name(module: str, qualname: str) -> object:
+    """What a module that was imported has under a name, with dots for what is inside of a class; `None` for nothing."""
     found: object = sys.modules.get(module)
-    for part in name.split("."):
+    for part in qualname.split("."):
         found = getattr(found, part, None)
-    return name if found is value else None
+    return found
 
 
 def goes_by_value(module: str) -> bool:

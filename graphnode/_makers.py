@@ -49,26 +49,23 @@ def note_call(error: Exception, node: NodeBase, field: str, role: str, call: str
     error.add_note(f"the {role} of {type(node).__name__}.{field} was called as {call}")
 
 
-def _factory_maker(field: Field, factory: Maker) -> Maker:
-    def make(node: NodeBase) -> object:
-        try:
-            return factory(node)
-        except Exception as error:
-            note_call(error, node, field.name, "factory", "factory(self)")
-            raise
+def _called(
+    function: Callable[..., Any], args: tuple[object, ...], node: NodeBase, field: Field, role: str, call: str
+) -> Any:
+    """What a user's function gives; what it raises gets a note. For the last four arguments, see `note_call`."""
+    try:
+        return function(*args)
+    except Exception as error:
+        note_call(error, node, field.name, role, call)
+        raise
 
-    return make
+
+def _factory_maker(field: Field, factory: Maker) -> Maker:
+    return lambda node: _called(factory, (node,), node, field, "factory", "factory(self)")
 
 
 def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
-    def make(node: NodeBase) -> object:
-        try:
-            return default()
-        except Exception as error:
-            note_call(error, node, field.name, "default_factory", "default_factory()")
-            raise
-
-    return make
+    return lambda node: _called(default, (), node, field, "default_factory", "default_factory()")
 
 
 def _initializer_maker(field: Field) -> Maker:
@@ -121,11 +118,7 @@ def _declared_shape(field: Field, shape_of: Callable[[Any], tuple[int, ...]]) ->
     """The shape that `shape=` gives, as a tuple."""
 
     def shape(node: NodeBase) -> tuple[int, ...]:
-        try:
-            sizes = shape_of(node)
-        except Exception as error:
-            note_call(error, node, field.name, "shape", "shape(self)")
-            raise
+        sizes = _called(shape_of, (node,), node, field, "shape", "shape(self)")
         if isinstance(sizes, (tuple, list)):
             return tuple(sizes)
         raise FieldError(

@@ -18,7 +18,7 @@ import numpy as np
 import typing_extensions
 
 from ._faults import Fault, Rule
-from ._fields import METADATA_KEY, Kind, NodeBase, Specifier
+from ._fields import METADATA_KEY, Specifier, kind_for
 from ._static import GraphObject
 
 _DOTTED: Final = re.compile(r"\s*\w+(\s*\.\s*\w+)*")
@@ -132,7 +132,7 @@ def _meant_as_field(name: str, value: object) -> str | None:
         return None
     if isinstance(content, dataclasses.Field):
         return stray_comma(content)
-    what = class_name(content)
+    what = _written_class(content)
     annotation = what if content is value else _CONTAINERS.get(type(value), "list[{}]").format(what)
     found = f"this {what if content is value else f'{type(value).__name__} of {what}'} has no annotation, so that it"
     if not isinstance(content, GraphObject):
@@ -140,11 +140,10 @@ def _meant_as_field(name: str, value: object) -> str | None:
             f"{found} is no field; write {name}: ClassVar[{annotation}] = ... for a constant of the class, or {name}: "
             f"{annotation} = gn.static(default=...) for a part of the structure"
         )
-    specifier = Kind.SUBNODE if isinstance(content, NodeBase) else Kind.STATE
     factory = f"{what}(...)" if content is value else "..."
     return (
         f"{found} is no field, and one object for all instances; write "
-        f"{name}: {annotation} = gn.{specifier}(default_factory=lambda: {factory})"
+        f"{name}: {annotation} = gn.{kind_for(content)}(default_factory=lambda: {factory})"
     )
 
 
@@ -167,7 +166,7 @@ def holds_graph_object(value: object) -> bool:
     return any(isinstance(content, GraphObject) for content in _contents(value))
 
 
-def class_name(value: object) -> str:
+def _written_class(value: object) -> str:
     """The class of a value as users write it."""
     if isinstance(value, jax.Array):
         return "jax.Array"

@@ -211,7 +211,7 @@ def _put_descriptors(cls: type[Any]) -> None:
     for name, declared in cls.__dataclass_fields__.items():
         if name in fields:
             setattr(cls, name, _FieldDescriptor(name, declared.default))
-        elif isinstance(declared.type, dataclasses.InitVar) or is_init_variable(declared.type, cls):
+        elif is_init_variable(declared.type, cls):
             setattr(cls, name, _ArgumentDescriptor(name, declared.default))
 
 
@@ -240,7 +240,7 @@ def _has_written_init(base: type) -> bool:
         return False
     if issubclass(base, NodeBase):
         return bool(base.__dict__.get("_has_own_init", False))
-    return base is not Node and "__dataclass_fields__" not in base.__dict__
+    return "__dataclass_fields__" not in base.__dict__
 
 
 def _has_generated_init(base: Any) -> bool:

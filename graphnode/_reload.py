@@ -8,7 +8,7 @@ the old class keeps them, and gets the new methods; its instances go to the new 
 import functools
 import gc
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from types import FunctionType
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from ._annotations import Form
 from ._containers import children, is_container, items, kind_of
 from ._fields import NodeBase
 from ._graphdef import forget_class
+from ._members import is_dunder
 from ._node import plan_of
 from ._plan import NO_PLAN, attach_contracts, compile_plan, place_of
 from ._redefinition import on_reload
@@ -41,13 +42,7 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     """
     before = dict(schema(old).fields)
     plan_of(new)
-    _update_members(old, new, before.keys() | schema(new).fields.keys())
-    _redirect(old, new)
-    _move_forms(old, new)
-    _forget_structures(old)
-    nodes = _instances(old)
-    for node in nodes:
-        object.__setattr__(node, "__class__", new)
+    nodes = _moved(old, new, before.keys() | schema(new).fields.keys())
     for node in nodes:
         _fit_fields(node, before)
         _fit_contracts(node, old)
@@ -57,16 +52,29 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
 
 def move_states(old: type[Any], new: type[Any]) -> None:
     """Make the States of a class those of its new definition, and its methods the new ones."""
-    _update_members(old, new, frozenset())
-    _redirect(old, new)
-    _move_forms(old, new)
-    _forget_structures(old)
-    states = _instances(old)
+    states = _moved(old, new, frozenset())
     for state in states:
-        object.__setattr__(state, "__class__", new)
         state._spec = moved_spec(state._spec)
     if states:
         _forget_bindings()
+
+
+def _moved(old: type[Any], new: type[Any], fields: Set[str]) -> list[Any]:
+    """Put the new definition of a class in the place of the old one; gives its instances, which are of the new class.
+
+    Args:
+        old: The old definition.
+        new: The new one.
+        fields: The fields of both, which are no members.
+    """
+    _update_members(old, new, fields)
+    _redirect(old, new)
+    _move_forms(old, new)
+    _forget_structures(old)
+    instances = _instances(old)
+    for instance in instances:
+        object.__setattr__(instance, "__class__", new)
+    return instances
 
 
 def _move_forms(old: type, new: type) -> None:
@@ -115,7 +123,7 @@ def _forget_bindings() -> None:
     CLOCK.now = Version()
 
 
-def _update_members(old: type, new: type, fields: "frozenset[str] | set[str]") -> None:
+def _update_members(old: type, new: type, fields: Set[str]) -> None:
     """Give the old class the methods of the new one, for its subclasses and for whoever has imported it."""
     theirs = {name: member for name, member in vars(new).items() if _is_movable(name, member, fields)}
     for name, member in list(vars(old).items()):
@@ -126,8 +134,8 @@ def _update_members(old: type, new: type, fields: "frozenset[str] | set[str]") -
             setattr(old, name, member)
 
 
-def _is_movable(name: str, member: object, fields: "frozenset[str] | set[str]") -> bool:
-    if name.startswith("__") and name.endswith("__"):
+def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
+    if is_dunder(name):
         return isinstance(member, FunctionType) and name not in _LEFT_ALONE
     return name not in fields and name not in _OWN
 

@@ -204,10 +204,11 @@ class Optimizer(Node):
             for path, made_for, spec in zip(self.layout.paths(), self.layout.specs, specs, strict=True)
             if spec is None or apart_from_axes(moved_spec(made_for)) is not apart_from_axes(spec)
         ]
+        mentioned = set(numbers)
         faults += [
             f"{path_str(found.path(at))}: expected nothing, found {_described(spec, None)}"
             for at, spec in enumerate(found.specs)
-            if at not in set(numbers)
+            if at not in mentioned
         ]
         known = [number for number in numbers if number is not None]
         if not faults and len(set(known)) < len(known):

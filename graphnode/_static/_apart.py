@@ -1,12 +1,12 @@
 """Texts for two values that differ, for messages: the two are never the same."""
 
-import sys
 from collections.abc import Callable, Hashable
 from typing import Any, Final, cast
 
 import numpy as np
 
 from .._hints import cut
+from .._importable import found_by_name
 from ._arrays import Array
 from ._lookup import static_key
 
@@ -81,7 +81,5 @@ def _is_replaced(part: object) -> bool:
     """Whether a part is a class whose module has another one by its name, as after a reload."""
     if not isinstance(part, type):
         return False
-    found: object = sys.modules.get(part.__module__)
-    for name in part.__qualname__.split("."):
-        found = getattr(found, name, None)
+    found = found_by_name(part.__module__, part.__qualname__)
     return isinstance(found, type) and found is not part

@@ -2,7 +2,6 @@
 
 import collections
 import pickle
-import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -15,6 +14,7 @@ from .._errors import FieldError, SchemaError
 from .._faults import Fault, Rule, check_refused
 from .._fields import Kind, NodeBase
 from .._hints import did_you_mean
+from .._importable import found_by_name
 from .._members import own_annotations
 from .._node import plan_of
 from .._plan import Admit
@@ -122,10 +122,7 @@ def _by_identity(value: Any) -> Iterator[Any]:
 
 def _has_importable_name(value: object) -> bool:
     module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    named: object = sys.modules.get(str(module))
-    for part in str(qualname).split("."):
-        named = getattr(named, part, None)
-    if named is value:
+    if found_by_name(str(module), str(qualname)) is value:
         return True  # also what pickle does not know to be one, as `jax.nn.relu`
     # The rest is for pickle to say: a method of a class, a ufunc, whatever has a `__reduce__` that gives a name.
     try:
