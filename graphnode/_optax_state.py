@@ -19,6 +19,9 @@ from ._statetree import StateTree
 if TYPE_CHECKING:
     import optax
 
+# What an integer may be as a place in a list that is filled up with `None`: no such list becomes long.
+_POSITIONS = range(1000)
+
 
 class Part(NamedTuple):
     """A part of an optax state that has a State of its own in the memory.
@@ -79,12 +82,24 @@ def take_apart(memory: Any) -> list[Part]:
     for key_path, leaf in jax.tree.leaves_with_path(memory, is_leaf=_is_tree):
         place: Path = ("memory", *map(_key, key_path))
         if isinstance(leaf, StateTree):
-            paths = leaf.layout.paths()
-            values = zip(paths, leaf._values, strict=True)
-            parts += [Part((*place, *path), one, path) for path, one in values if _is_held(one)]
+            paths = list(leaf.layout.paths())
+            rows = zip(paths, _below(paths), leaf._values, strict=True)
+            parts += [Part((*place, *below), one, path) for path, below, one in rows if _is_held(one)]
         else:
             parts.append(Part(place, leaf, None))
     return parts
+
+
+def _below(paths: list[Path]) -> list[Path]:
+    """The paths of parameters as paths in the memory: integer keys of a dict of models may be no positions in a list.
+
+    Only the first keys can be such: dicts in nodes have texts for keys. As long as they could all be positions, they
+    are taken for them. Otherwise they become texts.
+    """
+    roots = {path[0] for path in paths if isinstance(path[0], int)}
+    if roots.issubset(_POSITIONS):
+        return paths
+    return [(str(path[0]), *path[1:]) for path in paths]
 
 
 def _key(entry: Any) -> Key:

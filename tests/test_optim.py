@@ -251,6 +251,32 @@ def test_memory_holds_only_what_has_arrays(name: str):
     optimizer.update(model, ones(model))
 
 
+@pytest.mark.parametrize(
+    ("keys", "stands_at"),
+    [
+        ([0, 1], [0, 1]),
+        ([3], [3]),
+        ([-1], ["-1"]),
+        ([-1, 2], ["-1", "2"]),
+        ([10**9, 1], ["1", "1000000000"]),
+        (["0", "a"], ["0", "a"]),
+    ],
+)
+def test_models_in_a_dict_have_their_memory_below_their_keys(keys: list[int | str], stands_at: list[int | str]):
+    """A key that is no position of a list becomes a text; what is remembered of each model is its own."""
+    models = {key: gn.nn.Linear(2, 3, use_bias=False) for key in keys}
+    optimizer = gn.optim.Optimizer(models, optax.trace(0.9))
+    grads = {key: {"weight": jnp.full((2, 3), float(number))} for number, key in enumerate(keys)}
+
+    optimizer.update(models, grads)
+
+    traces = {path[2]: state for path, state in gn.states(optimizer).items() if "trace" in path}
+    assert list(traces) == stands_at
+    for number, key in enumerate(keys):
+        trace = traces[key if key in traces else str(key)]
+        assert jnp.array_equal(trace.value, jnp.full((2, 3), float(number)))
+
+
 def test_memory_keeps_the_positions_of_a_chain():
     """What stands before it in the chain and holds nothing is `None` in the list."""
     optimizer = Optimizer(mlp(), optax.chain(optax.clip(1.0), optax.identity(), optax.trace(0.9), optax.scale(-1.0)))
