@@ -12,7 +12,7 @@ from ._filters import Combined, HasTag, Matcher, OfType, PathContains, Paths, Su
 from ._hints import did_you_mean
 from ._paths import Path, as_key, is_path, key_str, parse_path, path_str
 from ._patterns import Automaton, Pattern, is_glob, pattern_of
-from ._redefinition import class_apart
+from ._redefinition import class_apart, is_older
 from ._trie import Trie
 
 # What is selected, as messages call it.
@@ -36,7 +36,7 @@ def share_out(paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequ
         FilterError: There is nothing at a path, or a tag is a path; names the nearest.
     """
     subjects = _subjects_of(paths, items, filters)
-    _check_paths(filters, paths, subjects, kind)
+    _check_meant(filters, paths, subjects, kind)
     groups: list[list[int]] = []
     rest: Set[int] = set(range(len(items)))
     for one in filters:
@@ -93,21 +93,41 @@ def check_class_filters(filters: Sequence[Matcher], wrong: type, remedy: str) ->
             check_class_filters(one.parts, wrong, remedy)
 
 
-def _check_paths(filters: Sequence[Matcher], paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:
-    """Refuse filters by paths at which there is nothing, at any depth: selecting nothing would hide the mistake.
+def _check_meant(filters: Sequence[Matcher], paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:
+    """Refuse filters that cannot be meant as they are, at any depth: selecting nothing would hide the mistake.
 
     Raises:
-        FilterError: There is nothing at or below a path; or a tag that nothing has would be a path. Names the nearest.
+        FilterError: There is nothing at or below a path; a tag that nothing has would be a path; or what there is is of
+            another definition of a class. Names the nearest.
     """
     for one in filters:
         if isinstance(one, Combined):
-            _check_paths(one.parts, paths, subjects, kind)
+            _check_meant(one.parts, paths, subjects, kind)
+        elif isinstance(one, OfType):
+            _check_definition(one, subjects, kind)
         elif isinstance(one, Paths) and not one.missing_ok:
             _check_patterns(one, paths, subjects, kind)
         elif isinstance(one, PathContains) and not one.missing_ok:
             _check_key(one, paths, subjects, kind)
         elif isinstance(one, HasTag):
             _check_tag(one.tag, paths, subjects, kind)
+
+
+def _check_definition(one: OfType, subjects: Subjects, kind: Kind) -> None:
+    """Refuse a class that was defined again, if what is not selected is of its other definition.
+
+    Two classes that one function has made may both be meant, and are let through.
+    """
+    others = {base for item in subjects.items if not one.accepts(item) for base in item.cls.__mro__}
+    for cls in one.classes:
+        if "<locals>" in cls.__qualname__:
+            continue
+        for other in others:
+            if is_older(cls, other) or is_older(other, cls):
+                raise FilterError(
+                    f"the filter {cls.__name__} is {class_apart(cls, other)}, and some {kind}s here are of "
+                    f"{class_apart(other, cls)}: make the model anew, or select by the class that it was made of"
+                )
 
 
 def _check_patterns(one: Paths, paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:

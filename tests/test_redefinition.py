@@ -118,6 +118,35 @@ def test_filters_say_it():
     )
 
 
+def test_a_filter_of_another_definition_is_refused():
+    """A cell that runs again: the model is of one definition, the filter of the other, at whatever depth."""
+
+    def cell() -> Any:
+        names: dict[str, Any] = {"gn": gn, "__name__": "a_notebook"}
+        exec("class Mark(gn.State): ...", names)
+        return names["Mark"]
+
+    before, after = cell(), cell()
+    models = [before(jnp.zeros(1)), gn.ParamState(1.0)], [after(jnp.zeros(1))]
+    remedy = "make the model anew, or select by the class that it was made of"
+    for filter in (after, gn.Not(after), (gn.ParamState, after)):
+        with pytest.raises(gn.FilterError) as caught:
+            gn.states(models[0], filter)
+        assert (
+            str(caught.value)
+            == f"the filter Mark is the Mark {NEW}, and some States here are of the Mark {OLD}: {remedy}"
+        )
+    with pytest.raises(gn.FilterError) as caught:
+        gn.states(models, before, ...)
+    assert (
+        str(caught.value) == f"the filter Mark is the Mark {OLD}, and some States here are of the Mark {NEW}: {remedy}"
+    )
+    assert len(gn.states(models, before | after)) == 2
+
+    (mark, *_), (other, *_) = define(), define()
+    assert list(gn.states([mark(1.0), other(2.0)], mark)) == [(0,)]
+
+
 def test_optimizers_say_it():
     """An optimizer that was made for a model of before."""
 
