@@ -22,6 +22,7 @@ from ._describe import describe
 from ._errors import FieldError, StructureError
 from ._fields import NodeBase
 from ._graphdef import GraphDef, intern_graphdef
+from ._hints import with_article
 from ._marks import any_marked, is_marked, trace_of
 from ._paths import Key, Path, path_str
 from ._state import State, check_alive, located, mark_container, read, store
@@ -319,7 +320,7 @@ def walk(root: Any) -> Binding:
             version = item._version
             if version.__class__ is not Version:
                 if isinstance(version, Constructing):
-                    raise StructureError(f"a {type(item).__name__} of the graph is still being constructed")
+                    raise StructureError(f"{with_article(type(item).__name__)} of the graph is still being constructed")
                 version = first_version(version, fresh)
                 set_version(item, version)
             watched.append(item)

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._hints import with_article
+
 if TYPE_CHECKING:
     from jaxtyping import AbstractArray
 
@@ -100,7 +102,7 @@ class Contract(NamedTuple):
         try:
             shape, dtype = (() if value is None else np.shape(value)), jnp.result_type(value)
         except (TypeError, ValueError):
-            return f"expected {self.text}, found a {type(value).__name__}"
+            return f"expected {self.text}, found {with_article(type(value).__name__)}"
         if value is None:
             return f"expected {self.text}, found None"
         if self.dtypes is not None and not self._accepts(dtype):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ._compat import Tracer
-from ._hints import cut
+from ._hints import cut, with_article
 from ._static import GraphObject
 
 WEAK: Final = ", weak_type=True"
@@ -21,7 +21,7 @@ def describe(value: object) -> str:
     if isinstance(value, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
         return f"an array {shape_text(value)}"
     if isinstance(value, GraphObject):
-        return f"a {type(value).__name__}"
+        return with_article(type(value).__name__)
     if isinstance(value, type):
         return f"the class {value.__name__}"
     text = " ".join(repr(value).split())

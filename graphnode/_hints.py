@@ -27,6 +27,12 @@ def cut(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def with_article(name: str) -> str:
+    """The name of a class with an article as it is spoken: `a Linear`, `an Embedding`, `an RNN`."""
+    is_spelled_out = name[:2].isupper()
+    return f"an {name}" if name[:1].upper() in ("AEFHILMNORSX" if is_spelled_out else "AEIO") else f"a {name}"
+
+
 def short(value: object) -> str:
     """A value that a file gave, for a message: never long, and never deep."""
     if isinstance(value, str):

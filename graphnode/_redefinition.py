@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from ._hints import with_article
+
 # The order in which classes of nodes and States were defined.
 _ORDER: Final["weakref.WeakKeyDictionary[type, int]"] = weakref.WeakKeyDictionary()
 _NUMBERS: Final = itertools.count()
@@ -107,6 +109,6 @@ def class_apart(cls: type, *beside: type) -> str:
 
 
 def a_class(cls: type, *beside: type) -> str:
-    """`class_name` with an article: `a Linear`."""
+    """`class_name` with an article: `a Linear`, `an Embedding`."""
     name = class_name(cls, *beside)
-    return name if name.startswith("the ") else f"a {name}"
+    return name if name.startswith("the ") else with_article(name)

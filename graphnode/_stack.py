@@ -16,6 +16,7 @@ from ._describe import describe
 from ._diff import diff
 from ._errors import StackError, StructureError, listed
 from ._graphdef import GraphDef
+from ._hints import with_article
 from ._paths import path_str
 from ._signals import store_all
 from ._stack_streams import equal_stream_faults, fork_of, shared_streams
@@ -61,7 +62,7 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
     See also: `unstack`, the inverse.
     """
     if isinstance(nodes, GraphObject):
-        raise StructureError(f"gn.stack takes a sequence of nodes; found a {type(nodes).__name__} alone")
+        raise StructureError(f"gn.stack takes a sequence of nodes; found {with_article(type(nodes).__name__)} alone")
     if not isinstance(nodes, Iterable):
         raise TypeError(wrong_argument("a sequence of nodes", nodes))
     axis = checked_index("gn.stack", "axis", axis)

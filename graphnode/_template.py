@@ -16,6 +16,7 @@ from ._annotations import Form
 from ._caches import LOCK, Interned, own_names
 from ._errors import SchemaError, StructureError, listed
 from ._fields import Kind
+from ._hints import with_article
 from ._names import pickled
 from ._node import plan_of
 from ._paths import Key, Path
@@ -267,7 +268,7 @@ def misfit(form: Form, shape: Shape, admitted: list[tuple[type, ...]], room: int
             kind, inner = shape[0], list(items_of(shape))
             placed = form.items(kind, inner)
             if placed is None:
-                found = f"{len(inner)} items" if form.admits(kind) else f"a {kind.__name__}"
+                found = f"{len(inner)} items" if form.admits(kind) else with_article(kind.__name__)
                 return f"expected {form}, found {found}"
             todo.append(iter([(item_form, item) for _, item, item_form in placed]))
     return None

@@ -15,6 +15,7 @@ import jax
 from ._arguments import wrong_argument
 from ._errors import ConfigError, FieldError
 from ._fields import NodeBase
+from ._hints import with_article
 from ._node import plan_of
 from ._paths import Path
 from ._redefinition import a_class, class_name
@@ -178,7 +179,9 @@ class _Writer:
                 return {type(value).__name__: [written(item) for item in value]}
             if type(value) is dict and all(type(key) in (str, int) for key in value):
                 return {"dict": [[key, written(item)] for key, item in value.items()]}
-            self.faults.append(f"the root holds a {type(value).__name__}: only lists, tuples and dicts have JSON")
+            self.faults.append(
+                f"the root holds {with_article(type(value).__name__)}: only lists, tuples and dicts have JSON"
+            )
             return None
 
         return written(jax.tree.unflatten(spec.treedef, [_LEAF] * spec.treedef.num_leaves))

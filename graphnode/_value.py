@@ -15,6 +15,7 @@ from jax.tree_util import all_leaves, keystr, tree_flatten, tree_flatten_with_pa
 
 from ._compat import PLAIN
 from ._errors import FieldError, listed
+from ._hints import with_article
 from ._static import GraphObject
 
 _FLOAT0: Final = jax.dtypes.float0
@@ -110,7 +111,8 @@ def _fault(leaf: Any) -> str | None:
     """Why a State cannot hold a leaf, or `None`."""
     if isinstance(leaf, GraphObject):
         name = type(leaf).__name__
-        return f"a State holds arrays, not a {name}: give its value, or declare a field of the node for the {name}"
+        found = with_article(name)
+        return f"a State holds arrays, not {found}: give its value, or declare a field of the node for the {name}"
     if isinstance(leaf, np.ma.MaskedArray):
         return "JAX has no masked arrays: hold the data and the mask, or array.filled(...)"
     if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype == _FLOAT0:

@@ -488,7 +488,7 @@ def test_node_under_construction_is_refused():
 
     with pytest.raises(gn.StructureError) as caught:
         Early(1)
-    assert str(caught.value) == "a Early of the graph is still being constructed"
+    assert str(caught.value) == "an Early of the graph is still being constructed"
 
 
 def test_odd_keys_of_a_pytree_are_refused():

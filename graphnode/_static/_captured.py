@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, cast
 
+from .._hints import with_article
 from ._kind import StaticValueError
 from ._lookup import static_key
 from ._objects import GraphObject
@@ -58,8 +59,8 @@ def method_key(method: types.MethodType) -> Hashable:
     if isinstance(owner, GraphObject):
         cls, name = type(owner).__name__, method.__name__
         raise StaticValueError(
-            f"a method of a {cls} ({cls}.{name}) cannot be static: declare a field state() or subnode() for the {cls}, "
-            "and call its method"
+            f"a method of {with_article(cls)} ({cls}.{name}) cannot be static: declare a field state() or subnode() "
+            f"for the {cls}, and call its method"
         )
     check_captured(f"the method {method.__qualname__}", [_Variable("__self__", owner)])
     function: Any = method.__func__
@@ -82,8 +83,8 @@ def check_captured(owner: str, variables: Iterable[tuple[str, object]]) -> None:
     for name, content in todo:  # which grows
         if isinstance(content, GraphObject):
             raise StaticValueError(
-                f"{owner} cannot be static: its {name} holds a {type(content).__name__}, whose values would become "
-                "constants; declare a field state() or subnode() for it, and pass it to the function"
+                f"{owner} cannot be static: its {name} holds {with_article(type(content).__name__)}, whose values "
+                "would become constants; declare a field state() or subnode() for it, and pass it to the function"
             )
         if id(content) not in visited:
             visited.add(id(content))

@@ -5,6 +5,7 @@ import types
 from collections.abc import Hashable
 from typing import Any, Final, TypeAlias
 
+from .._hints import with_article
 from ._attributes import attributes_key, attributes_of
 from ._captured import check_captured, function_key, method_key
 from ._kind import StaticKind, subclass_of
@@ -42,7 +43,7 @@ def _checked_object(value: Any) -> Any:
     # A function that `jax.jit` or another decorator made an object of says which one it was.
     wrapped = getattr(value, "__wrapped__", None)
     if wrapped is not None:
-        check_captured(f"a {type(value).__name__}", [("__wrapped__", wrapped)])
+        check_captured(with_article(type(value).__name__), [("__wrapped__", wrapped)])
     return value
 
 

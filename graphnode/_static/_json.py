@@ -9,6 +9,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
+from .._hints import with_article
 from ._json_parts import NAME, registered_name, registered_value
 from ._kind import ByName, Json, JsonForm, JsonValueError, ReadPart, StaticValueError
 from ._lookup import kind_of, static_key
@@ -32,7 +33,7 @@ def to_json(value: Any) -> Json:
     """
     data = _write(value, 0)
     if not _is_same(from_json(data), value):
-        raise JsonValueError(f"a {type(value).__name__} would come back as another value")
+        raise JsonValueError(f"{with_article(type(value).__name__)} would come back as another value")
     return data
 
 
@@ -61,7 +62,7 @@ def _write(value: Any, level: int) -> Json:
     if name is not None:
         return {NAME: name}
     if isinstance(form, ByName):
-        raise JsonValueError(form.fault(getattr(value, "__qualname__", None) or f"a {type(value).__name__}"))
+        raise JsonValueError(form.fault(getattr(value, "__qualname__", None) or with_article(type(value).__name__)))
     return form.write(value, functools.partial(_write, level=level + 1))
 
 

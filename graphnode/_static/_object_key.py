@@ -4,7 +4,7 @@ import copyreg
 from collections.abc import Hashable
 from typing import Any, Final
 
-from .._hints import cut
+from .._hints import cut, with_article
 from ._attributes import places_of
 from ._kind import StaticValueError
 from ._lookup import static_key
@@ -30,7 +30,7 @@ def object_key(value: Any) -> Hashable:
     except TypeError:
         form = next((form for base, form in _TUPLE_FORM.items() if isinstance(value, base)), None)
         remedy = f"write {form}" if form else "give it a hash, or hold it in a State"
-        raise StaticValueError(f"a {cls.__name__} ({cut(repr(value))}) is not hashable: {remedy}") from None
+        raise StaticValueError(f"{with_article(cls.__name__)} ({cut(repr(value))}) is not hashable: {remedy}") from None
     if _has_own_equality(cls):
         return (cls, *_content_key(cls, value))
     return (cls, value)
@@ -59,8 +59,8 @@ def _content_key(cls: type, value: Any) -> tuple[Hashable, ...]:
         return (maker, *map(static_key, args), _state_key(state, places_of(cls).others))
     except (TypeError, ValueError, AttributeError) as error:
         raise StaticValueError(
-            f"a {cls.__name__} ({cut(repr(value))}) compares by an __eq__ of its own, and its content cannot be read "
-            f"({error}): make it a frozen dataclass or a tuple"
+            f"{with_article(cls.__name__)} ({cut(repr(value))}) compares by an __eq__ of its own, and its content "
+            f"cannot be read ({error}): make it a frozen dataclass or a tuple"
         ) from None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from typing import Any, Final
 
 from .._compat import Tracer
+from .._hints import with_article
 from ._kind import StaticKind, StaticValueError, subclass_of
 from ._objects import GraphObject
 
@@ -15,7 +16,9 @@ def _refuse_tracer(value: Any) -> Hashable:
 
 
 def _refuse_graph_object(value: Any) -> Hashable:
-    raise StaticValueError(f"a {type(value).__name__} cannot be static: declare the field state() or subnode()")
+    raise StaticValueError(
+        f"{with_article(type(value).__name__)} cannot be static: declare the field state() or subnode()"
+    )
 
 
 REFUSED: Final[tuple[StaticKind[Any], ...]] = (

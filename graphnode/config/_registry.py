@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, cast, overload
 from .._arguments import wrong_argument
 from .._faults import is_refused
 from .._fields import NodeBase
-from .._hints import did_you_mean, short
+from .._hints import did_you_mean, short, with_article
 from .._names import VALUES
 from .._node import Node
 
@@ -159,7 +159,7 @@ class Tags:
         one_of = f"one of {shown(self.by_tag)}"
         if isinstance(tag, str) and tag in self._known:
             declared = " or ".join(cls.__name__ for cls in self.allowed)
-            raise NameError_(f"{tag} is not a {declared}; {one_of}")
+            raise NameError_(f"{tag} is not {with_article(declared)}; {one_of}")
         raise NameError_(f"unknown type {short(tag)}{near_hint(tag, self.by_tag) or f'; {one_of}'}")
 
     def tag_of(self, cls: type[NodeBase]) -> str:

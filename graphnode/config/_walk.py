@@ -19,7 +19,7 @@ from .._collector import uncollected
 from .._containers import Container, ContainerKind, children, is_container, items
 from .._errors import ConfigError
 from .._fields import Kind
-from .._hints import short
+from .._hints import short, with_article
 from .._node import Node
 from .._paths import Key, path_str
 from .._redefinition import class_apart
@@ -280,7 +280,7 @@ class Walk:
         fault = misfit(item.form, config)
         if fault is not None:
             declared = " or ".join(cls.__name__ for cls in item.form.classes)
-            self._fault(item, f"{class_apart(config.node_class, *item.form.classes)} is not a {declared}")
+            self._fault(item, f"{class_apart(config.node_class, *item.form.classes)} is not {with_article(declared)}")
             return
         item.holder[item.key] = config
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Inexact
 
 from .._errors import ContractError
 from .._fields import Initializer, state, static
+from .._hints import with_article
 from .._pretty import Record
 from .._state import ParamState
 from . import initializers
@@ -118,7 +119,7 @@ class Linear(Layer):
         shape = getattr(x, "shape", None)  # a list has none
         if shape is None or shape[-1:] != (self.in_features,):
             expected = f"an input of shape (..., in_size[-1]={self.in_features})"
-            found = f"a {type(x).__name__}" if shape is None else shape
+            found = with_article(type(x).__name__) if shape is None else shape
             raise ContractError(f"{place(self)}: expected {expected}; found {found}")
         x, weight, bias = promoted(self.dtype, x, self.weight.value, value_of(self.bias))
         if self.w_mask is not None:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from .._errors import ContractError
 from .._fields import Initializer, state
+from .._hints import with_article
 from .._state import ParamState
 from . import initializers
 from ._cell import Cell
@@ -96,7 +97,7 @@ class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
         """
         # An array of two rows would unpack too.
         if not isinstance(carry, tuple) or len(carry) != 2:
-            found = f"a {type(carry).__name__}"
+            found = with_article(type(carry).__name__)
             raise ContractError(f"{place(self)}: carry: expected a pair of memory and output; found {found}")
         memory, output = carry
         check_inputs(self, memory=(memory, Carry), output=(output, Carry), x=(x, Input))

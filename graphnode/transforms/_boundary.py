@@ -32,6 +32,7 @@ from .._diff import differences
 from .._errors import FieldError, StructureError, TraceError, listed
 from .._fields import NodeBase
 from .._graphdef import GraphDef
+from .._hints import with_article
 from .._importable import importable_name
 from .._marks import captured, check_marks, drop_loans, is_marked, take_back_loans, trace_of
 from .._paths import Path, path_str
@@ -91,7 +92,9 @@ class Static:
 
     def __init__(self, name: str, value: Any) -> None:
         if isinstance(value, GraphObject):
-            raise FieldError(f"the static argument {name} is a {type(value).__name__}: a node is passed as arrays are")
+            raise FieldError(
+                f"the static argument {name} is {with_article(type(value).__name__)}: a node is passed as arrays are"
+            )
         try:
             self._key = static_key(value)
         except StaticValueError as error:

@@ -185,7 +185,7 @@ REPLACED: dict[str, tuple[Any, list[str]]] = {
         [
             "TransformerBlock.attention.num_heads: expected 2, as the constructor sets it; found 4",
             "TransformerBlock.attention.head_size: expected 2, as the constructor sets it; found 1",
-            "TransformerBlock.mlp_norm: expected a LayerNorm, as the constructor makes it; found a RMSNorm",
+            "TransformerBlock.mlp_norm: expected a LayerNorm, as the constructor makes it; found an RMSNorm",
         ],
     ),
 }
