@@ -21,6 +21,9 @@ V = TypeVar("V")
 # each table, two threads could each hold the one that the other's callback waits for. Reentrant for the same reason.
 LOCK: Final = threading.RLock()
 
+# Under this name a function has, in its `__dict__`, what transforms have made of it: nothing that it computes with.
+TRANSFORMED: Final = "__graphnode_transformed__"
+
 
 class Memo(dict[K, V]):
     """What was worked out before, by its question: a dict that drops its oldest entries when it is full.

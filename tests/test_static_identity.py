@@ -1,6 +1,8 @@
 """What makes two static values one: nodes that compute differently never share a structure."""
 
 import cmath
+import collections
+import copy
 import datetime
 import functools
 import math
@@ -81,6 +83,65 @@ class Named(Loose):
         return "NAMED"
 
 
+class Settings(dict[str, Any]):
+    """A dict with a hash."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(sorted(self.items())))
+
+
+class Sizes(list[int]):
+    """A list with a hash."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+
+class Window(collections.deque[int]):
+    """A deque with a hash."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+
+@dataclass(frozen=True)
+class Metres(float):
+    """A number that is a dataclass too, as what it extends counts beside its fields."""
+
+    size: float
+    unit: str = "m"
+
+    def __new__(cls, size: float, unit: str = "m") -> "Metres":
+        return super().__new__(cls, 2 * size)
+
+
+@dataclass(frozen=True)
+class Table(dict[str, int]):
+    """A dict that is a dataclass too."""
+
+    unit: str = "m"
+
+    @classmethod
+    def of(cls, **items: int) -> "Table":
+        table = cls()
+        table.update(items)
+        return table
+
+
+@dataclass(frozen=True)
+class Scaling:
+    factor: float
+
+    def __call__(self, x: Any) -> Any:
+        return x * self.factor
+
+
+def metres(size: float, number: float) -> Metres:
+    made = float.__new__(Metres, number)
+    object.__setattr__(made, "size", size)
+    return made
+
+
 class Grid(np.ndarray[Any, Any]):
     """An array of another class, which may multiply in another way."""
 
@@ -119,6 +180,15 @@ DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "methods of other content": (lambda: Loose(1).get, lambda: Loose(1.0).get),
     "methods of other names": (lambda: Loose(1).get, lambda: Loose(1).__hash__),
     "methods of objects that no key has": (lambda: Unhashable().get, lambda: UNHASHABLE.get),
+    "dicts with a hash": (lambda: Settings(k=1), lambda: Settings(k=2)),
+    "dicts of another order": (lambda: Settings(a=1, b=2), lambda: Settings(b=2, a=1)),
+    "dicts with a hash, deep": (lambda: ((Settings(k=1),),), lambda: ((Settings(k=1.0),),)),
+    "lists with a hash": (lambda: Sizes([1]), lambda: Sizes([2])),
+    "deques with a hash": (lambda: Window([1]), lambda: Window([2])),
+    "methods of dicts": (lambda: Settings(k=1).keys, lambda: Settings(k=2).keys),
+    "dataclasses that are numbers": (lambda: metres(1.0, 1.0), lambda: metres(1.0, 2.0)),
+    "dataclasses that are dicts": (lambda: Table.of(k=1), lambda: Table.of(k=2)),
+    "order of keywords": (lambda: functools.partial(act, x=1, slope=2), lambda: functools.partial(act, slope=2, x=1)),
     "regular expressions": (lambda: re.compile("a"), lambda: re.compile("a", re.DOTALL)),
 }
 
@@ -149,6 +219,11 @@ EQUAL: dict[str, Callable[[], Any]] = {
     "methods of equal dataclasses": lambda: Partly(1, 2).sum,
     "methods of equal objects": lambda: Loose((1, "a")).get,
     "methods of one object": lambda: UNHASHABLE.get,
+    "dicts with a hash": lambda: Settings(a=1, b=2),
+    "lists with a hash": lambda: Sizes([1, 2]),
+    "deques with a hash": lambda: Window([1], 2),
+    "dataclasses that are numbers": lambda: metres(1.0, 2.0),
+    "dataclasses that are dicts": lambda: Table.of(k=1),
     "partials of methods": lambda: functools.partial(Partly(1, 2).sum, 3),
 }
 
@@ -158,6 +233,18 @@ def test_equal_values_make_one_structure(name: str):
     """Values that are made alike have one graphdef, so that nothing is traced twice."""
     make = EQUAL[name]
     assert gn.graphdef(Holder(make())) is gn.graphdef(Holder(make()))
+
+
+@pytest.mark.parametrize("name", ["partials", "dataclasses"])
+def test_what_was_compiled_of_a_callable_value_is_no_part_of_it(name: str):
+    """A value that a transform was given, and an equal one that it was not, are one structure."""
+    value = {"partials": functools.partial(act, slope=2.0), "dataclasses": Scaling(2.0)}[name]
+    untouched = copy.copy(value)
+    node = Holder(value)
+    before = gn.graphdef(node)
+    for transform in (gn.jit, gn.remat):
+        transform(node.value)(jnp.ones(()))
+    assert gn.graphdef(Holder(node.value)) is before is gn.graphdef(Holder(untouched))
 
 
 def test_a_compiled_function_tells_a_weak_array_from_another():

@@ -23,6 +23,7 @@ import pytest
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 import graphnode as gn
+from graphnode._hints import with_article
 from graphnode._names import VALUES
 from graphnode._static import (
     KINDS,
@@ -179,7 +180,9 @@ def test_kind_in_the_json_of_a_graphdef(name: str, sample: Sample):
     if isinstance(form, ByName):
         with pytest.raises(JsonValueError) as caught:
             to_json(value)
-        assert str(caught.value) == form.fault(getattr(value, "__qualname__", None) or f"a {type(value).__name__}")
+        assert str(caught.value) == form.fault(
+            getattr(value, "__qualname__", None) or with_article(type(value).__name__)
+        )
         return
     graphdef = gn.graphdef(Holder(value))
     text = graphdef.to_json()

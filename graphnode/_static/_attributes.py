@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from .._caches import TRANSFORMED
 from ._kind import DataValueError, StaticValueError
 from ._lookup import frozen, kind_of, static_key
 
@@ -22,15 +23,16 @@ class Places(NamedTuple):
     Attributes:
         slots: The names of their slots.
         others: What stands in their `__dict__` and is no attribute: names that the kind knows, those that
-            `functools.cached_property` stores under, as they follow from the rest, and annotations.
+            `functools.cached_property` and transforms store under, as they follow from the rest, and annotations.
     """
 
     slots: tuple[str, ...]
     others: frozenset[str]
 
 
-# What `functools.update_wrapper` copies for those who read a function. Nobody computes with it, and it may be a dict.
-_ANNOTATIONS: Final = frozenset({"__annotations__", "__annotate__"})
+# Nobody computes with these: what `functools.update_wrapper` copies for those who read a function, which may be a dict,
+# and what was compiled of a callable object.
+_NOTES: Final = frozenset({"__annotations__", "__annotate__", TRANSFORMED})
 
 # Weak: a class that a function defines must not live on.
 _PLACES: Final["weakref.WeakKeyDictionary[type, Places]"] = weakref.WeakKeyDictionary()
@@ -47,7 +49,7 @@ def places_of(cls: type) -> Places:
 def find_places(cls: type, known: frozenset[str]) -> Places:
     """Where the instances of a class keep attributes beside the names that its kind knows."""
     slots = sorted(_slots_of(cls) - known)
-    return Places(tuple(slots), known | _cached_names(cls) | _ANNOTATIONS)
+    return Places(tuple(slots), known | _cached_names(cls) | _NOTES)
 
 
 def _slots_of(cls: type) -> frozenset[str]:

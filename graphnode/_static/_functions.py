@@ -16,7 +16,8 @@ _Partial: TypeAlias = functools.partial[Any]
 
 
 def _partial_key(value: _Partial) -> Hashable:
-    keywords = [(name, static_key(value.keywords[name])) for name in sorted(value.keywords)]
+    # In their order, which the function sees that takes them as `**keywords`.
+    keywords = [(name, static_key(argument)) for name, argument in value.keywords.items()]
     cls: type = type(value)
     key = (cls, static_key(value.func), *map(static_key, value.args), *keywords)
     # Most have none, and this is asked at every visit of a node.

@@ -32,7 +32,7 @@ def object_key(value: Any) -> Hashable:
         remedy = f"write {form}" if form else "give it a hash, or hold it in a State"
         raise StaticValueError(f"{with_article(cls.__name__)} ({cut(repr(value))}) is not hashable: {remedy}") from None
     if _has_own_equality(cls):
-        return (cls, *_content_key(cls, value))
+        return (cls, *content_key(value))
     return (cls, value)
 
 
@@ -44,19 +44,24 @@ def _has_own_equality(cls: type) -> bool:
     return equality is not object.__eq__ and cls.__module__.partition(".")[0] not in _TRUSTED
 
 
-def _content_key(cls: type, value: Any) -> tuple[Hashable, ...]:
+def content_key(value: Any) -> tuple[Hashable, ...]:
     """The content of an object whose own `==` may take `1` for `1.0`: what pickle would write down of it.
 
     Raises:
         StaticValueError: The object does not say, or holds what cannot be static.
     """
+    cls: type = type(value)
     try:
         reduced = _reduced(value)
         if isinstance(reduced, str):  # the name of a global, which another module may have too: itself
             return (reduced, value)
         maker, args, *rest = reduced
-        state = rest[0] if rest else None
-        return (maker, *map(static_key, args), _state_key(state, places_of(cls).others))
+        state, items, pairs = [*rest, None, None, None][:3]
+        # What a subclass of a list or dict holds comes after its state, in the order in which it holds it.
+        item_keys = [static_key(item) for item in items or ()]
+        pair_keys = [(static_key(key), static_key(item)) for key, item in pairs or ()]
+        state_key = _state_key(state, places_of(cls).others)
+        return (maker, tuple(map(static_key, args)), state_key, tuple(item_keys), tuple(pair_keys))
     except (TypeError, ValueError, AttributeError) as error:
         raise StaticValueError(
             f"{with_article(cls.__name__)} ({cut(repr(value))}) compares by an __eq__ of its own, and its content "
@@ -74,6 +79,6 @@ def _state_key(state: object, left_out: frozenset[str]) -> Hashable:
     if isinstance(state, dict):
         names = [name for name in sorted(state, key=str) if name not in left_out]
         return tuple([(static_key(name), static_key(state[name])) for name in names])
-    if isinstance(state, tuple):  # attributes and slots
+    if isinstance(state, (tuple, list)):  # attributes and slots; a dataclass with slots gives a list
         return tuple([_state_key(part, left_out) for part in state])
     return static_key(state)

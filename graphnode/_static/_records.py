@@ -21,7 +21,7 @@ from ._kind import (
     tagged,
 )
 from ._lookup import static_key
-from ._object_key import object_key
+from ._object_key import content_key, object_key
 from ._objects import compares_by_identity
 from ._options import option_data, options_schema, read_option
 
@@ -40,12 +40,14 @@ class _Fields(NamedTuple):
         places: Where the values keep other attributes.
         is_frozen: Whether they stay as they are.
         is_compared: Whether they equal others of the same content.
+        has_base: Whether a base in C keeps content of its own, as `float` and `dict` do.
     """
 
     names: tuple[str, ...]
     places: Places
     is_frozen: bool
     is_compared: bool
+    has_base: bool
 
 
 # Asked at every visit of a node. Weak: a class that a function defines must not live on.
@@ -60,8 +62,14 @@ def _fields_of(cls: Any) -> _Fields:
         # A class may also refuse to be written to by a `__setattr__` of its own.
         is_frozen = parameters.frozen or cls.__setattr__ is not object.__setattr__
         places = find_places(cls, frozenset(names))
-        fields = _FIELDS[cls] = _Fields(names, places, is_frozen, parameters.frozen and parameters.eq)
+        is_compared = parameters.frozen and parameters.eq
+        fields = _FIELDS[cls] = _Fields(names, places, is_frozen, is_compared, _has_base_in_c(cls))
     return fields
+
+
+def _has_base_in_c(cls: type) -> bool:
+    makers = [vars(base)["__new__"] for base in cls.__mro__ if base is not object and "__new__" in vars(base)]
+    return not all(isinstance(maker, staticmethod) for maker in makers)  # as Python makes of one in a class body
 
 
 def _init_fields(value: Any) -> list[str]:
@@ -70,14 +78,15 @@ def _init_fields(value: Any) -> list[str]:
 
 def _record_key(value: Any) -> Hashable:
     cls: Any = type(value)
-    names, places, is_frozen, is_compared = _FIELDS.get(cls) or _fields_of(cls)
+    names, places, is_frozen, is_compared, has_base = _FIELDS.get(cls) or _fields_of(cls)
     if not is_frozen:
         raise StaticValueError(f"the dataclass {cls.__name__} is not frozen: declare it @dataclass(frozen=True)")
     if not is_compared:
         return object_key(value)
     # Also those that the dataclass leaves out of its own `==`: a merge gives back one object for all equal ones.
     keys = [static_key(getattr(value, name)) for name in names]
-    return (cls, *keys, *attributes_key(value, places))
+    key = (cls, *keys, *attributes_key(value, places))
+    return (*key, content_key(value)) if has_base else key
 
 
 def _contents(value: Any) -> dict[str, Any]:

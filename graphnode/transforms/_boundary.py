@@ -24,7 +24,7 @@ from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatt
 
 from .._arguments import checked_positions, wrong_argument
 from .._binding import Binding, binding_of_list, build, graft, walk
-from .._caches import LOCK, Memo, StaysHere
+from .._caches import LOCK, TRANSFORMED, Memo, StaysHere
 from .._compat import TraceRef, current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
 from .._describe import describe, shape_text
@@ -49,7 +49,6 @@ Function: TypeAlias = Callable[..., Any]
 Values: TypeAlias = tuple[Any, ...]
 T = TypeVar("T")
 
-_KEPT: Final = "__graphnode_transformed__"
 REFUSAL: Final = "must not be written here"
 
 
@@ -676,7 +675,7 @@ class _Kept(StaysHere):
 def _made_of(function: Function, kind: Hashable) -> Made | None:
     """Where what is made of a function is kept; `None` for one that takes no attributes."""
     try:
-        kept: _Kept | None = function.__dict__.get(_KEPT)
+        kept: _Kept | None = function.__dict__.get(TRANSFORMED)
         if kept is None or not kept.is_of(function):
             kept = _attached(function)
     except (AttributeError, TypeError):  # a builtin, or a class
@@ -688,9 +687,9 @@ def _made_of(function: Function, kind: Hashable) -> Made | None:
 def _attached(function: Function) -> _Kept:
     fresh = _Kept(function)
     with LOCK:
-        kept: _Kept | None = function.__dict__.get(_KEPT)
+        kept: _Kept | None = function.__dict__.get(TRANSFORMED)
         if kept is None or not kept.is_of(function):
-            function.__dict__[_KEPT] = kept = fresh
+            function.__dict__[TRANSFORMED] = kept = fresh
     return kept
 
 
@@ -750,7 +749,7 @@ def remembered_together(
 
 def forget_kept(wrapper: Any) -> None:
     """Drop what `functools.wraps` copied from another function: a wrapper is to keep no other's."""
-    wrapper.__dict__.pop(_KEPT, None)
+    wrapper.__dict__.pop(TRANSFORMED, None)
 
 
 def _is_array(value: Any) -> bool:

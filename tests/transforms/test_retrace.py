@@ -17,6 +17,7 @@ import pytest
 
 import graphnode as gn
 from graphnode import ParamState, ShortTermState, State
+from graphnode._caches import TRANSFORMED
 from graphnode.transforms import _boundary, _jit, _retrace
 
 
@@ -288,7 +289,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
         run(node)
         assert node.weight.value == 1.0
         assert len(run._compiled) <= 3
-        kinds = local.__dict__[_boundary._KEPT].kinds
+        kinds = local.__dict__[TRANSFORMED].kinds
         assert max(map(len, kinds.values())) <= 4
     assert len(run._history._log[1]) == 8
     for size in range(_retrace._LIMIT):
