@@ -8,7 +8,7 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 from ._describe import describe
@@ -38,7 +38,7 @@ def wrong_argument(takes: str, value: object, function: str | None = None) -> st
 
 
 def public_caller() -> str | None:
-    """The public function, or class, that the user called: `gn.clone`; `None` where it is a method."""
+    """The public function, class or method that the user called: `gn.clone`, `Optimizer.update`; `None` for others."""
     name: str | None = None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
@@ -48,12 +48,23 @@ def public_caller() -> str | None:
 
 
 def _public_name(frame: FrameType) -> str | None:
-    """How users write the function, or the class, whose code runs in a frame; `None` where it is private."""
+    """How users write the function, class or method whose code runs in a frame; `None` where it is private."""
     code = frame.f_code
     if code.co_name == "__init__":
         cls = type(frame.f_locals.get("self"))
         return _written(_CLASSES, cls.__name__, lambda member: member is cls)
+    if code.co_varnames[:1] == ("self",):
+        return _method_name(type(frame.f_locals["self"]), code)
     return _written(_FUNCTIONS, code.co_name, lambda member: getattr(inspect.unwrap(member), "__code__", None) is code)
+
+
+def _method_name(cls: type, code: CodeType) -> str | None:
+    for owner in cls.__mro__:
+        method = vars(owner).get(code.co_name)
+        if getattr(method, "__code__", None) is code and not code.co_name.startswith("_"):
+            is_public = _written(_CLASSES, owner.__name__, lambda member: member is owner)
+            return f"{owner.__name__}.{code.co_name}" if is_public else None
+    return None
 
 
 def _written(modules: Mapping[str, str], name: str, is_same: Callable[[Any], bool]) -> str | None:

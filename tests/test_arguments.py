@@ -355,7 +355,12 @@ OTHERS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "gradients of an update": (
         lambda: UNTYPED.optim.Optimizer(MODEL, optax.sgd(0.1)).update(MODEL, 3),
         TypeError,
-        f"expected {A_TREE}; found int 3",
+        f"Optimizer.update takes {A_TREE}; found int 3",
+    ),
+    "model of an update": (
+        lambda: UNTYPED.optim.Optimizer(MODEL, optax.sgd(0.1)).update(3, {}),
+        gn.StructureError,
+        "Optimizer.update takes a node or a pytree of nodes; found int 3",
     ),
 }
 

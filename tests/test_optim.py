@@ -699,7 +699,7 @@ def test_gradients_must_be_a_collection():
     with pytest.raises(TypeError) as caught:
         Optimizer(model, adam).update(model, bad)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # ty: ignore[invalid-argument-type]
     takes = "a StateTree, FlatStates or a nested mapping by path"
-    assert str(caught.value) == f"expected {takes}; found an array float32[3]"
+    assert str(caught.value) == f"Optimizer.update takes {takes}; found an array float32[3]"
 
 
 @pytest.mark.parametrize("tx", [adam, optax.sgd(0.1)], ids=["adam", "sgd"])
