@@ -59,12 +59,11 @@ def _public_name(frame: FrameType) -> str | None:
 
 
 def _method_name(cls: type, code: CodeType) -> str | None:
-    for owner in cls.__mro__:
-        method = vars(owner).get(code.co_name)
-        if getattr(method, "__code__", None) is code and not code.co_name.startswith("_"):
-            is_public = _written(_CLASSES, owner.__name__, lambda member: member is owner)
-            return f"{owner.__name__}.{code.co_name}" if is_public else None
-    return None
+    """How users write a method of a public class, whose code this is: `Optimizer.update`."""
+    if code.co_name.startswith("_") or _written(_CLASSES, cls.__name__, lambda member: member is cls) is None:
+        return None
+    method = inspect.getattr_static(cls, code.co_name, None)
+    return f"{cls.__name__}.{code.co_name}" if getattr(method, "__code__", None) is code else None
 
 
 def _written(modules: Mapping[str, str], name: str, is_same: Callable[[Any], bool]) -> str | None:
