@@ -19,7 +19,7 @@ from ._importable import goes_by_value
 _ACTIVATIONS: Final = (
     "celu", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "identity", "leaky_relu",
     "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softmax",
-    "softplus", "sparse_plus", "squareplus", "swish", "tanh",
+    "softplus", "sparse_plus", "sparse_sigmoid", "squareplus", "swish", "tanh",
 )
 # Made once: JAX makes a new function at every call, and two of these are two static values.
 _MADE: Final = (

@@ -32,9 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Instrument the package before anything imports it, and name what doctests use.
 
-    Where the slow tests run, the others are thorough: properties are tried on more examples.
+    Where the slow tests run, the others are thorough: properties are tried on more examples, and XLA optimizes what it
+    compiles, which takes a third of the time otherwise.
     """
-    hypothesis.settings.load_profile("quick" if str(config.getoption("markexpr")).strip() == "not slow" else "thorough")
+    is_quick = str(config.getoption("markexpr")).strip() == "not slow"
+    hypothesis.settings.load_profile("quick" if is_quick else "thorough")
+    jax.config.update("jax_disable_most_optimizations", is_quick)
     if config.getoption("--runtime-types"):
         # It asks for `type X = ...`, which Python 3.11 has not, and warns of what it cannot check.
         config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeWarning")
