@@ -27,7 +27,7 @@ from ._marks import any_marked, is_marked, trace_of
 from ._paths import Key, Path, path_str
 from ._state import State, check_alive, located, mark_container, read, store
 from ._static import NO_TEMPLATE, GraphObject
-from ._table import RootSpec, Token, ranked_root
+from ._table import RootSpec, Token, data_keys_of, ranked_root
 from ._template import NodeSpec, Watch, fill, template_of
 from ._tracked import set_binding, set_joint, set_version
 from ._value import all_taken_in, is_container, taken_in
@@ -152,6 +152,12 @@ class _Kept(NamedTuple):
         return self.binding.clock is CLOCK.now or self.binding.is_current(roots)
 
     def completed(self, roots: Sequence[Any]) -> Binding:
+    def is_of(self, treedef: Hashable) -> bool:
+        """Whether an equal treedef is also the same: its data may be `True` where this one has `1`."""
+        root = self.binding.graphdef.tokens[0]
+        assert isinstance(root, RootSpec)
+        return not root.data_keys or root.data_keys == data_keys_of(treedef)
+
         """The binding with all States."""
         binding = self.binding
         if not self.gaps:
@@ -215,7 +221,7 @@ def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
         set_joint(first, known := Joint())
     key = _joint_key(treedef, leaves)
     found = known.get(key)
-    if found is not None and found.is_current(leaves):
+    if found is not None and found.is_of(treedef) and found.is_current(leaves):
         return found.completed(leaves)
     binding = _walk_undisturbed(root, leaves)
     _keep_joint(known, key, binding, leaves)

@@ -18,6 +18,7 @@ from ._plan import requirement_of, with_requirement
 from ._redefinition import first_moved
 from ._state import Requirements, StateSpec
 from ._template import Column, NodeSpec, Picker, column_of, picker
+from ._static import StaticValueError, static_key
 from ._trie import Trie, canonical
 
 _ROOTS: "Interned[Hashable, RootSpec]" = Interned()
@@ -26,10 +27,11 @@ _ROOTS: "Interned[Hashable, RootSpec]" = Interned()
 class RootSpec:
     """The root of a graph that is a pytree of nodes: its treedef, and the canonical paths of its leaves. Interned."""
 
-    __slots__ = ("__weakref__", "edges", "order", "treedef")
+    __slots__ = ("__weakref__", "data_keys", "edges", "order", "treedef")
 
     treedef: Any
     edges: tuple[Path, ...]  # canonical order
+    data_keys: tuple[Hashable, ...]  # what tells it from roots of equal treedefs
     order: tuple[int, ...]  # the number, among the edges, of each leaf of the treedef
 
     def __reduce__(self) -> tuple[Callable[..., "RootSpec"], tuple[object, ...]]:
@@ -42,17 +44,48 @@ Token: TypeAlias = RootSpec | NodeSpec | StateSpec | int
 def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> RootSpec:
     """The one root spec of these parts."""
     # Types too: the position 0 and the key False are equal, and not the same.
-    key = (treedef, edges, tuple(tuple(map(type, edge)) for edge in edges))
-    return _ROOTS.of(key, lambda: _new_root_spec(treedef, edges, order))
+    data_keys = data_keys_of(treedef)
+    key = (treedef, data_keys, edges, tuple(tuple(map(type, edge)) for edge in edges))
+    return _ROOTS.of(key, lambda: _new_root_spec(treedef, data_keys, edges, order))
 
 
-def _new_root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> RootSpec:
+def _new_root_spec(
+    treedef: Any, data_keys: tuple[Hashable, ...], edges: tuple[Path, ...], order: tuple[int, ...]
+) -> RootSpec:
     spec = RootSpec()
-    spec.treedef, spec.edges, spec.order = treedef, edges, order
+    spec.treedef, spec.data_keys, spec.edges, spec.order = treedef, data_keys, edges, order
     return spec
 
 
 def ranked_root(treedef: Any, edges: Sequence[Path]) -> RootSpec:
+def data_keys_of(treedef: Any) -> tuple[Hashable, ...]:
+    """What equal treedefs may differ in: the static data of their pytrees, which `==` compares, as `1` and `True`.
+
+    Nothing for most, which have no data but names: those of lists, tuples, and dicts with texts as keys.
+    """
+    keys: list[Hashable] = []
+    todo: list[Any] = [treedef]
+    while todo:
+        part = todo.pop()
+        found = part.node_data()
+        if found is None:  # a leaf
+            continue
+        _, data = found
+        parts = data if isinstance(data, (list, tuple)) else (data,)
+        if any(one is not None and type(one) is not str for one in parts):
+            keys.append(tuple(map(_data_key, parts)))
+        todo += part.children()
+    return tuple(keys)
+
+
+def _data_key(data: Any) -> Hashable:
+    try:
+        return static_key(data)
+    except StaticValueError:  # to JAX it may be anything that has `==`
+        cls: type = type(data)
+        return cls
+
+
     """The root spec of a pytree whose leaves, in the order of its treedef, have these paths."""
     ranked = sorted(range(len(edges)), key=lambda at: path_order(edges[at]))
     order = [0] * len(ranked)
