@@ -25,6 +25,7 @@ from ._graphdef import GraphDef, intern_graphdef
 from ._hints import with_article
 from ._marks import any_marked, is_marked, trace_of
 from ._paths import Key, Path, path_str
+from ._plan import with_requirement
 from ._state import State, check_alive, located, mark_container, read, store
 from ._static import NO_TEMPLATE, GraphObject
 from ._table import RootSpec, Token, data_keys_of, ranked_root
@@ -151,13 +152,13 @@ class _Kept(NamedTuple):
             return False
         return self.binding.clock is CLOCK.now or self.binding.is_current(roots)
 
-    def completed(self, roots: Sequence[Any]) -> Binding:
     def is_of(self, treedef: Hashable) -> bool:
         """Whether an equal treedef is also the same: its data may be `True` where this one has `1`."""
         root = self.binding.graphdef.tokens[0]
         assert isinstance(root, RootSpec)
         return not root.data_keys or root.data_keys == data_keys_of(treedef)
 
+    def completed(self, roots: Sequence[Any]) -> Binding:
         """The binding with all States."""
         binding = self.binding
         if not self.gaps:
@@ -491,10 +492,15 @@ def graft(graphdef: GraphDef[Any], known: Sequence[Any], values: Sequence[Any]) 
         values: The values of the new States, in layout order.
 
     Returns:
-        All nodes and States by number. The new nodes refer to the known ones where the structure says so.
+        All nodes and States by number. The new nodes refer to the known ones where the structure says so, and hold the
+        States among these to the contracts of their fields.
     """
     table, trace, rest = graphdef.table, current_trace(), iter(values)
-    contracts = graphdef.contracts
+    contracts = graphdef.contracts_from(len(known))
+    for number, requirements in contracts.items():
+        if number < len(known):
+            for requirement in requirements:
+                known[number]._contracts = with_requirement(known[number]._contracts, requirement)
     objects = [*known, *[_new(spec.cls) for spec in table.specs[len(known) :]]]
     for number in range(len(known), len(objects)):
         spec = table.specs[number]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ._caches import Interned
 from ._collector import uncollected
+from ._contract import Requirement
 from ._errors import StructureError
 from ._layout import Layout, TrieBuilder, intern_layout, layout_of_trie
 from ._node import plan_of
@@ -17,8 +18,8 @@ from ._paths import Key, Path, path_order, path_str
 from ._plan import requirement_of, with_requirement
 from ._redefinition import first_moved
 from ._state import Requirements, StateSpec
-from ._template import Column, NodeSpec, Picker, column_of, picker
 from ._static import StaticValueError, static_key
+from ._template import Column, NodeSpec, Picker, column_of, picker
 from ._trie import Trie, canonical
 
 _ROOTS: "Interned[Hashable, RootSpec]" = Interned()
@@ -30,8 +31,8 @@ class RootSpec:
     __slots__ = ("__weakref__", "data_keys", "edges", "order", "treedef")
 
     treedef: Any
-    edges: tuple[Path, ...]  # canonical order
     data_keys: tuple[Hashable, ...]  # what tells it from roots of equal treedefs
+    edges: tuple[Path, ...]  # canonical order
     order: tuple[int, ...]  # the number, among the edges, of each leaf of the treedef
 
     def __reduce__(self) -> tuple[Callable[..., "RootSpec"], tuple[object, ...]]:
@@ -43,8 +44,8 @@ Token: TypeAlias = RootSpec | NodeSpec | StateSpec | int
 
 def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> RootSpec:
     """The one root spec of these parts."""
-    # Types too: the position 0 and the key False are equal, and not the same.
     data_keys = data_keys_of(treedef)
+    # Types too: the position 0 and the key False are equal, and not the same.
     key = (treedef, data_keys, edges, tuple(tuple(map(type, edge)) for edge in edges))
     return _ROOTS.of(key, lambda: _new_root_spec(treedef, data_keys, edges, order))
 
@@ -57,7 +58,6 @@ def _new_root_spec(
     return spec
 
 
-def ranked_root(treedef: Any, edges: Sequence[Path]) -> RootSpec:
 def data_keys_of(treedef: Any) -> tuple[Hashable, ...]:
     """What equal treedefs may differ in: the static data of their pytrees, which `==` compares, as `1` and `True`.
 
@@ -86,6 +86,7 @@ def _data_key(data: Any) -> Hashable:
         return cls
 
 
+def ranked_root(treedef: Any, edges: Sequence[Path]) -> RootSpec:
     """The root spec of a pytree whose leaves, in the order of its treedef, have these paths."""
     ranked = sorted(range(len(edges)), key=lambda at: path_order(edges[at]))
     order = [0] * len(ranked)
@@ -254,9 +255,9 @@ class Assembly(NamedTuple):
     top: tuple[int, ...]
 
 
-def contracts_of(table: Table) -> dict[int, Requirements]:
-    """What the fields that each State stands in ask of it, by its number; of those that are asked anything."""
-    found: dict[int, Requirements] = {}
+def requirements_of(table: Table) -> dict[int, list[tuple[int, Requirement]]]:
+    """What the fields of each node ask of which State, by the numbers of both; of nodes that ask anything."""
+    found: dict[int, list[tuple[int, Requirement]]] = {}
     for number, row in table.rows.items():
         spec = table.specs[number]
         assert isinstance(spec, NodeSpec)
@@ -268,7 +269,22 @@ def contracts_of(table: Table) -> dict[int, Requirements]:
             if isinstance(child_spec, StateSpec):
                 requirement = requirement_of(spec.cls, path_str(path), form, child_spec.cls, sizes)
                 if requirement is not None:
-                    found[child] = with_requirement(found.get(child, ()), requirement)
+                    found.setdefault(number, []).append((child, requirement))
+    return found
+
+
+def contracts_of(table: Table, start: int = 0) -> dict[int, Requirements]:
+    """What the fields that each State stands in ask of it, by its number; of those that are asked anything.
+
+    Args:
+        table: The structure.
+        start: The number of the first node whose fields count.
+    """
+    found: dict[int, Requirements] = {}
+    for number, asked in requirements_of(table).items():
+        if number >= start:
+            for state, requirement in asked:
+                found[state] = with_requirement(found.get(state, ()), requirement)
     return found
 
 
