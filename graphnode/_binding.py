@@ -25,9 +25,10 @@ from ._graphdef import GraphDef, intern_graphdef
 from ._hints import with_article
 from ._marks import any_marked, is_marked, trace_of
 from ._paths import Key, Path, path_str
+from ._plan import with_requirement
 from ._state import State, check_alive, located, mark_container, read, store
 from ._static import NO_TEMPLATE, GraphObject
-from ._table import RootSpec, Token, ranked_root
+from ._table import RootSpec, Token, data_keys_of, ranked_root
 from ._template import NodeSpec, Watch, fill, template_of
 from ._tracked import set_binding, set_joint, set_version
 from ._value import all_taken_in, is_container, taken_in
@@ -151,6 +152,12 @@ class _Kept(NamedTuple):
             return False
         return self.binding.clock is CLOCK.now or self.binding.is_current(roots)
 
+    def is_of(self, treedef: Hashable) -> bool:
+        """Whether an equal treedef is also the same: its data may be `True` where this one has `1`."""
+        root = self.binding.graphdef.tokens[0]
+        assert isinstance(root, RootSpec)
+        return not root.data_keys or root.data_keys == data_keys_of(treedef)
+
     def completed(self, roots: Sequence[Any]) -> Binding:
         """The binding with all States."""
         binding = self.binding
@@ -215,7 +222,7 @@ def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
         set_joint(first, known := Joint())
     key = _joint_key(treedef, leaves)
     found = known.get(key)
-    if found is not None and found.is_current(leaves):
+    if found is not None and found.is_of(treedef) and found.is_current(leaves):
         return found.completed(leaves)
     binding = _walk_undisturbed(root, leaves)
     _keep_joint(known, key, binding, leaves)
@@ -485,10 +492,15 @@ def graft(graphdef: GraphDef[Any], known: Sequence[Any], values: Sequence[Any]) 
         values: The values of the new States, in layout order.
 
     Returns:
-        All nodes and States by number. The new nodes refer to the known ones where the structure says so.
+        All nodes and States by number. The new nodes refer to the known ones where the structure says so, and hold the
+        States among these to the contracts of their fields.
     """
     table, trace, rest = graphdef.table, current_trace(), iter(values)
-    contracts = graphdef.contracts
+    contracts = graphdef.contracts_from(len(known))
+    for number, requirements in contracts.items():
+        if number < len(known):
+            for requirement in requirements:
+                known[number]._contracts = with_requirement(known[number]._contracts, requirement)
     objects = [*known, *[_new(spec.cls) for spec in table.specs[len(known) :]]]
     for number in range(len(known), len(objects)):
         spec = table.specs[number]

@@ -18,7 +18,8 @@ from ._hints import with_article
 if TYPE_CHECKING:
     from jaxtyping import AbstractArray
 
-# What static fields give: a size for `name`, sizes for `*name`. Names without a field are bound by the first array.
+# What static fields give: a size for `name`, sizes for `*name`. Names without a field, or whose field holds `None`, are
+# free: they are bound by the first array.
 Sizes: TypeAlias = Mapping[str, object]
 Bound: TypeAlias = dict[str, object]
 
@@ -62,6 +63,10 @@ class Contract(NamedTuple):
         """The names whose static fields give sizes."""
         return frozenset().union(*(axis.names for axis in self.axes))
 
+    def has_free_names(self, sizes: Sizes) -> bool:
+        """Whether some of its names have no size, and are bound by the first array."""
+        return any(sizes.get(name) is None for name in self.names)
+
     def shape(self, sizes: Sizes) -> tuple[int, ...]:
         """The shape that the static fields give.
 
@@ -98,7 +103,7 @@ class Contract(NamedTuple):
         return jax.dtypes.canonicalize_dtype(next(name for name in widest if name in names))
 
     def fault(self, value: Any, sizes: Sizes, bound: Bound) -> str | None:
-        """What is wrong with `value`, or `None`. Names that `sizes` lacks are bound in `bound` by their first use."""
+        """What is wrong with `value`, or `None`. Names that `sizes` leaves free are bound in `bound` at their first."""
         try:
             shape, dtype = (() if value is None else np.shape(value)), jnp.result_type(value)
         except (TypeError, ValueError):
@@ -110,7 +115,7 @@ class Contract(NamedTuple):
         fixed = [axis for axis in self.axes if not axis.variadic]
         extra = len(shape) - len(fixed)
         if extra < 0 or (extra > 0 and len(fixed) == len(self.axes)):
-            return f"expected rank {self._rank({**bound, **sizes})} of {self.text}, found shape {shape}"
+            return f"expected rank {self._rank({**sizes, **bound})} of {self.text}, found shape {shape}"
         at = 0
         for axis in self.axes:
             width = extra if axis.variadic else 1
@@ -130,7 +135,7 @@ class Contract(NamedTuple):
 
     def _axis_fault(self, axis: Axis, found: tuple[int, ...], sizes: Sizes, bound: Bound) -> str | None:
         try:
-            size = axis.size({**bound, **sizes})
+            size = axis.size({**sizes, **bound})
         except ContractSyntaxError as error:
             return str(error)
         if size is None:
@@ -185,9 +190,15 @@ class Requirement(NamedTuple):
         """What a message calls the field."""
         return f"{self.cls.__name__}.{self.place}"
 
-    def is_of(self, other: "Requirement") -> bool:
-        """Whether both are of one field."""
-        return self.cls is other.cls and self.place == other.place
+    @property
+    def has_free_names(self) -> bool:
+        """Whether some of its sizes are those of the States beside the one that it is asked of."""
+        return self.contract.has_free_names(dict(self.sizes))
+
+    def at_sizes(self, sizes: Sizes) -> "Requirement":
+        """The same of a node with these static fields."""
+        named = sorted(self.contract.names & sizes.keys())
+        return self._replace(sizes=tuple([(name, sizes[name]) for name in named]))
 
     def fault(self, value: Any, replaced: Any) -> str | None:
         """What is wrong with `value` in the place of `replaced`, or `None`: it may keep the shape that is there."""

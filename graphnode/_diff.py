@@ -108,7 +108,7 @@ def _root_difference(left: Token, right: Token) -> Iterator[Difference]:
     """Where two pytrees hold their nodes at the same places, but in other containers, or beside more `None`."""
     if not (isinstance(left, RootSpec) and isinstance(right, RootSpec)):
         return
-    if left.edges == right.edges and left.treedef != right.treedef:
+    if left.edges == right.edges and left is not right:
         yield _difference((), str(left.treedef), str(right.treedef))
 
 

@@ -14,13 +14,25 @@ import jax
 from typing_extensions import TypeVar
 
 from ._caches import Interned, Memo
+from ._contract import Requirement
 from ._errors import StructureError, listed
 from ._layout import Layout
 from ._paths import Key, Path, key_order, path_str
 from ._pretty import Record, Text, pretty
 from ._redefinition import class_name
 from ._state import Requirements, StateSpec
-from ._table import Assembly, RootSpec, Table, Token, assemble, contracts_of, lay_out, lay_out_nodes, tabulate
+from ._table import (
+    Assembly,
+    RootSpec,
+    Table,
+    Token,
+    assemble,
+    contracts_of,
+    lay_out,
+    lay_out_nodes,
+    requirements_of,
+    tabulate,
+)
 from ._template import REF, UNSET, NodeSpec, Shape, edges_of, items_of
 from ._tokens_json import tokens_from_json, tokens_to_json
 from ._trie import Trie
@@ -29,6 +41,7 @@ N_co = TypeVar("N_co", covariant=True, default=Any)
 
 
 _CONTRACTS: Final = "contracts"
+_REQUIREMENTS: Final = "requirements"
 _NODES: Final = "nodes"
 _GRAPHDEFS: "Interned[tuple[Token, ...], GraphDef[Any]]" = Interned()
 
@@ -107,9 +120,14 @@ class GraphDef(Generic[N_co]):
         return self._assembly
 
     @property
-    def contracts(self) -> "dict[int, Requirements]":
-        """What fields ask of each State, by its number among all objects."""
-        return self.plans.of(_CONTRACTS, lambda: contracts_of(self.table))  # type: ignore[no-any-return]  # as made
+    def requirements(self) -> "dict[int, list[tuple[int, Requirement]]]":
+        """What the fields of each node ask of which State, by the numbers of both among all objects."""
+        return self.plans.of(_REQUIREMENTS, lambda: requirements_of(self.table))  # type: ignore[no-any-return]  # as made
+
+    def contracts_from(self, start: int) -> "dict[int, Requirements]":
+        """What the fields of its nodes, from one number on, ask of each State, by its number among all objects."""
+        question = (_CONTRACTS, start)
+        return self.plans.of(question, lambda: contracts_of(self.table, start))  # type: ignore[no-any-return]
 
     @property
     def nodes(self) -> Trie:

@@ -6,7 +6,7 @@ that makes it where it makes itself, and the contracts of its States.
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import jax
@@ -158,7 +158,10 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     fields = {**node.__dict__, **changed}
     # What stays comes first: it binds the axes that no static field gives, and what is new must fit.
     placed = sorted(_placed_in(plan, fields), key=lambda one: one[0].partition(".")[0] in changed)
-    _check_states(node, {name: fields[name] for name in plan.statics if name in fields}, placed)
+    sizes = {name: fields[name] for name in plan.statics if name in fields}
+    # What a size that is assigned now has asked of them so far is asked no longer.
+    sizes_before = None if plan.sizing.isdisjoint(changed) else sizes_of(node)
+    _hold(_checked(node, sizes, placed), sizes_before)
 
 
 def check_items(
@@ -199,7 +202,21 @@ def check_placed(node: NodeBase, new: Sequence[Placed], *, replaces: bool = True
     replaced = {place for place, _, _ in new} if replaces else set[str]()
     # What stays comes first: it binds the axes that no static field gives, and what is new must fit.
     staying = [placed for placed in _placed_in(type(node)._plan, node.__dict__) if placed[0] not in replaced]
-    _check_states(node, sizes_of(node), [*staying, *new])
+    _hold(_checked(node, sizes_of(node), [*staying, *new]))
+
+
+def check_nodes(nodes: Iterable[NodeBase]) -> None:
+    """Raise if States of new nodes break the contracts of their fields; if none does, all are held to them.
+
+    Raises:
+        ContractError: Names every field of every node that breaks its contract.
+    """
+    checks: list[_Check] = []
+    for node in nodes:
+        plan: Plan = type(node)._plan
+        if plan.contracts:
+            checks += _checked(node, sizes_of(node), list(_placed_in(plan, node.__dict__)))
+    _hold(checks)
 
 
 def attach_contracts(node: NodeBase) -> None:
@@ -239,15 +256,12 @@ def requirement_of(
     contract = next((leaf.contract for leaf in form.leaves if derives(state_cls, (leaf.cls,))), None)
     if contract is None:
         return None
-    named = sorted(contract.names & sizes.keys())
-    return Requirement(cls, place, contract, tuple([(name, sizes[name]) for name in named]))
+    return Requirement(cls, place, contract, ()).at_sizes(sizes)
 
 
 def with_requirement(requirements: Requirements, new: Requirement) -> Requirements:
-    """Requirements with a new one, in place of an older one of the same field."""
-    if new in requirements:
-        return requirements
-    return (*[other for other in requirements if not other.is_of(new)], new)
+    """Requirements with a new one: also beside one of the same field, in a node of other sizes."""
+    return requirements if new in requirements else (*requirements, new)
 
 
 def _placed_in(plan: Plan, fields: Mapping[str, Any]) -> Iterator[Placed]:
@@ -261,29 +275,55 @@ def _attach(node: NodeBase, place: str, form: Form, state: State[Any], sizes: Ma
         state._contracts = with_requirement(state._contracts, requirement)
 
 
-def _check_states(node: NodeBase, sizes: Mapping[str, object], placed: Sequence[Placed]) -> None:
+class _Check(NamedTuple):
+    """A State, what its place asks of it, and what is wrong with it there."""
+
+    state: State[Any]
+    requirement: Requirement
+    fault: str | None
+
+
+def _checked(node: NodeBase, sizes: Mapping[str, object], placed: Sequence[Placed]) -> list[_Check]:
+    """The States of a node that have contracts, checked beside each other."""
     bound: dict[str, object] = {}
-    checks: list[tuple[Requirement, State[Any]]] = []
+    asked: list[tuple[Requirement, State[Any]]] = []
     for place, form, state in placed:
         requirement = requirement_of(type(node), place, form, type(state), sizes)
         if requirement is not None:
-            checks.append((requirement, state))
-    if any(requirement.contract.names - sizes.keys() for requirement, _ in checks):
+            asked.append((requirement, state))
+    if any(requirement.contract.has_free_names(sizes) for requirement, _ in asked):
         # Names that no static field gives are bound by the first array; arithmetic over them may stand before it.
-        for requirement, state in checks:
+        for requirement, state in asked:
             requirement.contract.fault(state._value, sizes, bound)
-    faults: list[str] = []
-    for requirement, state in checks:
+    checks: list[_Check] = []
+    for requirement, state in asked:
         fault = requirement.contract.fault(state._value, sizes, bound)
-        if fault is None:
-            continue
-        # What fits by itself, and not beside the others, is no State of a stack.
-        is_alone = requirement.contract.fault(state._value, sizes, {}) is None
-        if is_alone or not _fits_as_before(node, requirement, state):
-            faults.append(f"{requirement.where}: {fault}")
+        if fault is not None:
+            # What fits by itself, and not beside the others, is no State of a stack.
+            is_alone = requirement.contract.fault(state._value, sizes, {}) is None
+            if not is_alone and _fits_as_before(node, requirement, state):
+                fault = None
+        checks.append(_Check(state, requirement, fault))
+    return checks
+
+
+def _hold(checks: Sequence[_Check], sizes_before: Mapping[str, object] | None = None) -> None:
+    """Hold States to what was found to be asked of them.
+
+    Args:
+        checks: The States, and what is asked of them.
+        sizes_before: The sizes of their node so far, where they change.
+
+    Raises:
+        ContractError: Names every place whose contract is broken; none is held to anything.
+    """
+    faults = [f"{check.requirement.where}: {check.fault}" for check in checks if check.fault is not None]
     if faults:
         raise ContractError(listed(faults))
-    for requirement, state in checks:
+    for state, requirement, _ in checks:
+        if sizes_before is not None:
+            stale = requirement.at_sizes(sizes_before)
+            state._contracts = tuple([other for other in state._contracts if other != stale])
         state._contracts = with_requirement(state._contracts, requirement)
 
 

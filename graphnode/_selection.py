@@ -157,6 +157,8 @@ def _named(text: str, trie: Trie, texts: Sequence[str]) -> str:
     below = pattern_of(text, below=True)
     if trie.matching(frozenset([below]))[below]:
         return f"{text!r} (for what is below write gn.Under({text!r}))"
+    if text in texts:
+        return f"{text!r} (below it there is nothing but what is on the way there)"
     hint = did_you_mean(text, texts)
     return f"{text!r} ({hint})" if hint else repr(text)
 

@@ -4,23 +4,26 @@ All run on the node's binding: the States in layout order. Nothing here looks at
 a binding is made and how it notices a change of structure, see `_binding`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 from ._arguments import wrong_argument
 from ._binding import Binding, binding_of, build, rebuild, traces_of
+from ._contract import Requirement
 from ._errors import MergeError, listed
 from ._filters import Filter, Matcher, Selector, as_filters
 from ._graphdef import GraphDef
 from ._layout import Layout
 from ._match import Given, States, match, nearest, numbers_of
 from ._paths import path_str
+from ._plan import check_nodes
 from ._redefinition import a_class, is_one_class
 from ._selection import unaccepted
 from ._state import State
 from ._statetree import S1, S2, S3, S4, FlatStates, Item, StateTree, select
 from ._template import Column, column_of
+from ._traverse import live_objects
 
 N = TypeVar("N")
 
@@ -356,6 +359,7 @@ def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
     Raises:
         TypeError: `graphdef` is not a GraphDef, or `states` are not FlatStates.
         MergeError: States are missing, unknown or of another class; names all of them.
+        ContractError: A State does not have the shape or dtype that its field declares; names all of them.
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
@@ -378,7 +382,34 @@ def unflatten(graphdef: GraphDef[N], states: FlatStates[Any], /) -> N:
         raise MergeError(f"cannot unflatten into {graphdef.type.__name__}: {listed(faults)}")
     by_number = dict(zip(numbers, states._states, strict=True))
     live = [by_number[number] for number in range(len(by_number))]
-    return rebuild(graphdef, live, traces_of(live))  # type: ignore[no-any-return]
+    node: N = rebuild(graphdef, live, traces_of(live))
+    _check_contracts(node, graphdef)
+    return node
+
+
+def _check_contracts(node: Any, graphdef: GraphDef[Any]) -> None:
+    """Raise if States in new nodes break the contracts there.
+
+    Those that are held to them already need no look, unless it is to each other that they must fit.
+    """
+    objects, requirements = live_objects(node, graphdef), graphdef.requirements
+    joint: frozenset[int] = graphdef.plans.of(_JOINT, lambda: frozenset(_joint_nodes(requirements)))
+    unchecked = [
+        objects[number]
+        for number, asked in requirements.items()
+        if number in joint or any(one not in objects[state]._contracts for state, one in asked)
+    ]
+    check_nodes(unchecked)
+
+
+_JOINT: Final = "joint nodes"
+
+
+def _joint_nodes(requirements: Mapping[int, Sequence[tuple[int, Requirement]]]) -> Iterator[int]:
+    """The numbers of the nodes whose States must fit each other."""
+    for number, asked in requirements.items():
+        if any(one.has_free_names for _, one in asked):
+            yield number
 
 
 def clone(node: N, /) -> N:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ._caches import Interned
 from ._collector import uncollected
+from ._contract import Requirement
 from ._errors import StructureError
 from ._layout import Layout, TrieBuilder, intern_layout, layout_of_trie
 from ._node import plan_of
@@ -17,6 +18,7 @@ from ._paths import Key, Path, path_order, path_str
 from ._plan import requirement_of, with_requirement
 from ._redefinition import first_moved
 from ._state import Requirements, StateSpec
+from ._static import StaticValueError, static_key
 from ._template import Column, NodeSpec, Picker, column_of, picker
 from ._trie import Trie, canonical
 
@@ -26,9 +28,10 @@ _ROOTS: "Interned[Hashable, RootSpec]" = Interned()
 class RootSpec:
     """The root of a graph that is a pytree of nodes: its treedef, and the canonical paths of its leaves. Interned."""
 
-    __slots__ = ("__weakref__", "edges", "order", "treedef")
+    __slots__ = ("__weakref__", "data_keys", "edges", "order", "treedef")
 
     treedef: Any
+    data_keys: tuple[Hashable, ...]  # what tells it from roots of equal treedefs
     edges: tuple[Path, ...]  # canonical order
     order: tuple[int, ...]  # the number, among the edges, of each leaf of the treedef
 
@@ -41,15 +44,46 @@ Token: TypeAlias = RootSpec | NodeSpec | StateSpec | int
 
 def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> RootSpec:
     """The one root spec of these parts."""
+    data_keys = data_keys_of(treedef)
     # Types too: the position 0 and the key False are equal, and not the same.
-    key = (treedef, edges, tuple(tuple(map(type, edge)) for edge in edges))
-    return _ROOTS.of(key, lambda: _new_root_spec(treedef, edges, order))
+    key = (treedef, data_keys, edges, tuple(tuple(map(type, edge)) for edge in edges))
+    return _ROOTS.of(key, lambda: _new_root_spec(treedef, data_keys, edges, order))
 
 
-def _new_root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> RootSpec:
+def _new_root_spec(
+    treedef: Any, data_keys: tuple[Hashable, ...], edges: tuple[Path, ...], order: tuple[int, ...]
+) -> RootSpec:
     spec = RootSpec()
-    spec.treedef, spec.edges, spec.order = treedef, edges, order
+    spec.treedef, spec.data_keys, spec.edges, spec.order = treedef, data_keys, edges, order
     return spec
+
+
+def data_keys_of(treedef: Any) -> tuple[Hashable, ...]:
+    """What equal treedefs may differ in: the static data of their pytrees, which `==` compares, as `1` and `True`.
+
+    Nothing for most, which have no data but names: those of lists, tuples, and dicts with texts as keys.
+    """
+    keys: list[Hashable] = []
+    todo: list[Any] = [treedef]
+    while todo:
+        part = todo.pop()
+        found = part.node_data()
+        if found is None:  # a leaf
+            continue
+        _, data = found
+        parts = data if isinstance(data, (list, tuple)) else (data,)
+        if any(one is not None and type(one) is not str for one in parts):
+            keys.append(tuple(map(_data_key, parts)))
+        todo += part.children()
+    return tuple(keys)
+
+
+def _data_key(data: Any) -> Hashable:
+    try:
+        return static_key(data)
+    except StaticValueError:  # to JAX it may be anything that has `==`
+        cls: type = type(data)
+        return cls
 
 
 def ranked_root(treedef: Any, edges: Sequence[Path]) -> RootSpec:
@@ -221,9 +255,9 @@ class Assembly(NamedTuple):
     top: tuple[int, ...]
 
 
-def contracts_of(table: Table) -> dict[int, Requirements]:
-    """What the fields that each State stands in ask of it, by its number; of those that are asked anything."""
-    found: dict[int, Requirements] = {}
+def requirements_of(table: Table) -> dict[int, list[tuple[int, Requirement]]]:
+    """What the fields of each node ask of which State, by the numbers of both; of nodes that ask anything."""
+    found: dict[int, list[tuple[int, Requirement]]] = {}
     for number, row in table.rows.items():
         spec = table.specs[number]
         assert isinstance(spec, NodeSpec)
@@ -235,7 +269,22 @@ def contracts_of(table: Table) -> dict[int, Requirements]:
             if isinstance(child_spec, StateSpec):
                 requirement = requirement_of(spec.cls, path_str(path), form, child_spec.cls, sizes)
                 if requirement is not None:
-                    found[child] = with_requirement(found.get(child, ()), requirement)
+                    found.setdefault(number, []).append((child, requirement))
+    return found
+
+
+def contracts_of(table: Table, start: int = 0) -> dict[int, Requirements]:
+    """What the fields that each State stands in ask of it, by its number; of those that are asked anything.
+
+    Args:
+        table: The structure.
+        start: The number of the first node whose fields count.
+    """
+    found: dict[int, Requirements] = {}
+    for number, asked in requirements_of(table).items():
+        if number >= start:
+            for state, requirement in asked:
+                found[state] = with_requirement(found.get(state, ()), requirement)
     return found
 
 

@@ -13,7 +13,7 @@ from ._errors import FieldError, listed
 from ._graphdef import GraphDef, intern_graphdef
 from ._hints import did_you_mean
 from ._node import plan_of
-from ._plan import check_contracts
+from ._plan import check_nodes
 from ._schema import schema
 from ._static import StaticValueError, frozen, static_key
 from ._table import Token
@@ -57,8 +57,7 @@ def view(node: N, /, **statics: object) -> N:
     made = rebuild(plan.graphdef, list(binding.states), binding.traces)
     if plan.resized:
         objects = live_objects(made, plan.graphdef)
-        for number in plan.resized:
-            check_contracts(objects[number], {})
+        check_nodes([objects[number] for number in plan.resized])
     return made  # type: ignore[no-any-return]
 
 

@@ -336,6 +336,34 @@ def test_a_free_tuple_is_one_shape_within_a_node():
         cls(ParamState(jnp.ones((3, 2))), ParamState(jnp.ones((3, 1))))
 
 
+def test_a_static_size_that_is_none_is_a_free_name():
+    """The first State binds it, and the others of the node must fit: also for a run of sizes, and in arithmetic."""
+    cls = declare(
+        defaults={"n": None}, w=ParamState[Float[Array, "n k"]], b=ParamState[Float[Array, "n"]], n=int | None
+    )
+    assert cls(ParamState(jnp.ones((3, 2))), ParamState(jnp.ones(3))).n is None
+    with pytest.raises(gn.ContractError) as caught:
+        cls(ParamState(jnp.ones((3, 2))), ParamState(jnp.ones(4)))
+    assert str(caught.value) == 'Probe.b: expected n = 3 of Float[Array, "n"], found shape (4,)'
+    with pytest.raises(gn.ContractError):
+        cls(ParamState(jnp.ones((3, 2))), ParamState(jnp.ones(3)), 4)
+    runs = declare(
+        defaults={"s": None},
+        w=ParamState[Float[Array, "*s 1"]],
+        b=ParamState[Float[Array, "*s"]],
+        s=tuple[int, ...] | None,
+    )
+    assert runs(ParamState(jnp.ones((3, 2, 1))), ParamState(jnp.ones((3, 2)))).s is None
+    with pytest.raises(gn.ContractError, match=r"Probe\.b: expected \*s = \(3,\)"):
+        runs(ParamState(jnp.ones((3, 1))), ParamState(jnp.ones(4)))
+    double = declare(
+        defaults={"n": None}, w=ParamState[Float[Array, "2*n"]], b=ParamState[Float[Array, "n"]], n=int | None
+    )
+    assert double(ParamState(jnp.ones(6)), ParamState(jnp.ones(3))).n is None
+    with pytest.raises(gn.ContractError, match=r"Probe\.w: expected 2\*n = 6"):
+        double(ParamState(jnp.ones(5)), ParamState(jnp.ones(3)))
+
+
 def test_a_broadcast_axis_of_one_binds_no_name():
     """A size of one under `#free` fits any other size of that name, so it must not bind it."""
     cls = declare(a=ParamState[Float[Array, "#free"]], b=ParamState[Float[Array, "free"]])
@@ -476,6 +504,47 @@ def test_a_value_that_is_written_keeps_the_contract():
         node.w.value = jnp.ones(5)
     assert str(caught.value) == 'Probe.w: expected n = 2 of Float[Array, "n"], found shape (5,)'
     assert node.w.value is before
+
+
+class Row(gn.Node):
+    """Takes a State of its size, or of one that is broadcast to it."""
+
+    size: int
+    weight: ParamState[Float[Array, "#size"]]
+
+
+def is_writable(state: ParamState[Any], size: int) -> bool:
+    """Whether a State takes a row of this size."""
+    try:
+        state.replace(value=jnp.ones(size))
+    except gn.ContractError:
+        return False
+    return True
+
+
+def test_a_state_of_two_nodes_of_one_class_keeps_the_contracts_of_both():
+    """Also where they are of different sizes, in a merged copy, and in a view."""
+    shared = ParamState(jnp.ones(1))
+    rows = [Row(3, shared), Row(4, shared)]
+    assert not is_writable(shared, 3)
+    assert not is_writable(shared, 4)
+    assert is_writable(shared, 1)
+    copied = gn.clone(rows)[0].weight
+    assert not is_writable(copied, 3)
+    assert not is_writable(copied, 4)
+    viewed = Row(3, ParamState(jnp.ones(1)))
+    gn.view(viewed, size=5)
+    assert not is_writable(viewed.weight, 5)
+
+
+def test_a_size_that_is_assigned_asks_in_the_place_of_the_one_before():
+    """What the node had asked for before is asked no longer."""
+    row = Row(3, ParamState(jnp.ones(1)))
+    for size in range(4, 9):
+        row.size = size
+    assert is_writable(row.weight, 8)
+    assert not is_writable(row.weight, 3)
+    assert len(row.weight._contracts) == 1
 
 
 def test_an_update_of_another_shape_is_refused():

@@ -1,6 +1,8 @@
 """The graphdef: the static half of a graph, interned, hashable, picklable, shown nested."""
 
 import copy
+import dataclasses
+import functools
 import gc
 import pickle
 import subprocess
@@ -496,6 +498,57 @@ def test_odd_keys_of_a_pytree_are_refused():
     with pytest.raises(gn.StructureError) as caught:
         gn.graphdef({1.5: Leaf(1, param())})
     assert str(caught.value) == "the key [1.5] of the pytree of nodes is neither a name nor a position"
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["leaf"], meta_fields=["scale"])
+@dataclasses.dataclass
+class Scaled:
+    leaf: Leaf
+    scale: Any
+
+
+@pytest.mark.parametrize("other", [1.0, True, np.int32(1)], ids=repr)
+@pytest.mark.parametrize("wrap", [lambda scale: scale, lambda scale: ("a", scale)], ids=["alone", "in a tuple"])
+def test_pytrees_whose_data_is_equal_and_of_another_type_are_other_roots(other: Any, wrap: Callable[[Any], Any]):
+    """What a pytree says of itself comes back of its own type, also beside the same node in an equal one."""
+    leaf = Leaf(1, param())
+    roots = [Scaled(leaf, wrap(1)), Scaled(leaf, wrap(other)), Scaled(leaf, wrap(1))]
+    graphdefs = list(map(gn.graphdef, roots))
+    assert graphdefs[0] is graphdefs[2]
+    assert graphdefs[0] is not graphdefs[1]
+    assert pickle.loads(pickle.dumps(graphdefs[1])) is graphdefs[1]
+    for root in roots:
+        made = [gn.clone(root), gn.treefy_merge(*gn.treefy_split(root)), gn.view(root), gn.stack([root, root])]
+        assert [repr(one.scale) for one in made] == [repr(root.scale)] * 4
+    (difference,) = gn.diff(graphdefs[0], graphdefs[1])
+    assert (difference.path, difference.left != difference.right) == ((), True)
+
+
+def test_data_that_cannot_be_static_is_told_by_its_type():
+    """To JAX the data of a pytree may be whatever can be compared."""
+
+    class Range:
+        def __init__(self, state: gn.State) -> None:
+            self.state = state
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Range)
+
+        def __hash__(self) -> int:
+            return 0
+
+    leaf, held = Leaf(1, param()), param()
+    assert gn.graphdef(Scaled(leaf, held)) is gn.graphdef(Scaled(leaf, held))
+    assert gn.clone(Scaled(leaf, Range(held))).scale.state is held
+
+
+def test_equal_keys_of_other_types_are_other_roots():
+    """The keys of a dict keep their types, also beside the same nodes."""
+    leaf = Leaf(1, param())
+    for keys in ([1, 2], [True, 2], [1, 2]):
+        assert repr(list(gn.clone(dict.fromkeys(keys, leaf)))) == repr(keys)
+    (difference,) = gn.diff(gn.graphdef({1: leaf}), gn.graphdef({True: leaf}))
+    assert (difference.left, difference.right) == ("PyTreeDef({1: *})", "PyTreeDef({True: *})")
 
 
 def test_pytrees_of_nodes_are_roots():

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from jaxtyping import Array, Float
 
 import graphnode as gn
 
@@ -406,6 +407,50 @@ def test_unflatten_names_all_faults():
   unknown extra: the graphdef has no State there
   missing weight (ParamState)"""
     )
+
+
+class Sized(gn.Node):
+    size: int
+    weight: gn.ParamState[Float[Array, "size"]]
+    heads: list["Sized"] = gn.subnode(default_factory=list)
+
+
+def test_unflatten_refuses_states_that_break_a_contract():
+    """As the constructor does: all faults at once, and no State is held to what was refused."""
+    graphdef = gn.graphdef(Sized(3, param(3), [Sized(2, param(2)), Sized(1, param(1))]))
+    states = [gn.ParamState(jnp.ones(3)), gn.ParamState(jnp.ones(2, jnp.int32)), gn.ParamState(jnp.ones(5))]
+    given = {"weight": states[0], "heads": [{"weight": states[1]}, {"weight": states[2]}]}
+    with pytest.raises(gn.ContractError) as caught:
+        gn.unflatten(graphdef, gn.states(given))
+    assert str(caught.value) == (
+        """2 faults:
+  Sized.weight: expected dtype Float of Float[Array, "size"], found int32
+  Sized.weight: expected size = 1 of Float[Array, "size"], found shape (5,)"""
+    )
+    states[0].value = jnp.ones(7)
+
+
+class Affine(gn.Node):
+    weight: gn.ParamState[Float[Array, "columns rows"]]
+    bias: gn.ParamState[Float[Array, "rows"]]
+
+
+def test_unflatten_refuses_states_that_do_not_fit_each_other():
+    """Also where each is held to its contract already, in a node of its own."""
+    small, large = (Affine(gn.ParamState(jnp.ones((2, size))), param(size)) for size in (3, 4))
+    with pytest.raises(gn.ContractError, match=r"Affine\.bias: expected rows = 3"):
+        gn.unflatten(gn.graphdef(small), gn.states({"weight": small.weight, "bias": large.bias}))
+
+
+def test_unflatten_holds_states_to_their_contracts():
+    """Later writes are checked; what stood in a stack fits its structure again."""
+    weight = gn.ParamState(jnp.ones(3))
+    made = gn.unflatten(gn.graphdef(Sized(3, param(3))), gn.states({"weight": weight}))
+    assert made.weight is weight
+    with pytest.raises(gn.ContractError):
+        weight.value = jnp.ones(7)
+    stacked = gn.stack([Sized(3, param(3)), Sized(3, param(3))])
+    assert gn.unflatten(*gn.flatten(stacked)).weight is stacked.weight
 
 
 def test_clone_shares_arrays_and_nothing_else():

@@ -679,6 +679,27 @@ def test_a_path_that_is_nowhere_is_refused_everywhere(operation: str):
     assert len(gn.states(node)) == 3
 
 
+class Child(gn.Node):
+    parent: "Parent | None" = None
+
+
+class Parent(gn.Node):
+    kids: list[Child]
+    w: ParamState
+
+
+def test_a_path_that_leads_to_what_is_on_the_way_alone_is_no_misspelling():
+    """The message says what is there, and does not propose the path that was written."""
+    parent = Parent([Child()], ParamState(jnp.ones(1)))
+    parent.kids[0].parent = parent
+    with pytest.raises(gn.FilterError) as caught:
+        gn.states(parent, gn.Under("kids.0"))
+    assert str(caught.value) == (
+        "no State is at or below 'kids.0' (below it there is nothing but what is on the way there); if that may be, "
+        "write gn.Under('kids.0', missing_ok=True)"
+    )
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_path_that_may_be_missing_is_fine_everywhere(operation: str):
     """`missing_ok=True` says so."""

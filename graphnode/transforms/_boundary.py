@@ -29,7 +29,7 @@ from .._compat import TraceRef, current_trace, is_tracing
 from .._convert import NodeStates, is_node_states, part_of
 from .._describe import describe, shape_text
 from .._diff import differences
-from .._errors import FieldError, StructureError, TraceError, listed
+from .._errors import ContractError, FieldError, StructureError, TraceError, listed
 from .._fields import NodeBase
 from .._graphdef import GraphDef
 from .._hints import with_article
@@ -38,7 +38,7 @@ from .._marks import captured, check_marks, drop_loans, is_marked, take_back_loa
 from .._paths import Path, path_str
 from .._rngs import RngState
 from .._signals import put_all
-from .._state import State, check_writable, located, mark_container, renew
+from .._state import State, check_writable, contract_faults, located, mark_container, renew
 from .._statetree import StateTree
 from .._static import GraphObject, StaticValueError, static_key
 from .._traverse import live_objects
@@ -66,12 +66,14 @@ class Written:
         untouched: Those of them that it did not write.
         containers: Those of them that hold containers afterwards.
         has_nodes: Whether there are nodes in its result.
+        reshaped: Those of them that it gave another structure, shape or dtype; none where a transform forbids that.
     """
 
     numbers: tuple[int, ...]
     untouched: frozenset[int]
     containers: frozenset[int]
     has_nodes: bool
+    reshaped: frozenset[int] = frozenset()
 
 
 jax.tree_util.register_static(Written)
@@ -302,9 +304,12 @@ class Call:
         """Write what was written into the caller's States: all or none.
 
         Raises:
+            ContractError: A value breaks the contract of a field; see `check_contracts`.
             TraceError: A tracer would leave its transformation.
         """
         numbers = written.numbers
+        if written.reshaped:
+            self.check_contracts(written, values)
         if written.untouched:
             pairs = [pair for pair in zip(numbers, values, strict=True) if pair[0] not in written.untouched]
             numbers, values = tuple([number for number, _ in pairs]), tuple([value for _, value in pairs])
@@ -320,6 +325,27 @@ class Call:
         if self.binding.has_marks:
             for state in states:
                 renew(state)
+
+    def check_contracts(self, written: "Written", values: Values) -> None:
+        """Raise if what was written breaks the contract of a field that the State stands in.
+
+        A copy that a function works on knows the fields of its arguments alone; the caller's State may stand in further
+        ones. What keeps its shape and dtype needs no look: that is known where the function is traced.
+
+        Args:
+            written: What the function wrote.
+            values: The values, or their shapes and dtypes.
+
+        Raises:
+            ContractError: Names all; nothing was written.
+        """
+        faults: list[str] = []
+        for number, value in zip(written.numbers, values, strict=True):
+            if number in written.reshaped:
+                broken = contract_faults(self.binding.states[number], value)
+                faults += [f"{self.where(number)} is held to {fault}" for fault in broken]
+        if faults:
+            raise ContractError(f"gn.{self.transform}: {listed(faults)}")
 
     def revive(self, result: Any) -> Any:
         """The result of a pure function with live nodes: those that came in as themselves, new ones made."""
@@ -504,8 +530,9 @@ class Pure:
         # Of `numbers` that is open the caller has given the values away, and needs all of them back.
         untouched = frozenset() if self.is_open else frozenset(numbers) - frozenset(wrote)
         containers = frozenset(number for number in numbers if is_container(binding.states[number]._value))
+        reshaped = frozenset(number for number in wrote if _is_reshaped(binding.states[number]._value, values[number]))
         return (
-            Written(numbers, untouched, containers, has_nodes),
+            Written(numbers, untouched, containers, has_nodes, reshaped),
             tuple([_settled(binding.states[number]._value, values[number]) for number in numbers]),
             result,
         )
@@ -779,6 +806,19 @@ def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> b
         return now is not value
     leaves, treedef = jax.tree.flatten(now)
     return treedef != before[1] or any(new is not old for new, old in zip(leaves, before[0], strict=True))
+
+
+def _is_reshaped(now: Any, before: Any) -> bool:
+    """Whether a value has another structure, shape or dtype than the one that it replaces."""
+    if _is_array(now) and _is_array(before):
+        return bool(now.shape != before.shape or now.dtype != before.dtype)
+    return bool(kind_of_value(now) != kind_of_value(before))
+
+
+def kind_of_value(value: Any) -> Any:  # Any: JAX's stubs give treedefs no equality
+    """The structure of a value, with the shapes and dtypes in it."""
+    leaves, treedef = jax.tree.flatten(value)
+    return treedef, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 
 
 def _settled(now: Any, before: Any) -> Any:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from .._compat import DISABLE_JIT, jaxpr_as_fun
 from .._convert import NodeStates, is_node_states
@@ -23,6 +22,7 @@ from ._boundary import (
     Pure,
     Values,
     Written,
+    kind_of_value,
     mesh_axes,
     name_of,
     pure_of,
@@ -166,7 +166,7 @@ def check_types(
     Raises:
         TypeError: Names all such States.
     """
-    _check_same(form, function, transform, before, after, _type_of, "structure, shapes and dtypes")
+    _check_same(form, function, transform, before, after, kind_of_value, "structure, shapes and dtypes")
 
 
 def check_shardings(
@@ -194,11 +194,6 @@ def _check_same(
         names = form.state_names(function)
         faults = [f"{names[at]} was {type_text(before[at])} and became {type_text(after[at])}" for at in changed]
         raise TypeError(f"gn.{transform}: a State keeps its {kind} here; {'; '.join(faults)}")
-
-
-def _type_of(value: Any) -> Any:
-    leaves, treedef = jax.tree.flatten(value)
-    return treedef, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 
 
 def shardings_of(value: Any) -> list[tuple[Any, ...]]:

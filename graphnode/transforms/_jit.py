@@ -185,6 +185,7 @@ class _Donating:
         self._values = _Parting(len(states), numbers)
         self._rest = _Parting(len(call.rest), named[1])
         self._pure = _logged(call.pure(numbers, is_open=True), history)
+        self._may_reshape = bool(traced.out_info[0].reshaped)
         self._first: tuple[list[Any], Callable[..., list[Any]], Any] | None = (
             list(traced.jaxpr.in_avals),
             jaxpr_as_fun(traced.jaxpr),
@@ -196,12 +197,17 @@ class _Donating:
 
         run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
         self._jitted = jax.jit(run, donate_argnums=0, keep_unused=options.keep_unused, inline=options.inline)
+        self._shapes: Callable[[Any, Any], Outcome] = self._jitted.eval_shape
 
     def run(self, call: Call) -> Outcome:
         """Call the compiled function, and write what it wrote into the caller's States.
 
         Once memory is gone, no signal comes between the call and the writes; if the call fails, the States say so.
         """
+        if self._may_reshape:
+            # Before any memory is gone. JAX keeps the trace, which says what will be written.
+            written, values, _ = self._shapes(*self._parted(call.values, call.rest))
+            call.check_contracts(written, values)
         states = [call.binding.states[number] for number in self._donated]
 
         def is_gone() -> bool:
@@ -233,6 +239,14 @@ class _Donating:
         return given, kept
 
     def _trace(self, values: Values, rest: Sequence[Any]) -> Outcome:
+        outcome = self._outcome(values, rest)
+        if outcome[0].reshaped:
+            self._may_reshape = True
+            if ACTIVE.call is not None:  # the call that is being traced: a contract that it breaks ends it
+                ACTIVE.call.check_contracts(outcome[0], outcome[1])
+        return outcome
+
+    def _outcome(self, values: Values, rest: Sequence[Any]) -> Outcome:
         first, self._first = self._first, None
         if first is not None:
             avals, function, out_treedef = first
