@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from .._arguments import checked_index
-from .._compat import Tracer, changing_outputs
+from .._compat import Tracer, changing_outputs, item_aval
 from .._describe import describe
 from .._tracebacks import hides_frames
 from ._axes import Spread, check_sizes, spread_axes
@@ -235,16 +235,8 @@ def _constant_keys(
 
 
 def _item(value: Any, axis: int | None) -> Any:
-    """One item of a value along an axis, as shapes and dtypes; the value itself without one."""
-    if axis is None:
-        return value
-
-    def item(leaf: Any) -> jax.ShapeDtypeStruct:
-        shape = list(jnp.shape(leaf))
-        del shape[axis]
-        return jax.ShapeDtypeStruct(shape, leaf.dtype)  # type: ignore[no-untyped-call]
-
-    return jax.tree.map(item, value)
+    """One item of a value along an axis, as JAX's abstract values; the value itself without one."""
+    return value if axis is None else jax.tree.map(lambda leaf: item_aval(leaf, axis), value)
 
 
 def _moved(value: Any, source: int, target: int) -> Any:
