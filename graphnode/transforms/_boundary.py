@@ -34,7 +34,7 @@ from .._fields import NodeBase
 from .._graphdef import GraphDef
 from .._hints import with_article
 from .._importable import importable_name
-from .._marks import captured, check_marks, drop_loans, is_marked, take_back_loans, trace_of
+from .._marks import captured, check_marks, close_copies, drop_loans, is_marked, take_back_loans, trace_of
 from .._paths import Path, path_str
 from .._rngs import RngState
 from .._signals import put_all
@@ -506,11 +506,10 @@ class Pure:
         # Of `numbers` that is open the caller has given the values away, and needs all of them back.
         untouched = frozenset() if self.is_open else frozenset(numbers) - frozenset(wrote)
         containers = frozenset(number for number in numbers if is_container(binding.states[number]._value))
-        return (
-            Written(numbers, untouched, containers, has_nodes),
-            tuple([_settled(binding.states[number]._value, values[number]) for number in numbers]),
-            result,
-        )
+        new = tuple([_settled(binding.states[number]._value, values[number]) for number in numbers])
+        # Whatever holds a copy from here on, such as a method in the result, would read and write what nobody sees.
+        close_copies(binding.states, f"gn.{self.transform}")
+        return Written(numbers, untouched, containers, has_nodes), new, result
 
     def _captured(self) -> AbstractContextManager[None]:
         """While it runs, the originals of the arguments must not be read: not by the function, nor for its result."""
