@@ -12,9 +12,10 @@ from types import FrameType
 from typing import Any, Final, TypeAlias
 
 import jax
+import jax.numpy as jnp
 from jax._src.array import ArrayImpl
 from jax._src.config import disable_jit
-from jax._src.core import eval_trace, trace_ctx
+from jax._src.core import eval_trace, mapped_aval, trace_ctx
 from jax._src.core import jaxpr_as_fun as jaxpr_as_fun
 from jax._src.interpreters.batching import BatchTracer
 from jax.core import Tracer as Tracer
@@ -135,6 +136,17 @@ def varying_axes(value: jax.Array) -> frozenset[Any]:
     aval: Any = jax.typeof(value)
     varying: frozenset[Any] = aval.mat.varying if hasattr(aval, "mat") else aval.vma  # before JAX 0.10
     return varying
+
+
+def item_aval(array: Any, axis: int) -> Any:
+    """The abstract value of one item of an array along an axis, as `jax.lax.scan` gives it to its function.
+
+    It has all that types have beside shape and dtype: the layout over an explicit mesh, the axes of a mesh along which
+    shards may differ, and whether the type is weak. What traces a function takes it as an argument.
+    """
+    shape = jnp.shape(array)
+    position = axis % len(shape)
+    return mapped_aval(shape[position], position, jax.typeof(array))
 
 
 _JIT_NAMES: Final = ("jit", "pjit")

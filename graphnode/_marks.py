@@ -8,12 +8,15 @@ made inside of a transformation has that trace in its place. Everything else is 
 * it belongs to an argument of one of our transformations, which works on a copy right now in some thread (a `Capture`):
   in that thread the original must not be read.
 * its memory was given to a call that failed.
+* it belonged to the copy of an argument, of a call that is over: what happens to it would reach nobody.
 """
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -106,15 +109,18 @@ class Mark:
         loans: Copies of its container that transformations got.
         captures: The transformations that work on copies of it.
         loss: Which value of it was lost, if one was.
+        copied_by: The name of the transformation that it was a copy for, once the call is over; one mark for all its
+            copies, which must be neither read nor written.
     """
 
-    __slots__ = ("captures", "loans", "loss", "trace")
+    __slots__ = ("captures", "copied_by", "loans", "loss", "trace")
 
     def __init__(self, trace: TraceRef | None) -> None:
         self.trace = trace
         self.loans: list[Loan] = []
         self.captures: tuple[Capture, ...] = ()
         self.loss: Loss | None = None
+        self.copied_by: str | None = None
 
 
 # What a State has in the place of its mark.
@@ -308,9 +314,32 @@ def settle_mark(state: Marked) -> None:
     mark = state._mark
     if not isinstance(mark, Mark) or mark.captures or mark.loans or mark.loss is not None:
         return
+    if mark.copied_by is not None:
+        return
     if mark.trace is None and is_container(state._value):
         return
     state._mark = mark.trace
+
+
+def close_copies(states: Sequence[Marked], transform: str) -> None:
+    """Note that a call is over that has worked on these copies, by a loop that runs in C."""
+    mark = Mark(current_trace())
+    mark.copied_by = transform
+    deque(map(setattr, states, repeat("_mark"), repeat(mark)), maxlen=0)
+
+
+def check_no_copy(mark: AnyMark, name_of: Callable[[], str]) -> None:
+    """Raise if a State of this mark belonged to the copy of an argument, of a call that is over.
+
+    Raises:
+        TraceError: It did.
+    """
+    if isinstance(mark, Mark) and mark.copied_by is not None:
+        raise TraceError(
+            f"{name_of()} is part of the copy of an argument that {mark.copied_by} has worked on, and its call is "
+            "over: what is drawn from it or written to it would be lost. Use the node that was given to the call; or "
+            "return the value (or treefy_states of the node) from the transformed function instead"
+        )
 
 
 def mark_lost(losses: Iterable[tuple[Marked, Any]], text: str) -> None:

@@ -15,7 +15,7 @@ from operator import attrgetter
 from types import FrameType
 from typing import Any, Final, TypeAlias, TypeVar
 
-from ._state import State, mark_container, renew
+from ._state import State, mark_container, prepared, renew
 from ._value import is_container
 
 T = TypeVar("T")
@@ -64,6 +64,15 @@ def store_all(states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
     put_all(states, contents)
     for state in states:
         renew(state)
+
+
+def write_all(states: Sequence[State[Any]], values: Sequence[Any]) -> None:
+    """Write values into States as `state.value = value` does one, all or none: for a layer that writes several.
+
+    Raises:
+        FieldError, ContractError, TraceError: As a write to `State.value`. Nothing was written.
+    """
+    store_all(states, [prepared(state, value) for state, value in zip(states, values, strict=True)])
 
 
 def _exchange(number: int, old: Handler, new: Handler) -> None:

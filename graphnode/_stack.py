@@ -37,7 +37,8 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
     The node has the structure of the given ones; only an explicit sharding gets an entry for the new axis, `None` or
     its name. It is for `vmap` and `scan`, which take the axis away again. What the nodes share with each other is
     stacked like the rest, once for each. A random stream that they share is forked, by one draw: each node gets a
-    stream of its own, in their order, as each would draw other numbers in a loop.
+    stream of its own, in their order, as each would draw other numbers in a loop. So is each stream of a single node,
+    as it may be used elsewhere too: a depth of 1 is no other than a depth of 2.
 
     Args:
         nodes: Nodes, or pytrees of nodes, of one structure, shapes and dtypes.
@@ -142,7 +143,7 @@ def unstack(node: N, /, axis: int = 0) -> list[N]:
         axis: The axis that is taken apart and away; negative counts from the end.
 
     Returns:
-        New nodes of the structure that was stacked, with new States.
+        New nodes of the structure that was stacked, with new States. Streams that `stack` has forked stay forks.
 
     Raises:
         StackError: Arrays have no such axis, or differ in their size along it (names all of them); or there are none.

@@ -1,4 +1,4 @@
-"""The random streams of nodes that are stacked: one that several of them share is forked, equal ones are refused.
+"""The random streams of nodes that are stacked: one that they share is forked, equal ones are refused.
 
 A loop over layers that share a stream gives each layer other numbers, as each draw advances it. In a stack each has a
 stream of its own, so a copy of the shared one in each would give all of them the same numbers.
@@ -26,7 +26,7 @@ _Place: TypeAlias = tuple[int, StreamStates]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SharedStream:
-    """A stream that several of the nodes share.
+    """A stream that the nodes share.
 
     Attributes:
         key: The State of its key.
@@ -42,13 +42,17 @@ class SharedStream:
 
 
 def shared_streams(bindings: Sequence[Binding]) -> list[SharedStream]:
-    """The streams that stand in more than one of these nodes of one structure, in order."""
-    streams = _streams(bindings)
+    """The streams that several of these nodes of one structure share, or may share, in order.
+
+    All of those of a single node are among them: nothing tells a stream of its own from one that is used elsewhere too,
+    and a model of one layer must not draw in the layer what it draws elsewhere, as it does not with two.
+    """
+    streams, is_alone = _streams(bindings), len(bindings) == 1
     streams_of_key = Counter(id(stream.key) for stream in streams)
     return [
         dataclasses.replace(stream, is_alone_on_key=streams_of_key[id(stream.key)] == 1)
         for stream in streams
-        if len(stream.places) > 1
+        if is_alone or len(stream.places) > 1
     ]
 
 

@@ -24,6 +24,7 @@ from ._marks import (
     AnyMark,
     Mark,
     check_marks,
+    check_no_copy,
     check_no_copy_runs,
     container_for,
     is_marked,
@@ -540,7 +541,12 @@ def _has_aval_of(value: Any, other: Any) -> bool:
 
 
 def check_alive(state: State[Any], where: str = "") -> None:
-    """Raise if `state` holds a tracer of a trace that has ended: it was made there, or got it by a container."""
+    """Raise if what `state` was made for is over: it holds a tracer of a trace that has ended, or is a call's copy.
+
+    It may have got the tracer by a container.
+    """
+    if is_marked(state):
+        check_no_copy(state._mark, lambda: located(state, where))
     trace = trace_of(state)
     if trace is not None and is_live(trace):
         return
@@ -570,8 +576,10 @@ def _move_outside(state: State[Any]) -> None:
 def check_writable(state: State[Any], value: object, where: Callable[[], str] = str) -> None:
     """Raise if writing `value` would let a tracer leave the trace of `state`, or would happen only while tracing.
 
-    Outside of all traces: if what runs works on a copy of `state`.
+    Outside of all traces: if what runs works on a copy of `state`. Anywhere: if it is a copy, of a call that is over.
     """
+    if is_marked(state):
+        check_no_copy(state._mark, lambda: located(state, where()))
     tracer, trace = tracer_in(value), current_trace()
     if trace is None:
         check_no_copy_runs(state)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from ._arguments import wrong_argument
-from ._compat import current_trace
+from ._compat import TraceRef, current_trace
 from ._errors import RngError, TraceError
 from ._keys import derived, is_key, number_of, under_current_mesh
 
@@ -39,14 +39,15 @@ class Stream:
     Args:
         key: A key, or the integer that it is made from.
         *numbers: The stream's own key is derived from `key` by these, one after the other, at the first draw.
+        trace: The trace that alone may draw from it; `None` for what runs outside of all.
     """
 
-    def __init__(self, key: jax.Array | SupportsIndex, *numbers: int) -> None:
+    def __init__(self, key: jax.Array | SupportsIndex, *numbers: int, trace: TraceRef | None) -> None:
         self._seed = checked_seed(key)
         self._numbers = numbers
         self._key: jax.Array | None = None
         self._draws = itertools.count()
-        self._trace = current_trace()
+        self._trace = trace
 
     def draw(self) -> jax.Array:
         """The next key. Counting is atomic: two threads never draw the same one.
@@ -107,8 +108,9 @@ def _checked_key(array: jax.Array) -> jax.Array:
     return array
 
 
-# Seeded alike in every process: with several hosts, each must make the same parameters.
-_process_stream = Stream(0, _OF_PROCESS)
+# Seeded alike in every process: with several hosts, each must make the same parameters. Outside of all traces, also
+# where the first import of the process is in a traced function.
+_process_stream = Stream(0, _OF_PROCESS, trace=None)
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -174,7 +176,7 @@ def seed(seed_or_key: SupportsIndex | jax.Array, /) -> None:
     global _process_stream
     if current_trace() is not None:
         raise TraceError("seed would change the process from inside a JAX transformation; use `with scope(key):`")
-    _process_stream = Stream(seed_or_key, _OF_PROCESS)
+    _process_stream = Stream(seed_or_key, _OF_PROCESS, trace=None)
 
 
 def scope(seed_or_key: SupportsIndex | jax.Array, /) -> "Block":
@@ -198,7 +200,7 @@ def scope(seed_or_key: SupportsIndex | jax.Array, /) -> "Block":
         True
     """
     seed = checked_seed(seed_or_key)
-    return Block(lambda: Stream(seed, _OF_SCOPE), is_users=True)
+    return Block(lambda: Stream(seed, _OF_SCOPE, trace=current_trace()), is_users=True)
 
 
 def scope_of(stream: Stream) -> "Block":

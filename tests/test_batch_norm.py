@@ -9,6 +9,7 @@ import pytest
 
 import graphnode as gn
 from graphnode.nn import BatchNorm
+from tests.interrupting import interrupt_everywhere
 
 make: Any = BatchNorm
 
@@ -57,6 +58,20 @@ def test_a_call_in_training_moves_the_running_averages():
         var = 0.9 * var + 0.1 * np.asarray(x).var(0)
     np.testing.assert_allclose(np.asarray(layer.mean.value), mean, rtol=1e-5)
     np.testing.assert_allclose(np.asarray(layer.var.value), var, rtol=1e-5)
+
+
+def test_an_interrupted_call_has_moved_both_averages_or_none():
+    """A signal handler that raises anywhere in a call leaves mean and variance of before, or of after the call."""
+    layer, x = BatchNorm(1, momentum=0.0), jnp.array([[0.0], [200.0]])
+    found: set[tuple[float, float]] = set()
+
+    def check() -> None:
+        found.add((float(layer.mean.value[0]), float(layer.var.value[0])))
+        gn.update_states(layer, {"mean": jnp.zeros(1), "var": jnp.ones(1)})
+
+    for file in ("nn/_batch_norm.py", "graphnode/_signals.py"):
+        assert interrupt_everywhere(file, lambda: layer(x), check) > 3
+    assert found == {(0.0, 1.0), (100.0, 10000.0)}
 
 
 def test_a_deterministic_call_uses_the_running_averages_and_writes_nothing():

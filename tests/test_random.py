@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -125,8 +127,33 @@ def test_a_process_starts_with_seed_zero():
     """Every process makes the same parameters until it says otherwise."""
     import graphnode._stream as stream
 
-    fresh = stream.Stream(0, stream._OF_PROCESS)
+    fresh = stream.Stream(0, stream._OF_PROCESS, trace=None)
     assert [data(fresh.draw()) for _ in range(2)] == drawn(2)
+
+
+FIRST_IMPORT = """
+import jax
+
+def function(x):
+    import graphnode as gn
+    return x + gn.random.randn()
+
+try:
+    jax.jit(function)(0.0)
+except Exception as error:
+    print(type(error).__name__)
+import graphnode as gn
+print(float(gn.random.randn()))
+print(gn.nn.BatchNorm(2)(jax.numpy.ones((2, 2))).sum(), gn.jit(lambda rngs: rngs())(gn.Rngs(0)).shape)
+"""
+
+
+@pytest.mark.slow
+def test_a_first_import_in_a_traced_function_changes_nothing():
+    """The process's stream is that of no trace, also where the first import of graphnode runs in one."""
+    done = subprocess.run([sys.executable, "-c", FIRST_IMPORT], check=True, capture_output=True, text=True)
+    random.seed(0)
+    assert done.stdout.splitlines() == ["TraceError", str(float(random.randn())), "0.0 ()"]
 
 
 def test_a_scope_stands_in_front_for_one_block():

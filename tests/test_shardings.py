@@ -340,7 +340,7 @@ def test_vmap_shows_and_takes_members():
     y, same, made, again = gn.vmap(run, in_axes=(0, None))(ensemble, jnp.ones(2))
     assert seen == [MEMBER]
     assert (y.shape, same is ensemble, gn.graphdef(ensemble) is graphdef) == ((3, 3), True, True)
-    assert described(made) == described(again) == STACKED
+    assert gn.graphdef(made) is gn.graphdef(again) is graphdef
     assert made.weight.value.shape == (3, 2, 3)
 
 
@@ -387,8 +387,70 @@ def test_scan_shows_members_and_stacks_outputs():
     (same, h), made = gn.scan(step, (carried, jnp.ones(3)), layers)
     assert all(one == [MEMBER, MEMBER] for one in seen)
     assert (same is carried, h.shape, gn.graphdef(layers) is graphdef) == (True, (3,), True)
-    assert (described(made), described(carried)) == (STACKED, MEMBER)
+    assert (gn.graphdef(made), described(carried)) == (graphdef, MEMBER)
     assert made.weight.value.shape == (4, 3, 3)
+
+
+def shardings_in(tree: Any) -> list[Any]:
+    """The shardings in state trees, of what has one."""
+    parts = jax.tree.leaves(tree, is_leaf=lambda part: isinstance(part, gn.TreefyState | gn.StateTree))
+    states = [list(part.flat().values()) if isinstance(part, gn.StateTree) else [part] for part in parts]
+    return [state.sharding for of_part in states for state in of_part if state.sharding is not None]
+
+
+@pytest.mark.parametrize("name", ["members", None])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_state_trees_are_shown_and_taken_like_nodes(name: str | None, axis: int):
+    """They lose the mapped axis on the way in and get it on the way out, whole, in part, by path, or converted."""
+    ensemble, of_one = gn.stack([Affine() for _ in range(3)], axis, name=name), Affine()
+    tree, part = gn.treefy_states(ensemble), gn.treefy_states(ensemble, gn.PathIn("bias"))
+    converted = gn.graph_to_tree([ensemble, {"again": ensemble}])[0]
+    given = [tree, part, tree.flat(), converted]
+    layouts = [gn.treefy_states(of_one).layout, gn.treefy_states(of_one, gn.PathIn("bias")).layout]
+
+    def run(given: Any) -> Any:
+        assert [tree.layout for tree in given[:2]] == layouts
+        assert shardings_in(given[2]) == shardings_in(gn.treefy_states(of_one))
+        assert gn.graphdef(gn.tree_to_graph(given[3])[0]) is gn.graphdef(of_one)
+        return given
+
+    after = gn.vmap(run, axis, axis)(given)
+    jax.tree.map(jnp.subtract, given, after)  # which takes pytrees of one structure
+    again, other = gn.tree_to_graph(after[3])
+    assert (gn.graphdef(again) is gn.graphdef(ensemble), other["again"] is again) == (True, True)
+    assert gn.vmap(lambda _, tree: tree, (axis, None), None)(given, gn.treefy_states(of_one)).layout is (
+        gn.treefy_states(of_one).layout
+    )
+
+
+def test_gradients_of_an_ensemble_are_laid_out_like_it():
+    """One tree for all members, which goes into `jax.tree.map` beside the parameters; a named axis keeps its name."""
+    for name in ("members", None):
+        ensemble = gn.stack([Affine() for _ in range(3)], name=name)
+        params = gn.treefy_states(ensemble, gn.ParamState)
+        gradients = gn.vmap(gn.grad(lambda node: jnp.sum(node(jnp.ones(2)))))(ensemble)
+        stepped = jax.tree.map(lambda value, gradient: value - gradient, params, gradients)
+        assert shardings_in(stepped) == shardings_in(params)
+        assert stepped["weight",].value.shape == (3, 2, 3)
+
+
+def test_the_history_of_a_state_tree_has_a_leading_axis():
+    """As that of a clone has, in the outputs of a scan; what is carried stays as it is."""
+
+    def step(node: Affine, x: jax.Array) -> tuple[Affine, Any]:
+        node.scale.value = node.scale.value * x
+        hessian = gn.hessian(lambda node: jnp.sum(node.bias.value**2))(node)
+        return node, (gn.clone(node), gn.treefy_states(node), hessian)
+
+    node, (clones, history, hessians) = gn.scan(step, Affine(), jnp.ones(4))
+    assert described(node) == MEMBER
+    assert history.layout is gn.treefy_states(clones).layout
+    assert shardings_in(history)[0] == (None, "mlp")
+    inner = hessians["bias",].value["bias",]
+    assert (inner.sharding, inner.value.shape) == ((None, None, "mlp"), (4, 3, 3))
+    layers = gn.treefy_states(gn.stack([Affine(3) for _ in range(4)], name="layers"))
+    (kept, _), same = gn.scan(lambda carry, layer: (carry, layer), (gn.treefy_states(Affine(3)), 0.0), layers)
+    assert (kept.layout, same.layout) == (gn.treefy_states(Affine(3)).layout, layers.layout)
 
 
 def test_plain_vmap_takes_the_graphdef_of_a_member():
@@ -456,4 +518,4 @@ def test_an_optimizer_of_a_stack_serves_its_members():
     gn.vmap(step)(ensemble, optimizer)
     assert jnp.allclose(ensemble.scale.value, 1 - 0.1 * 9.0)
     built = gn.vmap(lambda node: gn.optim.Optimizer(node, optax.adam(0.1)))(ensemble)
-    assert built.memory[0]["mu"]["bias"].sharding == (None, "mlp")
+    assert built.memory[0]["mu"]["bias"].sharding == ("members", "mlp")

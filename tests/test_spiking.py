@@ -10,6 +10,7 @@ import pytest
 
 import graphnode as gn
 from graphnode.nn import LIF, ExponentialSynapse, spike
+from tests.interrupting import interrupt_everywhere
 
 make_lif: Any = LIF
 make_synapse: Any = ExponentialSynapse
@@ -403,3 +404,20 @@ def test_a_configuration_describes_a_population():
     again = gn.config.build(gn.config.loads(gn.config.dump(gn.config.to_config(neurons)), LIF))
     assert gn.graphdef(again) == gn.graphdef(neurons)
     assert gn.GraphDef.from_json(gn.graphdef(neurons).to_json()) == gn.graphdef(neurons)
+
+
+def test_an_interrupted_step_has_moved_all_states_or_none():
+    """A signal handler that raises anywhere in a step, or a reset, leaves the States of before or of after it."""
+    neurons = LIF(1, tau=10.0, dt=1.0, v_threshold=1.0, v_reset=-1.0, t_refractory=2.0)
+    found: set[tuple[float, ...]] = set()
+
+    def check() -> None:
+        found.add(tuple([float(state.value[0]) for state in (neurons.voltage, neurons.refractory, neurons.spikes)]))
+
+    def step() -> None:
+        neurons.reset()
+        neurons(jnp.array([100.0]))
+
+    for file in ("nn/_spiking.py", "graphnode/_signals.py"):
+        assert interrupt_everywhere(file, step, check) > 3
+    assert found == {(0.0, 0.0, 0.0), (-1.0, 2.0, 1.0)}

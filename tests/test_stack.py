@@ -190,6 +190,16 @@ def test_dropout_layers_with_one_stream_drop_other_elements():
     assert len({tuple(row) for row in masks.tolist()}) == 3
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_layers_of_any_depth_draw_apart_from_the_rest(depth: int):
+    """A stream is forked for a single node, too: the rest of the model goes on in it, after one draw."""
+    rngs = gn.Rngs(0)
+    layers = gn.stack([Noisy(rngs) for _ in range(depth)])
+    assert rngs["default"].count.value == 1
+    rest = [float(Noisy(rngs)()) for _ in range(3)]
+    assert len({*draws(layers), *draws(layers), *rest}) == 2 * depth + 3
+
+
 def test_only_what_is_shared_is_forked():
     """A stream of one node stays as it is, one that some share is forked for these; one node twice shares all."""
     shared, own = gn.Rngs(0), gn.Rngs(1)

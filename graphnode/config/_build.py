@@ -11,6 +11,7 @@ import numpy as np
 
 from .._annotations import Form
 from .._arguments import wrong_argument
+from .._compat import current_trace
 from .._containers import assembled, items
 from .._describe import shape_text
 from .._errors import ConfigError
@@ -65,7 +66,8 @@ def build(config: Config[M], key: jax.Array | None = None) -> M:
     later = {(id(visit.config), name) for visit, name in backward}
     for visit in order:
         try:
-            with scope_of(Stream(key, _OF_BUILD, visit.number)):  # derived at the first draw, if there is one
+            # The key is derived at the first draw, if there is one.
+            with scope_of(Stream(key, _OF_BUILD, visit.number, trace=current_trace())):
                 made[id(visit.config)] = cast("type[Node]", visit.config.node_class)(
                     **_arguments(visit.config, made, later)
                 )

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._errors import ContractError
 from .._fields import state
+from .._signals import write_all
 from .._state import BatchState, ParamState
 from . import initializers
 from ._checks import check_inputs, fraction, place, positive, size
@@ -133,7 +134,9 @@ class BatchNorm(Layer):
             var = jnp.where(counts, jnp.square(values - of_rank(mean, values)), 0).sum(axes) / total
             kept = jnp.where(is_some, kept, 1.0)
         # An average is no function to differentiate: a call that uses it would lead back through all calls before.
-        for average, measured in ((self.mean, mean), (self.var, var)):
+        averages, moved = (self.mean, self.var), []
+        for average, measured in zip(averages, (mean, var), strict=True):
             measured = jax.lax.stop_gradient(measured).astype(average.value.dtype)
-            average.value = kept * average.value + (1.0 - kept) * measured
+            moved.append(kept * average.value + (1.0 - kept) * measured)
+        write_all(averages, moved)
         return mean, var

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from .._compat import Tracer
 from .._errors import ContractError
 from .._fields import state
+from .._signals import write_all
 from .._state import ShortTermState
 from ._checks import check_inputs, place, size
 from ._dtypes import scalar_type
@@ -88,14 +89,17 @@ class KeyValueCache(Module):
             found = f"{int(start)} tokens and {added} more" if is_concrete else f"{added} tokens"
             raise ContractError(f"{place(self)}: expected at most {self.length} tokens, its length; found {found}")
         has_room = start + added <= self.length
-        for entry, new in ((self.keys, keys), (self.values, values)):
-            kept = jnp.where(has_room, new, jnp.nan).astype(entry.value.dtype)
-            entry.value = jax.lax.dynamic_update_slice_in_dim(entry.value, kept, start, axis=1)
-        self.position.value = start + added
-        return self.keys.value, self.values.value
+
+        def with_new(entry: jax.Array, new: jax.Array) -> jax.Array:
+            kept = jnp.where(has_room, new, jnp.nan).astype(entry.dtype)
+            return jax.lax.dynamic_update_slice_in_dim(entry, kept, start, axis=1)
+
+        all_keys, all_values = with_new(self.keys.value, keys), with_new(self.values.value, values)
+        write_all((self.keys, self.values, self.position), (all_keys, all_values, start + added))
+        return all_keys, all_values
 
     def reset(self) -> None:
         """Begin anew, with the same room."""
         # Keys and values too: what an overflow left would stay, as the weight 0 of what is not seen times NaN is NaN.
-        for kept in (self.keys, self.values, self.position):
-            kept.value = jnp.zeros_like(kept.value)
+        states = (self.keys, self.values, self.position)
+        write_all(states, [jnp.zeros_like(state.value) for state in states])

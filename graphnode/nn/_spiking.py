@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from .._errors import ContractError
 from .._fields import Initializer, state, static
 from .._names import VALUES
+from .._signals import write_all
 from .._state import HiddenState, ParamState
 from . import initializers
 from ._checks import check_inputs, finite, positive, size
@@ -143,9 +144,9 @@ class LIF(Module):
 
     def reset(self) -> None:
         """Set all neurons to `v_rest`, as if none had spiked."""
-        self.voltage.value = jnp.full_like(self.voltage.value, self.v_rest)
-        self.refractory.value = jnp.zeros_like(self.refractory.value)
-        self.spikes.value = jnp.zeros_like(self.spikes.value)
+        at_rest = jnp.full_like(self.voltage.value, self.v_rest)
+        none_left, no_spikes = jnp.zeros_like(self.refractory.value), jnp.zeros_like(self.spikes.value)
+        write_all((self.voltage, self.refractory, self.spikes), (at_rest, none_left, no_spikes))
 
     def __call__(self, current: Input | None = None, *, jump: Input | None = None) -> Input:
         """Move on by one time step.
@@ -171,10 +172,11 @@ class LIF(Module):
         if jump is not None:
             v = v + jump.astype(v.dtype)
         v = jnp.where(left > 0, self.v_reset, v)
-        self.spikes.value = spikes = self.spike(v - self.v_threshold)
+        spikes = self.spike(v - self.v_threshold)
         is_spiking = spikes > 0
-        self.voltage.value = jnp.where(is_spiking, self.v_reset, v)
-        self.refractory.value = jnp.where(is_spiking, self._refractory_steps, jnp.maximum(left - 1, 0))
+        v = jnp.where(is_spiking, self.v_reset, v)
+        left = jnp.where(is_spiking, self._refractory_steps, jnp.maximum(left - 1, 0))
+        write_all((self.voltage, self.refractory, self.spikes), (v, left, spikes))
         return spikes
 
 

@@ -3,8 +3,8 @@
 In: a function, and its arguments with nodes anywhere in them. A `Call` takes the nodes out, all of them as one graph,
 so that what is left is a flat tuple of State values and a list of other leaves. Its `Pure` is the function of those
 two that JAX transforms: it builds nodes from the values, calls the user's function, and gives a `Written`, the values
-of the States that the function wrote, and its result with `NodeStates` in place of nodes. `Call.finish` writes these
-values into the caller's States and puts live nodes into the result. Nothing of the caller's changes before that.
+of the States that the function wrote, and its result with a `ResultNode` in place of each node. `Call.finish` writes
+these values into the caller's States and puts live nodes into the result. Nothing of the caller's changes before that.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from .._arguments import checked_positions, wrong_argument
 from .._binding import Binding, binding_of_list, build, graft, walk
 from .._caches import LOCK, TRANSFORMED, Memo, StaysHere
 from .._compat import TraceRef, current_trace, is_tracing
-from .._convert import NodeStates, is_node_states, part_of
+from .._convert import part_of
 from .._describe import describe, shape_text
 from .._diff import differences
 from .._errors import ContractError, FieldError, StructureError, TraceError, listed
@@ -34,7 +34,7 @@ from .._fields import NodeBase
 from .._graphdef import GraphDef
 from .._hints import with_article
 from .._importable import importable_name
-from .._marks import captured, check_marks, drop_loans, is_marked, take_back_loans, trace_of
+from .._marks import captured, check_marks, close_copies, drop_loans, is_marked, take_back_loans, trace_of
 from .._paths import Path, path_str
 from .._rngs import RngState
 from .._signals import put_all
@@ -44,6 +44,7 @@ from .._static import GraphObject, StaticValueError, static_key
 from .._traverse import live_objects
 from .._value import is_container
 from .._versions import trace_of_version
+from ._result_nodes import ResultNode, is_result_node
 
 Function: TypeAlias = Callable[..., Any]
 Values: TypeAlias = tuple[Any, ...]
@@ -146,7 +147,7 @@ class Form:
 
     def fill(self, nodes: Sequence[Any], rest: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with these nodes and these other leaves in them."""
-        args, kwargs = self.treedef.unflatten(_placed(self.places, nodes, rest))
+        args, kwargs = self.treedef.unflatten(placed(self.places, nodes, rest))
         return tuple(map(_unwrapped, args)), {name: _unwrapped(arg) for name, arg in kwargs.items()}
 
     def owners(self) -> list[int | str]:
@@ -197,7 +198,7 @@ class Form:
         return [name for at, name in enumerate(self.names(function)) if at not in places]
 
 
-def _placed(places: Sequence[int], nodes: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
+def placed(places: Sequence[int], nodes: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
     """All leaves, in order."""
     leaves = list(rest)
     for place, node in zip(places, nodes, strict=True):
@@ -278,7 +279,7 @@ class Call:
         form: Form | None = getattr(self, "_form", None)
         if form is None:
             treedef, places, _ = self.key
-            pairs, _ = tree_flatten_with_path(treedef.unflatten(_placed(places, self.roots, self.rest)))
+            pairs, _ = tree_flatten_with_path(treedef.unflatten(placed(places, self.roots, self.rest)))
             form = self._form = Form(*self.key, tuple([key_path for key_path, _ in pairs]))
         return form
 
@@ -349,14 +350,14 @@ class Call:
 
     def revive(self, result: Any) -> Any:
         """The result of a pure function with live nodes: those that came in as themselves, new ones made."""
-        leaves, treedef = jax.tree.flatten(result, is_leaf=is_node_states)
-        parts = {leaf.place: leaf for leaf in leaves if isinstance(leaf, NodeStates)}
+        leaves, treedef = jax.tree.flatten(result, is_leaf=is_result_node)
+        parts = {leaf.place: leaf for leaf in leaves if isinstance(leaf, ResultNode)}
         graphdef = next(iter(parts.values())).graphdef
         known = live_objects(self.roots, self.binding.graphdef)
         values = [value for place in sorted(parts) for value in parts[place].states._values]
         objects = graft(graphdef, known, values)
         top = graphdef.table.top
-        live = [objects[top[leaf.place]] if isinstance(leaf, NodeStates) else leaf for leaf in leaves]
+        live = [objects[top[leaf.place]] if isinstance(leaf, ResultNode) else leaf for leaf in leaves]
         return jax.tree.unflatten(treedef, live)
 
     def where(self, number: int) -> str:
@@ -448,7 +449,7 @@ def mesh_axes(leaf: Any) -> tuple[Any, ...]:
 
 def told(result: Any) -> str:
     """What a message says of a part of the result of a pure function."""
-    return "a node" if isinstance(result, NodeStates) else describe(result)
+    return "a node" if isinstance(result, ResultNode) else describe(result)
 
 
 def is_jax_type(leaf: object) -> bool:
@@ -531,11 +532,10 @@ class Pure:
         untouched = frozenset() if self.is_open else frozenset(numbers) - frozenset(wrote)
         containers = frozenset(number for number in numbers if is_container(binding.states[number]._value))
         reshaped = frozenset(number for number in wrote if _is_reshaped(binding.states[number]._value, values[number]))
-        return (
-            Written(numbers, untouched, containers, has_nodes, reshaped),
-            tuple([_settled(binding.states[number]._value, values[number]) for number in numbers]),
-            result,
-        )
+        new = tuple([_settled(binding.states[number]._value, values[number]) for number in numbers])
+        # Whatever holds a copy from here on, such as a method in the result, would read and write what nobody sees.
+        close_copies(binding.states, f"gn.{self.transform}")
+        return Written(numbers, untouched, containers, has_nodes, reshaped), new, result
 
     def _captured(self) -> AbstractContextManager[None]:
         """While it runs, the originals of the arguments must not be read: not by the function, nor for its result."""
@@ -569,7 +569,7 @@ class Pure:
             )
 
     def _take_nodes(self, result: Any, nodes: list[Any]) -> tuple[Any, bool]:
-        """The result with `NodeStates` in place of nodes, and whether there are any.
+        """The result with a `ResultNode` in place of each node, and whether there are any.
 
         Raises:
             TraceError: A node of the result is neither an argument nor made inside: it would come back as a copy.
@@ -585,7 +585,7 @@ class Pure:
             self._check_made_inside(result, roots, binding.graphdef)
         whole = StateTree(binding.graphdef.layout, binding.values())
         for number, at in enumerate(places, len(nodes)):
-            leaves[at] = NodeStates(binding.graphdef, number, part_of(whole, number))
+            leaves[at] = ResultNode(binding.graphdef, number, part_of(whole, number))
         return jax.tree.unflatten(treedef, leaves), True
 
     def _check_made_inside(self, result: Any, roots: list[Any], graphdef: GraphDef[Any]) -> None:

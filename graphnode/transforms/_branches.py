@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jax.tree_util import keystr
 from jax.typing import ArrayLike
 
-from .._convert import NodeStates, is_node_states
 from .._describe import WEAK, describe
 from .._diff import diff
 from .._errors import StructureError, listed
@@ -32,6 +31,7 @@ from ._boundary import (
     type_text,
 )
 from ._carry import Traced, check_types, compiled, picking, shardings_of
+from ._result_nodes import ResultNode, is_result_node
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -211,9 +211,9 @@ def _types_in(result: Any) -> str:
     """A result with types in place of arrays."""
 
     def type_of(leaf: Any) -> Text:
-        return Text("a node" if isinstance(leaf, NodeStates) else _type_name(leaf))
+        return Text("a node" if isinstance(leaf, ResultNode) else _type_name(leaf))
 
-    return repr(jax.tree.map(type_of, result, is_leaf=is_node_states))
+    return repr(jax.tree.map(type_of, result, is_leaf=is_result_node))
 
 
 def _type_name(leaf: Any) -> str:
@@ -221,5 +221,5 @@ def _type_name(leaf: Any) -> str:
     return leaf_text(leaf).replace(WEAK, "")
 
 
-def _nodes_in(tree: Any) -> list[NodeStates]:
-    return [leaf for leaf in jax.tree.leaves(tree, is_leaf=is_node_states) if isinstance(leaf, NodeStates)]
+def _nodes_in(tree: Any) -> list[ResultNode]:
+    return [leaf for leaf in jax.tree.leaves(tree, is_leaf=is_result_node) if isinstance(leaf, ResultNode)]

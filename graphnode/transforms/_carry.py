@@ -10,7 +10,6 @@ from typing import Any
 import jax
 
 from .._compat import DISABLE_JIT, jaxpr_as_fun
-from .._convert import NodeStates, is_node_states
 from .._errors import StructureError
 from .._value import is_container
 from ._boundary import (
@@ -31,6 +30,7 @@ from ._boundary import (
     told,
     type_text,
 )
+from ._result_nodes import ResultNode, is_result_node
 from ._streams import at_home
 
 
@@ -229,26 +229,26 @@ class Carry:
         owners, roots = self.form.owners(), {place: _Root(at) for at, place in enumerate(self.form.places)}
         wanted = [roots.get(at) for at, owner in enumerate(owners) if owner == self.position]
         wanted_def = self.form.argument_def(self.position)
-        found, found_def = jax.tree.leaves(result, is_leaf=is_node_states), _treedef_of(result)
+        found, found_def = jax.tree.leaves(result, is_leaf=is_result_node), _treedef_of(result)
         if wanted_def != found_def:
             raise TypeError(
                 f"gn.{self.transform}: the carry that the function gives has another structure than the one that it "
                 f"got: {found_def} instead of {wanted_def}"
             )
         for before, after in zip(wanted, found, strict=True):
-            if before is not None or isinstance(after, NodeStates):
+            if before is not None or isinstance(after, ResultNode):
                 self._check_node(before, after)
 
         def put(leaves: list[Any]) -> Any:
             following = iter(leaves)
             return jax.tree.unflatten(
-                found_def, [leaf if isinstance(leaf, NodeStates) else next(following) for leaf in found]
+                found_def, [leaf if isinstance(leaf, ResultNode) else next(following) for leaf in found]
             )
 
-        return [leaf for leaf in found if not isinstance(leaf, NodeStates)], put
+        return [leaf for leaf in found if not isinstance(leaf, ResultNode)], put
 
     def _check_node(self, before: "_Root | None", after: Any) -> None:
-        if before is not None and isinstance(after, NodeStates) and self._is_same(before, after):
+        if before is not None and isinstance(after, ResultNode) and self._is_same(before, after):
             return
         found = told(after)
         held = "an array" if before is None else self.form.where(self.function, (before.number,))
@@ -257,13 +257,13 @@ class Carry:
             "every round: write to its States, and give it back in the carry"
         )
 
-    def _is_same(self, before: "_Root", after: NodeStates) -> bool:
+    def _is_same(self, before: "_Root", after: ResultNode) -> bool:
         top = after.graphdef.table.top
         return top[after.place] == top[before.number]
 
 
 def _treedef_of(tree: Any) -> Any:  # Any: JAX's stubs give treedefs no equality
-    return jax.tree.structure(tree, is_leaf=is_node_states)
+    return jax.tree.structure(tree, is_leaf=is_result_node)
 
 
 class _Root:

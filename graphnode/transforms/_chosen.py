@@ -15,7 +15,6 @@ from jax.tree_util import keystr
 
 from .._arguments import checked_positions
 from .._binding import binding_of
-from .._convert import is_node_states
 from .._describe import describe, shape_text
 from .._errors import AliasError, FilterError, StructureError, listed
 from .._filters import Filter, as_filters
@@ -24,6 +23,7 @@ from .._paths import path_str
 from .._statetree import StateTree, select
 from .._static import GraphObject
 from ._boundary import Call, LeafPlace, Outcome, Values, told
+from ._result_nodes import is_result_node
 
 
 class Part(NamedTuple):
@@ -259,7 +259,7 @@ def divided(transform: str, outcome: Outcome, has_aux: bool) -> tuple[Any, Outco
 
 
 def _holds_nodes(tree: Any) -> bool:
-    return any(map(is_node_states, jax.tree.leaves(tree, is_leaf=is_node_states)))
+    return any(map(is_result_node, jax.tree.leaves(tree, is_leaf=is_result_node)))
 
 
 class GradOptions(NamedTuple):

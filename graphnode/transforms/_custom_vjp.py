@@ -1,5 +1,6 @@
 """`custom_vjp`: a function of nodes with a derivative of its own."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,49 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
+
+
+@jax.tree_util.register_static
+class _Place:
+    """Stands for a node among the residuals, all of which are alike."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Place)
+
+    def __hash__(self) -> int:
+        return hash(_Place)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Residuals:
+    """Residuals with nodes in them as a pytree. The backward pass has nodes of its own.
+
+    Attributes:
+        others: The residuals, with a `_Place` for each node. `NodeStates` in them are the user's, and stay.
+        nodes: The nodes, in order, as pytrees.
+    """
+
+    others: Any
+    nodes: list[Any]
+
+    @classmethod
+    def of(cls, residuals: Any) -> "_Residuals":
+        """The residuals that a forward function gave."""
+        leaves, treedef = jax.tree.flatten(residuals)
+        nodes = [leaf for leaf in leaves if isinstance(leaf, GraphObject)]
+        others = [_Place() if isinstance(leaf, GraphObject) else leaf for leaf in leaves]
+        return cls(jax.tree.unflatten(treedef, others), graph_to_tree(nodes)[0])
+
+    def live(self) -> tuple[Any, list[Any]]:
+        """The residuals as they were, and the nodes in them, which are new."""
+        nodes: list[Any] = tree_to_graph(self.nodes)
+        following = iter(nodes)
+
+        def put(part: Any) -> Any:
+            return next(following) if isinstance(part, _Place) else part
+
+        return jax.tree.map(put, self.others, is_leaf=lambda part: isinstance(part, _Place)), nodes
 
 
 class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
@@ -93,8 +137,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         @functools.wraps(fwd)
         def forward(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
             result, residuals = fwd(*args, **kwargs)
-            # Self-contained: the backward pass has nodes of its own.
-            return result, graph_to_tree(residuals)[0]
+            return result, _Residuals.of(residuals)
 
         self._rules = forward, bwd
 
@@ -118,11 +161,10 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
             _check_writes(call, writes_of(pure, values, rest), written.numbers)
             return (written, new_values, result), residuals
 
-        def run_backward(residuals: Any, cotangent: Outcome) -> tuple[Any, Any]:
+        def run_backward(residuals: _Residuals, cotangent: Outcome) -> tuple[Any, Any]:
             values: list[Any] = [None] * len(value_shapes)
             rest: list[Any] = [None] * len(rest_shapes)
-            live = tree_to_graph(residuals)
-            roots = [leaf for leaf in jax.tree.leaves(live) if isinstance(leaf, GraphObject)]
+            live, roots = residuals.live()
             binding = binding_of_list(roots) if roots else NO_NODES
             before = Before.of(tuple([state._value for state in binding.states]))
             # The residuals may hold arrays of the caller.

@@ -14,14 +14,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from .._arguments import checked_index
-from .._compat import Tracer, changing_outputs
+from .._compat import Tracer, changing_outputs, item_aval
 from .._describe import describe
 from .._tracebacks import hides_frames
 from ._axes import Spread, check_sizes, spread_axes
 from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, target_of
 from ._carry import Carry, Traced, check_shardings, check_types, compiled, pair_of, picking
 from ._map import check_axis
-from ._members import is_key, made_in, member_form, refuse_constant, with_result_axes
+from ._members import is_key, made_keys, member_of, refuse_constant, with_result_axes
 from ._streams import Fork, apart_from, fork, forks_of, join, lane_count, with_forks
 
 C = TypeVar("C")
@@ -116,9 +116,9 @@ def scan(
     if forks and length is None:
         length = lane_count(call, axes.values, axes.rest, forks)
     options = _Scan(length, reverse, unroll)
-    form = member_form(call, apart_from(forks, found.values))
-    key = (axes.values, tuple(axes.rest), options, forks, form.graphdef)
-    body = functools.partial(_scan, form, len(bound), axes, options, forks)
+    form, name = member_of(call, Spread(apart_from(forks, found.values), found.rest))
+    key = (axes.values, tuple(axes.rest), options, forks, name, form)
+    body = functools.partial(_scan, form, len(bound), axes, options, forks, name)
     outcome = compiled(call, (target,), key, body)
     return call.finish(outcome)  # type: ignore[no-any-return]  # the carry and the outputs
 
@@ -134,16 +134,23 @@ def _scan(
     axes: Spread,
     options: _Scan,
     forks: Sequence[Fork],
+    name: str | None,
     functions: Sequence[Function],
     values: Values,
     rest: list[Any],
 ) -> Outcome:
     (function,) = functions
-    return _scan_of(function, form, position, axes, options, forks)(values, rest)  # type: ignore[no-any-return]
+    return _scan_of(function, form, position, axes, options, forks, name)(values, rest)  # type: ignore[no-any-return]
 
 
 def _scan_of(
-    function: Function, form: Form, position: int, axes: Spread, options: _Scan, forks: Sequence[Fork]
+    function: Function,
+    form: Form,
+    position: int,
+    axes: Spread,
+    options: _Scan,
+    forks: Sequence[Fork],
+    name: str | None,
 ) -> Function:
     """The scan as a function of values and other leaves."""
     carry = Carry("scan", function, form, position)
@@ -184,10 +191,9 @@ def _scan_of(
 
         def keys_of(after: tuple[dict[int, Any], Any]) -> list[tuple[str, Any]]:
             scanned_values, output = after
-            made = made_in(((), output), (None, 0), len(values))
             return [
                 *[(traced.where(n), value) for n, value in scanned_values.items() if n in key_numbers],
-                *[(one.where, one.value) for one in made if is_key(one.spec)],
+                *[(key.where, key.value) for key in made_keys(((), output), (None, 0), len(values))],
             ]
 
         start = ([values[number] for number in carried], [rest[at] for at in carry.at])
@@ -197,12 +203,12 @@ def _scan_of(
         )
         (last, leaves), (stacked, outputs) = jax.lax.scan(round_of, start, items, *options)
         result = (put(leaves), outputs)
-        made = made_in(result, (None, 0), len(values))
-        if key_numbers or any(is_key(one.spec) for one in made):
+        if key_numbers or made_keys(result, (None, 0), len(values)):
             refuse_constant("scan", _constant_keys(round_of, keys_of, start, items))
         new = dict(zip(carried, last, strict=True))
         new |= {number: _moved(value, 0, scanned[number]) for number, value in stacked.items()}
-        outcome = (written, tuple([new[number] for number in given]), with_result_axes(result, made))
+        result = with_result_axes(result, (None, 0), len(values), name)
+        outcome = (written, tuple([new[number] for number in given]), result)
         return join(forks, own, outcome, "scan", traced.where)
 
     return run
@@ -235,16 +241,8 @@ def _constant_keys(
 
 
 def _item(value: Any, axis: int | None) -> Any:
-    """One item of a value along an axis, as shapes and dtypes; the value itself without one."""
-    if axis is None:
-        return value
-
-    def item(leaf: Any) -> jax.ShapeDtypeStruct:
-        shape = list(jnp.shape(leaf))
-        del shape[axis]
-        return jax.ShapeDtypeStruct(shape, leaf.dtype)  # type: ignore[no-untyped-call]
-
-    return jax.tree.map(item, value)
+    """One item of a value along an axis, as JAX's abstract values; the value itself without one."""
+    return value if axis is None else jax.tree.map(lambda leaf: item_aval(leaf, axis), value)
 
 
 def _moved(value: Any, source: int, target: int) -> Any:

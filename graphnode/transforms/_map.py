@@ -16,7 +16,7 @@ from .._describe import describe
 from .._tracebacks import hides_frames
 from ._axes import Spread, check_output_axes, check_sizes, is_axis, spread_axes
 from ._boundary import Call, Function, Outcome, Values, pure_of, rebind, target_of
-from ._members import Lane, Shard, member_form
+from ._members import Lane, Shard, member_of, with_result_axes
 from ._streams import apart_from, fork, forks_of, join, lane_count, with_forks
 
 P = ParamSpec("P")
@@ -127,7 +127,7 @@ def vmap(
         axes, rest = spread_axes(call, _with_bound(in_axes, [None] * len(bound), len(args)), 0, check_axis)
         forks, given_values = forks_of(call, axes), call.values
         check_sizes(call, Spread(apart_from(forks, axes), rest), _SIZES, axis_size)
-        form = member_form(call, apart_from(forks, axes))
+        form, axis_name_of_states = member_of(call, Spread(apart_from(forks, axes), rest))
         if forks:
             size = lane_count(call, axes, rest, forks) if axis_size is None else axis_size
             if size is None:
@@ -143,7 +143,8 @@ def vmap(
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
         )
-        outcome = call.run(run, given_values, call.rest)
+        written, new, result = call.run(run, given_values, call.rest)
+        outcome = written, new, with_result_axes(result, out_axes, len(given_values), axis_name_of_states)
         return call.finish(join(forks, call.values, outcome, "vmap", call.where))
 
     return rebind(mapped, bound)

@@ -1,29 +1,40 @@
 """The members of what a transform maps: an axis less in the descriptions of what goes in, one more in what comes out.
 
-`vmap` and `scan` show their function one member at a time. So explicit shardings and named axes lose the mapped axis on
-the way in, and the nodes that the function makes get one on the way out. There, a random stream must differ from member
-to member, too: equal ones would draw the same numbers in all.
+`vmap` and `scan` show their function one member at a time. So explicit shardings and named axes of nodes and state
+trees lose the mapped axis on the way in; state trees, and the nodes that the function makes, get it on the way out.
+There, a random stream must differ from member to member, too: equal ones would draw the same numbers in all.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import jax
 from jax.sharding import PartitionSpec
-from jax.tree_util import keystr
+from jax.tree_util import keystr, tree_flatten_with_path
 
 from .._compat import is_mapped, varying_axes
-from .._convert import NodeStates, is_node_states, spread
+from .._convert import spread
 from .._errors import StackError, listed
-from .._graphdef import GraphDef
 from .._layout import intern_layout
 from .._paths import path_str
 from .._rngs import RngKey
 from .._state import StateSpec
-from .._state_axes import checked_position, has_axes, mentions_axes, with_axis, with_leading, with_specs, without_axes
+from .._state_axes import (
+    checked_position,
+    has_axes,
+    mentions_axes,
+    with_axis,
+    with_leading,
+    with_specs,
+    without_axis,
+)
 from .._statetree import StateTree
-from ._boundary import Call, Form, Outcome, Pure, Values, Written
+from ._axes import Spread
+from ._boundary import Call, Form, Outcome, Pure, Values, Written, placed
+from ._descriptions import describes_states, moved
+from ._result_nodes import ResultNode, is_result_node
 
 # Of a transform: what a key must depend on, and how to make one that does.
 _FROM_MAPPED: Final = (
@@ -40,111 +51,137 @@ _REMEDIES: Final = {
 }
 
 
-def member_form(call: Call, axes: Sequence[Any]) -> Form:
-    """The form of a call as its function sees it: without the mapped axis in the descriptions of its States.
+class Member(NamedTuple):
+    """A member of what a call maps.
+
+    Attributes:
+        form: The form of the call as its function sees it: without the mapped axis in the descriptions of States.
+        axis_name: The name of the mapped axis: the one that all States have for it that have one, if they agree.
+    """
+
+    form: Form
+    axis_name: str | None
+
+
+def member_of(call: Call, axes: Spread) -> Member:
+    """A member of what a call maps.
 
     Args:
         call: The call.
-        axes: The axis of each State; what is no integer is not mapped.
+        axes: The axis of each State and each other leaf; what is no integer is not mapped.
 
     Raises:
         StackError: An axis that counts from the end stands at several positions in the arrays of one State.
     """
-    form = call.form
-    graphdef = form.graphdef
-    if not mentions_axes(graphdef):
-        return form
-    positions = {
-        number: checked_position(axis, value, call.where(number))
-        for number, (axis, value, spec) in enumerate(zip(axes, call.values, graphdef.layout.specs, strict=True))
-        if isinstance(axis, int) and has_axes(spec)
-    }
-    return dataclasses.replace(form, graphdef=without_axes(graphdef, positions))
+    form, names = call.form, set[str]()
+
+    def move(spec: StateSpec, value: Any, axis: Any, where: str) -> StateSpec:
+        if not (isinstance(axis, int) and has_axes(spec)):
+            return spec
+        position = checked_position(axis, value, where)
+        names.update(named.name for named in spec.stacked if named.position == position)
+        return without_axis(spec, position)
+
+    graphdef, treedef = form.graphdef, form.treedef
+    if mentions_axes(graphdef):
+        rows = enumerate(zip(graphdef.layout.specs, call.values, axes.values, strict=True))
+        specs = {number: move(spec, value, axis, call.where(number)) for number, (spec, value, axis) in rows}
+        graphdef = with_specs(graphdef, specs)
+    arguments = treedef.unflatten(placed(form.places, call.roots, call.rest))
+    if describes_states(arguments):
+        of_leaves = placed(form.places, [None] * len(form.places), axes.rest)
+        treedef = jax.tree.structure(moved(arguments, of_leaves, form.names(call.function), move))
+    axis_name = names.pop() if len(names) == 1 else None
+    return Member(dataclasses.replace(form, graphdef=graphdef, treedef=treedef), axis_name)
 
 
-class Made(NamedTuple):
-    """A State that a function has made and returns in a node.
+def with_result_axes(result: Any, out_axes: Any, kept: int, name: str | None) -> Any:
+    """The result of what was mapped, with the new axis in the descriptions of States.
+
+    Nodes that are the caller's stay as they are.
+
+    Args:
+        result: The result, whose values have the axis, with a `ResultNode` in place of each node.
+        out_axes: A pytree prefix of it.
+        kept: How many States the caller has.
+        name: The name of the axis, if it has one.
+
+    Raises:
+        StackError: An axis that counts from the end stands at several positions in the arrays of one State.
+    """
+    if not describes_states(result):
+        return result
+
+    def move(spec: StateSpec, value: Any, axis: Any, where: str) -> StateSpec:
+        if not (isinstance(axis, int) and (has_axes(spec) or name is not None)):
+            return spec
+        return with_axis(spec, checked_position(axis, value, where), name)
+
+    return moved(result, spread(out_axes, result), _names_in(result), move, kept)
+
+
+def _names_in(result: Any) -> list[str]:
+    """What messages call each leaf of a result; in a node, the State that it is of."""
+    names: list[str] = []
+    for key_path, leaf in tree_flatten_with_path(result, is_leaf=is_result_node)[0]:
+        name = f"result{keystr(key_path)}"
+        if not isinstance(leaf, ResultNode):
+            names.append(name)
+            continue
+        for path, value in zip(leaf.states.layout.paths(), leaf.states._values, strict=True):
+            names += [f"{name}.{path_str(path)}".rstrip(".")] * len(jax.tree.leaves(value))
+    return names
+
+
+class MadeKey(NamedTuple):
+    """The key of a random stream that a function has made and returns in a node.
 
     Attributes:
-        number: Its number in layout order, the caller's States first.
-        spec: Its description.
         value: Its value.
-        axis: The axis that it gets; `None` for none.
+        axis: The axis that it gets, or its partition spec; `None` for none.
         where: Its name in a message.
     """
 
-    number: int
-    spec: StateSpec
     value: Any
     axis: Any
     where: str
 
 
-def made_in(result: Any, out_axes: Any, count: int) -> list[Made]:
-    """The States that a function has made and returns in nodes, with the axes that they get.
+def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
+    """The keys of the streams that a function has made and returns in nodes, with the axes that they get.
 
     Args:
-        result: What the function gives, with `NodeStates` in place of nodes.
+        result: What the function gives, with a `ResultNode` in place of each node.
         out_axes: A pytree prefix of it.
         count: How many States the caller has.
     """
-    treedef: Any  # JAX's stubs give treedefs no methods
-    pairs, treedef = jax.tree_util.tree_flatten_with_path(result, is_leaf=is_node_states)
-    if not any(is_node_states(leaf) for _, leaf in pairs):
+    pairs, _ = tree_flatten_with_path(result, is_leaf=is_result_node)
+    if not any(is_result_node(leaf) for _, leaf in pairs):
         return []
-    axes = jax.tree.unflatten(jax.tree.structure(result), spread(out_axes, result))
-    made: list[Made] = []
-    for (key_path, leaf), its_axes in zip(pairs, treedef.flatten_up_to(axes), strict=True):
-        if isinstance(leaf, NodeStates):
-            name = f"result{keystr(key_path)}"
-            made += [state for state in _states_of(name, leaf, its_axes) if state.number >= count]
+    axes = iter(spread(out_axes, result))
+    made: list[MadeKey] = []
+    for key_path, leaf in pairs:
+        own = list(itertools.islice(axes, len(jax.tree.leaves(leaf))))
+        if isinstance(leaf, ResultNode):
+            made += _keys_of(f"result{keystr(key_path)}", leaf, own, count)
     return made
 
 
-def _states_of(name: str, part: NodeStates, axes: NodeStates) -> Iterator[Made]:
-    found = part.graphdef.layout.below(part.place)
-    if found is None:
+def _keys_of(name: str, node: ResultNode, axes: Sequence[Any], count: int) -> Iterator[MadeKey]:
+    place = node.graphdef.layout.below(node.place)
+    if place is None:
         return
-    layout, first = found
-    for at, (spec, value, axis) in enumerate(zip(layout.specs, part.states._values, axes.states._values, strict=True)):
-        # Of a value that is a pytree, all arrays have the axis of the node.
-        axis_of_all = next(iter(jax.tree.leaves(axis, is_leaf=lambda one: one is None)), None)
-        yield Made(first + at, spec, value, axis_of_all, f"{name}.{path_str(layout.path(at))}".rstrip("."))
-
-
-def with_result_axes(result: Any, made: Sequence[Made]) -> Any:
-    """The result with the new axis in the descriptions of the States that the function has made.
-
-    Args:
-        result: What the function gives, or gave: `NodeStates` in place of nodes.
-        made: The States that it has made. An axis that counts from the end is yet to come to their values.
-
-    Raises:
-        StackError: An axis that counts from the end stands at several positions in the arrays of one State.
-    """
-    specs: dict[int, StateSpec] = {}
-    for one in made:
-        if isinstance(one.axis, int) and has_axes(one.spec):
-            position = checked_position(one.axis, one.value, one.where, more=1)
-            specs[one.number] = with_axis(one.spec, position)
-    if not specs:
-        return result
-    leaves, treedef = jax.tree.flatten(result, is_leaf=is_node_states)
-    graphdef = with_specs(next(leaf.graphdef for leaf in leaves if is_node_states(leaf)), specs)
-    moved = [_moved(leaf, graphdef) if isinstance(leaf, NodeStates) else leaf for leaf in leaves]
-    return jax.tree.unflatten(treedef, moved)
-
-
-def _moved(part: NodeStates, graphdef: GraphDef[Any]) -> NodeStates:
-    """A part of a graph as one of the same graph with other descriptions."""
-    found = graphdef.layout.below(part.place)
-    states = part.states if found is None else StateTree(found[0], part.states._values)
-    return NodeStates(graphdef, part.place, states)
+    layout, first = place
+    of_leaves = iter(axes)
+    for number, (spec, value) in enumerate(zip(layout.specs, node.states._values, strict=True)):
+        own = list(itertools.islice(of_leaves, len(jax.tree.leaves(value))))
+        if is_key(spec) and first + number >= count:
+            yield MadeKey(value, own[0], f"{name}.{path_str(layout.path(number))}".rstrip("."))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lane:
-    """A pure function as `jax.vmap` maps it: the nodes that it makes get the axis, and their streams depend on it.
+    """A pure function as `jax.vmap` maps it: the streams that it makes depend on the mapped axis.
 
     Attributes:
         pure: The pure function.
@@ -169,11 +206,11 @@ class Lane:
             StackError: Streams that it gives are the same in all lanes; names all of them.
         """
         written, given, result = self.pure(values, rest)
-        made = made_in(result, self.out_axes, len(values))
-        keys = [(one.where, one.value) for one in made if isinstance(one.axis, int) and is_key(one.spec)]
+        made = made_keys(result, self.out_axes, len(values))
+        keys = [(key.where, key.value) for key in made if isinstance(key.axis, int)]
         keys += [(self.pure.where(number), key) for number, key in written_keys(self.pure, written, given)]
         refuse_constant("vmap", [where for where, key in keys if not is_mapped(key)])
-        return written, given, with_result_axes(result, made)
+        return written, given, result
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -202,11 +239,7 @@ class Shard:
             StackError: Streams that it gives are the same in several shards; names all of them.
         """
         written, given, result = self.pure(values, rest)
-        keys = [
-            (state.where, state.value, state.axis)
-            for state in made_in(result, self.out_specs, len(values))
-            if is_key(state.spec)
-        ]
+        keys = [(key.where, key.value, key.axis) for key in made_keys(result, self.out_specs, len(values))]
         keys += [
             (self.pure.where(number), key, self.specs[number])
             for number, key in written_keys(self.pure, written, given)
@@ -255,7 +288,7 @@ def refuse_constant(transform: str, names: Sequence[str]) -> None:
 def with_leading_axes(tree: Any, count: int) -> Any:
     """A pytree in which the descriptions of state trees have so many new axes in front."""
 
-    def moved(part: Any) -> Any:
+    def with_leading_axes_of(part: Any) -> Any:
         if not (isinstance(part, StateTree) and any(map(has_axes, part.layout.specs))):
             return part
         layout = part.layout
@@ -264,4 +297,4 @@ def with_leading_axes(tree: Any, count: int) -> Any:
             intern_layout(layout.parents, layout.keys, layout.leaves, specs, layout.references), part._values
         )
 
-    return jax.tree.map(moved, tree, is_leaf=lambda part: isinstance(part, StateTree))
+    return jax.tree.map(with_leading_axes_of, tree, is_leaf=lambda part: isinstance(part, StateTree))

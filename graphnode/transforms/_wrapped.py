@@ -8,6 +8,7 @@ import jax
 from jax.experimental import checkify as jax_checkify
 
 from .._arguments import wrong_argument
+from .._compat import current_trace
 from .._stream import Stream, scope_of
 from .._tracebacks import hides_frames
 from ._boundary import Call, Function, Outcome, named_arguments, rebind, target_of, with_statics
@@ -112,7 +113,7 @@ def _drawing(pure: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(pure)
     def drawing(*args: P.args, **kwargs: P.kwargs) -> R:
-        with scope_of(Stream(0)):
+        with scope_of(Stream(0, trace=current_trace())):
             return pure(*args, **kwargs)
 
     return drawing

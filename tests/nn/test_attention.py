@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode import nn
+from tests.interrupting import interrupt_everywhere
 from tests.nn.peers import BF16, compare, drawn, numbers, permissive, pure, pure_eqx, pure_nnx, rngs
 
 PARTS = ("query", "key", "value", "out")
@@ -257,6 +258,20 @@ def test_a_mask_is_combined_with_the_cache():
 
 def entries(time: int, batch: int = 1) -> jax.Array:
     return jnp.ones((batch, time, 1, 2))
+
+
+def test_an_interrupted_append_has_kept_all_or_nothing():
+    """A signal handler that raises anywhere in it leaves keys, values and position of before, or of afterwards."""
+    cache = nn.KeyValueCache(1, 3, 1, 2)
+    found: set[tuple[float, ...]] = set()
+
+    def check() -> None:
+        found.add((float(cache.keys.value.sum()), float(cache.values.value.sum()), float(cache.position.value)))
+        cache.reset()
+
+    for file in ("nn/_cache.py", "graphnode/_signals.py"):
+        assert interrupt_everywhere(file, lambda: cache.append(entries(1), entries(1)), check) > 3
+    assert found == {(0.0, 0.0, 0.0), (2.0, 2.0, 1.0)}
 
 
 def test_more_tokens_than_there_is_room_for_are_refused():

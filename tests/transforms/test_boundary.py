@@ -224,6 +224,55 @@ def test_new_nodes_come_out_live():
     assert [float(one.value) for one in gn.states(made).values()] == [1.0, 2.0, 7.0, 9.0]
 
 
+def converted(node: Leaf) -> Any:
+    """The caller's own pytree of a node."""
+    return gn.graph_to_tree(node)[0]
+
+
+BESIDE: dict[str, Callable[[Callable[[Leaf], Any], Leaf], Any]] = {
+    "jit": lambda function, node: gn.jit(function)(node),
+    "grad": lambda function, node: gn.grad(lambda x, node: (x, function(node)), has_aux=True)(1.0, node)[1],
+    "vmap": lambda function, node: gn.vmap(lambda _, node: function(node), (0, None), None)(jnp.ones(2), node),
+    "scan": lambda function, node: jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, gn.Node) else leaf[0],
+        gn.scan(lambda node, _: (node, function(node)), node, length=1)[1],
+    ),
+    "cond": lambda function, node: gn.cond(True, function, function, node),
+}
+
+
+@pytest.mark.parametrize("transform", BESIDE)
+def test_a_converted_node_is_a_pytree_like_any_other(transform: str):
+    """What `gn.graph_to_tree` gives stays what it is beside nodes, new ones and the caller's, in any order."""
+    node, run = leaf(1), BESIDE[transform]
+
+    def function(node: Leaf) -> Any:
+        new = Leaf(2, ParamState(node.weight.value * 10))
+        return [converted(node), new, converted(new), node]
+
+    before, new, after, same = run(function, node)
+    assert type(before) is type(after) is gn.NodeStates
+    assert [jax.tree.leaves(tree)[0] for tree in (before, after)] == [1.0, 10.0]
+    assert same is node
+    assert isinstance(new, Leaf)
+    assert jnp.ravel(new.weight.value)[0] == 10.0
+    assert gn.graphdef(gn.tree_to_graph(before)) is gn.graphdef(node)
+
+
+def test_a_converted_node_may_be_carried():
+    """As by `jax.lax.scan`: its values change from round to round; and it goes into a call beside nodes."""
+    node, tree = leaf(1), converted(leaf(1))
+
+    def doubled(tree: Any) -> Any:
+        return jax.tree.map(lambda value: value * 2, tree)
+
+    (same, last), _ = gn.scan(lambda carry, _: ((carry[0], doubled(carry[1])), None), (node, tree), length=3)
+    assert (same is node, gn.tree_to_graph(last).weight.value) == (True, 8.0)
+    assert gn.tree_to_graph(gn.fori_loop(0, 2, lambda _, tree: doubled(tree), tree)).weight.value == 4.0
+    last = gn.while_loop(lambda tree: jax.tree.leaves(tree)[0] < 5, doubled, tree)
+    assert gn.tree_to_graph(last).weight.value == 8.0
+
+
 def test_one_new_node_given_twice_is_one_node():
     """Sharing among new nodes is kept: a new node in two places, and in another new node, and a cycle."""
 

@@ -274,3 +274,74 @@ def test_loops_without_compilation_work_on_copies_too():
     node = holder()
     with jax.disable_jit(), pytest.raises(gn.TraceError, match="is read from outside of the function"):
         gn.scan(lambda given, _: (given, node.w.value + given.w.value), node, None, length=2)
+
+
+# Copies afterwards
+
+
+class Noisy(gn.Node):
+    rngs: gn.Rngs
+    draws: gn.ShortTermState
+
+    def draw(self) -> jax.Array:
+        self.draws.value += 1
+        return self.rngs()
+
+
+def noisy() -> Noisy:
+    return Noisy(gn.Rngs(0), gn.ShortTermState(jnp.int32(0)))
+
+
+def kept_by_custom_vjp(function: Callable[[Noisy], list[float]], node: Noisy) -> None:
+    rule = gn.custom_vjp(function)
+    rule.defvjp(lambda node: ([], None), lambda residuals, cotangent: (None,))
+    rule(node)
+
+
+KEEPING: dict[str, Callable[[Callable[[Noisy], list[float]], Noisy], Any]] = {
+    "grad": lambda function, node: gn.grad(lambda x, node: (x, function(node)), has_aux=True)(1.0, node),
+    "vmap": lambda function, node: gn.vmap(lambda x, node: (x, function(node)), (0, None))(jnp.ones(2), node),
+    "jit": lambda function, node: gn.jit(function)(node),
+    "scan": lambda function, node: gn.scan(lambda node, _: (node, function(node)), node, length=1),
+    "custom_vjp": kept_by_custom_vjp,
+}
+
+
+@pytest.mark.parametrize("transform", KEEPING)
+def test_a_copy_that_outlives_its_call_is_neither_read_nor_written(transform: str):
+    """What it drew would be drawn again, and what is written to it would be lost; the caller's node goes on."""
+    kept: list[Any] = []
+    node = noisy()
+
+    def keep(copy: Noisy) -> list[float]:
+        kept.extend([copy, copy.draw])
+        return []
+
+    KEEPING[transform](keep, node)
+    copy, draw = kept[:2]
+    uses: list[Callable[[], Any]] = [
+        draw,
+        lambda: copy.draws.value,
+        lambda: setattr(copy.draws, "value", jnp.int32(5)),
+        lambda: gn.update_states(copy, {"draws": jnp.int32(5)}),
+        lambda: gn.update_states(copy, gn.treefy_states(node)),
+        lambda: gn.clone(copy),
+        lambda: gn.jit(lambda node: None)(copy),
+    ]
+    for use in uses:
+        with pytest.raises(gn.TraceError, match=f"is part of the copy of an argument that gn.{transform} has worked"):
+            use()
+    node.draw()
+    assert [int(node.draws.value), int(node.rngs["default"].count.value)] == [1, 1]
+
+
+def test_a_copy_that_outlives_its_call_is_named():
+    """The text says what it is, and what would do."""
+    _, draw = gn.grad(lambda x, node: (x, node.draw), has_aux=True)(1.0, noisy())
+    with pytest.raises(gn.TraceError) as caught:
+        draw()
+    assert str(caught.value) == (
+        "ShortTermState is part of the copy of an argument that gn.grad has worked on, and its call is over: what is "
+        "drawn from it or written to it would be lost. Use the node that was given to the call; or return the value "
+        "(or treefy_states of the node) from the transformed function instead"
+    )

@@ -217,6 +217,25 @@ def test_a_callable_node():
     assert one.count.value == 3
 
 
+def test_residuals_may_hold_nodes_and_converted_nodes():
+    """A node comes to the backward pass as a node, and what `gn.graph_to_tree` gave as that."""
+    seen: list[type] = []
+    scaled = gn.custom_vjp(lambda state, x: state.value * x)
+
+    def backward(residuals: Any, cotangent: jax.Array) -> tuple[Any, jax.Array]:
+        state, tree = residuals["state"], residuals["tree"]
+        seen.extend([type(state), type(tree)])
+        return {(): cotangent * 7}, cotangent * state.value * gn.tree_to_graph(tree).value
+
+    def forward(state: gn.ParamState, x: jax.Array) -> tuple[jax.Array, Any]:
+        other = gn.ParamState(state.value * 10)
+        return state.value * x, {"tree": gn.graph_to_tree(other)[0], "state": state}
+
+    scaled.defvjp(forward, backward)
+    gradient = gn.grad(scaled, argnums=1)(gn.ParamState(jnp.float32(2)), jnp.float32(1))
+    assert (gradient, seen) == (40.0, [gn.ParamState, gn.NodeStates])
+
+
 def test_a_rule_in_vmap_scan_and_remat():
     """The rule holds under other transforms."""
     xs = jnp.stack([X, -X, 3 * X])

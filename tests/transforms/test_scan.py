@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import graphnode as gn
+from graphnode._compat import varying_axes
 from tests.jaxprs import equations
 
 XS = jnp.arange(6.0).reshape(3, 2)
@@ -369,6 +370,37 @@ def test_a_scan_in_a_scan():
 
 
 # Errors
+
+
+def test_an_item_is_laid_out_as_jax_gives_it():
+    """A round gets its items laid out over an explicit mesh, as by `jax.lax.scan`: values, and the States of nodes."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        h, xs = jax.device_put(jnp.zeros(4), jax.P("d")), jax.device_put(jnp.ones((3, 4)), jax.P(None, "d"))
+
+        def step(h: jax.Array, x: jax.Array) -> tuple[jax.Array, None]:
+            return h + jax.lax.select(h > 0, x, 2 * x), None  # which takes no two layouts
+
+        last, _ = gn.scan(step, h, xs)
+        assert (last == jax.lax.scan(step, h, xs)[0]).all()
+        states, _ = gn.scan(lambda h, state: step(h, state.value), h, gn.ParamState(xs))
+        across, _ = gn.scan(step, h, jnp.moveaxis(xs, 0, -1), in_axes=-1)
+        assert last.tolist() == states.tolist() == across.tolist() == [4.0] * 4
+
+
+def test_an_item_varies_over_shards_as_jax_gives_it():
+    """In a `shard_map`, a round gets items that vary over the shards."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def step(h: jax.Array, x: jax.Array) -> tuple[jax.Array, None]:
+        assert varying_axes(x) == {"d"}
+        return h + x, None
+
+    def total(xs: jax.Array) -> jax.Array:
+        return gn.scan(step, xs[0], xs)[0]
+
+    mapped = jax.shard_map(total, mesh=mesh, in_specs=jax.P(None, "d"), out_specs=jax.P("d"))
+    assert mapped(jnp.ones((2, 3))).tolist() == [3.0] * 3
 
 
 def test_a_carry_of_another_structure_is_refused():
