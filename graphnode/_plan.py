@@ -236,7 +236,7 @@ def requirement_of(
         state_cls: The class of the State.
         sizes: The static fields of the node.
     """
-    contract = next((leaf.contract for leaf in form.leaves if derives(state_cls, (leaf.cls,))), None)
+    contract = next((leaf.contract for leaf in form.special_first if derives(state_cls, (leaf.cls,))), None)
     if contract is None:
         return None
     named = sorted(contract.names & sizes.keys())
