@@ -21,6 +21,7 @@ import typing_extensions
 from ._containers import ContainerKind
 from ._contract import Contract, contract_of, is_jaxtyping
 from ._fields import Kind, NodeBase
+from ._hints import with_article
 from ._members import is_dunder, own_annotations
 from ._paths import Key
 from ._redefinition import latest
@@ -33,6 +34,15 @@ _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _UNIONS: Final = (typing.Union, types.UnionType)
 _SEQUENCES: Final = (list, collections.abc.Sequence, collections.abc.MutableSequence)
 _MAPPINGS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+# Python's own containers are defined in these; of a class of one's own, parameters need not say what it contains.
+_OF_CONTAINERS: Final = frozenset({"builtins", "collections", "collections.abc"})
+_QUALIFIERS: Final = (
+    typing.Annotated, typing.Final, typing_extensions.Required, typing_extensions.NotRequired,
+    typing_extensions.ReadOnly,
+)  # fmt: skip
+_VARIABLES: Final = (typing.TypeVar, typing_extensions.TypeVar)
+# What a `type` statement makes is not always what typing-extensions makes, where Python has its own.
+_ALIASES: Final = (typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType))
 
 
 class Cause(enum.Enum):
@@ -43,6 +53,7 @@ class Cause(enum.Enum):
     UNHASHABLE = "it holds static data in a form that is not hashable"
     THAWED = "it is static data that may change"
     CONTRACTS = "one State may be held to several contracts"
+    CONTAINER = "no node keeps such a container"
 
 
 class AmbiguousError(Exception):
@@ -83,6 +94,8 @@ class Form:
     is_open: bool = False
     classes: tuple[type, ...] = dataclasses.field(init=False, repr=False, compare=False)
     """The classes of the leaves, for `isinstance`."""
+    special_first: tuple[Leaf, ...] = dataclasses.field(init=False, repr=False, compare=False)
+    """The leaves with each class before those that it extends: a State is held to the first whose class it is of."""
     all_leaves: tuple[Leaf, ...] = dataclasses.field(init=False, repr=False, compare=False)
     """The leaves at every depth: those of the items of its containers too."""
     _items: "Mapping[ContainerKind, Form | tuple[Form, ...] | None]" = dataclasses.field(
@@ -92,6 +105,8 @@ class Form:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(leaf.cls for leaf in self.leaves))
+        special_first = sorted(self.leaves, key=lambda leaf: len(leaf.cls.__mro__), reverse=True)
+        object.__setattr__(self, "special_first", tuple(special_first))
         items: Mapping[ContainerKind, object] = {list: self.list_of, tuple: self.tuple_of, dict: self.dict_of}
         object.__setattr__(self, "_items", dict.fromkeys(items, self) if self.is_open else items)
         of_tuples = (self.tuple_of,) if isinstance(self.tuple_of, Form) else self.tuple_of or ()
@@ -218,6 +233,58 @@ def _body_names(owner: type) -> dict[str, Any]:
     return {name: value for name, value in members.items() if not hasattr(type(value), "__get__")}
 
 
+def unaliased(annotation: Any) -> Any:
+    """What the name of a `type` statement stands for, with its parameters; anything else is itself.
+
+    One that leads back to itself has no end, and is given as `Any`.
+
+    Raises:
+        NameError: What it stands for names something that does not exist yet.
+    """
+    while (alias := _alias_of(annotation)) is not None:
+        if _leads_back(alias):
+            return Any
+        written: dict[Any, Any] = dict(zip(alias.__type_params__, get_args(annotation), strict=False))
+        annotation = _with_parameters(_value_of(alias), written)
+    return annotation
+
+
+def _value_of(alias: Any) -> Any:
+    names = getattr(sys.modules.get(alias.__module__), "__dict__", {})
+    return resolve(alias.__value__, type(None), names)
+
+
+def _with_parameters(annotation: Any, written: Mapping[Any, Any]) -> Any:
+    """An annotation with other types in place of some of its type variables."""
+    if isinstance(annotation, _VARIABLES):
+        return written.get(annotation, annotation)
+    # In the order in which they stand in the annotation, and not that of the alias; of a bare class, they are its own.
+    variables = () if isinstance(annotation, type) else getattr(annotation, "__parameters__", ())
+    return annotation[tuple([written.get(variable, variable) for variable in variables])] if variables else annotation
+
+
+def _alias_of(annotation: Any) -> Any:
+    """The name of a `type` statement, also of one with parameters; `None` where an annotation is no such name."""
+    candidates = (annotation, get_origin(annotation))
+    return next((one for one in candidates if isinstance(one, _ALIASES)), None)
+
+
+def _leads_back(alias: Any) -> bool:
+    """Whether what a `type` statement says contains its own name."""
+    known: list[Any] = []
+    waiting = [_value_of(alias)]
+    while waiting:
+        part = waiting.pop()
+        waiting += get_args(part)
+        inner = _alias_of(part)
+        if inner is alias:
+            return True
+        if inner is not None and inner not in known:
+            known.append(inner)
+            waiting.append(_value_of(inner))
+    return False
+
+
 def form_of(annotation: Any, owner: type) -> Form:
     """The form of the values that a resolved annotation admits; a static one has no leaves.
 
@@ -233,10 +300,13 @@ def form_of(annotation: Any, owner: type) -> Form:
         return Form(Kind.SUBNODE, (Leaf(owner),))
     if isinstance(annotation, typing.NewType):
         return form_of(annotation.__supertype__, owner)
-    if isinstance(annotation, typing.TypeVar | typing_extensions.TypeVar):
+    if isinstance(annotation, _VARIABLES):
         return _variable_form(annotation, owner)
-    if isinstance(annotation, typing_extensions.TypeAliasType):
-        return form_of(annotation.__value__, owner)
+    alias = _alias_of(annotation)
+    if alias is not None:
+        if _leads_back(alias):
+            raise AmbiguousError(f"{alias.__name__} contains itself, and may be nested to any depth")
+        return form_of(unaliased(annotation), owner)
     origin = get_origin(annotation)
     if origin is None:
         return _class_form(annotation)
@@ -281,42 +351,75 @@ def _class_form(annotation: Any) -> Form:
         raise AmbiguousError(
             f"the dataclass {annotation.__name__} is not frozen: declare it @dataclass(frozen=True)", Cause.THAWED
         )
+    _check_named_items(annotation)
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
 
 
-def _value_type(annotation: Any) -> Any:
-    """What a class of States, or one with its parameters, says that the value is; `None` where it says nothing.
+def _check_named_items(cls: type) -> None:
+    """Raise if a named tuple or a dict of certain keys holds States or nodes: a node keeps a plain one.
+
+    Raises:
+        AmbiguousError: Gives the line to write.
+    """
+    is_dict = typing_extensions.is_typeddict(cls)
+    if not is_dict and not (issubclass(cls, tuple) and hasattr(cls, "_fields")):
+        return
+    try:
+        items = [_without_qualifiers(resolve(written, cls, {})) for written in own_annotations(cls).values()]
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return  # it is not known what it holds
+    texts = [_text(item) for item in items]
+    union = " | ".join(dict.fromkeys(texts))
+    _check_items(cls, items, cls, f"dict[str, {union}]" if is_dict else f"tuple[{', '.join(texts)}]")
+
+
+def _value_types(annotation: Any) -> list[Any]:
+    """What a class of States, or one with its parameters, says that the value is: by each of its bases that says so.
 
     The parameters of a class of one's own may be others than those of `State`, or stand in another order.
     """
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
     if origin is State:
-        return args[0] if args else None
+        return list(args)
     written: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), args, strict=False))
-    for base in origin.__dict__.get("__orig_bases__", ()):
-        base_class = get_origin(base)
+    values: list[Any] = []
+    for base in origin.__dict__.get("__orig_bases__", origin.__bases__):
+        base_class = get_origin(base) or base
         if isinstance(base_class, type) and issubclass(base_class, State):
-            value = _value_type(base)
-            return written.get(value) if isinstance(value, TypeVar | typing_extensions.TypeVar) else value
-    bases = [base for base in origin.__bases__ if issubclass(base, State)]
-    return _value_type(bases[0]) if bases else None
+            values += [written.get(value, value) for value in _value_types(base)]
+    return values
 
 
 def _state_contract(annotation: Any) -> Contract | None:
-    """The contract of a class of States: `ParamState[Float[Array, "n"]]`, `class Count(State[Int[Array, ""]])`."""
-    value = _value_type(annotation)
-    return None if value is None else contract_of(value)
+    """The contract of a class of States: `ParamState[Float[Array, "n"]]`, `class Count(State[Int[Array, ""]])`.
+
+    Raises:
+        AmbiguousError: Two of its bases have different ones.
+    """
+    read = [contract_of(_without_qualifiers(value)) for value in _value_types(annotation)]
+    contracts = list(dict.fromkeys(contract for contract in read if contract is not None))
+    if len(contracts) > 1:
+        texts = " and ".join(contract.text for contract in contracts)
+        raise AmbiguousError(
+            f"{_text(annotation)} has the contracts of several bases, {texts}: derive it from one of them",
+            Cause.CONTRACTS,
+        )
+    return contracts[0] if contracts else None
+
+
+def _without_qualifiers(annotation: Any) -> Any:
+    """The type itself, by whatever name, without what `Annotated` says beside it."""
+    annotation = unaliased(annotation)
+    return _without_qualifiers(get_args(annotation)[0]) if get_origin(annotation) in _QUALIFIERS else annotation
 
 
 def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: type) -> Form:
     if origin in _UNIONS:
         return _union_form(annotation, args, owner)
-    if origin in (typing.Annotated, typing.Final):
+    if origin in _QUALIFIERS:
         return form_of(args[0], owner)
     if origin in (Literal, type, typing_extensions.Literal):
         return Form(Kind.STATIC)
-    if isinstance(origin, typing_extensions.TypeAliasType):
-        return form_of(origin.__value__[args], owner)
     if origin is tuple:
         return _tuple_form(annotation, args, owner)
     if origin in _SEQUENCES:
@@ -325,16 +428,41 @@ def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: ty
         return Form(form.kind, list_of=form, tuple_of=sequence)
     if origin in _MAPPINGS:
         if args[0] is not str:
+            _check_items(annotation, args[1:], owner, f"dict[str, {_text(args[1])}]")
             raise AmbiguousError(f"the keys of {_text(annotation)} are not strings: write dict[str, ...]")
         form = _item_form(annotation, args[1], owner, "tuple[tuple[str, {}], ...]")
         return Form(form.kind, dict_of=form)
     if origin is frozenset:
-        return _static_items(annotation, args, owner)
+        _check_items(annotation, args, owner, f"list[{_text(args[0])}]")
+        return Form(Kind.STATIC)
     if isinstance(origin, type) and issubclass(origin, State):
         return Form(Kind.STATE, (Leaf(latest(origin), _state_contract(annotation)),))
     if isinstance(origin, type) and (issubclass(origin, NodeBase) or match_kind(origin).is_annotation):
         return _class_form(origin)
+    if origin.__module__ in _OF_CONTAINERS and issubclass(origin, collections.abc.Iterable):
+        kept = "dict[str, {}]" if issubclass(origin, collections.abc.Mapping) else "list[{}]"
+        _check_items(annotation, args, owner, kept.format(_text(args[-1])))
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
+
+
+def _check_items(annotation: Any, items: Sequence[Any], owner: type, remedy: str) -> None:
+    """Raise if what a container holds are States or nodes, and it is of a kind that no node keeps.
+
+    Raises:
+        AmbiguousError: Gives the line to write.
+    """
+    if any(_says_graph_object(item, owner) for item in items):
+        raise AmbiguousError(f"no node keeps {with_article(_text(annotation))}: write {remedy}", Cause.CONTAINER)
+
+
+def _says_graph_object(annotation: Any, owner: type) -> bool:
+    """Whether an annotation admits States or nodes, and settles it."""
+    try:
+        return form_of(annotation, owner).kind in (Kind.STATE, Kind.SUBNODE)
+    except AmbiguousError as error:
+        if error.cause in (Cause.CONTRACTS, Cause.CONTAINER):
+            raise
+        return False
 
 
 def _item_form(annotation: Any, item: Any, owner: type, frozen: str) -> Form:
@@ -343,12 +471,6 @@ def _item_form(annotation: Any, item: Any, owner: type, frozen: str) -> Form:
         found = f"{_text(annotation)} is not hashable: write {frozen.format(_text(item))}"
         raise AmbiguousError(found, Cause.UNHASHABLE)
     return form
-
-
-def _static_items(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
-    if any(form_of(arg, owner).kind not in (Kind.STATIC, None) for arg in args):
-        raise AmbiguousError(f"{_text(annotation)} has no order: write list[...]")
-    return Form(Kind.STATIC)
 
 
 def _tuple_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
@@ -372,7 +494,8 @@ def _union_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
     def only(choices: list[Any]) -> Any:
         found = [choice for choice in choices if choice is not None]
         if len(found) > 1:
-            raise AmbiguousError(f"{_text(annotation)} has two containers of one type: put the union inside")
+            text = f"{_text(annotation)} has two containers of one type: put the union inside"
+            raise AmbiguousError(text, Cause.CONTAINER)
         return found[0] if found else None
 
     leaves = tuple(dict.fromkeys(leaf for member in members for leaf in member.leaves))
@@ -395,8 +518,10 @@ def _check_one_contract(annotation: Any, leaves: Sequence[Leaf]) -> None:
     """
     for first, second in itertools.combinations(leaves, 2):
         is_one_class = issubclass(first.cls, second.cls) or issubclass(second.cls, first.cls)
-        if is_one_class and first.contract != second.contract and first.contract and second.contract:
-            texts = f"{first.contract.text} and {second.contract.text}"
+        # Of two classes, the special one may ask for something where the other takes anything.
+        is_split = first.cls is second.cls or (first.contract and second.contract)
+        if is_one_class and is_split and first.contract != second.contract:
+            texts = " and ".join(leaf.contract.text if leaf.contract else "anything" for leaf in (first, second))
             raise AmbiguousError(
                 f"{_text(annotation)} holds one State to {texts}: write one contract, with an axis of each size "
                 '("n") or any axes ("...")',

@@ -140,8 +140,9 @@ def _shared_default(value: object) -> str:
 
 def _inherited_fault(cls: type, name: str) -> Fault | None:
     """What is wrong with what a base has under the name of a field; `dataclasses` would take it for its default."""
-    base = next((base for base in cls.__mro__[1:] if name in base.__dict__ and name not in RESERVED), None)
-    if base is None or _declares(base, name) or isinstance(base.__dict__[name], Hint):
+    having = [base for base in cls.__mro__[1:] if name in base.__dict__ and name not in RESERVED]
+    base = next((base for base in having if not isinstance(base.__dict__[name], Hint)), None)
+    if base is None or _declares(base, name):
         return None  # or the default of the field that it overrides
     is_implemented = _is_abstract(base, base.__dict__[name])
     if name not in cls.__dict__:

@@ -13,6 +13,7 @@ from typing import Any as AnyType
 import jax
 import numpy as np
 
+from ._annotations import unaliased
 from ._describe import describe
 from ._errors import FilterError, FilterTypeError
 from ._fields import NodeBase
@@ -156,7 +157,7 @@ def _classes_of(given: object) -> tuple[type[object], ...] | None:
     Raises:
         FilterTypeError: A class is one that no State or node can be of, or something else is in a union.
     """
-    given = getattr(given, "__value__", given) if type(given).__name__ == "TypeAliasType" else given
+    given = unaliased(given)
     origin: object = given if isinstance(given, type) else get_origin(given)
     if origin is UnionType or origin is Union:
         parts = [(part, _classes_of(part)) for part in get_args(given)]

@@ -7,7 +7,7 @@ down every `getattr(state, "...", None)`.
 
 import inspect
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Any, Final
 
 from ._errors import JaxInputError, StateUseError
 
@@ -44,18 +44,58 @@ _ATTRIBUTES: Final = (
 _TRANSFORMS: Final = "gn.jit in place of jax.jit, gn.grad in place of jax.grad, and so on"
 
 
+_ABSENT: Final = object()
+
+
+def _behind(cls: type, name: str, ours: object) -> Any:
+    """What a class has under a name from a base that stands behind ours; `_ABSENT` if it has nothing there.
+
+    Of `class Net(gn.Node, Trainable)`, what stands in place of a mistake comes first, and would hide a method.
+    """
+    bases = iter(cls.__mro__[:-1])  # without `object`, which compares, too
+    for base in bases:
+        if base.__dict__.get(name) is ours:
+            break
+    found = (base.__dict__[name] for base in bases if name in base.__dict__)
+    return next((member for member in found if not isinstance(member, Hint)), _ABSENT)
+
+
+def _bound(member: Any, instance: object, cls: type) -> Any:
+    """A member of a class as it is read from an instance, or from the class if that is `None`."""
+    bind = getattr(type(member), "__get__", None)
+    return member if bind is None else bind(member, instance, cls)
+
+
 class Hint:
-    """Stands in a class for an attribute that it lacks: `hasattr` is false, and the error says what to write."""
+    """Stands in a class for an attribute that it lacks: `hasattr` is false, and the error says what to write.
+
+    A class that is extended beside ours may have the attribute; then it is that.
+    """
 
     __slots__ = ("name", "remedy")
 
     def __init__(self, name: str, remedy: str) -> None:
         self.name, self.remedy = name, remedy
 
-    def __get__(self, instance: object, cls: type) -> NoReturn:
+    # Any: what a class of the user's has there.
+    def __get__(self, instance: object, cls: type) -> Any:
+        member = _behind(cls, self.name, self)
+        if member is not _ABSENT:
+            return _bound(member, instance, cls)
         if instance is None:
             raise AttributeError(f"type object {cls.__name__!r} has no attribute {self.name!r}")
         raise self.error(cls)
+
+    def __set__(self, instance: object, value: object) -> None:
+        """Only for a property behind ours: nothing else may be assigned under the name."""
+        member = _behind(type(instance), self.name, self)
+        if not hasattr(type(member), "__set__"):
+            raise self.error(type(instance))
+        type(member).__set__(member, instance, value)
+
+    def is_shown(self, cls: type) -> bool:
+        """Whether a class has the attribute from elsewhere."""
+        return _behind(cls, self.name, self) is not _ABSENT
 
     def error(self, cls: type) -> Exception:
         """What is raised where an instance of a class is asked for the attribute."""
@@ -78,7 +118,8 @@ class _JaxHint(Hint):
 def _shown(instance: object) -> list[str]:
     """What `dir` shows: no hints, so that no editor offers them and `inspect.getmembers` does not ask for them."""
     cls = type(instance)
-    return [name for name in object.__dir__(instance) if not isinstance(inspect.getattr_static(cls, name, None), Hint)]
+    members = {name: inspect.getattr_static(cls, name, None) for name in object.__dir__(instance)}
+    return [name for name, member in members.items() if not isinstance(member, Hint) or member.is_shown(cls)]
 
 
 class NoArray:
@@ -93,15 +134,18 @@ class NoPytree:
     __slots__ = ()
 
 
-def _refusal(instead: str) -> Callable[..., NoReturn]:
-    def refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
-        raise StateUseError(f"{type(self).__name__} is not an array: write {instead}")
+# Any: what a special method of the user's gives.
+def _refusal(name: str, mistake: str) -> Callable[..., Any]:
+    """A special method that raises, where no class that is extended beside ours has one."""
+
+    def refuse(self: object, *args: object, **kwargs: object) -> Any:
+        cls = type(self)
+        member = _behind(cls, name, refuse)
+        if member is not _ABSENT:
+            return _bound(member, self, cls)(*args, **kwargs)
+        raise StateUseError(f"{cls.__name__} {mistake}")
 
     return refuse
-
-
-def _refuse_truth(self: object) -> NoReturn:
-    raise StateUseError(f"{type(self).__name__} is neither true nor false: write .value, or `is not None`")
 
 
 def _set_hint(cls: type, hint: Hint) -> None:
@@ -109,8 +153,9 @@ def _set_hint(cls: type, hint: Hint) -> None:
 
 
 for _name, _instead in _INSTEAD.items():
-    setattr(NoArray, f"__{_name}__", _refusal(_instead))
-setattr(NoArray, "__bool__", _refuse_truth)  # noqa: B010  # an assignment would declare it to type checkers
+    setattr(NoArray, f"__{_name}__", _refusal(f"__{_name}__", f"is not an array: write {_instead}"))
+_truth = _refusal("__bool__", "is neither true nor false: write .value, or `is not None`")
+setattr(NoArray, "__bool__", _truth)  # noqa: B010  # an assignment would declare it to type checkers
 for _name in _ATTRIBUTES:
     _set_hint(NoArray, Hint(_name, f"write state.value.{_name}"))
 _set_hint(

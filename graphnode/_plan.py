@@ -25,7 +25,7 @@ from ._paths import key_str
 from ._redefinition import derives
 from ._schema import Field, Schema
 from ._state import Requirements, State
-from ._static import StaticValueError, frozen, static_key
+from ._static import GraphObject, StaticValueError, frozen, static_key
 from ._tracked import Place, TrackedDict, TrackedList, admit
 from ._versions import Constructing
 
@@ -104,13 +104,10 @@ def _admitter(cls: type, field: Field) -> Admit:
     if field.kind is Kind.STATIC:
         return functools.partial(_admit_static, f"{cls.__name__}.{field.name}", field.is_explicit)
     form, name, classes = field.form, field.name, field.form.classes
-    if len(classes) == 1:
-        classes_or_one: Any = classes[0]
-    else:
-        classes_or_one = classes
 
     def admit_holder(node: NodeBase, value: Any) -> Any:
-        if isinstance(value, classes_or_one):
+        cls = type(value)
+        if cls in classes or (isinstance(value, classes) and issubclass(cls, GraphObject)):  # as in `admit`
             return value
         if isinstance(value, (TrackedList, TrackedDict)) and node.__dict__.get(name) is value:
             return value  # `node.layers += [...]` assigns the node's own list back
@@ -253,7 +250,7 @@ def requirement_of(
         state_cls: The class of the State.
         sizes: The static fields of the node.
     """
-    contract = next((leaf.contract for leaf in form.leaves if derives(state_cls, (leaf.cls,))), None)
+    contract = next((leaf.contract for leaf in form.special_first if derives(state_cls, (leaf.cls,))), None)
     if contract is None:
         return None
     return Requirement(cls, place, contract, ()).at_sizes(sizes)

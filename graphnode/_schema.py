@@ -338,7 +338,7 @@ def _kind_of(where: str, annotation: object, owner: type, said: Specifier | None
     except ContractSyntaxError as error:
         raise _FaultError(f"{where}: {error}", Rule.AXIS_SYNTAX) from None
     except AmbiguousError as error:
-        if error.cause is Cause.CONTRACTS:
+        if error.cause in (Cause.CONTRACTS, Cause.CONTAINER):
             raise _FaultError(f"{where}: {error}", Rule.AMBIGUOUS) from None
         if said is None:
             raise _FaultError(_ambiguous(where, error), _RULES[error.cause]) from None

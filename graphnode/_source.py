@@ -12,6 +12,7 @@ import itertools
 import re
 import sys
 import tokenize
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
@@ -42,7 +43,8 @@ class Assignment(NamedTuple):
         place: Where the target stands.
         value: What is assigned, where one expression is.
         annotation: What the assignment is annotated with.
-        is_checked: Whether `Node.__setattr__` sees it.
+        is_checked: Whether `Node.__setattr__` sees it, and no `hasattr` of the method was asked before.
+        method: The method that it stands in.
     """
 
     name: str
@@ -50,6 +52,11 @@ class Assignment(NamedTuple):
     value: ast.expr | None = None
     annotation: str | None = None
     is_checked: bool = True
+    method: str = ""
+
+
+# Where the code of a function stands: its file, and its first line, which may be that of a decorator.
+_Origin: TypeAlias = tuple[str, int]
 
 
 class ModuleSource:
@@ -60,14 +67,21 @@ class ModuleSource:
         raw = path.read_bytes()
         encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
         self.lines: Sequence[str] = raw.decode(encoding).splitlines()
-        self._classes: dict[str, list[ClassSource]] = {}
+        self._classes: dict[str, list[ast.ClassDef]] = {}
         for qualname, node in _class_definitions(ast.parse(raw, str(path)), ""):
-            self._classes.setdefault(qualname, []).append(ClassSource(self, node))
+            self._classes.setdefault(qualname, []).append(node)
+        self._sources: weakref.WeakKeyDictionary[type, ClassSource] = weakref.WeakKeyDictionary()
 
     def class_source(self, cls: type) -> "ClassSource | None":
         """The definition of a class; of several under one name, the one that fits it best, and the last of those."""
-        found = self._classes.get(cls.__qualname__, ())
-        return max(reversed(found), key=lambda source: source.likeness(cls), default=None)
+        if cls in self._sources:
+            return self._sources[cls]
+        members = {name: frozenset(_origins(value)) for name, value in cls.__dict__.items()}
+        found = [ClassSource(self, node, members) for node in self._classes.get(cls.__qualname__, ())]
+        source = max(reversed(found), key=lambda source: source.likeness(cls), default=None)
+        if source is not None:
+            self._sources[cls] = source
+        return source
 
     def place(self, node: ast.stmt | ast.expr, statement: ast.stmt | None = None) -> Place:
         """The place of a node; its last line is that of its statement, where comments about it stand."""
@@ -86,10 +100,16 @@ class ModuleSource:
 
 
 class ClassSource:
-    """One class definition."""
+    """The definition of one class.
 
-    def __init__(self, module: ModuleSource, node: ast.ClassDef) -> None:
-        self.module, self.node = module, node
+    Args:
+        module: Where it stands.
+        node: Its text, of which not all has run: a body may have branches.
+        functions: Where the functions stand that each name of the class has.
+    """
+
+    def __init__(self, module: ModuleSource, node: ast.ClassDef, functions: Mapping[str, frozenset[_Origin]]) -> None:
+        self.module, self.node, self._functions = module, node, functions
 
     @property
     def place(self) -> Place:
@@ -132,19 +152,52 @@ class ClassSource:
 
     @property
     def is_opaque(self) -> bool:
-        """Whether a method may assign what its text does not name."""
-        return self._read[1]
+        """Whether a method may assign what its text does not name, or has its text elsewhere."""
+        return self._read[1] or self._has_functions_of_elsewhere
+
+    def calls_next(self, method: str) -> bool | None:
+        """Whether a method of the class calls that of the next class in line; `None` where no text of it is seen."""
+        written = [one for one in self._methods if self._mangled(one.name) == method]
+        return any(_mentions(one, method) for one in written) if written else None
+
+    @functools.cached_property
+    def _methods(self) -> Sequence[_Function]:
+        """The methods, without those of branches that have not run."""
+        written = [(self._mangled(method.name), method) for method in _methods(self.node)]
+        there: list[_Function] = []
+        for name, method in written:
+            own = {self._origin(other) for other_name, other in written if other_name == name}
+            # Of a function that a decorator hides, it is not known where it stands.
+            origins = own & self._functions.get(name, frozenset()) or own
+            if name in self._functions and self._origin(method) in origins:
+                there.append(method)
+        return there
+
+    @functools.cached_property
+    def _has_functions_of_elsewhere(self) -> bool:
+        """Whether a name of the body is assigned a function that is not defined there: `__post_init__ = init`."""
+        own = {self._origin(statement) for statement in _flat(self.node.body) if isinstance(statement, _FUNCTIONS)}
+        assigned = [statement for statement in _flat(self.node.body) if isinstance(statement, ast.Assign)]
+        names = [target.id for one in assigned for target in one.targets if isinstance(target, ast.Name)]
+        return any(self._functions.get(self._mangled(name), frozenset()) - own for name in names)
+
+    def _origin(self, function: _Function) -> _Origin:
+        lines = [function.lineno, *(decorator.lineno for decorator in function.decorator_list)]
+        return str(self.module.path), min(lines)
 
     @functools.cached_property
     def _read(self) -> tuple[Sequence[Assignment], bool]:
         found: list[Assignment] = []
         is_opaque = False
-        for method in _methods(self.node):
+        for method in self._methods:
             parameters = [*method.args.posonlyargs, *method.args.args]
             if parameters and not _binds(method, parameters[0].arg, is_method=True):
                 reader = _MethodReader(self.module, parameters[0].arg)
                 reader.read(method.body)
-                found += [one._replace(name=self._mangled(one.name)) for one in reader.found]
+                for one in reader.found:
+                    is_checked = one.is_checked and one.name not in reader.asked
+                    name, method_name = self._mangled(one.name), self._mangled(method.name)
+                    found.append(one._replace(name=name, is_checked=is_checked, method=method_name))
                 is_opaque |= reader.is_opaque
         return found, is_opaque
 
@@ -172,6 +225,7 @@ class _MethodReader:
     def __init__(self, module: ModuleSource, self_name: str) -> None:
         self.module, self.self_name = module, self_name
         self.found: list[Assignment] = []
+        self.asked: set[str] = set()
         self.is_opaque = False
 
     def read(self, nodes: Sequence[ast.AST], statement: ast.stmt | None = None) -> None:
@@ -207,6 +261,9 @@ class _MethodReader:
         if isinstance(function, ast.Name) and function.id == "vars":
             self.is_opaque |= len(arguments) == 1 and self._is_self(arguments[0])
             return
+        if isinstance(function, ast.Name) and function.id == "hasattr":
+            self._read_question(arguments)
+            return
         is_builtin = isinstance(function, ast.Name) and function.id == "setattr"
         is_slot = isinstance(function, ast.Attribute) and function.attr == "__setattr__"
         if not (is_builtin or is_slot):
@@ -220,6 +277,12 @@ class _MethodReader:
                 self.found.append(Assignment(name.value, place, arguments[2], is_checked=is_builtin))
             else:
                 self.is_opaque = True
+
+    def _read_question(self, arguments: Sequence[ast.expr]) -> None:
+        if len(arguments) == 2 and self._is_self(arguments[0]):
+            name = arguments[1]
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                self.asked.add(name.value)
 
     def _is_self(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Name) and node.id == self.self_name
@@ -248,6 +311,27 @@ class Sources:
         """The source of a class, or `None` where it was not written as one."""
         module = self.module(cls.__module__)
         return module.class_source(cls) if module is not None else None
+
+
+def _origins(member: object) -> Iterator[_Origin]:
+    """Where the functions stand that a member of a class is made of: one for a method, several for a property."""
+    if isinstance(member, property):
+        parts: Sequence[object] = (member.fget, member.fset, member.fdel)
+    elif isinstance(member, functools.cached_property | functools.partialmethod):
+        parts = (member.func,)
+    else:
+        parts = (getattr(member, "__func__", member),)  # of a static method or a class method
+    for part in parts:
+        function = inspect.unwrap(part) if callable(part) else None
+        if isinstance(function, FunctionType):
+            yield function.__code__.co_filename, function.__code__.co_firstlineno
+
+
+def _mentions(method: _Function, name: str) -> bool:
+    """Whether a method asks an object for something of this name, as `super().<name>()` does."""
+    nodes = list(ast.walk(method))
+    is_asked = any(isinstance(node, ast.Attribute) and node.attr == name for node in nodes)
+    return is_asked or any(isinstance(node, ast.Constant) and node.value == name for node in nodes)
 
 
 def _class_definitions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:

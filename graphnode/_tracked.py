@@ -16,6 +16,7 @@ from ._errors import FieldError
 from ._fields import Kind, NodeBase
 from ._paths import Key, key_str
 from ._redefinition import class_apart, derives
+from ._static import GraphObject
 from ._versions import CLOCK, AnyVersion, Version, birth, check_owner
 
 T = TypeVar("T")
@@ -71,7 +72,9 @@ def admit(form: Form, value: Any, place: Place) -> Any:
     Raises:
         FieldError: The value is not of the form.
     """
-    if isinstance(value, form.classes):
+    cls = type(value)
+    # A proxy or a mock says that it is of a class, and an abstract class may say it of what only looks like a node.
+    if cls in form.classes or (isinstance(value, form.classes) and issubclass(cls, GraphObject)):
         return value
     if value is None and form.optional:
         return None
@@ -85,7 +88,7 @@ def admit(form: Form, value: Any, place: Place) -> Any:
     if placed is not None:
         # A named tuple becomes a plain one: a structure says that there is a tuple, not of which class.
         return tuple([admit(item_form, item, place.below(key)) for key, item, item_form in placed])
-    if derives(type(value), form.classes):
+    if issubclass(cls, GraphObject) and derives(cls, form.classes):
         return value
     raise FieldError(_refusal(form, value, place))
 
@@ -95,6 +98,9 @@ def _refusal(form: Form, value: object, place: Place) -> str:
     has_other_class = type(value).__name__ in names  # of the same name
     found = class_apart(type(value), *form.classes) if has_other_class else describe(value)
     message = f"{place} takes {form}; found {found}"
+    if isinstance(value, form.classes) and not issubclass(type(value), GraphObject):
+        what, base = ("a State", "gn.State") if form.kind is Kind.STATE else ("a node", "gn.Node")
+        return f"{message}, which says that it is {what} and is not; pass what is behind it, or derive it from {base}"
     if form.kind is Kind.STATE and hasattr(value, "dtype") and not isinstance(value, type):
         message += f"; wrap the array: {names[0] if names else 'ParamState'}(...), or write to .value"
     return message

@@ -562,6 +562,9 @@ def test_one_state_is_held_to_one_contract():
         'x: State[Float[Array, "3"]] | ParamState[Float[Array, "2"]] holds one State to Float[Array, "3"] and '
         'Float[Array, "2"]: write one contract, with an axis of each size ("n") or any axes ("...")'
     )
+    assert fault_of(ParamState[Float[Array, "3"]] | ParamState).startswith(
+        'Probe.x: ParamState[Float[Array, "3"]] | ParamState holds one State to Float[Array, "3"] and anything: write'
+    )
     union: Any = gn.State[Float[Array, "3"]] | ParamState[Float[Array, "2"]]
     assert fault_of(union) == f"Probe.{text}"
     assert fault_of(union, state()) == f"Probe.{text}"
@@ -629,3 +632,50 @@ def test_the_contract_of_a_class_with_parameters_of_its_own():
         assert cls(made(two)).x.value.shape == (2,)
         with pytest.raises(gn.ContractError):
             cls(made(seven))
+
+
+class Scalar(gn.State[Float[Array, ""]]):
+    """A class of States with a contract."""
+
+
+class LearnedScalar(ParamState, Scalar):
+    """Of two classes of States, the second has one."""
+
+
+class ScalarLearned(Scalar, ParamState):
+    """The same, in the other order."""
+
+
+class Third(ParamState[Float[Array, "3"]]):
+    """A class with a contract of a class without one."""
+
+
+class Both(Third, Scalar):
+    """Its bases do not agree."""
+
+
+@pytest.mark.parametrize("annotation", [LearnedScalar, ScalarLearned], ids=lambda cls: cls.__name__)
+def test_a_state_class_has_the_contract_of_whichever_base_has_one(annotation: Any):
+    """In whatever order they stand."""
+    cls = declare(x=annotation)
+    assert cls(annotation(jnp.ones(()))).x.value.shape == ()
+    with pytest.raises(
+        gn.ContractError, match=r'^Probe\.x: expected rank 0 of Float\[Array, ""\], found shape \(7,\)$'
+    ):
+        cls(annotation(jnp.ones(7)))
+
+
+def test_a_state_class_whose_bases_do_not_agree_is_refused():
+    """A State of it would be held to one of two contracts."""
+    text = 'Both has the contracts of several bases, Float[Array, "3"] and Float[Array, ""]: derive it from one of them'
+    assert fault_of(Both) == f"Probe.x: {text}"
+    assert fault_of(list[Both], state()) == f"Probe.x: {text}"
+
+
+@pytest.mark.parametrize("union", [ParamState | Third, Third | ParamState], ids=str)
+def test_of_a_union_the_most_special_class_says_the_contract(union: Any):
+    """In whatever order its members stand: a State of that class is held to it, another one is not."""
+    cls = declare(x=union)
+    assert cls(ParamState(jnp.ones(7))).x.value.shape == (7,)
+    with pytest.raises(gn.ContractError, match="expected"):
+        cls(Third(jnp.ones(7)))

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, InitVar
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -1069,6 +1070,50 @@ def test_a_value_of_another_kind_is_refused_and_changes_nothing(name: str, value
     assert message == message.rstrip()
     assert "\n" not in message
     assert vars(node) == before
+
+
+class Abstract(gn.Node, abc.ABC):
+    """A node class that others can be registered with."""
+
+
+@Abstract.register
+class Registered:
+    """No node, whatever it is registered with."""
+
+
+A_LEAF = Leaf()
+CLAIMS: dict[str, Any] = {
+    "registered": Registered(),
+    "proxy": weakref.proxy(A_LEAF),
+    "mock": mock.Mock(spec=Leaf),
+}
+
+
+@pytest.mark.parametrize("value", CLAIMS.values(), ids=CLAIMS)
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [value]], ids=["alone", "in a list"])
+def test_what_only_says_that_it_is_a_node_is_refused(wrap: Any, value: Any):
+    """A class that is registered with an abstract one, a weak proxy and a mock are no nodes of the graph."""
+    cls = declare(x=Abstract | Leaf | list[Abstract | Leaf])
+    node = cls(Leaf())
+    for assign in (lambda: setattr(node, "x", wrap(value)), lambda: cls(wrap(value))):
+        with pytest.raises(gn.FieldError) as caught:
+            assign()
+        assert str(caught.value).endswith(
+            ", which says that it is a node and is not; pass what is behind it, or derive it from gn.Node"
+        )
+    assert type(node.x) is Leaf
+
+
+def test_a_node_of_a_registered_class_is_admitted():
+    """It is one."""
+
+    @Abstract.register
+    class Other(gn.Node):
+        n: int = 0
+
+    other = Other()
+    assert declare(x=Abstract)(other).x is other
+    assert declare(x=list[Abstract])([other]).x[0] is other
 
 
 def test_an_array_for_a_state_is_told_how_to_wrap_it():

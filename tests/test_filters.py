@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from types import EllipsisType
-from typing import Annotated, Any, ForwardRef, Literal, Union
+from typing import Annotated, Any, ForwardRef, Literal, TypeVar, Union
 
 import jax
 import jax.numpy as jnp
@@ -297,13 +297,16 @@ def test_what_is_no_filter_is_printed(operation: Callable[..., object], bad: Any
     assert isinstance(caught.value, TypeError)
 
 
+T = TypeVar("T")
 Learned = TypeAliasType("Learned", gn.ParamState | gn.BatchState)
+LearnedOf = TypeAliasType("LearnedOf", gn.ParamState[T] | gn.BatchState[T], type_params=(T,))
 
 UNIONS: dict[str, Any] = {
     "|": gn.ParamState | gn.BatchState,
     "Union": Union[gn.ParamState, gn.BatchState],  # noqa: UP007
     "of an alias": gn.ParamState[jax.Array] | gn.BatchState,
     "named": Learned,
+    "named, with parameters": LearnedOf[jax.Array],
     "OfType": gn.OfType(gn.ParamState | gn.BatchState),
 }
 

@@ -2,7 +2,7 @@
 
 import importlib
 import re
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 import jax
@@ -249,6 +249,91 @@ def test_a_field_that_hides_a_method_of_these_names_is_refused():
     assert str(caught.value) == (
         "Net.train: Base has a method of this name, which no field replaces; rename one, or make the method abstract"
     )
+
+
+class Trainable:
+    """A mixin with such names."""
+
+    mode = "none"
+
+    def train(self) -> str:
+        return f"training {type(self).__name__}"
+
+    @property
+    def parameters(self) -> str:
+        return self.mode
+
+    @parameters.setter
+    def parameters(self, value: str) -> None:
+        type(self).mode = value
+
+    @classmethod
+    def init(cls) -> str:
+        return cls.__name__
+
+
+def test_a_mixin_behind_the_node_has_these_names():
+    """It has them in whatever order the bases stand: methods, properties and their setters."""
+
+    class Net(gn.Node, Trainable):
+        width: int = 1
+
+    class Deep(Net):
+        def train(self) -> str:
+            return "deep, " + super().train()
+
+    net: Any = Net()
+    assert (net.train(), net.init(), Net.init(), Deep().train()) == (
+        "training Net",
+        "Net",
+        "Net",
+        "deep, training Deep",
+    )
+    assert (hasattr(net, "parameters"), net.parameters) == (True, "none")
+    net.parameters = "all"
+    assert net.parameters == "all"
+    assert "train" in dir(net)
+    assert "eval" not in dir(net)
+    with pytest.raises(AttributeError, match=r"^'Net' object has no attribute 'eval': use gn\.view"):
+        _ = net.eval
+
+
+def test_a_mixin_that_asks_for_the_next_class_gets_the_hint():
+    """It is not asked again itself."""
+
+    class Asking:
+        def train(self) -> object:
+            return getattr(super(), "train")()  # noqa: B009  # which no type checker knows
+
+    class Net(Asking, gn.Node):
+        pass
+
+    with pytest.raises(AttributeError, match=r"^'Net' object has no attribute 'train': use gn\.view"):
+        Net().train()
+
+
+def test_a_mixin_behind_the_node_may_have_these_names_abstract():
+    """The hint does not implement them."""
+
+    class Needs(ABC):
+        @abstractmethod
+        def train(self) -> None: ...
+
+    class Net(gn.Node, Needs):
+        pass
+
+    with pytest.raises(TypeError, match="abstract"):
+        Net()  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]
+
+
+def test_a_field_that_hides_a_mixins_method_of_these_names_is_refused():
+    """Also where the mixin stands behind the node."""
+    with pytest.raises(gn.SchemaError) as caught:
+
+        class Net(gn.Node, Trainable):
+            train: bool  # type: ignore[assignment]
+
+    assert str(caught.value).startswith("Net.train: Trainable has a method of this name, which no field replaces")
 
 
 def test_a_getattr_is_asked_for_these_names():

@@ -166,6 +166,50 @@ def test_a_state_class_may_have_what_arrays_have():
     assert {"shape", "mean"} < set(dir(state))
 
 
+class Arithmetic:
+    """A mixin for States, with operators and what arrays have."""
+
+    __slots__ = ()
+
+    def __add__(self: Any, other: Any) -> Any:
+        return self.value + other
+
+    def __len__(self: Any) -> int:
+        return len(self.value)
+
+    def __lt__(self: Any, other: Any) -> Any:
+        return self.value < other
+
+    def mean(self: Any) -> Any:
+        return self.value.mean()
+
+    @property
+    def shape(self: Any) -> Any:
+        return self.value.shape
+
+    @shape.setter
+    def shape(self: Any, shape: tuple[int, ...]) -> None:
+        self.value = self.value.reshape(shape)
+
+
+def test_a_mixin_behind_the_state_has_what_arrays_have():
+    """It has it in whatever order the bases stand; what it does not have is refused as ever."""
+
+    class Summed(gn.State[Any], Arithmetic):
+        pass
+
+    state: Any = Summed(X)
+    assert ((state + X).tolist(), len(state), (state < 1).any().item()) == ([[2.0, 2.0], [2.0, 2.0]], 2, False)
+    state.shape = (4,)
+    assert (state.mean().item(), state.shape) == (1.0, (4,))
+    assert {"shape", "mean"} < set(dir(state))
+    assert "size" not in dir(state)
+    assert message(lambda: state - 1, gn.StateUseError) == "Summed is not an array: write state.value - ..."
+    assert message(lambda: bool(state), gn.StateUseError).startswith("Summed is neither true nor false")
+    assert message(lambda: state.size, AttributeError).endswith("write state.value.size")
+    assert message(lambda: setattr(state, "size", 1), AttributeError).endswith("write state.value.size")
+
+
 @pytest.mark.parametrize("part", ["name", "tag", "sharding", "metadata"])
 def test_a_part_that_is_fixed_says_replace(part: str):
     """Writing it raises, and says how another State is made."""

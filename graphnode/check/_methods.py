@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from .._fields import NodeBase
 from .._node import REMEDY, GraphValue, Node, has_setter, plan_of, undeclared
 from .._schema import Schema, schema
 from .._source import Assignment, Sources
@@ -14,6 +15,7 @@ from ._codes import UNASSIGNED, UNDECLARED
 from ._findings import CheckedClass, Finding, project_bases, subclasses_of
 
 _SETATTR: Final[Any] = Node.__setattr__
+_POST_INIT: Final = "__post_init__"
 _PLAIN: Final = (int, str, float)  # as in what `Node.__setattr__` says
 
 
@@ -23,21 +25,61 @@ def undeclared_findings(checked: CheckedClass) -> Iterator[Finding]:
     A method of an abstract class runs on instances of other classes: there it is enough that all of those which are
     known declare the name.
     """
-    # A class that `dataclasses` has refused has the fields of its parent.
-    has_fields = "__dataclass_fields__" in checked.cls.__dict__
-    if checked.source is None or not has_fields or checked.cls.__setattr__ is not _SETATTR:
+    if checked.source is None or not _has_fields(checked.cls):
         return
     users = _concrete(checked.cls) or [checked.cls]
     for one in checked.source.assignments:
         if one.is_checked and not all(_takes(cls, one.name) for cls in users):
-            annotation = _annotation(one, sys.modules[checked.cls.__module__])
-            declaration = f"{one.name}: {annotation}"
-            message = undeclared(checked.cls, field_names(checked.cls), one.name, declaration)
-            yield from checked.found(UNDECLARED, message, one.place)
+            yield from checked.found(UNDECLARED, _refusal(checked.cls, one, checked.cls), one.place)
+
+
+def mixin_findings(checked: CheckedClass, sources: Sources, files: Mapping[str, str]) -> Iterator[Finding]:
+    """The same of the methods of mixins that a class is the first to extend, as its instances run them.
+
+    Args:
+        checked: The class.
+        sources: Where the mixins are read.
+        files: The files of the modules under check, by their names: a mixin of another one is not reported.
+    """
+    nodes = [base for base in checked.cls.__mro__[1:] if issubclass(base, NodeBase)]
+    for base in project_bases(checked.cls)[1:] if _has_fields(checked.cls) else ():
+        source = sources.of_class(base) if base.__module__ in files else None
+        if source is None or any(base in node.__mro__ for node in nodes):
+            continue
+        mixin = CheckedClass(base, files[base.__module__], source)
+        users = _concrete(checked.cls)
+        for one in source.assignments:
+            if one.is_checked and any(_runs(cls, base, one, sources) and not _takes(cls, one.name) for cls in users):
+                yield from mixin.found(UNDECLARED, _refusal(checked.cls, one, base), one.place)
+
+
+def _has_fields(cls: type[Any]) -> bool:
+    """Whether it is known which names may be assigned."""
+    # A class that `dataclasses` has refused has the fields of its parent.
+    return "__dataclass_fields__" in cls.__dict__ and cls.__setattr__ is _SETATTR
+
+
+def _refusal(cls: type[Any], assignment: Assignment, owner: type[Any]) -> str:
+    """What is wrong with an assignment to an instance of a class, in a method of the class or of a mixin."""
+    name = assignment.name
+    if isinstance(getattr(cls, name, None), property):
+        return f"{cls.__name__}.{name} is a property without a setter; give it one, or assign what it is computed from"
+    declaration = f"{name}: {_annotation(assignment, sys.modules[owner.__module__])}"
+    return undeclared(cls, field_names(cls), name, declaration)
+
+
+def _runs(cls: type[Any], base: type[Any], assignment: Assignment, sources: Sources) -> bool:
+    """Whether a method of a base surely runs on instances of `cls`: what overrides it calls it."""
+    above = [one for one in cls.__mro__[: cls.__mro__.index(base)] if assignment.method in one.__dict__]
+    written = [sources.of_class(one) for one in above]
+    return all(source is not None and source.calls_next(assignment.method) for source in written)
 
 
 def _takes(cls: type[Any], name: str) -> bool:
-    return name in field_names(cls) or has_setter(cls, name)
+    if name in field_names(cls):
+        return True
+    member = getattr(cls, name, None)
+    return has_setter(cls, name) and not (isinstance(member, property) and member.fset is None)
 
 
 def field_names(cls: type[Any]) -> Collection[str]:
@@ -94,9 +136,14 @@ def _unassigned(cls: type[Any], sources: Sources) -> Sequence[str]:
         return ()
     plan = plan_of(cls)
     names = {field.name for field in schema(cls).fields.values() if not field.init and field.name not in plan.makers}
-    for base in [*project_bases(cls), *(subclasses_of(cls) if names else ())]:
+    bases = project_bases(cls)
+    left_out: set[str] = set()  # the `__post_init__` of a base, from where another one does not call it
+    for base in [*bases, *(subclasses_of(cls) if names else ())]:
         source = sources.of_class(base)
         if source is None or source.is_opaque:
             return ()
-        names -= {assignment.name for assignment in source.assignments}
+        unrun = left_out if base in bases else ()
+        names -= {assignment.name for assignment in source.assignments if assignment.method not in unrun}
+        if base in bases and source.calls_next(_POST_INIT) is False:
+            left_out.add(_POST_INIT)
     return sorted(names)

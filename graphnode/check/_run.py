@@ -1,7 +1,7 @@
 """All passes over all classes of some modules."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._faults import collecting_faults, is_refused
@@ -13,7 +13,7 @@ from .._state import State
 from ._codes import IMPORT_FAILED
 from ._declared import axis_findings, contract_findings, default_findings, fault_findings, faults_of
 from ._findings import CheckedClass, Finding, subclasses_of
-from ._methods import unassigned_findings, undeclared_findings
+from ._methods import mixin_findings, unassigned_findings, undeclared_findings
 from ._modules import Imported, importing
 
 
@@ -67,11 +67,16 @@ def check_classes(classes: Sequence[type[Any]], imported: Imported, *, strict: b
     # is often what broke it.
     checked = [one for one in checked if one.cls.__module__ in imported.files or is_refused(one.cls)]
     broken = [Finding(one.file, one.line, 1, IMPORT_FAILED, one.message) for one in imported.broken]
-    found = sorted({*broken, *_findings(checked, sources, strict)}, key=lambda one: (one[:3], one.code.code, one[4]))
+    found = sorted(
+        {*broken, *_findings(checked, sources, imported.files, strict)},
+        key=lambda one: (one[:3], one.code.code, one[4]),
+    )
     return Checked(found, len(checked), not broken)
 
 
-def _findings(checked: Sequence[CheckedClass], sources: Sources, strict: bool) -> Iterator[Finding]:
+def _findings(
+    checked: Sequence[CheckedClass], sources: Sources, files: Mapping[str, str], strict: bool
+) -> Iterator[Finding]:
     faults = {one.cls: faults_of(one.cls) for one in checked}
     schemas: dict[type[Any], Schema[Any]] = {}
     for one in checked:
@@ -79,6 +84,7 @@ def _findings(checked: Sequence[CheckedClass], sources: Sources, strict: bool) -
         if not issubclass(one.cls, NodeBase) or one.cls.__module__ not in sys.modules:
             continue
         yield from undeclared_findings(one)
+        yield from mixin_findings(one, sources, files)
         if not faults[one.cls]:
             compiled = schemas[one.cls] = schema(one.cls)
             yield from default_findings(one, compiled)

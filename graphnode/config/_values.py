@@ -20,6 +20,7 @@ import pydantic
 import typing_extensions
 from pydantic_core import PydanticCustomError
 
+from .._annotations import unaliased
 from .._contract import is_jaxtyping
 from .._hints import short
 from .._static import (
@@ -74,14 +75,13 @@ def configurable(annotation: Any, default: object = None) -> Any:
         annotation: Resolved; its metadata (`Annotated[int, Field(gt=0)]`) is kept.
         default: The field's default: a dtype that a file names is of the same form, `jnp.float32` or `np.dtype`.
     """
+    annotation = unaliased(annotation)
     if annotation in _STRICT:
         return Annotated[annotation, pydantic.Strict()]
     if annotation in (Any, object) or isinstance(annotation, TypeVar | typing_extensions.TypeVar):
         return _registered(_is_value, "value") if callable(default) else _validated(_hashable, _HASHABLE)
     if isinstance(annotation, typing.NewType):
         return configurable(annotation.__supertype__, default)
-    if isinstance(annotation, typing_extensions.TypeAliasType):
-        return configurable(annotation.__value__, default)
     if _is_dtype(annotation):
         return _of_class(np.dtype, default)
     origin, args = get_origin(annotation), get_args(annotation)

@@ -127,7 +127,7 @@ def test_an_inherited_field_and_property_may_be_assigned(tmp_path: Path):
         @property
         def size(self): return 0
         @size.setter
-        def size(self, value): self.anything = value
+        def size(self, value): self.width = value
     class Base(gn.Node):
         width: int
     class Net(Mixin, Base):
@@ -195,9 +195,104 @@ def test_a_class_that_dataclasses_refuses_has_no_fields_to_compare_with(tmp_path
     assert codes_in(tmp_path, text) == [(3, "GN116")]
 
 
+@pytest.mark.parametrize(
+    ("body", "bases", "text"),
+    [
+        ("self.count = 1", "Mixin, gn.Node", ""),
+        ("self.cuont = 1", "gn.Node", ""),
+        ("self.cuont = 1", "Mixin, gn.Node", "did you mean 'count'? Otherwise declare it in the class: cuont: int"),
+        ("self.cuont = 1", "gn.Node, Mixin", "did you mean 'count'? Otherwise declare it in the class: cuont: int"),
+        ("self.speed = 1", "Mixin, gn.Node", ""),
+        ("if hasattr(self, 'cuont'): self.cuont = 1", "Mixin, gn.Node", ""),
+        ("object.__setattr__(self, 'cuont', 1)", "Mixin, gn.Node", ""),
+    ],
+)
+def test_a_mixins_method_is_read_for_the_nodes_that_extend_it(body: str, bases: str, text: str, tmp_path: Path):
+    """It runs on their instances; the mixin's own setters count, and what it asks for before."""
+    module = f"""
+    class Mixin:
+        def tick(self):
+            {body}
+        @property
+        def speed(self): ...
+        @speed.setter
+        def speed(self, value): ...
+    class Net({bases}):
+        count: int = 0
+    class Deep(Net):
+        depth: int = 0
+    """
+    assert found_in(tmp_path, module) == ([f"3:9: GN201 Net has no field 'cuont'; {text}"] if text else [])
+
+
+@pytest.mark.parametrize(("call", "codes"), [("...", []), ("super().tick()", [(2, "GN201")])])
+def test_a_mixins_method_that_is_overridden_counts_if_it_is_called(call: str, codes: object, tmp_path: Path):
+    """What does not run assigns nothing."""
+    text = f"""
+    class Mixin:
+        def tick(self): self.count = 1
+        def run(self): self.depth = 1
+    class Net(Mixin, gn.Node):
+        depth: int = 0
+        def tick(self): {call}
+    """
+    assert codes_in(tmp_path, text) == codes
+
+
+def test_a_mixin_that_a_constructor_does_not_run_is_not_read(tmp_path: Path):
+    """The `__init__` of a mixin gives way to that of the dataclass."""
+    text = """
+    class Mixin:
+        def __init__(self): self.count = 1
+    class Net(Mixin, gn.Node):
+        depth: int = 0
+    """
+    assert codes_in(tmp_path, text) == []
+
+
+def test_a_property_without_a_setter_is_not_assigned(tmp_path: Path):
+    """Python refuses it."""
+    text = """
+    class Net(gn.Node):
+        width: int = 1
+        @property
+        def size(self): return self.width
+        def grow(self): self.size = 3
+    """
+    assert found_in(tmp_path, text) == [
+        "5:21: GN201 Net.size is a property without a setter; give it one, or assign what it is computed from"
+    ]
+
+
+BRANCHES = """
+def make(deep):
+    class Net(gn.Node):
+        if deep:
+            a: int = 1
+            def build(self): self.a = 2
+            @property
+            def size(self): return self.a
+            @size.setter
+            def size(self, value): self.a = value
+        else:
+            b: int = 1
+            def build(self): self.{name} = 2
+            def only(self): self.b = 3
+    return Net
+Deep, Flat = make(True), make(False)
+"""
+
+
+def test_of_a_body_with_branches_the_one_that_has_run_is_read(tmp_path: Path):
+    """Of each class that it has made."""
+    assert found_in(tmp_path, BRANCHES.format(name="b")) == []
+    assert codes_in(tmp_path, BRANCHES.format(name="a")) == [(12, "GN201")]
+
+
 # Fields that nothing assigns
 
 UNASSIGNED = """
+def fill(self): self.memory = gn.ShortTermState(1)
 class Cell(gn.Node):
     size: int
     memory: gn.ShortTermState = gn.state(init=False{more})
@@ -208,7 +303,7 @@ class Cell(gn.Node):
 def test_a_field_that_nothing_assigns_is_found(tmp_path: Path):
     """A class whose instances cannot be made is reported at the field."""
     assert found_in(tmp_path, UNASSIGNED.format(more="", method="")) == [
-        "3:5: GN202 Cell.memory: the constructor does not take it and no method assigns it; set it in __post_init__, "
+        "4:5: GN202 Cell.memory: the constructor does not take it and no method assigns it; set it in __post_init__, "
         "or give it an initializer, factory or default"
     ]
 
@@ -225,6 +320,9 @@ def test_a_field_that_nothing_assigns_is_found(tmp_path: Path):
         ("", "def build(self, name): super().__setattr__(name, 1)"),
         ("", "def build(self): self.__dict__['memory'] = 1"),
         ("", "def build(self): vars(self).update(memory=1)"),
+        ("", "__post_init__ = fill"),
+        ("", "__post_init__ = functools.partialmethod(fill)"),
+        ("", "__post_init__ = lambda self: setattr(self, 'memory', gn.ShortTermState(1))"),
     ],
 )
 def test_a_field_that_may_be_assigned_is_not_found(more: str, method: str, tmp_path: Path):
@@ -278,4 +376,26 @@ def test_an_abstract_class_is_not_reported(tmp_path: Path):
 def test_a_field_is_reported_once_for_all_who_inherit_it(tmp_path: Path):
     """At the class that declares it, if that lacks it too."""
     text = UNASSIGNED.format(more="", method="") + "class Below(Cell):\n    pass\n"
-    assert codes_in(tmp_path, text) == [(3, "GN202")]
+    assert codes_in(tmp_path, text) == [(4, "GN202")]
+
+
+@pytest.mark.parametrize(
+    ("call", "codes"),
+    [
+        ("self.size += 1", [(5, "GN202")]),
+        ("super().__post_init__()", []),
+        ("Base.__post_init__(self)", []),
+        ("self.memory = gn.ShortTermState(1)", []),
+    ],
+)
+def test_a_post_init_that_is_overridden_assigns_nothing(call: str, codes: object, tmp_path: Path):
+    """Unless the one that overrides it calls it."""
+    text = f"""
+    class Base(gn.Node):
+        size: int = 1
+        memory: gn.ShortTermState = gn.state(init=False)
+        def __post_init__(self): self.memory = gn.ShortTermState(1)
+    class Net(Base):
+        def __post_init__(self): {call}
+    """
+    assert codes_in(tmp_path, text) == codes

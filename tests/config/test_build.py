@@ -1,7 +1,8 @@
 """Configs into models and back: the same arrays from the same key, each node once, and the same structure again."""
 
 import random
-from typing import Any
+import typing
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -9,8 +10,10 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import TypeAliasType
 
 import graphnode as gn
+from graphnode.config._values import configurable
 from tests.config.nets import Block, Color, Conv, Dense, Net, Noisy, Window
 
 
@@ -323,3 +326,21 @@ def test_summary_says_what_it_takes(value: Any, found: str):
     with pytest.raises(TypeError) as caught:
         gn.config.summary(value)
     assert str(caught.value) == f"gn.config.summary takes a config or a node; found {found}"
+
+
+T = TypeVar("T")
+TUPLE: Any = tuple
+Nested = TypeAliasType("Nested", "int | tuple[Nested, ...]")
+ALIAS_TYPES: list[Any] = list({TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType)})
+
+
+@pytest.mark.parametrize("alias", ALIAS_TYPES, ids=lambda cls: cls.__module__)
+def test_an_alias_of_a_type_is_read_as_what_it_stands_for(alias: Any):
+    """Also with parameters; of one that leads back to itself, any data is taken."""
+    sizes = alias("sizes", tuple[int, ...])
+    pair = alias("pair", TUPLE[T, T], type_params=(T,))
+    assert pydantic.TypeAdapter(configurable(sizes)).validate_python([1, 2]) == (1, 2)
+    assert pydantic.TypeAdapter(configurable(pair[sizes])).validate_python([[1], [2]]) == ((1,), (2,))
+    with pytest.raises(pydantic.ValidationError):
+        pydantic.TypeAdapter(configurable(pair[int])).validate_python([1, "a"])
+    assert pydantic.TypeAdapter(configurable(Nested)).validate_python([1, [2]]) == (1, (2,))

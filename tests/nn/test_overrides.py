@@ -1,0 +1,115 @@
+"""Subclasses of layers that declare a field again which the layer makes: they get what they declare, or are refused."""
+
+import inspect
+from dataclasses import InitVar
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jaxtyping import Array, Float
+
+import graphnode as gn
+from graphnode import ParamState
+from tests.checking import codes_in
+from tests.declaring import declare
+
+ZEROS = jax.nn.initializers.zeros
+ONES = jax.nn.initializers.ones
+Scale = ParamState[Float[Array, "width"]]
+
+LAYERS = [cls for name, cls in inspect.getmembers(gn.nn, inspect.isclass) if issubclass(cls, gn.Node)]
+MADE = [
+    (cls, field.name)
+    for cls in LAYERS
+    for field in gn.schema(cls).of_kind(gn.Kind.STATE)
+    if not field.init and field.name not in cls._plan.makers
+]
+
+
+@pytest.mark.parametrize(("layer", "name"), MADE, ids=[f"{cls.__name__}.{name}" for cls, name in MADE])
+def test_a_field_that_the_layer_makes_is_not_declared_with_a_value(layer: Any, name: str):
+    """The constructor of the layer would replace it: an initializer, a default, an argument."""
+    made = gn.state(ONES, shape=lambda node: (3,))
+    default = gn.state(default=None, kw_only=True)
+    factory = gn.state(default_factory=lambda: ParamState(0.0), kw_only=True)
+    for specifier in (made, default, factory, gn.state(kw_only=True)):
+        with pytest.raises(gn.SchemaError) as caught:
+            declare((layer,), defaults={name: specifier}, **{name: ParamState})
+        assert str(caught.value).startswith(f"Probe.{name}: {layer.__name__} makes this field in its __post_init__")
+
+
+def test_what_is_written_instead_is_said():
+    """The line that declares the field, and where it is assigned; they do."""
+    with pytest.raises(gn.SchemaError) as caught:
+
+        class Zero(gn.nn.LayerNorm):
+            scale: Scale = gn.state(ZEROS)
+
+    assert str(caught.value) == (
+        "Zero.scale: LayerNorm makes this field in its __post_init__, in place of what is declared here; write "
+        "scale: ... = gn.state(init=False), and assign it after super().__post_init__(...)"
+    )
+
+    class Assigned(gn.nn.LayerNorm):
+        scale: Scale = gn.state(init=False)
+
+        def __post_init__(self, *arguments: Any) -> None:
+            super().__post_init__(*arguments)
+            self.scale = ParamState(jnp.zeros(self.width))
+
+    assert Assigned(2).scale.value.tolist() == [0.0, 0.0]
+
+
+def test_a_field_of_a_mixin_that_the_layer_makes_is_refused():
+    """Also of a node class that stands before the layer; and where a `__post_init__` of one's own calls the layer's."""
+
+    class Scaled(gn.Node):
+        scale: ParamState = gn.state(ZEROS, shape=lambda node: (3,))
+
+    with pytest.raises(gn.SchemaError, match=r"^Zero\.scale: LayerNorm makes this field"):
+
+        class Zero(Scaled, gn.nn.LayerNorm):  # type: ignore[misc]  # its scale is not optional
+            def __post_init__(self, *arguments: Any) -> None:
+                gn.nn.LayerNorm.__post_init__(self, *arguments)
+
+
+def test_a_layer_that_does_not_run_makes_nothing():
+    """A constructor of one's own that does not call the layer's leaves the fields to what they declare."""
+
+    class Own(gn.nn.LayerNorm):
+        scale: Scale = gn.state(ZEROS)
+        bias: Scale = gn.state(ONES)
+
+        def __post_init__(self, use_scale: bool, use_bias: bool, param_dtype: Any) -> None:
+            """Nothing is left to do."""
+
+    class Written(gn.nn.LayerNorm):
+        scale: Scale = gn.state(ZEROS)
+        bias: Scale = gn.state(ONES)
+
+        def __init__(self) -> None:
+            self.width = 2
+
+    assert [Own(2).scale.value.tolist(), Written().bias.value.tolist()] == [[0.0, 0.0], [1.0, 1.0]]
+
+
+def test_what_the_layer_leaves_alone_is_declared_anew():
+    """A field with an initializer, and an argument of the constructor."""
+
+    class Norm(gn.nn.BatchNorm):
+        mean: gn.BatchState[Float[Array, "width"]] = gn.state(ONES)
+        use_bias: InitVar[bool] = False
+
+    norm = Norm(2)
+    assert (norm.mean.value.tolist(), norm.bias) == ([1.0, 1.0], None)
+
+
+def test_the_check_reports_it(tmp_path: Path):
+    """As any other override."""
+    text = """
+    class Zero(gn.nn.LayerNorm):
+        bias: gn.ParamState | None = gn.state(default=None)
+    """
+    assert codes_in(tmp_path, text) == [(2, "GN112")]
