@@ -196,7 +196,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
     else:
         # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
         _put_descriptors(cls)
-        _set(cls, __dataclass_fields__=InstanceFields(cls))
+        _set(cls, __dataclass_fields__=InstanceFields.of(cls))
     _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=Uncompiled(cls))
     _guard_getattr(cls)
     remember_frames(cls)
@@ -335,8 +335,12 @@ REMEDY: Final = "set it in __post_init__, or give it an initializer, factory or 
 class _FieldDescriptor:
     """Stands in the class for a field: read only while the instance holds no value."""
 
-    def __init__(self, name: str, default: object) -> None:
+    def __init__(self, name: str, default: object = dataclasses.MISSING) -> None:
         self.name, self.default = name, default
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without what stands for no default: out of a pickle comes another object than the one that is asked for.
+        return type(self), (self.name,) if self.default is dataclasses.MISSING else (self.name, self.default)
 
     def __get__(self, node: Any, cls: type) -> Any:
         if node is None:

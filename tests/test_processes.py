@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # Annotations that are texts mean nothing where the class arrives: its module is another `__main__` there.
 HEAD = """
 from __future__ import annotations
-import functools, multiprocessing, pickle, sys
+import dataclasses, functools, multiprocessing, pickle, sys
 import cloudpickle, jax, jax.numpy as jnp
 from jaxtyping import Array, Float
 import graphnode as gn
@@ -87,6 +87,7 @@ def work(net, scale):
     found += [gn.config.build(gn.config.validate({"width": 3}, Head)).width, float(net.head.memory.value[0])]
     found += [fault(Net, 3, Head(), gn.ParamState(jnp.ones(2))), fault(Net, 3), fault(getattr, Net, "size")]
     found += [list(gn.schema(Net).fields), net.vector.value.tolist(), float(spike(1.0))]
+    found += [dataclasses.replace(net, size=2).vector is net.vector]
     return found
 '''
 )
@@ -95,7 +96,7 @@ EXPECTED = (
     "[4.0, 4.0, 8.0, 4.0, 8.0, 1.0, [4.0, 4.0], 8.0, 8.0, True, True, 3, 7.0, "
     "'Net.vector: expected size = 3 of Float[Array, \"size\"], found shape (2,)', "
     "\"Net.__init__() missing 2 required positional arguments: 'head' and 'vector'\", "
-    "\"type object 'Net' has no attribute 'size'\", ['size', 'head', 'vector', 'heads'], [1.0, 1.0], 2.0]"
+    "\"type object 'Net' has no attribute 'size'\", ['size', 'head', 'vector', 'heads'], [1.0, 1.0], 2.0, True]"
 )
 
 
