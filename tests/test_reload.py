@@ -154,6 +154,61 @@ def test_a_field_that_was_added(write: Write):
     assert gn.graphdef(node) is gn.graphdef(module.Net(3, needed="a"))
 
 
+TWINS = """
+class Act(gn.Node):
+    slope: float = 0.1
+class Net(gn.Node):
+    width: int
+    mode: bool = False
+    act: Act = gn.subnode(factory=lambda self: Act())
+    w: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (self.width,))
+"""
+
+
+@pytest.mark.parametrize("name", ["w", "v"])
+def test_nodes_that_share_their_states_share_what_is_made(write: Write, name: str):
+    """Views and copies see one new State, also where none was left, or a child had none; other nodes have their own."""
+    module = write(TWINS)
+    node = module.Net(3)
+    twins = [gn.view(node, mode=True), copy.copy(node), dataclasses.replace(node, mode=True)]
+    clone, other = gn.clone(node), module.Net(3)
+    source = TWINS.replace("    w: ", f"    {name}: ").replace(
+        "slope: float = 0.1",
+        "slope: float = 0.1\n    a: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: ())",
+    )
+    write(source + "    b: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (self.width,))\n")
+    for twin in twins:
+        assert twin.b is node.b
+        assert twin.act.a is node.act.a
+        assert gn.states(twin) == gn.states(node)
+    assert len({one.b for one in (node, clone, other)}) == 3
+    assert len({one.act.a for one in (node, clone, other)}) == 3
+
+
+def test_twins_get_what_one_of_them_has_kept(write: Write):
+    """A field that was there before, and is again: a view of the time between gets the value of its original."""
+    module = write(TWINS)
+    source = TWINS + "    b: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))\n"
+    write(source)
+    node = module.Net(3)
+    kept = node.b
+    write(TWINS)
+    view = gn.view(node)
+    assert "b" not in vars(view)
+    write(source)
+    assert view.b is node.b is kept
+
+
+def test_what_is_made_for_a_size_is_not_shared_by_another(write: Write):
+    """A view of another size has its own."""
+    source = TWINS.replace("(self.width,)", "(1,)")
+    module = write(source)
+    node = module.Net(3)
+    view = gn.view(node, width=4)
+    write(source + '    b: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.zeros)\n')
+    assert (node.b.value.shape, view.b.value.shape, view.w is node.w) == ((3,), (4,), True)
+
+
 def test_a_field_that_was_removed(write: Write):
     """It is no part of the structure; its value is there again with the field."""
     module = write(NET + "    extra: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))\n")
