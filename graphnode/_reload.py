@@ -9,7 +9,7 @@ import functools
 import gc
 import inspect
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
-from types import FunctionType
+from types import CellType, FunctionType, GetSetDescriptorType
 from typing import Any, Final
 
 import jax
@@ -30,7 +30,18 @@ from ._tracked import Place, TrackedDict, TrackedList, set_version
 from ._twins import Twins, live_nodes
 from ._versions import CLOCK, Version, constructing
 
-_LEFT_ALONE: Final = frozenset({"__init__", "__new__", "__replace__", "__init_subclass__", "__class_getitem__"})
+_LEFT_ALONE: Final = frozenset(
+    {
+        "__annotate__",
+        "__annotate_func__",
+        "__class_getitem__",
+        "__dataclass_fields__",
+        "__init__",
+        "__init_subclass__",
+        "__new__",
+        "__replace__",
+    }
+)
 _OWN: Final = frozenset(
     {"_abc_impl", "_binding", "_fill", "_has_own_init", "_joint", "_plain_spec", "_plan", "_popped", "_template"}
 )
@@ -166,12 +177,14 @@ def _update_members(old: type, new: type, fields: Set[str]) -> None:
             delattr(old, name)
     for name, member in theirs.items():
         if not _update_function(vars(old).get(name), member):
-            setattr(old, name, member)
+            setattr(old, name, _with_class(member, old, new))
 
 
 def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
     if is_dunder(name):
-        return isinstance(member, FunctionType) and name not in _LEFT_ALONE
+        # A method, in whatever a decorator made of it; the rest is Python's own, such as `__doc__` and `__dict__`.
+        is_method = callable(member) or hasattr(type(member), "__get__")
+        return is_method and not isinstance(member, GetSetDescriptorType) and name not in _LEFT_ALONE
     return name not in fields and name not in _OWN
 
 
@@ -179,11 +192,46 @@ def _update_function(old: object, new: object) -> bool:
     """Give a function the code of another, so that methods that are bound somewhere have it; whether that was done."""
     if not (isinstance(old, FunctionType) and isinstance(new, FunctionType)):
         return False
-    if old.__code__.co_freevars != new.__code__.co_freevars:
-        return False
+    if old.__code__.co_freevars != new.__code__.co_freevars or set(new.__code__.co_freevars) - {"__class__"}:
+        return False  # what a decorator made: the function itself is in what it captures
     old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
     old.__doc__, old.__annotations__ = new.__doc__, new.__annotations__
     return True
+
+
+def _with_class(member: Any, old: type, new: type) -> Any:
+    """A method of the new class for the old one, whose subclasses are not those of the new: `super()` is of the old."""
+    if isinstance(member, (classmethod, staticmethod)):
+        return type(member)(_with_class(member.__func__, old, new))
+    if type(member) is property:
+        get, put, delete = [_with_class(function, old, new) for function in (member.fget, member.fset, member.fdel)]
+        return property(get, put, delete, member.__doc__)
+    return _with_cell(member, old, new, {}) if isinstance(member, FunctionType) else member
+
+
+def _with_cell(function: FunctionType, old: type, new: type, copies: dict[int, FunctionType]) -> FunctionType:
+    """`function`, or a copy of it where it, or a function that it captures, captures its class."""
+    if id(function) in copies:
+        return copies[id(function)]
+    copies[id(function)] = function  # it may capture itself
+    cells: list[CellType] = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            captured = other = cell.cell_contents
+        except ValueError:  # it is empty
+            captured = other = None
+        if name == "__class__" and captured is new:
+            other = old
+        elif isinstance(captured, FunctionType):
+            other = _with_cell(captured, old, new, copies)
+        cells.append(cell if other is captured else CellType(other))
+    if tuple(cells) != (function.__closure__ or ()):
+        twin = FunctionType(
+            function.__code__, function.__globals__, function.__name__, function.__defaults__, tuple(cells)
+        )
+        twin.__kwdefaults__ = function.__kwdefaults__
+        copies[id(function)] = functools.update_wrapper(twin, function)  # type: ignore[assignment]  # the twin itself
+    return copies[id(function)]
 
 
 def _redirect(old: type[Any], new: type[Any]) -> None:

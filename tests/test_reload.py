@@ -334,6 +334,79 @@ def test_a_subclass_elsewhere_has_the_new_methods(write: Write):
     assert (Sub(4).f(), Sub(4).width, gn.clone(sub).h()) == (20, 4, 20)
 
 
+METHODS = """
+def twice(function):
+    @functools.wraps(function)
+    def call(self): return 2 * function(self) if call else later
+    return call
+    later = call
+class Net(gn.Node):
+    width: int = 3
+    w: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
+    @gn.jit
+    def __call__(self): return 1
+    __len__ = functools.partialmethod(lambda self, n: n, 1)
+    @functools.lru_cache
+    def __int__(self): return 1
+    @property
+    def __float__(self): return lambda: 1.0
+    @gn.remat
+    def rematted(self): return self.w.value[0] * 1
+    @gn.jit
+    def jitted(self): return self.w.value[0] * 1
+    @twice
+    @gn.remat
+    def both(self): return self.width * 0 + 1
+"""
+
+
+def test_decorated_methods_are_the_new_ones(write: Write):
+    """Whatever a decorator made of them, and under Python's own names, also in a subclass that was not reloaded."""
+    module = write(METHODS)
+
+    class Sub(module.Net):  # type: ignore[name-defined,misc]
+        name: str = "a"
+
+    def results(node: Any) -> list[Any]:
+        return [node(), len(node), int(node), float(node), node.rematted(), node.jitted(), node.both()]
+
+    nodes = [module.Net(), Sub()]
+    assert [results(node) for node in nodes] == [[1, 1, 1, 1, 1, 1, 2]] * 2
+    module = write(re.sub(r"\b1\b", "5", METHODS) + "    more: int = 2\n")
+    assert [results(node) for node in nodes] == [[5, 5, 5, 5, 5, 5, 10]] * 2
+    write(METHODS.replace("    @gn.jit\n    def __call__(self): return 1\n", ""))
+    assert not any(callable(node) for node in nodes)
+
+
+def test_super_in_a_subclass_that_was_not_reloaded(write: Write):
+    """In a new method of the old parent it is that of the parent, also below decorators."""
+    source = """
+    class Net(gn.Node):
+        width: int = 3
+        def f(self): return 1
+        @gn.remat
+        def g(self): return 1
+        @property
+        def h(self): return 1
+        @classmethod
+        def k(cls): return 1
+    """
+    module = write(source)
+
+    class Sub(module.Net):  # type: ignore[name-defined,misc]
+        pass
+
+    nodes = [module.Net(), Sub()]
+    called = "super().__sizeof__() * 0 + 2"
+    module = write(
+        source.replace("k(cls): return 1", "k(cls): return super().__subclasshook__(int)").replace(
+            "return 1", f"return {called}"
+        )
+    )
+    for node in nodes:
+        assert (node.f(), node.g(), node.h, node.k()) == (2, 2, 2, NotImplemented)
+
+
 def test_a_constructor_of_ones_own(write: Write):
     """A hand-written `__init__`, and a State's, are those of the new class, for subclasses elsewhere too."""
     source = """
