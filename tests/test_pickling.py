@@ -732,6 +732,15 @@ class HoldsPairs(gn.Node):
     held: gn.ParamState[Float[Array, "2 n"]]
 
 
+class HoldsUnsized(gn.Node):
+    held: gn.ParamState[Float[Array, "n"]]
+
+
+class HoldsSizedByDefault(gn.Node):
+    held: gn.ParamState[Float[Array, "n"]]
+    n: int = 3
+
+
 class HoldsAny(gn.Node):
     n: int
     held: gn.ParamState
@@ -790,6 +799,19 @@ CHANGED: Any = {
         HoldsSized,
         lambda: (2, param(3)),
         'Changing has changed since its graphdef was pickled: held has the contract Float[Array, "n"], and had None',
+    ),
+    "a contract that names a new field": (
+        HoldsUnsized,
+        HoldsSizedByDefault,
+        lambda: (param(2),),
+        'Changing has changed since its graphdef was pickled: held has the contract Float[Array, "n"], of which n is a '
+        "static field only now",
+    ),
+    "a contract that names a field no more": (
+        HoldsSizedByDefault,
+        HoldsUnsized,
+        lambda: (param(3),),
+        "Changing has changed since its graphdef was pickled: n is not declared any more",
     ),
     "a list that is a tuple": (
         HoldsList,
