@@ -11,6 +11,7 @@ import cloudpickle  # type: ignore[import-untyped]
 import jax
 import jax.numpy as jnp
 import pytest
+from jaxtyping import Array, Float
 
 import graphnode as gn
 
@@ -161,6 +162,57 @@ def test_deepcopy_takes_what_getstate_gives():
     assert {one.second.tag for one in twin} == {"replaced"}
     twin = deep(Holder(leaf(Tupled, "t"), leaf()))
     assert (twin.first.tag, twin.first.weight.value.tolist()) == ("t", [1, 1])
+
+
+class Updates(gn.Node):
+    size: int
+    held: list[gn.ParamState[Float[Array, "size"]]]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+@pytest.mark.parametrize("copied", [shallow, deep, lambda node: pickle.loads(pickle.dumps(node))])
+def test_a_setstate_may_write_into_the_dict(copied: Any):
+    """As it is written for plain classes: containers are the node's own, and States are held to their contracts."""
+    node = Updates(2, [gn.ParamState(jnp.ones(2))])
+    twin = copied(node)
+    assert gn.graphdef(twin) is gn.graphdef(node)
+    twin.held.append(gn.ParamState(jnp.ones(2)))
+    assert (len(node.held), len(gn.states(node)), len(gn.states(twin))) == (1, 1, 2)
+    with pytest.raises(gn.ContractError, match=r"Updates\.held\.0: expected size = 2"):
+        twin.held[0].value = jnp.ones(3)
+
+
+class Assigns(Leaf):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class Fills(Leaf):
+    def __copy__(self) -> Any:
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+
+UNMADE = (
+    "this {} was made by __new__, without its constructor, and filled past graphnode: a __setstate__, __copy__ or "
+    "__deepcopy__ of its class calls super().__setstate__(state), super().__copy__() or super().__deepcopy__(memo). "
+    "gn.clone and gn.view copy a node, too"
+)
+
+
+def test_what_is_filled_past_graphnode_says_what_to_call():
+    """At the first assignment, and where its graph is walked."""
+    with pytest.raises(gn.FieldError) as caught:
+        deep(leaf(Assigns))
+    assert str(caught.value) == UNMADE.format("Assigns")
+    filled = shallow(leaf(Fills))
+    with pytest.raises(gn.StructureError) as found:
+        gn.states(Holder(filled, leaf()))
+    assert str(found.value) == UNMADE.format("Fills")
 
 
 def test_a_states_own_deepcopy_is_asked():

@@ -439,9 +439,30 @@ def test_a_field_of_another_kind_is_named_at_load():
         loaded(Old, New, 2, gn.ParamState(jnp.ones(2)))
     assert str(caught.value) == (
         "2 faults:\n"
-        "  Changing.size is state, and was static when this Changing was pickled: give the field another name\n"
-        "  Changing.weight is subnode, and was state when this Changing was pickled: give the field another name"
+        "  Changing.size is state, and was static when this Changing was pickled: give the field another name, "
+        "or translate its value in a __setstate__ of Changing\n"
+        "  Changing.weight is subnode, and was state when this Changing was pickled: give the field another name, "
+        "or translate its value in a __setstate__ of Changing"
     )
+
+
+def test_a_field_of_another_kind_is_translated_at_load():
+    """By the class's own `__setstate__`, which runs first; a field that it leaves out is named."""
+
+    class New(gn.Node):
+        size: gn.ParamState
+        weight: gn.ParamState
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__({**state, "size": gn.ParamState(jnp.full(1, state["size"]))})
+
+    class Leaves(New):
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            gn.Node.__setstate__(self, {"weight": state["weight"]})
+
+    assert loaded(Old, New, 2, gn.ParamState(jnp.ones(2))).size.value.tolist() == [2]
+    with pytest.raises(gn.FieldError, match=r"Changing.size is state, and was static when this Changing was pickled"):
+        loaded(Old, Leaves, 2, gn.ParamState(jnp.ones(2)))
 
 
 @pytest.mark.parametrize("case", ["contract", "class", "removed"])
