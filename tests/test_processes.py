@@ -199,3 +199,27 @@ def test_what_a_script_defines_goes_to_workers(pool: str, tmp_path: Path):
     text = SCRIPT + '\nif __name__ == "__main__":\n    scale = Scale(2.0)' + use
     text += "    first = run()\n    print(first[0])\n    work(make(), scale)\n    print(run() == first)\n"
     assert run(tmp_path, text) == [EXPECTED, "True"]
+
+
+@pytest.mark.slow
+def test_a_graphdef_goes_between_a_script_and_its_worker_as_json(tmp_path: Path):
+    """In a spawned process, the classes of the script are of another module."""
+    text = (
+        HEAD
+        + """
+class Net(gn.Node):
+    width: int = 2
+
+def there(text):
+    return text == gn.graphdef(Net(3)).to_json() and gn.GraphDef.from_json(text) is gn.graphdef(Net(3))
+
+def made():
+    return gn.graphdef(Net(4)).to_json()
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.apply(there, [gn.graphdef(Net(3)).to_json()]))
+        print(gn.GraphDef.from_json(pool.apply(made)) is gn.graphdef(Net(4)))
+"""
+    )
+    assert run(tmp_path, text) == ["True", "True"]
