@@ -32,7 +32,7 @@ from ._table import RootSpec, Token, data_keys_of, ranked_root
 from ._template import NodeSpec, Watch, fill, template_of
 from ._tracked import set_binding, set_joint, set_version
 from ._value import all_taken_in, is_container, taken_in
-from ._versions import CLOCK, Constructing, Version, birth, first_version
+from ._versions import CLOCK, Constructing, Version, birth, first_version, unmade
 
 _new: Final = object.__new__
 
@@ -324,7 +324,10 @@ def walk(root: Any) -> Binding:
                 emit(item._spec)
                 states.append(item)
                 continue
-            version = item._version
+            try:
+                version = item._version
+            except AttributeError:
+                raise StructureError(unmade(type(item))) from None
             if version.__class__ is not Version:
                 if isinstance(version, Constructing):
                     raise StructureError(f"{with_article(type(item).__name__)} of the graph is still being constructed")

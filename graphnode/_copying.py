@@ -68,11 +68,28 @@ def _fill(twin: Any, content: Iterable[Any]) -> None:
     """Give a new object what comes after its constructor in a reduction: state, items of a list, items of a dict."""
     state, listed, keyed = (*content, None, None, None)[:3]
     if state is not None:
-        twin.__setstate__(state)
+        set_state(twin, state)
     for item in listed or ():
         twin.append(item)
     for key, item in keyed or ():
         twin[key] = item
+
+
+def set_state(node: Any, state: Any) -> None:
+    """Have a new node's class set its state, as it likes: also one that writes into `__dict__`, as `pickle` would."""
+    node.__setstate__(state)
+    if not isinstance(node, NodeBase) or hasattr(node, "_version"):
+        return
+    # What was written is admitted as fields are: its containers are to be the node's own.
+    written = dict(node.__dict__)
+    node.__dict__.clear()
+    base: Any = node_base_of(type(node))
+    base.__setstate__(node, written)
+
+
+def node_base_of(cls: type[NodeBase]) -> type[NodeBase]:
+    """`Node` itself, which stands to the right of here."""
+    return next(base for base in cls.__mro__ if NodeBase in base.__bases__)
 
 
 def deepcopy_graph(

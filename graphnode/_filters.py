@@ -4,6 +4,7 @@ A filter that looks only at class, tag, metadata or path is decided once for eac
 asked each time, with the live State. For how a row of them shares States out, see `_selection`.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence, Set
 from types import EllipsisType, UnionType
@@ -133,12 +134,30 @@ class OfType(Matcher):
 
     cls: type[object] | UnionType
     classes: tuple[type[object], ...] = dataclasses.field(init=False, repr=False)
+    _is_abstract: bool = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         classes = _classes_of(self.cls)
         if classes is None:
             raise FilterTypeError(f"OfType takes a class or a union of classes, found {describe(self.cls)}")
+        self._keep(classes)
+
+    @classmethod
+    def _known(cls, given: object, classes: tuple[type[object], ...]) -> "OfType":
+        """The filter of what stands for these classes."""
+        made = object.__new__(cls)
+        object.__setattr__(made, "cls", given)
+        made._keep(classes)
+        return made
+
+    def _keep(self, classes: tuple[type[object], ...]) -> None:
         object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "_is_abstract", any([isinstance(cls, abc.ABCMeta) for cls in classes]))
+
+    def __hash__(self) -> int:
+        # What a filter selects is remembered by the filter. `register` of any abstract class changes the token, so that
+        # nothing is found then that was remembered of a filter by one.
+        return hash((self.classes, abc.get_cache_token())) if self._is_abstract else hash(self.classes)
 
     def accepts(self, subject: Subject) -> bool:
         return derives(subject.cls, self.classes)
@@ -485,8 +504,9 @@ def as_filter(given: AnyFilter) -> Matcher:
         return HasTag(given)
     if isinstance(given, (tuple, list)):
         return Any(*given)
-    if _classes_of(given) is not None:
-        return OfType(cast("type[object]", given))
+    classes = _classes_of(given)
+    if classes is not None:
+        return OfType._known(given, classes)
     if callable(given) and get_origin(given) is None and not isinstance(given, State | NodeBase):
         return Predicate(cast("Callable[[Path, AnyType], bool]", given))
     raise FilterTypeError(f"not a filter: {describe(given)}; {_REMEDY}")

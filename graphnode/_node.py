@@ -33,7 +33,7 @@ from ._state import State
 from ._static import Uncompiled
 from ._tracebacks import hide_frames
 from ._tracked import set_version
-from ._versions import CLOCK, Constructing, Version, birth, check_owner, constructing
+from ._versions import CLOCK, Constructing, Version, birth, check_owner, constructing, unmade
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(static, state, subnode, dataclasses.field))
@@ -82,7 +82,7 @@ class Node(NodeBase):
             if type(self) is Node:
                 raise TypeError("Node is a base class: derive a class from it, and declare its fields")
             if "_plan" not in type(self).__dict__:
-                raise TypeError(_unmade(type(self)))
+                raise TypeError(_not_made(type(self)))
 
         def __setattr__(self, name: str, value: Any) -> None:
             plan = self._plan
@@ -90,9 +90,13 @@ class Node(NodeBase):
             if admit_value is None:
                 _set_undeclared(self, name, value)
                 return
+            try:
+                version = self._version
+            except AttributeError:
+                raise FieldError(unmade(type(self))) from None
             check_field_owner(self, name)
             value = admit_value(self, value)
-            if plan.contracts and not isinstance(self._version, Constructing):
+            if plan.contracts and not isinstance(version, Constructing):
                 check_contracts(self, {name: value})
             is_bound = type(self._version) is Version
             if is_bound:
@@ -196,7 +200,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
     else:
         # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
         _put_descriptors(cls)
-        _set(cls, __dataclass_fields__=InstanceFields(cls))
+        _set(cls, __dataclass_fields__=InstanceFields.of(cls))
     _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=Uncompiled(cls))
     _guard_getattr(cls)
     remember_frames(cls)
@@ -259,14 +263,14 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
     version_at_start, version_at_end = constructing, birth
     replacing, find_original, fill, explain = REPLACING, original_of, fill_replaced, explain_init
-    hide, unmade = hide_frames, _unmade
+    hide, not_made = hide_frames, _not_made
 
     def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:  # a field may be named `self`, too
         try:
             # A subclass calls up to here, or a finished node is initialised again: plain assignments.
             if type(self) is not cls or hasattr(self, "_version"):
                 if "_plan" not in type(self).__dict__:
-                    raise TypeError(unmade(type(self)))
+                    raise TypeError(not_made(type(self)))
                 init(self, *args, **kwargs)
                 return
             plan = plan_of_class(cls)
@@ -293,7 +297,7 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     return functools.wraps(init)(FunctionType(own.__code__, names, "__init__", None, own.__closure__))
 
 
-def _unmade(cls: type[Node]) -> str:
+def _not_made(cls: type[Node]) -> str:
     """What is wrong with a class that `Node.__init_subclass__` has never seen."""
     text = f"{cls.__name__} was not made a node class: an __init_subclass__ that it inherits does not call"
     return f"{text} super().__init_subclass__()"
@@ -335,8 +339,12 @@ REMEDY: Final = "set it in __post_init__, or give it an initializer, factory or 
 class _FieldDescriptor:
     """Stands in the class for a field: read only while the instance holds no value."""
 
-    def __init__(self, name: str, default: object) -> None:
+    def __init__(self, name: str, default: object = dataclasses.MISSING) -> None:
         self.name, self.default = name, default
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without what stands for no default: out of a pickle comes another object than the one that is asked for.
+        return type(self), (self.name,) if self.default is dataclasses.MISSING else (self.name, self.default)
 
     def __get__(self, node: Any, cls: type) -> Any:
         if node is None:

@@ -8,15 +8,15 @@ the old class keeps them, and gets the new methods; its instances go to the new 
 import functools
 import gc
 import inspect
-from collections.abc import Iterator, Set
-from types import FunctionType
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
+from types import CellType, FunctionType, GetSetDescriptorType
 from typing import Any, Final
 
 import jax
 
 from ._annotations import Form
 from ._containers import children, is_container, items, kind_of
-from ._fields import NodeBase
+from ._fields import Kind, NodeBase
 from ._graphdef import forget_class
 from ._members import is_dunder
 from ._node import plan_of
@@ -24,11 +24,24 @@ from ._plan import NO_PLAN, attach_contracts, compile_plan, place_of
 from ._redefinition import on_reload
 from ._schema import Field, move_forms, schema
 from ._state import State, moved_spec
+from ._static import static_key
 from ._template import Template
 from ._tracked import Place, TrackedDict, TrackedList, set_version
+from ._twins import Twins, live_nodes
 from ._versions import CLOCK, Version, constructing
 
-_LEFT_ALONE: Final = frozenset({"__init__", "__new__", "__replace__", "__init_subclass__", "__class_getitem__"})
+_LEFT_ALONE: Final = frozenset(
+    {
+        "__annotate__",
+        "__annotate_func__",
+        "__class_getitem__",
+        "__dataclass_fields__",
+        "__init__",
+        "__init_subclass__",
+        "__new__",
+        "__replace__",
+    }
+)
 _OWN: Final = frozenset(
     {"_abc_impl", "_binding", "_fill", "_has_own_init", "_joint", "_plain_spec", "_plan", "_popped", "_template"}
 )
@@ -38,13 +51,15 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     """Make the nodes of a class those of its new definition, and its methods the new ones.
 
     A field that was added gets what the constructor gives it: its default, or what its initializer or factory makes.
-    The value of one that was removed stays where it is, but is no part of the structure.
+    Nodes that share all their States, such as a view and its original, share what is made. The value of a field that
+    was removed stays where it is, but is no part of the structure.
     """
     before = dict(schema(old).fields)
     plan_of(new)
     nodes = _moved(old, new, before.keys() | schema(new).fields.keys())
-    for node in nodes:
-        _fit_fields(node, before)
+    kept = {name for name, field in schema(new).fields.items() if name in before and before[name].kind is field.kind}
+    for node, twin in _with_twins(nodes, new, before, kept):
+        _fit_fields(node, before, kept, twin)
         _fit_contracts(node, old)
     if nodes:
         _forget_bindings()
@@ -75,6 +90,37 @@ def _moved(old: type[Any], new: type[Any], fields: Set[str]) -> list[Any]:
     for instance in instances:
         object.__setattr__(instance, "__class__", new)
     return instances
+
+
+def _with_twins(
+    nodes: Sequence[NodeBase], cls: type[NodeBase], before: "Mapping[str, Field]", kept: Set[str]
+) -> Iterator[tuple[NodeBase, NodeBase | None]]:
+    """The nodes of a class, each with a twin that comes ahead of it, if it has one.
+
+    Args:
+        nodes: The nodes.
+        cls: Their new class.
+        before: The fields that they have.
+        kept: The names of those that they keep.
+    """
+    added = {field.name for field in schema(cls).holders} - kept
+    if not added:
+        yield from [(node, None) for node in nodes]
+        return
+    twins, sizes = Twins(cls, before.keys()), sorted(plan_of(cls).sizing & kept)
+    keyed: list[tuple[NodeBase, set[Hashable]]] = []
+    for node in nodes:
+        # What is made for one size is not for another.
+        shape = tuple([static_key(node.__dict__.get(name)) for name in sizes])
+        keyed.append((node, {(key, shape) for key in twins.keys(node)}))
+    # First those that hold a value of a time when there was such a field before: their twins are to have that one.
+    remembered = added - before.keys()
+    keyed.sort(key=lambda pair: len(remembered - pair[0].__dict__.keys()))
+    ahead: dict[Hashable, NodeBase] = {}
+    for node, keys in keyed:
+        yield node, next((ahead[key] for key in keys if key in ahead), None)
+        for key in keys:
+            ahead.setdefault(key, node)
 
 
 def _move_forms(old: type, new: type) -> None:
@@ -117,9 +163,9 @@ def _forget_structures(cls: type) -> None:
 
 def _forget_bindings() -> None:
     """Have every graph walked again: nothing that a binding watches tells that a class has changed."""
-    for item in gc.get_objects():
-        if issubclass(type(item), NodeBase) and type(getattr(item, "_version", None)) is Version:
-            set_version(item, Version())
+    for node in live_nodes():
+        if type(getattr(node, "_version", None)) is Version:
+            set_version(node, Version())
     CLOCK.now = Version()
 
 
@@ -131,12 +177,14 @@ def _update_members(old: type, new: type, fields: Set[str]) -> None:
             delattr(old, name)
     for name, member in theirs.items():
         if not _update_function(vars(old).get(name), member):
-            setattr(old, name, member)
+            setattr(old, name, _with_class(member, old, new))
 
 
 def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
     if is_dunder(name):
-        return isinstance(member, FunctionType) and name not in _LEFT_ALONE
+        # A method, in whatever a decorator made of it; the rest is Python's own, such as `__doc__` and `__dict__`.
+        is_method = callable(member) or hasattr(type(member), "__get__")
+        return is_method and not isinstance(member, GetSetDescriptorType) and name not in _LEFT_ALONE
     return name not in fields and name not in _OWN
 
 
@@ -144,11 +192,46 @@ def _update_function(old: object, new: object) -> bool:
     """Give a function the code of another, so that methods that are bound somewhere have it; whether that was done."""
     if not (isinstance(old, FunctionType) and isinstance(new, FunctionType)):
         return False
-    if old.__code__.co_freevars != new.__code__.co_freevars:
-        return False
+    if old.__code__.co_freevars != new.__code__.co_freevars or set(new.__code__.co_freevars) - {"__class__"}:
+        return False  # what a decorator made: the function itself is in what it captures
     old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
     old.__doc__, old.__annotations__ = new.__doc__, new.__annotations__
     return True
+
+
+def _with_class(member: Any, old: type, new: type) -> Any:
+    """A method of the new class for the old one, whose subclasses are not those of the new: `super()` is of the old."""
+    if isinstance(member, (classmethod, staticmethod)):
+        return type(member)(_with_class(member.__func__, old, new))
+    if type(member) is property:
+        get, put, delete = [_with_class(function, old, new) for function in (member.fget, member.fset, member.fdel)]
+        return property(get, put, delete, member.__doc__)
+    return _with_cell(member, old, new, {}) if isinstance(member, FunctionType) else member
+
+
+def _with_cell(function: FunctionType, old: type, new: type, copies: dict[int, FunctionType]) -> FunctionType:
+    """`function`, or a copy of it where it, or a function that it captures, captures its class."""
+    if id(function) in copies:
+        return copies[id(function)]
+    copies[id(function)] = function  # it may capture itself
+    cells: list[CellType] = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            captured = other = cell.cell_contents
+        except ValueError:  # it is empty
+            captured = other = None
+        if name == "__class__" and captured is new:
+            other = old
+        elif isinstance(captured, FunctionType):
+            other = _with_cell(captured, old, new, copies)
+        cells.append(cell if other is captured else CellType(other))
+    if tuple(cells) != (function.__closure__ or ()):
+        twin = FunctionType(
+            function.__code__, function.__globals__, function.__name__, function.__defaults__, tuple(cells)
+        )
+        twin.__kwdefaults__ = function.__kwdefaults__
+        copies[id(function)] = functools.update_wrapper(twin, function)  # type: ignore[assignment]  # the twin itself
+    return copies[id(function)]
 
 
 def _redirect(old: type[Any], new: type[Any]) -> None:
@@ -169,10 +252,17 @@ def _redirect(old: type[Any], new: type[Any]) -> None:
     setattr(old, "__init__", redirected)  # noqa: B010  # an assignment would declare it anew to a type checker
 
 
-def _fit_fields(node: NodeBase, before: "dict[str, Field]") -> None:
-    """Give a node the fields of its new class."""
+def _fit_fields(node: NodeBase, before: "Mapping[str, Field]", kept: Set[str], twin: NodeBase | None) -> None:
+    """Give a node the fields of its new class.
+
+    Args:
+        node: The node.
+        before: The fields that it had.
+        kept: The names of those that it keeps.
+        twin: A node that shares all its States, and has its fields already.
+    """
     fields, makers, values = schema(type(node)).fields, plan_of(type(node)).makers, node.__dict__
-    kept = {name for name in fields if name in before and before[name].kind is fields[name].kind}
+    theirs = {} if twin is None else twin.__dict__
     for name in before.keys() & fields.keys() - kept:
         values.pop(name, None)  # what was there is of another kind
     # A field that is kept and holds nothing was popped, and stays so.
@@ -181,8 +271,10 @@ def _fit_fields(node: NodeBase, before: "dict[str, Field]") -> None:
     set_version(node, constructing())  # a factory may then read another added field
     try:
         for name in added:
-            if name not in values:
-                setattr(node, name, makers[name](node))
+            if name in values:
+                continue
+            is_shared = name in theirs and fields[name].kind is not Kind.STATIC
+            setattr(node, name, theirs[name] if is_shared else makers[name](node))
     finally:
         set_version(node, version)
     for name, field in fields.items():

@@ -13,6 +13,7 @@ from threading import get_ident
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from ._caches import own_names, was_there
 from ._errors import ContractError, FieldError, listed
 from ._fields import NodeBase
 from ._hints import did_you_mean
@@ -22,8 +23,18 @@ from ._tracked import set_version
 from ._uses import attributes_used
 from ._versions import birth, constructing
 
+
+class _Threads(set[int]):
+    """The set below. Constructors hold it, which cloudpickle sends by value: by its name, all hold this one."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        return "REPLACING"
+
+
 # The threads in which `replace` has looked at a node, and no node was constructed since.
-REPLACING: Final[set[int]] = set()
+REPLACING: Final = _Threads()
 # From Python 3.13 on, both functions call a third one.
 _CODES: Final = {getattr(dataclasses, "_replace", dataclasses.replace).__code__}
 
@@ -35,9 +46,18 @@ class InstanceFields:
     (`InitVar`): it has kept none, and `replace` would read the class's defaults from it.
     """
 
-    def __init__(self, cls: Any) -> None:
-        self.of_class: dict[str, Any] = cls.__dict__["__dataclass_fields__"]
-        self.of_instance: dict[str, Any] = {field.name: field for field in dataclasses.fields(cls)}
+    def __init__(self, cls: Any, of_class: dict[str, Any], of_instance: dict[str, Any]) -> None:
+        self.cls, self.of_class, self.of_instance = cls, of_class, of_instance
+
+    @classmethod
+    def of(cls, node_class: Any) -> "InstanceFields":
+        """What stands in a class that `dataclasses` has just made a dataclass."""
+        of_instance = {field.name: field for field in dataclasses.fields(node_class)}
+        return cls(node_class, node_class.__dict__["__dataclass_fields__"], of_instance)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As `Kept` does: a class that is there when it is loaded keeps its fields, which subclasses share with it.
+        return _fields_there, (self.cls, own_names(self.cls), self.of_class, self.of_instance)
 
     def __get__(self, node: NodeBase | None, cls: type) -> dict[str, Any]:
         if node is None:
@@ -45,6 +65,25 @@ class InstanceFields:
         if _running_replace() is not None:
             REPLACING.add(get_ident())
         return self.of_instance
+
+
+def _fields_there(
+    cls: Any, names: tuple[str, ...], of_class: dict[str, Any], of_instance: dict[str, Any]
+) -> InstanceFields:
+    """The fields of a class where a pickle of it is loaded: its own if it was there before."""
+    own: InstanceFields | None = cls.__dict__.get("__dataclass_fields__") if was_there(cls, names) else None
+    if own is not None:
+        return own
+    for field in of_class.values():  # those of the instance are the same
+        _restore_missing(field)
+    return InstanceFields(cls, of_class, of_instance)
+
+
+def _restore_missing(field: "dataclasses.Field[Any]") -> None:
+    """Put back what stands for no default: out of a pickle comes another object than the one that is asked for."""
+    for part in ("default", "default_factory", "kw_only"):
+        if isinstance(getattr(field, part), type(dataclasses.MISSING)):
+            setattr(field, part, dataclasses.MISSING)
 
 
 def original_of(node: NodeBase) -> NodeBase | None:

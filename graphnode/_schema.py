@@ -198,7 +198,6 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
     """The fields that compile, and the faults of those that do not."""
     fields: dict[str, Field] = {}
     faults: list[Fault] = []
-    _restore_missing(cls)
     local_names = _local_names(cls)
     bases = _base_fields(cls, is_final)
     # Not there where `dataclasses` has refused the class before it read its fields.
@@ -306,17 +305,6 @@ def _arrived(owner: type, name: str) -> object:
     """The annotation of a field as it was resolved where its class was pickled, or `None`."""
     holder: _KeptSchema | None = owner.__dict__.get(_SCHEMA)
     return holder.annotations.get(name) if holder is not None and holder.annotations is not None else None
-
-
-def _restore_missing(cls: Any) -> None:
-    """Put back what stands for no default in a class that came out of a pickle: there it is another object."""
-    holder: _KeptSchema | None = cls.__dict__.get(_SCHEMA)
-    if holder is None or holder.annotations is None:
-        return
-    for declared in cls.__dataclass_fields__.values():
-        for part in ("default", "default_factory"):
-            if isinstance(getattr(declared, part), type(dataclasses.MISSING)):
-                setattr(declared, part, dataclasses.MISSING)
 
 
 def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:

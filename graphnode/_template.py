@@ -7,7 +7,7 @@ costs three times as much. No annotation is read from here on.
 
 import enum
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
@@ -146,7 +146,7 @@ def _restore_spec(
     faults += [f"{name} was added, and has no default that is known here" for name in added if added[name] is UNSET]
     for name, kind, contracts in declared:
         if name in fields:
-            faults += _changes(fields[name], kind, contracts, shapes.get(name, UNSET))
+            faults += _changes(fields[name], kind, contracts, shapes.get(name, UNSET), added)
     if faults:
         raise StructureError(f"{cls.__name__} has changed since its graphdef was pickled: {listed(faults)}")
     values = [known.get(name, added.get(name)) for name in template.statics]
@@ -156,8 +156,16 @@ def _restore_spec(
     )
 
 
-def _changes(field: Field, kind: str, contracts: str, shape: Shape) -> list[str]:
-    """What a field is now that it was not when a graphdef was pickled, or what it does not take any more."""
+def _changes(field: Field, kind: str, contracts: str, shape: Shape, added: Collection[str]) -> list[str]:
+    """What a field is now that it was not when a graphdef was pickled, or what it does not take any more.
+
+    Args:
+        field: The field as it is now.
+        kind: Its kind then.
+        contracts: Its contracts then.
+        shape: What it held.
+        added: The names of the fields that the class did not have then.
+    """
     if str(field.kind) != kind:
         return [f"{field.name} is {field.kind}, and was {kind}"]
     if field.kind is Kind.STATIC:
@@ -168,7 +176,10 @@ def _changes(field: Field, kind: str, contracts: str, shape: Shape) -> list[str]
     # A graphdef has no values, so whether these would keep another contract is not known here.
     if contracts_of_field(field) != contracts:
         return [f"{field.name} has the contract {contracts_of_field(field) or None}, and had {contracts or None}"]
-    return []
+    # One of the same text asks for the size that a field gives, where it took any before.
+    named = [leaf.contract.names for leaf in field.form.all_leaves if leaf.contract is not None]
+    sizes = sorted(frozenset().union(*named) & set(added))
+    return [f"{field.name} has the contract {contracts}, of which {size} is a static field only now" for size in sizes]
 
 
 def _default_content(field: Field) -> Any:

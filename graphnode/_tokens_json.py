@@ -103,12 +103,17 @@ def _classes() -> dict[str, type]:
 
 
 def _name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+    return f"{_module(cls)}.{cls.__qualname__}"
+
+
+def _module(cls: type) -> str:
+    """The module of a class: the script's has another name in the processes that `multiprocessing` spawns for it."""
+    return "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
 
 
 def _public_name(cls: type) -> str:
     """`graphnode.nn.Linear`, without the private module that may be another one tomorrow."""
-    parts = [part for part in cls.__module__.split(".") if not part.startswith("_") or part.startswith("__")]
+    parts = [part for part in _module(cls).split(".") if not part.startswith("_") or part.startswith("__")]
     return ".".join([*parts, cls.__qualname__])
 
 

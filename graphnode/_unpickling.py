@@ -7,7 +7,7 @@ since is noticed: what it declared goes along.
 from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeVar
 
-from ._copying import children_first, nodes_in
+from ._copying import children_first, node_base_of, nodes_in, set_state
 from ._errors import ContractError, FieldError, listed
 from ._fields import NodeBase
 from ._plan import check_contracts_anew
@@ -85,17 +85,23 @@ def contracts_of_field(field: Field) -> str:
 
 def _fill(node: Any, state: Any, declared: Declared) -> None:
     """Give a node its state, and the fields that its class has got since it was pickled their defaults."""
-    cls, kinds = type(node), {name: kind for name, kind, _ in declared}
+    cls: Any = type(node)
+    kinds = {name: kind for name, kind, _ in declared}
     fields = schema(cls).fields.values()
-    _check_kinds(cls, fields, kinds)
+    changed = [field for field in fields if kinds.get(field.name, str(field.kind)) != str(field.kind)]
+    base: Any = node_base_of(cls)
+    if cls.__setstate__ is base.__setstate__:
+        _check_kinds(cls, changed, kinds)
     try:
-        node.__setstate__(state)
+        set_state(node, state)
         # Only then: what stood there against an unchanged contract, such as an axis of `jax.vmap`, stands there again.
         if declared != declared_by(cls):
             check_contracts_anew(node)
     except (FieldError, ContractError) as error:
         error.add_note(f"while a pickled {cls.__name__} was loaded: its class may have changed since")
         raise
+    # What the class's own `__setstate__` has set was admitted; the rest it has not translated.
+    _check_kinds(cls, [field for field in changed if field.name not in node.__dict__], kinds)
     added = [field for field in fields if field.name not in kinds and field.name not in node.__dict__]
     _check_defaults(cls, added)
     for field in added:
@@ -103,14 +109,13 @@ def _fill(node: Any, state: Any, declared: Declared) -> None:
             setattr(node, field.name, field.default())
 
 
-def _check_kinds(cls: type, fields: Iterable[Field], kinds: dict[str, str]) -> None:
-    """Raise if a field is of another kind than it was."""
+def _check_kinds(cls: type, changed: Iterable[Field], kinds: dict[str, str]) -> None:
+    """Raise if there are fields of another kind than they were."""
     name = cls.__name__
     faults = [
         f"{name}.{field.name} is {field.kind}, and was {kinds[field.name]} when this {name} was pickled: "
-        "give the field another name"
-        for field in fields
-        if kinds.get(field.name, str(field.kind)) != str(field.kind)
+        f"give the field another name, or translate its value in a __setstate__ of {name}"
+        for field in changed
     ]
     if faults:
         raise FieldError(listed(faults))

@@ -58,6 +58,15 @@ birth: Final = current_trace
 """What stands in place of the version of a node or container that is made now."""
 
 
+def unmade(cls: type) -> str:
+    """What is wrong with a node without a version: `__new__` made it, and nothing here has filled it."""
+    calls = "super().__setstate__(state), super().__copy__() or super().__deepcopy__(memo)"
+    return (
+        f"this {cls.__name__} was made by __new__, without its constructor, and filled past graphnode: a __setstate__, "
+        f"__copy__ or __deepcopy__ of its class calls {calls}. gn.clone and gn.view copy a node, too"
+    )
+
+
 def trace_of_version(version: AnyVersion) -> TraceRef | None:
     """The trace that a node or container of this version was made in; `None` outside of all."""
     return version.trace if isinstance(version, Version) else version

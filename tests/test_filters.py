@@ -1,5 +1,6 @@
 """Filters: every form, their combinations, and what is no filter."""
 
+import abc
 import functools
 from collections.abc import Callable
 from types import EllipsisType
@@ -449,3 +450,27 @@ def test_class_of_the_wrong_family_is_refused():
     with pytest.raises(gn.FilterTypeError) as caught:
         gn.states(net(), bad)
     assert str(caught.value).startswith("not a filter here: Unit; ")
+
+
+def test_a_class_that_is_registered_later_is_selected():
+    """An abstract base class takes subclasses at any time: what was remembered of a filter by it is asked anew."""
+
+    class Frozen(abc.ABC):  # noqa: B024  # classes are registered with it
+        """What is not trained."""
+
+    class Table(gn.ParamState): ...
+
+    class Lookup(gn.Node):
+        table: Table = gn.state(default_factory=lambda: Table(jnp.ones(2)))
+        weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.ones(2)))
+
+    node, held = Lookup(), gn.All(gn.OfType(Frozen))
+    for _ in range(2):
+        assert not gn.states(node, gn.OfType(Frozen))
+        assert not gn.states(node, held)
+        assert len(gn.states(node, gn.Not(gn.OfType(Frozen)))) == 2
+    Frozen.register(Table)
+    for model in (node, Lookup()):
+        for given in (gn.OfType(Frozen), gn.OfType(Frozen | gn.BatchState), held):
+            assert list(gn.states(model, given)) == list(gn.treefy_states(model, given).flat()) == [("table",)]
+        assert list(gn.states(model, gn.Not(gn.OfType(Frozen)))) == [("weight",)]

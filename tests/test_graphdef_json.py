@@ -162,6 +162,19 @@ def test_text_is_literal():
     }
 
 
+def test_a_class_of_the_script_has_one_name_in_all_processes():
+    """In those that `multiprocessing` spawns, the script's module is `__mp_main__`; the text says `__main__`."""
+
+    class Spawned(gn.Node):
+        __module__ = "__mp_main__"
+        width: int = 2
+
+    graphdef = gn.graphdef(Spawned())
+    text = graphdef.to_json()
+    assert json.loads(text)["classes"] == [f"__main__.{Spawned.__qualname__}"]
+    assert gn.GraphDef.from_json(text) is graphdef
+
+
 def test_deep_graph_comes_back():
     """A chain of 5,000 nodes, without recursion."""
     node = None

@@ -66,6 +66,7 @@ LAYERS = (
     "_tokens_json",
     "_graphdef",
     "_diff",
+    "_twins",
     "_reload",
     "_filters",
     "_selection",

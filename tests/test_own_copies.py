@@ -1,12 +1,17 @@
 """What a class says about its own copies: `copy.deepcopy` asks it, at the root of a graph and below."""
 
 import copy
+import dataclasses
 import pickle
+from collections.abc import Iterator
+from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
+import jax
 import jax.numpy as jnp
 import pytest
+from jaxtyping import Array, Float
 
 import graphnode as gn
 
@@ -159,6 +164,57 @@ def test_deepcopy_takes_what_getstate_gives():
     assert (twin.first.tag, twin.first.weight.value.tolist()) == ("t", [1, 1])
 
 
+class Updates(gn.Node):
+    size: int
+    held: list[gn.ParamState[Float[Array, "size"]]]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+@pytest.mark.parametrize("copied", [shallow, deep, lambda node: pickle.loads(pickle.dumps(node))])
+def test_a_setstate_may_write_into_the_dict(copied: Any):
+    """As it is written for plain classes: containers are the node's own, and States are held to their contracts."""
+    node = Updates(2, [gn.ParamState(jnp.ones(2))])
+    twin = copied(node)
+    assert gn.graphdef(twin) is gn.graphdef(node)
+    twin.held.append(gn.ParamState(jnp.ones(2)))
+    assert (len(node.held), len(gn.states(node)), len(gn.states(twin))) == (1, 1, 2)
+    with pytest.raises(gn.ContractError, match=r"Updates\.held\.0: expected size = 2"):
+        twin.held[0].value = jnp.ones(3)
+
+
+class Assigns(Leaf):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class Fills(Leaf):
+    def __copy__(self) -> Any:
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+
+UNMADE = (
+    "this {} was made by __new__, without its constructor, and filled past graphnode: a __setstate__, __copy__ or "
+    "__deepcopy__ of its class calls super().__setstate__(state), super().__copy__() or super().__deepcopy__(memo). "
+    "gn.clone and gn.view copy a node, too"
+)
+
+
+def test_what_is_filled_past_graphnode_says_what_to_call():
+    """At the first assignment, and where its graph is walked."""
+    with pytest.raises(gn.FieldError) as caught:
+        deep(leaf(Assigns))
+    assert str(caught.value) == UNMADE.format("Assigns")
+    filled = shallow(leaf(Fills))
+    with pytest.raises(gn.StructureError) as found:
+        gn.states(Holder(filled, leaf()))
+    assert str(found.value) == UNMADE.format("Fills")
+
+
 def test_a_states_own_deepcopy_is_asked():
     """A State that says that it is shared."""
     held = Own(jnp.ones(2))
@@ -241,3 +297,98 @@ def test_a_class_alone_that_comes_back_keeps_its_nodes_working():
     assert structures == (gn.graphdef(Lone(2)), gn.graphdef(waiting))
     node.width = 2
     assert gn.graphdef(node) is structures[0]
+
+
+def test_a_class_that_came_back_replaces_as_before():
+    """`dataclasses.replace` shares the States, and runs nothing that makes fields."""
+
+    class Scale(gn.Node):
+        width: int
+        rate: float = 0.1
+        weight: gn.ParamState = gn.state(jax.nn.initializers.zeros, shape=lambda self: (self.width,))
+
+    node = Scale(2)
+    by_value(node)
+    assert dataclasses.replace(node, rate=0.01).weight is node.weight
+    with pytest.raises(gn.ContractError, match=r"Scale.weight: its shape was \(2,\), and would be \(3,\)"):
+        dataclasses.replace(node, width=3)
+
+
+def test_a_class_that_came_back_has_the_fields_that_it_had():
+    """Those without a default have none, for it, for subclasses that were there and for new ones."""
+
+    class Base(gn.Node):
+        width: int
+        start: dataclasses.InitVar[int]
+
+    class Sub(Base):
+        rate: float = 0.5
+
+    fields = dataclasses.fields(Base)
+    by_value(Base)
+    assert all(before is after for before, after in zip(fields, dataclasses.fields(Base), strict=True))
+    for name in ("width", "start"):
+        with pytest.raises(AttributeError, match=f"type object 'Base' has no attribute '{name}'"):
+            getattr(Base, name)
+
+    class Later(Sub):
+        depth: int = 1
+
+    assert Later(2, 3).rate == 0.5
+    with pytest.raises(TypeError, match="missing 2 required positional arguments: 'width' and 'start'"):
+        Later()  # type: ignore[call-arg]
+
+
+class HandsOn:
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+def total(node: Any) -> Any:
+    return node.weight.value.sum()
+
+
+def parts(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What cloudpickle sends with a function: what it captures, the globals that it uses, its defaults."""
+    captured = [cell.cell_contents for cell in function.__closure__ or ()]
+    yield from zip(function.__code__.co_freevars, captured, strict=True)
+    todo = [function.__code__]
+    while todo:
+        code = todo.pop()
+        todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        yield from [(name, function.__globals__[name]) for name in code.co_names if name in function.__globals__]
+    yield from (function.__kwdefaults__ or {}).items()
+    yield from [("defaults", value) for value in function.__defaults__ or ()]
+
+
+def test_what_graphnode_puts_on_a_class_goes_by_reference():
+    """What its functions hold comes out of cloudpickle as the same object, or as an equal one that never changes."""
+
+    class Net(HandsOn, gn.Node):
+        weight: gn.ParamState
+        jitted = gn.jit(total)
+        rematted = gn.remat(total)
+        graded = gn.grad(total)
+        valued = gn.value_and_grad(total)
+        mapped = gn.vmap(total)
+        checked = gn.checkify(total)
+        traced = gn.make_jaxpr(total)
+        reverse = gn.jacrev(total)
+        forward = gn.jacfwd(total)
+        second = gn.hessian(total)
+
+    todo = [(name, member) for name, member in vars(Net).items() if isinstance(member, FunctionType)]
+    functions, copied = set[str](), set[str]()
+    while todo:
+        path, value = todo.pop()
+        twin = by_value(value)
+        if twin is value:
+            continue
+        if isinstance(value, FunctionType):
+            functions.add(path)
+            todo += [(f"{path}.{name}", part) for name, part in parts(value)]
+        elif type(value).__hash__ is None or twin != value:
+            copied.add(path)
+    assert {"__init__", "__getattr__", "rematted.function", "graded.function"} <= functions
+    # The options of a call as they were given, which nobody writes to.
+    assert {path.rpartition(".")[2] for path in copied} == {"keywords"}

@@ -439,9 +439,30 @@ def test_a_field_of_another_kind_is_named_at_load():
         loaded(Old, New, 2, gn.ParamState(jnp.ones(2)))
     assert str(caught.value) == (
         "2 faults:\n"
-        "  Changing.size is state, and was static when this Changing was pickled: give the field another name\n"
-        "  Changing.weight is subnode, and was state when this Changing was pickled: give the field another name"
+        "  Changing.size is state, and was static when this Changing was pickled: give the field another name, "
+        "or translate its value in a __setstate__ of Changing\n"
+        "  Changing.weight is subnode, and was state when this Changing was pickled: give the field another name, "
+        "or translate its value in a __setstate__ of Changing"
     )
+
+
+def test_a_field_of_another_kind_is_translated_at_load():
+    """By the class's own `__setstate__`, which runs first; a field that it leaves out is named."""
+
+    class New(gn.Node):
+        size: gn.ParamState
+        weight: gn.ParamState
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__({**state, "size": gn.ParamState(jnp.full(1, state["size"]))})
+
+    class Leaves(New):
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            gn.Node.__setstate__(self, {"weight": state["weight"]})
+
+    assert loaded(Old, New, 2, gn.ParamState(jnp.ones(2))).size.value.tolist() == [2]
+    with pytest.raises(gn.FieldError, match=r"Changing.size is state, and was static when this Changing was pickled"):
+        loaded(Old, Leaves, 2, gn.ParamState(jnp.ones(2)))
 
 
 @pytest.mark.parametrize("case", ["contract", "class", "removed"])
@@ -732,6 +753,15 @@ class HoldsPairs(gn.Node):
     held: gn.ParamState[Float[Array, "2 n"]]
 
 
+class HoldsUnsized(gn.Node):
+    held: gn.ParamState[Float[Array, "n"]]
+
+
+class HoldsSizedByDefault(gn.Node):
+    held: gn.ParamState[Float[Array, "n"]]
+    n: int = 3
+
+
 class HoldsAny(gn.Node):
     n: int
     held: gn.ParamState
@@ -790,6 +820,19 @@ CHANGED: Any = {
         HoldsSized,
         lambda: (2, param(3)),
         'Changing has changed since its graphdef was pickled: held has the contract Float[Array, "n"], and had None',
+    ),
+    "a contract that names a new field": (
+        HoldsUnsized,
+        HoldsSizedByDefault,
+        lambda: (param(2),),
+        'Changing has changed since its graphdef was pickled: held has the contract Float[Array, "n"], of which n is a '
+        "static field only now",
+    ),
+    "a contract that names a field no more": (
+        HoldsSizedByDefault,
+        HoldsUnsized,
+        lambda: (param(3),),
+        "Changing has changed since its graphdef was pickled: n is not declared any more",
     ),
     "a list that is a tuple": (
         HoldsList,

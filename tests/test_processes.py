@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # Annotations that are texts mean nothing where the class arrives: its module is another `__main__` there.
 HEAD = """
 from __future__ import annotations
-import functools, multiprocessing, pickle, sys
+import dataclasses, functools, multiprocessing, pickle, sys
 import cloudpickle, jax, jax.numpy as jnp
 from jaxtyping import Array, Float
 import graphnode as gn
@@ -87,6 +87,7 @@ def work(net, scale):
     found += [gn.config.build(gn.config.validate({"width": 3}, Head)).width, float(net.head.memory.value[0])]
     found += [fault(Net, 3, Head(), gn.ParamState(jnp.ones(2))), fault(Net, 3), fault(getattr, Net, "size")]
     found += [list(gn.schema(Net).fields), net.vector.value.tolist(), float(spike(1.0))]
+    found += [dataclasses.replace(net, size=2).vector is net.vector]
     return found
 '''
 )
@@ -95,7 +96,7 @@ EXPECTED = (
     "[4.0, 4.0, 8.0, 4.0, 8.0, 1.0, [4.0, 4.0], 8.0, 8.0, True, True, 3, 7.0, "
     "'Net.vector: expected size = 3 of Float[Array, \"size\"], found shape (2,)', "
     "\"Net.__init__() missing 2 required positional arguments: 'head' and 'vector'\", "
-    "\"type object 'Net' has no attribute 'size'\", ['size', 'head', 'vector', 'heads'], [1.0, 1.0], 2.0]"
+    "\"type object 'Net' has no attribute 'size'\", ['size', 'head', 'vector', 'heads'], [1.0, 1.0], 2.0, True]"
 )
 
 
@@ -198,3 +199,27 @@ def test_what_a_script_defines_goes_to_workers(pool: str, tmp_path: Path):
     text = SCRIPT + '\nif __name__ == "__main__":\n    scale = Scale(2.0)' + use
     text += "    first = run()\n    print(first[0])\n    work(make(), scale)\n    print(run() == first)\n"
     assert run(tmp_path, text) == [EXPECTED, "True"]
+
+
+@pytest.mark.slow
+def test_a_graphdef_goes_between_a_script_and_its_worker_as_json(tmp_path: Path):
+    """In a spawned process, the classes of the script are of another module."""
+    text = (
+        HEAD
+        + """
+class Net(gn.Node):
+    width: int = 2
+
+def there(text):
+    return text == gn.graphdef(Net(3)).to_json() and gn.GraphDef.from_json(text) is gn.graphdef(Net(3))
+
+def made():
+    return gn.graphdef(Net(4)).to_json()
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.apply(there, [gn.graphdef(Net(3)).to_json()]))
+        print(gn.GraphDef.from_json(pool.apply(made)) is gn.graphdef(Net(4)))
+"""
+    )
+    assert run(tmp_path, text) == ["True", "True"]

@@ -154,6 +154,61 @@ def test_a_field_that_was_added(write: Write):
     assert gn.graphdef(node) is gn.graphdef(module.Net(3, needed="a"))
 
 
+TWINS = """
+class Act(gn.Node):
+    slope: float = 0.1
+class Net(gn.Node):
+    width: int
+    mode: bool = False
+    act: Act = gn.subnode(factory=lambda self: Act())
+    w: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (self.width,))
+"""
+
+
+@pytest.mark.parametrize("name", ["w", "v"])
+def test_nodes_that_share_their_states_share_what_is_made(write: Write, name: str):
+    """Views and copies see one new State, also where none was left, or a child had none; other nodes have their own."""
+    module = write(TWINS)
+    node = module.Net(3)
+    twins = [gn.view(node, mode=True), copy.copy(node), dataclasses.replace(node, mode=True)]
+    clone, other = gn.clone(node), module.Net(3)
+    source = TWINS.replace("    w: ", f"    {name}: ").replace(
+        "slope: float = 0.1",
+        "slope: float = 0.1\n    a: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: ())",
+    )
+    write(source + "    b: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (self.width,))\n")
+    for twin in twins:
+        assert twin.b is node.b
+        assert twin.act.a is node.act.a
+        assert gn.states(twin) == gn.states(node)
+    assert len({one.b for one in (node, clone, other)}) == 3
+    assert len({one.act.a for one in (node, clone, other)}) == 3
+
+
+def test_twins_get_what_one_of_them_has_kept(write: Write):
+    """A field that was there before, and is again: a view of the time between gets the value of its original."""
+    module = write(TWINS)
+    source = TWINS + "    b: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))\n"
+    write(source)
+    node = module.Net(3)
+    kept = node.b
+    write(TWINS)
+    view = gn.view(node)
+    assert "b" not in vars(view)
+    write(source)
+    assert view.b is node.b is kept
+
+
+def test_what_is_made_for_a_size_is_not_shared_by_another(write: Write):
+    """A view of another size has its own."""
+    source = TWINS.replace("(self.width,)", "(1,)")
+    module = write(source)
+    node = module.Net(3)
+    view = gn.view(node, width=4)
+    write(source + '    b: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.zeros)\n')
+    assert (node.b.value.shape, view.b.value.shape, view.w is node.w) == ((3,), (4,), True)
+
+
 def test_a_field_that_was_removed(write: Write):
     """It is no part of the structure; its value is there again with the field."""
     module = write(NET + "    extra: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))\n")
@@ -277,6 +332,79 @@ def test_a_subclass_elsewhere_has_the_new_methods(write: Write):
     assert type(Sub(3)) is Sub
     assert (sub.f(), run(sub), sub.h(), hasattr(sub, "g"), type(sub) is Sub) == (20, 20, 20, False, True)
     assert (Sub(4).f(), Sub(4).width, gn.clone(sub).h()) == (20, 4, 20)
+
+
+METHODS = """
+def twice(function):
+    @functools.wraps(function)
+    def call(self): return 2 * function(self) if call else later
+    return call
+    later = call
+class Net(gn.Node):
+    width: int = 3
+    w: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
+    @gn.jit
+    def __call__(self): return 1
+    __len__ = functools.partialmethod(lambda self, n: n, 1)
+    @functools.lru_cache
+    def __int__(self): return 1
+    @property
+    def __float__(self): return lambda: 1.0
+    @gn.remat
+    def rematted(self): return self.w.value[0] * 1
+    @gn.jit
+    def jitted(self): return self.w.value[0] * 1
+    @twice
+    @gn.remat
+    def both(self): return self.width * 0 + 1
+"""
+
+
+def test_decorated_methods_are_the_new_ones(write: Write):
+    """Whatever a decorator made of them, and under Python's own names, also in a subclass that was not reloaded."""
+    module = write(METHODS)
+
+    class Sub(module.Net):  # type: ignore[name-defined,misc]
+        name: str = "a"
+
+    def results(node: Any) -> list[Any]:
+        return [node(), len(node), int(node), float(node), node.rematted(), node.jitted(), node.both()]
+
+    nodes = [module.Net(), Sub()]
+    assert [results(node) for node in nodes] == [[1, 1, 1, 1, 1, 1, 2]] * 2
+    module = write(re.sub(r"\b1\b", "5", METHODS) + "    more: int = 2\n")
+    assert [results(node) for node in nodes] == [[5, 5, 5, 5, 5, 5, 10]] * 2
+    write(METHODS.replace("    @gn.jit\n    def __call__(self): return 1\n", ""))
+    assert not any(callable(node) for node in nodes)
+
+
+def test_super_in_a_subclass_that_was_not_reloaded(write: Write):
+    """In a new method of the old parent it is that of the parent, also below decorators."""
+    source = """
+    class Net(gn.Node):
+        width: int = 3
+        def f(self): return 1
+        @gn.remat
+        def g(self): return 1
+        @property
+        def h(self): return 1
+        @classmethod
+        def k(cls): return 1
+    """
+    module = write(source)
+
+    class Sub(module.Net):  # type: ignore[name-defined,misc]
+        pass
+
+    nodes = [module.Net(), Sub()]
+    called = "super().__sizeof__() * 0 + 2"
+    module = write(
+        source.replace("k(cls): return 1", "k(cls): return super().__subclasshook__(int)").replace(
+            "return 1", f"return {called}"
+        )
+    )
+    for node in nodes:
+        assert (node.f(), node.g(), node.h, node.k()) == (2, 2, 2, NotImplemented)
 
 
 def test_a_constructor_of_ones_own(write: Write):
