@@ -83,11 +83,11 @@ def set_state(node: Any, state: Any) -> None:
     # What was written is admitted as fields are: its containers are to be the node's own.
     written = dict(node.__dict__)
     node.__dict__.clear()
-    base: Any = node_base_of(type(node))
-    base.__setstate__(node, written)
+    node_base_of(type(node)).__setstate__(node, written)
 
 
-def node_base_of(cls: type[NodeBase]) -> type[NodeBase]:
+# Any: `NodeBase` does not declare what `Node` does.
+def node_base_of(cls: type[NodeBase]) -> Any:
     """`Node` itself, which stands to the right of here."""
     return next(base for base in cls.__mro__ if NodeBase in base.__bases__)
 

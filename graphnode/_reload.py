@@ -230,7 +230,8 @@ def _with_cell(function: FunctionType, old: type, new: type, copies: dict[int, F
             function.__code__, function.__globals__, function.__name__, function.__defaults__, tuple(cells)
         )
         twin.__kwdefaults__ = function.__kwdefaults__
-        copies[id(function)] = functools.update_wrapper(twin, function)  # type: ignore[assignment]  # the twin itself
+        functools.update_wrapper(twin, function)
+        copies[id(function)] = twin
     return copies[id(function)]
 
 

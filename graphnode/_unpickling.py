@@ -89,8 +89,7 @@ def _fill(node: Any, state: Any, declared: Declared) -> None:
     kinds = {name: kind for name, kind, _ in declared}
     fields = schema(cls).fields.values()
     changed = [field for field in fields if kinds.get(field.name, str(field.kind)) != str(field.kind)]
-    base: Any = node_base_of(cls)
-    if cls.__setstate__ is base.__setstate__:
+    if cls.__setstate__ is node_base_of(cls).__setstate__:
         _check_kinds(cls, changed, kinds)
     try:
         set_state(node, state)

@@ -336,7 +336,7 @@ def test_a_class_that_came_back_has_the_fields_that_it_had():
 
     assert Later(2, 3).rate == 0.5
     with pytest.raises(TypeError, match="missing 2 required positional arguments: 'width' and 'start'"):
-        Later()  # type: ignore[call-arg]
+        Later()  # type: ignore[call-arg]  # ty: ignore[missing-argument]
 
 
 class HandsOn:
