@@ -260,7 +260,8 @@ def _with_parameters(annotation: Any, written: Mapping[Any, Any]) -> Any:
         return written.get(annotation, annotation)
     # In the order in which they stand in the annotation, and not that of the alias; of a bare class, they are its own.
     variables = () if isinstance(annotation, type) else getattr(annotation, "__parameters__", ())
-    return annotation[tuple([written.get(variable, variable) for variable in variables])] if variables else annotation
+    generic: Any = annotation
+    return generic[tuple([written.get(variable, variable) for variable in variables])] if variables else generic
 
 
 def _alias_of(annotation: Any) -> Any:

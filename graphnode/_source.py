@@ -317,7 +317,7 @@ def _origins(member: object) -> Iterator[_Origin]:
     """Where the functions stand that a member of a class is made of: one for a method, several for a property."""
     if isinstance(member, property):
         parts: Sequence[object] = (member.fget, member.fset, member.fdel)
-    elif isinstance(member, functools.cached_property | functools.partialmethod):
+    elif isinstance(member, (functools.cached_property, functools.partialmethod)):
         parts = (member.func,)
     else:
         parts = (getattr(member, "__func__", member),)  # of a static method or a class method

@@ -189,7 +189,7 @@ class Arithmetic:
 
     @shape.setter
     def shape(self: Any, shape: tuple[int, ...]) -> None:
-        self.value = self.value.reshape(shape)
+        self.value = self.value.reshape(shape)  # pyrefly: ignore[missing-attribute]
 
 
 def test_a_mixin_behind_the_state_has_what_arrays_have():

@@ -75,7 +75,9 @@ def configurable(annotation: Any, default: object = None) -> Any:
         annotation: Resolved; its metadata (`Annotated[int, Field(gt=0)]`) is kept.
         default: The field's default: a dtype that a file names is of the same form, `jnp.float32` or `np.dtype`.
     """
-    annotation = unaliased(annotation)
+    meant = unaliased(annotation)
+    if meant is not annotation:
+        return configurable(meant, default)
     if annotation in _STRICT:
         return Annotated[annotation, pydantic.Strict()]
     if annotation in (Any, object) or isinstance(annotation, TypeVar | typing_extensions.TypeVar):

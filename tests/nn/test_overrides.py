@@ -3,7 +3,7 @@
 import inspect
 from dataclasses import InitVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,9 @@ from tests.declaring import declare
 
 ZEROS = jax.nn.initializers.zeros
 ONES = jax.nn.initializers.ones
-Scale = ParamState[Float[Array, "width"]]
+Scale: TypeAlias = ParamState[Float[Array, "width"]] | None
 
-LAYERS = [cls for name, cls in inspect.getmembers(gn.nn, inspect.isclass) if issubclass(cls, gn.Node)]
+LAYERS = [cls for _, cls in inspect.getmembers(gn.nn, inspect.isclass) if issubclass(cls, gn.Node)]
 MADE = [
     (cls, field.name)
     for cls in LAYERS
@@ -55,24 +55,25 @@ def test_what_is_written_instead_is_said():
     class Assigned(gn.nn.LayerNorm):
         scale: Scale = gn.state(init=False)
 
-        def __post_init__(self, *arguments: Any) -> None:
-            super().__post_init__(*arguments)
+        def __post_init__(self, use_scale: bool, use_bias: bool, param_dtype: Any) -> None:
+            super().__post_init__(use_scale, use_bias, param_dtype)
             self.scale = ParamState(jnp.zeros(self.width))
 
-    assert Assigned(2).scale.value.tolist() == [0.0, 0.0]
+    assigned: Any = Assigned(2)
+    assert assigned.scale.value.tolist() == [0.0, 0.0]
 
 
 def test_a_field_of_a_mixin_that_the_layer_makes_is_refused():
     """Also of a node class that stands before the layer; and where a `__post_init__` of one's own calls the layer's."""
 
     class Scaled(gn.Node):
-        scale: ParamState = gn.state(ZEROS, shape=lambda node: (3,))
+        scale: Scale = gn.state(ZEROS, shape=lambda node: (3,))
 
     with pytest.raises(gn.SchemaError, match=r"^Zero\.scale: LayerNorm makes this field"):
 
-        class Zero(Scaled, gn.nn.LayerNorm):  # type: ignore[misc]  # its scale is not optional
-            def __post_init__(self, *arguments: Any) -> None:
-                gn.nn.LayerNorm.__post_init__(self, *arguments)
+        class Zero(Scaled, gn.nn.LayerNorm):
+            def __post_init__(self, use_scale: bool, use_bias: bool, param_dtype: Any) -> None:
+                gn.nn.LayerNorm.__post_init__(self, use_scale, use_bias, param_dtype)
 
 
 def test_a_layer_that_does_not_run_makes_nothing():
@@ -92,7 +93,9 @@ def test_a_layer_that_does_not_run_makes_nothing():
         def __init__(self) -> None:
             self.width = 2
 
-    assert [Own(2).scale.value.tolist(), Written().bias.value.tolist()] == [[0.0, 0.0], [1.0, 1.0]]
+    own: Any = Own(2)
+    written: Any = Written()
+    assert [own.scale.value.tolist(), written.bias.value.tolist()] == [[0.0, 0.0], [1.0, 1.0]]
 
 
 def test_what_the_layer_leaves_alone_is_declared_anew():
