@@ -8,7 +8,7 @@ made inside of a transformation has that trace in its place. Everything else is 
 * it belongs to an argument of one of our transformations, which works on a copy right now in some thread (a `Capture`):
   in that thread the original must not be read.
 * its memory was given to a call that failed.
-* it belonged to the copy of an argument, of a call that is over: what happens to it would reach nobody.
+* it belonged to the copy of an argument, of a call that is over: what is written to it would reach nobody.
 """
 
 import threading
@@ -110,7 +110,7 @@ class Mark:
         captures: The transformations that work on copies of it.
         loss: Which value of it was lost, if one was.
         copied_by: The name of the transformation that it was a copy for, once the call is over; one mark for all its
-            copies, which must be neither read nor written.
+            copies, which must not be written.
     """
 
     __slots__ = ("captures", "copied_by", "loans", "loss", "trace")

@@ -479,7 +479,7 @@ def read(state: State[Any], where: Callable[[], str] = str) -> Any:
     """
     if is_marked(state):
         check_marks(state, lambda: located(state, where()))
-    check_alive(state)
+    _check_tracer(state)
     value = state._value
     if isinstance(value, jax.Array) or not is_container(value):
         return value
@@ -541,12 +541,17 @@ def _has_aval_of(value: Any, other: Any) -> bool:
 
 
 def check_alive(state: State[Any], where: str = "") -> None:
-    """Raise if what `state` was made for is over: it holds a tracer of a trace that has ended, or is a call's copy.
-
-    It may have got the tracer by a container.
-    """
+    """Raise if what `state` was made for is over: it is a call's copy, or holds a tracer of a trace that has ended."""
     if is_marked(state):
         check_no_copy(state._mark, lambda: located(state, where))
+    _check_tracer(state, where)
+
+
+def _check_tracer(state: State[Any], where: str = "") -> None:
+    """Raise if `state` holds a tracer of a trace that has ended: it was made there, or got it by a container.
+
+    A copy of a call that is over may be read where it holds none: a backward pass begins when the function is over.
+    """
     trace = trace_of(state)
     if trace is not None and is_live(trace):
         return
@@ -566,6 +571,8 @@ def _move_outside(state: State[Any]) -> None:
     """Note that a State has outlived the trace that it was made in."""
     mark = state._mark
     if isinstance(mark, Mark):
+        if mark.copied_by is not None:  # it stays what it was
+            return
         mark.trace = None
     else:
         state._mark = None

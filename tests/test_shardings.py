@@ -425,10 +425,14 @@ def test_state_trees_are_shown_and_taken_like_nodes(name: str | None, axis: int)
 
 def test_gradients_of_an_ensemble_are_laid_out_like_it():
     """One tree for all members, which goes into `jax.tree.map` beside the parameters; a named axis keeps its name."""
+
+    def loss(node: Affine) -> jax.Array:
+        return jnp.sum(node(jnp.ones(2)))
+
     for name in ("members", None):
         ensemble = gn.stack([Affine() for _ in range(3)], name=name)
         params = gn.treefy_states(ensemble, gn.ParamState)
-        gradients = gn.vmap(gn.grad(lambda node: jnp.sum(node(jnp.ones(2)))))(ensemble)
+        gradients = gn.vmap(gn.grad(loss))(ensemble)
         stepped = jax.tree.map(lambda value, gradient: value - gradient, params, gradients)
         assert shardings_in(stepped) == shardings_in(params)
         assert stepped["weight",].value.shape == (3, 2, 3)
