@@ -634,6 +634,61 @@ def test_a_constructor_that_is_inherited_runs():
     assert (more(4).n, more(4).m) == (4, 1)
 
 
+def test_the_first_constructor_counts():
+    """Whether it was written or generated, as everywhere in Python."""
+    more: Any = type("More", (Doubled,), {"m": 1, "__annotations__": {"m": int}})
+    child: Any = type("Child", (more,), {})
+    assert (more(4).n, child(4, m=2).n, child(4, m=2).m) == (4, 4, 2)
+    other: Any = type("Other", (gn.Node,), {"k": 1, "__annotations__": {"k": int}})
+    both: Any = type("Both", (other, Doubled), {})
+    assert (both(4, k=2).n, both(4, k=2).k) == (4, 2)
+
+
+def test_an_inherited_constructor_explains_a_wrong_argument_once():
+    """It is called by the constructor of the class that inherits it."""
+    child: Any = type("Child", (Doubled,), {})
+    with pytest.raises(TypeError) as caught:
+        child(m=1)
+    assert str(caught.value) == "Doubled.__init__() got an unexpected keyword argument 'm'; it takes n"
+
+
+def test_a_node_is_not_initialised_again():
+    """What it has made itself would stay; where there is nothing of that, the fields are assigned."""
+
+    class Net(gn.Node):
+        n: int
+        scale: ParamState = state(jax.nn.initializers.ones, shape=lambda self: (2,))
+
+    net: Any = Net(1)
+    with pytest.raises(gn.FieldError) as caught:
+        net.__init__(2)
+    assert str(caught.value) == (
+        "Net.__init__ is called on a finished node, where scale would stay as before: construct a new Net"
+    )
+    assert net.n == 1
+    plain: Any = Plain(1)
+    plain.__init__(2)
+    assert plain.n == 2
+
+
+def test_no_field_is_assigned_before_the_constructor(monkeypatch: pytest.MonkeyPatch):
+    """As a `__new__` would; also where the class waits for a name."""
+
+    def new(cls: Any, *args: Any) -> Any:
+        node: Any = gn.Node.__new__(cls)
+        node.n = 2
+        return node
+
+    for annotations in ({"n": int}, {"n": int, "peer": "NobodyYet"}):
+        cls: Any = type("Probe", (gn.Node,), {"__new__": new, "__annotations__": annotations, "__module__": __name__})
+        with monkeypatch.context() as later, pytest.raises(gn.FieldError) as caught:
+            later.setitem(globals(), "NobodyYet", Leaf)
+            cls(1)
+        assert str(caught.value) == (
+            "Probe.n is assigned before the constructor, as in a __new__: assign it in __post_init__ or __init__"
+        )
+
+
 def test_an_argument_of_the_constructor_is_no_attribute():
     """Its default stands in the class, and would be read in place of what was passed."""
 
@@ -697,6 +752,85 @@ def test_an_equality_of_a_mixin_is_refused():
     assert faults_of({}, written, gn.Node) == [
         f"Probe: Written defines __eq__, but {text} __eq__ = object.__eq__ in Probe"
     ]
+
+
+DECORATED: Final = (
+    "Probe: an explicit @dataclass makes its fields anew, without what their specifiers say; remove it, as Node "
+    "applies it itself"
+)
+
+
+@pytest.mark.parametrize("options", [{}, {"kw_only": True}, {"init": False}], ids=str)
+def test_an_explicit_dataclass_is_refused(options: dict[str, bool], monkeypatch: pytest.MonkeyPatch):
+    """Where the class is used or extended first: the decorator runs when the class is there."""
+    body = {"leaf": subnode(default_factory=Leaf), "n": 1, "later": None, "__module__": __name__}
+    for waits in ({}, {"later": "NobodyYet | None"}):
+        annotations = {"leaf": Leaf, "n": int, **waits}
+        cls: Any = type("Probe", (gn.Node,), {**body, "__annotations__": annotations})
+        decorated: Any = dataclasses.dataclass(eq=False, **options)(cls)
+        with monkeypatch.context() as later, pytest.raises(gn.SchemaError) as used:
+            later.setitem(globals(), "NobodyYet", Leaf)
+            decorated(n=1)
+        assert used.value.faults == (DECORATED,)
+        assert faults_of({}, decorated) == [DECORATED]
+    made: Any = dataclasses.make_dataclass("Probe", [("n", int, 1)], bases=(gn.Node,), eq=False)
+    with pytest.raises(gn.SchemaError) as caught:
+        made()
+    assert caught.value.faults == (DECORATED,)
+
+
+# Descriptors that take assignments
+
+
+class Typed:
+    """Keeps what is assigned in the `__dict__`, as in the textbook."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = self.prefix + name
+
+    def __set__(self, node: Any, value: Any) -> None:
+        node.__dict__[self.name] = value
+
+
+def test_a_descriptor_keeps_nothing_beside_the_fields():
+    """Neither under its name, nor a node under another one."""
+    text = "beside the fields, where no copy or merge finds it; declare a field in its place: x:"
+    for prefix, value, line in (("", 3, "int"), ("_", LEAF, "Leaf"), ("_", [LEAF], "list[Leaf]")):
+        net: Any = type("Probe", (gn.Node,), {"x": Typed(prefix)})()
+        with pytest.raises(gn.UndeclaredFieldError) as caught:
+            net.x = value
+        assert str(caught.value) == f"Probe.x keeps its value in __dict__['{prefix}x'], {text} {line}"
+        assert net.__dict__ == {}
+    cache: Any = type("Probe", (gn.Node,), {"x": Typed("_")})()
+    cache.x = 3
+    assert cache.__dict__ == {"_x": 3}
+
+
+def test_a_setter_may_assign_what_a_cached_property_holds():
+    """That is the user's, and was there before."""
+
+    class Net(gn.Node):
+        leaf: Leaf
+
+        @functools.cached_property
+        def first(self) -> Leaf:
+            return self.leaf
+
+        @property
+        def alias(self) -> Leaf:
+            return self.leaf
+
+        @alias.setter
+        def alias(self, leaf: Leaf) -> None:
+            self.leaf = leaf
+
+    net = Net(LEAF)
+    assert net.first is LEAF
+    net.alias = LEAF
+    assert net.first is net.alias
 
 
 # Names
