@@ -38,7 +38,7 @@ def explain_init(
     """
     if type(error) is TypeError and not _is_bindable(init, node, args, kwargs):
         hint = _hint(type(node), init, args, kwargs)
-        if hint:
+        if hint and not str(error).endswith(hint):  # else the constructor that the class inherits has said it
             pythons_text = str(error).partition(". Did you mean")[0]  # from 3.13 on it has a hint of its own
             error.args = (f"{pythons_text}; {hint}",)
         return

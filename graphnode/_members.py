@@ -31,7 +31,18 @@ _MEMBERS: Final[Mapping[type, str]] = {
     staticmethod: "static method",
 }
 
-_CONTAINERS: Final[Mapping[type, str]] = {list: "list[{}]", tuple: "tuple[{}, ...]", dict: "dict[str, {}]"}
+# The annotation of a field that would hold what these hold.
+_CONTAINERS: Final[Mapping[type, str]] = {
+    list: "list[{}]",
+    tuple: "tuple[{}, ...]",
+    dict: "dict[str, {}]",
+    collections.UserDict: "dict[str, {}]",
+    functools.partial: "{}",
+    functools.partialmethod: "{}",
+    staticmethod: "{}",
+    classmethod: "{}",
+    types.MethodType: "{}",
+}
 
 
 def own_annotations(cls: type) -> Mapping[str, object]:
@@ -79,9 +90,24 @@ def _marker(annotation: object, owner: type) -> object:
     return found
 
 
+def declaring_classes(cls: type) -> dict[str, type]:
+    """The class whose declaration counts, for each field and argument of the constructor of a dataclass.
+
+    That is the first one that Python meets when it looks an attribute up; what only annotates the name, as a protocol
+    does, declares nothing.
+    """
+    declaring = [base for base in cls.__mro__ if "__dataclass_fields__" in base.__dict__]
+    return {name: base for base in reversed(declaring) for name in own_annotations(base)}
+
+
 def is_dunder(name: str) -> bool:
     """Whether a name is one of Python's own, as `__call__`."""
     return name.startswith("__") and name.endswith("__")
+
+
+def is_bookkeeping(name: str, value: object) -> bool:
+    """Whether an attribute is what Python or `dataclasses` know of a class: containers with names of Python's own."""
+    return is_dunder(name) and isinstance(value, (dict, tuple, list, set, frozenset))
 
 
 # What no function is, or what wraps one.
@@ -119,10 +145,12 @@ def unannotated_faults(cls: type, owner: type, names: Iterable[str]) -> Iterator
     """
     where = f"{cls.__name__}.{{}}" if owner is cls else f"{cls.__name__}.{{}} (in the body of {owner.__name__})"
     for name in names:
-        if not is_dunder(name):
-            text = _meant_as_field(name, owner.__dict__[name])
-            if text is not None:
-                yield Fault(f"{where.format(name)}: {text}", Rule.UNANNOTATED, name)
+        value = owner.__dict__[name]
+        # A specifier in the body of a dataclass, `dataclasses` refuses by itself.
+        is_refused = owner is cls and isinstance(value, dataclasses.Field)
+        text = None if is_refused or is_bookkeeping(name, value) else _meant_as_field(name, value)
+        if text is not None:
+            yield Fault(f"{where.format(name)}: {text}", Rule.UNANNOTATED, name)
 
 
 def _meant_as_field(name: str, value: object) -> str | None:
@@ -131,7 +159,11 @@ def _meant_as_field(name: str, value: object) -> str | None:
     if content is None:
         return None
     if isinstance(content, dataclasses.Field):
-        return stray_comma(content)
+        return _stray_specifier(name, content) if content is value else stray_comma(content)
+    if is_dunder(name):
+        # No field has such a name.
+        what = f"this {_written_class(content)} is no field, and one object for all instances"
+        return f"{what}; hold it in a field of another name, and write a method {name} that uses it"
     what = _written_class(content)
     annotation = what if content is value else _CONTAINERS.get(type(value), "list[{}]").format(what)
     found = f"this {what if content is value else f'{type(value).__name__} of {what}'} has no annotation, so that it"
@@ -147,11 +179,25 @@ def _meant_as_field(name: str, value: object) -> str | None:
     )
 
 
+def _stray_specifier(name: str, specifier: "dataclasses.Field[Any]") -> str:
+    """What is wrong with a specifier in the body of a class that is no dataclass."""
+    called = specifier_text(specifier)
+    return (
+        f"{called} has no annotation, and its class is no node class, so that it is no field; write {name}: ... = "
+        + (f"{called} in a class that derives from gn.Node")
+    )
+
+
 def stray_comma(specifier: "dataclasses.Field[Any]") -> str:
     """What is wrong with a container that holds a specifier."""
-    said = specifier.metadata.get(METADATA_KEY)
-    called = f"gn.{said.kind}(...)" if isinstance(said, Specifier) else "field(...)"
+    called = specifier_text(specifier)
     return f"a tuple or list that holds {called} is no field; remove the comma or bracket around the specifier"
+
+
+def specifier_text(specifier: "dataclasses.Field[Any]") -> str:
+    """A specifier as users write it."""
+    said = specifier.metadata.get(METADATA_KEY)
+    return f"gn.{said.kind}(...)" if isinstance(said, Specifier) else "field(...)"
 
 
 def specifier_within(value: object) -> "dataclasses.Field[Any] | None":
@@ -166,6 +212,11 @@ def holds_graph_object(value: object) -> bool:
     return any(isinstance(content, GraphObject) for content in _contents(value))
 
 
+def is_meant_as_field(value: object) -> bool:
+    """Whether a value is a node, State, array or specifier, or a container or partial of some."""
+    return any(True for _ in _contents(value))
+
+
 def _written_class(value: object) -> str:
     """The class of a value as users write it."""
     if isinstance(value, jax.Array):
@@ -174,20 +225,26 @@ def _written_class(value: object) -> str:
 
 
 def _contents(value: object) -> Iterator[Any]:
-    """The nodes, States, arrays and specifiers that a value is or holds, through containers and partials."""
+    """The nodes, States, arrays and specifiers that a value is or holds, through containers and wrapped functions."""
     todo, visited = [value], set[int]()
     for content in todo:  # which grows
-        # A specifier without an annotation, `dataclasses` refuses by itself.
-        is_stray_specifier = isinstance(content, dataclasses.Field) and content is not value
-        if is_stray_specifier or isinstance(content, GraphObject | jax.Array | np.ndarray):
+        if isinstance(content, (GraphObject, jax.Array, np.ndarray, dataclasses.Field)):
             yield content
         elif id(content) not in visited:
             visited.add(id(content))
-            if isinstance(content, (dict, types.MappingProxyType)):
-                todo += [*content.keys(), *content.values()]
-            elif isinstance(content, (list, tuple, set, frozenset, collections.deque, collections.UserList)):
-                todo += content
-            elif isinstance(content, functools.partial):
-                todo += [content.func, *content.args, *content.keywords.values()]
-            elif isinstance(content, types.MethodType):
-                todo.append(content.__self__)
+            todo += _parts(content)
+
+
+def _parts(value: object) -> Iterable[object]:
+    """What a container holds, or what wraps a function wraps; of anything else nothing."""
+    if isinstance(value, (dict, types.MappingProxyType, collections.UserDict, collections.ChainMap)):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, (list, tuple, set, frozenset, collections.deque, collections.UserList)):
+        return value
+    if isinstance(value, (functools.partial, functools.partialmethod)):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, (staticmethod, classmethod)):
+        return [value.__func__]
+    if isinstance(value, types.MethodType):
+        return [value.__self__]
+    return ()

@@ -7,7 +7,7 @@ with a value of its kind. Graph operations read that `__dict__`; nothing here kn
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsIndex
 
@@ -18,17 +18,17 @@ from typing_extensions import dataclass_transform
 from ._body import RESERVED, take_body_faults
 from ._compat import is_tracing
 from ._copying import Reduction, copy_node, deepcopy_graph, plain
-from ._errors import FieldError, UndeclaredFieldError, UnsetFieldError
+from ._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError
 from ._faults import Fault, Rule, defining
 from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
 from ._init_errors import explain_init
-from ._members import is_class_variable, is_init_variable, own_annotations
+from ._members import declaring_classes, holds_graph_object, is_class_variable, is_init_variable, own_annotations
 from ._pickling import reduce_in_row
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, waiting_plan
 from ._pretty import Record, pretty
 from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
-from ._schema import UnresolvedError, compile_schema, remember_frames, schema
+from ._schema import UnresolvedError, compile_schema, equality_fault, remember_frames, schema
 from ._state import State
 from ._static import Uncompiled
 from ._tracebacks import hide_frames
@@ -172,20 +172,28 @@ def _has_own_deepcopy(node: Any) -> bool:
 
 
 def plan_of(cls: type[NodeBase]) -> Plan:
-    """The plan of a class, compiled now if its annotations were waiting."""
+    """The plan of a class that is used, compiled now if its annotations were waiting.
+
+    Raises:
+        SchemaError: A decorator has changed the class since it was defined.
+    """
     plan: Plan | None = cls.__dict__.get("_plan")
-    if plan is None or not plan.is_compiled:
+    if plan is None or not plan.is_final:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} is a base class: derive a node class from it and declare its fields")
         compiled = schema(cls)
-        _put_descriptors(cls)  # anew: a class that was sent by value has come without those of its fields
-        cls._plan = compile_plan(compiled)
+        if (fault := equality_fault(cls)) is not None:
+            raise SchemaError(cls.__name__, [fault])
+        if plan is None or not plan.names:
+            _put_descriptors(cls)  # anew: a class that was sent by value has come without those of its fields
+            plan = compile_plan(compiled)
+        cls._plan = plan._replace(is_final=True)
     return cls.__dict__["_plan"]  # type: ignore[no-any-return]
 
 
 def _define(cls: type[Node], kw_only: bool) -> None:
     """Make a new class a dataclass that compares by identity, and compile it if its annotations resolve."""
-    faults = take_body_faults(cls)
+    faults = [*take_body_faults(cls), *_decorated_bases(cls)]
     if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
         # A mixin's, such as a plain dataclass's.
         _set(cls, __eq__=object.__eq__, __hash__=object.__hash__)
@@ -200,6 +208,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
     else:
         # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
         _put_descriptors(cls)
+    if "__dataclass_fields__" in cls.__dict__:
         _set(cls, __dataclass_fields__=InstanceFields.of(cls))
     _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=Uncompiled(cls))
     _guard_getattr(cls)
@@ -210,32 +219,37 @@ def _define(cls: type[Node], kw_only: bool) -> None:
         cls._plan = waiting_plan(cls)  # compiled at the first construction
 
 
+def _decorated_bases(cls: type[Node]) -> Iterator[Fault]:
+    """What is wrong with node classes that `cls` extends and that a decorator has changed after their creation."""
+    for base in cls.__mro__[1:]:
+        fault = equality_fault(base) if issubclass(base, NodeBase) else None
+        if fault is not None:
+            yield fault
+
+
 def _put_descriptors(cls: type[Any]) -> None:
-    fields = {field.name for field in dataclasses.fields(cls)}
+    fields, owners = {field.name for field in dataclasses.fields(cls)}, declaring_classes(cls)
     for name, declared in cls.__dataclass_fields__.items():
         if name in fields:
             setattr(cls, name, _FieldDescriptor(name, declared.default))
-        elif is_init_variable(declared.type, cls):
+        elif is_init_variable(own_annotations(owners[name])[name], owners[name]):
             setattr(cls, name, _ArgumentDescriptor(name, declared.default))
 
 
 def _inherited_init(cls: type[Node]) -> Callable[..., None] | None:
     """The `__init__` that somebody wrote by hand and that `cls` keeps: it has none itself, and declares nothing new.
 
-    A generated one would set the same fields and leave out what the other does beside.
+    A generated one would set the same fields and leave out what the other does beside. As everywhere in Python, the
+    first class counts that has a constructor of either sort.
     """
     if "__init__" in cls.__dict__:
         cls._has_own_init = True
         return None
     is_new = any(not is_class_variable(annotation, cls) for annotation in own_annotations(cls).values())
-    owner = None if is_new else next((base for base in cls.__mro__[1:] if _has_written_init(base)), None)
-    generated = next((base for base in cls.__mro__[1:] if _has_generated_init(base)), object)
-    if owner is None or not (issubclass(owner, NodeBase) or cls.__mro__.index(owner) < cls.__mro__.index(generated)):
-        cls._has_own_init = False
-        return None
-    cls._has_own_init = True
-    init: Callable[..., None] = owner.__dict__["__init__"]
-    return init
+    bases = cls.__mro__[1:]
+    owner = next((base for base in bases if _has_written_init(base) or _has_generated_init(base)), object)
+    cls._has_own_init = not is_new and _has_written_init(owner)
+    return owner.__dict__["__init__"] if cls._has_own_init else None
 
 
 def _has_written_init(base: type) -> bool:
@@ -248,6 +262,7 @@ def _has_written_init(base: type) -> bool:
 
 
 def _has_generated_init(base: Any) -> bool:
+    """Whether a class has an `__init__` that `dataclasses` has generated, and that takes or sets something."""
     is_dataclass = "__dataclass_fields__" in base.__dict__
     return is_dataclass and bool(dataclasses.fields(base)) and not _has_written_init(base)
 
@@ -263,14 +278,16 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
     version_at_start, version_at_end = constructing, birth
     replacing, find_original, fill, explain = REPLACING, original_of, fill_replaced, explain_init
-    hide, not_made = hide_frames, _not_made
+    hide, not_made, check_first = hide_frames, _not_made, _check_first_init
 
     def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:  # a field may be named `self`, too
         try:
-            # A subclass calls up to here, or a finished node is initialised again: plain assignments.
+            # A subclass calls up to here, or a node that makes nothing itself is initialised again: plain assignments.
             if type(self) is not cls or hasattr(self, "_version"):
                 if "_plan" not in type(self).__dict__:
                     raise TypeError(not_made(type(self)))
+                if type(self) is cls:
+                    check_first(self)
                 init(self, *args, **kwargs)
                 return
             plan = plan_of_class(cls)
@@ -295,6 +312,25 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     own = inspect.unwrap(guard)
     names = getattr(init, "__globals__", own.__globals__)
     return functools.wraps(init)(FunctionType(own.__code__, names, "__init__", None, own.__closure__))
+
+
+def _check_first_init(node: Node) -> None:
+    """Raise if a finished node that makes some of its fields itself is initialised again: these would stay.
+
+    Raises:
+        FieldError: Names them.
+    """
+    if isinstance(node._version, Constructing):
+        return  # the constructor before has failed
+    cls = type(node)
+    fields = schema(cls).fields.values()
+    specifiers = {field.name: field.specifier for field in fields if not field.init}
+    stay = [name for name, said in specifiers.items() if said.initializer is not None or said.factory is not None]
+    if stay:
+        raise FieldError(
+            f"{cls.__name__}.__init__ is called on a finished node, where {', '.join(stay)} would stay as before: "
+            f"construct a new {cls.__name__}"
+        )
 
 
 def _not_made(cls: type[Node]) -> str:
@@ -403,8 +439,38 @@ def _set_undeclared(node: Node, name: str, value: object) -> None:
     cls = type(node)
     if has_setter(cls, name):
         object.__setattr__(node, name, value)
+        _check_kept(node, name, value)
         return
-    raise UndeclaredFieldError(undeclared(cls, plan_of(cls).names, name, _declaration(name, value)))
+    fields = plan_of(cls).names
+    if name in fields:  # its class had not been compiled
+        raise FieldError(unmade(cls))
+    raise UndeclaredFieldError(undeclared(cls, fields, name, _declaration(name, value)))
+
+
+def _check_kept(node: Node, name: str, value: object) -> None:
+    """Raise if a setter has put what was assigned beside the fields, where no copy, merge or pickle finds it.
+
+    Under another name than its own, it may keep what is neither a node nor a State: a cache is the user's business.
+
+    Raises:
+        UndeclaredFieldError: Gives the line that would declare a field.
+    """
+    cls = type(node)
+    if cls._plan.names.issuperset(node.__dict__):
+        return
+    others = [key for key in node.__dict__ if key not in cls._plan.names and not _is_cached_property(cls, key)]
+    places = [key for key in others if key == name or node.__dict__[key] is value]
+    if name in places or (places and holds_graph_object(value)):
+        for place in places:
+            del node.__dict__[place]
+        raise UndeclaredFieldError(
+            f"{cls.__name__}.{name} keeps its value in __dict__[{places[0]!r}], beside the fields, where no copy or "
+            f"merge finds it; declare a field in its place: {_declaration(name, value)}"
+        )
+
+
+def _is_cached_property(cls: type[NodeBase], name: str) -> bool:
+    return isinstance(getattr(cls, name, None), functools.cached_property)
 
 
 def has_setter(cls: type[NodeBase], name: str) -> bool:

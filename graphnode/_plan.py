@@ -47,7 +47,8 @@ class Plan(NamedTuple):
         statics: The names of the static fields, in the order of declaration.
         sizing: Those of them that give contracts their sizes.
         cls: The class.
-        is_compiled: Whether the class was compiled; the other parts are empty before.
+        is_final: Whether the class was used. Before, decorators may still change it, and if annotations wait for a name
+            that comes later, the other parts are empty.
     """
 
     names: frozenset[str]
@@ -57,7 +58,7 @@ class Plan(NamedTuple):
     statics: tuple[str, ...]
     sizing: frozenset[str]
     cls: type[Any] | None = None
-    is_compiled: bool = False
+    is_final: bool = False
 
     def __reduce__(self) -> "tuple[Callable[..., Plan], tuple[Any, ...]]":
         if self.cls is None:
@@ -96,7 +97,6 @@ def compile_plan(compiled: Schema[Any]) -> Plan:
         statics,
         frozenset(statics) & {name for contract in contracts for name in contract.names},
         compiled.cls,
-        is_compiled=True,
     )
 
 

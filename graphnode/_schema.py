@@ -22,7 +22,7 @@ from ._errors import SchemaError
 from ._faults import Fault, Rule, check_refused
 from ._fields import Kind, NodeBase, Specifier, specifier_of
 from ._hints import did_you_mean
-from ._members import own_annotations
+from ._members import declaring_classes, is_init_variable, own_annotations
 from ._sharding import ANY_RANK, sharding_fault
 from ._static import compares_by_identity
 
@@ -200,12 +200,18 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
     faults: list[Fault] = []
     local_names = _local_names(cls)
     bases = _base_fields(cls, is_final)
-    # Not there where `dataclasses` has refused the class before it read its fields.
-    for declared in dataclasses.fields(cls) if "__dataclass_fields__" in cls.__dict__ else ():
+    if "__dataclass_fields__" not in cls.__dict__:
+        return fields, faults  # `dataclasses` has refused the class before it read its fields
+    names, owners = {declared.name for declared in dataclasses.fields(cls)}, declaring_classes(cls)
+    for name, declared in cls.__dataclass_fields__.items():
+        owner = owners[name]
         try:
-            fields[declared.name] = _compile_field(cls, declared, bases, local_names, is_final)
+            if name in names or is_init_variable(own_annotations(owner)[name], owner):
+                _check_one_default(cls, declared, owner)
+            if name in names:
+                fields[name] = _compile_field(cls, declared, owner, bases, local_names, is_final)
         except _FaultError as fault:
-            faults.append(Fault(str(fault), fault.rule, declared.name))
+            faults.append(Fault(str(fault), fault.rule, name))
     return fields, faults
 
 
@@ -216,10 +222,18 @@ def remember_frames(cls: type) -> None:
 
 def equality_fault(cls: type) -> Fault | None:
     """What is wrong with a node class that something has given another equality after its creation."""
-    if compares_by_identity(cls):
-        return None
-    text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
-    return Fault(f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY)
+    if not compares_by_identity(cls):
+        text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
+        return Fault(f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY)
+    if is_decorated(cls):
+        text = f"{cls.__name__}: an explicit @dataclass makes its fields anew, without what their specifiers say"
+        return Fault(f"{text}; remove it, as Node applies it itself", Rule.EQUALITY)
+    return None
+
+
+def is_decorated(cls: type) -> bool:
+    """Whether `dataclasses` has made a finished node class anew: it leaves a dict in the place of `InstanceFields`."""
+    return type(cls.__dict__.get("__dataclass_fields__")) is dict
 
 
 class _FaultError(Exception):
@@ -233,32 +247,32 @@ class _FaultError(Exception):
 def _compile_field(
     cls: type,
     declared: "dataclasses.Field[Any]",
+    owner: type,
     bases: "Sequence[_Base]",
     local_names: Mapping[str, Any],
     is_final: bool,
 ) -> Field:
     name, where = declared.name, f"{cls.__name__}.{declared.name}"
-    owner = next(base for base in cls.__mro__ if name in own_annotations(base))
     inherited: Schema[Any] | None = kept(owner, _SCHEMA)
-    _check_one_default(cls, declared, owner)
     if owner is not cls and inherited is not None:
         # Its names may resolve only where the owner was defined, and were resolved there.
         field = inherited.fields[name]
         _check_override(cls, field, bases)
         return field
-    said = specifier_of(declared)
+    # Not `declared.type`: a specifier that two dataclasses share has the annotation of the second.
+    said, written = specifier_of(declared), own_annotations(owner)[name]
     try:
         annotation = _arrived(owner, name)
         if annotation is None:
-            annotation = _resolved(declared.type, owner, cls, local_names)
+            annotation = _resolved(written, owner, cls, local_names)
     except NameError as error:
         if not is_final:
             raise UnresolvedError from None
         if said is None or said.initializer is not None:
-            raise _FaultError(_unresolved(where, declared.type, error), Rule.UNRESOLVED) from None
+            raise _FaultError(_unresolved(where, written, error), Rule.UNRESOLVED) from None
         return Field(name, said.kind, open_form(said.kind), None, owner, said, True, declared.init, _default(declared))
     except (TypeError, AttributeError, SyntaxError) as error:
-        text = f"{where}: the annotation {declared.type!r} does not evaluate: {error}"
+        text = f"{where}: the annotation {written!r} does not evaluate: {error}"
         raise _FaultError(text, Rule.ANNOTATION) from None
     if annotation is Final and declared.default is not dataclasses.MISSING:
         annotation = type(declared.default)
@@ -267,7 +281,7 @@ def _compile_field(
     except NameError as error:  # of the bound of a type variable
         if not is_final:
             raise UnresolvedError from None
-        raise _FaultError(_unresolved(where, declared.type, error), Rule.UNRESOLVED) from None
+        raise _FaultError(_unresolved(where, written, error), Rule.UNRESOLVED) from None
     specifier, is_explicit = said or Specifier(kind), said is not None
     field = Field(name, kind, form, annotation, owner, specifier, is_explicit, declared.init, _default(declared))
     _check_override(cls, field, bases)

@@ -3,10 +3,19 @@
 Data in: a class that is being defined. Data out: its faults. A State has a value and a description, and no fields.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 from ._faults import Fault, Rule
-from ._members import body_names, holds_graph_object, is_dunder, is_field, own_annotations
+from ._members import (
+    body_names,
+    holds_graph_object,
+    is_bookkeeping,
+    is_dunder,
+    is_field,
+    own_annotations,
+    specifier_text,
+)
 from ._static import compares_by_identity
 
 
@@ -55,6 +64,11 @@ def _field_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
             text = f"{cls.__name__}.{name}: a State has a value and no fields; write {name}: ClassVar[...] for a"
             yield Fault(f"{text} constant, or give States metadata={{{name!r}: ...}}", Rule.STATE_FIELD, name)
     for name, value in owner.__dict__.items():
-        if not is_dunder(name) and name not in own and holds_graph_object(value):
+        if name in own or is_bookkeeping(name, value):
+            continue
+        if isinstance(value, dataclasses.Field):
+            text = f"{cls.__name__}.{name}: a State has a value and no fields; hold {specifier_text(value)} in a node"
+            yield Fault(text, Rule.STATE_FIELD, name)
+        elif holds_graph_object(value):
             text = f"{cls.__name__}.{name}: what stands in the body of a State is part of no model; hold it in a field"
             yield Fault(f"{text} of a node", Rule.UNANNOTATED, name)

@@ -63,7 +63,8 @@ def unmade(cls: type) -> str:
     calls = "super().__setstate__(state), super().__copy__() or super().__deepcopy__(memo)"
     return (
         f"this {cls.__name__} was made by __new__, without its constructor, and filled past graphnode: a __setstate__, "
-        f"__copy__ or __deepcopy__ of its class calls {calls}. gn.clone and gn.view copy a node, too"
+        f"__copy__ or __deepcopy__ of its class calls {calls}, and a __new__ leaves the fields to the constructor. "
+        "gn.clone and gn.view copy a node, too"
     )
 
 

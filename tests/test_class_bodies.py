@@ -1,11 +1,13 @@
 """What stands in a class body, a base or a mixin is a field, or is refused with the line to write."""
 
 import abc
+import collections
 import copy
 import dataclasses
 import functools
 import pickle
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
 from typing import ClassVar as CV  # noqa: F401  # pyright: ignore[reportUnusedImport]  # in a text
 
@@ -13,15 +15,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import ParamState, state, static, subnode
+from graphnode._versions import unmade
 
 
 class Leaf(gn.Node):
     """Something to hold."""
 
     n: int = 0
+
+
+class Doubler(gn.Node):
+    """Something to hold and to call."""
+
+    def __call__(self, x: int) -> int:
+        return 2 * x
 
 
 LEAF: Final = Leaf()
@@ -54,7 +65,19 @@ UNANNOTATED: Final[dict[str, tuple[Any, str]]] = {
     "set": ({LEAF}, f"this set of Leaf {NODE_LINE} list[Leaf] = gn.subnode(default_factory=lambda: ...)"),
     "partial": (
         functools.partial(print, LEAF),
-        f"this partial of Leaf {NODE_LINE} list[Leaf] = gn.subnode(default_factory=lambda: ...)",
+        f"this partial of Leaf {NODE_LINE} Leaf = gn.subnode(default_factory=lambda: ...)",
+    ),
+    "partial method": (
+        functools.partialmethod(print, LEAF),
+        f"this partialmethod of Leaf {NODE_LINE} Leaf = gn.subnode(default_factory=lambda: ...)",
+    ),
+    "static method": (
+        staticmethod(Doubler()),
+        f"this staticmethod of Doubler {NODE_LINE} Doubler = gn.subnode(default_factory=lambda: ...)",
+    ),
+    "UserDict": (
+        collections.UserDict(a=LEAF),
+        f"this UserDict of Leaf {NODE_LINE} dict[str, Leaf] = gn.subnode(default_factory=lambda: ...)",
     ),
     "array": (jnp.zeros(2), ARRAY_LINE.format("jax.Array", "jax.Array")),
     "NumPy array": (np.zeros(2), ARRAY_LINE.format("np.ndarray", "np.ndarray")),
@@ -71,6 +94,26 @@ def test_a_value_without_an_annotation_is_refused(value: Any, text: str):
     """In the body of a node class, and in that of a class which it extends and which is no node."""
     assert faults_of({"x": value}) == [f"x: {text}"]
     assert faults_of({}, type("Mixin", (), {"x": value}), gn.Node) == [f"x (in the body of Mixin): {text}"]
+
+
+def test_a_node_in_place_of_a_method_of_python_is_refused():
+    """Calls of the node would find it, and no split; no field can have such a name."""
+    text = (
+        "this Doubler is no field, and one object for all instances; hold it in a field of another name, and write a "
+    )
+    assert faults_of({"__call__": Doubler()}) == [f"__call__: {text}method __call__ that uses it"]
+    assert faults_of({"__call__": functools.partial(print, Doubler())}) == [
+        f"__call__: {text}method __call__ that uses it"
+    ]
+
+
+def test_a_specifier_in_a_class_that_is_no_dataclass_is_refused():
+    """`dataclasses` refuses it in a node class alone."""
+    text = "has no annotation, and its class is no node class, so that it is no field; write x: ... ="
+    assert faults_of({}, type("Mixin", (), {"x": state()}), gn.Node) == [
+        f"x (in the body of Mixin): gn.state(...) {text} gn.state(...) in a class that derives from gn.Node"
+    ]
+    assert faults_of({"x": state()}) == ["Probe: 'x' is a field but has no type annotation"]
 
 
 def test_what_else_stands_in_a_class_body_is_left_alone():
@@ -200,6 +243,115 @@ def test_a_pseudo_field_does_not_override_a_field():
     ]
 
 
+class Scaled(gn.Node):
+    """Takes an argument that it does not keep."""
+
+    factor: int = static(init=False)
+    scale: dataclasses.InitVar[int] = 2
+
+    def __post_init__(self, scale: int) -> None:
+        self.factor = scale
+
+
+def test_nothing_without_an_annotation_overrides_an_argument():
+    """Of the constructor: neither a value nor a method, in the body or in a mixin."""
+    line = "write scale: InitVar[...] = 3"
+    assert faults_of({"scale": 3}, Scaled) == [
+        f"scale: without an annotation this does not change the default of the argument; {line}"
+    ]
+    assert faults_of({}, type("Mixin", (), {"scale": 3}), Scaled) == [
+        "scale: Mixin has a class attribute of this name, which is no default of the argument; rename one, or " + line
+    ]
+    assert faults_of({"scale": property(method)}, Scaled) == [
+        "scale: the class body has a property of the name of an argument of Scaled; rename one"
+    ]
+    assert faults_of({}, type("Mixin", (), {"scale": property(method)}), Scaled) == [
+        "scale: Mixin has a property of this name, which no argument replaces; rename one"
+    ]
+    cls: Any = type("Right", (Scaled,), {"scale": 3, "__annotations__": {"scale": dataclasses.InitVar[int]}})
+    assert (cls().factor, cls.scale) == (3, 3)
+
+
+def test_an_argument_stays_an_argument():
+    """Neither a field nor a class variable takes its place; two parents agree on its default."""
+    for annotation, word in ((int, "a field"), ("ClassVar[int]", "a class variable")):
+        assert faults_of({"scale": 3}, Scaled, annotations={"scale": annotation}) == [
+            f"scale: declared {word}, but Scaled declares it an argument of the constructor; an override keeps the kind"
+        ]
+    same = type("Same", (Scaled,), {})
+    other: Any = type("Other", (Scaled,), {"scale": 3, "__annotations__": {"scale": dataclasses.InitVar[int]}})
+    assert faults_of({}, same, other) == [
+        "scale: Other declares it anew, and Same brings that of a base of both; declare it in Probe"
+    ]
+    cls: Any = type("Probe", (other, same), {})
+    assert cls().factor == 3
+
+
+def test_an_argument_is_not_left_out_of_the_constructor():
+    """As by a specifier with an initialiser, whose State no argument holds."""
+    specifier = state(jax.nn.initializers.ones, shape=lambda self: (2,))
+    assert faults_of({"x": specifier}, annotations={"x": dataclasses.InitVar[ParamState]}) == [
+        "x: an InitVar is an argument of the constructor, and by gn.state(...) the constructor does not take it; "
+        "remove InitVar[...] or the specifier"
+    ]
+
+
+# One specifier in several places
+
+
+ONES: Final = state(jax.nn.initializers.ones)
+
+
+def test_a_specifier_may_stand_behind_several_names():
+    """In one class and in several, also where one of them waits for a name."""
+
+    class Pair(gn.Node):
+        a: ParamState[Float[Array, "3"]] = ONES
+        b: ParamState[Float[Array, "2"]] = ONES
+
+    class Waiting(gn.Node):
+        a: ParamState[Float[Array, "4"]] = ONES
+        peer: "Later | None" = None
+
+    class Other(gn.Node):
+        c: ParamState[Float[Array, "5"]] = ONES
+
+    class Child(Pair):
+        n: int = 0
+
+    for cls in (Pair, Child):
+        assert {path: one.value.shape for path, one in gn.states(cls()).items()} == {("a",): (3,), ("b",): (2,)}
+    assert (Waiting().a.value.shape, Other().c.value.shape) == ((4,), (5,))
+
+
+@pytest.mark.parametrize(
+    "specifier",
+    [static(default=3), subnode(default_factory=Leaf), dataclasses.field(default=3)],
+    ids=["static", "subnode", "field"],
+)
+def test_any_specifier_may_stand_behind_several_names(specifier: Any):
+    """Each name is a field."""
+    annotation = Leaf if specifier.default is dataclasses.MISSING else int
+    body = {"a": specifier, "b": specifier, "__annotations__": {"a": annotation, "b": annotation}}
+    cls: Any = type("Probe", (gn.Node,), {**body, "__module__": __name__})
+    assert list(gn.schema(cls).fields) == ["a", "b"]
+    assert isinstance(cls().a, annotation)
+
+
+def test_dataclasses_that_are_mixins_may_share_a_specifier():
+    """`dataclasses` leaves the name and the annotation of the last one in it."""
+    shared: Any = state(jax.nn.initializers.ones)
+
+    def mixin(name: str, size: str) -> Any:
+        body = {name: shared, "__annotations__": {name: ParamState[Float[Array, size]]}, "__module__": __name__}
+        return dataclasses.dataclass(type("Mixin", (), body))
+
+    mixins = mixin("x", "3"), mixin("x", "2"), mixin("y", "4")
+    nets: list[Any] = [type("Net", (one, gn.Node), {}) for one in mixins]
+    assert [path for net in nets for path in gn.states(net())] == [("x",), ("x",), ("y",)]
+    assert [one.value.shape for net in nets for one in gn.states(net()).values()] == [(3,), (2,), (4,)]
+
+
 def test_functions_are_values():
     """A function of elsewhere is a default, also one that JAX has compiled."""
 
@@ -314,6 +466,52 @@ def test_a_field_of_a_mixin_is_refused(body: dict[str, Any]):
         annotation = body["__annotations__"]["x"]
         cls = type("Probe", (mixin, gn.Node), {"__annotations__": {"x": annotation}, "__module__": __name__})
         assert list(gn.schema(cls).fields) == ["x"]
+
+
+VALUES: Final[dict[str, tuple[Any, Any, str]]] = {
+    "node": (Callable[[int], int], Doubler(), ""),
+    "list": (list, [LEAF], ""),
+    "array": (jax.Array, jnp.zeros(2), ", or write x: ClassVar[...] for a constant of the class"),
+}
+
+
+@pytest.mark.parametrize(("annotation", "value", "more"), VALUES.values(), ids=VALUES)
+def test_a_value_in_a_mixin_is_a_field_by_itself(annotation: Any, value: Any, more: str):
+    """Whatever the annotation says, and in a protocol too."""
+    text = (
+        "x: Mixin declares it, but is no node class, so that it is no field; derive Mixin from gn.Node, or declare x in"
+    )
+    body = {"x": value, "__annotations__": {"x": annotation}, "__module__": __name__}
+    for mixin in (type("Mixin", (), dict(body)), types.new_class("Mixin", (Protocol,), {}, lambda ns: ns.update(body))):
+        assert faults_of({}, mixin, gn.Node) == [f"{text} Probe{more}"]
+
+
+def test_a_protocol_may_annotate_what_it_asks_for():
+    """States and nodes too; and numbers have values there."""
+
+    class HasLeaf(Protocol):
+        leaf: Leaf
+        size: int = 3
+
+    class Net(HasLeaf, gn.Node):
+        leaf: Leaf
+
+    assert Net(LEAF).size == 3
+
+
+@pytest.mark.parametrize("bases", [(), (Protocol,)], ids=["mixin", "protocol"])
+def test_what_only_annotates_a_field_may_come_first(bases: Any):
+    """In front of the class that declares it."""
+    body = {"__annotations__": {"width": int}, "__module__": __name__}
+    has_width = types.new_class("HasWidth", bases, {}, lambda namespace: namespace.update(body))
+    base = type("Base", (gn.Node,), {"width": 3, "__annotations__": {"width": int}})
+    net: Any = type("Net", (has_width, base), {})
+    more: Any = type("More", (net,), {"depth": 1, "__annotations__": {"depth": int}})
+    assert (net().width, net(4).width, more(5, 6).width) == (3, 4, 5)
+    assert gn.config.build(gn.config.validate({}, net)).width == 3
+    arguments: Any = type("Arguments", (types.new_class("Mixin", bases, {}, lambda ns: ns.update(
+        {"__annotations__": {"scale": int}, "__module__": __name__})), Scaled), {})  # fmt: skip
+    assert gn.config.build(gn.config.validate({"scale": 4}, arguments)).factor == 4
 
 
 def test_a_dataclass_may_be_a_mixin():
@@ -437,6 +635,59 @@ def test_a_constructor_that_is_inherited_runs():
     assert (more(4).n, more(4).m) == (4, 1)
 
 
+def test_the_first_constructor_counts():
+    """Whether it was written or generated, as everywhere in Python."""
+    more: Any = type("More", (Doubled,), {"m": 1, "__annotations__": {"m": int}})
+    child: Any = type("Child", (more,), {})
+    assert (more(4).n, child(4, m=2).n, child(4, m=2).m) == (4, 4, 2)
+    other: Any = type("Other", (gn.Node,), {"k": 1, "__annotations__": {"k": int}})
+    both: Any = type("Both", (other, Doubled), {})
+    assert (both(4, k=2).n, both(4, k=2).k) == (4, 2)
+
+
+def test_an_inherited_constructor_explains_a_wrong_argument_once():
+    """It is called by the constructor of the class that inherits it."""
+    child: Any = type("Child", (Doubled,), {})
+    with pytest.raises(TypeError) as caught:
+        child(m=1)
+    assert str(caught.value) == "Doubled.__init__() got an unexpected keyword argument 'm'; it takes n"
+
+
+def test_a_node_is_not_initialised_again():
+    """What it has made itself would stay; where there is nothing of that, the fields are assigned."""
+
+    class Net(gn.Node):
+        n: int
+        scale: ParamState = state(jax.nn.initializers.ones, shape=lambda self: (2,))
+
+    net: Any = Net(1)
+    with pytest.raises(gn.FieldError) as caught:
+        net.__init__(2)
+    assert str(caught.value) == (
+        "Net.__init__ is called on a finished node, where scale would stay as before: construct a new Net"
+    )
+    assert net.n == 1
+    plain: Any = Plain(1)
+    plain.__init__(2)
+    assert plain.n == 2
+
+
+def test_no_field_is_assigned_before_the_constructor(monkeypatch: pytest.MonkeyPatch):
+    """As a `__new__` would; also where the class waits for a name."""
+
+    def new(cls: Any, *args: Any) -> Any:
+        node: Any = gn.Node.__new__(cls)
+        node.n = 2
+        return node
+
+    for annotations in ({"n": int}, {"n": int, "peer": "NobodyYet"}):
+        cls: Any = type("Probe", (gn.Node,), {"__new__": new, "__annotations__": annotations, "__module__": __name__})
+        with monkeypatch.context() as later, pytest.raises(gn.FieldError) as caught:
+            later.setitem(globals(), "NobodyYet", Leaf)
+            cls(1)
+        assert str(caught.value) == unmade(cls)
+
+
 def test_an_argument_of_the_constructor_is_no_attribute():
     """Its default stands in the class, and would be read in place of what was passed."""
 
@@ -466,6 +717,119 @@ def test_a_class_that_no_init_subclass_has_seen_is_refused():
     with pytest.raises(TypeError) as refused:
         type("Probe", (mixin, gn.State), {"value": 3})
     assert str(refused.value) == f"Probe {text.format('class of States')}"
+
+
+# Equality, and decorators
+
+
+class ByName:
+    """Compares as it likes."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 1
+
+
+def test_an_equality_of_a_mixin_is_refused():
+    """It would be dropped; the class may say so. What `dataclasses` or an abstract mapping has is nobody's wish."""
+    text = "nodes are compared by identity; remove it, or write"
+    for first, second in ((ByName, gn.Node), (gn.Node, ByName)):
+        assert faults_of({}, first, second) == [
+            f"Probe: ByName defines __eq__, but {text} __eq__ = object.__eq__ in Probe",
+            f"Probe: ByName defines __hash__, but {text} __hash__ = object.__hash__ in Probe",
+        ]
+    own = {"__eq__": object.__eq__, "__hash__": object.__hash__}
+    generated: Any = dataclasses.dataclass(unsafe_hash=True)(type("Generated", (), {}))
+    mapping = {"__getitem__": method, "__iter__": method, "__len__": method}
+    fine: list[Any] = [((ByName, gn.Node), own), ((generated, gn.Node), {}), ((gn.Node, Mapping), mapping)]
+    for bases, body in fine:
+        cls: Any = type("Probe", bases, body)
+        assert cls() != cls()
+    written: Any = dataclasses.dataclass(type("Written", (), {"__eq__": ByName.__eq__}))
+    assert faults_of({}, written, gn.Node) == [
+        f"Probe: Written defines __eq__, but {text} __eq__ = object.__eq__ in Probe"
+    ]
+
+
+DECORATED: Final = (
+    "Probe: an explicit @dataclass makes its fields anew, without what their specifiers say; remove it, as Node "
+    "applies it itself"
+)
+
+
+@pytest.mark.parametrize("options", [{}, {"kw_only": True}, {"init": False}], ids=str)
+def test_an_explicit_dataclass_is_refused(options: dict[str, bool], monkeypatch: pytest.MonkeyPatch):
+    """Where the class is used or extended first: the decorator runs when the class is there."""
+    body = {"leaf": subnode(default_factory=Leaf), "n": 1, "later": None, "__module__": __name__}
+    for waits in ({}, {"later": "NobodyYet | None"}):
+        annotations = {"leaf": Leaf, "n": int, **waits}
+        cls: Any = type("Probe", (gn.Node,), {**body, "__annotations__": annotations})
+        decorated: Any = dataclasses.dataclass(eq=False, **options)(cls)
+        with monkeypatch.context() as later, pytest.raises(gn.SchemaError) as used:
+            later.setitem(globals(), "NobodyYet", Leaf)
+            decorated(n=1)
+        assert used.value.faults == (DECORATED,)
+        assert faults_of({}, decorated) == [DECORATED]
+    made: Any = dataclasses.make_dataclass("Probe", [("n", int, 1)], bases=(gn.Node,), eq=False)
+    with pytest.raises(gn.SchemaError) as caught:
+        made()
+    assert caught.value.faults == (DECORATED,)
+
+
+# Descriptors that take assignments
+
+
+class Typed:
+    """Keeps what is assigned in the `__dict__`, as in the textbook."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = self.prefix + name
+
+    def __set__(self, node: Any, value: Any) -> None:
+        node.__dict__[self.name] = value
+
+
+def test_a_descriptor_keeps_nothing_beside_the_fields():
+    """Neither under its name, nor a node under another one."""
+    text = "beside the fields, where no copy or merge finds it; declare a field in its place: x:"
+    for prefix, value, line in (("", 3, "int"), ("_", LEAF, "Leaf"), ("_", [LEAF], "list[Leaf]")):
+        net: Any = type("Probe", (gn.Node,), {"x": Typed(prefix)})()
+        with pytest.raises(gn.UndeclaredFieldError) as caught:
+            net.x = value
+        assert str(caught.value) == f"Probe.x keeps its value in __dict__['{prefix}x'], {text} {line}"
+        assert net.__dict__ == {}
+    cache: Any = type("Probe", (gn.Node,), {"x": Typed("_")})()
+    cache.x = 3
+    assert cache.__dict__ == {"_x": 3}
+
+
+def test_a_setter_may_assign_what_a_cached_property_holds():
+    """That is the user's, and was there before."""
+
+    class Net(gn.Node):
+        leaf: Leaf
+
+        @functools.cached_property
+        def first(self) -> Leaf:
+            return self.leaf
+
+        @property
+        def alias(self) -> Leaf:
+            return self.leaf
+
+        @alias.setter
+        def alias(self, leaf: Leaf) -> None:
+            self.leaf = leaf
+
+    net = Net(LEAF)
+    assert net.first is LEAF
+    net.alias = LEAF
+    assert net.first is net.alias
 
 
 # Names
@@ -681,8 +1045,12 @@ def test_a_class_of_states_has_no_fields():
         "rate: a State has a value and no fields; write rate: ClassVar[...] for a constant, or give States "
         "metadata={'rate': ...}"
     ]
-    assert faults_of({"held": [LEAF]}, gn.State) == [
-        "held: what stands in the body of a State is part of no model; hold it in a field of a node"
+    for name, value in (("held", [LEAF]), ("__call__", Doubler())):
+        assert faults_of({name: value}, gn.State) == [
+            f"{name}: what stands in the body of a State is part of no model; hold it in a field of a node"
+        ]
+    assert faults_of({"x": static(default=1)}, gn.State) == [
+        "x: a State has a value and no fields; hold gn.static(...) in a node"
     ]
 
 

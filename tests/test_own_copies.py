@@ -199,8 +199,8 @@ class Fills(Leaf):
 
 UNMADE = (
     "this {} was made by __new__, without its constructor, and filled past graphnode: a __setstate__, __copy__ or "
-    "__deepcopy__ of its class calls super().__setstate__(state), super().__copy__() or super().__deepcopy__(memo). "
-    "gn.clone and gn.view copy a node, too"
+    "__deepcopy__ of its class calls super().__setstate__(state), super().__copy__() or super().__deepcopy__(memo), "
+    "and a __new__ leaves the fields to the constructor. gn.clone and gn.view copy a node, too"
 )
 
 

@@ -1,5 +1,6 @@
 """Functions and methods that hold nodes or States are no static values: their weights would become constants."""
 
+import enum
 import functools
 import types
 from collections.abc import Callable
@@ -205,3 +206,22 @@ def test_function_is_looked_into_once(monkeypatch: pytest.MonkeyPatch):
     assert at in _captured._CHECKED
     del act
     assert at not in _captured._CHECKED
+
+
+def test_no_member_of_an_enum_stands_for_a_node():
+    """Its values would be constants, too; a function that holds none is fine."""
+
+    class Mode(enum.Enum):
+        LAYER = Layer.zeros()
+        CLOSURE = (closure(Layer.zeros()),)
+        ACT = (abs,)
+        ONE = 1
+
+    for name in ("LAYER", "CLOSURE"):
+        with pytest.raises(gn.FieldError) as caught:
+            Holder(Mode[name])
+        assert str(caught.value) == (
+            f"Holder.act: the member Mode.{name} cannot be static: its value holds a Layer, whose values would become "
+            "constants; declare a field state() or subnode() for it, and keep only its name in the enum"
+        )
+    assert [Holder(mode).act for mode in (Mode.ACT, Mode.ONE)] == [Mode.ACT, Mode.ONE]

@@ -72,8 +72,15 @@ def method_key(method: types.MethodType) -> Hashable:
         return method
 
 
-def check_captured(owner: str, variables: Iterable[tuple[str, object]]) -> None:
+def check_captured(
+    owner: str, variables: Iterable[tuple[str, object]], *, use: str = "pass it to the function"
+) -> None:
     """Raise if a variable holds a node or State, also in containers, partials, methods and further functions.
+
+    Args:
+        owner: What has the variables, in words.
+        variables: Their names and contents.
+        use: What to do with the node or State, once a field holds it.
 
     Raises:
         StaticValueError: One does; names the first.
@@ -84,7 +91,7 @@ def check_captured(owner: str, variables: Iterable[tuple[str, object]]) -> None:
         if isinstance(content, GraphObject):
             raise StaticValueError(
                 f"{owner} cannot be static: its {name} holds {with_article(type(content).__name__)}, whose values "
-                "would become constants; declare a field state() or subnode() for it, and pass it to the function"
+                f"would become constants; declare a field state() or subnode() for it, and {use}"
             )
         if id(content) not in visited:
             visited.add(id(content))

@@ -4,9 +4,11 @@ import dataclasses
 import enum
 import weakref
 from collections.abc import Hashable, Iterable, Mapping
+from types import NoneType
 from typing import Any, Final, NamedTuple, cast
 
 from ._attributes import Places, attributes_key, attributes_of, check_read_only, find_places
+from ._captured import check_captured
 from ._json_parts import TEXT_SCHEMA, class_name, members, part, registered_class
 from ._kind import (
     DataForm,
@@ -171,10 +173,27 @@ def _enum_from_json(data: Json, read_part: ReadPart) -> enum.Enum:
     return cls.__members__[member]
 
 
+# What members of most enums are.
+_PLAIN: Final = frozenset({int, str, float, bool, NoneType})
+
+
+def _checked_member(value: enum.Enum) -> enum.Enum:
+    """The member itself; asked where it is given, not at every visit.
+
+    Raises:
+        StaticValueError: It stands for a node or State.
+    """
+    if type(value.value) not in _PLAIN:
+        member = f"the member {type(value).__name__}.{value.name}"
+        check_captured(member, [("value", value.value)], use="keep only its name in the enum")
+    return value
+
+
 ENUM: Final = StaticKind[enum.Enum](
     name="enum",
     matches=subclass_of(enum.Enum),
     key=object_key,
+    read_only=_checked_member,
     is_annotation=True,
     json=tagged(
         "enum",

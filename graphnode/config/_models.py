@@ -31,7 +31,7 @@ from .._caches import kept, publish
 from .._containers import Container, ContainerKind, assembled, is_container, items, leaves
 from .._errors import ConfigError
 from .._fields import Kind, NodeBase
-from .._members import own_annotations
+from .._members import declaring_classes
 from .._names import pickled
 from .._node import Node
 from .._paths import Path
@@ -232,7 +232,7 @@ _INIT_VAR: Final = _DATACLASSES._FIELD_INITVAR
 
 
 def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> _Argument:
-    owner = next(base for base in cls.__mro__ if name in own_annotations(base))
+    owner = declaring_classes(cls)[name]
     has_default = declared.default is not dataclasses.MISSING
     try:
         annotation = resolve(declared.type, owner, {})
