@@ -271,8 +271,9 @@ def _compile_field(
         if said is None or said.initializer is not None:
             raise _FaultError(_unresolved(where, written, error), Rule.UNRESOLVED) from None
         return Field(name, said.kind, open_form(said.kind), None, owner, said, True, declared.init, _default(declared))
-    except (TypeError, AttributeError, SyntaxError) as error:
-        text = f"{where}: the annotation {written!r} does not evaluate: {error}"
+    except Exception as error:  # whatever the text does when it is evaluated
+        reason = error if isinstance(error, TypeError | AttributeError | SyntaxError) else repr(error)
+        text = f"{where}: the annotation {written!r} does not evaluate: {reason}"
         raise _FaultError(text, Rule.ANNOTATION) from None
     if annotation is Final and declared.default is not dataclasses.MISSING:
         annotation = type(declared.default)

@@ -387,6 +387,10 @@ def test_an_annotation_that_does_not_evaluate_is_a_fault():
     with pytest.raises(gn.SchemaError) as caught:
         declare(n=int, x="int[")
     assert str(caught.value).startswith("Probe.x: the annotation 'int[' does not evaluate: ")
+    for text, error in {"1 / 0": "ZeroDivisionError", "{}['x']": "KeyError", "int('x')": "ValueError"}.items():
+        with pytest.raises(gn.SchemaError) as caught:
+            declare(n=int, x=text)
+        assert str(caught.value).startswith(f"Probe.x: the annotation {text!r} does not evaluate: {error}(")
 
 
 def test_a_class_defined_again_is_another_class():
