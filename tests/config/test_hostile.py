@@ -171,7 +171,7 @@ LARGE: dict[str, tuple[str, str | bytes, str]] = {
         ".json",
         f'{{"first": {{"type": "Dense", "act": "{"relu" * 500_000}"}}}}',
         f"FILE:1:36: first.act: nothing is registered as '{'relu' * 14}r...'; known are celu, elu, gelu, glu, "
-        "hard_sigmoid, hard_silu, hard_swish, hard_tanh, identity, leaky_relu, log_sigmoid, log_softmax and 13 more",
+        "hard_sigmoid, hard_silu, hard_swish, hard_tanh, identity, leaky_relu, log_sigmoid, log_softmax and 14 more",
     ),
     "brackets without end": (".json", "[" * 1_000_000, "FILE:1:6001: nested more than 6,000 levels deep"),
     "brackets without end in yaml": (
