@@ -545,6 +545,7 @@ def run_pytest(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_library_passes_under_the_hook():
     """Some of all that the whole suite does under `--runtime-types`: construction, split, merge, jit and layers."""
     names = ("test_linear", "test_state", "test_traverse", "transforms/test_axes")
