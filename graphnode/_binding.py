@@ -105,7 +105,9 @@ class Binding:
 
     def values(self) -> tuple[Any, ...]:
         """The values of all States, in layout order, with containers of their own."""
-        return self.values_of(self.states)
+        if self.has_marks or is_tracing():
+            return self.values_of(self.states)
+        return tuple([state._value for state in self.states])
 
     def values_of(self, states: Sequence[State[Any]]) -> tuple[Any, ...]:
         """The values of some of its States, with containers of their own.
@@ -161,8 +163,6 @@ class _Kept(NamedTuple):
     def completed(self, roots: Sequence[Any]) -> Binding:
         """The binding with all States."""
         binding = self.binding
-        if not self.gaps:
-            return binding
         states = list(binding.states)
         for number, root in self.gaps:
             states.insert(number, roots[root])
@@ -204,7 +204,7 @@ def binding_of_list(roots: list[Any]) -> Binding:
     known: Joint | None = getattr(roots[0], "_joint", None)
     found = known.get(tuple(map(id, roots))) if known is not None else None
     if found is not None and found.is_current(roots):
-        binding = found.completed(roots)
+        binding = found.completed(roots) if found.gaps else found.binding
     else:
         binding = _joint_binding(roots, roots, _list_def(len(roots)))
     if binding.traces:
@@ -223,7 +223,7 @@ def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
     key = _joint_key(treedef, leaves)
     found = known.get(key)
     if found is not None and found.is_of(treedef) and found.is_current(leaves):
-        return found.completed(leaves)
+        return found.completed(leaves) if found.gaps else found.binding
     binding = _walk_undisturbed(root, leaves)
     _keep_joint(known, key, binding, leaves)
     return binding

@@ -25,6 +25,19 @@ try:
 except ImportError:  # before JAX 0.10
     from jax._src.prng import PRNGKeyArray  # type: ignore[import-not-found, no-redef, unused-ignore]  # ty: ignore
 
+try:
+    from jax._src.core import trace_state_strong_ref as _running
+except ImportError:  # before JAX 0.9
+
+    class _Running:
+        """What newer versions of JAX have: the running trace of this thread, without a call of Python."""
+
+        @property
+        def value(self) -> Any:
+            return trace_ctx.trace
+
+    _running = _Running()  # type: ignore[assignment, unused-ignore]
+
 # A concrete array's exact type: one identity test tells it from a tracer, where `isinstance` asks a metaclass.
 CONCRETE: Final[type] = ArrayImpl
 
@@ -41,12 +54,12 @@ DISABLE_JIT: Final = disable_jit
 
 def is_tracing() -> bool:
     """Whether a JAX transformation runs in this thread: the cheap form of `current_trace() is not None`."""
-    return trace_ctx.trace is not eval_trace
+    return _running.value is not eval_trace
 
 
 def current_trace() -> TraceRef | None:
     """The innermost running trace of this thread, or `None` when JAX runs eagerly."""
-    trace = trace_ctx.trace
+    trace = _running.value
     # Not by its parent: the trace of an eager shard_map has none.
     return None if trace is eval_trace or trace is None else weakref.ref(trace)
 

@@ -152,7 +152,7 @@ class OfType(Matcher):
 
     def _keep(self, classes: tuple[type[object], ...]) -> None:
         object.__setattr__(self, "classes", classes)
-        object.__setattr__(self, "_is_abstract", any([isinstance(cls, abc.ABCMeta) for cls in classes]))
+        object.__setattr__(self, "_is_abstract", not _NOT_ABSTRACT.issuperset(map(type, classes)))
 
     def __hash__(self) -> int:
         # What a filter selects is remembered by the filter. `register` of any abstract class changes the token, so that
@@ -166,6 +166,9 @@ class OfType(Matcher):
         return " | ".join([cls.__name__ for cls in self.classes])
 
 
+# Metaclasses without `register`; any other one may have it.
+_NOT_ABSTRACT = frozenset({type})
+
 # The modules of which no class is one of States or nodes.
 _NO_STATES = frozenset({"builtins", "collections.abc", "typing", "typing_extensions"})
 
@@ -176,7 +179,8 @@ def _classes_of(given: object) -> tuple[type[object], ...] | None:
     Raises:
         FilterTypeError: A class is one that no State or node can be of, or something else is in a union.
     """
-    given = unaliased(given)
+    if not isinstance(given, type):
+        given = unaliased(given)
     origin: object = given if isinstance(given, type) else get_origin(given)
     if origin is UnionType or origin is Union:
         parts = [(part, _classes_of(part)) for part in get_args(given)]

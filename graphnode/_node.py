@@ -94,7 +94,8 @@ class Node(NodeBase):
                 version = self._version
             except AttributeError:
                 raise FieldError(unmade(type(self))) from None
-            check_field_owner(self, name)
+            if is_tracing():
+                check_owner(version, f"{type(self).__name__}.{name}")
             value = admit_value(self, value)
             if plan.contracts and not isinstance(version, Constructing):
                 check_contracts(self, {name: value})
@@ -102,7 +103,8 @@ class Node(NodeBase):
             if is_bound:
                 _mark_changed(self)
             self.__dict__[name] = value
-            _mark_changed(self)
+            if type(self._version) is Version:  # again: a signal handler may have bound it in between
+                _mark_changed(self)
             if is_bound and name in plan.statics and getattr(self, "_popped", None):
                 self._popped.clear()  # the shapes that were there are those of other sizes
 

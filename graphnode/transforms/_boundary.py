@@ -309,6 +309,8 @@ class Call:
             TraceError: A tracer would leave its transformation.
         """
         numbers = written.numbers
+        if not numbers:
+            return
         if written.reshaped:
             self.check_contracts(written, values)
         if written.untouched:
