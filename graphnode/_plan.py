@@ -104,10 +104,11 @@ def _admitter(cls: type, field: Field) -> Admit:
     if field.kind is Kind.STATIC:
         return functools.partial(_admit_static, f"{cls.__name__}.{field.name}", field.is_explicit)
     form, name, classes = field.form, field.name, field.form.classes
+    exact = (*classes, type(None)) if form.optional else classes
 
     def admit_holder(node: NodeBase, value: Any) -> Any:
         cls = type(value)
-        if cls in classes or (isinstance(value, classes) and issubclass(cls, GraphObject)):  # as in `admit`
+        if cls in exact or (isinstance(value, classes) and issubclass(cls, GraphObject)):  # as in `admit`
             return value
         if isinstance(value, (TrackedList, TrackedDict)) and node.__dict__.get(name) is value:
             return value  # `node.layers += [...]` assigns the node's own list back
