@@ -3,14 +3,19 @@
 import dataclasses
 from typing import Any, TypeVar, cast
 
+import jax.errors
 import pydantic
 
 from .._containers import leaves, mapped
+from .._diff import diff
 from .._errors import ConfigError
 from .._fields import NodeBase
 from .._node import Node
 from .._paths import path_str
+from .._split import graphdef
 from .._traverse import iter_node
+from ..transforms import eval_shape
+from ._build import build
 from ._models import Config, blank, config_of, fill
 
 M = TypeVar("M", bound=Node)
@@ -24,8 +29,8 @@ def to_config(node: M, /) -> Config[M]:
     That method may raise a `ConfigError` itself, with paths from the node on.
 
     Raises:
-        ConfigError: A class that no configuration can describe, a value that its field would not take, or a part of a
-            layer that its constructor would not make; names all.
+        ConfigError: A class that no configuration can describe, a value that its field would not take, or what a
+            constructor would not make: tied States, other tags, replaced parts; names all.
         StructureError: `node` is no node.
 
     Example:
@@ -57,7 +62,29 @@ def to_config(node: M, /) -> Config[M]:
         # Not before: all paths of a long chain cost its square.
         paths = {id(one): path_str(path) for path, one in iter_node(node)}
         raise ConfigError([f"{paths[id(one)] or type(one).__name__}{text}" for one, text in told])
-    return cast("Config[M]", made[id(node)])
+    config = cast("Config[M]", made[id(node)])
+    _check_builds(config, node)
+    return config
+
+
+def _check_builds(config: Config[Any], node: Node) -> None:
+    """Raise if what `build` makes of a config is another structure than the node that it was made of.
+
+    Raises:
+        ConfigError: Names all that differs.
+    """
+    differences = diff(graphdef(node), graphdef(_built(config)))
+    if differences:
+        raise ConfigError([f"{one}: build would make it otherwise" for one in differences])
+
+
+def _built(config: Config[Any]) -> Node:
+    """The model of a config, without arrays unless a constructor looks at their values."""
+    try:
+        model: Node = eval_shape(lambda: build(config))
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
+        model = build(config)
+    return model
 
 
 def _reached(root: Node) -> list[Node]:

@@ -2,9 +2,11 @@
 
 import random
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pydantic
 import pytest
@@ -281,6 +283,77 @@ def test_config_of_a_model_builds_its_structure(rng: random.Random):
     assert gn.graphdef(built) is gn.graphdef(model)
     assert gn.config.to_config(built) == config
     assert gn.GraphDef.from_json(gn.graphdef(model).to_json()) is gn.graphdef(model) if _has_names(model) else True
+
+
+class Pair(gn.Node):
+    enc: gn.nn.Linear
+    dec: gn.nn.Linear
+
+
+class Scale(gn.Node):
+    factor: float = 1.0
+    offset: gn.ParamState | None = gn.state(default_factory=lambda: gn.ParamState(jnp.zeros(2)))
+
+
+class Grows(gn.Node):
+    """Of which each constructor call makes more."""
+
+    layers: list[gn.nn.Linear] = gn.subnode(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.layers.append(gn.nn.Linear(2, 2))
+
+
+def linear() -> gn.nn.Linear:
+    return gn.nn.Linear(2, 2, use_bias=False)
+
+
+def tied() -> gn.Node:
+    pair = Pair(linear(), linear())
+    pair.dec.weight = pair.enc.weight
+    return pair
+
+
+def tagged() -> gn.Node:
+    layer = linear()
+    layer.weight = layer.weight.replace(tag="frozen")
+    return layer
+
+
+OTHERWISE = "build would make it otherwise"
+
+UNSAID: dict[str, tuple[Callable[[], gn.Node], str]] = {
+    "tied States": (tied, f"enc.weight: the object at dec.weight != ParamState: {OTHERWISE}"),
+    "a tag": (tagged, f"weight: ParamState(tag='frozen') != ParamState: {OTHERWISE}"),
+    "a State left out": (lambda: Scale(offset=None), f"offset: nothing != ParamState: {OTHERWISE}"),
+    "a scalar of NumPy": (lambda: Scale(np.float64(0.5)), f"factor: np.float64(0.5) != 0.5: {OTHERWISE}"),
+    "a constructor that adds": (Grows, f"layers.1: nothing != Linear: {OTHERWISE}"),
+}
+
+
+@pytest.mark.parametrize("name", UNSAID)
+def test_what_a_config_cannot_say_is_an_error(name: str):
+    """A model that was changed past its constructor, or whose constructor makes another one, has no config."""
+    make, text = UNSAID[name]
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.to_config(make())
+    assert str(caught.value) == text
+
+
+class Looks(gn.Node):
+    """Its constructor looks at a value."""
+
+    size: int
+    w: gn.ParamState = gn.state(init=False)
+
+    def __post_init__(self) -> None:
+        value = gn.random.normal(size=(self.size,))
+        self.w = gn.ParamState(jnp.maximum(value, 0.0) if bool(value[0] > 0) else value)
+
+
+def test_a_constructor_may_look_at_values():
+    """Where no shapes are enough to build the model, it is built."""
+    assert gn.config.dump(gn.config.to_config(Looks(3))) == "type: Looks\nsize: 3"
 
 
 def _has_names(model: Net) -> bool:
