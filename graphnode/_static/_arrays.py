@@ -39,7 +39,7 @@ _DIGESTS: dict[int, tuple["weakref.ref[Any]", Hashable]] = {}
 def _array_key(array: Array) -> Hashable:
     if isinstance(array, np.ma.MaskedArray):
         raise StaticValueError("a masked array cannot be static: JAX has none; hold data and mask in two fields")
-    # Hashed once an array: the digest stays as long as the array does.
+    # Hashed once an array: the digest stays as long as the array does, if nobody can write to that.
     known = _DIGESTS.get(id(array))
     if known is not None and known[0]() is array:
         return known[1]
@@ -52,8 +52,9 @@ def _array_key(array: Array) -> Hashable:
         dtype = static_key(content.dtype)
     digest = hashlib.sha256(np.ascontiguousarray(content).tobytes()).digest()
     key = (*_nature(array), dtype, array.shape, digest)
-    at = id(array)
-    _DIGESTS[at] = (weakref.ref(array, lambda _: _DIGESTS.pop(at, None)), key)
+    if isinstance(array, jax.Array) or _is_read_only(array):
+        at = id(array)
+        _DIGESTS[at] = (weakref.ref(array, lambda _: _DIGESTS.pop(at, None)), key)
     return key
 
 

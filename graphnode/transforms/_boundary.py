@@ -25,7 +25,7 @@ from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatt
 from .._arguments import checked_positions, wrong_argument
 from .._binding import Binding, binding_of_list, build, graft, walk
 from .._caches import LOCK, TRANSFORMED, Memo, StaysHere
-from .._compat import TraceRef, current_trace, is_tracing
+from .._compat import PLAIN, TraceRef, current_trace, is_tracing
 from .._convert import part_of
 from .._describe import describe, shape_text
 from .._diff import differences
@@ -40,7 +40,7 @@ from .._rngs import RngState
 from .._signals import put_all
 from .._state import State, check_writable, contract_faults, located, mark_container, renew
 from .._statetree import StateTree
-from .._static import GraphObject, StaticValueError, static_key
+from .._static import GraphObject, StaticValueError, frozen, static_key
 from .._traverse import live_objects
 from .._value import is_container
 from .._versions import trace_of_version
@@ -98,10 +98,10 @@ class Static:
                 f"the static argument {name} is {with_article(type(value).__name__)}: a node is passed as arrays are"
             )
         try:
-            self._key = static_key(value)
+            self.value = frozen(value)
+            self._key = static_key(self.value)
         except StaticValueError as error:
             raise FieldError(f"the static argument {name}: {error}") from None
-        self.value = value
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Static) and self._key == other._key
@@ -294,7 +294,7 @@ class Call:
 
     def finish(self, outcome: Outcome) -> Any:
         """Write what was written into the caller's States, and put live nodes into the result."""
-        self.write(outcome[0], outcome[1])
+        self.write(outcome[0], tuple(map(_as_arrays, outcome[1])))
         return self.result_of(outcome)
 
     def result_of(self, outcome: Outcome) -> Any:
@@ -779,6 +779,17 @@ def remembered_together(
 def forget_kept(wrapper: Any) -> None:
     """Drop what `functools.wraps` copied from another function: a wrapper is to keep no other's."""
     wrapper.__dict__.pop(TRANSFORMED, None)
+
+
+def _as_arrays(value: Any) -> Any:
+    """What a transformation gives for a State, with arrays of JAX alone.
+
+    Eager ones hand on what they were given and nobody computed with: the caller's own buffer of NumPy, a number, or
+    JAX's private stand-ins for both.
+    """
+    if type(value) in PLAIN:
+        return value
+    return jax.tree.map(lambda leaf: leaf if _is_array(leaf) else jnp.array(leaf), value)
 
 
 def _is_array(value: Any) -> bool:

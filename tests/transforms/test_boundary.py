@@ -1,6 +1,7 @@
 """What crosses the boundary of a transform: nodes anywhere, their sharing and identity, writes, and nothing else."""
 
 import dataclasses
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -790,3 +791,40 @@ def test_a_number_is_weak_until_the_end():
 
     assert gn.jit(write)(node).dtype == jnp.bfloat16
     assert (node.weight.value.dtype, node.weight.value.weak_type) == (jnp.float32, False)
+
+
+def observe(node: Pair, x: Any) -> Any:
+    """Writes an argument as it is, and a constant."""
+    node.a.value, node.b.value = x, {"x": x, "seen": jnp.float32(1), "count": 3}
+    return jnp.sum(x)
+
+
+OBSERVERS: dict[str, Callable[[Pair, Any], object]] = {
+    "eager": observe,
+    "jit": gn.jit(observe),
+    "remat": gn.remat(observe),
+    "vjp": lambda node, x: gn.vjp(observe, node, x),
+    "jvp": lambda node, x: gn.jvp(observe, (node, x), ({}, jnp.ones(2))),
+    "grad": lambda node, x: gn.grad(observe, argnums=1)(node, x),
+    "jacfwd": lambda node, x: gn.jacfwd(observe, argnums=1)(node, x),
+    "checkify": lambda node, x: gn.checkify(observe)(node, x),
+    "cond": lambda node, x: gn.cond(True, observe, observe, node, x),
+    "vmap": lambda node, x: gn.vmap(lambda node, x: setattr(node.a, "value", x))(node, x),
+}
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_a_written_argument_is_an_array_of_jax(name: str):
+    """NumPy's memory stays the caller's, and nothing private of JAX comes into a State."""
+    node, buffer = Pair(State(jnp.zeros(2)), State({"x": jnp.zeros(2), "seen": jnp.zeros(()), "count": 0})), np.ones(2)
+    if name == "vmap":
+        node.b.value = jnp.zeros(2)
+    memory = buffer.astype(np.float32)
+    OBSERVERS[name](node, memory)
+    memory[:] = 7
+    node.a.value += 1
+    assert node.a.value.tolist() == [2, 2]
+    assert memory.tolist() == [7, 7]
+    assert b"literals" not in pickle.dumps(node)
+    if name not in ("eager", "vmap"):
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(node.b.value))

@@ -286,6 +286,30 @@ def test_static_arguments_differ_by_type_and_value():
     assert len(seen) == 8
 
 
+def test_a_static_array_counts_as_it_is_at_the_call():
+    """One of NumPy may be written to between two calls; what was compiled keeps the content of before."""
+    mask = np.array([1, 2], np.float32)
+    scaled = gn.jit(lambda x, mask: x * mask.sum(), static_argnames="mask")
+    masked = gn.custom_vjp(lambda x, mask: x * mask, nondiff_argnums=(1,))
+    masked.defvjp(lambda x, mask: (x * mask, None), lambda mask, _, ct: (ct * mask,))
+    assert float(scaled(1.0, mask=mask)) == 3
+    assert masked(jnp.ones(2), mask.copy()).tolist() == [1, 2]
+    mask[0] = 10
+    assert float(scaled(1.0, mask=mask)) == 12
+    assert scaled(jnp.ones(1), mask=np.array([1, 2], np.float32)).tolist() == [3]
+    own = np.ones(2, np.float32)
+    masked(jnp.ones(2), own)
+    own[:] = 5
+    assert masked(jnp.ones(2), np.ones(2, np.float32)).tolist() == [1, 1]
+
+    rounds = np.array(1)
+    counted = []
+    for _ in range(3):
+        counted.append(int(gn.fori_loop(0, rounds, lambda _, count: count + 1, 0)))
+        rounds += 1
+    assert counted == [1, 2, 3]
+
+
 def test_static_arguments_that_cannot_be_are_refused():
     """What is not hashable, traced, or a node is refused by its name."""
     run = gn.jit(repeat, static_argnames="n")
