@@ -25,6 +25,21 @@ Declared: TypeAlias = tuple[tuple[str, str, str], ...]
 NodeState: TypeAlias = tuple[Any, Any]
 
 
+class _Loaded(NamedTuple):
+    """A node that was loaded, and one that it has a key from."""
+
+    node: "weakref.ReferenceType[NodeBase]"
+    above: "weakref.ReferenceType[NodeBase]"
+
+
+# The fields that classes had in the pickle that was loaded last.
+_BEFORE: Final["weakref.WeakKeyDictionary[type, set[str]]"] = weakref.WeakKeyDictionary()
+
+# Nodes that have got fields when they were loaded, by the hashes of their keys. Several objects in one pickle are
+# several rows, and no row knows of the others; but what shares its States with another row came out of the same pickle.
+_LOADED: Final[dict[int, _Loaded]] = {}
+
+
 def same(value: T) -> T:
     """The value itself."""
     return value
@@ -132,13 +147,16 @@ def _with_new_contract(cls: type[NodeBase], declared: Declared) -> set[str]:
     fields = schema(cls).fields
     contracts = {name: text for name, _, text in declared}
     kinds = {name: kind for name, kind, _ in declared}
-    statics = {field.name: str(field.kind) for field in fields.values() if field.kind is Kind.STATIC}
-    sizes = {name for name, kind in statics.items() if kinds.get(name) != kind}
+    new_sizes = {
+        field.name
+        for field in fields.values()
+        if field.kind is Kind.STATIC and kinds.get(field.name) != str(Kind.STATIC)
+    }
     return {
         field.name
         for field in fields.values()
         if contracts.get(field.name) != contracts_of_field(field)
-        or any(leaf.contract.names & sizes for leaf in field.form.all_leaves if leaf.contract is not None)
+        or any(leaf.contract.names & new_sizes for leaf in field.form.all_leaves if leaf.contract is not None)
     }
 
 
@@ -157,7 +175,7 @@ def _settle_added(
     """
     for cls, fields in declared.items():
         _BEFORE[cls] = {name for name, _, _ in fields}
-    before = dict(_BEFORE)
+    before = _BEFORE  # all of them: nodes of rows of before may stand in this one
     added = {cls: [field.name for field in schema(cls).holders if field.name not in before[cls]] for cls in declared}
     changed = [node for node in nodes if added[type(node)]]
     if not changed:
@@ -174,21 +192,6 @@ def _settle_added(
         for name in names:
             if name in node.__dict__ and name in twin.__dict__:
                 setattr(node, name, twin.__dict__[name])
-
-
-class _Loaded(NamedTuple):
-    """A node that was loaded, and one that it has a key from."""
-
-    node: "weakref.ReferenceType[NodeBase]"
-    above: "weakref.ReferenceType[NodeBase]"
-
-
-# The fields that classes had in the pickle that was loaded last.
-_BEFORE: Final["weakref.WeakKeyDictionary[type, set[str]]"] = weakref.WeakKeyDictionary()
-
-# Nodes that have got fields when they were loaded, by the hashes of their keys. Several objects in one pickle are
-# several rows, and no row knows of the others; but what shares its States with another row came out of the same pickle.
-_LOADED: Final[dict[int, _Loaded]] = {}
 
 
 def _note_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
@@ -213,7 +216,7 @@ def _loaded_before(twins: Twins, keys: Mapping[Key, NodeBase]) -> NodeBase | Non
     return None
 
 
-def _check_no_stack(twins: Twins, node: NodeBase, before: dict[type, set[str]], defaults: Iterable[str]) -> None:
+def _check_no_stack(twins: Twins, node: NodeBase, before: Mapping[type, set[str]], defaults: Iterable[str]) -> None:
     """Raise if a node is stacked where a default gave it new States: these are for one member."""
     name = type(node).__name__
     fields = before[type(node)]
