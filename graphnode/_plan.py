@@ -6,7 +6,7 @@ that makes it where it makes itself, and the contracts of its States.
 
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import jax
@@ -227,16 +227,24 @@ def attach_contracts(node: NodeBase) -> None:
         _attach(node, place, form, state, sizes)
 
 
-def check_contracts_anew(node: NodeBase) -> None:
-    """Raise if a State of `node` breaks the contract of its field, also if it stands there already.
+def check_contracts_anew(node: NodeBase, fields: Set[str]) -> None:
+    """Raise if a State of `node` breaks the contract of one of some fields, also if it stands there already.
+
+    Args:
+        node: The node.
+        fields: The names of the fields. The others keep what stands there.
 
     Raises:
         ContractError: Names every field that breaks its contract.
     """
     cls = type(node)
-    for _, _, state in _placed_in(cls._plan, node.__dict__):
-        state._contracts = tuple([one for one in state._contracts if one.cls is not cls])
-    check_contracts(node, {})
+    placed = [one for one in _placed_in(cls._plan, node.__dict__) if one[0].partition(".")[0] in fields]
+    for _, _, state in placed:
+        state._contracts = tuple(
+            [one for one in state._contracts if one.cls is not cls or one.place.partition(".")[0] not in fields]
+        )
+    if placed:
+        check_contracts(node, {})
 
 
 def requirement_of(

@@ -4,6 +4,8 @@ Both are called by one name. A message about the two says which is which, and IP
 there from the one to the other; it is told how, as soon as a class is defined while it is loaded.
 """
 
+import ast
+import functools
 import itertools
 import sys
 import weakref
@@ -20,7 +22,10 @@ _NUMBERS: Final = itertools.count()
 Mover: TypeAlias = Callable[[type, type], None]
 _MOVERS: Final[list[tuple[type, Mover]]] = []
 _AUTORELOAD: Final = "IPython.extensions.autoreload"
-
+# What autoreload asks first: it changes functions, and constants of a class, in place.
+_PATCHES: Final = "IPython.extensions.deduperreload.deduperreload"
+# Methods that are wrapped when their class is made: a change in place would overwrite the wrapper.
+_WRAPPED: Final = frozenset({"__getattr__", "__init__"})
 
 # What autoreload has moved: each old class with the one that it was moved to.
 _MOVED: Final["weakref.WeakKeyDictionary[type, type]"] = weakref.WeakKeyDictionary()
@@ -32,6 +37,41 @@ def note_definition(cls: type) -> None:
     autoreload: Any = sys.modules.get(_AUTORELOAD)
     if autoreload is not None and _RULE not in getattr(autoreload, "UPDATE_RULES", [_RULE]):
         autoreload.UPDATE_RULES.insert(0, _RULE)
+    patches: Any = sys.modules.get(_PATCHES)
+    if patches is not None:
+        _watch_patches(getattr(patches, "DeduperReloader", None))
+
+
+def _watch_patches(reloader: Any) -> None:
+    """Have autoreload make a class of nodes or States anew where a change of its members in place would not do."""
+    patch = getattr(reloader, "_patch_namespace", None)
+    if patch is None or hasattr(patch, "_is_watched"):
+        return
+
+    @functools.wraps(patch)
+    def watched(self: Any, ns: Any, prefixes: "list[str] | None" = None) -> Any:
+        # False: what is to be changed cannot be, and the whole module is reloaded.
+        return not _needs_reload(self, ns, prefixes or []) and patch(self, ns, prefixes)
+
+    vars(watched)["_is_watched"] = True
+    reloader._patch_namespace = watched
+
+
+def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
+    """Whether members of the class at some names in a module are to be changed that are more than they say."""
+    changes = reloader._to_autoreload.traverse_prefixes(prefixes)
+    cls = module
+    for prefix in prefixes:
+        cls = vars(cls).get(prefix)
+    if not isinstance(cls, type) or not any(issubclass(cls, base) for base, _ in _MOVERS):
+        return False
+    names = set(changes.defs_to_delete)
+    for changed, definition in changes.defs_to_reload:
+        # The default of a field, and a field with one: what is annotated is more than an attribute of the class.
+        if isinstance(definition, ast.AnnAssign):
+            return True
+        names.update(changed)
+    return not names.isdisjoint(_WRAPPED | getattr(cls, "__dataclass_fields__", {}).keys())
 
 
 def on_reload(base: type, move: Mover) -> None:

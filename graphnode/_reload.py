@@ -8,7 +8,8 @@ the old class keeps them, and gets the new methods; its instances go to the new 
 import functools
 import gc
 import inspect
-from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
+import warnings
+from collections.abc import Iterator, Mapping, Sequence, Set
 from types import CellType, FunctionType, GetSetDescriptorType
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import jax
 
 from ._annotations import Form
 from ._containers import children, is_container, items, kind_of
+from ._errors import listed
 from ._fields import Kind, NodeBase
 from ._graphdef import forget_class
 from ._members import is_dunder
@@ -23,12 +25,12 @@ from ._node import plan_of
 from ._plan import NO_PLAN, attach_contracts, compile_plan, place_of
 from ._redefinition import on_reload
 from ._schema import Field, move_forms, schema
-from ._state import State, moved_spec
-from ._static import static_key
+from ._stack_marks import holds_new_states, shows_stack
+from ._state import State, moved_spec, spec_of
 from ._template import Template
 from ._tracked import Place, TrackedDict, TrackedList, set_version
 from ._twins import Twins, live_nodes
-from ._versions import CLOCK, Version, constructing
+from ._versions import CLOCK, CONSTRUCTING, Constructing, Version, constructing
 
 _LEFT_ALONE: Final = frozenset(
     {
@@ -51,18 +53,32 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     """Make the nodes of a class those of its new definition, and its methods the new ones.
 
     A field that was added gets what the constructor gives it: its default, or what its initializer or factory makes.
-    Nodes that share all their States, such as a view and its original, share what is made. The value of a field that
-    was removed stays where it is, but is no part of the structure.
+    Nodes that share all their States, such as a view and its original, share what is made. What a field holds and
+    does not take any more is made anew. The value of a field that was removed stays where it is, but is no part of the
+    structure.
+
+    Warns:
+        UserWarning: Fields hold nothing, as nothing could be made for them; names each, once for all nodes.
     """
     before = dict(schema(old).fields)
     plan_of(new)
     nodes = _moved(old, new, before.keys() | schema(new).fields.keys())
     kept = {name for name, field in schema(new).fields.items() if name in before and before[name].kind is field.kind}
-    for node, twin in _with_twins(nodes, new, before, kept):
-        _fit_fields(node, before, kept, twin)
-        _fit_contracts(node, old)
-    if nodes:
-        _forget_bindings()
+    dropped = {id(node): _dropped(node, kept) for node in nodes}
+    remade = set[str]().union(*dropped.values())
+    # First those that hold a value of a time when there was such a field before: their twins are to have that one.
+    remembered = {field.name for field in schema(new).holders} - before.keys()
+    nodes.sort(key=lambda node: len(remembered - node.__dict__.keys()))
+    faults: list[str] = []
+    try:
+        for node, twin, is_stacked in _with_twins(nodes, new, before, kept - remade):
+            faults += _fit_fields(node, before, kept - dropped[id(node)], twin, is_stacked=is_stacked)
+            _fit_contracts(node, old)
+    finally:
+        if nodes:
+            _forget_bindings()
+    if faults:
+        warnings.warn(f"{new.__name__} was defined again: {listed(list(dict.fromkeys(faults)))}", stacklevel=2)
 
 
 def move_states(old: type[Any], new: type[Any]) -> None:
@@ -94,8 +110,8 @@ def _moved(old: type[Any], new: type[Any], fields: Set[str]) -> list[Any]:
 
 def _with_twins(
     nodes: Sequence[NodeBase], cls: type[NodeBase], before: "Mapping[str, Field]", kept: Set[str]
-) -> Iterator[tuple[NodeBase, NodeBase | None]]:
-    """The nodes of a class, each with a twin that comes ahead of it, if it has one.
+) -> list[tuple[NodeBase, NodeBase | None, bool]]:
+    """The nodes of a class, each with a twin that comes ahead of it, if it has one, and whether it is stacked.
 
     Args:
         nodes: The nodes.
@@ -103,24 +119,54 @@ def _with_twins(
         before: The fields that they have.
         kept: The names of those that they keep.
     """
-    added = {field.name for field in schema(cls).holders} - kept
-    if not added:
-        yield from [(node, None) for node in nodes]
-        return
-    twins, sizes = Twins(cls, before.keys()), sorted(plan_of(cls).sizing & kept)
-    keyed: list[tuple[NodeBase, set[Hashable]]] = []
-    for node in nodes:
-        # What is made for one size is not for another.
-        shape = tuple([static_key(node.__dict__.get(name)) for name in sizes])
-        keyed.append((node, {(key, shape) for key in twins.keys(node)}))
-    # First those that hold a value of a time when there was such a field before: their twins are to have that one.
-    remembered = added - before.keys()
-    keyed.sort(key=lambda pair: len(remembered - pair[0].__dict__.keys()))
-    ahead: dict[Hashable, NodeBase] = {}
-    for node, keys in keyed:
-        yield node, next((ahead[key] for key in keys if key in ahead), None)
-        for key in keys:
-            ahead.setdefault(key, node)
+    if all(field.name in kept for field in schema(cls).holders):
+        return [(node, None, False) for node in nodes]
+    twins, sizes = Twins({cls: before.keys()}), plan_of(cls).sizing & kept
+    found: list[tuple[NodeBase, NodeBase | None, bool]] = []
+    for node, twin, _ in twins.pairs(nodes, lambda _: sizes):
+        around = [
+            (above, before.keys() if type(above) is cls else above.__dict__.keys()) for above, _ in twins.around(node)
+        ]
+        found.append((node, twin, any(shows_stack(above, fields) for above, fields in around)))
+    return found
+
+
+def _dropped(node: NodeBase, kept: Set[str]) -> set[str]:
+    """The fields that a node keeps by their kind, and whose values no longer fit; States have the new class by then."""
+    fields = schema(type(node)).fields
+    held = [fields[name] for name in sorted(kept & node.__dict__.keys()) if fields[name].kind is not Kind.STATIC]
+    return {field.name for field in held if not _made_fit(node.__dict__[field.name], field.form)}
+
+
+def _made_fit(value: Any, form: Form) -> bool:
+    """Whether a form admits a value. A State of another class than the one that it takes becomes one of that class.
+
+    The State itself: nodes, optimizers and variables that refer to it go on to share its value.
+    """
+    if value is None:
+        return form.optional
+    if is_container(value):
+        placed = form.items(kind_of(value), items(value))
+        return placed is not None and all([_made_fit(item, item_form) for _, item, item_form in placed])
+    if any(_is_called(base, leaf) for base in type(value).__mro__ for leaf in form.classes):
+        return True
+    return isinstance(value, State) and len(form.classes) == 1 and _change_class(value, form.classes[0])
+
+
+def _is_called(cls: type, other: type) -> bool:
+    """Whether a class is another one, or its definition of before or after: it may be moved only later."""
+    return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def _change_class(state: State[Any], cls: Any) -> bool:
+    """Make a State one of another class, with the same value and description; whether that was possible."""
+    try:
+        object.__setattr__(state, "__class__", cls)
+    except TypeError:  # its instances are laid out otherwise
+        return False
+    spec = state._spec
+    state._spec = spec_of(cls, spec.name, spec.tag, spec.sharding, spec.metadata, spec.stacked)
+    return True
 
 
 def _move_forms(old: type, new: type) -> None:
@@ -152,7 +198,15 @@ def _subclasses(cls: type[Any]) -> set[type[Any]]:
 
 def _instances(cls: type) -> list[Any]:
     # Every object refers to its class.
-    return [instance for instance in gc.get_referrers(cls) if type(instance) is cls]
+    found = [instance for instance in gc.get_referrers(cls) if type(instance) is cls]
+    return [instance for instance in found if _is_finished(instance)]
+
+
+def _is_finished(instance: Any) -> bool:
+    """Whether a constructor has finished an instance. The traceback of one that failed keeps it, half made."""
+    if isinstance(instance, NodeBase):
+        return not isinstance(getattr(instance, "_version", CONSTRUCTING), Constructing)
+    return hasattr(instance, "_contracts")
 
 
 def _forget_structures(cls: type) -> None:
@@ -253,7 +307,9 @@ def _redirect(old: type[Any], new: type[Any]) -> None:
     setattr(old, "__init__", redirected)  # noqa: B010  # an assignment would declare it anew to a type checker
 
 
-def _fit_fields(node: NodeBase, before: "Mapping[str, Field]", kept: Set[str], twin: NodeBase | None) -> None:
+def _fit_fields(
+    node: NodeBase, before: "Mapping[str, Field]", kept: Set[str], twin: NodeBase | None, *, is_stacked: bool
+) -> list[str]:
     """Give a node the fields of its new class.
 
     Args:
@@ -261,25 +317,57 @@ def _fit_fields(node: NodeBase, before: "Mapping[str, Field]", kept: Set[str], t
         before: The fields that it had.
         kept: The names of those that it keeps.
         twin: A node that shares all its States, and has its fields already.
+        is_stacked: Whether it is one of several nodes stacked.
+
+    Returns:
+        What is wrong with fields that could not be made.
     """
-    fields, makers, values = schema(type(node)).fields, plan_of(type(node)).makers, node.__dict__
-    theirs = {} if twin is None else twin.__dict__
-    for name in before.keys() & fields.keys() - kept:
-        values.pop(name, None)  # what was there is of another kind
+    fields, values = schema(type(node)).fields, node.__dict__
+    # What was there is of another kind, or of a class that the field does not take any more.
+    gone = sorted(before.keys() & fields.keys() & values.keys() - kept)
+    for name in gone:
+        del values[name]
     # A field that is kept and holds nothing was popped, and stays so.
-    added = [name for name in makers if name not in values and name not in kept]
+    added = [name for name in plan_of(type(node)).makers if name not in values and name not in kept]
+    faults: list[str] = []
     version = node._version
     set_version(node, constructing())  # a factory may then read another added field
     try:
         for name in added:
-            if name in values:
-                continue
-            is_shared = name in theirs and fields[name].kind is not Kind.STATIC
-            setattr(node, name, theirs[name] if is_shared else makers[name](node))
+            if name not in values:
+                faults += _make_field(node, fields[name], twin, before.keys() & kept if is_stacked else None)
     finally:
         set_version(node, version)
     for name, field in fields.items():
         _fit_containers(values.get(name), field.form, place_of(node, field))
+    lost = [name for name in gone if name not in added]
+    return faults + [
+        f"{type(node).__name__}.{name} holds nothing, as what it held does not fit: assign it" for name in lost
+    ]
+
+
+def _make_field(node: NodeBase, field: Field, twin: NodeBase | None, stacked: Set[str] | None) -> list[str]:
+    """Make a field that was added, or take that of a twin; gives what is wrong where that is not possible.
+
+    Args:
+        node: The node.
+        field: The field.
+        twin: The twin.
+        stacked: The fields of before of a stacked node; `None` for another one.
+    """
+    where = f"{type(node).__name__}.{field.name}"
+    try:
+        if twin is not None and field.name in twin.__dict__ and field.kind is not Kind.STATIC:
+            setattr(node, field.name, twin.__dict__[field.name])
+            return []
+        setattr(node, field.name, plan_of(type(node)).makers[field.name](node))
+    # A node that cannot be completed keeps no other one from being.
+    except Exception as error:
+        return [f"{where} holds nothing, as what makes it raised {type(error).__name__}: {error}; assign it"]
+    if stacked is not None and holds_new_states(node.__dict__[field.name], node, stacked):
+        del node.__dict__[field.name]
+        return [f"{where} holds nothing in stacked nodes, as what is made is for one member: assign it, or stack anew"]
+    return []
 
 
 def _fit_containers(value: Any, form: Form, place: Place) -> None:

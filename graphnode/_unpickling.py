@@ -4,14 +4,17 @@ Data in: the entries of a row, whose nodes are all still empty. At its end they 
 since is noticed: what it declared goes along.
 """
 
-from collections.abc import Iterable
-from typing import Any, TypeAlias, TypeVar
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ._copying import children_first, node_base_of, nodes_in, set_state
 from ._errors import ContractError, FieldError, listed
-from ._fields import NodeBase
+from ._fields import Kind, NodeBase
 from ._plan import check_contracts_anew
 from ._schema import Field, schema
+from ._stack_marks import holds_new_states, shows_stack
+from ._twins import Key, Twins
 
 T = TypeVar("T")
 
@@ -20,6 +23,21 @@ Declared: TypeAlias = tuple[tuple[str, str, str], ...]
 
 # A node, and what its `__getstate__` gave.
 NodeState: TypeAlias = tuple[Any, Any]
+
+
+class _Loaded(NamedTuple):
+    """A node that was loaded, and one that it has a key from."""
+
+    node: "weakref.ReferenceType[NodeBase]"
+    above: "weakref.ReferenceType[NodeBase]"
+
+
+# The fields that classes had in the pickle that was loaded last.
+_BEFORE: Final["weakref.WeakKeyDictionary[type, set[str]]"] = weakref.WeakKeyDictionary()
+
+# Nodes that have got fields when they were loaded, by the hashes of their keys. Several objects in one pickle are
+# several rows, and no row knows of the others; but what shares its States with another row came out of the same pickle.
+_LOADED: Final[dict[int, _Loaded]] = {}
 
 
 def same(value: T) -> T:
@@ -58,8 +76,9 @@ class PickledGraph:
         """Give every node its state, if `root` is the first of them."""
         if not self._states or next(iter(self._states)) != id(root):
             return
-        for node, state in self._children_first():
-            _fill(node, state, self._declared[type(node)])
+        entries = list(self._children_first())
+        by_default = {id(node): _fill(node, state, self._declared[type(node)]) for node, state in entries}
+        _settle_added([node for node, _ in entries], self._declared, by_default)
         self._states.clear()
 
     def _children_first(self) -> list[NodeState]:
@@ -83,8 +102,12 @@ def contracts_of_field(field: Field) -> str:
     return ", ".join(leaf.contract.text for leaf in field.form.all_leaves if leaf.contract is not None)
 
 
-def _fill(node: Any, state: Any, declared: Declared) -> None:
-    """Give a node its state, and the fields that its class has got since it was pickled their defaults."""
+def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
+    """Give a node its state, and the fields that its class has got since it was pickled their defaults.
+
+    Returns:
+        The names of the fields that have got a default.
+    """
     cls: Any = type(node)
     kinds = {name: kind for name, kind, _ in declared}
     fields = schema(cls).fields.values()
@@ -93,9 +116,9 @@ def _fill(node: Any, state: Any, declared: Declared) -> None:
         _check_kinds(cls, changed, kinds)
     try:
         set_state(node, state)
-        # Only then: what stood there against an unchanged contract, such as an axis of `jax.vmap`, stands there again.
+        # These alone: what stood there against an unchanged contract, such as a State of a stack, stands there again.
         if declared != declared_by(cls):
-            check_contracts_anew(node)
+            check_contracts_anew(node, _to_check(node, declared))
     except (FieldError, ContractError) as error:
         error.add_note(f"while a pickled {cls.__name__} was loaded: its class may have changed since")
         raise
@@ -106,6 +129,108 @@ def _fill(node: Any, state: Any, declared: Declared) -> None:
     for field in added:
         if field.default is not None:
             setattr(node, field.name, field.default())
+    return [field.name for field in added]
+
+
+def _to_check(node: NodeBase, declared: Declared) -> set[str]:
+    """The fields whose States were not held before to what they ask."""
+    before = {name for name, _, _ in declared}
+    names = _with_new_contract(type(node), declared)
+    if not shows_stack(node, before):
+        return names
+    # What a `__setstate__` has put into a stack has an axis more, too.
+    return {name for name in names if name in before or not shows_stack(node, {name})}
+
+
+def _with_new_contract(cls: type[NodeBase], declared: Declared) -> set[str]:
+    """The fields that ask something else of their States than they did: another contract, or other sizes for it."""
+    fields = schema(cls).fields
+    contracts = {name: text for name, _, text in declared}
+    kinds = {name: kind for name, kind, _ in declared}
+    new_sizes = {
+        field.name
+        for field in fields.values()
+        if field.kind is Kind.STATIC and kinds.get(field.name) != str(Kind.STATIC)
+    }
+    return {
+        field.name
+        for field in fields.values()
+        if contracts.get(field.name) != contracts_of_field(field)
+        or any(leaf.contract.names & new_sizes for leaf in field.form.all_leaves if leaf.contract is not None)
+    }
+
+
+def _settle_added(
+    nodes: Sequence[NodeBase], declared: dict[type[Any], Declared], by_default: dict[int, list[str]]
+) -> None:
+    """Have nodes that stand for one model share what was added, where each of them has got its own so far.
+
+    Args:
+        nodes: The nodes of a row.
+        declared: What their classes declared when it was pickled.
+        by_default: The names of the fields that have got a default, by the id of the node.
+
+    Raises:
+        FieldError: A node is stacked, and the default of a field is that of one member.
+    """
+    for cls, fields in declared.items():
+        _BEFORE[cls] = {name for name, _, _ in fields}
+    before = _BEFORE  # all of them: nodes of rows of before may stand in this one
+    added = {cls: [field.name for field in schema(cls).holders if field.name not in before[cls]] for cls in declared}
+    changed = [node for node in nodes if added[type(node)]]
+    if not changed:
+        return
+    twins = Twins(before, lambda: nodes)
+    for node, twin, keys in twins.pairs(changed, lambda node: type(node)._plan.sizing & before[type(node)]):
+        names = added[type(node)]
+        twin = twin or _loaded_before(twins, keys)
+        if twin is None:
+            _note_loaded(node, keys)
+            defaults = [name for name in names if name in by_default[id(node)]]
+            _check_no_stack(twins, node, before, defaults)
+            continue
+        for name in names:
+            if name in node.__dict__ and name in twin.__dict__:
+                setattr(node, name, twin.__dict__[name])
+
+
+def _note_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
+    for key, above in keys.items():
+        number = hash(key)
+
+        def forget(ref: "weakref.ReferenceType[NodeBase]", number: int = number) -> None:
+            if number in _LOADED and _LOADED[number].node is ref:
+                del _LOADED[number]
+
+        _LOADED[number] = _Loaded(weakref.ref(node, forget), weakref.ref(above))
+
+
+def _loaded_before(twins: Twins, keys: Mapping[Key, NodeBase]) -> NodeBase | None:
+    """A twin in a row of before, if there is one."""
+    for key in keys:
+        entry = _LOADED.get(hash(key))
+        node, above = (entry.node(), entry.above()) if entry is not None else (None, None)
+        # A hash, and an id in a key, may be those of others.
+        if node is not None and above is not None and twins.has_key(node, above, key):
+            return node
+    return None
+
+
+def _check_no_stack(twins: Twins, node: NodeBase, before: Mapping[type, set[str]], defaults: Iterable[str]) -> None:
+    """Raise if a node is stacked where a default gave it new States: these are for one member."""
+    name = type(node).__name__
+    fields = before[type(node)]
+    new = [field for field in defaults if holds_new_states(node.__dict__[field], node, fields)]
+    if not new or not any(shows_stack(above, before.get(type(above), set())) for above, _ in twins.around(node)):
+        return
+    faults = [
+        f"{name}.{field} was added since this {name} was pickled, which is stacked, and its default is for one member: "
+        f"give it a value in {name}: def __setstate__(self, state): "
+        f'super().__setstate__({{"{field}": ..., **state}}); or load it with the class of before, and stack what '
+        "gn.unstack gives after they were pickled one by one"
+        for field in new
+    ]
+    raise FieldError(listed(faults))
 
 
 def _check_kinds(cls: type, changed: Iterable[Field], kinds: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import copy
+import dataclasses
 import functools
 import io
 import itertools
@@ -489,6 +490,124 @@ def test_what_does_not_fit_any_more_is_named_at_load(case: str):
         loaded(Old, new, 2, gn.ParamState(jnp.ones(3)))
     assert str(caught.value) == text
     assert caught.value.__notes__ == ["while a pickled Changing was loaded: its class may have changed since"]
+
+
+class Empty(gn.Node): ...
+
+
+class Block(gn.Node):
+    weight: gn.ParamState
+    act: Any = gn.subnode()
+    deterministic: bool = False
+
+
+def models(net: Any) -> list[Any]:
+    """A model with others that share its States, and one that does not."""
+    return [net, gn.view(net, deterministic=True), copy.copy(net), dataclasses.replace(net), gn.clone(net)]
+
+
+def zeros() -> gn.BatchState:
+    return gn.BatchState(jnp.zeros(2))
+
+
+@pytest.mark.parametrize("way", ["default", "setstate", "child"])
+def test_nodes_that_share_their_states_share_what_was_added(way: str):
+    """A model and its view in one pickle see one new State, also in a child that had none, and from `__setstate__`."""
+
+    class Before(gn.Node):
+        weight: gn.ParamState
+        deterministic: bool = False
+
+    class Default(Before):
+        mean: gn.BatchState = gn.state(default_factory=zeros)
+
+    class Given(Before):
+        mean: gn.BatchState = gn.state(jax.nn.initializers.zeros, shape=lambda self: (2,))
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__({"mean": zeros(), **state})
+
+    class Child(gn.Node):
+        mean: gn.BatchState = gn.state(default_factory=zeros)
+
+    weight = gn.ParamState(jnp.ones(2))
+    if way == "child":
+        found = loaded(Empty, Child, of=lambda child: models(Block(weight, child)))
+        means = [block.act.mean for block in found]
+    else:
+        found = loaded(Before, Default if way == "default" else Given, weight, of=models)
+        means = [net.mean for net in found]
+    assert [mean is means[0] for mean in means] == [True, True, True, True, False]
+    assert [net.deterministic for net in found] == [False, True, False, False, False]
+
+
+class Sized(gn.Node):
+    size: int
+    weight: gn.ParamState[Float[Array, "size"]]
+
+
+def stacked(node: Any) -> Any:
+    return gn.stack([node, gn.clone(node)])
+
+
+def test_a_stack_is_loaded_whatever_else_was_declared_since():
+    """A contract that is as it was is not checked anew; one that a new field gives a size is."""
+
+    class New(gn.Node):
+        size: int
+        weight: gn.ParamState[Float[Array, "size"]]
+        note: str = ""
+
+    class Before(gn.Node):
+        weight: gn.ParamState[Float[Array, "size"]]
+
+    class Bound(gn.Node):
+        weight: gn.ParamState[Float[Array, "size"]]
+        size: int = 2
+
+    found = loaded(Sized, New, 2, gn.ParamState(jnp.ones(2)), of=stacked)
+    assert (found.note, found.weight.value.shape) == ("", (2, 2))
+    assert loaded(Before, Bound, gn.ParamState(jnp.ones(2))).size == 2
+    with pytest.raises(gn.ContractError, match=r"^Changing\.weight: expected size = 2"):
+        loaded(Before, Bound, gn.ParamState(jnp.ones(3)))
+
+
+@pytest.mark.parametrize("name", [None, "members"])
+def test_a_default_for_one_member_does_not_come_into_a_stack(name: str | None):
+    """It would be cut along its own axis. A `__setstate__` may give one that has the axis of the stack."""
+
+    class Default(gn.Node):
+        size: int
+        weight: gn.ParamState[Float[Array, "size"]]
+        mean: gn.BatchState[Float[Array, "size"]] = gn.state(default_factory=zeros)
+
+    class Given(Default):
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__({"mean": gn.BatchState(jnp.zeros((2, 2))), **state})
+
+    class Below(gn.Node):
+        mean: gn.BatchState = gn.state(default_factory=zeros)
+
+    def stack(node: gn.Node) -> gn.Node:
+        return gn.stack([node, gn.clone(node)], name=name)
+
+    weight = gn.ParamState(jnp.ones(2))
+    with pytest.raises(gn.FieldError) as caught:
+        loaded(Sized, Default, 2, weight, of=stack)
+    assert str(caught.value) == (
+        "Changing.mean was added since this Changing was pickled, which is stacked, and its default is for one member: "
+        'give it a value in Changing: def __setstate__(self, state): super().__setstate__({"mean": ..., **state}); or '
+        "load it with the class of before, and stack what gn.unstack gives after they were pickled one by one"
+    )
+    assert loaded(Sized, Given, 2, weight, of=stack).mean.value.shape == (2, 2)
+    with pytest.raises(gn.FieldError, match=r"^Changing\.mean was added .* which is stacked"):
+        loaded(Empty, Below, of=lambda act: stack(Framed(act, 2, weight)))
+
+
+class Framed(gn.Node):
+    act: Any = gn.subnode()
+    size: int
+    weight: gn.ParamState[Float[Array, "size"]]
 
 
 class Held(gn.Node):

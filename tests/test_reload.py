@@ -89,6 +89,56 @@ def test_the_shell_reloads_a_module_with_nodes(tmp_path: Path):
     assert run.stdout.splitlines() == ["2 2 True {'width': 3}", "3 3 True {'width': 3, 'more': 7}"]
 
 
+@pytest.mark.slow
+def test_the_shell_makes_a_class_anew_whose_constructor_has_changed(tmp_path: Path):
+    """Also at the second time, and where a default has changed, or an `__init__` went; methods change in place."""
+    program = """
+    import os, pathlib, sys
+    sys.dont_write_bytecode = True
+    head = "import graphnode as gn\\nclass Net(gn.Node):\\n    width: int\\n    rate: float = 0.5\\n"
+    init = "    def __init__(self, n):\\n        super().__init__()\\n        self.width = n + 1\\n"
+    path = pathlib.Path("arm.py"); path.write_text(head + init); sys.path.insert(0, "")
+    from IPython.core.interactiveshell import InteractiveShell
+    shell = InteractiveShell.instance()
+    shell.run_cell("%load_ext autoreload\\n%autoreload 2\\nimport arm as m\\nn = m.Net(3); first = m.Net")
+    for k, source in enumerate((
+        head + init.replace("+ 1", "+ 2"),
+        head + init.replace("+ 1", "+ 3"),
+        head.replace("0.5", "0.25") + init.replace("+ 1", "+ 3"),
+        head.replace("0.5", "0.25"),
+        head.replace("0.5", "0.25") + init,
+    )):
+        path.write_text(source)
+        now = path.stat().st_mtime + 10 * (k + 1)
+        os.utime(path, (now, now))
+        shell.run_cell("print(vars(m.Net(4)), vars(n), type(n) is m.Net)")
+    path.write_text(source + "    def f(self): return 1\\n")
+    os.utime(path, (now + 10, now + 10))
+    shell.run_cell("last = m.Net; print(n.f(), last is not first)")
+    path.write_text(source + "    def f(self): return 2\\n")
+    os.utime(path, (now + 20, now + 20))
+    shell.run_cell("print(n.f(), m.Net is last)")
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=tmp_path,
+        env={**os.environ, "IPYTHONDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stderr == ""
+    assert run.stdout.splitlines() == [
+        "{'width': 6, 'rate': 0.5} {'width': 4, 'rate': 0.5} True",
+        "{'width': 7, 'rate': 0.5} {'width': 4, 'rate': 0.5} True",
+        "{'width': 7, 'rate': 0.25} {'width': 4, 'rate': 0.5} True",
+        "{'width': 4, 'rate': 0.25} {'width': 4, 'rate': 0.5} True",
+        "{'width': 5, 'rate': 0.25} {'width': 4, 'rate': 0.5} True",
+        "1 True",
+        "2 True",
+    ]
+
+
 def test_instances_get_the_new_code(write: Write):
     """Nodes of before are those of the new class, with their values; so are methods that somebody has kept."""
     module = write(NET)
@@ -231,6 +281,147 @@ def test_a_field_of_another_kind(write: Write):
     write(NET + "    rate: float = 0.25\n")
     assert node.rate == 0.25
     assert gn.graphdef(node) is gn.graphdef(module.Net(3))
+
+
+FORMS = """
+class A(gn.Node):
+    w: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))
+class B(gn.Node):
+    w: gn.ParamState = gn.state(jax.nn.initializers.zeros, shape=lambda self: (2,))
+def ones(): return gn.ParamState(jnp.ones(2))
+class Net(gn.Node):
+    w: gn.ParamState
+    head: A = gn.subnode(factory=lambda self: A())
+    layers: list[A] = gn.subnode(factory=lambda self: [A()])
+    many: list[gn.ParamState] = gn.state(default_factory=lambda: [ones()])
+    given: list[A] = gn.subnode(default_factory=list, kw_only=True)
+    mode: bool = False
+"""
+
+
+def test_a_state_of_another_class(write: Write):
+    """It becomes one of the class that its field takes now, for all that refer to it, and is not trained any more."""
+    module = write(FORMS)
+    net = module.Net(gn.ParamState(jnp.ones(2), tag="a"))
+    view, w = gn.view(net, mode=True), net.w
+    optimizer = gn.optim.Optimizer(net, optax.sgd(1.0))
+    grads = jax.tree.map(jnp.ones_like, gn.treefy_states(net, gn.ParamState))
+    write(FORMS.replace("    w: gn.ParamState\n", "    w: gn.BatchState\n").replace("list[gn.Param", "list[gn.Batch"))
+    assert (type(w), w.tag, w.value.tolist(), w is net.w is view.w) == (gn.BatchState, "a", [1.0, 1.0], True)
+    assert type(net.many[0]) is gn.BatchState
+    net.many.append(gn.BatchState(jnp.ones(2)))
+    with pytest.raises(gn.UpdateError):
+        optimizer.update(net, grads)
+    assert w.value.tolist() == [1.0, 1.0]
+    assert pickle.loads(pickle.dumps(net)).w.value.tolist() == [1.0, 1.0]
+
+
+def test_values_that_their_fields_do_not_take_any_more(write: Write):
+    """They are made anew, and shared with views; what nothing makes is named, and holds nothing."""
+    module = write(FORMS)
+    net = module.Net(gn.ParamState(jnp.ones(2)), given=[module.A()])
+    view = gn.view(net, mode=True)
+    source = FORMS.replace(
+        "head: A = gn.subnode(factory=lambda self: A())", "head: B = gn.subnode(factory=lambda self: B())"
+    )
+    source = source.replace(
+        "layers: list[A] = gn.subnode(factory=lambda self: [A()])",
+        "layers: dict[str, A] = gn.subnode(factory=lambda self: {'a': A()})",
+    )
+    source = source.replace(
+        "given: list[A] = gn.subnode(default_factory=list, kw_only=True)", "given: A = gn.subnode(kw_only=True)"
+    )
+    with pytest.warns(UserWarning, match="defined again") as caught:
+        write(source)
+    assert [str(warning.message) for warning in caught] == [
+        "Net was defined again: Net.given holds nothing, as what it held does not fit: assign it"
+    ]
+    assert (type(net.head), list(net.layers)) == (module.B, ["a"])
+    assert (view.head.w is net.head.w, view.layers["a"].w is net.layers["a"].w) == (True, True)
+    for node in (net, view):
+        with pytest.raises(gn.UnsetFieldError):
+            node.given
+        node.given = module.A()
+        assert gn.graphdef(pickle.loads(pickle.dumps(node))) is gn.graphdef(node)
+
+
+STACKED = """
+class Act(gn.Node): ...
+class Net(gn.Node):
+    width: int
+    act: Act
+    w: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
+"""
+
+
+@pytest.mark.parametrize("name", [None, "members"])
+def test_what_is_made_for_one_member_does_not_come_into_a_stack(write: Write, name: str | None):
+    """It would be cut along its own axis: it holds nothing, which is said, in a node below that has no State too."""
+    module = write(STACKED)
+    stack = gn.stack([module.Net(2, module.Act()) for _ in range(2)], name=name)
+    member = module.Net(2, module.Act())
+    mean = '    mean: gn.BatchState[Float[Array, "2"]] = gn.state(jax.nn.initializers.zeros)\n'
+    with pytest.warns(UserWarning, match="defined again") as caught:
+        write(STACKED.replace("Act(gn.Node): ...\n", "Act(gn.Node):\n" + mean) + mean + "    rate: float = 0.5\n")
+    rest = "holds nothing in stacked nodes, as what is made is for one member: assign it, or stack anew"
+    assert [str(warning.message) for warning in caught] == [
+        f"{cls} was defined again: {cls}.mean {rest}" for cls in ("Act", "Net")
+    ]
+    for node in (stack, stack.act):
+        with pytest.raises(gn.UnsetFieldError):
+            node.mean
+    assert (stack.rate, member.mean.value.shape, member.act.mean.value.shape) == (0.5, (2,), (2,))
+
+
+FAILING = """
+class Net(gn.Node):
+    width: int
+    fails: bool = False
+    def __post_init__(self):
+        if self.fails: raise ValueError("failed")
+class Mark(gn.State):
+    def __init__(self, value): super().__init__(1 / value)
+"""
+
+
+def test_what_no_constructor_has_finished_is_left_alone(write: Write):
+    """Nodes and States in the traceback of a constructor that failed, and nodes that were only made by `__new__`."""
+    module = write(FAILING)
+    net, empty = module.Net(2), object.__new__(module.Net)
+    with pytest.raises(ValueError, match="failed") as caught:
+        module.Net(2, fails=True)
+    with pytest.raises(ZeroDivisionError) as also_caught:
+        module.Mark(0)
+    gn.graphdef(net)
+    write(
+        FAILING.replace(
+            "fails: bool",
+            "b: gn.ParamState = gn.state(lambda *_: jnp.ones(2), shape=lambda self: (2,))\n    fails: bool",
+        )
+    )
+    assert net.b.value.tolist() == [1.0, 1.0]
+    assert gn.graphdef(net) is gn.graphdef(module.Net(2))
+    assert caught.value.__traceback__ is not also_caught.value.__traceback__ is not empty
+
+
+def test_a_field_that_cannot_be_made_keeps_no_other_from_being(write: Write):
+    """It holds nothing, and a warning says why; other nodes and other classes are moved."""
+    source = FAILING + "class Last(gn.Node):\n    n: int = 1\n"
+    module = write(source)
+    net, last = module.Net(0), module.Last()
+    other = module.Net(2)
+    added = (
+        "    size: gn.State = gn.state(jax.nn.initializers.ones, shape=lambda self: (6 // self.width,), init=False)\n"
+    )
+    with pytest.warns(UserWarning, match="defined again") as caught:
+        write(source.replace("width: int\n", "width: int\n" + added) + "    m: int = 2\n")
+    assert [str(warning.message) for warning in caught] == [
+        "Net was defined again: Net.size holds nothing, as what makes it raised ZeroDivisionError: "
+        "integer division or modulo by zero; assign it"
+    ]
+    assert (other.size.value.shape, last.m) == ((3,), 2)
+    net.size = gn.State(jnp.ones(2))
+    assert gn.clone(net).size.value.shape == (2,)
 
 
 def test_a_popped_field_stays_popped(write: Write):

@@ -710,7 +710,36 @@ def _made_of(function: Function, kind: Hashable) -> Made | None:
     except (AttributeError, TypeError):  # a builtin, or a class
         return None
     made = kept.kinds.get(kind)
-    return kept.kinds.setdefault(kind, Made()) if made is None else made
+    if made is None:
+        _check_hashable(function, kind)
+        return kept.kinds.setdefault(kind, Made())
+    return made
+
+
+# What runs its function at every call.
+_EAGER: Final = frozenset(
+    ("pure", transform)
+    for transform in ("checkify", "grad", "hessian", "jacfwd", "jacrev", "jvp", "value_and_grad", "vjp", "vmap")
+)
+
+
+def _check_hashable(function: Function, kind: Hashable) -> None:
+    """Raise if a callable object may change where what was traced of it is kept: JAX knows it by its hash.
+
+    Raises:
+        TypeError: Says what would do.
+    """
+    if kind in _EAGER:
+        return
+    try:
+        hash(function)
+    except TypeError as error:
+        name = type(function).__name__
+        raise TypeError(
+            f"a {name} is called by a transformed function, and is not hashable ({error}): it may change, and what was "
+            "traced of it would stay. Make it a frozen dataclass of hashable values, or a node; or pass what changes "
+            "as an argument"
+        ) from None
 
 
 def _attached(function: Function) -> _Kept:

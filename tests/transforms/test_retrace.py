@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import gc
 import logging
@@ -559,3 +560,54 @@ def test_an_argument_that_is_given_by_name_is_the_difference():
         call()
     (line,) = gn.explain_retrace(run).splitlines()[1:]
     assert line.startswith("  the pytree of arguments: PyTreeDef(((*,), {})) != PyTreeDef(((), {'x': *}))")
+
+
+@dataclasses.dataclass
+class Scaled:
+    """A callable that may change, and is not hashable, as `jax.jit` would need it."""
+
+    by: float
+
+    def __call__(self, node: Leaf, *_: Any) -> Any:
+        return (self.by * node.weight.value).sum()
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    by: float
+
+    def __call__(self, node: Leaf) -> Any:
+        return (self.by * node.weight.value).sum()
+
+
+KEPT: dict[str, Callable[[Any, Leaf], Any]] = {
+    "jit": lambda function, node: gn.jit(function)(node),
+    "remat": lambda function, node: gn.remat(function)(node),
+    "cond": lambda function, node: gn.cond(True, lambda node: 0.0, function, node),
+    "scan": lambda function, node: gn.scan(function, node, jnp.arange(2)),
+    "eval_shape": lambda function, node: gn.eval_shape(function, node),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_an_object_that_may_change_is_not_traced_for_later_calls(name: str):
+    """Where a trace is kept, a callable that is not hashable is refused; what traces each time sees its fields."""
+    function = Scaled(2.0)
+    with pytest.raises(TypeError) as caught:
+        KEPT[name](function, leaf())
+    assert str(caught.value) == (
+        "a Scaled is called by a transformed function, and is not hashable (unhashable type: 'Scaled'): it may "
+        "change, and what was traced of it would stay. Make it a frozen dataclass of hashable values, or a node; or "
+        "pass what changes as an argument"
+    )
+
+
+def test_an_object_that_may_change_is_differentiated_as_it_is():
+    """What runs its function at every call takes one that is not hashable; a frozen one is taken everywhere."""
+    function, node = Scaled(2.0), leaf()
+    slopes: list[float] = []
+    for by in (2.0, 3.0):
+        function.by = by
+        slopes.append(float(gn.grad(function)(node)["weight"].value.sum()))
+    assert slopes[1] == 1.5 * slopes[0]
+    assert gn.jit(Frozen(3.0))(node) == function(node)
