@@ -41,6 +41,7 @@ _QUALIFIERS: Final = (
     typing_extensions.ReadOnly,
 )  # fmt: skip
 _VARIABLES: Final = (typing.TypeVar, typing_extensions.TypeVar)
+_VARIADIC: Final = (typing.TypeVarTuple, typing_extensions.TypeVarTuple)
 # What a `type` statement makes is not always what typing-extensions makes, where Python has its own.
 _ALIASES: Final = (typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType))
 
@@ -245,7 +246,7 @@ def unaliased(annotation: Any) -> Any:
         if _leads_back(alias):
             return Any
         written: dict[Any, Any] = dict(zip(alias.__type_params__, get_args(annotation), strict=False))
-        annotation = _with_parameters(_value_of(alias), written)
+        annotation = with_parameters(_value_of(alias), written)
     return annotation
 
 
@@ -254,14 +255,104 @@ def _value_of(alias: Any) -> Any:
     return resolve(alias.__value__, type(None), names)
 
 
-def _with_parameters(annotation: Any, written: Mapping[Any, Any]) -> Any:
-    """An annotation with other types in place of some of its type variables."""
+def with_parameters(annotation: Any, written: Mapping[Any, Any]) -> Any:
+    """An annotation with other types in place of some of its type variables; the same object where it has none."""
     if isinstance(annotation, _VARIABLES):
         return written.get(annotation, annotation)
-    # In the order in which they stand in the annotation, and not that of the alias; of a bare class, they are its own.
-    variables = () if isinstance(annotation, type) else getattr(annotation, "__parameters__", ())
+    variables = variables_of(annotation)
+    if written.keys().isdisjoint(variables):
+        return annotation
     generic: Any = annotation
-    return generic[tuple([written.get(variable, variable) for variable in variables])] if variables else generic
+    return generic[tuple([written.get(variable, _itself(variable)) for variable in variables])]
+
+
+def variables_of(annotation: Any) -> tuple[Any, ...]:
+    """The type variables of an annotation in the order in which a subscript fills them."""
+    if isinstance(annotation, _VARIABLES):
+        return (annotation,)
+    # Those of an alias stand in the order of its text. Of a bare class, they are the class's own.
+    return () if isinstance(annotation, type) else getattr(annotation, "__parameters__", ())
+
+
+def _itself(variable: Any) -> Any:
+    """A type variable as an argument that leaves it as it is."""
+    unpack: Any = typing_extensions.Unpack
+    return unpack[variable] if isinstance(variable, _VARIADIC) else variable
+
+
+def with_defaults(annotation: Any, owner: type) -> Any:
+    """An annotation with their defaults in place of the type variables that have some."""
+    variables = variables_of(annotation)
+    return with_parameters(annotation, {one: _default_of(one, owner) for one in variables if _has_default(one)})
+
+
+def type_arguments(cls: type, base: type, local_names: Mapping[str, Any]) -> dict[Any, Any]:
+    """What a class says for the type variables of one of its direct bases: `class Square(Table[Float[Array, "n n"]])`.
+
+    A variable that it leaves out stands for its default; one without, or with `Any`, stays open.
+
+    Args:
+        cls: The class.
+        base: What it extends.
+        local_names: The names of the functions and classes that it was defined in.
+
+    Raises:
+        NameError: A type that is written as a text names what does not exist yet.
+    """
+    written: Sequence[Any] = cls.__dict__.get("__orig_bases__", cls.__bases__)
+    args = next((get_args(one) for one in written if get_origin(one) is base), ())
+    return {
+        variable: resolve(arg, cls, local_names) if isinstance(variable, _VARIABLES) else arg
+        for variable, arg in _by_variable(base, args).items()
+    }
+
+
+def _by_variable(generic: Any, args: Sequence[Any]) -> dict[Any, Any]:
+    """What stands for the type variables of a generic class: the arguments, and defaults behind them."""
+    variables: tuple[Any, ...] = getattr(generic, "__parameters__", ())
+    # From the first one that takes any number of types, an argument does not say by its position which it is for.
+    single = list(itertools.takewhile(lambda variable: not isinstance(variable, _VARIADIC), variables))
+    written: dict[Any, Any] = dict(zip(single, args, strict=False))
+    for variable in single[len(args) :]:
+        if _has_default(variable):  # which may name those before
+            written[variable] = with_parameters(_default_of(variable, generic), written)
+    return {variable: arg for variable, arg in written.items() if arg is not Any}  # which says nothing
+
+
+def type_arguments_along(cls: type, base: type, local_names: Mapping[str, Any]) -> dict[Any, Any]:
+    """What a class, and those between, say for the type variables of a base that is no direct one.
+
+    For the arguments, see `type_arguments`.
+
+    Raises:
+        NameError: As there.
+    """
+    above = next((one for one in cls.__bases__ if base in one.__mro__), base)
+    types_by_variable = type_arguments(cls, above, local_names)
+    if above is base:
+        return types_by_variable
+    inner = type_arguments_along(above, base, {})
+    return {variable: with_parameters(said, types_by_variable) for variable, said in inner.items()}
+
+
+def _has_default(variable: Any) -> bool:
+    default = getattr(variable, "__default__", typing_extensions.NoDefault)
+    # Before Python 3.13, `typing_extensions` said `None` for none.
+    return isinstance(variable, _VARIABLES) and default is not typing_extensions.NoDefault and default is not None
+
+
+def _default_of(variable: Any, owner: type) -> Any:
+    names = getattr(sys.modules.get(variable.__module__), "__dict__", {})
+    return resolve(variable.__default__, owner, names)
+
+
+def open_class(annotation: Any) -> Any:
+    """The type variable that stands in an annotation for a class which nothing says; `None` if there is none."""
+    annotation = _without_qualifiers(annotation)
+    if isinstance(annotation, _VARIABLES):
+        return None if _has_default(annotation) else annotation
+    members = get_args(annotation) if get_origin(annotation) in _UNIONS else ()
+    return next((variable for variable in map(open_class, members) if variable is not None), None)
 
 
 def _alias_of(annotation: Any) -> Any:
@@ -382,7 +473,7 @@ def _value_types(annotation: Any) -> list[Any]:
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
     if origin is State:
         return list(args)
-    written: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), args, strict=False))
+    written = _by_variable(origin, args)
     values: list[Any] = []
     for base in origin.__dict__.get("__orig_bases__", origin.__bases__):
         base_class = get_origin(base) or base

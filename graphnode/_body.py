@@ -23,6 +23,7 @@ from ._members import (
     holds_graph_object,
     is_alias,
     is_class_variable,
+    is_defined_as,
     is_dunder,
     is_field,
     is_init_variable,
@@ -161,6 +162,7 @@ def _copy_specifiers(cls: type) -> None:
 def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
     """What is wrong with the default of a name that the body declares; such a default is taken out."""
     inherited = _inherited_fault(cls, name, role)
+    _unwrap_static_method(cls, name)
     written = cls.__dict__.get(name, dataclasses.MISSING)
     if written is dataclasses.MISSING:
         return [inherited] if inherited is not None else []
@@ -174,6 +176,21 @@ def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
         metadata = None if specifier is None else specifier.metadata
         setattr(cls, name, dataclasses.field(default=None, metadata=metadata))
     return [found for found in (inherited, fault) if found is not None]
+
+
+def _unwrap_static_method(cls: type, name: str) -> None:
+    """Put the function in the place of a static method that is the default of a field of another name.
+
+    To the class body, the `helper` of `@staticmethod def helper(x)` is the wrapper, to everyone else the function.
+    """
+    written = cls.__dict__.get(name)
+    default = written.default if isinstance(written, dataclasses.Field) else written
+    if not isinstance(default, staticmethod) or is_defined_as(default, cls, name):
+        return
+    if isinstance(written, dataclasses.Field):
+        written.default = default.__func__
+    else:
+        setattr(cls, name, default.__func__)
 
 
 def _written_default_fault(cls: type, owner: type, name: str, value: object) -> Fault | None:

@@ -37,6 +37,8 @@ except ImportError:  # before JAX 0.9
             return trace_ctx.trace
 
     _running = _Running()  # type: ignore[assignment, unused-ignore]
+# Where JAX's arrays have their operators.
+_ARRAY_OPERATORS: Final = "jax._src.numpy.array_methods"
 
 # A concrete array's exact type: one identity test tells it from a tracer, where `isinstance` asks a metaclass.
 CONCRETE: Final[type] = ArrayImpl
@@ -55,6 +57,16 @@ DISABLE_JIT: Final = disable_jit
 def is_tracing() -> bool:
     """Whether a JAX transformation runs in this thread: the cheap form of `current_trace() is not None`."""
     return _running.value is not eval_trace
+
+
+def is_array_operator(frame: FrameType | None) -> bool:
+    """Whether a frame was called, through none of JAX's, by an operator of JAX's arrays, such as `array @ other`."""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.startswith("jax."):
+            return module == _ARRAY_OPERATORS
+        frame = frame.f_back
+    return False
 
 
 def current_trace() -> TraceRef | None:

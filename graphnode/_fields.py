@@ -77,10 +77,12 @@ def _field(specifier: Specifier, **options: Any) -> Any:
     _check_options(specifier.kind, options)
     # JAX's own `jax.tree.static()` sets the same "static" key.
     metadata = {METADATA_KEY: specifier, "static": specifier.kind is Kind.STATIC}
-    if specifier.kind is Kind.STATIC and isinstance(options.get("default"), jax.Array):
-        # An array never changes, so instances may share it; `dataclasses` would refuse it, as it has no hash.
+    if specifier.kind is Kind.STATIC and isinstance(options.get("default"), jax.Array | np.ndarray):
+        # An array never changes, so instances may share it; `dataclasses` would refuse it, as it has no hash. Of one
+        # of NumPy, which may be written to, each node keeps a read-only copy; this one is as it was written here.
         default = options.pop("default")
-        options["default_factory"] = lambda: default
+        value = default.copy() if isinstance(default, np.ndarray) else default
+        options["default_factory"] = lambda: value
     return dataclasses.field(metadata=metadata, **options)
 
 
@@ -171,11 +173,8 @@ def state(
         _check_undescribed([part for part, given in described.items() if given is not None])
         return _field(Specifier(Kind.STATE), **options)
     _check_initializer(initializer, shape)
-    options.setdefault("init", False)
-    return _field(
-        Specifier(Kind.STATE, initializer=initializer, shape=shape, name=name, tag=tag, sharding=sharding),
-        **options,
-    )
+    specifier = Specifier(Kind.STATE, initializer=initializer, shape=shape, name=name, tag=tag, sharding=sharding)
+    return _field(specifier, **_made_by_node(Kind.STATE, "an initializer", "gn.state(initializer)", options))
 
 
 def _check_initializer(initializer: object, shape: object) -> None:
@@ -218,6 +217,29 @@ def _check_options(kind: Kind, options: Mapping[str, Any]) -> None:
             f"gn.{kind}: default_factory= takes a function without arguments; found {describe(factory)}; write "
             f"default_factory=lambda: {_constructor_text(factory)}"
         )
+
+
+def _made_by_node(kind: Kind, maker: str, line: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a field that the node makes itself, so that its constructor does not take it.
+
+    Raises:
+        FieldError: One of them says that the field comes from elsewhere.
+    """
+    others = [name for name in ("default", "default_factory") if name in options]
+    if options.get("init", False):
+        others.append("init")
+    if others:
+        given = " or ".join("init=True" if name == "init" else f"{name}=" for name in others)
+        instead = (
+            f"gn.{kind}(default=None) for an argument of the constructor, which __post_init__ replaces if it is None"
+        )
+        if "default_factory" in others:
+            instead = f"gn.{kind}(default_factory=...) for an argument of the constructor with a default"
+        raise FieldError(
+            f"gn.{kind}() with {maker} declares a field that the node makes itself, and takes no {given}; write {line} "
+            f"alone, or {instead}"
+        )
+    return {"init": False, **options}
 
 
 def _is_function(value: object) -> bool:
@@ -322,7 +344,7 @@ def subnode(*values: object, factory: Callable[[Any], Any] | None = None, **opti
         raise FieldError(_misuse("subnode", values[0]))
     if factory is not None:
         _check_factory(factory)
-        options.setdefault("init", False)
+        options = _made_by_node(Kind.SUBNODE, "factory=", "gn.subnode(factory=...)", options)
     return _field(Specifier(Kind.SUBNODE, factory=factory), **options)
 
 

@@ -37,7 +37,7 @@ def explain_init(
         kwargs: What it was called with by name.
     """
     if type(error) is TypeError and not _is_bindable(init, node, args, kwargs):
-        hint = _hint(type(node), init, args, kwargs)
+        hint = _lost_constructor_hint(node, args, kwargs) or _hint(type(node), init, args, kwargs)
         if hint and not str(error).endswith(hint):  # else the constructor that the class inherits has said it
             pythons_text = str(error).partition(". Did you mean")[0]  # from 3.13 on it has a hint of its own
             error.args = (f"{pythons_text}; {hint}",)
@@ -56,6 +56,41 @@ def _is_bindable(
     except TypeError:
         return False
     return True
+
+
+def _lost_constructor_hint(node: NodeBase, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+    """What to write where the arguments are those of a written constructor, in whose place one was generated.
+
+    As in any dataclass, a class that declares fields has its constructor generated, from all fields.
+    """
+    cls: Any = type(node)
+    bases: Sequence[Any] = cls.__mro__[1:]
+    base = next((base for base in bases if base.__dict__.get("_has_own_init", False)), None)
+    if cls._has_own_init or base is None or not _is_bindable(base.__init__, node, args, kwargs):
+        return ""
+    parameters = list(inspect.signature(base.__init__).parameters.values())
+    taken = ", ".join(_parameter_text(parameter) for parameter in parameters)
+    passed = ", ".join(_argument_text(parameter) for parameter in parameters[1:])
+    return (
+        f"{cls.__name__} declares fields of its own, so that its constructor is generated, and takes the fields; to "
+        f"keep that of {base.__name__}, write def __init__({taken}): super().__init__({passed})"
+    )
+
+
+_STARS: Final[Mapping[object, str]] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
+def _parameter_text(parameter: inspect.Parameter) -> str:
+    """A parameter as a signature has it, without its annotation and with `...` for its default."""
+    has_default = parameter.default is not inspect.Parameter.empty
+    return _STARS.get(parameter.kind, "") + parameter.name + ("=..." if has_default else "")
+
+
+def _argument_text(parameter: inspect.Parameter) -> str:
+    """What hands a parameter on."""
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+        return f"{parameter.name}={parameter.name}"
+    return _STARS.get(parameter.kind, "") + parameter.name
 
 
 def _hint(cls: type[NodeBase], init: Callable[..., None], args: Sequence[object], kwargs: Mapping[str, object]) -> str:

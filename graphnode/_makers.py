@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import jax
 
+from ._annotations import open_class
 from ._contract import Contract, ContractSyntaxError
 from ._describe import describe, shape_text
 from ._errors import ContractError, FieldError
@@ -70,9 +71,15 @@ def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
 
 def _initializer_maker(field: Field) -> Maker:
     specifier, (leaf,) = field.specifier, field.form.leaves
+    variable = open_class(field.annotation) if leaf.cls is State else None
+    if variable is not None:
+        return _open_maker(field, variable.__name__)
     initializer: Any = specifier.initializer
     shape_of = _contract_shape(leaf.contract) if specifier.shape is None else _declared_shape(field, specifier.shape)
     dtype = leaf.contract.dtype if leaf.contract is not None else _default_dtype
+    described = {"name": specifier.name, "tag": specifier.tag, "sharding": specifier.sharding}
+    # What the specifier does not say, the class says: its `__init__` may have other defaults, or take the value alone.
+    description = {part: said for part, said in described.items() if said is not None}
 
     def make(node: NodeBase) -> State[Any]:
         where = f"{type(node).__name__}.{field.name}"
@@ -86,11 +93,28 @@ def _initializer_maker(field: Field) -> Maker:
             found = shape_text(value)
             raise ContractError(f"{where}: its initializer was called for the shape {shape} and returned {found}")
         try:
-            return leaf.cls(value, name=specifier.name, tag=specifier.tag, sharding=specifier.sharding)  # type: ignore[no-any-return]
+            return leaf.cls(value, **description)  # type: ignore[no-any-return]
         except FieldError as error:  # a shape that only the node knows, of another rank than the sharding
             raise FieldError(f"{where}: {error}") from None
+        except Exception as error:  # of an `__init__` of the user's
+            written = ", ".join(["value", *(f"{part}={said!r}" for part, said in description.items())])
+            note_call(error, node, field.name, "State", f"{leaf.cls.__name__}({written})")
+            raise
 
     return make
+
+
+def _open_maker(field: Field, variable: str) -> Maker:
+    """Of a field whose annotation is a type variable: a subclass may say what it stands for, and a node may not."""
+
+    def refuse(node: NodeBase) -> State[Any]:
+        raise FieldError(
+            f"{type(node).__name__}.{field.name}: state(initializer) makes a State, and nothing says of which class "
+            f"{variable} is; have a subclass say it, as class Sub({field.owner.__name__}[gn.ParamState]), or give "
+            f"{variable} a default"
+        )
+
+    return refuse
 
 
 def _initialized(initializer: Any, node: NodeBase, name: str, shape: tuple[int, ...], dtype: Any) -> Any:

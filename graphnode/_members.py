@@ -123,8 +123,7 @@ def member_word(owner: type, name: str, attribute: object) -> str | None:
     for member, word in _MEMBERS.items():
         if isinstance(attribute, member):
             return word
-    is_defined_here = getattr(attribute, "__qualname__", None) == f"{owner.__qualname__}.{name}"
-    if is_defined_here and getattr(attribute, "__module__", None) == owner.__module__:
+    if is_defined_as(attribute, owner, name):
         return "nested class" if isinstance(attribute, type) else "method"
     annotation = own_annotations(owner).get(name)
     is_no_function = annotation in (_NO_FUNCTION_NAMES if isinstance(annotation, str) else _NO_FUNCTIONS)
@@ -133,6 +132,12 @@ def member_word(owner: type, name: str, attribute: object) -> str | None:
     kind = type(attribute)
     is_descriptor = hasattr(kind, "__set__") or (hasattr(kind, "__get__") and not callable(attribute))
     return "descriptor" if is_descriptor else None
+
+
+def is_defined_as(attribute: object, owner: type, name: str) -> bool:
+    """Whether a function or class was defined in the body of `owner` under this name."""
+    is_of_name = getattr(attribute, "__qualname__", None) == f"{owner.__qualname__}.{name}"
+    return is_of_name and getattr(attribute, "__module__", None) == owner.__module__
 
 
 def unannotated_faults(cls: type, owner: type, names: Iterable[str]) -> Iterator[Fault]:

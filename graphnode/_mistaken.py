@@ -6,9 +6,11 @@ down every `getattr(state, "...", None)`.
 """
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from ._compat import is_array_operator
 from ._errors import JaxInputError, StateUseError
 
 _BINARY: Final = {
@@ -102,16 +104,30 @@ class Hint:
         return AttributeError(f"{cls.__name__!r} object has no attribute {self.name!r}: {self.remedy}")
 
 
+# What Python asks of the right operand: a comparison is the reflection of another one.
+_REFLECTED: Final = (*[f"__r{name}__" for name in (*_BINARY, "divmod")], *[f"__{name}__" for name in _COMPARISONS])
+
+
+def _has_reflected_operator(cls: type) -> bool:
+    """Whether a class says itself, or by what it extends, what an operator does that has it on the right."""
+    bases = [base for base in cls.__mro__[:-1] if base is not NoArray]  # which has them all, and `object` compares
+    return any(name in base.__dict__ for base in bases for name in _REFLECTED)
+
+
 class _JaxHint(Hint):
     """Stands for `__jax_array__`, by which JAX asks what is no array to become one.
 
     The error comes when JAX looks the method up: `jax.jit` refuses whatever has one, and never calls it. It is no
     `TypeError`, in whose place JAX raises one of its own, which advises to mark the argument as static.
+
+    The operators of arrays ask for it, too, before they leave `array @ other` to the other's own `__rmatmul__`.
     """
 
     __slots__ = ()
 
     def error(self, cls: type) -> Exception:
+        if _has_reflected_operator(cls) and is_array_operator(sys._getframe(1)):
+            return super().error(cls)
         return JaxInputError(f"{cls.__name__} {self.remedy}")
 
 

@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsIndex
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex
 
 import jax
 import numpy as np
@@ -203,8 +203,10 @@ def _define(cls: type[Node], kw_only: bool) -> None:
     if not issubclass(shown_by, NodeBase) and dataclasses.is_dataclass(shown_by):
         _set(cls, __repr__=Node.__repr__)
     inherited_init = _inherited_init(cls)
+    # With `init=True`, `dataclasses` holds the fields to the order that a generated constructor needs.
+    is_generated = inherited_init is None and "__init__" not in cls.__dict__
     try:
-        dataclasses.dataclass(cls, init=inherited_init is None, eq=False, repr=False, kw_only=kw_only)
+        dataclasses.dataclass(cls, init=is_generated, eq=False, repr=False, kw_only=kw_only)
     except (TypeError, ValueError) as error:
         faults.append(Fault(f"{cls.__name__}: {error}", Rule.DATACLASS))
     else:
@@ -368,10 +370,14 @@ def _complete(node: Node, plan: Plan) -> None:
             setattr(node, name, plan.makers[name](node))
     missing = [name for name in schema(type(node)).fields if name not in node.__dict__]
     if missing:
-        raise FieldError(f"{type(node).__name__} was constructed without {', '.join(missing)}; {REMEDY}")
+        cls = type(node)
+        raise FieldError(f"{cls.__name__} was constructed without {', '.join(missing)}; {remedy_for(cls)}")
 
 
-REMEDY: Final = "set it in __post_init__, or give it an initializer, factory or default"
+def remedy_for(cls: type[Node]) -> str:
+    """What would do where a field holds nothing after construction; a written constructor calls no `__post_init__`."""
+    method = "__init__" if cls._has_own_init else "__post_init__"
+    return f"set it in {method}, or give it an initializer, factory or default"
 
 
 class _FieldDescriptor:

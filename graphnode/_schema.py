@@ -14,7 +14,20 @@ from typing import Any, Final, Generic, NamedTuple, TypeAlias, cast, get_origin
 
 from typing_extensions import TypeVar
 
-from ._annotations import AmbiguousError, Cause, Form, form_of, moved_form, open_form, resolve
+from ._annotations import (
+    AmbiguousError,
+    Cause,
+    Form,
+    form_of,
+    moved_form,
+    open_form,
+    resolve,
+    type_arguments,
+    type_arguments_along,
+    variables_of,
+    with_defaults,
+    with_parameters,
+)
 from ._arguments import wrong_argument
 from ._caches import Kept, kept, publish
 from ._contract import Contract, ContractSyntaxError
@@ -255,10 +268,7 @@ def _compile_field(
     name, where = declared.name, f"{cls.__name__}.{declared.name}"
     inherited: Schema[Any] | None = kept(owner, _SCHEMA)
     if owner is not cls and inherited is not None:
-        # Its names may resolve only where the owner was defined, and were resolved there.
-        field = inherited.fields[name]
-        _check_override(cls, field, bases)
-        return field
+        return _inherited_field(cls, inherited.fields[name], bases, local_names, is_final)
     # Not `declared.type`: a specifier that two dataclasses share has the annotation of the second.
     said, written = specifier_of(declared), own_annotations(owner)[name]
     try:
@@ -278,8 +288,10 @@ def _compile_field(
     if annotation is Final and declared.default is not dataclasses.MISSING:
         annotation = type(declared.default)
     try:
+        if not issubclass(owner, NodeBase):  # a dataclass, which is compiled anew in each class that extends it
+            annotation = with_parameters(annotation, type_arguments_along(cls, owner, local_names))
         kind, form = _kind_of(where, annotation, owner, said)
-    except NameError as error:  # of the bound of a type variable
+    except NameError as error:  # of the bound or default of a type variable, or of what stands for it
         if not is_final:
             raise UnresolvedError from None
         raise _FaultError(_unresolved(where, written, error), Rule.UNRESOLVED) from None
@@ -289,6 +301,54 @@ def _compile_field(
     _check_initializer(field, where)
     _check_sharding(field, where)
     return field
+
+
+def _inherited_field(
+    cls: type, field: Field, bases: "Sequence[_Base]", local_names: Mapping[str, Any], is_final: bool
+) -> Field:
+    """A field of a base, narrowed by what `cls`, or a class between, says for the type variables of its annotation.
+
+    Its names may resolve only where it was declared, and were resolved there.
+
+    Args:
+        cls: The class that inherits it.
+        field: The field as the class that declares it has it.
+        bases: The node classes that `cls` extends.
+        local_names: The names of the functions that `cls` was defined in.
+        is_final: Whether a name that nothing resolves is a fault, not a reason to wait.
+    """
+    where = f"{cls.__name__}.{field.name}"
+    narrowed = field
+    fields_of = dict(bases)
+    for base in cls.__bases__:
+        of_base = fields_of.get(base, {}).get(field.name)
+        if of_base is None or of_base.owner is not field.owner:
+            continue
+        try:
+            if variables_of(of_base.annotation):
+                of_base = _narrowed(where, of_base, type_arguments(cls, base, local_names))
+        except NameError as error:
+            if not is_final:
+                raise UnresolvedError from None
+            text = f"{where}: nothing defines {error.name!r}, which {cls.__name__} says of {base.__name__}"
+            raise _FaultError(f"{text}; import it at run time, or define it in the module", Rule.UNRESOLVED) from None
+        if of_base.annotation is not field.annotation:
+            narrowed = of_base
+            break  # as everywhere in Python, the first base counts
+    _check_override(cls, narrowed, bases)
+    if narrowed is not field:
+        _check_initializer(narrowed, where)
+        _check_sharding(narrowed, where)
+    return narrowed
+
+
+def _narrowed(where: str, field: Field, types_by_variable: Mapping[Any, Any]) -> Field:
+    """A field with types in place of type variables of its annotation; the field itself, if it has none of them."""
+    annotation = with_parameters(field.annotation, types_by_variable)
+    if annotation is field.annotation:
+        return field
+    kind, form = _kind_of(where, annotation, field.owner, field.specifier if field.is_explicit else None)
+    return field._replace(kind=kind, form=form, annotation=annotation)
 
 
 def _resolved(annotation: object, owner: type, cls: type, local_names: Mapping[str, Any]) -> object:
@@ -337,7 +397,9 @@ def _unresolved(where: str, annotation: object, error: NameError) -> str:
 
 def _kind_of(where: str, annotation: object, owner: type, said: Specifier | None) -> tuple[Kind, Form]:
     try:
-        form = form_of(annotation, owner)
+        # What the node makes is of one class, by default that of the type variable; what it is given may be of others.
+        is_made = said is not None and said.initializer is not None
+        form = form_of(with_defaults(annotation, owner) if is_made else annotation, owner)
     except ContractSyntaxError as error:
         raise _FaultError(f"{where}: {error}", Rule.AXIS_SYNTAX) from None
     except AmbiguousError as error:

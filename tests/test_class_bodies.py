@@ -365,6 +365,39 @@ def test_functions_are_values():
     assert (act.first(-1), act.second(-1), act.third, act.of) == (1, 1, method, Leaf)
 
 
+def test_a_static_method_is_a_value_under_another_name():
+    """The body has the wrapper, and the node the function, as in any dataclass."""
+
+    class Act(gn.Node):
+        @staticmethod
+        def double(x: int) -> int:
+            return 2 * x
+
+        first: Callable[[int], int] = static(default=double)
+        second: type | None = double  # type: ignore[assignment]  # pyright: ignore  # ty: ignore  # pyrefly: ignore
+
+    class Sub(Act):
+        pass
+
+    for act in (Act(), Sub()):
+        assert act.first is act.second is Act.double
+        assert act.first(2) == 4
+
+
+def test_an_array_of_numpy_may_be_a_default():
+    """Each node has a read-only copy of what it was when the class was defined."""
+    written = np.ones(3)
+
+    class Masked(gn.Node):
+        mask: np.ndarray[Any, Any] = static(default=written)
+
+    written[0] = 5
+    mask = Masked().mask
+    assert mask.tolist() == [1, 1, 1]
+    assert not mask.flags.writeable
+    assert gn.graphdef(Masked()) == gn.graphdef(Masked())
+
+
 def test_an_inherited_default_stays():
     """A field that is declared again without a default has that of its parent, as in any dataclass."""
 

@@ -160,6 +160,45 @@ def test_a_wrong_result_of_an_initializer_is_refused(cls: type[gn.Node], text: s
     assert str(error_of(cls)) == text
 
 
+class NoDecay(gn.ParamState[Array]):
+    """A class of States with a tag of its own."""
+
+    def __init__(self, value: Array, *, tag: str | None = "no_decay", sharding: Any = ("model",)) -> None:
+        super().__init__(value, tag=tag, sharding=sharding)
+
+
+class Alone(gn.ParamState[Array]):
+    """A class of States that takes the value alone."""
+
+    def __init__(self, value: Array) -> None:
+        super().__init__(value)
+
+
+def test_a_state_class_describes_what_an_initializer_makes():
+    """By the defaults of its `__init__`, where the specifier says nothing."""
+
+    class Norm(gn.Node):
+        scale: NoDecay = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))
+        shift: NoDecay = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,), tag="shift")
+        plain: Alone = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))
+
+    norm = Norm()
+    assert [(one.tag, one.sharding) for one in (norm.scale, norm.shift)] == [
+        ("no_decay", ("model",)),
+        ("shift", ("model",)),
+    ]
+    assert (type(norm.plain), norm.plain.tag) == (Alone, None)
+
+
+def test_a_state_class_that_refuses_its_description_notes_the_field():
+    """An `__init__` that takes no tag, where the specifier says one."""
+
+    class Norm(gn.Node):
+        scale: Alone = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,), tag="x")
+
+    assert notes_of(Norm) == ("TypeError", ["the State of Norm.scale was called as Alone(value, tag='x')"])
+
+
 def test_a_list_is_a_shape():
     """What `shape=` gives may be a list: the initialiser gets a tuple."""
     shapes: list[object] = []
@@ -271,6 +310,53 @@ def test_an_option_of_a_specifier_is_checked_where_it_is_written(declare: Callab
     assert str(error) == text
 
 
+ONES: Any = jax.nn.initializers.ones
+MADE = "declares a field that the node makes itself, and takes no"
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize(
+    ("options", "given", "instead"),
+    [
+        (
+            {"default": None},
+            "default=",
+            "{}(default=None) for an argument of the constructor, which __post_init__ replaces",
+        ),
+        (
+            {"init": True},
+            "init=True",
+            "{}(default=None) for an argument of the constructor, which __post_init__ replaces",
+        ),
+        (
+            {"init": True, "default": None},
+            "default= or init=True",
+            "{}(default=None) for an argument of the constructor, which __post_init__ replaces",
+        ),
+        (
+            {"default_factory": lambda: STATE},
+            "default_factory=",
+            "{}(default_factory=...) for an argument of the constructor with a default",
+        ),
+    ],
+)
+def test_a_field_that_the_node_makes_takes_no_default(options: dict[str, Any], given: str, instead: str):
+    """An initializer or factory and a default cannot both count."""
+    of_state, of_node = instead.format("gn.state"), instead.format("gn.subnode")
+    end = " if it is None" if "__post_init__" in instead else ""
+    assert str(error_of(lambda: SPECIFIERS.state(ONES, **options))) == (
+        f"gn.state() with an initializer {MADE} {given}; write gn.state(initializer) alone, or {of_state}{end}"
+    )
+    assert str(error_of(lambda: SPECIFIERS.subnode(factory=lambda self: LINEAR, **options))) == (
+        f"gn.subnode() with factory= {MADE} {given}; write gn.subnode(factory=...) alone, or {of_node}{end}"
+    )
+
+
+def test_a_field_that_the_node_makes_may_say_that_the_constructor_does_not_take_it():
+    """As it is anyway."""
+    assert SPECIFIERS.state(ONES, init=False).init is SPECIFIERS.subnode(factory=lambda self: LINEAR, init=False).init
+
+
 # Arguments
 
 LAYERS: Any = nn
@@ -344,6 +430,34 @@ def test_a_constructor_says_what_it_takes(make: Callable[[], object], text: str)
     assert type(error) is TypeError
     # 3.13 counts and names as 3.11 does, apart from the qualified names of classes that are local.
     assert re.sub(r"test_\w+\.<locals>\.", "", str(error)) == text
+
+
+class Doubled(gn.Node):
+    """With a constructor that is written by hand."""
+
+    width: int
+
+    def __init__(self, half: int, *more: int, sign: int = 1, **others: int) -> None:
+        self.width = 2 * half * sign
+
+
+class Labelled(Doubled):
+    """With a field of its own, for which the constructor is generated."""
+
+    label: str = ""
+
+
+def test_a_generated_constructor_says_how_to_keep_that_of_the_parent():
+    """Where it is given what the parent takes."""
+    make: Any = Labelled
+    text = str(error_of(lambda: make(1, sign=-1)))
+    assert text.partition("; ")[2] == (
+        "Labelled declares fields of its own, so that its constructor is generated, and takes the fields; to keep that "
+        "of Doubled, write def __init__(self, half, *more, sign=..., **others): super().__init__(half, *more, "
+        "sign=sign, **others)"
+    )
+    assert ";" not in str(error_of(make))
+    assert make(4, "a").width == 4
 
 
 def test_a_type_error_from_inside_stays_as_it_is():

@@ -893,6 +893,34 @@ def test_an_own_constructor_sets_the_fields():
     assert (node.a, node.b.n) == (3, 4)
 
 
+def test_an_own_constructor_keeps_no_order_of_defaults():
+    """A field without a default may stand behind one with a default: only a generated constructor needs the order."""
+
+    class Gained(Linear):
+        gain: ParamState  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]  # pyrefly: ignore  # ty: ignore
+
+        def __init__(self, size: int) -> None:
+            super().__init__(size, size)
+            self.gain = ParamState(ZERO)
+
+    assert list(gn.states(Gained(2))) == [("bias",), ("gain",), ("weight",)]
+
+
+def test_an_own_constructor_that_forgets_a_field_is_told_where_to_set_it():
+    """It calls no `__post_init__`."""
+
+    class Own(gn.Node):
+        n: int
+
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(gn.FieldError) as caught:
+        Own()
+    text = "Own was constructed without n; set it in __init__, or give it an initializer, factory or default"
+    assert str(caught.value) == text
+
+
 def test_an_own_constructor_leaves_defaults_in_place():
     """A field with a default that an own `__init__` does not assign holds its default, as in any dataclass."""
 

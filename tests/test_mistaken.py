@@ -284,6 +284,48 @@ def test_jax_is_given_a_node(node: gn.Node, function: str):
     assert message(lambda: BY_JAX[function](node), gn.JaxInputError) == ON_NODE.format(type(node).__name__)
 
 
+class Affine(gn.Node):
+    """A node that says what an array on its left does with it; with a `dtype`, as a layer has."""
+
+    weight: gn.ParamState
+    dtype: str = "float32"
+
+    def __rmatmul__(self, x: jax.Array) -> jax.Array:
+        return x @ self.weight.value
+
+    def __gt__(self, x: jax.Array) -> jax.Array:
+        return x < self.weight.value
+
+
+class Scaling(gn.State[jax.Array]):
+    """A State that says the same."""
+
+    def __rmul__(self, x: jax.Array) -> jax.Array:
+        return x * self.value
+
+
+def test_an_array_leaves_an_operator_to_what_is_on_its_right():
+    """To the reflected operators of a class, eagerly and under a trace."""
+    affine, scaling, right = Affine(gn.ParamState(X)), Scaling(X), Scale(gn.ParamState(X))
+    operators: Any = X
+    assert (operators @ affine).tolist() == [[2, 2], [2, 2]]
+    assert (operators < affine).tolist() == [[False, False], [False, False]]
+    assert (operators * scaling).tolist() == X.tolist()
+    assert gn.jit(lambda x, node: x @ node)(operators, affine).tolist() == [[2, 2], [2, 2]]
+    assert message(lambda: operators * affine, TypeError).startswith("unsupported operand type(s) for *")
+    assert message(lambda: operators @ scaling, gn.StateUseError) == (
+        "Scaling is not an array: write ... @ state.value"
+    )
+    assert message(lambda: operators @ right, gn.JaxInputError) == ON_NODE.format("Scale")
+
+
+@pytest.mark.parametrize("function", [name for name in BY_JAX if name not in ("x + it", "x @ it", "x < it")])
+def test_jax_is_given_a_node_with_reflected_operators(function: str):
+    """All but an operator raises as ever."""
+    text = message(lambda: BY_JAX[function](Affine(gn.ParamState(X))), gn.JaxInputError)
+    assert text == ON_NODE.format("Affine")
+
+
 def test_a_state_may_be_an_argument_of_ours():
     """As the message says."""
     assert gn.jit(lambda state: 2 * state.value)(gn.ParamState(X)).tolist() == [[2.0, 2.0], [2.0, 2.0]]

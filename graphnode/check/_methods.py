@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from .._fields import NodeBase
-from .._node import REMEDY, GraphValue, Node, has_setter, plan_of, undeclared
+from .._node import GraphValue, Node, has_setter, plan_of, remedy_for, undeclared
 from .._schema import Schema, schema
 from .._source import Assignment, Sources
 from ._codes import UNASSIGNED, UNDECLARED
 from ._findings import CheckedClass, Finding, project_bases, subclasses_of
 
 _SETATTR: Final[Any] = Node.__setattr__
+_INIT: Final = "__init__"
 _POST_INIT: Final = "__post_init__"
 _PLAIN: Final = (int, str, float)  # as in what `Node.__setattr__` says
 
@@ -111,7 +112,9 @@ def _annotation(assignment: Assignment, module: object) -> str:
 def unassigned_findings(
     checked: Sequence[CheckedClass], schemas: Mapping[type[Any], Schema[Any]], sources: Sources
 ) -> Iterator[Finding]:
-    """The fields with `init=False` that nothing makes: no default, initializer or factory, and no method.
+    """The fields that nothing makes: no default, initializer or factory, and no method.
+
+    Those with `init=False`, and all fields of a class whose constructor is written by hand.
 
     A field is reported where it is declared if that class can be constructed; else on the classes that can. A class
     whose subclass assigns the field is meant to be extended, and is not reported.
@@ -127,16 +130,20 @@ def unassigned_findings(
             owner = schemas[one.cls].fields[name].owner
             if owner is not one.cls and name in lacking.get(owner, ()):
                 continue
-            text = f"{one.cls.__name__}.{name}: the constructor does not take it and no method assigns it; {REMEDY}"
+            is_given = schemas[one.cls].fields[name].init
+            why = "__init__ is written by hand" if is_given else "the constructor does not take it"
+            text = f"{one.cls.__name__}.{name}: {why} and no method assigns it; {remedy_for(one.cls)}"
             yield from one.found(UNASSIGNED, text, one.place(name if owner is one.cls else None))
 
 
 def _unassigned(cls: type[Any], sources: Sources) -> Sequence[str]:
     if inspect.isabstract(cls):
         return ()
-    plan = plan_of(cls)
-    names = {field.name for field in schema(cls).fields.values() if not field.init and field.name not in plan.makers}
-    bases = project_bases(cls)
+    plan, bases = plan_of(cls), project_bases(cls)
+    names = {field.name for field in schema(cls).fields.values() if not field.init}
+    if cls._has_own_init:
+        names = set(field_names(cls)) - _set_by_generated(bases, sources)
+    names -= plan.makers.keys()
     left_out: set[str] = set()  # the `__post_init__` of a base, from where another one does not call it
     for base in [*bases, *(subclasses_of(cls) if names else ())]:
         source = sources.of_class(base)
@@ -146,4 +153,15 @@ def _unassigned(cls: type[Any], sources: Sources) -> Sequence[str]:
         names -= {assignment.name for assignment in source.assignments if assignment.method not in unrun}
         if base in bases and source.calls_next(_POST_INIT) is False:
             left_out.add(_POST_INIT)
+        if base is cls and source.calls_next(_INIT) is False:
+            left_out.add(_INIT)
     return sorted(names)
+
+
+def _set_by_generated(bases: Sequence[type[Any]], sources: Sources) -> set[str]:
+    """The fields that a generated constructor of a base may set, as a written one calls some other."""
+    written = [sources.of_class(base) for base in bases]
+    if not any(source is not None and source.calls_next(_INIT) for source in written):
+        return set()
+    generated = [base for base in bases if dataclasses.is_dataclass(base) and not getattr(base, "_has_own_init", False)]
+    return {field.name for base in generated for field in dataclasses.fields(base) if field.init}

@@ -330,6 +330,60 @@ def test_a_field_that_may_be_assigned_is_not_found(more: str, method: str, tmp_p
     assert found_in(tmp_path, UNASSIGNED.format(more=more, method=method)) == []
 
 
+OWN_INIT = """
+class Pair(gn.Node):
+    left: int
+    right: int
+class Net(Pair):
+    extra: int
+    made: int = 1
+    def __init__(self, n):
+        {body}
+    def build(self): self.{built} = 1
+{below}
+"""
+
+
+def test_a_field_that_a_written_constructor_forgets_is_found(tmp_path: Path):
+    """Nothing else takes it."""
+    text = OWN_INIT.format(body="self.left = n", built="right", below="")
+    assert found_in(tmp_path, text) == [
+        "5:5: GN202 Net.extra: __init__ is written by hand and no method assigns it; set it in __init__, or give it an "
+        "initializer, factory or default"
+    ]
+    text = OWN_INIT.format(body="super().__init__(n, n)", built="made", below="")
+    assert [found.partition(":")[0] for found in found_in(tmp_path, text)] == ["5"]
+    text = OWN_INIT.format(body="self.extra = n", built="left", below="")
+    assert codes_in(tmp_path, text) == [(4, "GN202")]
+
+
+@pytest.mark.parametrize(
+    ("body", "built", "below"),
+    [
+        ("super().__init__(n, n); self.extra = n", "made", ""),
+        ("Pair.__init__(self, n, n)", "extra", ""),
+        ("self.left = self.right = n; self.build()", "extra", ""),
+        ("for name in ('left', 'right', 'extra'): setattr(self, name, n)", "made", ""),
+        ("self.__dict__.update(left=n, right=n, extra=n)", "made", ""),
+        (
+            "super().__init__(n, n)",
+            "made",
+            "class Sub(Net):\n    def __init__(self): super().__init__(1); self.extra = 2",
+        ),
+    ],
+)
+def test_a_field_that_a_written_constructor_may_set_is_not_found(body: str, built: str, below: str, tmp_path: Path):
+    """By itself, by that of a base, by another method, or in a class below."""
+    assert found_in(tmp_path, OWN_INIT.format(body=body, built=built, below=below)) == []
+
+
+def test_a_written_constructor_that_is_overridden_assigns_nothing(tmp_path: Path):
+    """Where the one below does not call it."""
+    below = "class Sub(Net):\n    def __init__(self): self.left = self.right = 2"
+    text = OWN_INIT.format(body="super().__init__(n, n); self.extra = n", built="made", below=below)
+    assert codes_in(tmp_path, text) == [(10, "GN202")]
+
+
 def test_initializers_and_factories_make_their_fields(tmp_path: Path):
     """They need no method."""
     text = """
