@@ -314,7 +314,6 @@ ONES: Any = jax.nn.initializers.ones
 MADE = "declares a field that the node makes itself, and takes no"
 
 
-@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("options", "given", "instead"),
     [
