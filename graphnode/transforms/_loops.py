@@ -342,8 +342,8 @@ def _loop(traced: Traced, carry: Carry, values: Values, rest: list[Any], loop: F
     wrote = traced.written.numbers
     pure = traced.giving(wrote)
     index_at = [at for at in range(len(rest)) if at not in set(carry.at)]
-    put: Any = None
-    written: Any = None
+    # Without compilation, a loop of no rounds never comes to its body.
+    written, (_, put) = traced.written, carry.take(traced.result)
 
     def body(*args: Any) -> tuple[list[Any], list[Any]]:
         nonlocal put, written

@@ -425,3 +425,17 @@ def test_rounds_see_values_without_compilation():
         gn.scan(body, one, jnp.arange(3.0))
     assert seen == [0.0, 1.0, 2.0]
     assert one.count.value == 3
+
+
+def test_no_round_without_compilation_changes_nothing():
+    """Under jax.disable_jit, a loop whose body never runs gives back what it was given."""
+
+    def body(node: Counter) -> Counter:
+        node.count.value += 1
+        return node
+
+    one = counter()
+    with jax.disable_jit():
+        assert gn.fori_loop(0, 0, lambda _, node: body(node), one) is one
+        assert gn.while_loop(lambda node: node.count.value < 0, body, one) is one
+    assert one.count.value == 0
