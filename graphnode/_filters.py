@@ -166,8 +166,8 @@ class OfType(Matcher):
         return " | ".join([cls.__name__ for cls in self.classes])
 
 
-# Metaclasses without `register`; any other one may have it.
-_NOT_ABSTRACT = frozenset({type})
+# Metaclasses without `register`, of nodes and of States; any other one may have it.
+_NOT_ABSTRACT = frozenset({type, type(State)})
 
 # The modules of which no class is one of States or nodes.
 _NO_STATES = frozenset({"builtins", "collections.abc", "typing", "typing_extensions"})
