@@ -457,6 +457,21 @@ def test_the_history_of_a_state_tree_has_a_leading_axis():
     assert (kept.layout, same.layout) == (gn.treefy_states(Affine(3)).layout, layers.layout)
 
 
+def test_hessians_of_an_ensemble_have_its_axis_where_it_was_asked_for():
+    """Counted from the end, it stands at another position in each array."""
+
+    def loss(node: Affine) -> jax.Array:
+        return jnp.sum(node.bias.value**2)
+
+    ensemble = gn.stack([Affine() for _ in range(4)], name="members")
+    for axis, sharding, shape in (
+        (0, ("members", None, "mlp"), (4, 3, 3)),
+        (-1, (None, "mlp", "members"), (3, 3, 4)),
+    ):
+        inner = gn.vmap(gn.hessian(loss), out_axes=axis)(ensemble)["bias",].value["bias",]
+        assert (inner.sharding, inner.value.shape) == (sharding, shape)
+
+
 def test_plain_vmap_takes_the_graphdef_of_a_member():
     """`member_graphdef` is what `jax.vmap` needs; update and merge take trees of either."""
     ensemble = gn.stack([Affine() for _ in range(3)], name="members")

@@ -96,6 +96,8 @@ class _Moving:
         axis, name = own[0]
         if not isinstance(value, jax.Array):  # of a Hessian, it is a state tree again
             value = dataclasses.replace(self, rows=iter(own)).moved(value)
+            if isinstance(axis, int) and axis < 0 and describes_states(value):
+                return spec, value  # the arrays below have it at several positions, each described there
         return self.move(spec, value, axis, name), value
 
 
