@@ -3,7 +3,6 @@
 import importlib
 import typing
 
-from . import _reload as _reload
 from . import random as random
 from ._broadcast import broadcast_states as broadcast_states
 from ._broadcast import unbroadcast_states as unbroadcast_states
@@ -125,7 +124,7 @@ if typing.TYPE_CHECKING:
     from .transforms import vmap as vmap
     from .transforms import while_loop as while_loop
 else:
-    from . import _foreign
+    from . import _foreign, _reload  # noqa: F401  # autoreload finds what moves nodes once this is imported
 
     # Imported when they are first asked for, so that `import graphnode` costs little more than `import jax`.
     # fmt: off
