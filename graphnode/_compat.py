@@ -27,7 +27,7 @@ except ImportError:  # before JAX 0.10
 
 try:
     from jax._src.core import trace_state_strong_ref as _running
-except ImportError:  # before JAX 0.9
+except ImportError:  # before JAX 0.10
 
     class _Running:
         """What newer versions of JAX have: the running trace of this thread, without a call of Python."""
@@ -37,6 +37,7 @@ except ImportError:  # before JAX 0.9
             return trace_ctx.trace
 
     _running = _Running()  # type: ignore[assignment, unused-ignore]
+
 # Where JAX's arrays have their operators.
 _ARRAY_OPERATORS: Final = "jax._src.numpy.array_methods"
 

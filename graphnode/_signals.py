@@ -66,13 +66,21 @@ def store_all(states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
         renew(state)
 
 
-def write_all(states: Sequence[State[Any]], values: Sequence[Any]) -> None:
-    """Write values into States as `state.value = value` does one, all or none: for a layer that writes several.
+def write_all(
+    states: Sequence[State[Any]], values: Sequence[Any], names: Sequence[Callable[[], str]] | None = None
+) -> None:
+    """Write values into States as `state.value = value` does one, all or none.
+
+    Args:
+        states: The States.
+        values: Their values.
+        names: Give what messages call each State; by default, they say its class.
 
     Raises:
         FieldError, ContractError, TraceError: As a write to `State.value`. Nothing was written.
     """
-    store_all(states, [prepared(state, value) for state, value in zip(states, values, strict=True)])
+    names = [str] * len(states) if names is None else names
+    store_all(states, [prepared(*one) for one in zip(states, values, names, strict=True)])
 
 
 def _exchange(number: int, old: Handler, new: Handler) -> None:

@@ -29,9 +29,9 @@ from ._optax_state import Form, Part, form_of, nested, take_apart, unshared
 from ._paths import Path, path_str
 from ._pretty import Record, Text
 from ._redefinition import class_name
-from ._signals import store_all
+from ._signals import write_all
 from ._split import graphdef, states
-from ._state import LongTermState, ParamState, State, StateSpec, moved_spec, new_state, prepared, spec_of
+from ._state import LongTermState, ParamState, State, StateSpec, moved_spec, new_state, spec_of
 from ._state_axes import apart_from_axes
 from ._statetree import FlatStates, StateTree
 from ._static import GraphObject
@@ -238,8 +238,8 @@ class Optimizer(Node):
 
 def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
     """Give each State its value, all or none."""
-    contents = [prepared(state, value, functools.partial(path_str, path)) for path, state, value in writes]
-    store_all([state for _, state, _ in writes], contents)
+    paths, states_written, values = zip(*writes, strict=True)
+    write_all(states_written, values, [functools.partial(path_str, path) for path in paths])
 
 
 def _check_arguments(model: object, tx: object) -> None:

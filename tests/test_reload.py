@@ -61,6 +61,20 @@ class Net(gn.Node):
 """
 
 
+def printed_by(program: str, folder: Path) -> list[str]:
+    """What a program prints, line by line, that has a shell of its own in a folder, and no error."""
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=folder,
+        env={**os.environ, "IPYTHONDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stderr == ""
+    return run.stdout.splitlines()
+
+
 def test_the_shell_reloads_a_module_with_nodes(tmp_path: Path):
     """In IPython itself, with `%autoreload 2`: instances of before run the new code, and so do new ones."""
     program = """
@@ -77,16 +91,7 @@ def test_the_shell_reloads_a_module_with_nodes(tmp_path: Path):
         os.utime(path, (now, now))
         shell.run_cell("print(n.f(), m.Net(4).f(), type(n) is m.Net, vars(n))")
     """
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=tmp_path,
-        env={**os.environ, "IPYTHONDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stderr == ""
-    assert run.stdout.splitlines() == ["2 2 True {'width': 3}", "3 3 True {'width': 3, 'more': 7}"]
+    assert printed_by(program, tmp_path) == ["2 2 True {'width': 3}", "3 3 True {'width': 3, 'more': 7}"]
 
 
 @pytest.mark.slow
@@ -119,16 +124,7 @@ def test_the_shell_makes_a_class_anew_whose_constructor_has_changed(tmp_path: Pa
     os.utime(path, (now + 20, now + 20))
     shell.run_cell("print(n.f(), m.Net is last)")
     """
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=tmp_path,
-        env={**os.environ, "IPYTHONDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stderr == ""
-    assert run.stdout.splitlines() == [
+    assert printed_by(program, tmp_path) == [
         "{'width': 6, 'rate': 0.5} {'width': 4, 'rate': 0.5} True",
         "{'width': 7, 'rate': 0.5} {'width': 4, 'rate': 0.5} True",
         "{'width': 7, 'rate': 0.25} {'width': 4, 'rate': 0.5} True",
