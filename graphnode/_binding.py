@@ -329,9 +329,12 @@ def walk(root: Any) -> Binding:
             except AttributeError:
                 raise StructureError(unmade(type(item))) from None
             if version.__class__ is not Version:
-                if isinstance(version, Constructing):
+                if version is None and fresh.trace is None:  # most: made and walked outside of all traces
+                    version = fresh
+                elif isinstance(version, Constructing):
                     raise StructureError(f"{with_article(type(item).__name__)} of the graph is still being constructed")
-                version = first_version(version, fresh)
+                else:
+                    version = first_version(version, fresh)
                 set_version(item, version)
             watched.append(item)
             versions.append(version)
@@ -350,7 +353,8 @@ def walk(root: Any) -> Binding:
     else:
         root_versions = _without_roots(jax.tree.leaves(root), watch)
     graphdef = intern_graphdef(tuple(tokens))
-    return Binding(graphdef, states, watch, root_versions, clock, traces_of(states))
+    marked = [state for state in states if state._mark is not None]  # few, mostly
+    return Binding(graphdef, states, watch, root_versions, clock, traces_of(marked), any_marked(marked))
 
 
 def _without_roots(roots: Sequence[Any], watch: Watch) -> list[object]:

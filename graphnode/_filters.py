@@ -8,7 +8,18 @@ import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence, Set
 from types import EllipsisType, UnionType
-from typing import Annotated, NamedTuple, Protocol, TypeAlias, Union, cast, get_args, get_origin, runtime_checkable
+from typing import (
+    Annotated,
+    Final,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    runtime_checkable,
+)
 from typing import Any as AnyType
 
 import jax
@@ -489,6 +500,9 @@ class Predicate(Matcher):
 
 
 _EVERYTHING, _NOTHING = Everything(), Nothing()
+
+# The types of filters that are equal where they are one object: `...`, and classes that are not abstract.
+PLAIN_FILTERS: Final[frozenset[type]] = frozenset({EllipsisType}) | _NOT_ABSTRACT
 
 
 def as_filter(given: AnyFilter) -> Matcher:

@@ -33,7 +33,7 @@ from ._state import State
 from ._static import Uncompiled
 from ._tracebacks import hide_frames
 from ._tracked import set_version
-from ._versions import CLOCK, Constructing, Version, birth, check_owner, constructing, unmade
+from ._versions import CLOCK, CONSTRUCTING, Constructing, Version, birth, check_owner, constructing, unmade
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(static, state, subnode, dataclasses.field))
@@ -97,6 +97,9 @@ class Node(NodeBase):
             if is_tracing():
                 check_owner(version, f"{type(self).__name__}.{name}")
             value = admit_value(self, value)
+            if version is CONSTRUCTING:  # no binding has it, and its contracts are checked when it is complete
+                self.__dict__[name] = value
+                return
             if plan.contracts and not isinstance(version, Constructing):
                 check_contracts(self, {name: value})
             is_bound = type(self._version) is Version

@@ -12,7 +12,7 @@ from ._arguments import wrong_argument
 from ._binding import Binding, binding_of, build, rebuild, traces_of
 from ._contract import Requirement
 from ._errors import MergeError, listed
-from ._filters import Filter, Matcher, Selector, as_filters
+from ._filters import PLAIN_FILTERS, AnyFilter, Filter, Selector, as_filters
 from ._graphdef import GraphDef
 from ._layout import Layout
 from ._match import Given, States, match, nearest, numbers_of
@@ -31,15 +31,18 @@ N = TypeVar("N")
 Group = tuple[Layout, tuple[State[Any], ...]]
 
 
-def _groups(binding: Binding, filters: tuple[Matcher, ...]) -> tuple[list[Group], tuple[int, ...]]:
+def _groups(binding: Binding, given: tuple[AnyFilter, ...]) -> tuple[list[Group], tuple[int, ...]]:
     """What each filter takes, and the numbers of what none does; kept on the binding where the filters are fixed."""
+    # Most filters are classes and `...`, by which is found what was kept without making anything of them.
+    filters = given if PLAIN_FILTERS.issuperset(map(type, given)) else as_filters(given)
     cached = binding.groups.get(filters)
     if cached is not None:
         return cached  # type: ignore[no-any-return]  # only written below
     states = binding.states
-    selection, rest = select(binding.graphdef.layout, filters, lambda: states)
+    matchers = as_filters(given)
+    selection, rest = select(binding.graphdef.layout, matchers, lambda: states)
     groups = [(layout, tuple([states[at] for at in numbers])) for numbers, layout in selection]
-    if all(one.is_fixed for one in filters):
+    if all(one.is_fixed for one in matchers):
         binding.remember(filters, (groups, rest))
     return groups, rest
 
@@ -124,11 +127,10 @@ def treefy_split(node: N, /, *filters: Filter | EllipsisType) -> tuple[GraphDef[
     binding = binding_of(node)
     if not filters:
         return binding.graphdef, StateTree(binding.graphdef.layout, binding.values())
-    matchers = as_filters(filters)
-    groups, rest = _groups(binding, matchers)
+    groups, rest = _groups(binding, filters)
     if rest:
         layout = binding.graphdef.layout
-        raise unaccepted([Item(layout, at, None) for at in rest], matchers, binding.graphdef.type.__name__)
+        raise unaccepted([Item(layout, at, None) for at in rest], as_filters(filters), binding.graphdef.type.__name__)
     return binding.graphdef, *[StateTree(layout, binding.values_of(states)) for layout, states in groups]
 
 
@@ -264,7 +266,7 @@ def treefy_states(node: object, /, *filters: Filter | EllipsisType) -> StateTree
         <class 'graphnode._state.ParamState'>
     """
     binding = binding_of(node)
-    groups, _ = _groups(binding, as_filters(filters or (...,)))
+    groups, _ = _groups(binding, filters or (...,))
     trees = [StateTree(layout, binding.values_of(states)) for layout, states in groups]
     return trees[0] if len(filters) <= 1 else tuple(trees)
 
@@ -322,7 +324,7 @@ def states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[Any] 
         True
     """
     binding = binding_of(node)
-    groups, _ = _groups(binding, as_filters(filters or (...,)))
+    groups, _ = _groups(binding, filters or (...,))
     found = [FlatStates(layout, members) for layout, members in groups]
     return found[0] if len(filters) <= 1 else tuple(found)
 

@@ -20,7 +20,7 @@ from ._redefinition import first_moved
 from ._state import Requirements, StateSpec
 from ._static import StaticValueError, static_key
 from ._template import Column, NodeSpec, Picker, column_of, picker
-from ._trie import Trie, canonical
+from ._trie import Reference, Trie, by_target, canonical, reference_order
 
 _ROOTS: "Interned[Hashable, RootSpec]" = Interned()
 
@@ -149,12 +149,14 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
     """The layout of all States of a structure.
 
     Tokens come in the order of the layout, so that entries can be written down as they come; only where some lead to no
-    State does the trie have to be pruned. Where something is shared, references are needed too: see `_lay_out_shared`.
+    State does the trie have to be pruned.
     """
     parents: list[int] = [-1]
     keys: list[Key] = [""]
     leaves: list[int] = []
     specs: list[StateSpec] = []
+    references: list[Reference] = []
+    entries: list[int] = []  # of all objects, by number
     containers: dict[tuple[int, Key], int] = {}
     todo = iter(tokens)
     first = tokens[0]
@@ -168,14 +170,17 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
     while True:
         for edge in edges:
             token = next(todo)
-            if token.__class__ is int:
-                return _lay_out_shared(tabulate(tokens))
-            entry = len(parents)
-            if len(edge) == 1:
-                parents.append(parent)
-                keys.append(edge[0])
-            else:
-                entry = _descend(parents, keys, containers, parent, edge)
+            key = edge[-1] if edge else ""
+            holder = parent if len(edge) < 2 else _container(parents, keys, containers, parent, edge[:-1])
+            if isinstance(token, int):
+                references.append((holder, key, entries[token]))
+                continue
+            entry = 0
+            if edge:  # it is not the root itself
+                entry = len(parents)
+                parents.append(holder)
+                keys.append(key)
+            entries.append(entry)
             if isinstance(token, StateSpec):
                 leaves.append(entry)
                 specs.append(token)
@@ -190,15 +195,9 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
                 break
             edges, parent, leaves_before = above.pop()
     if needs_pruning:
-        return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)))[0]
-    return intern_layout(tuple(parents), tuple(keys), tuple(leaves), tuple(specs))
-
-
-def _lay_out_shared(table: Table) -> Layout:
-    """The layout of a structure in which something is referred to more than once."""
-    trie, entries = _trie_of(table)
-    trie.leaves = {entry: spec for entry, spec in zip(entries, table.specs, strict=True) if isinstance(spec, StateSpec)}
-    return trie.build()[0]
+        return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)), by_target(references))[0]
+    references.sort(key=reference_order)
+    return intern_layout(tuple(parents), tuple(keys), tuple(leaves), tuple(specs), tuple(references))
 
 
 def lay_out_nodes(table: Table) -> Trie:
@@ -221,18 +220,16 @@ def _trie_of(table: Table) -> tuple[TrieBuilder, list[int]]:
     return trie, entries
 
 
-def _descend(
-    parents: list[int], keys: list[Key], containers: dict[tuple[int, Key], int], parent: int, edge: Path
+def _container(
+    parents: list[int], keys: list[Key], containers: dict[tuple[int, Key], int], parent: int, path: Path
 ) -> int:
-    """The entry at the end of an edge through containers, whose own entries other edges pass through too."""
-    for at, key in enumerate(edge):
+    """The entry of a container in a field, which several edges pass through."""
+    for key in path:
         entry = containers.get((parent, key))
         if entry is None:
-            entry = len(parents)
+            entry = containers[parent, key] = len(parents)
             parents.append(parent)
             keys.append(key)
-            if at < len(edge) - 1:
-                containers[parent, key] = entry
         parent = entry
     return parent
 

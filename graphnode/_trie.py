@@ -467,6 +467,12 @@ def by_target(references: Iterable[Reference]) -> dict[int, list[tuple[int, Key]
     return sources
 
 
+def reference_order(reference: Reference) -> tuple[int, tuple[bool, Key]]:
+    """What references of a trie are sorted by: where they start, and their key there."""
+    source, key, _ = reference
+    return source, key_order(key)
+
+
 def canonical(
     parents: Sequence[int], keys: Sequence[Key], leaves: Collection[int], sources: Mapping[int, list[tuple[int, Key]]]
 ) -> tuple[Trie, list[int]]:
@@ -512,5 +518,5 @@ def canonical(
         for source, key in sources[target]
         if source in renumbered
     ]
-    references.sort(key=lambda one: (one[0], key_order(one[1])))
+    references.sort(key=reference_order)
     return Trie(tuple(new_parents), tuple(new_keys), tuple(new_leaves), tuple(references)), order

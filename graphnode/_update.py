@@ -4,7 +4,9 @@ Every fault of a call is found before anything changes. Writing values is no cha
 """
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from types import EllipsisType
 from typing import Any, Final, NamedTuple, TypeAlias, overload
 
@@ -87,17 +89,27 @@ def _write_arrays(states: Sequence[State[Any]], values: Sequence[Any], check: bo
     if is_tracing() or not _PLAIN_ARRAY.issuperset(map(type, values)):
         return False
     before: list[Any] = [state._value for state in states]
-    for state, old, value in zip(states, before, values, strict=True):
-        cls: type = old.__class__
-        if cls is not CONCRETE:
-            return False
-        # JAX interns abstract values, newer versions at least. Without a comparison a contract may still refuse.
-        if value.aval is not old.aval and value.aval != old.aval and (check or state._contracts):
-            return False
+    try:
+        # JAX interns abstract values, newer versions at least: that they are the same ones, a loop in C finds out.
+        are_alike = all(map(operator.is_, map(_aval_of, values), map(_aval_of, before)))
+    except AttributeError:  # what is there is no array
+        return False
+    if not are_alike and not all(map(_is_settled, states, before, values, repeat(check))):
+        return False
     put_all(states, values, before)
     return True
 
 
+def _is_settled(state: State[Any], old: Any, value: Any, check: bool) -> bool:
+    """Whether an array may be written in place of what is there without a closer look."""
+    cls: type = old.__class__
+    if cls is not CONCRETE:
+        return False
+    # Without a comparison a contract may still refuse.
+    return bool(value.aval == old.aval) or not (check or state._contracts)
+
+
+_aval_of: Final[Callable[[Any], Any]] = operator.attrgetter("aval")
 _PLAIN_ARRAY: Final = frozenset({CONCRETE})
 
 

@@ -7,10 +7,13 @@ import weakref
 
 import jax.numpy as jnp
 import pytest
+from hypothesis import given
 
 import graphnode as gn
-from graphnode._layout import Layout, TrieBuilder
+from graphnode._layout import Layout, TrieBuilder, layout_of_trie
 from graphnode._state import spec_of
+from graphnode._trie import by_target
+from tests.properties.strategies import World, worlds
 
 
 class Leaf(gn.Node):
@@ -176,3 +179,12 @@ def test_trie_in_any_order_gives_the_canonical_layout():
         made.add(trie.build()[0])
     (found,) = made
     assert list(found.paths()) == [("a", 2, "X"), ("a", 2, "x"), ("a", 10), ("b",), ("c", "10"), ("c", "2")]
+
+
+@given(worlds())
+def test_a_layout_is_canonical_as_it_comes_from_the_walk(world: World):
+    """Entries and references are those of the sorted and pruned trie, whatever is shared, cyclic or without States."""
+    for root in (world.root, world.nodes):
+        found = gn.graphdef(root).layout
+        specs = dict(zip(found.leaves, found.specs, strict=True))
+        assert layout_of_trie(found.parents, found.keys, specs, by_target(found.references))[0] is found
