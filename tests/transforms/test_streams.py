@@ -370,7 +370,16 @@ def test_a_made_stream_must_depend_on_the_mapped_axis(build: Any):
     assert message(gn.StackError, gn.jit(lambda keys: gn.scan(step, 0.0, keys)), KEYS) == text
 
 
-@pytest.mark.parametrize("build", VARYING.values(), ids=VARYING)
+SLOW_WAYS = ("a part of it", "a seed", "under cond", "in a loop", "one of a table", "unwrapped", "under remat")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(build, id=way, marks=[pytest.mark.slow] if way in SLOW_WAYS else [])
+        for way, build in VARYING.items()
+    ],
+)
 def test_a_made_stream_may_depend_on_the_axis_in_any_way(build: Any):
     """Each lane and each round draws other numbers: under jit, in jit, nested and in the carry."""
 
