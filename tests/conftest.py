@@ -1,6 +1,7 @@
 """What every test runs under: strict JAX on the CPU, and patience for compiling."""
 
 import gc
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Where each operation stands in the source is worked out at every lowering, and no test looks at it.
 jax.config.update("jax_traceback_in_locations_limit", 0)
+
+# Many tests compile what another one has compiled: the same layer, the same loss. Everything counts as worth keeping.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # The first call of an example compiles, the second does not: a deadline would call that flaky.
 hypothesis.settings.register_profile("quick", deadline=None, print_blob=True, max_examples=25)
@@ -38,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     is_quick = str(config.getoption("markexpr")).strip() == "not slow"
     hypothesis.settings.load_profile("quick" if is_quick else "thorough")
     jax.config.update("jax_disable_most_optimizations", is_quick)
+    compiled = tempfile.TemporaryDirectory(prefix="graphnode-tests-")
+    config.add_cleanup(compiled.cleanup)
+    jax.config.update("jax_compilation_cache_dir", compiled.name)
     if config.getoption("--runtime-types"):
         # It asks for `type X = ...`, which Python 3.11 has not, and warns of what it cannot check.
         config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeWarning")
