@@ -136,82 +136,66 @@ def _scan(
     forks: Sequence[Fork],
     name: str | None,
     functions: Sequence[Function],
-    values: Values,
+    own: Values,
     rest: list[Any],
 ) -> Outcome:
+    """The scan of values and other leaves."""
     (function,) = functions
-    return _scan_of(function, form, position, axes, options, forks, name)(values, rest)  # type: ignore[no-any-return]
-
-
-def _scan_of(
-    function: Function,
-    form: Form,
-    position: int,
-    axes: Spread,
-    options: _Scan,
-    forks: Sequence[Fork],
-    name: str | None,
-) -> Function:
-    """The scan as a function of values and other leaves."""
     carry = Carry("scan", function, form, position)
     scanned = {number: axis for number, axis in enumerate(axes.values) if isinstance(axis, int)}
     scanned_rest = {at: axis for at, axis in enumerate(axes.rest) if isinstance(axis, int)}
+    if forks and options.length is None:
+        raise ValueError("gn.scan: only random streams are scanned: say how many rounds with length")
+    values = fork(forks, own, options.length) if forks and options.length is not None else own
+    first = tuple([_item(value, scanned.get(number)) for number, value in enumerate(values)])
+    first_rest = [_item(leaf, scanned_rest.get(at)) for at, leaf in enumerate(rest)]
+    traced = Traced("scan", function, form, first, first_rest, lambda made: carry.take(pair_of("scan", made)[0]))
+    wrote = traced.written.numbers
+    carried = [number for number in wrote if axes.values[number] is _CARRY]
+    given = tuple([number for number in wrote if axes.values[number] is not None])
+    pure = traced.giving(given, _NO_AXIS)
+    specs = form.graphdef.layout.specs
+    key_numbers = {number for number in given if number in scanned and is_key(specs[number])}
+    put: Any = None
+    written: Any = None
 
-    def run(own: Values, rest: list[Any]) -> Outcome:
-        if forks and options.length is None:
-            raise ValueError("gn.scan: only random streams are scanned: say how many rounds with length")
-        values = fork(forks, own, options.length) if forks and options.length is not None else own
-        first = tuple([_item(value, scanned.get(number)) for number, value in enumerate(values)])
-        first_rest = [_item(leaf, scanned_rest.get(at)) for at, leaf in enumerate(rest)]
-        traced = Traced("scan", function, form, first, first_rest, lambda made: carry.take(pair_of("scan", made)[0]))
-        wrote = traced.written.numbers
-        carried = [number for number in wrote if axes.values[number] is _CARRY]
-        given = tuple([number for number in wrote if axes.values[number] is not None])
-        pure = traced.giving(given, _NO_AXIS)
-        specs = form.graphdef.layout.specs
-        key_numbers = {number for number in given if number in scanned and is_key(specs[number])}
-        put: Any = None
-        written: Any = None
-
-        def round_of(state: tuple[list[Any], list[Any]], item: tuple[list[Any], list[Any]]) -> tuple[Any, Any]:
-            nonlocal put, written
-            all_values = _placed(
-                values, {**dict(zip(carried, state[0], strict=True)), **dict(zip(scanned, item[0], strict=True))}
-            )
-            all_rest = _placed(
-                rest, {**dict(zip(carry.at, state[1], strict=True)), **dict(zip(scanned_rest, item[1], strict=True))}
-            )
-            written, new_values, result = pure(tuple(all_values), all_rest)
-            new = dict(zip(given, new_values, strict=True))
-            check_types(form, function, "scan", dict(enumerate(all_values)), new)
-            check_shardings(form, function, "scan", dict(enumerate(all_values)), {n: new[n] for n in carried})
-            result, output = pair_of("scan", result)
-            leaves, put = carry.take(result)
-            return ([new[number] for number in carried], leaves), ({n: new[n] for n in given if n in scanned}, output)
-
-        def keys_of(after: tuple[dict[int, Any], Any]) -> list[tuple[str, Any]]:
-            scanned_values, output = after
-            return [
-                *[(traced.where(n), value) for n, value in scanned_values.items() if n in key_numbers],
-                *[(key.where, key.value) for key in made_keys(((), output), (None, 0), len(values))],
-            ]
-
-        start = ([values[number] for number in carried], [rest[at] for at in carry.at])
-        items = (
-            [_moved(values[number], axis, 0) for number, axis in scanned.items()],
-            [_moved(rest[at], axis, 0) for at, axis in scanned_rest.items()],
+    def round_of(state: tuple[list[Any], list[Any]], item: tuple[list[Any], list[Any]]) -> tuple[Any, Any]:
+        nonlocal put, written
+        all_values = _placed(
+            values, {**dict(zip(carried, state[0], strict=True)), **dict(zip(scanned, item[0], strict=True))}
         )
-        (last, leaves), (stacked, outputs) = jax.lax.scan(round_of, start, items, *options)
-        result = (put(leaves), outputs)
-        if key_numbers or made_keys(result, (None, 0), len(values)):
-            refuse_constant("scan", _constant_keys(round_of, keys_of, start, items))
-        new = dict(zip(carried, last, strict=True))
-        new |= {number: _moved(value, 0, scanned[number]) for number, value in stacked.items()}
-        result = with_result_axes(result, (None, 0), len(values), name)
-        outcome = (written, tuple([new[number] for number in given]), result)
-        return join(forks, own, outcome, "scan", traced.where)
+        all_rest = _placed(
+            rest, {**dict(zip(carry.at, state[1], strict=True)), **dict(zip(scanned_rest, item[1], strict=True))}
+        )
+        written, new_values, result = pure(tuple(all_values), all_rest)
+        new = dict(zip(given, new_values, strict=True))
+        check_types(form, function, "scan", dict(enumerate(all_values)), new)
+        check_shardings(form, function, "scan", dict(enumerate(all_values)), {n: new[n] for n in carried})
+        result, output = pair_of("scan", result)
+        leaves, put = carry.take(result)
+        return ([new[number] for number in carried], leaves), ({n: new[n] for n in given if n in scanned}, output)
 
-    return run
+    def keys_of(after: tuple[dict[int, Any], Any]) -> list[tuple[str, Any]]:
+        scanned_values, output = after
+        return [
+            *[(traced.where(n), value) for n, value in scanned_values.items() if n in key_numbers],
+            *[(key.where, key.value) for key in made_keys(((), output), (None, 0), len(values))],
+        ]
+
+    start = ([values[number] for number in carried], [rest[at] for at in carry.at])
+    items = (
+        [_moved(values[number], axis, 0) for number, axis in scanned.items()],
+        [_moved(rest[at], axis, 0) for at, axis in scanned_rest.items()],
+    )
+    (last, leaves), (stacked, outputs) = jax.lax.scan(round_of, start, items, *options)
+    result = (put(leaves), outputs)
+    if key_numbers or made_keys(result, (None, 0), len(values)):
+        refuse_constant("scan", _constant_keys(round_of, keys_of, start, items))
+    new = dict(zip(carried, last, strict=True))
+    new |= {number: _moved(value, 0, scanned[number]) for number, value in stacked.items()}
+    result = with_result_axes(result, (None, 0), len(values), name)
+    outcome = (written, tuple([new[number] for number in given]), result)
+    return join(forks, own, outcome, "scan", traced.where)
 
 
 def _constant_keys(
