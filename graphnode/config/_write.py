@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from .._arguments import wrong_argument
 from .._containers import children, is_container, items
+from .._describe import describe
 from .._errors import ConfigError
 from .._paths import Path as Keys
 from .._paths import path_order, path_str
@@ -22,6 +23,7 @@ from ._graph import Visit, shared, visits
 from ._models import DEFAULT, Config, check_config, same_static
 from ._registry import Tags
 from ._values import plain
+from ._walk import loads
 from ._yaml import SCALARS
 
 # Deeper levels stand on one line: what they are indented by would be the square of the depth.
@@ -105,8 +107,8 @@ def dump(
         The text.
 
     Raises:
-        ConfigError: A static value that no file can say, such as a function without a registered name; names all.
-            Nothing was written.
+        ConfigError: A static value that no file can say, such as a function without a registered name, or one that
+            would be read back as another; names all. Nothing was written.
 
     Example:
         >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3, use_bias=False)
@@ -123,9 +125,39 @@ def dump(
     nodes = _nodes(visits(config, declared=True, as_written=True), defaults=defaults)
     lines = _json_lines(config, nodes, set()) if chosen == "json" else _yaml_lines(config, nodes)
     text = "\n".join(lines)
+    _check_reads_back(config, text, chosen)
     if path is not None:
         Path(path).write_text(text + "\n", encoding="utf-8")
     return text
+
+
+def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
+    """Raise if a text does not load as the config that it was made of.
+
+    Raises:
+        ConfigError: Names all that would be read back otherwise, or what could not be read.
+    """
+    try:
+        again = loads(text, config.node_class, format=format)
+    except ConfigError as error:
+        raise ConfigError(
+            [f"{fault.partition(': ')[2]}; no file says what stands there" for fault in error.faults]
+        ) from None
+    if again == config:
+        return
+    faults: list[str] = []
+    pairs = zip(
+        visits(config, declared=True, as_written=True), visits(again, declared=True, as_written=True), strict=False
+    )
+    for visit, other in pairs:
+        for name, value in visit.config.__dict__.items():
+            theirs = other.config.__dict__.get(name, MISSING)
+            if name not in visit.config.slots and not same_static(value, theirs):
+                where = path_str((*visit.path, name))
+                faults.append(
+                    f"{where}: no file says {describe(value)}, which would be read back as {describe(theirs)}"
+                )
+    raise ConfigError(faults or ["what would be written is read back as another model"])
 
 
 class _Line(NamedTuple):
