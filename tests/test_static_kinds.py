@@ -120,10 +120,6 @@ SAMPLES: dict[str, list[Sample]] = {
     "object": [Sample(Callable[[Any], Any], lambda: math.sin)],
 }
 # A file does not say of which subclass a value is: it is written as its base class, and read as that.
-WRITTEN_AS_BASE: dict[str, Sample] = {
-    "named tuple": Sample(tuple[int, int], lambda: (1, 2)),
-    "subclass of a number or string": Sample(str, lambda: "a"),
-}
 ALL = [
     pytest.param(name, sample, id=f"{name}-{number}")
     for name, samples in SAMPLES.items()
@@ -202,12 +198,12 @@ def test_kind_in_a_configuration_file(name: str, sample: Sample, format: Any):
             gn.config.dump(config(value=value), format=format)
         assert str(caught.value) == f"value: {form.fault(getattr(value, '__qualname__', None) or repr(value))}"
         return
-    text = gn.config.dump(config(value=value), format=format)
-    if name in WRITTEN_AS_BASE:
-        base = WRITTEN_AS_BASE[name]
-        base_config: Any = gn.config.config_of(holder_class(base.annotation))
-        assert text == gn.config.dump(base_config(value=base.make()), format=format)
+    if name == "subclass of a number or string":
+        with pytest.raises(gn.ConfigError) as caught:
+            gn.config.dump(config(value=value), format=format)
+        assert str(caught.value) == "value: nothing is registered as 'a'; known are ; it would not load again"
         return
+    text = gn.config.dump(config(value=value), format=format)
     if format == "json":
         jsonschema.Draft202012Validator(gn.config.json_schema(cls)).validate(json.loads(text))
     node: Any = gn.config.build(gn.config.loads(text, cls, format=format))

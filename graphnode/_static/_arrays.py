@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import weakref
 from collections.abc import Hashable, Mapping
 from typing import Any, Final, TypeAlias
@@ -29,6 +30,7 @@ from ._kind import (
     subclass_of,
 )
 from ._lookup import static_key
+from ._scalars import complex_from_data
 
 Array: TypeAlias = Any  # of either library, or a scalar of NumPy
 _NumpyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -176,25 +178,51 @@ def _array_to_data(value: Array, write_part: WritePart) -> Json:
     if _placement(value) is not None:
         raise DataValueError(f"an array that was put on devices does not stand in a file: {_UNPLACED}")
     check_no_attributes(value)
-    return {"dtype": str(value.dtype), "data": np.asarray(value).tolist()}
+    array = np.asarray(value)
+    if array.dtype.kind == "c":  # files have no complex numbers
+        array = np.vectorize(str, otypes=[object])(array)
+    # Of an array without numbers, nested lists do not say all sizes.
+    shape: dict[str, Json] = {} if array.size else {"shape": list(array.shape)}
+    return {"dtype": str(value.dtype), **shape, "data": array.tolist() if array.size else []}
 
 
 def _array_from_data(data: Json, target: Target) -> Array:
     if isinstance(data, jax.Array | np.ndarray):
         return data
     fields: dict[str, Json] = data if isinstance(data, dict) else {"data": data}
-    others = [key for key in fields if key not in ("data", "dtype")]
+    others = [key for key in fields if key not in ("data", "dtype", "shape")]
     if others:
-        raise DataValueError(f"an array has no {others[0]!r}: data and dtype")
+        raise DataValueError(f"an array has no {others[0]!r}: data, dtype and shape")
     content = fields.get("data")
-    dtype = read_dtype(fields["dtype"]) if "dtype" in fields else None
+    dtype = _dtype_of(fields["dtype"]) if "dtype" in fields else None
     try:
+        if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
+            content = _complex_items(content)
         array = np.asarray(content, dtype)
+        if "shape" in fields:
+            array = array.reshape(_sizes(fields["shape"]))
     except (TypeError, ValueError, OverflowError) as error:
         raise DataValueError(f"no array: {error}") from None
     if isinstance(content, str) or array.dtype.kind not in "biufcV" or content is None:
         raise DataValueError("an array is a list of numbers, nested by axis")
     return array if issubclass(target.cls, np.ndarray) else jnp.asarray(array)
+
+
+def _dtype_of(data: Json) -> Any:
+    """The dtype that a file gives for an array: by its name, or such as `>f4` where the order of bytes is another."""
+    is_ordered = isinstance(data, str) and re.fullmatch(r"[<>][biufc][0-9]{1,2}", data)
+    return np.dtype(data) if is_ordered else read_dtype(data)
+
+
+def _complex_items(data: Json) -> Json:
+    """Numbers in nested lists, of which complex ones are texts."""
+    return [_complex_items(item) for item in data] if isinstance(data, list) else complex_from_data(data)
+
+
+def _sizes(data: Json) -> list[int]:
+    if not isinstance(data, list) or any(type(size) is not int or size < 0 for size in data):
+        raise ValueError("its shape is a list of sizes")
+    return data
 
 
 def _numbers() -> Mapping[str, Json]:
@@ -206,11 +234,13 @@ def _array_data() -> Mapping[str, Json]:
         "type": ["number", "boolean", "array", "object"],
         "description": "Numbers, nested by axis; or these as `data`, with a `dtype`.",
         "items": {DEFINED: _NUMBERS},
-        "properties": {"data": {DEFINED: _NUMBERS}, "dtype": {DEFINED: DTYPE}},
+        "properties": {"data": {DEFINED: _NUMBERS}, "dtype": _ARRAY_DTYPE, "shape": _SHAPE},
         "required": ["data"],
     }
 
 
+_ARRAY_DTYPE: Final[Json] = {"anyOf": [{DEFINED: DTYPE}, {"type": "string", "pattern": "^[<>][biufc][0-9]{1,2}$"}]}
+_SHAPE: Final[Json] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _NUMBERS: Final = Defined("numbers", "numbers", _numbers)
 _ARRAY: Final = Defined("array", "array", _array_data)
 

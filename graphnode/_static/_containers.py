@@ -61,7 +61,10 @@ def _read_only_frozenset(value: frozenset[Any]) -> frozenset[Any]:
 
 def _subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Json:
     check_no_attributes(value)
-    return _items_to_json(value, write_part)
+    names: tuple[str, ...] | None = getattr(value, "_fields", None)
+    if names is None:
+        return _items_to_json(value, write_part)
+    return {name: write_part(item) for name, item in zip(names, value, strict=True)}
 
 
 # Frozensets

@@ -97,7 +97,7 @@ def _is_dtype(value: Any) -> bool:
 def _dtype_from_data(data: Json, target: Target) -> Any:
     dtype = read_dtype(data)
     # `jnp.float32` and `np.dtype("float32")` are two static values: a name is of the form that the default has.
-    if isinstance(data, str) and target.default is not None and not isinstance(target.default, np.dtype):
+    if isinstance(data, str) and isinstance(target.default, type):
         return getattr(jnp, dtype.name, dtype)
     return dtype
 

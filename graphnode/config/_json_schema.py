@@ -24,8 +24,9 @@ from .._fields import NodeBase
 from .._node import Node
 from .._static import DEFINED, Defined
 from ._models import DEFAULT, config_of
+from ._plain import plain
 from ._registry import Tags
-from ._values import plain
+from ._typed import TYPE
 
 M = TypeVar("M", bound=Node)
 
@@ -261,7 +262,8 @@ class _Schemas:
         made = defined.make()
         if isinstance(made, type):
             made = cast("type[pydantic.BaseModel]", made)
-            return {"type": "object", **_description(_first_paragraph(made)), **self._record(made, {})}
+            tag = {} if TYPE in made.model_fields else {TYPE: {"const": made.__name__}}
+            return {"type": "object", **_description(_first_paragraph(made)), **self._record(made, tag)}
         said: _Json = self._static(made)
         if "properties" in said:
             said |= _closed(said["properties"], said.pop("required"))

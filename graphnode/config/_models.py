@@ -282,6 +282,17 @@ def fill(config: Config[Any], fields: Mapping[str, Any]) -> None:
     type(config).__pydantic_validator__.validate_python(given, self_instance=config)
 
 
+def field_value(config: Config[Any], name: str, data: object) -> Any:
+    """The value that data for a static field of a config is read as.
+
+    Raises:
+        pydantic.ValidationError: The field does not take it.
+    """
+    copy = config.model_copy()
+    type(config).__pydantic_validator__.validate_assignment(copy, name, data)
+    return copy.__dict__[name]
+
+
 def _slot_default(field: Field) -> dict[str, Any]:
     """The default of a field for nodes: None, an empty container, or what the class makes itself."""
     make = field.default

@@ -1,8 +1,8 @@
-"""Static values in files: what pydantic validates for an annotation, and the plain data that a value is written as.
+"""Static values from files: what pydantic validates for an annotation. `_plain` is the way back.
 
-Data in: a resolved annotation of a static field, or a static value. Data out: a type for a pydantic model, or data of
-strings, numbers, lists and dicts. How values of one class stand in a file is known to the table of static kinds; here
-is what an annotation adds: what is in a tuple, which values a `Literal` or a union admits, the fields of a record.
+Data in: a resolved annotation of a static field. Data out: a type for a pydantic model. How values of one class stand
+in a file is known to the table of static kinds; here is what an annotation adds: what is in a tuple, which values a
+`Literal` or a union admits, the fields of a record.
 """
 
 import collections.abc
@@ -12,7 +12,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
 import jax
 import numpy as np
@@ -25,22 +25,32 @@ from .._contract import is_jaxtyping
 from .._hints import short
 from .._static import (
     DEFINED,
-    ByName,
     DataForm,
     DataValueError,
     Defined,
     ExpectedError,
     Target,
-    kind_of,
     match_kind,
     options_schema,
     read_option,
-    registered_name,
 )
-from ._registry import NameError_, shown, value_names, value_of
+from ._registry import NameError_, near_hint, shown, value_names, value_of
+from ._typed import (
+    REGISTERED,
+    TYPE,
+    VALUE,
+    is_named_tuple,
+    is_record,
+    name_of,
+    named_classes,
+    unwrapped,
+    with_subclasses,
+)
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _STRICT: Final = (bool, int, float, str)
+# Files have these themselves, and a list is a tuple.
+_OWN: Final = (*_STRICT, types.NoneType, tuple)
 _FORBID: Final = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
 
 _Schema: TypeAlias = Mapping[str, Any]
@@ -114,17 +124,61 @@ def _registered_class(bound: type) -> Any:
     return _registered(lambda value: isinstance(value, type) and issubclass(value, bound), "class", bound)
 
 
-_HASHABLE: Final[Defined] = Defined(
-    "data", "data", lambda: {"type": ["array", "boolean", "null", "number", "string"], "items": {DEFINED: _HASHABLE}}
-)
+def _any_schema() -> dict[str, Any]:
+    named = {"required": [TYPE], "properties": {TYPE: {"enum": sorted([REGISTERED, *named_classes()])}}}
+    return {"type": ["array", "boolean", "null", "number", "object", "string"], "items": {DEFINED: _HASHABLE}, **named}
+
+
+_HASHABLE: Final[Defined] = Defined("data", "data", _any_schema)
 
 
 def _hashable(given: Any) -> Any:
-    """A value with tuples in place of lists: static values are part of the structure."""
+    """A value with tuples in place of lists: static values are part of the structure. A mapping says its class."""
     if isinstance(given, dict):
-        text = "no mapping stands here: the field says not of which class it is"
-        raise PydanticCustomError("wrong_value", "{text}", {"text": text})
+        return _of_named_class(given)
     return tuple(map(_hashable, given)) if isinstance(given, (list, tuple)) and type(given) in (list, tuple) else given
+
+
+def _of_named_class(given: dict[str, Any]) -> Any:
+    """The value of a mapping that says its class: `{type: bytes, value: abc}`, or a record's fields beside its name."""
+    value = unwrapped(given, REGISTERED)
+    if value is not given:
+        return _value_named(value, _is_value)
+    known, name = named_classes(), given.get(TYPE)
+    cls = known.get(name) if isinstance(name, str) else None
+    if cls is None:
+        if TYPE not in given:
+            raise _wrong("a mapping says its class here, with `type`, as the field does not")
+        near = near_hint(name, known) or f"; one of {shown(known)}, or a class that gn.config.register has named"
+        raise _wrong(f"unknown type {short(name)}{near}")
+    return _reader(cls).validate_python(given)
+
+
+@functools.cache
+def _reader(cls: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(configurable(cls) if is_record(cls) else _or_typed(configurable(cls), cls))
+
+
+def _wrong(text: str) -> PydanticCustomError:
+    return PydanticCustomError("wrong_value", "{text}", {"text": text})
+
+
+def _or_typed(inner: Any, cls: Any) -> Any:
+    """What is read as `inner`, also as the value of a mapping that says its class: `{type: Mode, value: fast}`."""
+    name = name_of(cls)
+    return Annotated[inner, pydantic.BeforeValidator(lambda given: unwrapped(given, name)), _TypedSchema(name)]
+
+
+class _TypedSchema(NamedTuple):
+    """What JSON Schemas say of a value that may say its class."""
+
+    name: str
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> Mapping[str, Any]:
+        inner = handler(core_schema)
+        properties = {TYPE: {"const": self.name}, VALUE: inner}
+        made = {"type": "object", "properties": properties, "required": [TYPE, VALUE]}
+        return {"anyOf": [inner, {DEFINED: Defined(f"{self.name}.typed", ("typed", repr(made)), lambda: made)}]}
 
 
 def _bound(annotation: Any) -> type:
@@ -137,7 +191,17 @@ def _union(args: tuple[Any, ...], default: object) -> Any:
         rest = tuple(arg for arg in args if arg not in _DTYPES)
         validated = configurable(np.dtype, default)
         return union[(validated, *rest)] if rest else validated
-    return union[tuple(configurable(arg, default) for arg in args)]
+    records = tuple(arg for arg in args if is_record(arg))
+    several = len([arg for arg in args if arg is not types.NoneType]) > 1
+    members: list[Any] = []
+    for arg in args:
+        if not is_record(arg):
+            cls = get_origin(arg) or arg
+            may_say = several and isinstance(cls, type) and cls not in _OWN
+            members.append(_or_typed(configurable(arg, default), cls) if may_say else configurable(arg, default))
+        elif arg is records[0]:
+            members.append(_one_record(records))
+    return union[tuple(members)]
 
 
 def _of_class(cls: Any, default: object) -> Any:
@@ -145,9 +209,12 @@ def _of_class(cls: Any, default: object) -> Any:
         return _registered_class(object)
     if not isinstance(cls, type):
         return cls
-    if dataclasses.is_dataclass(cls):
-        model = Defined(cls.__name__, ("record", cls), functools.partial(_model_of, cls))
-        return _validated(functools.partial(_record, cls=cls), model)
+    if is_record(cls):
+        return _one_record((cls,))
+    if cls is tuple:
+        return configurable(tuple[Any, ...])
+    if cls is frozenset:
+        return configurable(frozenset[Any])
     wanted: Any = jax.Array if is_jaxtyping(cls) else cls
     form = match_kind(wanted).data
     read = form.read if isinstance(form, DataForm) else None
@@ -190,14 +257,9 @@ def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object
     """
 
     def find(given: Any) -> Any:
-        value = given
-        if type(given) is str:  # one of a subclass is a value that a program gives
-            try:
-                value = value_of(given)
-            except NameError_ as error:
-                admitted = (name for name in value_names() if is_admitted(value_of(name)))
-                hint = "" if "did you mean" in str(error) else f"; known are {shown(admitted)}"
-                raise PydanticCustomError("unknown_name", "{text}", {"text": f"{error}{hint}"}) from None
+        value = unwrapped(given, REGISTERED)
+        if type(value) is str:  # one of a subclass is a value that a program gives
+            value = _value_named(value, is_admitted)
         if not is_admitted(value):
             text = f"{short(given)} is no {what}: register one with gn.config.register(name, value)"
             raise PydanticCustomError("wrong_value", "{text}", {"text": text})
@@ -211,6 +273,20 @@ def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object
         return {"anyOf": [made, {"type": others}]} if others else made
 
     return _validated(find, Defined(what.replace(" ", "_"), ("registered", what, of), said))
+
+
+def _value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
+    """The value that is registered under a name.
+
+    Raises:
+        PydanticCustomError: None is; says which are that a place admits.
+    """
+    try:
+        return value_of(name)
+    except NameError_ as error:
+        admitted = (one for one in value_names() if is_admitted(value_of(one)))
+        hint = "" if "did you mean" in str(error) else f"; known are {shown(admitted)}"
+        raise PydanticCustomError("unknown_name", "{text}", {"text": f"{error}{hint}"}) from None
 
 
 _SAMPLES: Final[dict[str, Any]] = {"null": None, "boolean": True, "number": 1.5, "array": [], "object": {}}
@@ -235,28 +311,117 @@ def _is_dtype(annotation: Any) -> bool:
     return False
 
 
+# Dataclasses and named tuples
+
+
+def _one_record(classes: tuple[Any, ...]) -> Any:
+    """A record of one of some classes, or of a class that extends one, which the file then names."""
+    return _validated(functools.partial(_record, classes=classes), _records_schema(classes))
+
+
+def _records_schema(classes: tuple[Any, ...]) -> Defined:
+    def make() -> Any:
+        # Asked when the schema is made: a class may be extended later.
+        found = list(with_subclasses(classes))
+        if len(found) == 1:
+            return _model_of(found[0])
+        choices: list[_Schema] = []
+        for cls in found:
+            fields = Defined(cls.__name__, ("record", cls), functools.partial(_model_of, cls))
+            choices.append({DEFINED: fields} if cls in classes else {DEFINED: fields, "required": [TYPE]})
+        return {"anyOf": choices}
+
+    return Defined("-".join([cls.__name__ for cls in classes]), ("records", classes), make)
+
+
 @functools.cache
 def _model_of(cls: Any) -> type[pydantic.BaseModel]:
-    """A model of the fields of a plain dataclass."""
+    """A model of the fields of a dataclass or named tuple."""
     hints = typing_extensions.get_type_hints(cls, include_extras=True)
+    if is_named_tuple(cls):
+        fields = {name: cls._field_defaults.get(name, ...) for name in cls._fields}
+    else:
+        fields = {field.name: _default_of(field) for field in dataclasses.fields(cls) if field.init}
     definitions: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        if not field.init:
-            continue
-        default: Any = ...
-        if field.default is not dataclasses.MISSING:
-            default = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            default = pydantic.Field(default_factory=field.default_factory)
-        definitions[field.name] = (configurable(hints[field.name], default), default)
+    for name, default in fields.items():
+        value = None if default is ... or isinstance(default, pydantic.fields.FieldInfo) else default
+        definitions[name] = (configurable(hints.get(name, Any), value), default)
     return pydantic.create_model(cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions)
 
 
-def _record(given: Any, cls: Any) -> Any:
-    if isinstance(given, cls):
+def _default_of(field: "dataclasses.Field[Any]") -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return pydantic.Field(default_factory=field.default_factory)
+    return ...
+
+
+def _record(given: Any, classes: tuple[Any, ...]) -> Any:
+    if type(given) is str and given in value_names():
+        given = value_of(given)
+    if isinstance(given, classes):
         return given
+    if isinstance(given, (list, tuple)) and len(classes) == 1 and is_named_tuple(classes[0]):
+        (cls,) = classes
+        if len(given) > len(cls._fields):
+            raise _wrong(f"{cls.__name__} has {len(cls._fields)} items, found {len(given)}")
+        given = dict(zip(cls._fields, given, strict=False))
     if not isinstance(given, dict):
-        raise PydanticCustomError("wrong_record", "{text}", {"text": f"the fields of {cls.__name__} are expected here"})
+        text = f"the fields of {' or '.join([cls.__name__ for cls in classes])} are expected here"
+        raise PydanticCustomError("wrong_record", "{text}", {"text": text})
+    if TYPE in given and not any(TYPE in _model_of(cls).model_fields for cls in classes):
+        fields = {name: value for name, value in given.items() if name != TYPE}
+        return _made(_class_named(given[TYPE], classes), fields)
+    if len(classes) == 1:
+        return _made(classes[0], given)
+    return _made_of_any(classes, given)
+
+
+def _class_named(name: object, classes: tuple[Any, ...]) -> Any:
+    """The class of a record that says it.
+
+    Raises:
+        PydanticCustomError: None has the name, or several have.
+    """
+    named: dict[str, list[Any]] = {}
+    for cls in with_subclasses(classes):
+        named.setdefault(name_of(cls), []).append(cls)
+    found = named.get(name, []) if isinstance(name, str) else []
+    if len(found) > 1:
+        raise _wrong(f"several classes are named {name!r}: register them under two names with gn.config.register")
+    if not found:
+        raise _wrong(f"unknown type {short(name)}{near_hint(name, named) or f'; one of {shown(named)}'}")
+    return found[0]
+
+
+def _made_of_any(classes: tuple[Any, ...], given: dict[str, Any]) -> Any:
+    """The record of the one class that takes some fields.
+
+    Raises:
+        PydanticCustomError: None takes them, or several do.
+    """
+    made: list[Any] = []
+    faults: list[str] = []
+    for cls in classes:
+        try:
+            made.append(_made(cls, given))
+        except PydanticCustomError as error:
+            faults.append(error.message())
+    if len(made) == 1:
+        return made[0]
+    if made:
+        names = [type(one).__name__ for one in made]
+        raise _wrong(f"{' and '.join(names)} take these fields: write `type: {names[0]}` beside them, or another one")
+    raise PydanticCustomError("wrong_record", "{text}", {"text": "; or ".join(faults)})
+
+
+def _made(cls: Any, given: dict[str, Any]) -> Any:
+    """A record of a class from its fields.
+
+    Raises:
+        PydanticCustomError: The class does not take them.
+    """
     try:
         made = _model_of(cls).model_validate(given)
         return cls(**{name: getattr(made, name) for name in type(made).model_fields})
@@ -266,21 +431,3 @@ def _record(given: Any, cls: Any) -> Any:
     except Exception as error:  # whatever the class raises that the file gives a value to
         text = f"{cls.__name__}: {error}"
     raise PydanticCustomError("wrong_record", "{text}", {"text": text})
-
-
-def plain(value: Any) -> Any:
-    """A static value as data for a file: strings, numbers, lists and dicts. `configurable` reads it back.
-
-    Raises:
-        DataValueError: No file can say it.
-    """
-    if isinstance(value, list):  # what a tuple may be given as
-        return [plain(item) for item in value]
-    form = kind_of(value).data
-    is_own = isinstance(form, DataForm) and form.is_own
-    name = None if is_own else registered_name(value)
-    if name is not None:
-        return name
-    if isinstance(form, ByName):
-        raise DataValueError(form.fault(getattr(value, "__qualname__", None) or repr(value)))
-    return form.write(value, plain)

@@ -10,19 +10,23 @@ import re
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
+
+import pydantic
+import yaml
 
 from .._arguments import wrong_argument
 from .._containers import children, is_container, items
 from .._describe import describe
 from .._errors import ConfigError
+from .._node import Node
 from .._paths import Path as Keys
 from .._paths import path_order, path_str
 from .._static import DataValueError
 from ._graph import Visit, shared, visits
-from ._models import DEFAULT, Config, check_config, same_static
+from ._models import DEFAULT, Config, check_config, field_value, same_static
+from ._plain import plain
 from ._registry import Tags
-from ._values import plain
 from ._walk import loads
 from ._yaml import SCALARS
 
@@ -64,7 +68,7 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
             if is_default and not defaults:
                 continue
             try:
-                fields[name] = value if name in config.slots else plain(value)
+                fields[name] = value if name in config.slots else _said(config, name, value)
             except DataValueError as error:
                 if is_shown:
                     fields[name] = f"<{getattr(value, '__qualname__', type(value).__name__)}>"
@@ -76,6 +80,24 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
     return found
 
 
+def _said(config: Config[Any], name: str, value: Any) -> Any:
+    """A static value as data: with its class only where it would be read back as another value without.
+
+    Raises:
+        DataValueError: No file can say it.
+    """
+    data, typed = plain(value), plain(value, is_typed=True)
+    try:
+        if same_static(field_value(config, name, data), value):
+            return data
+    except pydantic.ValidationError:
+        return typed
+    try:
+        return typed if same_static(field_value(config, name, typed), value) else data
+    except pydantic.ValidationError:
+        return data  # of the two, what a message can tell more of
+
+
 def differs_from_default(config: Config[Any], name: str) -> bool:
     """Whether a field of a config says something else than its default."""
     info = type(config).model_fields[name]
@@ -83,7 +105,9 @@ def differs_from_default(config: Config[Any], name: str) -> bool:
         return True
     value, default = config.__dict__[name], info.get_default(call_default_factory=True, validated_data={})
     if name in config.slots:
-        return value is not default and (bool(value) or value is None or bool(default))
+        # Containers stand for their like: an empty list is the default `()`, and not that of `None`.
+        are_empty = is_container(value) and is_container(default) and not value and not default
+        return value is not default and not are_empty
     return not same_static(value, default)
 
 
@@ -138,11 +162,9 @@ def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
         ConfigError: Names all that would be read back otherwise, or what could not be read.
     """
     try:
-        again = loads(text, config.node_class, format=format)
+        again = loads(text, cast("type[Node]", config.node_class), format=format)
     except ConfigError as error:
-        raise ConfigError(
-            [f"{fault.partition(': ')[2]}; no file says what stands there" for fault in error.faults]
-        ) from None
+        raise ConfigError([f"{fault.partition(': ')[2]}; it would not load again" for fault in error.faults]) from None
     if again == config:
         return
     faults: list[str] = []
@@ -260,12 +282,20 @@ def scalar(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         text = repr(value)
+        if "e" in text and "." not in text:  # without a point, readers of YAML 1.1 take it for a text
+            text = text.replace("e", ".0e")
         return {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}.get(text, text)
     if isinstance(value, int):
         return str(value)
-    if _PLAIN.fullmatch(value) and not _NO_STRING.fullmatch(value):
+    if _PLAIN.fullmatch(value) and not _NO_STRING.fullmatch(value) and not _is_otherwise(value):
         return str(value)
     return f'"{"".join(map(_escaped, value))}"'
+
+
+def _is_otherwise(text: str) -> bool:
+    """Whether readers of YAML 1.1 take a text without quotes for something else, as `no` and `on` for booleans."""
+    resolvers = yaml.SafeLoader.yaml_implicit_resolvers.get(text[0], [])
+    return any(pattern.match(text) for _, pattern in resolvers)
 
 
 def _escaped(character: str) -> str:

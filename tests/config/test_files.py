@@ -249,7 +249,7 @@ def test_faults_of_included_files_have_their_places(tree: Callable[..., Path], t
     assert str(caught.value).replace(str(tmp_path), "DIR").splitlines() == [
         "DIR/model.yaml:3:9: next.name: Input should be a valid string, found int 1",
         "DIR/part/dense.toml:3:1: next.first.width: Input should be greater than 0, found int 0",
-        "DIR/part/more.yaml:3:8: next.facts: no mapping stands here: the field says not of which class it is",
+        "DIR/part/more.yaml:3:8: next.facts: a mapping says its class here, with `type`, as the field does not",
         "DIR/part/net.json:2:11: next.scale: Input should be a valid number, found str 'x'",
     ]
 

@@ -144,7 +144,7 @@ def test_a_dtype_has_the_name_that_jax_gives(given: object, shown: str):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"data": [1], "axes": 1}, "mask: an array has no 'axes': data and dtype"),
+        ({"data": [1], "axes": 1}, "mask: an array has no 'axes': data, dtype and shape"),
         ({"data": [300], "dtype": "int8"}, "mask: no array: Python integer 300 out of bounds for int8"),
         ({"data": [1], "dtype": "f4"}, "mask: 'f4' is no dtype; such as float32, bfloat16 or int32"),
         (["a"], "mask: an array is a list of numbers, nested by axis"),

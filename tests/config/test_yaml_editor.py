@@ -65,8 +65,8 @@ COMPLETIONS = {
     "enum": Probe("type: Chosen\norder: ¦", ["PAIR", "first", "last"]),
     "enum of integers": Probe("type: Chosen\nlevel: ¦", ["1", "2"]),
     "boolean": Probe("type: Bounded\nflag: ¦", ["false", "true"]),
-    "record": Probe("type: Composed\nrange:\n  ¦", ["high", "include", "labels", "low"]),
-    "record in a record": Probe("type: Composed\ntree:\n  left:\n    ¦", ["include", "left", "value"]),
+    "record": Probe("type: Composed\nrange:\n  ¦", ["high", "include", "labels", "low", "type"]),
+    "record in a record": Probe("type: Composed\ntree:\n  left:\n    ¦", ["include", "left", "type", "value"]),
 }
 
 OFFERED = {

@@ -1,0 +1,38 @@
+"""Static values as data for files: strings, numbers, lists and dicts. `_values.configurable` reads them back.
+
+Data in: a static value. Data out: what a file says of it, where the annotation tells its class; or with the name of the
+class beside it, where that is one of several.
+"""
+
+import functools
+from typing import Any
+
+from .._static import ByName, DataForm, DataValueError, kind_of, registered_name
+from ._typed import REGISTERED, TYPE, VALUE, is_record, name_of
+
+
+def plain(value: Any, *, is_typed: bool = False) -> Any:
+    """A static value as data for a file.
+
+    Args:
+        value: The value.
+        is_typed: Whether it says its class, as do the values in it: `{type: Mode, value: fast}`.
+
+    Raises:
+        DataValueError: No file can say it.
+    """
+    write_part = functools.partial(plain, is_typed=is_typed)
+    if isinstance(value, list):  # what a tuple may be given as
+        return [write_part(item) for item in value]
+    form = kind_of(value).data
+    is_own = isinstance(form, DataForm) and form.is_own
+    name = None if is_own else registered_name(value)
+    if name is not None:
+        return {TYPE: REGISTERED, VALUE: name} if is_typed else name
+    if isinstance(form, ByName):
+        raise DataValueError(form.fault(getattr(value, "__qualname__", None) or repr(value)))
+    cls = type(value)
+    data = form.write(value, write_part)
+    if not is_typed or is_own or cls is tuple:
+        return data
+    return {TYPE: name_of(cls), **data} if is_record(cls) else {TYPE: name_of(cls), VALUE: data}

@@ -1,0 +1,85 @@
+"""The classes that a static value in a file names with `type:`, where its annotation admits several.
+
+Data in: a value, or a name from a file. Data out: the name of its class, or the class. A name is that of a class of the
+annotation, of the table here, or of one that the program has registered: nothing is imported or looked up elsewhere.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any, Final
+
+import jax
+import numpy as np
+
+from .._static import registered_name
+from ._registry import value_names, value_of
+
+TYPE: Final = "type"
+VALUE: Final = "value"
+REGISTERED: Final = "registered"
+"""The type of what stands under its registered name, where a text may be meant, too."""
+
+# What a file may name where the annotation says no class.
+_CLASSES: Final[Mapping[str, Any]] = {
+    "array": jax.Array,
+    "bytes": bytes,
+    "complex": complex,
+    "dtype": np.dtype,
+    "Fraction": Fraction,
+    "frozenset": frozenset,
+    "ndarray": np.ndarray,
+    "slice": slice,
+    **{cls.__name__: cls for cls in (np.bool_, np.int8, np.int16, np.int32, np.int64)},
+    **{cls.__name__: cls for cls in (np.uint8, np.uint16, np.uint32, np.uint64)},
+    **{cls.__name__: cls for cls in (np.float16, np.float32, np.float64, np.complex64, np.complex128)},
+}
+
+
+def is_record(cls: object) -> bool:
+    """Whether the values of a class are written by their fields: those of dataclasses and named tuples."""
+    return isinstance(cls, type) and (dataclasses.is_dataclass(cls) or is_named_tuple(cls))
+
+
+def is_named_tuple(cls: type) -> bool:
+    """Whether a class is made by `typing.NamedTuple`, or as it makes them."""
+    return issubclass(cls, tuple) and hasattr(cls, "_fields")
+
+
+def named_classes() -> dict[str, Any]:
+    """The classes that a file may name where the annotation says none."""
+    registered = {name: value for name in value_names() if _has_type(value := value_of(name))}
+    return {**_CLASSES, **registered}
+
+
+def _has_type(value: object) -> bool:
+    return is_record(value) or (isinstance(value, type) and issubclass(value, enum.Enum))
+
+
+def name_of(cls: Any) -> str:
+    """What a file names a class with."""
+    # NumPy's float64 is a Python float, too.
+    exact = (name for name, of in _CLASSES.items() if cls is of)
+    extended = (name for name, of in _CLASSES.items() if issubclass(cls, of))
+    return next(exact, None) or registered_name(cls) or next(extended, None) or cls.__name__
+
+
+def unwrapped(given: Any, name: str) -> Any:
+    """What a mapping holds that says this type; any other value itself."""
+    is_typed = isinstance(given, dict) and given.get(TYPE) == name and given.keys() == {TYPE, VALUE}
+    return given[VALUE] if is_typed else given
+
+
+def with_subclasses(classes: Iterable[type]) -> Iterator[type]:
+    """Records and those that extend them, each once; of a class that was defined again the newest."""
+    found: dict[tuple[str, str], type] = {}
+    todo = list(classes)
+    seen: set[type] = set()
+    while todo:
+        cls = todo.pop(0)
+        if cls not in seen:
+            seen.add(cls)
+            found[cls.__module__, cls.__qualname__] = cls
+            todo += cls.__subclasses__()
+    return iter(found.values())
