@@ -21,6 +21,8 @@ _FUNCTIONS: Final = {
     "graphnode.config": "gn.config",
     "graphnode.random": "gn.random",
 }
+# A checker of types at run time calls our functions from its own.
+_OWN_PACKAGES: Final = (__package__, "jaxtyping", "beartype")
 _CLASSES: Final = {**_FUNCTIONS, "graphnode.optim": "gn.optim"}
 
 
@@ -41,7 +43,7 @@ def public_caller() -> str | None:
     """The public function, class or method that the user called: `gn.clone`, `Optimizer.update`; `None` for others."""
     name: str | None = None
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _OWN_PACKAGES:
         name = _public_name(frame) or name
         frame = frame.f_back
     return name
