@@ -32,7 +32,7 @@ from ._arguments import wrong_argument
 from ._caches import Kept, kept, publish
 from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
-from ._faults import Fault, Rule, check_refused
+from ._faults import Fault, Rule, check_refused, registration_fault
 from ._fields import Kind, NodeBase, Specifier, specifier_of
 from ._hints import did_you_mean
 from ._members import declaring_classes, is_init_variable, own_annotations
@@ -233,15 +233,15 @@ def remember_frames(cls: type) -> None:
     setattr(cls, _FRAMES, Kept(cls, _FRAMES, tuple(_defining_frames(cls))))
 
 
-def equality_fault(cls: type) -> Fault | None:
-    """What is wrong with a node class that something has given another equality after its creation."""
+def late_fault(cls: type) -> Fault | None:
+    """What is wrong with what a decorator, or a call, has made of a node class after its creation."""
     if not compares_by_identity(cls):
         text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
         return Fault(f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY)
     if is_decorated(cls):
         text = f"{cls.__name__}: an explicit @dataclass makes its fields anew, without what their specifiers say"
         return Fault(f"{text}; remove it, as Node applies it itself", Rule.EQUALITY)
-    return None
+    return registration_fault(cls)
 
 
 def is_decorated(cls: type) -> bool:

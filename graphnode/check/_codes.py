@@ -68,6 +68,7 @@ OF_RULE: Final = {
     ),
     Rule.MIXIN: Code("GN120", Rule.MIXIN.value, "A class that is no node class declares a field."),
     Rule.STATE_FIELD: Code("GN121", Rule.STATE_FIELD.value, "A class of States declares a field."),
+    Rule.REGISTERED: Code("GN122", Rule.REGISTERED.value, "A class of nodes or States is registered with JAX."),
 }
 
 # fmt: off
