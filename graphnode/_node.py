@@ -24,6 +24,7 @@ from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
 from ._init_errors import explain_init
 from ._members import declaring_classes, holds_graph_object, is_class_variable, is_init_variable, own_annotations
+from ._overrides import lost_faults
 from ._pickling import reduce_in_row
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, waiting_plan
 from ._pretty import Record, pretty
@@ -217,6 +218,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
     else:
         # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
         _put_descriptors(cls)
+        faults += lost_faults(cls)
     if "__dataclass_fields__" in cls.__dict__:
         _set(cls, __dataclass_fields__=InstanceFields.of(cls))
     _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=Uncompiled(cls))
