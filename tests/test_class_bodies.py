@@ -812,6 +812,60 @@ def test_an_explicit_dataclass_is_refused(options: dict[str, bool], monkeypatch:
     assert caught.value.faults == (DECORATED,)
 
 
+# Defaults of arguments of the constructor
+
+
+class Cast(gn.Node):
+    """Has what arrays have."""
+
+    dtype: str = "float32"
+
+
+LINE: Final = "write x: InitVar[{} | None] = None, and make it in __post_init__"
+ONE_OBJECT: Final = "x: the default {} would be one object for all calls; "
+NO_FACTORY: Final = "x: an InitVar is an argument of the constructor, and takes no default_factory; "
+
+ARGUMENT_DEFAULTS: Final[dict[str, tuple[Any, str]]] = {
+    "list": ([], ONE_OBJECT.format("list") + LINE.format("list")),
+    "node with a dtype": (Cast(), ONE_OBJECT.format("Cast") + LINE.format("Cast")),
+    "node": (LEAF, ONE_OBJECT.format("Leaf") + LINE.format("Leaf")),
+    "State": (STATE, ONE_OBJECT.format("State") + LINE.format("State")),
+    "array": (jnp.zeros(2), ONE_OBJECT.format("array") + LINE.format("...")),
+    "specifier": (state(default=STATE), ONE_OBJECT.format("State") + LINE.format("State")),
+    "factory": (dataclasses.field(default_factory=list), NO_FACTORY + LINE.format("...")),
+    "static array": (static(default=jnp.zeros(2)), NO_FACTORY + LINE.format("...")),
+}
+
+
+@pytest.mark.parametrize(("default", "message"), ARGUMENT_DEFAULTS.values(), ids=ARGUMENT_DEFAULTS)
+def test_a_default_of_an_argument_that_may_change_is_made_in_the_constructor(default: Any, message: str):
+    """An `InitVar` has no factory."""
+    assert faults_of({"x": default}, annotations={"x": dataclasses.InitVar[Any]}) == [message]
+
+
+def test_the_same_of_an_argument_of_a_dataclass_that_is_extended():
+    """`dataclasses` looks at the types of lists and the like alone."""
+
+    @dataclasses.dataclass
+    class Base:
+        x: dataclasses.InitVar[Any] = STATE
+
+    assert faults_of({}, Base, gn.Node) == [ARGUMENT_DEFAULTS["State"][1]]
+
+
+def test_what_is_written_instead_does():
+    """Each node has a list of its own."""
+
+    class Probe(gn.Node):
+        kinds: tuple[str, ...] = static(init=False)
+        x: dataclasses.InitVar[list[str] | None] = None
+
+        def __post_init__(self, x: list[str] | None) -> None:
+            self.kinds = tuple([] if x is None else x)
+
+    assert (Probe().kinds, Probe(["a"]).kinds) == ((), ("a",))
+
+
 # Classes that are registered with JAX
 
 REGISTERED: Final = (
