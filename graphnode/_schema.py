@@ -524,10 +524,12 @@ def axis_name_fault(where: str, axis: str, contract: Contract, hint: str) -> Fau
 def _defining_frames(cls: type) -> Iterator[FrameType]:
     """The functions and class bodies that lexically enclose the definition of `cls`, innermost first."""
     frame: FrameType | None = sys._getframe(1)
+    enclosed = cls.__qualname__
     while frame is not None:
         is_local = frame.f_globals.get("__name__") == cls.__module__ and frame.f_locals is not frame.f_globals
-        if is_local and cls.__qualname__.startswith(frame.f_code.co_qualname + "."):
+        if is_local and enclosed.startswith(frame.f_code.co_qualname + "."):
             yield frame
+            enclosed = frame.f_code.co_qualname  # an outer call of the same function encloses nothing
         frame = frame.f_back
 
 

@@ -257,6 +257,30 @@ def test_classes_inside_functions_see_local_names():
     assert Uses(Local(), [Local()]).many[0].n == 0
 
 
+def recursive(depth: int) -> Any:
+    """A class whose annotation names what comes after it, and what an outer call has already."""
+    if depth == 2:
+
+        class Kid(gn.Node):
+            n: int = depth
+
+        return Kid, recursive(1)
+
+    class Parent(gn.Node):
+        kid: "Kid" = subnode(factory=lambda self: Kid())
+
+    class Kid(gn.Node):  # type: ignore[no-redef]
+        n: int = depth
+
+    return Parent
+
+
+def test_a_name_of_a_recursive_function_is_that_of_the_call():
+    """An annotation waits for what its own call defines, and does not take what an outer one has."""
+    _, parent = recursive(2)
+    assert parent().kid.n == 1
+
+
 def mutual() -> tuple[Any, Any]:
     """Two classes that name each other, after the function that holds them has returned."""
 
