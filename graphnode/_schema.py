@@ -22,6 +22,7 @@ from ._annotations import (
     moved_form,
     open_form,
     resolve,
+    specifier_inside,
     type_arguments,
     type_arguments_along,
     variables_of,
@@ -35,7 +36,7 @@ from ._errors import SchemaError
 from ._faults import Fault, Rule, check_refused, registration_fault
 from ._fields import Kind, NodeBase, Specifier, specifier_of
 from ._hints import did_you_mean
-from ._members import declaring_classes, is_init_variable, own_annotations
+from ._members import declaring_classes, is_init_variable, own_annotations, specifier_text
 from ._sharding import ANY_RANK, sharding_fault
 from ._static import compares_by_identity
 
@@ -290,6 +291,7 @@ def _compile_field(
     try:
         if not issubclass(owner, NodeBase):  # a dataclass, which is compiled anew in each class that extends it
             annotation = with_parameters(annotation, type_arguments_along(cls, owner, local_names))
+        _check_no_specifier(where, annotation, declared)
         kind, form = _kind_of(where, annotation, owner, said)
     except NameError as error:  # of the bound or default of a type variable, or of what stands for it
         if not is_final:
@@ -349,6 +351,16 @@ def _narrowed(where: str, field: Field, types_by_variable: Mapping[Any, Any]) ->
         return field
     kind, form = _kind_of(where, annotation, field.owner, field.specifier if field.is_explicit else None)
     return field._replace(kind=kind, form=form, annotation=annotation)
+
+
+def _check_no_specifier(where: str, annotation: object, declared: "dataclasses.Field[Any]") -> None:
+    """Raise where a specifier stands inside of `Annotated`, in which `dataclasses` looks for none."""
+    specifier = specifier_inside(annotation)
+    if specifier is not None:
+        called = specifier_text(specifier)
+        text = f"{where}: {called} inside of Annotated declares nothing; write {declared.name}: ... = {called}"
+        has_default = not (declared.default is declared.default_factory is dataclasses.MISSING)
+        raise _FaultError(text + (", with the default among its arguments" if has_default else ""), Rule.ANNOTATION)
 
 
 def _resolved(annotation: object, owner: type, cls: type, local_names: Mapping[str, Any]) -> object:

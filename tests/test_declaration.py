@@ -11,7 +11,7 @@ import pickle
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, InitVar
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, TypeVar
 from unittest import mock
 
 import jax
@@ -26,7 +26,7 @@ from graphnode.nn import Linear
 
 from . import declared_elsewhere as elsewhere
 from .declared_for_checkers import Hidden
-from .declaring import declare
+from .declaring import declare, fault_of, kind_of
 
 ONES = jax.nn.initializers.ones
 ZERO = jnp.zeros(())
@@ -238,6 +238,28 @@ def test_a_compiled_class_keeps_no_frame():
     gc.collect()
     assert cls is not None
     assert local() is None
+
+
+INSIDE: Final = "Probe.x: gn.{0}(...) inside of Annotated declares nothing; write x: ... = gn.{0}(...)"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [
+        (Annotated[ParamState[Float[Array, "2"]], state(ONES)], "state"),
+        (Annotated[int, "a fact", static(kw_only=True)], "static"),
+        (list[Annotated[Leaf, subnode()]], "subnode"),
+        (Annotated[Leaf, subnode()] | None, "subnode"),
+    ],
+    ids=["State", "static", "in a list", "in a union"],
+)
+def test_a_specifier_inside_of_annotated_is_refused(annotation: Any, kind: str):
+    """Nothing looks for one there; also beside a default, which is an argument of the specifier."""
+    assert fault_of(annotation) == INSIDE.format(kind)
+    with pytest.raises(gn.SchemaError) as caught:
+        declare(defaults={"x": None}, x=annotation)
+    assert str(caught.value) == INSIDE.format(kind) + ", with the default among its arguments"
+    assert kind_of(Annotated[int, "a fact"]) == "static"
 
 
 # Names that resolve late
