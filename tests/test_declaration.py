@@ -249,9 +249,9 @@ INSIDE: Final = "Probe.x: gn.{0}(...) inside of Annotated declares nothing; writ
         (Annotated[ParamState[Float[Array, "2"]], state(ONES)], "state"),
         (Annotated[int, "a fact", static(kw_only=True)], "static"),
         (list[Annotated[Leaf, subnode()]], "subnode"),
-        (Annotated[Leaf, subnode()] | None, "subnode"),
+        (dict[str, Annotated[Leaf, subnode()]], "subnode"),
     ],
-    ids=["State", "static", "in a list", "in a union"],
+    ids=["State", "static", "in a list", "in a dict"],
 )
 def test_a_specifier_inside_of_annotated_is_refused(annotation: Any, kind: str):
     """Nothing looks for one there; also beside a default, which is an argument of the specifier."""
@@ -283,7 +283,7 @@ def recursive(depth: int) -> Any:
     """A class whose annotation names what comes after it, and what an outer call has already."""
     if depth == 2:
 
-        class Kid(gn.Node):
+        class Kid(gn.Node):  # pyright: ignore[reportRedeclaration]
             n: int = depth
 
         return Kid, recursive(1)
