@@ -227,6 +227,15 @@ def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> 
     return hints["field"]
 
 
+def specifier_inside(annotation: Any) -> "dataclasses.Field[Any] | None":
+    """The first specifier among the facts that `Annotated` adds to a type, or to a part of one."""
+    annotation = unaliased(annotation)
+    facts: tuple[object, ...] = getattr(annotation, "__metadata__", ())
+    found = next((fact for fact in facts if isinstance(fact, dataclasses.Field)), None)
+    inner = (specifier_inside(part) for part in get_args(annotation))
+    return found or next((specifier for specifier in inner if specifier is not None), None)
+
+
 def _body_names(owner: type) -> dict[str, Any]:
     """The aliases and classes of a class body, which its annotations see first; fields and methods are no types."""
     own = own_annotations(owner)

@@ -7,7 +7,7 @@
 import functools
 import weakref
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import repeat, starmap
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +20,7 @@ from ._collector import uncollected
 from ._compat import PLAIN, TraceRef, current_trace, is_live, is_tracing
 from ._describe import describe
 from ._errors import FieldError, StructureError
+from ._faults import check_unregistered
 from ._fields import NodeBase
 from ._graphdef import GraphDef, intern_graphdef
 from ._hints import with_article
@@ -374,10 +375,27 @@ def traces_of(states: Sequence[State[Any]]) -> tuple[TraceRef, ...]:
     return tuple({id(trace): trace for state in states if (trace := trace_of(state)) is not None}.values())
 
 
+def is_graph_object(leaf: object) -> bool:
+    """Whether a leaf of a pytree is a node or State."""
+    return isinstance(leaf, GraphObject)
+
+
+def check_leaf_classes(leaves: Iterable[Any]) -> None:
+    """Raise the `SchemaError` of a class of nodes or States that was registered with JAX after its first use.
+
+    Args:
+        leaves: The leaves of a pytree, in which all nodes and States are leaves.
+    """
+    for leaf in leaves:
+        if isinstance(leaf, GraphObject):
+            check_unregistered(type(leaf))
+
+
 def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
     if root is None:
         raise StructureError(wrong_argument("a node or a pytree of nodes", None))
-    pairs, treedef = jax.tree_util.tree_flatten_with_path(root)
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(root, is_leaf=is_graph_object)
+    check_leaf_classes([leaf for _, leaf in pairs])
     faults: list[str] = []
     edges: list[Path] = []
     for key_path, leaf in pairs:

@@ -167,7 +167,10 @@ def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
     if written is dataclasses.MISSING:
         return [inherited] if inherited is not None else []
     specifier = written if isinstance(written, dataclasses.Field) else None
-    fault = _written_default_fault(cls, cls, name, written if specifier is None else specifier.default)
+    fault = _written_default_fault(cls, cls, name, written if specifier is None else specifier.default, role)
+    if specifier is not None and specifier.default_factory is not dataclasses.MISSING and role is _Role.ARGUMENT:
+        text = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and takes no default_factory"
+        fault = Fault(f"{text}; {_made_in_constructor(name, '...')}", Rule.DATACLASS, name)
     if specifier is not None and not specifier.init and role is _Role.ARGUMENT:
         called = specifier_text(specifier)
         text = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and by {called} the constructor"
@@ -193,7 +196,7 @@ def _unwrap_static_method(cls: type, name: str) -> None:
         setattr(cls, name, default.__func__)
 
 
-def _written_default_fault(cls: type, owner: type, name: str, value: object) -> Fault | None:
+def _written_default_fault(cls: type, owner: type, name: str, value: object, role: _Role) -> Fault | None:
     """What is wrong with a default that is written in the body of a class, or of a dataclass that it extends."""
     where = f"{cls.__name__}.{name}"
     if value is dataclasses.MISSING:
@@ -206,20 +209,30 @@ def _written_default_fault(cls: type, owner: type, name: str, value: object) -> 
     if specifier is not None:
         return Fault(f"{where}: {stray_comma(specifier)}", Rule.SHARED, name)
     if holds_graph_object(value) or type(value).__hash__ is None:
-        return Fault(f"{where}: {_shared_default(value)}", Rule.SHARED, name)
+        return Fault(f"{where}: {_shared_default(name, value, role)}", Rule.SHARED, name)
     return None
 
 
-def _shared_default(value: object) -> str:
-    kind = type(value).__name__
-    remedy = f"default_factory={kind if isinstance(value, (list, dict, set)) else f'lambda: {kind}(...)'}"
+def _shared_default(name: str, value: object, role: _Role) -> str:
+    is_array = not isinstance(value, GraphObject) and hasattr(value, "dtype")
+    kind = "array" if is_array else type(value).__name__
+    is_plain = isinstance(value, (list, dict, set))
+    if role is _Role.ARGUMENT:  # which `dataclasses` lets have no factory
+        remedy = _made_in_constructor(name, kind if is_plain or isinstance(value, GraphObject) else "...")
+        return f"the default {kind} would be one object for all calls; {remedy}"
+    remedy = f"default_factory={kind if is_plain else f'lambda: {kind}(...)'}"
     if isinstance(value, GraphObject):
         remedy = f"gn.{kind_for(value)}({remedy})"
     elif isinstance(value, tuple):
         remedy = "default_factory=lambda: (...), or remove a comma behind the default"
-    elif hasattr(value, "dtype"):
-        kind, remedy = "array", "default_factory=lambda: ... in a State, or static(default=...)"
+    elif is_array:
+        remedy = "default_factory=lambda: ... in a State, or static(default=...)"
     return f"the default {kind} would be one object shared by all instances; use {remedy}"
+
+
+def _made_in_constructor(name: str, annotation: str) -> str:
+    """What to write for an argument of the constructor whose default is made anew for each node."""
+    return f"write {name}: InitVar[{annotation} | None] = None, and make it in __post_init__"
 
 
 def _inherited_fault(cls: type, name: str, role: _Role) -> Fault | None:
@@ -350,9 +363,9 @@ def _dataclass_faults(cls: type, base: type) -> Iterator[Fault]:
     """What is wrong with the defaults of a dataclass that is no node."""
     specifiers, owners = base.__dict__["__dataclass_fields__"], declaring_classes(cls)
     own = own_annotations(cls)
-    for name in _declared_in(base):
+    for name, declaration in _declared_in(base).items():
         if name not in own and owners[name] is base:
-            fault = _written_default_fault(cls, base, name, specifiers[name].default)
+            fault = _written_default_fault(cls, base, name, specifiers[name].default, declaration.role)
             yield from [] if fault is None else [fault]
 
 

@@ -26,6 +26,16 @@ except ImportError:  # before JAX 0.10
     from jax._src.prng import PRNGKeyArray  # type: ignore[import-not-found, no-redef, unused-ignore]  # ty: ignore
 
 try:
+    from jax.tree_util import is_tree_node
+except ImportError:  # before JAX 0.10
+    from jax._src.tree_util import _registry
+
+    def is_tree_node(typ: type[Any]) -> bool:
+        """What newer versions of JAX have: whether a class is registered as one of pytrees."""
+        return typ in _registry
+
+
+try:
     from jax._src.core import trace_state_strong_ref as _running
 except ImportError:  # before JAX 0.10
 
@@ -49,6 +59,11 @@ PLAIN: Final[frozenset[type]] = frozenset({ArrayImpl, PRNGKeyArray})
 
 # Weak: a State must not keep a finished trace, and all that it captured, alive.
 TraceRef: TypeAlias = weakref.ReferenceType[Any]
+
+
+def is_pytree_class(cls: type[Any]) -> bool:
+    """Whether JAX takes the instances of a class apart."""
+    return is_tree_node(cls)
 
 
 # Its `value` says whether `jax.disable_jit` holds. Each call of `gn.jit` asks: a function around it would cost.

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.tree_util import GetAttrKey
 
-from ._binding import binding_of, build
+from ._binding import binding_of, build, is_graph_object
 from ._diff import diff
 from ._errors import AliasError, MergeError, listed
 from ._graphdef import GraphDef
@@ -18,7 +18,6 @@ from ._layout import layout_of_trie
 from ._paths import path_str
 from ._state import State
 from ._statetree import FlatStates, StateTree
-from ._static import GraphObject
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -50,10 +49,6 @@ def is_node_states(leaf: object) -> bool:
     return isinstance(leaf, NodeStates)
 
 
-def _is_graph_object(leaf: object) -> bool:
-    return isinstance(leaf, GraphObject)
-
-
 # Any: a pytree, whose type a tree with other leaves has not.
 def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[State[Any]]]:
     """Replace the nodes (and States) anywhere in a pytree by `NodeStates`, pytrees of their values.
@@ -81,7 +76,7 @@ def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[
     """
     pairs, treedef = jax.tree_util.tree_flatten_with_path(tree)
     leaves = [leaf for _, leaf in pairs]
-    at = [number for number, leaf in enumerate(leaves) if _is_graph_object(leaf)]
+    at = [number for number, leaf in enumerate(leaves) if is_graph_object(leaf)]
     binding = binding_of([leaves[number] for number in at])
     graphdef = binding.graphdef
     if prefix is not None:

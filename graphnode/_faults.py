@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextvars import ContextVar
 from typing import Final
 
+from ._compat import is_pytree_class
 from ._errors import SchemaError
 from ._redefinition import note_definition
 
@@ -38,6 +39,7 @@ class Rule(enum.Enum):
     SHADOWED = "shadowed-field"
     MIXIN = "mixin-field"
     STATE_FIELD = "state-field"
+    REGISTERED = "registered-pytree"
 
 
 class Fault(str):
@@ -118,3 +120,23 @@ def check_refused(cls: type) -> None:
     refusal = cls.__dict__.get(_REFUSAL)
     if refusal is not None:
         raise SchemaError(*refusal)
+
+
+def registration_fault(cls: type) -> Fault | None:
+    """What is wrong with a class of nodes or States that is registered with JAX as one of pytrees.
+
+    A decorator or a call registers a class when it is there, so this is asked where it is used first.
+    """
+    if not is_pytree_class(cls):
+        return None
+    text = f"{cls.__name__} is registered with JAX as a pytree, and a transformation loses what it writes into a pytree"
+    remedy = "remove the registration (by a decorator, a call or a base class): graphnode's functions take nodes and"
+    remedy += " States as they are, and gn.treefy_split and gn.graph_to_tree make pytrees of them for JAX's own"
+    return Fault(f"{text}; {remedy}", Rule.REGISTERED)
+
+
+def check_unregistered(cls: type) -> None:
+    """Raise the `SchemaError` of a class of nodes or States that is registered with JAX."""
+    fault = registration_fault(cls)
+    if fault is not None:
+        raise SchemaError(cls.__name__, [fault])

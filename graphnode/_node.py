@@ -19,16 +19,17 @@ from ._body import RESERVED, take_body_faults
 from ._compat import is_tracing
 from ._copying import Reduction, copy_node, deepcopy_graph, plain
 from ._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError
-from ._faults import Fault, Rule, defining
+from ._faults import Fault, Rule, defining, registration_fault
 from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
 from ._init_errors import explain_init
 from ._members import declaring_classes, holds_graph_object, is_class_variable, is_init_variable, own_annotations
+from ._overrides import lost_faults
 from ._pickling import reduce_in_row
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, waiting_plan
 from ._pretty import Record, pretty
 from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
-from ._schema import UnresolvedError, compile_schema, equality_fault, remember_frames, schema
+from ._schema import UnresolvedError, compile_schema, late_fault, remember_frames, schema
 from ._state import State
 from ._static import Uncompiled
 from ._tracebacks import hide_frames
@@ -187,7 +188,7 @@ def plan_of(cls: type[NodeBase]) -> Plan:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} is a base class: derive a node class from it and declare its fields")
         compiled = schema(cls)
-        if (fault := equality_fault(cls)) is not None:
+        if (fault := late_fault(cls)) is not None:
             raise SchemaError(cls.__name__, [fault])
         if plan is None or not plan.names:
             _put_descriptors(cls)  # anew: a class that was sent by value has come without those of its fields
@@ -199,6 +200,8 @@ def plan_of(cls: type[NodeBase]) -> Plan:
 def _define(cls: type[Node], kw_only: bool) -> None:
     """Make a new class a dataclass that compares by identity, and compile it if its annotations resolve."""
     faults = [*take_body_faults(cls), *_decorated_bases(cls)]
+    if (fault := registration_fault(cls)) is not None:  # by the `__init_subclass__` of a mixin
+        faults.append(fault)
     if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
         # A mixin's, such as a plain dataclass's.
         _set(cls, __eq__=object.__eq__, __hash__=object.__hash__)
@@ -215,6 +218,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
     else:
         # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
         _put_descriptors(cls)
+        faults += lost_faults(cls)
     if "__dataclass_fields__" in cls.__dict__:
         _set(cls, __dataclass_fields__=InstanceFields.of(cls))
     _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=Uncompiled(cls))
@@ -229,7 +233,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
 def _decorated_bases(cls: type[Node]) -> Iterator[Fault]:
     """What is wrong with node classes that `cls` extends and that a decorator has changed after their creation."""
     for base in cls.__mro__[1:]:
-        fault = equality_fault(base) if issubclass(base, NodeBase) else None
+        fault = late_fault(base) if issubclass(base, NodeBase) else None
         if fault is not None:
             yield fault
 

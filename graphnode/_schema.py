@@ -22,6 +22,7 @@ from ._annotations import (
     moved_form,
     open_form,
     resolve,
+    specifier_inside,
     type_arguments,
     type_arguments_along,
     variables_of,
@@ -32,10 +33,10 @@ from ._arguments import wrong_argument
 from ._caches import Kept, kept, publish
 from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
-from ._faults import Fault, Rule, check_refused
+from ._faults import Fault, Rule, check_refused, registration_fault
 from ._fields import Kind, NodeBase, Specifier, specifier_of
 from ._hints import did_you_mean
-from ._members import declaring_classes, is_init_variable, own_annotations
+from ._members import declaring_classes, is_init_variable, own_annotations, specifier_text
 from ._sharding import ANY_RANK, sharding_fault
 from ._static import compares_by_identity
 
@@ -233,15 +234,15 @@ def remember_frames(cls: type) -> None:
     setattr(cls, _FRAMES, Kept(cls, _FRAMES, tuple(_defining_frames(cls))))
 
 
-def equality_fault(cls: type) -> Fault | None:
-    """What is wrong with a node class that something has given another equality after its creation."""
+def late_fault(cls: type) -> Fault | None:
+    """What is wrong with what a decorator, or a call, has made of a node class after its creation."""
     if not compares_by_identity(cls):
         text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
         return Fault(f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY)
     if is_decorated(cls):
         text = f"{cls.__name__}: an explicit @dataclass makes its fields anew, without what their specifiers say"
         return Fault(f"{text}; remove it, as Node applies it itself", Rule.EQUALITY)
-    return None
+    return registration_fault(cls)
 
 
 def is_decorated(cls: type) -> bool:
@@ -290,6 +291,7 @@ def _compile_field(
     try:
         if not issubclass(owner, NodeBase):  # a dataclass, which is compiled anew in each class that extends it
             annotation = with_parameters(annotation, type_arguments_along(cls, owner, local_names))
+        _check_no_specifier(where, annotation, declared)
         kind, form = _kind_of(where, annotation, owner, said)
     except NameError as error:  # of the bound or default of a type variable, or of what stands for it
         if not is_final:
@@ -349,6 +351,16 @@ def _narrowed(where: str, field: Field, types_by_variable: Mapping[Any, Any]) ->
         return field
     kind, form = _kind_of(where, annotation, field.owner, field.specifier if field.is_explicit else None)
     return field._replace(kind=kind, form=form, annotation=annotation)
+
+
+def _check_no_specifier(where: str, annotation: object, declared: "dataclasses.Field[Any]") -> None:
+    """Raise where a specifier stands inside of `Annotated`, in which `dataclasses` looks for none."""
+    specifier = specifier_inside(annotation)
+    if specifier is not None:
+        called = specifier_text(specifier)
+        text = f"{where}: {called} inside of Annotated declares nothing; write {declared.name}: ... = {called}"
+        has_default = not (declared.default is declared.default_factory is dataclasses.MISSING)
+        raise _FaultError(text + (", with the default among its arguments" if has_default else ""), Rule.ANNOTATION)
 
 
 def _resolved(annotation: object, owner: type, cls: type, local_names: Mapping[str, Any]) -> object:
@@ -524,10 +536,12 @@ def axis_name_fault(where: str, axis: str, contract: Contract, hint: str) -> Fau
 def _defining_frames(cls: type) -> Iterator[FrameType]:
     """The functions and class bodies that lexically enclose the definition of `cls`, innermost first."""
     frame: FrameType | None = sys._getframe(1)
+    enclosed = cls.__qualname__
     while frame is not None:
         is_local = frame.f_globals.get("__name__") == cls.__module__ and frame.f_locals is not frame.f_globals
-        if is_local and cls.__qualname__.startswith(frame.f_code.co_qualname + "."):
+        if is_local and enclosed.startswith(frame.f_code.co_qualname + "."):
             yield frame
+            enclosed = frame.f_code.co_qualname  # an outer call of the same function encloses nothing
         frame = frame.f_back
 
 

@@ -19,7 +19,7 @@ from ._compat import CONCRETE, TraceRef, current_trace, is_live, is_tracing, tra
 from ._contract import Requirement
 from ._describe import describe, shape_text
 from ._errors import ContractError, FieldError, SchemaError, TraceError, listed
-from ._faults import defining
+from ._faults import check_unregistered, defining
 from ._marks import (
     AnyMark,
     Mark,
@@ -119,6 +119,7 @@ def _new_spec(
     metadata: Mapping[str, StaticValue],
     stacked: tuple[NamedAxis, ...],
 ) -> StateSpec:
+    check_unregistered(cls)
     spec = StateSpec()
     spec.cls, spec.name, spec.tag, spec.sharding, spec.stacked = cls, name, tag, sharding, stacked
     spec.metadata = MappingProxyType({k: frozen(v) for k, v in metadata.items()}) if metadata else _NO_METADATA
@@ -204,6 +205,17 @@ def _own_fill() -> _OwnFill:
     return _OwnFill(FunctionType(inspect.unwrap(_fill).__code__.replace(), globals()))
 
 
+class _PlainSpec:
+    """Stands in a class of States for the spec without name, tag and so on: made where the class is used first.
+
+    Decorators, which may register a class with JAX, run when it is there.
+    """
+
+    def __get__(self, state: object, cls: "type[State[Any]]") -> StateSpec:
+        cls._plain_spec = spec_of(cls)
+        return cls._plain_spec
+
+
 class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
     """A mutable reference to a value of type `T`, any pytree; its class says its role.
 
@@ -252,7 +264,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
             faults = list(state_body_faults(cls, State))
             if faults:
                 raise SchemaError(cls.__name__, faults)
-        cls._plain_spec = spec_of(cls)
+        cls._plain_spec = cast("StateSpec", _PlainSpec())
         cls._fill = _own_fill()
 
     def __init__(

@@ -21,7 +21,7 @@ from ._names import pickled
 from ._node import plan_of
 from ._paths import Key, Path
 from ._plan import place_of
-from ._schema import Field, equality_fault, schema
+from ._schema import Field, late_fault, schema
 from ._static import Uncompiled, static_key, template_there
 from ._tracked import Place, TrackedDict, TrackedList
 from ._unpickling import Declared, contracts_of_field, declared_by
@@ -82,7 +82,7 @@ class Template:
 
     def __init__(self, cls: type[Any]) -> None:
         compiled, plan = schema(cls), plan_of(cls)
-        if (fault := equality_fault(cls)) is not None:
+        if (fault := late_fault(cls)) is not None:
             raise SchemaError(cls.__name__, [fault])
         self.cls = cls
         self.statics: tuple[str, ...] = tuple(sorted(plan.statics))

@@ -1,7 +1,8 @@
-"""Which attributes of its first argument a function uses, as its bytecode tells: what a factory makes a field of.
+"""Which attributes of its first argument a function uses, as its bytecode tells.
 
-Only what is certain counts. Every use of the argument has to be an attribute that is read, set or deleted; a function
-that does anything else with it, such as passing it on, may use whatever it likes.
+That is what a factory makes a field of, and which fields a `__post_init__` makes. Only what is certain counts. Of a
+factory, every use of the argument has to be an attribute that is read, set or deleted; a function that does anything
+else with it, such as passing it on, may use whatever it likes.
 """
 
 import dis
@@ -11,6 +12,7 @@ from itertools import pairwise
 from types import CodeType, FunctionType
 from typing import Final
 
+_JUMPS: Final = frozenset({*dis.hasjrel, *dis.hasjabs})
 _ATTRIBUTE: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"})
 # They get at the variables of their caller without a word in its bytecode.
 _LOOKS_INTO_CALLER: Final = frozenset({"super", "locals", "vars", "eval", "exec", "_getframe", "currentframe"})
@@ -20,10 +22,16 @@ _CHECKERS: Final = frozenset({"beartype", "graphnode", "jaxtyping"})
 
 def attributes_used(function: object) -> Set[str] | None:
     """The attributes of its first argument that a function uses; `None` where that is not certain."""
+    code = _code_of(function)
+    return None if code is None else _used_in(code, code.co_varnames[0])
+
+
+def _code_of(function: object) -> CodeType | None:
+    """The code of a function that takes an argument by position."""
     function = inspect.unwrap(function, stop=_is_no_checker) if callable(function) else function
     if not isinstance(function, FunctionType) or function.__code__.co_argcount == 0:
         return None
-    return _used_in(function.__code__, function.__code__.co_varnames[0])
+    return function.__code__
 
 
 def _is_no_checker(function: object) -> bool:
@@ -71,3 +79,44 @@ def _is_load(instruction: dis.Instruction, variable: str) -> bool:
     is_load = "LOAD" in instruction.opname and not instruction.opname.endswith("STORE_FAST")
     *others, last = _variables(instruction)
     return is_load and last == variable and variable not in others
+
+
+def attributes_made(function: object) -> Set[str]:
+    """The attributes of its first argument that a function sets in every call that returns, and reads none before."""
+    code = _code_of(function)
+    if code is None:
+        return frozenset()
+    variable, certain = code.co_varnames[0], {instruction.offset for instruction in _certain(code)}
+    made: set[str] = set()
+    read = {name for inner in code.co_consts if isinstance(inner, CodeType) for name in inner.co_names}
+    for instruction, following in _uses(code, variable):
+        if not _is_load(instruction, variable):
+            break  # from here on, it may be another object
+        if following.opname == "STORE_ATTR" and following.offset in certain:
+            made |= {following.argval} - read
+        elif following.opname in _ATTRIBUTE:
+            read.add(following.argval)
+    return made
+
+
+def surely_asks(function: object, name: str, *, but_not: str) -> bool:
+    """Whether a function asks something for an attribute in every call that returns, and nothing for another one."""
+    code = _code_of(function)
+    if code is None or but_not in code.co_names:
+        return False
+    return any(instruction.argval == name for instruction in _certain(code))
+
+
+def _certain(code: CodeType) -> Iterator[dis.Instruction]:
+    """The instructions that run in every call that returns: no jump leads past them, and no return stands before."""
+    instructions = list(dis.get_instructions(code))
+    if any(instruction.opname == "PUSH_EXC_INFO" for instruction in instructions):
+        return  # in a `try` or `with`, any instruction may be the last
+    landing = 0
+    for instruction in instructions:
+        if instruction.offset >= landing:
+            yield instruction
+        if instruction.opcode in _JUMPS:
+            landing = max(landing, instruction.argval)
+        if instruction.opname.startswith("RETURN"):
+            return

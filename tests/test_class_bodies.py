@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 import graphnode as gn
 from graphnode import ParamState, state, static, subnode
 from graphnode._versions import unmade
+from tests.declaring import declare
 
 
 class Leaf(gn.Node):
@@ -809,6 +810,151 @@ def test_an_explicit_dataclass_is_refused(options: dict[str, bool], monkeypatch:
     with pytest.raises(gn.SchemaError) as caught:
         made()
     assert caught.value.faults == (DECORATED,)
+
+
+# Defaults of arguments of the constructor
+
+
+class Cast(gn.Node):
+    """Has what arrays have."""
+
+    dtype: str = "float32"
+
+
+LINE: Final = "write x: InitVar[{} | None] = None, and make it in __post_init__"
+ONE_OBJECT: Final = "x: the default {} would be one object for all calls; "
+NO_FACTORY: Final = "x: an InitVar is an argument of the constructor, and takes no default_factory; "
+
+ARGUMENT_DEFAULTS: Final[dict[str, tuple[Any, str]]] = {
+    "list": ([], ONE_OBJECT.format("list") + LINE.format("list")),
+    "node with a dtype": (Cast(), ONE_OBJECT.format("Cast") + LINE.format("Cast")),
+    "node": (LEAF, ONE_OBJECT.format("Leaf") + LINE.format("Leaf")),
+    "State": (STATE, ONE_OBJECT.format("State") + LINE.format("State")),
+    "array": (jnp.zeros(2), ONE_OBJECT.format("array") + LINE.format("...")),
+    "specifier": (state(default=STATE), ONE_OBJECT.format("State") + LINE.format("State")),
+    "factory": (dataclasses.field(default_factory=list), NO_FACTORY + LINE.format("...")),
+    "static array": (static(default=jnp.zeros(2)), NO_FACTORY + LINE.format("...")),
+}
+
+
+@pytest.mark.parametrize(("default", "message"), ARGUMENT_DEFAULTS.values(), ids=ARGUMENT_DEFAULTS)
+def test_a_default_of_an_argument_that_may_change_is_made_in_the_constructor(default: Any, message: str):
+    """An `InitVar` has no factory."""
+    assert faults_of({"x": default}, annotations={"x": dataclasses.InitVar[Any]}) == [message]
+
+
+def test_the_same_of_an_argument_of_a_dataclass_that_is_extended():
+    """`dataclasses` looks at the types of lists and the like alone."""
+
+    @dataclasses.dataclass
+    class Base:
+        x: dataclasses.InitVar[Any] = STATE
+
+    assert faults_of({}, Base, gn.Node) == [ARGUMENT_DEFAULTS["State"][1]]
+
+
+def test_what_is_written_instead_does():
+    """Each node has a list of its own."""
+
+    class Probe(gn.Node):
+        kinds: tuple[str, ...] = static(init=False)
+        x: dataclasses.InitVar[list[str] | None] = None
+
+        def __post_init__(self, x: list[str] | None) -> None:
+            self.kinds = tuple([] if x is None else x)
+
+    assert (Probe().kinds, Probe(["a"]).kinds) == ((), ("a",))
+
+
+# Classes that are registered with JAX
+
+REGISTERED: Final = (
+    "{} is registered with JAX as a pytree, and a transformation loses what it writes into a pytree; remove the "
+    "registration (by a decorator, a call or a base class): graphnode's functions take nodes and States as they are, "
+    "and gn.treefy_split and gn.graph_to_tree make pytrees of them for JAX's own"
+)
+
+
+def _with_keys(cls: Any) -> Any:
+    jax.tree_util.register_pytree_with_keys(cls, lambda one: ((("x", one.x),), None), lambda _, parts: cls(*parts))
+    return cls
+
+
+class _Flattening:
+    """The methods that JAX asks for."""
+
+    def tree_flatten(self: Any) -> Any:
+        return (self.x.value,), None
+
+    @classmethod
+    def tree_unflatten(cls: Any, _: None, values: Any) -> Any:
+        return cls(gn.State(values[0]))
+
+
+class _Registering(_Flattening):
+    """A base that registers what extends it, as `flax.struct.PyTreeNode` does."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        jax.tree_util.register_pytree_node_class(cls)
+
+
+REGISTRATIONS: Final[dict[str, Callable[[Any], Any]]] = {
+    "class": jax.tree_util.register_pytree_node_class,
+    "static": jax.tree_util.register_static,
+    "dataclass": jax.tree_util.register_dataclass,
+    "with keys": _with_keys,
+}
+
+
+@pytest.mark.parametrize("register", REGISTRATIONS.values(), ids=REGISTRATIONS)
+def test_a_node_class_that_is_registered_with_jax_is_refused(register: Callable[[Any], Any]):
+    """Where it is used or extended first: JAX would take its nodes apart before a transformation sees them."""
+    probe = register(declare((gn.Node, _Flattening), x=gn.State))
+    with pytest.raises(gn.SchemaError) as used:
+        probe(STATE)
+    assert used.value.faults == (REGISTERED.format("Probe"),)
+    assert faults_of({}, probe) == [REGISTERED.format("Probe")]
+
+
+@pytest.mark.parametrize("bases", [(gn.Node, _Registering), (_Registering, gn.Node)], ids=["after", "before"])
+def test_a_base_that_registers_node_classes_with_jax_is_refused(bases: tuple[type, ...]):
+    """Where the class is defined, or used: a base that comes first registers it after its definition."""
+    with pytest.raises(gn.SchemaError) as caught:
+        declare(bases, x=gn.State)(STATE)
+    assert str(caught.value) == REGISTERED.format("Probe")
+
+
+@pytest.mark.parametrize("tag", [None, "tag"])
+def test_a_class_of_states_that_is_registered_with_jax_is_refused(tag: str | None):
+    """Where a State of it is made."""
+
+    @jax.tree_util.register_static
+    class Registered(gn.State[Array]):
+        """A role."""
+
+    with pytest.raises(gn.SchemaError) as caught:
+        Registered(jnp.zeros(2), tag=tag)
+    assert str(caught.value) == REGISTERED.format("Registered")
+
+
+@pytest.mark.parametrize("register", [REGISTRATIONS["class"], REGISTRATIONS["static"]], ids=["class", "static"])
+def test_a_class_that_is_registered_after_its_first_use_is_found_at_an_argument(register: Callable[[Any], Any]):
+    """Where a transformation meets its first argument that JAX takes apart, or a split a list with one."""
+    probe = declare((gn.Node, _Flattening), x=gn.State)
+    increment = gn.jit(_increment)
+    node = probe(gn.State(jnp.zeros(())))
+    increment(node)
+    register(probe)
+    for use in (increment, lambda node: gn.treefy_split([node])):
+        with pytest.raises(gn.SchemaError) as caught:
+            use(node)
+        assert str(caught.value) == REGISTERED.format("Probe")
+    assert float(node.x.value) == 1.0
+
+
+def _increment(node: Any) -> None:
+    node.x.value += 1.0
 
 
 # Descriptors that take assignments

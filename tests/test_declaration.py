@@ -11,7 +11,7 @@ import pickle
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, InitVar
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, TypeVar
 from unittest import mock
 
 import jax
@@ -26,7 +26,7 @@ from graphnode.nn import Linear
 
 from . import declared_elsewhere as elsewhere
 from .declared_for_checkers import Hidden
-from .declaring import declare
+from .declaring import declare, fault_of, kind_of
 
 ONES = jax.nn.initializers.ones
 ZERO = jnp.zeros(())
@@ -240,6 +240,28 @@ def test_a_compiled_class_keeps_no_frame():
     assert local() is None
 
 
+INSIDE: Final = "Probe.x: gn.{0}(...) inside of Annotated declares nothing; write x: ... = gn.{0}(...)"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [
+        (Annotated[ParamState[Float[Array, "2"]], state(ONES)], "state"),
+        (Annotated[int, "a fact", static(kw_only=True)], "static"),
+        (list[Annotated[Leaf, subnode()]], "subnode"),
+        (dict[str, Annotated[Leaf, subnode()]], "subnode"),
+    ],
+    ids=["State", "static", "in a list", "in a dict"],
+)
+def test_a_specifier_inside_of_annotated_is_refused(annotation: Any, kind: str):
+    """Nothing looks for one there; also beside a default, which is an argument of the specifier."""
+    assert fault_of(annotation) == INSIDE.format(kind)
+    with pytest.raises(gn.SchemaError) as caught:
+        declare(defaults={"x": None}, x=annotation)
+    assert str(caught.value) == INSIDE.format(kind) + ", with the default among its arguments"
+    assert kind_of(Annotated[int, "a fact"]) == "static"
+
+
 # Names that resolve late
 
 
@@ -255,6 +277,30 @@ def test_classes_inside_functions_see_local_names():
 
     assert kinds(Uses) == {"one": "subnode", "many": "subnode"}
     assert Uses(Local(), [Local()]).many[0].n == 0
+
+
+def recursive(depth: int) -> Any:
+    """A class whose annotation names what comes after it, and what an outer call has already."""
+    if depth == 2:
+
+        class Kid(gn.Node):  # pyright: ignore[reportRedeclaration]
+            n: int = depth
+
+        return Kid, recursive(1)
+
+    class Parent(gn.Node):
+        kid: "Kid" = subnode(factory=lambda self: Kid())
+
+    class Kid(gn.Node):  # type: ignore[no-redef]
+        n: int = depth
+
+    return Parent
+
+
+def test_a_name_of_a_recursive_function_is_that_of_the_call():
+    """An annotation waits for what its own call defines, and does not take what an outer one has."""
+    _, parent = recursive(2)
+    assert parent().kid.n == 1
 
 
 def mutual() -> tuple[Any, Any]:

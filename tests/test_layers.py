@@ -48,6 +48,7 @@ LAYERS = (
     "_signals",
     "_annotations",
     "_body",
+    "_overrides",
     "_schema",
     "_tracked",
     "_keys",

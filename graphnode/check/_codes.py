@@ -46,7 +46,7 @@ OF_RULE: Final = {
     Rule.ARRAY: Code("GN103", Rule.ARRAY.value, "A field without a specifier holds an array outside of a State."),
     Rule.AMBIGUOUS: Code("GN104", Rule.AMBIGUOUS.value, "An annotation does not say what the field holds."),
     Rule.UNRESOLVED: Code("GN105", Rule.UNRESOLVED.value, "An annotation names what nothing defines at run time."),
-    Rule.ANNOTATION: Code("GN106", Rule.ANNOTATION.value, "An annotation does not evaluate."),
+    Rule.ANNOTATION: Code("GN106", Rule.ANNOTATION.value, "An annotation does not evaluate, or holds a specifier."),
     Rule.AXIS_SYNTAX: Code("GN107", Rule.AXIS_SYNTAX.value, "An axis of a jaxtyping annotation cannot be read."),
     Rule.AXIS_NAME: Code("GN108", Rule.AXIS_NAME.value, "An axis of a jaxtyping annotation names no static field."),
     Rule.AXIS_SIZE: Code("GN109", Rule.AXIS_SIZE.value, "An initialised State has an axis without a size."),
@@ -68,6 +68,7 @@ OF_RULE: Final = {
     ),
     Rule.MIXIN: Code("GN120", Rule.MIXIN.value, "A class that is no node class declares a field."),
     Rule.STATE_FIELD: Code("GN121", Rule.STATE_FIELD.value, "A class of States declares a field."),
+    Rule.REGISTERED: Code("GN122", Rule.REGISTERED.value, "A class of nodes or States is registered with JAX."),
 }
 
 # fmt: off

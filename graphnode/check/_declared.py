@@ -18,7 +18,7 @@ from .._importable import found_by_name
 from .._members import own_annotations
 from .._node import plan_of
 from .._plan import Admit
-from .._schema import Field, Schema, axis_name_fault, equality_fault, schema
+from .._schema import Field, Schema, axis_name_fault, late_fault, schema
 from .._static import GraphObject, compares_by_identity, kind_of, static_key
 from ._codes import FAILING_FACTORY, FREE_AXIS, IDENTITY_DEFAULT, NO_CONTRACT, OF_RULE, UNSTABLE_FACTORY, Code
 from ._findings import CheckedClass, Finding
@@ -35,7 +35,7 @@ def faults_of(cls: type[Any]) -> Sequence[Fault]:
             schema(cls)
     except SchemaError as error:
         return [fault for fault in error.faults if isinstance(fault, Fault)]
-    fault = equality_fault(cls)
+    fault = late_fault(cls)
     return [] if fault is None else [fault]
 
 

@@ -4,11 +4,8 @@ from abc import ABC, abstractmethod
 
 import jax
 
-from .._errors import SchemaError
-from .._faults import defining, is_refused
 from .._node import Node
 from .._pretty import Record
-from ._overrides import lost_faults
 
 
 class Module(Node):
@@ -21,15 +18,6 @@ class Module(Node):
         >>> Double()(jnp.ones(2))
         Array([2., 2.], dtype=float32)
     """
-
-    def __init_subclass__(cls, *, kw_only: bool = False) -> None:
-        super().__init_subclass__(kw_only=kw_only)
-        if is_refused(cls):
-            return
-        with defining(cls):
-            faults = list(lost_faults(cls))
-            if faults:
-                raise SchemaError(cls.__name__, faults)
 
     def __pretty__(self) -> Record:
         # Most layers are not told what to compute in, and are shown as the tutorial shows them.

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatten_with_path
 
 from .._arguments import checked_positions, wrong_argument
-from .._binding import Binding, binding_of_list, build, graft, walk
+from .._binding import Binding, binding_of_list, build, check_leaf_classes, graft, is_graph_object, walk
 from .._caches import LOCK, TRANSFORMED, Memo, StaysHere
 from .._compat import PLAIN, TraceRef, current_trace, is_tracing
 from .._convert import part_of
@@ -279,7 +279,9 @@ class Call:
         form: Form | None = getattr(self, "_form", None)
         if form is None:
             treedef, places, _ = self.key
-            pairs, _ = tree_flatten_with_path(treedef.unflatten(placed(places, self.roots, self.rest)))
+            arguments = treedef.unflatten(placed(places, self.roots, self.rest))
+            pairs, _ = tree_flatten_with_path(arguments, is_leaf=is_graph_object)
+            check_leaf_classes([leaf for _, leaf in pairs])
             form = self._form = Form(*self.key, tuple([key_path for key_path, _ in pairs]))
         return form
 

@@ -1,4 +1,4 @@
-"""Subclasses of layers that declare a field again which the layer makes: they get what they declare, or are refused."""
+"""Subclasses that declare a field again which a base makes: they get what they declare, or are refused."""
 
 import inspect
 from dataclasses import InitVar
@@ -116,3 +116,108 @@ def test_the_check_reports_it(tmp_path: Path):
         bias: gn.ParamState | None = gn.state(default=None)
     """
     assert codes_in(tmp_path, text) == [(2, "GN112")]
+
+
+# Bases that are no layers of ours
+
+
+WEIGHT: Any = ParamState[Float[Array, "n"]]
+
+
+class Made(gn.Node):
+    """Makes its weight itself, after a choice of something else."""
+
+    n: int
+    w: ParamState[Float[Array, "n"]] = gn.state(init=False)
+
+    def __post_init__(self) -> None:
+        size = self.n if self.n > 1 else 1
+        self.w = ParamState(jnp.zeros(size))
+
+
+class Between(Made):
+    """Adds something to what its parent does."""
+
+    names: tuple[str, ...] = gn.static(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.names = tuple(str(number) for number in range(self.n))
+
+
+VALUES = {
+    "initializer": gn.state(ONES),
+    "factory": gn.state(default_factory=lambda: ParamState(jnp.ones(2))),
+    "default": gn.state(default=None),
+    "argument": gn.state(kw_only=True),
+}
+
+
+@pytest.mark.parametrize("base", [Made, Between])
+@pytest.mark.parametrize("specifier", VALUES.values(), ids=VALUES)
+def test_a_field_that_a_base_makes_in_every_call_is_not_declared_with_a_value(base: Any, specifier: Any):
+    """The `__post_init__` of the base, or of its base, would replace it."""
+    with pytest.raises(gn.SchemaError) as caught:
+        declare((base,), defaults={"w": specifier}, w=WEIGHT if specifier is VALUES["initializer"] else WEIGHT | None)
+    assert str(caught.value) == (
+        "Probe.w: Made makes this field in its __post_init__, in place of what is declared here; write "
+        "w: ... = gn.state(init=False), and assign it after super().__post_init__(...)"
+    )
+
+
+def test_what_a_base_may_leave_alone_is_declared_with_a_value():
+    """A base that asks before, in a branch or by the value, and one that may leave earlier or fail on its way."""
+
+    class Asking(Made):
+        def __post_init__(self) -> None:
+            if not hasattr(self, "w"):
+                self.w = ParamState(jnp.zeros(self.n))
+
+    class Reading(Made):
+        def __post_init__(self) -> None:
+            self.w = ParamState(2 * self.w.value)
+
+    class Leaving(Made):
+        def __post_init__(self) -> None:
+            if self.n > 1:
+                return
+            self.w = ParamState(jnp.zeros(self.n))
+
+    class Trying(Made):
+        def __post_init__(self) -> None:
+            try:
+                self.w = ParamState(jnp.zeros(self.n)[self.n :][:0].reshape(self.n))
+            except TypeError:
+                self.n = 2
+
+    class Looping(Made):
+        def __post_init__(self) -> None:
+            for _ in range(self.n - 2):
+                self.w = ParamState(jnp.zeros(self.n))
+
+    class Handing(Made):
+        def __post_init__(self) -> None:
+            twice = lambda: 2 * self.w.value  # noqa: E731
+            self.w = ParamState(twice())
+
+    first = {}
+    for base in (Asking, Reading, Leaving, Trying, Looping, Handing):
+        first[base.__name__] = float(declare((base,), defaults={"w": gn.state(ONES)}, w=WEIGHT)(2).w.value[0])
+    assert first == {"Asking": 1, "Reading": 2, "Leaving": 1, "Trying": 1, "Looping": 1, "Handing": 2}
+
+
+def test_a_constructor_of_the_subclass_decides_for_itself():
+    """Also one that keeps what was declared over what its base makes."""
+
+    class Kept(Made):
+        w: ParamState[Float[Array, "n"]] = gn.state(ONES)
+
+        def __post_init__(self) -> None:
+            declared = self.w
+            super().__post_init__()
+            self.w = declared
+
+    class Open(Made):
+        w: ParamState[Float[Array, "n"]] = gn.state(init=False)
+
+    assert (Kept(2).w.value.tolist(), Open(2).w.value.tolist()) == ([1.0, 1.0], [0.0, 0.0])
