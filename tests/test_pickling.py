@@ -9,11 +9,13 @@ import itertools
 import pickle
 import sys
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import jax
 import jax.numpy as jnp
+import joblib  # type: ignore[import-untyped]
 import pytest
 from jaxtyping import Array, Float
 
@@ -741,6 +743,67 @@ def test_what_jit_gives_is_pickled_by_name_or_made_again():
     assert jitted(link(), by=3) == 3
     assert len(pickle.dumps(jitted)) == before
     assert again(jitted)(link(), by=4) == 4
+
+
+class Cube(gn.Node):
+    weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.float32(3)))
+
+    def of(self, x: Any) -> Any:
+        return self.weight.value * x**3
+
+    def __call__(self, x: Any) -> Any:
+        return self.of(x)
+
+
+TRANSFORMS: dict[str, Callable[[Any], Any]] = {
+    "checkify": lambda f: gn.checkify(f),
+    "grad": gn.grad,
+    "grad of a grad": lambda f: gn.grad(gn.grad(f)),
+    "grad of jit": lambda f: gn.grad(gn.jit(f)),
+    "hessian": gn.hessian,
+    "jacfwd": gn.jacfwd,
+    "jacrev": gn.jacrev,
+    "jit of a grad": lambda f: gn.jit(gn.grad(f)),
+    "make_jaxpr": gn.make_jaxpr,
+    "remat": lambda f: gn.grad(gn.remat(f)),
+    "value_and_grad": lambda f: gn.value_and_grad(f, has_aux=False),
+    "vmap": lambda f: gn.vmap(f, in_axes=None, axis_size=2),
+}
+
+
+@pytest.mark.parametrize("is_method", [True, False])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transformed_method_stays_transformed(name: str, is_method: bool):
+    """Pickled, also as for a process of a pool, and copied; with its options, and the node itself or a copy of it."""
+    cube = Cube()
+    transformed = TRANSFORMS[name](cube.of if is_method else cube)
+    expected = str(transformed(2.0))
+    ways: list[Callable[[Any], Any]] = [
+        again,
+        lambda value: pickle.loads(ForkingPickler.dumps(value)),
+        lambda value: pickle.loads(cloudpickle.dumps(value)),
+        copy.copy,
+        copy.deepcopy,
+    ]
+    assert [str(way(transformed)(2.0)) for way in ways] == [expected] * len(ways)
+    shallow, deep = copy.copy(transformed), copy.deepcopy(transformed)
+    cube.weight.value = jnp.float32(5)
+    assert str(shallow(2.0)) == str(transformed(2.0))
+    assert str(deep(2.0)) == expected
+
+
+def test_a_transformed_method_is_not_hashed_as_the_method():
+    """`joblib.hash`, which keys what is cached on disk, goes by the name of a method."""
+    cube = Cube()
+    hashes = [joblib.hash(f) for f in (cube.of, gn.grad(cube.of), gn.hessian(cube.of), gn.grad(cube.of, wrt=...))]
+    assert len(set(hashes)) == len(hashes)
+    assert joblib.hash(gn.grad(cube.of)) == hashes[1]
+
+
+def test_a_transformed_function_has_no_name_for_pickle():
+    """As of JAX: its name is that of the function before, which is another one."""
+    with pytest.raises(pickle.PicklingError, match=r"not the same object as .*unbound"):
+        pickle.dumps(gn.grad(unbound))
 
 
 def unbound(node: Link, by: int) -> Any:
