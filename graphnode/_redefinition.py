@@ -84,10 +84,32 @@ def _is_moved(old: object, new: object) -> bool:
 
 
 def _move(old: type, new: type) -> None:
+    if _MOVED.get(old) is new or not _is_called(old, new):
+        return  # it has two names; or its name in a class or module is that of another class now
     for base, move in _MOVERS:
         if old is not new and issubclass(old, base) and issubclass(new, base):
             _MOVED[old] = new
             move(old, new)
+
+
+def _is_called(cls: type, other: type) -> bool:
+    return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def move_nested(old: object, new: object) -> None:
+    """Have autoreload go on to a class that stands in the body of one that it moves, as it does in plain classes.
+
+    Args:
+        old: What stands there under a name in the old class.
+        new: What does in the new one.
+    """
+    if not (isinstance(old, type) and isinstance(new, type)) or old is new or not _is_called(old, new):
+        return
+    # Those of before, too: the old class has come to hold the newest one, and leads to no other.
+    earlier = [cls for cls in list(_MOVED) if latest(cls) is old]
+    autoreload: Any = sys.modules[_AUTORELOAD]
+    for cls in [*earlier, old]:
+        autoreload.update_generic(cls, new)
 
 
 # A pair of functions, as autoreload has them: whether it applies, and what to do.
@@ -125,8 +147,7 @@ def derives(cls: type, bases: tuple[type, ...]) -> bool:
 
 def is_older(cls: type, other: type) -> bool:
     """Whether a class was defined again later, as the other one."""
-    is_same_name = (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
-    return is_same_name and cls is not other and _ORDER.get(cls, -1) < _ORDER.get(other, -1)
+    return _is_called(cls, other) and cls is not other and _ORDER.get(cls, -1) < _ORDER.get(other, -1)
 
 
 def class_name(cls: type, *beside: type) -> str:

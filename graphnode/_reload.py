@@ -23,7 +23,7 @@ from ._graphdef import forget_class
 from ._members import is_dunder
 from ._node import plan_of
 from ._plan import NO_PLAN, attach_contracts, compile_plan, place_of
-from ._redefinition import on_reload
+from ._redefinition import move_nested, on_reload
 from ._schema import Field, move_forms, schema
 from ._stack_marks import holds_new_states, shows_stack
 from ._state import State, moved_spec, spec_of
@@ -45,7 +45,18 @@ _LEFT_ALONE: Final = frozenset(
     }
 )
 _OWN: Final = frozenset(
-    {"_abc_impl", "_binding", "_fill", "_has_own_init", "_joint", "_plain_spec", "_plan", "_popped", "_template"}
+    {
+        "_abc_impl",
+        "_binding",
+        "_fill",
+        "_has_own_init",
+        "_joint",
+        "_plain_spec",
+        "_plan",
+        "_popped",
+        "_removed",
+        "_template",
+    }
 )
 
 
@@ -54,8 +65,8 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
 
     A field that was added gets what the constructor gives it: its default, or what its initializer or factory makes.
     Nodes that share all their States, such as a view and its original, share what is made. What a field holds and
-    does not take any more is made anew. The value of a field that was removed stays where it is, but is no part of the
-    structure.
+    does not take any more is made anew. The value of a field that was removed is set aside, for when the
+    field comes back.
 
     Warns:
         UserWarning: Fields hold nothing, as nothing could be made for them; names each, once for all nodes.
@@ -63,15 +74,20 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     before = dict(schema(old).fields)
     plan_of(new)
     nodes = _moved(old, new, before.keys() | schema(new).fields.keys())
+    for node in nodes:
+        _bring_back(node, before)
     kept = {name for name, field in schema(new).fields.items() if name in before and before[name].kind is field.kind}
     dropped = {id(node): _dropped(node, kept) for node in nodes}
     remade = set[str]().union(*dropped.values())
     # First those that hold a value of a time when there was such a field before: their twins are to have that one.
     remembered = {field.name for field in schema(new).holders} - before.keys()
     nodes.sort(key=lambda node: len(remembered - node.__dict__.keys()))
+    with_twins = _with_twins(nodes, new, before, kept - remade)
+    for node in nodes:
+        _set_aside(node, before)
     faults: list[str] = []
     try:
-        for node, twin, is_stacked in _with_twins(nodes, new, before, kept - remade):
+        for node, twin, is_stacked in with_twins:
             faults += _fit_fields(node, before, kept - dropped[id(node)], twin, is_stacked=is_stacked)
             _fit_contracts(node, old)
     finally:
@@ -106,6 +122,26 @@ def _moved(old: type[Any], new: type[Any], fields: Set[str]) -> list[Any]:
     for instance in instances:
         object.__setattr__(instance, "__class__", new)
     return instances
+
+
+def _set_aside(node: NodeBase, before: "Mapping[str, Field]") -> None:
+    """Take out the values of fields that were removed: each would hide what the new class has under its name."""
+    for name in before.keys() - schema(type(node)).fields.keys():
+        if name in node.__dict__:
+            removed = getattr(node, "_removed", {})
+            removed[name] = before[name].kind, node.__dict__.pop(name)
+            object.__setattr__(node, "_removed", removed)
+
+
+def _bring_back(node: NodeBase, before: "Mapping[str, Field]") -> None:
+    """Put back the values of fields that were removed earlier, and are there again, of the same kind."""
+    removed: dict[str, tuple[Kind, Any]] = getattr(node, "_removed", {})
+    for name, field in schema(type(node)).fields.items():
+        if name in before or name not in removed:
+            continue
+        kind, value = removed.pop(name)
+        if kind is field.kind and (kind is Kind.STATIC or _made_fit(value, field.form)):
+            node.__dict__[name] = value
 
 
 def _with_twins(
@@ -230,7 +266,9 @@ def _update_members(old: type, new: type, fields: Set[str]) -> None:
         if _is_movable(name, member, fields) and name not in theirs:
             delattr(old, name)
     for name, member in theirs.items():
-        if not _update_function(vars(old).get(name), member):
+        member_of_before = vars(old).get(name)
+        move_nested(member_of_before, member)
+        if not _update_member(member_of_before, member):
             setattr(old, name, _with_class(member, old, new))
 
 
@@ -240,6 +278,13 @@ def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
         is_method = callable(member) or hasattr(type(member), "__get__")
         return is_method and not isinstance(member, GetSetDescriptorType) and name not in _LEFT_ALONE
     return name not in fields and name not in _OWN
+
+
+def _update_member(old: Any, new: Any) -> bool:
+    """Give what stands in an old class the code of its new definition; whether that was done."""
+    if type(old) is type(new) and isinstance(old, (classmethod, staticmethod)):
+        return _update_function(old.__func__, new.__func__)
+    return _update_function(old, new)
 
 
 def _update_function(old: object, new: object) -> bool:

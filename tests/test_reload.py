@@ -268,6 +268,58 @@ def test_a_field_that_was_removed(write: Write):
     assert list(gn.states(node)) == [("extra",), ("w",)]
 
 
+def test_what_has_the_name_of_a_removed_field(write: Write):
+    """A constant or method of the class is what the node itself, its copies and a compiled function find."""
+    source = "class Net(gn.Node):\n    w: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: ())\n"
+    fields = "    scale: float = 2.0\n    bias: float = 0.5\n"
+    module = write(source + fields)
+    node = module.Net()
+    node.scale = 3.0
+    write(
+        source + "    scale = 10.0\n    half: float = gn.static(init=False)\n"
+        "    def bias(self): return 1\n    def __post_init__(self): self.half = 0.0\n"
+        "    def __call__(self): return self.w.value * self.scale + self.bias()\n"
+    )
+    node.half = 0.0
+    ways: list[Callable[[Any], Any]] = [
+        lambda node: node,
+        gn.jit,
+        gn.clone,
+        copy.copy,
+        copy.deepcopy,
+        lambda node: pickle.loads(pickle.dumps(node)),
+    ]
+    assert [float(way(node)()) for way in ways] == [11.0] * len(ways)
+    assert vars(node).keys() == {"w", "half"}
+    write(source + fields)
+    assert (node.scale, node.bias) == (3.0, 0.5)
+
+
+def test_a_factory_finds_what_has_the_name_of_a_removed_field(write: Write):
+    """A field that is added in the same edit is made of the constant, as in a new node."""
+    module = write(NET + "    scale: float = 2.0\n")
+    node = module.Net(3)
+    write(
+        NET + "    scale = 10.0\n"
+        "    part: 'Part' = gn.subnode(factory=lambda self: Part(self.scale))\nclass Part(gn.Node):\n    by: float\n"
+    )
+    assert node.part.by == module.Net(3).part.by == 10.0
+
+
+def test_a_removed_field_that_is_of_another_kind_later(write: Write):
+    """What it held before does not come back."""
+    module = write(NET + "    rate: float = 0.5\n    part: gn.Node | None = None\n")
+    node = module.Net(3)
+    node.part = gn.nn.Sequential([])
+    write(NET)
+    write(
+        NET + "    rate: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: ())\n"
+        "    part: 'Part' = gn.subnode(factory=lambda self: Part())\nclass Part(gn.Node):\n    n: int = 1\n"
+    )
+    assert node.rate.value == 1.0
+    assert type(node.part) is module.Part
+
+
 def test_a_field_of_another_kind(write: Write):
     """A value that can no longer stand in its field is replaced by what the constructor would make."""
     module = write(NET + "    rate: float = 0.5\n")
@@ -545,6 +597,66 @@ class Net(gn.Node):
     @gn.remat
     def both(self): return self.width * 0 + 1
 """
+
+
+NESTED = """
+class Net(gn.Node):
+    class Block(gn.Node):
+        class Inner(gn.Node):
+            def f(self): return 1
+        class Weight(gn.ParamState):
+            def f(self): return 1
+        inner: Inner = gn.subnode(factory=lambda self: Net.Block.Inner())
+        w: Weight = gn.state(jax.nn.initializers.ones, shape=lambda self: ())
+        def f(self): return 1
+    class Options:
+        def f(self): return 1
+    blocks: list[Block] = gn.subnode(factory=lambda self: [Net.Block()])
+class Outer:
+    class Middle:
+        class Block(gn.Node):
+            def f(self): return 1
+class Weight(gn.ParamState):
+    class Block(gn.Node):
+        def f(self): return 1
+"""
+
+
+def test_classes_in_the_body_of_a_class(write: Write):
+    """They are moved too, at any depth, each time; subclasses of the first of them have the newest code."""
+    module = write(NESTED)
+    net, options = module.Net(), module.Net.Options()
+    first, in_plain, in_state = module.Net.Block, module.Outer.Middle.Block(), module.Weight.Block()
+    elsewhere = type("Elsewhere", (first,), {"__module__": __name__})()
+    block, inner, weight = net.blocks[0], net.blocks[0].inner, net.blocks[0].w
+    for k in (2, 3):
+        write(NESTED.replace("return 1", f"return {k}") + "    more = 1\n")
+        objects = [block, inner, weight, options, in_plain, in_state, elsewhere, first()]
+        assert [each.f() for each in objects] == [k] * len(objects)
+        nested = module.Net.Block
+        assert [type(each) for each in (block, inner, weight, options, in_plain, in_state, first())] == [
+            nested,
+            nested.Inner,
+            nested.Weight,
+            module.Net.Options,
+            module.Outer.Middle.Block,
+            module.Weight.Block,
+            nested,
+        ]
+        net.blocks.append(module.Net.Block())
+    assert gn.graphdef(net.blocks[0]) is gn.graphdef(module.Net.Block())
+
+
+def test_another_class_under_a_name_is_not_a_new_definition(write: Write):
+    """An alias that stands for another class now: the nodes of the one before stay what they are."""
+    source = "class A(gn.Node): ...\nclass B(gn.Node): ...\n" + "".join(
+        f"class {name}:\n    layer = A\n" for name in ("Net(gn.Node)", "Plain", "Weight(gn.ParamState)")
+    )
+    module = write(source + "Alias = A\n")
+    node = module.A()
+    write((source + "Alias = A\n").replace("= A\n", "= B\n"))
+    assert type(node) is module.A
+    assert module.Net.layer is module.Plain.layer is module.Weight.layer is module.Alias is module.B
 
 
 def test_decorated_methods_are_the_new_ones(write: Write):
