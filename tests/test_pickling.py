@@ -1068,6 +1068,19 @@ def test_a_graphdef_does_not_fit_a_class_that_changed(name: str):
     assert str(caught.value) == text
 
 
+def test_a_graphdef_of_a_class_that_was_defined_again(monkeypatch: pytest.MonkeyPatch):
+    """A cell with the class of a field was run again: the text tells the two of one name apart."""
+    data = pickle.dumps(gn.graphdef(HoldsOne(Knot(param(2)))))
+    again = type("Knot", (gn.Node,), {"__annotations__": {"weight": gn.ParamState}, "__module__": __name__})
+    monkeypatch.setitem(globals(), "Knot", again)
+    with pytest.raises(gn.StructureError) as caught:
+        pickle.loads(data)
+    assert str(caught.value) == (
+        "a class has changed since a graphdef was pickled: HoldsOne.held takes Knot, and held the Knot of after it was "
+        "defined again"
+    )
+
+
 def subclass(cls: type[gn.Node]) -> type[gn.Node]:
     """A class of the same fields, which may be renamed."""
     return type("Changing", (cls,), {})
