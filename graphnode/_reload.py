@@ -73,7 +73,7 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     """
     before = dict(schema(old).fields)
     plan_of(new)
-    nodes = _moved(old, new, before.keys() | schema(new).fields.keys())
+    nodes = _moved(old, new)
     for node in nodes:
         _bring_back(node, before)
     kept = {name for name, field in schema(new).fields.items() if name in before and before[name].kind is field.kind}
@@ -99,22 +99,16 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
 
 def move_states(old: type[Any], new: type[Any]) -> None:
     """Make the States of a class those of its new definition, and its methods the new ones."""
-    states = _moved(old, new, frozenset())
+    states = _moved(old, new)
     for state in states:
         state._spec = moved_spec(state._spec)
     if states:
         _forget_bindings()
 
 
-def _moved(old: type[Any], new: type[Any], fields: Set[str]) -> list[Any]:
-    """Put the new definition of a class in the place of the old one; gives its instances, which are of the new class.
-
-    Args:
-        old: The old definition.
-        new: The new one.
-        fields: The fields of both, which are no members.
-    """
-    _update_members(old, new, fields)
+def _moved(old: type[Any], new: type[Any]) -> list[Any]:
+    """Put a new definition in the place of the old one; gives the instances, which are of the new class."""
+    update_members(old, new)
     _redirect(old, new)
     _move_forms(old, new)
     _forget_structures(old)
@@ -259,8 +253,9 @@ def _forget_bindings() -> None:
     CLOCK.now = Version()
 
 
-def _update_members(old: type, new: type, fields: Set[str]) -> None:
+def update_members(old: type[Any], new: type[Any]) -> None:
     """Give the old class the methods of the new one, for its subclasses and for whoever has imported it."""
+    fields = {*schema(old).fields, *schema(new).fields} if issubclass(old, NodeBase) else set[str]()
     theirs = {name: member for name, member in vars(new).items() if _is_movable(name, member, fields)}
     for name, member in list(vars(old).items()):
         if _is_movable(name, member, fields) and name not in theirs:
@@ -445,5 +440,5 @@ def _states_of(node: NodeBase) -> Iterator[State[Any]]:
             todo += children(value)
 
 
-on_reload(NodeBase, move_nodes)
-on_reload(State, move_states)
+on_reload(NodeBase, move_nodes, update_members)
+on_reload(State, move_states, update_members)

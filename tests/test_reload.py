@@ -135,6 +135,30 @@ def test_the_shell_makes_a_class_anew_whose_constructor_has_changed(tmp_path: Pa
     ]
 
 
+@pytest.mark.slow
+def test_the_shell_changes_the_methods_of_earlier_definitions_in_place(tmp_path: Path):
+    """A class of before, which somebody imported or extended, and which was made anew since; also inside of another."""
+    program = """
+    import os, pathlib, sys
+    sys.dont_write_bytecode = True
+    body = "{0}def f(self): return 1\\n{0}@staticmethod\\n{0}def g(): return 1\\n"
+    source = "import graphnode as gn\\nclass Net(gn.Node):\\n" + body.format("    ")
+    source += "    class Block(gn.Node):\\n" + body.format(" " * 8)
+    path = pathlib.Path("arm.py"); path.write_text(source); sys.path.insert(0, "")
+    from IPython.core.interactiveshell import InteractiveShell
+    shell = InteractiveShell.instance()
+    shell.run_cell("%load_ext autoreload\\n%autoreload 2\\nfrom arm import Net\\nBlock = Net.Block; net = Net()")
+    shell.run_cell("class Sub(Net): ...\\nclass SubBlock(Block): ...")
+    more = "    more: int = 0\\n"
+    for k, added in ((2, more), (3, more)):
+        path.write_text(source.replace("return 1", f"return {k}") + added)
+        now = path.stat().st_mtime + 10 * k
+        os.utime(path, (now, now))
+        shell.run_cell("print([each.f() for each in (net, Sub(), Block(), SubBlock())], Net.g(), Block.g())")
+    """
+    assert printed_by(program, tmp_path) == ["[2, 2, 2, 2] 2 2", "[3, 3, 3, 3] 3 3"]
+
+
 def test_instances_get_the_new_code(write: Write):
     """Nodes of before are those of the new class, with their values; so are methods that somebody has kept."""
     module = write(NET)
@@ -647,16 +671,21 @@ def test_classes_in_the_body_of_a_class(write: Write):
     assert gn.graphdef(net.blocks[0]) is gn.graphdef(module.Net.Block())
 
 
+class First(gn.Node): ...
+
+
+class Second(gn.Node): ...
+
+
 def test_another_class_under_a_name_is_not_a_new_definition(write: Write):
     """An alias that stands for another class now: the nodes of the one before stay what they are."""
-    source = "class A(gn.Node): ...\nclass B(gn.Node): ...\n" + "".join(
-        f"class {name}:\n    layer = A\n" for name in ("Net(gn.Node)", "Plain", "Weight(gn.ParamState)")
-    )
-    module = write(source + "Alias = A\n")
-    node = module.A()
-    write((source + "Alias = A\n").replace("= A\n", "= B\n"))
-    assert type(node) is module.A
-    assert module.Net.layer is module.Plain.layer is module.Weight.layer is module.Alias is module.B
+    bodies = [f"class {head}:\n    layer = First\n" for head in ("Net(gn.Node)", "Plain", "Weight(gn.ParamState)")]
+    source = f"from {__name__} import First, Second\nAlias = First\n" + "".join(bodies)
+    module = write(source)
+    node = First()
+    write(source.replace("= First\n", "= Second\n"))
+    assert type(node) is type(First()) is First
+    assert module.Net.layer is module.Plain.layer is module.Weight.layer is module.Alias is Second
 
 
 def test_decorated_methods_are_the_new_ones(write: Write):
