@@ -792,6 +792,43 @@ def test_a_transformed_method_stays_transformed(name: str, is_method: bool):
     assert str(deep(2.0)) == expected
 
 
+def negative(function: Callable[..., Any]) -> Any:
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return -function(*args)
+
+    return call
+
+
+class Powers(gn.Node):
+    weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.float32(3)))
+
+    def of(self, x: Any) -> Any:
+        return self.weight.value * x**3
+
+    slope = gn.grad(of, argnums=1)
+    in_jax = jax.grad(of, argnums=1)
+    compiled = gn.jit(of)
+    ruled = gn.custom_vjp(of)
+    opposite = negative(of)
+    same = of
+    activation = jax.nn.relu
+
+
+@pytest.mark.parametrize("name", ["slope", "in_jax", "compiled", "ruled", "opposite", "same", "of"])
+def test_what_is_made_of_a_method_in_the_class_body_is_another_method(name: str):
+    """A bound one is pickled and copied by its name, which is that of the method before to a decorator."""
+    method = getattr(Powers(), name)
+    for way in (again, copy.copy, copy.deepcopy):
+        assert way(method).__func__ is method.__func__
+
+
+def test_a_function_of_elsewhere_keeps_its_name():
+    """What a class body has under another name goes on to be found where it is defined."""
+    assert again(jax.nn.relu) is vars(Powers)["activation"] is jax.nn.relu
+    assert Powers.same.__name__ == "of"
+
+
 def test_a_transformed_method_is_not_hashed_as_the_method():
     """`joblib.hash`, which keys what is cached on disk, goes by the name of a method."""
     cube = Cube()
