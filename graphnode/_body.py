@@ -38,7 +38,9 @@ from ._members import (
 from ._mistaken import Hint
 from ._static import GraphObject
 
-RESERVED: Final = frozenset({"_binding", "_has_own_init", "_joint", "_plan", "_popped", "_template", "_version"})
+RESERVED: Final = frozenset(
+    {"_binding", "_has_own_init", "_joint", "_plan", "_popped", "_removed", "_template", "_version"}
+)
 """Names that graphnode keeps on nodes and their classes."""
 
 

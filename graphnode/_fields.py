@@ -44,16 +44,17 @@ class Kind(enum.Enum):
 class NodeBase(NodeHints, GraphObject):
     """What the schema compiler knows of nodes: the class that all of them extend."""
 
-    __slots__ = ("__weakref__", "_binding", "_joint", "_popped", "_version")
+    __slots__ = ("__weakref__", "_binding", "_joint", "_popped", "_removed", "_version")
 
     __dict__: dict[str, Any]  # of every node class, whose fields live there; to some type checkers slots leave none
     # Set by the layers that know them: the version by `_versions`' rules, the bindings (its own, and those of pytrees
-    # that it comes first in) by `_binding`, the shapes of what was popped by `_plan`, the plan (each class's own, never
-    # a parent's) by `_node`.
+    # that it comes first in) by `_binding`, the shapes of what was popped by `_plan`, what fields held that
+    # were removed from the class by `_reload`, the plan (each class's own, never a parent's) by `_node`.
     _version: AnyVersion
     _binding: Any
     _joint: Any
     _popped: Any
+    _removed: Any
     _plan: ClassVar[Any] = None
 
 

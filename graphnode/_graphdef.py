@@ -19,7 +19,7 @@ from ._errors import StructureError, listed
 from ._layout import Layout
 from ._paths import Key, Path, key_order, path_str
 from ._pretty import Record, Text, pretty
-from ._redefinition import class_name
+from ._redefinition import class_apart
 from ._state import Requirements, StateSpec
 from ._table import (
     Assembly,
@@ -240,7 +240,7 @@ def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
             found = specs[child].cls
             if not issubclass(found, form.classes):
                 place = f"{spec.cls.__name__}.{path_str(path)}"
-                faults.append(f"{place} takes {form}, and held {class_name(found, *form.classes)}")
+                faults.append(f"{place} takes {form}, and held {class_apart(found, *form.classes)}")
     if faults:
         faults = list(dict.fromkeys(faults))  # each class says it once, however many nodes are of it
         raise StructureError(f"a class has changed since a graphdef was pickled: {listed(faults)}")

@@ -10,7 +10,7 @@ import itertools
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ._hints import with_article
 
@@ -19,8 +19,17 @@ _ORDER: Final["weakref.WeakKeyDictionary[type, int]"] = weakref.WeakKeyDictionar
 _NUMBERS: Final = itertools.count()
 
 # How autoreload moves what is there from an old class to its new definition; set by the layer that knows how.
-Mover: TypeAlias = Callable[[type, type], None]
-_MOVERS: Final[list[tuple[type, Mover]]] = []
+Update: TypeAlias = Callable[[Any, Any], None]
+
+
+class Mover(NamedTuple):
+    """How autoreload treats an old class and its new definition; see `on_reload`."""
+
+    move: Update
+    update: Update
+
+
+_MOVERS: Final[dict[type, Mover]] = {}
 _AUTORELOAD: Final = "IPython.extensions.autoreload"
 # What autoreload asks first: it changes functions, and constants of a class, in place.
 _PATCHES: Final = "IPython.extensions.deduperreload.deduperreload"
@@ -51,7 +60,10 @@ def _watch_patches(reloader: Any) -> None:
     @functools.wraps(patch)
     def watched(self: Any, ns: Any, prefixes: "list[str] | None" = None) -> Any:
         # False: what is to be changed cannot be, and the whole module is reloaded.
-        return not _needs_reload(self, ns, prefixes or []) and patch(self, ns, prefixes)
+        is_patched = not _needs_reload(self, ns, prefixes or []) and patch(self, ns, prefixes)
+        if is_patched:
+            _update_earlier(_class_at(ns, prefixes or []))
+        return is_patched
 
     vars(watched)["_is_watched"] = True
     reloader._patch_namespace = watched
@@ -60,10 +72,8 @@ def _watch_patches(reloader: Any) -> None:
 def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
     """Whether members of the class at some names in a module are to be changed that are more than they say."""
     changes = reloader._to_autoreload.traverse_prefixes(prefixes)
-    cls = module
-    for prefix in prefixes:
-        cls = vars(cls).get(prefix)
-    if not isinstance(cls, type) or not any(issubclass(cls, base) for base, _ in _MOVERS):
+    cls = _class_at(module, prefixes)
+    if not isinstance(cls, type) or not issubclass(cls, tuple(_MOVERS)):
         return False
     names = set(changes.defs_to_delete)
     for changed, definition in changes.defs_to_reload:
@@ -74,20 +84,65 @@ def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
     return not names.isdisjoint(_WRAPPED | getattr(cls, "__dataclass_fields__", {}).keys())
 
 
-def on_reload(base: type, move: Mover) -> None:
-    """Say how autoreload moves what is there from a subclass of `base` to its new definition."""
-    _MOVERS.append((base, move))
+def _class_at(module: object, prefixes: "list[str]") -> object:
+    """What stands at some names in a module, each in the one before."""
+    found: Any = module
+    for prefix in prefixes:
+        found = vars(found).get(prefix)
+    return found
+
+
+def _update_earlier(cls: Any) -> None:
+    """Give earlier definitions the methods of a class, which were changed in place: subclasses elsewhere have those."""
+    for earlier in list(_MOVED):
+        if latest(earlier) is cls:
+            for base, mover in _MOVERS.items():
+                if issubclass(earlier, base):
+                    mover.update(earlier, cls)
+
+
+def on_reload(base: type, move: Update, update: Update) -> None:
+    """Say how autoreload moves what is there from a subclass of `base` to its new definition.
+
+    Args:
+        base: The class.
+        move: Moves all.
+        update: Gives the old class the methods of the new one; the rest was moved before.
+    """
+    _MOVERS[base] = Mover(move, update)
 
 
 def _is_moved(old: object, new: object) -> bool:
-    return isinstance(old, type) and isinstance(new, type) and any(issubclass(old, base) for base, _ in _MOVERS)
+    return isinstance(old, type) and isinstance(new, type) and issubclass(old, tuple(_MOVERS))
 
 
 def _move(old: type, new: type) -> None:
-    for base, move in _MOVERS:
+    if _MOVED.get(old) is new or not _is_called(old, new):
+        return  # it has two names; or its name in a class or module is that of another class now
+    for base, mover in _MOVERS.items():
         if old is not new and issubclass(old, base) and issubclass(new, base):
             _MOVED[old] = new
-            move(old, new)
+            mover.move(old, new)
+
+
+def _is_called(cls: type, other: type) -> bool:
+    return (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def move_nested(old: object, new: object) -> None:
+    """Have autoreload go on to a class that stands in the body of one that it moves, as it does in plain classes.
+
+    Args:
+        old: What stands there under a name in the old class.
+        new: What does in the new one.
+    """
+    if not (isinstance(old, type) and isinstance(new, type)) or old is new or not _is_called(old, new):
+        return
+    # Those of before, too: the old class has come to hold the newest one, and leads to no other.
+    earlier = [cls for cls in list(_MOVED) if latest(cls) is old]
+    autoreload: Any = sys.modules[_AUTORELOAD]
+    for cls in [*earlier, old]:
+        autoreload.update_generic(cls, new)
 
 
 # A pair of functions, as autoreload has them: whether it applies, and what to do.
@@ -125,8 +180,7 @@ def derives(cls: type, bases: tuple[type, ...]) -> bool:
 
 def is_older(cls: type, other: type) -> bool:
     """Whether a class was defined again later, as the other one."""
-    is_same_name = (cls.__module__, cls.__qualname__) == (other.__module__, other.__qualname__)
-    return is_same_name and cls is not other and _ORDER.get(cls, -1) < _ORDER.get(other, -1)
+    return _is_called(cls, other) and cls is not other and _ORDER.get(cls, -1) < _ORDER.get(other, -1)
 
 
 def class_name(cls: type, *beside: type) -> str:

@@ -23,7 +23,7 @@ from ._graphdef import forget_class
 from ._members import is_dunder
 from ._node import plan_of
 from ._plan import NO_PLAN, attach_contracts, compile_plan, place_of
-from ._redefinition import on_reload
+from ._redefinition import move_nested, on_reload
 from ._schema import Field, move_forms, schema
 from ._stack_marks import holds_new_states, shows_stack
 from ._state import State, moved_spec, spec_of
@@ -45,7 +45,18 @@ _LEFT_ALONE: Final = frozenset(
     }
 )
 _OWN: Final = frozenset(
-    {"_abc_impl", "_binding", "_fill", "_has_own_init", "_joint", "_plain_spec", "_plan", "_popped", "_template"}
+    {
+        "_abc_impl",
+        "_binding",
+        "_fill",
+        "_has_own_init",
+        "_joint",
+        "_plain_spec",
+        "_plan",
+        "_popped",
+        "_removed",
+        "_template",
+    }
 )
 
 
@@ -54,24 +65,29 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
 
     A field that was added gets what the constructor gives it: its default, or what its initializer or factory makes.
     Nodes that share all their States, such as a view and its original, share what is made. What a field holds and
-    does not take any more is made anew. The value of a field that was removed stays where it is, but is no part of the
-    structure.
+    does not take any more is made anew. The value of a field that was removed is set aside, for when the
+    field comes back.
 
     Warns:
         UserWarning: Fields hold nothing, as nothing could be made for them; names each, once for all nodes.
     """
     before = dict(schema(old).fields)
     plan_of(new)
-    nodes = _moved(old, new, before.keys() | schema(new).fields.keys())
+    nodes = _moved(old, new)
+    for node in nodes:
+        _bring_back(node, before)
     kept = {name for name, field in schema(new).fields.items() if name in before and before[name].kind is field.kind}
     dropped = {id(node): _dropped(node, kept) for node in nodes}
     remade = set[str]().union(*dropped.values())
     # First those that hold a value of a time when there was such a field before: their twins are to have that one.
     remembered = {field.name for field in schema(new).holders} - before.keys()
     nodes.sort(key=lambda node: len(remembered - node.__dict__.keys()))
+    with_twins = _with_twins(nodes, new, before, kept - remade)
+    for node in nodes:
+        _set_aside(node, before)
     faults: list[str] = []
     try:
-        for node, twin, is_stacked in _with_twins(nodes, new, before, kept - remade):
+        for node, twin, is_stacked in with_twins:
             faults += _fit_fields(node, before, kept - dropped[id(node)], twin, is_stacked=is_stacked)
             _fit_contracts(node, old)
     finally:
@@ -83,22 +99,16 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
 
 def move_states(old: type[Any], new: type[Any]) -> None:
     """Make the States of a class those of its new definition, and its methods the new ones."""
-    states = _moved(old, new, frozenset())
+    states = _moved(old, new)
     for state in states:
         state._spec = moved_spec(state._spec)
     if states:
         _forget_bindings()
 
 
-def _moved(old: type[Any], new: type[Any], fields: Set[str]) -> list[Any]:
-    """Put the new definition of a class in the place of the old one; gives its instances, which are of the new class.
-
-    Args:
-        old: The old definition.
-        new: The new one.
-        fields: The fields of both, which are no members.
-    """
-    _update_members(old, new, fields)
+def _moved(old: type[Any], new: type[Any]) -> list[Any]:
+    """Put a new definition in the place of the old one; gives the instances, which are of the new class."""
+    update_members(old, new)
     _redirect(old, new)
     _move_forms(old, new)
     _forget_structures(old)
@@ -106,6 +116,26 @@ def _moved(old: type[Any], new: type[Any], fields: Set[str]) -> list[Any]:
     for instance in instances:
         object.__setattr__(instance, "__class__", new)
     return instances
+
+
+def _set_aside(node: NodeBase, before: "Mapping[str, Field]") -> None:
+    """Take out the values of fields that were removed: each would hide what the new class has under its name."""
+    for name in before.keys() - schema(type(node)).fields.keys():
+        if name in node.__dict__:
+            removed = getattr(node, "_removed", {})
+            removed[name] = before[name].kind, node.__dict__.pop(name)
+            object.__setattr__(node, "_removed", removed)
+
+
+def _bring_back(node: NodeBase, before: "Mapping[str, Field]") -> None:
+    """Put back the values of fields that were removed earlier, and are there again, of the same kind."""
+    removed: dict[str, tuple[Kind, Any]] = getattr(node, "_removed", {})
+    for name, field in schema(type(node)).fields.items():
+        if name in before or name not in removed:
+            continue
+        kind, value = removed.pop(name)
+        if kind is field.kind and (kind is Kind.STATIC or _made_fit(value, field.form)):
+            node.__dict__[name] = value
 
 
 def _with_twins(
@@ -223,14 +253,17 @@ def _forget_bindings() -> None:
     CLOCK.now = Version()
 
 
-def _update_members(old: type, new: type, fields: Set[str]) -> None:
+def update_members(old: type[Any], new: type[Any]) -> None:
     """Give the old class the methods of the new one, for its subclasses and for whoever has imported it."""
+    fields = {*schema(old).fields, *schema(new).fields} if issubclass(old, NodeBase) else set[str]()
     theirs = {name: member for name, member in vars(new).items() if _is_movable(name, member, fields)}
     for name, member in list(vars(old).items()):
         if _is_movable(name, member, fields) and name not in theirs:
             delattr(old, name)
     for name, member in theirs.items():
-        if not _update_function(vars(old).get(name), member):
+        member_of_before = vars(old).get(name)
+        move_nested(member_of_before, member)
+        if not _update_member(member_of_before, member):
             setattr(old, name, _with_class(member, old, new))
 
 
@@ -240,6 +273,13 @@ def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
         is_method = callable(member) or hasattr(type(member), "__get__")
         return is_method and not isinstance(member, GetSetDescriptorType) and name not in _LEFT_ALONE
     return name not in fields and name not in _OWN
+
+
+def _update_member(old: Any, new: Any) -> bool:
+    """Give what stands in an old class the code of its new definition; whether that was done."""
+    if type(old) is type(new) and isinstance(old, (classmethod, staticmethod)):
+        return _update_function(old.__func__, new.__func__)
+    return _update_function(old, new)
 
 
 def _update_function(old: object, new: object) -> bool:
@@ -400,5 +440,5 @@ def _states_of(node: NodeBase) -> Iterator[State[Any]]:
             todo += children(value)
 
 
-on_reload(NodeBase, move_nodes)
-on_reload(State, move_states)
+on_reload(NodeBase, move_nodes, update_members)
+on_reload(State, move_states, update_members)

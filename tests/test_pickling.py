@@ -9,11 +9,13 @@ import itertools
 import pickle
 import sys
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import jax
 import jax.numpy as jnp
+import joblib  # type: ignore[import-untyped]
 import pytest
 from jaxtyping import Array, Float
 
@@ -743,6 +745,104 @@ def test_what_jit_gives_is_pickled_by_name_or_made_again():
     assert again(jitted)(link(), by=4) == 4
 
 
+class Cube(gn.Node):
+    weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.float32(3)))
+
+    def of(self, x: Any) -> Any:
+        return self.weight.value * x**3
+
+    def __call__(self, x: Any) -> Any:
+        return self.of(x)
+
+
+TRANSFORMS: dict[str, Callable[[Any], Any]] = {
+    "checkify": lambda f: gn.checkify(f),
+    "grad": gn.grad,
+    "grad of a grad": lambda f: gn.grad(gn.grad(f)),
+    "grad of jit": lambda f: gn.grad(gn.jit(f)),
+    "hessian": gn.hessian,
+    "jacfwd": gn.jacfwd,
+    "jacrev": gn.jacrev,
+    "jit of a grad": lambda f: gn.jit(gn.grad(f)),
+    "make_jaxpr": gn.make_jaxpr,
+    "remat": lambda f: gn.grad(gn.remat(f)),
+    "value_and_grad": lambda f: gn.value_and_grad(f, has_aux=False),
+    "vmap": lambda f: gn.vmap(f, in_axes=None, axis_size=2),
+}
+
+
+@pytest.mark.parametrize("is_method", [True, False])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transformed_method_stays_transformed(name: str, is_method: bool):
+    """Pickled, also as for a process of a pool, and copied; with its options, and the node itself or a copy of it."""
+    cube = Cube()
+    transformed = TRANSFORMS[name](cube.of if is_method else cube)
+    expected = str(transformed(2.0))
+    ways: list[Callable[[Any], Any]] = [
+        again,
+        lambda value: pickle.loads(ForkingPickler.dumps(value)),
+        lambda value: pickle.loads(cloudpickle.dumps(value)),
+        copy.copy,
+        copy.deepcopy,
+    ]
+    assert [str(way(transformed)(2.0)) for way in ways] == [expected] * len(ways)
+    shallow, deep = copy.copy(transformed), copy.deepcopy(transformed)
+    cube.weight.value = jnp.float32(5)
+    assert str(shallow(2.0)) == str(transformed(2.0))
+    assert str(deep(2.0)) == expected
+
+
+def negative(function: Callable[..., Any]) -> Any:
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return -function(*args)
+
+    return call
+
+
+class Powers(gn.Node):
+    weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.float32(3)))
+
+    def of(self, x: Any) -> Any:
+        return self.weight.value * x**3
+
+    slope = gn.grad(of, argnums=1)
+    in_jax = jax.grad(of, argnums=1)
+    compiled = gn.jit(of)
+    ruled = gn.custom_vjp(of)
+    opposite = negative(of)
+    same = of
+    activation = jax.nn.relu
+
+
+@pytest.mark.parametrize("name", ["slope", "in_jax", "compiled", "ruled", "opposite", "same", "of"])
+def test_what_is_made_of_a_method_in_the_class_body_is_another_method(name: str):
+    """A bound one is pickled and copied by its name, which is that of the method before to a decorator."""
+    method = getattr(Powers(), name)
+    for way in (again, copy.copy, copy.deepcopy):
+        assert way(method).__func__ is method.__func__
+
+
+def test_a_function_of_elsewhere_keeps_its_name():
+    """What a class body has under another name goes on to be found where it is defined."""
+    assert again(jax.nn.relu) is vars(Powers)["activation"] is jax.nn.relu
+    assert Powers.same.__name__ == "of"
+
+
+def test_a_transformed_method_is_not_hashed_as_the_method():
+    """`joblib.hash`, which keys what is cached on disk, goes by the name of a method."""
+    cube = Cube()
+    hashes = [joblib.hash(f) for f in (cube.of, gn.grad(cube.of), gn.hessian(cube.of), gn.grad(cube.of, wrt=...))]
+    assert len(set(hashes)) == len(hashes)
+    assert joblib.hash(gn.grad(cube.of)) == hashes[1]
+
+
+def test_a_transformed_function_has_no_name_for_pickle():
+    """As of JAX: its name is that of the function before, which is another one."""
+    with pytest.raises(pickle.PicklingError, match=r"not the same object as .*unbound"):
+        pickle.dumps(gn.grad(unbound))
+
+
 def unbound(node: Link, by: int) -> Any:
     return by * node.weight.value
 
@@ -1003,6 +1103,19 @@ def test_a_graphdef_does_not_fit_a_class_that_changed(name: str):
     with pytest.raises(gn.StructureError) as caught:
         loaded(subclass(old), subclass(new), *args(), of=gn.treefy_split)
     assert str(caught.value) == text
+
+
+def test_a_graphdef_of_a_class_that_was_defined_again(monkeypatch: pytest.MonkeyPatch):
+    """A cell with the class of a field was run again: the text tells the two of one name apart."""
+    data = pickle.dumps(gn.graphdef(HoldsOne(Knot(param(2)))))
+    again = type("Knot", (gn.Node,), {"__annotations__": {"weight": gn.ParamState}, "__module__": __name__})
+    monkeypatch.setitem(globals(), "Knot", again)
+    with pytest.raises(gn.StructureError) as caught:
+        pickle.loads(data)
+    assert str(caught.value) == (
+        "a class has changed since a graphdef was pickled: HoldsOne.held takes Knot, and held the Knot of after it was "
+        "defined again"
+    )
 
 
 def subclass(cls: type[gn.Node]) -> type[gn.Node]:

@@ -135,6 +135,30 @@ def test_the_shell_makes_a_class_anew_whose_constructor_has_changed(tmp_path: Pa
     ]
 
 
+@pytest.mark.slow
+def test_the_shell_changes_the_methods_of_earlier_definitions_in_place(tmp_path: Path):
+    """A class of before, which somebody imported or extended, and which was made anew since; also inside of another."""
+    program = """
+    import os, pathlib, sys
+    sys.dont_write_bytecode = True
+    body = "{0}def f(self): return 1\\n{0}@staticmethod\\n{0}def g(): return 1\\n"
+    source = "import graphnode as gn\\nclass Net(gn.Node):\\n" + body.format("    ")
+    source += "    class Block(gn.Node):\\n" + body.format(" " * 8)
+    path = pathlib.Path("arm.py"); path.write_text(source); sys.path.insert(0, "")
+    from IPython.core.interactiveshell import InteractiveShell
+    shell = InteractiveShell.instance()
+    shell.run_cell("%load_ext autoreload\\n%autoreload 2\\nfrom arm import Net\\nBlock = Net.Block; net = Net()")
+    shell.run_cell("class Sub(Net): ...\\nclass SubBlock(Block): ...")
+    more = "    more: int = 0\\n"
+    for k, added in ((2, more), (3, more)):
+        path.write_text(source.replace("return 1", f"return {k}") + added)
+        now = path.stat().st_mtime + 10 * k
+        os.utime(path, (now, now))
+        shell.run_cell("print([each.f() for each in (net, Sub(), Block(), SubBlock())], Net.g(), Block.g())")
+    """
+    assert printed_by(program, tmp_path) == ["[2, 2, 2, 2] 2 2", "[3, 3, 3, 3] 3 3"]
+
+
 def test_instances_get_the_new_code(write: Write):
     """Nodes of before are those of the new class, with their values; so are methods that somebody has kept."""
     module = write(NET)
@@ -266,6 +290,58 @@ def test_a_field_that_was_removed(write: Write):
     write(NET + "    extra: gn.ParamState = gn.state(jax.nn.initializers.zeros, shape=lambda self: (2,))\n")
     assert node.extra is extra
     assert list(gn.states(node)) == [("extra",), ("w",)]
+
+
+def test_what_has_the_name_of_a_removed_field(write: Write):
+    """A constant or method of the class is what the node itself, its copies and a compiled function find."""
+    source = "class Net(gn.Node):\n    w: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: ())\n"
+    fields = "    scale: float = 2.0\n    bias: float = 0.5\n"
+    module = write(source + fields)
+    node = module.Net()
+    node.scale = 3.0
+    write(
+        source + "    scale = 10.0\n    half: float = gn.static(init=False)\n"
+        "    def bias(self): return 1\n    def __post_init__(self): self.half = 0.0\n"
+        "    def __call__(self): return self.w.value * self.scale + self.bias()\n"
+    )
+    node.half = 0.0
+    ways: list[Callable[[Any], Any]] = [
+        lambda node: node,
+        gn.jit,
+        gn.clone,
+        copy.copy,
+        copy.deepcopy,
+        lambda node: pickle.loads(pickle.dumps(node)),
+    ]
+    assert [float(way(node)()) for way in ways] == [11.0] * len(ways)
+    assert vars(node).keys() == {"w", "half"}
+    write(source + fields)
+    assert (node.scale, node.bias) == (3.0, 0.5)
+
+
+def test_a_factory_finds_what_has_the_name_of_a_removed_field(write: Write):
+    """A field that is added in the same edit is made of the constant, as in a new node."""
+    module = write(NET + "    scale: float = 2.0\n")
+    node = module.Net(3)
+    write(
+        NET + "    scale = 10.0\n"
+        "    part: 'Part' = gn.subnode(factory=lambda self: Part(self.scale))\nclass Part(gn.Node):\n    by: float\n"
+    )
+    assert node.part.by == module.Net(3).part.by == 10.0
+
+
+def test_a_removed_field_that_is_of_another_kind_later(write: Write):
+    """What it held before does not come back."""
+    module = write(NET + "    rate: float = 0.5\n    part: gn.Node | None = None\n")
+    node = module.Net(3)
+    node.part = gn.nn.Sequential([])
+    write(NET)
+    write(
+        NET + "    rate: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: ())\n"
+        "    part: 'Part' = gn.subnode(factory=lambda self: Part())\nclass Part(gn.Node):\n    n: int = 1\n"
+    )
+    assert node.rate.value == 1.0
+    assert type(node.part) is module.Part
 
 
 def test_a_field_of_another_kind(write: Write):
@@ -545,6 +621,71 @@ class Net(gn.Node):
     @gn.remat
     def both(self): return self.width * 0 + 1
 """
+
+
+NESTED = """
+class Net(gn.Node):
+    class Block(gn.Node):
+        class Inner(gn.Node):
+            def f(self): return 1
+        class Weight(gn.ParamState):
+            def f(self): return 1
+        inner: Inner = gn.subnode(factory=lambda self: Net.Block.Inner())
+        w: Weight = gn.state(jax.nn.initializers.ones, shape=lambda self: ())
+        def f(self): return 1
+    class Options:
+        def f(self): return 1
+    blocks: list[Block] = gn.subnode(factory=lambda self: [Net.Block()])
+class Outer:
+    class Middle:
+        class Block(gn.Node):
+            def f(self): return 1
+class Weight(gn.ParamState):
+    class Block(gn.Node):
+        def f(self): return 1
+"""
+
+
+def test_classes_in_the_body_of_a_class(write: Write):
+    """They are moved too, at any depth, each time; subclasses of the first of them have the newest code."""
+    module = write(NESTED)
+    net, options = module.Net(), module.Net.Options()
+    first, in_plain, in_state = module.Net.Block, module.Outer.Middle.Block(), module.Weight.Block()
+    elsewhere = type("Elsewhere", (first,), {"__module__": __name__})()
+    block, inner, weight = net.blocks[0], net.blocks[0].inner, net.blocks[0].w
+    for k in (2, 3):
+        write(NESTED.replace("return 1", f"return {k}") + "    more = 1\n")
+        objects = [block, inner, weight, options, in_plain, in_state, elsewhere, first()]
+        assert [each.f() for each in objects] == [k] * len(objects)
+        nested = module.Net.Block
+        assert [type(each) for each in (block, inner, weight, options, in_plain, in_state, first())] == [
+            nested,
+            nested.Inner,
+            nested.Weight,
+            module.Net.Options,
+            module.Outer.Middle.Block,
+            module.Weight.Block,
+            nested,
+        ]
+        net.blocks.append(module.Net.Block())
+    assert gn.graphdef(net.blocks[0]) is gn.graphdef(module.Net.Block())
+
+
+class First(gn.Node): ...
+
+
+class Second(gn.Node): ...
+
+
+def test_another_class_under_a_name_is_not_a_new_definition(write: Write):
+    """An alias that stands for another class now: the nodes of the one before stay what they are."""
+    bodies = [f"class {head}:\n    layer = First\n" for head in ("Net(gn.Node)", "Plain", "Weight(gn.ParamState)")]
+    source = f"from {__name__} import First, Second\nAlias = First\n" + "".join(bodies)
+    module = write(source)
+    node = First()
+    write(source.replace("= First\n", "= Second\n"))
+    assert type(node) is type(First()) is First
+    assert module.Net.layer is module.Plain.layer is module.Weight.layer is module.Alias is Second
 
 
 def test_decorated_methods_are_the_new_ones(write: Write):

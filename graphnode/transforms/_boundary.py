@@ -922,13 +922,51 @@ def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
     return function, ()
 
 
-def rebind(function: Function, bound: tuple[Any, ...]) -> Function:
-    """What a transform made of the plain function, as a method of the node that `target_of` found.
+class TransformedMethod(Transformed, functools.partial[Any]):
+    """What a transform made of a method of a node, or of a callable node.
+
+    No method of Python's: pickle, `copy.copy` and joblib take one for the attribute of its object that has its name,
+    which is the method before the transform. A partial, as its call is no frame of Python.
+    """
+
+    _original: Function
+    _transform: Callable[[Function], Any]
+
+    def __new__(
+        cls, function: Function, bound: tuple[Any, ...], original: Function, transform: Callable[[Function], Any]
+    ) -> "TransformedMethod":
+        method = super().__new__(cls, function, *bound)
+        functools.update_wrapper(method, function)
+        forget_kept(method)
+        method.__dict__["__wrapped__"] = original  # whose signature it has
+        method._bound, method._original, method._transform = bound, original, transform
+        return method
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._transform, (self._original,)
+
+    def __get__(self, instance: object, owner: type | None = None, /) -> "TransformedMethod":
+        return self  # a partial becomes a method of whatever class has it, from Python 3.14 on
+
+    def _unbound(self) -> Function:
+        return self.func
+
+
+def rebind(
+    function: Function, bound: tuple[Any, ...], original: Function, transform: Callable[[Function], Any]
+) -> Function:
+    """What a transform made of the plain function, bound to the node that `target_of` found.
 
     The next transform finds the node again. If the transformed function held it, it would be a constant of what the
     next one traces.
+
+    Args:
+        function: What the transform made.
+        bound: The node, if any.
+        original: What was transformed: the method, or the node itself.
+        transform: Makes the same of it again, where it was pickled or copied.
     """
-    return MethodType(function, *bound) if bound else function
+    return TransformedMethod(function, bound, original, transform) if bound else function
 
 
 def with_statics(

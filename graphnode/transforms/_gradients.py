@@ -40,7 +40,8 @@ def _value_and_grad(transform: str, function: Function, options: GradOptions) ->
         gradients = one_or_all(options.argnums, chosen.assemble(*derivatives))
         return ((loss, aux) if options.has_aux else loss), gradients
 
-    return rebind(value_and_grad_of, bound)
+    again = functools.partial(_value_and_grad, transform, options=options)
+    return rebind(value_and_grad_of, bound, function, again)
 
 
 def _grad(function: Function, options: GradOptions) -> Function:
@@ -52,7 +53,7 @@ def _grad(function: Function, options: GradOptions) -> Function:
         value, gradients = differentiated(*args, **kwargs)
         return (gradients, value[1]) if options.has_aux else gradients
 
-    return rebind(grad_of, bound)
+    return rebind(grad_of, bound, function, functools.partial(_grad, options=options))
 
 
 @overload

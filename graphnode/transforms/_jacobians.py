@@ -55,7 +55,8 @@ def _jacobian(transform: str, function: Function, options: GradOptions, mode: st
         jacobian = jax.tree.unflatten(treedef, made)
         return (jacobian, aux) if options.has_aux else jacobian
 
-    return rebind(jacobian_of, bound)
+    again = functools.partial(_jacobian, transform, options=options, mode=mode)
+    return rebind(jacobian_of, bound, function, again)
 
 
 def _hessian(function: Function, options: GradOptions) -> Function:

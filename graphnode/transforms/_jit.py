@@ -22,7 +22,6 @@ from .._tracebacks import hide_frames
 from ._boundary import (
     ACTIVE,
     Call,
-    Function,
     Outcome,
     Pure,
     Transformed,
@@ -62,7 +61,8 @@ class Jitted(Transformed, Generic[P, R]):
 
     __wrapped__: Callable[P, R]
 
-    def __init__(self, function: Callable[P, R], options: Options, bound: tuple[object, ...], target: Function) -> None:
+    def __init__(self, function: Callable[P, R], options: Options) -> None:
+        target, bound = target_of(function)
         # The attributes of a function are about it; those of a node are its fields, which would hide methods of this.
         functools.update_wrapper(self, function, updated=() if bound else functools.WRAPPER_UPDATES)
         forget_kept(self)
@@ -99,7 +99,7 @@ class Jitted(Transformed, Generic[P, R]):
             raise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Jitted, (self.__wrapped__, self._options, self._bound, self._target)  # what is compiled stays here
+        return Jitted, (self.__wrapped__, self._options)  # what is compiled stays here
 
     @overload
     def __get__(self, instance: None, owner: type, /) -> "Jitted[P, R]": ...
@@ -124,14 +124,14 @@ class Jitted(Transformed, Generic[P, R]):
     def _undonated(self) -> "Jitted[P, R]":
         """The same function without donation, which shares the history of traces."""
         options = self._options._replace(donate=False, donate_argnums=frozenset(), donate_argnames=frozenset())
-        target, bound = self._target, self._bound
-        if bound:
-            return Jitted(self.__wrapped__, options, bound, target)
-        return remembered(target, "undonated", options, lambda: Jitted(target, options, (), target))
+        target = self._target
+        if self._bound:
+            return Jitted(self.__wrapped__, options)
+        return remembered(target, "undonated", options, lambda: Jitted(target, options))
 
     def _unbound(self) -> "Jitted[..., R]":
         target, options = self._target, self._options
-        return remembered(target, "unbound", options, lambda: Jitted(target, options, (), target))
+        return remembered(target, "unbound", options, lambda: Jitted(target, options))
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         if self._bound:
@@ -422,7 +422,7 @@ def jit(
         statics = named_arguments(target, len(bound), static_argnums, static_names)
         donated = named_arguments(target, len(bound), donate_argnums, donate_names)
         _check_disjoint(name_of(target), statics, donated)
-        return Jitted(function, Options(*statics, donate, *donated, keep_unused, inline), bound, target)
+        return Jitted(function, Options(*statics, donate, *donated, keep_unused, inline))
 
     return wrap if fun is None else wrap(fun)
 

@@ -104,15 +104,16 @@ def vmap(
 
     See also: `stack`, which makes one node of several; `scan`, which maps one after the other.
     """
+    again = functools.partial(
+        vmap,
+        in_axes=in_axes,
+        out_axes=out_axes,
+        axis_name=axis_name,
+        axis_size=axis_size,
+        spmd_axis_name=spmd_axis_name,
+    )
     if fun is None:
-        return functools.partial(
-            vmap,
-            in_axes=in_axes,
-            out_axes=out_axes,
-            axis_name=axis_name,
-            axis_size=axis_size,
-            spmd_axis_name=spmd_axis_name,
-        )
+        return again
     check_output_axes("vmap", "out_axes", out_axes)
     for axis in jax.tree.leaves(out_axes):
         check_axis(axis, "gn.vmap: out_axes")
@@ -147,7 +148,7 @@ def vmap(
         outcome = written, new, with_result_axes(result, out_axes, len(given_values), axis_name_of_states)
         return call.finish(join(forks, call.values, outcome, "vmap", call.where))
 
-    return rebind(mapped, bound)
+    return rebind(mapped, bound, fun, again)
 
 
 def _with_bound(prefix: Any, of_bound: Sequence[Any], count: int) -> Any:
@@ -232,8 +233,9 @@ def shard_map(
         (4, 3)
     """
     options: dict[str, Any] = {"mesh": mesh, "axis_names": set(axis_names), "check_vma": check_vma}
+    again = functools.partial(shard_map, in_specs=in_specs, out_specs=out_specs, **options)
     if f is None:
-        return functools.partial(shard_map, in_specs=in_specs, out_specs=out_specs, **options)
+        return again
     check_output_axes("shard_map", "out_specs", out_specs)
     target, bound = target_of(f)
 
@@ -263,4 +265,4 @@ def shard_map(
                 error.add_note(_REPLICATED.format(", ".join(replicated)))
             raise
 
-    return rebind(mapped, bound)
+    return rebind(mapped, bound, f, again)

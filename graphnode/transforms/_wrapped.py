@@ -61,8 +61,9 @@ def remat(
         >>> gn.grad(gn.remat(lambda model: model(jnp.ones(2)).sum()))(model)["bias",].value
         Array([1., 1., 1.], dtype=float32)
     """
+    again = functools.partial(remat, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
     if fun is None:
-        return functools.partial(remat, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
+        return again
     if policy is not None and not callable(policy):
         takes = "a function as its policy, such as one of jax.checkpoint_policies"
         raise TypeError(wrong_argument(takes, policy, "gn.remat"))
@@ -76,7 +77,7 @@ def remat(
         run = jax.checkpoint(call.pure(), prevent_cse=prevent_cse, policy=policy)
         return call.finish(call.run(run, at_home(call), call.rest))
 
-    return rebind(rematerialised, bound)
+    return rebind(rematerialised, bound, fun, again)
 
 
 @hides_frames
@@ -170,7 +171,8 @@ def make_jaxpr(
         )
         return (jaxpr, _shapes(call, outcome)) if return_shape else jaxpr
 
-    return rebind(jaxpr_of, bound)
+    again = functools.partial(make_jaxpr, static_argnums=given, axis_env=axis_env, return_shape=return_shape)
+    return rebind(jaxpr_of, bound, fun, again)
 
 
 # Any: the classes of errors that checkify knows are JAX's own, and private.
@@ -212,4 +214,4 @@ def checkify(
         error, outcome = call.run(jax_checkify.checkify(call.pure(), errors=errors), call.values, call.rest)
         return error, call.finish(outcome)
 
-    return rebind(checked, bound)
+    return rebind(checked, bound, f, functools.partial(checkify, errors=errors))
