@@ -146,7 +146,7 @@ def _select(layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]) -
     return tuple([(tuple(found), layout.take(found)) for found in groups]), tuple(rest)
 
 
-class StateTree(Mapping[Key, Any]):
+class StateTree(Mapping[Key | Path, Any]):
     """The values of some States by path: reads as a nested mapping, and is one pytree to JAX.
 
     `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. A whole path
@@ -200,10 +200,8 @@ class StateTree(Mapping[Key, Any]):
             return TreefyState(layout.specs[0], self._values[numbers[0]])
         return StateTree(layout, tuple([self._values[at] for at in numbers]))
 
-    def __iter__(self) -> Iterator[Key]:
-        # A State alone has no key but its path: where types are concerned, trees are taken to be those of nodes.
-        keys: Any = self.layout.top_keys()
-        return iter(keys)
+    def __iter__(self) -> Iterator[Key | Path]:
+        return iter(self.layout.top_keys())
 
     def __len__(self) -> int:
         return len(self.layout.top_keys())
@@ -221,7 +219,7 @@ class StateTree(Mapping[Key, Any]):
         return {path: TreefyState(specs[at], self._values[at]) for at, path in enumerate(self.layout.paths())}
 
     # Any: values, and dicts of them, at any depth.
-    def to_dict(self) -> dict[Key, Any]:
+    def to_dict(self) -> dict[Key | Path, Any]:
         """A nested plain dict of the values. `update_states` and `treefy_merge` take it back.
 
         That of a State alone is `{(): value}`, as the tree's only key is the empty path.

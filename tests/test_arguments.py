@@ -270,7 +270,7 @@ ARGUMENTS: dict[str, Argument] = {
 PAIRS = [(name, kind) for name, argument in ARGUMENTS.items() for kind in WRONG if kind not in argument.takes]
 
 
-@pytest.mark.wrong_types
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize(("name", "kind"), PAIRS, ids=[f"{name}, {kind}" for name, kind in PAIRS])
 def test_a_wrong_argument_is_named_with_its_function(name: str, kind: str):
     """The function that the user called, what it takes and what was found, in an error of a class that says so."""
@@ -285,7 +285,7 @@ def test_a_wrong_argument_is_named_with_its_function(name: str, kind: str):
     assert message == start + argument.further if before != " " else message.startswith(start)
 
 
-@pytest.mark.wrong_types
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize("name", OF_NODES)
 def test_what_is_no_node_in_a_pytree_is_named_with_its_place(name: str):
     """Of a pytree it is the leaf that is told, with its path."""
@@ -365,7 +365,7 @@ OTHERS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
 }
 
 
-@pytest.mark.wrong_types
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize("name", OTHERS)
 def test_further_wrong_arguments_have_their_messages(name: str):
     """Each in full."""

@@ -127,6 +127,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], text: str):
     assert str(caught.value) == text
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize(
     ("shape", "expected"), [((3,), "width = 2"), ((2, 5), "width = 2"), ((), "rank at least 1")], ids=str
 )
@@ -142,6 +143,7 @@ def test_an_input_of_another_size_is_refused(shape: tuple[int, ...], expected: s
     assert layer.mean.value is before
 
 
+@pytest.mark.no_runtime_types
 def test_an_input_of_another_kind_is_refused():
     """Integers are not normalised, and an empty batch would write NaN."""
     layer = BatchNorm(2)

@@ -125,6 +125,7 @@ class WrongDefault(gn.Node):
     child: nn.Linear = gn.subnode(default_factory=lambda: 3)  # type: ignore[assignment]  # pyright: ignore  # ty: ignore[invalid-assignment]
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize("make", [Stumbling, WrongDefault])
 def test_no_factory_is_named_that_did_not_raise(make: Callable[[], object]):
     """What `__post_init__` or an assignment raises carries no note of a factory."""
@@ -228,7 +229,7 @@ OF_ARRAYS = (
 )
 
 
-@pytest.mark.wrong_types
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
@@ -272,7 +273,7 @@ def test_a_specifier_says_what_it_is_for(name: str, value: object, text: str):
     assert str(error) == text
 
 
-@pytest.mark.wrong_types
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize(
     ("declare", "text"),
     [
@@ -377,6 +378,7 @@ class Wider(Width):
         self.width *= factor
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize(
     ("make", "text"),
     [

@@ -141,7 +141,7 @@ def test_a_key_that_is_nowhere_is_refused(key: Any, found: str):
     assert selected(gn.Not(gn.PathContains(key, missing_ok=True))) == ALL
 
 
-@pytest.mark.wrong_types
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize("bad", [True, 1.0, None, ("units", 0), np.bool_(True)], ids=repr)
 def test_a_key_is_a_name_or_a_position(bad: Any):
     """A key that no path has is refused where the filter is made: a bool equals a position, and is none."""
@@ -155,6 +155,7 @@ def test_a_key_is_a_name_or_a_position(bad: Any):
         assert str(caught.value) == f"{name} takes names (str) and positions (int), found {describe(bad)}"
 
 
+@pytest.mark.no_runtime_types
 def test_numpy_integers_are_positions():
     """A loop over `np.arange` counts as well as one over `range`."""
     key: Any = np.int64(1)

@@ -306,6 +306,7 @@ def test_canonical_order_is_by_name_position_and_key():
     ]
 
 
+@pytest.mark.no_runtime_types
 def test_graphdef_dies_with_its_models():
     """Interning is weak: once models, trees and references are gone, so are graphdef and layout."""
     net = Net(name="dies", first=Leaf(31, param()))
@@ -443,6 +444,7 @@ def test_find_follows_first_and_later_references():
 # Roots
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize(
     ("root", "message"),
     [

@@ -875,7 +875,7 @@ UNTYPED: Any = Optimizer
 SECOND = "Optimizer takes an optax transformation second"
 
 
-@pytest.mark.wrong_types
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize(
     ("model", "tx", "text"),
     [

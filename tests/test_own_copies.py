@@ -361,6 +361,7 @@ def parts(function: FunctionType) -> Iterator[tuple[str, Any]]:
     yield from [("defaults", value) for value in function.__defaults__ or ()]
 
 
+@pytest.mark.no_runtime_types
 def test_what_graphnode_puts_on_a_class_goes_by_reference():
     """What its functions hold comes out of cloudpickle as the same object, or as an equal one that never changes."""
 

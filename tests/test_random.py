@@ -83,6 +83,7 @@ BAD_SEEDS: dict[str, tuple[Any, type[Exception], str]] = {
 }
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize("begin", [random.seed, random.scope], ids=["seed", "scope"])
 @pytest.mark.parametrize(("given", "error", "text"), BAD_SEEDS.values(), ids=BAD_SEEDS)
 def test_a_seed_that_no_draw_could_use_is_refused_at_once(
@@ -348,6 +349,7 @@ def numbers(seed: int) -> Generator[tuple[int, ...]]:
             yield from drawn(1)
 
 
+@pytest.mark.no_runtime_types
 def test_the_consumer_of_a_generator_does_not_draw_from_its_scope():
     """A scope that a generator has open when it yields is refused to its consumer, who takes it for the process's."""
     generator = numbers(1)
@@ -362,6 +364,7 @@ def test_the_consumer_of_a_generator_does_not_draw_from_its_scope():
     generator.close()
 
 
+@pytest.mark.no_runtime_types
 def test_a_generator_goes_on_in_its_scope():
     """Alone, a generator draws from its scope from yield to yield; when it is closed, the stream of before is back."""
     with random.scope(1):
@@ -374,6 +377,7 @@ def test_a_generator_goes_on_in_its_scope():
     assert process == drawn(1)
 
 
+@pytest.mark.no_runtime_types
 def test_generators_in_turn_do_not_draw_from_each_other():
     """The second one's scope would be the innermost when the first goes on."""
     first, second = numbers(1), numbers(2)
@@ -384,6 +388,7 @@ def test_generators_in_turn_do_not_draw_from_each_other():
     first.close()
 
 
+@pytest.mark.no_runtime_types
 def test_a_generator_outlasts_the_scope_that_it_was_entered_in():
     """It goes on in its own, and when it is closed, the scope that was left is not back."""
     with random.scope(1):
@@ -478,6 +483,7 @@ async def async_numbers(seed: int) -> AsyncGenerator[tuple[int, ...]]:
         yield drawn(1)[0]
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize("manager", [in_scope, in_nested_scope])
 def test_a_generator_in_the_block_of_a_context_manager_is_noticed(manager: Any):
     """The scope is in the block of the generator that entered the context manager."""
@@ -516,6 +522,7 @@ class Scoped:
         self.scope.__exit__(*error)
 
 
+@pytest.mark.no_runtime_types
 def test_a_context_manager_of_ones_own_enters_a_scope_for_its_block():
     """In a function it is drawn from; in a generator, its consumer's draw is refused."""
     with random.scope(4):
@@ -536,6 +543,7 @@ def test_a_context_manager_of_ones_own_enters_a_scope_for_its_block():
     assert _stream._scopes.get() == ()
 
 
+@pytest.mark.no_runtime_types
 def test_an_asynchronous_context_manager_of_ones_own_in_an_asynchronous_generator_is_noticed():
     """What `__aenter__` enters is a scope of the generator's block, too."""
 
@@ -551,6 +559,7 @@ def test_an_asynchronous_context_manager_of_ones_own_in_an_asynchronous_generato
         asyncio.run(consume())
 
 
+@pytest.mark.no_runtime_types
 def test_an_asynchronous_generator_is_noticed():
     """Its consumer shares its task's context, as that of other generators."""
 
@@ -598,6 +607,7 @@ REFUSED = (
 )
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_a_draw_inside_of_a_trace_is_refused(draw: Callable[[], jax.Array]):
     """A draw from outside would be frozen into the compiled function: it is refused, and draws nothing."""

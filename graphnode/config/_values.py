@@ -151,12 +151,13 @@ def _of_named_class(given: dict[str, Any]) -> Any:
             raise _wrong("a mapping says its class here, with `type`, as the field does not")
         near = near_hint(name, known) or f"; one of {shown(known)}, or a class that gn.config.register has named"
         raise _wrong(f"unknown type {short(name)}{near}")
-    return _reader(cls).validate_python(given)
+    return _reader(cls)(given)
 
 
 @functools.cache
-def _reader(cls: Any) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(configurable(cls) if is_record(cls) else _or_typed(configurable(cls), cls))
+def _reader(cls: Any) -> Callable[[Any], Any]:
+    adapter = pydantic.TypeAdapter(configurable(cls) if is_record(cls) else _or_typed(configurable(cls), cls))
+    return adapter.validate_python
 
 
 def _wrong(text: str) -> PydanticCustomError:

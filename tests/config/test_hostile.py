@@ -270,6 +270,7 @@ LONG = {
 }
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in LARGE])
 def test_hostile_text_gives_its_error(name: str, tmp_path: Path):
     """Encodings, depth, size and aliases: each limit is told, in under a second."""

@@ -120,6 +120,7 @@ CALLS: dict[str, tuple[Callable[[Many], None], int, int]] = {
 }
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "update" else []) for name in CALLS]
 )
@@ -171,6 +172,7 @@ def test_an_interrupted_optimizer_has_made_a_step_or_none():
     check()
 
 
+@pytest.mark.no_runtime_types
 def test_an_interrupted_pop_has_taken_all_or_nothing():
     """States are taken out of all fields, or of none; and put back likewise."""
 
