@@ -6,14 +6,15 @@ or the differences by path. Nothing recurses but into static values, which are a
 
 import functools
 import json
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from .._arguments import wrong_argument
-from .._containers import children, is_container, items
+from .._containers import children, is_container, items, leaves
 from .._errors import ConfigError
 from .._paths import Path as Keys
 from .._paths import path_order, path_str
@@ -105,8 +106,8 @@ def dump(
         The text.
 
     Raises:
-        ConfigError: A static value that no file can say, such as a function without a registered name; names all.
-            Nothing was written.
+        ConfigError: A static value that no file can say, such as a function without a registered name, or that JSON
+            has not, such as an infinity; names all. Nothing was written.
 
     Example:
         >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3, use_bias=False)
@@ -120,12 +121,31 @@ def dump(
     if path is not None and not isinstance(path, (str, PathLike)):
         raise TypeError(wrong_argument("a path second", path))
     chosen = format or ("json" if path is not None and Path(path).suffix.lower() == ".json" else "yaml")
-    nodes = _nodes(visits(config, declared=True, as_written=True), defaults=defaults)
-    lines = _json_lines(config, nodes, set()) if chosen == "json" else _yaml_lines(config, nodes)
+    order = visits(config, declared=True, as_written=True)
+    nodes = _nodes(order, defaults=defaults)
+    if chosen == "json":
+        _check_json(order, nodes)
+    lines = _json_lines(config, nodes, set(), json.dumps) if chosen == "json" else _yaml_lines(config, nodes)
     text = "\n".join(lines)
     if path is not None:
         Path(path).write_text(text + "\n", encoding="utf-8")
     return text
+
+
+def _check_json(order: Sequence[Visit], nodes: dict[int, _Fields]) -> None:
+    """Raise for numbers that YAML has and JSON has not.
+
+    Raises:
+        ConfigError: Names all.
+    """
+    faults: list[str] = []
+    for visit in order:
+        for name, value in nodes[id(visit.config)].items():
+            numbers = [leaf for _, leaf in leaves(value) if isinstance(leaf, float) and not math.isfinite(leaf)]
+            text = f"JSON has no number {', '.join(map(scalar, numbers))}: write YAML (format='yaml'), which has it"
+            faults += [f"{path_str((*visit.path, name))}: {text}"] if numbers else []
+    if faults:
+        raise ConfigError(faults)
 
 
 class _Line(NamedTuple):
@@ -146,7 +166,7 @@ def _yaml_lines(root: Config[Any], nodes: dict[int, _Fields]) -> Iterator[str]:
             yield f"{indent}{head}{{ref: {scalar(nodes[id(value)]['id'])}}}"
             continue
         if depth == _MAX_INDENT and (isinstance(value, Config) or _holds_configs(value)):
-            yield f"{indent}{head}{' '.join(line.strip() for line in _json_lines(value, nodes, written))}"
+            yield f"{indent}{head}{' '.join(line.strip() for line in _json_lines(value, nodes, written, flow))}"
             continue
         if isinstance(value, Config):
             written.add(id(value))
@@ -187,8 +207,10 @@ def _holds_configs(value: Any) -> bool:
     return any(isinstance(child, Config) or _holds_configs(child) for child in children(value, as_written=True))
 
 
-def _json_lines(root: Any, nodes: dict[int, _Fields], written: set[int]) -> Iterator[str]:
-    """The same as JSON, indented by two."""
+def _json_lines(
+    root: Any, nodes: dict[int, _Fields], written: set[int], text_of: Callable[[Any], str]
+) -> Iterator[str]:
+    """The same with brackets, indented by two: JSON, or YAML in its flow style, as `text_of` writes what is plain."""
     todo: list[tuple[str, Any, int, str]] = [("", root, 0, "")]
     while todo:
         head, value, depth, tail = todo.pop()
@@ -202,11 +224,11 @@ def _json_lines(root: Any, nodes: dict[int, _Fields], written: set[int]) -> Iter
             written.add(id(value))
             value = nodes[id(value)]
         elif not _holds_configs(value):
-            yield f"{indent}{head}{json.dumps(value, allow_nan=False)}{tail}"
+            yield f"{indent}{head}{text_of(value)}{tail}"
             continue
         is_map = isinstance(value, dict)
         pairs = items(value, as_written=True)
-        entries = [(f"{json.dumps(key)}: " if is_map else "", item) for key, item in pairs]
+        entries = [(f"{text_of(key)}: " if is_map else "", item) for key, item in pairs]
         opening, closing = ("{", "}") if is_map else ("[", "]")
         yield f"{indent}{head}{opening}"
         todo.append(("", _Close(closing), depth, tail))
