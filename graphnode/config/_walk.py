@@ -383,7 +383,8 @@ def walk(files: Files, document: Document, cls: type[M]) -> tuple[Config[M], Wal
     """
     check_no_faults(sorted(files.faults, key=_place_key))
     one = Walk(files)
-    return cast("Config[M]", one.run(document.root, _form_of(cls), document)), one
+    raw = {} if document.is_empty else document.root
+    return cast("Config[M]", one.run(raw, _form_of(cls), document)), one
 
 
 def _place_key(fault: str) -> tuple[str, int, int]:
