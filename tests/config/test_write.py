@@ -292,15 +292,15 @@ def test_wrong_changes_are_all_told():
              "first={type: Lyaer, width: 1}", "sizes=[a]", "first.width.z=3", "text=[", "table.x[0]=3"],
         )  # fmt: skip
     assert [fault[:80] for fault in caught.value.faults] == [
-        "first: Layer has no field 'wdith'; did you mean 'width'?",
+        "first.wdith: Layer has no field 'wdith'; did you mean 'width'?",
         "table.x: no item 5 in a list of 1",
-        "first.width: Input should be a valid integer",
+        "first.width: Input should be a valid integer, found str 'x'",
         "first.act: nothing is registered as 'zz'; known are celu, elu, gelu, glu, hard_s",
         "x: a change is path=value",
-        "second: null has nothing inside",
-        "first: type: unknown type 'Lyaer'; did you mean 'Layer'?",
-        "sizes: Input should be a valid integer",
-        "first.width: int has nothing inside",
+        "second: null has nothing inside; write the whole value, second=...",
+        "first.type: unknown type 'Lyaer'; did you mean 'Layer'?",
+        "sizes[0]: Input should be a valid integer, found str 'a'",
+        "first.width: int 1 has nothing inside; write the whole value, first.width=...",
         "text=[: did not find expected node content (while parsing a flow node)",
         "table.x.0: expected Layer, found int 3",
     ]
