@@ -174,14 +174,16 @@ def test_a_newcomer_gets_along_with_the_help():
 
 
 def test_without_pydantic_the_commands_say_what_to_install():
-    """The rest of the command line works."""
+    """As does `gn.config`; the rest of the command line works."""
     code = (
         "import sys; sys.modules['pydantic'] = None\n"
+        "import graphnode as gn\ntry:\n    gn.config\nexcept ModuleNotFoundError as error:\n    print(error)\n"
         "from click.testing import CliRunner\nfrom graphnode.__main__ import main\n"
         "print(CliRunner().invoke(main, ['config', 'check', 'x']).output)\n"
         "print(CliRunner().invoke(main, ['check', '--explain', 'GN101']).exit_code)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == (
+        "graphnode.config needs pydantic, which is not installed: pip install 'graphnode[config]'\n"
         "Error: config needs pydantic, which is not installed: pip install 'graphnode[config]'\n\n0\n"
     )
