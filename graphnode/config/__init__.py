@@ -1,5 +1,12 @@
 """Models from configuration files: what a class declares is what a file may say."""
 
+try:
+    import pydantic as _pydantic
+    import yaml as _yaml
+except ModuleNotFoundError as error:
+    _text = f"graphnode.config needs {error.name}, which is not installed: pip install 'graphnode[config]'"
+    raise ModuleNotFoundError(_text, name=error.name) from error
+
 from ..nn import Module as _Module  # files may name the classes of nn, which are known once it is imported
 from ._build import Summary as Summary
 from ._build import build as build
@@ -19,4 +26,4 @@ from ._write import Change as Change
 from ._write import diff as diff
 from ._write import dump as dump
 
-del _Module  # not a name of this module
+del _Module, _pydantic, _yaml  # not names of this module

@@ -4,9 +4,12 @@ Data in: a graph of configs and a random key. Data out: a graph of nodes with th
 made from the leaves up; a reference back to a node that is not made yet is set when it is.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import jax
+import jax.errors
 import numpy as np
 
 from .._annotations import Form
@@ -14,7 +17,7 @@ from .._arguments import wrong_argument
 from .._compat import current_trace
 from .._containers import assembled, items
 from .._describe import shape_text
-from .._errors import ConfigError
+from .._errors import ConfigError, GraphnodeError
 from .._keys import number_of
 from .._node import Node
 from .._paths import Path, path_str
@@ -29,6 +32,11 @@ M = TypeVar("M", bound=Node)
 
 # By what the key of all nodes is derived from the caller's, which other streams may be made of, too.
 _OF_BUILD: Final = number_of("gn.config.build")
+
+_NOTE: Final = " was built from its configuration"
+
+NEEDS_VALUES: Final = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
+"""What a constructor raises that looks at the values of arrays, where there are none."""
 
 
 def build(config: Config[M], key: jax.Array | None = None) -> M:
@@ -53,31 +61,116 @@ def build(config: Config[M], key: jax.Array | None = None) -> M:
     See also: `to_config`, the inverse; `gn.eval_shape(lambda: gn.config.build(config))`, which makes no arrays.
     """
     check_config(config)
-    order, backward = _order(config)
-    faults = [
-        f"{visit.name}: {name} refers back to a node that holds this one, so it must allow None until that is made"
-        for visit, name in backward
-        if not _may_wait(visit.config, name)
-    ]
+    return _made(config, jax.random.key(0) if key is None else key)
+
+
+def build_here(config: Config[M]) -> M:
+    """The same with the random numbers of the ambient stream, in the order in which the nodes are made."""
+    return _made(config, None)
+
+
+def constructor_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
+    """What keeps the nodes of a model from being made: each fault with the config that it is of.
+
+    No arrays are made, unless a constructor looks at their values. A node that holds one with a fault is left out.
+    """
+    found: list[tuple[Visit, str]] = []
+
+    def collect() -> None:
+        found[:] = _collected(config)
+
+    try:
+        eval_shape(collect)
+    except NEEDS_VALUES:
+        collect()
+    return found
+
+
+def _collected(config: Config[Any]) -> list[tuple[Visit, str]]:
+    making = _Making(config, jax.random.key(0))
+    found = list(making.order_faults())
+    for visit in making.order if not found else []:
+        if not making.is_ready(visit):
+            continue
+        try:
+            making.construct(visit)
+        except NEEDS_VALUES:
+            raise
+        except Exception as error:
+            found.append((visit, fault_text(error)))
+    for visit, name in making.backward if not found else []:
+        try:
+            making.link(visit, name)
+        except Exception as error:
+            found.append((visit, fault_text(error)))
+    return found
+
+
+def fault_text(error: Exception) -> str:
+    """What a constructor raised, in one line, with its class where it is not one of graphnode's."""
+    name = "" if isinstance(error, GraphnodeError) else f"{type(error).__name__}: "
+    notes = [note for note in getattr(error, "__notes__", []) if not note.endswith(_NOTE)]
+    return "; ".join([f"{name}{error}".rstrip(": "), *notes]).replace("\n", "; ")
+
+
+def _made(config: Config[M], key: jax.Array | None) -> M:
+    making = _Making(config, key)
+    faults = [f"{visit.name}: {text}" for visit, text in making.order_faults()]
     if faults:
         raise ConfigError(faults)
-    key = jax.random.key(0) if key is None else key
-    made: dict[int, Node] = {}
-    later = {(id(visit.config), name) for visit, name in backward}
-    for visit in order:
+    for visit in making.order:
+        making.construct(visit)
+    for visit, name in making.backward:
+        making.link(visit, name)
+    return cast("M", making.made[id(config)])
+
+
+class _Making:
+    """The nodes of a graph of configs, as they are made one after the other.
+
+    Args:
+        config: The root.
+        key: What the streams of the nodes are derived from; `None` if they draw from the ambient one.
+    """
+
+    def __init__(self, config: Config[Any], key: jax.Array | None) -> None:
+        self.order, self.backward = _order(config)
+        self.made: dict[int, Node] = {}
+        self._key = key
+        self._later = {(id(visit.config), name) for visit, name in self.backward}
+
+    def order_faults(self) -> Iterator[tuple[Visit, str]]:
+        """The references back to what is not made yet, in fields that cannot be set later."""
+        for visit, name in self.backward:
+            if not _may_wait(visit.config, name):
+                text = "refers back to a node that holds this one, so it must allow None until that is made"
+                yield visit, f"{name} {text}"
+
+    def is_ready(self, visit: Visit) -> bool:
+        """Whether all is made that the constructor takes."""
+        below = [child for name, _, child in children(visit.config) if (id(visit.config), name) not in self._later]
+        return all(id(child) in self.made for child in below)
+
+    def construct(self, visit: Visit) -> None:
+        """Make the node of a config; those that it holds are there."""
+        cls = cast("type[Node]", visit.config.node_class)
         try:
-            # The key is derived at the first draw, if there is one.
-            with scope_of(Stream(key, _OF_BUILD, visit.number, trace=current_trace())):
-                made[id(visit.config)] = cast("type[Node]", visit.config.node_class)(
-                    **_arguments(visit.config, made, later)
-                )
+            with self._stream_of(visit):
+                self.made[id(visit.config)] = cls(**_arguments(visit.config, self.made, self._later))
         except Exception as error:
-            error.add_note(f"while {visit.name} was built from its configuration")
+            error.add_note(f"while {visit.name}{_NOTE}")
             raise
-    for visit, name in backward:
-        value = _rebuilt(visit.config.slots[name], visit.config.__dict__[name], made)
-        setattr(made[id(visit.config)], name, value)
-    return cast("M", made[id(config)])
+
+    def link(self, visit: Visit, name: str) -> None:
+        """Set a field that refers back, now that all nodes are there."""
+        value = _rebuilt(visit.config.slots[name], visit.config.__dict__[name], self.made)
+        setattr(self.made[id(visit.config)], name, value)
+
+    def _stream_of(self, visit: Visit) -> contextlib.AbstractContextManager[object]:
+        if self._key is None:
+            return contextlib.nullcontext()
+        # The key is derived at the first draw, if there is one.
+        return scope_of(Stream(self._key, _OF_BUILD, visit.number, trace=current_trace()))
 
 
 def _may_wait(config: Config[Any], name: str) -> bool:

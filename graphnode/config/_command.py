@@ -10,13 +10,14 @@ from typing import Any, NoReturn
 
 import click
 
-from .._errors import ConfigError, GraphnodeError
+from .._errors import ConfigError
 from .._node import Node
-from ._build import summary
+from .._paths import path_str
+from ._build import constructor_faults, summary
 from ._json_schema import json_schema
 from ._models import Config
 from ._override import override
-from ._show import load_shown
+from ._show import load_checked, load_shown
 from ._walk import load
 from ._write import diff
 
@@ -49,9 +50,9 @@ _set_option = click.option(
 )
 
 
-def _failed(error: Exception) -> NoReturn:
+def _failed(error: ConfigError) -> NoReturn:
     """Print every fault, the place in bold, and end with 1."""
-    for fault in error.faults if isinstance(error, ConfigError) else str(error).splitlines():
+    for fault in error.faults:
         place, colon, text = fault.partition(": ")
         click.echo(f"{click.style(place, bold=True)}{colon}{text}", err=True)
     click.get_current_context().exit(1)
@@ -82,12 +83,14 @@ def config_group() -> None:
 def check_command(files: Sequence[Path]) -> None:
     """Report all faults of files, each as FILE:LINE:COLUMN: PATH: what is wrong.
 
+    The models are made, too, without their arrays: what a constructor refuses is a fault of its node.
+
     The exit code is 0 if there are none, 1 if there are some, and 2 if the command was not understood.
     """
     faults: list[str] = []
     for file in files:
         try:
-            load(file, Node)
+            load_checked(file, Node)
         except ConfigError as error:
             faults += error.faults
     if faults:
@@ -157,7 +160,7 @@ def schema_command(context: click.Context, name: str, style: Any) -> None:
 def summary_command(file: Path, changes: Sequence[str]) -> None:
     """Print the States of the model of a file: shapes, parameters, bytes, sharing. No array is made."""
     config = _loaded(file, changes)
-    try:
-        click.echo(repr(summary(config)))
-    except GraphnodeError as error:
-        _failed(error)
+    faults = [": ".join(filter(None, [path_str(visit.path), text])) for visit, text in constructor_faults(config)]
+    if faults:
+        _failed(ConfigError(faults))
+    click.echo(repr(summary(config)))

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, TypeVar, cast
 
-import jax.errors
 import pydantic
 
 from .._containers import leaves, mapped
@@ -15,7 +14,7 @@ from .._paths import path_str
 from .._split import graphdef
 from .._traverse import iter_node
 from ..transforms import eval_shape
-from ._build import build
+from ._build import NEEDS_VALUES, build
 from ._models import Config, blank, config_of, fill
 
 M = TypeVar("M", bound=Node)
@@ -82,7 +81,7 @@ def _built(config: Config[Any]) -> Node:
     """The model of a config, without arrays unless a constructor looks at their values."""
     try:
         model: Node = eval_shape(lambda: build(config))
-    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
+    except NEEDS_VALUES:
         model = build(config)
     return model
 

@@ -52,8 +52,34 @@ _CONFIG: Final = "__graphnode_config__"
 _SOURCES: Final = Sources({})
 
 
+_LEFT_OUT: Final = (
+    "the config leaves this field to its class, which makes the default; assign a config to the field first, such as "
+    "gn.config.config_of(cls)(...), or write gn.config.override(config, ['field.name=value'])"
+)
+
+
 class _Default:
-    """Stands for the default of a field that the class itself makes, such as a node."""
+    """Stands for the default of a field that the class itself makes, such as a node: there is nothing in it.
+
+    One object stands in all places, so that what would be written to it would be in every config, and in no model.
+    """
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            # Special names are asked for by what only looks: copy, pickle, the printers of notebooks.
+            raise AttributeError(f"{name!r}" if name.startswith("__") else f"there is no .{name} here: {_LEFT_OUT}")
+
+        def __setattr__(self, name, value):
+            raise AttributeError(f"there is no .{name} here: {_LEFT_OUT}")
+
+        def __getitem__(self, key):
+            raise TypeError(f"there is no [{key!r}] here: {_LEFT_OUT}")
+
+        def __setitem__(self, key, value):
+            raise TypeError(f"there is no [{key!r}] here: {_LEFT_OUT}")
 
     def __repr__(self) -> str:
         return "DEFAULT"
@@ -183,6 +209,10 @@ def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
         made: Any = pydantic.create_model(
             f"{cls.__name__}Config", __base__=Config, __module__=cls.__module__, __doc__=cls.__doc__, **definitions
         )
+    aliased = [name for name, info in made.model_fields.items() if info.alias or info.validation_alias]
+    if aliased:
+        text = "files name a field as its class does; take the alias out of its pydantic.Field, or rename the field"
+        raise ConfigError([f"{cls.__name__}.{name}: {text}" for name in aliased])
     made.node_class = cls
     made.slots = {one.name: one.form for one in arguments if one.form is not None}
     return cast("type[Config[Any]]", made)

@@ -2,21 +2,31 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import pydantic
 
 from .._arguments import wrong_argument
 from .._errors import ConfigError, PathError
+from .._hints import short
 from .._node import Node
 from .._paths import Key, Path, parse_path, path_str
+from .._static import DataValueError
+from ._defaults import default_of
 from ._graph import copied
-from ._models import DEFAULT, Config, check_config, form_at
+from ._models import DEFAULT, Config, check_config, form_at, same_static
+from ._plain import written
 from ._read import Files
-from ._registry import near_hint
-from ._walk import walk_value
+from ._registry import near_hint, shown
+from ._walk import check_size, found_text, message_of, no_field, steps_in, walk_value
 
 M = TypeVar("M", bound=Node)
+
+# Possessive (`*+`, `(?>...)`), so that a quoted key with `=` in it is never read otherwise.
+_QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
+_CHANGE: Final = re.compile(rf"(?P<path>(?>{_QUOTED}|[^=])*+)=(?P<value>.*)", re.DOTALL)
+_PLACE: Final = re.compile(r"^\d+:\d+: ")
+_BRACKETS: Final = re.compile(rf"(?P<quoted>{_QUOTED})|\[(?P<position>-?\d+)\]")
 
 
 def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
@@ -25,10 +35,13 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
     Args:
         config: It stays as it is.
         changes: Each `path=value`, such as `enc.width=64` or `layers[2].act=relu`; the value is YAML. Where a node
-            stands, a mapping such as `{type: Linear, width: 3}` puts another one.
+            stands, a mapping such as `{type: Linear, width: 3}` puts another one. `layers[-1]` is the last item. A path
+            leads also into a node that the config leaves to the `default_factory` of its class, and to parts of a
+            static value.
 
     Raises:
-        ConfigError: A path that leads nowhere, or a value that the field does not take; names all.
+        ConfigError: A path that leads nowhere, a value that the field does not take, or a part of a default of which
+            only the `default_factory` knows how it is made; names all.
 
     Example:
         >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3)
@@ -50,86 +63,154 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
     return made
 
 
+class _Spot(NamedTuple):
+    """Where a path leads.
+
+    Attributes:
+        owner: The last config on the way.
+        field: Its field.
+        value: What that holds, as lists and dicts.
+        holder: The list or dict that has the last key of the path, if that is not the field.
+        path: The path from the root, with positions counted from the start.
+        inside: The keys of it that are within the field.
+    """
+
+    owner: Config[Any]
+    field: str
+    value: Any
+    holder: Any
+    path: Path
+    inside: Path
+
+
 def _apply(root: Config[Any], change: str) -> None:
-    where, equals, text = change.partition("=")
-    if not equals:
-        raise ConfigError([f"{change}: a change is path=value"])
-    keys = _keys(where.strip())
-    holder, key = _find(root, keys, where)
+    keys, text = _parsed(change)
+    spot = _find(root, keys)
     files = Files()
-    document = files.read_text(text, "", ".yaml")
+    value = files.read_text(text, "", ".yaml").root
     if files.faults:
-        raise ConfigError([f"{change}: {fault.partition(': ')[2]}" for fault in files.faults])
-    config, field, inside = _owner(root, keys)
-    value = document.root
-    if field in config.slots:
-        value = walk_value(value, form_at(config.slots[field], inside), path_str(keys))
-    if inside:
-        holder[key] = value  # of a copy: what is wrong with it is told, and the copy thrown away
-        value = config.__dict__[field]
-    fault = _assigned(config, field, value)
-    if fault is not None:
-        raise ConfigError([f"{path_str(keys)}: {fault}"])
+        raise ConfigError([f"{change}: {_PLACE.sub('', fault)}" for fault in files.faults])
+    if spot.field in spot.owner.slots:
+        value = walk_value(value, form_at(spot.owner.slots[spot.field], spot.inside), spot.path)
+    else:
+        check_size(value, spot.path)
+    if spot.inside:
+        spot.holder[spot.path[-1]] = value  # of a copy: what is wrong with it is told, and the copy thrown away
+        value = spot.value
+    _assign(spot, value)
 
 
-def _assigned(config: Config[Any], field: str, value: Any) -> str | None:
-    """Assign a value; what is wrong with it, or `None`."""
+def _parsed(change: str) -> tuple[Path, str]:
+    """The path of a change, and the text of its value."""
+    found = _CHANGE.fullmatch(change) if isinstance(change, str) else None
+    where = found["path"].strip() if found is not None else ""
+    if found is None or not where:
+        raise ConfigError([f"{change or repr(change)}: a change is path=value"])
     try:
-        setattr(config, field, value)
-    except pydantic.ValidationError as error:
-        return "; ".join(dict.fromkeys(str(one["msg"]) for one in error.errors(include_url=False)))
-    return None
-
-
-def _keys(where: str) -> Path:
-    try:
-        return parse_path(re.sub(r"\[(\d+)\]", r".\1", where))
+        return parse_path(_BRACKETS.sub(lambda one: one["quoted"] or f".{one['position']}", where)), found["value"]
     except PathError as error:
         raise ConfigError([f"{where}: {error}"]) from None
 
 
-def _owner(root: Config[Any], keys: Path) -> tuple[Config[Any], str, Path]:
-    """The last config on a way, its field, and the keys within that."""
-    config, at = root, 0
-    value: Any = root
-    for number, key in enumerate(keys):
-        if isinstance(value, Config):
-            config, at = value, number
-        value = _step(value, key) if number < len(keys) - 1 else value
-    return config, str(keys[at]), keys[at + 1 :]
+def _assign(spot: _Spot, value: Any) -> None:
+    """Assign the value of a field.
+
+    Raises:
+        ConfigError: It does not take it; the text is that of a file.
+    """
+    try:
+        setattr(spot.owner, spot.field, value)
+    except pydantic.ValidationError as error:
+        where = path_str(spot.path[: len(spot.path) - len(spot.inside)])
+        faults = [
+            f"{where}{steps_in(value, one['loc'][1:])}: {message_of(one)}" for one in error.errors(include_url=False)
+        ]
+        raise ConfigError(list(dict.fromkeys(faults))) from None
 
 
-def _find(root: Config[Any], keys: Path, where: str) -> tuple[Any, Key]:
-    """What holds the value at the end of a way, and the last key.
+def _find(root: Config[Any], keys: Path) -> _Spot:
+    """Follow a path, which may end at what is not there yet: a new key of a dict.
 
     Raises:
         ConfigError: It leads nowhere.
     """
+    owner, field, at = root, "", 0
+    path: Path = ()
+    top: Any = None
+    holder: Any = None
     value: Any = root
-    for number, key in enumerate(keys):
-        fault = _lost(value, key)
-        if fault is not None:
-            raise ConfigError([f"{path_str(keys[:number]) or type(root).node_class.__name__}: {fault}"])
-        if number < len(keys) - 1:
-            value = _step(value, key)
-    return value, keys[-1]
+    for key in keys:
+        if isinstance(value, Config):
+            owner, field, at = value, _field_of(value, key, path), len(path)
+            path = (*path, field)
+            value = top = _opened(owner, field, path) if len(path) < len(keys) else None
+            continue
+        place = _place_in(value, key, path, may_be_new=len(path) == len(keys) - 1)
+        holder, path = value, (*path, place)
+        value = _item(value, place)
+    return _Spot(owner, field, top, holder, path, path[at + 1 :])
 
 
-def _step(value: Any, key: Key) -> Any:
-    holder: Any = value.__dict__ if isinstance(value, Config) else value
-    return holder[key]
+def _field_of(config: Config[Any], key: Key, path: Path) -> str:
+    if not isinstance(key, str) or key not in type(config).model_fields:
+        raise ConfigError([f"{path_str((*path, key))}: {no_field(type(config), key)}"])
+    return key
 
 
-def _lost(value: Any, key: Key) -> str | None:
-    """Why a key leads nowhere, or `None`."""
-    if isinstance(value, Config):
-        fields = type(value).model_fields
-        if key not in fields:
-            return f"{value.node_class.__name__} has no field {key!r}{near_hint(key, fields)}"
-        return None
+def _opened(config: Config[Any], name: str, path: Path) -> Any:
+    """What a field holds, as something that a path leads into.
+
+    A default of the class becomes configs in its place, and a static value the data that a file has for it.
+    """
+    value = config.__dict__[name]
+    if value is DEFAULT:
+        value = default_of(config, name, path_str(path))
+        setattr(config, name, value)
+    return value if name in config.slots else _data_of(config, name, path)
+
+
+def _data_of(config: Config[Any], name: str, path: Path) -> Any:
+    """A static value as a file says it.
+
+    Raises:
+        ConfigError: No file says it, or the field takes what a file says for another value.
+    """
+    value = config.__dict__[name]
+    try:
+        data = written(config, name)
+        setattr(config, name, data)
+    except DataValueError as error:
+        raise ConfigError([f"{path_str(path)}: {error}; write the whole value"]) from None
+    except pydantic.ValidationError:
+        raise ConfigError([_unread(value, path)]) from None
+    if not same_static(config.__dict__[name], value):
+        raise ConfigError([_unread(value, path)])
+    return data
+
+
+def _unread(value: object, path: Path) -> str:
+    return f"{path_str(path)}: no file says this {type(value).__name__} as the field takes it; write the whole value"
+
+
+def _item(holder: Any, key: Key) -> Any:
+    """What stands at a key; `None` for a new key of a dict."""
+    return holder.get(key) if isinstance(holder, dict) else holder[key]
+
+
+def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
+    """The key of an item in a list or dict, positions counted from the start.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    where = path_str(path)
     if isinstance(value, list):
-        return None if isinstance(key, int) and key < len(value) else f"no item {key!r} in a list of {len(value)}"
+        if isinstance(key, int) and -len(value) <= key < len(value):
+            return key % len(value)  # as in Python, -1 is the last one
+        raise ConfigError([f"{where}: no item {short(key)} in a list of {len(value)}"])
     if isinstance(value, dict):
-        return None if isinstance(key, str) else f"no key {key!r}"
-    shown = "the default of the class" if value is DEFAULT else "null" if value is None else type(value).__name__
-    return f"{shown} has nothing inside"
+        if isinstance(key, str) and (key in value or may_be_new):
+            return key
+        hint = near_hint(key, value) or f"; its keys are {shown(value) or 'none'}"
+        raise ConfigError([f"{where}: no key {short(key)}{hint}"])
+    raise ConfigError([f"{where}: {found_text(value)} has nothing inside; write the whole value, {where}=..."])

@@ -7,7 +7,10 @@ class beside it, where that is one of several.
 import functools
 from typing import Any
 
+import pydantic
+
 from .._static import ByName, DataForm, DataValueError, kind_of, registered_name
+from ._models import Config, field_value, same_static
 from ._typed import REGISTERED, TYPE, VALUE, is_record, name_of
 
 
@@ -36,3 +39,22 @@ def plain(value: Any, *, is_typed: bool = False) -> Any:
     if not is_typed or is_own or cls is tuple:
         return data
     return {TYPE: name_of(cls), **data} if is_record(cls) else {TYPE: name_of(cls), VALUE: data}
+
+
+def written(config: Config[Any], name: str) -> Any:
+    """A static value of a config as data: with its class only where it would be read back as another value without.
+
+    Raises:
+        DataValueError: No file can say it.
+    """
+    value = config.__dict__[name]
+    data, typed = plain(value), plain(value, is_typed=True)
+    try:
+        if same_static(field_value(config, name, data), value):
+            return data
+    except pydantic.ValidationError:
+        return typed
+    try:
+        return typed if same_static(field_value(config, name, typed), value) else data
+    except pydantic.ValidationError:
+        return data  # of the two, what a message can tell more of

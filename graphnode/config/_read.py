@@ -31,12 +31,14 @@ class Document:
         name: How messages call it.
         parent: The document that includes it.
         root: Its data.
+        is_empty: Whether it says nothing, apart from comments: as a node, one of which every field has its default.
         path: Where it lies, if it is a file.
     """
 
     def __init__(self, name: str, path: Path | None, parent: "Document | None" = None) -> None:
         self.name, self.path, self.parent = name, path, parent
         self.root: Any = None
+        self.is_empty = False
         self._nodes: dict[int, Any] = {}  # what the reader knows of each container, for places
         self._reader: Any = None
 
@@ -64,6 +66,8 @@ class Document:
             return [self.fault(Place(0, 0), f"no text: {error.reason} at character {error.start}")]
         reader = self._reader = _READERS[suffix](text)
         self.root, self._nodes = reader.root, reader.nodes
+        # JSON has no empty texts, and an empty one of TOML is a mapping.
+        self.is_empty = isinstance(reader, YamlReader) and reader.is_empty
         return [self.fault(place, fault) for place, fault in reader.faults]
 
 
@@ -154,6 +158,8 @@ class Files:
         made = Document(str(document.path.parent / named), path, document)
         self._kept.append(made)
         faults = made.read(text, path.suffix.lower())
+        if made.is_empty:
+            made.root = {}
         self.faults += faults
         if not faults and not isinstance(made.root, dict):
             self.faults.append(document.fault(at, f"include: {short(named)} holds no mapping"))

@@ -1,4 +1,4 @@
-"""Every value of a configuration with the place that it comes from."""
+"""Configurations with the places in their files: where each value comes from, and what no constructor takes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,12 @@ from typing import Any, NamedTuple, TypeVar
 from .._node import Node
 from .._paths import Path as Path_
 from .._paths import path_str
+from ._build import constructor_faults
 from ._graph import visits
 from ._models import Config
 from ._override import override
-from ._read import Files
-from ._walk import Walk, walk
+from ._read import Files, check_no_faults
+from ._walk import Walk, place_key, walk
 from ._write import differs_from_default, flat, told
 
 M = TypeVar("M", bound=Node)
@@ -49,6 +50,19 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
             origin = "command line"
         rows.append(Shown(path_str(where), told(value), origin))
     return rows
+
+
+def load_checked(path: Path, cls: type[M]) -> Config[M]:
+    """The config of a file whose nodes can be made: what their constructors refuse has a place in the file, too.
+
+    Raises:
+        ConfigError: All faults of the file; where it has none, those of the constructors.
+    """
+    files = Files()
+    made, passed = walk(files, files.read_file(path), cls)
+    faults = [passed.text_at(visit.config, text) for visit, text in constructor_faults(made)]
+    check_no_faults(sorted(faults, key=place_key))
+    return made
 
 
 def _origin(passed: Walk, config: Config[Any], name: str) -> str:

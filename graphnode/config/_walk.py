@@ -22,6 +22,7 @@ from .._fields import Kind
 from .._hints import short, with_article
 from .._node import Node
 from .._paths import Key, path_str
+from .._paths import Path as Path_
 from .._redefinition import class_apart
 from ._models import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text
 from ._places import MAX_DIGITS, MAX_FAULTS
@@ -88,8 +89,8 @@ class Walk:
         self._sizes: dict[int, tuple[int, int]] = {}
 
     @uncollected
-    def run(self, raw: Any, form: Form, document: Document) -> Any:
-        """The config (or container of configs) of a root value.
+    def run(self, raw: Any, form: Form, document: Document, path: Path_ = ()) -> Any:
+        """The config (or container of configs) of a value, which stands at a path: by default the root.
 
         Raises:
             ConfigError: All faults, in the order of their places.
@@ -97,11 +98,28 @@ class Walk:
         result: list[Any] = [None]
         limit = []
         try:
-            self._run(_Item(raw, form, result, 0, document, None, 0, None))
+            self._run(_Item(raw, form, result, 0, document, None, 0, _linked(path)))
         except _EnoughError as error:
             limit.append(str(error))
-        check_no_faults([*sorted(dict.fromkeys(self.faults), key=_place_key), *limit])
+        check_no_faults([*sorted(dict.fromkeys(self.faults), key=place_key), *limit])
         return result[0]
+
+    def check_size(self, value: Any, path: Path_) -> None:
+        """Raise if a static value is too large or too deep.
+
+        Raises:
+            ConfigError: It is.
+        """
+        *above, last = path
+        item = _Item(None, _form_of(Node), None, 0, Document("", None), None, 0, _linked(above))
+        try:
+            self._measure(item, str(last), value)
+        except _EnoughError as error:
+            raise ConfigError([str(error)]) from None
+
+    def text_at(self, config: Config[Any], text: str) -> str:
+        """`file:line:column: path: text` of a config that this pass has made."""
+        return self._text(self.origins[id(config)], text)
 
     def _run(self, root: _Item) -> None:
         todo = [root]
@@ -128,7 +146,7 @@ class Walk:
         elif is_container(raw) and (kind := slot_kind(form, raw)) is not None:
             self._take_container(item, raw, kind, todo)
         else:
-            self._fault(item, f"expected {_admitted(form)}, found {_found(raw)}")
+            self._fault(item, f"expected {_admitted(form)}, found {found_text(raw)}")
 
     def _is_container(self, raw: Mapping[str, Any], form: Form) -> bool:
         return form.dict_of is not None and not (form.leaves and ("type" in raw or "ref" in raw))
@@ -233,7 +251,7 @@ class Walk:
 
     def _name(self, item: _Item, config: Config[Any], name: Any) -> None:
         if not isinstance(name, str) or not name:
-            self._fault(item, f"an id is a string, found {_found(name)}", "id")
+            self._fault(item, f"an id is a string, found {found_text(name)}", "id")
             return
         key = (id(item.document), name)
         if key in self._ids:
@@ -249,7 +267,7 @@ class Walk:
         if others:
             self._fault(item, f"a ref stands alone; found {', '.join(map(str, others[:5]))} beside it", others[0])
         if not isinstance(name, str):
-            self._fault(item, f"a ref is the id of a node, found {_found(name)}", "ref")
+            self._fault(item, f"a ref is the id of a node, found {found_text(name)}", "ref")
             return
         self._refs.append(_Ref(item, name))
 
@@ -291,20 +309,18 @@ class Walk:
             self._tell(config, error, item, data)
 
     def _tell(self, config: Config[Any], error: pydantic.ValidationError, item: _Item, data: Any) -> None:
-        fields = type(config).model_fields
         name = config.node_class.__name__
         for one in error.errors(include_url=False):
             first, *rest = one["loc"]
             key = str(first)
             if one["type"] == "extra_forbidden" and not rest:
-                hint = near_hint(key, fields) or f"; its fields are {', '.join(fields) or 'none'}"
-                self._fault(item, f"{name} has no field {short(key)}{hint}", key, of_key=True)
+                self._fault(item, no_field(type(config), key), key, of_key=True)
             elif one["type"] == "missing" and not rest:
                 self._fault(item, f"{name} needs {key!r}", below=key)
             elif key in config.slots and one["type"] == "wrong_node":
                 continue  # what stands there was told by itself
             else:
-                self._fault(item, _message(one), key, inside=_steps(data.get(key), rest))
+                self._fault(item, message_of(one), key, inside=steps_in(data.get(key), rest))
 
     def _text(
         self, item: _Item, text: str, key: str | None = None, *, below: str = "", inside: str = "", of_key: bool = False
@@ -333,7 +349,21 @@ class Walk:
         self.faults.append(self._text(item, text, key, below=below, inside=inside, of_key=of_key))
 
 
-def _message(error: Any) -> str:
+def _linked(keys: Sequence[Key]) -> "tuple[Any, Key] | None":
+    link: tuple[Any, Key] | None = None
+    for key in keys:
+        link = link, key
+    return link
+
+
+def no_field(config: type[Config[Any]], key: object) -> str:
+    """What is wrong with a key that a class has no field for."""
+    fields = config.model_fields
+    hint = near_hint(key, fields) or f"; its fields are {', '.join(fields) or 'none'}"
+    return f"{config.node_class.__name__} has no field {short(key)}{hint}"
+
+
+def message_of(error: Any) -> str:
     """What pydantic says of a value, with a hint where one of a few is expected."""
     text = str(error["msg"])
     expected = str(error.get("ctx", {}).get("expected", ""))
@@ -342,10 +372,10 @@ def _message(error: Any) -> str:
     hint = ""
     if error["type"] in ("literal_error", "enum"):
         hint = near_hint(error["input"], re.findall(r"'([^']*)'", expected))
-    return f"{text}, found {_found(error['input'])}{hint}"
+    return f"{text}, found {found_text(error['input'])}{hint}"
 
 
-def _steps(value: Any, loc: Sequence[Key]) -> str:
+def steps_in(value: Any, loc: Sequence[Key]) -> str:
     """Where within a value a fault is: pydantic also names the members of unions that it tried."""
     where = ""
     for step in loc:
@@ -356,7 +386,7 @@ def _steps(value: Any, loc: Sequence[Key]) -> str:
     return where
 
 
-def _found(value: object) -> str:
+def found_text(value: object) -> str:
     """A value that a file gave: its type, and itself if that is short."""
     if value is None:
         return "null"
@@ -381,27 +411,34 @@ def walk(files: Files, document: Document, cls: type[M]) -> tuple[Config[M], Wal
     Raises:
         ConfigError: All faults, in the order of their places.
     """
-    check_no_faults(sorted(files.faults, key=_place_key))
+    check_no_faults(sorted(files.faults, key=place_key))
     one = Walk(files)
-    return cast("Config[M]", one.run(document.root, _form_of(cls), document)), one
+    raw = {} if document.is_empty else document.root
+    return cast("Config[M]", one.run(raw, _form_of(cls), document)), one
 
 
-def _place_key(fault: str) -> tuple[str, int, int]:
+def place_key(fault: str) -> tuple[str, int, int]:
+    """What faults are sorted by: the place that each begins with."""
     found = re.match(r"()(\d+):(\d+): ", fault) or re.match(r"(.*?):(\d+):(\d+): ", fault)
     return (found[1], int(found[2]), int(found[3])) if found else ("", 0, 0)
 
 
-def walk_value(raw: Any, form: Form, where: str) -> Any:
-    """The value of a place that a form describes: a config, a container of configs, or `None`.
+def walk_value(raw: Any, form: Form, path: Path_) -> Any:
+    """The value of the place at a path, which a form describes: a config, a container of configs, or `None`.
 
     Raises:
-        ConfigError: All faults.
+        ConfigError: All faults, by their paths: a value of a command line has no lines.
     """
-    bare = Document("", None)  # a value of a command line has no lines
-    try:
-        return Walk(Files()).run(raw, form, bare)
-    except ConfigError as error:
-        raise ConfigError([f"{where}: {fault}" for fault in error.faults]) from None
+    return Walk(Files()).run(raw, form, Document("", None), path)
+
+
+def check_size(value: Any, path: Path_) -> None:
+    """Raise if a static value at a path is too large or too deep to be looked at.
+
+    Raises:
+        ConfigError: It is.
+    """
+    Walk(Files()).check_size(value, path)
 
 
 def validate(raw: Mapping[str, Any], cls: type[M], /) -> Config[M]:

@@ -6,26 +6,27 @@ or the differences by path. Nothing recurses but into static values, which are a
 
 import functools
 import json
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, cast
 
-import pydantic
 import yaml
 
 from .._arguments import wrong_argument
-from .._containers import children, is_container, items
+from .._containers import children, is_container, items, leaves
 from .._describe import describe
 from .._errors import ConfigError
 from .._node import Node
 from .._paths import Path as Keys
 from .._paths import path_order, path_str
+from .._redefinition import class_apart
 from .._static import DataValueError
 from ._graph import Visit, shared, visits
-from ._models import DEFAULT, Config, check_config, field_value, same_static
-from ._plain import plain
+from ._models import DEFAULT, Config, check_config, same_static
+from ._plain import written
 from ._registry import Tags
 from ._walk import loads
 from ._yaml import SCALARS
@@ -68,7 +69,7 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
             if is_default and not defaults:
                 continue
             try:
-                fields[name] = value if name in config.slots else _said(config, name, value)
+                fields[name] = value if name in config.slots else written(config, name)
             except DataValueError as error:
                 if is_shown:
                     fields[name] = f"<{getattr(value, '__qualname__', type(value).__name__)}>"
@@ -78,24 +79,6 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
     if faults:
         raise ConfigError(faults)
     return found
-
-
-def _said(config: Config[Any], name: str, value: Any) -> Any:
-    """A static value as data: with its class only where it would be read back as another value without.
-
-    Raises:
-        DataValueError: No file can say it.
-    """
-    data, typed = plain(value), plain(value, is_typed=True)
-    try:
-        if same_static(field_value(config, name, data), value):
-            return data
-    except pydantic.ValidationError:
-        return typed
-    try:
-        return typed if same_static(field_value(config, name, typed), value) else data
-    except pydantic.ValidationError:
-        return data  # of the two, what a message can tell more of
 
 
 def differs_from_default(config: Config[Any], name: str) -> bool:
@@ -131,8 +114,8 @@ def dump(
         The text.
 
     Raises:
-        ConfigError: A static value that no file can say, such as a function without a registered name, or one that
-            would be read back as another; names all. Nothing was written.
+        ConfigError: A static value that no file can say, such as a function without a registered name; that JSON has
+            not, such as an infinity; or that would be read back as another. Names all. Nothing was written.
 
     Example:
         >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3, use_bias=False)
@@ -146,8 +129,11 @@ def dump(
     if path is not None and not isinstance(path, (str, PathLike)):
         raise TypeError(wrong_argument("a path second", path))
     chosen = format or ("json" if path is not None and Path(path).suffix.lower() == ".json" else "yaml")
-    nodes = _nodes(visits(config, declared=True, as_written=True), defaults=defaults)
-    lines = _json_lines(config, nodes, set()) if chosen == "json" else _yaml_lines(config, nodes)
+    order = visits(config, declared=True, as_written=True)
+    nodes = _nodes(order, defaults=defaults)
+    if chosen == "json":
+        _check_json(order, nodes)
+    lines = _json_lines(config, nodes, set(), json.dumps) if chosen == "json" else _yaml_lines(config, nodes)
     text = "\n".join(lines)
     _check_reads_back(config, text, chosen)
     if path is not None:
@@ -167,19 +153,38 @@ def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
         raise ConfigError([f"{fault.partition(': ')[2]}; it would not load again" for fault in error.faults]) from None
     if again == config:
         return
-    faults: list[str] = []
-    pairs = zip(
-        visits(config, declared=True, as_written=True), visits(again, declared=True, as_written=True), strict=False
-    )
-    for visit, other in pairs:
-        for name, value in visit.config.__dict__.items():
-            theirs = other.config.__dict__.get(name, MISSING)
-            if name not in visit.config.slots and not same_static(value, theirs):
-                where = path_str((*visit.path, name))
-                faults.append(
-                    f"{where}: no file says {describe(value)}, which would be read back as {describe(theirs)}"
-                )
+    order, order_again = [visits(one, declared=True, as_written=True) for one in (config, again)]
+    faults = [fault for pair in zip(order, order_again, strict=False) for fault in _unlike(*pair)]
     raise ConfigError(faults or ["what would be written is read back as another model"])
+
+
+def _unlike(visit: Visit, other: Visit) -> Iterator[str]:
+    """What of a config would be read back otherwise."""
+    cls, found = visit.config.node_class, other.config.node_class
+    if cls is not found:
+        yield f"{visit.name}: no file says {class_apart(cls, found)}, which would be read back as {found.__name__}"
+        return
+    for name, value in visit.config.__dict__.items():
+        theirs = other.config.__dict__[name]
+        if name not in visit.config.slots and not same_static(value, theirs):
+            where = path_str((*visit.path, name))
+            yield f"{where}: no file says {describe(value)}, which would be read back as {describe(theirs)}"
+
+
+def _check_json(order: Sequence[Visit], nodes: dict[int, _Fields]) -> None:
+    """Raise for numbers that YAML has and JSON has not.
+
+    Raises:
+        ConfigError: Names all.
+    """
+    faults: list[str] = []
+    for visit in order:
+        for name, value in nodes[id(visit.config)].items():
+            numbers = [leaf for _, leaf in leaves(value) if isinstance(leaf, float) and not math.isfinite(leaf)]
+            text = f"JSON has no number {', '.join(map(scalar, numbers))}: write YAML (format='yaml'), which has it"
+            faults += [f"{path_str((*visit.path, name))}: {text}"] if numbers else []
+    if faults:
+        raise ConfigError(faults)
 
 
 class _Line(NamedTuple):
@@ -200,7 +205,7 @@ def _yaml_lines(root: Config[Any], nodes: dict[int, _Fields]) -> Iterator[str]:
             yield f"{indent}{head}{{ref: {scalar(nodes[id(value)]['id'])}}}"
             continue
         if depth == _MAX_INDENT and (isinstance(value, Config) or _holds_configs(value)):
-            yield f"{indent}{head}{' '.join(line.strip() for line in _json_lines(value, nodes, written))}"
+            yield f"{indent}{head}{' '.join(line.strip() for line in _json_lines(value, nodes, written, flow))}"
             continue
         if isinstance(value, Config):
             written.add(id(value))
@@ -241,8 +246,10 @@ def _holds_configs(value: Any) -> bool:
     return any(isinstance(child, Config) or _holds_configs(child) for child in children(value, as_written=True))
 
 
-def _json_lines(root: Any, nodes: dict[int, _Fields], written: set[int]) -> Iterator[str]:
-    """The same as JSON, indented by two."""
+def _json_lines(
+    root: Any, nodes: dict[int, _Fields], written: set[int], text_of: Callable[[Any], str]
+) -> Iterator[str]:
+    """The same with brackets, indented by two: JSON, or YAML in its flow style, as `text_of` writes what is plain."""
     todo: list[tuple[str, Any, int, str]] = [("", root, 0, "")]
     while todo:
         head, value, depth, tail = todo.pop()
@@ -256,11 +263,11 @@ def _json_lines(root: Any, nodes: dict[int, _Fields], written: set[int]) -> Iter
             written.add(id(value))
             value = nodes[id(value)]
         elif not _holds_configs(value):
-            yield f"{indent}{head}{json.dumps(value, allow_nan=False)}{tail}"
+            yield f"{indent}{head}{text_of(value)}{tail}"
             continue
         is_map = isinstance(value, dict)
         pairs = items(value, as_written=True)
-        entries = [(f"{json.dumps(key)}: " if is_map else "", item) for key, item in pairs]
+        entries = [(f"{text_of(key)}: " if is_map else "", item) for key, item in pairs]
         opening, closing = ("{", "}") if is_map else ("[", "]")
         yield f"{indent}{head}{opening}"
         todo.append(("", _Close(closing), depth, tail))

@@ -95,12 +95,14 @@ class YamlReader:
 
     Attributes:
         root: The data.
+        is_empty: Whether there is none: a text of blanks and comments.
         nodes: What `locate` takes, by the id of each container.
         faults: What is wrong, with its place.
     """
 
     def __init__(self, text: str) -> None:
         self.root: Any = None
+        self.is_empty = False
         self.nodes: dict[int, Any] = {}
         self.faults: list[tuple[Place, str]] = []
         self._made: dict[int, Any] = {}
@@ -131,7 +133,9 @@ class YamlReader:
         return _place((node if pair is None else pair[0] if of_key else pair[1]).start_mark)
 
     def _make(self, root: Any) -> None:
-        self.root = self._value(root) if root is not None else None
+        # A document of nothing but `---` has a root: a plain scalar of no characters.
+        self.is_empty = root is None or (_is_scalar(root) and root.tag == _PREFIX + "null" and not root.value)
+        self.root = None if root is None else self._value(root)
         while self._todo:
             node, container = self._todo.pop()
             if isinstance(node, yaml.SequenceNode):

@@ -3,7 +3,7 @@
 import random
 import typing
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from typing_extensions import TypeAliasType
 
 import graphnode as gn
+from graphnode.config._build import constructor_faults
 from graphnode.config._values import configurable
 from tests.config.nets import Block, Color, Conv, Dense, Net, Noisy, Window
 
@@ -149,6 +150,31 @@ def test_faults_of_constructors_say_the_path():
     with pytest.raises((TypeError, ValueError)) as caught:  # of JAX
         gn.config.build(config)
     assert caught.value.__notes__ == ["while left was built from its configuration"]
+
+
+def test_all_constructors_that_fail_are_found():
+    """Each by itself, without arrays; one that holds a failed node is left out, and what looks at values is made."""
+    text = "{blocks: [{type: Conv, window: {size: 1}}], next: {name: a}}"
+    assert constructor_faults(gn.config.loads(text, Net)) == []
+    noisy = gn.config.loads("{size: 2, left: {size: -3}, right: {size: 1, left: {size: -4}}}", Noisy)
+    faults = constructor_faults(noisy)
+    assert [visit.name for visit, _ in faults] == ["left", "right.left"]
+    assert "Noisy.weight" in faults[0][1]
+    assert constructor_faults(gn.config.loads("{size: 2}", Looks)) == []
+
+
+class Renamed(gn.Node):
+    width: Annotated[int, pydantic.Field(alias="hidden_size", gt=0)]
+
+
+def test_an_alias_of_pydantic_is_refused():
+    """A file, `dump`, `override` and the schema name a field as its class does."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.config_of(Renamed)
+    assert str(caught.value) == (
+        "Renamed.width: files name a field as its class does; take the alias out of its pydantic.Field, or rename the "
+        "field"
+    )
 
 
 # Configs

@@ -28,6 +28,9 @@ class ShownNet(gn.Node):
     second: Layer | None = None
     depth: int = 1
 
+    def __post_init__(self) -> None:
+        if self.depth > 9:
+            raise ValueError(f"a depth of {self.depth}")
 
 
 @gn.config.register("of_the_command")
@@ -75,6 +78,29 @@ def test_check_tells_all_faults(models: Path):
     )
 
 
+def test_check_tells_what_constructors_refuse(models: Path):
+    """With the place and path of each node; one that holds it is not blamed. A summary tells the same by path."""
+    (models / "heads.yaml").write_text("type: TransformerBlock\nwidth: 8\nnum_heads: 3\n")
+    (models / "depths.yaml").write_text(
+        "type: Sequential\nlayers:\n  - {type: Linear, in_size: 2, out_size: 0}\n"
+        "  - {type: Dropout, rate: 0.5}\n  - {type: Dropout, rate: 7}\n"
+    )
+    (models / "deepest.yaml").write_text("type: ShownNet\nfirst: {width: 1}\ndepth: 10\n")
+    result = run("config", "check", "heads.yaml", "depths.yaml", "deepest.yaml", "net.yaml")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "heads.yaml:1:1: TransformerBlock.num_heads: expected a positive integer that divides width=8; found 3\n"
+        "depths.yaml:3:5: layers.0: Linear.out_size: expected a positive integer or a tuple of them; found 0\n"
+        "depths.yaml:5:5: layers.2: Dropout.rate: expected a number in [0, 1]; found 7.0\n"
+        "deepest.yaml:1:1: ValueError: a depth of 10\n"
+    )
+    result = run("summary", "depths.yaml", "-s", "layers[0].out_size=3")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "layers.2: Dropout.rate: expected a number in [0, 1]; found 7.0\n",
+    )
+
+
 def test_the_place_is_bold_on_a_terminal(models: Path):
     """Colour where it is asked for."""
     result = CliRunner().invoke(main, ["config", "check", "bad.yaml", "-i", "shown_models"], color=True)
@@ -117,7 +143,7 @@ def test_summary_shows_what_a_model_takes(models: Path):
 def test_a_change_that_is_wrong_is_told(models: Path):
     """As a fault of a file is."""
     result = run("summary", "net.yaml", "-s", "first.wdith=5")
-    assert (result.exit_code, result.stderr) == (1, "first: Layer has no field 'wdith'; did you mean 'width'?\n")
+    assert (result.exit_code, result.stderr) == (1, "first.wdith: Layer has no field 'wdith'; did you mean 'width'?\n")
 
 
 def test_schema_prints_a_json_schema(models: Path):
@@ -148,14 +174,16 @@ def test_a_newcomer_gets_along_with_the_help():
 
 
 def test_without_pydantic_the_commands_say_what_to_install():
-    """The rest of the command line works."""
+    """As does `gn.config`; the rest of the command line works."""
     code = (
         "import sys; sys.modules['pydantic'] = None\n"
+        "import graphnode as gn\ntry:\n    gn.config\nexcept ModuleNotFoundError as error:\n    print(error)\n"
         "from click.testing import CliRunner\nfrom graphnode.__main__ import main\n"
         "print(CliRunner().invoke(main, ['config', 'check', 'x']).output)\n"
         "print(CliRunner().invoke(main, ['check', '--explain', 'GN101']).exit_code)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == (
+        "graphnode.config needs pydantic, which is not installed: pip install 'graphnode[config]'\n"
         "Error: config needs pydantic, which is not installed: pip install 'graphnode[config]'\n\n0\n"
     )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode.config._json import JsonReader
-from tests.config.nets import Conv, Net
+from tests.config.nets import Conv, Net, Noisy
 from tests.work import calls_of
 
 YAML = """\
@@ -91,6 +91,32 @@ def test_a_mark_of_byte_order_is_no_part_of_the_text(tmp_path: Path):
     for name, text in {"a.yaml": "name: ä", "a.json": '{"name": "ä"}', "a.toml": 'name = "ä"'}.items():
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
         assert gn.config.load(tmp_path / name, Net).name == "ä"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing\n\n  # at all", "---\n", "--- # nothing\n...\n", "\ufeff"])
+def test_an_empty_file_says_nothing(text: str, tmp_path: Path):
+    """As `{}` does, also where it is included; a file that says null says something."""
+    (tmp_path / "empty.yaml").write_text(text)
+    (tmp_path / "including.yaml").write_text("include: empty.yaml\nname: a\n")
+    assert gn.config.load(tmp_path / "empty.yaml", Net) == loads("{}")
+    assert gn.config.load(tmp_path / "including.yaml", Net) == loads("name: a")
+    with pytest.raises(gn.ConfigError, match="size: Noisy needs 'size'"):
+        gn.config.load(tmp_path / "empty.yaml", Noisy)
+
+
+def test_an_empty_text_is_one_of_its_format():
+    """TOML has empty ones, and JSON has not; null is no mapping anywhere."""
+    assert loads("", format="toml") == loads("{}", format="json")
+    for text, format, fault in [
+        ("", "json", "1:1: a value is expected, found the end"),
+        ("null", "json", "expected Net, found null"),
+        ("null", "yaml", "expected Net, found null"),
+        ("~", "yaml", "expected Net, found null"),
+        ("''", "yaml", "expected Net, found str ''"),
+    ]:
+        with pytest.raises(gn.ConfigError) as caught:
+            loads(text, format=format)
+        assert str(caught.value) == fault
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,26 @@ def test_a_deep_config_stays_small():
         assert lengths[2] - lengths[1] == lengths[1] - lengths[0]
 
 
+class Real(gn.Node):
+    number: float = 0.0
+    numbers: tuple[float, ...] = ()
+    table: dict[str, "Real"] = subnode(default_factory=dict)
+
+
+def test_json_has_no_infinities():
+    """All of them are told by path; YAML has them, also where it is so deep that it stands on one line."""
+    config = validate({"number": float("inf"), "table": {"ä.\U0001f600": {"numbers": [1.0, float("nan")]}}}, Real)
+    with pytest.raises(gn.ConfigError) as caught:
+        dump(config, format="json")
+    assert caught.value.faults == (
+        "number: JSON has no number .inf: write YAML (format='yaml'), which has it",
+        "table.\"ä.\U0001f600\".numbers: JSON has no number .nan: write YAML (format='yaml'), which has it",
+    )
+    for _ in range(30):
+        config = validate({"table": {"ä.\U0001f600": config}}, Real)
+    assert diff(loads(dump(config), Real), config) == ()
+
+
 def test_values_without_a_name_are_all_told():
     """No file can say a function that is not registered; nothing is written."""
     config = net("{first: {width: 1}, second: {width: 2}}")
@@ -272,15 +292,15 @@ def test_wrong_changes_are_all_told():
              "first={type: Lyaer, width: 1}", "sizes=[a]", "first.width.z=3", "text=[", "table.x[0]=3"],
         )  # fmt: skip
     assert [fault[:80] for fault in caught.value.faults] == [
-        "first: Layer has no field 'wdith'; did you mean 'width'?",
+        "first.wdith: Layer has no field 'wdith'; did you mean 'width'?",
         "table.x: no item 5 in a list of 1",
-        "first.width: Input should be a valid integer",
+        "first.width: Input should be a valid integer, found str 'x'",
         "first.act: nothing is registered as 'zz'; known are celu, elu, gelu, glu, hard_s",
         "x: a change is path=value",
-        "second: null has nothing inside",
-        "first: type: unknown type 'Lyaer'; did you mean 'Layer'?",
-        "sizes: Input should be a valid integer",
-        "first.width: int has nothing inside",
+        "second: null has nothing inside; write the whole value, second=...",
+        "first.type: unknown type 'Lyaer'; did you mean 'Layer'?",
+        "sizes[0]: Input should be a valid integer, found str 'a'",
+        "first.width: int 1 has nothing inside; write the whole value, first.width=...",
         "text=[: did not find expected node content (while parsing a flow node)",
         "table.x.0: expected Layer, found int 3",
     ]

@@ -1,0 +1,173 @@
+"""Configs in place of the defaults that a class makes itself, so that a part of such a default can be changed.
+
+Data in: a config, and a field that it leaves to its class. Data out: configs of the nodes that the field's
+`default_factory` makes, or the reason why there are none.
+
+A class as its own factory is called without arguments, so that a config which says nothing is the same, whatever of
+it is changed. What a function hands to its constructors nobody sees, and `to_config` sees only what the nodes have
+become: a field that a `__post_init__` has computed would stay as it was computed of the old values. So the configs of a
+function are taken only where they make the same nodes with the same arrays, and where each field that they set is one
+that somebody must have given: without it another node would come out. All else is an error, so that a change never
+gives another model than the one that was meant.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, get_origin
+
+import jax
+import numpy as np
+import pydantic
+
+from .._compat import current_trace
+from .._containers import leaves
+from .._errors import ConfigError
+from .._keys import bits_of, is_key
+from .._node import Node
+from .._paths import path_str
+from .._schema import schema
+from .._split import graphdef, states, treefy_states
+from .._stream import Stream, scope_of
+from .._traverse import nodes
+from ._build import build_here, fault_text
+from ._graph import visits
+from ._live import to_config
+from ._models import DEFAULT, Config, config_of, configs_in, mapped_slot, misfit
+from ._write import differs_from_default
+
+
+class _UnsaidError(Exception):
+    """Why no config says what a factory makes."""
+
+
+def default_of(config: Config[Any], name: str, where: str) -> Any:
+    """What a class gives a field itself, as configs: one, or a container of them.
+
+    Args:
+        config: A config that leaves the field to its class.
+        name: The field.
+        where: Its path, for messages.
+
+    Raises:
+        ConfigError: What the factory makes is not known well enough.
+    """
+    factory: Any = schema(config.node_class).fields[name].default
+    cls = get_origin(factory) or factory
+    is_class = isinstance(cls, type) and issubclass(cls, Node)
+    try:
+        with jax.ensure_compile_time_eval():  # in a trace too: values are compared
+            value = _config_without_arguments(cls) if is_class else _configs_of_function(factory)
+        fault = misfit(config.slots[name], value)
+        if fault is not None:
+            raise _UnsaidError(fault)
+        return value
+    except _UnsaidError as error:
+        text = f"the default of the class cannot be changed in part: {error}"
+        raise ConfigError([f"{where}: {text}; write the whole value first, such as {where}={{type: ...}}"]) from None
+
+
+def _config_without_arguments(cls: type[Node]) -> Config[Any]:
+    try:
+        return config_of(cls)()
+    except pydantic.ValidationError as error:
+        missing = ", ".join(str(one["loc"][0]) for one in error.errors())
+        raise _UnsaidError(f"{cls.__name__} needs {missing}") from None
+    except ConfigError as error:
+        raise _UnsaidError("; ".join(error.faults)) from None
+
+
+def _configs_of_function(factory: Callable[[], Any]) -> Any:
+    """Configs of what a function makes.
+
+    Raises:
+        _UnsaidError: They would not be the same model under every change.
+    """
+    try:
+        made, other = _drawn(factory), _drawn(factory)
+        if not any(isinstance(leaf, Node) for _, leaf in leaves(made)):
+            return _in_lists(made)
+        configs = mapped_slot(lambda leaf: to_config(leaf) if isinstance(leaf, Node) else leaf, made)
+    except ConfigError as error:
+        raise _UnsaidError("; ".join(error.faults)) from None
+    except Exception as error:  # of the factory
+        raise _UnsaidError(f"its default_factory raises {fault_text(error)}") from None
+    if _ids(made) & _ids(other):
+        raise _UnsaidError("its default_factory gives the same object each time")
+    is_made = functools.partial(_make_the_same, configs, made)
+    if not is_made():
+        raise _UnsaidError("its default_factory makes what no config says, such as States with other values")
+    for _, config in configs_in(configs):
+        for name in _computed(config, is_made):
+            raise _UnsaidError(f"nothing says whether its default_factory gives {name} or the class computes it")
+    return configs
+
+
+def _drawn(make: Callable[[], Any]) -> Any:
+    """What a function makes, each time with the same random numbers."""
+    with scope_of(Stream(jax.random.key(0), trace=current_trace())):
+        return make()
+
+
+def _in_lists(value: Any) -> Any:
+    """A value with lists in place of tuples, as in a config."""
+    return mapped_slot(lambda leaf: leaf, value)
+
+
+def _ids(value: Any) -> set[int]:
+    """The nodes and States of a value."""
+    return {id(one) for one in (*nodes(value).values(), *states(value).values())}
+
+
+def _make_the_same(configs: Any, made: Any) -> bool:
+    """Whether configs make nodes of the structure of others, with the same values from the same random numbers."""
+    try:
+        again = _drawn(lambda: mapped_slot(_node_of, configs))
+    except Exception:  # of a constructor
+        return False
+    lists = _in_lists(made)
+    return graphdef(lists) == graphdef(again) and _values(lists) == _values(again)
+
+
+def _node_of(leaf: Any) -> Any:
+    return build_here(leaf) if isinstance(leaf, Config) else leaf
+
+
+def _values(value: Any) -> list[tuple[str, bytes]]:
+    return [(str(jax.typeof(leaf)), _bytes(leaf)) for leaf in jax.tree.leaves(treefy_states(value))]
+
+
+def _bytes(leaf: Any) -> bytes:
+    return (bits_of(leaf) if isinstance(leaf, jax.Array) and is_key(leaf) else np.asarray(leaf)).tobytes()
+
+
+def _computed(root: Config[Any], is_made: Callable[[], bool]) -> Iterator[str]:
+    """The fields below a config of which nobody knows whether they were given: their default would become the same.
+
+    Nodes that the class would make itself are left to it first: their factories take no arguments, so that they are the
+    same under every change.
+    """
+    for visit in visits(root):
+        for name in visit.config.slots:
+            if _default(visit.config, name) is DEFAULT:
+                _leave_out(visit.config, name, is_made)
+    for visit in visits(root):
+        for name in type(visit.config).model_fields:
+            if _leave_out(visit.config, name, is_made):
+                yield path_str((*visit.path, name))
+
+
+def _default(config: Config[Any], name: str) -> Any:
+    return type(config).model_fields[name].get_default(call_default_factory=True, validated_data={})
+
+
+def _leave_out(config: Config[Any], name: str, is_made: Callable[[], bool]) -> bool:
+    """Give a field that differs from its default the default, if the nodes stay the same; whether they do."""
+    if not differs_from_default(config, name) or type(config).model_fields[name].is_required():
+        return False
+    fields: dict[str, Any] = vars(config)
+    given = fields[name]
+    fields[name] = _default(config, name)
+    if is_made():
+        return True
+    fields[name] = given
+    return False

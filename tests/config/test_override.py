@@ -1,0 +1,311 @@
+"""Changes by path that lead into defaults and static values, and what is told of those that lead nowhere."""
+
+import dataclasses
+import functools
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import graphnode as gn
+from graphnode.config import DEFAULT, build, config_of, loads, override
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    rate: float = 0.1
+    sizes: tuple[int, ...] = (1, 2)
+
+
+class Opt(gn.Node):
+    lr: float = 0.001
+    steps: int = 1
+    rule: Rule = Rule()
+
+
+class Adam(Opt):
+    decay: float = 0.9
+
+
+class Enc(gn.Node):
+    """Computes a field from another."""
+
+    width: int = 3
+    hidden: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.hidden is None:
+            self.hidden = 4 * self.width
+
+
+class Counter(gn.Node):
+    """Its States hold a number and a key."""
+
+    start: int = 0
+    count: gn.ShortTermState[Any] = gn.state(init=False)
+    key: gn.ShortTermState[Any] = gn.state(init=False)
+
+    def __post_init__(self) -> None:
+        self.count = gn.ShortTermState(1.0)
+        self.key = gn.ShortTermState(gn.random.split_key())
+
+
+class Outer(gn.Node):
+    """Leaves a node with a default to its class in turn."""
+
+    enc: Enc = gn.subnode(default_factory=Enc)
+
+
+ONE = Opt()
+
+
+def filled() -> gn.nn.Linear:
+    made = gn.nn.Linear(2, 3)
+    made.weight.value = jnp.ones((2, 3))
+    return made
+
+
+def failing() -> Opt:
+    raise OSError("no disk")
+
+
+LINEAR: Any = gn.nn.Linear  # for the type checkers, that do not call it without arguments
+
+
+class Holder(gn.Node):
+    """Every kind of default that a class makes itself."""
+
+    plain: Opt = gn.subnode(default_factory=Opt)
+    function: Opt = gn.subnode(default_factory=lambda: Opt(lr=3.0))
+    part: Opt = gn.subnode(default_factory=functools.partial(Adam, lr=2.0))
+    outer: Outer = gn.subnode(default_factory=Outer)
+    counter: Counter = gn.subnode(default_factory=lambda: Counter(2))
+    nested: Outer = gn.subnode(default_factory=lambda: Outer())
+    nested_given: Outer = gn.subnode(default_factory=lambda: Outer(enc=Enc(5, hidden=7)))
+    layer: gn.nn.Linear = gn.subnode(default_factory=lambda: gn.nn.Linear(2, 3, use_bias=False))
+    layers: list[Opt] = gn.subnode(default_factory=lambda: [Opt(lr=1.0), Opt(lr=2.0)])
+    table: dict[str, Opt] = gn.subnode(default_factory=lambda: {"a=b": Opt(steps=4), "a[0]": Opt()})
+    pair: tuple[Opt | None, Opt | None] = gn.subnode(default=(None, None))
+    computed: Enc = gn.subnode(default_factory=lambda: Enc(5))
+    given: Enc = gn.subnode(default_factory=lambda: Enc(5, hidden=7))
+    drawn: gn.nn.Linear = gn.subnode(default_factory=lambda: gn.nn.Linear(2, 3, w_init=jax.nn.initializers.ones))
+    written: gn.nn.Linear = gn.subnode(default_factory=filled)
+    same: Opt = gn.subnode(default_factory=lambda: ONE)
+    fails: Opt = gn.subnode(default_factory=failing)
+    needy: gn.nn.Linear = gn.subnode(default_factory=LINEAR)
+    number: float = 1.0
+    maybe: Opt | None = None
+    data: Any = gn.static(default=None)
+
+
+of: Any = config_of  # which arguments a config takes, no annotation can say
+
+
+def left_out() -> Any:
+    return of(Holder)()
+
+
+# Defaults of classes
+
+
+def test_a_change_leads_into_what_the_class_makes():
+    """The rest is what the class gives itself, not the defaults of another class."""
+    changes = [
+        "plain.lr=5",
+        "function.steps=2",
+        "part.decay=0.5",
+        "layer.out_size=7",
+        "given.width=9",
+        "counter.start=3",
+    ]
+    made: Any = override(left_out(), changes)
+    assert (made.plain, made.function) == (of(Opt)(lr=5.0), of(Opt)(lr=3.0, steps=2))
+    assert made.part == of(Adam)(lr=2.0, decay=0.5)
+    assert build(made.layer).bias is None
+    assert build(made.layer).weight.value.shape == (2, 7)
+    assert build(made.given).hidden == 7
+    assert build(made.counter).start == 3
+    assert made.layers is DEFAULT
+
+
+def test_what_a_class_computes_is_computed_of_the_change():
+    """A class as its own factory leaves all to itself, at every level; so does what a function does not give."""
+    made: Any = override(left_out(), [f"{name}.enc.width=9" for name in ("outer", "nested", "nested_given")])
+    assert build(made.outer).enc.hidden == build(made.nested).enc.hidden == 36
+    assert build(made.nested_given).enc.hidden == 7
+
+
+def test_a_change_leads_into_containers_that_the_class_makes():
+    """By brackets or dots; what is beside stays as the class makes it."""
+    for path in ("layers[1].steps", "layers.1.steps", "layers[-1].steps", "layers.-1.steps"):
+        made: Any = override(left_out(), [f"{path}=9"])
+        assert made.layers == [of(Opt)(lr=1.0), of(Opt)(lr=2.0, steps=9)]
+    made = override(left_out(), ['table."a=b".lr=5', 'table."a[0]".lr=6', "table.new={}", "pair[0]={lr: 3}"])
+    assert made.table == {"a=b": of(Opt)(lr=5.0, steps=4), "a[0]": of(Opt)(lr=6.0), "new": of(Opt)()}
+    assert made.pair == [of(Opt)(lr=3.0), None]
+
+
+def test_a_default_is_changed_in_a_trace_too():
+    """Its values are compared outside of it."""
+    made: Any = gn.eval_shape(lambda: build(override(left_out(), ["layer.out_size=5"]).layer))
+    assert made.weight.value.shape == (2, 5)
+
+
+UNKNOWN = {
+    "computed.width=9": "nothing says whether its default_factory gives hidden or the class computes it",
+    "drawn.use_bias=false": "its default_factory makes what no config says, such as States with other values",
+    "written.use_bias=false": "its default_factory makes what no config says, such as States with other values",
+    "same.lr=5": "its default_factory gives the same object each time",
+    "fails.lr=5": "its default_factory raises OSError: no disk",
+    "needy.use_bias=false": "Linear needs in_size, out_size",
+}
+
+
+@pytest.mark.parametrize("change", UNKNOWN)
+def test_a_default_that_is_not_known_is_not_changed_in_part(change: str):
+    """What a function hands to constructors may be lost: no other model comes out, and a whole value may be given."""
+    name = change.partition(".")[0]
+    with pytest.raises(gn.ConfigError) as caught:
+        override(left_out(), [change])
+    assert str(caught.value) == (
+        f"{name}: the default of the class cannot be changed in part: {UNKNOWN[change]}; "
+        f"write the whole value first, such as {name}={{type: ...}}"
+    )
+    whole = "width: 1" if name == "computed" else "in_size: 1, out_size: 1"
+    whole = "" if name in ("same", "fails") else whole
+    override(left_out(), [f"{name}={{{whole}}}", change])
+
+
+LEFT_OUT = (
+    "the config leaves this field to its class, which makes the default; assign a config to the field first, such as "
+    "gn.config.config_of(cls)(...), or write gn.config.override(config, ['field.name=value'])"
+)
+
+
+def test_a_placeholder_is_neither_written_nor_read():
+    """It is one for all configs: the error says what to do."""
+    config = left_out()
+    with pytest.raises(AttributeError) as caught:
+        config.plain.lr = 3.0
+    assert str(caught.value) == f"there is no .lr here: {LEFT_OUT}"
+    with pytest.raises(AttributeError) as caught:
+        print(config.plain.lr)
+    assert str(caught.value) == f"there is no .lr here: {LEFT_OUT}"
+    for attempt in (lambda: config.layers[0], lambda: list(config.layers), lambda: config.table.update(a=1)):
+        with pytest.raises((AttributeError, TypeError), match=r"there is no .* here: the config leaves this field"):
+            attempt()
+    with pytest.raises(TypeError, match=r"there is no \['x'\] here"):
+        config.table["x"] = of(Opt)()
+
+
+# Static values
+
+
+def test_a_change_leads_into_static_values():
+    """Records and tuples, in records and tuples."""
+    made: Any = override(left_out(), ["plain.rule.rate=3", "plain.rule.sizes[-1]=7"])
+    assert made.plain.rule == Rule(3.0, (1, 7))
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    rate: float = 0.1
+
+
+class Either(gn.Node):
+    """Whose rule has to say its class, and whose function no file says."""
+
+    rule: Rule | Other = gn.static(default=Rule())
+    function: Any = gn.static(default=None)
+
+
+def test_a_part_of_what_no_file_says_is_not_changed():
+    """The whole may be; and a part of a record that says its class."""
+    config: Any = of(Either)(rule=Other(), function=len)
+    with pytest.raises(gn.ConfigError) as caught:
+        override(config, ["function.x=1"])
+    assert caught.value.faults == (
+        "function: len has no name: register it with gn.config.register(name, value); write the whole value",
+    )
+    assert override(config, ["function=null", "rule.rate=3"]).rule == Other(3.0)
+    assert override(config, ["rule={type: Rule, rate: 3}", "rule.rate=4"]).rule == Rule(4.0)
+
+
+# Faults
+
+FILE = "{plain: {}, layers: [{}, {}, {}], table: {b: {}}}"
+
+SAME_AS_IN_A_FILE = {
+    "number=abc": "{number: abc}",
+    "number=[1]": "{number: [1]}",
+    "nubmer=1": "{nubmer: 1}",
+    "nothing=1": "{nothing: 1}",
+    "plain=3": "{plain: 3}",
+    "plain={lr: x}": "{plain: {lr: x}}",
+    "plain={type: Adm}": "{plain: {type: Adm}}",
+    "plain={l: 1}": "{plain: {l: 1}}",
+    "plain.lr=x": "{plain: {lr: x}}",
+    "plain.stpes=1": "{plain: {stpes: 1}}",
+    "plain.rule=1": "{plain: {rule: 1}}",
+    "plain.rule.rate=x": "{plain: {rule: {rate: x}}}",
+    "plain.rule.raet=1": "{plain: {rule: {raet: 1}}}",
+    "plain.rule.sizes[0]=x": "{plain: {rule: {sizes: [x, 2]}}}",
+    "layers=3": "{layers: 3}",
+    "layers[1]=x": "{layers: [{}, x]}",
+    "layers[-2]=x": "{layers: [{}, x]}",
+    "layers[1].lr=x": "{layers: [{}, {lr: x}]}",
+    "table.b.n=4": "{table: {b: {n: 4}}}",
+    "table.c={n: 4}": "{table: {c: {n: 4}}}",
+    "table=": "{table: }",
+    "maybe={ref: a}": "{maybe: {ref: a}}",
+    f"data={'[' * 40}{']' * 40}": f"{{data: {'[' * 40}{']' * 40}}}",
+}
+
+
+@pytest.mark.parametrize("change", SAME_AS_IN_A_FILE)
+def test_a_change_is_refused_as_a_file_is(change: str):
+    """The text is that of a file, but for the place."""
+    with pytest.raises(gn.ConfigError) as in_file:
+        loads(SAME_AS_IN_A_FILE[change], Holder)
+    with pytest.raises(gn.ConfigError) as of_change:
+        override(loads(FILE, Holder), [change])
+    assert list(of_change.value.faults) == [re.sub(r"^\d+:\d+: ", "", fault) for fault in in_file.value.faults]
+
+
+LOST = {
+    "=3": "=3: a change is path=value",
+    "": "'': a change is path=value",
+    "number": "number: a change is path=value",
+    'table."b': 'table."b: a change is path=value',
+    "table.=1": "table.: path 'table.' does not parse: expected a key at column 7, found the end; quote keys that hold "
+    "blanks, dots, quotes or backslashes",
+    "table.x.y.k=1": "table: no key 'x'; its keys are b",
+    "table.0=1": "table: no key 0; its keys are b",
+    "layers[3].lr=1": "layers: no item 3 in a list of 3",
+    "layers[-4].lr=1": "layers: no item -4 in a list of 3",
+    "layers.-4={}": "layers: no item -4 in a list of 3",
+    "layers.x.lr=1": "layers: no item 'x' in a list of 3",
+    "plain.rule.x.y=1": "plain.rule: no key 'x'; its keys are rate, sizes",
+    "plain.rule.sizes[2]=1": "plain.rule.sizes: no item 2 in a list of 2",
+    "number.x=1": "number: float 1.0 has nothing inside; write the whole value, number=...",
+    "maybe.lr=1": "maybe: null has nothing inside; write the whole value, maybe=...",
+    "number=[": "number=[: did not find expected node content (while parsing a flow node)",
+    "plain.lr=5=6": "plain.lr: Input should be a valid number, found str '5=6'",
+}
+
+
+@pytest.mark.parametrize("change", LOST)
+def test_a_path_that_leads_nowhere_is_told(change: str):
+    """By where it ends, and what there is."""
+    with pytest.raises(gn.ConfigError) as caught:
+        override(loads(FILE, Holder), [change])
+    assert str(caught.value) == LOST[change]
+
+
+def test_a_change_of_an_item_counts_from_the_end():
+    """As in Python, with brackets and dots."""
+    for path in ("layers[-3].lr", "layers.-3.lr"):
+        made: Any = override(loads(FILE, Holder), [f"{path}=9"])
+        assert [one.lr for one in made.layers] == [9.0, 0.001, 0.001]
