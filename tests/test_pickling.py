@@ -807,6 +807,7 @@ class Powers(gn.Node):
         return self.weight.value * x**3
 
     slope = gn.grad(of, argnums=1)
+    compiled_slope = gn.jit(gn.grad(of, argnums=1))
     in_jax = jax.grad(of, argnums=1)
     compiled = gn.jit(of)
     ruled = gn.custom_vjp(of)
@@ -821,6 +822,22 @@ def test_what_is_made_of_a_method_in_the_class_body_is_another_method(name: str)
     method = getattr(Powers(), name)
     for way in (again, copy.copy, copy.deepcopy):
         assert way(method).__func__ is method.__func__
+
+
+def test_cloudpickle_keeps_the_name_of_what_is_made_in_a_class_body():
+    """A class that is sent by value has its methods under their names, and the class here keeps them."""
+
+    class Local(gn.Node):
+        weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.float32(3)))
+
+        def of(self, x: Any) -> Any:
+            return self.weight.value * x
+
+        slope = gn.jit(gn.grad(of, argnums=1))
+
+    cls = type(pickle.loads(cloudpickle.dumps(Local())))
+    for found in (cls, Local):
+        assert vars(found)["slope"].__name__ == "slope"
 
 
 def test_a_function_of_elsewhere_keeps_its_name():

@@ -30,7 +30,6 @@ from .._convert import part_of
 from .._describe import describe, shape_text
 from .._diff import differences
 from .._errors import ContractError, FieldError, StructureError, TraceError, listed
-from .._fields import NodeBase
 from .._graphdef import GraphDef
 from .._hints import with_article
 from .._importable import importable_name
@@ -906,16 +905,16 @@ class Transformed:
 
 
 def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
-    """The plain function behind a callable node or a method of a node, and the node, which becomes an argument.
+    """The plain function behind a callable node or a method of a node (or State), and that, which is an argument then.
 
     Raises:
         TypeError: It is nothing that can be called.
     """
     if isinstance(function, Transformed) and function._bound:
         return function._unbound(), function._bound
-    if isinstance(function, NodeBase) and callable(function):
+    if isinstance(function, GraphObject) and callable(function):
         return type(function).__call__, (function,)
-    if isinstance(function, MethodType) and isinstance(function.__self__, NodeBase):
+    if isinstance(function, MethodType) and isinstance(function.__self__, GraphObject):
         return function.__func__, (function.__self__,)
     if not callable(function):
         raise TypeError(wrong_argument("a function, a method or a callable node", function))

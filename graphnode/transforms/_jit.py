@@ -99,7 +99,9 @@ class Jitted(Transformed, Generic[P, R]):
             raise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Jitted, (self.__wrapped__, self._options)  # what is compiled stays here
+        # What is compiled stays here. A method of a class body has been given a name of its own.
+        names = {name: getattr(self, name) for name in ("__name__", "__qualname__") if hasattr(self, name)}
+        return Jitted, (self.__wrapped__, self._options), names
 
     @overload
     def __get__(self, instance: None, owner: type, /) -> "Jitted[P, R]": ...

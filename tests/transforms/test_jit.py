@@ -493,3 +493,26 @@ def test_a_further_positional_argument_is_not_both_either():
     """Where no name is known, the position is told."""
     with pytest.raises(ValueError, match=r"^gn\.jit: 2 of <lambda> is both static and donated: "):
         gn.jit(lambda *args: None, static_argnums=2, donate_argnums=(1, 2))
+
+
+class Charge(ParamState):
+    """A State that can be asked, and called."""
+
+    def energy(self, x: Any) -> Any:
+        return self.value * x
+
+    def __call__(self, x: Any) -> Any:
+        return self.value * x
+
+    def add(self, x: Any) -> None:
+        self.value = self.value + x
+
+
+def test_the_state_of_a_method_is_an_argument():
+    """A method of a State, and a State that is called: later values count, and what is written arrives."""
+    charge = Charge(jnp.float32(2))
+    energy, called, slope = gn.jit(charge.energy), gn.jit(charge), gn.grad(charge.energy)
+    assert energy(3.0) == called(3.0) == 6
+    gn.jit(charge.add)(2.0)
+    assert charge.value == slope(3.0) == 4
+    assert energy(3.0) == called(3.0) == 12
