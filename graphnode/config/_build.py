@@ -26,7 +26,8 @@ from .._stream import Stream, scope_of
 from .._traverse import aliases, nodes
 from ..transforms import eval_shape
 from ._graph import Visit, children, visits
-from ._models import DEFAULT, Config, check_config, slot_kind
+from ._models import DEFAULT, Config, check_config, slot_kind, takes_streams
+from ._streams import STREAMS, arguments_of, is_streams, new_streams
 
 M = TypeVar("M", bound=Node)
 
@@ -180,9 +181,13 @@ def _may_wait(config: Config[Any], name: str) -> bool:
 
 def _arguments(config: Config[Any], made: dict[int, Node], later: set[tuple[int, str]]) -> dict[str, Any]:
     """What the constructor takes; of a field that waits, what is there already."""
+    if is_streams(config.node_class):
+        return arguments_of(config.__dict__[STREAMS])
     arguments: dict[str, Any] = {}
     for name, value in config.__dict__.items():
         if value is DEFAULT:
+            if takes_streams(config, name):
+                arguments[name] = new_streams()
             continue
         if name not in config.slots:
             arguments[name] = value

@@ -26,6 +26,7 @@ from .._static import DEFINED, Defined
 from ._models import DEFAULT, config_of
 from ._plain import plain
 from ._registry import Tags
+from ._streams import SEEDS, admits_streams, is_streams
 from ._typed import TYPE
 
 M = TypeVar("M", bound=Node)
@@ -201,6 +202,9 @@ class _Schemas:
     def _make_class(self, cls: type) -> _Json:
         text = _first_paragraph(cls)
         common = {"type": {"type": "string", **_description(text)}, "id": _ID}
+        if is_streams(cls):
+            named = {"properties": {"include": _INCLUDE, **common}, "additionalProperties": dict(SEEDS)}
+            return {**_description(text), **named}
         return {**_description(text), **self._record(config_of(cast("type[Node]", cls)), common)}
 
     def _record(self, model: type[pydantic.BaseModel], common: Mapping[str, Any]) -> _Json:
@@ -218,6 +222,8 @@ class _Schemas:
         choices: list[_Json] = []
         if form.classes or form.dict_of is not None:
             choices.append({"type": "object", **self._mapping(form)})
+        if admits_streams(form):
+            choices.append({"type": "integer"})
         if form.list_of is not None or form.tuple_of is not None:
             choices.append({"type": "array", **self._items(form.list_of or form.tuple_of)})
         if form.optional:

@@ -11,11 +11,13 @@ from .._errors import ConfigError
 from .._fields import NodeBase
 from .._node import Node
 from .._paths import path_str
+from .._rngs import Rngs
 from .._split import graphdef
 from .._traverse import iter_node
 from ..transforms import eval_shape
 from ._build import NEEDS_VALUES, build
 from ._models import Config, blank, config_of, fill
+from ._streams import STREAMS, names_of
 
 M = TypeVar("M", bound=Node)
 
@@ -109,6 +111,8 @@ def _fields(node: NodeBase, model: type[Config[Any]], made: dict[int, Config[Any
     def config_in_place(leaf: Any) -> Any:
         return made[id(leaf)] if isinstance(leaf, NodeBase) else leaf
 
+    if isinstance(node, Rngs):
+        return {STREAMS: names_of(node)}
     given: dict[str, Any] = dict(getattr(node, "__init_vars__", dict)())
     fields = {field.name for field in dataclasses.fields(cast("Any", node))}
     for name in model.model_fields:

@@ -40,6 +40,7 @@ from .._redefinition import class_apart
 from .._schema import Field, schema
 from .._source import Sources
 from .._static import StaticValueError, registered_name, static_key
+from ._streams import DEFAULT_STREAM, STREAMS, Seeds, admits_streams, is_streams
 from ._values import configurable
 
 M = TypeVar("M", bound=Node)
@@ -193,9 +194,9 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
 
 
 def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
-    arguments = list(_arguments(cls, fields))
+    arguments = [_SEEDS] if is_streams(cls) else list(_arguments(cls, fields))
     faults = [f"{cls.__name__}.{one.name}: {one.fault}" for one in arguments if one.fault]
-    if cls._has_own_init:
+    if cls._has_own_init and not is_streams(cls):
         faults.append(f"{cls.__name__} has a constructor of its own, so nothing says what it takes")
     if faults:
         raise ConfigError(faults)
@@ -226,6 +227,9 @@ class _Argument(NamedTuple):
     default: dict[str, Any]
     form: Form | None = None
     fault: str = ""
+
+
+_SEEDS: Final = _Argument(STREAMS, Annotated[Any, Seeds], {"default": ((DEFAULT_STREAM, None),)})
 
 
 def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[_Argument]:
@@ -334,7 +338,17 @@ def _slot_default(field: Field) -> dict[str, Any]:
     # Not called otherwise, as it would make nodes; a plain default of None is the one that is no factory.
     owner: Any = field.owner
     declared = owner.__dataclass_fields__[field.name]
-    return {"default": None if declared.default is None else DEFAULT}
+    # A layer of a file that takes streams, and is given none, gets new ones.
+    is_none = declared.default is None and not admits_streams(field.form)
+    return {"default": None if is_none else DEFAULT}
+
+
+def takes_streams(config: Config[Any], name: str) -> bool:
+    """Whether a field for nodes that was left out gets new streams, as its own default is none."""
+    if name not in config.slots or not admits_streams(config.slots[name]):
+        return False
+    cls: Any = config.node_class
+    return cls.__dataclass_fields__[name].default is None
 
 
 def slot_type(form: Form) -> Any:

@@ -11,13 +11,15 @@ from .._errors import ConfigError, PathError
 from .._hints import short
 from .._node import Node
 from .._paths import Key, Path, parse_path, path_str
+from .._rngs import Rngs
 from .._static import DataValueError
 from ._defaults import default_of
 from ._graph import copied
-from ._models import DEFAULT, Config, check_config, form_at, same_static
+from ._models import DEFAULT, Config, check_config, config_of, form_at, same_static, takes_streams
 from ._plain import written
 from ._read import Files
 from ._registry import near_hint, shown
+from ._streams import STREAMS, is_streams
 from ._walk import check_size, found_text, message_of, no_field, steps_in, walk_value
 
 M = TypeVar("M", bound=Node)
@@ -140,6 +142,10 @@ def _find(root: Config[Any], keys: Path) -> _Spot:
     holder: Any = None
     value: Any = root
     for key in keys:
+        if isinstance(value, Config) and is_streams(value.node_class):
+            # The names of streams stand where fields do.
+            owner, field, at = value, STREAMS, len(path) - 1
+            value = top = dict(value.__dict__[STREAMS])
         if isinstance(value, Config):
             owner, field, at = value, _field_of(value, key, path), len(path)
             path = (*path, field)
@@ -164,7 +170,8 @@ def _opened(config: Config[Any], name: str, path: Path) -> Any:
     """
     value = config.__dict__[name]
     if value is DEFAULT:
-        value = default_of(config, name, path_str(path))
+        is_new = takes_streams(config, name)
+        value = config_of(Rngs)() if is_new else default_of(config, name, path_str(path))
         setattr(config, name, value)
     return value if name in config.slots else _data_of(config, name, path)
 

@@ -28,6 +28,7 @@ from ._models import RESERVED, Config, blank, config_of, fill, key_fault, misfit
 from ._places import MAX_DIGITS, MAX_FAULTS
 from ._read import FORMATS, Document, Files, check_no_faults
 from ._registry import NameError_, Tags, near_hint, shown
+from ._streams import STREAMS, admits_streams, as_mapping, is_streams
 
 M = TypeVar("M", bound=Node)
 
@@ -132,6 +133,8 @@ class Walk:
             self._validate(config, data, item)
 
     def _take(self, item: _Item, todo: list[_Item]) -> None:
+        if admits_streams(item.form):
+            item = item._replace(raw=as_mapping(item.raw))
         raw, form = item.raw, item.form
         if raw is None and form.optional:
             item.holder[item.key] = None
@@ -229,6 +232,8 @@ class Walk:
         if "id" in raw:
             self._name(item, config, raw["id"])
         data = {str(key): value for key, value in raw.items() if key not in RESERVED}
+        if is_streams(cls):
+            data = {STREAMS: data}
         for key, value in reversed(list(data.items())):  # the first one is looked at first
             form = model.slots.get(key)
             if form is None and key in model.model_fields:
@@ -319,6 +324,8 @@ class Walk:
                 self._fault(item, f"{name} needs {key!r}", below=key)
             elif key in config.slots and one["type"] == "wrong_node":
                 continue  # what stands there was told by itself
+            elif is_streams(config.node_class):
+                self._fault(item, message_of(one))
             else:
                 self._fault(item, message_of(one), key, inside=steps_in(data.get(key), rest))
 

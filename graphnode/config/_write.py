@@ -28,6 +28,7 @@ from ._graph import Visit, shared, visits
 from ._models import DEFAULT, Config, check_config, same_static
 from ._plain import written
 from ._registry import Tags
+from ._streams import STREAMS, is_streams
 from ._walk import loads
 from ._yaml import SCALARS
 
@@ -62,6 +63,9 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
         fields: _Fields = {"type": tags(visit.classes).tag_of(config.node_class)}
         if id(config) in again:
             fields["id"] = visit.name
+        if is_streams(config.node_class):
+            found[id(config)] = {**fields, **dict(config.__dict__[STREAMS])}
+            continue
         for name, value in config.__dict__.items():
             if value is DEFAULT:
                 continue
