@@ -6,7 +6,7 @@ live stream, whose seed nobody knows any more, a config says the name alone.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pydantic
 from pydantic_core import PydanticCustomError
@@ -40,7 +40,7 @@ def as_mapping(raw: object) -> object:
 def _checked(given: object) -> tuple[tuple[str, int | None], ...]:
     """Names with seeds, in order: static, as what configs hold is."""
     try:
-        streams: dict[Any, Any] = dict(given or {DEFAULT_STREAM: None})  # type: ignore[call-overload]  # whatever it is
+        streams: dict[Any, Any] = dict(cast("Any", given) or {DEFAULT_STREAM: None})
     except (TypeError, ValueError):
         raise PydanticCustomError("wrong_value", "{text}", {"text": f"{_EXPECTED}, found {short(given)}"}) from None
     for name, seed in streams.items():
