@@ -4,6 +4,7 @@
 functions too. A name is looked up in the table and nowhere else.
 """
 
+import functools
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final
@@ -42,6 +43,9 @@ VALUES: Final[dict[str, Any]] = {
     **{name: getattr(jax.nn.initializers, name)() for name in _MADE},
     **{name: getattr(jax.nn.initializers, name) for name in ("zeros", "ones")},
     "orthogonal": orthogonal,
+    # JAX's own is the approximation by tanh, which files may say; most others mean the exact function by `gelu`.
+    "gelu_tanh": jax.nn.gelu,
+    "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
 }
 
 

@@ -1,5 +1,6 @@
 """The names that files may use: who has one, and which class a tag means."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -74,6 +75,14 @@ def test_classes_of_one_name_are_told_apart():
 def test_jax_activations_have_their_names():
     """They are the same objects, so that two models with one compile once."""
     assert [value_of(name) for name in ("relu", "gelu")] == [jax.nn.relu, jax.nn.gelu]
+
+
+def test_the_two_forms_of_gelu_have_two_names():
+    """The approximation is that of JAX itself; the exact one is known by its name, wherever it was made."""
+    assert value_of("gelu") is value_of("gelu_tanh") is jax.nn.gelu
+    assert value_of("gelu_exact")(1.0) == jax.nn.gelu(1.0, approximate=False)
+    made = gn.nn.Activation(functools.partial(jax.nn.gelu, approximate=False))
+    assert gn.config.dump(gn.config.to_config(made)) == "type: Activation\nfunction: gelu_exact"
 
 
 def test_jax_initialisers_have_their_names():
