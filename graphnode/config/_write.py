@@ -1,14 +1,14 @@
 """Configs as text, and what differs between two: the way back from configs to files.
 
-Data in: a graph of configs. Data out: YAML or JSON in which a shared config has an `id` and the other places a `ref`;
-or the differences by path. Nothing recurses but into static values, which are as deep as somebody wrote them.
+Data in: a graph of configs. Data out: YAML, JSON or TOML in which a shared config has an `id` and the other places a
+`ref`; or the differences by path. Nothing recurses but into static values, which are as deep as somebody wrote them.
 """
 
 import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, cast
@@ -29,6 +29,7 @@ from ._models import DEFAULT, Config, check_config, same_static
 from ._plain import written
 from ._registry import Tags
 from ._streams import STREAMS, is_streams
+from ._toml_text import toml_lines
 from ._walk import loads
 from ._yaml import SCALARS
 
@@ -104,22 +105,24 @@ def dump(
     /,
     *,
     defaults: bool = False,
-    format: Literal["yaml", "json"] | None = None,
+    format: Literal["yaml", "json", "toml"] | None = None,
 ) -> str:
-    """Write a config as YAML or JSON. `load` reads it back.
+    """Write a config as YAML, JSON or TOML. `load` reads it back.
 
     Args:
         config: What to write. A config that is referred to several times has an `id`, and the other places a `ref`.
         path: A file to write to, as well.
         defaults: Whether to write fields that have their default.
-        format: `yaml` or `json`; by default what the file's suffix says, else `yaml`.
+        format: `yaml`, `json` or `toml`; by default what the file's suffix says, else `yaml`.
 
     Returns:
         The text.
 
     Raises:
-        ConfigError: A static value that no file can say, such as a function without a registered name; that JSON has
-            not, such as an infinity; or that would be read back as another. Names all. Nothing was written.
+        ConfigError: A static value that no file can say, such as a function without a registered name; that the format
+            has not, such as an infinity in JSON and null in TOML; or that would be read back as another. Names all.
+            Nothing was written.
+        ValueError: `format` is unknown.
 
     Example:
         >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3, use_bias=False)
@@ -132,13 +135,13 @@ def dump(
     check_config(config)
     if path is not None and not isinstance(path, (str, PathLike)):
         raise TypeError(wrong_argument("a path second", path))
-    chosen = format or ("json" if path is not None and Path(path).suffix.lower() == ".json" else "yaml")
+    chosen = format or _format_of(path)
+    if chosen not in _FORMATS:
+        raise ValueError(f"format: expected one of {', '.join(_FORMATS)}; found {chosen!r}")
     order = visits(config, declared=True, as_written=True)
     nodes = _nodes(order, defaults=defaults)
-    if chosen == "json":
-        _check_json(order, nodes)
-    lines = _json_lines(config, nodes, set(), json.dumps) if chosen == "json" else _yaml_lines(config, nodes)
-    text = "\n".join(lines)
+    _check_format(order, nodes, chosen)
+    text = "\n".join(_FORMATS[chosen](config, nodes))
     _check_reads_back(config, text, chosen)
     if path is not None:
         Path(path).write_text(text + "\n", encoding="utf-8")
@@ -175,8 +178,8 @@ def _unlike(visit: Visit, other: Visit) -> Iterator[str]:
             yield f"{where}: no file says {describe(value)}, which would be read back as {describe(theirs)}"
 
 
-def _check_json(order: Sequence[Visit], nodes: dict[int, _Fields]) -> None:
-    """Raise for numbers that YAML has and JSON has not.
+def _check_format(order: Sequence[Visit], nodes: dict[int, _Fields], format: str) -> None:
+    """Raise for values that YAML has and another format has not.
 
     Raises:
         ConfigError: Names all.
@@ -184,11 +187,17 @@ def _check_json(order: Sequence[Visit], nodes: dict[int, _Fields]) -> None:
     faults: list[str] = []
     for visit in order:
         for name, value in nodes[id(visit.config)].items():
-            numbers = [leaf for _, leaf in leaves(value) if isinstance(leaf, float) and not math.isfinite(leaf)]
-            text = f"JSON has no number {', '.join(map(scalar, numbers))}: write YAML (format='yaml'), which has it"
-            faults += [f"{path_str((*visit.path, name))}: {text}"] if numbers else []
+            lacking = [scalar(leaf) for _, leaf in leaves(value) if _lacks(format, leaf)]
+            text = f"{format.upper()} has no {', '.join(lacking)}: write YAML (format='yaml'), which has it"
+            faults += [f"{path_str((*visit.path, name))}: {text}"] if lacking else []
     if faults:
         raise ConfigError(faults)
+
+
+def _lacks(format: str, value: object) -> bool:
+    if format == "json":
+        return isinstance(value, float) and not math.isfinite(value)
+    return format == "toml" and value is None
 
 
 class _Line(NamedTuple):
@@ -327,6 +336,19 @@ def flow(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in items(value, as_written=True)) + "}"
     return "[" + ", ".join(map(flow, children(value))) + "]"
+
+
+_FORMATS: Final[Mapping[str, Callable[[Config[Any], dict[int, _Fields]], Iterable[str]]]] = {
+    "yaml": _yaml_lines,
+    "json": lambda root, nodes: _json_lines(root, nodes, set(), json.dumps),
+    "toml": toml_lines,
+}
+
+
+def _format_of(path: str | Path | None) -> str:
+    """The format that the suffix of a file says; YAML for others."""
+    suffix = "" if path is None else Path(path).suffix.lower().removeprefix(".")
+    return suffix if suffix in _FORMATS else "yaml"
 
 
 class Change(NamedTuple):

@@ -137,8 +137,8 @@ def test_json_has_no_infinities():
     with pytest.raises(gn.ConfigError) as caught:
         dump(config, format="json")
     assert caught.value.faults == (
-        "number: JSON has no number .inf: write YAML (format='yaml'), which has it",
-        "table.\"ä.\U0001f600\".numbers: JSON has no number .nan: write YAML (format='yaml'), which has it",
+        "number: JSON has no .inf: write YAML (format='yaml'), which has it",
+        "table.\"ä.\U0001f600\".numbers: JSON has no .nan: write YAML (format='yaml'), which has it",
     )
     for _ in range(30):
         config = validate({"table": {"ä.\U0001f600": config}}, Real)
@@ -295,7 +295,7 @@ def test_wrong_changes_are_all_told():
         "first.wdith: Layer has no field 'wdith'; did you mean 'width'?",
         "table.x: no item 5 in a list of 1",
         "first.width: Input should be a valid integer, found str 'x'",
-        "first.act: nothing is registered as 'zz'; known are celu, elu, gelu, glu, hard_s",
+        "first.act: nothing is registered as 'zz'; known are celu, elu, gelu, gelu_exact,",
         "x: a change is path=value",
         "second: null has nothing inside; write the whole value, second=...",
         "first.type: unknown type 'Lyaer'; did you mean 'Layer'?",
@@ -305,3 +305,17 @@ def test_wrong_changes_are_all_told():
         "table.x.0: expected Layer, found int 3",
     ]
     assert dump(config) == before
+
+
+def test_a_shared_node_in_toml(tmp_path: Path):
+    """Tables in tables; the suffix of the file chooses the format."""
+    config = net("{first: {width: 1}, mode: exact, sizes: [1, 2]}")
+    text = dump(config, tmp_path / "net.toml")
+    assert text == 'type = "Net"\nmode = "exact"\nsizes = [\n    1,\n    2,\n]\n\n[first]\ntype = "Layer"\nwidth = 1'
+    assert gn.config.load(tmp_path / "net.toml", Net) == config
+
+
+def test_an_unknown_format_is_refused():
+    """It was taken for YAML once."""
+    with pytest.raises(ValueError, match=r"^format: expected one of yaml, json, toml; found 'ini'$"):
+        dump(net("{first: {width: 1}}"), format="ini")  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
