@@ -233,6 +233,71 @@ def test_a_class_attribute_is_no_default():
     assert faults_of({"x": LEAF}, field) == [f"{override} ..."]
 
 
+class Constant(gn.Node):
+    """Has a constant, annotated and not, and reads it."""
+
+    momentum: ClassVar[float] = 0.9
+    decay = 0.1
+
+
+class Scheduled:
+    """A mixin with constants of the same names."""
+
+    momentum: ClassVar[float] = 0.9
+    decay = 0.1
+
+
+CONSTANT_BASES: dict[str, tuple[type[Any], ...]] = {
+    "node": (Constant,),
+    "mixin": (Scheduled, gn.Node),
+    "mixin behind": (gn.Node, Scheduled),
+}
+
+
+@pytest.mark.parametrize("bases", CONSTANT_BASES.values(), ids=CONSTANT_BASES)
+@pytest.mark.parametrize("name", ["momentum", "decay"])
+def test_a_constant_becomes_a_field(bases: tuple[type[Any], ...], name: str):
+    """By a default or a specifier of the subclass: the field then never has the value of the constant."""
+    with_default: Any = type("Default", bases, {name: 0.5, "__annotations__": {name: float}})
+    given: Any = type("Given", bases, {name: static(), "__annotations__": {name: float}})
+    held: Any = type("Held", bases, {name: state(), "__annotations__": {name: ParamState}})
+    below: Any = type("Below", (with_default,), {"width": 2, "__annotations__": {"width": int}})
+    assert (getattr(with_default(), name), getattr(with_default, name), getattr(with_default(0.7), name)) == (
+        0.5, 0.5, 0.7,
+    )  # fmt: skip
+    assert (getattr(below(), name), getattr(below, name), below(0.7).width) == (0.5, 0.5, 2)
+    for cls in (given, held):
+        (field,) = dataclasses.fields(cls)
+        assert field.default is dataclasses.MISSING
+        assert not hasattr(cls, name)
+        with pytest.raises(TypeError, match="missing 1 required positional argument"):
+            cls()
+    node = held(ParamState(jnp.array(1.0)))
+    gn.pop_states(node, ParamState)
+    with pytest.raises(gn.UnsetFieldError, match=f"^Held.{name} holds nothing"):
+        getattr(node, name)
+
+
+def test_a_constant_becomes_no_field_without_a_value():
+    """The constant is no default; nor does a constant of one parent become what another one declares as a field."""
+    faults = faults_of({}, Constant, annotations={"momentum": float})
+    text = "momentum: Constant has a class attribute of this name, which is no default of the field; rename one, or"
+    assert faults == [f"{text} write momentum: ... = 0.9"]
+    field = type("Field", (gn.Node,), {"momentum": 0.5, "__annotations__": {"momentum": float}})
+    assert faults_of({}, Constant, field)
+    assert faults_of({}, field, Constant)
+
+
+def test_a_constant_becomes_an_argument():
+    """Of the constructor; no node has it."""
+    annotation: Any = dataclasses.InitVar[float]
+    body = {"momentum": 0.5, "__annotations__": {"momentum": annotation}, "__post_init__": lambda self, momentum: None}
+    cls: Any = type("Argument", (Constant,), body)
+    assert cls.momentum == 0.5
+    with pytest.raises(AttributeError, match="is an argument of the constructor"):
+        _ = cls(0.7).momentum
+
+
 def test_a_pseudo_field_does_not_override_a_field():
     """A class variable or a constructor argument in place of an inherited field."""
     field = type("Field", (gn.Node,), {"x": 1, "__annotations__": {"x": int}})
