@@ -5,6 +5,7 @@ Data in: a class that is being defined. Data out: its faults. A State has a valu
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Final
 
 from ._faults import Fault, Rule
 from ._members import (
@@ -17,6 +18,8 @@ from ._members import (
     specifier_text,
 )
 from ._static import compares_by_identity
+
+_ACCESS: Final = frozenset({"__getattribute__", "__setattr__"})
 
 
 def state_body_faults(cls: type, root: type) -> Iterator[Fault]:
@@ -40,6 +43,11 @@ def _reserved_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
     for name in sorted(_names_of(root) & body_names(owner)):
         text = f"{cls.__name__}.{name}: a State has this itself, and graphnode relies on it; choose another name"
         yield Fault(text, Rule.RESERVED, name)
+
+    for name in sorted(_ACCESS & owner.__dict__.keys()):
+        text = f"{cls.__name__}.{name}: a State has this itself, and graphnode relies on it: updates, merges and"
+        remedy = "change or check the value where it is used, or in the optimizer"
+        yield Fault(f"{text} transforms would never call it; {remedy}", Rule.RESERVED, name)
 
 
 def _names_of(root: type) -> frozenset[str]:

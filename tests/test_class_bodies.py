@@ -1283,6 +1283,17 @@ def test_what_a_state_has_is_not_overridden(name: str):
     assert faults_of({}, type("Mixin", (), {name: 1, "__slots__": ()}), gn.State) == [text]
 
 
+@pytest.mark.parametrize("name", ["__setattr__", "__getattribute__"])
+def test_a_state_that_watches_its_value_is_refused(name: str):
+    """Updates, optimizers and splits write and read the value itself, so that nothing would hold in training."""
+    text = (
+        f"{name}: a State has this itself, and graphnode relies on it: updates, merges and transforms would never call "
+        "it; change or check the value where it is used, or in the optimizer"
+    )
+    assert faults_of({name: method}, gn.ParamState) == [text]
+    assert faults_of({}, type("Mixin", (), {name: method, "__slots__": ()}), gn.State) == [text]
+
+
 def test_a_class_of_states_has_no_fields():
     """An annotation there declares none."""
     assert faults_of({"rate": 0.5}, gn.State, annotations={"rate": float}) == [
