@@ -77,7 +77,7 @@ def take_body_faults(cls: type) -> list[Fault]:
     if "__slots__" in cls.__dict__:
         text = f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them"
         return [*_equality_faults(cls), Fault(text, Rule.SLOTS, "__slots__")]
-    faults = [*_equality_faults(cls), *_reserved_faults(cls, cls)]
+    faults = [*_equality_faults(cls), *_reserved_faults(cls, cls), *_class_variable_faults(cls, cls)]
     _drop_aliases(cls)
     _copy_specifiers(cls)
     own = own_annotations(cls)
@@ -133,6 +133,20 @@ def _reserved_faults(cls: type, owner: type) -> Iterator[Fault]:
         del cls.__annotations__[name]
         text = f"{cls.__name__}.{name}: names with two underscores on both sides are Python's own; choose another"
         yield Fault(text, Rule.RESERVED, name)
+
+
+def _class_variable_faults(cls: type, owner: type) -> Iterator[Fault]:
+    """Specifiers that stand at class variables, whose value they would be; those of the class are taken out."""
+    for name, annotation in own_annotations(owner).items():
+        specifier = owner.__dict__.get(name)
+        if isinstance(specifier, dataclasses.Field) and is_class_variable(annotation, owner):
+            if owner is cls:
+                setattr(cls, name, None)
+            called = specifier_text(specifier)
+            text = (
+                f"{cls.__name__}.{name}: {called} declares a field, and ClassVar[...] a constant of the class; remove"
+            )
+            yield Fault(f"{text} ClassVar[...], or write a value in place of {called}", Rule.DATACLASS, name)
 
 
 def _drop_aliases(cls: type) -> None:
@@ -368,6 +382,7 @@ def _mixin_faults(cls: type, base: type, declarations: Collection[str]) -> Itera
     else:
         yield from _undeclared_field_faults(cls, base, declarations)
     yield from _reserved_faults(cls, base)
+    yield from _class_variable_faults(cls, base)
     annotations = own_annotations(base)
     yield from unannotated_faults(cls, base, [name for name in base.__dict__ if name not in annotations])
 

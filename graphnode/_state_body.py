@@ -12,6 +12,7 @@ from ._members import (
     body_names,
     holds_graph_object,
     is_bookkeeping,
+    is_class_variable,
     is_dunder,
     is_field,
     own_annotations,
@@ -72,7 +73,9 @@ def _field_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
             text = f"{cls.__name__}.{name}: a State has a value and no fields; write {name}: ClassVar[...] for a"
             yield Fault(f"{text} constant, or give States metadata={{{name!r}: ...}}", Rule.STATE_FIELD, name)
     for name, value in owner.__dict__.items():
-        if name in own or is_bookkeeping(name, value):
+        is_specifier = isinstance(value, dataclasses.Field)
+        is_constant = name in own and not (is_specifier and is_class_variable(own[name], owner))
+        if is_constant or is_bookkeeping(name, value):
             continue
         if isinstance(value, dataclasses.Field):
             text = f"{cls.__name__}.{name}: a State has a value and no fields; hold {specifier_text(value)} in a node"

@@ -14,6 +14,7 @@ from typing import ClassVar as CV  # noqa: F401  # pyright: ignore[reportUnusedI
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic.dataclasses
 import pytest
 from jaxtyping import Array, Float
 
@@ -875,6 +876,40 @@ def test_an_explicit_dataclass_is_refused(options: dict[str, bool], monkeypatch:
     with pytest.raises(gn.SchemaError) as caught:
         made()
     assert caught.value.faults == (DECORATED,)
+
+
+def test_a_dataclass_of_pydantic_is_refused():
+    """By its decorator, where `@dataclass` is found at the first use."""
+    for base in (gn.Node, Leaf):
+        cls = type("Probe", (base,), {"n": 1, "__annotations__": {"n": int}})
+        with pytest.raises(gn.SchemaError) as caught:
+            pydantic.dataclasses.dataclass(cls)
+        assert caught.value.faults == (DECORATED,)
+
+
+CLASS_VARIABLES: dict[str, tuple[Any, str]] = {
+    "state": (state(jax.nn.initializers.zeros), "gn.state(...)"),
+    "factory": (state(default_factory=lambda: ParamState(0.0)), "gn.state(...)"),
+    "static": (static(default=1), "gn.static(...)"),
+    "subnode": (subnode(default_factory=Leaf), "gn.subnode(...)"),
+    "dataclasses.field": (dataclasses.field(default=1), "field(...)"),
+    "nothing": (dataclasses.field(), "field(...)"),
+}
+
+
+@pytest.mark.parametrize("annotation", [ClassVar[ParamState], "ClassVar[int]", ClassVar], ids=str)
+@pytest.mark.parametrize(("specifier", "called"), CLASS_VARIABLES.values(), ids=CLASS_VARIABLES)
+def test_a_specifier_of_a_class_variable_is_refused(specifier: Any, called: str, annotation: Any):
+    """It declares a field; as a constant, it would be the value."""
+    text = (
+        f"x: {called} declares a field, and ClassVar[...] a constant of the class; remove ClassVar[...], or write a "
+        f"value in place of {called}"
+    )
+    body = {"x": specifier, "__annotations__": {"x": annotation}, "__module__": __name__}
+    assert faults_of({"x": specifier}, annotations={"x": annotation, "y": int}) == [text]
+    assert faults_of({}, type("Mixin", (), body), gn.Node) == [text]
+    in_state = [f"x: a State has a value and no fields; hold {called} in a node"]
+    assert faults_of({"x": specifier}, gn.State, annotations={"x": annotation}) == in_state
 
 
 # Defaults of arguments of the constructor
