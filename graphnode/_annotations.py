@@ -528,7 +528,7 @@ def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: ty
         sequence = form if origin is collections.abc.Sequence else None
         return Form(form.kind, list_of=form, tuple_of=sequence)
     if origin in _MAPPINGS:
-        if args[0] is not str:
+        if not _is_text_type(args[0]):
             _check_items(annotation, args[1:], owner, f"dict[str, {_text(args[1])}]")
             raise AmbiguousError(f"the keys of {_text(annotation)} are not strings: write dict[str, ...]")
         form = _item_form(annotation, args[1], owner, "tuple[tuple[str, {}], ...]")
@@ -544,6 +544,21 @@ def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: ty
         kept = "dict[str, {}]" if issubclass(origin, collections.abc.Mapping) else "list[{}]"
         _check_items(annotation, args, owner, kept.format(_text(args[-1])))
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
+
+
+def _is_text_type(annotation: Any) -> bool:
+    """Whether every value of a type is a string: `str` by whatever name, and some strings."""
+    annotation = _without_qualifiers(annotation)
+    if isinstance(annotation, typing.NewType):
+        return _is_text_type(annotation.__supertype__)
+    if isinstance(annotation, _VARIABLES):
+        return _is_text_type(annotation.__bound__)
+    origin = get_origin(annotation)
+    if origin in (Literal, typing_extensions.Literal):
+        return all(type(value) is str for value in get_args(annotation))  # no members of an enum
+    if origin in _UNIONS:
+        return all(map(_is_text_type, get_args(annotation)))
+    return annotation in (str, typing.LiteralString, typing_extensions.LiteralString)
 
 
 def _check_items(annotation: Any, items: Sequence[Any], owner: type, remedy: str) -> None:

@@ -77,7 +77,7 @@ def take_body_faults(cls: type) -> list[Fault]:
     if "__slots__" in cls.__dict__:
         text = f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them"
         return [*_equality_faults(cls), Fault(text, Rule.SLOTS, "__slots__")]
-    faults = [*_equality_faults(cls), *_reserved_faults(cls, cls)]
+    faults = [*_equality_faults(cls), *_reserved_faults(cls, cls), *_class_variable_faults(cls, cls)]
     _drop_aliases(cls)
     _copy_specifiers(cls)
     own = own_annotations(cls)
@@ -133,6 +133,20 @@ def _reserved_faults(cls: type, owner: type) -> Iterator[Fault]:
         del cls.__annotations__[name]
         text = f"{cls.__name__}.{name}: names with two underscores on both sides are Python's own; choose another"
         yield Fault(text, Rule.RESERVED, name)
+
+
+def _class_variable_faults(cls: type, owner: type) -> Iterator[Fault]:
+    """Specifiers that stand at class variables, whose value they would be; those of the class are taken out."""
+    for name, annotation in own_annotations(owner).items():
+        specifier = owner.__dict__.get(name)
+        if isinstance(specifier, dataclasses.Field) and is_class_variable(annotation, owner):
+            if owner is cls:
+                setattr(cls, name, None)
+            called = specifier_text(specifier)
+            text = (
+                f"{cls.__name__}.{name}: {called} declares a field, and ClassVar[...] a constant of the class; remove"
+            )
+            yield Fault(f"{text} ClassVar[...], or write a value in place of {called}", Rule.DATACLASS, name)
 
 
 def _drop_aliases(cls: type) -> None:
@@ -243,9 +257,12 @@ def _inherited_fault(cls: type, name: str, role: _Role) -> Fault | None:
     base = next((base for base in having if not isinstance(base.__dict__[name], Hint)), None)
     if base is None or _declares(base, name):
         return None  # or the default of the field that it overrides
-    is_implemented = _is_abstract(base, base.__dict__[name])
+    attribute = base.__dict__[name]
+    is_implemented = _is_abstract(base, attribute)
     if name not in cls.__dict__:
         setattr(cls, name, dataclasses.field() if is_implemented else dataclasses.field(default=None))
+    elif member_word(base, name, attribute) is None:
+        return None  # a constant that becomes a field, with what the body says of it
     return None if is_implemented else _shadowed(cls, name, base, role)
 
 
@@ -308,6 +325,11 @@ def _declares(base: type, name: str) -> bool:
     return issubclass(base, NodeBase) and name in _inherited(base)
 
 
+def _overrides(declaration: _Declaration, base: type) -> bool:
+    """Whether a class declares a field in place of what it inherits from another: of that it was held to account."""
+    return declaration.owner is not base and issubclass(declaration.owner, base)
+
+
 def _override_fault(cls: type, name: str, inherited: _Declaration) -> Fault:
     """Of a value or member without an annotation, in the place of an inherited field or argument."""
     value = cls.__dict__[name]
@@ -331,6 +353,8 @@ def _kind_override_faults(cls: type, inherited: Mapping[str, _Declaration]) -> I
             is_known = role is not None or is_class_variable(annotation, owner)
             if name not in inherited or role is inherited[name].role or not is_known:
                 continue
+            if role is None and _overrides(inherited[name], owner):
+                continue
             word = "a class variable" if role is None else role.value
             by = "declared" if owner is cls else f"{owner.__name__} declares it"
             other = f"{inherited[name].owner.__name__} declares it {inherited[name].role.value}"
@@ -346,7 +370,8 @@ def _hidden_faults(cls: type, base: type, declarations: Mapping[str, _Declaratio
     own = own_annotations(cls)
     hidden = [name for name in base.__dict__ if name in declarations and name not in own and not is_dunder(name)]
     for name in hidden:
-        if not _is_abstract(base, base.__dict__[name]) and not _declares(base, name):
+        is_settled = _declares(base, name) or _overrides(declarations[name], base)
+        if not (is_settled or _is_abstract(base, base.__dict__[name])):
             yield _shadowed(cls, name, base, declarations[name].role)
 
 
@@ -357,6 +382,7 @@ def _mixin_faults(cls: type, base: type, declarations: Collection[str]) -> Itera
     else:
         yield from _undeclared_field_faults(cls, base, declarations)
     yield from _reserved_faults(cls, base)
+    yield from _class_variable_faults(cls, base)
     annotations = own_annotations(base)
     yield from unannotated_faults(cls, base, [name for name in base.__dict__ if name not in annotations])
 

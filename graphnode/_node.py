@@ -24,6 +24,7 @@ from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
 from ._init_errors import explain_init
 from ._members import declaring_classes, holds_graph_object, is_class_variable, is_init_variable, own_annotations
+from ._method_names import name_methods
 from ._overrides import lost_faults
 from ._pickling import reduce_in_row
 from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, waiting_plan
@@ -221,30 +222,14 @@ def _define(cls: type[Node], kw_only: bool) -> None:
         faults += lost_faults(cls)
     if "__dataclass_fields__" in cls.__dict__:
         _set(cls, __dataclass_fields__=InstanceFields.of(cls))
+    name_methods(cls)
     _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=Uncompiled(cls))
     _guard_getattr(cls)
-    _name_methods(cls)
     remember_frames(cls)
     try:
         cls._plan = compile_plan(compile_schema(cls, is_final=False, faults=faults))
     except UnresolvedError:
         cls._plan = waiting_plan(cls)  # compiled at the first construction
-
-
-def _name_methods(cls: type[Node]) -> None:
-    """Give what was made of a method in the class body its own name: `loss_grad = gn.grad(loss)`.
-
-    It has that of the method before, and a bound method is pickled and copied by its name.
-    """
-    members: dict[str, Any] = {**vars(cls)}
-    for name, member in members.items():
-        if "__wrapped__" not in getattr(member, "__dict__", {}):
-            continue
-        shown = getattr(member, "__name__", name)
-        qualname = getattr(member, "__qualname__", None)
-        is_of_body = member.__module__ == cls.__module__ and qualname == f"{cls.__qualname__}.{shown}"
-        if is_of_body and members.get(shown) is not member:
-            member.__name__, member.__qualname__ = name, f"{cls.__qualname__}.{name}"
 
 
 def _decorated_bases(cls: type[Node]) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ._faults import Fault, Rule
-from ._fields import Kind, specifier_of
+from ._fields import Kind, NodeBase, specifier_of
 from ._members import declaring_classes, own_annotations
 from ._uses import attributes_made, surely_asks
 
@@ -60,9 +60,19 @@ def _is_left_open(base: Any, name: str) -> bool:
 
 
 def _has_maker(declared: "dataclasses.Field[Any]") -> bool:
+    return _is_made_when_read(declared) or not (declared.default is declared.default_factory is dataclasses.MISSING)
+
+
+def _is_made_when_read(declared: "dataclasses.Field[Any]") -> bool:
+    """Whether the first read of a field makes its value, by a function that gets the node."""
     said = specifier_of(declared)
-    is_made = said is not None and (said.initializer is not None or said.factory is not None)
-    return is_made or not (declared.default is declared.default_factory is dataclasses.MISSING)
+    return said is not None and (said.initializer is not None or said.factory is not None)
+
+
+def _watches_fields(cls: type[Any]) -> bool:
+    """Whether a node class has code of its own that runs where any field is read or set."""
+    node = next(base for base in cls.__mro__ if NodeBase in base.__bases__)
+    return any(getattr(cls, name) is not getattr(node, name) for name in ("__setattr__", "__getattribute__"))
 
 
 def _runs(cls: type[Any], layer: type[Any]) -> bool:
@@ -80,15 +90,17 @@ def _maker_by_code(cls: type[Any], declared: "dataclasses.Field[Any]", owner: ty
     """The base whose `__post_init__` makes a field in every call, and is the first to touch it."""
     above = cls.__mro__.index(owner) + 1
     # What a class says beside its fields, in a constructor of its own, is its business.
-    if cls._has_own_init or any(_POST_INIT in base.__dict__ for base in cls.__mro__[:above]):
+    if cls._has_own_init or _watches_fields(cls) or any(_POST_INIT in base.__dict__ for base in cls.__mro__[:above]):
         return None
     name = declared.name
+    fields = {field.name for field in dataclasses.fields(cls)}
+    lazy = {field.name for field in dataclasses.fields(cls) if _is_made_when_read(field)}
     for base in cls.__mro__[above:]:
         post_init = base.__dict__.get(_POST_INIT)
         if post_init is None:
             continue
         known = getattr(base, "__dataclass_fields__", {}).get(name)
-        if known is not None and name in attributes_made(post_init):
+        if known is not None and name in attributes_made(post_init, fields=fields, lazy=lazy):
             # An argument that the base takes as well, and never looks at, is the base's business.
             return base if _has_maker(declared) or not known.init else None
         if not surely_asks(post_init, _POST_INIT, but_not=name):

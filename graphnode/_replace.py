@@ -11,14 +11,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from threading import get_ident
 from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from ._caches import own_names, was_there
-from ._errors import ContractError, FieldError, listed
+from ._errors import ContractError, FieldError, SchemaError, listed
 from ._fields import NodeBase
 from ._hints import did_you_mean
 from ._plan import check_contracts
-from ._schema import Field, schema
+from ._schema import Field, decorated_fault, schema
 from ._tracked import set_version
 from ._uses import attributes_used
 from ._versions import birth, constructing
@@ -65,6 +65,11 @@ class InstanceFields:
         if _running_replace() is not None:
             REPLACING.add(get_ident())
         return self.of_instance
+
+    def items(self) -> NoReturn:
+        """Refuse the decorator of pydantic's dataclasses, which extends a dataclass and looks into its body."""
+        name = self.cls.__name__
+        raise SchemaError(name, [decorated_fault(name)])
 
 
 def _fields_there(

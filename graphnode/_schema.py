@@ -240,9 +240,14 @@ def late_fault(cls: type) -> Fault | None:
         text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
         return Fault(f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY)
     if is_decorated(cls):
-        text = f"{cls.__name__}: an explicit @dataclass makes its fields anew, without what their specifiers say"
-        return Fault(f"{text}; remove it, as Node applies it itself", Rule.EQUALITY)
+        return decorated_fault(cls.__name__)
     return registration_fault(cls)
+
+
+def decorated_fault(where: str) -> Fault:
+    """What is wrong with a second `@dataclass` of a node class."""
+    text = f"{where}: an explicit @dataclass makes its fields anew, without what their specifiers say"
+    return Fault(f"{text}; remove it, as Node applies it itself", Rule.EQUALITY)
 
 
 def is_decorated(cls: type) -> bool:

@@ -24,6 +24,11 @@ _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Their first parameter is no instance, with or without a decorator.
 _ON_CLASSES: Final = frozenset({"__new__", "__init_subclass__", "__class_getitem__"})
+# They assign nothing, or `_read_call` knows what.
+_KNOWN_FUNCTIONS: Final = frozenset(
+    {"getattr", "hasattr", "id", "isinstance", "print", "repr", "setattr", "str", "super", "type", "vars"}
+)
+_KNOWN_METHODS: Final = frozenset({"__init__", "__post_init__", "__setattr__"})
 _IGNORE: Final = re.compile(r"#\s*graphnode:\s*ignore(?:\[([^\]]*)\])?")
 
 
@@ -244,7 +249,27 @@ class _MethodReader:
             if isinstance(node.ctx, ast.Store):
                 self._add_target(node, statement)
         elif isinstance(node, ast.Call):
+            self.is_opaque |= self._hands_on(node)
             self._read_call(node, statement)
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr):
+            self.is_opaque |= self._is_self(node.value)  # by another name
+
+    def _hands_on(self, call: ast.Call) -> bool:
+        """Whether a call gives the instance to a function that may assign what it likes."""
+        function = call.func
+        only_looks = isinstance(function, ast.Name) and function.id in _KNOWN_FUNCTIONS
+        # Of a base, whose text is read for itself.
+        is_method = isinstance(function, ast.Attribute) and function.attr in _KNOWN_METHODS
+        given = [*call.args, *[keyword.value for keyword in call.keywords]]
+        return not (only_looks or is_method) and any(map(self._holds_self, given))
+
+    def _holds_self(self, value: ast.expr | None) -> bool:
+        """Whether an argument is the instance, or a display of a container that has it."""
+        if isinstance(value, ast.Starred):
+            return self._holds_self(value.value)
+        if isinstance(value, (ast.List, ast.Tuple, ast.Set)):
+            return any(map(self._holds_self, value.elts))
+        return any(map(self._holds_self, value.values)) if isinstance(value, ast.Dict) else self._is_self(value)
 
     def _add_target(self, node: ast.Attribute, statement: ast.stmt | None) -> None:
         value, annotation = None, None
@@ -284,7 +309,7 @@ class _MethodReader:
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
                 self.asked.add(name.value)
 
-    def _is_self(self, node: ast.expr) -> bool:
+    def _is_self(self, node: ast.expr | None) -> bool:
         return isinstance(node, ast.Name) and node.id == self.self_name
 
 

@@ -5,18 +5,22 @@ Data in: a class that is being defined. Data out: its faults. A State has a valu
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Final
 
 from ._faults import Fault, Rule
 from ._members import (
     body_names,
     holds_graph_object,
     is_bookkeeping,
+    is_class_variable,
     is_dunder,
     is_field,
     own_annotations,
     specifier_text,
 )
 from ._static import compares_by_identity
+
+_ACCESS: Final = frozenset({"__getattribute__", "__setattr__"})
 
 
 def state_body_faults(cls: type, root: type) -> Iterator[Fault]:
@@ -41,6 +45,11 @@ def _reserved_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
         text = f"{cls.__name__}.{name}: a State has this itself, and graphnode relies on it; choose another name"
         yield Fault(text, Rule.RESERVED, name)
 
+    for name in sorted(_ACCESS & owner.__dict__.keys()):
+        text = f"{cls.__name__}.{name}: a State has this itself, and graphnode relies on it: updates, merges and"
+        remedy = "change or check the value where it is used, or in the optimizer"
+        yield Fault(f"{text} transforms would never call it; {remedy}", Rule.RESERVED, name)
+
 
 def _names_of(root: type) -> frozenset[str]:
     return frozenset(name for name in body_names(root) if not is_dunder(name))
@@ -64,7 +73,9 @@ def _field_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
             text = f"{cls.__name__}.{name}: a State has a value and no fields; write {name}: ClassVar[...] for a"
             yield Fault(f"{text} constant, or give States metadata={{{name!r}: ...}}", Rule.STATE_FIELD, name)
     for name, value in owner.__dict__.items():
-        if name in own or is_bookkeeping(name, value):
+        is_specifier = isinstance(value, dataclasses.Field)
+        is_constant = name in own and not (is_specifier and is_class_variable(own[name], owner))
+        if is_constant or is_bookkeeping(name, value):
             continue
         if isinstance(value, dataclasses.Field):
             text = f"{cls.__name__}.{name}: a State has a value and no fields; hold {specifier_text(value)} in a node"

@@ -48,24 +48,27 @@ def _used_in(code: CodeType, variable: str) -> Set[str] | None:
         if not _is_load(instruction, variable) or following.opname not in _ATTRIBUTE:
             return None
         used.add(following.argval)
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType) and variable in inner.co_freevars:
-            used_inside = _used_in(inner, variable)
-            if used_inside is None:
-                return None
-            used |= used_inside
-    return used
+    inside = _read_inside(code, variable)
+    return None if inside is None else used | inside
 
 
 def _uses(code: CodeType, variable: str) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
     """The instructions that use a variable, each with the one that follows it."""
+    for instruction, following in _pairs(code):
+        if _is_use(instruction, code, variable):
+            yield instruction, following
+
+
+def _pairs(code: CodeType) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
+    """All instructions, each with the one that follows it."""
+    return pairwise([one for one in dis.get_instructions(code) if one.opname != "EXTENDED_ARG"])
+
+
+def _is_use(instruction: dis.Instruction, code: CodeType, variable: str) -> bool:
     # A variable that inner functions use is in a cell; "fast" instructions then pass the cell on to them.
     is_cell = variable in (*code.co_cellvars, *code.co_freevars)
     kind = "DEREF" if is_cell else "FAST"
-    instructions = [instruction for instruction in dis.get_instructions(code) if instruction.opname != "EXTENDED_ARG"]
-    for instruction, following in pairwise(instructions):
-        if kind in instruction.opname and variable in _variables(instruction):
-            yield instruction, following
+    return kind in instruction.opname and variable in _variables(instruction)
 
 
 def _variables(instruction: dis.Instruction) -> tuple[str, ...]:
@@ -81,22 +84,52 @@ def _is_load(instruction: dis.Instruction, variable: str) -> bool:
     return is_load and last == variable and variable not in others
 
 
-def attributes_made(function: object) -> Set[str]:
-    """The attributes of its first argument that a function sets in every call that returns, and reads none before."""
+def attributes_made(function: object, *, fields: Set[str], lazy: Set[str]) -> Set[str]:
+    """The fields of its first argument that a function sets in every call that returns, and cannot have read before.
+
+    What gets the argument, or is asked of it and may be a method or property, may have read anything.
+
+    Args:
+        function: The function.
+        fields: The attributes of the argument that run no code of the class when they are read or set.
+        lazy: Those of them that run code when they are read.
+    """
     code = _code_of(function)
     if code is None:
         return frozenset()
-    variable, certain = code.co_varnames[0], {instruction.offset for instruction in _certain(code)}
+    variable, plain = code.co_varnames[0], fields - lazy
+    read = _read_inside(code, variable)
+    if read is None or not read <= plain:
+        return frozenset()
+    certain = {instruction.offset for instruction in _certain(code)}
     made: set[str] = set()
-    read = {name for inner in code.co_consts if isinstance(inner, CodeType) for name in inner.co_names}
-    for instruction, following in _uses(code, variable):
-        if not _is_load(instruction, variable):
-            break  # from here on, it may be another object
+    for instruction, following in _pairs(code):
+        if "LOAD" in instruction.opname and instruction.argval in _LOOKS_INTO_CALLER:
+            break
+        if not _is_use(instruction, code, variable):
+            continue
+        if not _is_load(instruction, variable) or following.opname not in _ATTRIBUTE:
+            break  # it is passed on, or from here on another object
+        name = following.argval
         if following.opname == "STORE_ATTR" and following.offset in certain:
-            made |= {following.argval} - read
-        elif following.opname in _ATTRIBUTE:
-            read.add(following.argval)
+            made |= {name} & fields - read
+        else:
+            read |= {name}
+        if name not in (fields if following.opname == "STORE_ATTR" else plain):
+            break
     return made
+
+
+def _read_inside(code: CodeType, variable: str) -> Set[str] | None:
+    """The attributes of a variable that inner functions use; `None` where that is not certain."""
+    used: set[str] = set()
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType) and variable in inner.co_freevars:
+            used_inside = _used_in(inner, variable)
+            if used_inside is None:
+                return None
+            used |= used_inside
+    return used
 
 
 def surely_asks(function: object, name: str, *, but_not: str) -> bool:

@@ -14,6 +14,7 @@ from typing import ClassVar as CV  # noqa: F401  # pyright: ignore[reportUnusedI
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic.dataclasses
 import pytest
 from jaxtyping import Array, Float
 
@@ -231,6 +232,71 @@ def test_a_class_attribute_is_no_default():
     override = "x: without an annotation this does not change the default of the field; write x: ... ="
     assert faults_of({"x": 2.5}, field) == [f"{override} 2.5"]
     assert faults_of({"x": LEAF}, field) == [f"{override} ..."]
+
+
+class Constant(gn.Node):
+    """Has a constant, annotated and not, and reads it."""
+
+    momentum: ClassVar[float] = 0.9
+    decay = 0.1
+
+
+class Scheduled:
+    """A mixin with constants of the same names."""
+
+    momentum: ClassVar[float] = 0.9
+    decay = 0.1
+
+
+CONSTANT_BASES: dict[str, tuple[type[Any], ...]] = {
+    "node": (Constant,),
+    "mixin": (Scheduled, gn.Node),
+    "mixin behind": (gn.Node, Scheduled),
+}
+
+
+@pytest.mark.parametrize("bases", CONSTANT_BASES.values(), ids=CONSTANT_BASES)
+@pytest.mark.parametrize("name", ["momentum", "decay"])
+def test_a_constant_becomes_a_field(bases: tuple[type[Any], ...], name: str):
+    """By a default or a specifier of the subclass: the field then never has the value of the constant."""
+    with_default: Any = type("Default", bases, {name: 0.5, "__annotations__": {name: float}})
+    given: Any = type("Given", bases, {name: static(), "__annotations__": {name: float}})
+    held: Any = type("Held", bases, {name: state(), "__annotations__": {name: ParamState}})
+    below: Any = type("Below", (with_default,), {"width": 2, "__annotations__": {"width": int}})
+    assert (getattr(with_default(), name), getattr(with_default, name), getattr(with_default(0.7), name)) == (
+        0.5, 0.5, 0.7,
+    )  # fmt: skip
+    assert (getattr(below(), name), getattr(below, name), below(0.7).width) == (0.5, 0.5, 2)
+    for cls in (given, held):
+        (field,) = dataclasses.fields(cls)
+        assert field.default is dataclasses.MISSING
+        assert not hasattr(cls, name)
+        with pytest.raises(TypeError, match="missing 1 required positional argument"):
+            cls()
+    node = held(ParamState(jnp.array(1.0)))
+    gn.pop_states(node, ParamState)
+    with pytest.raises(gn.UnsetFieldError, match=f"^Held.{name} holds nothing"):
+        getattr(node, name)
+
+
+def test_a_constant_becomes_no_field_without_a_value():
+    """The constant is no default; nor does a constant of one parent become what another one declares as a field."""
+    faults = faults_of({}, Constant, annotations={"momentum": float})
+    text = "momentum: Constant has a class attribute of this name, which is no default of the field; rename one, or"
+    assert faults == [f"{text} write momentum: ... = 0.9"]
+    field = type("Field", (gn.Node,), {"momentum": 0.5, "__annotations__": {"momentum": float}})
+    assert faults_of({}, Constant, field)
+    assert faults_of({}, field, Constant)
+
+
+def test_a_constant_becomes_an_argument():
+    """Of the constructor; no node has it."""
+    annotation: Any = dataclasses.InitVar[float]
+    body = {"momentum": 0.5, "__annotations__": {"momentum": annotation}, "__post_init__": lambda self, momentum: None}
+    cls: Any = type("Argument", (Constant,), body)
+    assert cls.momentum == 0.5
+    with pytest.raises(AttributeError, match="is an argument of the constructor"):
+        _ = cls(0.7).momentum
 
 
 def test_a_pseudo_field_does_not_override_a_field():
@@ -812,6 +878,40 @@ def test_an_explicit_dataclass_is_refused(options: dict[str, bool], monkeypatch:
     assert caught.value.faults == (DECORATED,)
 
 
+def test_a_dataclass_of_pydantic_is_refused():
+    """By its decorator, where `@dataclass` is found at the first use."""
+    for base in (gn.Node, Leaf):
+        cls = type("Probe", (base,), {"n": 1, "__annotations__": {"n": int}})
+        with pytest.raises(gn.SchemaError) as caught:
+            pydantic.dataclasses.dataclass(cls)
+        assert caught.value.faults == (DECORATED,)
+
+
+CLASS_VARIABLES: dict[str, tuple[Any, str]] = {
+    "state": (state(jax.nn.initializers.zeros), "gn.state(...)"),
+    "factory": (state(default_factory=lambda: ParamState(0.0)), "gn.state(...)"),
+    "static": (static(default=1), "gn.static(...)"),
+    "subnode": (subnode(default_factory=Leaf), "gn.subnode(...)"),
+    "dataclasses.field": (dataclasses.field(default=1), "field(...)"),
+    "nothing": (dataclasses.field(), "field(...)"),
+}
+
+
+@pytest.mark.parametrize("annotation", [ClassVar[ParamState], "ClassVar[int]", ClassVar], ids=str)
+@pytest.mark.parametrize(("specifier", "called"), CLASS_VARIABLES.values(), ids=CLASS_VARIABLES)
+def test_a_specifier_of_a_class_variable_is_refused(specifier: Any, called: str, annotation: Any):
+    """It declares a field; as a constant, it would be the value."""
+    text = (
+        f"x: {called} declares a field, and ClassVar[...] a constant of the class; remove ClassVar[...], or write a "
+        f"value in place of {called}"
+    )
+    body = {"x": specifier, "__annotations__": {"x": annotation}, "__module__": __name__}
+    assert faults_of({"x": specifier}, annotations={"x": annotation, "y": int}) == [text]
+    assert faults_of({}, type("Mixin", (), body), gn.Node) == [text]
+    in_state = [f"x: a State has a value and no fields; hold {called} in a node"]
+    assert faults_of({"x": specifier}, gn.State, annotations={"x": annotation}) == in_state
+
+
 # Defaults of arguments of the constructor
 
 
@@ -1216,6 +1316,17 @@ def test_what_a_state_has_is_not_overridden(name: str):
     text = f"{name}: a State has this itself, and graphnode relies on it; choose another name"
     assert faults_of({name: property(method)}, gn.State) == [text]
     assert faults_of({}, type("Mixin", (), {name: 1, "__slots__": ()}), gn.State) == [text]
+
+
+@pytest.mark.parametrize("name", ["__setattr__", "__getattribute__"])
+def test_a_state_that_watches_its_value_is_refused(name: str):
+    """Updates, optimizers and splits write and read the value itself, so that nothing would hold in training."""
+    text = (
+        f"{name}: a State has this itself, and graphnode relies on it: updates, merges and transforms would never call "
+        "it; change or check the value where it is used, or in the optimizer"
+    )
+    assert faults_of({name: method}, gn.ParamState) == [text]
+    assert faults_of({}, type("Mixin", (), {name: method, "__slots__": ()}), gn.State) == [text]
 
 
 def test_a_class_of_states_has_no_fields():

@@ -27,6 +27,12 @@ class Colour(enum.Enum):
     RED = 1
 
 
+class Named(enum.StrEnum):
+    """Its members are strings of a class of their own, which no dict of a node keeps."""
+
+    FIRST = "first"
+
+
 class Level(enum.IntEnum):
     LOW = 0
 
@@ -67,7 +73,10 @@ S = TypeVar("S", bound=ParamState)
 H = TypeVar("H", bound="Other")
 C = TypeVar("C", Other, Linear)
 M = TypeVar("M", Other, ParamState)
+K = TypeVar("K", bound=str)
 Width = NewType("Width", int)
+UserId = NewType("UserId", str)
+Head = typing_extensions.TypeAliasType("Head", Literal["q", "k"])
 Alias = typing_extensions.TypeAliasType("Alias", Other | None)
 Nested = typing_extensions.TypeAliasType("Nested", "Other | list[Nested]")
 
@@ -101,6 +110,9 @@ SUBNODE = (
     *(typing_extensions.Self, N, N | None, H, C, Alias, Annotated["Other", "tied"]),
     *(Sequence[Other], MutableSequence[Other], Mapping[str, Other], MutableMapping[str, Other]),
     *(typing.List[Other], typing.Dict[str, Other], typing.Tuple[Other, ...]),  # noqa: UP006
+    *(dict[Literal["q", "k"], Other], dict[UserId, Other], dict[Head, Other], dict[Head | UserId, Other]),
+    *(Mapping[Annotated[str, "user"], Other], dict[typing.LiteralString, list[Other]]),
+    dict[K, Other],  # type: ignore[valid-type]
     list[N],  # type: ignore[valid-type]
     list[Self],  # type: ignore[misc]  # ty: ignore[invalid-type-form]
 )
@@ -213,6 +225,8 @@ CONTAINERS: dict[str, Any] = {
     "an OrderedDict[str, Other]: write dict[str, Other]": collections.OrderedDict[str, Other],
     "a defaultdict[str, ParamState]: write dict[str, ParamState]": collections.defaultdict[str, ParamState],
     "a dict[int, Other]: write dict[str, Other]": dict[int, Other],
+    "a dict[Literal['a', 1], Other]: write dict[str, Other]": dict[Literal["a", 1], Other],
+    "a dict[Named, Other]: write dict[str, Other]": dict[Named, Other],
     "a deque[Other]: write list[Other]": collections.deque[Other],
     "an Iterable[ParamState | None]: write list[ParamState | None]": collections.abc.Iterable[ParamState | None],
     "a Collection[Other]: write list[Other]": typing.Collection[Other],
@@ -229,6 +243,16 @@ def test_a_container_that_no_node_keeps_is_refused_with_the_one_to_write(text: s
     """Also under a specifier, which says nothing of the classes and contracts that the container was meant to hold."""
     assert fault_of(annotation, *said) == f"Probe.x: no node keeps {text}"
     assert fault_of(list[annotation], *said) == f"Probe.x: no node keeps {text}"
+
+
+def test_a_dict_whose_keys_are_named_strings_keeps_what_any_dict_keeps():
+    """Through a split and a merge; a value that the field does not admit is named by its key."""
+    cls = declare(defaults={"__module__": __name__}, heads=dict[Head, Other])
+    node = cls({"q": Other(1), "k": Other(2)})
+    merged = gn.treefy_merge(*gn.treefy_split(node))
+    assert {key: head.n for key, head in merged.heads.items()} == {"q": 1, "k": 2}
+    with pytest.raises(gn.FieldError, match=r"Probe\.heads\.q"):
+        cls({"q": 1})
 
 
 A = TypeVar("A")

@@ -19,6 +19,7 @@ LAYERS = (
     "_collector",
     "_caches",
     "_importable",
+    "_method_names",
     "_errors",
     "_tracebacks",
     "_versions",

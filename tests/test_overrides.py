@@ -206,6 +206,135 @@ def test_what_a_base_may_leave_alone_is_declared_with_a_value():
     assert first == {"Asking": 1, "Reading": 2, "Leaving": 1, "Trying": 1, "Looping": 1, "Handing": 2}
 
 
+def sum_of(node: Any) -> int:
+    return int(node.hidden) + 1
+
+
+def names_in(node: Any) -> dict[str, Any]:
+    return dict(vars(node))
+
+
+class Sized(gn.Node):
+    """Has a size that it may normalise, and several ways to read it."""
+
+    hidden: int = 0
+    n: int = 4
+    drift: ParamState = gn.state(ZEROS, shape=lambda node: (node.hidden,))
+
+    def pick(self) -> int:
+        return self.hidden + 1
+
+    @property
+    def next(self) -> int:
+        return self.hidden + 1
+
+    @next.setter
+    def next(self, value: int) -> None:
+        self.n = self.hidden + value
+
+
+class Above(Sized):
+    """Reads the size in a constructor that another one calls first."""
+
+    def __post_init__(self) -> None:
+        self.n = self.hidden + 1
+
+
+class CallsMethod(Sized):
+    def __post_init__(self) -> None:
+        self.hidden = self.pick()
+
+
+class CallsFunction(Sized):
+    def __post_init__(self) -> None:
+        self.hidden = sum_of(self)
+
+
+class ReadsByName(Sized):
+    def __post_init__(self) -> None:
+        self.hidden = sum([getattr(self, name) + 1 for name in ("hidden",)])
+
+
+class ReadsProperty(Sized):
+    def __post_init__(self) -> None:
+        self.hidden = self.next
+
+
+class SetsProperty(Sized):
+    def __post_init__(self) -> None:
+        self.next = 1
+        self.hidden = self.n
+
+
+class ReadsVars(Sized):
+    def __post_init__(self) -> None:
+        self.hidden = vars(self)["hidden"] + 1
+
+
+class ReadsLocals(Sized):
+    def __post_init__(self) -> None:
+        self.hidden = sum_of(locals()["self"])
+
+
+class CallsParent(Above):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.hidden = self.n
+
+
+class ReadsByAnother(Sized):
+    def __post_init__(self) -> None:
+        me = self
+        self.hidden = me.hidden + 1
+
+
+class ReadsInside(Sized):
+    def __post_init__(self) -> None:
+        values = lambda: names_in(self)  # noqa: E731
+        self.hidden = values()["hidden"] + 1
+
+
+class ReadsWhatIsMade(Sized):
+    def __post_init__(self) -> None:
+        self.hidden = len(self.drift.value) + 1
+
+
+class Watches(Sized):
+    def __post_init__(self) -> None:
+        self.n = 1
+        self.hidden = self.n
+
+    def __setattr__(self, name: str, value: int) -> None:
+        super().__setattr__(name, value + self.hidden if name == "n" and "n" in vars(self) else value)
+
+
+NORMALISING = [
+    CallsMethod, CallsFunction, ReadsByName, ReadsProperty, SetsProperty, ReadsVars, ReadsLocals, CallsParent,
+    ReadsByAnother, ReadsInside, ReadsWhatIsMade, Watches,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("base", NORMALISING)
+def test_a_field_that_a_base_may_have_read_before_is_declared_anew(base: Any):
+    """A base that normalises the field by any code of its own uses what a subclass declares."""
+    assert declare((base,), defaults={"hidden": 7}, hidden=int)().hidden == 8
+
+
+def test_what_reads_other_fields_alone_has_not_read_it():
+    """Also what a field holds, called; what comes behind the assignment does not count either."""
+
+    class Base(Sized):
+        act: Any = gn.static(default=abs, kw_only=True)
+
+        def __post_init__(self) -> None:
+            self.n = max([self.n, 2])
+            self.hidden = self.act(-self.n)
+            self.hidden = sum_of(self)
+
+    with pytest.raises(gn.SchemaError, match=r"^Probe\.hidden: Base makes this field in its __post_init__"):
+        declare((Base,), defaults={"hidden": 7}, hidden=int)
+
+
 def test_a_constructor_of_the_subclass_decides_for_itself():
     """Also one that keeps what was declared over what its base makes."""
 

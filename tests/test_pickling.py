@@ -840,6 +840,79 @@ def test_cloudpickle_keeps_the_name_of_what_is_made_in_a_class_body():
         assert vars(found)["slope"].__name__ == "slope"
 
 
+def loss(node: Any, x: Any) -> Any:
+    return (node.weight.value * x) ** 2
+
+
+module_slope = gn.grad(loss, argnums=1)
+
+
+class Scaling:
+    """A mixin whose method is transformed elsewhere."""
+
+    def scaled(self: Any, x: Any) -> Any:
+        return 4 * self.weight.value * x
+
+
+class Steep(Powers, Scaling):
+    """Transforms functions that it has not defined itself."""
+
+    inherited = gn.grad(Powers.of, argnums=1)
+    of_mixin = gn.jit(gn.grad(Scaling.scaled, argnums=1))
+    of_module = gn.value_and_grad(loss, argnums=1)
+    of = gn.jit(Powers.of)
+    twice = module_slope
+    of_class = staticmethod(gn.grad(loss, argnums=1))
+
+
+class Steeper(gn.Node):
+    """Has what another class has, under the same name, and what a module has under its own."""
+
+    weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.float32(4)))
+
+    twice = module_slope
+    inherited = Steep.inherited
+    slope = Powers.slope
+
+
+@pytest.mark.parametrize("name", ["inherited", "of_mixin", "of_module", "of", "twice", "of_class", "slope"])
+def test_what_is_made_of_a_function_of_elsewhere_is_another_method(name: str):
+    """Of an inherited method, a mixin's and a module's; what a subclass inherits so is found in its own place."""
+    method = getattr(Steep(), name)
+    for way in (again, copy.copy, copy.deepcopy):
+        assert getattr(way(method), "__func__", None) is getattr(method, "__func__", None)
+    function = getattr(Steep, name)
+    assert again(function) is function
+
+
+def test_a_transform_in_two_places_is_found_in_both():
+    """In two classes, and as what a module has under the same name."""
+    for cls, name in itertools.product((Steep, Steeper), ("twice", "inherited", "slope")):
+        method = getattr(cls(), name)
+        assert (again(method)(2.0), copy.copy(method)(2.0)) == (method(2.0), method(2.0))
+    assert again(module_slope) is module_slope is Steeper.twice
+
+
+def test_what_a_class_in_a_function_decorates_keeps_its_name():
+    """Where another class has it under a second name; what is made of it there gets that one."""
+
+    class First(gn.Node):
+        weight: gn.ParamState = gn.state(default_factory=lambda: gn.ParamState(jnp.float32(3)))
+
+        @gn.jit
+        def step(self, x: Any) -> Any:
+            return self.weight.value * x**2
+
+    class Second(First):
+        again = First.step
+        slope = gn.grad(First.step, argnums=1)
+
+    second = Second()
+    methods: list[Any] = [First().step, second.step, second.again, second.slope]
+    assert [copy.copy(method)(2.0) for method in methods] == [12.0] * 4
+    assert [method.__name__ for method in methods] == ["step", "step", "step", "slope"]
+
+
 def test_a_function_of_elsewhere_keeps_its_name():
     """What a class body has under another name goes on to be found where it is defined."""
     assert again(jax.nn.relu) is vars(Powers)["activation"] is jax.nn.relu

@@ -309,6 +309,20 @@ def test_a_field_that_nothing_assigns_is_found(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    "method",
+    [
+        "def __post_init__(self): assert isinstance(self, Cell) and not hasattr(self, 'memory')",
+        "def __post_init__(self): fill(self.size)",
+        "def __post_init__(self): print(self, type(self), getattr(self, 'size'))",
+        "def __post_init__(self): gn.Node.__init__(self)",
+    ],
+)
+def test_what_only_looks_at_the_instance_assigns_nothing(method: str, tmp_path: Path):
+    """A built-in function, one that gets a field, and the method of a base, which is read for itself."""
+    assert codes_in(tmp_path, UNASSIGNED.format(more="", method=method)) == [(4, "GN202")]
+
+
+@pytest.mark.parametrize(
     ("more", "method"),
     [
         (", default_factory=lambda: gn.ShortTermState(1)", ""),
@@ -320,6 +334,10 @@ def test_a_field_that_nothing_assigns_is_found(tmp_path: Path):
         ("", "def build(self, name): super().__setattr__(name, 1)"),
         ("", "def build(self): self.__dict__['memory'] = 1"),
         ("", "def build(self): vars(self).update(memory=1)"),
+        ("", "def __post_init__(self): fill(self)"),
+        ("", "def __post_init__(self): fill(node=self)"),
+        ("", "def __post_init__(self): fill([self, {'node': self}])"),
+        ("", "def __post_init__(self): me = self; me.memory = gn.ShortTermState(1)"),
         ("", "__post_init__ = fill"),
         ("", "__post_init__ = functools.partialmethod(fill)"),
         ("", "__post_init__ = lambda self: setattr(self, 'memory', gn.ShortTermState(1))"),
