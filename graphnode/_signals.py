@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from operator import attrgetter
 from types import FrameType
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -36,8 +35,6 @@ _C_SIGNAL: Final = importlib.import_module("_signal")
 _get_handler: Final[Callable[[int], Any]] = _C_SIGNAL.getsignal
 _set_handler: Final[Callable[[int, Handler], Any]] = _C_SIGNAL.signal
 
-_value_of: Final[Callable[[State[Any]], Any]] = attrgetter("_value")
-
 
 def put_all(states: Iterable[State[Any]], values: Iterable[Any], before: Sequence[Any] | None = None) -> None:
     """Give each State its value, all or none: neither a signal handler nor another thread sees a part of it.
@@ -51,7 +48,7 @@ def put_all(states: Iterable[State[Any]], values: Iterable[Any], before: Sequenc
     """
     states = tuple(states)
     # Kept alive until all is written: an array that dies may call back into Python.
-    before = tuple(map(_value_of, states)) if before is None else before
+    before = [state._value for state in states] if before is None else before
     deque(map(setattr, states, repeat("_value"), tuple(values)), maxlen=0)
     del before
 
