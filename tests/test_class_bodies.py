@@ -897,7 +897,7 @@ CLASS_VARIABLES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("annotation", [ClassVar[ParamState], "ClassVar[int]", ClassVar], ids=str)
+@pytest.mark.parametrize("annotation", ["ClassVar[ParamState]", "ClassVar[int]", ClassVar], ids=str)
 @pytest.mark.parametrize(("specifier", "called"), CLASS_VARIABLES.values(), ids=CLASS_VARIABLES)
 def test_a_specifier_of_a_class_variable_is_refused(specifier: Any, called: str, annotation: Any):
     """It declares a field; as a constant, it would be the value."""

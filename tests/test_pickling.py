@@ -896,6 +896,19 @@ def test_what_a_class_in_a_function_decorates_keeps_its_name():
     assert [method.__name__ for method in methods] == ["step", "step", "step", "slope"]
 
 
+def test_a_class_that_is_sent_by_value_keeps_the_names_of_its_methods():
+    """What is compiled is made anew where it arrives, of the function that has the other name."""
+
+    class Compiling(Powers):
+        step = gn.jit(Powers.of)
+        slope = gn.jit(gn.grad(Powers.of, argnums=1))
+
+    arrived: Any = pickle.loads(cloudpickle.dumps(Compiling()))
+    for name in ("step", "slope"):
+        method = getattr(arrived, name)
+        assert (method.__name__, copy.copy(method).__func__) == (name, method.__func__)
+
+
 def test_a_function_of_elsewhere_keeps_its_name():
     """What a class body has under another name goes on to be found where it is defined."""
     assert again(jax.nn.relu) is vars(Powers)["activation"] is jax.nn.relu

@@ -40,6 +40,8 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 
+_NAMES: Final = ("__module__", "__name__", "__qualname__")
+
 
 class Options(NamedTuple):
     """What `jit` was asked for, apart from the function; positions count a bound node too."""
@@ -99,7 +101,9 @@ class Jitted(Transformed, Generic[P, R]):
             raise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Jitted, (self.__wrapped__, self._options)  # what is compiled stays here
+        # What is compiled stays here. A class body may have given it other names than those of the function.
+        names = {name: self.__dict__[name] for name in _NAMES if name in self.__dict__}
+        return Jitted, (self.__wrapped__, self._options), names
 
     @overload
     def __get__(self, instance: None, owner: type, /) -> "Jitted[P, R]": ...
