@@ -103,6 +103,6 @@ def _maker_by_code(cls: type[Any], declared: "dataclasses.Field[Any]", owner: ty
         if known is not None and name in attributes_made(post_init, fields=fields, lazy=lazy):
             # An argument that the base takes as well, and never looks at, is the base's business.
             return base if _has_maker(declared) or not known.init else None
-        if not surely_asks(post_init, _POST_INIT, but_not=name):
+        if not surely_asks(post_init, _POST_INIT, but_not=name, fields=fields, lazy=lazy):
             return None
     return None

@@ -97,27 +97,35 @@ def attributes_made(function: object, *, fields: Set[str], lazy: Set[str]) -> Se
     code = _code_of(function)
     if code is None:
         return frozenset()
-    variable, plain = code.co_varnames[0], fields - lazy
-    read = _read_inside(code, variable)
-    if read is None or not read <= plain:
-        return frozenset()
     certain = {instruction.offset for instruction in _certain(code)}
-    made: set[str] = set()
+    made, read = set[str](), set(_read_inside(code, code.co_varnames[0]) or ())
+    for instruction, following in _straight(code, fields, lazy):
+        if _is_use(instruction, code, code.co_varnames[0]):
+            if following.opname == "STORE_ATTR" and following.offset in certain:
+                made |= {following.argval} - read
+            else:
+                read.add(following.argval)
+    return made
+
+
+def _straight(code: CodeType, fields: Set[str], lazy: Set[str]) -> Iterator[tuple[dis.Instruction, dis.Instruction]]:
+    """The instructions from the start of a function to the first that may read any field of its first argument.
+
+    Each comes with the one that follows it. Those that use the argument read or set one field.
+    """
+    variable, plain = code.co_varnames[0], fields - lazy
+    inside = _read_inside(code, variable)
+    if inside is None or not inside <= plain:
+        return
     for instruction, following in _pairs(code):
         if "LOAD" in instruction.opname and instruction.argval in _LOOKS_INTO_CALLER:
-            break
-        if not _is_use(instruction, code, variable):
-            continue
-        if not _is_load(instruction, variable) or following.opname not in _ATTRIBUTE:
-            break  # it is passed on, or from here on another object
-        name = following.argval
-        if following.opname == "STORE_ATTR" and following.offset in certain:
-            made |= {name} & fields - read
-        else:
-            read |= {name}
-        if name not in (fields if following.opname == "STORE_ATTR" else plain):
-            break
-    return made
+            return
+        if _is_use(instruction, code, variable):
+            if not _is_load(instruction, variable) or following.opname not in _ATTRIBUTE:
+                return  # it is passed on, or from here on another object
+            if following.argval not in (fields if following.opname == "STORE_ATTR" else plain):
+                return
+        yield instruction, following
 
 
 def _read_inside(code: CodeType, variable: str) -> Set[str] | None:
@@ -132,12 +140,28 @@ def _read_inside(code: CodeType, variable: str) -> Set[str] | None:
     return used
 
 
-def surely_asks(function: object, name: str, *, but_not: str) -> bool:
-    """Whether a function asks something for an attribute in every call that returns, and nothing for another one."""
+def surely_asks(function: object, name: str, *, but_not: str, fields: Set[str], lazy: Set[str]) -> bool:
+    """Whether a function asks something for an attribute in every call that returns, and has read no field before.
+
+    Args:
+        function: The function.
+        name: The attribute, which `super()` may be asked for.
+        but_not: The field, of which the function may say nothing afterwards either.
+        fields: As in `attributes_made`.
+        lazy: As there.
+    """
     code = _code_of(function)
-    if code is None or but_not in code.co_names:
+    if code is None or but_not in code.co_names or but_not in (_read_inside(code, code.co_varnames[0]) or ()):
         return False
-    return any(instruction.argval == name for instruction in _certain(code))
+    asking = next((instruction for instruction in _certain(code) if instruction.argval == name), None)
+    if asking is None:
+        return False
+    before = sum(1 for _ in _straight(code, fields, lazy))
+    behind = [instruction for instruction, _ in _pairs(code)][before:]
+    if not behind or asking.offset < behind[0].offset:
+        return True
+    asked = (one for one in behind if one.opname in _ATTRIBUTE or one.opname.startswith("LOAD_SUPER"))
+    return behind[0].argval == "super" and next(asked, None) == asking
 
 
 def _certain(code: CodeType) -> Iterator[dis.Instruction]:

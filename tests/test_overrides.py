@@ -320,6 +320,46 @@ def test_a_field_that_a_base_may_have_read_before_is_declared_anew(base: Any):
     assert declare((base,), defaults={"hidden": 7}, hidden=int)().hidden == 8
 
 
+class Zeroing(Sized):
+    def __post_init__(self) -> None:
+        self.hidden = 8
+
+
+class CallsFunctionBefore(Zeroing):
+    def __post_init__(self) -> None:
+        self.n = sum_of(self)
+        super().__post_init__()
+
+
+class CallsParentBefore(Zeroing):
+    def __post_init__(self) -> None:
+        self.n = super().pick()
+        super().__post_init__()
+
+
+class CallsMethodAfter(Zeroing):
+    def __post_init__(self) -> None:
+        self.n = 2 * self.n
+        super().__post_init__()
+        self.n = self.pick()
+
+
+class NamesParent(Zeroing):
+    def __post_init__(self) -> None:
+        Zeroing.__post_init__(self)
+        self.n = self.pick()
+
+
+def test_a_class_between_may_read_what_is_declared_before_the_other_makes_it():
+    """What it reads afterwards is what the other has made."""
+    reading, asking = (CallsFunctionBefore, CallsParentBefore), (CallsMethodAfter, NamesParent)
+    for base in reading:
+        assert declare((base,), defaults={"hidden": 5}, hidden=int)().n == 6
+    for other in asking:
+        with pytest.raises(gn.SchemaError, match=r"^Probe\.hidden: Zeroing makes this field in its __post_init__"):
+            declare((other,), defaults={"hidden": 5}, hidden=int)
+
+
 def test_what_reads_other_fields_alone_has_not_read_it():
     """Also what a field holds, called; what comes behind the assignment does not count either."""
 

@@ -40,6 +40,8 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 
+_NAMES: Final = ("__module__", "__name__", "__qualname__")
+
 
 class Options(NamedTuple):
     """What `jit` was asked for, apart from the function; positions count a bound node too."""
@@ -99,8 +101,8 @@ class Jitted(Transformed, Generic[P, R]):
             raise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What is compiled stays here. A method of a class body has been given a name of its own.
-        names = {name: getattr(self, name) for name in ("__name__", "__qualname__") if hasattr(self, name)}
+        # What is compiled stays here. A class body may have given it other names than those of the function.
+        names = {name: self.__dict__[name] for name in _NAMES if name in self.__dict__}
         return Jitted, (self.__wrapped__, self._options), names
 
     @overload
