@@ -309,7 +309,7 @@ def test_canonical_order_is_by_name_position_and_key():
 @pytest.mark.no_runtime_types
 def test_graphdef_dies_with_its_models():
     """Interning is weak: once models, trees and references are gone, so are graphdef and layout."""
-    net = Net(name="dies", first=Leaf(31, param()))
+    net = Net(name="dies", table={"dies": param()})  # a path of no other test, whose model may be alive
     graphdef, tree = gn.treefy_split(net)
     gone: list[weakref.ref[Any]] = [weakref.ref(graphdef), weakref.ref(tree.layout)]
     del net, graphdef, tree

@@ -63,7 +63,7 @@ CASES: dict[str, Case] = {
         {"in_size": 4, "out_size": 6, "kernel_size": 3, "strides": 2, "transpose_kernel": True}, ((2, 5, 4),),
         (2, 10, 6), {"bias": (6,), "weight": (3, 6, 4)}, {"use_bias": False, "padding": "VALID"},
     ),
-    "Dropout": Case({"rate": 0.5, "deterministic": True}, ((3, 4),), (3, 4), dtypes=()),
+    "Dropout": Case({"rate": 0.5, "rngs": None, "deterministic": True}, ((3, 4),), (3, 4), dtypes=()),
     "Einsum": Case(
         {"equation": "...i,ihd->...hd", "shape": (4, 2, 3), "bias_shape": (2, 3)}, ((5, 4),), (5, 2, 3),
         {"bias": (2, 3), "weight": (4, 2, 3)}, {"bias_shape": None},

@@ -25,7 +25,7 @@ gn.config.build(Net(Layer(3)))  # E: a node for a config
 gn.config.build(config, 3)  # E: a number for a key
 gn.config.to_config(config)  # E: a config for a node
 gn.config.to_config(3)  # E: no node
-gn.config.dump(config, format="toml")  # E: not written as TOML
+gn.config.dump(config, format="ini")  # E: no such format
 gn.config.override(config, [3])  # E: a number for a change
 gn.config.summary(Net)  # E: a class for a config
 gn.config.config_of(int)  # E: no node class
