@@ -218,7 +218,10 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
         return fields, faults  # `dataclasses` has refused the class before it read its fields
     names, owners = {declared.name for declared in dataclasses.fields(cls)}, declaring_classes(cls)
     for name, declared in cls.__dataclass_fields__.items():
-        owner = owners[name]
+        owner = owners.get(name)
+        if owner is None:  # the class came by value, and its base is of another version of its module
+            faults.append(_undeclared(cls.__name__, name))
+            continue
         try:
             if name in names or is_init_variable(own_annotations(owner)[name], owner):
                 _check_one_default(cls, declared, owner)
@@ -227,6 +230,11 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
         except _FaultError as fault:
             faults.append(Fault(str(fault), fault.rule, name))
     return fields, faults
+
+
+def _undeclared(cls: str, name: str) -> Fault:
+    text = f"{cls}.{name}: where {cls} was pickled, a class that it extends declared {name}, and here none does"
+    return Fault(f"{text}; use one version of its bases in both processes", Rule.OVERRIDE, name)
 
 
 def remember_frames(cls: type) -> None:
@@ -382,15 +390,20 @@ def _check_one_default(cls: type, declared: "dataclasses.Field[Any]", owner: Any
 
     Of `C(B, A)`, it takes all that B has before what A has, also what B has from a base whose field A declares anew.
     """
-    if owner is not cls and owner.__dataclass_fields__.get(declared.name) is not declared:
-        first = f"{owner.__name__} declares it anew, and {_first_with(cls, declared)} brings that of a base of both"
-        raise _FaultError(f"{cls.__name__}.{declared.name}: {first}; declare it in {cls.__name__}", Rule.OVERRIDE)
+    if owner is cls or owner.__dataclass_fields__.get(declared.name) is declared:
+        return
+    first = _first_with(cls, declared)
+    if first is not None:  # a class out of a pickle may have a copy, which none of its bases has
+        reason = f"{owner.__name__} declares it anew, and {first.__name__} brings that of a base of both"
+        raise _FaultError(f"{cls.__name__}.{declared.name}: {reason}; declare it in {cls.__name__}", Rule.OVERRIDE)
 
 
-def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> str:
-    bases: Sequence[Any] = cls.__mro__[1:]
-    fields = ((base, getattr(base, "__dataclass_fields__", {})) for base in bases)
-    return next(str(base.__name__) for base, known in fields if known.get(declared.name) is declared)
+def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> type | None:
+    for base in cls.__mro__[1:]:
+        fields: Mapping[str, object] = getattr(base, "__dataclass_fields__", {})
+        if fields.get(declared.name) is declared:
+            return base
+    return None
 
 
 def _arrived(owner: type, name: str) -> object:

@@ -339,6 +339,95 @@ def test_a_class_that_came_back_has_the_fields_that_it_had():
         Later()  # type: ignore[call-arg]  # ty: ignore[missing-argument]
 
 
+def arrived(cls: type[Any], *bases: type) -> Any:
+    """A class as it arrives by value where it and these bases are not: cloudpickle has forgotten that they are here."""
+    pickled = cloudpickle.dumps(cls)
+    trackers: Any = cloudpickle.cloudpickle
+    for new in (cls, *bases):
+        del trackers._DYNAMIC_CLASS_TRACKER_BY_ID[trackers._DYNAMIC_CLASS_TRACKER_BY_CLASS.pop(new)]
+    there: Any = pickle.loads(pickled)
+    assert there is not cls
+    return there
+
+
+def test_a_class_shares_the_fields_of_its_bases_where_it_arrives():
+    """Also for classes that extend it there: of two copies, one would be taken for a field that is declared anew."""
+
+    class Base(gn.Node):
+        width: int
+        start: dataclasses.InitVar[int]
+        rate: float = 0.1
+        doubled: int = gn.static(init=False)
+
+        def __post_init__(self, start: int) -> None:
+            self.doubled = 2 * start
+
+    class Sub(Base, kw_only=True):
+        rate: float = 0.5
+        gain: float = 2.0
+
+    class Other(Base):
+        pass
+
+    there = arrived(Sub)
+    fields, of_base = there.__dataclass_fields__, vars(Base)["__dataclass_fields__"].of_class
+    assert [name for name in fields if fields[name] is of_base.get(name)] == ["width", "start", "doubled"]
+    node = there(2, 3, gain=4.0)
+    assert repr(node) == repr(Sub(2, 3, gain=4.0))
+    assert (node.rate, node.gain, node.doubled) == (0.5, 4.0, 6)
+    assert dataclasses.replace(node, gain=1.0).gain == 1.0
+
+    class Later(there, Other):  # type: ignore[valid-type,misc]
+        depth: int = 1
+
+    assert [field.owner for field in gn.schema(Later).fields.values()] == [Base, there, Base, there, Later]
+    assert type(by_value(Later(2, 3))) is Later
+
+
+def test_a_class_that_its_base_leads_to_arrives_before_its_base():
+    """While its base is still empty, what came out of the pickle is that of the base, also where this overrides it."""
+
+    class Root(gn.Node):
+        rate: float = 0.1
+
+    class Base(Root):
+        rate: float = 0.2
+        width: int = 3
+
+        def child(self) -> Any:
+            return Sub()
+
+    class Sub(Base):
+        depth: int = 1
+
+    there = arrived(Sub, Base)
+    base = there.__base__
+    assert base is not Base
+    assert type(base().child()) is there
+    assert repr(there()) == repr(Sub())
+    assert all(there.__dataclass_fields__[field.name] is field for field in dataclasses.fields(base))
+
+
+def test_a_class_whose_base_has_lost_a_field_says_so(monkeypatch: pytest.MonkeyPatch):
+    """As where the module of the base is of another version."""
+
+    class Base(gn.Node):
+        width: int = 1
+        rate: float = 0.1
+
+    class Sub(Base):
+        depth: int = 1
+
+    there = arrived(Sub)
+    monkeypatch.delitem(Base.__annotations__, "rate")
+    with pytest.raises(gn.SchemaError) as caught:
+        there()
+    assert str(caught.value) == (
+        "Sub.rate: where Sub was pickled, a class that it extends declared rate, and here none does; "
+        "use one version of its bases in both processes"
+    )
+
+
 class HandsOn:
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
