@@ -217,11 +217,11 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
     if "__dataclass_fields__" not in cls.__dict__:
         return fields, faults  # `dataclasses` has refused the class before it read its fields
     names, owners = {declared.name for declared in dataclasses.fields(cls)}, declaring_classes(cls)
+    faults += _version_faults(cls, owners, bases)
     for name, declared in cls.__dataclass_fields__.items():
         owner = owners.get(name)
-        if owner is None:  # the class came by value, and its base is of another version of its module
-            faults.append(_undeclared(cls.__name__, name))
-            continue
+        if owner is None:
+            continue  # of another version of a base: a fault, unless it is a class variable
         try:
             if name in names or is_init_variable(own_annotations(owner)[name], owner):
                 _check_one_default(cls, declared, owner)
@@ -232,9 +232,19 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
     return fields, faults
 
 
-def _undeclared(cls: str, name: str) -> Fault:
-    text = f"{cls}.{name}: where {cls} was pickled, a class that it extends declared {name}, and here none does"
-    return Fault(f"{text}; use one version of its bases in both processes", Rule.OVERRIDE, name)
+def _version_faults(cls: Any, owners: Mapping[str, type], bases: "Sequence[_Base]") -> Iterator[Fault]:
+    """Where a class came by value, the fields that its bases have lost or got: their modules are of another version."""
+    fields, names = cls.__dataclass_fields__, {declared.name for declared in dataclasses.fields(cls)}
+    reasons: dict[str, str] = {}
+    for name, declared in fields.items():
+        if name not in owners and (name in names or is_init_variable(declared.type, cls)):
+            reasons[name] = "no base declares it here, and one did where it was pickled"
+    for base, fields_of_base in bases:
+        added = [name for name in fields_of_base if name not in fields]
+        reasons |= dict.fromkeys(added, f"{base.__name__} has it here, and did not where {cls.__name__} was pickled")
+    for name, reason in reasons.items():
+        text = f"{cls.__name__}.{name}: {reason}; use one version of its bases in both processes"
+        yield Fault(text, Rule.OVERRIDE, name)
 
 
 def remember_frames(cls: type) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import pickle
 from collections.abc import Iterator
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle  # type: ignore[import-untyped]
 import jax
@@ -339,13 +339,18 @@ def test_a_class_that_came_back_has_the_fields_that_it_had():
         Later()  # type: ignore[call-arg]  # ty: ignore[missing-argument]
 
 
-def arrived(cls: type[Any], *bases: type) -> Any:
-    """A class as it arrives by value where it and these bases are not: cloudpickle has forgotten that they are here."""
-    pickled = cloudpickle.dumps(cls)
+def pickle_of_new(cls: type[Any], *bases: type) -> bytes:
+    """The pickle of a class by value, for where it and these bases are not: cloudpickle forgets that they are here."""
+    pickled: bytes = cloudpickle.dumps(cls)
     trackers: Any = cloudpickle.cloudpickle
     for new in (cls, *bases):
         del trackers._DYNAMIC_CLASS_TRACKER_BY_ID[trackers._DYNAMIC_CLASS_TRACKER_BY_CLASS.pop(new)]
-    there: Any = pickle.loads(pickled)
+    return pickled
+
+
+def arrived(cls: type[Any], *bases: type) -> Any:
+    """A class as it arrives by value where it and these bases are not."""
+    there: Any = pickle.loads(pickle_of_new(cls, *bases))
     assert there is not cls
     return there
 
@@ -408,24 +413,42 @@ def test_a_class_that_its_base_leads_to_arrives_before_its_base():
     assert all(there.__dataclass_fields__[field.name] is field for field in dataclasses.fields(base))
 
 
-def test_a_class_whose_base_has_lost_a_field_says_so(monkeypatch: pytest.MonkeyPatch):
+class Versioned(gn.Node):
+    """The base of a class that is sent by value: it is found by its name."""
+
+    constant: ClassVar[int] = 3
+    width: int = 1
+    rate: float = 0.1
+    start: dataclasses.InitVar[int] = 2
+
+
+def test_a_class_whose_base_has_other_fields_where_it_arrives_is_refused(monkeypatch: pytest.MonkeyPatch):
     """As where the module of the base is of another version."""
 
-    class Base(gn.Node):
-        width: int = 1
-        rate: float = 0.1
-
-    class Sub(Base):
+    class Sub(Versioned):
         depth: int = 1
 
-    there = arrived(Sub)
-    monkeypatch.delitem(Base.__annotations__, "rate")
+    class Other(gn.Node):
+        width: int = 1
+        speed: float = 0.1
+
+    pickled = pickle_of_new(Sub)
+    monkeypatch.setitem(globals(), "Versioned", Other)
+    there: Any = pickle.loads(pickled)
     with pytest.raises(gn.SchemaError) as caught:
         there()
-    assert str(caught.value) == (
-        "Sub.rate: where Sub was pickled, a class that it extends declared rate, and here none does; "
-        "use one version of its bases in both processes"
+    remedy = "use one version of its bases in both processes"
+    assert caught.value.faults == (
+        f"Sub.rate: no base declares it here, and one did where it was pickled; {remedy}",
+        f"Sub.start: no base declares it here, and one did where it was pickled; {remedy}",
+        f"Sub.speed: Other has it here, and did not where Sub was pickled; {remedy}",
     )
+
+    class Later(there):  # type: ignore[misc]
+        more: int = 1
+
+    with pytest.raises(gn.SchemaError, match=r"Later.rate: no base declares it here"):
+        Later()
 
 
 class HandsOn:
