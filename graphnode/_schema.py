@@ -403,7 +403,8 @@ def _check_one_default(cls: type, declared: "dataclasses.Field[Any]", owner: Any
     if owner is cls or owner.__dataclass_fields__.get(declared.name) is declared:
         return
     first = _first_with(cls, declared)
-    if first is not None:  # a class out of a pickle may have a copy, which none of its bases has
+    # A copy of the owner's field is no other one: cloudpickle gives new ones to a plain dataclass whenever it loads it.
+    if first is not None and declaring_classes(first).get(declared.name) is not owner:
         reason = f"{owner.__name__} declares it anew, and {first.__name__} brings that of a base of both"
         raise _FaultError(f"{cls.__name__}.{declared.name}: {reason}; declare it in {cls.__name__}", Rule.OVERRIDE)
 

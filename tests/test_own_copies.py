@@ -413,6 +413,30 @@ def test_a_class_that_its_base_leads_to_arrives_before_its_base():
     assert all(there.__dataclass_fields__[field.name] is field for field in dataclasses.fields(base))
 
 
+def test_a_class_is_extended_after_its_plain_dataclass_came_back():
+    """The dataclass has got copies of its fields from cloudpickle, and the class of nodes has those of before."""
+
+    @dataclasses.dataclass(eq=False)
+    class Plain:
+        width: int = 1
+        start: dataclasses.InitVar[int] = 3
+
+    class Sub(Plain, gn.Node):
+        depth: int = 2
+
+    class Waiting(Plain, gn.Node):
+        later: "Later | None" = None
+
+    by_value((Sub, Waiting))
+    assert Plain.__dataclass_fields__["width"] is not Sub.__dataclass_fields__["width"]
+
+    class Later(Sub):
+        more: int = 3
+
+    assert repr(Later(4, more=5)) == "Later(\n  width=4,\n  depth=2,\n  more=5\n)"
+    assert Waiting(later=Later()).width == 1
+
+
 class Versioned(gn.Node):
     """The base of a class that is sent by value: it is found by its name."""
 
