@@ -245,7 +245,7 @@ def _put_descriptors(cls: type[Any]) -> None:
     for name, declared in cls.__dataclass_fields__.items():
         if name in fields:
             setattr(cls, name, _FieldDescriptor(name, declared.default))
-        elif is_init_variable(own_annotations(owners[name])[name], owners[name]):
+        elif name in owners and is_init_variable(own_annotations(owners[name])[name], owners[name]):
             setattr(cls, name, _ArgumentDescriptor(name, declared.default))
 
 

@@ -57,7 +57,8 @@ class InstanceFields:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As `Kept` does: a class that is there when it is loaded keeps its fields, which subclasses share with it.
-        return _fields_there, (self.cls, own_names(self.cls), self.of_class, self.of_instance)
+        declaring = _declaring_bases(self.cls, self.of_class)
+        return _fields_there, (self.cls, own_names(self.cls), self.of_class, tuple(self.of_instance), declaring)
 
     def __get__(self, node: NodeBase | None, cls: type) -> dict[str, Any]:
         if node is None:
@@ -72,16 +73,39 @@ class InstanceFields:
         raise SchemaError(name, [decorated_fault(name)])
 
 
+def _declaring_bases(cls: Any, of_class: Mapping[str, object]) -> dict[str, Any]:
+    """The base that declares it, for each field that a class shares with one."""
+    bases = [base for base in cls.__mro__[1:] if "__dataclass_fields__" in base.__dict__]
+    return {
+        name: base
+        for base in reversed(bases)
+        for name in own_names(base)
+        if name in of_class and base.__dataclass_fields__.get(name) is of_class[name]
+    }
+
+
 def _fields_there(
-    cls: Any, names: tuple[str, ...], of_class: dict[str, Any], of_instance: dict[str, Any]
+    cls: Any,
+    names: tuple[str, ...],
+    of_class: dict[str, "dataclasses.Field[Any]"],
+    of_instance: tuple[str, ...],
+    declaring: dict[str, Any],
 ) -> InstanceFields:
-    """The fields of a class where a pickle of it is loaded: its own if it was there before."""
+    """The fields of a class where a pickle of it is loaded: its own if it was there before.
+
+    Otherwise it shares those that it inherits with its bases, as `dataclasses` does: what came out of the pickle is a
+    copy of what a base has that was there before it.
+    """
     own: InstanceFields | None = cls.__dict__.get("__dataclass_fields__") if was_there(cls, names) else None
     if own is not None:
         return own
     for field in of_class.values():  # those of the instance are the same
         _restore_missing(field)
-    return InstanceFields(cls, of_class, of_instance)
+    for name, base in declaring.items():
+        # A base that leads to the class itself, as by a method that uses it, is still empty: it gets the same object.
+        if name in own_names(base):
+            of_class[name] = base.__dataclass_fields__[name]
+    return InstanceFields(cls, of_class, {name: of_class[name] for name in of_instance})
 
 
 def _restore_missing(field: "dataclasses.Field[Any]") -> None:

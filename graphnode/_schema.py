@@ -217,8 +217,11 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
     if "__dataclass_fields__" not in cls.__dict__:
         return fields, faults  # `dataclasses` has refused the class before it read its fields
     names, owners = {declared.name for declared in dataclasses.fields(cls)}, declaring_classes(cls)
+    faults += _version_faults(cls, owners, bases)
     for name, declared in cls.__dataclass_fields__.items():
-        owner = owners[name]
+        owner = owners.get(name)
+        if owner is None:
+            continue  # of another version of a base: a fault, unless it is a class variable
         try:
             if name in names or is_init_variable(own_annotations(owner)[name], owner):
                 _check_one_default(cls, declared, owner)
@@ -227,6 +230,21 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
         except _FaultError as fault:
             faults.append(Fault(str(fault), fault.rule, name))
     return fields, faults
+
+
+def _version_faults(cls: Any, owners: Mapping[str, type], bases: "Sequence[_Base]") -> Iterator[Fault]:
+    """Where a class came by value, the fields that its bases have lost or got: their modules are of another version."""
+    fields, names = cls.__dataclass_fields__, {declared.name for declared in dataclasses.fields(cls)}
+    reasons: dict[str, str] = {}
+    for name, declared in fields.items():
+        if name not in owners and (name in names or is_init_variable(declared.type, cls)):
+            reasons[name] = "no base declares it here, and one did where it was pickled"
+    for base, fields_of_base in bases:
+        added = [name for name in fields_of_base if name not in fields]
+        reasons |= dict.fromkeys(added, f"{base.__name__} has it here, and did not where {cls.__name__} was pickled")
+    for name, reason in reasons.items():
+        text = f"{cls.__name__}.{name}: {reason}; use one version of its bases in both processes"
+        yield Fault(text, Rule.OVERRIDE, name)
 
 
 def remember_frames(cls: type) -> None:
@@ -382,15 +400,21 @@ def _check_one_default(cls: type, declared: "dataclasses.Field[Any]", owner: Any
 
     Of `C(B, A)`, it takes all that B has before what A has, also what B has from a base whose field A declares anew.
     """
-    if owner is not cls and owner.__dataclass_fields__.get(declared.name) is not declared:
-        first = f"{owner.__name__} declares it anew, and {_first_with(cls, declared)} brings that of a base of both"
-        raise _FaultError(f"{cls.__name__}.{declared.name}: {first}; declare it in {cls.__name__}", Rule.OVERRIDE)
+    if owner is cls or owner.__dataclass_fields__.get(declared.name) is declared:
+        return
+    first = _first_with(cls, declared)
+    # A copy of the owner's field is no other one: cloudpickle gives new ones to a plain dataclass whenever it loads it.
+    if first is not None and declaring_classes(first).get(declared.name) is not owner:
+        reason = f"{owner.__name__} declares it anew, and {first.__name__} brings that of a base of both"
+        raise _FaultError(f"{cls.__name__}.{declared.name}: {reason}; declare it in {cls.__name__}", Rule.OVERRIDE)
 
 
-def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> str:
-    bases: Sequence[Any] = cls.__mro__[1:]
-    fields = ((base, getattr(base, "__dataclass_fields__", {})) for base in bases)
-    return next(str(base.__name__) for base, known in fields if known.get(declared.name) is declared)
+def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> type | None:
+    for base in cls.__mro__[1:]:
+        fields: Mapping[str, object] = getattr(base, "__dataclass_fields__", {})
+        if fields.get(declared.name) is declared:
+            return base
+    return None
 
 
 def _arrived(owner: type, name: str) -> object:

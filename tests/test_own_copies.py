@@ -5,7 +5,7 @@ import dataclasses
 import pickle
 from collections.abc import Iterator
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle  # type: ignore[import-untyped]
 import jax
@@ -337,6 +337,142 @@ def test_a_class_that_came_back_has_the_fields_that_it_had():
     assert Later(2, 3).rate == 0.5
     with pytest.raises(TypeError, match="missing 2 required positional arguments: 'width' and 'start'"):
         Later()  # type: ignore[call-arg]  # ty: ignore[missing-argument]
+
+
+def pickle_of_new(cls: type[Any], *bases: type) -> bytes:
+    """The pickle of a class by value, for where it and these bases are not: cloudpickle forgets that they are here."""
+    pickled: bytes = cloudpickle.dumps(cls)
+    trackers: Any = cloudpickle.cloudpickle
+    for new in (cls, *bases):
+        del trackers._DYNAMIC_CLASS_TRACKER_BY_ID[trackers._DYNAMIC_CLASS_TRACKER_BY_CLASS.pop(new)]
+    return pickled
+
+
+def arrived(cls: type[Any], *bases: type) -> Any:
+    """A class as it arrives by value where it and these bases are not."""
+    there: Any = pickle.loads(pickle_of_new(cls, *bases))
+    assert there is not cls
+    return there
+
+
+def test_a_class_shares_the_fields_of_its_bases_where_it_arrives():
+    """Also for classes that extend it there: of two copies, one would be taken for a field that is declared anew."""
+
+    class Base(gn.Node):
+        width: int
+        start: dataclasses.InitVar[int]
+        rate: float = 0.1
+        doubled: int = gn.static(init=False)
+
+        def __post_init__(self, start: int) -> None:
+            self.doubled = 2 * start
+
+    class Sub(Base, kw_only=True):
+        rate: float = 0.5
+        gain: float = 2.0
+
+    class Other(Base):
+        pass
+
+    there = arrived(Sub)
+    fields, of_base = there.__dataclass_fields__, vars(Base)["__dataclass_fields__"].of_class
+    assert [name for name in fields if fields[name] is of_base.get(name)] == ["width", "start", "doubled"]
+    node = there(2, 3, gain=4.0)
+    assert repr(node) == repr(Sub(2, 3, gain=4.0))
+    assert (node.rate, node.gain, node.doubled) == (0.5, 4.0, 6)
+    assert dataclasses.replace(node, gain=1.0).gain == 1.0
+
+    class Later(there, Other):  # type: ignore[valid-type,misc]
+        depth: int = 1
+
+    assert [field.owner for field in gn.schema(Later).fields.values()] == [Base, there, Base, there, Later]
+    assert type(by_value(Later(2, 3))) is Later
+
+
+def test_a_class_that_its_base_leads_to_arrives_before_its_base():
+    """While its base is still empty, what came out of the pickle is that of the base, also where this overrides it."""
+
+    class Root(gn.Node):
+        rate: float = 0.1
+
+    class Base(Root):
+        rate: float = 0.2
+        width: int = 3
+
+        def child(self) -> Any:
+            return Sub()
+
+    class Sub(Base):
+        depth: int = 1
+
+    there = arrived(Sub, Base)
+    base = there.__base__
+    assert base is not Base
+    assert type(base().child()) is there
+    assert repr(there()) == repr(Sub())
+    assert all(there.__dataclass_fields__[field.name] is field for field in dataclasses.fields(base))
+
+
+def test_a_class_is_extended_after_its_plain_dataclass_came_back():
+    """The dataclass has got copies of its fields from cloudpickle, and the class of nodes has those of before."""
+
+    @dataclasses.dataclass(eq=False)
+    class Plain:
+        width: int = 1
+        start: dataclasses.InitVar[int] = 3
+
+    class Sub(Plain, gn.Node):
+        depth: int = 2
+
+    class Waiting(Plain, gn.Node):
+        later: "Later | None" = None
+
+    by_value((Sub, Waiting))
+    assert Plain.__dataclass_fields__["width"] is not Sub.__dataclass_fields__["width"]
+
+    class Later(Sub):
+        more: int = 3
+
+    assert repr(Later(4, more=5)) == "Later(\n  width=4,\n  depth=2,\n  more=5\n)"
+    assert Waiting(later=Later()).width == 1
+
+
+class Versioned(gn.Node):
+    """The base of a class that is sent by value: it is found by its name."""
+
+    constant: ClassVar[int] = 3
+    width: int = 1
+    rate: float = 0.1
+    start: dataclasses.InitVar[int] = 2
+
+
+def test_a_class_whose_base_has_other_fields_where_it_arrives_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """As where the module of the base is of another version."""
+
+    class Sub(Versioned):
+        depth: int = 1
+
+    class Other(gn.Node):
+        width: int = 1
+        speed: float = 0.1
+
+    pickled = pickle_of_new(Sub)
+    monkeypatch.setitem(globals(), "Versioned", Other)
+    there: Any = pickle.loads(pickled)
+    with pytest.raises(gn.SchemaError) as caught:
+        there()
+    remedy = "use one version of its bases in both processes"
+    assert caught.value.faults == (
+        f"Sub.rate: no base declares it here, and one did where it was pickled; {remedy}",
+        f"Sub.start: no base declares it here, and one did where it was pickled; {remedy}",
+        f"Sub.speed: Other has it here, and did not where Sub was pickled; {remedy}",
+    )
+
+    class Later(there):  # type: ignore[misc]
+        more: int = 1
+
+    with pytest.raises(gn.SchemaError, match=r"Later.rate: no base declares it here"):
+        Later()
 
 
 class HandsOn:

@@ -180,6 +180,51 @@ for order in ([0, 1, 0, 1], [1, 0, 1]):
 
 
 @pytest.mark.slow
+def test_a_class_that_adds_a_field_goes_where_its_parent_is(tmp_path: Path):
+    """The parent can be imported there, or has come in an earlier pickle."""
+    sender = (
+        HEAD
+        + """
+class Gained(gn.nn.Linear):
+    gain: float = 2.0
+
+class Counting(gn.nn.Dropout):
+    count: gn.State = gn.state(default_factory=lambda: gn.State(jnp.zeros(2)))
+
+class Rate(gn.Node):
+    width: int
+    rate: float = 0.1
+
+class Faster(Rate):
+    rate: float = 0.2
+    depth: int = 3
+
+if __name__ == "__main__":
+    nodes = [Gained(2, 3), Counting(0.5), Rate(1), Faster(2)]
+    pickle.dump([cloudpickle.dumps(node) for node in nodes], open(sys.argv[1], "wb"))
+"""
+    )
+    receiver = (
+        HEAD
+        + """
+gained, counting, rate, faster = [pickle.loads(part) for part in pickle.load(open(sys.argv[1], "rb"))]
+print(gained.gain, gained(jnp.ones(2)).shape, type(gained)(2, 4, gain=3.0).gain)
+print(counting.count.value.tolist(), counting.rate)
+print(rate.rate, type(faster).__base__ is type(rate), faster.rate, faster.depth, type(faster)(2).rate)
+print(dataclasses.fields(faster)[0] is dataclasses.fields(rate)[0], dataclasses.replace(faster, depth=4).depth)
+"""
+    )
+    file = str(tmp_path / "pickles")
+    assert run(tmp_path, sender, file) == []
+    assert run(tmp_path, receiver, file) == [
+        "2.0 (3,) 3.0",
+        "[0.0, 0.0] 0.5",
+        "0.1 True 0.2 3 0.2",
+        "True 4",
+    ]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["joblib", "spawn"])
 def test_what_a_script_defines_goes_to_workers(pool: str, tmp_path: Path):
     """Pools of joblib with its default backend, and of the standard library, which starts new processes."""
