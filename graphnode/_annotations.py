@@ -466,7 +466,7 @@ def _named_items(cls: type) -> list[Any]:
     """The types of the items of a named tuple, or of a dict of certain keys; none where nothing says what it holds."""
     annotations = own_annotations(cls)
     names: tuple[str, ...] = getattr(cls, "_fields", ())
-    is_named_tuple = issubclass(cls, tuple) and annotations.keys() == set(names)
+    is_named_tuple = issubclass(cls, tuple) and set(annotations) == set(names)
     if not is_named_tuple and not typing_extensions.is_typeddict(cls):
         return []
     try:
