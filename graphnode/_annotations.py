@@ -53,6 +53,7 @@ class Cause(enum.Enum):
     ARRAY = "it is a bare array"
     UNHASHABLE = "it holds static data in a form that is not hashable"
     THAWED = "it is static data that may change"
+    GUARDED = "it is static data that may refuse by itself to change"
     CONTRACTS = "one State may be held to several contracts"
     CONTAINER = "no node keeps such a container"
 
@@ -443,32 +444,66 @@ def _class_form(annotation: Any) -> Form:
         return Form(Kind.SUBNODE, (Leaf(latest(annotation)),))
     if annotation in (list, tuple, dict, set, frozenset):
         raise AmbiguousError(f"{annotation.__name__} does not say what it contains")
-    if kind.is_annotation:
+    if kind.is_annotation or annotation is range:
         return Form(Kind.STATIC)
     parameters = getattr(annotation, "__dataclass_params__", None)
     if parameters is not None and parameters.frozen:
         return Form(Kind.STATIC)
     if parameters is not None:
+        cause = Cause.THAWED if annotation.__setattr__ is object.__setattr__ else Cause.GUARDED
         raise AmbiguousError(
-            f"the dataclass {annotation.__name__} is not frozen: declare it @dataclass(frozen=True)", Cause.THAWED
+            f"the dataclass {annotation.__name__} is not frozen: declare it @dataclass(frozen=True)", cause
         )
-    _check_named_items(annotation)
+    items = _named_items(annotation)
+    if items and not _is_in_itself(annotation):
+        _check_named_items(annotation, items)
+        if issubclass(annotation, tuple) and all(_says_static(item, annotation) for item in items):
+            return Form(Kind.STATIC)
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
 
 
-def _check_named_items(cls: type) -> None:
+def _named_items(cls: type) -> list[Any]:
+    """The types of the items of a named tuple, or of a dict of certain keys; none where nothing says what it holds."""
+    annotations = own_annotations(cls)
+    names: tuple[str, ...] = getattr(cls, "_fields", ())
+    is_named_tuple = issubclass(cls, tuple) and set(annotations) == set(names)
+    if not is_named_tuple and not typing_extensions.is_typeddict(cls):
+        return []
+    try:
+        return [_without_qualifiers(resolve(written, cls, {})) for written in annotations.values()]
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return []
+
+
+def _is_in_itself(cls: type) -> bool:
+    """Whether a class with named items has itself among what they hold, at any depth."""
+    known: list[Any] = []
+    waiting = _named_items(cls)
+    while waiting:
+        part = unaliased(waiting.pop())
+        if part is cls:
+            return True
+        if part not in known:
+            known.append(part)
+            waiting += get_args(part)
+            waiting += _named_items(part) if isinstance(part, type) else []
+    return False
+
+
+def _says_static(annotation: Any, owner: type) -> bool:
+    try:
+        return form_of(annotation, owner).kind in (Kind.STATIC, None)
+    except AmbiguousError:
+        return False
+
+
+def _check_named_items(cls: type, items: Sequence[Any]) -> None:
     """Raise if a named tuple or a dict of certain keys holds States or nodes: a node keeps a plain one.
 
     Raises:
         AmbiguousError: Gives the line to write.
     """
     is_dict = typing_extensions.is_typeddict(cls)
-    if not is_dict and not (issubclass(cls, tuple) and hasattr(cls, "_fields")):
-        return
-    try:
-        items = [_without_qualifiers(resolve(written, cls, {})) for written in own_annotations(cls).values()]
-    except (NameError, TypeError, AttributeError, SyntaxError):
-        return  # it is not known what it holds
     texts = [_text(item) for item in items]
     union = " | ".join(dict.fromkeys(texts))
     _check_items(cls, items, cls, f"dict[str, {union}]" if is_dict else f"tuple[{', '.join(texts)}]")

@@ -16,7 +16,7 @@ from ._errors import ContractError, FieldError
 from ._fields import NodeBase
 from ._schema import Field
 from ._state import State
-from ._stream import split_key
+from ._stream import split_key_for
 
 # From the node under construction to the value of the field.
 Maker: TypeAlias = Callable[[Any], Any]
@@ -123,7 +123,7 @@ def _initialized(initializer: Any, node: NodeBase, name: str, shape: tuple[int, 
     Raises:
         FieldError: It gives nothing.
     """
-    key = split_key()
+    key = split_key_for(lambda key: initializer(key, shape, dtype))
     try:
         value = initializer(key, shape, dtype)
     except Exception as error:

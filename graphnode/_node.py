@@ -4,6 +4,7 @@ Data in: the compiled schema of a class. Data out: instances whose `__dict__` ho
 with a value of its kind. Graph operations read that `__dict__`; nothing here knows them.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -23,6 +24,7 @@ from ._faults import Fault, Rule, defining, registration_fault
 from ._fields import NodeBase, state, static, subnode
 from ._hints import did_you_mean
 from ._init_errors import explain_init
+from ._makers import Maker
 from ._members import declaring_classes, holds_graph_object, is_class_variable, is_init_variable, own_annotations
 from ._method_names import name_methods
 from ._overrides import lost_faults
@@ -33,6 +35,7 @@ from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
 from ._schema import UnresolvedError, compile_schema, late_fault, remember_frames, schema
 from ._state import State
 from ._static import Uncompiled
+from ._stream import CONSTRUCTORS, Refusing, is_past_scope, scope_of
 from ._tracebacks import hide_frames
 from ._tracked import set_version
 from ._versions import CLOCK, CONSTRUCTING, Constructing, Version, birth, check_owner, constructing, unmade
@@ -323,6 +326,7 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     # With the globals of `init`, in which a run-time type checker looks up annotations that are strings: in ours it
     # would find our classes in place of the user's. Everything that the guard needs is therefore in its closure.
     own = inspect.unwrap(guard)
+    CONSTRUCTORS.add(own.__code__)
     names = getattr(init, "__globals__", own.__globals__)
     return functools.wraps(init)(FunctionType(own.__code__, names, "__init__", None, own.__closure__))
 
@@ -376,11 +380,34 @@ def _guard_getattr(cls: type[Node]) -> None:
 def _complete(node: Node, plan: Plan) -> None:
     for name in plan.makers:
         if name not in node.__dict__:
-            setattr(node, name, plan.makers[name](node))
+            _make_field(node, name, plan.makers[name])
     missing = [name for name in schema(type(node)).fields if name not in node.__dict__]
     if missing:
         cls = type(node)
         raise FieldError(f"{cls.__name__} was constructed without {', '.join(missing)}; {remedy_for(cls)}")
+
+
+def _make_field(node: Node, name: str, maker: Maker) -> None:
+    version = node._version
+    if is_past_scope(node):
+        with _refusing(node, name):
+            value = maker(node)
+    else:
+        value = maker(node)
+    setattr(node, name, value)
+    if node._version is not version:
+        set_version(node, version)  # the scope of a factory is not that of the constructor
+
+
+def _refusing(node: Node, name: str) -> contextlib.AbstractContextManager[None]:
+    """Refuse draws for a field: the constructor has opened a scope, which is over."""
+    cls = type(node).__name__
+    refusing = Refusing(
+        f"{cls}.{name} is drawn after the constructor has left the gn.random.scope that it has opened, and would not "
+        f"depend on its key. Read self.{name} inside of that scope, which makes it there; or open none in the "
+        f"constructor, and call it in one: with gn.random.scope(key): {cls}(...)"
+    )
+    return scope_of(refusing)
 
 
 def remedy_for(cls: type[Node]) -> str:
@@ -406,7 +433,7 @@ class _FieldDescriptor:
             return self.default
         maker = node._plan.makers.get(self.name)
         if maker is not None and isinstance(getattr(node, "_version", None), Constructing):
-            setattr(node, self.name, maker(node))
+            _make_field(node, self.name, maker)
             return node.__dict__[self.name]
         raise UnsetFieldError(_unset(node, self.name))
 

@@ -448,7 +448,7 @@ def _kind_of(where: str, annotation: object, owner: type, said: Specifier | None
             raise _FaultError(f"{where}: {error}", Rule.AMBIGUOUS) from None
         if said is None:
             raise _FaultError(_ambiguous(where, error), _RULES[error.cause]) from None
-        if error.cause in (Cause.UNHASHABLE, Cause.THAWED) and said.kind is not Kind.STATIC:
+        if error.cause in (Cause.UNHASHABLE, Cause.THAWED, Cause.GUARDED) and said.kind is not Kind.STATIC:
             text = f"{where}: declared {said.kind}(), but its annotation says static; {error}"
             raise _FaultError(text, Rule.KIND) from None
         if error.cause is Cause.UNHASHABLE:
@@ -472,6 +472,7 @@ _RULES: Final = {
     Cause.ARRAY: Rule.ARRAY,
     Cause.UNHASHABLE: Rule.UNHASHABLE,
     Cause.THAWED: Rule.UNHASHABLE,
+    Cause.GUARDED: Rule.UNHASHABLE,
 }
 
 
@@ -479,7 +480,8 @@ def _ambiguous(where: str, error: AmbiguousError) -> str:
     line = f"{where.rpartition('.')[2]}: ... = gn"
     if error.cause is Cause.OPEN:
         return f"{where}: {error}; say which: {line}.static(), gn.state() or gn.subnode()"
-    return f"{where}: {error}" + (f", or say {line}.static()" if error.cause is not Cause.UNHASHABLE else "")
+    is_remedy = error.cause in (Cause.ARRAY, Cause.GUARDED)  # else the specifier would only lead to the next error
+    return f"{where}: {error}" + (f", or say {line}.static()" if is_remedy else "")
 
 
 # A node class that another extends, and its fields.

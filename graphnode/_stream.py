@@ -13,7 +13,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final, SupportsIndex, TypeVar
 
 import jax
@@ -22,7 +22,10 @@ import jax.numpy as jnp
 from ._arguments import wrong_argument
 from ._compat import TraceRef, current_trace
 from ._errors import RngError, TraceError
+from ._fields import NodeBase
 from ._keys import derived, is_key, number_of, under_current_mesh
+from ._tracked import set_version
+from ._versions import Constructing, PastScope
 
 _SEED: Final = "an integer or a key of jax.random"
 
@@ -66,12 +69,61 @@ class Stream:
         self._key = key
         return derived(key, next(self._draws))
 
+    def draw_for(self, function: Callable[[jax.Array], object]) -> jax.Array:
+        """The next key, for a function that may not look at it."""
+        return self.draw()
+
     def _first_key(self) -> jax.Array:
         key = self._seed if isinstance(self._seed, jax.Array) else jax.random.key(self._seed)
         key = under_current_mesh(key)
         for number in self._numbers:
             key = derived(key, number)
         return key
+
+
+class Refusing(Stream):
+    """Stands in front of the ambient stream where a draw from it would be a mistake.
+
+    Args:
+        text: Says so.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(0, trace=None)
+        self._text = text
+        self._behind = _innermost()
+
+    def draw(self) -> jax.Array:
+        """Raise.
+
+        Raises:
+            RngError: Always.
+        """
+        raise RngError(self._text)
+
+    def draw_for(self, function: Callable[[jax.Array], object]) -> jax.Array:
+        """The next key of the stream behind it, for what makes the same of every key, such as zeros.
+
+        Raises:
+            RngError: The function looks at the key; or the stream behind it cannot be drawn from.
+        """
+        if _looks_at_key(function):
+            raise RngError(self._text)
+        try:
+            return _stream_of(self._behind).draw_for(function)
+        except TraceError:
+            raise RngError(self._text) from None
+
+
+def _looks_at_key(function: Callable[[jax.Array], object]) -> bool:
+    """Whether what a function makes may depend on the key; it is called once, without computing anything."""
+    try:
+        jaxpr = jax.make_jaxpr(function)(jax.random.key(0)).jaxpr
+    except Exception:  # whatever the function does with a tracer
+        return True
+    key = jaxpr.invars[0]
+    used = [*jaxpr.outvars, *[variable for equation in jaxpr.eqns for variable in equation.invars]]
+    return any(variable is key for variable in used)
 
 
 def checked_seed(seed: jax.Array | SupportsIndex) -> jax.Array | int:
@@ -125,6 +177,7 @@ class _Scope:
         generator: The generator whose block it is, if it is one that gives its consumer control in between.
         block: The block. Where an exception comes before its end is known, it dies with the exception.
         token: Tells the context that it was entered in from those that tasks have copied.
+        node: The node whose constructor opens it, or a method that it calls; kept alive by their frames.
         is_entered: Whether its block has begun.
         is_left: Whether its block is over.
     """
@@ -133,6 +186,7 @@ class _Scope:
     generator: FrameType | None
     block: "weakref.ref[Block]"
     token: Token[None]
+    node: "weakref.ref[NodeBase] | None"
     is_entered: bool = False
     is_left: bool = False
 
@@ -225,8 +279,9 @@ class Block(contextlib.ContextDecorator):
         if self._scope is not None:
             raise RngError("this gn.random.scope is open already: make one for each `with`")
         _innermost()
-        generator = _generator_around(sys._getframe(1)) if self._is_users else None
-        scope = _Scope(self._make_stream(), generator, weakref.ref(self), _context.set(None))
+        entering = sys._getframe(1) if self._is_users else None
+        generator, node = _generator_around(entering), _node_made_in(entering)
+        scope = _Scope(self._make_stream(), generator, weakref.ref(self), _context.set(None), node)
         _scopes.set((*_scopes.get(), scope))
         self._scope = scope
         # The last step: no signal handler comes between it and the block, whose end is `__exit__`.
@@ -237,6 +292,7 @@ class Block(contextlib.ContextDecorator):
         if scope is not None:
             scope.is_left = True
             _drop(scope)
+            _note_left(scope)
 
     def __call__(self, func: F) -> F:
         """`func`, with a scope around each call.
@@ -283,8 +339,58 @@ def split_key() -> jax.Array:
         TraceError: A JAX transformation runs that started after the stream was opened.
         RngError: The innermost scope is that of a generator, which is suspended.
     """
-    scope = _innermost()
-    return (_process_stream if scope is None else scope.stream).draw()
+    return _stream_of(_innermost()).draw()
+
+
+def split_key_for(function: Callable[[jax.Array], object]) -> jax.Array:
+    """The key that `split_key` gives, to be handed to a function that may not look at it."""
+    return _stream_of(_innermost()).draw_for(function)
+
+
+def _stream_of(scope: _Scope | None) -> Stream:
+    return _process_stream if scope is None else scope.stream
+
+
+# Scopes of constructors. What makes a field by itself runs after a written constructor, and would silently draw from
+# the stream around it where the constructor has opened a scope, left it, and not read the field in it.
+
+CONSTRUCTORS: Final[set[CodeType]] = set()
+"""The code of what runs the constructors of nodes; `_node` enters it."""
+
+
+def is_past_scope(node: NodeBase) -> bool:
+    """Whether the constructor of a node has opened scopes, and has left all of them."""
+    return type(node._version) is PastScope and not _has_scope(node)
+
+
+def _has_scope(node: NodeBase) -> bool:
+    return any(scope.node is not None and scope.node() is node for scope in _scopes.get())
+
+
+def _note_left(scope: _Scope) -> None:
+    node = None if scope.node is None else scope.node()
+    version = getattr(node, "_version", None)
+    if node is not None and type(version) is not PastScope and isinstance(version, Constructing):
+        set_version(node, PastScope(version))
+
+
+def _is_in_constructor(inner: FrameType) -> bool:
+    frame: FrameType | None = inner
+    while frame is not None and frame.f_code not in CONSTRUCTORS:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _node_made_in(entering: FrameType | None) -> "weakref.ref[NodeBase] | None":
+    """The node under construction whose method enters a scope: its first argument."""
+    frame = _beyond_managers(entering)
+    # Where no constructor runs, the locals are let be: until Python 3.13, who reads them keeps them for the whole call.
+    if frame is None or not frame.f_code.co_argcount or not _is_in_constructor(frame):
+        return None
+    first = frame.f_locals.get(frame.f_code.co_varnames[0])
+    if isinstance(first, NodeBase) and isinstance(getattr(first, "_version", None), Constructing):
+        return weakref.ref(first)
+    return None
 
 
 # Scopes of generators. A generator shares the context of its consumer: a scope in which it yields is the innermost one

@@ -42,6 +42,15 @@ class Constructing(Version):
         return "CONSTRUCTING"
 
 
+class PastScope(Constructing):
+    """The version of a node whose constructor still runs, and has left a scope of random numbers that it had opened."""
+
+    __slots__ = ()
+
+    def __init__(self, before: Constructing) -> None:
+        self.trace = before.trace
+
+
 CONSTRUCTING: Final = Constructing()
 """The version of a node whose constructor runs outside of all transformations: what most are."""
 

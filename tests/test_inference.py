@@ -59,6 +59,43 @@ class Point(NamedTuple):
     x: int
 
 
+class Segment(NamedTuple):
+    start: Point
+    end: "Point | None"
+    colours: tuple[Colour, ...] = ()
+
+
+class Reading(NamedTuple):
+    source: object
+    value: int
+
+
+class Spectrum(NamedTuple):
+    bins: Array
+
+
+class Tree(NamedTuple):
+    value: int
+    branches: "tuple[Tree, ...]"
+
+
+Untyped = collections.namedtuple("Untyped", ["x"])  # pyright: ignore[reportUntypedNamedTuple]  # it says nothing of its items
+
+
+class Options(typing.TypedDict):
+    width: int
+
+
+@dataclasses.dataclass
+class Guarded:
+    width: int
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, name):
+            raise AttributeError(name)
+        super().__setattr__(name, value)
+
+
 class Count(State[Array]):
     pass
 
@@ -91,6 +128,7 @@ STATIC = (
     *(np.dtype, np.dtype[Any], jnp.dtype, DTypeLike, DTypeLike | None, np.float32, np.generic),
     *(Frozen, Frozen | None, tuple[int, ...], tuple[int, str], tuple[()], tuple[tuple[int, ...], Frozen]),
     *(tuple[int | None, ...], frozenset[int], frozenset[tuple[str, int]], tuple[Literal["a"], ...]),
+    *(Point, Segment, Segment | None, tuple[Point, ...], range, jax.lax.PrecisionLike),
     *(Annotated[int, "width"], Width, Final[int], typing.Optional[int], typing.Tuple[int, ...]),  # noqa: UP006, UP045  # pyrefly: ignore[invalid-annotation]
 )
 STATE = (
@@ -142,7 +180,11 @@ REFUSED = {
     "Protocol": (Runs, "Runs" + MAY),
     "plain class": (Plain, "Plain" + MAY),
     "plain class | None": (Plain | None, "Plain" + MAY),
-    "NamedTuple": (Point, "Point" + MAY),
+    "NamedTuple of anything": (Reading, "Reading" + MAY),
+    "NamedTuple of an array": (Spectrum, "Spectrum" + MAY),
+    "NamedTuple in itself": (Tree, "Tree" + MAY),
+    "namedtuple": (Untyped, "Untyped" + MAY),
+    "TypedDict": (Options, "Options" + MAY),
     "Iterable[int]": (collections.abc.Iterable[int], "Iterable[int]" + MAY),
     "deque[int]": (collections.deque[int], "deque[int]" + MAY),
     "Registry": (Registry[Other], "Registry[Other]" + MAY),
@@ -186,7 +228,11 @@ REFUSED = {
     ),
     "thawed dataclass": (
         Thawed,
-        "the dataclass Thawed is not frozen: declare it @dataclass(frozen=True)" + OR_STATIC,
+        "the dataclass Thawed is not frozen: declare it @dataclass(frozen=True)",
+    ),
+    "guarded dataclass": (
+        Guarded,
+        "the dataclass Guarded is not frozen: declare it @dataclass(frozen=True)" + OR_STATIC,
     ),
     "list": (list, "list does not say what it contains" + WHICH),
     "tuple": (tuple, "tuple does not say what it contains" + WHICH),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -703,6 +704,146 @@ def test_a_node_with_initialisers_is_built_in_a_trace_with_a_scope():
         jax.eval_shape(lambda: Layer().w.value)
     assert str(caught.value) == REFUSED
     assert jax.eval_shape(build, jax.random.key(0)).shape == (2,)
+
+
+# Scopes of constructors
+
+
+class Noise(gn.Node):
+    n: int
+    w: ParamState[Float[Array, "n"]] = state(jax.nn.initializers.normal(1.0))
+
+
+class Seeded(Noise):
+    """Opens a scope, and leaves it before anything is drawn."""
+
+    def __init__(self, n: int, key: jax.Array) -> None:
+        with random.scope(key):
+            super().__init__(n)
+
+
+class SeededByItself(gn.Node):
+    """Draws something in its scope, and not its State."""
+
+    n: int
+    first: ParamState
+    w: ParamState[Float[Array, "n"]] = state(jax.nn.initializers.normal(1.0))
+
+    def __init__(self, n: int, key: jax.Array) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(random.scope(key))
+            self.n, self.first = n, ParamState(random.rand())
+
+
+class SeededAfterwards(gn.Node):
+    """Opens its scope in a method that `__post_init__` calls, and reads its State too late."""
+
+    n: int
+    key: dataclasses.InitVar[jax.Array]
+    w: ParamState[Float[Array, "n"]] = state(jax.nn.initializers.normal(1.0))
+
+    def __post_init__(self, key: jax.Array) -> None:
+        self.reset(key)
+        assert self.w is not None
+
+    def reset(self, key: jax.Array) -> None:
+        with random.scope(key):
+            pass
+
+
+def made_in_a_scope(node: gn.Node) -> Noise:
+    with random.scope(3):
+        return Noise(2)
+
+
+class SeededByFactory(gn.Node):
+    """Draws in a factory, outside of its scope."""
+
+    n: int
+    w: Noise = gn.subnode(factory=lambda self: Noise(self.n))
+
+    def __init__(self, n: int, key: jax.Array) -> None:
+        with random.scope(key):
+            self.n = n
+
+
+LATE = [Seeded, SeededByItself, SeededAfterwards, SeededByFactory]
+
+
+@pytest.mark.parametrize("cls", LATE)
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_a_field_drawn_after_the_scope_of_its_constructor_is_refused(cls: Any, is_traced: bool):
+    """It would not depend on the key of the scope; the error is the same in a trace."""
+    name = cls.__name__
+    with pytest.raises(gn.RngError) as caught:
+        if is_traced:
+            gn.eval_shape(lambda key: gn.vmap(lambda one: cls(2, one))(key[None]), jax.random.key(0))
+        else:
+            cls(2, jax.random.key(0))
+    assert str(caught.value) == (
+        f"{name}.w is drawn after the constructor has left the gn.random.scope that it has opened, and would not "
+        "depend on its key. Read self.w inside of that scope, which makes it there; or open none in the constructor, "
+        f"and call it in one: with gn.random.scope(key): {name}(...)"
+    )
+
+
+def test_a_field_that_is_read_in_the_scope_of_its_constructor_is_drawn_there():
+    """Also in the outer scope of two, when the inner one is over."""
+
+    class SeededTwice(Noise):
+        def __init__(self, n: int, key: jax.Array) -> None:
+            with random.scope(key):
+                with random.scope(7):
+                    super().__init__(n)
+                assert self.w is not None
+
+    key = jax.random.key(11)
+    with random.scope(key):
+        expected = Noise(2).w.value
+    np.testing.assert_array_equal(SeededTwice(2, key).w.value, expected)
+
+
+def test_what_makes_the_same_of_every_key_is_made_after_the_scope_of_the_constructor():
+    """Zeros do not depend on the key; they count as a draw of the stream around the constructor, as ever."""
+
+    class Mixed(gn.Node):
+        noise: Noise
+        zeros: ParamState[Float[Array, "2"]] = state(jax.nn.initializers.zeros)
+        norm: gn.nn.LayerNorm = gn.subnode(factory=lambda self: gn.nn.LayerNorm(2))
+
+        def __init__(self, key: jax.Array) -> None:
+            with random.scope(key):
+                self.noise = Noise(2)
+
+    mixed = Mixed(jax.random.key(0))
+    np.testing.assert_array_equal(mixed.zeros.value, np.zeros(2, np.float32))
+    following = drawn(1)
+    random.seed(0)
+    expected = drawn(4)
+    assert following == expected[3:]
+
+
+def test_the_scope_of_a_factory_or_of_a_function_is_not_that_of_the_constructor():
+    """What they give is their own, and the constructor's fields are drawn from the stream around it."""
+
+    class Student(gn.Node):
+        n: int
+        teacher: Noise
+        twin: Noise = gn.subnode(factory=made_in_a_scope)
+        w: ParamState[Float[Array, "n"]] = state(jax.nn.initializers.normal(1.0))
+
+        def __init__(self, n: int) -> None:
+            self.n = n
+            self.teacher = scoped()
+
+    def scoped() -> Noise:
+        with random.scope(3):
+            return Noise(2)
+
+    student = Student(2)
+    np.testing.assert_array_equal(student.teacher.w.value, student.twin.w.value)
+    random.seed(0)
+    np.testing.assert_array_equal(student.w.value, Noise(2).w.value)
 
 
 # Draws

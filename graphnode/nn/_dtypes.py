@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from .._errors import ContractError
 from .._fields import Initializer
 from .._state import ParamState, State
-from .._stream import split_key
+from .._stream import split_key_for
 
 T = TypeVar("T")
 
@@ -26,7 +26,8 @@ def drawn(initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike) ->
         ContractError: It is no function, or the dtype is neither a floating-point nor a complex one.
     """
     inexact("param_dtype", dtype)
-    return _called(initializer, split_key(), shape, dtype)
+    key = split_key_for(lambda key: initializer(key, shape, dtype))
+    return _called(initializer, key, shape, dtype)
 
 
 def parameter(initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike) -> ParamState[jax.Array]:
