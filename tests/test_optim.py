@@ -371,6 +371,110 @@ def test_memory_of_a_deep_model_is_refused():
     Optimizer(model, optax.sgd(0.1))
 
 
+# The state of optax's own classes
+
+
+def test_native_state_is_that_of_optax():
+    """Helpers of optax read it: it has optax's classes, with the arrays of the memory."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.contrib.schedule_free_adamw(0.01))
+    params = gn.treefy_states(model, gn.ParamState)
+    plain = TRANSFORMATIONS["schedule free"].init(params.to_dict())
+    for _ in range(2):
+        node_step("schedule free", model, optimizer)
+    native = optimizer.native_state(model)
+    assert type(native) is type(plain)
+    assert native.z["scale",].value is optimizer.memory["z"]["scale"].value
+    averaged = optax.contrib.schedule_free_eval_params(native, gn.treefy_states(model, gn.ParamState))
+    y, z = model.scale.value, native.z["scale",].value
+    assert jnp.allclose(averaged["scale",].value, (y - (1 - native.b1) * z) / native.b1)
+    assert optax.tree_utils.tree_get(native, "mu", default=None) is None
+    assert optax.tree_utils.tree_get(native, "z") is native.z
+
+
+@pytest.mark.parametrize("name", ["adam", "several", "in two steps", "injected"])
+def test_native_state_goes_back(name: str):
+    """What was read is put back as it was, also into another optimizer of that transformation."""
+    model, twin = mlp(), mlp()
+    optimizer, other = [Optimizer(one, TRANSFORMATIONS[name]) for one in (model, twin)]
+    node_step(name, model, optimizer)
+    other.set_native_state(twin, optimizer.native_state(model))
+    remembered = [gn.treefy_states(one, gn.PathContains("memory")) for one in (optimizer, other)]
+    assert leaves(remembered[0]) == leaves(remembered[1])
+    assert leaves(other.native_state(twin)) == leaves(optimizer.native_state(model))
+
+
+def test_native_state_is_changed_by_optax():
+    """`tree_set` of a rate and a count arrives in the memory, and counts in the next step."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+    changed = optax.tree_utils.tree_set(optimizer.native_state(model), learning_rate=jnp.float32(2.0))
+    optimizer.set_native_state(model, changed)
+    updates = optimizer.update(model, ones(model))
+    assert updates["scale",].value.tolist() == [[-2.0, -2.0], [-2.0, -2.0]]
+
+
+def test_native_state_shares_nothing_that_changes():
+    """A container in it is not the memory's; an array of the model that is put back is copied."""
+    model = pair()
+    optimizer = Optimizer(model, optax.trace(0.9))
+    native = optimizer.native_state(model)
+    native.trace["both",].value["weight"] = jnp.zeros(7)
+    assert optimizer.memory["trace"]["both"].value["weight"].shape == (2, 3)
+    optimizer.set_native_state(model, optax.TraceState(gn.treefy_states(model)))
+    remembered = optimizer.memory["trace"]["both"].value["bias"]
+    assert remembered.tolist() == [1.0, 1.0, 1.0]
+    assert remembered is not model.both.value["bias"]
+
+
+BAD_STATES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "another transformation's": (
+        lambda native: optax.TraceState(native[0].mu),
+        """the state does not fit the transformation of the optimizer: 4 faults:
+  memory.0.count is missing
+  memory.0.mu.scale is missing
+  memory.0.nu.scale is missing
+  memory.trace.scale is unknown""",
+    ),
+    "shape and dtype": (
+        lambda native: optax.tree_utils.tree_set(
+            native, count=jnp.float32(1), mu=jax.tree.map(lambda leaf: leaf[0], native[0].mu)
+        ),
+        """cannot update Optimizer: 2 faults:
+  memory.0.count: expected int32[], found float32[]
+  memory.0.mu.scale: expected float32[2,2], found float32[2]""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_STATES)
+def test_native_state_that_does_not_fit_is_refused(name: str):
+    """All faults are named by their paths, and nothing is written."""
+    change, message = BAD_STATES[name]
+    model = mlp()
+    optimizer = Optimizer(model, adam, "outer")
+    before = snapshot(optimizer)
+    with pytest.raises(gn.UpdateError) as caught:
+        optimizer.set_native_state(model, change(optimizer.native_state(model)))
+    assert str(caught.value) == message
+    assert snapshot(optimizer) == before
+
+
+def test_native_state_is_read_and_written_inside_of_a_transform():
+    """There the model and the optimizer are arguments, as for an update."""
+    model = mlp()
+    optimizer = Optimizer(model, adam)
+
+    @gn.jit
+    def forget(model: MLP, optimizer: Optimizer) -> None:
+        native = optimizer.native_state(model)
+        optimizer.set_native_state(model, jax.tree.map(jnp.zeros_like, native))
+
+    optimizer.update(model, ones(model))
+    forget(model, optimizer)
+    assert not any(jnp.any(one.value) for path, one in gn.states(optimizer).items() if path[0] == "memory")
+
+
 # Which States
 
 
@@ -593,6 +697,23 @@ def test_gradients_come_in_every_form(name: str):
     before = model.scale.value
     Optimizer(model, optax.sgd(1.0)).update(model, GRADIENTS[name](model))
     assert jnp.allclose(model.scale.value, before - 1.0)
+
+
+def test_update_gives_what_it_has_added():
+    """The updates have the paths of the parameters: norms are taken of them, also in a compiled step."""
+    model = mlp()
+    before = gn.treefy_states(model, gn.ParamState)
+    optimizer = Optimizer(model, optax.chain(optax.clip_by_global_norm(1.0), optax.scale(-1.0)))
+
+    @gn.jit
+    def step(model: MLP, optimizer: Optimizer) -> tuple[Array, gn.StateTree]:
+        updates = optimizer.update(model, ones(model))
+        return optax.tree_utils.tree_norm(updates), updates
+
+    norm, updates = step(model, optimizer)
+    assert float(norm) == pytest.approx(1.0)
+    assert updates.layout is optimizer.layout
+    assert leaves(jax.tree.map(jnp.add, before, updates)) == leaves(gn.treefy_states(model, gn.ParamState))
 
 
 def test_parameters_keep_their_dtype():
@@ -904,6 +1025,18 @@ def test_arguments_in_the_wrong_order_are_told(model: Any, tx: Any, text: str):
 
 
 def test_whatever_has_init_and_update_is_a_transformation():
-    """`MultiSteps` is not a `GradientTransformation`, and is taken."""
-    optimizer = UNTYPED(gn.nn.Linear(2, 3), optax.MultiSteps(optax.sgd(0.1), 2))
-    assert int(optimizer.steps.value) == 0
+    """`MultiSteps` is not a `GradientTransformation`, and is taken; its form is worked out once too."""
+    asked: list[None] = []
+
+    def init(params: Any) -> optax.EmptyState:
+        asked.append(None)
+        return optax.EmptyState()
+
+    model = gn.nn.Linear(2, 3)
+    before = model.weight.value
+    inner = optax.GradientTransformation(init, optax.scale(-1.0).update)
+    optimizer = Optimizer(model, optax.MultiSteps(inner, 2))
+    for _ in range(4):
+        optimizer.update(model, ones(model))
+    assert jnp.allclose(model.weight.value, before - 2.0)
+    assert len(asked) == 2
