@@ -6,7 +6,7 @@ memory. optax is only imported when an optimizer is made; for how its state beco
 
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType, ModuleType
 from typing import Any, cast
 
@@ -25,6 +25,10 @@ from ._graphdef import GraphDef
 from ._layout import Layout
 from ._match import States, match, numbers_of
 from ._node import Node
+from ._optax_labels import Groups, grouped
+from ._optax_labels import labels as labels
+from ._optax_lookahead import SlowParams
+from ._optax_lookahead import lookahead as lookahead
 from ._optax_state import Form, Part, Transformation, form_of, nested, take_apart, unshared
 from ._paths import Path, path_str
 from ._pretty import Record, Text
@@ -70,7 +74,10 @@ class Optimizer(Node):
 
     Args:
         model: The node (or pytree of nodes) to optimize.
-        tx: The transformation, such as `optax.adam(1e-3)`. It is part of the structure, compared by identity.
+        tx: The transformation, such as `optax.adam(1e-3)`. It is part of the structure, compared by identity. Or a
+            mapping from filters to transformations, `{gn.Under("encoder"): optax.sgd(0.1), ...: optax.adam(1e-3)}`,
+            each for the States that its filter selects: `...`, which stands last, is for what no other one selects, and
+            `None` leaves States alone, as `wrt` does. It becomes one `optax.multi_transform`.
         wrt: Which States of the model are optimized; the others are left alone, and take no memory.
 
     Attributes:
@@ -81,11 +88,13 @@ class Optimizer(Node):
 
     Raises:
         FieldError: The paths of the model are longer than lists and dicts may nest in a field.
-        FilterError: `wrt` selects no State of the model, or there is nothing at a path of it.
-        FilterTypeError: `wrt` is no filter.
+        FilterError: `wrt` selects no State of the model, or there is nothing at a path of a filter. Of a mapping, two
+            filters select one State, with different transformations, or none selects some State of `wrt`; names all.
+        FilterTypeError: `wrt`, or a key of the mapping, is no filter.
         ImportError: optax is not installed.
         StructureError: `model` is neither a node nor a pytree of nodes.
-        TypeError: `tx` is no transformation, or stands first.
+        TypeError: `tx` is no transformation, or stands first; it has a mask that is no tree like the parameters; or it
+            is `optax.lookahead`, whose parameters are pairs.
 
     Example:
         >>> import optax
@@ -111,16 +120,26 @@ class Optimizer(Node):
     memory: Any = state(init=False)
     """What the transformation remembers."""
 
-    def __init__(self, model: object, tx: Transformation, wrt: Filter | EllipsisType = ParamState) -> None:
+    # Any: a mapping takes no keys but of its own type, so that one of `Under` alone would be refused.
+    def __init__(
+        self,
+        model: object,
+        tx: Transformation | Mapping[Any, Transformation | None],
+        wrt: Filter | EllipsisType = ParamState,
+    ) -> None:
         _optax()
         _check_arguments(model, tx)
-        self.tx, self.wrt = tx, as_filter(wrt)
+        self.wrt = as_filter(wrt)
+        if isinstance(tx, Mapping):
+            self.tx, self.wrt = grouped(tx, self.wrt, lambda one: _values(states(model, one)))
+        else:
+            self.tx = tx
         selected = states(model, self.wrt)
         if not selected:
             raise FilterError(f"no State of {graphdef(model).type.__name__} is selected by wrt={self.wrt!r}")
         self.layout = selected.layout
         params = _values(selected)
-        parts = take_apart(unshared(tx.init(params), params))
+        parts = take_apart(unshared(_initial(self.tx, params), params))
         self.memory = nested({part.path: _remembered(part, params) for part in parts})
         self.steps = OptimizerState(jnp.int32(0))
 
@@ -291,7 +310,7 @@ class Optimizer(Node):
 
     def __pretty__(self) -> Record:
         # The functions of a transformation print as addresses, which say nothing and differ in every process.
-        short = Text(f"{type(self.tx).__name__}(...)")
+        short = Text(repr(self.tx) if isinstance(self.tx, Groups) else f"{type(self.tx).__name__}(...)")
         name, fields = super().__pretty__()
         return Record(name, [(key, short if key == "tx" else value) for key, value in fields])
 
@@ -308,6 +327,9 @@ def _check_arguments(model: object, tx: object) -> None:
     Raises:
         TypeError: Says which comes first, or what to write.
     """
+    if isinstance(tx, Mapping) and not _is_transformation(model):
+        _check_mapping(tx)
+        return
     if _is_transformation(tx):
         return
     if _is_transformation(model):
@@ -315,13 +337,60 @@ def _check_arguments(model: object, tx: object) -> None:
             f"Optimizer takes the model first: gn.optim.Optimizer(model, tx); found {type(model).__name__}, "
             f"then {describe(tx)}"
         )
-    if inspect.isroutine(tx):
-        name = getattr(tx, "__name__", "tx")
+    such_as = "" if inspect.isroutine(tx) else ", such as optax.adam(1e-3)"
+    raise TypeError(f"Optimizer takes an optax transformation second{such_as}; found {_instead_of_transformation(tx)}")
+
+
+def _instead_of_transformation(value: object) -> str:
+    """What is no transformation, for a message; a function of optax that gives one is to be called."""
+    if not inspect.isroutine(value):
+        return describe(value)
+    name = getattr(value, "__name__", "tx")
+    return f"the function {name}: call it, as in optax.{name}(1e-3)"
+
+
+def _check_mapping(by_filter: Mapping[Any, Any]) -> None:
+    """Raise if something in a mapping from filters is no transformation.
+
+    Raises:
+        TypeError: Names all.
+    """
+    faults = [
+        f"{as_filter(key)!r}: {_instead_of_transformation(tx)}"
+        for key, tx in by_filter.items()
+        if not (tx is None or _is_transformation(tx))
+    ]
+    if faults:
         raise TypeError(
-            f"Optimizer takes an optax transformation second; found the function {name}: call it, as in "
-            f"optax.{name}(1e-3)"
+            f"Optimizer takes a mapping from filters to optax transformations, or None; found {listed(faults)}"
         )
-    raise TypeError(f"Optimizer takes an optax transformation second, such as optax.adam(1e-3); found {describe(tx)}")
+
+
+def _initial(tx: Transformation, params: StateTree) -> Any:
+    """The first state of a transformation.
+
+    Raises:
+        TypeError: A mask does not fit the parameters, or the parameters are to be pairs; says what to write.
+    """
+    try:
+        state = tx.init(params)
+    except ValueError as error:
+        # JAX's text for a pytree that should be a prefix of another one, and is not.
+        if "prefix pytree" in str(error) and "StateTree" in str(error):
+            raise TypeError(
+                "the mask or labels in an optax transformation must be a state tree as the parameters are, or a "
+                "function that gives one for them; for a dict by path write "
+                "gn.optim.labels({gn.Under('encoder'): True, ...: False})"
+            ) from error
+        raise
+    # Not that in our own, which gives it pairs.
+    parts = jax.tree.leaves(state, is_leaf=lambda one: isinstance(one, (SlowParams, _optax().LookaheadState)))
+    if any(isinstance(one, _optax().LookaheadState) for one in parts):
+        raise TypeError(
+            "optax.lookahead does not work on the parameters of a model, but on pairs of fast and slow ones; write "
+            "gn.optim.lookahead, which keeps the slow ones in the memory"
+        )
+    return state
 
 
 def _is_transformation(value: object) -> bool:

@@ -89,6 +89,8 @@ LAYERS = (
     "random",
     "nn",
     "_optax_state",
+    "_optax_labels",
+    "_optax_lookahead",
     "optim",
     "_source",
     "check",

@@ -371,6 +371,225 @@ def test_memory_of_a_deep_model_is_refused():
     Optimizer(model, optax.sgd(0.1))
 
 
+# Several transformations, and labels by filter
+
+momentum = optax.trace(0.9)
+enc, dec = gn.Under("encoder"), gn.Under("decoder")
+
+
+def tied(*, is_shared: bool = False) -> Tied:
+    encoder = gn.nn.Linear(2, 2)
+    return Tied(encoder, encoder if is_shared else gn.nn.Linear(2, 2))
+
+
+def test_each_filter_has_a_transformation_of_its_own():
+    """A mapping from filters to transformations does what `optax.multi_transform` does with labels."""
+    plain, model = tied(), tied()
+    gn.update_states(model, gn.treefy_states(plain))
+    optimizer = Optimizer(model, {enc: momentum, ...: adam})
+    labels = {"encoder": {"bias": 0, "weight": 0}, "decoder": {"bias": 1, "weight": 1}}
+    tx = optax.multi_transform({0: momentum, 1: adam}, labels)
+    params = gn.treefy_states(plain).to_dict()
+    memory = tx.init(params)
+    for _ in range(2):
+        grads = gradient(params)
+        updates, memory = tx.update(grads, memory, params)
+        params = optax.apply_updates(params, updates)
+        optimizer.update(model, grads)
+    assert leaves(gn.treefy_states(model)) == leaves(params)
+    assert memory_paths(optimizer) == [
+        *[f'inner_states."0".inner_state.trace.encoder.{name}' for name in ("bias", "weight")],
+        'inner_states."1".inner_state.0.count',
+        *[f'inner_states."1".inner_state.0.{of}.decoder.{name}' for of in ("mu", "nu") for name in ("bias", "weight")],
+    ]
+
+
+def test_one_transformation_for_two_filters_is_one():
+    """It has one memory, and filters with one answer may overlap."""
+    optimizer = Optimizer(tied(), {enc: adam, gn.PathContains("bias"): adam, ...: None})
+    counts = [path for path in memory_paths(optimizer) if path.endswith("count")]
+    assert counts == ['inner_states."0".inner_state.0.count']
+    optimized = [gn.path_str(path) for path in optimizer.layout.paths()]
+    assert optimized == ["decoder.bias", "encoder.bias", "encoder.weight"]
+
+
+LEFT_ALONE: list[Any] = [{enc: momentum, ...: None}, {dec: None, ...: momentum}, {enc: momentum, dec: None}]
+
+
+@pytest.mark.parametrize("by_filter", LEFT_ALONE)
+def test_states_of_no_transformation_are_left_alone(by_filter: Any):
+    """`None` takes States out, as `wrt` does: they need no gradient, are not written, and take no memory."""
+    model = tied()
+    before = model.decoder.weight.value
+    optimizer = Optimizer(model, by_filter)
+    optimizer.update(model, {"encoder": ones(model.encoder)})
+    assert model.decoder.weight.value is before
+    assert [gn.path_str(path) for path in optimizer.layout.paths()] == ["encoder.bias", "encoder.weight"]
+
+
+def test_a_mapping_shares_out_what_wrt_selects():
+    """It need not speak of other States."""
+    model = tied()
+    optimizer = Optimizer(model, {enc: adam, dec: momentum}, wrt=gn.PathContains("weight"))
+    assert [gn.path_str(path) for path in optimizer.layout.paths()] == ["decoder.weight", "encoder.weight"]
+
+
+def test_optimizers_of_equal_mappings_have_one_structure():
+    """So they are stacked, and compiled once."""
+    made = [Optimizer(tied(), {enc: momentum, ...: adam}) for _ in range(2)]
+    other = Optimizer(tied(), {dec: momentum, ...: adam})
+    assert gn.graphdef(made[0]) is gn.graphdef(made[1])
+    assert gn.graphdef(made[0]) is not gn.graphdef(other)
+
+
+def test_optimizer_of_a_mapping_prints_it():
+    """The filters, and the classes of the transformations."""
+    shown = "tx={Under('encoder'): GradientTransformation(...), ...: GradientTransformationExtraArgs(...)},"
+    assert repr(Optimizer(tied(), {enc: momentum, ...: adam})).splitlines()[1].strip() == shown
+
+
+BAD_MAPPINGS: dict[str, tuple[Any, type[Exception], str]] = {
+    "two answers": (
+        {enc: momentum, gn.PathContains("bias"): adam, ...: None},
+        gn.FilterError,
+        "two answers for one State: encoder.bias, by Under('encoder') and by PathContains(key='bias')",
+    ),
+    "two answers, one of them None": (
+        {enc: adam, gn.PathIn("encoder.bias"): None, ...: adam},
+        gn.FilterError,
+        "two answers for one State: encoder.bias, by Under('encoder') and by PathIn('encoder.bias')",
+    ),
+    "no answer": (
+        {enc: adam},
+        gn.FilterError,
+        "no filter of (Under('encoder'),) selects some States; add one, or put `...` last: 2 faults:\n"
+        "  decoder.bias (ParamState)\n"
+        "  decoder.weight (ParamState)",
+    ),
+    "no path": (
+        {gn.Under("encoders"): adam, ...: momentum},
+        gn.FilterError,
+        "no State is at or below 'encoders' (did you mean 'encoder'?); if that may be, write "
+        "gn.Under('encoders', missing_ok=True)",
+    ),
+    "a text": (
+        {"encoder": adam, ...: momentum},
+        gn.FilterError,
+        "no State has the tag 'encoder', which is the path of some: a text is a tag here; write gn.Under('encoder')",
+    ),
+    "no transformation": (
+        {enc: 1e-3, ...: optax.adam},
+        TypeError,
+        "Optimizer takes a mapping from filters to optax transformations, or None; found 2 faults:\n"
+        "  Under('encoder'): float 0.001\n"
+        "  ...: the function adam: call it, as in optax.adam(1e-3)",
+    ),
+    "all are left alone": (
+        {...: None},
+        gn.FilterError,
+        "no State of Tied is selected by wrt=All(ParamState, Any())",
+    ),
+}
+
+
+@pytest.mark.no_runtime_types
+@pytest.mark.parametrize("name", BAD_MAPPINGS)
+def test_faulty_mappings_are_refused(name: str):
+    """Each State is meant once; all that are not are named."""
+    by_filter, error, message = BAD_MAPPINGS[name]
+    with pytest.raises(error) as caught:
+        Optimizer(tied(), by_filter)
+    assert str(caught.value) == message
+
+
+def test_a_shared_state_has_one_answer():
+    """Two transformations by two of its paths are refused; both paths are named."""
+    with pytest.raises(gn.FilterError) as caught:
+        Optimizer(tied(is_shared=True), {enc: momentum, dec: adam}, wrt=gn.PathContains("weight"))
+    assert str(caught.value) == (
+        "two answers for one State: decoder.weight = encoder.weight, by Under('encoder') and by Under('decoder')"
+    )
+
+
+def test_labels_by_filter_are_masks_and_labels_of_optax():
+    """They are a state tree like the parameters, also where a part of them is masked."""
+    mask = gn.optim.labels({gn.PathContains("weight"): True, ...: False})
+    names = gn.optim.labels({enc: "first", dec: "second"})
+    assert mask(ones(tied()))["encoder"].to_dict() == {"bias": False, "weight": True}
+    tx = optax.multi_transform({"first": optax.masked(momentum, mask), "second": optax.sgd(0.1)}, names)
+    model = tied()
+    optimizer = Optimizer(model, tx)
+    optimizer.update(model, ones(model))
+    assert memory_paths(optimizer) == ["inner_states.first.inner_state.inner_state.trace.encoder.weight"]
+    assert repr(names) == "labels({Under('encoder'): 'first', Under('decoder'): 'second'})"
+
+
+def test_labels_by_a_function_see_the_parameters():
+    """A function is asked for each State, with its value."""
+    by_rank = gn.optim.labels({lambda path, one: one.value.ndim == 2: True, ...: False})
+    assert by_rank(ones(tied()))["decoder"].to_dict() == {"bias": False, "weight": True}
+
+
+@pytest.mark.wrong_types
+def test_labels_take_a_mapping():
+    """Anything else is named."""
+    bad: Any = [enc]
+    with pytest.raises(TypeError) as caught:
+        gn.optim.labels(bad)
+    assert str(caught.value) == "gn.optim.labels takes a mapping from filters to labels; found list [Under('encoder')]"
+
+
+MASKS: dict[str, Callable[[], Any]] = {
+    "a nested dict": lambda: optax.masked(momentum, {"encoder": True, "decoder": False}),
+    "a dict by path": lambda: optax.adamw(0.1, mask={"encoder.weight": True}),
+    "labels": lambda: optax.multi_transform({"x": adam, "y": momentum}, {"encoder": "x", "decoder": "y"}),
+    "a function that gives a dict": lambda: optax.masked(momentum, lambda params: {"encoder": True, "decoder": False}),
+    "another model's": lambda: optax.masked(momentum, by_rank(ones(mlp()))),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_mask_of_another_form_is_refused(name: str):
+    """JAX's text names neither the mask nor the form that it is to have."""
+    with pytest.raises(TypeError) as caught:
+        Optimizer(tied(), MASKS[name]())
+    assert str(caught.value) == (
+        "the mask or labels in an optax transformation must be a state tree as the parameters are, or a function that "
+        "gives one for them; for a dict by path write gn.optim.labels({gn.Under('encoder'): True, ...: False})"
+    )
+
+
+def test_lookahead_is_that_of_optax():
+    """The model has the fast parameters; the slow ones are remembered at its paths."""
+    model = mlp()
+    fast = optax.sgd(0.1, momentum=0.9)
+    params: Any = optax.LookaheadParams.init_synced(gn.treefy_states(model, gn.ParamState))
+    apply_updates: Any = optax.apply_updates
+    on_pairs = optax.lookahead(fast, 2, 0.5, reset_state=True)
+    memory = on_pairs.init(params)
+    optimizer = Optimizer(model, optax.chain(optax.clip(1.0), gn.optim.lookahead(fast, 2, 0.5, reset_state=True)))
+    for _ in range(3):
+        updates, memory = on_pairs.update(ones(model), memory, params)
+        params = apply_updates(params, updates)
+        optimizer.update(model, ones(model))
+    assert leaves(gn.treefy_states(model, gn.ParamState)) == leaves(params.fast)
+    slow = optax.tree_utils.tree_get(optimizer.native_state(model), "slow")
+    assert leaves(slow) == leaves(params.slow) != leaves(params.fast)
+    assert leaves(optimizer.memory[1]["slow"]["scale"].value) == leaves(params.slow["scale",].value)
+
+
+def test_lookahead_of_optax_is_refused():
+    """Its parameters are pairs, which a model has not; also inside of a chain."""
+    text = (
+        "optax.lookahead does not work on the parameters of a model, but on pairs of fast and slow ones; write "
+        "gn.optim.lookahead, which keeps the slow ones in the memory"
+    )
+    for tx in (optax.lookahead(momentum, 2, 0.5), optax.chain(optax.clip(1.0), optax.lookahead(momentum, 2, 0.5))):
+        with pytest.raises(TypeError) as caught:
+            Optimizer(tied(), tx)
+        assert str(caught.value) == text
+
+
 # The state of optax's own classes
 
 
@@ -944,7 +1163,7 @@ def test_missing_optax_is_named(monkeypatch: pytest.MonkeyPatch):
     assert caught.value.name == "optax"
 
 
-def test_names_of_the_module_are_these():
+def test_classes_of_the_module_are_these():
     """`graphnode.optim` defines two classes."""
     defined = [
         name
