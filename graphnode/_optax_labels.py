@@ -41,7 +41,10 @@ class Labels(Generic[L]):
         Raises:
             FilterError: A path leads nowhere; two filters with different labels select one State; no filter selects
                 some. Names all.
+            TypeError: `params` is no state tree.
         """
+        if not isinstance(params, StateTree):
+            raise TypeError(wrong_argument("the parameters as a StateTree", params, repr(self)))
         numbers = _answering(self, params)
         return StateTree(params.layout, tuple([self.values[number] for number in numbers]))
 
@@ -59,7 +62,8 @@ def labels(by_filter: Mapping[Any, L], /) -> Labels[L]:
 
     Args:
         by_filter: From filters to labels, or to booleans for a mask. `...`, which stands last, takes what no other one
-            does. A State that two filters select must have one label by both.
+            does. A State that two filters select must have one label by both. A function among the filters is given
+            what optax has there, as a `TreefyState`: a parameter, its gradient, or nothing where it is masked.
 
     Returns:
         A function of the parameters, to be given to the transformation.

@@ -5,9 +5,8 @@ memory. optax is only imported when an optimizer is made; for how its state beco
 """
 
 import functools
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from types import EllipsisType, ModuleType
+from types import EllipsisType
 from typing import Any, cast
 
 import jax
@@ -17,7 +16,6 @@ from jax.tree_util import keystr
 from jaxtyping import Array, Int
 from typing_extensions import TypeVar
 
-from ._describe import describe
 from ._errors import FilterError, UpdateError, listed
 from ._fields import state, static
 from ._filters import Filter, Matcher, as_filter
@@ -25,9 +23,9 @@ from ._graphdef import GraphDef
 from ._layout import Layout
 from ._match import States, match, numbers_of
 from ._node import Node
+from ._optax_arguments import check_arguments, imported_optax, initial_state
 from ._optax_labels import Groups, grouped
 from ._optax_labels import labels as labels
-from ._optax_lookahead import SlowParams
 from ._optax_lookahead import lookahead as lookahead
 from ._optax_state import Form, Part, Transformation, form_of, nested, take_apart, unshared
 from ._paths import Path, path_str
@@ -38,7 +36,6 @@ from ._split import graphdef, states
 from ._state import LongTermState, ParamState, State, StateSpec, moved_spec, new_state, spec_of
 from ._state_axes import apart_from_axes
 from ._statetree import FlatStates, StateTree
-from ._static import GraphObject
 from ._update import update_states
 from ._value import all_rebuilt
 
@@ -77,7 +74,7 @@ class Optimizer(Node):
         tx: The transformation, such as `optax.adam(1e-3)`. It is part of the structure, compared by identity. Or a
             mapping from filters to transformations, `{gn.Under("encoder"): optax.sgd(0.1), ...: optax.adam(1e-3)}`,
             each for the States that its filter selects: `...`, which stands last, is for what no other one selects, and
-            `None` leaves States alone, as `wrt` does. It becomes one `optax.multi_transform`.
+            `None` leaves States alone, as `wrt` does. It becomes one `optax.multi_transform`, with `labels`.
         wrt: Which States of the model are optimized; the others are left alone, and take no memory.
 
     Attributes:
@@ -127,8 +124,8 @@ class Optimizer(Node):
         tx: Transformation | Mapping[Any, Transformation | None],
         wrt: Filter | EllipsisType = ParamState,
     ) -> None:
-        _optax()
-        _check_arguments(model, tx)
+        imported_optax()
+        check_arguments(model, tx)
         self.wrt = as_filter(wrt)
         if isinstance(tx, Mapping):
             self.tx, self.wrt = grouped(tx, self.wrt, lambda one: _values(states(model, one)))
@@ -139,7 +136,7 @@ class Optimizer(Node):
             raise FilterError(f"no State of {graphdef(model).type.__name__} is selected by wrt={self.wrt!r}")
         self.layout = selected.layout
         params = _values(selected)
-        parts = take_apart(unshared(_initial(self.tx, params), params))
+        parts = take_apart(unshared(initial_state(self.tx, params), params))
         self.memory = nested({part.path: _remembered(part, params) for part in parts})
         self.steps = OptimizerState(jnp.int32(0))
 
@@ -189,7 +186,7 @@ class Optimizer(Node):
         parts = take_apart(after)
         if faults := _path_faults([part.path for part in form.parts], [part.path for part in parts]):
             raise UpdateError(f"the transformation changed the structure of its state: {listed(faults)}")
-        stepped: StateTree = _optax().apply_updates(params, updates)
+        stepped: StateTree = imported_optax().apply_updates(params, updates)
         _write(
             [
                 *zip(self.layout.paths(), members, stepped._values, strict=True),
@@ -319,95 +316,6 @@ def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
     """Give each State its value, all or none."""
     paths, states_written, values = zip(*writes, strict=True)
     write_all(states_written, values, [functools.partial(path_str, path) for path in paths])
-
-
-def _check_arguments(model: object, tx: object) -> None:
-    """Raise if what stands for the transformation is none, or if it stands first.
-
-    Raises:
-        TypeError: Says which comes first, or what to write.
-    """
-    if isinstance(tx, Mapping) and not _is_transformation(model):
-        _check_mapping(tx)
-        return
-    if _is_transformation(tx):
-        return
-    if _is_transformation(model):
-        raise TypeError(
-            f"Optimizer takes the model first: gn.optim.Optimizer(model, tx); found {type(model).__name__}, "
-            f"then {describe(tx)}"
-        )
-    such_as = "" if inspect.isroutine(tx) else ", such as optax.adam(1e-3)"
-    raise TypeError(f"Optimizer takes an optax transformation second{such_as}; found {_instead_of_transformation(tx)}")
-
-
-def _instead_of_transformation(value: object) -> str:
-    """What is no transformation, for a message; a function of optax that gives one is to be called."""
-    if not inspect.isroutine(value):
-        return describe(value)
-    name = getattr(value, "__name__", "tx")
-    return f"the function {name}: call it, as in optax.{name}(1e-3)"
-
-
-def _check_mapping(by_filter: Mapping[Any, Any]) -> None:
-    """Raise if something in a mapping from filters is no transformation.
-
-    Raises:
-        TypeError: Names all.
-    """
-    faults = [
-        f"{as_filter(key)!r}: {_instead_of_transformation(tx)}"
-        for key, tx in by_filter.items()
-        if not (tx is None or _is_transformation(tx))
-    ]
-    if faults:
-        raise TypeError(
-            f"Optimizer takes a mapping from filters to optax transformations, or None; found {listed(faults)}"
-        )
-
-
-def _initial(tx: Transformation, params: StateTree) -> Any:
-    """The first state of a transformation.
-
-    Raises:
-        TypeError: A mask does not fit the parameters, or the parameters are to be pairs; says what to write.
-    """
-    try:
-        state = tx.init(params)
-    except ValueError as error:
-        # JAX's text for a pytree that should be a prefix of another one, and is not.
-        if "prefix pytree" in str(error) and "StateTree" in str(error):
-            raise TypeError(
-                "the mask or labels in an optax transformation must be a state tree as the parameters are, or a "
-                "function that gives one for them; for a dict by path write "
-                "gn.optim.labels({gn.Under('encoder'): True, ...: False})"
-            ) from error
-        raise
-    # Not that in our own, which gives it pairs.
-    parts = jax.tree.leaves(state, is_leaf=lambda one: isinstance(one, (SlowParams, _optax().LookaheadState)))
-    if any(isinstance(one, _optax().LookaheadState) for one in parts):
-        raise TypeError(
-            "optax.lookahead does not work on the parameters of a model, but on pairs of fast and slow ones; write "
-            "gn.optim.lookahead, which keeps the slow ones in the memory"
-        )
-    return state
-
-
-def _is_transformation(value: object) -> bool:
-    """Whether a value has what optax transformations have; `MultiSteps` is of another class."""
-    if isinstance(value, type | GraphObject):
-        return False
-    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
-
-
-def _optax() -> ModuleType:
-    try:
-        import optax as found
-    except ImportError as error:
-        remedy = "pip install 'graphnode[optim]'"
-        raise ImportError(f"graphnode.optim needs optax, which is not installed: {remedy}", name="optax") from error
-    module: ModuleType = found
-    return module
 
 
 def _values(selected: FlatStates[Any]) -> StateTree:

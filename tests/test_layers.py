@@ -90,6 +90,7 @@ LAYERS = (
     "nn",
     "_optax_state",
     "_optax_labels",
+    "_optax_arguments",
     "_optax_lookahead",
     "optim",
     "_source",

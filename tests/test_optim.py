@@ -539,6 +539,14 @@ def test_labels_take_a_mapping():
     assert str(caught.value) == "gn.optim.labels takes a mapping from filters to labels; found list [Under('encoder')]"
 
 
+@pytest.mark.wrong_types
+def test_labels_are_for_a_state_tree():
+    """Nested dicts have no paths of States."""
+    bad: Any = {"encoder": jnp.ones(2)}
+    with pytest.raises(TypeError, match=r"^labels\({\.\.\.: True}\) takes the parameters as a StateTree; found dict"):
+        gn.optim.labels({...: True})(bad)
+
+
 MASKS: dict[str, Callable[[], Any]] = {
     "a nested dict": lambda: optax.masked(momentum, {"encoder": True, "decoder": False}),
     "a dict by path": lambda: optax.adamw(0.1, mask={"encoder.weight": True}),
@@ -588,6 +596,28 @@ def test_lookahead_of_optax_is_refused():
         with pytest.raises(TypeError) as caught:
             Optimizer(tied(), tx)
         assert str(caught.value) == text
+
+
+class Paired(NamedTuple):
+    slow: Any
+    inner: Any
+
+
+def test_lookahead_of_optax_stands_in_a_transformation_of_ones_own():
+    """What is not optax's may give it pairs."""
+    ahead = optax.lookahead(optax.sgd(1.0), 2, 0.5)
+
+    def init(params: Any) -> Paired:
+        return Paired(params, ahead.init(optax.LookaheadParams.init_synced(params)))
+
+    def update(updates: Any, state: Paired, params: Any = None) -> tuple[Any, Paired]:
+        moves: Any = ahead.update(updates, state.inner, optax.LookaheadParams(params, state.slow))
+        return moves[0].fast, Paired(state.slow, moves[1])
+
+    own: Any = optax.GradientTransformation
+    model = tied()
+    updates = Optimizer(model, own(init, update)).update(model, ones(model))
+    assert updates["encoder.bias"].value.tolist() == [-1.0, -1.0]
 
 
 # The state of optax's own classes
