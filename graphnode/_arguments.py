@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from ._describe import describe
 
-# The modules whose functions users call, and how they write them. `optim` has classes alone: the functions in it are
-# others' and private.
+# The modules whose functions users call, and how they write them. Of `optim` only classes are looked for: most
+# functions in it are private, and the others name themselves.
 _FUNCTIONS: Final = {
     "graphnode": "gn",
     "graphnode.transforms": "gn",

@@ -6,8 +6,9 @@ the parameters: a treedef of optax's own classes, kept on a node, could not be p
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jax.tree_util import FlattenedIndexKey, SequenceKey, keystr
@@ -16,11 +17,26 @@ from ._paths import Key, Path
 from ._state import State
 from ._statetree import StateTree
 
-if TYPE_CHECKING:
-    import optax
-
 # What an integer may be as a place in a list that is filled up with `None`: no such list becomes long.
 _POSITIONS = range(1000)
+
+
+@runtime_checkable
+class Transformation(Protocol):
+    """What optax's transformations have: `optax.MultiSteps` is no `optax.GradientTransformation`, and has it as well.
+
+    Any: optax's own types know no parameters but containers of arrays, and no further arguments.
+    """
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """From the parameters to the state."""
+        ...
+
+    @property
+    def update(self) -> Callable[..., tuple[Any, Any]]:
+        """From the gradients, the state and the parameters to the updates and the next state."""
+        ...
 
 
 class Part(NamedTuple):
@@ -70,9 +86,14 @@ def _is_held(value: object) -> bool:
     return bool(jax.tree.leaves(value))
 
 
-def form_of(tx: "optax.GradientTransformation", params: StateTree) -> Form:
+def form_of(tx: Transformation, params: StateTree) -> Form:
     """The form of the state of a transformation; JAX keeps what it traced, weakly, for each function and its shapes."""
-    tree = jax.eval_shape(tx.init, params)
+    init = tx.init
+    if inspect.ismethod(init):
+        # Of a method there is a new object each time, for which JAX would trace anew.
+        method = init
+        init = params.layout.remember(("init", method), lambda: method)
+    tree = jax.eval_shape(init, params)
     return Form(tree, tuple(take_apart(tree)))
 
 

@@ -5,10 +5,9 @@ memory. optax is only imported when an optimizer is made; for how its state beco
 """
 
 import functools
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import EllipsisType, ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from types import EllipsisType
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,6 @@ from jax.tree_util import keystr
 from jaxtyping import Array, Int
 from typing_extensions import TypeVar
 
-from ._describe import describe
 from ._errors import FilterError, UpdateError, listed
 from ._fields import state, static
 from ._filters import Filter, Matcher, as_filter
@@ -25,7 +23,11 @@ from ._graphdef import GraphDef
 from ._layout import Layout
 from ._match import States, match, numbers_of
 from ._node import Node
-from ._optax_state import Form, Part, form_of, nested, take_apart, unshared
+from ._optax_arguments import check_arguments, imported_optax, initial_state
+from ._optax_labels import Groups, grouped
+from ._optax_labels import labels as labels
+from ._optax_lookahead import lookahead as lookahead
+from ._optax_state import Form, Part, Transformation, form_of, nested, take_apart, unshared
 from ._paths import Path, path_str
 from ._pretty import Record, Text
 from ._redefinition import class_name
@@ -34,10 +36,8 @@ from ._split import graphdef, states
 from ._state import LongTermState, ParamState, State, StateSpec, moved_spec, new_state, spec_of
 from ._state_axes import apart_from_axes
 from ._statetree import FlatStates, StateTree
-from ._static import GraphObject
-
-if TYPE_CHECKING:
-    import optax
+from ._update import update_states
+from ._value import all_rebuilt
 
 T = TypeVar("T", default=jax.Array)
 
@@ -71,7 +71,10 @@ class Optimizer(Node):
 
     Args:
         model: The node (or pytree of nodes) to optimize.
-        tx: The transformation, such as `optax.adam(1e-3)`. It is part of the structure, compared by identity.
+        tx: The transformation, such as `optax.adam(1e-3)`. It is part of the structure, compared by identity. Or a
+            mapping from filters to transformations, `{gn.Under("encoder"): optax.sgd(0.1), ...: optax.adam(1e-3)}`,
+            each for the States that its filter selects: `...`, which stands last, is for what no other one selects, and
+            `None` leaves States alone, as `wrt` does. It becomes one `optax.multi_transform`, with `labels`.
         wrt: Which States of the model are optimized; the others are left alone, and take no memory.
 
     Attributes:
@@ -82,25 +85,27 @@ class Optimizer(Node):
 
     Raises:
         FieldError: The paths of the model are longer than lists and dicts may nest in a field.
-        FilterError: `wrt` selects no State of the model, or there is nothing at a path of it.
-        FilterTypeError: `wrt` is no filter.
+        FilterError: `wrt` selects no State of the model, or there is nothing at a path of a filter. Of a mapping, two
+            filters select one State, with different transformations, or none selects some State of `wrt`; names all.
+        FilterTypeError: `wrt`, or a key of the mapping, is no filter.
         ImportError: optax is not installed.
         StructureError: `model` is neither a node nor a pytree of nodes.
-        TypeError: `tx` is no transformation, or stands first.
+        TypeError: `tx` is no transformation, or stands first; it has a mask that is no tree like the parameters; or it
+            is `optax.lookahead`, whose parameters are pairs.
 
     Example:
         >>> import optax
         >>> model = gn.nn.Linear(2, 3)
         >>> optimizer = gn.optim.Optimizer(model, optax.sgd(0.1))
         >>> before = model.bias.value
-        >>> optimizer.update(model, jax.tree.map(jnp.ones_like, gn.treefy_states(model)))
+        >>> updates = optimizer.update(model, jax.tree.map(jnp.ones_like, gn.treefy_states(model)))
         >>> model.bias.value - before
         Array([-0.1, -0.1, -0.1], dtype=float32)
         >>> int(optimizer.steps.value)
         1
     """
 
-    tx: "optax.GradientTransformation" = static()
+    tx: Transformation = static()
     """The transformation."""
     wrt: Matcher = static()
     """Which States of the model are optimized."""
@@ -112,24 +117,31 @@ class Optimizer(Node):
     memory: Any = state(init=False)
     """What the transformation remembers."""
 
+    # Any: a mapping takes no keys but of its own type, so that one of `Under` alone would be refused.
     def __init__(
-        self, model: object, tx: "optax.GradientTransformation", wrt: Filter | EllipsisType = ParamState
+        self,
+        model: object,
+        tx: Transformation | Mapping[Any, Transformation | None],
+        wrt: Filter | EllipsisType = ParamState,
     ) -> None:
-        _optax()
-        _check_arguments(model, tx)
-        self.tx, self.wrt = tx, as_filter(wrt)
+        imported_optax()
+        check_arguments(model, tx)
+        self.wrt = as_filter(wrt)
+        if isinstance(tx, Mapping):
+            self.tx, self.wrt = grouped(tx, self.wrt, lambda one: _values(states(model, one)))
+        else:
+            self.tx = tx
         selected = states(model, self.wrt)
         if not selected:
             raise FilterError(f"no State of {graphdef(model).type.__name__} is selected by wrt={self.wrt!r}")
         self.layout = selected.layout
         params = _values(selected)
-        init: Callable[..., Any] = tx.init  # its type knows no mappings but of arrays
-        parts = take_apart(unshared(init(params), params))
+        parts = take_apart(unshared(initial_state(self.tx, params), params))
         self.memory = nested({part.path: _remembered(part, params) for part in parts})
         self.steps = OptimizerState(jnp.int32(0))
 
     # Any: what the transformation takes beside, such as a loss.
-    def update(self, model: object, grads: States, /, **extra: Any) -> None:
+    def update(self, model: object, grads: States, /, **extra: Any) -> StateTree:
         """Make one step, in place: new values in the selected States of the model, in the memory and in `steps`.
 
         The parameters keep their dtypes.
@@ -140,6 +152,9 @@ class Optimizer(Node):
                 gives for `treefy_states(model, wrt)`, `FlatStates` or a nested mapping by path. Gradients of further
                 States of the model are left out.
             **extra: What the transformation wants beside, such as `value=loss`.
+
+        Returns:
+            What was added to the parameters, at the paths of `layout`: what optax calls the updates.
 
         Raises:
             UpdateError: The gradients, the model or the memory do not fit; names all paths. Nothing was written.
@@ -155,21 +170,23 @@ class Optimizer(Node):
             >>> @jax.jit
             ... def step(values, grads):
             ...     model, optimizer = gn.treefy_merge(graphdef, values)
-            ...     optimizer.update(model, grads)
+            ...     updates = optimizer.update(model, grads)
             ...     return gn.treefy_states((model, optimizer))
             >>> grads = jax.tree.map(jnp.ones_like, gn.treefy_states(model))
             >>> gn.update_states((model, optimizer), step(values, grads))
             >>> optimizer.memory[0]["trace"]["bias"].value
             Array([1., 1., 1.], dtype=float32)
         """
-        selected = states(model, self.wrt)
-        structure = graphdef(model)
-        members = [selected._states[number] for number in self._numbers_in(structure, selected.layout)]
-        params = StateTree(self.layout, tuple([member.value for member in members]))
-        gradients = _gradients(structure, params, grads)
+        members = self._members(model)
+        params = self._params(members)
+        gradients = _gradients(graphdef(model), params, grads)
         form = form_of(self.tx, params)
         memory = self._memory(form)
-        stepped, parts = self._transform(form, [one.value for one in memory], gradients, params, extra)
+        updates, after = self.tx.update(gradients, form.join([one.value for one in memory]), params, **extra)
+        parts = take_apart(after)
+        if faults := _path_faults([part.path for part in form.parts], [part.path for part in parts]):
+            raise UpdateError(f"the transformation changed the structure of its state: {listed(faults)}")
+        stepped: StateTree = imported_optax().apply_updates(params, updates)
         _write(
             [
                 *zip(self.layout.paths(), members, stepped._values, strict=True),
@@ -177,17 +194,76 @@ class Optimizer(Node):
                 (("steps",), self.steps, self.steps.value + 1),
             ]
         )
+        return cast("StateTree", updates)
 
-    def _transform(
-        self, form: Form, memory: Sequence[Any], gradients: StateTree, params: StateTree, extra: Mapping[str, Any]
-    ) -> tuple[StateTree, list[Part]]:
-        """The parameters after a step, and the parts of the optax state after it, in the order of the form's."""
-        transform: Callable[..., tuple[Any, Any]] = self.tx.update  # its type knows no extra arguments
-        updates, after = transform(gradients, form.join(memory), params, **extra)
-        parts = take_apart(after)
-        if faults := _path_faults([part.path for part in form.parts], [part.path for part in parts]):
-            raise UpdateError(f"the transformation changed the structure of its state: {listed(faults)}")
-        return _optax().apply_updates(params, updates), parts
+    # Any: of the transformation's own classes.
+    def native_state(self, model: object, /) -> Any:
+        """The memory as the transformation's own state, for functions of optax that take an optimizer state.
+
+        What follows the parameters is a `StateTree` in it, at the paths of `layout`. Arrays keep their identity; a
+        write into it does not change the memory.
+
+        Args:
+            model: The model that the optimizer was made for, or a copy of it: the shapes of its parameters say which
+                form the state has.
+
+        Raises:
+            UpdateError: The model or the memory does not fit; names all paths.
+            StructureError: `model` is neither a node nor a pytree of nodes.
+
+        Example:
+            >>> import optax
+            >>> model = gn.nn.Linear(2, 3)
+            >>> optimizer = gn.optim.Optimizer(model, optax.adam(1e-3))
+            >>> optax.tree_utils.tree_get(optimizer.native_state(model), "mu")["bias"].value
+            Array([0., 0., 0.], dtype=float32)
+
+        See also: `set_native_state`, the inverse.
+        """
+        form = form_of(self.tx, self._params(self._members(model)))
+        return form.join(all_rebuilt(tuple([one.value for one in self._memory(form)])))
+
+    # Any: of the transformation's own classes.
+    def set_native_state(self, model: object, state: Any, /) -> None:
+        """Write a state of the transformation into the memory, all or none.
+
+        Its paths, structures, shapes and dtypes must be those of the memory. An array that is a parameter too, or
+        stands in it twice, is copied, as at construction.
+
+        Args:
+            model: The model that the optimizer was made for, or a copy of it.
+            state: What `native_state` gave, changed.
+
+        Raises:
+            UpdateError: The state, the model or the memory does not fit; names all paths. Nothing was written.
+            TraceError: A traced value would leak into a State from outside its trace. Nothing was written.
+            StructureError: `model` is neither a node nor a pytree of nodes.
+
+        Example:
+            >>> import optax
+            >>> model = gn.nn.Linear(2, 3)
+            >>> optimizer = gn.optim.Optimizer(model, optax.adam(1e-3))
+            >>> state = optimizer.native_state(model)
+            >>> optimizer.set_native_state(model, optax.tree_utils.tree_set(state, count=jnp.int32(7)))
+            >>> optimizer.memory[0]["count"].value
+            Array(7, dtype=int32)
+
+        See also: `native_state`, the inverse.
+        """
+        params = self._params(self._members(model))
+        memory = form_of(self.tx, params).parts
+        parts = take_apart(unshared(state, params))
+        if faults := _path_faults([part.path for part in memory], [part.path for part in parts]):
+            raise UpdateError(f"the state does not fit the transformation of the optimizer: {listed(faults)}")
+        update_states(self, {part.path: part.value for part in parts})
+
+    def _members(self, model: object) -> list[State[Any]]:
+        """The States of a model that are optimized, in the order of `layout`."""
+        selected = states(model, self.wrt)
+        return [selected._states[number] for number in self._numbers_in(graphdef(model), selected.layout)]
+
+    def _params(self, members: Sequence[State[Any]]) -> StateTree:
+        return StateTree(self.layout, tuple([member.value for member in members]))
 
     def _numbers_in(self, structure: GraphDef[Any], found: Layout) -> Sequence[int]:
         """The number of each State that is optimized, among those that a model has: by whichever path it goes by there.
@@ -231,7 +307,7 @@ class Optimizer(Node):
 
     def __pretty__(self) -> Record:
         # The functions of a transformation print as addresses, which say nothing and differ in every process.
-        short = Text(f"{type(self.tx).__name__}(...)")
+        short = Text(repr(self.tx) if isinstance(self.tx, Groups) else f"{type(self.tx).__name__}(...)")
         name, fields = super().__pretty__()
         return Record(name, [(key, short if key == "tx" else value) for key, value in fields])
 
@@ -240,45 +316,6 @@ def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
     """Give each State its value, all or none."""
     paths, states_written, values = zip(*writes, strict=True)
     write_all(states_written, values, [functools.partial(path_str, path) for path in paths])
-
-
-def _check_arguments(model: object, tx: object) -> None:
-    """Raise if what stands for the transformation is none, or if it stands first.
-
-    Raises:
-        TypeError: Says which comes first, or what to write.
-    """
-    if _is_transformation(tx):
-        return
-    if _is_transformation(model):
-        raise TypeError(
-            f"Optimizer takes the model first: gn.optim.Optimizer(model, tx); found {type(model).__name__}, "
-            f"then {describe(tx)}"
-        )
-    if inspect.isroutine(tx):
-        name = getattr(tx, "__name__", "tx")
-        raise TypeError(
-            f"Optimizer takes an optax transformation second; found the function {name}: call it, as in "
-            f"optax.{name}(1e-3)"
-        )
-    raise TypeError(f"Optimizer takes an optax transformation second, such as optax.adam(1e-3); found {describe(tx)}")
-
-
-def _is_transformation(value: object) -> bool:
-    """Whether a value has what optax transformations have; `MultiSteps` is of another class."""
-    if isinstance(value, type | GraphObject):
-        return False
-    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
-
-
-def _optax() -> ModuleType:
-    try:
-        import optax as found
-    except ImportError as error:
-        remedy = "pip install 'graphnode[optim]'"
-        raise ImportError(f"graphnode.optim needs optax, which is not installed: {remedy}", name="optax") from error
-    module: ModuleType = found
-    return module
 
 
 def _values(selected: FlatStates[Any]) -> StateTree:

@@ -371,6 +371,359 @@ def test_memory_of_a_deep_model_is_refused():
     Optimizer(model, optax.sgd(0.1))
 
 
+# Several transformations, and labels by filter
+
+momentum = optax.trace(0.9)
+enc, dec = gn.Under("encoder"), gn.Under("decoder")
+
+
+def tied(*, is_shared: bool = False) -> Tied:
+    encoder = gn.nn.Linear(2, 2)
+    return Tied(encoder, encoder if is_shared else gn.nn.Linear(2, 2))
+
+
+def test_each_filter_has_a_transformation_of_its_own():
+    """A mapping from filters to transformations does what `optax.multi_transform` does with labels."""
+    plain, model = tied(), tied()
+    gn.update_states(model, gn.treefy_states(plain))
+    optimizer = Optimizer(model, {enc: momentum, ...: adam})
+    labels = {"encoder": {"bias": 0, "weight": 0}, "decoder": {"bias": 1, "weight": 1}}
+    tx = optax.multi_transform({0: momentum, 1: adam}, labels)
+    params = gn.treefy_states(plain).to_dict()
+    memory = tx.init(params)
+    for _ in range(2):
+        grads = gradient(params)
+        updates, memory = tx.update(grads, memory, params)
+        params = optax.apply_updates(params, updates)
+        optimizer.update(model, grads)
+    assert leaves(gn.treefy_states(model)) == leaves(params)
+    assert memory_paths(optimizer) == [
+        *[f'inner_states."0".inner_state.trace.encoder.{name}' for name in ("bias", "weight")],
+        'inner_states."1".inner_state.0.count',
+        *[f'inner_states."1".inner_state.0.{of}.decoder.{name}' for of in ("mu", "nu") for name in ("bias", "weight")],
+    ]
+
+
+def test_one_transformation_for_two_filters_is_one():
+    """It has one memory, and filters with one answer may overlap."""
+    optimizer = Optimizer(tied(), {enc: adam, gn.PathContains("bias"): adam, ...: None})
+    counts = [path for path in memory_paths(optimizer) if path.endswith("count")]
+    assert counts == ['inner_states."0".inner_state.0.count']
+    optimized = [gn.path_str(path) for path in optimizer.layout.paths()]
+    assert optimized == ["decoder.bias", "encoder.bias", "encoder.weight"]
+
+
+LEFT_ALONE: list[Any] = [{enc: momentum, ...: None}, {dec: None, ...: momentum}, {enc: momentum, dec: None}]
+
+
+@pytest.mark.parametrize("by_filter", LEFT_ALONE)
+def test_states_of_no_transformation_are_left_alone(by_filter: Any):
+    """`None` takes States out, as `wrt` does: they need no gradient, are not written, and take no memory."""
+    model = tied()
+    before = model.decoder.weight.value
+    optimizer = Optimizer(model, by_filter)
+    optimizer.update(model, {"encoder": ones(model.encoder)})
+    assert model.decoder.weight.value is before
+    assert [gn.path_str(path) for path in optimizer.layout.paths()] == ["encoder.bias", "encoder.weight"]
+
+
+def test_a_mapping_shares_out_what_wrt_selects():
+    """It need not speak of other States."""
+    model = tied()
+    optimizer = Optimizer(model, {enc: adam, dec: momentum}, wrt=gn.PathContains("weight"))
+    assert [gn.path_str(path) for path in optimizer.layout.paths()] == ["decoder.weight", "encoder.weight"]
+
+
+def test_optimizers_of_equal_mappings_have_one_structure():
+    """So they are stacked, and compiled once."""
+    made = [Optimizer(tied(), {enc: momentum, ...: adam}) for _ in range(2)]
+    other = Optimizer(tied(), {dec: momentum, ...: adam})
+    assert gn.graphdef(made[0]) is gn.graphdef(made[1])
+    assert gn.graphdef(made[0]) is not gn.graphdef(other)
+
+
+def test_optimizer_of_a_mapping_prints_it():
+    """The filters, and the classes of the transformations."""
+    shown = "tx={Under('encoder'): GradientTransformation(...), ...: GradientTransformationExtraArgs(...)},"
+    assert repr(Optimizer(tied(), {enc: momentum, ...: adam})).splitlines()[1].strip() == shown
+
+
+BAD_MAPPINGS: dict[str, tuple[Any, type[Exception], str]] = {
+    "two answers": (
+        {enc: momentum, gn.PathContains("bias"): adam, ...: None},
+        gn.FilterError,
+        "two answers for one State: encoder.bias, by Under('encoder') and by PathContains(key='bias')",
+    ),
+    "two answers, one of them None": (
+        {enc: adam, gn.PathIn("encoder.bias"): None, ...: adam},
+        gn.FilterError,
+        "two answers for one State: encoder.bias, by Under('encoder') and by PathIn('encoder.bias')",
+    ),
+    "no answer": (
+        {enc: adam},
+        gn.FilterError,
+        "no filter of (Under('encoder'),) selects some States; add one, or put `...` last: 2 faults:\n"
+        "  decoder.bias (ParamState)\n"
+        "  decoder.weight (ParamState)",
+    ),
+    "no path": (
+        {gn.Under("encoders"): adam, ...: momentum},
+        gn.FilterError,
+        "no State is at or below 'encoders' (did you mean 'encoder'?); if that may be, write "
+        "gn.Under('encoders', missing_ok=True)",
+    ),
+    "a text": (
+        {"encoder": adam, ...: momentum},
+        gn.FilterError,
+        "no State has the tag 'encoder', which is the path of some: a text is a tag here; write gn.Under('encoder')",
+    ),
+    "no transformation": (
+        {enc: 1e-3, ...: optax.adam},
+        TypeError,
+        "Optimizer takes a mapping from filters to optax transformations, or None; found 2 faults:\n"
+        "  Under('encoder'): float 0.001\n"
+        "  ...: the function adam: call it, as in optax.adam(1e-3)",
+    ),
+    "all are left alone": (
+        {...: None},
+        gn.FilterError,
+        "no State of Tied is selected by wrt=All(ParamState, Any())",
+    ),
+}
+
+
+@pytest.mark.no_runtime_types
+@pytest.mark.parametrize("name", BAD_MAPPINGS)
+def test_faulty_mappings_are_refused(name: str):
+    """Each State is meant once; all that are not are named."""
+    by_filter, error, message = BAD_MAPPINGS[name]
+    with pytest.raises(error) as caught:
+        Optimizer(tied(), by_filter)
+    assert str(caught.value) == message
+
+
+def test_a_shared_state_has_one_answer():
+    """Two transformations by two of its paths are refused; both paths are named."""
+    with pytest.raises(gn.FilterError) as caught:
+        Optimizer(tied(is_shared=True), {enc: momentum, dec: adam}, wrt=gn.PathContains("weight"))
+    assert str(caught.value) == (
+        "two answers for one State: decoder.weight = encoder.weight, by Under('encoder') and by Under('decoder')"
+    )
+
+
+def test_labels_by_filter_are_masks_and_labels_of_optax():
+    """They are a state tree like the parameters, also where a part of them is masked."""
+    mask = gn.optim.labels({gn.PathContains("weight"): True, ...: False})
+    names = gn.optim.labels({enc: "first", dec: "second"})
+    assert mask(ones(tied()))["encoder"].to_dict() == {"bias": False, "weight": True}
+    tx = optax.multi_transform({"first": optax.masked(momentum, mask), "second": optax.sgd(0.1)}, names)
+    model = tied()
+    optimizer = Optimizer(model, tx)
+    optimizer.update(model, ones(model))
+    assert memory_paths(optimizer) == ["inner_states.first.inner_state.inner_state.trace.encoder.weight"]
+    assert repr(names) == "labels({Under('encoder'): 'first', Under('decoder'): 'second'})"
+
+
+def test_labels_by_a_function_see_the_parameters():
+    """A function is asked for each State, with its value."""
+    by_rank = gn.optim.labels({lambda path, one: one.value.ndim == 2: True, ...: False})
+    assert by_rank(ones(tied()))["decoder"].to_dict() == {"bias": False, "weight": True}
+
+
+@pytest.mark.wrong_types
+def test_labels_take_a_mapping():
+    """Anything else is named."""
+    bad: Any = [enc]
+    with pytest.raises(TypeError) as caught:
+        gn.optim.labels(bad)
+    assert str(caught.value) == "gn.optim.labels takes a mapping from filters to labels; found list [Under('encoder')]"
+
+
+@pytest.mark.wrong_types
+def test_labels_are_for_a_state_tree():
+    """Nested dicts have no paths of States."""
+    bad: Any = {"encoder": jnp.ones(2)}
+    with pytest.raises(TypeError, match=r"^labels\({\.\.\.: True}\) takes the parameters as a StateTree; found dict"):
+        gn.optim.labels({...: True})(bad)
+
+
+MASKS: dict[str, Callable[[], Any]] = {
+    "a nested dict": lambda: optax.masked(momentum, {"encoder": True, "decoder": False}),
+    "a dict by path": lambda: optax.adamw(0.1, mask={"encoder.weight": True}),
+    "labels": lambda: optax.multi_transform({"x": adam, "y": momentum}, {"encoder": "x", "decoder": "y"}),
+    "a function that gives a dict": lambda: optax.masked(momentum, lambda params: {"encoder": True, "decoder": False}),
+    "another model's": lambda: optax.masked(momentum, by_rank(ones(mlp()))),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_mask_of_another_form_is_refused(name: str):
+    """JAX's text names neither the mask nor the form that it is to have."""
+    with pytest.raises(TypeError) as caught:
+        Optimizer(tied(), MASKS[name]())
+    assert str(caught.value) == (
+        "the mask or labels in an optax transformation must be a state tree as the parameters are, or a function that "
+        "gives one for them; for a dict by path write gn.optim.labels({gn.Under('encoder'): True, ...: False})"
+    )
+
+
+def test_lookahead_is_that_of_optax():
+    """The model has the fast parameters; the slow ones are remembered at its paths."""
+    model = mlp()
+    fast = optax.sgd(0.1, momentum=0.9)
+    params: Any = optax.LookaheadParams.init_synced(gn.treefy_states(model, gn.ParamState))
+    apply_updates: Any = optax.apply_updates
+    on_pairs = optax.lookahead(fast, 2, 0.5, reset_state=True)
+    memory = on_pairs.init(params)
+    optimizer = Optimizer(model, optax.chain(optax.clip(1.0), gn.optim.lookahead(fast, 2, 0.5, reset_state=True)))
+    for _ in range(3):
+        updates, memory = on_pairs.update(ones(model), memory, params)
+        params = apply_updates(params, updates)
+        optimizer.update(model, ones(model))
+    assert leaves(gn.treefy_states(model, gn.ParamState)) == leaves(params.fast)
+    slow = optax.tree_utils.tree_get(optimizer.native_state(model), "slow")
+    assert leaves(slow) == leaves(params.slow) != leaves(params.fast)
+    assert leaves(optimizer.memory[1]["slow"]["scale"].value) == leaves(params.slow["scale",].value)
+
+
+def test_lookahead_of_optax_is_refused():
+    """Its parameters are pairs, which a model has not; also inside of a chain."""
+    text = (
+        "optax.lookahead does not work on the parameters of a model, but on pairs of fast and slow ones; write "
+        "gn.optim.lookahead, which keeps the slow ones in the memory"
+    )
+    for tx in (optax.lookahead(momentum, 2, 0.5), optax.chain(optax.clip(1.0), optax.lookahead(momentum, 2, 0.5))):
+        with pytest.raises(TypeError) as caught:
+            Optimizer(tied(), tx)
+        assert str(caught.value) == text
+
+
+class Paired(NamedTuple):
+    slow: Any
+    inner: Any
+
+
+def test_lookahead_of_optax_stands_in_a_transformation_of_ones_own():
+    """What is not optax's may give it pairs."""
+    ahead = optax.lookahead(optax.sgd(1.0), 2, 0.5)
+
+    def init(params: Any) -> Paired:
+        return Paired(params, ahead.init(optax.LookaheadParams.init_synced(params)))
+
+    def update(updates: Any, state: Paired, params: Any = None) -> tuple[Any, Paired]:
+        moves: Any = ahead.update(updates, state.inner, optax.LookaheadParams(params, state.slow))
+        return moves[0].fast, Paired(state.slow, moves[1])
+
+    own: Any = optax.GradientTransformation
+    model = tied()
+    updates = Optimizer(model, own(init, update)).update(model, ones(model))
+    assert updates["encoder.bias"].value.tolist() == [-1.0, -1.0]
+
+
+# The state of optax's own classes
+
+
+def test_native_state_is_that_of_optax():
+    """Helpers of optax read it: it has optax's classes, with the arrays of the memory."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.contrib.schedule_free_adamw(0.01))
+    params = gn.treefy_states(model, gn.ParamState)
+    plain = TRANSFORMATIONS["schedule free"].init(params.to_dict())
+    for _ in range(2):
+        node_step("schedule free", model, optimizer)
+    native = optimizer.native_state(model)
+    assert type(native) is type(plain)
+    assert native.z["scale",].value is optimizer.memory["z"]["scale"].value
+    averaged = optax.contrib.schedule_free_eval_params(native, gn.treefy_states(model, gn.ParamState))
+    y, z = model.scale.value, native.z["scale",].value
+    assert jnp.allclose(averaged["scale",].value, (y - (1 - native.b1) * z) / native.b1)
+    assert optax.tree_utils.tree_get(native, "mu", default=None) is None
+    assert optax.tree_utils.tree_get(native, "z") is native.z
+
+
+@pytest.mark.parametrize("name", ["adam", "several", "in two steps", "injected"])
+def test_native_state_goes_back(name: str):
+    """What was read is put back as it was, also into another optimizer of that transformation."""
+    model, twin = mlp(), mlp()
+    optimizer, other = [Optimizer(one, TRANSFORMATIONS[name]) for one in (model, twin)]
+    node_step(name, model, optimizer)
+    other.set_native_state(twin, optimizer.native_state(model))
+    remembered = [gn.treefy_states(one, gn.PathContains("memory")) for one in (optimizer, other)]
+    assert leaves(remembered[0]) == leaves(remembered[1])
+    assert leaves(other.native_state(twin)) == leaves(optimizer.native_state(model))
+
+
+def test_native_state_is_changed_by_optax():
+    """`tree_set` of a rate and a count arrives in the memory, and counts in the next step."""
+    model = mlp()
+    optimizer = Optimizer(model, optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+    changed = optax.tree_utils.tree_set(optimizer.native_state(model), learning_rate=jnp.float32(2.0))
+    optimizer.set_native_state(model, changed)
+    updates = optimizer.update(model, ones(model))
+    assert updates["scale",].value.tolist() == [[-2.0, -2.0], [-2.0, -2.0]]
+
+
+def test_native_state_shares_nothing_that_changes():
+    """A container in it is not the memory's; an array of the model that is put back is copied."""
+    model = pair()
+    optimizer = Optimizer(model, optax.trace(0.9))
+    native = optimizer.native_state(model)
+    native.trace["both",].value["weight"] = jnp.zeros(7)
+    assert optimizer.memory["trace"]["both"].value["weight"].shape == (2, 3)
+    optimizer.set_native_state(model, optax.TraceState(gn.treefy_states(model)))
+    remembered = optimizer.memory["trace"]["both"].value["bias"]
+    assert remembered.tolist() == [1.0, 1.0, 1.0]
+    assert remembered is not model.both.value["bias"]
+
+
+BAD_STATES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "another transformation's": (
+        lambda native: optax.TraceState(native[0].mu),
+        """the state does not fit the transformation of the optimizer: 4 faults:
+  memory.0.count is missing
+  memory.0.mu.scale is missing
+  memory.0.nu.scale is missing
+  memory.trace.scale is unknown""",
+    ),
+    "shape and dtype": (
+        lambda native: optax.tree_utils.tree_set(
+            native, count=jnp.float32(1), mu=jax.tree.map(lambda leaf: leaf[0], native[0].mu)
+        ),
+        """cannot update Optimizer: 2 faults:
+  memory.0.count: expected int32[], found float32[]
+  memory.0.mu.scale: expected float32[2,2], found float32[2]""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_STATES)
+def test_native_state_that_does_not_fit_is_refused(name: str):
+    """All faults are named by their paths, and nothing is written."""
+    change, message = BAD_STATES[name]
+    model = mlp()
+    optimizer = Optimizer(model, adam, "outer")
+    before = snapshot(optimizer)
+    with pytest.raises(gn.UpdateError) as caught:
+        optimizer.set_native_state(model, change(optimizer.native_state(model)))
+    assert str(caught.value) == message
+    assert snapshot(optimizer) == before
+
+
+def test_native_state_is_read_and_written_inside_of_a_transform():
+    """There the model and the optimizer are arguments, as for an update."""
+    model = mlp()
+    optimizer = Optimizer(model, adam)
+
+    @gn.jit
+    def forget(model: MLP, optimizer: Optimizer) -> None:
+        native = optimizer.native_state(model)
+        optimizer.set_native_state(model, jax.tree.map(jnp.zeros_like, native))
+
+    optimizer.update(model, ones(model))
+    forget(model, optimizer)
+    assert not any(jnp.any(one.value) for path, one in gn.states(optimizer).items() if path[0] == "memory")
+
+
 # Which States
 
 
@@ -593,6 +946,23 @@ def test_gradients_come_in_every_form(name: str):
     before = model.scale.value
     Optimizer(model, optax.sgd(1.0)).update(model, GRADIENTS[name](model))
     assert jnp.allclose(model.scale.value, before - 1.0)
+
+
+def test_update_gives_what_it_has_added():
+    """The updates have the paths of the parameters: norms are taken of them, also in a compiled step."""
+    model = mlp()
+    before = gn.treefy_states(model, gn.ParamState)
+    optimizer = Optimizer(model, optax.chain(optax.clip_by_global_norm(1.0), optax.scale(-1.0)))
+
+    @gn.jit
+    def step(model: MLP, optimizer: Optimizer) -> tuple[Array, gn.StateTree]:
+        updates = optimizer.update(model, ones(model))
+        return optax.tree_utils.tree_norm(updates), updates
+
+    norm, updates = step(model, optimizer)
+    assert float(norm) == pytest.approx(1.0)
+    assert updates.layout is optimizer.layout
+    assert leaves(jax.tree.map(jnp.add, before, updates)) == leaves(gn.treefy_states(model, gn.ParamState))
 
 
 def test_parameters_keep_their_dtype():
@@ -823,7 +1193,7 @@ def test_missing_optax_is_named(monkeypatch: pytest.MonkeyPatch):
     assert caught.value.name == "optax"
 
 
-def test_names_of_the_module_are_these():
+def test_classes_of_the_module_are_these():
     """`graphnode.optim` defines two classes."""
     defined = [
         name
@@ -904,6 +1274,18 @@ def test_arguments_in_the_wrong_order_are_told(model: Any, tx: Any, text: str):
 
 
 def test_whatever_has_init_and_update_is_a_transformation():
-    """`MultiSteps` is not a `GradientTransformation`, and is taken."""
-    optimizer = UNTYPED(gn.nn.Linear(2, 3), optax.MultiSteps(optax.sgd(0.1), 2))
-    assert int(optimizer.steps.value) == 0
+    """`MultiSteps` is not a `GradientTransformation`, and is taken; its form is worked out once too."""
+    asked: list[None] = []
+
+    def init(params: Any) -> optax.EmptyState:
+        asked.append(None)
+        return optax.EmptyState()
+
+    model = gn.nn.Linear(2, 3)
+    before = model.weight.value
+    inner = optax.GradientTransformation(init, optax.scale(-1.0).update)
+    optimizer = Optimizer(model, optax.MultiSteps(inner, 2))
+    for _ in range(4):
+        optimizer.update(model, ones(model))
+    assert jnp.allclose(model.weight.value, before - 2.0)
+    assert len(asked) == 2

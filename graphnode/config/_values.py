@@ -11,7 +11,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
 import jax
@@ -21,6 +21,7 @@ import typing_extensions
 from pydantic_core import PydanticCustomError
 
 from .._annotations import unaliased
+from .._containers import is_container, items
 from .._contract import is_jaxtyping
 from .._hints import short
 from .._static import (
@@ -427,8 +428,20 @@ def _made(cls: Any, given: dict[str, Any]) -> Any:
         made = _model_of(cls).model_validate(given)
         return cls(**{name: getattr(made, name) for name in type(made).model_fields})
     except pydantic.ValidationError as error:
-        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)[:10]]
+        faults = [f"{_keys_in(given, one['loc'])}: {one['msg']}" for one in error.errors(include_url=False)[:10]]
         text = f"{cls.__name__}: {'; '.join(faults)}"
     except Exception as error:  # whatever the class raises that the file gives a value to
         text = f"{cls.__name__}: {error}"
     raise PydanticCustomError("wrong_record", "{text}", {"text": text})
+
+
+def _keys_in(given: dict[str, Any], loc: Sequence[Any]) -> str:
+    """Where a fault of a record is: pydantic also names the members of unions that it tried."""
+    keys = [str(loc[0])]
+    value = given.get(loc[0])
+    for step in loc[1:]:
+        by_key = dict(items(value, as_written=True)) if is_container(value) else {}
+        if step in by_key:
+            keys.append(str(step))
+            value = by_key[step]
+    return ".".join(keys)

@@ -211,6 +211,25 @@ def test_a_record_of_no_class_is_refused(line: str):
     assert str(caught.value).partition(": ")[2] == REFUSED[line]
 
 
+def test_a_fault_in_a_record_is_named_by_the_keys_of_the_file():
+    """Not by the members of a union that were tried, one of which was the address of a function."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Scheduled:
+        rate: float | Sgd = 0.1
+        rates: tuple[float | Sgd, ...] = ()
+
+    class Holder(gn.Node):
+        tx: Scheduled = gn.static()
+
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.loads("tx: {rate: {speed: 1}, rates: [0.1, {speed: 1}]}", Holder)
+    number, record = "Input should be a valid number", "Sgd: speed: Extra inputs are not permitted"
+    assert str(caught.value) == (
+        f"1:5: tx: Scheduled: rate: {number}; rate: {record}; rates.1: {number}; rates.1: {record}"
+    )
+
+
 def test_two_classes_of_one_name_are_not_chosen_from():
     """Of two that extend one record, neither is the one that a file means."""
 

@@ -113,7 +113,8 @@ gn.eval_shape(loss, net)  # E: x is missing
 gn.checkify(loss)(net)  # E: x is missing
 gn.custom_vjp(loss)(net)  # E: x is missing
 gn.stack(net)  # E: a node for a list of them
-optimizer = gn.optim.Optimizer(net, 1e-3)  # E: a number (missed by mypy: optax has no py.typed)
+optimizer = gn.optim.Optimizer(net, 1e-3)  # E: a number
+gn.optim.Optimizer(net, {gn.Under("a"): 1e-3})  # E: a number
 gn.optim.Optimizer(net, optax.sgd(1e-3)).update(net)  # E: the gradients are missing
 gn.optim.Optimizer(net, optax.sgd(1e-3)).updaet(net, {})  # E: misspelt
 gn.Rngs("0")  # E: a string for a seed

@@ -167,7 +167,18 @@ assert_type(gn.checkify(apply)(net, x)[1], Array)
 
 optimizer = gn.optim.Optimizer(net, optax.sgd(1e-3))
 assert_type(optimizer, gn.optim.Optimizer)
-optimizer.update(net, gradient)
+assert_type(optimizer.update(net, gradient), gn.StateTree)
+in_two_steps = gn.optim.Optimizer(net, optax.MultiSteps(optax.sgd(1e-3), 2), wrt=gn.ParamState)
+in_parts = {gn.PathContains("weight"): optax.sgd(1e-3), gn.PathContains("b", missing_ok=True): None}
+gn.optim.Optimizer(net, in_parts)
+gn.optim.Optimizer(
+    net,
+    {gn.PathIn("b", missing_ok=True): optax.adam(1e-3), ParamState: optax.MultiSteps(optax.sgd(1e-3), 2), ...: None},
+)
+of_weights = gn.optim.labels({gn.PathContains("weight"): True, gn.ShortTermState: False, ...: False})
+assert_type(of_weights(gradient), gn.StateTree)
+gn.optim.Optimizer(net, gn.optim.lookahead(optax.adamw(1e-3, mask=of_weights), 5, 0.5))
+in_two_steps.set_native_state(net, in_two_steps.native_state(net))
 rngs = gn.Rngs(0, dropout=1)
 assert_type(rngs["dropout"], gn.RngStream)
 assert_type(rngs["dropout"](), Array)
