@@ -2,10 +2,11 @@
 
 try:
     import pydantic as _pydantic
+    import tomli_w as _tomli_w
     import yaml as _yaml
-except ModuleNotFoundError as error:
-    _text = f"graphnode.config needs {error.name}, which is not installed: pip install 'graphnode[config]'"
-    raise ModuleNotFoundError(_text, name=error.name) from error
+except ModuleNotFoundError as _error:
+    _text = f"graphnode.config needs {_error.name}, which is not installed: pip install 'graphnode[config]'"
+    raise ModuleNotFoundError(_text, name=_error.name) from _error
 
 from ..nn import Module as _Module  # files may name the classes of nn, which are known once it is imported
 from ._build import Summary as Summary
@@ -26,4 +27,4 @@ from ._write import Change as Change
 from ._write import diff as diff
 from ._write import dump as dump
 
-del _Module, _pydantic, _yaml  # not names of this module
+del _Module, _pydantic, _tomli_w, _yaml  # no names of this module
