@@ -897,6 +897,7 @@ def test_what_a_class_in_a_function_decorates_keeps_its_name():
     assert [method.__name__ for method in methods] == ["step", "step", "step", "slope"]
 
 
+@pytest.mark.no_runtime_types
 def test_a_class_that_is_sent_by_value_keeps_the_names_of_its_methods():
     """What is compiled is made anew where it arrives, of the function that has the other name."""
 

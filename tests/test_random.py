@@ -770,6 +770,7 @@ class SeededByFactory(gn.Node):
 LATE = [Seeded, SeededByItself, SeededAfterwards, SeededByFactory]
 
 
+@pytest.mark.no_runtime_types
 @pytest.mark.parametrize("cls", LATE)
 @pytest.mark.parametrize("is_traced", [False, True])
 def test_a_field_drawn_after_the_scope_of_its_constructor_is_refused(cls: Any, is_traced: bool):

@@ -118,6 +118,7 @@ def test_frames_of_graphnode_are_shown_on_demand(make: Callable[[], Any]):
     assert [file for file in files_of(make) if file.startswith(PACKAGE)]
 
 
+@pytest.mark.no_runtime_types
 def test_errors_of_graphnode_end_at_the_call():
     """They have no line of users below it."""
     with pytest.raises(gn.StructureError) as caught:

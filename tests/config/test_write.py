@@ -315,6 +315,7 @@ def test_a_shared_node_in_toml(tmp_path: Path):
     assert gn.config.load(tmp_path / "net.toml", Net) == config
 
 
+@pytest.mark.wrong_types
 def test_an_unknown_format_is_refused():
     """It was taken for YAML once."""
     with pytest.raises(ValueError, match=r"^format: expected one of yaml, json, toml; found 'ini'$"):
