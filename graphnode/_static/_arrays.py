@@ -30,7 +30,7 @@ from ._kind import (
     subclass_of,
 )
 from ._lookup import static_key
-from ._scalars import complex_from_data
+from ._scalars import COMPLEX_SCHEMA, complex_from_data
 
 Array: TypeAlias = Any  # of either library, or a scalar of NumPy
 _NumpyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -198,14 +198,36 @@ def _array_from_data(data: Json, target: Target) -> Array:
     try:
         if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
             content = _complex_items(content)
-        array = np.asarray(content, dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # it is looked at below what became of the numbers
+            array = np.asarray(content, dtype)
         if "shape" in fields:
             array = array.reshape(_sizes(fields["shape"]))
     except (TypeError, ValueError, OverflowError) as error:
         raise DataValueError(f"no array: {error}") from None
     if isinstance(content, str) or array.dtype.kind not in "biufcV" or content is None:
         raise DataValueError("an array is a list of numbers, nested by axis")
-    return array if issubclass(target.cls, np.ndarray) else jnp.asarray(array)
+    _check_kept(np.asarray(content), array)
+    if issubclass(target.cls, np.ndarray):
+        return array
+    if dtype is not None and jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise DataValueError(f"a JAX array of {dtype} needs jax_enable_x64")
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+    _check_kept(array, kept)
+    return jnp.asarray(kept)
+
+
+def _check_kept(numbers: "np.ndarray[Any, Any]", array: "np.ndarray[Any, Any]") -> None:
+    """Raise where numbers do not stay what they are, but for the rounding of floats.
+
+    Raises:
+        DataValueError: Names the first that does not.
+    """
+    numbers, array = np.ravel(numbers), np.ravel(array)
+    is_exact = array.dtype.kind in "biu"
+    lost = numbers != array if is_exact else np.isfinite(numbers) & ~np.isfinite(array)
+    if np.any(lost):
+        raise DataValueError(f"{numbers[np.argmax(lost)]} does not fit into {array.dtype}")
 
 
 def _dtype_of(data: Json) -> Any:
@@ -226,7 +248,7 @@ def _sizes(data: Json) -> list[int]:
 
 
 def _numbers() -> Mapping[str, Json]:
-    return {"type": ["number", "boolean", "array"], "items": {DEFINED: _NUMBERS}}
+    return {**COMPLEX_SCHEMA, "type": ["number", "boolean", "array", "string"], "items": {DEFINED: _NUMBERS}}
 
 
 def _array_data() -> Mapping[str, Json]:

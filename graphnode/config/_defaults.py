@@ -32,7 +32,7 @@ from .._traverse import nodes
 from ._build import build_here, fault_text
 from ._graph import visits
 from ._live import to_config
-from ._models import DEFAULT, Config, config_of, configs_in, mapped_slot, misfit
+from ._models import DEFAULT, Config, config_of, configs_in, mapped_slot, misfit, takes_streams
 from ._write import differs_from_default
 
 
@@ -68,12 +68,16 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
 
 def _config_without_arguments(cls: type[Node]) -> Config[Any]:
     try:
-        return config_of(cls)()
+        made = config_of(cls)()
     except pydantic.ValidationError as error:
         missing = ", ".join(str(one["loc"][0]) for one in error.errors())
         raise _UnsaidError(f"{cls.__name__} needs {missing}") from None
     except ConfigError as error:
         raise _UnsaidError("; ".join(error.faults)) from None
+    for name in made.slots:
+        if takes_streams(made, name):  # from the class itself it has none
+            setattr(made, name, None)
+    return made
 
 
 def _configs_of_function(factory: Callable[[], Any]) -> Any:

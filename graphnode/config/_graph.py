@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from .._node import Node
 from .._paths import Key, Path, path_str
-from ._models import Config, blank, configs_in, fill, form_at, mapped_slot
+from ._models import Config, blank, configs_in, form_at, mapped_slot
 
 M = TypeVar("M", bound=Node)
 
@@ -70,7 +70,8 @@ def visits(root: Config[Any], *, declared: bool = False, as_written: bool = Fals
         for name, keys, child in children(visit.config, declared=declared, as_written=as_written):
             link, number = visit.link, visit.number
             for key in (name, *keys):
-                link, number = (link, key), zlib.crc32(path_str((key,)).encode(), number)
+                # With the dot, which a key has in quotes alone: `up.1` is not `up1`.
+                link, number = (link, key), zlib.crc32(f".{path_str((key,))}".encode(), number)
             form = form_at(visit.config.slots[name], keys)
             below.append(Visit(child, link, number, form.classes))
         todo += reversed(below)
@@ -99,5 +100,6 @@ def copied(root: Config[M]) -> Config[M]:
             name: mapped_slot(twin_of, value) if name in config.slots else value
             for name, value in config.__dict__.items()
         }
-        fill(twins[id(config)], fields)
+        # As they are: a default is not validated, and may be what its annotation would make another value of.
+        twins[id(config)].__setstate__({**config.__getstate__(), "__dict__": fields})
     return cast("Config[M]", twins[id(root)])

@@ -1,19 +1,23 @@
 """Live nodes into configs: what a node says of itself, for a file."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
+import jax
 import pydantic
 
 from .._containers import leaves, mapped
+from .._describe import describe
 from .._diff import diff
 from .._errors import ConfigError
 from .._fields import NodeBase
 from .._node import Node
 from .._paths import path_str
 from .._rngs import Rngs
-from .._split import graphdef
+from .._split import graphdef, states
 from .._traverse import iter_node
+from .._update import leaf_form
 from ..transforms import eval_shape
 from ._build import NEEDS_VALUES, build
 from ._models import Config, blank, config_of, fill
@@ -74,9 +78,19 @@ def _check_builds(config: Config[Any], node: Node) -> None:
     Raises:
         ConfigError: Names all that differs.
     """
-    differences = diff(graphdef(node), graphdef(_built(config)))
+    built = _built(config)
+    differences = [str(one) for one in diff(graphdef(node), graphdef(built))] or list(_other_shapes(node, built))
     if differences:
         raise ConfigError([f"{one}: build would make it otherwise" for one in differences])
+
+
+def _other_shapes(node: Node, built: Node) -> Iterator[str]:
+    """The States of a node, whose structure is that of another one, with other shapes or dtypes: those of a stack."""
+    others = states(built)
+    for path, state in states(node).items():
+        pairs = zip(jax.tree.leaves(state._value), jax.tree.leaves(others[path]._value), strict=False)
+        if any(leaf_form(one) != leaf_form(other) for one, other in pairs):
+            yield f"{path_str(path)}: {describe(state._value)} != {describe(others[path]._value)}"
 
 
 def _built(config: Config[Any]) -> Node:

@@ -127,7 +127,9 @@ def _registered_class(bound: type) -> Any:
 
 def _any_schema() -> dict[str, Any]:
     named = {"required": [TYPE], "properties": {TYPE: {"enum": sorted([REGISTERED, *named_classes()])}}}
-    return {"type": ["array", "boolean", "null", "number", "object", "string"], "items": {DEFINED: _HASHABLE}, **named}
+    types = ["array", "boolean", "null", "number", "object", "string"]
+    # What stands beside the class, the class says.
+    return {"type": types, "items": {DEFINED: _HASHABLE}, "if": {"type": "object"}, "then": named}
 
 
 _HASHABLE: Final[Defined] = Defined("data", "data", _any_schema)

@@ -1,6 +1,7 @@
 """Configs into models and back: the same arrays from the same key, each node once, and the same structure again."""
 
 import contextlib
+import itertools
 import random
 import typing
 from collections.abc import Callable
@@ -456,3 +457,30 @@ def test_an_alias_of_a_type_is_read_as_what_it_stands_for(alias: Any):
     with pytest.raises(pydantic.ValidationError):
         pydantic.TypeAdapter(configurable(pair[int])).validate_python([1, "a"])
     assert pydantic.TypeAdapter(configurable(Nested)).validate_python([1, [2]]) == (1, (2,))
+
+
+class Paths(gn.nn.Module):
+    """Whose paths are equal texts without what stands between their keys."""
+
+    up: list[gn.nn.Linear]
+    up1: gn.nn.Linear
+    table: dict[str, dict[str, gn.nn.Linear]] = gn.subnode(default_factory=dict)
+
+
+def test_no_two_paths_draw_the_same():
+    """`up.1` is not `up1`, and `x.yz` not `xy.z`."""
+    layer = "{in_size: 2, out_size: 2}"
+    text = f"{{up: [{layer}, {layer}], up1: {layer}, table: {{x: {{yz: {layer}}}, xy: {{z: {layer}}}}}}}"
+    node = gn.config.build(gn.config.loads(text, Paths))
+    weights = [state.value.tolist() for path, state in gn.states(node).items() if path[-1] == "weight"]
+    assert all(one != other for one, other in itertools.combinations(weights, 2))
+
+
+def test_a_stack_is_no_model_of_a_config():
+    """It has the structure of a member, which is what would come back."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.to_config(gn.stack([gn.nn.Linear(2, 3) for _ in range(4)]))
+    assert caught.value.faults == (
+        "bias: an array float32[4,3] != an array float32[3]: build would make it otherwise",
+        "weight: an array float32[4,2,3] != an array float32[2,3]: build would make it otherwise",
+    )

@@ -309,3 +309,35 @@ def test_a_change_of_an_item_counts_from_the_end():
     for path in ("layers[-3].lr", "layers.-3.lr"):
         made: Any = override(loads(FILE, Holder), [f"{path}=9"])
         assert [one.lr for one in made.layers] == [9.0, 0.001, 0.001]
+
+
+class Unvalidated(gn.Node):
+    """Whose defaults are other values than their annotations would make of them."""
+
+    rate: float = 1
+    dtype: jax.typing.DTypeLike = "float32"
+    steps: int = 10
+
+
+def test_a_change_changes_nothing_else():
+    """A default stays what the class says, also where a file that says the same would mean another value."""
+    config = gn.config.loads("", Unvalidated)
+    assert override(config, []) == config
+    made, changed = gn.config.build(config), gn.config.build(override(config, ["steps=20"]))
+    assert (type(made.rate), made.dtype) == (type(changed.rate), changed.dtype) == (int, "float32")
+
+
+class Noise(gn.nn.Module):
+    rate: float = 0.5
+    rngs: gn.Rngs | None = None
+
+
+class Noisy(gn.nn.Module):
+    noise: Noise = gn.subnode(default_factory=Noise)
+
+
+def test_a_changed_default_gets_no_streams():
+    """The class made it without, and a change of its rate is no change of that."""
+    config = gn.config.loads("", Noisy)
+    assert gn.config.build(config).noise.rngs is None
+    assert gn.config.build(override(config, ["noise.rate=0.1"])).noise.rngs is None

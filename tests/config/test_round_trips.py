@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import json
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -9,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jsonschema
 import numpy as np
 import pytest
 import yaml
@@ -150,6 +152,8 @@ def test_a_value_comes_back(make: Callable[[], gn.Node], line: str, format: Any)
         assert line in text
     again = gn.config.build(gn.config.loads(text, type(node), format=format))
     assert gn.graphdef(again) is gn.graphdef(node)
+    if format == "json":
+        jsonschema.Draft202012Validator(gn.config.json_schema(type(node))).validate(json.loads(text))
 
 
 DTYPE_FAULT = "the dtype dtype('>f4') does not stand in a file, which names those that JAX computes with"
@@ -302,3 +306,24 @@ def test_every_reader_of_yaml_finds_the_same(value: Any):
     for mine, theirs in pairs:
         assert type(mine) is type(theirs)
         assert mine == theirs or (isinstance(mine, float) and math.isnan(mine) and math.isnan(theirs))
+
+
+LOST = {
+    "device_array: [4294967297]": "4294967297 does not fit into int32",
+    "device_array: {data: [1.5, 2.9], dtype: int32}": "1.5 does not fit into int32",
+    "array: {data: [2, 0.5], dtype: bool}": "2.0 does not fit into bool",
+    "device_array: {data: [70000.0], dtype: float16}": "70000.0 does not fit into float16",
+    "device_array: [1.0e+300]": "1e+300 does not fit into float32",
+    "device_array: {data: [1.0], dtype: float64}": "a JAX array of float64 needs jax_enable_x64",
+}
+
+
+@pytest.mark.parametrize("line", LOST)
+def test_numbers_of_an_array_stay_what_they_are(line: str):
+    """But for the rounding of floats; infinities and NaN are numbers here."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.loads(line, Choices)
+    assert str(caught.value).endswith(LOST[line])
+    kept = gn.config.loads("device_array: {data: [.inf, .nan, 0.1], dtype: bfloat16}", Choices).device_array
+    assert jnp.isinf(kept[0])
+    assert jnp.isnan(kept[1])
