@@ -4,6 +4,7 @@ Data in: a graph of configs. Data out: YAML, JSON or TOML in which a shared conf
 `ref`; or the differences by path. Nothing recurses but into static values, which are as deep as somebody wrote them.
 """
 
+import dataclasses
 import functools
 import json
 import math
@@ -23,7 +24,7 @@ from .._node import Node
 from .._paths import Path as Keys
 from .._paths import path_order, path_str
 from .._redefinition import class_apart
-from .._static import DataValueError
+from .._static import DataValueError, texts_apart
 from ._graph import Visit, shared, visits
 from ._models import DEFAULT, Config, check_config, same_static
 from ._plain import written
@@ -77,7 +78,7 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
                 fields[name] = value if name in config.slots else written(config, name)
             except DataValueError as error:
                 if is_shown:
-                    fields[name] = f"<{getattr(value, '__qualname__', type(value).__name__)}>"
+                    fields[name] = Unsaid(value)
                 elif not is_default:
                     faults.append(f"{path_str((*visit.path, name))}: {error}")
         found[id(config)] = fields
@@ -365,7 +366,10 @@ class Change(NamedTuple):
     right: object
 
     def __str__(self) -> str:
-        return f"{path_str(self.path)}: {told(self.left)} -> {told(self.right)}"
+        left, right = told(self.left), told(self.right)
+        if left == right and isinstance(self.left, Unsaid) and isinstance(self.right, Unsaid):
+            left, right = texts_apart(self.left.value, self.right.value)
+        return f"{path_str(self.path)}: {left} -> {right}"
 
 
 class _Missing:
@@ -387,9 +391,19 @@ class Ref(NamedTuple):
         return f"{{ref: {path_str(self.path)}}}"
 
 
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Unsaid:
+    """A static value that no file can say."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"<{getattr(self.value, '__qualname__', type(self.value).__name__)}>"
+
+
 def told(value: object) -> str:
     """A value of `flat`, in words."""
-    return repr(value) if isinstance(value, _Missing | Ref) else flow(value)
+    return repr(value) if isinstance(value, _Missing | Ref | Unsaid) else flow(value)
 
 
 def flat(root: Config[Any]) -> dict[Keys, object]:
@@ -436,5 +450,7 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
 
 
 def _same(one: object, other: object) -> bool:
+    if isinstance(one, Unsaid) and isinstance(other, Unsaid):
+        return same_static(one.value, other.value)
     # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
     return type(one) is type(other) and told(one) == told(other)

@@ -1,6 +1,7 @@
 """Writing configs: what is written, that it is read back as it was, what differs, and what a change by path does."""
 
 import enum
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -320,3 +321,17 @@ def test_an_unknown_format_is_refused():
     """It was taken for YAML once."""
     with pytest.raises(ValueError, match=r"^format: expected one of yaml, json, toml; found 'ini'$"):
         dump(net("{first: {width: 1}}"), format="ini")  # type: ignore[arg-type]  # ty: ignore[invalid-argument-type]
+
+
+def test_diff_tells_values_apart_that_no_file_can_say():
+    """By their content: two partials of one function are two values."""
+
+    class Act(gn.Node):
+        act: Callable[..., Any] = gn.static()
+
+    one, other, same = [Act(functools.partial(jax.nn.leaky_relu, negative_slope=slope)) for slope in (0.1, 0.5, 0.1)]
+    changes = gn.config.diff(gn.config.to_config(one), gn.config.to_config(other))
+    assert [change.path for change in changes] == [("act",)]
+    left, right = str(changes[0]).removeprefix("act: ").split(" -> ")
+    assert left != right
+    assert gn.config.diff(gn.config.to_config(one), gn.config.to_config(same)) == ()
