@@ -39,7 +39,7 @@ def _groups(binding: Binding, given: tuple[AnyFilter, ...]) -> tuple[list[Group]
     if cached is not None:
         return cached  # type: ignore[no-any-return]  # only written below
     states = binding.states
-    matchers = as_filters(given)
+    matchers = as_filters(filters)
     selection, rest = select(binding.graphdef.layout, matchers, lambda: states)
     groups = [(layout, tuple([states[at] for at in numbers])) for numbers, layout in selection]
     if all(one.is_fixed for one in matchers):

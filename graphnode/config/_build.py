@@ -5,7 +5,7 @@ made from the leaves up; a reference back to a node that is not made yet is set 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import jax
@@ -30,6 +30,7 @@ from ._models import DEFAULT, Config, check_config, slot_kind, takes_streams
 from ._streams import STREAMS, arguments_of, is_streams, new_streams
 
 M = TypeVar("M", bound=Node)
+T = TypeVar("T")
 
 # By what the key of all nodes is derived from the caller's, which other streams may be made of, too.
 _OF_BUILD: Final = number_of("gn.config.build")
@@ -80,11 +81,16 @@ def constructor_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
     def collect() -> None:
         found[:] = _collected(config)
 
-    try:
-        eval_shape(collect)
-    except NEEDS_VALUES:
-        collect()
+    abstractly(collect)
     return found
+
+
+def abstractly(make: Callable[[], T]) -> T:
+    """What a function gives, without arrays unless a constructor in it looks at their values."""
+    try:
+        return eval_shape(make)
+    except NEEDS_VALUES:
+        return make()
 
 
 def _collected(config: Config[Any]) -> list[tuple[Visit, str]]:

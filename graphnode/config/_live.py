@@ -18,8 +18,7 @@ from .._rngs import Rngs
 from .._split import graphdef, states
 from .._traverse import iter_node
 from .._update import leaf_form
-from ..transforms import eval_shape
-from ._build import NEEDS_VALUES, build
+from ._build import abstractly, build
 from ._models import Config, blank, config_of, fill
 from ._streams import STREAMS, names_of
 
@@ -78,7 +77,7 @@ def _check_builds(config: Config[Any], node: Node) -> None:
     Raises:
         ConfigError: Names all that differs.
     """
-    built = _built(config)
+    built: Node = abstractly(lambda: build(config))
     differences = [str(one) for one in diff(graphdef(node), graphdef(built))] or list(_other_shapes(node, built))
     if differences:
         raise ConfigError([f"{one}: build would make it otherwise" for one in differences])
@@ -91,15 +90,6 @@ def _other_shapes(node: Node, built: Node) -> Iterator[str]:
         pairs = zip(jax.tree.leaves(state._value), jax.tree.leaves(others[path]._value), strict=False)
         if any(leaf_form(one) != leaf_form(other) for one, other in pairs):
             yield f"{path_str(path)}: {describe(state._value)} != {describe(others[path]._value)}"
-
-
-def _built(config: Config[Any]) -> Node:
-    """The model of a config, without arrays unless a constructor looks at their values."""
-    try:
-        model: Node = eval_shape(lambda: build(config))
-    except NEEDS_VALUES:
-        model = build(config)
-    return model
 
 
 def _reached(root: Node) -> list[Node]:

@@ -48,12 +48,13 @@ def written(config: Config[Any], name: str) -> Any:
         DataValueError: No file can say it.
     """
     value = config.__dict__[name]
-    data, typed = plain(value), plain(value, is_typed=True)
+    data = plain(value)
     try:
         if same_static(field_value(config, name, data), value):
             return data
     except pydantic.ValidationError:
-        return typed
+        return plain(value, is_typed=True)
+    typed = plain(value, is_typed=True)
     try:
         return typed if same_static(field_value(config, name, typed), value) else data
     except pydantic.ValidationError:

@@ -175,18 +175,29 @@ def shown(names: Iterable[str], limit: int = 12) -> str:
 
 def _concrete(allowed: tuple[type, ...]) -> Iterator[type[NodeBase]]:
     """The classes that can be built, by their definition; of one that was defined again the newest."""
-    found: dict[tuple[str, str], type[NodeBase]] = {}
-    todo = list(allowed)
+    return newest(cls for cls in with_subclasses(allowed) if _can_be_built(cls))
+
+
+def _can_be_built(cls: type) -> bool:
+    return issubclass(cls, Node) and cls is not Node and not inspect.isabstract(cls) and not is_refused(cls)
+
+
+def with_subclasses(classes: Iterable[type]) -> Iterator[type]:
+    """Classes and all that extend them, each once."""
+    todo = list(classes)
     seen: set[type] = set()
     while todo:
         cls = todo.pop(0)
-        if cls in seen:
-            continue
-        seen.add(cls)
-        todo += cls.__subclasses__()
-        if issubclass(cls, Node) and cls is not Node and not inspect.isabstract(cls) and not is_refused(cls):
-            found[cls.__module__, cls.__qualname__] = cls
-    return iter(found.values())
+        if cls not in seen:
+            seen.add(cls)
+            todo += cls.__subclasses__()
+            yield cls
+
+
+# Any: nodes for one caller, records for the other.
+def newest(classes: Iterable[type]) -> Iterator[Any]:
+    """Of classes that are one definition, which has run again, the last one."""
+    return iter({(cls.__module__, cls.__qualname__): cls for cls in classes}.values())
 
 
 def _qualified(cls: type) -> str:

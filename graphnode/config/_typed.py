@@ -6,7 +6,7 @@ annotation, of the table here, or of one that the program has registered: nothin
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Final
 
@@ -69,17 +69,3 @@ def unwrapped(given: Any, name: str) -> Any:
     """What a mapping holds that says this type; any other value itself."""
     is_typed = isinstance(given, dict) and given.get(TYPE) == name and given.keys() == {TYPE, VALUE}
     return given[VALUE] if is_typed else given
-
-
-def with_subclasses(classes: Iterable[type]) -> Iterator[type]:
-    """Records and those that extend them, each once; of a class that was defined again the newest."""
-    found: dict[tuple[str, str], type] = {}
-    todo = list(classes)
-    seen: set[type] = set()
-    while todo:
-        cls = todo.pop(0)
-        if cls not in seen:
-            seen.add(cls)
-            found[cls.__module__, cls.__qualname__] = cls
-            todo += cls.__subclasses__()
-    return iter(found.values())

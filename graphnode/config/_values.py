@@ -35,7 +35,7 @@ from .._static import (
     options_schema,
     read_option,
 )
-from ._registry import NameError_, near_hint, shown, value_names, value_of
+from ._registry import NameError_, near_hint, newest, shown, value_names, value_of, with_subclasses
 from ._typed import (
     REGISTERED,
     TYPE,
@@ -45,7 +45,6 @@ from ._typed import (
     name_of,
     named_classes,
     unwrapped,
-    with_subclasses,
 )
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
@@ -326,7 +325,7 @@ def _one_record(classes: tuple[Any, ...]) -> Any:
 def _records_schema(classes: tuple[Any, ...]) -> Defined:
     def make() -> Any:
         # Asked when the schema is made: a class may be extended later.
-        found = list(with_subclasses(classes))
+        found = list(newest(with_subclasses(classes)))
         if len(found) == 1:
             return _model_of(found[0])
         choices: list[_Schema] = []
@@ -389,7 +388,7 @@ def _class_named(name: object, classes: tuple[Any, ...]) -> Any:
         PydanticCustomError: None has the name, or several have.
     """
     named: dict[str, list[Any]] = {}
-    for cls in with_subclasses(classes):
+    for cls in newest(with_subclasses(classes)):
         named.setdefault(name_of(cls), []).append(cls)
     found = named.get(name, []) if isinstance(name, str) else []
     if len(found) > 1:
