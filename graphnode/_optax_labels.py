@@ -1,20 +1,18 @@
-"""Labels for the parameters, and transformations for parts of them, by filter.
+"""Labels for the parameters, by filter.
 
 Data in: a mapping from filters to answers. Data out: a function of the parameters that gives a state tree of answers,
-which is what optax takes as a mask or as labels; or a transformation that shares the parameters out.
+which is what optax takes as a mask or as labels.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Generic, TypeVar, overload
 
 from ._arguments import wrong_argument
 from ._errors import FilterError, listed
-from ._filters import All, Everything, Filter, Matcher, Not, as_filters
-from ._filters import Any as AnyOf
+from ._filters import Everything, Filter, Matcher, as_filters
 from ._layout import Layout
-from ._optax_state import Transformation
 from ._paths import path_str
 from ._statetree import StateTree, select
 
@@ -87,67 +85,6 @@ def labels(by_filter: Mapping[Any, L], /) -> Labels[L]:
     if not isinstance(by_filter, Mapping):
         raise TypeError(wrong_argument("a mapping from filters to labels", by_filter, "gn.optim.labels"))
     return Labels(as_filters(list(by_filter)), tuple(by_filter.values()))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Groups:
-    """A transformation that is made of several, each for the States that its filter selects.
-
-    Two that were made of the same ones are equal, so that the optimizers with them have one structure.
-
-    Attributes:
-        filters: `...` may stand last.
-        transformations: One for each filter.
-    """
-
-    filters: tuple[Matcher, ...]
-    transformations: tuple[Transformation, ...]
-
-    # Any: optax's states are of its own classes.
-    def init(self, params: StateTree) -> Any:
-        """The state for these parameters."""
-        return self._joined().init(params)
-
-    def update(self, updates: StateTree, state: Any, params: StateTree | None = None, **extra: Any) -> tuple[Any, Any]:
-        """The updates and the next state."""
-        return self._joined().update(updates, state, params, **extra)
-
-    def _joined(self) -> Transformation:
-        import optax
-
-        # A filter may print differently in every process: the memory has its position in its paths.
-        names = [str(self.transformations.index(tx)) for tx in self.transformations]
-        by_name: Any = dict(zip(names, self.transformations, strict=True))  # optax's type leaves out `MultiSteps`
-        made: Transformation = optax.multi_transform(by_name, Labels(self.filters, tuple(names)))
-        return made
-
-    def __repr__(self) -> str:
-        rows = zip(self.filters, self.transformations, strict=True)
-        return f"{{{', '.join([f'{one!r}: {type(tx).__name__}(...)' for one, tx in rows])}}}"
-
-
-def grouped(
-    by_filter: Mapping[Any, Transformation | None], wrt: Matcher, choose: Callable[[Matcher], StateTree]
-) -> tuple[Groups, Matcher]:
-    """The transformation that a mapping from filters stands for, and the filter of what it optimizes.
-
-    Args:
-        by_filter: `None` stands for the States that are left as they are.
-        wrt: What the mapping shares out.
-        choose: Gives the parameters that a filter selects.
-
-    Raises:
-        FilterError: As of `Labels`.
-        FilterTypeError: A key is no filter.
-    """
-    answers = Labels(as_filters(list(by_filter)), tuple(by_filter.values()))
-    answers(choose(wrt))
-    rows = list(zip(answers.filters, answers.values, strict=True))
-    left = [one for one, tx in rows if tx is None]
-    groups = Groups(tuple([one for one, tx in rows if tx is not None]), tuple([tx for _, tx in rows if tx is not None]))
-    if any(isinstance(one, Everything) for one in left):
-        return groups, All(wrt, AnyOf(*groups.filters))
-    return groups, All(wrt, Not(AnyOf(*left))) if left else wrt
 
 
 def _answering(by_filter: Labels[Any], params: StateTree) -> Sequence[int]:

@@ -24,10 +24,14 @@ from ._layout import Layout
 from ._match import States, match, numbers_of
 from ._node import Node
 from ._optax_arguments import check_arguments, imported_optax, initial_state
-from ._optax_labels import Groups, grouped
+from ._optax_calls import Call
+from ._optax_calls import call as call
+from ._optax_groups import Groups, grouped
 from ._optax_labels import labels as labels
 from ._optax_lookahead import lookahead as lookahead
-from ._optax_state import Form, Part, Transformation, form_of, nested, take_apart, unshared
+from ._optax_parameters import Schedule as Schedule
+from ._optax_state import Form, Part, form_of, nested, take_apart, unshared
+from ._optax_state import Transformation as Transformation
 from ._paths import Path, path_str
 from ._pretty import Record, Text
 from ._redefinition import class_name
@@ -307,7 +311,7 @@ class Optimizer(Node):
 
     def __pretty__(self) -> Record:
         # The functions of a transformation print as addresses, which say nothing and differ in every process.
-        short = Text(repr(self.tx) if isinstance(self.tx, Groups) else f"{type(self.tx).__name__}(...)")
+        short = Text(repr(self.tx) if isinstance(self.tx, Groups | Call) else f"{type(self.tx).__name__}(...)")
         name, fields = super().__pretty__()
         return Record(name, [(key, short if key == "tx" else value) for key, value in fields])
 

@@ -27,6 +27,8 @@ from .._traverse import aliases, nodes
 from ..transforms import eval_shape
 from ._graph import Visit, children, visits
 from ._models import DEFAULT, Config, check_config, slot_kind, takes_streams
+from ._optimizer import arguments_of as optimizer_arguments
+from ._optimizer import is_optimizer
 from ._streams import STREAMS, arguments_of, is_streams, new_streams
 
 M = TypeVar("M", bound=Node)
@@ -201,7 +203,7 @@ def _arguments(config: Config[Any], made: dict[int, Node], later: set[tuple[int,
             arguments[name] = _rebuilt(config.slots[name], value, made)
         else:
             arguments[name] = None if isinstance(value, Config) else type(value)()
-    return arguments
+    return optimizer_arguments(**arguments) if is_optimizer(config.node_class) else arguments
 
 
 def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:

@@ -18,8 +18,10 @@ from .._rngs import Rngs
 from .._split import graphdef, states
 from .._traverse import iter_node
 from .._update import leaf_form
+from ..optim import Optimizer
 from ._build import abstractly, build
 from ._models import Config, blank, config_of, fill
+from ._optimizer import MODEL, fields_of
 from ._streams import STREAMS, names_of
 
 M = TypeVar("M", bound=Node)
@@ -57,10 +59,10 @@ def to_config(node: M, /) -> Config[M]:
             made[id(one)] = blank(model)
     for one in reached if not told else []:
         try:
-            fill(made[id(one)], _fields(one, type(made[id(one)]), made))
+            fill(made[id(one)], _fields(one, reached, made))
         except pydantic.ValidationError as error:
             told += [(one, f".{'.'.join(map(str, each['loc']))}: {each['msg']}") for each in error.errors()]
-        except ConfigError as error:  # of its `__init_vars__`
+        except ConfigError as error:  # of its `__init_vars__`, or of an optimizer without its model
             told += [(one, f".{fault}") for fault in error.faults]
     if told:
         # Not before: all paths of a long chain cost its square.
@@ -111,12 +113,16 @@ def _reached(root: Node) -> list[Node]:
     return list(found.values())
 
 
-def _fields(node: NodeBase, model: type[Config[Any]], made: dict[int, Config[Any]]) -> dict[str, Any]:
+def _fields(node: Node, others: list[Node], made: dict[int, Config[Any]]) -> dict[str, Any]:
     def config_in_place(leaf: Any) -> Any:
         return made[id(leaf)] if isinstance(leaf, NodeBase) else leaf
 
+    model = type(made[id(node)])
     if isinstance(node, Rngs):
         return {STREAMS: names_of(node)}
+    if isinstance(node, Optimizer):
+        own = fields_of(node, others)
+        return {**own, MODEL: config_in_place(own[MODEL])}
     given: dict[str, Any] = dict(getattr(node, "__init_vars__", dict)())
     fields = {field.name for field in dataclasses.fields(cast("Any", node))}
     for name in model.model_fields:

@@ -40,6 +40,7 @@ from .._redefinition import class_apart
 from .._schema import Field, schema
 from .._source import Sources
 from .._static import StaticValueError, registered_name, static_key
+from ._optimizer import FREEZE, MODEL, MODEL_FORM, PARAMETERS, TX, WRT, is_optimizer
 from ._streams import DEFAULT_STREAM, STREAMS, Seeds, admits_streams, is_streams
 from ._values import configurable
 
@@ -194,9 +195,9 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
 
 
 def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
-    arguments = [_SEEDS] if is_streams(cls) else list(_arguments(cls, fields))
+    arguments = _own_arguments(cls) or list(_arguments(cls, fields))
     faults = [f"{cls.__name__}.{one.name}: {one.fault}" for one in arguments if one.fault]
-    if cls._has_own_init and not is_streams(cls):
+    if cls._has_own_init and not _own_arguments(cls):
         faults.append(f"{cls.__name__} has a constructor of its own, so nothing says what it takes")
     if faults:
         raise ConfigError(faults)
@@ -229,7 +230,18 @@ class _Argument(NamedTuple):
     fault: str = ""
 
 
-_SEEDS: Final = _Argument(STREAMS, Annotated[Any, Seeds], {"default": ((DEFAULT_STREAM, None),)})
+def _own_arguments(cls: type) -> list[_Argument]:
+    """The arguments of the two classes whose constructors take other things than files say."""
+    if is_streams(cls):
+        return [_Argument(STREAMS, Annotated[Any, Seeds], {"default": ((DEFAULT_STREAM, None),)})]
+    if is_optimizer(cls):
+        return [
+            _Argument(MODEL, slot_type(MODEL_FORM), {}, MODEL_FORM),
+            _Argument("tx", TX, {}),
+            _Argument("wrt", WRT, {"default": PARAMETERS}),
+            _Argument("freeze", FREEZE, {"default": None}),
+        ]
+    return []
 
 
 def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[_Argument]:

@@ -4,12 +4,18 @@ Data in: a static value. Data out: what a file says of it, where the annotation 
 class beside it, where that is one of several.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
 import pydantic
 
+from .._filters import Matcher
+from .._optax_calls import Call
+from .._optax_labels import Labels
+from .._optax_state import Transformation
 from .._static import ByName, DataForm, DataValueError, kind_of, registered_name
+from ._filters_as_paths import filter_data, labels_data
 from ._models import Config, field_value, same_static
 from ._typed import REGISTERED, TYPE, VALUE, is_record, name_of
 
@@ -35,6 +41,14 @@ def plain(value: Any, *, is_typed: bool = False) -> Any:
     if isinstance(form, ByName):
         raise DataValueError(form.fault(getattr(value, "__qualname__", None) or repr(value)))
     cls = type(value)
+    if isinstance(value, Call):
+        return {TYPE: name_of(cls), **{name: write_part(item) for name, item in value.given().items()}}
+    if isinstance(value, Labels):
+        return labels_data(value, write_part)
+    if isinstance(value, Matcher):
+        return filter_data(value)
+    if isinstance(value, Transformation) and not dataclasses.is_dataclass(cls):
+        raise DataValueError("a transformation does not say what made it: make it with gn.optim.call")
     data = form.write(value, write_part)
     if not is_typed or is_own or cls is tuple:
         return data

@@ -24,6 +24,10 @@ from .._annotations import unaliased
 from .._containers import is_container, items
 from .._contract import is_jaxtyping
 from .._hints import short
+from .._optax_calls import Call, ScheduleCall, TransformationCall, call_classes
+from .._optax_labels import Labels
+from .._optax_parameters import Schedule, is_transformation
+from .._optax_state import Transformation
 from .._static import (
     DEFINED,
     DataForm,
@@ -35,6 +39,7 @@ from .._static import (
     options_schema,
     read_option,
 )
+from ._filters_as_paths import labels_of
 from ._registry import NameError_, near_hint, newest, shown, value_names, value_of, with_subclasses
 from ._typed import (
     REGISTERED,
@@ -113,6 +118,8 @@ def configurable(annotation: Any, default: object = None) -> Any:
         return _function(args[0])
     if origin is type:
         return _registered_class(_bound(args[0]))
+    if origin is Labels:
+        return _labels(configurable(args[0]))
     if origin in (tuple, frozenset):
         items = tuple(arg if arg is ... else configurable(arg) for arg in args)
         container: Any = origin
@@ -212,6 +219,10 @@ def _of_class(cls: Any, default: object) -> Any:
         return _registered_class(object)
     if not isinstance(cls, type):
         return cls
+    if is_transformation(cls):
+        return _called_or_named(TransformationCall, _is_transformation, "transformation")
+    if cls is Schedule:
+        return _called_or_named(ScheduleCall, callable, "schedule")
     if is_record(cls):
         return _one_record((cls,))
     if cls is tuple:
@@ -314,6 +325,36 @@ def _is_dtype(annotation: Any) -> bool:
     return False
 
 
+# What an optimizer is made of
+
+
+# Any: mypy takes no abstract class for one.
+def _called_or_named(call: Any, is_admitted: Callable[[Any], bool], what: str) -> Any:
+    """A call of a factory, by its arguments; or a registered value, by its name."""
+
+    def how_given(given: Any) -> str:
+        is_name = type(given) is str and given in value_names()
+        is_live = is_admitted(given) and not isinstance(given, call)
+        return "name" if is_name or is_live else "call"
+
+    called, named = _one_record((call,)), _registered(is_admitted, what)
+    choices: Any = Annotated[called, pydantic.Tag("call")] | Annotated[named, pydantic.Tag("name")]
+    return Annotated[choices, pydantic.Discriminator(how_given)]
+
+
+def _is_transformation(value: object) -> bool:
+    return isinstance(value, Transformation) and not isinstance(value, type)
+
+
+def _labels(inner: Any) -> Any:
+    """Labels by filter, from a mapping."""
+
+    def read(given: Any, read_rows: Callable[[Any], Any]) -> Labels[Any]:
+        return given if isinstance(given, Labels) else labels_of(read_rows(given))
+
+    return Annotated[dict[str, inner], pydantic.WrapValidator(read)]
+
+
 # Dataclasses and named tuples
 
 
@@ -325,7 +366,7 @@ def _one_record(classes: tuple[Any, ...]) -> Any:
 def _records_schema(classes: tuple[Any, ...]) -> Defined:
     def make() -> Any:
         # Asked when the schema is made: a class may be extended later.
-        found = list(newest(with_subclasses(classes)))
+        found = _choices(classes)
         if len(found) == 1:
             return _model_of(found[0])
         choices: list[_Schema] = []
@@ -335,6 +376,12 @@ def _records_schema(classes: tuple[Any, ...]) -> Defined:
         return {"anyOf": choices}
 
     return Defined("-".join([cls.__name__ for cls in classes]), ("records", classes), make)
+
+
+def _choices(classes: tuple[Any, ...]) -> list[Any]:
+    """The classes that a record may be of."""
+    calls = [call for cls in classes if issubclass(cls, Call) for call in call_classes(cls)]
+    return calls or [cls for cls in newest(with_subclasses(classes)) if not inspect.isabstract(cls)]
 
 
 @functools.cache
@@ -370,12 +417,18 @@ def _record(given: Any, classes: tuple[Any, ...]) -> Any:
         if len(given) > len(cls._fields):
             raise _wrong(f"{cls.__name__} has {len(cls._fields)} items, found {len(given)}")
         given = dict(zip(cls._fields, given, strict=False))
+    if not isinstance(given, dict) and all(map(inspect.isabstract, classes)):
+        is_name = isinstance(given, str) and given in map(name_of, _choices(classes))
+        remedy = f"; write {{type: {given}, ...}}" if is_name else ""
+        raise _wrong(f"a mapping with `type` is expected here, found {short(given)}{remedy}")
     if not isinstance(given, dict):
         text = f"the fields of {' or '.join([cls.__name__ for cls in classes])} are expected here"
         raise PydanticCustomError("wrong_record", "{text}", {"text": text})
     if TYPE in given and not any(TYPE in _model_of(cls).model_fields for cls in classes):
         fields = {name: value for name, value in given.items() if name != TYPE}
         return _made(_class_named(given[TYPE], classes), fields)
+    if all(map(inspect.isabstract, classes)):
+        raise _wrong(f"type is missing: one of {shown([name_of(cls) for cls in _choices(classes)])}")
     if len(classes) == 1:
         return _made(classes[0], given)
     return _made_of_any(classes, given)
@@ -388,7 +441,7 @@ def _class_named(name: object, classes: tuple[Any, ...]) -> Any:
         PydanticCustomError: None has the name, or several have.
     """
     named: dict[str, list[Any]] = {}
-    for cls in newest(with_subclasses(classes)):
+    for cls in _choices(classes):
         named.setdefault(name_of(cls), []).append(cls)
     found = named.get(name, []) if isinstance(name, str) else []
     if len(found) > 1:

@@ -1,0 +1,104 @@
+"""Optimizers in files: the model by `ref`, the transformation by what it is made of, and what is left alone, by paths.
+
+    optimizer:
+      model: {ref: model}
+      tx: {type: adamw, learning_rate: 0.001}
+      freeze: [encoder.**]
+
+Data in: what a file says of the arguments of `Optimizer`, or a live one. Data out: the arguments, or the fields of a
+config. An optimizer does not keep its model: of a live one it is found by its parameters.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Final
+
+import pydantic
+
+from .._annotations import Form, Leaf
+from .._errors import ConfigError, FilterError
+from .._fields import Kind
+from .._filters import All, Matcher, Not, as_filter
+from .._node import Node
+from .._optax_groups import Groups
+from .._optax_labels import Labels
+from .._optax_state import Transformation
+from .._split import states
+from .._state import ParamState
+from ..optim import Optimizer
+from ._filters_as_paths import FILTER_SCHEMA, read_filter, read_parameters
+from ._typed import TYPE
+from ._values import configurable
+
+MODEL: Final = "model"
+
+_ANY_NODE: Final = Form(Kind.SUBNODE, leaves=(Leaf(Node),))
+MODEL_FORM: Final = Form(Kind.SUBNODE, leaves=(Leaf(Node),), list_of=_ANY_NODE, dict_of=_ANY_NODE)
+"""What an optimizer takes for a model."""
+
+
+def is_optimizer(cls: type) -> bool:
+    """Whether a class is the one whose mapping in a file gives a transformation."""
+    return cls is Optimizer
+
+
+def _how_given(given: Any) -> str:
+    is_mapping = isinstance(given, dict) and TYPE not in given
+    return "by path" if is_mapping or isinstance(given, Labels) else "one"
+
+
+_one: Final[Any] = configurable(Transformation)
+_by_path: Final[Any] = configurable(Labels[Transformation | None])
+TX: Final[Any] = Annotated[
+    Annotated[_one, pydantic.Tag("one")] | Annotated[_by_path, pydantic.Tag("by path")],
+    pydantic.Discriminator(_how_given),
+]
+WRT: Final[Any] = Annotated[Any, pydantic.PlainValidator(read_parameters), pydantic.WithJsonSchema(dict(FILTER_SCHEMA))]
+FREEZE: Final[Any] = Annotated[Any, pydantic.PlainValidator(read_filter), pydantic.WithJsonSchema(dict(FILTER_SCHEMA))]
+
+PARAMETERS: Final = as_filter(ParamState)
+
+
+def arguments_of(model: Any, tx: Any, wrt: Matcher, freeze: Matcher | None) -> dict[str, Any]:
+    """The arguments of `Optimizer`."""
+    by_filter = dict(zip(tx.filters, tx.values, strict=True)) if isinstance(tx, Labels) else tx
+    return {MODEL: model, "tx": by_filter, "wrt": wrt if freeze is None else All(wrt, Not(freeze))}
+
+
+def fields_of(optimizer: Optimizer, others: Iterable[Node]) -> dict[str, Any]:
+    """What a config says of a live optimizer; its model is one of some other nodes.
+
+    Raises:
+        ConfigError: None of them has the parameters that it optimizes, or several have.
+    """
+    fields = {MODEL: _model_of(optimizer, others), "tx": optimizer.tx}
+    wrt: Any = optimizer.wrt
+    if isinstance(optimizer.tx, Groups):
+        filters, transformations = optimizer.tx.filters, optimizer.tx.transformations
+        fields["tx"] = Labels(filters, transformations)
+        # What the mapping leaves alone is taken out of `wrt` when an optimizer is made.
+        wrt = wrt.parts[0] if None in transformations else wrt
+    if isinstance(wrt, All) and len(wrt.parts) == 2 and isinstance(wrt.parts[1], Not):
+        fields["freeze"] = wrt.parts[1].parts[0]
+        wrt = wrt.parts[0]
+    return {**fields, "wrt": wrt}
+
+
+def _model_of(optimizer: Optimizer, others: Iterable[Node]) -> Node:
+    models = [node for node in others if _has_parameters(node, optimizer)]
+    if not models:
+        raise ConfigError(["model: no other node here has the parameters that it optimizes, and it does not keep them"])
+    if len(models) > 1:
+        names = ", ".join([type(model).__name__ for model in models])
+        raise ConfigError(
+            [f"model: {len(models)} nodes ({names}) have the parameters that it optimizes: which, it does not know"]
+        )
+    return models[0]
+
+
+def _has_parameters(node: Node, optimizer: Optimizer) -> bool:
+    if isinstance(node, Optimizer):
+        return False
+    try:
+        return states(node, optimizer.wrt).layout == optimizer.layout
+    except FilterError:  # a path of `wrt` leads nowhere
+        return False
