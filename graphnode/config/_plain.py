@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 
 from .._filters import Matcher
-from .._optax_calls import Call
+from .._optax_calls import Call, factories
 from .._optax_labels import Labels
 from .._optax_state import Transformation
 from .._static import ByName, DataForm, DataValueError, kind_of, registered_name
@@ -42,6 +42,7 @@ def plain(value: Any, *, is_typed: bool = False) -> Any:
         raise DataValueError(form.fault(getattr(value, "__qualname__", None) or repr(value)))
     cls = type(value)
     if isinstance(value, Call):
+        check_has_name(value)
         return {TYPE: name_of(cls), **{name: write_part(item) for name, item in value.given().items()}}
     if isinstance(value, Labels):
         return labels_data(value, write_part)
@@ -53,6 +54,18 @@ def plain(value: Any, *, is_typed: bool = False) -> Any:
     if not is_typed or is_own or cls is tuple:
         return data
     return {TYPE: name_of(cls), **data} if is_record(cls) else {TYPE: name_of(cls), VALUE: data}
+
+
+def check_has_name(call: Call) -> None:
+    """Raise if no file names the function that was called.
+
+    Raises:
+        DataValueError: It does not.
+    """
+    name = type(call).__name__
+    if factories().get(name) is not call.factory:
+        text = "no file names the function that made it; register it with"
+        raise DataValueError(f"{name}(...): {text} gn.config.register({name!r}, {name})")
 
 
 def written(config: Config[Any], name: str) -> Any:
