@@ -5,7 +5,7 @@ functions too. A name is looked up in the table and nowhere else.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, Final
 
@@ -38,6 +38,11 @@ def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = float)
     return made.astype(dtype) if is_half else made
 
 
+def quick_gelu(x: jax.Array) -> jax.Array:
+    """`x * sigmoid(1.702 * x)`, another approximation of `gelu` (Hendrycks & Gimpel 2016, section 2)."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
 VALUES: Final[dict[str, Any]] = {
     **{name: getattr(jax.nn, name) for name in _ACTIVATIONS if hasattr(jax.nn, name)},
     **{name: getattr(jax.nn.initializers, name)() for name in _MADE},
@@ -46,7 +51,18 @@ VALUES: Final[dict[str, Any]] = {
     # JAX's own is the approximation by tanh, which files may say; most others mean the exact function by `gelu`.
     "gelu_tanh": jax.nn.gelu,
     "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
+    "quick_gelu": quick_gelu,
 }
+
+HUGGING_FACE: Final[Mapping[str, Callable[[jax.Array], jax.Array]]] = {
+    "gelu": VALUES["gelu_exact"],
+    **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate"), VALUES["gelu_tanh"]),
+    "gelu_python": VALUES["gelu_exact"],
+    "linear": VALUES["identity"],
+    "quick_gelu": quick_gelu,
+    **{name: VALUES[name] for name in ("leaky_relu", "mish", "relu", "relu6", "sigmoid", "silu", "swish", "tanh")},
+}
+"""What the names of activations mean in a `config.json` of Hugging Face, where `gelu` is the exact function."""
 
 
 def name_of(value: object) -> str | None:

@@ -8,6 +8,7 @@ except ModuleNotFoundError as _error:
     _text = f"graphnode.config needs {_error.name}, which is not installed: pip install 'graphnode[config]'"
     raise ModuleNotFoundError(_text, name=_error.name) from _error
 
+from .._names import HUGGING_FACE as HUGGING_FACE
 from ..nn import Module as _Module  # files may name the classes of nn, which are known once it is imported
 from ._build import Summary as Summary
 from ._build import build as build

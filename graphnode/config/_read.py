@@ -8,7 +8,7 @@ import errno
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .._collector import uncollected
 from .._containers import is_container, items
@@ -71,12 +71,20 @@ class Document:
         return [self.fault(place, fault) for place, fault in reader.faults]
 
 
+class Home(NamedTuple):
+    """Where an item was read: the document, the container there, and its key in that."""
+
+    document: Document
+    container: Any
+    key: str | int
+
+
 class Files:
     """The documents of one configuration: the first file, and what it includes."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
-        self._homes: dict[tuple[int, str | int], tuple[Document, Any]] = {}
+        self._homes: dict[tuple[int, str | int], Home] = {}
         self._kept: list[Any] = []  # what is known by its id must not go away
         self._count = 0
         self._bytes = 0
@@ -98,14 +106,19 @@ class Files:
             return Document(str(path), path)
         return self.read_text(text, str(path), path.suffix.lower(), path)
 
-    def home(self, document: Document, container: Any, key: str | int) -> tuple[Document, Any]:
-        """The document, and the container there, that an item comes from."""
-        return self._homes.get((id(container), key), (document, container))
+    def home(self, document: Document, container: Any, key: str | int) -> Home:
+        """Where an item comes from."""
+        return self._homes.get((id(container), key), Home(document, container, key))
+
+    def keep_home(self, container: Any, key: str | int, home: Home) -> None:
+        """Let an item come from elsewhere."""
+        self._kept.append(container)
+        self._homes[id(container), key] = home
 
     def place(self, document: Document, container: Any, key: str | int | None, *, of_key: bool = False) -> str:
         """`file:line:column`, as much as is known."""
         if key is not None:
-            document, container = self.home(document, container, key)
+            document, container, key = self.home(document, container, key)
         return document.fault(document.place(container, key, of_key=of_key), "")[:-2]
 
     def _include(self, document: Document, top: Path | None) -> None:
@@ -117,12 +130,12 @@ class Files:
                 continue
             seen.add(id(value))
             while isinstance(value, dict) and "include" in value:  # again, where the included file includes one
-                home, container = self.home(current, value, "include")
+                home, container, _ = self.home(current, value, "include")
                 at = home.place(container, "include")
                 included = self._included(home, value.pop("include"), at, top)
                 if included is not None:
                     self._merge(current, value, included)
-            todo += [(self.home(current, value, key)[0], child) for key, child in items(value, as_written=True)]
+            todo += [(self.home(current, value, key).document, child) for key, child in items(value, as_written=True)]
 
     def _included(self, document: Document, named: object, at: Place, top: Path | None) -> Document | None:
         if top is None or document.path is None:
@@ -174,11 +187,11 @@ class Files:
             self._kept.append(own)
             document.same_place(own, mapping)
             for key in own:
-                self._homes.setdefault((id(mapping), key), (document, own))
+                self._homes.setdefault((id(mapping), key), Home(document, own, key))
         for key, value in included.root.items():
             if key not in own:
                 mapping[key] = value
-                self._homes[id(mapping), key] = (included, included.root)
+                self._homes[id(mapping), key] = Home(included, included.root, key)
 
     def _text_of(self, path: Path) -> tuple[str, str]:
         """The text of a file, or what is wrong with it."""

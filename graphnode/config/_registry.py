@@ -4,10 +4,12 @@ Data in: a name from a file. Data out: a class or an object that the program has
 here imports, evaluates or looks up attributes: what is not known is an error that lists what is.
 """
 
+import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar, cast, overload
 
 from .._arguments import wrong_argument
@@ -26,6 +28,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][\w.\-]*")
 
 _NOTHING: Final = object()
 _TAGS: Final[dict[str, type[NodeBase]]] = {}
+_NO_NAMES: Final[Mapping[str, Any]] = {}
 
 
 class NameError_(ValueError):
@@ -91,15 +94,34 @@ def value_of(name: str) -> Any:
     Raises:
         NameError_: None is.
     """
+    known = _known_values()
     try:
-        return VALUES[name]
+        return known[name]
     except KeyError:
-        raise NameError_(f"nothing is registered as {short(name)}{near_hint(name, VALUES)}") from None
+        raise NameError_(f"nothing is registered as {short(name)}{near_hint(name, known)}") from None
 
 
 def value_names() -> Iterable[str]:
     """The names of all registered values."""
-    return VALUES
+    return _known_values()
+
+
+# What the caller of `load` says that names mean.
+_MEANT: Final[ContextVar[Mapping[str, Any]]] = ContextVar("graphnode.config.names", default=_NO_NAMES)
+
+
+@contextlib.contextmanager
+def meaning(names: Mapping[str, Any]) -> Iterator[None]:
+    """Let names stand for other values than those that are registered, while files are read."""
+    token = _MEANT.set(names)
+    try:
+        yield
+    finally:
+        _MEANT.reset(token)
+
+
+def _known_values() -> Mapping[str, Any]:
+    return {**VALUES, **_MEANT.get()} if _MEANT.get() else VALUES
 
 
 def near_hint(name: object, known: Iterable[str]) -> str:
@@ -115,9 +137,11 @@ class Tags:
 
     Args:
         allowed: The classes that the place is declared with; their subclasses are admitted too.
+        names: Further tags, which stand before those of the classes.
     """
 
-    def __init__(self, allowed: tuple[type, ...]) -> None:
+    # Any: of these, the node classes are tags.
+    def __init__(self, allowed: tuple[type, ...], names: Mapping[str, Any] = _NO_NAMES) -> None:
         self.allowed = allowed
         self.by_tag: dict[str, type[NodeBase]] = {}
         named: dict[str, list[type[NodeBase]]] = {}
@@ -132,6 +156,7 @@ class Tags:
         admitted = set(self.by_tag.values())
         self.by_tag |= {tag: cls for tag, cls in _TAGS.items() if cls in admitted}
         self._of_class = {cls: tag for tag, cls in self.by_tag.items()}
+        self.by_tag |= {tag: cls for tag, cls in names.items() if _is_node_class(cls) and cls in admitted}
 
     @functools.cached_property
     def _known(self) -> set[str]:

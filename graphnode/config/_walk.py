@@ -6,7 +6,7 @@ the same config, cycles included. Every fault is found in one pass, with the pla
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast, get_origin
@@ -19,15 +19,16 @@ from .._collector import uncollected
 from .._containers import Container, ContainerKind, children, is_container, items
 from .._errors import ConfigError
 from .._fields import Kind
-from .._hints import short, with_article
+from .._hints import did_you_mean, short, with_article
 from .._node import Node
 from .._paths import Key, path_str
 from .._paths import Path as Path_
 from .._redefinition import class_apart
+from ._dialect import OURS, Dialect, dialect_of, translate, with_own_containers
 from ._models import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text
 from ._places import MAX_DIGITS, MAX_FAULTS
 from ._read import FORMATS, Document, Files, check_no_faults
-from ._registry import NameError_, Tags, near_hint, shown
+from ._registry import NameError_, Tags, meaning, near_hint, shown
 from ._streams import STREAMS, admits_streams, as_mapping, is_streams
 
 M = TypeVar("M", bound=Node)
@@ -37,6 +38,8 @@ MAX_REPEATED: Final = 100_000
 """Items of lists and mappings that aliases repeat, each time: nothing else is more than the file has letters."""
 MAX_NESTED: Final = 32
 """Levels of a static value."""
+_CLOSE: Final = 0.8
+"""From which likeness on a key that is left out is taken for a misspelled one."""
 
 
 class _EnoughError(Exception):
@@ -73,10 +76,17 @@ class _Ref(NamedTuple):
 
 
 class Walk:
-    """One pass over the data of a configuration."""
+    """One pass over the data of a configuration.
 
-    def __init__(self, files: Files) -> None:
+    Args:
+        files: Where they were read.
+        dialect: How they are written.
+        absent: The paths that the dialect renames, and that are not there.
+    """
+
+    def __init__(self, files: Files, dialect: Dialect = OURS, absent: Set[Path_] = frozenset()) -> None:
         self.files = files
+        self._dialect, self._absent = dialect, absent
         self.faults: list[str] = []
         self.origins: dict[int, _Item] = {}
         self._made: dict[int, Config[Any]] = {}
@@ -84,7 +94,7 @@ class Walk:
         self._ids: dict[tuple[int, str], tuple[Config[Any], _Item]] = {}
         self._refs: list[_Ref] = []
         self._filled: list[tuple[Config[Any], dict[str, Any], _Item]] = []
-        self._tags = functools.cache(Tags)
+        self._tags = functools.cache(functools.partial(Tags, names=dialect.names))
         self._walked: set[int] = set()
         self._repeated = 0
         self._sizes: dict[int, tuple[int, int]] = {}
@@ -202,8 +212,8 @@ class Walk:
         return size
 
     def _below(self, item: _Item, raw: Any, key: Key, form: Form, holder: Any) -> _Item:
-        document, container = self.files.home(item.document, raw, key)
-        return _Item(raw[key], form, holder, key, document, container, key, (item.path, key))
+        document, container, at = self.files.home(item.document, raw, key)
+        return _Item(raw[key], form, holder, key, document, container, at, (item.path, key))
 
     def _take_node(self, item: _Item, todo: list[_Item]) -> None:
         raw: dict[str, Any] = item.raw
@@ -232,6 +242,8 @@ class Walk:
         if "id" in raw:
             self._name(item, config, raw["id"])
         data = {str(key): value for key, value in raw.items() if key not in RESERVED}
+        if self._dialect is not OURS:
+            self._leave_out(item, model, data)
         if is_streams(cls):
             data = {STREAMS: data}
         for key, value in reversed(list(data.items())):  # the first one is looked at first
@@ -241,6 +253,23 @@ class Walk:
             elif form is not None:
                 todo.append(self._below(item, raw, key, form, data)._replace(raw=value))
         self._filled.append((config, data, item))
+
+    def _leave_out(self, item: _Item, model: type[Config[Any]], data: dict[str, Any]) -> None:
+        """Take out of the data of a node what the dialect does not mean for it."""
+        path = _keys_of(item.path)
+        others = [key for key in data if key not in model.model_fields]
+        unknown = [key for key in others if self._dialect.may_leave_out((*path, key))]
+        missing = [name for name in model.model_fields if name not in data]
+        missing += [str(source[-1]) for source in self._absent if source[:-1] == path]
+        for key in unknown:
+            del data[key]
+            hint = did_you_mean(key, missing, cutoff=_CLOSE)
+            if hint:
+                text = f"no field takes it, and something like it is not given; {hint} Rename it, or name it in ignore"
+                self._fault(item, text, key, of_key=True)
+        if self._dialect.skips_null:
+            for key in [key for key, value in data.items() if value is None and not _admits_null(model, key)]:
+                del data[key]
 
     def _class_of(self, item: _Item) -> type[Node] | None:
         tags = self._tags(item.form.classes)
@@ -321,7 +350,7 @@ class Walk:
             if one["type"] == "extra_forbidden" and not rest:
                 self._fault(item, no_field(type(config), key), key, of_key=True)
             elif one["type"] == "missing" and not rest:
-                self._fault(item, f"{name} needs {key!r}", below=key)
+                self._fault(item, f"{name} needs {key!r}{self._in_dialect(item, key)}", below=key)
             elif key in config.slots and one["type"] == "wrong_node":
                 continue  # what stands there was told by itself
             elif is_streams(config.node_class):
@@ -329,15 +358,16 @@ class Walk:
             else:
                 self._fault(item, message_of(one), key, inside=steps_in(data.get(key), rest))
 
+    def _in_dialect(self, item: _Item, key: str) -> str:
+        """What the file would call a field."""
+        source = self._dialect.source_of((*_keys_of(item.path), key))
+        return "" if source is None else f", which is {path_str(source)} in the file"
+
     def _text(
         self, item: _Item, text: str, key: str | None = None, *, below: str = "", inside: str = "", of_key: bool = False
     ) -> str:
-        keys: list[Key] = [below] if below else [] if key is None else [key]
-        path: Any = item.path
-        while path is not None:
-            path, last = path
-            keys.append(last)
-        where = path_str(tuple(reversed(keys))) + inside
+        last: Path_ = (below,) if below else () if key is None else (key,)
+        where = path_str((*_keys_of(item.path), *last)) + inside
         if key is not None and isinstance(item.raw, dict) and key in item.raw:
             place = self.files.place(item.document, item.raw, key, of_key=of_key)
         else:
@@ -412,16 +442,40 @@ def _form_of(cls: type) -> Form:
     return Form(Kind.SUBNODE, (Leaf(cls),))
 
 
-def walk(files: Files, document: Document, cls: type[M]) -> tuple[Config[M], Walk]:
+def walk(files: Files, document: Document, cls: type[M], dialect: Dialect = OURS) -> tuple[Config[M], Walk]:
     """The config that a document describes, and the pass that made it, which knows where everything stands.
 
     Raises:
         ConfigError: All faults, in the order of their places.
     """
+    absent = translate(files, document, dialect) if not files.faults else set[Path_]()
     check_no_faults(sorted(files.faults, key=place_key))
-    one = Walk(files)
+    one = Walk(files, dialect, absent)
     raw = {} if document.is_empty else document.root
-    return cast("Config[M]", one.run(raw, _form_of(cls), document)), one
+    with meaning(dialect.names):
+        return cast("Config[M]", one.run(raw, _form_of(cls), document)), one
+
+
+def _keys_of(path: "tuple[Any, Key] | None") -> Path_:
+    """The keys of a linked list."""
+    keys: list[Key] = []
+    while path is not None:
+        path, last = path
+        keys.append(last)
+    return tuple(reversed(keys))
+
+
+def _admits_null(model: type[Config[Any]], name: str) -> bool:
+    """Whether a field takes null, or has to be given, so that null is told to be wrong."""
+    if name not in model.model_fields or model.model_fields[name].is_required():
+        return True
+    if name in model.slots:
+        return model.slots[name].optional
+    try:
+        model.__pydantic_validator__.validate_assignment(model.model_construct(), name, None)
+    except pydantic.ValidationError:
+        return False
+    return True
 
 
 def place_key(fault: str) -> tuple[str, int, int]:
@@ -448,13 +502,31 @@ def check_size(value: Any, path: Path_) -> None:
     Walk(Files()).check_size(value, path)
 
 
-def validate(raw: Mapping[str, Any], cls: type[M], /) -> Config[M]:
+def validate(
+    raw: Mapping[str, Any],
+    cls: type[M],
+    /,
+    *,
+    rename: Mapping[str, str] | None = None,
+    ignore: Iterable[str] = (),
+    names: Mapping[str, Any] | None = None,
+    skip_null: bool = False,
+) -> Config[M]:
     """The config that plain data describes, such as `yaml.safe_load` or another configuration library gives.
 
     The same object in two places is one node; `id:` and `ref:` work as in files.
 
+    Args:
+        raw: The data. They stay as they are.
+        cls: The class of the model; the data may name a subclass.
+        rename: As in `load`, like all that follow.
+        ignore: What is left out.
+        names: What names mean.
+        skip_null: Whether null stands for what is not given.
+
     Raises:
         ConfigError: All faults, by path.
+        PathError: A path of `rename` or `ignore` does not parse.
 
     Example:
         >>> made = gn.config.validate({"in_size": 2, "out_size": 3}, gn.nn.Linear)
@@ -463,19 +535,40 @@ def validate(raw: Mapping[str, Any], cls: type[M], /) -> Config[M]:
     """
     files = Files()
     document = Document("", None)
-    document.root = raw
-    return walk(files, document, cls)[0]
+    dialect = dialect_of(rename, ignore, names, skip_null)
+    document.root = raw if dialect is OURS else with_own_containers(raw)
+    return walk(files, document, cls, dialect)[0]
 
 
-def load(path: str | Path, cls: type[M], /) -> Config[M]:
+def load(
+    path: str | Path,
+    cls: type[M],
+    /,
+    *,
+    rename: Mapping[str, str] | None = None,
+    ignore: Iterable[str] = (),
+    names: Mapping[str, Any] | None = None,
+    skip_null: bool = False,
+) -> Config[M]:
     """The config that a file describes: YAML, JSON or TOML, by its suffix.
+
+    A file of another program may use other words: `rename`, `ignore`, `names` and `skip_null` say what they mean, for
+    this call. What is left is held to the class as strictly as in a file of one's own.
 
     Args:
         path: The file. Files that it includes lie beside or below it.
         cls: The class of the model; the file may name a subclass.
+        rename: From paths in the file to the ones that their values have here: `{"hidden_size": "width",
+            "model_type": "type", "rope.theta": "rope_base"}`. What is not in the file is not renamed.
+        ignore: What is left out, by the names here: paths, whatever stands there, and globs (`"*"`, `"*_token_id"`), of
+            what no field takes. A key that is left out by a glob, and is much like one that is not given, is an error.
+        names: What the names of functions, other values and classes mean, before those that are registered:
+            `{**gn.config.HUGGING_FACE, "llama": Llama}`.
+        skip_null: Whether null stands for what is not given, where a field with a default does not take it.
 
     Raises:
         ConfigError: All faults, each as `file:line:column: path: what is wrong`.
+        PathError: A path of `rename` or `ignore` does not parse.
 
     Example:
         >>> import tempfile, pathlib
@@ -488,10 +581,22 @@ def load(path: str | Path, cls: type[M], /) -> Config[M]:
     if not isinstance(path, (str, PathLike)):
         raise TypeError(wrong_argument("a path first", path))
     files = Files()
-    return walk(files, files.read_file(Path(path)), cls)[0]
+    dialect = dialect_of(rename, ignore, names, skip_null)
+    return walk(files, files.read_file(Path(path)), cls, dialect)[0]
 
 
-def loads(text: str, cls: type[M], /, *, format: str = "yaml", name: str = "") -> Config[M]:
+def loads(
+    text: str,
+    cls: type[M],
+    /,
+    *,
+    format: str = "yaml",
+    name: str = "",
+    rename: Mapping[str, str] | None = None,
+    ignore: Iterable[str] = (),
+    names: Mapping[str, Any] | None = None,
+    skip_null: bool = False,
+) -> Config[M]:
     """The same from a text.
 
     Args:
@@ -499,9 +604,14 @@ def loads(text: str, cls: type[M], /, *, format: str = "yaml", name: str = "") -
         cls: The class of the model.
         format: `yaml`, `json` or `toml`.
         name: How messages call the text.
+        rename: As in `load`, like all that follow.
+        ignore: What is left out.
+        names: What names mean.
+        skip_null: Whether null stands for what is not given.
 
     Raises:
         ConfigError: All faults.
+        PathError: A path of `rename` or `ignore` does not parse.
 
     Example:
         >>> gn.config.loads("{in_size: 2, out_size: 3}", gn.nn.Linear).out_size
@@ -512,4 +622,5 @@ def loads(text: str, cls: type[M], /, *, format: str = "yaml", name: str = "") -
     if not isinstance(text, str):
         raise TypeError(wrong_argument("a text first", text))
     files = Files()
-    return walk(files, files.read_text(text, name, f".{format}"), cls)[0]
+    dialect = dialect_of(rename, ignore, names, skip_null)
+    return walk(files, files.read_text(text, name, f".{format}"), cls, dialect)[0]
