@@ -189,7 +189,7 @@ def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
             pairs |= {parameter.name} if is_mapping(parameter.annotation) else set()
         elif not has_default:
             return None
-    made = dataclasses.make_dataclass(
+    made: Any = dataclasses.make_dataclass(
         name,
         fields,
         bases=(base,),
@@ -199,7 +199,7 @@ def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
         repr=False,
     )
     made.__module__ = factory.__module__
-    return made
+    return cast("type[Call]", made)
 
 
 def _base_of(annotation: Any) -> type[Call] | None:

@@ -27,7 +27,7 @@ from .._state import ParamState
 from ..optim import Optimizer
 from ._filters_as_paths import FILTER_SCHEMA, read_filter, read_parameters
 from ._typed import TYPE
-from ._values import configurable
+from ._values import by_tag, configurable
 
 MODEL: Final = "model"
 
@@ -46,12 +46,9 @@ def _how_given(given: Any) -> str:
     return "by path" if is_mapping or isinstance(given, Labels) else "one"
 
 
-_one: Final[Any] = configurable(Transformation)
-_by_path: Final[Any] = configurable(Labels[Transformation | None])
-TX: Final[Any] = Annotated[
-    Annotated[_one, pydantic.Tag("one")] | Annotated[_by_path, pydantic.Tag("by path")],
-    pydantic.Discriminator(_how_given),
-]
+TX: Final[Any] = by_tag(
+    {"one": configurable(Transformation), "by path": configurable(Labels[Transformation | None])}, _how_given
+)
 WRT: Final[Any] = Annotated[Any, pydantic.PlainValidator(read_parameters), pydantic.WithJsonSchema(dict(FILTER_SCHEMA))]
 FREEZE: Final[Any] = Annotated[Any, pydantic.PlainValidator(read_filter), pydantic.WithJsonSchema(dict(FILTER_SCHEMA))]
 
@@ -70,7 +67,7 @@ def fields_of(optimizer: Optimizer, others: Iterable[Node]) -> dict[str, Any]:
     Raises:
         ConfigError: None of them has the parameters that it optimizes, or several have.
     """
-    fields = {MODEL: _model_of(optimizer, others), "tx": optimizer.tx}
+    fields: dict[str, Any] = {MODEL: _model_of(optimizer, others), "tx": optimizer.tx}
     wrt: Any = optimizer.wrt
     if isinstance(optimizer.tx, Groups):
         filters, transformations = optimizer.tx.filters, optimizer.tx.transformations

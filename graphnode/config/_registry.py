@@ -8,7 +8,7 @@ import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar, cast, overload
 
@@ -111,7 +111,7 @@ _MEANT: Final[ContextVar[Mapping[str, Any]]] = ContextVar("graphnode.config.name
 
 
 @contextlib.contextmanager
-def meaning(names: Mapping[str, Any]) -> Iterator[None]:
+def meaning(names: Mapping[str, Any]) -> Generator[None]:
     """Let names stand for other values than those that are registered, while files are read."""
     token = _MEANT.set(names)
     try:

@@ -337,9 +337,14 @@ def _called_or_named(call: Any, is_admitted: Callable[[Any], bool], what: str) -
         is_live = is_admitted(given) and not isinstance(given, call)
         return "name" if is_name or is_live else "call"
 
-    called, named = _one_record((call,)), _registered(is_admitted, what)
-    choices: Any = Annotated[called, pydantic.Tag("call")] | Annotated[named, pydantic.Tag("name")]
-    return Annotated[choices, pydantic.Discriminator(how_given)]
+    return by_tag({"call": _one_record((call,)), "name": _registered(is_admitted, what)}, how_given)
+
+
+def by_tag(types: Mapping[str, Any], tag_of: Callable[[Any], str]) -> Any:
+    """One of some types, of which what is given says the tag."""
+    union: Any = Union  # of types that are values here
+    members = tuple([Annotated[one, pydantic.Tag(tag)] for tag, one in types.items()])
+    return Annotated[union[members], pydantic.Discriminator(tag_of)]
 
 
 def _is_transformation(value: object) -> bool:

@@ -75,7 +75,7 @@ NAMES: dict[str, Any] = {**gn.config.HUGGING_FACE, "llama": Llama, "gemma": Gemm
 
 
 def read(text: str = CONFIG, cls: Any = Decoder, **changed: Any) -> Any:
-    given = {"rename": RENAME, "ignore": IGNORE, "names": NAMES, "skip_null": True, **changed}
+    given: dict[str, Any] = {"rename": RENAME, "ignore": IGNORE, "names": NAMES, "skip_null": True, **changed}
     return gn.config.loads(text, cls, format="json", **given)
 
 
@@ -264,7 +264,7 @@ names = st.text("abcdefgh", min_size=1, max_size=3)
 @given(st.permutations(["a", "b", "c"]), st.dictionaries(names, st.integers(), max_size=3))
 def test_renamed_and_left_out_is_the_same_as_our_own(order: list[str], more: dict[str, int]):
     """Whatever the keys are called, and whatever stands beside them."""
-    values = dict(zip(("width", "num_heads", "epsilon"), (3, 4, 0.5), strict=True))
+    values: dict[str, Any] = dict(zip(("width", "num_heads", "epsilon"), (3, 4, 0.5), strict=True))
     data = {f"their_{name}": value for name, value in zip(order, values.values(), strict=True)}
     rename = {f"their_{name}": field for name, field in zip(order, values, strict=True)}
     others = {f"other.{key}" if key in "abc" else f"{key}0": value for key, value in more.items()}
