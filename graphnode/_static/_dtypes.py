@@ -111,7 +111,8 @@ def _dtype_to_data(value: Any, write_part: WritePart) -> Json:
 
 
 def _class_to_data(value: type, write_part: WritePart) -> Json:
-    if not _is_dtype(value):
+    # To NumPy, any class it does not know is that of objects.
+    if not _is_dtype(value) or jnp.dtype(value).hasobject:
         raise DataValueError(BY_NAME.fault(value.__qualname__))
     return _dtype_to_data(value, write_part)
 

@@ -30,6 +30,8 @@ def plain(value: Any, *, is_typed: bool = False) -> Any:
     Raises:
         DataValueError: No file can say it.
     """
+    if isinstance(value, str) and _has_half_a_pair(value):
+        raise DataValueError("a text with half of a surrogate pair does not stand in a file")
     write_part = functools.partial(plain, is_typed=is_typed)
     if isinstance(value, list):  # what a tuple may be given as
         return [write_part(item) for item in value]
@@ -54,6 +56,14 @@ def plain(value: Any, *, is_typed: bool = False) -> Any:
     if not is_typed or is_own or cls is tuple:
         return data
     return {TYPE: name_of(cls), **data} if is_record(cls) else {TYPE: name_of(cls), VALUE: data}
+
+
+def _has_half_a_pair(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def check_has_name(call: Call) -> None:

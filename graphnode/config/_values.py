@@ -115,7 +115,7 @@ def configurable(annotation: Any, default: object = None) -> Any:
     if origin in (Literal, typing_extensions.Literal):
         return _one_of(get_args(annotation))
     if origin is collections.abc.Callable:
-        return _function(args[0])
+        return _function(args[0] if args else ...)  # `typing.Callable` alone has none
     if origin is type:
         return _registered_class(_bound(args[0]))
     if origin is Labels:

@@ -180,13 +180,15 @@ def _unlike(visit: Visit, other: Visit) -> Iterator[str]:
 
 
 def _check_format(order: Sequence[Visit], nodes: dict[int, _Fields], format: str) -> None:
-    """Raise for values that YAML has and another format has not.
+    """Raise for values that YAML has and another format has not, and for keys that mean something else in a file.
 
     Raises:
         ConfigError: Names all.
     """
     faults: list[str] = []
     for visit in order:
+        if "include" in visit.path:
+            faults.append(f"{visit.name}: files use the key 'include' otherwise; choose another")
         for name, value in nodes[id(visit.config)].items():
             lacking = [scalar(leaf) for _, leaf in leaves(value) if _lacks(format, leaf)]
             text = f"{format.upper()} has no {', '.join(lacking)}: write YAML (format='yaml'), which has it"

@@ -1,6 +1,7 @@
 """The names that files may use: who has one, and which class a tag means."""
 
 import functools
+import typing
 from collections.abc import Callable
 
 import jax
@@ -104,3 +105,18 @@ def test_an_initialiser_is_no_activation():
     with pytest.raises(gn.ConfigError) as caught:
         gn.config.validate({"in_size": 1, "out_size": 1, "w_init": "qqq"}, gn.nn.Linear)
     assert str(caught.value).startswith("w_init: nothing is registered as 'qqq'; known are glorot_normal, ")
+
+
+class AnyFunction(gn.Node):
+    """Annotated with a `Callable` that says nothing, of either module."""
+
+    f: typing.Callable = gn.static(default=jax.nn.relu)  # type: ignore[type-arg]
+    g: Callable = gn.static(default=jax.nn.relu)  # type: ignore[type-arg]
+
+
+def test_a_callable_without_parameters_is_any_function():
+    """It is read, written and described as one with parameters is."""
+    config = gn.config.loads("{f: tanh, g: lecun_normal}", AnyFunction)
+    assert (config.f, config.g) == (VALUES["tanh"], VALUES["lecun_normal"])
+    assert gn.config.loads(gn.config.dump(config), AnyFunction) == config
+    assert "tanh" in gn.config.json_schema(AnyFunction)["$defs"]["function"]["enum"]

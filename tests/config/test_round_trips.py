@@ -171,6 +171,10 @@ NOT_WRITTEN: dict[str, tuple[Callable[[], gn.Node], str]] = {
         lambda: Anything(np.float32),
         "value: no file says the class float32, which would be read back as str 'float32'",
     ),
+    "a class without a name": (
+        lambda: Anything(Leaf),
+        "value: Leaf has no name: register it with gn.config.register(name, value)",
+    ),
     "a dtype of another order of bytes": (lambda: Anything(np.dtype(">f4")), f"value: {DTYPE_FAULT}"),
     "a weak type": (
         lambda: Choices(device_array=jnp.asarray(1.0)),
@@ -178,11 +182,11 @@ NOT_WRITTEN: dict[str, tuple[Callable[[], gn.Node], str]] = {
     ),
     "half of a pair of surrogates": (
         lambda: Anything("\ud83d"),
-        "found invalid Unicode character escape code (while parsing a quoted scalar); it would not load again",
+        "value: a text with half of a surrogate pair does not stand in a file",
     ),
     "a key that includes a file": (
         lambda: Heads(table={"include": Leaf()}),
-        "include: only a file includes others; it would not load again",
+        "table.include: files use the key 'include' otherwise; choose another",
     ),
 }
 
