@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import pydantic
 import pytest
 from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode.config import DEFAULT, build, config_of, diff, dump, json_schema, load, loads, override, to_config
-from graphnode.config._show import load_shown
+from graphnode.config._show import load_checked, load_shown
 
 
 class Heads(gn.Node):
@@ -35,6 +36,21 @@ class Net(gn.Node):
 class Doubled(gn.Node):
     width: int
     size: int = gn.static(factory=lambda self: 2 * self.width)
+
+
+class Masked(gn.Node):
+    width: int
+    mask: Array = gn.static(factory=lambda self: jnp.tril(jnp.ones((self.width, self.width))))
+    weight: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
+
+
+class MaskedLater(gn.Node):
+    width: int
+    mask: Array = gn.static(init=False)
+    weight: gn.ParamState[Float[Array, "width"]] = gn.state(jax.nn.initializers.ones)
+
+    def __post_init__(self) -> None:
+        self.mask = jnp.ones(self.width)
 
 
 class Drawn(gn.Node):
@@ -110,6 +126,18 @@ def test_a_live_node_gives_what_its_factory_would_not_make():
     wider = build(override(to_config(computed), ["width=16"]))
     assert (wider.head_size, wider.sizes) == (8, (16, 8))
     assert build(override(to_config(given), ["width=16"])).head_size == 3
+
+
+@pytest.mark.parametrize("cls", [Masked, MaskedLater])
+def test_a_static_array_that_the_class_computes_is_made(cls: type[Masked | MaskedLater], tmp_path: Path):
+    """Where a model is looked at without arrays, too: this one belongs to the structure."""
+    masked = cls(2)
+    assert gn.graphdef(build(to_config(masked))) is gn.graphdef(masked)
+    summary = gn.config.summary(to_config(masked))
+    assert [(row.path, row.shape) for row in summary.rows] == [(("weight",), "float32[2]")]
+    path = tmp_path / "masked.yaml"
+    path.write_text("width: 2")
+    assert load_checked(path, cls) == to_config(masked)
 
 
 def test_a_live_node_gives_what_is_not_computed_any_more():
