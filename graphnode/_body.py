@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, cast
 from ._annotations import AmbiguousError, form_of, resolve
 from ._contract import ContractSyntaxError
 from ._faults import Fault, Rule
-from ._fields import Kind, NodeBase, kind_for
+from ._fields import Kind, NodeBase, kind_for, left_out
 from ._hints import cut, with_article
 from ._members import (
     body_names,
@@ -185,7 +185,8 @@ def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
     specifier = written if isinstance(written, dataclasses.Field) else None
     fault = _written_default_fault(cls, cls, name, written if specifier is None else specifier.default, role)
     if specifier is not None and specifier.default_factory is not dataclasses.MISSING and role is _Role.ARGUMENT:
-        text = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and takes no default_factory"
+        option = "factory" if specifier.default_factory is left_out else "default_factory"
+        text = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and takes no {option}"
         fault = Fault(f"{text}; {_made_in_constructor(name, '...')}", Rule.DATACLASS, name)
     if specifier is not None and not specifier.init and role is _Role.ARGUMENT:
         called = specifier_text(specifier)

@@ -70,6 +70,17 @@ class Specifier(NamedTuple):
     sharding: Hashable = None
 
 
+class LeftOut(enum.Enum):
+    """What a generated constructor assigns to a static field that it was not given: its factory is still to run."""
+
+    LEFT_OUT = "left out"
+
+
+def left_out() -> LeftOut:
+    """The `default_factory` of such a field: to `dataclasses`, and to who reads a signature, it has a default."""
+    return LeftOut.LEFT_OUT
+
+
 # What all specifiers take, as dataclass fields do.
 _OPTIONS: Final = ("default", "default_factory", "init", "kw_only")
 
@@ -91,10 +102,12 @@ def _field(specifier: Specifier, **options: Any) -> Any:
 def static(*, default: H, init: bool = ..., kw_only: bool = ...) -> H: ...
 @overload
 def static(*, default_factory: Callable[[], H], init: bool = ..., kw_only: bool = ...) -> H: ...
+@overload
+def static(*, factory: Callable[[Any], H], init: bool = ..., kw_only: bool = ...) -> H: ...
 # Any: a specifier stands for a value of whatever type its field is annotated with.
 @overload
 def static(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
-def static(*values: object, **options: Any) -> Any:
+def static(*values: object, factory: Callable[[Any], Any] | None = None, **options: Any) -> Any:
     """Declare a field that is part of the structure: hashable, compared by type and value.
 
     An array is allowed here, and compared by content; it is read-only from then on.
@@ -102,7 +115,9 @@ def static(*values: object, **options: Any) -> Any:
     Args:
         default: The value of the field when the constructor is not given one.
         default_factory: Called without arguments for the default.
-        init: Whether the constructor takes the field; otherwise `__post_init__` sets it.
+        factory: From the node under construction to the value, where the constructor is not given one: for what follows
+            from other fields. It runs once, when the field is first read, or else when the constructor is done.
+        init: Whether the constructor takes the field; otherwise its factory makes it, or `__post_init__` sets it.
         kw_only: Whether the constructor takes it by keyword only.
 
     Example:
@@ -110,10 +125,19 @@ def static(*values: object, **options: Any) -> Any:
         ...     function: Callable[[jax.Array], jax.Array] = gn.static(default=jax.nn.relu)
         >>> Act().function is jax.nn.relu
         True
+        >>> class Heads(gn.Node):
+        ...     width: int
+        ...     heads: int
+        ...     head_size: int = gn.static(factory=lambda self: self.width // self.heads)
+        >>> Heads(12, 3).head_size, Heads(12, 3, head_size=5).head_size
+        (4, 5)
     """
     if values:
         raise FieldError(_misuse("static", values[0]))
-    return _field(Specifier(Kind.STATIC), **options)
+    if factory is not None:
+        _check_factory(Kind.STATIC, factory)
+        options = _computed_by_node(options)
+    return _field(Specifier(Kind.STATIC, factory=factory), **options)
 
 
 @overload
@@ -194,10 +218,10 @@ def _check_initializer(initializer: object, shape: object) -> None:
         )
 
 
-def _check_factory(factory: object) -> None:
+def _check_factory(kind: Kind, factory: object) -> None:
     if not _is_function(factory):
         raise FieldError(
-            f"gn.subnode: factory= takes a function from the node to the value of the field; found "
+            f"gn.{kind}: factory= takes a function from the node to the value of the field; found "
             f"{describe(factory)}; write factory=lambda self: {_constructor_text(factory)}"
         )
 
@@ -210,7 +234,8 @@ def _check_options(kind: Kind, options: Mapping[str, Any]) -> None:
     """
     unknown = [name for name in options if name not in _OPTIONS]
     if unknown:
-        hint = did_you_mean(unknown[0], _OPTIONS) or f"it takes {', '.join(_OPTIONS)}"
+        known = _OPTIONS if kind is Kind.STATE else ("factory", *_OPTIONS)
+        hint = did_you_mean(unknown[0], known) or f"it takes {', '.join(known)}"
         raise FieldError(f"gn.{kind}() has no option {unknown[0]!r}; {hint}")
     factory = options.get("default_factory", dataclasses.MISSING)
     if factory is not dataclasses.MISSING and not _is_function(factory):
@@ -241,6 +266,21 @@ def _made_by_node(kind: Kind, maker: str, line: str, options: Mapping[str, Any])
             f"alone, or {instead}"
         )
     return {"init": False, **options}
+
+
+def _computed_by_node(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a static field that the node computes where its constructor is not given a value.
+
+    Raises:
+        FieldError: They have a default as well.
+    """
+    others = [f"{name}=" for name in ("default", "default_factory") if name in options]
+    if others:
+        raise FieldError(
+            f"gn.static() with factory= computes the value that the constructor is not given, and takes no "
+            f"{' or '.join(others)}; write gn.static(factory=...) alone"
+        )
+    return {**options, "default_factory": left_out}
 
 
 def _is_function(value: object) -> bool:
@@ -344,7 +384,7 @@ def subnode(*values: object, factory: Callable[[Any], Any] | None = None, **opti
     if values:
         raise FieldError(_misuse("subnode", values[0]))
     if factory is not None:
-        _check_factory(factory)
+        _check_factory(Kind.SUBNODE, factory)
         options = _made_by_node(Kind.SUBNODE, "factory=", "gn.subnode(factory=...)", options)
     return _field(Specifier(Kind.SUBNODE, factory=factory), **options)
 

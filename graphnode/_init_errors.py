@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
-from ._fields import NodeBase
+from ._fields import NodeBase, left_out
 from ._hints import did_you_mean
 from ._makers import note_call
 from ._schema import schema
@@ -144,7 +144,8 @@ def _failed_default(node: NodeBase, init: Any, error: Exception) -> str | None:
     if callee is not None and callee.tb_frame.f_code.co_name in ("__setattr__", "__post_init__"):
         return None
     for field in dataclasses.fields(cls):
-        if field.default_factory is not dataclasses.MISSING and field.name not in node.__dict__:
+        has_factory = field.default_factory is not dataclasses.MISSING and field.default_factory is not left_out
+        if has_factory and field.name not in node.__dict__:
             return field.name
     return None
 

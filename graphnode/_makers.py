@@ -4,7 +4,7 @@ Data in: a field. Data out: the function that makes its value from the node. Wha
 is, with a note that says which field it was called for, and how.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, TypeAlias
 
 import jax
@@ -14,7 +14,7 @@ from ._contract import Contract, ContractSyntaxError
 from ._describe import describe, shape_text
 from ._errors import ContractError, FieldError
 from ._fields import NodeBase
-from ._schema import Field
+from ._schema import Field, is_computed
 from ._state import State
 from ._stream import split_key_for
 
@@ -22,13 +22,20 @@ from ._stream import split_key_for
 Maker: TypeAlias = Callable[[Any], Any]
 
 
-def maker_of(field: Field) -> Maker | None:
-    """What makes a field's value from its node; `None` for a field that only its constructor sets."""
+def maker_of(field: Field, computed: Set[str]) -> Maker | None:
+    """What makes a field's value from its node; `None` for a field that only its constructor sets.
+
+    Args:
+        field: The field.
+        computed: The names of the static fields of its class that have a factory.
+    """
     specifier = field.specifier
+    if is_computed(field):
+        return _computing_maker(field)
     if specifier.factory is not None:
         return _factory_maker(field, specifier.factory)
     if specifier.initializer is not None:
-        return _initializer_maker(field)
+        return _initializer_maker(field, computed)
     return None if field.default is None else _default_maker(field, field.default)
 
 
@@ -65,17 +72,39 @@ def _factory_maker(field: Field, factory: Maker) -> Maker:
     return lambda node: _called(factory, (node,), node, field, "factory", "factory(self)")
 
 
+def _computing_maker(field: Field) -> Maker:
+    """Of a static field. Settings may be computed from each other, where one of them is given."""
+    factory: Any = field.specifier.factory
+    running = set[int]()
+
+    def make(node: NodeBase) -> Any:
+        if id(node) in running:
+            where = f"{type(node).__name__}.{field.name}"
+            remedy = "have its factory read other fields" + (", or pass it to the constructor" if field.init else "")
+            raise FieldError(f"{where} is computed from itself: {remedy}")
+        running.add(id(node))
+        try:
+            return _called(factory, (node,), node, field, "factory", "factory(self)")
+        finally:
+            running.discard(id(node))
+
+    return make
+
+
 def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
     return lambda node: _called(default, (), node, field, "default_factory", "default_factory()")
 
 
-def _initializer_maker(field: Field) -> Maker:
+def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
     specifier, (leaf,) = field.specifier, field.form.leaves
     variable = open_class(field.annotation) if leaf.cls is State else None
     if variable is not None:
         return _open_maker(field, variable.__name__)
     initializer: Any = specifier.initializer
-    shape_of = _contract_shape(leaf.contract) if specifier.shape is None else _declared_shape(field, specifier.shape)
+    if specifier.shape is None:
+        shape_of = _contract_shape(leaf.contract, computed)
+    else:
+        shape_of = _declared_shape(field, specifier.shape)
     dtype = leaf.contract.dtype if leaf.contract is not None else _default_dtype
     described = {"name": specifier.name, "tag": specifier.tag, "sharding": specifier.sharding}
     # What the specifier does not say, the class says: its `__init__` may have other defaults, or take the value alone.
@@ -153,6 +182,15 @@ def _declared_shape(field: Field, shape_of: Callable[[Any], tuple[int, ...]]) ->
     return shape
 
 
-def _contract_shape(contract: Contract | None) -> Callable[[NodeBase], tuple[int, ...]]:
+def _contract_shape(contract: Contract | None, computed: Set[str]) -> Callable[[NodeBase], tuple[int, ...]]:
     assert contract is not None  # the schema saw to it, where the specifier does not say the shape
-    return lambda node: contract.shape(sizes_of(node))
+    to_read = sorted(contract.names & computed)  # in one order in all processes: a factory may draw
+    if not to_read:
+        return lambda node: contract.shape(sizes_of(node))
+
+    def shape(node: NodeBase) -> tuple[int, ...]:
+        for name in to_read:
+            getattr(node, name)  # which makes it, if it is not there yet
+        return contract.shape(sizes_of(node))
+
+    return shape

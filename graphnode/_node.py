@@ -29,7 +29,7 @@ from ._members import declaring_classes, holds_graph_object, is_class_variable, 
 from ._method_names import name_methods
 from ._overrides import lost_faults
 from ._pickling import reduce_in_row
-from ._plan import NO_PLAN, Plan, attach_contracts, check_contracts, compile_plan, waiting_plan
+from ._plan import NO_PLAN, LeftOutError, Plan, attach_contracts, check_contracts, compile_plan, waiting_plan
 from ._pretty import Record, pretty
 from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
 from ._schema import UnresolvedError, compile_schema, late_fault, remember_frames, schema
@@ -101,7 +101,10 @@ class Node(NodeBase):
                 raise FieldError(unmade(type(self))) from None
             if is_tracing():
                 check_owner(version, f"{type(self).__name__}.{name}")
-            value = admit_value(self, value)
+            try:
+                value = admit_value(self, value)
+            except LeftOutError:  # a `try`, which costs all other assignments nothing
+                return
             if version is CONSTRUCTING:  # no binding has it, and its contracts are checked when it is complete
                 self.__dict__[name] = value
                 return
@@ -341,7 +344,7 @@ def _check_first_init(node: Node) -> None:
         return  # the constructor before has failed
     cls = type(node)
     fields = schema(cls).fields.values()
-    specifiers = {field.name: field.specifier for field in fields if not field.init}
+    specifiers = {field.name: field.specifier for field in fields}
     stay = [name for name, said in specifiers.items() if said.initializer is not None or said.factory is not None]
     if stay:
         raise FieldError(

@@ -19,11 +19,11 @@ from ._containers import is_container, items, kind_of
 from ._contract import Requirement
 from ._describe import describe
 from ._errors import ContractError, FieldError, listed
-from ._fields import Kind, NodeBase
+from ._fields import Kind, LeftOut, NodeBase
 from ._makers import Maker, maker_of, sizes_of
 from ._paths import key_str
 from ._redefinition import derives
-from ._schema import Field, Schema
+from ._schema import Field, Schema, is_computed
 from ._state import Requirements, State
 from ._static import GraphObject, StaticValueError, frozen, static_key
 from ._tracked import Place, TrackedDict, TrackedList, admit
@@ -84,15 +84,20 @@ def _plan_there(cls: type[Any], names: tuple[str, ...]) -> Plan:
     return waiting_plan(cls) if plan is None else plan
 
 
+class LeftOutError(Exception):
+    """A constructor was not given a field that a factory makes: there is nothing to assign yet."""
+
+
 def compile_plan(compiled: Schema[Any]) -> Plan:
     """The plan of a class."""
     fields = compiled.fields.values()
     contracts = [leaf.contract for field in fields for leaf in field.form.all_leaves if leaf.contract]
     statics = tuple(field.name for field in fields if field.kind is Kind.STATIC)
+    computed = {field.name for field in fields if is_computed(field)}
     return Plan(
         frozenset(compiled.fields),
         {field.name: _admitter(compiled.cls, field) for field in fields},
-        {field.name: maker for field in fields if (maker := maker_of(field)) is not None},
+        {field.name: maker for field in fields if (maker := maker_of(field, computed)) is not None},
         tuple(field for field in fields if any(leaf.contract for leaf in field.form.all_leaves)),
         statics,
         frozenset(statics) & {name for contract in contracts for name in contract.names},
@@ -101,6 +106,8 @@ def compile_plan(compiled: Schema[Any]) -> Plan:
 
 
 def _admitter(cls: type, field: Field) -> Admit:
+    if is_computed(field):
+        return functools.partial(_admit_computed, f"{cls.__name__}.{field.name}")
     if field.kind is Kind.STATIC:
         return functools.partial(_admit_static, f"{cls.__name__}.{field.name}", field.is_explicit)
     form, name, classes = field.form, field.name, field.form.classes
@@ -136,6 +143,12 @@ def _admit_static(where: str, is_explicit: bool, node: NodeBase | None, value: A
     except StaticValueError as error:
         raise FieldError(f"{where}: {error}") from None
     return value
+
+
+def _admit_computed(where: str, node: NodeBase | None, value: Any) -> Any:
+    if value is LeftOut.LEFT_OUT:
+        raise LeftOutError
+    return _admit_static(where, True, node, value)
 
 
 # The place of a State in a node, the form of the place, and the State.

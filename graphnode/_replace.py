@@ -18,7 +18,7 @@ from ._errors import ContractError, FieldError, SchemaError, listed
 from ._fields import NodeBase
 from ._hints import did_you_mean
 from ._plan import check_contracts
-from ._schema import Field, decorated_fault, schema
+from ._schema import Field, decorated_fault, is_computed, schema
 from ._tracked import set_version
 from ._uses import attributes_used
 from ._versions import birth, constructing
@@ -168,7 +168,7 @@ def _check_changes(original: NodeBase, changes: Mapping[str, Any]) -> None:
     unknown = [_not_a_field(cls, name) for name in changes if name not in fields]
     if unknown:
         raise FieldError(f"cannot replace {', '.join(changes)} of {cls.__name__}: {listed(unknown)}")
-    faults = [code.fault(name) for code in _codes(cls) for name in changes if code.may_use(name)]
+    faults = [code.fault(name) for code in _codes(cls, changes) for name in changes if code.may_use(name)]
     if faults:
         remedy = f"{_construct(cls)}; or, to keep what is there, assign to a copy: other = copy.copy(node)"
         raise FieldError(_refusal(cls, changes, faults, remedy))
@@ -200,14 +200,16 @@ class _Code(NamedTuple):
         return f"{self.name} {'may use' if self.used is None else 'uses'} {field}"
 
 
-def _codes(cls: Any) -> Iterator[_Code]:
+def _codes(cls: Any, changes: Mapping[str, Any]) -> Iterator[_Code]:
+    """What makes the fields of a class, apart from those static ones that are changed: these are not computed."""
     fields = schema(cls).fields
     if cls._has_own_init:
         yield _Code("__init__", None)
     elif hasattr(cls, "__post_init__"):
         yield _Code("__post_init__", _fields_used(cls.__post_init__, fields))
     for field in fields.values():
-        if field.specifier.factory is not None:
+        is_given = is_computed(field) and field.name in changes
+        if field.specifier.factory is not None and not is_given:
             yield _Code(f"the factory of {field.name}", _fields_used(field.specifier.factory, fields))
 
 

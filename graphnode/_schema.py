@@ -34,7 +34,7 @@ from ._caches import Kept, kept, publish
 from ._contract import Contract, ContractSyntaxError
 from ._errors import SchemaError
 from ._faults import Fault, Rule, check_refused, registration_fault
-from ._fields import Kind, NodeBase, Specifier, specifier_of
+from ._fields import Kind, NodeBase, Specifier, left_out, specifier_of
 from ._hints import did_you_mean
 from ._members import declaring_classes, is_init_variable, own_annotations, specifier_text
 from ._sharding import ANY_RANK, sharding_fault
@@ -60,7 +60,7 @@ class Field(NamedTuple):
         specifier: What its specifier said; a bare one for a field without.
         is_explicit: Whether it was declared with a specifier.
         init: Whether the constructor takes it.
-        default: Makes its default, or is `None` where it has none.
+        default: Makes its default, or is `None` where it has none, or has one that only the node makes.
     """
 
     name: str
@@ -72,6 +72,11 @@ class Field(NamedTuple):
     is_explicit: bool
     init: bool
     default: Callable[[], Any] | None
+
+
+def is_computed(field: Field) -> bool:
+    """Whether a factory makes a static field, where the constructor is not given a value."""
+    return field.kind is Kind.STATIC and field.specifier.factory is not None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -424,6 +429,8 @@ def _arrived(owner: type, name: str) -> object:
 
 
 def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
+    if declared.default_factory is left_out:
+        return None  # what its factory makes is known of a node alone
     if declared.default is not dataclasses.MISSING:
         return lambda: declared.default
     return declared.default_factory if declared.default_factory is not dataclasses.MISSING else None

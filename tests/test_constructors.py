@@ -300,7 +300,7 @@ def test_a_specifier_says_what_it_is_for(name: str, value: object, text: str):
         (lambda: SPECIFIERS.static(defualt=3), "gn.static() has no option 'defualt'; did you mean 'default'?"),
         (
             lambda: SPECIFIERS.subnode(shape=3),
-            "gn.subnode() has no option 'shape'; it takes default, default_factory, init, kw_only",
+            "gn.subnode() has no option 'shape'; it takes factory, default, default_factory, init, kw_only",
         ),
     ],
 )

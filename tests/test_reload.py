@@ -224,6 +224,14 @@ def test_a_field_that_was_added(write: Write):
     assert gn.graphdef(node) is gn.graphdef(module.Net(3, needed="a"))
 
 
+def test_a_computed_field_that_was_added(write: Write):
+    """It is computed from what the node has."""
+    module = write(NET)
+    node = module.Net(3)
+    write(NET + "    twice: int = gn.static(factory=lambda self: 2 * self.width)\n")
+    assert (node.twice, module.Net(4).twice) == (6, 8)
+
+
 TWINS = """
 class Act(gn.Node):
     slope: float = 0.1

@@ -28,6 +28,7 @@ from ._kind import JsonValueError as JsonValueError
 from ._kind import StaticKind as StaticKind
 from ._kind import StaticValueError as StaticValueError
 from ._kind import Target as Target
+from ._kind import TracedValueError as TracedValueError
 from ._lookup import frozen as frozen
 from ._lookup import kind_of as kind_of
 from ._lookup import match_kind as match_kind

@@ -23,6 +23,10 @@ class StaticValueError(TypeError):
     """Why a value cannot be static; the caller adds where it was found."""
 
 
+class TracedValueError(StaticValueError):
+    """The value is one of a running trace."""
+
+
 class JsonValueError(ValueError):
     """A value that has no JSON, or JSON that is no value; the text says why."""
 

@@ -5,12 +5,12 @@ from typing import Any, Final
 
 from .._compat import Tracer
 from .._hints import with_article
-from ._kind import StaticKind, StaticValueError, subclass_of
+from ._kind import StaticKind, StaticValueError, TracedValueError, subclass_of
 from ._objects import GraphObject
 
 
 def _refuse_tracer(value: Any) -> Hashable:
-    raise StaticValueError(
+    raise TracedValueError(
         f"a traced value ({value!r}) cannot be static: it would be baked into the structure; hold it in a State"
     )
 

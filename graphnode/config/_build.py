@@ -22,6 +22,7 @@ from .._keys import number_of
 from .._node import Node
 from .._paths import Path, path_str
 from .._split import clone, states
+from .._static import TracedValueError
 from .._stream import Stream, scope_of
 from .._traverse import aliases, nodes
 from ..transforms import eval_shape
@@ -39,8 +40,7 @@ _OF_BUILD: Final = number_of("gn.config.build")
 
 _NOTE: Final = " was built from its configuration"
 
-NEEDS_VALUES: Final = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
-"""What a constructor raises that looks at the values of arrays, where there are none."""
+_NEEDS_VALUES: Final = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
 
 
 def build(config: Config[M], key: jax.Array | None = None) -> M:
@@ -76,7 +76,7 @@ def build_here(config: Config[M]) -> M:
 def constructor_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
     """What keeps the nodes of a model from being made: each fault with the config that it is of.
 
-    No arrays are made, unless a constructor looks at their values. A node that holds one with a fault is left out.
+    No arrays are made, unless a constructor needs their values. A node that holds one with a fault is left out.
     """
     found: list[tuple[Visit, str]] = []
 
@@ -88,11 +88,21 @@ def constructor_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
 
 
 def abstractly(make: Callable[[], T]) -> T:
-    """What a function gives, without arrays unless a constructor in it looks at their values."""
+    """What a function gives, without arrays unless a constructor in it needs their values."""
     try:
         return eval_shape(make)
-    except NEEDS_VALUES:
-        return make()
+    except Exception as error:
+        if not _needs_values(error):
+            raise
+    return make()
+
+
+def _needs_values(error: Exception) -> bool:
+    """Whether a constructor has raised because it needs the values of arrays where there are none.
+
+    It looks at them, or makes a static one.
+    """
+    return isinstance(error, _NEEDS_VALUES) or isinstance(error.__context__, TracedValueError)
 
 
 def _collected(config: Config[Any]) -> list[tuple[Visit, str]]:
@@ -103,9 +113,9 @@ def _collected(config: Config[Any]) -> list[tuple[Visit, str]]:
             continue
         try:
             making.construct(visit)
-        except NEEDS_VALUES:
-            raise
         except Exception as error:
+            if _needs_values(error):
+                raise
             found.append((visit, fault_text(error)))
     for visit, name in making.backward if not found else []:
         try:
@@ -300,7 +310,9 @@ def _padded(cell: str, width: int, at: int) -> str:
 
 
 def summary(config: Config[Any] | Node, /) -> Summary:
-    """What the model of a config takes: shapes, numbers of parameters and bytes, without an array being made.
+    """What the model of a config takes: shapes, numbers of parameters and bytes.
+
+    No array is made, unless a constructor needs its values, such as one that makes a static array.
 
     Args:
         config: What to summarize; a live model is taken as it is.
@@ -333,7 +345,7 @@ def _abstract_model(config: Config[Any] | Node) -> Node:
         abstract: Node = eval_shape(lambda: clone(config))
         return abstract
     if isinstance(config, Config):
-        model: Node = eval_shape(lambda: build(config))
+        model: Node = abstractly(lambda: build(config))
         return model
     raise TypeError(wrong_argument("a config or a node", config))
 

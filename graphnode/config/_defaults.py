@@ -156,7 +156,8 @@ def _computed(root: Config[Any], is_made: Callable[[], bool]) -> Iterator[str]:
                 _leave_out(visit.config, name, is_made)
     for visit in visits(root):
         for name in type(visit.config).model_fields:
-            if _leave_out(visit.config, name, is_made):
+            is_computed = name not in visit.config.slots and vars(visit.config)[name] is DEFAULT
+            if is_computed or _leave_out(visit.config, name, is_made):
                 yield path_str((*visit.path, name))
 
 

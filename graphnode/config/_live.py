@@ -1,6 +1,5 @@
 """Live nodes into configs: what a node says of itself, for a file."""
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
@@ -15,12 +14,14 @@ from .._fields import NodeBase
 from .._node import Node
 from .._paths import path_str
 from .._rngs import Rngs
+from .._schema import Field, is_computed, schema
 from .._split import graphdef, states
+from .._stream import Refusing, scope_of
 from .._traverse import iter_node
 from .._update import leaf_form
 from ..optim import Optimizer
 from ._build import abstractly, build
-from ._models import Config, blank, config_of, fill
+from ._models import Config, blank, config_of, fill, same_static
 from ._optimizer import MODEL, fields_of
 from ._streams import STREAMS, names_of
 
@@ -32,7 +33,8 @@ def to_config(node: M, /) -> Config[M]:
 
     Shared nodes are shared configs, cycles included. States are left out, as configs make new ones. An init variable is
     taken from the mapping that the node's method `__init_vars__` gives, if it has one; otherwise it has its default.
-    That method may raise a `ConfigError` itself, with paths from the node on.
+    That method may raise a `ConfigError` itself, with paths from the node on. A static field whose `factory` would make
+    the same is left to it.
 
     Raises:
         ConfigError: A class that no configuration can describe, a value that its field would not take, or what a
@@ -124,9 +126,25 @@ def _fields(node: Node, others: list[Node], made: dict[int, Config[Any]]) -> dic
         own = fields_of(node, others)
         return {**own, MODEL: config_in_place(own[MODEL])}
     given: dict[str, Any] = dict(getattr(node, "__init_vars__", dict)())
-    fields = {field.name for field in dataclasses.fields(cast("Any", node))}
+    fields = schema(type(node)).fields
     for name in model.model_fields:
-        if name in fields and name in node.__dict__:
+        if name in fields and name in node.__dict__ and not _is_computed_again(node, fields[name]):
             value = node.__dict__[name]
             given[name] = mapped(config_in_place, value) if name in model.slots else value
     return given
+
+
+def _is_computed_again(node: NodeBase, field: Field) -> bool:
+    """Whether the factory of a static field makes what the field holds, so that the config leaves it to the class.
+
+    Whether it was given all the same, nobody knows; and so it follows the fields that it is computed from.
+    """
+    if not is_computed(field):
+        return False
+    plan = type(node)._plan
+    try:
+        with scope_of(Refusing("another value each time")):
+            value = plan.admit[field.name](node, plan.makers[field.name](node))
+    except Exception:  # of a factory that draws, or that looks at what has changed since
+        return False
+    return same_static(value, node.__dict__[field.name])

@@ -37,7 +37,7 @@ from .._node import Node
 from .._paths import Path
 from .._pretty import Record, Text, pretty
 from .._redefinition import class_apart
-from .._schema import Field, schema
+from .._schema import Field, is_computed, schema
 from .._source import Sources
 from .._static import StaticValueError, registered_name, static_key
 from ._optimizer import FREEZE, MODEL, MODEL_FORM, PARAMETERS, TX, WRT, is_optimizer
@@ -55,13 +55,13 @@ _SOURCES: Final = Sources({})
 
 
 _LEFT_OUT: Final = (
-    "the config leaves this field to its class, which makes the default; assign a config to the field first, such as "
-    "gn.config.config_of(cls)(...), or write gn.config.override(config, ['field.name=value'])"
+    "the config leaves this field to its class, which makes the value; assign one to the field first, for a node a "
+    "config such as gn.config.config_of(cls)(...), or write gn.config.override(config, ['field.name=value'])"
 )
 
 
 class _Default:
-    """Stands for the default of a field that the class itself makes, such as a node: there is nothing in it.
+    """Stands for what the class itself gives a field, a node or what it computes: there is nothing in it.
 
     One object stands in all places, so that what would be written to it would be in every config, and in no model.
     """
@@ -171,7 +171,8 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
 
     Types, defaults, constraints (`Annotated[int, pydantic.Field(gt=0)]`) and the docstrings of fields are those of the
     class. States and fields with `init=False` are left out: the class makes them. A field for nodes takes configs of
-    the classes that it is declared with, and of their subclasses.
+    the classes that it is declared with, and of their subclasses. What the class makes where it is not given, such as
+    a static field with a `factory`, is `gn.config.DEFAULT`.
 
     Returns:
         The same class at every call.
@@ -255,6 +256,8 @@ def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[_Argument]:
         elif field.kind is Kind.SUBNODE:
             default = _slot_default(field)
             yield _Argument(name, slot_type(field.form), default, field.form)
+        elif is_computed(field):
+            yield _Argument(name, _or_left_out(configurable(field.annotation, None)), {"default": DEFAULT})
         else:
             value = field.default() if field.default is not None else None
             default = {} if field.default is None else {"default_factory": field.default}
@@ -353,6 +356,15 @@ def _slot_default(field: Field) -> dict[str, Any]:
     # A layer of a file that takes streams, and is given none, gets new ones.
     is_none = declared.default is None and not admits_streams(field.form)
     return {"default": None if is_none else DEFAULT}
+
+
+def _or_left_out(annotation: Any) -> Any:
+    """The pydantic type of a static field that the class computes if it is left out: DEFAULT takes a value away."""
+
+    def check(value: Any, handler: pydantic.ValidatorFunctionWrapHandler) -> Any:
+        return value if value is DEFAULT else handler(value)
+
+    return Annotated[annotation, pydantic.WrapValidator(check)]
 
 
 def takes_streams(config: Config[Any], name: str) -> bool:

@@ -169,7 +169,7 @@ def _opened(config: Config[Any], name: str, path: Path) -> Any:
     A default of the class becomes configs in its place, and a static value the data that a file has for it.
     """
     value = config.__dict__[name]
-    if value is DEFAULT:
+    if value is DEFAULT and name in config.slots:
         is_new = takes_streams(config, name)
         value = config_of(Rngs)() if is_new else default_of(config, name, path_str(path))
         setattr(config, name, value)
@@ -180,9 +180,12 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
     """A static value as a file says it.
 
     Raises:
-        ConfigError: No file says it, or the field takes what a file says for another value.
+        ConfigError: No file says it, the class computes it, or the field takes what a file says for another value.
     """
     value = config.__dict__[name]
+    if value is DEFAULT:
+        where = path_str(path)
+        raise ConfigError([f"{where}: the class computes this value; write the whole value, {where}=..."])
     try:
         data = written(config, name)
         setattr(config, name, data)

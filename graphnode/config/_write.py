@@ -51,7 +51,8 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
     Args:
         order: The configs, in the order of their fields.
         defaults: Whether fields that have their default are written; not one that no file can say.
-        is_shown: Whether it is for somebody to read: a value that no file can say is then told in words.
+        is_shown: Whether it is for somebody to read: a value that no file can say, or that the class computes, is then
+            told in words.
 
     Raises:
         ConfigError: Static values that no file can say; names all.
@@ -70,6 +71,8 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
             continue
         for name, value in config.__dict__.items():
             if value is DEFAULT:
+                if is_shown and name not in config.slots:
+                    fields[name] = COMPUTED
                 continue
             is_default = not differs_from_default(config, name)
             if is_default and not defaults:
@@ -403,9 +406,19 @@ class Unsaid:
         return f"<{getattr(self.value, '__qualname__', type(self.value).__name__)}>"
 
 
+class _Computed:
+    """A static value that a class computes from others."""
+
+    def __repr__(self) -> str:
+        return "<computed>"
+
+
+COMPUTED: Final = _Computed()
+
+
 def told(value: object) -> str:
     """A value of `flat`, in words."""
-    return repr(value) if isinstance(value, _Missing | Ref | Unsaid) else flow(value)
+    return repr(value) if isinstance(value, _Missing | Ref | Unsaid | _Computed) else flow(value)
 
 
 def flat(root: Config[Any]) -> dict[Keys, object]:

@@ -179,8 +179,8 @@ def test_a_default_that_is_not_known_is_not_changed_in_part(change: str):
 
 
 LEFT_OUT = (
-    "the config leaves this field to its class, which makes the default; assign a config to the field first, such as "
-    "gn.config.config_of(cls)(...), or write gn.config.override(config, ['field.name=value'])"
+    "the config leaves this field to its class, which makes the value; assign one to the field first, for a node a "
+    "config such as gn.config.config_of(cls)(...), or write gn.config.override(config, ['field.name=value'])"
 )
 
 

@@ -114,6 +114,24 @@ Scaled(2, 0.5, State(zero))  # E: __post_init__ sets it
 Scaled(2, 0.5, late=State(zero))  # E: __post_init__ sets it
 
 
+# Settings that are computed from others, and may be given
+
+
+class Settings(gn.Node):
+    width: int
+    head_size: int = gn.static(factory=lambda self: self.width // 2)
+    hidden_size: int = gn.static(factory=lambda self: 4 * self.width, kw_only=True)
+    total: int = gn.static(factory=lambda self: self.width + self.head_size, init=False)
+
+
+Settings(8, 3, hidden_size=2)
+Settings(8, "3")  # E: a string for a number
+Settings(8, None)  # E: None where it is not allowed
+Settings(8, 3, 2)  # E: by position
+Settings(8, total=3)  # E: the node alone makes it
+Settings()  # E: width is missing
+
+
 # Subclasses take the fields of their parents, generic ones those of what they are subscripted with.
 
 
@@ -148,6 +166,8 @@ class Wrong(gn.Node):
     depth: int = "2"  # E: a string for a number
     sizes: tuple[int, ...] = gn.static(default_factory=lambda: ("a",))  # E: a tuple of strings
     names: list[str] = gn.static(default=["a"])  # E: a list is not hashable
+    computed: int = gn.static(factory=lambda self: "2")  # E: a string for a number
+    listed: list[int] = gn.static(factory=lambda self: [self.width])  # E: a list is not hashable
     bias: ParamState = gn.state(default=None)  # E: None where it is not allowed
     mean: BatchState = gn.state(default_factory=lambda: HiddenState(zero))  # E: another kind of State
     child: Linear = gn.subnode(default=None)  # E: None where it is not allowed
@@ -158,6 +178,9 @@ class Wrong(gn.Node):
 class Confused(gn.Node, kw_only=True):
     width: int = gn.static(defualt=2)  # E: misspelt
     both: int = gn.static(default=2, default_factory=lambda: 2)  # E: two defaults
+    computed: int = gn.static(default=2, factory=lambda self: 2)  # E: a default, too
+    alone: int = gn.static(factory=lambda: 2)  # E: a factory is given the node
+    ready: int = gn.static(factory=2)  # E: a factory is a function
     tagged: int = gn.static(tag="a")  # E: a static value has no tag
     taken: ParamState = gn.state(ones, init=True)  # E: what makes itself is not taken
     shaped: ParamState = gn.state(ones, shape=(2, 3))  # E: the shape is a function of the node

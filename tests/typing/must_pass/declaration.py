@@ -92,6 +92,30 @@ assert_type(
 )
 
 
+# A setting that is computed from others has the type of the value, and may be left out.
+
+
+def hidden_size_of(settings: "Settings") -> int:
+    return 4 * settings.width
+
+
+class Settings(gn.Node):
+    width: int
+    heads: int = 2
+    head_size: int = gn.static(factory=lambda self: self.width // self.heads)
+    hidden_size: int = gn.static(factory=hidden_size_of, kw_only=True)
+    act: Callable[[Array], Array] = gn.static(factory=lambda self: jax.nn.relu)
+    shape: tuple[int, int] = gn.static(factory=lambda self: (self.heads, self.head_size), init=False)
+
+
+assert_type(Settings(8), Settings)
+assert_type(Settings(8, 2, 3, jax.nn.gelu, hidden_size=4), Settings)
+assert_type(Settings(8).head_size, int)
+assert_type(Settings(8).hidden_size, int)
+assert_type(Settings(8).shape, tuple[int, int])
+assert_type(Settings(8).act(jnp.ones(2)), Array)
+
+
 # Keyword-only fields: of a class, after a marker.
 
 
