@@ -487,11 +487,25 @@ def _made(cls: Any, given: dict[str, Any]) -> Any:
         made = _model_of(cls).model_validate(given)
         return cls(**{name: getattr(made, name) for name in type(made).model_fields})
     except pydantic.ValidationError as error:
-        faults = [f"{_keys_in(given, one['loc'])}: {one['msg']}" for one in error.errors(include_url=False)[:10]]
-        text = f"{cls.__name__}: {'; '.join(faults)}"
+        text = f"{cls.__name__}: {'; '.join(_faults_by_key(given, error))}"
     except Exception as error:  # whatever the class raises that the file gives a value to
         text = f"{cls.__name__}: {error}"
     raise PydanticCustomError("wrong_record", "{text}", {"text": text})
+
+
+def _faults_by_key(given: dict[str, Any], error: pydantic.ValidationError) -> list[str]:
+    """What is wrong with a record, each key once: pydantic tells of each member of a union."""
+    by_key: dict[str, list[str]] = {}
+    for one in error.errors(include_url=False)[:10]:
+        by_key.setdefault(_keys_in(given, one["loc"]), []).append(one["msg"])
+    for messages in by_key.values():
+        if _NO_INTEGER in messages and _NO_NUMBER in messages:
+            messages.remove(_NO_INTEGER)  # which is a number, too
+    return [f"{key}: {', or: '.join(messages)}" for key, messages in by_key.items()]
+
+
+_NO_INTEGER: Final = "Input should be a valid integer"
+_NO_NUMBER: Final = "Input should be a valid number"
 
 
 def _keys_in(given: dict[str, Any], loc: Sequence[Any]) -> str:
