@@ -217,7 +217,7 @@ def _array_from_data(data: Json, target: Target) -> Array:
     return jnp.asarray(kept)
 
 
-def _check_kept(numbers: "np.ndarray[Any, Any]", array: "np.ndarray[Any, Any]") -> None:
+def _check_kept(numbers: _NumpyArray, array: _NumpyArray) -> None:
     """Raise where numbers do not stay what they are, but for the rounding of floats.
 
     Raises:

@@ -361,7 +361,7 @@ def _slot_default(field: Field) -> dict[str, Any]:
 def _or_left_out(annotation: Any) -> Any:
     """The pydantic type of a static field that the class computes if it is left out: DEFAULT takes a value away."""
 
-    def check(value: Any, handler: pydantic.ValidatorFunctionWrapHandler) -> Any:
+    def check(value: Any, handler: Callable[[Any], Any]) -> Any:
         return value if value is DEFAULT else handler(value)
 
     return Annotated[annotation, pydantic.WrapValidator(check)]

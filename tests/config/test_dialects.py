@@ -246,8 +246,6 @@ def test_null_is_null_where_a_field_takes_it():
     ("arguments", "error", "text"),
     [
         ({"ignore": "*"}, TypeError, "gn.config.loads takes a list of paths as ignore; found str '*'"),
-        ({"rename": ["a"]}, TypeError, "gn.config.loads takes a mapping as rename; found list ['a']"),
-        ({"names": ["a"]}, TypeError, "gn.config.loads takes a mapping as names; found list ['a']"),
         ({"rename": {"": "a"}}, gn.PathError, "the path of a key is expected, found the empty text"),
     ],
 )
@@ -256,6 +254,16 @@ def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], text
     with pytest.raises(error) as caught:
         read(**arguments)
     assert str(caught.value) == text
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize("argument", ["rename", "names"])
+def test_a_list_is_no_mapping(argument: str):
+    """Nor is it taken for one."""
+    given: dict[str, Any] = {argument: ["a"]}
+    with pytest.raises(TypeError) as caught:
+        read(**given)
+    assert str(caught.value) == f"gn.config.loads takes a mapping as {argument}; found list ['a']"
 
 
 names = st.text("abcdefgh", min_size=1, max_size=3)
