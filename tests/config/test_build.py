@@ -98,13 +98,50 @@ def test_a_key_of_a_dict_is_a_string():
         model(items={1: gn.config.validate({"size": 3}, Noisy)})
 
 
-def test_a_slot_that_was_changed_is_refused_by_the_constructor():
-    """A config's list is not checked as it changes; the constructor then names the field."""
-    config = gn.config.validate({"items": {}, "pair": [None, None]}, Table)
+def _with_live_node(noisy: Noisy) -> gn.config.Config[Table]:
+    config = gn.config.validate({"items": {"a": {"size": 3}}}, Table)
+    config.items["b"] = noisy
+    return config
+
+
+USES: dict[str, Callable[[gn.config.Config[Table]], object]] = {
+    "build": gn.config.build,
+    "dump": gn.config.dump,
+    "diff": lambda config: gn.config.diff(gn.config.validate({"items": {}}, Table), config),
+    "summary": gn.config.summary,
+    "override": lambda config: gn.config.override(config, ["items.a.size=2"]),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_what_was_put_into_a_container_of_a_config_is_looked_at(use: str):
+    """A live node would be in every model that is built, and in every copy; all such faults are told by their paths."""
+    config = _with_live_node(Noisy(3))
+    config.pair = [None, None]
     config.pair.append(None)
-    with pytest.raises(gn.FieldError) as caught:
+    with pytest.raises(gn.ConfigError) as caught:
+        USES[use](config)
+    assert caught.value.faults == (
+        "items.b: expected a config of Noisy, found a Noisy node; gn.config.to_config(node) makes one",
+        "pair: expected tuple[Noisy | None, Noisy | None], found 3 items",
+    )
+
+
+def test_configs_with_live_nodes_are_equal_to_themselves_alone():
+    """What a live node says of itself is not looked at."""
+    one, other = _with_live_node(Noisy(3)), _with_live_node(Noisy(2))
+    assert one == one
+    assert one != other
+
+
+def test_a_list_that_holds_itself_is_refused():
+    """Where it stands in a config, as where it comes in."""
+    config = gn.config.validate({"items": {}}, Table)
+    config.items["a"] = config.items
+    with pytest.raises(gn.ConfigError) as caught:
         gn.config.build(config)
-    assert str(caught.value) == "Table.pair takes tuple[Noisy | None, Noisy | None]; found list [None, None, None]"
+    assert str(caught.value) == "items.a: expected Noisy, found dict"
+    assert config != gn.config.validate({"items": {}}, Table)
 
 
 def test_a_change_of_one_node_leaves_the_others_alone():
