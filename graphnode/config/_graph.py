@@ -41,6 +41,12 @@ class Visit(NamedTuple):
         return path_str(self.path) or self.config.node_class.__name__
 
 
+def number_below(number: int, key: Key) -> int:
+    """The number of a path with one more key."""
+    # With the dot, which a key has in quotes alone: `up.1` is not `up1`.
+    return zlib.crc32(f".{path_str((key,))}".encode(), number)
+
+
 def children(
     config: Config[Any], *, declared: bool = False, as_written: bool = False
 ) -> Iterator[tuple[str, Path, Config[Any]]]:
@@ -80,8 +86,7 @@ def visits(root: Config[Any], *, declared: bool = False, as_written: bool = Fals
         for name, keys, child in children(visit.config, declared=declared, as_written=as_written):
             link, number = visit.link, visit.number
             for key in (name, *keys):
-                # With the dot, which a key has in quotes alone: `up.1` is not `up1`.
-                link, number = (link, key), zlib.crc32(f".{path_str((key,))}".encode(), number)
+                link, number = (link, key), number_below(number, key)
             form = form_at(visit.config.slots[name], keys)
             below.append(Visit(child, link, number, form.classes))
         todo += reversed(below)

@@ -14,6 +14,7 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import Array, Float
 from typing_extensions import TypeAliasType
 
 import graphnode as gn
@@ -153,6 +154,50 @@ def test_a_change_of_one_node_leaves_the_others_alone():
         {path: changed[path] for path in first if path != ("left", "weight")},
     )
     assert changed["left", "weight"].shape == (9,)
+
+
+class Inner(gn.Node):
+    """A node with a default of its own."""
+
+    noisy: Noisy = gn.subnode(default_factory=lambda: Noisy(3))
+    weight: gn.ParamState[Float[Array, "3"]] = gn.state(jax.nn.initializers.normal())
+
+
+class Defaults(gn.Node):
+    """Nodes that the class makes itself, beside a State, and a layer that takes streams."""
+
+    decoder: Noisy = gn.subnode(default_factory=lambda: Noisy(3))
+    encoder: Noisy = gn.subnode(default_factory=lambda: Noisy(3))
+    inner: Inner = gn.subnode(default_factory=Inner)
+    layers: list[Noisy] = gn.subnode(default_factory=lambda: [Noisy(3), Noisy(3)])
+    rngs: gn.Rngs | None = None
+    head: gn.ParamState[Float[Array, "3"]] = gn.state(jax.nn.initializers.normal())
+
+
+def weights(text: str) -> dict[gn.Path, bytes]:
+    made = gn.config.build(gn.config.loads(text, Defaults), jax.random.key(1))
+    return {path: np.asarray(state.value).tobytes() for path, state in gn.states(made, gn.ParamState).items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn_anew"),
+    [
+        ("encoder: {size: 3}", []),
+        ("decoder: {size: 2}", ["decoder.weight"]),
+        ("inner: {}", []),
+        ("inner: {noisy: {size: 2}}", ["inner.noisy.weight"]),
+        ("layers: [{size: 3}, {size: 3}]", ["layers.0.weight", "layers.1.weight"]),
+        ("rngs: {}", []),
+        ("rngs: 0", []),
+        ("rngs: null", []),
+    ],
+)
+def test_what_is_said_of_one_default_changes_no_other_node(text: str, drawn_anew: list[str]):
+    """Each draws by its own path, as a config in its place does; so do streams that nothing is said of."""
+    left_out, given = weights(""), weights(text)
+    assert given.keys() == left_out.keys()
+    assert len(set(left_out.values())) == len(left_out) == 7
+    assert [gn.path_str(path) for path in given if given[path] != left_out[path]] == drawn_anew
 
 
 def test_each_config_is_one_node():
