@@ -507,8 +507,11 @@ def _equal(one: Config[Any], other: Config[Any]) -> bool:
 
 
 def _outline(value: Any) -> Any:
-    """The value of a slot apart from which configs stand in it."""
-    return mapped_slot(lambda leaf: leaf if leaf is None or leaf is DEFAULT else Config, value)
+    """The value of a slot apart from which configs stand in it; of a dict also the order, which a model may run in."""
+    if not is_container(value):
+        return value if value is None or value is DEFAULT else Config
+    kind = dict if isinstance(value, dict) else list
+    return kind, [(key, _outline(child)) for key, child in items(value, as_written=True)]
 
 
 def same_static(one: object, other: object) -> bool:

@@ -163,6 +163,9 @@ def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
         return
     order, order_again = [visits(one, declared=True, as_written=True) for one in (config, again)]
     faults = [fault for pair in zip(order, order_again, strict=False) for fault in _unlike(*pair)]
+    for path, left, right in _reordered(config, again):
+        text = f"{format.upper()} would give {right} in place of {left}"
+        faults.append(f"{path_str(path)}: {text}: write YAML (format='yaml'), which keeps it")
     raise ConfigError(faults or ["what would be written is read back as another model"])
 
 
@@ -391,6 +394,15 @@ class Ref(NamedTuple):
         return f"{{ref: {path_str(self.path)}}}"
 
 
+class Order(NamedTuple):
+    """The order of a dict of nodes, in which a model may go through them."""
+
+    keys: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"order {flow(self.keys)}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Unsaid:
     """A static value that no file can say."""
@@ -403,7 +415,7 @@ class Unsaid:
 
 def told(value: object) -> str:
     """A value of `flat`, in words."""
-    return repr(value) if isinstance(value, _Missing | Ref | Unsaid) else flow(value)
+    return repr(value) if isinstance(value, _Missing | Ref | Order | Unsaid) else flow(value)
 
 
 def flat(root: Config[Any]) -> dict[Keys, object]:
@@ -433,7 +445,8 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
 def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     """What two configs say differently, by path; nothing if they are equal.
 
-    Defaults count as said. A node in place of another shows as its `type`, and a reference as `{ref: path}`.
+    Defaults count as said. A node in place of another shows as its `type`, a reference as `{ref: path}`, and a dict of
+    nodes whose keys stand in another order as `order [first, second]`.
 
     Example:
         >>> Linear = gn.config.config_of(gn.nn.Linear)
@@ -444,9 +457,35 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     check_config(one)
     check_config(other)
     left, right = flat(one), flat(other)
-    paths = sorted({*left, *right}, key=path_order)
-    changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in paths]
-    return tuple([change for change in changes if not _same(change.left, change.right)])
+    changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in {*left, *right}]
+    different = [change for change in changes if not _same(change.left, change.right)]
+    known = {change.path for change in different}
+    different += [change for change in _reordered(one, other) if change.path not in known]
+    return tuple(sorted(different, key=lambda change: path_order(change.path)))
+
+
+def _reordered(one: Config[Any], other: Config[Any]) -> Iterator[Change]:
+    """The dicts of nodes whose common keys stand in another order."""
+    left, right = _orders(one), _orders(other)
+    for path in left.keys() & right.keys():
+        keys = [key for key in left[path] if key in right[path]], [key for key in right[path] if key in left[path]]
+        if keys[0] != keys[1]:
+            yield Change(path, *[Order(tuple(each)) for each in keys])
+
+
+def _orders(root: Config[Any]) -> dict[Keys, list[Any]]:
+    """The keys of each dict of nodes, by its path."""
+    found: dict[Keys, list[Any]] = {}
+    for visit in visits(root, declared=True):
+        fields = visit.config.__dict__
+        todo: list[tuple[Keys, Any]] = [((*visit.path, name), fields[name]) for name in visit.config.slots]
+        while todo:
+            path, value = todo.pop()
+            if isinstance(value, dict):
+                found[path] = list(value)
+            if is_container(value):
+                todo += [((*path, key), child) for key, child in items(value, as_written=True)]
+    return found
 
 
 def _same(one: object, other: object) -> bool:

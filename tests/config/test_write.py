@@ -216,6 +216,43 @@ def test_differences_are_told_by_path():
     assert diff(one, one) == ()
 
 
+class Word(gn.Node):
+    text: str
+
+
+class Words(gn.Node):
+    words: dict[str, Word | list[Word]]
+
+
+def words(text: str) -> Config[Words]:
+    return loads(text, Words)
+
+
+def test_the_order_of_a_dict_is_a_difference():
+    """A model may go through its nodes in that order; keys that one of the two lacks have no place in it."""
+    one = words("words: {a: {text: x}, c: [], b: {text: y}}")
+    other = words("words: {b: {text: y}, a: {text: x}, d: []}")
+    assert one != other
+    assert [str(change) for change in diff(one, other)] == [
+        "words: order [a, b] -> order [b, a]",
+        "words.c: [] -> MISSING",
+        "words.d: MISSING -> []",
+    ]
+    assert [str(change) for change in diff(words("words: {a: [], b: []}"), words("words: {b: [], a: []}"))] == [
+        "words: {a: [], b: []} -> {b: [], a: []}"
+    ]
+
+
+def test_toml_says_where_it_changes_the_order():
+    """It has tables behind what stands on one line."""
+    config = words("words: {a: {text: x}, b: []}")
+    with pytest.raises(gn.ConfigError) as caught:
+        dump(config, format="toml")
+    text = "TOML would give order [b, a] in place of order [a, b]: write YAML (format='yaml'), which keeps it"
+    assert caught.value.faults == (f"words: {text}",)
+    assert loads(dump(config), Words) == config
+
+
 def test_a_number_differs_from_its_likes():
     """`1` and `1.0` and `true` are three values; NaN is itself."""
     one, other = (validate({"width": 1, "factor": value}, Wide) for value in (1.0, float("nan")))
