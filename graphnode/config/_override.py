@@ -11,11 +11,10 @@ from .._errors import ConfigError, PathError
 from .._hints import short
 from .._node import Node
 from .._paths import Key, Path, parse_path, path_str
-from .._rngs import Rngs
 from .._static import DataValueError
-from ._defaults import default_of
+from ._defaults import opened
 from ._graph import copied
-from ._models import DEFAULT, Config, check_config, config_of, form_at, same_static, takes_streams
+from ._models import DEFAULT, Config, check_config, form_at, same_static
 from ._plain import written
 from ._read import Files
 from ._registry import near_hint, shown
@@ -170,8 +169,7 @@ def _opened(config: Config[Any], name: str, path: Path) -> Any:
     """
     value = config.__dict__[name]
     if value is DEFAULT:
-        is_new = takes_streams(config, name)
-        value = config_of(Rngs)() if is_new else default_of(config, name, path_str(path))
+        value = opened(config, name, path)
         setattr(config, name, value)
     return value if name in config.slots else _data_of(config, name, path)
 

@@ -243,6 +243,39 @@ def test_the_order_of_a_dict_is_a_difference():
     ]
 
 
+class Leaves(gn.Node):
+    """Leaves nodes to its class."""
+
+    one: Wide = subnode(default_factory=lambda: Wide(3))
+    inner: Word | None = subnode(default_factory=lambda: Word("a"))
+    many: list[Word] = subnode(default_factory=lambda: [Word("a"), Word("b")])
+    unknown: gn.nn.MultiHeadAttention = subnode(default_factory=lambda: gn.nn.MultiHeadAttention(8, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("one: {width: 3}", ["one: (made by Leaves) -> (the same, written out)"]),
+        ("one: {width: 3, factor: 2.0}", ["one.factor: 1.0 -> 2.0"]),
+        ("many: [{text: a}, {text: c}]", ["many.1.text: b -> c"]),
+        ("many: [{text: a}]", ["many.1.text: b -> MISSING", "many.1.type: Word -> MISSING"]),
+        ("inner: null", ["inner: (made by Leaves) -> null"]),
+    ],
+)
+def test_a_default_of_the_class_is_compared_by_what_it_is(text: str, changes: list[str]):
+    """As far as the class says it; what is equal otherwise is told as such, as the configs are not."""
+    one, other = loads("", Leaves), loads(text, Leaves)
+    assert one != other
+    assert [str(change) for change in diff(one, other)] == changes
+    assert [(change.right, change.left) for change in diff(other, one)] == [(c.left, c.right) for c in diff(one, other)]
+
+
+def test_a_default_that_nothing_is_known_of_is_told_as_left_out():
+    """Its factory may have said what the class computes."""
+    changes = diff(loads("", Leaves), loads("unknown: {width: 8, num_heads: 2}", Leaves))
+    assert str(changes[0]) == "unknown: (made by Leaves) -> MISSING"
+
+
 def test_toml_says_where_it_changes_the_order():
     """It has tables behind what stands on one line."""
     config = words("words: {a: {text: x}, b: []}")
