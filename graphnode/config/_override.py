@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
+import jax
+import numpy as np
 import pydantic
 
 from .._arguments import wrong_argument
@@ -149,11 +151,18 @@ def _find(root: Config[Any], keys: Path) -> _Spot:
             owner, field, at = value, _field_of(value, key, path), len(path)
             path = (*path, field)
             value = top = _opened(owner, field, path) if len(path) < len(keys) else None
+            if isinstance(owner.__dict__[field], jax.Array | np.ndarray) and isinstance(value, dict):
+                value = _numbers(value, keys[len(path)])
             continue
         place = _place_in(value, key, path, may_be_new=len(path) == len(keys) - 1)
         holder, path = value, (*path, place)
         value = _item(value, place)
     return _Spot(owner, field, top, holder, path, path[at + 1 :])
+
+
+def _numbers(array: dict[str, Any], key: Key) -> Any:
+    """Where a position in an array leads to: into its lists, beside which the dtype stays what it is."""
+    return array["data"] if isinstance(key, int) else array
 
 
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
@@ -216,6 +225,8 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
     if isinstance(value, dict):
         if isinstance(key, str) and (key in value or may_be_new):
             return key
+        if str(key) in value:
+            raise ConfigError([f"{where}: no position {key} in a dict; its key is {path_str((*path, str(key)))}"])
         hint = near_hint(key, value) or f"; its keys are {shown(value) or 'none'}"
         raise ConfigError([f"{where}: no key {short(key)}{hint}"])
     raise ConfigError([f"{where}: {found_text(value)} has nothing inside; write the whole value, {where}=..."])
