@@ -110,8 +110,9 @@ class Contract(NamedTuple):
             return f"expected {self.text}, found {with_article(type(value).__name__)}"
         if value is None:
             return f"expected {self.text}, found None"
-        if self.dtypes is not None and not self._accepts(dtype):
-            return f"expected dtype {self._kind()} of {self.text}, found {dtype}"
+        dtype_fault = self.dtype_fault(dtype)
+        if dtype_fault is not None:
+            return dtype_fault
         fixed = [axis for axis in self.axes if not axis.variadic]
         extra = len(shape) - len(fixed)
         if extra < 0 or (extra > 0 and len(fixed) == len(self.axes)):
@@ -124,6 +125,12 @@ class Contract(NamedTuple):
                 return f"{fault}, found shape {shape}"
             at += width
         return None
+
+    def dtype_fault(self, dtype: Any) -> str | None:
+        """What is wrong with a dtype, or `None`."""
+        if self.dtypes is None or self._accepts(dtype):
+            return None
+        return f"expected dtype {self._kind()} of {self.text}, found {dtype}"
 
     def fits_like(self, value: Any, other: Any) -> bool:
         """Whether `value` has the dtype, and the shape of `other`: what may take its place."""

@@ -13,6 +13,7 @@ from ..nn import Module as _Module  # files may name the classes of nn, which ar
 from ._build import Summary as Summary
 from ._build import build as build
 from ._build import summary as summary
+from ._diff import diff as diff
 from ._json_schema import json_schema as json_schema
 from ._live import to_config as to_config
 from ._models import DEFAULT as DEFAULT
@@ -25,7 +26,6 @@ from ._walk import loads as loads
 from ._walk import validate as validate
 from ._write import MISSING as MISSING
 from ._write import Change as Change
-from ._write import diff as diff
 from ._write import dump as dump
 
 del _Module, _pydantic, _tomli_w, _yaml  # no names of this module

@@ -6,7 +6,7 @@ made from the leaves up; a reference back to a node that is not made yet is set 
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast, get_origin
 
 import jax
 import jax.errors
@@ -18,15 +18,17 @@ from .._compat import current_trace
 from .._containers import assembled, items
 from .._describe import shape_text
 from .._errors import ConfigError, GraphnodeError
+from .._fields import Kind
 from .._keys import number_of
 from .._node import Node
 from .._paths import Path, path_str
+from .._schema import Field, schema
 from .._split import clone, states
 from .._static import TracedValueError
 from .._stream import Stream, scope_of
 from .._traverse import aliases, nodes
 from ..transforms import eval_shape
-from ._graph import Visit, children, visits
+from ._graph import Visit, children, number_below, visits
 from ._models import DEFAULT, Config, check_config, slot_kind, takes_streams
 from ._optimizer import arguments_of as optimizer_arguments
 from ._optimizer import is_optimizer
@@ -174,8 +176,8 @@ class _Making:
         """Make the node of a config; those that it holds are there."""
         cls = cast("type[Node]", visit.config.node_class)
         try:
-            with self._stream_of(visit):
-                self.made[id(visit.config)] = cls(**_arguments(visit.config, self.made, self._later))
+            with self._stream_of(visit.number):
+                self.made[id(visit.config)] = cls(**self._arguments(visit))
         except Exception as error:
             error.add_note(f"while {visit.name}{_NOTE}")
             raise
@@ -185,35 +187,71 @@ class _Making:
         value = _rebuilt(visit.config.slots[name], visit.config.__dict__[name], self.made)
         setattr(self.made[id(visit.config)], name, value)
 
-    def _stream_of(self, visit: Visit) -> contextlib.AbstractContextManager[object]:
+    def _stream_of(self, number: int) -> contextlib.AbstractContextManager[object]:
+        """What the node at a path draws from."""
         if self._key is None:
             return contextlib.nullcontext()
         # The key is derived at the first draw, if there is one.
-        return scope_of(Stream(self._key, _OF_BUILD, visit.number, trace=current_trace()))
+        return scope_of(Stream(self._key, _OF_BUILD, number, trace=current_trace()))
+
+    def _arguments(self, visit: Visit) -> dict[str, Any]:
+        """What the constructor takes; of a field that waits, what is there already."""
+        config = visit.config
+        if is_streams(config.node_class):
+            return arguments_of(config.__dict__[STREAMS])
+        arguments: dict[str, Any] = {}
+        for name, value in config.__dict__.items():
+            if value is DEFAULT:
+                arguments |= self._left_out(visit, name)
+            elif name not in config.slots:
+                arguments[name] = value
+            elif (id(config), name) not in self._later:
+                arguments[name] = _rebuilt(config.slots[name], value, self.made)
+            else:
+                arguments[name] = None if isinstance(value, Config) else type(value)()
+        return optimizer_arguments(**arguments) if is_optimizer(config.node_class) else arguments
+
+    def _left_out(self, visit: Visit, name: str) -> dict[str, Any]:
+        """The argument for a field that is left to the class, by name; none where the constructor is to make it.
+
+        A default draws from the stream of its path, as a config in its place would. The constructor would draw it from
+        that of the node, and what else is made there would draw other numbers where one of the defaults is given.
+        """
+        number = number_below(visit.number, name)
+        if takes_streams(visit.config, name):
+            with self._stream_of(number):
+                return {name: new_streams()}
+        is_computed = name not in visit.config.slots
+        if self._key is None or is_computed:
+            return {}
+        field = schema(visit.config.node_class).fields[name]
+        return {name: self._default_of(visit.config.node_class, field, number)}
+
+    def _default_of(self, cls: type, field: Field, number: int) -> Any:
+        """What a class gives a field itself; where that is a class in turn, its own defaults stand at their paths."""
+        make: Any = field.default
+        try:
+            arguments = self._defaults_of(get_origin(make) or make, number)
+            with self._stream_of(number):
+                return make(**arguments)
+        except Exception as error:
+            error.add_note(f"the default_factory of {cls.__name__}.{field.name} was called as default_factory()")
+            raise
+
+    def _defaults_of(self, cls: object, number: int) -> dict[str, Any]:
+        if not (isinstance(cls, type) and issubclass(cls, Node)) or cls._has_own_init:
+            return {}
+        fields = [field for field in schema(cls).fields.values() if field.kind is Kind.SUBNODE and field.init]
+        return {
+            field.name: self._default_of(cls, field, number_below(number, field.name))
+            for field in fields
+            if field.default is not None
+        }
 
 
 def _may_wait(config: Config[Any], name: str) -> bool:
     form = config.slots[name]
     return form.optional if isinstance(config.__dict__[name], Config) else form.tuple_of is None
-
-
-def _arguments(config: Config[Any], made: dict[int, Node], later: set[tuple[int, str]]) -> dict[str, Any]:
-    """What the constructor takes; of a field that waits, what is there already."""
-    if is_streams(config.node_class):
-        return arguments_of(config.__dict__[STREAMS])
-    arguments: dict[str, Any] = {}
-    for name, value in config.__dict__.items():
-        if value is DEFAULT:
-            if takes_streams(config, name):
-                arguments[name] = new_streams()
-            continue
-        if name not in config.slots:
-            arguments[name] = value
-        elif (id(config), name) not in later:
-            arguments[name] = _rebuilt(config.slots[name], value, made)
-        else:
-            arguments[name] = None if isinstance(value, Config) else type(value)()
-    return optimizer_arguments(**arguments) if is_optimizer(config.node_class) else arguments
 
 
 def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:

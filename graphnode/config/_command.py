@@ -14,12 +14,12 @@ from .._errors import ConfigError
 from .._node import Node
 from .._paths import path_str
 from ._build import constructor_faults, summary
+from ._diff import diff
 from ._json_schema import json_schema
 from ._models import Config
 from ._override import override
 from ._show import load_checked, load_shown
 from ._walk import load
-from ._write import diff
 
 _FILE = click.Path(path_type=Path)
 

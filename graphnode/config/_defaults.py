@@ -11,9 +11,10 @@ that somebody must have given: without it another node would come out. All else 
 gives another model than the one that was meant.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, get_origin
+from typing import Any, TypeVar, get_origin
 
 import jax
 import numpy as np
@@ -24,16 +25,19 @@ from .._containers import leaves
 from .._errors import ConfigError
 from .._keys import bits_of, is_key
 from .._node import Node
-from .._paths import path_str
+from .._paths import Path, path_str
+from .._rngs import Rngs
 from .._schema import schema
 from .._split import graphdef, states, treefy_states
 from .._stream import Stream, scope_of
 from .._traverse import nodes
 from ._build import build_here, fault_text
-from ._graph import visits
+from ._graph import copied, visits
 from ._live import to_config
 from ._models import DEFAULT, Config, config_of, configs_in, mapped_slot, misfit, takes_streams
-from ._write import differs_from_default
+from ._write import differs_from_default, maker_of
+
+M = TypeVar("M", bound=Node)
 
 
 class _UnsaidError(Exception):
@@ -64,6 +68,47 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
     except _UnsaidError as error:
         text = f"the default of the class cannot be changed in part: {error}"
         raise ConfigError([f"{where}: {text}; write the whole value first, such as {where}={{type: ...}}"]) from None
+
+
+def opened(config: Config[Any], name: str, path: Path) -> Any:
+    """What stands for a field that a config leaves out, as configs.
+
+    Args:
+        config: A config that leaves the field to its class, or to `build`.
+        name: The field.
+        path: Where it is, for messages.
+
+    Raises:
+        ConfigError: What the class makes is not known well enough.
+    """
+    return config_of(Rngs)() if takes_streams(config, name) else default_of(config, name, path_str(path))
+
+
+def opened_like(root: Config[M], other: Config[Any]) -> tuple[Config[M], dict[Path, str]]:
+    """A copy of a config that says the defaults which another one says, as far as they are known.
+
+    Returns:
+        The copy, and the paths of those defaults, with what makes them.
+    """
+    twin = copied(root)
+    makers: dict[Path, str] = {}
+    seen: set[int] = set()
+    todo: list[tuple[Config[Any], Config[Any], Path]] = [(twin, other, ())]
+    while todo:
+        mine, theirs, path = todo.pop()
+        if id(mine) in seen or type(mine) is not type(theirs):
+            continue
+        seen.add(id(mine))
+        for name in mine.slots:
+            where = (*path, name)
+            given = dict(configs_in(theirs.__dict__[name]))
+            if mine.__dict__[name] is DEFAULT and given:
+                with contextlib.suppress(ConfigError):
+                    vars(mine)[name] = opened(mine, name, where)
+                    makers[where] = maker_of(mine, name)
+            own = configs_in(mine.__dict__[name])
+            todo += [(child, given[keys], (*where, *keys)) for keys, child in own if keys in given]
+    return twin, makers
 
 
 def _config_without_arguments(cls: type[Node]) -> Config[Any]:

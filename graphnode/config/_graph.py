@@ -4,9 +4,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
+from .._errors import ConfigError
 from .._node import Node
 from .._paths import Key, Path, path_str
-from ._models import Config, blank, configs_in, form_at, mapped_slot
+from ._models import Config, blank, configs_in, form_at, mapped_slot, slot_fault
 
 M = TypeVar("M", bound=Node)
 
@@ -40,6 +41,12 @@ class Visit(NamedTuple):
         return path_str(self.path) or self.config.node_class.__name__
 
 
+def number_below(number: int, key: Key) -> int:
+    """The number of a path with one more key."""
+    # With the dot, which a key has in quotes alone: `up.1` is not `up1`.
+    return zlib.crc32(f".{path_str((key,))}".encode(), number)
+
+
 def children(
     config: Config[Any], *, declared: bool = False, as_written: bool = False
 ) -> Iterator[tuple[str, Path, Config[Any]]]:
@@ -58,24 +65,42 @@ def children(
 
 
 def visits(root: Config[Any], *, declared: bool = False, as_written: bool = False) -> list[Visit]:
-    """Every config once, at its first path, parents before what they hold; the order is that of `children`."""
+    """Every config once, at its first path, parents before what they hold; the order is that of `children`.
+
+    Raises:
+        ConfigError: What was put into a list or dict of a config does not fit there, such as a live node; names all.
+    """
     found: dict[int, Visit] = {}
+    faults: list[str] = []
     todo = [Visit(root, None, 0, (root.node_class,))]
     while todo:
         visit = todo.pop()
         if id(visit.config) in found:
             continue
         found[id(visit.config)] = visit
+        told = list(_slot_faults(visit))
+        if told:
+            faults += told
+            continue
         below: list[Visit] = []
         for name, keys, child in children(visit.config, declared=declared, as_written=as_written):
             link, number = visit.link, visit.number
             for key in (name, *keys):
-                # With the dot, which a key has in quotes alone: `up.1` is not `up1`.
-                link, number = (link, key), zlib.crc32(f".{path_str((key,))}".encode(), number)
+                link, number = (link, key), number_below(number, key)
             form = form_at(visit.config.slots[name], keys)
             below.append(Visit(child, link, number, form.classes))
         todo += reversed(below)
+    if faults:
+        raise ConfigError(faults)
     return list(found.values())
+
+
+def _slot_faults(visit: Visit) -> Iterator[str]:
+    for name in sorted(visit.config.slots):
+        fault = slot_fault(visit.config, name)
+        if fault is not None:
+            keys, text = fault
+            yield f"{path_str((*visit.path, name, *keys))}: {text}"
 
 
 def shared(order: Sequence[Visit]) -> set[int]:

@@ -60,8 +60,9 @@ def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, Any]:
     Both accept what `load` accepts, apart from what no JSON Schema says: an `id` that is given twice, a `ref` to none
     or to a node of a wrong class, and files that are included; numbers such as 1.0, which count as integers here and
     not in `load`; arrays whose rows have different lengths, whose numbers do not fit their dtype, or with texts of
-    complex numbers without such a dtype; frozensets, whose repeated items count once in `load`; and what a class checks
-    itself, in Python.
+    complex numbers without such a dtype, and what their annotation says of equal sizes, of a number of axes that is
+    free and of those with a `dtype` beside them; frozensets, whose repeated items count once in `load`; and what a
+    class checks itself, in Python.
 
     Raises:
         ConfigError: No class that a file could name is configurable; says why.

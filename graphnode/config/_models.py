@@ -391,25 +391,43 @@ def slot_type(form: Form) -> Any:
 
 def misfit(form: Form, value: Any) -> str | None:
     """What is wrong with a value that stands where a form admits nodes, or `None`. Configs are not looked into."""
-    todo: list[tuple[Form, Any, str]] = [(form, value, "")]
+    found = _misfit_at(form, value)
+    if found is None:
+        return None
+    keys, text = found
+    where = "".join([f".{key}" if isinstance(key, str) else f"[{key}]" for key in keys]).lstrip(".")
+    return f"{where}: {text}" if where else text
+
+
+def slot_fault(config: Config[Any], name: str) -> tuple[Path, str] | None:
+    """What is wrong in a field for nodes, and at which keys: its lists and dicts may have been changed since."""
+    value = config.__dict__[name]
+    return None if value is DEFAULT else _misfit_at(config.slots[name], value)
+
+
+def _misfit_at(form: Form, value: Any) -> tuple[Path, str] | None:
+    # A list that holds itself comes to an end too: forms are as deep as somebody wrote them.
+    todo: list[tuple[Form, Any, Path]] = [(form, value, ())]
     while todo:
-        form, value, where = todo.pop()
-        at = f"{where}: " if where else ""
+        form, value, keys = todo.pop()
         if value is None and form.optional:
             continue
         if isinstance(value, Config):
             if not issubclass(value.node_class, form.classes):
-                return f"{at}expected {form}, found a config of {class_apart(value.node_class, *form.classes)}"
+                return keys, f"expected {form}, found a config of {class_apart(value.node_class, *form.classes)}"
             continue
+        if isinstance(value, Node):
+            name = type(value).__name__
+            return keys, f"expected a config of {form}, found a {name} node; gn.config.to_config(node) makes one"
         if not is_container(value) or (kind := slot_kind(form, value)) is None:
-            return f"{at}expected {form}, found {type(value).__name__}"
+            return keys, f"expected {form}, found {type(value).__name__}"
         fault = key_fault(value)
         if fault is not None:
-            return f"{at}{fault}"
+            return keys, fault
         placed = form.items(kind, items(value, as_written=True))
         if placed is None:
-            return f"{at}expected {form}, found {len(value)} items"
-        todo += [(of, item, f"{where}{step_text(value, key)}".lstrip(".")) for key, item, of in placed]
+            return keys, f"expected {form}, found {len(value)} items"
+        todo += [(of, item, (*keys, key)) for key, item, of in placed]
     return None
 
 
@@ -489,6 +507,10 @@ def _equal(one: Config[Any], other: Config[Any]) -> bool:
                 if not same_static(value, theirs):
                     return False
                 continue
+            if slot_fault(left, name) is not None or slot_fault(right, name) is not None:
+                if value is not theirs:
+                    return False
+                continue
             if _outline(value) != _outline(theirs):
                 return False
             yours = dict(configs_in(theirs))
@@ -497,8 +519,11 @@ def _equal(one: Config[Any], other: Config[Any]) -> bool:
 
 
 def _outline(value: Any) -> Any:
-    """The value of a slot apart from which configs stand in it."""
-    return mapped_slot(lambda leaf: leaf if leaf is None or leaf is DEFAULT else Config, value)
+    """The value of a slot apart from which configs stand in it; of a dict also the order, which a model may run in."""
+    if not is_container(value):
+        return value if value is None or value is DEFAULT else Config
+    kind = dict if isinstance(value, dict) else list
+    return kind, [(key, _outline(child)) for key, child in items(value, as_written=True)]
 
 
 def same_static(one: object, other: object) -> bool:

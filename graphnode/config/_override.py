@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
+import jax
+import numpy as np
 import pydantic
 
 from .._arguments import wrong_argument
@@ -11,11 +13,10 @@ from .._errors import ConfigError, PathError
 from .._hints import short
 from .._node import Node
 from .._paths import Key, Path, parse_path, path_str
-from .._rngs import Rngs
 from .._static import DataValueError
-from ._defaults import default_of
+from ._defaults import opened
 from ._graph import copied
-from ._models import DEFAULT, Config, check_config, config_of, form_at, same_static, takes_streams
+from ._models import DEFAULT, Config, check_config, form_at, same_static
 from ._plain import written
 from ._read import Files
 from ._registry import near_hint, shown
@@ -150,11 +151,18 @@ def _find(root: Config[Any], keys: Path) -> _Spot:
             owner, field, at = value, _field_of(value, key, path), len(path)
             path = (*path, field)
             value = top = _opened(owner, field, path) if len(path) < len(keys) else None
+            if isinstance(owner.__dict__[field], jax.Array | np.ndarray) and isinstance(value, dict):
+                value = _numbers(value, keys[len(path)])
             continue
         place = _place_in(value, key, path, may_be_new=len(path) == len(keys) - 1)
         holder, path = value, (*path, place)
         value = _item(value, place)
     return _Spot(owner, field, top, holder, path, path[at + 1 :])
+
+
+def _numbers(array: dict[str, Any], key: Key) -> Any:
+    """Where a position in an array leads to: into its lists, beside which the dtype stays what it is."""
+    return array["data"] if isinstance(key, int) else array
 
 
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
@@ -170,8 +178,7 @@ def _opened(config: Config[Any], name: str, path: Path) -> Any:
     """
     value = config.__dict__[name]
     if value is DEFAULT and name in config.slots:
-        is_new = takes_streams(config, name)
-        value = config_of(Rngs)() if is_new else default_of(config, name, path_str(path))
+        value = opened(config, name, path)
         setattr(config, name, value)
     return value if name in config.slots else _data_of(config, name, path)
 
@@ -221,6 +228,8 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
     if isinstance(value, dict):
         if isinstance(key, str) and (key in value or may_be_new):
             return key
+        if str(key) in value:
+            raise ConfigError([f"{where}: no position {key} in a dict; its key is {path_str((*path, str(key)))}"])
         hint = near_hint(key, value) or f"; its keys are {shown(value) or 'none'}"
         raise ConfigError([f"{where}: no key {short(key)}{hint}"])
     raise ConfigError([f"{where}: {found_text(value)} has nothing inside; write the whole value, {where}=..."])

@@ -8,6 +8,7 @@ from .._node import Node
 from .._paths import Path as Path_
 from .._paths import path_str
 from ._build import constructor_faults
+from ._defaults import opened_like
 from ._graph import visits
 from ._models import Config
 from ._override import override
@@ -40,8 +41,9 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
         for visit in visits(made)
         for name in ("type", *type(visit.config).model_fields)
     }
-    before = flat(made)
-    after = flat(override(made, changes)) if changes else before
+    changed = override(made, changes) if changes else made
+    # A change within a default of the class shows what else that is, too.
+    before, after = flat(opened_like(made, changed)[0]), flat(changed)
     rows: list[Shown] = []
     for where, value in after.items():
         known = [where[:length] for length in range(len(where), 0, -1) if where[:length] in origins]

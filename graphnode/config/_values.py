@@ -39,6 +39,7 @@ from .._static import (
     options_schema,
     read_option,
 )
+from ._array_fields import array_field
 from ._filters_as_paths import labels_of
 from ._registry import NameError_, near_hint, newest, shown, value_names, value_of, with_subclasses
 from ._typed import (
@@ -229,7 +230,10 @@ def _of_class(cls: Any, default: object) -> Any:
         return configurable(tuple[Any, ...])
     if cls is frozenset:
         return configurable(frozenset[Any])
-    wanted: Any = jax.Array if is_jaxtyping(cls) else cls
+    wanted: Any = cls
+    if is_jaxtyping(cls) or wanted in (jax.Array, np.ndarray):
+        field = array_field(cls, default)
+        return _checked(field.read, field.schema())
     form = match_kind(wanted).data
     read = form.read if isinstance(form, DataForm) else None
     if isinstance(form, DataForm) and read is not None:

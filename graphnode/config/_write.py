@@ -22,11 +22,11 @@ from .._describe import describe
 from .._errors import ConfigError
 from .._node import Node
 from .._paths import Path as Keys
-from .._paths import path_order, path_str
+from .._paths import path_str
 from .._redefinition import class_apart
 from .._static import DataValueError, texts_apart
 from ._graph import Visit, shared, visits
-from ._models import DEFAULT, Config, check_config, same_static
+from ._models import DEFAULT, Config, check_config, same_static, takes_streams
 from ._plain import written
 from ._registry import Tags
 from ._streams import STREAMS, is_streams
@@ -71,8 +71,8 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
             continue
         for name, value in config.__dict__.items():
             if value is DEFAULT:
-                if is_shown and name not in config.slots:
-                    fields[name] = COMPUTED
+                if is_shown:
+                    fields[name] = LeftOut(maker_of(config, name))
                 continue
             is_default = not differs_from_default(config, name)
             if is_default and not defaults:
@@ -88,6 +88,11 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
     if faults:
         raise ConfigError(faults)
     return found
+
+
+def maker_of(config: Config[Any], name: str) -> str:
+    """What makes a field that is left out."""
+    return "gn.config.build" if takes_streams(config, name) else config.node_class.__name__
 
 
 def differs_from_default(config: Config[Any], name: str) -> bool:
@@ -166,6 +171,9 @@ def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
         return
     order, order_again = [visits(one, declared=True, as_written=True) for one in (config, again)]
     faults = [fault for pair in zip(order, order_again, strict=False) for fault in _unlike(*pair)]
+    for path, left, right in reordered(config, again):
+        text = f"{format.upper()} would give {right} in place of {left}"
+        faults.append(f"{path_str(path)}: {text}: write YAML (format='yaml'), which keeps it")
     raise ConfigError(faults or ["what would be written is read back as another model"])
 
 
@@ -396,6 +404,31 @@ class Ref(NamedTuple):
         return f"{{ref: {path_str(self.path)}}}"
 
 
+class Order(NamedTuple):
+    """The order of a dict of nodes, in which a model may go through them."""
+
+    keys: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"order {flow(self.keys)}"
+
+
+class LeftOut(NamedTuple):
+    """What a config leaves to its class, or to `build`."""
+
+    maker: str
+
+    def __repr__(self) -> str:
+        return f"(made by {self.maker})"
+
+
+class WrittenOut(NamedTuple):
+    """What says the same as the default that the other config leaves out."""
+
+    def __repr__(self) -> str:
+        return "(the same, written out)"
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Unsaid:
     """A static value that no file can say."""
@@ -406,19 +439,9 @@ class Unsaid:
         return f"<{getattr(self.value, '__qualname__', type(self.value).__name__)}>"
 
 
-class _Computed:
-    """A static value that a class computes from others."""
-
-    def __repr__(self) -> str:
-        return "<computed>"
-
-
-COMPUTED: Final = _Computed()
-
-
 def told(value: object) -> str:
     """A value of `flat`, in words."""
-    return repr(value) if isinstance(value, _Missing | Ref | Unsaid | _Computed) else flow(value)
+    return repr(value) if isinstance(value, _Missing | Ref | Order | LeftOut | WrittenOut | Unsaid) else flow(value)
 
 
 def flat(root: Config[Any]) -> dict[Keys, object]:
@@ -445,27 +468,25 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
     return found
 
 
-def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
-    """What two configs say differently, by path; nothing if they are equal.
-
-    Defaults count as said. A node in place of another shows as its `type`, and a reference as `{ref: path}`.
-
-    Example:
-        >>> Linear = gn.config.config_of(gn.nn.Linear)
-        >>> for change in gn.config.diff(Linear(in_size=2, out_size=3), Linear(in_size=2, out_size=4)):
-        ...     print(change)
-        out_size: 3 -> 4
-    """
-    check_config(one)
-    check_config(other)
-    left, right = flat(one), flat(other)
-    paths = sorted({*left, *right}, key=path_order)
-    changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in paths]
-    return tuple([change for change in changes if not _same(change.left, change.right)])
+def reordered(one: Config[Any], other: Config[Any]) -> Iterator[Change]:
+    """The dicts of nodes whose common keys stand in another order."""
+    left, right = _orders(one), _orders(other)
+    for path in left.keys() & right.keys():
+        keys = [key for key in left[path] if key in right[path]], [key for key in right[path] if key in left[path]]
+        if keys[0] != keys[1]:
+            yield Change(path, *[Order(tuple(each)) for each in keys])
 
 
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, Unsaid) and isinstance(other, Unsaid):
-        return same_static(one.value, other.value)
-    # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
-    return type(one) is type(other) and told(one) == told(other)
+def _orders(root: Config[Any]) -> dict[Keys, list[Any]]:
+    """The keys of each dict of nodes, by its path."""
+    found: dict[Keys, list[Any]] = {}
+    for visit in visits(root, declared=True):
+        fields = visit.config.__dict__
+        todo: list[tuple[Keys, Any]] = [((*visit.path, name), fields[name]) for name in visit.config.slots]
+        while todo:
+            path, value = todo.pop()
+            if isinstance(value, dict):
+                found[path] = list(value)
+            if is_container(value):
+                todo += [((*path, key), child) for key, child in items(value, as_written=True)]
+    return found

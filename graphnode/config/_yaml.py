@@ -88,6 +88,7 @@ _MAKERS: Final[dict[str, Callable[[str], Any]]] = {
     _PREFIX + "merge": str,
 }
 _MERGE: Final = _PREFIX + "merge"
+_ANCHOR: Final = re.compile(r"(?:!\S*\s+)?&")
 
 
 class YamlReader:
@@ -101,12 +102,14 @@ class YamlReader:
     """
 
     def __init__(self, text: str) -> None:
+        # Without the mark of byte order, which libyaml does not count.
+        self._text = text = text.removeprefix("\ufeff")
         self.root: Any = None
         self.is_empty = False
         self.nodes: dict[int, Any] = {}
         self.faults: list[tuple[Place, str]] = []
         self._made: dict[int, Any] = {}
-        self._todo: list[tuple[Any, Any]] = []
+        self._todo: list[tuple[Any, Any, bool]] = []
         self._split: dict[int, tuple[dict[str, Any], list[Any]]] = {}
         self._flattened: dict[int, dict[str, Any]] = {}
         self._merged = 0
@@ -137,24 +140,40 @@ class YamlReader:
         self.is_empty = root is None or (_is_scalar(root) and root.tag == _PREFIX + "null" and not root.value)
         self.root = None if root is None else self._value(root)
         while self._todo:
-            node, container = self._todo.pop()
+            node, container, is_copy = self._todo.pop()
             if isinstance(node, yaml.SequenceNode):
-                container.extend([self._value(item) for item in node.value])
-            else:
-                container.update({key: self._value(item) for key, item in self._flat(node).items()})
+                container.extend([self._value(item, is_merged=is_copy) for item in node.value])
+                continue
+            fields = self._flat(node)
+            own, _ = self._own(node)
+            for key, item in fields.items():
+                container[key] = self._value(item, is_merged=is_copy or key not in own)
 
-    def _value(self, node: Any) -> Any:
+    def _value(self, node: Any, *, is_merged: bool = False) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
-        made = self._made.get(id(node))
+        # `<<` takes what a mapping says, not its nodes: two that merge the same one would share what is in it.
+        is_copy = is_merged and not self._has_anchor(node)
+        made = None if is_copy else self._made.get(id(node))
         if made is None:
             made = [] if isinstance(node, yaml.SequenceNode) else {}
             if node.tag not in (_PREFIX + "seq", _PREFIX + "map"):
                 self._fault(node, f"no tags are known here; found {_shown_tag(node.tag)}")
-            self._made[id(node)] = made
             self.nodes[id(made)] = node
-            self._todo.append((node, made))
+            if not is_copy:
+                self._made[id(node)] = made
+            elif not self._may_merge(node, len(node.value)):
+                return made
+            self._todo.append((node, made, is_copy))
         return made
+
+    def _has_anchor(self, node: Any) -> bool:
+        """Whether a list or mapping has an anchor, of which a composed node does not know: its text begins with it."""
+        start = node.start_mark.index
+        keys = [key for key, _ in node.value[:1]] if isinstance(node, yaml.MappingNode) else []
+        if any(key.start_mark.index == start for key in keys):  # it begins with its first key, whose anchor it would be
+            return False
+        return _ANCHOR.match(self._text, start) is not None
 
     def _scalar(self, node: Any) -> Any:
         tag = node.tag

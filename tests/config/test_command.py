@@ -33,6 +33,10 @@ class ShownNet(gn.Node):
             raise ValueError(f"a depth of {self.depth}")
 
 
+class Maker(gn.Node):
+    last: Layer = gn.subnode(default_factory=lambda: Layer(2))
+
+
 @gn.config.register("of_the_command")
 def same(x: Array) -> Array:
     return x
@@ -46,6 +50,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory with a module of models and some files."""
     (tmp_path / "shown_models.py").write_text(MODELS)
     (tmp_path / "net.yaml").write_text(FILE)
+    (tmp_path / "maker.yaml").write_text("type: Maker\n")
     (tmp_path / "deep.yaml").write_text("include: net.yaml\ndepth: 2\n")
     (tmp_path / "bad.yaml").write_text("type: ShownNet\nfirst: {widht: 3}\ndepth: x\n")
     monkeypatch.chdir(tmp_path)
@@ -117,6 +122,15 @@ def test_show_tells_where_each_value_comes_from(models: Path):
         "depth: 2              # deep.yaml:2:8\n"
         "first.type: Layer     # the class that the field declares\n"
         "first.width: 4        # command line\n"
+    )
+
+
+def test_show_tells_what_the_class_makes(models: Path):
+    """A node that nobody says anything of; and what else it is, where a part of it is changed."""
+    shown = "type: Maker            # maker.yaml:1:7\nlast: (made by Maker)  # default\n"
+    assert run("config", "show", "maker.yaml").stdout == shown
+    assert run("config", "show", "maker.yaml", "--set", "last.width=4").stdout == (
+        "type: Maker       # maker.yaml:1:7\nlast.type: Layer  # default\nlast.width: 4     # command line\n"
     )
 
 

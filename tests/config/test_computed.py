@@ -162,7 +162,7 @@ def test_a_live_node_gives_what_its_factory_draws():
 def test_a_difference_tells_what_is_computed():
     """In words, as no value is there."""
     one, other = CONFIG(width=8), CONFIG(width=8, head_size=3)
-    assert [str(change) for change in diff(one, other)] == ["head_size: <computed> -> 3"]
+    assert [str(change) for change in diff(one, other)] == ["head_size: (made by Heads) -> 3"]
     assert diff(one, CONFIG(width=8)) == ()
 
 
@@ -172,7 +172,7 @@ def test_what_is_shown_of_a_file_tells_what_is_computed(tmp_path: Path):
     path.write_text("{width: 8, heads: 4}")
     assert load(path, Heads) == CONFIG(width=8, heads=4)
     shown = {row.path: (row.value, row.origin) for row in load_shown(path, Heads, ["sizes=[1]"])}
-    assert shown["head_size"] == ("<computed>", "default")
+    assert shown["head_size"] == ("(made by Heads)", "default")
     assert shown["sizes"] == ("[1]", "command line")
 
 

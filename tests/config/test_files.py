@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode.config._json import JsonReader
+from graphnode.config._yaml import YamlReader
 from tests.config.nets import Conv, Net, Noisy
 from tests.work import calls_of
 
@@ -222,6 +223,48 @@ def test_merge_keys_take_fields():
     )
     assert [(block.width, block.mode) for block in made.blocks] == [(3, "fast"), (2, "exact"), (2, "fast")]
     assert made.blocks[2] is not made.first
+
+
+# fmt: off
+MERGED = {
+    "{first: {width: 2}}": 0,
+    "{first: &f {width: 2}}": 1,
+    "{first: !!map &f {width: 2}}": 1,
+    "{first: *d}": 1,
+    "{first: {&k width: 2}}": 0,
+    "\n  first:\n    &k width: 2": 0,
+    "\n  first: &f\n    width: 2": 1,
+    "\n  first:\n    &f\n    width: 2": 1,
+    "{blocks: [{width: 2}]}": 0,
+    "{blocks: &f [{width: 2}]}": 2,
+    "{blocks: [&f {width: 2}]}": 1,
+    "{next: {next: {blocks: [{width: 2}]}}}": 0,
+    "{next: {next: {blocks: [&f {width: 2}]}}}": 1,
+    "{next: {<<: {first: {width: 2}}}}": 0,
+    "{next: {<<: {first: *d}}}": 1,
+    "{next: {<<: *d, width: 4}}": 0,
+}
+# fmt: on
+
+
+def containers(value: Any) -> dict[int, Any]:
+    """A list or mapping and all in it, by their ids."""
+    if not isinstance(value, (list, dict)):
+        return {}
+    below = [containers(child) for child in (value.values() if isinstance(value, dict) else value)]
+    return functools.reduce(operator.or_, below, {id(value): value})
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff", f"deep: {'[' * 1_100}{']' * 1_100}\n"], ids=["plain", "mark", "deep"])
+@pytest.mark.parametrize("merged", MERGED)
+def test_what_is_merged_is_other_nodes_unless_it_has_an_anchor(merged: str, start: str):
+    """`<<` repeats what a mapping says; an anchor or alias in there ties nodes, as it does elsewhere."""
+    text = f"note: äÿ𝄞\r\nd: &d {{width: 3}}\nb: &b {merged}\nmore: [{{<<: *b}}, {{<<: *b}}]\n"
+    reader = YamlReader(start + text)
+    one, other = reader.root["more"]
+    assert reader.faults == []
+    assert one == other
+    assert len(containers(one).keys() & containers(other).keys()) == MERGED[merged]
 
 
 def test_merges_of_merges_need_no_recursion():

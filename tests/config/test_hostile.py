@@ -237,6 +237,11 @@ LARGE: dict[str, tuple[str, str | bytes, str]] = {
         + _chain(1_000, lambda n: f"y{n}: {{<<: [*x, *x, *x, *x, *x]}}\n"),
         "FILE:901:7: `<<` copies more than 100,000 fields",
     ),
+    "merges in merges": (
+        ".yaml",
+        "x0: &x0 {a: {}}\n" + _chain(60, lambda n: f"x{n + 1}: &x{n + 1} {{<<: *x{n}, k{n}: {{<<: *x{n}}}}}\n"),
+        "FILE:2:23: `<<` copies more than 100,000 fields",
+    ),
     "aliases of aliases": (
         ".yaml",
         "first: &d {type: Dens}\nblocks: [" + "*d, " * 100_000 + "]\n",
@@ -263,6 +268,7 @@ LARGE: dict[str, tuple[str, str | bytes, str]] = {
 LONG = {
     "one list in many nets",
     "merges of merges",
+    "merges in merges",
     "aliases of aliases",
     "thousands of faults",
     "thousands of unknown refs",

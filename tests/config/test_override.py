@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import graphnode as gn
@@ -302,6 +303,31 @@ def test_a_path_that_leads_nowhere_is_told(change: str):
     with pytest.raises(gn.ConfigError) as caught:
         override(loads(FILE, Holder), [change])
     assert str(caught.value) == LOST[change]
+
+
+def test_a_position_is_no_key():
+    """A key that looks like one is written in quotes, as the message says."""
+    config = loads('table: {"0": {}}', Holder)
+    with pytest.raises(gn.ConfigError) as caught:
+        override(config, ["table.0.lr=1"])
+    assert str(caught.value) == 'table: no position 0 in a dict; its key is table."0"'
+    made: Any = override(config, ['table."0".lr=1'])
+    assert made.table["0"].lr == 1.0
+
+
+class Table(gn.Node):
+    numbers: jax.Array = gn.static(default_factory=lambda: jnp.ones((2, 2), jnp.bfloat16))
+    counts: np.ndarray[Any, Any] = gn.static(default_factory=lambda: np.zeros(2, int))
+
+
+def test_a_change_leads_into_an_array():
+    """It keeps its dtype, by position as by the keys of its data."""
+    made: Any = override(of(Table)(), ["numbers[0][-1]=3", "numbers.1.0=0.5", "counts[1]=7", "counts.dtype=int8"])
+    assert (made.numbers.dtype, made.numbers.tolist()) == ("bfloat16", [[1.0, 3.0], [0.5, 1.0]])
+    assert (made.counts.dtype, made.counts.tolist()) == ("int8", [0, 7])
+    with pytest.raises(gn.ConfigError) as caught:
+        override(of(Table)(), ["counts[0]=0.5", "numbers[2]=1"])
+    assert caught.value.faults == ("counts: 0.5 does not fit into int64", "numbers: no item 2 in a list of 2")
 
 
 def test_a_change_of_an_item_counts_from_the_end():

@@ -63,6 +63,12 @@ def test_a_layer_that_draws_has_streams_unless_it_is_given_some():
     assert nn.Dropout(0.5).rngs is None
 
 
+def test_streams_that_nothing_is_said_of_are_those_without_a_seed():
+    """Both are made of the key of the model and their path."""
+    left_out, given = built("rate: 0.5", nn.Dropout), built("{rate: 0.5, rngs: {}}", nn.Dropout)
+    assert key_of(left_out.rngs) == key_of(given.rngs)
+
+
 @pytest.mark.parametrize("rngs", ["&r {default: 0}|*r", "{id: r, default: 0}|{ref: r}"])
 def test_streams_are_shared_as_nodes_are(rngs: str):
     """By an anchor, or by `id` and `ref`."""

@@ -216,6 +216,76 @@ def test_differences_are_told_by_path():
     assert diff(one, one) == ()
 
 
+class Word(gn.Node):
+    text: str
+
+
+class Words(gn.Node):
+    words: dict[str, Word | list[Word]]
+
+
+def words(text: str) -> Config[Words]:
+    return loads(text, Words)
+
+
+def test_the_order_of_a_dict_is_a_difference():
+    """A model may go through its nodes in that order; keys that one of the two lacks have no place in it."""
+    one = words("words: {a: {text: x}, c: [], b: {text: y}}")
+    other = words("words: {b: {text: y}, a: {text: x}, d: []}")
+    assert one != other
+    assert [str(change) for change in diff(one, other)] == [
+        "words: order [a, b] -> order [b, a]",
+        "words.c: [] -> MISSING",
+        "words.d: MISSING -> []",
+    ]
+    assert [str(change) for change in diff(words("words: {a: [], b: []}"), words("words: {b: [], a: []}"))] == [
+        "words: {a: [], b: []} -> {b: [], a: []}"
+    ]
+
+
+class Leaves(gn.Node):
+    """Leaves nodes to its class."""
+
+    one: Wide = subnode(default_factory=lambda: Wide(3))
+    inner: Word | None = subnode(default_factory=lambda: Word("a"))
+    many: list[Word] = subnode(default_factory=lambda: [Word("a"), Word("b")])
+    unknown: gn.nn.MultiHeadAttention = subnode(default_factory=lambda: gn.nn.MultiHeadAttention(8, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("one: {width: 3}", ["one: (made by Leaves) -> (the same, written out)"]),
+        ("one: {width: 3, factor: 2.0}", ["one.factor: 1.0 -> 2.0"]),
+        ("many: [{text: a}, {text: c}]", ["many.1.text: b -> c"]),
+        ("many: [{text: a}]", ["many.1.text: b -> MISSING", "many.1.type: Word -> MISSING"]),
+        ("inner: null", ["inner: (made by Leaves) -> null"]),
+    ],
+)
+def test_a_default_of_the_class_is_compared_by_what_it_is(text: str, changes: list[str]):
+    """As far as the class says it; what is equal otherwise is told as such, as the configs are not."""
+    one, other = loads("", Leaves), loads(text, Leaves)
+    assert one != other
+    assert [str(change) for change in diff(one, other)] == changes
+    assert [(change.right, change.left) for change in diff(other, one)] == [(c.left, c.right) for c in diff(one, other)]
+
+
+def test_a_default_that_nothing_is_known_of_is_told_as_left_out():
+    """Its factory may have said what the class computes."""
+    changes = diff(loads("", Leaves), loads("unknown: {width: 8, num_heads: 2}", Leaves))
+    assert str(changes[0]) == "unknown: (made by Leaves) -> MISSING"
+
+
+def test_toml_says_where_it_changes_the_order():
+    """It has tables behind what stands on one line."""
+    config = words("words: {a: {text: x}, b: []}")
+    with pytest.raises(gn.ConfigError) as caught:
+        dump(config, format="toml")
+    text = "TOML would give order [b, a] in place of order [a, b]: write YAML (format='yaml'), which keeps it"
+    assert caught.value.faults == (f"words: {text}",)
+    assert loads(dump(config), Words) == config
+
+
 def test_a_number_differs_from_its_likes():
     """`1` and `1.0` and `true` are three values; NaN is itself."""
     one, other = (validate({"width": 1, "factor": value}, Wide) for value in (1.0, float("nan")))

@@ -1,0 +1,52 @@
+"""What differs between two configs, by path."""
+
+from typing import Any
+
+from .._paths import path_order
+from ._defaults import opened_like
+from ._models import Config, check_config, same_static
+from ._write import MISSING, Change, LeftOut, Unsaid, WrittenOut, flat, reordered, told
+
+
+def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
+    """What two configs say differently, by path; nothing if they are equal.
+
+    Defaults count as said. A node in place of another shows as its `type`, a reference as `{ref: path}`, and a dict of
+    nodes whose keys stand in another order as `order [first, second]`. A node that one leaves to its class is compared
+    by what the class makes, where that is known.
+
+    Example:
+        >>> Linear = gn.config.config_of(gn.nn.Linear)
+        >>> for change in gn.config.diff(Linear(in_size=2, out_size=3), Linear(in_size=2, out_size=4)):
+        ...     print(change)
+        out_size: 3 -> 4
+    """
+    check_config(one)
+    check_config(other)
+    # What one leaves to its class and the other says in part is compared by what the class would make.
+    left, opened_left = opened_like(one, other)
+    right, opened_right = opened_like(other, one)
+    different = _different(left, right)
+    changed = {change.path[:length] for change in different for length in range(len(change.path) + 1)}
+    for path, maker in opened_left.items():
+        if path not in changed:
+            different.append(Change(path, LeftOut(maker), WrittenOut()))
+    for path, maker in opened_right.items():
+        if path not in changed:
+            different.append(Change(path, WrittenOut(), LeftOut(maker)))
+    return tuple(sorted(different, key=lambda change: path_order(change.path)))
+
+
+def _different(one: Config[Any], other: Config[Any]) -> list[Change]:
+    left, right = flat(one), flat(other)
+    changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in {*left, *right}]
+    different = [change for change in changes if not _same(change.left, change.right)]
+    known = {change.path for change in different}
+    return [*different, *[change for change in reordered(one, other) if change.path not in known]]
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, Unsaid) and isinstance(other, Unsaid):
+        return same_static(one.value, other.value)
+    # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
+    return type(one) is type(other) and told(one) == told(other)
