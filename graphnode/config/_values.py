@@ -11,6 +11,7 @@ import functools
 import inspect
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
@@ -396,7 +397,9 @@ def _model_of(cls: Any) -> type[pydantic.BaseModel]:
     for name, default in fields.items():
         value = None if default is ... or isinstance(default, pydantic.fields.FieldInfo) else default
         definitions[name] = (configurable(hints.get(name, Any), value), default)
-    return pydantic.create_model(cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a field may have the name of a method of pydantic's
+        return pydantic.create_model(cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions)
 
 
 def _default_of(field: "dataclasses.Field[Any]") -> Any:
@@ -482,11 +485,23 @@ def _made(cls: Any, given: dict[str, Any]) -> Any:
         made = _model_of(cls).model_validate(given)
         return cls(**{name: getattr(made, name) for name in type(made).model_fields})
     except pydantic.ValidationError as error:
-        faults = [f"{_keys_in(given, one['loc'])}: {one['msg']}" for one in error.errors(include_url=False)[:10]]
-        text = f"{cls.__name__}: {'; '.join(faults)}"
+        faults = [f"{_keys_in(given, one['loc'])}: {one['msg']}" for one in _relevant(error, given)]
+        text = f"{cls.__name__}: {'; '.join(dict.fromkeys(faults))}"
     except Exception as error:  # whatever the class raises that the file gives a value to
         text = f"{cls.__name__}: {error}"
     raise PydanticCustomError("wrong_record", "{text}", {"text": text})
+
+
+def _relevant(error: pydantic.ValidationError, given: dict[str, Any]) -> list[Any]:
+    """The faults of the fields of a record: of a mapping that may also be a number, those as a mapping alone."""
+    faults = error.errors(include_url=False)
+    as_records = {_keys_in(given, one["loc"]) for one in faults if one["type"].startswith("wrong_")}
+
+    def is_relevant(one: Any) -> bool:
+        is_of_mapping = isinstance(one["input"], dict) and _keys_in(given, one["loc"]) in as_records
+        return one["type"].startswith("wrong_") or not is_of_mapping
+
+    return [one for one in faults if is_relevant(one)][:10]
 
 
 def _keys_in(given: dict[str, Any], loc: Sequence[Any]) -> str:
