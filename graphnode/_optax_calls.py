@@ -9,18 +9,20 @@ import abc
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, ParamSpec, cast, overload
+import sys
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, Final, ParamSpec, TypeVar, cast
 
 from ._arguments import wrong_argument
 from ._names import VALUES
 from ._optax_arguments import imported_optax
 from ._optax_lookahead import lookahead
-from ._optax_parameters import Schedule, field_type, is_mapping, is_schedule, is_transformation
+from ._optax_parameters import Schedule, as_static, default_value, field_type, is_mapping, is_schedule
 from ._optax_state import Transformation
 from ._statetree import StateTree
 
 P = ParamSpec("P")
+R = TypeVar("R", bound=Transformation | Schedule)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,10 @@ class Call(abc.ABC):
         """What the factory gives, a new one each time."""
         bound = inspect.signature(self.factory).bind_partial()
         for name, value in self.given().items():
-            bound.arguments[name] = dict(resolved(value)) if name in self.pairs else resolved(value)
+            is_mapping = name in self.pairs and value is not None
+            bound.arguments[name] = dict(resolved(value)) if is_mapping else resolved(value)
+        # Without those before them, `*args` would be left out.
+        bound.apply_defaults()
         return self.factory(*bound.args, **bound.kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -95,14 +100,11 @@ def resolved(value: Any) -> Any:
     return tuple(map(resolved, value)) if type(value) is tuple else value
 
 
-@overload
-def call(factory: Callable[P, Transformation], /, *args: P.args, **kwargs: P.kwargs) -> TransformationCall: ...
-@overload
-def call(factory: Callable[P, Schedule], /, *args: P.args, **kwargs: P.kwargs) -> ScheduleCall: ...
-def call(factory: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Call:
+def call(factory: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """A transformation or schedule that says what it was made of: files can hold it, and equal ones are one structure.
 
-    It does what `factory(*args, **kwargs)` does. In a file it is `{type: adamw, learning_rate: 0.001}`.
+    It does what `factory(*args, **kwargs)` does, and is of that type for type checkers. In a file it is
+    `{type: adamw, learning_rate: 0.001}`.
 
     Args:
         factory: A function of optax, or one that `gn.config.register` has given a name, whose annotations say that it
@@ -112,8 +114,8 @@ def call(factory: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Cal
         **kwargs: Its arguments by name.
 
     Raises:
-        TypeError: The factory does not take the arguments, or its annotations do not say what it returns; or it has a
-            parameter without a name, such as `**kwargs`.
+        TypeError: The factory does not take the arguments, or its annotations do not say what it returns; or an
+            argument is for a parameter of which no file can say anything, such as `**kwargs`.
 
     Example:
         >>> import optax
@@ -123,25 +125,48 @@ def call(factory: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Cal
         >>> gn.optim.call(optax.adam, 1e-3) == gn.optim.call(optax.adam, 1e-3)
         True
     """
-    name = next((name for name, one in factories().items() if one is factory), getattr(factory, "__name__", "call"))
-    cls = call_class(name, factory) if callable(factory) else None
-    if cls is None:
-        wanted = "a function whose annotations say that it returns a transformation or a schedule"
-        raise TypeError(wrong_argument(wanted, factory, "gn.optim.call"))
-    bound = inspect.signature(factory).bind(*args, **kwargs)
-    return _restored(name, factory, bound.arguments)
+    if not callable(factory) or not isinstance(factory, Hashable):
+        raise TypeError(wrong_argument("a function first, such as optax.adam, then its arguments", factory, _CALL))
+    name = _name_of(factory)
+    cls = _class_or_fault(name, factory)
+    if isinstance(cls, str):
+        raise TypeError(f"{_CALL}: {name}: {cls}")
+    try:
+        bound = inspect.signature(factory).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{_CALL}: {name}: {error}") from None
+    fields = {field.name for field in dataclasses.fields(cls)}
+    if left := [key for key in bound.arguments if key not in fields]:
+        raise TypeError(f"{_CALL}: {name}: {_unsayable(inspect.signature(factory).parameters[left[0]])}")
+    # Optax's classes are named tuples, which nothing else can be; it asks what it is given for `init` and `update`.
+    return cast("R", _restored(name, factory, bound.arguments))
+
+
+_CALL: Final = "gn.optim.call"
+
+
+def _name_of(factory: Callable[..., Any]) -> str:
+    """The name that files have for a factory: its own, if they know it by that or do not know it."""
+    own = getattr(factory, "__name__", "call")
+    known = factories()
+    return own if known.get(own) is factory else next((name for name, one in known.items() if one is factory), own)
 
 
 def _restored(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Call:
     cls = cast("type[Call]", call_class(name, factory))
-    pairs = {key: tuple(dict(arguments[key]).items()) for key in cls.pairs & arguments.keys()}
-    return cls(**{**arguments, **pairs})
+    return cls(**{key: as_static(value) for key, value in arguments.items()})
 
 
 def factories() -> dict[str, Callable[..., Any]]:
     """The functions that files may call, by name: optax's own, and those that the program has registered."""
-    registered = {name: value for name, value in VALUES.items() if inspect.isroutine(value) or inspect.isclass(value)}
-    return {**_of_optax(), **registered}
+    # The name of an activation, such as `identity`, may be that of a factory, too.
+    return {**_of_optax(), **{name: value for name, value in VALUES.items() if _is_factory(name, value)}}
+
+
+# Any: whatever was registered.
+def _is_factory(name: str, value: Any) -> bool:
+    is_hashable = isinstance(value, Hashable)
+    return is_hashable and callable(value) and call_class(name, value) is not None
 
 
 def call_classes(base: type[Call]) -> list[type[Call]]:
@@ -160,7 +185,6 @@ def _of_optax() -> dict[str, Callable[..., Any]]:
 
 
 # Any: the factory's own.
-@functools.cache
 def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
     """The class of the calls of a factory, by the name that files have for it.
 
@@ -168,27 +192,29 @@ def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
         The same class each time; `None` if the factory's annotations do not say that it gives a transformation or a
         schedule, or if it takes what no file could say.
     """
+    found = _class_or_fault(name, factory)
+    return None if isinstance(found, str) else found
+
+
+@functools.cache
+def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
+    """The class of the calls of a factory, or why there is none."""
     try:
-        # Many import optax for type checkers alone.
-        signature = inspect.signature(factory, eval_str=True, locals={"optax": imported_optax()})
-    except (ValueError, TypeError, NameError):  # written in C, or with annotations that are not defined
-        return None
+        signature = _signature(factory)
+    except Exception as error:  # written in C, or with annotations that mean whatever
+        return f"its annotations cannot be read: {error}"
     base = _base_of(factory if isinstance(factory, type) else signature.return_annotation)
     if base is None:
-        return None
+        return "its annotations do not say that it returns a transformation or a schedule"
     fields: list[Any] = []
     pairs: set[str] = set()
     for parameter in signature.parameters.values():
-        annotation = field_type(parameter)
-        has_default = parameter.default is not parameter.empty
-        if annotation is not None:
-            default = parameter.default if has_default else () if parameter.kind is parameter.VAR_POSITIONAL else None
-            is_required = default is None and not has_default
-            rest = () if is_required else (dataclasses.field(default=default),)
-            fields.append((parameter.name, annotation, *rest))
+        field = _field(parameter, base)
+        if field is not None:
+            fields.append(field)
             pairs |= {parameter.name} if is_mapping(parameter.annotation) else set()
-        elif not has_default:
-            return None
+        elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
+            return _unsayable(parameter)
     made: Any = dataclasses.make_dataclass(
         name,
         fields,
@@ -202,8 +228,32 @@ def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
     return cast("type[Call]", made)
 
 
+def _unsayable(parameter: inspect.Parameter) -> str:
+    return f"its parameter {parameter.name!r} takes what no file can say, or has a name that is used otherwise"
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    # Many import optax, or something of it, for type checkers alone.
+    optax = imported_optax()
+    own = vars(sys.modules[factory.__module__]) if factory.__module__ in sys.modules else {}
+    return inspect.signature(factory, eval_str=True, globals={**vars(optax), "optax": optax, **own})
+
+
+def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
+    """The field for a parameter, as `dataclasses.make_dataclass` takes it; `None` if there is none."""
+    name, annotation = parameter.name, field_type(parameter)
+    if annotation is None or name.startswith("_") or name in ("type", "model_config") or hasattr(base, name):
+        return None
+    if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:
+        return name, annotation
+    try:
+        return name, annotation, dataclasses.field(default=default_value(parameter))
+    except TypeError:  # a default that is not hashable
+        return None
+
+
 def _base_of(annotation: Any) -> type[Call] | None:
     """What the calls of a factory are, by what it returns."""
-    if is_transformation(annotation):
+    if isinstance(annotation, type) and hasattr(annotation, "init") and hasattr(annotation, "update"):
         return TransformationCall
     return ScheduleCall if is_schedule(annotation) else None

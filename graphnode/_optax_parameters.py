@@ -4,10 +4,12 @@ Data in: a parameter of a factory. Data out: an annotation as `config` reads it,
 also takes as arrays, tuples for sequences, pairs for mappings, and labels by filter for masks.
 """
 
+import dataclasses
+import enum
 import inspect
 import types
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, Union, get_args, get_origin, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, Protocol, Union, get_args, get_origin, runtime_checkable
 
 import jax
 import numpy as np
@@ -56,26 +58,51 @@ _PLAIN: Final = (bool, int, float, str)
 # Of types that are values here.
 _TUPLE: Final[Any] = tuple
 _UNION: Final[Any] = Union
+_CALLABLE: Final[Any] = Callable
 
 
 def field_type(parameter: inspect.Parameter) -> Any:
     """The type of the field for a parameter; `None` if it takes what no file could say."""
-    if parameter.kind is parameter.VAR_KEYWORD or parameter.name == "type":
+    if parameter.kind is parameter.VAR_KEYWORD:
         return None
     annotation = parameter.annotation
     if parameter.kind is parameter.VAR_POSITIONAL:
         annotation = _TUPLE[annotation, ...]
     if parameter.annotation is parameter.empty:
         annotation = type(parameter.default) if isinstance(parameter.default, _PLAIN) else None
-    if "mask" in parameter.name and annotation is not bool:
-        return Labels[bool] | (None if parameter.default is None else bool)
-    if parameter.name.endswith("dtype") or set(_members(annotation)) >= _DTYPES:
+    members = _members(annotation)
+    if "mask" in parameter.name:
+        # A tree, or a function that gives one: labels are such a function, and no tree of another kind.
+        if any(part is Any or get_origin(part) is Callable for part in members):
+            return Labels[bool] | (None if parameter.default is None else bool)
+        if jax.Array in members:
+            return None
+    if parameter.name.endswith("dtype") or set(members) >= _DTYPES:
         return DTypeLike | None if parameter.default is None else DTypeLike
     if is_mapping(annotation):
-        (key, item) = next(get_args(part) for part in _members(annotation) if is_mapping(part))
+        (key, item) = next(get_args(part) for part in members if is_mapping(part))
         pair = (_said(key), _said(item))
-        return _TUPLE[_TUPLE[pair], ...] if {*pair} <= {*_PLAIN} else None
+        pairs = _TUPLE[_TUPLE[pair], ...] if {*pair} <= {*_PLAIN} else None
+        return pairs | None if pairs is not None and parameter.default is None else pairs
     return _said(annotation)
+
+
+def default_value(parameter: inspect.Parameter) -> Any:
+    """The default of the field for a parameter.
+
+    Raises:
+        TypeError: It is not hashable, as static values are.
+    """
+    default = () if parameter.kind is parameter.VAR_POSITIONAL else as_static(parameter.default)
+    hash(default)
+    return default
+
+
+def as_static(value: Any) -> Any:
+    """An argument as a static value: a tuple for a list, pairs for a mapping."""
+    if isinstance(value, Mapping):
+        value = tuple(value.items())
+    return tuple(map(as_static, value)) if type(value) in (list, tuple) else value
 
 
 def _said(annotation: Any) -> Any:
@@ -87,8 +114,17 @@ def _said(annotation: Any) -> Any:
     if is_schedule(annotation):
         return Schedule
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        said = _said(args[0])
+        return None if said is None else Annotated[said, *args[1:]]
     if origin in (Union, types.UnionType):
         return _union_said(args)
+    if origin is Callable and isinstance(args[0], list):
+        return _CALLABLE[[object] * len(args[0]), object]
+    if origin is Callable or getattr(annotation, "_is_protocol", False):
+        return _CALLABLE[..., object]
+    if isinstance(annotation, type) and (dataclasses.is_dataclass(annotation) or issubclass(annotation, enum.Enum)):
+        return annotation
     items = [one if one is ... else _said(one) for one in args]
     if None in items or not items:
         return None

@@ -35,7 +35,7 @@ def public_classes(module: object) -> dict[str, type[gn.Node]]:
 
 
 # The models of the examples that are built from a file: the program, and the class.
-EXAMPLES = {"digits": "Classifier", "language_model": "Training", "spiking": "Network"}
+EXAMPLES = {"digits": "Training", "language_model": "Training", "spiking": "Network"}
 
 
 def example_class(program: str, name: str) -> type[gn.Node]:

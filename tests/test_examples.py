@@ -52,6 +52,11 @@ def options(program: ModuleType, *arguments: str) -> argparse.Namespace:
     return parsed
 
 
+def changed(steps: int) -> tuple[str, str]:
+    """The changes that make the run of the digits one of another length."""
+    return f"steps={steps}", f"optimizer.tx.learning_rate.decay_steps={steps}"
+
+
 @pytest.mark.slow
 def test_default_run_reaches_the_target(digits: ModuleType, tmp_path: Path):
     """With its defaults the program recognises 98 % or more, and succeeds."""
@@ -61,7 +66,7 @@ def test_default_run_reaches_the_target(digits: ModuleType, tmp_path: Path):
 def test_short_run_reports_and_draws(digits: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The program says what it will do, shows its progress, and learns within a few steps."""
     output = tmp_path / "plot.png"
-    result = digits.run(options(digits, "--output", str(output), "--steps", "60"))
+    result = digits.run(options(digits, *changed(60), "--output", str(output)))
     printed = capsys.readouterr()
 
     right = round(result.accuracy * 450)
@@ -69,7 +74,7 @@ def test_short_run_reports_and_draws(digits: ModuleType, tmp_path: Path, capsys:
         f"Train a convolutional classifier of handwritten digits, and plot what it learns in {output}",
         "Data:  1347 images of 8 by 8 pixels to train on, 450 held out",
         "Model: 65,642 parameters in 10 States, and 2 States of statistics",
-        "Plan:  60 steps of Adam on batches of 64; above 98% is a success",
+        "Plan:  60 steps on batches of 64; above 98% is a success",
         f"Held-out accuracy: {result.accuracy:.2%} ({right} of 450)",
         f"Plot: {output}",
     ]
@@ -85,10 +90,11 @@ def test_short_run_reports_and_draws(digits: ModuleType, tmp_path: Path, capsys:
 def test_training_changes_the_model_given(digits: ModuleType):
     """Training writes the parameters into the caller's model; the accuracy is that of this model."""
     seen, held = digits.load()
-    model = digits.make_model(0, digits.config_file(str(digits.CONFIG)))
+    training = digits.make_training(options(digits, *changed(3)).training)
+    model = training.model
     model.standardize.measure(seen.images)
     before, statistics = gn.treefy_states(model, gn.ParamState, gn.BatchState)
-    result = digits.train(model, seen, held, options(digits, "--steps", "3"))
+    result = digits.train(training, seen, held)
 
     after, untrained = gn.treefy_states(model, gn.ParamState, gn.BatchState)
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
@@ -121,16 +127,25 @@ def test_low_accuracy_is_a_failure(
     for accuracy, status in ((0.98, 0), (0.9799, 1)):
         monkeypatch.setattr(digits, "run", lambda _, reached=accuracy: digits.Result(accuracies=[(1, reached)]))
         assert digits.main([]) == status
-    message = "digits.py: the held-out accuracy is below 98%; try more --steps"
+    message = "digits.py: the held-out accuracy is below 98%; try more steps"
     assert capsys.readouterr().err.splitlines() == [message]
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "arguments", "message"),
     [
-        (["--steps", "0"], r"argument --steps: invalid positive( int)? value: '0'"),
-        (["--output", "/no/such/plot.png"], "argument --output: there is no directory /no/such"),
+        *[
+            (name, ["--output", "/no/such/plot.png"], "argument --output: there is no directory /no/such")
+            for name in PROGRAMS
+        ],
+        *[
+            (name, ["--steps", "0"], r"argument --steps: invalid positive( int)? value: '0'")
+            for name in PROGRAMS
+            if name != "digits"
+        ],
+        ("digits", ["steps=0"], "error: steps: Input should be greater than 0, found int 0"),
+        ("digits", ["optimizer.tx.learning_rate=fast"], "tx: adam: learning_rate: .*, found 'fast'"),
+        ("digits", ["--config", "/no/such.yaml"], "/no/such.yaml.*"),
     ],
 )
 def test_bad_option_is_refused(name: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):
@@ -141,26 +156,17 @@ def test_bad_option_is_refused(name: str, arguments: list[str], message: str, ca
     assert re.search(f"{message}$", capsys.readouterr().err.splitlines()[-1])
 
 
-def test_bad_learning_rate_is_refused(digits: ModuleType, capsys: pytest.CaptureFixture[str]):
-    """A learning rate is a positive number."""
-    message = "argument --learning-rate: invalid positive float value: 'nan'"
-    with pytest.raises(SystemExit) as caught:
-        digits.parse(["--learning-rate", "nan"])
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith(message)
-
-
 def test_batch_larger_than_the_data_is_refused(digits: ModuleType):
     """A batch cannot have more images than there are to train on."""
     with pytest.raises(SystemExit) as caught:
-        digits.run(options(digits, "--batch-size", "1348"))
-    assert caught.value.code == "digits.py: --batch-size is at most 1347, the number of images to train on"
+        digits.run(options(digits, "batch_size=1348"))
+    assert caught.value.code == "digits.py: batch_size is at most 1347, the number of images to train on"
 
 
 @pytest.mark.parametrize(
     ("name", "defaults"),
     [
-        ("digits", ("digits.png", "400", "0", "64", "0.003")),
+        ("digits", ("digits.png",)),
         ("distillation", ("distillation.png", "400", "0")),
         ("recurrent", ("recurrent.png", "1200", "0")),
         ("ensemble", ("ensemble.png", "2000", "0")),
@@ -252,6 +258,12 @@ def test_short_run_reports_draws_and_misses_its_target(name: str, tmp_path: Path
 def test_default_run_reaches_its_target(name: str, seed: str, tmp_path: Path):
     """With its defaults, and with another seed, the program reaches what it promises."""
     assert load(name).main(["--output", str(tmp_path / "plot.png"), "--seed", seed]) == 0
+
+
+def test_the_file_of_the_digits_says_the_steps_once(digits: ModuleType):
+    """The schedule ends with the training."""
+    config = options(digits).training
+    assert config.optimizer.tx.learning_rate.decay_steps == config.steps == 400
 
 
 # Distillation: sharing survives the transforms

@@ -20,9 +20,11 @@ TINY = """\
 type: Training
 steps: 6
 batch_size: 4
-learning_rate: 0.01
 beats: 1
-model: {width: 16, num_heads: 2, num_layers: 1, context: 16, dropout: 0.1}
+model: {id: model, width: 16, num_heads: 2, num_layers: 1, context: 16, dropout: 0.1}
+optimizer:
+  model: {ref: model}
+  tx: {type: adamw, learning_rate: {type: cosine_decay_schedule, init_value: 0.01, decay_steps: 6}}
 """
 HELD = "the rain in spain stays mainly in the plain. " * 40
 
@@ -35,7 +37,7 @@ def program() -> ModuleType:
 @functools.cache
 def made() -> Any:
     program = load("language_model")
-    return program.make_training(gn.config.loads(TINY, program.Training), 0)
+    return program.make_training(gn.config.loads(TINY, program.Training))
 
 
 def training() -> Any:
@@ -53,6 +55,8 @@ def test_the_files_describe_the_runs_they_promise(program: ModuleType):
     for name, beats in (("language_model", 3), ("language_model_long", 5)):
         config = gn.config.load(EXAMPLES / f"{name}.yaml", program.Training)
         assert config.beats == beats
+        # One number in the file, by an anchor.
+        assert config.optimizer.tx.args[1].learning_rate.decay_steps == config.steps
         summary = gn.config.summary(config)
         vocabulary = [row for row in summary.rows if "256" in row.shape and row.kind == "ParamState"]
         assert [gn.path_str(row.path) for row in vocabulary] == ["model.embed.weight"]
@@ -123,8 +127,8 @@ def test_a_run_with_another_configuration_is_not_gone_on_with(program: ModuleTyp
     """Its States would not fit, or its schedule would be another."""
     file = tmp_path / "run.npz"
     one = training()
-    program.save(file, one, program.make_optimizer(one), program.Result("run", 1))
-    other = program.make_training(gn.config.loads(TINY.replace("steps: 6", "steps: 7"), program.Training), 0)
+    program.save(file, one, program.Result("run", 1))
+    other = program.make_training(gn.config.loads(TINY.replace("steps: 6", "steps: 7", 1), program.Training))
     with pytest.raises(SystemExit) as caught:
         program.train(other, text(program), program.Result("run", 1), file)
     expected = f"language_model.py: {file} is of a run with another configuration: remove it, or --save elsewhere"
@@ -159,7 +163,9 @@ def test_the_report_says_what_is_done_and_what_came_out(
     config, output = tmp_path / "tiny.yaml", tmp_path / "plot.png"
     config.write_text(TINY)
     monkeypatch.setattr(program, "load", lambda: text(program))
-    assert program.main([str(config), "--output", str(output), "--length", "40", "--save", str(tmp_path)]) == 1
+    assert (
+        program.main(["--config", str(config), "--output", str(output), "--length", "40", "--save", str(tmp_path)]) == 1
+    )
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[0] == f"Train tiny on Python's help texts, compare with n-grams, and plot it in {output}"
@@ -188,7 +194,11 @@ def test_bad_options_are_refused(program: ModuleType, tmp_path: Path, capsys: py
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(TINY.replace("num_heads", "num_haeds"))
     for arguments, message in (
-        ([str(wrong)], "model.num_haeds: LanguageModel has no field 'num_haeds'; did you mean 'num_heads'?"),
+        (
+            ["--config", str(wrong)],
+            "model.num_haeds: LanguageModel has no field 'num_haeds'; did you mean 'num_heads'?",
+        ),
+        (["optimizer.tx.args[1].learning_rte=1"], "optimizer.tx: chain: args.1: adamw: learning_rte: Extra inputs"),
         (["--output", "/no/such/plot.png"], "there is no directory /no/such"),
         (["--save", "/no/such"], "there is no directory /no/such"),
     ):

@@ -1,17 +1,18 @@
 """Train a small convolutional classifier on scikit-learn's handwritten digits.
 
-The model is made of the layers of `gn.nn`, as a YAML file, `digits.yaml`, says. A compiled step takes the model and its
-optimizer, and writes what it changes into them.
+A YAML file, `digits.yaml`, says the whole run: the model, made of the layers of `gn.nn`, its optimizer and how long it
+is trained. A compiled step takes the model and its optimizer, and writes what it changes into them.
 
     python docs/examples/digits.py --help
+    python docs/examples/digits.py steps=200 optimizer.tx.learning_rate.decay_steps=200
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ try:
     import optax
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pydantic import Field
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
     from tqdm import tqdm
@@ -70,17 +72,26 @@ class Classifier(gn.nn.Module):
         return self.head(self.features(self.standardize(x)).mean(axis=(1, 2)))
 
 
-def make_model(seed: int, config: gn.config.Config[Classifier]) -> Classifier:
-    """A model with new parameters, drawn in one compiled function: faster than compiling each draw by itself."""
+class Training(gn.Node):
+    """A model, and how it is trained."""
 
-    @jax.jit
-    def draw(key: jax.Array) -> tuple[gn.GraphDef[Classifier], gn.StateTree]:
-        return gn.treefy_split(gn.config.build(config, key))
+    model: Classifier
+    optimizer: gn.optim.Optimizer
+    steps: Annotated[int, Field(gt=0)]
+    batch_size: Annotated[int, Field(gt=0)]
+    """Images in each step."""
+    seed: int = 0
+    """Of the parameters and the batches."""
 
-    graphdef: gn.GraphDef[Classifier]
-    params: gn.StateTree
-    graphdef, params = draw(jax.random.key(seed))
-    return gn.treefy_merge(graphdef, params)
+
+def make_training(config: gn.config.Config[Training]) -> Training:
+    """With new parameters, drawn in one compiled function: faster than compiling each draw by itself."""
+
+    @gn.jit
+    def draw(key: jax.Array) -> Training:
+        return gn.config.build(config, key)
+
+    return draw(jax.random.key(config.seed))
 
 
 # The data
@@ -157,21 +168,20 @@ class Result:
         return self.accuracies[-1][1]
 
 
-def train(model: Classifier, seen: Digits, held: Digits, options: argparse.Namespace) -> Result:
-    """Train `model` in place."""
-    schedule = optax.cosine_decay_schedule(options.learning_rate, options.steps)
-    optimizer = gn.optim.Optimizer(model, optax.adam(schedule))
+def train(training: Training, seen: Digits, held: Digits) -> Result:
+    """Train the model in place."""
+    model, optimizer, steps = training.model, training.optimizer, training.steps
     result = Result()
-    with tqdm(total=options.steps, desc="Training", unit="step", file=sys.stderr, dynamic_ncols=True) as bar:
-        for done, rows in enumerate(batches(len(seen), options.batch_size, options.seed), start=1):
+    with tqdm(total=steps, desc="Training", unit="step", file=sys.stderr, dynamic_ncols=True) as bar:
+        for done, rows in enumerate(batches(len(seen), training.batch_size, training.seed), start=1):
             loss = train_step(model, optimizer, seen.images[rows], seen.labels[rows])
             result.losses.append(float(loss))
             bar.set_postfix(loss=f"{result.losses[-1]:.4f}", refresh=False)
             bar.update()
-            if done % EVALUATE_EVERY == 0 or done == options.steps:
+            if done % EVALUATE_EVERY == 0 or done == steps:
                 result.predictions = np.asarray(predict(model, held.images))
                 result.accuracies.append((done, float(np.mean(result.predictions == held.labels))))
-            if done == options.steps:
+            if done == steps:
                 break
     return result
 
@@ -236,44 +246,25 @@ def draw_predictions(figure: Any, result: Result, held: Digits, rows: int = 5, c
 # The program
 
 
-def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
-    """What argparse reads a positive number with."""
-
-    def read(text: str) -> float:
-        number = kind(text)
-        if not number > 0:
-            raise ValueError
-        return number
-
-    read.__name__ = f"positive {kind.__name__}"
-    return read
-
-
-def config_file(text: str) -> gn.config.Config[Classifier]:
-    """The model that a file describes, for argparse."""
-    try:
-        return gn.config.load(text, Classifier)
-    except gn.ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; `training` is the run that the file and the changes describe."""
     parser = argparse.ArgumentParser(
         description="Train a small classifier of handwritten digits, made of graphnode nodes; report its accuracy on "
         f"held-out images, and write a plot. Fails if the accuracy is below {TARGET:.0%}.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    whole, real = positive(int), positive(float)
     add = parser.add_argument
-    add("--config", type=config_file, default=str(CONFIG), metavar="FILE", help="the YAML file of the model")
+    changes = "values in place of those of the file, such as steps=200 optimizer.tx.learning_rate.decay_steps=200"
+    add("changes", nargs="*", default=[], metavar="PATH=VALUE", help=changes)
+    add("--config", default=str(CONFIG), metavar="FILE", help="the YAML file of the run")
     add("--output", type=Path, default=Path("digits.png"), metavar="FILE", help="where the plot goes")
-    add("--steps", type=whole, default=400, metavar="N", help="steps of training")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the parameters and the batches")
-    add("--batch-size", type=whole, default=64, metavar="N", help="images in one step")
-    add("--learning-rate", type=real, default=3e-3, metavar="X", help="of Adam, at the start")
     options = parser.parse_args(arguments)
     if not options.output.absolute().parent.is_dir():
         parser.error(f"argument --output: there is no directory {options.output.absolute().parent}")
+    try:
+        options.training = gn.config.override(gn.config.load(options.config, Training), options.changes)
+    except gn.ConfigError as error:
+        parser.error(str(error))
     return options
 
 
@@ -281,18 +272,19 @@ def run(options: argparse.Namespace) -> Result:
     """Load, train, report, draw."""
     print(f"Train a convolutional classifier of handwritten digits, and plot what it learns in {options.output}")
     seen, held = load()
-    if options.batch_size > len(seen):
-        sys.exit(f"digits.py: --batch-size is at most {len(seen)}, the number of images to train on")
-    model = make_model(options.seed, options.config)
-    model.standardize.measure(seen.images)
-    trained, rest = gn.treefy_states(model, gn.ParamState, ...)
+    config: gn.config.Config[Training] = options.training
+    if config.batch_size > len(seen):
+        sys.exit(f"digits.py: batch_size is at most {len(seen)}, the number of images to train on")
+    training = make_training(config)
+    training.model.standardize.measure(seen.images)
+    trained, rest = gn.treefy_states(training.model, gn.ParamState, ...)
     count = sum(leaf.size for leaf in jax.tree.leaves(trained))
     print(f"Data:  {len(seen)} images of 8 by 8 pixels to train on, {len(held)} held out")
     print(f"Model: {count:,} parameters in {len(trained.flat())} States, and {len(rest.flat())} States of statistics")
-    print(f"Plan:  {options.steps} steps of Adam on batches of {options.batch_size}; above {TARGET:.0%} is a success")
+    print(f"Plan:  {training.steps} steps on batches of {training.batch_size}; above {TARGET:.0%} is a success")
     sys.stdout.flush()  # before the progress bar, which goes to stderr
 
-    result = train(model, seen, held, options)
+    result = train(training, seen, held)
     right = int(np.sum(result.predictions == held.labels))
     print(f"Held-out accuracy: {result.accuracy:.2%} ({right} of {len(held)})")
     draw(result, held).savefig(options.output, dpi=110)
@@ -304,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status."""
     result = run(parse(arguments))
     if result.accuracy < TARGET:
-        print(f"digits.py: the held-out accuracy is below {TARGET:.0%}; try more --steps", file=sys.stderr)
+        print(f"digits.py: the held-out accuracy is below {TARGET:.0%}; try more steps", file=sys.stderr)
         return 1
     return 0
 

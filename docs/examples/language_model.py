@@ -1,15 +1,15 @@
 """Train a small language model on the text of Python's own help, byte by byte, and let it write.
 
-A YAML file says what the model is and how it is trained; the model is made of the layers of `gn.nn`. Its bits per byte
-on a part of the text that is held out are compared with those of n-grams. Text is written with a key-value cache, and
-what was trained can be saved and gone on with.
+A YAML file says the whole run: the model, made of the layers of `gn.nn`, its optimizer and how long it is trained. Its
+bits per byte on a part of the text that is held out are compared with those of n-grams. Text is written with a
+key-value cache, and what was trained can be saved and gone on with.
 
     python docs/examples/language_model.py --help
-    python docs/examples/language_model.py language_model.yaml language_model_long.yaml
+    python docs/examples/language_model.py --config language_model.yaml --config language_model_long.yaml
+    python docs/examples/language_model.py batch_size=64 "optimizer.tx.args[1].weight_decay=0.2"
 """
 
 import argparse
-import functools
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -92,14 +92,14 @@ class Training(gn.Node):
     """A model, and how it is trained."""
 
     model: LanguageModel
+    optimizer: gn.optim.Optimizer
     steps: int
     batch_size: int
     """Texts in each step, of the length of the model's context."""
-    learning_rate: float
-    """Of AdamW, after the warm-up."""
-    weight_decay: float = 0.1
     beats: int = 3
     """The order of the n-grams that the model must be better than."""
+    seed: int = 0
+    """Of the parameters, the batches and the text that is written."""
 
 
 # The text, and what n-grams make of it
@@ -166,30 +166,14 @@ class Result:
         return self.held[-1][1]
 
 
-def make_training(config: gn.config.Config[Training], seed: int) -> Training:
+def make_training(config: gn.config.Config[Training]) -> Training:
     """With new parameters, drawn in one compiled function: faster than compiling each draw by itself."""
 
     @gn.jit
     def draw(key: jax.Array) -> Training:
         return gn.config.build(config, key)
 
-    return draw(jax.random.key(seed))
-
-
-@functools.cache  # the same for the same numbers, so that another run like it is not compiled again
-def transformation(steps: int, learning_rate: float, weight_decay: float) -> optax.GradientTransformation:
-    """AdamW with a warm-up and a cosine schedule, on gradients that are not too long."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, min(100, steps // 10), steps, end_value=learning_rate / 50
-    )
-    adam = optax.adamw(schedule, b2=0.95, weight_decay=weight_decay)
-    return optax.chain(optax.clip_by_global_norm(1.0), adam)
-
-
-def make_optimizer(training: Training) -> gn.optim.Optimizer:
-    """The optimizer that the run says."""
-    adam = transformation(training.steps, training.learning_rate, training.weight_decay)
-    return gn.optim.Optimizer(training.model, adam)
+    return draw(jax.random.key(config.seed))
 
 
 def bits_of(model: LanguageModel, text: Tokens) -> Float[Array, "batch time-1"]:
@@ -206,10 +190,10 @@ def step(model: LanguageModel, optimizer: gn.optim.Optimizer, text: Tokens) -> F
     return loss
 
 
-def batch(text: np.ndarray, training: Training, number: int, seed: int) -> Tokens:
+def batch(text: np.ndarray, training: Training, number: int) -> Tokens:
     """The batch of one step: pieces of the text at random places, the same ones whenever this step is made."""
     length = training.model.context + 1
-    rng = np.random.default_rng([seed, number])
+    rng = np.random.default_rng([training.seed, number])
     starts = rng.integers(0, len(text) - length, training.batch_size)
     return jnp.asarray(text[starts[:, None] + np.arange(length)], jnp.int32)
 
@@ -233,7 +217,7 @@ def evaluate(model: LanguageModel, text: np.ndarray, rows: int = 64) -> float:
     return float(bits.sum() / (len(starts) * half))
 
 
-def train(training: Training, text: Text, result: Result, file: Path | None, *, seed: int = 0, until: int = 0) -> None:
+def train(training: Training, text: Text, result: Result, file: Path | None, *, until: int = 0) -> None:
     """Train the model in place, and `result` with it; go on where `file` says that another run stopped.
 
     Args:
@@ -241,37 +225,36 @@ def train(training: Training, text: Text, result: Result, file: Path | None, *, 
         text: What it is trained on and measured with.
         result: What was measured so far, which is added to.
         file: Where everything is saved at each evaluation, and read from at the start, if it is there.
-        seed: Of the batches.
         until: The step to stop after; 0 is the last one.
     """
-    model, optimizer = training.model, make_optimizer(training)
     if file is not None and file.exists():
-        resume(file, training, optimizer, result)
+        resume(file, training, result)
+    model, optimizer = training.model, training.optimizer
     every = -(-training.steps // EVALUATIONS)
     bar = tqdm(total=training.steps, initial=len(result.losses), desc=result.name, unit="step", dynamic_ncols=True)
     with bar:
         for done in range(len(result.losses) + 1, (until or training.steps) + 1):
-            result.losses.append(float(step(model, optimizer, batch(text.seen, training, done, seed))))
+            result.losses.append(float(step(model, optimizer, batch(text.seen, training, done))))
             bar.set_postfix(loss=f"{result.losses[-1]:.2f} bits", refresh=False)
             bar.update()
             if done % every == 0 or done == training.steps:
                 result.held.append((done, evaluate(model, text.held)))
                 if file is not None:
-                    save(file, training, optimizer, result)
+                    save(file, training, result)
 
 
 # What is saved: every State by its path
 
 
-def states_of(training: Training, optimizer: gn.optim.Optimizer) -> tuple[list[str], list[Any], Any]:
+def states_of(training: Training) -> tuple[list[str], list[Any], Any]:
     """The names and arrays of all States, and what makes a tree of such arrays again."""
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(gn.treefy_states((training.model, optimizer)))
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(gn.treefy_states(training))
     return [jax.tree_util.keystr(path) for path, _ in leaves], [leaf for _, leaf in leaves], treedef
 
 
-def save(file: Path, training: Training, optimizer: gn.optim.Optimizer, result: Result) -> None:
+def save(file: Path, training: Training, result: Result) -> None:
     """Write all that a run needs to go on; a file that was there before stays until the new one is complete."""
-    names, arrays, _ = states_of(training, optimizer)
+    names, arrays, _ = states_of(training)
     plain = [jax.random.key_data(one) if jnp.issubdtype(one.dtype, jax.dtypes.prng_key) else one for one in arrays]
     saved: dict[str, Any] = {name: np.asarray(one) for name, one in zip(names, plain, strict=True)}
     config = gn.config.dump(gn.config.to_config(training))
@@ -280,9 +263,9 @@ def save(file: Path, training: Training, optimizer: gn.optim.Optimizer, result: 
     partial.replace(file)
 
 
-def resume(file: Path, training: Training, optimizer: gn.optim.Optimizer, result: Result) -> None:
+def resume(file: Path, training: Training, result: Result) -> None:
     """Take the States and the measurements of a file."""
-    names, arrays, treedef = states_of(training, optimizer)
+    names, arrays, treedef = states_of(training)
     with np.load(file) as saved:
         if str(saved["config"]) != gn.config.dump(gn.config.to_config(training)):
             sys.exit(
@@ -292,7 +275,7 @@ def resume(file: Path, training: Training, optimizer: gn.optim.Optimizer, result
             jax.random.wrap_key_data(saved[name]) if jnp.issubdtype(one.dtype, jax.dtypes.prng_key) else saved[name]
             for name, one in zip(names, arrays, strict=True)
         ]
-        gn.update_states((training.model, optimizer), jax.tree.unflatten(treedef, map(jnp.asarray, values)))
+        gn.update_states(training, jax.tree.unflatten(treedef, map(jnp.asarray, values)))
         result.losses[:] = map(float, saved["losses"])
         result.held[:] = [(int(steps), float(bits)) for steps, bits in saved["held"]]
 
@@ -390,15 +373,8 @@ def draw(results: Sequence[Result], ngrams: dict[int, float]) -> Figure:
 # The program
 
 
-def config_file(text: str) -> tuple[str, gn.config.Config[Training]]:
-    """The name and the run that a file describes, for argparse."""
-    try:
-        return Path(text).stem, gn.config.load(text, Training)
-    except gn.ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; `configs` has the name of each run, and what its file and the changes describe."""
     parser = argparse.ArgumentParser(
         description="Train a small language model on Python's help texts, byte by byte; compare its bits per byte on "
         "held-out text with those of n-grams, let it write, and draw its learning curve. Fails if it is no better than "
@@ -406,13 +382,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("configs", nargs="*", type=config_file, default=[str(CONFIG)], metavar="FILE", help="the YAML file of each run")
+    example = "such as batch_size=64 model.width=64"
+    add(
+        "changes", nargs="*", default=[], metavar="PATH=VALUE", help=f"values in place of those of the files, {example}"
+    )
+    files = f"the YAML file of a run; may be given several times (default: {CONFIG.name})"
+    add("--config", action="append", default=argparse.SUPPRESS, metavar="FILE", help=files)
     add("--output", type=Path, default=Path("language_model.png"), metavar="FILE", help="where the plot goes")
     add("--save", type=Path, metavar="DIRECTORY", help="where each run is saved, and goes on from if it was stopped")
     add("--length", type=int, default=300, metavar="N", help="bytes of the text that the model writes")
-    add("--seed", type=int, default=0, metavar="N", help="seed of parameters, batches and text")
     options = parser.parse_args(arguments)
-    options.configs = [config_file(one) if isinstance(one, str) else one for one in options.configs]
+    try:
+        options.configs = [
+            (Path(file).stem, gn.config.override(gn.config.load(file, Training), options.changes))
+            for file in getattr(options, "config", [str(CONFIG)])
+        ]
+    except gn.ConfigError as error:
+        parser.error(str(error))
     for directory in filter(None, (options.output.absolute().parent, options.save)):
         if not directory.is_dir():
             parser.error(f"there is no directory {directory}")
@@ -423,19 +409,19 @@ def run_one(
     name: str, config: gn.config.Config[Training], text: Text, options: argparse.Namespace
 ) -> tuple[Result, float]:
     """Train one model, let it write; what was measured, and how far the cache is off."""
-    training = make_training(config, options.seed)
+    training = make_training(config)
     model, result = training.model, Result(name, training.beats)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(gn.treefy_states(model, gn.ParamState)))
     size = f"{training.batch_size} x {model.context} bytes"
     print(f"Model: {name}, {parameters:,} parameters; {training.steps} steps of {size}")
     sys.stdout.flush()  # before the progress bar, which goes to stderr
     file = None if options.save is None else options.save / f"{name}.npz"
-    train(training, text, result, file, seed=options.seed)
+    train(training, text, result, file)
     error, share = cache_error(model, text.held)
     print(f"Held-out bits per byte: {result.bits:.3f}")
     print(f"Largest difference of logits with the cache and without: {error:.1e}, {share:.1e} of the largest")
     print("It writes:")
-    print("\n".join(f"    {line}" for line in sample(model, PROMPT, options.length, options.seed).splitlines()))
+    print("\n".join(f"    {line}" for line in sample(model, PROMPT, options.length, training.seed).splitlines()))
     return result, share
 
 

@@ -48,6 +48,11 @@ def read_filter(given: Any) -> Matcher:
     return _of_texts(given)
 
 
+def read_filter_or_none(given: Any) -> Matcher | None:
+    """The same; `None` for nothing."""
+    return None if given is None else read_filter(given)
+
+
 def read_parameters(given: Any) -> Matcher:
     """The same for what an optimizer is to change: the parameters, unless a class is named."""
     found = read_filter(given)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 import jax
 import pydantic
 
-from .._containers import leaves, mapped
+from .._containers import is_container, leaves, mapped
 from .._describe import describe
 from .._diff import diff
 from .._errors import ConfigError
@@ -115,6 +115,15 @@ def _reached(root: Node) -> list[Node]:
     return list(found.values())
 
 
+def _containers(reached: list[Node]) -> Iterator[Any]:
+    """The lists and dicts of nodes that nodes hold: an optimizer may be made for one."""
+    for node in reached:
+        for name in config_of(type(node)).slots:
+            value = node.__dict__.get(name)
+            if is_container(value):
+                yield value
+
+
 def _fields(node: Node, others: list[Node], made: dict[int, Config[Any]]) -> dict[str, Any]:
     def config_in_place(leaf: Any) -> Any:
         return made[id(leaf)] if isinstance(leaf, NodeBase) else leaf
@@ -123,8 +132,8 @@ def _fields(node: Node, others: list[Node], made: dict[int, Config[Any]]) -> dic
     if isinstance(node, Rngs):
         return {STREAMS: names_of(node)}
     if isinstance(node, Optimizer):
-        own = fields_of(node, others)
-        return {**own, MODEL: config_in_place(own[MODEL])}
+        own = fields_of(node, [*others, *_containers(others)])
+        return {**own, MODEL: mapped(config_in_place, own[MODEL])}
     given: dict[str, Any] = dict(getattr(node, "__init_vars__", dict)())
     fields = schema(type(node)).fields
     for name in model.model_fields:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import pydantic
 
 from .._annotations import Form, Leaf
-from .._errors import ConfigError, FilterError
+from .._errors import ConfigError, FilterError, StructureError
 from .._fields import Kind
 from .._filters import All, Matcher, Not, as_filter
 from .._node import Node
@@ -25,7 +25,7 @@ from .._optax_state import Transformation
 from .._split import states
 from .._state import ParamState
 from ..optim import Optimizer
-from ._filters_as_paths import FILTER_SCHEMA, read_filter, read_parameters
+from ._filters_as_paths import FILTER_SCHEMA, read_filter_or_none, read_parameters
 from ._typed import TYPE
 from ._values import by_tag, configurable
 
@@ -43,14 +43,20 @@ def is_optimizer(cls: type) -> bool:
 
 def _how_given(given: Any) -> str:
     is_mapping = isinstance(given, dict) and TYPE not in given
-    return "by path" if is_mapping or isinstance(given, Labels) else "one"
+    # What has a number is a call whose type was forgotten.
+    has_rows = is_mapping and not any(isinstance(row, (int, float)) for row in given.values())
+    return "by path" if has_rows or isinstance(given, Labels) else "one"
 
 
 TX: Final[Any] = by_tag(
     {"one": configurable(Transformation), "by path": configurable(Labels[Transformation | None])}, _how_given
 )
 WRT: Final[Any] = Annotated[Any, pydantic.PlainValidator(read_parameters), pydantic.WithJsonSchema(dict(FILTER_SCHEMA))]
-FREEZE: Final[Any] = Annotated[Any, pydantic.PlainValidator(read_filter), pydantic.WithJsonSchema(dict(FILTER_SCHEMA))]
+FREEZE: Final[Any] = Annotated[
+    Any,
+    pydantic.PlainValidator(read_filter_or_none),
+    pydantic.WithJsonSchema({**FILTER_SCHEMA, "anyOf": [*FILTER_SCHEMA["anyOf"], {"type": "null"}]}),
+]
 
 PARAMETERS: Final = as_filter(ParamState)
 
@@ -61,8 +67,9 @@ def arguments_of(model: Any, tx: Any, wrt: Matcher, freeze: Matcher | None) -> d
     return {MODEL: model, "tx": by_filter, "wrt": wrt if freeze is None else All(wrt, Not(freeze))}
 
 
-def fields_of(optimizer: Optimizer, others: Iterable[Node]) -> dict[str, Any]:
-    """What a config says of a live optimizer; its model is one of some other nodes.
+# Any: nodes, and lists and dicts of them.
+def fields_of(optimizer: Optimizer, others: Iterable[Any]) -> dict[str, Any]:
+    """What a config says of a live optimizer; its model is one of some other nodes, or of their containers.
 
     Raises:
         ConfigError: None of them has the parameters that it optimizes, or several have.
@@ -80,7 +87,7 @@ def fields_of(optimizer: Optimizer, others: Iterable[Node]) -> dict[str, Any]:
     return {**fields, "wrt": wrt}
 
 
-def _model_of(optimizer: Optimizer, others: Iterable[Node]) -> Node:
+def _model_of(optimizer: Optimizer, others: Iterable[Any]) -> Any:
     models = [node for node in others if _has_parameters(node, optimizer)]
     if not models:
         raise ConfigError(["model: no other node here has the parameters that it optimizes, and it does not keep them"])
@@ -92,10 +99,10 @@ def _model_of(optimizer: Optimizer, others: Iterable[Node]) -> Node:
     return models[0]
 
 
-def _has_parameters(node: Node, optimizer: Optimizer) -> bool:
+def _has_parameters(node: Any, optimizer: Optimizer) -> bool:
     if isinstance(node, Optimizer):
         return False
     try:
         return states(node, optimizer.wrt).layout == optimizer.layout
-    except FilterError:  # a path of `wrt` leads nowhere
+    except (FilterError, StructureError):  # a path of `wrt` leads nowhere; a container of no nodes alone
         return False

@@ -40,6 +40,8 @@ def plain(value: Any, *, is_typed: bool = False) -> Any:
     name = None if is_own else registered_name(value)
     if name is not None:
         return {TYPE: REGISTERED, VALUE: name} if is_typed else name
+    if isinstance(form, ByName) and str(getattr(value, "__module__", "")).startswith("optax."):
+        raise DataValueError("a schedule does not say what made it: make it with gn.optim.call")
     if isinstance(form, ByName):
         raise DataValueError(form.fault(getattr(value, "__qualname__", None) or repr(value)))
     cls = type(value)

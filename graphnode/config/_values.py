@@ -11,6 +11,7 @@ import functools
 import inspect
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
@@ -405,7 +406,9 @@ def _model_of(cls: Any) -> type[pydantic.BaseModel]:
     for name, default in fields.items():
         value = None if default is ... or isinstance(default, pydantic.fields.FieldInfo) else default
         definitions[name] = (configurable(hints.get(name, Any), value), default)
-    return pydantic.create_model(cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a field may have the name of a method of pydantic's
+        return pydantic.create_model(cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions)
 
 
 def _default_of(field: "dataclasses.Field[Any]") -> Any:
@@ -500,7 +503,7 @@ def _made(cls: Any, given: dict[str, Any]) -> Any:
 def _faults_by_key(given: dict[str, Any], error: pydantic.ValidationError) -> list[str]:
     """What is wrong with a record, each key once: pydantic tells of each member of a union."""
     by_key: dict[str, list[str]] = {}
-    for one in error.errors(include_url=False)[:10]:
+    for one in _relevant(error, given):
         by_key.setdefault(_keys_in(given, one["loc"]), []).append(one["msg"])
     for messages in by_key.values():
         if _NO_INTEGER in messages and _NO_NUMBER in messages:
@@ -510,6 +513,18 @@ def _faults_by_key(given: dict[str, Any], error: pydantic.ValidationError) -> li
 
 _NO_INTEGER: Final = "Input should be a valid integer"
 _NO_NUMBER: Final = "Input should be a valid number"
+
+
+def _relevant(error: pydantic.ValidationError, given: dict[str, Any]) -> list[Any]:
+    """The faults of the fields of a record: of a mapping that may also be a number, those as a mapping alone."""
+    faults = error.errors(include_url=False)
+    as_records = {_keys_in(given, one["loc"]) for one in faults if one["type"].startswith("wrong_")}
+
+    def is_relevant(one: Any) -> bool:
+        is_of_mapping = isinstance(one["input"], dict) and _keys_in(given, one["loc"]) in as_records
+        return one["type"].startswith("wrong_") or not is_of_mapping
+
+    return [one for one in faults if is_relevant(one)][:10]
 
 
 def _keys_in(given: dict[str, Any], loc: Sequence[Any]) -> str:
