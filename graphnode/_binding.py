@@ -1,7 +1,7 @@
 """Bindings: a live graph's graphdef and States, cached on its root; why the second call is free.
 
 `walk` flattens a live graph with the templates and an explicit stack; `rebuild` is its inverse. Both end in a
-`Binding`, valid while nothing that it watches has changed: see `_tracked` for how that is known without a walk.
+`Binding`, valid while nothing that it watches has changed: see `_versions` for how that is known without a walk.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Filters: what selects States (and nodes), and the one place that turns whatever a caller writes into such an object.
 
-A filter that looks only at class, tag, metadata or path is decided once for each layout; a caller's own function is
-asked each time, with the live State. For how a row of them shares States out, see `_selection`.
+A filter that looks only at class, tag or path is decided once for each layout; a caller's own function is asked each
+time, with the live State. For how a row of them shares States out, see `_selection`.
 """
 
 import abc
@@ -71,7 +71,7 @@ class Matcher:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether the decision depends on class, tag, metadata and path alone."""
+        """Whether the decision depends on class, tag and path alone."""
         return True
 
     @property

@@ -2,8 +2,8 @@
 
 The text has three tables: `classes` by their qualified names, `specs` (what one node or State is), and `tokens` in
 canonical pre-order: `{"new": 3}` is an object of spec 3 that is seen first, `{"again": 0}` is object 0 once more. A
-class is looked up among those that the program has defined, never imported; static values are those of `_static_json`.
-Nothing here recurses over the graph.
+class is looked up among those that the program has defined, never imported; static values are written as `_static`
+says. Nothing here recurses over the graph.
 """
 
 import json

@@ -210,10 +210,11 @@ def test_errors_extend_our_base_and_a_built_in():
 
 
 def test_the_wheel_says_that_it_is_typed(tmp_path: Path):
-    """`py.typed` is in the wheel, without which mypy would take every name for Any; and so is every module."""
+    """The wheel has every module and `py.typed`, without which mypy would take every name for Any; and no README."""
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "graphnode").rglob("*.py")}
     assert {"graphnode/py.typed", *modules} <= packed
+    assert not [name for name in packed if name.endswith(".md")]
