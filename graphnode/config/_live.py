@@ -21,7 +21,7 @@ from .._traverse import iter_node
 from .._update import leaf_form
 from ..optim import Optimizer
 from ._build import abstractly, build
-from ._models import Config, blank, config_of, fill, same_static
+from ._models import Config, blank, config_of, fill, is_default, same_static
 from ._optimizer import MODEL, fields_of
 from ._streams import STREAMS, names_of
 
@@ -139,7 +139,11 @@ def _fields(node: Node, others: list[Node], made: dict[int, Config[Any]]) -> dic
     for name in model.model_fields:
         if name in fields and name in node.__dict__ and not _is_computed_again(node, fields[name]):
             value = node.__dict__[name]
-            given[name] = mapped(config_in_place, value) if name in model.slots else value
+            # A default stays what it is, also where its annotation would make another value of it, as of 1 for a float.
+            if name in model.slots:
+                given[name] = mapped(config_in_place, value)
+            elif not is_default(model, name, value):
+                given[name] = value
     return given
 
 

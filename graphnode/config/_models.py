@@ -536,6 +536,12 @@ def same_static(one: object, other: object) -> bool:
         return False
 
 
+def is_default(model: type[Config[Any]], name: str, value: object) -> bool:
+    """Whether a value of a static field is its default."""
+    info = model.model_fields[name]
+    return not info.is_required() and same_static(value, info.get_default(call_default_factory=True, validated_data={}))
+
+
 def _docs(cls: type) -> dict[str, str]:
     """The strings under the fields of a class and of its parents."""
     found: dict[str, str] = {}

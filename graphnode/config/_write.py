@@ -399,9 +399,11 @@ class Ref(NamedTuple):
     """A reference to a node that stands at another path."""
 
     path: Keys
+    name: str
+    """The path as text; the class for the root."""
 
     def __repr__(self) -> str:
-        return f"{{ref: {path_str(self.path)}}}"
+        return f"{{ref: {self.name}}}"
 
 
 class Order(NamedTuple):
@@ -449,7 +451,7 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
     found: dict[Keys, object] = {}
     order = visits(root, declared=True)
     nodes = _nodes(order, defaults=True, is_shown=True)
-    first = {id(visit.config): visit.path for visit in order}
+    first = {id(visit.config): Ref(visit.path, visit.name) for visit in order}
     for visit in order:
         path = visit.path
         for name, value in nodes[id(visit.config)].items():
@@ -459,8 +461,8 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
             while todo:
                 where, item = todo.pop()
                 if isinstance(item, Config):
-                    if first[id(item)] != where:
-                        found[where] = Ref(first[id(item)])
+                    if first[id(item)].path != where:
+                        found[where] = first[id(item)]
                 elif _holds_configs(item):
                     todo += [((*where, key), child) for key, child in items(item, as_written=True)]
                 else:

@@ -353,6 +353,14 @@ def test_a_change_changes_nothing_else():
     assert (type(made.rate), made.dtype) == (type(changed.rate), changed.dtype) == (int, "float32")
 
 
+def test_a_model_with_such_a_default_goes_to_a_file():
+    """As it was refused, though a file that says nothing of the field makes the same."""
+    made = Unvalidated(steps=20)
+    text = gn.config.dump(gn.config.to_config(made))
+    assert text == "type: Unvalidated\nsteps: 20"
+    assert gn.graphdef(build(loads(text, Unvalidated))) is gn.graphdef(made)
+
+
 class Noise(gn.nn.Module):
     rate: float = 0.5
     rngs: gn.Rngs | None = None

@@ -286,6 +286,12 @@ def test_toml_says_where_it_changes_the_order():
     assert loads(dump(config), Words) == config
 
 
+def test_a_reference_to_the_root_has_the_name_that_a_file_gives_it():
+    """The class of the model."""
+    one, other = net("{first: {width: 1}}"), net("{id: a, first: {width: 1}, other: {ref: a}}")
+    assert [str(change) for change in diff(one, other)] == ["other: null -> {ref: Net}"]
+
+
 def test_a_number_differs_from_its_likes():
     """`1` and `1.0` and `true` are three values; NaN is itself."""
     one, other = (validate({"width": 1, "factor": value}, Wide) for value in (1.0, float("nan")))
