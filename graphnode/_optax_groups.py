@@ -47,12 +47,11 @@ class Groups:
                 yield one, tx
 
     def _joined(self) -> Transformation:
-        filters = tuple([one for one, _ in self.changing()])
-        transformations = [tx for _, tx in self.changing()]
-        # A filter may print differently in every process: the memory has its position in its paths.
-        names = [str(transformations.index(tx)) for tx in transformations]
-        by_name: Any = {name: resolved(tx) for name, tx in zip(names, transformations, strict=True)}
-        made: Transformation = imported_optax().multi_transform(by_name, Labels(filters, tuple(names)))
+        filters, transformations = zip(*self.changing(), strict=True)
+        # By position, as a filter may print differently in every process, and the memory has the names in its paths.
+        # Equal ones stay apart: each clips, or counts, what its own filter selects.
+        by_name: Any = {str(position): resolved(tx) for position, tx in enumerate(transformations)}
+        made: Transformation = imported_optax().multi_transform(by_name, Labels(filters, transformations).positions)
         return made
 
     def __repr__(self) -> str:

@@ -46,6 +46,16 @@ class Labels(Generic[L]):
         numbers = _answering(self, params)
         return StateTree(params.layout, tuple([self.values[number] for number in numbers]))
 
+    def positions(self, params: StateTree) -> StateTree:
+        """A state tree with the position of the filter that answers for each State, as text.
+
+        Of two filters with equal labels that select one State, the first answers.
+
+        Raises:
+            FilterError: As of a call.
+        """
+        return StateTree(params.layout, tuple(map(str, _answering(self, params))))
+
     def __repr__(self) -> str:
         return f"labels({dict(zip(self.filters, self.values, strict=True))!r})"
 

@@ -404,13 +404,27 @@ def test_each_filter_has_a_transformation_of_its_own():
     ]
 
 
-def test_one_transformation_for_two_filters_is_one():
-    """It has one memory, and filters with one answer may overlap."""
+def test_one_transformation_for_two_filters_acts_on_each_by_itself():
+    """Each has a memory, as with optax; filters with one answer may overlap, where the first has the State."""
     optimizer = Optimizer(tied(), {enc: adam, gn.PathContains("bias"): adam, ...: None})
     counts = [path for path in memory_paths(optimizer) if path.endswith("count")]
-    assert counts == ['inner_states."0".inner_state.0.count']
+    assert counts == [f'inner_states."{position}".inner_state.0.count' for position in (0, 1)]
     optimized = [gn.path_str(path) for path in optimizer.layout.paths()]
     assert optimized == ["decoder.bias", "encoder.bias", "encoder.weight"]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: optax.clip_by_global_norm(1.0), lambda: gn.optim.call(optax.clip_by_global_norm, 1.0)]
+)
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_equal_transformations_clip_what_their_own_filter_selects(make: Any, is_shared: bool):
+    """Neither the same object nor an equal one makes one group of two."""
+    clip = make()
+    model = gn.nn.MLP(2, 3, 1)
+    by_filter = {gn.Under("layers.0"): clip, gn.Under("layers.1"): clip if is_shared else make()}
+    updates = Optimizer(model, by_filter).update(model, jax.tree.map(jnp.ones_like, gn.treefy_states(model)))
+    for part in ("layers.0", "layers.1"):
+        assert jnp.allclose(optax.tree_utils.tree_norm(updates[part]), 1.0)
 
 
 LEFT_ALONE: list[Any] = [{enc: momentum, ...: None}, {dec: None, ...: momentum}, {enc: momentum, dec: None}]
