@@ -215,7 +215,7 @@ def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
             pairs |= {parameter.name} if is_mapping(parameter.annotation) else set()
         elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
             return _unsayable(parameter)
-    made = dataclasses.make_dataclass(
+    made: type[Any] = dataclasses.make_dataclass(
         name,
         fields,
         bases=(base,),

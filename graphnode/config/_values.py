@@ -338,9 +338,13 @@ def _called_or_named(call: Any, is_admitted: Callable[[Any], bool], what: str) -
         is_live = is_admitted(given) and not isinstance(given, call)
         return "name" if is_name or is_live else "call"
 
-    called, named = _one_record((call,)), _registered(is_admitted, what)
-    choices: Any = Annotated[called, pydantic.Tag("call")] | Annotated[named, pydantic.Tag("name")]
+    union: Any = Union  # of types that are values here
+    choices = union[_tagged(_one_record((call,)), "call"), _tagged(_registered(is_admitted, what), "name")]
     return Annotated[choices, pydantic.Discriminator(how_given)]
+
+
+def _tagged(inner: Any, tag: str) -> Any:
+    return Annotated[inner, pydantic.Tag(tag)]
 
 
 def _is_transformation(value: object) -> bool:
