@@ -4,29 +4,51 @@ Data in: plain data, and how its words stand to those of the classes here. Data 
 and answers to what the walk over it asks: what may be left out, and what a name means.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from .._arguments import wrong_argument
 from .._containers import children, is_container, items
 from .._errors import PathError
-from .._paths import Key, Path, parse_path, path_str
+from .._paths import Key, Path, parse_path, path_str, split_pattern
 from .._patterns import Automaton, is_glob, pattern_of
-from ._read import Document, Files
+from ._read import Document, Files, Home
+
+P = TypeVar("P", Path, "tuple[Key | None, ...]")
+
+_Steps: TypeAlias = tuple[Key | None, ...]
+"""The keys of a path, or of many: `None` is a star, which stands for any key or position."""
+
+
+class Rename(NamedTuple):
+    """Where values are in a file, and where they are here; `text` is how messages call the first."""
+
+    source: _Steps
+    target: _Steps
+    text: str
+
+    def leads_to(self, path: Path) -> bool:
+        """Whether the value at a path here may come from there."""
+        return len(path) == len(self.target) and self.passes(path)
+
+    def passes(self, path: Path) -> bool:
+        """Whether the value at a path here may have what comes from there in it."""
+        steps = zip(self.target, path, strict=False)
+        return len(path) <= len(self.target) and all(step in (None, key) for step, key in steps)
 
 
 class Dialect(NamedTuple):
     """How another program writes settings.
 
     Attributes:
-        renames: From the path of a value in the file to the one that it has here.
+        renames: What has another path in the file.
         unread: Paths of what is left out, whatever they hold.
         unknown: Globs of what is left out where no field takes it; `None` if there are none.
         names: What the names of values and classes mean.
         skips_null: Whether null stands for what is not given, where a field does not take it.
     """
 
-    renames: Mapping[Path, Path] = {}
+    renames: tuple[Rename, ...] = ()
     unread: tuple[Path, ...] = ()
     unknown: Automaton | None = None
     names: Mapping[str, Any] = {}
@@ -34,13 +56,13 @@ class Dialect(NamedTuple):
 
     def may_leave_out(self, path: Path) -> bool:
         """Whether the value at a path may be left out if no field takes it: not what was renamed, which is wanted."""
-        if self.unknown is None or path in self.renames.values():
+        if self.unknown is None or any(rename.passes(path) for rename in self.renames):
             return False
         return bool(self.unknown.fitting(path))
 
-    def source_of(self, path: Path) -> Path | None:
+    def source_of(self, path: Path) -> str | None:
         """Where the file would have a value."""
-        return next((source for source, target in self.renames.items() if target == path), None)
+        return next((rename.text for rename in self.renames if rename.leads_to(path)), None)
 
 
 OURS: Final = Dialect()
@@ -54,30 +76,43 @@ def dialect_of(
 
     Raises:
         TypeError: An argument is of another kind.
-        PathError: A text is no path.
-        ValueError: Two paths are given one name.
+        PathError: A text is no path, or one of `rename` has other globs than `*` for a whole key, or not as many of
+            them as the other side.
     """
     for argument, given in (("rename", rename), ("names", names)):
         if given is not None and not isinstance(given, Mapping):
             raise TypeError(wrong_argument(f"a mapping as {argument}", given))
     if isinstance(ignore, str) or not isinstance(ignore, Iterable):
         raise TypeError(wrong_argument("a list of paths as ignore", ignore))
-    if not (rename or names or skip_null or (patterns := list(ignore))):
-        return OURS
     patterns = list(ignore)
-    renames = {_path(source): _path(target) for source, target in (rename or {}).items()}
+    if not (rename or names or skip_null or patterns):
+        return OURS
     globs = [pattern_of(text) for text in patterns if is_glob(text)]
     return Dialect(
-        renames=renames,
-        unread=tuple([_path(text) for text in patterns if not is_glob(text)]),
+        renames=tuple([_rename(source, target) for source, target in (rename or {}).items()]),
+        unread=tuple([_checked(parse_path(text)) for text in patterns if not is_glob(text)]),
         unknown=Automaton(globs) if globs else None,
         names=names or {},
         skips_null=skip_null,
     )
 
 
-def _path(text: str) -> Path:
-    path = parse_path(text)
+def _rename(source: str, target: str) -> Rename:
+    made = Rename(_steps(source), _steps(target), source)
+    if made.source.count(None) != made.target.count(None):
+        raise PathError(f"rename: {source!r} and {target!r} have not the same number of stars")
+    return made
+
+
+def _steps(text: str) -> _Steps:
+    tokens = split_pattern(text)
+    for key, is_star in tokens:
+        if is_star and key != "*":
+            raise PathError(f"rename: {text!r}: a star stands for a whole key here, not for {key!r}")
+    return _checked(tuple([None if is_star else key for key, is_star in tokens]))
+
+
+def _checked(path: P) -> P:
     if not path:
         raise PathError("the path of a key is expected, found the empty text")
     return path
@@ -100,48 +135,104 @@ def with_own_containers(value: Any) -> Any:
     return copies.get(id(value), value)
 
 
-def translate(files: Files, document: Document, dialect: Dialect) -> set[Path]:
-    """Give the data of a document the keys that they have here, in place. Faults are in `files`.
+class _Spot(NamedTuple):
+    """Where a value is.
 
-    Returns:
-        The paths that are to be renamed and are not there.
+    Attributes:
+        holder: The mapping that has it.
+        path: Its path.
+        stars: The keys in place of the stars.
     """
-    # All are taken out before any is put in: two keys may change their names with each other. What lies inside of a
-    # mapping that is renamed itself is taken out of it first, and put in last.
-    moved: list[tuple[Path, Path, Any, Any]] = []
-    for source, target in sorted(dialect.renames.items(), key=lambda item: -len(item[0])):
-        holder = _holder(document.root, source)
-        if holder is not None:
-            moved.append((source, target, holder, holder.pop(source[-1])))
-    for source, target, origin, value in sorted(moved, key=lambda row: len(row[1])):
-        _put(files, document, source, target, origin, value)
-    for path in dialect.unread:
-        holder = _holder(document.root, path)
-        if holder is not None:
-            del holder[path[-1]]
-    return set(dialect.renames) - {source for source, *_ in moved}
+
+    holder: dict[Any, Any]
+    path: Path
+    stars: tuple[Key, ...]
 
 
-def _holder(root: Any, path: Path) -> dict[Key, Any] | None:
-    """The mapping that has the last key of a path; `None` if nothing stands there."""
-    value = root
-    for key in path[:-1]:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, dict) and path[-1] in value else None
+class _Move(NamedTuple):
+    """A value on its way from one path to another."""
+
+    spot: _Spot
+    target: Path
+    value: Any
+    home: Home
 
 
-def _put(files: Files, document: Document, source: Path, target: Path, origin: Any, value: Any) -> None:
-    holder = document.root
-    for key in target[:-1]:
-        holder = holder.setdefault(key, {})
+class Translation:
+    """The data of a document with the keys that they have here, in place of those of the file.
+
+    Attributes:
+        absent: The keys that are to be renamed, or that lead there, and are not there, by the id of the mapping that
+            lacks them.
+    """
+
+    def __init__(self, files: Files, document: Document, dialect: Dialect) -> None:
+        self.absent: dict[int, list[str]] = {}
+        self._files, self._document = files, document
+        moves = [move for rename in dialect.renames for move in self._moves(rename)]
+        # All are read before one is taken out, as a mapping may stand in two places; and all are taken out before one
+        # is put in, as two keys may change their names with each other.
+        for move in moves:
+            move.spot.holder.pop(move.spot.path[-1], None)
+        for move in sorted(moves, key=lambda move: len(move.target)):  # a mapping before what comes into it
+            self._put(move)
+        for path in dialect.unread:
+            for spot in self._spots(path):
+                del spot.holder[path[-1]]
+
+    def _moves(self, rename: Rename) -> Iterator[_Move]:
+        for spot in self._spots(rename.source, is_wanted=True):
+            stars = iter(spot.stars)
+            target = tuple([next(stars) if step is None else step for step in rename.target])
+            home = self._files.home(self._document, spot.holder, spot.path[-1])
+            yield _Move(spot, target, spot.holder[spot.path[-1]], home)
+
+    def _spots(self, steps: _Steps, *, is_wanted: bool = False) -> Iterator[_Spot]:
+        """The values at a path, or at those that a path with stars stands for."""
+        todo: list[tuple[Any, Path, tuple[Key, ...]]] = [(self._document.root, (), ())]
+        while todo:
+            value, path, stars = todo.pop()
+            step = steps[len(path)]
+            is_last = len(path) == len(steps) - 1
+            keys = _keys_at(value, step)
+            if not keys and is_wanted and isinstance(value, dict) and isinstance(step, str):
+                self.absent.setdefault(id(value), []).append(step)
+            for key in reversed(keys):
+                found = (*path, key)
+                passed = (*stars, key) if step is None else stars
+                if not is_last:
+                    todo.append((value[key], found, passed))
+                elif isinstance(value, dict):
+                    yield _Spot(value, found, passed)
+                else:
+                    text = f"{path_str(found)}: an item of a list is neither renamed nor left out"
+                    self._files.faults.append(text)
+
+    def _put(self, move: _Move) -> None:
+        holder, source = self._document.root, path_str(move.spot.path)
+        *above, last = move.target
+        for key in above:
+            if isinstance(holder, dict):
+                holder = holder.setdefault(key, {})
+            else:
+                holder = holder[key] if key in _keys_at(holder, key) else None
         if not isinstance(holder, dict):
-            files.faults.append(f"{path_str(source)} is renamed to {path_str(target)}, but {key} holds no mapping")
-            return
-    home = files.home(document, origin, source[-1])
-    if target[-1] in holder:
-        place = files.place(document, origin, source[-1])
-        text = f"{path_str(target)}: given twice, the second time as {path_str(source)}"
-        files.faults.append(f"{place}: {text}" if place else text)
-        return
-    holder[target[-1]] = value
-    files.keep_home(holder, target[-1], home)
+            text = f"{source} is renamed to {path_str(move.target)}, but {above[-1]} holds no mapping"
+            self._files.faults.append(text)
+        elif last not in holder:
+            holder[last] = move.value
+            self._files.keep_home(holder, last, move.home)
+        elif self._files.home(self._document, holder, last) != move.home:  # as in a mapping that stands in two places
+            place = self._files.place(self._document, move.spot.holder, move.spot.path[-1])
+            text = f"{path_str(move.target)}: given twice, the second time as {source}"
+            self._files.faults.append(f"{place}: {text}" if place else text)
+
+
+def _keys_at(value: Any, step: Key | None) -> Sequence[Key]:
+    """The keys or positions of a container that a step stands for."""
+    if isinstance(value, dict):
+        return list(value) if step is None else [step] if step in value else []
+    if isinstance(value, (list, tuple)):
+        positions = range(len(value))
+        return positions if step is None else [step] if isinstance(step, int) and step in positions else []
+    return []

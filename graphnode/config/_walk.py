@@ -6,7 +6,7 @@ the same config, cycles included. Every fault is found in one pass, with the pla
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast, get_origin
@@ -24,7 +24,7 @@ from .._node import Node
 from .._paths import Key, path_str
 from .._paths import Path as Path_
 from .._redefinition import class_apart
-from ._dialect import OURS, Dialect, dialect_of, translate, with_own_containers
+from ._dialect import OURS, Dialect, Translation, dialect_of, with_own_containers
 from ._models import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text
 from ._places import MAX_DIGITS, MAX_FAULTS
 from ._read import FORMATS, Document, Files, check_no_faults
@@ -38,6 +38,7 @@ MAX_REPEATED: Final = 100_000
 """Items of lists and mappings that aliases repeat, each time: nothing else is more than the file has letters."""
 MAX_NESTED: Final = 32
 """Levels of a static value."""
+_NOTHING: Final[Mapping[int, list[str]]] = {}
 _CLOSE: Final = 0.8
 """From which likeness on a key that is left out is taken for a misspelled one."""
 
@@ -81,10 +82,10 @@ class Walk:
     Args:
         files: Where they were read.
         dialect: How they are written.
-        absent: The paths that the dialect renames, and that are not there.
+        absent: As of a `Translation`.
     """
 
-    def __init__(self, files: Files, dialect: Dialect = OURS, absent: Set[Path_] = frozenset()) -> None:
+    def __init__(self, files: Files, dialect: Dialect = OURS, absent: Mapping[int, list[str]] = _NOTHING) -> None:
         self.files = files
         self._dialect, self._absent = dialect, absent
         self.faults: list[str] = []
@@ -260,16 +261,35 @@ class Walk:
         others = [key for key in data if key not in model.model_fields]
         unknown = [key for key in others if self._dialect.may_leave_out((*path, key))]
         missing = [name for name in model.model_fields if name not in data]
-        missing += [str(source[-1]) for source in self._absent if source[:-1] == path]
         for key in unknown:
-            del data[key]
-            hint = did_you_mean(key, missing, cutoff=_CLOSE)
-            if hint:
-                text = f"no field takes it, and something like it is not given; {hint} Rename it, or name it in ignore"
-                self._fault(item, text, key, of_key=True)
+            value = data.pop(key)
+            self._check_meant(item, item.raw, (key,), missing)
+            self._check_all_meant(item, value, (key,))
         if self._dialect.skips_null:
             for key in [key for key, value in data.items() if value is None and not _admits_null(model, key)]:
                 del data[key]
+
+    def _check_all_meant(self, item: _Item, value: Any, keys: Path_) -> None:
+        """The same for all in a value that is left out as a whole, where something in it is to be renamed."""
+        todo: list[tuple[Any, Path_]] = [(value, keys)]
+        seen: set[int] = set()
+        while todo and self._absent:
+            holder, above = todo.pop()
+            if not is_container(holder) or id(holder) in seen:
+                continue
+            seen.add(id(holder))
+            for key, child in items(holder, as_written=True):
+                self._check_meant(item, holder, (*above, key), [])
+                todo.append((child, (*above, key)))
+
+    def _check_meant(self, item: _Item, holder: Any, keys: Path_, missing: list[str]) -> None:
+        """Note a key that is left out, and is much like one that is not there."""
+        hint = did_you_mean(keys[-1], [*missing, *self._absent.get(id(holder), [])], cutoff=_CLOSE)
+        if hint:
+            place = self.files.place(item.document, holder, keys[-1], of_key=True)
+            where = path_str((*_keys_of(item.path), *keys))
+            text = f"no field takes it, and something like it is not given; {hint} Rename it, or name it in ignore"
+            self.faults.append(f"{place}: {where}: {text}" if place else f"{where}: {text}")
 
     def _class_of(self, item: _Item) -> type[Node] | None:
         tags = self._tags(item.form.classes)
@@ -361,7 +381,7 @@ class Walk:
     def _in_dialect(self, item: _Item, key: str) -> str:
         """What the file would call a field."""
         source = self._dialect.source_of((*_keys_of(item.path), key))
-        return "" if source is None else f", which is {path_str(source)} in the file"
+        return "" if source is None else f", which is {source} in the file"
 
     def _text(
         self, item: _Item, text: str, key: str | None = None, *, below: str = "", inside: str = "", of_key: bool = False
@@ -448,7 +468,8 @@ def walk(files: Files, document: Document, cls: type[M], dialect: Dialect = OURS
     Raises:
         ConfigError: All faults, in the order of their places.
     """
-    absent = translate(files, document, dialect) if not files.faults else set[Path_]()
+    is_foreign = dialect is not OURS and not files.faults
+    absent = Translation(files, document, dialect).absent if is_foreign else _NOTHING
     check_no_faults(sorted(files.faults, key=place_key))
     one = Walk(files, dialect, absent)
     raw = {} if document.is_empty else document.root

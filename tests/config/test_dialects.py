@@ -242,10 +242,129 @@ def test_null_is_null_where_a_field_takes_it():
     assert faults_of(CONFIG.replace("64", "null")) == ["5:18: width: Input should be a valid integer, found null"]
 
 
+class Block(gn.Node):
+    width: int = 1
+    drop: float = 0.1
+
+
+class Stack(gn.Node):
+    layers: list[Block] = gn.subnode(default_factory=list)
+    first: Block | None = None
+
+
+def widths(config: Any) -> list[int]:
+    return [block.width for block in config.layers]
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        {"layers.*.n": "layers.*.width"},
+        {"layers.0.n": "layers.0.width", "layers.1.n": "layers.1.width"},
+        {"blocks": "layers", "blocks.*.n": "layers.*.width"},
+    ],
+)
+def test_a_star_stands_for_each_key_or_position(rename: dict[str, str]):
+    """So that settings of all layers have other names."""
+    name = "blocks" if "blocks" in rename else "layers"
+    data: dict[str, Any] = {name: [{"n": 4, "extra": 1}, {"n": 8}]}
+    assert widths(gn.config.validate(data, Stack, rename=rename, ignore=["**"])) == [4, 8]
+    data = {name: [{"n": 4}, {"n": "8"}]}
+    with pytest.raises(ConfigError) as caught:
+        gn.config.validate(data, Stack, rename=rename)
+    assert str(caught.value) == "layers.1.width: Input should be a valid integer, found str '8'"
+
+
+def test_what_is_renamed_is_not_left_out_by_a_glob():
+    """A target is the path that a value has in the end: here the blocks have gone when the widths come."""
+    rename = {"blocks.*.n": "blocks.*.width", "blocks": "layers"}
+    with pytest.raises(ConfigError) as caught:
+        gn.config.validate({"blocks": [{"n": 4}]}, Stack, rename=rename, ignore=["**"])
+    assert str(caught.value) == "blocks: Stack has no field 'blocks'; its fields are layers, first"
+
+
+def test_a_path_into_a_list_is_left_out():
+    """What stands there is left to the class."""
+    data = {"layers": [{"drop": 0.5}, {"drop": 0.5}]}
+    config = gn.config.validate(data, Stack, ignore=["layers.0.drop"])
+    assert [block.drop for block in config.layers] == [0.1, 0.5]
+
+
+@pytest.mark.parametrize("arguments", [{"ignore": ["layers.0"]}, {"rename": {"layers.0": "first"}}])
+def test_an_item_of_a_list_stays_in_its_place(arguments: dict[str, Any]):
+    """The others would get other positions."""
+    with pytest.raises(ConfigError) as caught:
+        gn.config.validate({"layers": [{}, {}]}, Stack, **arguments)
+    assert str(caught.value) == "layers.0: an item of a list is neither renamed nor left out"
+
+
+def test_a_mapping_in_two_places_is_renamed_in_both():
+    """Nothing is taken out before all is read."""
+    text = "encoder: &both {dim: 4}\ndecoder: *both\n"
+    rename = {"encoder.dim": "width", "decoder.dim": "num_heads"}
+    config = gn.config.loads(text, Gemma, rename=rename, ignore=["*"])
+    assert (config.width, config.num_heads) == (4, 4)
+    text = "text_config: &both {hidden: 4, heads: 2, type: Gemma}\nvision_config: *both\n"
+    inner = {f"{name}_config.{key}": f"{name}.{field}" for name in ("text", "vision") for key, field in FIELDS.items()}
+    rename = {**inner, "text_config": "text", "vision_config": "vision"}
+    tower = gn.config.loads(text, Tower, rename=rename)
+    assert tower.text is tower.vision
+    assert (tower.text.width, tower.text.num_heads) == (4, 2)
+
+
+FIELDS = {"hidden": "width", "heads": "num_heads"}
+
+
+@pytest.mark.parametrize(
+    ("data", "rename", "fault"),
+    [
+        (
+            {"text_config": {"hidden_siez": 4}},
+            {"text_config": "first", "text_config.hidden_size": "first.width"},
+            "first.hidden_siez: no field takes it, and something like it is not given; did you mean 'hidden_size'? "
+            "Rename it, or name it in ignore",
+        ),
+        (
+            {"text_config": {"hidden_siez": 4}},
+            {"text_config.hidden_size": "first.width"},
+            "text_config.hidden_siez: no field takes it, and something like it is not given; "
+            "did you mean 'hidden_size'? Rename it, or name it in ignore",
+        ),
+        (
+            {"text_confg": {"hidden_size": 4}},
+            {"text_config.hidden_size": "first.width"},
+            "text_confg: no field takes it, and something like it is not given; did you mean 'text_config'? "
+            "Rename it, or name it in ignore",
+        ),
+        (
+            {"layers": [{"dropps": 4}]},
+            {"layers.*.dropp": "layers.*.drop"},
+            "layers.0.dropps: no field takes it, and something like it is not given; did you mean 'dropp'? "
+            "Rename it, or name it in ignore",
+        ),
+    ],
+)
+def test_a_misspelled_key_is_noticed_in_renamed_mappings(data: dict[str, Any], rename: dict[str, str], fault: str):
+    """Also in one that is left out as a whole, but for what is renamed."""
+    with pytest.raises(ConfigError) as caught:
+        gn.config.validate(data, Stack, rename=rename, ignore=["**"])
+    assert str(caught.value) == fault
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
         ({"ignore": "*"}, TypeError, "gn.config.loads takes a list of paths as ignore; found str '*'"),
+        (
+            {"rename": {"layers.*.n": "layers.width"}},
+            gn.PathError,
+            "rename: 'layers.*.n' and 'layers.width' have not the same number of stars",
+        ),
+        (
+            {"rename": {"num_*": "size"}},
+            gn.PathError,
+            "rename: 'num_*': a star stands for a whole key here, not for 'num_*'",
+        ),
         ({"rename": {"": "a"}}, gn.PathError, "the path of a key is expected, found the empty text"),
     ],
 )
