@@ -157,10 +157,11 @@ def _restored(name: str, factory: Callable[..., Any], arguments: Mapping[str, An
     return cls(**{key: as_static(value) for key, value in arguments.items()})
 
 
-def factories() -> dict[str, Callable[..., Any]]:
-    """The functions that files may call, by name: optax's own, and those that the program has registered."""
+# Any: whatever was registered.
+def factories(values: Mapping[str, Any] = VALUES) -> dict[str, Callable[..., Any]]:
+    """The functions that files may call, by name: optax's own, and those among some values by name."""
     # The name of an activation, such as `identity`, may be that of a factory, too.
-    return {**_of_optax(), **{name: value for name, value in VALUES.items() if _is_factory(name, value)}}
+    return {**_of_optax(), **{name: value for name, value in values.items() if _is_factory(name, value)}}
 
 
 # Any: whatever was registered.
@@ -169,9 +170,10 @@ def _is_factory(name: str, value: Any) -> bool:
     return is_hashable and callable(value) and call_class(name, value) is not None
 
 
-def call_classes(base: type[Call]) -> list[type[Call]]:
-    """The classes of all calls that give transformations, or of all that give schedules."""
-    made = [call_class(name, factory) for name, factory in factories().items()]
+# Any: whatever was registered.
+def call_classes(base: type[Call], values: Mapping[str, Any] = VALUES) -> list[type[Call]]:
+    """The classes of all calls that give transformations, or of all that give schedules; see `factories`."""
+    made = [call_class(name, factory) for name, factory in factories(values).items()]
     return [cls for cls in made if cls is not None and issubclass(cls, base)]
 
 

@@ -110,20 +110,15 @@ def _needs_values(error: Exception) -> bool:
 def _collected(config: Config[Any]) -> list[tuple[Visit, str]]:
     making = _Making(config, jax.random.key(0))
     found = list(making.order_faults())
-    for visit in making.order if not found else []:
-        if not making.is_ready(visit):
+    for step in making.steps if not found else []:
+        if found and (step.name or not making.is_ready(step.visit)):
             continue
         try:
-            making.construct(visit)
+            making.take(step)
         except Exception as error:
             if _needs_values(error):
                 raise
-            found.append((visit, fault_text(error)))
-    for visit, name in making.backward if not found else []:
-        try:
-            making.link(visit, name)
-        except Exception as error:
-            found.append((visit, fault_text(error)))
+            found.append((step.visit, fault_text(error)))
     return found
 
 
@@ -139,11 +134,16 @@ def _made(config: Config[M], key: jax.Array | None) -> M:
     faults = [f"{visit.name}: {text}" for visit, text in making.order_faults()]
     if faults:
         raise ConfigError(faults)
-    for visit in making.order:
-        making.construct(visit)
-    for visit, name in making.backward:
-        making.link(visit, name)
+    for step in making.steps:
+        making.take(step)
     return cast("M", making.made[id(config)])
+
+
+class _Step(NamedTuple):
+    """To make the node of a config; or, with a name, to set a field of it that refers back."""
+
+    visit: Visit
+    name: str = ""
 
 
 class _Making:
@@ -155,7 +155,8 @@ class _Making:
     """
 
     def __init__(self, config: Config[Any], key: jax.Array | None) -> None:
-        self.order, self.backward = _order(config)
+        order, self.backward = _order(config)
+        self.steps: list[_Step] = _steps(order, self.backward)
         self.made: dict[int, Node] = {}
         self._key = key
         self._later = {(id(visit.config), name) for visit, name in self.backward}
@@ -167,12 +168,19 @@ class _Making:
                 text = "refers back to a node that holds this one, so it must allow None until that is made"
                 yield visit, f"{name} {text}"
 
+    def take(self, step: _Step) -> None:
+        """Make a node, or set a field of one."""
+        if step.name:
+            self._link(step.visit, step.name)
+        else:
+            self._construct(step.visit)
+
     def is_ready(self, visit: Visit) -> bool:
         """Whether all is made that the constructor takes."""
         below = [child for name, _, child in children(visit.config) if (id(visit.config), name) not in self._later]
         return all(id(child) in self.made for child in below)
 
-    def construct(self, visit: Visit) -> None:
+    def _construct(self, visit: Visit) -> None:
         """Make the node of a config; those that it holds are there."""
         cls = cast("type[Node]", visit.config.node_class)
         try:
@@ -182,7 +190,7 @@ class _Making:
             error.add_note(f"while {visit.name}{_NOTE}")
             raise
 
-    def link(self, visit: Visit, name: str) -> None:
+    def _link(self, visit: Visit, name: str) -> None:
         """Set a field that refers back, now that all nodes are there."""
         value = _rebuilt(visit.config.slots[name], visit.config.__dict__[name], self.made)
         setattr(self.made[id(visit.config)], name, value)
@@ -247,6 +255,16 @@ class _Making:
             for field in fields
             if field.default is not None
         }
+
+
+def _steps(order: list[Visit], backward: list[tuple[Visit, str]]) -> list[_Step]:
+    """Nodes first, then the fields that refer back; optimizers, and what holds them, when their models are complete."""
+    late: set[int] = set()
+    for visit in order:
+        if is_optimizer(visit.config.node_class) or any(id(child) in late for _, _, child in children(visit.config)):
+            late.add(id(visit.config))
+    steps = [*[_Step(visit) for visit in order], *[_Step(visit, name) for visit, name in backward]]
+    return sorted(steps, key=lambda step: id(step.visit.config) in late)
 
 
 def _may_wait(config: Config[Any], name: str) -> bool:

@@ -29,7 +29,10 @@ _EXPECTED: Final = "paths, or names of State classes, are expected here"
 
 FILTER_SCHEMA: Final[Mapping[str, Any]] = {
     "description": "Paths, with globs (`encoder.**`, `blocks.*.weight`), and names of State classes.",
-    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+    ],
 }
 
 

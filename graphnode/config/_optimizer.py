@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import pydantic
 
 from .._annotations import Form, Leaf
-from .._errors import ConfigError, FilterError, StructureError
+from .._errors import ConfigError, FilterError, StructureError, UpdateError
 from .._fields import Kind
 from .._filters import All, Matcher, Not, as_filter
 from .._node import Node
@@ -103,6 +103,16 @@ def _has_parameters(node: Any, optimizer: Optimizer) -> bool:
     if isinstance(node, Optimizer):
         return False
     try:
-        return states(node, optimizer.wrt).layout == optimizer.layout
+        has_states = states(node, optimizer.wrt).layout == optimizer.layout
     except (FilterError, StructureError):  # a path of `wrt` leads nowhere; a container of no nodes alone
         return False
+    return has_states and _has_shapes(node, optimizer)
+
+
+def _has_shapes(node: Any, optimizer: Optimizer) -> bool:
+    """Whether the memory of an optimizer, which mirrors its parameters, fits a node that has States at their paths."""
+    try:
+        optimizer.native_state(node)
+    except UpdateError:
+        return False
+    return True

@@ -5,6 +5,7 @@ class beside it, where that is one of several.
 """
 
 import dataclasses
+import enum
 import functools
 from typing import Any
 
@@ -20,26 +21,36 @@ from ._models import Config, field_value, same_static
 from ._typed import REGISTERED, TYPE, VALUE, is_record, name_of
 
 
-def plain(value: Any, *, is_typed: bool = False) -> Any:
+class Typed(enum.IntEnum):
+    """Which values say their class, in a file."""
+
+    NONE = 0
+    RECORDS = 1
+    """`{type: Adam, rate: 0.1}`."""
+    ALL = 2
+    """Others too: `{type: Mode, value: fast}`."""
+
+
+def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
     """A static value as data for a file.
 
     Args:
         value: The value.
-        is_typed: Whether it says its class, as do the values in it: `{type: Mode, value: fast}`.
+        typed: Whether it says its class, as do the values in it.
 
     Raises:
         DataValueError: No file can say it.
     """
     if isinstance(value, str) and _has_half_a_pair(value):
         raise DataValueError("a text with half of a surrogate pair does not stand in a file")
-    write_part = functools.partial(plain, is_typed=is_typed)
+    write_part = functools.partial(plain, typed=typed)
     if isinstance(value, list):  # what a tuple may be given as
         return [write_part(item) for item in value]
     form = kind_of(value).data
     is_own = isinstance(form, DataForm) and form.is_own
     name = None if is_own else registered_name(value)
     if name is not None:
-        return {TYPE: REGISTERED, VALUE: name} if is_typed else name
+        return {TYPE: REGISTERED, VALUE: name} if typed is Typed.ALL else name
     if isinstance(form, ByName) and str(getattr(value, "__module__", "")).startswith("optax."):
         raise DataValueError("a schedule does not say what made it: make it with gn.optim.call")
     if isinstance(form, ByName):
@@ -55,9 +66,11 @@ def plain(value: Any, *, is_typed: bool = False) -> Any:
     if isinstance(value, Transformation) and not dataclasses.is_dataclass(cls):
         raise DataValueError("a transformation does not say what made it: make it with gn.optim.call")
     data = form.write(value, write_part)
-    if not is_typed or is_own or cls is tuple:
+    if is_own or cls is tuple:
         return data
-    return {TYPE: name_of(cls), **data} if is_record(cls) else {TYPE: name_of(cls), VALUE: data}
+    if is_record(cls):
+        return {TYPE: name_of(cls), **data} if typed >= Typed.RECORDS else data
+    return {TYPE: name_of(cls), VALUE: data} if typed is Typed.ALL else data
 
 
 def _has_half_a_pair(text: str) -> bool:
@@ -87,14 +100,15 @@ def written(config: Config[Any], name: str) -> Any:
         DataValueError: No file can say it.
     """
     value = config.__dict__[name]
-    data = plain(value)
-    try:
-        if same_static(field_value(config, name, data), value):
-            return data
-    except pydantic.ValidationError:
-        return plain(value, is_typed=True)
-    typed = plain(value, is_typed=True)
-    try:
-        return typed if same_static(field_value(config, name, typed), value) else data
-    except pydantic.ValidationError:
-        return data  # of the two, what a message can tell more of
+    read_otherwise: list[Any] = []
+    data: Any = None
+    for typed in Typed:
+        data = plain(value, typed)
+        try:
+            if same_static(field_value(config, name, data), value):
+                return data
+            read_otherwise.append(data)
+        except pydantic.ValidationError:
+            continue
+    # Of forms that are all wrong, a message can tell most of one that is read as another value.
+    return read_otherwise[0] if read_otherwise else data

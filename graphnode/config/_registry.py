@@ -94,7 +94,7 @@ def value_of(name: str) -> Any:
     Raises:
         NameError_: None is.
     """
-    known = _known_values()
+    known = known_values()
     try:
         return known[name]
     except KeyError:
@@ -103,7 +103,7 @@ def value_of(name: str) -> Any:
 
 def value_names() -> Iterable[str]:
     """The names of all registered values."""
-    return _known_values()
+    return known_values()
 
 
 # What the caller of `load` says that names mean.
@@ -120,8 +120,14 @@ def meaning(names: Mapping[str, Any]) -> Generator[None]:
         _MEANT.reset(token)
 
 
-def _known_values() -> Mapping[str, Any]:
-    return {**VALUES, **_MEANT.get()} if _MEANT.get() else VALUES
+def meant_names() -> Mapping[str, Any]:
+    """The names that stand for other values than those that are registered."""
+    return _MEANT.get()
+
+
+def known_values() -> Mapping[str, Any]:
+    """What names stand for."""
+    return {**VALUES, **meant_names()} if meant_names() else VALUES
 
 
 def near_hint(name: object, known: Iterable[str]) -> str:

@@ -42,7 +42,17 @@ from .._static import (
 )
 from ._array_fields import array_field
 from ._filters_as_paths import labels_of
-from ._registry import NameError_, near_hint, newest, shown, value_names, value_of, with_subclasses
+from ._registry import (
+    NameError_,
+    known_values,
+    meant_names,
+    near_hint,
+    newest,
+    shown,
+    value_names,
+    value_of,
+    with_subclasses,
+)
 from ._typed import (
     REGISTERED,
     TYPE,
@@ -390,7 +400,7 @@ def _records_schema(classes: tuple[Any, ...]) -> Defined:
 
 def _choices(classes: tuple[Any, ...]) -> list[Any]:
     """The classes that a record may be of."""
-    calls = [call for cls in classes if issubclass(cls, Call) for call in call_classes(cls)]
+    calls = [call for cls in classes if issubclass(cls, Call) for call in call_classes(cls, known_values())]
     return calls or [cls for cls in newest(with_subclasses(classes)) if not inspect.isabstract(cls)]
 
 
@@ -453,8 +463,10 @@ def _class_named(name: object, classes: tuple[Any, ...]) -> Any:
         PydanticCustomError: None has the name, or several have.
     """
     named: dict[str, list[Any]] = {}
-    for cls in _choices(classes):
+    choices = _choices(classes)
+    for cls in choices:
         named.setdefault(name_of(cls), []).append(cls)
+    named |= {one: [cls] for one, cls in meant_names().items() if any(cls is choice for choice in choices)}
     found = named.get(name, []) if isinstance(name, str) else []
     if len(found) > 1:
         raise _wrong(f"several classes are named {name!r}: register them under two names with gn.config.register")

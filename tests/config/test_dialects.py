@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -397,3 +398,33 @@ def test_renamed_and_left_out_is_the_same_as_our_own(order: list[str], more: dic
     others = {f"other.{key}" if key in "abc" else f"{key}0": value for key, value in more.items()}
     config = gn.config.validate({**others, **data}, Gemma, rename=rename, ignore=["*"])
     assert config == gn.config.validate(values, Gemma)
+
+
+def slow_descent(learning_rate: float) -> optax.GradientTransformation:
+    return optax.sgd(0.01 * learning_rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decay:
+    steps: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SlowDecay(Decay): ...
+
+
+class Run(gn.Node):
+    tx: gn.optim.Transformation | None = static(default=None)
+    decay: Decay = Decay()
+
+
+def test_names_of_factories_and_records():
+    """They are given a meaning like all others, also where optax, or another class, has the name."""
+    names = {"sgd": slow_descent, "Adam": optax.adam, "slow": SlowDecay, "Decay": SlowDecay}
+    for name, factory in (("sgd", slow_descent), ("Adam", optax.adam)):
+        config = gn.config.validate({"tx": {"type": name, "learning_rate": 1.0}}, Run, names=names)
+        assert config.tx.factory is factory
+    for name in ("slow", "Decay"):
+        config = gn.config.validate({"decay": {"type": name, "steps": 3}}, Run, names=names)
+        assert config.decay == SlowDecay(3)
+    assert gn.config.validate({"tx": {"type": "sgd", "learning_rate": 1.0}}, Run).tx.factory is optax.sgd

@@ -779,3 +779,30 @@ def test_the_command_finds_what_the_model_shows(
     monkeypatch.delitem(sys.modules, "checked_run")
     assert result.exit_code == 1
     assert result.output.startswith(f"run.yaml:3:12: optimizer: {message}")
+
+
+class Peer(gn.Node):
+    layer: gn.nn.Linear
+    peer: "Peer | None" = None
+
+
+class Peers(gn.Node):
+    first: Peer
+    optimizer: gn.optim.Optimizer
+
+
+@pytest.mark.parametrize("model", ["a", "b"])
+def test_an_optimizer_is_made_when_its_model_is_complete(model: str):
+    """References back in the model are set before it looks at the States."""
+    text = f"""
+    first:
+      id: a
+      layer: {{in_size: 1, out_size: 1}}
+      peer: {{id: b, layer: {{in_size: 1, out_size: 2}}, peer: {{ref: a}}}}
+    optimizer: {{model: {{ref: {model}}}, tx: {{type: adam, learning_rate: 0.1}}}}
+    """
+    node = gn.config.build(gn.config.loads(text, Peers))
+    optimized = node.first if model == "a" else node.first.peer
+    node.optimizer.update(optimized, gn.treefy_states(optimized))
+    assert len(node.optimizer.layout) == 4
+    assert gn.graphdef(gn.config.build(gn.config.to_config(node))) == gn.graphdef(node)

@@ -329,3 +329,32 @@ def test_numbers_of_an_array_stay_what_they_are(line: str):
     kept = gn.config.loads("device_array: {data: [.inf, .nan, 0.1], dtype: bfloat16}", Choices).device_array
     assert jnp.isinf(kept[0])
     assert jnp.isnan(kept[1])
+
+
+class Speed(enum.Enum):
+    FAST = 1
+    SLOW = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    mode: Speed = Speed.FAST
+    inside: "Outer | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Extended(Outer):
+    more: int = 0
+
+
+class Nested(gn.Node):
+    value: Outer = gn.static()
+
+
+def test_a_record_says_its_class_and_what_is_in_it_need_not():
+    """Where one record has to say its class, enums beside it are written as always."""
+    node = Nested(Outer(Speed.SLOW, Extended(more=3)))
+    text = gn.config.dump(gn.config.to_config(node))
+    inside = "{type: Extended, mode: 1, inside: null, more: 3}"
+    assert text == f"type: Nested\nvalue: {{type: Outer, mode: 2, inside: {inside}}}"
+    assert gn.config.build(gn.config.loads(text, Nested)).value == node.value
