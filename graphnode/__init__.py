@@ -6,11 +6,10 @@ import typing
 from . import random as random
 from ._broadcast import broadcast_states as broadcast_states
 from ._broadcast import unbroadcast_states as unbroadcast_states
-from ._convert import NodeStates as NodeStates
-from ._convert import graph_to_tree as graph_to_tree
-from ._convert import tree_to_graph as tree_to_graph
-from ._diff import Difference as Difference
-from ._diff import diff as diff
+from ._declare._node import Node as Node
+from ._declare._schema import Field as Field
+from ._declare._schema import Schema as Schema
+from ._declare._schema import schema as schema
 from ._errors import AliasError as AliasError
 from ._errors import ConfigError as ConfigError
 from ._errors import ContractError as ContractError
@@ -45,18 +44,23 @@ from ._filters import OfType as OfType
 from ._filters import PathContains as PathContains
 from ._filters import PathIn as PathIn
 from ._filters import Under as Under
-from ._graphdef import GraphDef as GraphDef
-from ._graphdef import NodeDef as NodeDef
-from ._graphdef import NodeRef as NodeRef
-from ._layout import Layout as Layout
-from ._node import Node as Node
+from ._graph._diff import Difference as Difference
+from ._graph._diff import diff as diff
+from ._graph._graphdef import GraphDef as GraphDef
+from ._graph._graphdef import NodeDef as NodeDef
+from ._graph._graphdef import NodeRef as NodeRef
+from ._graph._layout import Layout as Layout
+from ._graph_to_tree import NodeStates as NodeStates
+from ._graph_to_tree import graph_to_tree as graph_to_tree
+from ._graph_to_tree import tree_to_graph as tree_to_graph
+from ._inspect import aliases as aliases
+from ._inspect import iter_leaf as iter_leaf
+from ._inspect import iter_node as iter_node
+from ._inspect import nodes as nodes
 from ._paths import Key as Key
 from ._paths import Path as Path
 from ._paths import parse_path as parse_path
 from ._paths import path_str as path_str
-from ._schema import Field as Field
-from ._schema import Schema as Schema
-from ._schema import schema as schema
 from ._split import clone as clone
 from ._split import flatten as flatten
 from ._split import graphdef as graphdef
@@ -77,10 +81,6 @@ from ._state_axes import member_graphdef as member_graphdef
 from ._statetree import FlatStates as FlatStates
 from ._statetree import StateTree as StateTree
 from ._statetree import TreefyState as TreefyState
-from ._traverse import aliases as aliases
-from ._traverse import iter_leaf as iter_leaf
-from ._traverse import iter_node as iter_node
-from ._traverse import nodes as nodes
 from ._update import pop_states as pop_states
 from ._update import update_states as update_states
 from ._view import view as view
@@ -124,7 +124,9 @@ if typing.TYPE_CHECKING:
     from .transforms import vmap as vmap
     from .transforms import while_loop as while_loop
 else:
-    from . import _foreign, _reload  # noqa: F401  # autoreload finds what moves nodes once this is imported
+    from . import _foreign, _moved, _reload  # noqa: F401  # autoreload finds what moves nodes once this is imported
+
+    _moved.find_moved()  # so that pickles of earlier versions load
 
     # Imported when they are first asked for, so that `import graphnode` costs little more than `import jax`.
     # fmt: off

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._arguments import checked_index
-from ._binding import Binding, binding_of
 from ._compat import is_tracing
 from ._errors import StackError, listed
 from ._filters import Filter
+from ._graph._binding import Binding, binding_of
 from ._paths import path_str
 from ._signals import store_all
 from ._split import states

@@ -48,14 +48,20 @@ class NodeBase(NodeHints, GraphObject):
 
     __dict__: dict[str, Any]  # of every node class, whose fields live there; to some type checkers slots leave none
     # Set by the layers that know them: the version by `_versions`' rules, the bindings (its own, and those of pytrees
-    # that it comes first in) by `_binding`, the shapes of what was popped by `_plan`, what fields held that
-    # were removed from the class by `_reload`, the plan (each class's own, never a parent's) by `_node`.
+    # that it comes first in) by `_graph._binding`, the shapes of what was popped by `_declare._plan`, what fields held
+    # that were removed from the class by `_reload`, the plan (each class's own, never a parent's) by `_declare._node`.
     _version: AnyVersion
     _binding: Any
     _joint: Any
     _popped: Any
     _removed: Any
     _plan: ClassVar[Any] = None
+
+
+# `Node.__setattr__` guards assignment; these are the way around it for what is not a field.
+set_version: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_version"].__set__
+set_binding: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_binding"].__set__
+set_joint: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_joint"].__set__
 
 
 class Specifier(NamedTuple):

@@ -25,11 +25,11 @@ from typing import Any as AnyType
 import jax
 import numpy as np
 
-from ._annotations import unaliased
+from ._declare._annotations import unaliased
+from ._declare._node import Node
 from ._describe import describe
 from ._errors import FilterError, FilterTypeError
 from ._fields import NodeBase
-from ._node import Node
 from ._paths import Key, Path, as_key, key_str, path_str, split_pattern
 from ._patterns import Pattern, pattern_of
 from ._redefinition import derives

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import typing_extensions
 
-from ._faults import Fault, Rule
+from ._class_faults import Fault, Rule
 from ._fields import METADATA_KEY, Specifier, kind_for
 from ._static import GraphObject
 

@@ -16,15 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from typing_extensions import TypeVar
 
+from ._declare._node import Node
 from ._describe import describe
 from ._errors import ContractError, FieldError, RngError
 from ._fields import state
-from ._graphdef import GraphDef
+from ._graph._graphdef import GraphDef
+from ._graph._template import NodeSpec
 from ._keys import derived, draw, is_key, number_of, under_current_mesh
-from ._node import Node
 from ._sharding import insert_axis
 from ._state import State, StateSpec
-from ._template import NodeSpec
 from ._value import array_of
 
 T = TypeVar("T", default=jax.Array)

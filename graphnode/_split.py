@@ -1,7 +1,7 @@
 """Split a node into its graphdef and state trees, merge it back, and collect its States.
 
 All run on the node's binding: the States in layout order. Nothing here looks at an attribute or an annotation. For how
-a binding is made and how it notices a change of structure, see `_binding`.
+a binding is made and how it notices a change of structure, see `_graph._binding`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,21 +9,21 @@ from types import EllipsisType
 from typing import Any, Final, TypeVar, overload
 
 from ._arguments import wrong_argument
-from ._binding import Binding, binding_of, build, rebuild, traces_of
 from ._contract import Requirement
+from ._declare._plan import check_nodes
 from ._errors import MergeError, listed
 from ._filters import PLAIN_FILTERS, AnyFilter, Filter, Selector, as_filters
-from ._graphdef import GraphDef
-from ._layout import Layout
-from ._match import Given, States, match, nearest, numbers_of
+from ._graph._binding import Binding, binding_of, build, rebuild, traces_of
+from ._graph._graphdef import GraphDef
+from ._graph._layout import Layout
+from ._graph._template import Column, column_of
+from ._inspect import live_objects
+from ._lookup import Given, States, match, nearest, numbers_of
 from ._paths import path_str
-from ._plan import check_nodes
 from ._redefinition import a_class, is_one_class
 from ._selection import unaccepted
 from ._state import State
 from ._statetree import S1, S2, S3, S4, FlatStates, Item, StateTree, select
-from ._template import Column, column_of
-from ._traverse import live_objects
 
 N = TypeVar("N")
 

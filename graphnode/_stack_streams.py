@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._binding import Binding
-from ._graphdef import GraphDef
+from ._graph._binding import Binding
+from ._graph._graphdef import GraphDef
 from ._keys import bits_of, draw, is_on_host, under_current_mesh
 from ._paths import path_str
 from ._rngs import StreamStates, streams_in

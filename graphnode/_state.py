@@ -15,11 +15,11 @@ import jax
 from typing_extensions import TypeVar
 
 from ._caches import Interned
+from ._class_faults import check_unregistered, defining
 from ._compat import CONCRETE, TraceRef, current_trace, is_live, is_tracing, tracer_in
 from ._contract import Requirement
 from ._describe import describe, shape_text
 from ._errors import ContractError, FieldError, SchemaError, TraceError, listed
-from ._faults import check_unregistered, defining
 from ._marks import (
     AnyMark,
     Mark,

@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from ._arguments import checked_index, wrong_argument
 from ._errors import StackError
-from ._graphdef import GraphDef, intern_graphdef
+from ._graph._graphdef import GraphDef, intern_graphdef
+from ._graph._table import Token
 from ._sharding import insert_axis, insert_named, ranks_of, remove_axis, remove_named
 from ._state import StateSpec, spec_of
-from ._table import Token
 
 N = TypeVar("N")
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Final
 
-from ._faults import Fault, Rule
+from ._class_faults import Fault, Rule
 from ._members import (
     body_names,
     holds_graph_object,

@@ -18,7 +18,7 @@ from ._errors import MergeError, listed
 from ._fields import NodeBase
 from ._filters import Any as AnyOf
 from ._filters import Filter, Matcher, as_filters
-from ._layout import Layout, TrieBuilder
+from ._graph._layout import Layout, TrieBuilder
 from ._paths import Key, Path, is_path, path_str
 from ._pretty import Record, Text, pretty
 from ._selection import check_class_filters, looked_up, missing_path, other_meaning, share_out, unaccepted

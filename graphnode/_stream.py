@@ -22,9 +22,8 @@ import jax.numpy as jnp
 from ._arguments import wrong_argument
 from ._compat import TraceRef, current_trace
 from ._errors import RngError, TraceError
-from ._fields import NodeBase
+from ._fields import NodeBase, set_version
 from ._keys import derived, is_key, number_of, under_current_mesh
-from ._tracked import set_version
 from ._versions import Constructing, PastScope
 
 _SEED: Final = "an integer or a key of jax.random"
@@ -355,7 +354,7 @@ def _stream_of(scope: _Scope | None) -> Stream:
 # the stream around it where the constructor has opened a scope, left it, and not read the field in it.
 
 CONSTRUCTORS: Final[set[CodeType]] = set()
-"""The code of what runs the constructors of nodes; `_node` enters it."""
+"""The code of what runs the constructors of nodes; `_declare._node` enters it."""
 
 
 def is_past_scope(node: NodeBase) -> bool:

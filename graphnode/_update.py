@@ -12,24 +12,24 @@ from typing import Any, Final, NamedTuple, TypeAlias, overload
 
 import jax
 
-from ._binding import Binding, binding_of
 from ._compat import CONCRETE, is_tracing
+from ._declare._node import check_field_owner, plan_of
+from ._declare._plan import Placed, check_contracts, check_placed, popped_shapes
+from ._declare._schema import schema
+from ._declare._tracked import TrackedDict
 from ._describe import describe
 from ._errors import ContractError, FieldError, FilterError, PopError, UpdateError, listed
 from ._fields import Kind
 from ._filters import Filter, Selector, as_filters
-from ._graphdef import GraphDef
-from ._match import Given, States, is_one_value, match, nearest, numbers_of
-from ._node import check_field_owner, plan_of
+from ._graph._binding import Binding, binding_of
+from ._graph._graphdef import GraphDef
+from ._inspect import gone, live_objects, reach
+from ._lookup import Given, States, is_one_value, match, nearest, numbers_of
 from ._paths import Path, path_str
-from ._plan import Placed, check_contracts, check_placed, popped_shapes
 from ._redefinition import class_name, is_one_class
-from ._schema import schema
 from ._signals import put_all, store_all, undivided
 from ._state import State, StateSpec, contract_faults, moved_spec, new_state, prepared
 from ._statetree import S1, S2, S3, FlatStates, StateTree, select
-from ._tracked import TrackedDict
-from ._traverse import gone, live_objects, reach
 
 
 def update_states(node: object, /, *trees: States, check: bool = True) -> None:

@@ -8,17 +8,17 @@ import dataclasses
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
-from ._binding import binding_of, rebuild
+from ._declare._node import plan_of
+from ._declare._plan import check_nodes
+from ._declare._schema import schema
 from ._errors import FieldError, listed
-from ._graphdef import GraphDef, intern_graphdef
+from ._graph._binding import binding_of, rebuild
+from ._graph._graphdef import GraphDef, intern_graphdef
+from ._graph._table import Token
+from ._graph._template import NodeSpec
 from ._hints import did_you_mean
-from ._node import plan_of
-from ._plan import check_nodes
-from ._schema import schema
+from ._inspect import live_objects
 from ._static import StaticValueError, frozen, static_key
-from ._table import Token
-from ._template import NodeSpec
-from ._traverse import live_objects
 
 N = TypeVar("N")
 

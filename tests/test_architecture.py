@@ -130,7 +130,7 @@ def _defined(statement: ast.stmt) -> Iterator[str]:
 
 @functools.cache
 def module_scopes() -> Mapping[str, Scope]:
-    """The modules of the package, by their dotted names within it: `_binding`, `config._walk`."""
+    """The modules of the package, by their dotted names within it: `_graph._binding`, `config._walk`."""
     scopes: dict[str, Scope] = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -330,12 +330,21 @@ def diagram_faults(fence: Fence, page: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("`_binding`, `_binding.walk`, `config._walk.Walk.run`, `Binding.groups`, `_static._table.KINDS`", None),
+        (
+            "`_graph._binding.walk`, `config._walk.Walk.run`, `Binding.groups`, `_static._table.KINDS`, `_split`",
+            None,
+        ),
         ("`State._value`, `Memo.of`, `ParamState.value`, `jax.jit`, `gn.config.load`, `LAYERS`, `type: x`", None),
-        ("`graphnode/_binding.py`, `_faults.py`, `docs/`, `docs/*.md`, [a](limits.md), [b](#the-map)", None),
-        ("`_bindings`", "_bindings: no module; did you mean '_binding'?"),
-        ("`_binding.wlak`", "_binding.wlak: graphnode._binding defines no 'wlak'; did you mean 'walk'?"),
-        # Imported there, and defined elsewhere: `_split` would still have the name if `_binding` was renamed.
+        (
+            "`graphnode/_graph/_binding.py`, `_class_faults.py`, `docs/`, `docs/*.md`, [a](limits.md), [b](#the-map)",
+            None,
+        ),
+        ("`_bindings`", "_bindings: no module; did you mean 'check._findings'?"),
+        (
+            "`_graph._binding.wlak`",
+            "_graph._binding.wlak: graphnode._graph._binding defines no 'wlak'; did you mean 'walk'?",
+        ),
+        # Imported there, and defined elsewhere: `_split` would still have the name if `_graph._binding` was renamed.
         ("`_split.binding_of`", "_split.binding_of: graphnode._split defines no 'binding_of'"),
         ("`Binding.group`", "Binding.group: Binding defines no 'group'; did you mean 'groups'?"),
         ("`Bindings`", "Bindings: nothing of this name is defined; did you mean 'Binding'?"),

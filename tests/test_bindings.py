@@ -17,9 +17,9 @@ import pytest
 from jaxtyping import Array, Float
 
 import graphnode as gn
-from graphnode import _binding
-from graphnode._binding import binding_of
 from graphnode._filters import Matcher, Subject
+from graphnode._graph import _binding
+from graphnode._graph._binding import binding_of
 from graphnode._versions import CLOCK
 
 from .properties.strategies import assert_fresh, reference

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphnode as gn
-from graphnode._annotations import Form, form_of, open_form
 from graphnode._containers import (
     Container,
     ContainerKind,
@@ -21,6 +20,7 @@ from graphnode._containers import (
     mapped,
     rebuilt,
 )
+from graphnode._declare._annotations import Form, form_of, open_form
 from graphnode._fields import Kind
 
 

@@ -150,7 +150,7 @@ def test_the_schema_is_the_same_object_at_every_call():
 
 def test_a_class_compiles_once(monkeypatch: pytest.MonkeyPatch):
     """Every annotation of a class is resolved once, whatever is asked of the class afterwards."""
-    import graphnode._schema as compiler
+    import graphnode._declare._schema as compiler
 
     resolved: list[object] = []
     resolve: Any = vars(compiler)["resolve"]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
 import graphnode as gn
-from graphnode._names import VALUES
+from graphnode._registered import VALUES
 from tests.properties.strategies import Item, World, worlds
 from tests.work import calls_of
 

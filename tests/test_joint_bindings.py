@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import pytest
 
 import graphnode as gn
-from graphnode import ParamState, _binding
-from graphnode._binding import binding_of, binding_of_list
+from graphnode import ParamState
+from graphnode._graph import _binding
+from graphnode._graph._binding import binding_of, binding_of_list
 
 
 class Leaf(gn.Node):

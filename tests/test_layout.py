@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 import graphnode as gn
-from graphnode._layout import Layout, TrieBuilder, layout_of_trie
+from graphnode._graph._layout import Layout, TrieBuilder, layout_of_trie
 from graphnode._state import spec_of
 from graphnode._trie import by_target
 from tests.properties.strategies import World, worlds

@@ -702,12 +702,12 @@ def test_layers_pickle(name: str):
 def test_a_registered_name_must_be_there_at_load():
     """The error names what is to be registered."""
     gn.config.register("test_pickling.local", functools.reduce(lambda one, _: one, [lambda x: x, 0]))
-    from graphnode import _names
+    from graphnode import _registered
 
-    act = Act(_names.VALUES["test_pickling.local"])
+    act = Act(_registered.VALUES["test_pickling.local"])
     data = pickle.dumps(act)
     assert again(act).function is act.function
-    del _names.VALUES["test_pickling.local"]
+    del _registered.VALUES["test_pickling.local"]
     with pytest.raises(LookupError) as caught:
         pickle.loads(data)
     assert str(caught.value) == (

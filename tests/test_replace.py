@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode import nn
-from graphnode._replace import REPLACING
+from graphnode._declare._replace import REPLACING
 
 calls: list[str] = []
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphnode as gn
-from graphnode._names import VALUES
+from graphnode._registered import VALUES
 from graphnode._static import JsonValueError, static_key, to_json
 from graphnode._static._attributes import attributes_of
 

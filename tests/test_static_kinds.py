@@ -24,7 +24,7 @@ from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 import graphnode as gn
 from graphnode._hints import with_article
-from graphnode._names import VALUES
+from graphnode._registered import VALUES
 from graphnode._static import (
     KINDS,
     ByName,

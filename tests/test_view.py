@@ -265,7 +265,7 @@ def test_plans_do_not_fill_memory():
 
 def test_structures_are_dropped_with_their_models():
     """Plans that lead from one structure to another and back keep neither alive."""
-    import graphnode._graphdef as graphdefs
+    import graphnode._graph._graphdef as graphdefs
 
     class Local(gn.Node):
         size: int

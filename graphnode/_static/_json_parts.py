@@ -7,7 +7,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from .._names import VALUES, name_of
+from .._registered import VALUES, name_of
 from ._kind import Json, JsonValueError, ReadPart, StaticValueError
 from ._lookup import kind_of, static_key
 

@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from .._faults import Rule
+from .._class_faults import Rule
 
 
 class Code(NamedTuple):

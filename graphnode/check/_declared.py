@@ -9,16 +9,16 @@ from typing import Any, Final
 import jax
 import numpy as np
 
+from .._class_faults import Fault, Rule, check_refused
 from .._contract import Contract
+from .._declare._node import plan_of
+from .._declare._plan import Admit
+from .._declare._schema import Field, Schema, axis_name_fault, late_fault, schema
 from .._errors import FieldError, SchemaError
-from .._faults import Fault, Rule, check_refused
 from .._fields import Kind, NodeBase
 from .._hints import did_you_mean
 from .._importable import found_by_name
 from .._members import own_annotations
-from .._node import plan_of
-from .._plan import Admit
-from .._schema import Field, Schema, axis_name_fault, late_fault, schema
 from .._static import GraphObject, compares_by_identity, kind_of, static_key
 from ._codes import FAILING_FACTORY, FREE_AXIS, IDENTITY_DEFAULT, NO_CONTRACT, OF_RULE, UNSTABLE_FACTORY, Code
 from ._findings import CheckedClass, Finding

@@ -3,7 +3,7 @@
 import sys
 from typing import Any, Final, NamedTuple
 
-from .._node import Node
+from .._declare._node import Node
 from .._source import ClassSource, Place
 from ._codes import Code
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from .._declare._node import GraphValue, Node, has_setter, plan_of, remedy_for, undeclared
+from .._declare._schema import Schema, schema
 from .._fields import NodeBase
-from .._node import GraphValue, Node, has_setter, plan_of, remedy_for, undeclared
-from .._schema import Schema, schema
 from .._source import Assignment, Sources
 from ._codes import UNASSIGNED, UNDECLARED
 from ._findings import CheckedClass, Finding, project_bases, subclasses_of

@@ -4,10 +4,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .._faults import collecting_faults, is_refused
+from .._class_faults import collecting_faults, is_refused
+from .._declare._node import Node
+from .._declare._schema import Schema, schema
 from .._fields import NodeBase
-from .._node import Node
-from .._schema import Schema, schema
 from .._source import Sources
 from .._state import State
 from ._codes import IMPORT_FAILED

@@ -8,19 +8,19 @@ except ModuleNotFoundError as _error:
     _text = f"graphnode.config needs {_error.name}, which is not installed: pip install 'graphnode[config]'"
     raise ModuleNotFoundError(_text, name=_error.name) from _error
 
-from .._names import HUGGING_FACE as HUGGING_FACE
+from .._registered import HUGGING_FACE as HUGGING_FACE
 from ..nn import Module as _Module  # files may name the classes of nn, which are known once it is imported
 from ._build import Summary as Summary
 from ._build import build as build
 from ._build import summary as summary
+from ._config import DEFAULT as DEFAULT
+from ._config import Config as Config
+from ._config import config_of as config_of
 from ._diff import diff as diff
 from ._json_schema import json_schema as json_schema
-from ._live import to_config as to_config
-from ._models import DEFAULT as DEFAULT
-from ._models import Config as Config
-from ._models import config_of as config_of
 from ._override import override as override
 from ._registry import register as register
+from ._to_config import to_config as to_config
 from ._walk import load as load
 from ._walk import loads as loads
 from ._walk import validate as validate

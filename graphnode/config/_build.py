@@ -12,24 +12,24 @@ import jax
 import jax.errors
 import numpy as np
 
-from .._annotations import Form
 from .._arguments import wrong_argument
 from .._compat import current_trace
 from .._containers import assembled, items
+from .._declare._annotations import Form
+from .._declare._node import Node
+from .._declare._schema import Field, schema
 from .._describe import shape_text
 from .._errors import ConfigError, GraphnodeError
 from .._fields import Kind
+from .._inspect import aliases, nodes
 from .._keys import number_of
-from .._node import Node
 from .._paths import Path, path_str
-from .._schema import Field, schema
 from .._split import clone, states
 from .._static import TracedValueError
 from .._stream import Stream, scope_of
-from .._traverse import aliases, nodes
 from ..transforms import eval_shape
+from ._config import DEFAULT, Config, check_config, slot_kind, takes_streams
 from ._graph import Visit, children, number_below, visits
-from ._models import DEFAULT, Config, check_config, slot_kind, takes_streams
 from ._optimizer import arguments_of as optimizer_arguments
 from ._optimizer import is_optimizer
 from ._streams import STREAMS, arguments_of, is_streams, new_streams

@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 
 import click
 
+from .._declare._node import Node
 from .._errors import ConfigError
-from .._node import Node
 from .._paths import path_str
 from ._build import constructor_faults, summary
+from ._config import Config
 from ._diff import diff
 from ._json_schema import json_schema
-from ._models import Config
 from ._override import override
 from ._show import load_checked, load_shown
 from ._walk import load

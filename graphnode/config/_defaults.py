@@ -22,19 +22,19 @@ import pydantic
 
 from .._compat import current_trace
 from .._containers import leaves
+from .._declare._node import Node
+from .._declare._schema import schema
 from .._errors import ConfigError
+from .._inspect import nodes
 from .._keys import bits_of, is_key
-from .._node import Node
 from .._paths import Path, path_str
 from .._rngs import Rngs
-from .._schema import schema
 from .._split import graphdef, states, treefy_states
 from .._stream import Stream, scope_of
-from .._traverse import nodes
 from ._build import build_here, fault_text
+from ._config import DEFAULT, Config, config_of, configs_in, mapped_slot, misfit, takes_streams
 from ._graph import copied, visits
-from ._live import to_config
-from ._models import DEFAULT, Config, config_of, configs_in, mapped_slot, misfit, takes_streams
+from ._to_config import to_config
 from ._write import differs_from_default, maker_of
 
 M = TypeVar("M", bound=Node)

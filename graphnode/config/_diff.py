@@ -3,8 +3,8 @@
 from typing import Any
 
 from .._paths import path_order
+from ._config import Config, check_config, same_static
 from ._defaults import opened_like
-from ._models import Config, check_config, same_static
 from ._write import MISSING, Change, LeftOut, Unsaid, WrittenOut, flat, reordered, told
 
 

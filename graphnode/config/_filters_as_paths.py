@@ -18,9 +18,9 @@ from .._errors import PathError
 from .._filters import All, Everything, Matcher, OfType, PathIn, Under, as_filter
 from .._filters import Any as AnyOf
 from .._hints import short
-from .._optax_labels import Labels
 from .._state import ParamState, State
 from .._static import DataValueError
+from ..optim._labels import Labels
 from ._registry import newest, with_subclasses
 
 EVERYTHING: Final = "**"

@@ -4,10 +4,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
+from .._declare._node import Node
 from .._errors import ConfigError
-from .._node import Node
 from .._paths import Key, Path, path_str
-from ._models import Config, blank, configs_in, form_at, mapped_slot, slot_fault
+from ._config import Config, blank, configs_in, form_at, mapped_slot, slot_fault
 
 M = TypeVar("M", bound=Node)
 

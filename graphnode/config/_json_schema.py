@@ -17,13 +17,13 @@ from urllib.parse import quote
 import pydantic
 from pydantic.json_schema import GenerateJsonSchema
 
-from .._annotations import Form
 from .._arguments import wrong_argument
+from .._declare._annotations import Form
+from .._declare._node import Node
 from .._errors import ConfigError
 from .._fields import NodeBase
-from .._node import Node
 from .._static import DEFINED, Defined
-from ._models import DEFAULT, config_of
+from ._config import DEFAULT, config_of
 from ._plain import plain
 from ._registry import Tags
 from ._streams import SEEDS, admits_streams, is_streams

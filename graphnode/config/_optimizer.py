@@ -14,17 +14,17 @@ from typing import Annotated, Any, Final
 
 import pydantic
 
-from .._annotations import Form, Leaf
+from .._declare._annotations import Form, Leaf
+from .._declare._node import Node
 from .._errors import ConfigError, FilterError, StructureError, UpdateError
 from .._fields import Kind
 from .._filters import All, Matcher, Not, as_filter
-from .._node import Node
-from .._optax_groups import Groups
-from .._optax_labels import Labels
-from .._optax_state import Transformation
 from .._split import states
 from .._state import ParamState
 from ..optim import Optimizer
+from ..optim._groups import Groups
+from ..optim._labels import Labels
+from ..optim._memory import Transformation
 from ._filters_as_paths import FILTER_SCHEMA, read_filter_or_none, read_parameters
 from ._typed import TYPE
 from ._values import by_tag, configurable

@@ -9,14 +9,14 @@ import numpy as np
 import pydantic
 
 from .._arguments import wrong_argument
+from .._declare._node import Node
 from .._errors import ConfigError, PathError
 from .._hints import short
-from .._node import Node
 from .._paths import Key, Path, parse_path, path_str
 from .._static import DataValueError
+from ._config import DEFAULT, Config, check_config, form_at, same_static
 from ._defaults import opened
 from ._graph import copied
-from ._models import DEFAULT, Config, check_config, form_at, same_static
 from ._plain import written
 from ._read import Files
 from ._registry import near_hint, shown

@@ -12,12 +12,12 @@ from typing import Any
 import pydantic
 
 from .._filters import Matcher
-from .._optax_calls import Call, factories
-from .._optax_labels import Labels
-from .._optax_state import Transformation
 from .._static import ByName, DataForm, DataValueError, kind_of, registered_name
+from ..optim._calls import Call, factories
+from ..optim._labels import Labels
+from ..optim._memory import Transformation
+from ._config import Config, field_value, same_static
 from ._filters_as_paths import filter_data, labels_data
-from ._models import Config, field_value, same_static
 from ._typed import REGISTERED, TYPE, VALUE, is_record, name_of
 
 

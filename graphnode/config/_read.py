@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .._collector import uncollected
 from .._containers import is_container, items
 from .._errors import ConfigError
+from .._gc import uncollected
 from .._hints import short
 from ._json import JsonReader
 from ._places import MAX_BYTES, Place

@@ -13,11 +13,11 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar, cast, overload
 
 from .._arguments import wrong_argument
-from .._faults import is_refused
+from .._class_faults import is_refused
+from .._declare._node import Node
 from .._fields import NodeBase
 from .._hints import did_you_mean, short, with_article
-from .._names import VALUES
-from .._node import Node
+from .._registered import VALUES
 
 V = TypeVar("V")
 

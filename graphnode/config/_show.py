@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from .._node import Node
+from .._declare._node import Node
 from .._paths import Path as Path_
 from .._paths import path_str
 from ._build import constructor_faults
+from ._config import Config
 from ._defaults import opened_like
 from ._graph import visits
-from ._models import Config
 from ._override import override
 from ._read import Files, check_no_faults
 from ._walk import Walk, place_key, walk

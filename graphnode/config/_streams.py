@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import pydantic
 from pydantic_core import PydanticCustomError
 
-from .._annotations import Form
+from .._declare._annotations import Form
 from .._hints import short
 from .._rngs import Rngs
 from .._stream import split_key

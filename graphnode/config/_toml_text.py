@@ -11,7 +11,7 @@ import tomli_w
 
 from .._containers import is_container, items
 from .._errors import ConfigError
-from ._models import Config
+from ._config import Config
 
 
 def toml_lines(root: Config[Any], nodes: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:

@@ -21,14 +21,10 @@ import pydantic
 import typing_extensions
 from pydantic_core import PydanticCustomError
 
-from .._annotations import unaliased
 from .._containers import is_container, items
 from .._contract import is_jaxtyping
+from .._declare._annotations import unaliased
 from .._hints import short
-from .._optax_calls import Call, ScheduleCall, TransformationCall, call_classes
-from .._optax_labels import Labels
-from .._optax_parameters import Schedule, is_transformation
-from .._optax_state import Transformation
 from .._static import (
     DEFINED,
     DataForm,
@@ -40,6 +36,10 @@ from .._static import (
     options_schema,
     read_option,
 )
+from ..optim._calls import Call, ScheduleCall, TransformationCall, call_classes
+from ..optim._labels import Labels
+from ..optim._memory import Transformation
+from ..optim._parameters import Schedule, is_transformation
 from ._array_fields import array_field
 from ._filters_as_paths import labels_of
 from ._registry import (

@@ -13,19 +13,19 @@ from typing import Any, Final, NamedTuple, TypeVar, cast, get_origin
 
 import pydantic
 
-from .._annotations import Form, Leaf
 from .._arguments import wrong_argument
-from .._collector import uncollected
 from .._containers import Container, ContainerKind, children, is_container, items
+from .._declare._annotations import Form, Leaf
+from .._declare._node import Node
 from .._errors import ConfigError
 from .._fields import Kind
+from .._gc import uncollected
 from .._hints import did_you_mean, short, with_article
-from .._node import Node
 from .._paths import Key, path_str
 from .._paths import Path as Path_
 from .._redefinition import class_apart
+from ._config import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text
 from ._dialect import OURS, Dialect, Translation, dialect_of, with_own_containers
-from ._models import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text
 from ._places import MAX_DIGITS, MAX_FAULTS
 from ._read import FORMATS, Document, Files, check_no_faults
 from ._registry import NameError_, Tags, meaning, near_hint, shown

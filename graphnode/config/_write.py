@@ -18,15 +18,15 @@ import yaml
 
 from .._arguments import wrong_argument
 from .._containers import children, is_container, items, leaves
+from .._declare._node import Node
 from .._describe import describe
 from .._errors import ConfigError
-from .._node import Node
 from .._paths import Path as Keys
 from .._paths import path_str
 from .._redefinition import class_apart
 from .._static import DataValueError, texts_apart
+from ._config import DEFAULT, Config, check_config, same_static, takes_streams
 from ._graph import Visit, shared, visits
-from ._models import DEFAULT, Config, check_config, same_static, takes_streams
 from ._plain import written
 from ._registry import Tags
 from ._streams import STREAMS, is_streams

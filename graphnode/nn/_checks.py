@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from .._contract import Bound, Contract, contract_of
+from .._declare._node import Node
 from .._errors import ContractError, listed
-from .._node import Node
+from .._inspect import iter_node
 from .._paths import path_str
 from .._state import State
-from .._traverse import iter_node
 
 
 def is_integer(value: object, least: int) -> bool:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 import jax
 
-from .._node import Node
+from .._declare._node import Node
 from .._pretty import Record
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from .._declare._node import Node
 from .._errors import ConfigError
-from .._node import Node
 from .._redefinition import a_class
 
 

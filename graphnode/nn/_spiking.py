@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from .._errors import ContractError
 from .._fields import Initializer, state, static
-from .._names import VALUES
+from .._registered import VALUES
 from .._signals import write_all
 from .._state import HiddenState, ParamState
 from . import initializers

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from .._declare._node import Node
 from .._errors import ContractError
-from .._node import Node
 from ._checks import is_integer, place
 
 Padding: TypeAlias = (

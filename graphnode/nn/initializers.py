@@ -12,7 +12,7 @@ Example:
 from typing import Final
 
 from .._fields import Initializer
-from .._names import VALUES
+from .._registered import VALUES
 
 glorot_normal: Final[Initializer] = VALUES["glorot_normal"]
 """Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", eq. 16."""

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr
 
-from .._binding import binding_of
 from .._describe import describe
 from .._errors import FilterError
-from .._graphdef import GraphDef
-from .._match import match
+from .._graph._binding import binding_of
+from .._graph._graphdef import GraphDef
+from .._lookup import match
 from .._paths import path_str
 from .._statetree import StateTree
 from .._static import GraphObject

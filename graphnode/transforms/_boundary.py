@@ -23,16 +23,17 @@ import jax.numpy as jnp
 from jax.tree_util import DictKey, SequenceKey, keystr, tree_flatten, tree_flatten_with_path
 
 from .._arguments import checked_positions, wrong_argument
-from .._binding import Binding, binding_of_list, build, check_leaf_classes, graft, is_graph_object, walk
 from .._caches import LOCK, TRANSFORMED, Memo, StaysHere
 from .._compat import PLAIN, TraceRef, current_trace, is_tracing
-from .._convert import part_of
 from .._describe import describe, shape_text
-from .._diff import differences
 from .._errors import ContractError, FieldError, StructureError, TraceError, listed
-from .._graphdef import GraphDef
+from .._graph._binding import Binding, binding_of_list, build, check_leaf_classes, graft, is_graph_object, walk
+from .._graph._diff import differences
+from .._graph._graphdef import GraphDef
+from .._graph_to_tree import part_of
 from .._hints import with_article
 from .._importable import importable_name
+from .._inspect import live_objects
 from .._marks import captured, check_marks, close_copies, drop_loans, is_marked, take_back_loans, trace_of
 from .._paths import Path, path_str
 from .._rngs import RngState
@@ -40,7 +41,6 @@ from .._signals import put_all
 from .._state import State, check_writable, contract_faults, located, mark_container, renew
 from .._statetree import StateTree
 from .._static import GraphObject, StaticValueError, frozen, static_key
-from .._traverse import live_objects
 from .._value import is_container
 from .._versions import trace_of_version
 from ._result_nodes import ResultNode, is_result_node

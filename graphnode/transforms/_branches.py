@@ -13,8 +13,8 @@ from jax.tree_util import keystr
 from jax.typing import ArrayLike
 
 from .._describe import WEAK, describe
-from .._diff import diff
 from .._errors import StructureError, listed
+from .._graph._diff import diff
 from .._pretty import Text
 from .._tracebacks import hides_frames
 from ._boundary import (

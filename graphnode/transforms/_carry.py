@@ -30,8 +30,8 @@ from ._boundary import (
     told,
     type_text,
 )
+from ._fork import at_home
 from ._result_nodes import ResultNode, is_result_node
-from ._streams import at_home
 
 
 def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:

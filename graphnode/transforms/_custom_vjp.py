@@ -10,10 +10,10 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 import jax
 import jax.numpy as jnp
 
-from .._binding import Binding, binding_of_list
-from .._convert import graph_to_tree, tree_to_graph
 from .._describe import describe
 from .._errors import StructureError, TraceError
+from .._graph._binding import Binding, binding_of_list
+from .._graph_to_tree import graph_to_tree, tree_to_graph
 from .._paths import path_str
 from .._static import GraphObject
 from .._tracebacks import hides_frames

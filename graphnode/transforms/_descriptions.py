@@ -11,9 +11,9 @@ from typing import Any, Final, TypeAlias
 
 import jax
 
-from .._convert import NodeStates
-from .._graphdef import GraphDef
-from .._layout import intern_layout
+from .._graph._graphdef import GraphDef
+from .._graph._layout import intern_layout
+from .._graph_to_tree import NodeStates
 from .._state import StateSpec
 from .._state_axes import with_specs
 from .._statetree import StateTree, TreefyState

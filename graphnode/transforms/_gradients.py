@@ -1,4 +1,4 @@
-"""`grad` and `value_and_grad`: derivatives of scalar functions, with respect to what `_chosen` says."""
+"""`grad` and `value_and_grad`: derivatives of scalar functions, with respect to what `_wrt` says."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from .._filters import Filter
 from .._state import ParamState
 from .._tracebacks import hides_frames
 from ._boundary import Call, Function, Outcome, Values, rebind, target_of
-from ._chosen import Chosen, GradOptions, divided, one_or_all
+from ._wrt import Chosen, GradOptions, divided, one_or_all
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -12,8 +12,8 @@ from .._filters import Filter
 from .._state import ParamState
 from .._tracebacks import hides_frames
 from ._boundary import Call, Function, Outcome, Values, rebind, target_of
-from ._chosen import Chosen, GradOptions, divided, one_or_all
 from ._members import with_leading_axes
+from ._wrt import Chosen, GradOptions, divided, one_or_all
 
 P = ParamSpec("P")
 A = TypeVar("A")

@@ -11,10 +11,10 @@ from typing import Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, Type
 
 import jax
 
-from .._binding import binding_of_list
 from .._caches import Memo
 from .._compat import DISABLE_JIT, PLAIN, is_tracing, jaxpr_as_fun
 from .._describe import describe
+from .._graph._binding import binding_of_list
 from .._marks import mark_lost
 from .._signals import undivided
 from .._state import State

@@ -20,9 +20,9 @@ from .._tracebacks import hides_frames
 from ._axes import Spread, check_sizes, spread_axes
 from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, target_of
 from ._carry import Carry, Traced, check_shardings, check_types, compiled, pair_of, picking
-from ._map import check_axis
+from ._fork import Fork, apart_from, fork, forks_of, join, lane_count, with_forks
 from ._members import is_key, made_keys, member_of, refuse_constant, with_result_axes
-from ._streams import Fork, apart_from, fork, forks_of, join, lane_count, with_forks
+from ._vmap import check_axis
 
 C = TypeVar("C")
 X = TypeVar("X")

@@ -15,9 +15,9 @@ from jax.sharding import PartitionSpec
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from .._compat import is_mapped, varying_axes
-from .._convert import spread
 from .._errors import StackError, listed
-from .._layout import intern_layout
+from .._graph._layout import intern_layout
+from .._graph_to_tree import spread
 from .._paths import path_str
 from .._rngs import RngKey
 from .._state import StateSpec

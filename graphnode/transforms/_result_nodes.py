@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.tree_util import GetAttrKey
 
-from .._graphdef import GraphDef
+from .._graph._graphdef import GraphDef
 from .._statetree import StateTree
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from .._caches import LOCK
-from .._diff import differences
+from .._graph._diff import differences
 from .._paths import Path
 from .._static import ANOTHER, texts_apart
 from ._boundary import Form, Function, Static, Values, remembered, target_of, type_text

@@ -12,7 +12,7 @@ from .._compat import current_trace
 from .._stream import Stream, scope_of
 from .._tracebacks import hides_frames
 from ._boundary import Call, Function, Outcome, named_arguments, rebind, target_of, with_statics
-from ._streams import at_home
+from ._fork import at_home
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graphnode.__main__ import main
-from graphnode._faults import collecting_faults
+from graphnode._class_faults import collecting_faults
 from graphnode.check import CODES, check
 from graphnode.check._modules import importing
 from graphnode.check._run import check_classes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import graphnode as gn
-from graphnode._faults import Fault, Rule, collecting_faults
+from graphnode._class_faults import Fault, Rule, collecting_faults
 from tests.checking import check_and_forget, codes_in, found_in, write_files
 from tests.declaring import declare
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from graphnode._faults import Rule
+from graphnode._class_faults import Rule
 from graphnode.check import CODES
 from graphnode.check._codes import OF_RULE, STRICT
 from tests.checking import check_and_forget, write_files

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 import graphnode as gn
-from graphnode._names import VALUES
+from graphnode._registered import VALUES
 from tests.config.nets import Net
 from tests.work import calls_of
 

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import graphnode as gn
-from graphnode._names import VALUES
+from graphnode._registered import VALUES
 from tests.config.family import CONFIGS, MODEL, Bounded, Composed, Holder, Named, Part, Plain, mutated
 from tests.docrun import ROOT
 from tests.schemas import GENERATED, write

@@ -23,8 +23,8 @@ from pydantic import Field
 
 import graphnode as gn
 from graphnode.__main__ import main
-from graphnode._names import VALUES
-from graphnode._optax_calls import ScheduleCall, TransformationCall, call_classes
+from graphnode._registered import VALUES
+from graphnode.optim._calls import ScheduleCall, TransformationCall, call_classes
 from tests.config import optax_unimported
 
 call: Any = gn.optim.call
@@ -238,7 +238,7 @@ def _sample(annotation: Any) -> Any:
     for part, value in (
         ("Labels", {"**": True}),
         ("Transformation", SGD),
-        ("tuple[graphnode._optax_parameters.Schedule", [COSINE]),
+        ("tuple[graphnode.optim._parameters.Schedule", [COSINE]),
         ("Schedule", COSINE),
         ("Callable[[object], object]", "relu"),
         ("Callable[[object, object], object]", "two"),

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 import graphnode as gn
-from graphnode._names import VALUES
+from graphnode._registered import VALUES
 from graphnode.config import _registry, register
 from graphnode.config._registry import Tags, value_of
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphnode as gn
-from graphnode._names import VALUES
+from graphnode._registered import VALUES
 from graphnode._static import static_key
 
 

@@ -24,7 +24,7 @@ from jax._src.core import eval_trace, trace_ctx
 import graphnode as gn
 from graphnode import ParamState, _marks, _signals
 from graphnode._caches import Interned
-from graphnode._collector import uncollected
+from graphnode._gc import uncollected
 from graphnode._marks import captured, mark_lost
 from graphnode._signals import undivided
 from tests.interrupting import interrupt_everywhere
@@ -593,4 +593,4 @@ def test_an_interrupted_walk_leaves_the_collector_on():
         gc.enable()
         assert is_on
 
-    assert interrupt_everywhere("graphnode/_collector.py", paused, check) > 2
+    assert interrupt_everywhere("graphnode/_gc.py", paused, check) > 2

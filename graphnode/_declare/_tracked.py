@@ -1,0 +1,365 @@
+"""The containers that nodes hold: lists and dicts that check what is put in, and note every change of structure.
+
+For what a change of structure means to a binding, see `_versions`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, SupportsIndex, TypeVar, cast, runtime_checkable
+
+from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
+
+from .._compat import is_tracing
+from .._containers import items
+from .._describe import describe
+from .._errors import FieldError
+from .._fields import Kind
+from .._paths import Key, key_str
+from .._redefinition import class_apart, derives
+from .._static import GraphObject
+from .._versions import CLOCK, AnyVersion, Version, birth, check_owner
+from ._annotations import Form
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+_MAX_NESTING: Final = 32
+
+
+@runtime_checkable
+class Check(Protocol):
+    """Raises when States break the contract of their places in a container."""
+
+    def __call__(self, form: Form, put: Mapping[str, Any], /, *, replaces: bool) -> None:
+        """See `_declare._plan.check_items`."""
+
+
+class Place(NamedTuple):
+    """Where a value stands: the field, and the keys inside it.
+
+    Attributes:
+        where: Class and field, for messages.
+        path: The keys below.
+        check: Raises when States break the contract of their places; `None` where there is no contract.
+    """
+
+    where: str
+    path: tuple[Key, ...] = ()
+    check: "Check | None" = None
+
+    def below(self, key: Key) -> "Place":
+        """The place at a key of the container that stands here."""
+        return Place(self.where, (*self.path, key), self.check)
+
+    def __str__(self) -> str:
+        return ".".join((self.where, *map(key_str, self.path)))
+
+
+def admit(form: Form, value: Any, place: Place) -> Any:
+    """`value` as a field of this form keeps it: lists and dicts become tracked copies, the rest passes by identity.
+
+    Args:
+        form: The form of the field, or of the place inside it.
+        value: What was given.
+        place: Where it is put.
+
+    Raises:
+        FieldError: The value is not of the form.
+    """
+    cls = type(value)
+    # A proxy or a mock says that it is of a class, and an abstract class may say it of what only looks like a node.
+    if cls in form.classes or (isinstance(value, form.classes) and issubclass(cls, GraphObject)):
+        return value
+    if value is None and form.optional:
+        return None
+    if len(place.path) > _MAX_NESTING:
+        raise FieldError(f"{place.where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself")
+    if isinstance(value, list) and form.admits(list):
+        return TrackedList(form.item(list), place, value)
+    if isinstance(value, dict) and form.admits(dict):
+        return TrackedDict(form.item(dict), place, value)
+    placed = form.items(tuple, items(value)) if isinstance(value, tuple) else None
+    if placed is not None:
+        # A named tuple becomes a plain one: a structure says that there is a tuple, not of which class.
+        return tuple([admit(item_form, item, place.below(key)) for key, item, item_form in placed])
+    if issubclass(cls, GraphObject) and derives(cls, form.classes):
+        return value
+    raise FieldError(_refusal(form, value, place))
+
+
+def _refusal(form: Form, value: object, place: Place) -> str:
+    names = [cls.__name__ for cls in form.classes]
+    has_other_class = type(value).__name__ in names  # of the same name
+    found = class_apart(type(value), *form.classes) if has_other_class else describe(value)
+    message = f"{place} takes {form}; found {found}"
+    if isinstance(value, form.classes) and not issubclass(type(value), GraphObject):
+        what, base = ("a State", "gn.State") if form.kind is Kind.STATE else ("a node", "gn.Node")
+        return f"{message}, which says that it is {what} and is not; pass what is behind it, or derive it from {base}"
+    if form.kind is Kind.STATE and hasattr(value, "dtype") and not isinstance(value, type):
+        message += f"; wrap the array: {names[0] if names else 'ParamState'}(...), or write to .value"
+    return message
+
+
+class _Tracked:
+    """What both containers share; the slots are theirs, since `list` and `dict` take no second base with any."""
+
+    if TYPE_CHECKING:
+        _form: Form
+        _place: Place
+        _version: AnyVersion
+    else:
+        __slots__ = ()
+
+    def admit(self, key: Key, item: Any, *, replaces: bool = True) -> Any:
+        """`item` as it would be kept at `key`.
+
+        Args:
+            key: Its key.
+            item: The item.
+            replaces: Whether it takes the place of what stands there; otherwise that stays.
+
+        Raises:
+            FieldError: It is not of the form of the items.
+            ContractError: It breaks the contract of the field.
+        """
+        (kept,) = self.admit_all([(key, item)], replaces=replaces)
+        return kept
+
+    def admit_all(self, items: Iterable[tuple[Key, Any]], *, replaces: bool = True) -> list[Any]:
+        """Items as they would be kept at their keys; see `admit`. Their contracts are checked together."""
+        placed = [(self._place.below(key), item) for key, item in items]
+        kept = [admit(self._form, item, place) for place, item in placed]
+        if self._place.check is not None:
+            texts = [str(place) for place, _ in placed]
+            self._place.check(self._form, dict(zip(texts, kept, strict=True)), replaces=replaces)
+        return kept
+
+    def check_owner(self) -> None:
+        """Raise if the container must not change now.
+
+        Raises:
+            TraceError: A JAX transformation runs that it was not made in.
+        """
+        if is_tracing():
+            check_owner(self._version, str(self._place))
+
+    def _change(self, write: Callable[..., R], /, *args: Any, **options: Any) -> R:
+        """Make a change of structure, all of which was admitted; gives what `write` gives.
+
+        It is noted ahead as well, as an interrupt may come right after it.
+        """
+        self._changed()
+        # Noted also when it raises: a list that was sorted may then be partly sorted.
+        try:
+            return write(*args, **options)
+        finally:
+            self._changed()
+
+    def _changed(self) -> None:
+        if isinstance(self._version, Version):
+            self._version = CLOCK.now = Version()
+
+
+class TrackedList(list[T], _Tracked):
+    """A `list` that a node holds: checks what is put in, and notes every change of structure.
+
+    It is the node's own: assigning a list to a field copies it, and a copy of this is a plain list again.
+    """
+
+    __slots__ = ("__weakref__", "_form", "_place", "_version")
+
+    def __init__(self, form: Form, place: Place, items: Iterable[T]) -> None:
+        self._form, self._place, self._version = form, place, birth()
+        # The contract of a whole new value is checked by who assigns it.
+        super().__init__([admit(form, item, place.below(at)) for at, item in enumerate(items)])
+
+    @classmethod
+    def restore(cls, form: Form, place: Place, items: list[T]) -> "TrackedList[T]":
+        """A list of items that were admitted before."""
+        made = cls(form, place, ())
+        list.extend(made, items)
+        return made
+
+    def append(self, item: T, /) -> None:
+        self.check_owner()
+        self._change(super().append, self.admit(len(self), item))
+
+    def extend(self, items: Iterable[T], /) -> None:
+        self.check_owner()
+        self._change(super().extend, self.admit_all(enumerate(items, len(self))))
+
+    def insert(self, at: SupportsIndex, item: T, /) -> None:
+        self.check_owner()
+        index = at.__index__()
+        place = max(0, len(self) + index) if index < 0 else min(index, len(self))
+        self._change(super().insert, at, self.admit(place, item, replaces=False))
+
+    def pop(self, at: SupportsIndex = -1, /) -> T:
+        self.check_owner()
+        return self._change(super().pop, at)
+
+    def remove(self, item: T, /) -> None:
+        self.check_owner()
+        self._change(super().remove, item)
+
+    def clear(self) -> None:
+        self.check_owner()
+        self._change(super().clear)
+
+    def sort(self, **options: Any) -> None:
+        self.check_owner()
+        self._change(super().sort, **options)
+
+    def reverse(self) -> None:
+        self.check_owner()
+        self._change(super().reverse)
+
+    def __setitem__(self, at: Any, item: Any, /) -> None:
+        self.check_owner()
+        if isinstance(at, slice):
+            items = list(item)
+            replaced = range(*at.indices(len(self)))
+            is_exchange = len(items) == len(replaced)
+            places = replaced if is_exchange else range(replaced.start, replaced.start + len(items))
+            admitted: Any = self.admit_all(zip(places, items, strict=True), replaces=is_exchange)
+        else:
+            index = at.__index__()
+            if -len(self) <= index < len(self) and self[index] is item:
+                return  # as after `held[at] += ...`, which has changed the item itself: it stays the same object
+            admitted = self.admit(index if index >= 0 else len(self) + index, item)
+        self._change(super().__setitem__, at, admitted)
+
+    def __delitem__(self, at: SupportsIndex | slice, /) -> None:
+        self.check_owner()
+        self._change(super().__delitem__, at)
+
+    def __iadd__(self, items: Iterable[T], /) -> "TrackedList[T]":  # type: ignore[override, misc]  # `list` overloads `__add__`
+        self.extend(items)
+        return self
+
+    def __imul__(self, times: SupportsIndex, /) -> "TrackedList[T]":
+        self[:] = list(self) * times
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Callable[..., list[T]], tuple[list[T]]]:
+        return list, (list(self),)
+
+
+class TrackedDict(dict[str, T], _Tracked):
+    """A `dict` with string keys that a node holds; see `TrackedList`."""
+
+    __slots__ = ("__weakref__", "_form", "_place", "_vacant", "_version")
+
+    # The keys that States were popped from, each with those that stood behind it.
+    _vacant: dict[str, tuple[str, ...]]
+
+    def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
+        self._form, self._place, self._version, self._vacant = form, place, birth(), {}
+        super().__init__({self._key(key): admit(form, item, place.below(key)) for key, item in items.items()})
+
+    @classmethod
+    def restore(cls, form: Form, place: Place, items: dict[str, T]) -> "TrackedDict[T]":
+        """A dict of items that were admitted before."""
+        made = cls(form, place, {})
+        dict.update(made, items)
+        return made
+
+    def _key(self, key: object) -> str:
+        if type(key) is str:
+            return key
+        found = f"{key!r}, a {type(key).__name__}" if isinstance(key, str) else repr(key)
+        raise FieldError(f"{self._place} takes string keys; found {found}")
+
+    def __setitem__(self, key: str, item: T, /) -> None:
+        self.check_owner()
+        if key in self and self[key] is item:
+            return  # as after `held[key] += ...`, which has changed the item itself: it stays the same object
+        self._change(super().__setitem__, self._key(key), self.admit(key, item))
+        self._vacant.pop(key, None)
+
+    def vacate(self, key: str) -> None:
+        """Take an item out that may be put back."""
+        keys = list(self)
+        for vacant in reversed(self._vacant):
+            keys.insert(self._position(keys, vacant), vacant)
+        del self[key]
+        self._vacant[key] = tuple(keys[keys.index(key) + 1 :])
+
+    def put_back(self, key: str, item: T) -> None:
+        """Set an item at a vacant key, in front of the first of those that stood behind it; else at the end."""
+        self.check_owner()
+        admitted = self.admit(key, item)
+        keys = list(self)
+        at = self._position(keys, key)
+
+        def insert() -> None:
+            behind = {other: dict.pop(self, other) for other in keys[at:]}
+            dict.update(self, {key: admitted, **behind})
+
+        self._change(insert)
+        self._vacant.pop(key, None)
+
+    def is_vacant(self, key: object) -> bool:
+        """Whether an item was popped from here, and none has come since."""
+        return key in self._vacant
+
+    def _position(self, keys: list[str], vacant: str) -> int:
+        followers = self._vacant.get(vacant, ())
+        return next((at for at, other in enumerate(keys) if other in followers), len(keys))
+
+    def __delitem__(self, key: str, /) -> None:
+        self.check_owner()
+        self._change(super().__delitem__, key)
+
+    def update(self, *args: Any, **items: T) -> None:
+        self.check_owner()
+        new: dict[Any, T] = dict(*args, **items)
+        keys = [self._key(key) for key in new]
+        self._change(super().update, dict(zip(keys, self.admit_all(new.items()), strict=True)))
+        for key in keys:
+            self._vacant.pop(key, None)
+
+    def setdefault(self, key: str, default: Any = None, /) -> T:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    # Any: what `dict.pop` takes in three overloads.
+    def pop(self, key: str, /, *default: Any) -> Any:  # ty: ignore[incompatible-method-override]
+        self.check_owner()
+        return self._change(super().pop, key, *default)
+
+    def popitem(self) -> tuple[str, T]:
+        self.check_owner()
+        return self._change(super().popitem)
+
+    def clear(self) -> None:
+        self.check_owner()
+        self._change(super().clear)
+        self._vacant.clear()
+
+    def __ior__(self, items: Any, /) -> "TrackedDict[T]":  # type: ignore[override, misc]  # `dict` overloads `__or__`
+        self.update(items)
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Callable[..., dict[str, T]], tuple[dict[str, T]]]:
+        return dict, (dict(self),)
+
+
+def _flatten_list(items: list[Any]) -> tuple[list[tuple[Any, Any]], None]:
+    return [(SequenceKey(at), item) for at, item in enumerate(items)], None
+
+
+def _plain_dict(keys: tuple[str, ...], items: Iterable[Any]) -> dict[str, Any]:
+    return dict(zip(keys, items, strict=True))
+
+
+def _flatten_dict(items: dict[str, Any]) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+    keys = tuple(sorted(items))
+    return [(DictKey(key), items[key]) for key in keys], keys
+
+
+# A root may be a node's container (`treefy_split(model.layers)`). JAX knows exact types alone, so it is told; what it
+# makes from leaves is nobody's own and therefore plain.
+register_pytree_with_keys(cast("type[list[Any]]", TrackedList), _flatten_list, lambda _, items: list(items))
+register_pytree_with_keys(cast("type[dict[str, Any]]", TrackedDict), _flatten_dict, _plain_dict)

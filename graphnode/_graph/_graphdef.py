@@ -1,0 +1,385 @@
+"""`GraphDef`: the static half of a graph, flat, interned and shown nested.
+
+A graphdef is a row of tokens in canonical pre-order: a `NodeSpec` for a node seen first, a `StateSpec` for a State seen
+first, and the number of an object seen before. Specs are interned, so hashing a graphdef hashes identities, and equal
+graphdefs are one object. No operation on it recurses; `NodeDef` and `NodeRef` are views, made as they are looked at.
+"""
+
+import builtins
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Final, Generic, TypeAlias
+
+import jax
+from typing_extensions import TypeVar
+
+from .._caches import Interned, Memo
+from .._contract import Requirement
+from .._errors import StructureError, listed
+from .._paths import Key, Path, key_order, path_str
+from .._pretty import Record, Text, pretty
+from .._redefinition import class_apart
+from .._state import Requirements, StateSpec
+from .._trie import Trie
+from ._layout import Layout
+from ._table import (
+    Assembly,
+    RootSpec,
+    Table,
+    Token,
+    assemble,
+    contracts_of,
+    lay_out,
+    lay_out_nodes,
+    requirements_of,
+    tabulate,
+)
+from ._template import REF, UNSET, NodeSpec, Shape, edges_of, items_of
+from ._tokens_json import tokens_from_json, tokens_to_json
+
+N_co = TypeVar("N_co", covariant=True, default=Any)
+
+
+_CONTRACTS: Final = "contracts"
+_REQUIREMENTS: Final = "requirements"
+_NODES: Final = "nodes"
+_GRAPHDEFS: "Interned[tuple[Token, ...], GraphDef[Any]]" = Interned()
+
+
+class GraphDef(Generic[N_co]):
+    """The static half of a node: classes, static values, and which object stands where.
+
+    Hashable and comparable at the cost of an identity test, picklable when its classes are, and a static pytree: it may
+    be an argument of a function under `jax.jit`. Equal structures give the same object.
+
+    Example:
+        >>> class Pair(gn.Node):
+        ...     scale: int
+        ...     weight: gn.ParamState
+        >>> first, second = (Pair(2, gn.ParamState(jnp.ones(n))) for n in (3, 4))
+        >>> gn.graphdef(first) is gn.graphdef(second)
+        True
+        >>> gn.graphdef(first)
+        NodeDef(
+          type=Pair,
+          index=0,
+          attributes=('scale', 'weight'),
+          subgraphs={},
+          static_fields={
+            'scale': 2
+          },
+          leaves={
+            'weight': NodeRef(
+              type=ParamState,
+              index=1
+            )
+          }
+        )
+    """
+
+    __slots__ = ("__weakref__", "_assembly", "_layout", "_table", "plans", "tokens")
+
+    tokens: tuple[Token, ...]
+    _table: Table | None
+    _layout: Layout | None
+    _assembly: Assembly | None
+    plans: Memo[Hashable, Any]  # how to match other layouts with this structure, for the operations that do
+
+    @property
+    def type(self) -> "builtins.type[N_co]":
+        """The class of the root: a node class, or the type of the pytree that holds the nodes."""
+        return self.root.type
+
+    @property
+    def root(self) -> "NodeDef | NodeRef":
+        """The nested view."""
+        first = self.tokens[0]
+        if isinstance(first, RootSpec):
+            return _root_view(self, first)
+        return _view(self, 0)
+
+    @property
+    def table(self) -> Table:
+        """The tokens as arrays; made once."""
+        if self._table is None:
+            self._table = tabulate(self.tokens)
+        return self._table
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of all its States; made once."""
+        if self._layout is None:
+            self._layout = lay_out(self.tokens)
+        return self._layout
+
+    @property
+    def assembly(self) -> Assembly:
+        """What rebuilding needs; made once."""
+        if self._assembly is None:
+            self._assembly = assemble(self.table)
+        return self._assembly
+
+    @property
+    def requirements(self) -> "dict[int, list[tuple[int, Requirement]]]":
+        """What the fields of each node ask of which State, by the numbers of both among all objects."""
+        return self.plans.of(_REQUIREMENTS, lambda: requirements_of(self.table))  # type: ignore[no-any-return]  # as made
+
+    def contracts_from(self, start: int) -> "dict[int, Requirements]":
+        """What the fields of its nodes, from one number on, ask of each State, by its number among all objects."""
+        question = (_CONTRACTS, start)
+        return self.plans.of(question, lambda: contracts_of(self.table, start))  # type: ignore[no-any-return]
+
+    @property
+    def nodes(self) -> Trie:
+        """The paths of its nodes, in the order of their numbers."""
+        return self.plans.of(_NODES, lambda: lay_out_nodes(self.table))  # type: ignore[no-any-return]  # as made
+
+    def path(self, number: int) -> Path:
+        """The first path of object `number`."""
+        table = self.table
+        parts: list[Path] = []
+        while number >= 0:
+            parts.append(table.edges[number])
+            number = table.parents[number]
+        return tuple(key for part in reversed(parts) for key in part)
+
+    def find(self, path: Path) -> int | None:
+        """The number of the object at a path, which may lead over later references; `None` when there is none."""
+        table, first = self.table, self.tokens[0]
+        edges, row = (first.edges, table.top) if isinstance(first, RootSpec) else (((),), table.top)
+        start = 0
+        while True:
+            length = next((n for n in range(len(path) - start + 1) if path[start : start + n] in edges), None)
+            if length is None:
+                return None
+            found = row[edges.index(path[start : start + length])]
+            start += length
+            spec = table.specs[found]
+            if start == len(path):
+                return found
+            if not isinstance(spec, NodeSpec):
+                return None
+            edges, row = spec.edges, table.rows[found]
+
+    def to_json(self) -> str:
+        """The graphdef as JSON, for files that must outlive a Python version; `schemas/graphdef.schema.json` says how.
+
+        Classes are named, and static values keep their type. Functions, enums and dataclasses among them need a name:
+        `gn.config.register`.
+
+        Raises:
+            ConfigError: A class that was defined again, or a static value without JSON; names all.
+
+        Example:
+            >>> class Scale(gn.Node):
+            ...     size: int
+            >>> text = gn.graphdef(Scale(3)).to_json()
+            >>> gn.GraphDef.from_json(text) is gn.graphdef(Scale(3))
+            True
+
+        See also: `from_json`, the inverse.
+        """
+        return tokens_to_json(self.tokens)
+
+    @staticmethod
+    def from_json(text: str) -> "GraphDef[Any]":
+        """The graphdef that JSON describes: the same object as the one that was written.
+
+        The classes of its nodes and States must be imported; nothing in the text imports or calls anything, apart from
+        the constructors of dataclasses that the program has registered.
+
+        Raises:
+            ConfigError: The text is no graphdef, or names what there is not; names all faults.
+
+        Example:
+            >>> gn.GraphDef.from_json("{}")
+            Traceback (most recent call last):
+            graphnode.ConfigError: no graphdef: an object with "graphnode": 1 is expected
+
+        See also: `to_json`, the inverse.
+        """
+        return intern_graphdef(tokens_from_json(text))
+
+    def __copy__(self) -> "GraphDef[N_co]":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "GraphDef[N_co]":
+        return self
+
+    def __reduce__(self) -> "tuple[Callable[..., GraphDef[Any]], tuple[object, ...]]":
+        return _restore_graphdef, (self.tokens,)
+
+    def __pretty__(self) -> Record:
+        return self.root.__pretty__()
+
+    def __repr__(self) -> str:
+        return pretty(self.root)
+
+
+jax.tree_util.register_static(GraphDef)
+
+
+def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
+    """The one graphdef of these tokens."""
+    return _GRAPHDEFS.of(tokens, lambda: _new_graphdef(tokens))
+
+
+def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
+    """The graphdef that was pickled, whose classes may have changed since: a spec knows its own fields alone.
+
+    Raises:
+        StructureError: A field does not take any more what stood there; names all.
+    """
+    graphdef = intern_graphdef(tokens)
+    specs = graphdef.table.specs
+    faults: list[str] = []
+    for number, row in graphdef.table.rows.items():
+        spec = specs[number]
+        assert isinstance(spec, NodeSpec)
+        for child, (path, form) in zip(row, spec.forms(), strict=True):
+            found = specs[child].cls
+            if not issubclass(found, form.classes):
+                place = f"{spec.cls.__name__}.{path_str(path)}"
+                faults.append(f"{place} takes {form}, and held {class_apart(found, *form.classes)}")
+    if faults:
+        faults = list(dict.fromkeys(faults))  # each class says it once, however many nodes are of it
+        raise StructureError(f"a class has changed since a graphdef was pickled: {listed(faults)}")
+    return graphdef
+
+
+def forget_class(cls: type) -> bool:
+    """Have no graphdef rebuild objects of a class that was defined again; whether any has some, or of a subclass."""
+    stale = [
+        graphdef
+        for graphdef in _GRAPHDEFS
+        if any(not isinstance(token, (int, RootSpec)) and issubclass(token.cls, cls) for token in graphdef.tokens)
+    ]
+    for graphdef in stale:
+        graphdef._assembly = None  # made anew, it finds the class
+    return bool(stale)
+
+
+def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
+    graphdef: GraphDef[Any] = GraphDef()
+    graphdef.tokens = tokens
+    graphdef._table = graphdef._layout = graphdef._assembly = None
+    graphdef.plans = Memo()
+    return graphdef
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeRef:
+    """A State, or a node that the view has shown before.
+
+    Attributes:
+        type: Its class.
+        index: Its number: one pre-order counter over nodes and States.
+    """
+
+    type: "type[Any]"
+    index: int
+
+    def __pretty__(self) -> Record:
+        return Record("NodeRef", [("type", Text(self.type.__name__)), ("index", self.index)])
+
+    def __repr__(self) -> str:
+        return pretty(self)
+
+
+# A reference of a view: the object's number, and whether it is its first.
+Reference: TypeAlias = tuple[int, bool]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeDef:
+    """One node, or one container of a node, of a graphdef: a view, whose parts are made as they are looked at.
+
+    Attributes:
+        type: The class of the node, or the type of the container.
+        index: Its number: one pre-order counter over nodes and States; -1 for a container.
+        graphdef: The graphdef it is a view of.
+        parts: Each key with the shape of what stands there and the objects in it.
+        statics: The static values by field.
+    """
+
+    type: "type[Any]"
+    index: int
+    graphdef: "GraphDef[Any]"
+    parts: tuple[tuple[Key, Shape, tuple[Reference, ...]], ...]
+    statics: tuple[tuple[Key, Any], ...] = ()
+
+    @property
+    def attributes(self) -> tuple[Key, ...]:
+        """All keys that hold something, in canonical order."""
+        keys = [key for key, shape, _ in self.parts if shape is not UNSET] + [key for key, _ in self.statics]
+        return tuple(sorted(keys, key=key_order))
+
+    @property
+    def subgraphs(self) -> "dict[Key, NodeDef | NodeRef]":
+        """The nodes and containers, by key."""
+        children: dict[Key, NodeDef | NodeRef] = {}
+        for key, shape, references in self.parts:
+            if isinstance(shape, tuple):
+                parts = _parts(items_of(shape), iter(references))
+                children[key] = NodeDef(shape[0], -1, self.graphdef, parts)
+            elif shape is REF and isinstance(self.graphdef.table.specs[references[0][0]], NodeSpec):
+                children[key] = _view(self.graphdef, *references[0])
+        return children
+
+    # Any: static values are of whatever types.
+    @property
+    def static_fields(self) -> dict[Key, Any]:
+        """The static values by key; also the fields that hold `None`."""
+        empty: list[tuple[Key, Any]] = [(key, None) for key, shape, _ in self.parts if shape is None]
+        return dict(sorted([*self.statics, *empty], key=lambda item: str(item[0])))
+
+    @property
+    def leaves(self) -> dict[Key, NodeRef]:
+        """The States by key."""
+        specs = self.graphdef.table.specs
+        numbers = {key: references[0][0] for key, shape, references in self.parts if shape is REF}
+        return {key: NodeRef(specs[n].cls, n) for key, n in numbers.items() if isinstance(specs[n], StateSpec)}
+
+    def __pretty__(self) -> Record:
+        return Record(
+            "NodeDef",
+            [
+                ("type", Text(self.type.__name__)),
+                ("index", self.index),
+                ("attributes", self.attributes),
+                ("subgraphs", self.subgraphs),
+                ("static_fields", self.static_fields),
+                ("leaves", self.leaves),
+            ],
+        )
+
+    def __repr__(self) -> str:
+        return pretty(self)
+
+
+def _view(graphdef: GraphDef[Any], number: int, is_first: bool = True) -> NodeDef | NodeRef:
+    table = graphdef.table
+    spec = table.specs[number]
+    if not is_first or isinstance(spec, StateSpec):
+        return NodeRef(spec.cls, number)
+    row = table.rows[number]
+    firsts = [table.parents[n] == number and table.edges[n] == edge for n, edge in zip(row, spec.edges, strict=True)]
+    named = [(field.name, shape) for field, shape in zip(spec.template.holders, spec.shapes, strict=True)]
+    parts = _parts(iter(named), iter(list(zip(row, firsts, strict=True))))
+    return NodeDef(spec.cls, number, graphdef, parts, tuple(zip(spec.template.statics, spec.statics, strict=True)))
+
+
+def _root_view(graphdef: GraphDef[Any], root: RootSpec) -> NodeDef:
+    table = graphdef.table
+    named = [(edge[0] if len(edge) == 1 else path_str(edge), REF) for edge in root.edges]
+    firsts = [table.parents[n] == -1 and table.edges[n] == edge for n, edge in zip(table.top, root.edges, strict=True)]
+    parts = _parts(iter(named), iter(list(zip(table.top, firsts, strict=True))))
+    data = root.treedef.node_data()
+    return NodeDef(data[0] if data is not None else object, -1, graphdef, parts)
+
+
+def _parts(
+    items: Iterator[tuple[Key, Shape]], references: Iterator[Reference]
+) -> tuple[tuple[Key, Shape, tuple[Reference, ...]], ...]:
+    """Give each item the references that its shape takes, in order."""
+    return tuple([(key, shape, tuple([next(references) for _ in edges_of(shape, ())])) for key, shape in items])

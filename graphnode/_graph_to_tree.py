@@ -1,0 +1,172 @@
+"""Turn the nodes anywhere in a pytree into pytrees, and back: what transformed functions take and give.
+
+All nodes of one call share one graphdef, so that sharing across arguments is kept: each part names the whole and its
+own place in it, and holds the values of the States first seen there.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jax.tree_util import GetAttrKey
+
+from ._errors import AliasError, MergeError, listed
+from ._graph._binding import binding_of, build, is_graph_object
+from ._graph._diff import diff
+from ._graph._graphdef import GraphDef
+from ._graph._layout import layout_of_trie
+from ._paths import path_str
+from ._state import State
+from ._statetree import FlatStates, StateTree
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class NodeStates:
+    """One node (or State) of a pytree as a pytree: its part of a graph, and the values of that part.
+
+    Attributes:
+        graphdef: The structure of all nodes of the call, in a list.
+        place: Which of them this is.
+        states: The values of the States first seen in it, by path from it.
+    """
+
+    graphdef: GraphDef[Any]
+    place: int
+    states: StateTree
+
+
+jax.tree_util.register_pytree_with_keys(
+    NodeStates,
+    lambda one: (((GetAttrKey("states"), one.states),), (one.graphdef, one.place)),
+    lambda aux, children: NodeStates(*aux, *children),
+)
+
+_EMPTY = layout_of_trie([-1], [""], {})[0]
+
+
+def is_node_states(leaf: object) -> bool:
+    """Whether a part of a pytree stands for a node."""
+    return isinstance(leaf, NodeStates)
+
+
+# Any: a pytree, whose type a tree with other leaves has not.
+def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[State[Any]]]:
+    """Replace the nodes (and States) anywhere in a pytree by `NodeStates`, pytrees of their values.
+
+    Sharing is kept, across all of them. Other leaves pass through by identity.
+
+    Args:
+        tree: Any pytree.
+        prefix: A pytree prefix of `tree` (such as the axes of `jax.vmap`): an object reached twice must have one value.
+
+    Returns:
+        The pytree with `NodeStates` in place of nodes, and the live States by their path in the list of the nodes.
+
+    Raises:
+        AliasError: An object is reached with two prefixes; names both paths.
+
+    Example:
+        >>> model = gn.nn.Linear(2, 3)
+        >>> tree, _ = gn.graph_to_tree({"model": model, "again": model, "step": 3})
+        >>> back = gn.tree_to_graph(jax.tree.map(lambda leaf: leaf, tree))
+        >>> back["model"] is back["again"], back["step"]
+        (True, 3)
+
+    See also: `tree_to_graph`, the inverse.
+    """
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = [leaf for _, leaf in pairs]
+    at = [number for number, leaf in enumerate(leaves) if is_graph_object(leaf)]
+    binding = binding_of([leaves[number] for number in at])
+    graphdef = binding.graphdef
+    if prefix is not None:
+        values = spread(prefix, tree)
+        names = [jax.tree_util.keystr(key_path) for key_path, _ in pairs]
+        _check_prefixes(graphdef, [values[number] for number in at], [names[number] for number in at])
+    whole = StateTree(graphdef.layout, binding.values())
+    for place, number in enumerate(at):
+        leaves[number] = NodeStates(graphdef, place, part_of(whole, place))
+    return jax.tree.unflatten(treedef, leaves), FlatStates(graphdef.layout, binding.states)
+
+
+def spread(prefix: Any, tree: Any) -> list[Any]:
+    """The value of a prefix for each leaf of `tree`; `None` is a value there, and no leaf here."""
+    values: list[Any] = []
+
+    def take(value: Any, below: Any) -> None:
+        values.extend([value] * len(jax.tree.leaves(below)))
+
+    jax.tree.map(take, prefix, tree, is_leaf=lambda one: one is None)
+    return values
+
+
+def part_of(whole: StateTree, place: int) -> StateTree:
+    """The values of the States first seen in one of the nodes, by path from it."""
+    found = whole.layout.below(place)
+    layout, first = found if found is not None else (_EMPTY, 0)
+    return StateTree(layout, whole._values[first : first + len(layout)])
+
+
+def _check_prefixes(graphdef: GraphDef[Any], values: list[Any], names: list[str]) -> None:
+    table = graphdef.table
+    owners: list[int] = []
+    for number, parent in enumerate(table.parents):
+        owners.append(owners[parent] if parent >= 0 else int(table.edges[number][0]))
+    faults: list[str] = []
+    for parent, edge, target in table.repeats:
+        here = owners[parent] if parent >= 0 else int(edge[0])
+        there = owners[target]
+        if values[here] != values[there]:
+            again = (*graphdef.path(parent), *edge)
+            places = [f"{names[here]}{_below(again)} with {values[here]!r}"]
+            places.append(f"{names[there]}{_below(graphdef.path(target))} with {values[there]!r}")
+            faults.append(f"one {table.specs[target].cls.__name__} is reached as " + " and as ".join(sorted(places)))
+    if faults:
+        raise AliasError(f"inconsistent prefixes: {listed(faults)}")
+
+
+def _below(path: tuple[str | int, ...]) -> str:
+    return f".{path_str(path[1:])}" if len(path) > 1 else ""
+
+
+# Any: as for `graph_to_tree`.
+def tree_to_graph(tree: Any, /) -> Any:
+    """Put new nodes in place of the `NodeStates` of a pytree; sharing across all of them is restored.
+
+    Raises:
+        MergeError: A part of the nodes that were converted together is missing, or parts of two calls are mixed.
+
+    Example:
+        >>> tree, _ = gn.graph_to_tree([gn.nn.Linear(2, 3)])
+        >>> gn.tree_to_graph(tree)[0].out_size
+        (3,)
+
+    See also: `graph_to_tree`, the inverse.
+    """
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_node_states)
+    parts = [leaf for leaf in leaves if isinstance(leaf, NodeStates)]
+    if not parts:
+        return tree
+    graphdef = parts[0].graphdef
+    by_place = {part.place: part for part in parts}
+    _check_parts(graphdef, parts, by_place)
+    values = [value for place in sorted(by_place) for value in by_place[place].states._values]
+    nodes = build(graphdef, values)
+    return jax.tree.unflatten(treedef, [nodes[leaf.place] if isinstance(leaf, NodeStates) else leaf for leaf in leaves])
+
+
+def _check_parts(graphdef: GraphDef[Any], parts: list[NodeStates], by_place: dict[int, NodeStates]) -> None:
+    other = next((part.graphdef for part in parts if part.graphdef is not graphdef), None)
+    if other is not None:
+        faults = listed([str(one) for one in diff(graphdef, other)], limit=10)
+        raise MergeError(
+            f"NodeStates of two structures are mixed; convert all nodes in one call. They differ in {faults}"
+        )
+    count = len(graphdef.table.top)
+    missing = [str(place) for place in range(count) if place not in by_place]
+    if missing:
+        raise MergeError(f"NodeStates {', '.join(missing)} of {count} that were converted together are missing")
+    expected = {place: graphdef.layout.below(place) for place in by_place}
+    wrong = [place for place, part in by_place.items() if part.states.layout is not (expected[place] or (_EMPTY, 0))[0]]
+    if wrong:
+        raise MergeError(f"NodeStates {', '.join(map(str, wrong))} hold the States of another structure")

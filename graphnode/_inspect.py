@@ -1,0 +1,294 @@
+"""Look around a live graph: its nodes, its leaves, and the paths by which a shared object is reached.
+
+All of them read the graphdef's table, so that every view agrees on what there is, in which order and at which path;
+the live objects are found from it by path.
+"""
+
+from collections.abc import Iterator, Sequence
+from types import EllipsisType
+from typing import Any, NamedTuple, overload
+
+import jax
+from typing_extensions import TypeVar
+
+from ._declare._node import Node
+from ._filters import NodeFilter, NodeSelector, as_filters
+from ._graph._binding import binding_of
+from ._graph._graphdef import GraphDef
+from ._graph._table import RootSpec
+from ._graph._template import NodeSpec
+from ._paths import Key, Path
+from ._selection import check_class_filters, looked_up, missing_path, share_out
+from ._state import State, StateSpec
+
+# The node class of each filter; one that is no class leaves the default.
+N1 = TypeVar("N1", bound=Node, default=Node)
+N2 = TypeVar("N2", bound=Node, default=Node)
+N3 = TypeVar("N3", bound=Node, default=Node)
+
+
+def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
+    """The nodes and States of a graph, by their number in its graphdef."""
+    table, first = graphdef.table, graphdef.tokens[0]
+    tops: dict[Path, Any] = {(): root}
+    if isinstance(first, RootSpec):
+        leaves = jax.tree.leaves(root)
+        tops = {first.edges[at]: leaf for at, leaf in zip(first.order, leaves, strict=True)}
+    objects: list[Any] = []
+    for parent, edge in zip(table.parents, table.edges, strict=True):
+        objects.append(tops[edge] if parent < 0 else reach(objects[parent], edge))
+    return objects
+
+
+def reach(node: Any, edge: Path) -> Any:
+    """What stands at a path within one node: a field, then keys of its containers."""
+    value = node.__dict__[edge[0]]
+    for key in edge[1:]:
+        value = value[key]
+    return value
+
+
+def gone(node: Any, edge: Path) -> Path | None:
+    """How far a path within one node leads to where nothing stands any more; `None` if it can be reached."""
+    value: Any = node.__dict__
+    for length, key in enumerate(edge, start=1):
+        if not _has(value, key):
+            return edge[:length]
+        value = value[key]
+    return None
+
+
+def _has(container: Any, key: Key) -> bool:
+    if isinstance(container, dict):
+        return key in container
+    return isinstance(container, Sequence) and isinstance(key, int) and key < len(container)
+
+
+def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:
+    """For each node (-1 above the root), the objects first seen in it, in order."""
+    below: dict[int, list[int]] = {}
+    for number, parent in enumerate(graphdef.table.parents):
+        below.setdefault(parent, []).append(number)
+    return below
+
+
+def iter_node(node: object, /) -> Iterator[tuple[Path, Node]]:
+    """The nodes of a graph with their paths, each once, at its first path; children first, the root last at `()`.
+
+    Args:
+        node: A node, or a pytree of nodes.
+
+    Raises:
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> class Two(gn.Node):
+        ...     a: gn.nn.Linear
+        ...     b: gn.nn.Linear
+        >>> shared = gn.nn.Linear(2, 2)
+        >>> [path for path, _ in gn.iter_node(Two(shared, shared))]
+        [('a',), ()]
+    """
+    graphdef = binding_of(node).graphdef
+    objects = live_objects(node, graphdef)
+    for path, number in _nodes_of(graphdef):
+        yield path, objects[number]
+
+
+def _nodes_of(graphdef: GraphDef[Any]) -> Iterator[tuple[Path, int]]:
+    """The numbers of the nodes with their paths, children first."""
+    below = _first_seen(graphdef)
+    specs, edges = graphdef.table.specs, graphdef.table.edges
+    # One path, grown and cut on the way: that of each node anew makes work that grows with the square of the depth.
+    keys: list[Key] = []
+    todo = [(top, False) for top in reversed(below.get(-1, ()))]
+    while todo:
+        number, is_behind = todo.pop()
+        if not isinstance(specs[number], NodeSpec):
+            continue
+        if is_behind:
+            yield tuple(keys), number
+            del keys[len(keys) - len(edges[number]) :]
+            continue
+        keys += edges[number]
+        todo.append((number, True))
+        todo += [(child, False) for child in reversed(below.get(number, ()))]
+
+
+def iter_leaf(node: object, /) -> Iterator[tuple[Path, object]]:
+    """The States and static values of a graph with their paths, each State once, at its first path; pre-order.
+
+    Items of a static tuple come one by one; `None` and what is unset are left out.
+
+    Args:
+        node: A node, or a pytree of nodes.
+
+    Raises:
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> for path, leaf in gn.iter_leaf(gn.nn.Linear(2, 3)):
+        ...     print(path, leaf if isinstance(leaf, int) else type(leaf).__name__)
+        ('bias',) ParamState
+        ('in_features',) 2
+        ('in_size', 0) 2
+        ('out_features',) 3
+        ('out_size', 0) 3
+        ('weight',) ParamState
+    """
+    graphdef = binding_of(node).graphdef
+    specs, edges = graphdef.table.specs, graphdef.table.edges
+    objects = live_objects(node, graphdef)
+    below = _first_seen(graphdef)
+    # What is still to come: an object by its number, or a static value that is one already.
+    todo: list[tuple[Path, int | None, Any]] = [(edges[top], top, None) for top in reversed(below.get(-1, []))]
+    while todo:
+        path, number, static = todo.pop()
+        if number is None:
+            yield from _static_leaves(path, static)
+            continue
+        spec = specs[number]
+        if isinstance(spec, StateSpec):
+            yield path, objects[number]
+        else:
+            fields = objects[number].__dict__
+            inside: list[tuple[Path, int | None, Any]] = [
+                (edges[child], child, None) for child in below.get(number, ())
+            ]
+            inside += [((name,), None, fields[name]) for name in spec.template.statics]
+            inside.sort(key=lambda item: item[0][0])  # by field; stable, so the items of a container keep their order
+            todo += [((*path, *edge), child, value) for edge, child, value in reversed(inside)]
+
+
+def _static_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, tuple):
+        for at, item in enumerate(value):
+            yield from _static_leaves((*path, at), item)
+    elif value is not None:
+        yield path, value
+
+
+class _NodeItem(NamedTuple):
+    """One node, as a filter sees it."""
+
+    graphdef: GraphDef[Any]
+    at: int
+    path: Path
+    live: Any
+
+    @property
+    def cls(self) -> type[Any]:
+        return type(self.live)
+
+    @property
+    def tag(self) -> None:
+        return None
+
+    @property
+    def other_paths(self) -> tuple[Path, ...]:
+        return self.graphdef.nodes.other_paths(self.at)
+
+
+class _Nodes(dict[Path, Node]):
+    """Nodes by first path; a look-up takes any other path too, also as a text."""
+
+    def __init__(self, graphdef: GraphDef[Any], items: Sequence[_NodeItem]) -> None:
+        super().__init__({item.path: item.live for item in items})
+        self._graphdef = graphdef
+
+    def __missing__(self, path: Path | str) -> Node:
+        trie = self._graphdef.nodes
+        keys = looked_up("node", path)
+        at = None if keys is None else trie.index(keys)
+        found = None if at is None else self.get(trie.path(at))
+        if found is None:
+            raise KeyError(missing_path("node", trie, path))
+        return found
+
+
+@overload
+def nodes(node: object, /) -> dict[Path, Node]: ...
+@overload
+def nodes(node: object, only: type[N1] | NodeSelector | EllipsisType, /) -> dict[Path, N1]: ...
+@overload
+def nodes(
+    node: object, first: type[N1] | NodeSelector, second: type[N2] | NodeSelector | EllipsisType, /
+) -> tuple[dict[Path, N1], dict[Path, N2]]: ...
+@overload
+def nodes(
+    node: object,
+    first: type[N1] | NodeSelector,
+    second: type[N2] | NodeSelector,
+    third: type[N3] | NodeSelector | EllipsisType,
+    /,
+) -> tuple[dict[Path, N1], dict[Path, N2], dict[Path, N3]]: ...
+@overload
+def nodes(
+    node: object,
+    first: NodeFilter | EllipsisType,
+    second: NodeFilter | EllipsisType,
+    third: NodeFilter | EllipsisType,
+    fourth: NodeFilter | EllipsisType,
+    /,
+    *rest: NodeFilter | EllipsisType,
+) -> tuple[dict[Path, Node], ...]: ...
+def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
+    """The nodes of a graph by path, in the order of `iter_node`.
+
+    Args:
+        node: A node, or a pytree of nodes.
+        *filters: Node classes, paths or functions of path and node; the first that accepts a node takes it. Nodes that
+            none accepts are left out.
+
+    Returns:
+        One dict for none or one filter, else a tuple with one for each. The nodes are the graph's own. A node is listed
+        once, at its first path; a look-up takes any.
+
+    Raises:
+        FilterError: `...` stands before another filter; or there is no node at a path.
+        FilterTypeError: Something is no filter.
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> list(gn.nodes([gn.nn.Linear(2, 2)], gn.nn.Linear))
+        [(0,)]
+    """
+    matchers = as_filters(filters or (...,))
+    check_class_filters(matchers, State, "nodes by node classes; gn.states filters States")
+    graphdef = binding_of(node).graphdef
+    objects = live_objects(node, graphdef)
+    numbers = [number for number, spec in enumerate(graphdef.table.specs) if isinstance(spec, NodeSpec)]
+    at_of = {number: at for at, number in enumerate(numbers)}
+    in_order = [_NodeItem(graphdef, at_of[number], path, objects[number]) for path, number in _nodes_of(graphdef)]
+    items: list[_NodeItem] = sorted(in_order, key=lambda item: item.at)
+    groups, _ = share_out(lambda: graphdef.nodes, items, matchers, "node")
+    found = [_Nodes(graphdef, [item for item in in_order if item.at in taken]) for taken in map(set, groups)]
+    return found[0] if len(filters) <= 1 else tuple(found)
+
+
+def aliases(node: object, /) -> dict[Path, tuple[Path, ...]]:
+    """The further paths of every node and State that is referred to more than once, by its first path.
+
+    Each reference is named once: what lies inside a shared node is not listed again.
+
+    Args:
+        node: A node, or a pytree of nodes.
+
+    Raises:
+        StructureError: `node` is neither a node nor a pytree of nodes.
+
+    Example:
+        >>> class Tied(gn.Node):
+        ...     encoder: gn.nn.Linear
+        ...     decoder: gn.nn.Linear
+        >>> shared = gn.nn.Linear(2, 2)
+        >>> gn.aliases(Tied(shared, shared))
+        {('decoder',): (('encoder',),)}
+    """
+    graphdef = binding_of(node).graphdef
+    found: dict[Path, tuple[Path, ...]] = {}
+    for parent, edge, target in graphdef.table.repeats:
+        first = graphdef.path(target)
+        again = (*(graphdef.path(parent) if parent >= 0 else ()), *edge)
+        found[first] = (*found.get(first, ()), again)
+    return found

@@ -1,0 +1,123 @@
+"""What an optimizer takes for a transformation, and what it says of anything else.
+
+Data in: the arguments of `Optimizer`. Data out: nothing, or the first state of the transformation. optax is only
+imported when an optimizer is made.
+"""
+
+import inspect
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import jax
+
+from .._describe import describe
+from .._errors import listed
+from .._filters import as_filter
+from .._statetree import StateTree
+from .._static import GraphObject
+from ._memory import Transformation
+
+
+def check_arguments(model: object, tx: object) -> None:
+    """Raise if what stands for the transformation is none, or if it stands first.
+
+    Raises:
+        TypeError: Says which comes first, or what to write.
+    """
+    if isinstance(tx, Mapping) and not _is_transformation(model):
+        _check_mapping(tx)
+        return
+    if _is_transformation(tx):
+        return
+    if _is_transformation(model):
+        raise TypeError(
+            f"Optimizer takes the model first: gn.optim.Optimizer(model, tx); found {type(model).__name__}, "
+            f"then {describe(tx)}"
+        )
+    such_as = "" if inspect.isroutine(tx) else ", such as optax.adam(1e-3)"
+    raise TypeError(f"Optimizer takes an optax transformation second{such_as}; found {_instead_of_transformation(tx)}")
+
+
+def _instead_of_transformation(value: object) -> str:
+    """What is no transformation, for a message; a function of optax that gives one is to be called."""
+    if not inspect.isroutine(value):
+        return describe(value)
+    name = getattr(value, "__name__", "tx")
+    return f"the function {name}: call it, as in optax.{name}(1e-3)"
+
+
+def _check_mapping(by_filter: Mapping[Any, Any]) -> None:
+    """Raise if something in a mapping from filters is no transformation.
+
+    Raises:
+        TypeError: Names all.
+    """
+    faults = [
+        f"{as_filter(key)!r}: {_instead_of_transformation(tx)}"
+        for key, tx in by_filter.items()
+        if not (tx is None or _is_transformation(tx))
+    ]
+    if faults:
+        raise TypeError(
+            f"Optimizer takes a mapping from filters to optax transformations, or None; found {listed(faults)}"
+        )
+
+
+def initial_state(tx: Transformation, params: StateTree) -> Any:
+    """The first state of a transformation.
+
+    Raises:
+        TypeError: A mask does not fit the parameters, or the parameters are to be pairs; says what to write.
+    """
+    try:
+        state = tx.init(params)
+    except ValueError as error:
+        # JAX's text for a pytree that should be a prefix of another one, and is not.
+        if "prefix pytree" in str(error) and "StateTree" in str(error):
+            raise TypeError(
+                "the mask or labels in an optax transformation must be a state tree as the parameters are, or a "
+                "function that gives one for them; for a dict by path write "
+                "gn.optim.labels({gn.Under('encoder'): True, ...: False})"
+            ) from error
+        raise
+    if _has_pairs(state):
+        raise TypeError(
+            "optax.lookahead does not work on the parameters of a model, but on pairs of fast and slow ones; write "
+            "gn.optim.lookahead, which keeps the slow ones in the memory"
+        )
+    return state
+
+
+def _has_pairs(state: Any) -> bool:
+    """Whether the state is of a transformation with `optax.lookahead` in it, to which nothing gives pairs."""
+    pairs = imported_optax().LookaheadState
+
+    # What is not optax's own, such as `SlowParams`, may give it pairs.
+    def is_leaf(part: object) -> bool:
+        package = type(part).__module__.partition(".")[0]
+        return isinstance(part, pairs) or package not in ("optax", "builtins", "collections")
+
+    return any(isinstance(part, pairs) for part in jax.tree.leaves(state, is_leaf=is_leaf))
+
+
+def _is_transformation(value: object) -> bool:
+    """Whether a value has what optax transformations have; `MultiSteps` is of another class."""
+    if isinstance(value, type | GraphObject):
+        return False
+    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
+
+
+def imported_optax() -> ModuleType:
+    """The module optax.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    try:
+        import optax as found
+    except ImportError as error:
+        remedy = "pip install 'graphnode[optim]'"
+        raise ImportError(f"graphnode.optim needs optax, which is not installed: {remedy}", name="optax") from error
+    module: ModuleType = found
+    return module

@@ -1,0 +1,261 @@
+"""Calls of optax's factories as values: what a configuration file says of a transformation or of a schedule.
+
+Data in: a factory with annotations, such as `optax.adamw`. Data out: a frozen dataclass with a field for each of its
+parameters, whose instances do what the factory gives. Two calls with equal arguments are equal, as two results of
+optax never are. optax is only imported when a factory of it is looked for.
+"""
+
+import abc
+import dataclasses
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, Final, ParamSpec, TypeVar, cast
+
+from .._arguments import wrong_argument
+from .._registered import VALUES
+from .._statetree import StateTree
+from ._arguments import imported_optax
+from ._lookahead import lookahead
+from ._memory import Transformation
+from ._parameters import Schedule, as_static, default_value, field_type, is_mapping, is_schedule
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Transformation | Schedule)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call(abc.ABC):
+    """A call of a factory. Its fields are the arguments, those of `*args` as a tuple."""
+
+    pairs: ClassVar[frozenset[str]] = frozenset()
+    """The arguments that are mappings: static values are hashable, so that a field has a tuple of pairs."""
+
+    @staticmethod
+    @abc.abstractmethod
+    # Any: of each class its own.
+    def factory(*args: Any, **kwargs: Any) -> Any:
+        """The function that is called."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments, by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def given(self) -> dict[str, Any]:
+        """The arguments that are not the factory's defaults."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return {name: value for name, value in self.arguments().items() if not _is_same(value, defaults[name])}
+
+    def called(self) -> Any:
+        """What the factory gives, a new one each time."""
+        bound = inspect.signature(self.factory).bind_partial()
+        for name, value in self.given().items():
+            is_mapping = name in self.pairs and value is not None
+            bound.arguments[name] = dict(resolved(value)) if is_mapping else resolved(value)
+        # Without those before them, `*args` would be left out.
+        bound.apply_defaults()
+        return self.factory(*bound.args, **bound.kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is found under no name: it is made of the factory.
+        return _restored, (type(self).__name__, self.factory, self.arguments())
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={value!r}" for name, value in self.given().items()]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class TransformationCall(Call):
+    """A call of a factory that gives a transformation, such as `optax.adamw`: it is one itself."""
+
+    # Any: optax's states are of its own classes.
+    def init(self, params: StateTree) -> Any:
+        """The state for these parameters."""
+        return self.called().init(params)
+
+    def update(self, updates: StateTree, state: Any, params: StateTree | None = None, **extra: Any) -> tuple[Any, Any]:
+        """The updates and the next state."""
+        return self.called().update(updates, state, params, **extra)  # type: ignore[no-any-return]
+
+
+class ScheduleCall(Call):
+    """A call of a factory that gives a schedule, such as `optax.cosine_decay_schedule`: it is one itself."""
+
+    # Any: a number, or an array of it.
+    def __call__(self, count: Any) -> Any:
+        """The value at a step."""
+        return self.called()(count)
+
+
+def _is_same(value: object, default: object) -> bool:
+    # With the class: 1 equals True, and 1.0.
+    return value is default or (type(value) is type(default) and value == default)
+
+
+def resolved(value: Any) -> Any:
+    """A value with what the factories give in place of their calls: optax asks its own classes for more than `init`."""
+    if isinstance(value, Call):
+        return value.called()
+    return tuple(map(resolved, value)) if type(value) is tuple else value
+
+
+def call(factory: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """A transformation or schedule that says what it was made of: files can hold it, and equal ones are one structure.
+
+    It does what `factory(*args, **kwargs)` does, and is of that type for type checkers. In a file it is
+    `{type: adamw, learning_rate: 0.001}`.
+
+    Args:
+        factory: A function of optax, or one that `gn.config.register` has given a name, whose annotations say that it
+            returns a transformation or a schedule.
+        *args: Its arguments. What optax has made of others, such as a schedule, is made by `call`, too, if a file is to
+            say it.
+        **kwargs: Its arguments by name.
+
+    Raises:
+        TypeError: The factory does not take the arguments, or its annotations do not say what it returns; or an
+            argument is for a parameter of which no file can say anything, such as `**kwargs`.
+
+    Example:
+        >>> import optax
+        >>> schedule = gn.optim.call(optax.cosine_decay_schedule, 1e-3, decay_steps=100)
+        >>> gn.optim.call(optax.adam, schedule)
+        adam(learning_rate=cosine_decay_schedule(init_value=0.001, decay_steps=100))
+        >>> gn.optim.call(optax.adam, 1e-3) == gn.optim.call(optax.adam, 1e-3)
+        True
+    """
+    if not callable(factory) or not isinstance(factory, Hashable):
+        raise TypeError(wrong_argument("a function first, such as optax.adam, then its arguments", factory, _CALL))
+    name = _name_of(factory)
+    cls = _class_or_fault(name, factory)
+    if isinstance(cls, str):
+        raise TypeError(f"{_CALL}: {name}: {cls}")
+    try:
+        bound = inspect.signature(factory).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{_CALL}: {name}: {error}") from None
+    fields = {field.name for field in dataclasses.fields(cls)}
+    if left := [key for key in bound.arguments if key not in fields]:
+        raise TypeError(f"{_CALL}: {name}: {_unsayable(inspect.signature(factory).parameters[left[0]])}")
+    # Optax's classes are named tuples, which nothing else can be; it asks what it is given for `init` and `update`.
+    return cast("R", _restored(name, factory, bound.arguments))
+
+
+_CALL: Final = "gn.optim.call"
+
+
+def _name_of(factory: Callable[..., Any]) -> str:
+    """The name that files have for a factory: its own, if they know it by that or do not know it."""
+    own = getattr(factory, "__name__", "call")
+    known = factories()
+    return own if known.get(own) is factory else next((name for name, one in known.items() if one is factory), own)
+
+
+def _restored(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Call:
+    cls = cast("type[Call]", call_class(name, factory))
+    return cls(**{key: as_static(value) for key, value in arguments.items()})
+
+
+# Any: whatever was registered.
+def factories(values: Mapping[str, Any] = VALUES) -> dict[str, Callable[..., Any]]:
+    """The functions that files may call, by name: optax's own, and those among some values by name."""
+    # The name of an activation, such as `identity`, may be that of a factory, too.
+    return {**_of_optax(), **{name: value for name, value in values.items() if _is_factory(name, value)}}
+
+
+# Any: whatever was registered.
+def _is_factory(name: str, value: Any) -> bool:
+    is_hashable = isinstance(value, Hashable)
+    return is_hashable and callable(value) and call_class(name, value) is not None
+
+
+# Any: whatever was registered.
+def call_classes(base: type[Call], values: Mapping[str, Any] = VALUES) -> list[type[Call]]:
+    """The classes of all calls that give transformations, or of all that give schedules; see `factories`."""
+    made = [call_class(name, factory) for name, factory in factories(values).items()]
+    return [cls for cls in made if cls is not None and issubclass(cls, base)]
+
+
+@functools.cache
+def _of_optax() -> dict[str, Callable[..., Any]]:
+    module = imported_optax()
+    found = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
+    functions = {name: one for name, one in found.items() if inspect.isroutine(one) or name == "MultiSteps"}
+    # optax's own takes pairs of parameters, which nothing here gives it.
+    return {**functions, "lookahead": lookahead}
+
+
+# Any: the factory's own.
+def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
+    """The class of the calls of a factory, by the name that files have for it.
+
+    Returns:
+        The same class each time; `None` if the factory's annotations do not say that it gives a transformation or a
+        schedule, or if it takes what no file could say.
+    """
+    found = _class_or_fault(name, factory)
+    return None if isinstance(found, str) else found
+
+
+@functools.cache
+def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
+    """The class of the calls of a factory, or why there is none."""
+    try:
+        signature = _signature(factory)
+    except Exception as error:  # written in C, or with annotations that mean whatever
+        return f"its annotations cannot be read: {error}"
+    base = _base_of(factory if isinstance(factory, type) else signature.return_annotation)
+    if base is None:
+        return "its annotations do not say that it returns a transformation or a schedule"
+    fields: list[Any] = []
+    pairs: set[str] = set()
+    for parameter in signature.parameters.values():
+        field = _field(parameter, base)
+        if field is not None:
+            fields.append(field)
+            pairs |= {parameter.name} if is_mapping(parameter.annotation) else set()
+        elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
+            return _unsayable(parameter)
+    made: Any = dataclasses.make_dataclass(
+        name,
+        fields,
+        bases=(base,),
+        namespace={"factory": staticmethod(factory), "pairs": frozenset(pairs), "__doc__": inspect.getdoc(factory)},
+        frozen=True,
+        kw_only=True,
+        repr=False,
+    )
+    made.__module__ = factory.__module__
+    return cast("type[Call]", made)
+
+
+def _unsayable(parameter: inspect.Parameter) -> str:
+    return f"its parameter {parameter.name!r} takes what no file can say, or has a name that is used otherwise"
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    # Many import optax, or something of it, for type checkers alone.
+    optax = imported_optax()
+    own = vars(sys.modules[factory.__module__]) if factory.__module__ in sys.modules else {}
+    return inspect.signature(factory, eval_str=True, globals={**vars(optax), "optax": optax, **own})
+
+
+def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
+    """The field for a parameter, as `dataclasses.make_dataclass` takes it; `None` if there is none."""
+    name, annotation = parameter.name, field_type(parameter)
+    if annotation is None or name.startswith("_") or name in ("type", "model_config") or hasattr(base, name):
+        return None
+    if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:
+        return name, annotation
+    try:
+        return name, annotation, dataclasses.field(default=default_value(parameter))
+    except TypeError:  # a default that is not hashable
+        return None
+
+
+def _base_of(annotation: Any) -> type[Call] | None:
+    """What the calls of a factory are, by what it returns."""
+    if isinstance(annotation, type) and hasattr(annotation, "init") and hasattr(annotation, "update"):
+        return TransformationCall
+    return ScheduleCall if is_schedule(annotation) else None

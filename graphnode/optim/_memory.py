@@ -1,0 +1,171 @@
+"""An optax state as a row of parts, one for each State of the memory: taken apart, put together, nested.
+
+Data in: what `tx.init` and `tx.update` give, a pytree that holds state trees where optax follows the parameters. Data
+out: its parts by path. Putting it together needs a form, which is worked out from the transformation and the shapes of
+the parameters: a treedef of optax's own classes, kept on a node, could not be pickled.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+from jax.tree_util import FlattenedIndexKey, SequenceKey, keystr
+
+from .._paths import Key, Path
+from .._state import State
+from .._statetree import StateTree
+
+# What an integer may be as a place in a list that is filled up with `None`: no such list becomes long.
+_POSITIONS = range(1000)
+
+
+@runtime_checkable
+class Transformation(Protocol):
+    """What optax's transformations have: `optax.MultiSteps` is no `optax.GradientTransformation`, and has it as well.
+
+    Any: optax's own types know no parameters but containers of arrays, and no further arguments.
+    """
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """From the parameters to the state."""
+        ...
+
+    @property
+    def update(self) -> Callable[..., tuple[Any, Any]]:
+        """From the gradients, the state and the parameters to the updates and the next state."""
+        ...
+
+
+class Part(NamedTuple):
+    """A part of an optax state that has a State of its own in the memory.
+
+    Attributes:
+        path: The path of that State, from the optimizer.
+        value: What it holds.
+        mirrors: The path of the model's State that it belongs to, if it belongs to one.
+    """
+
+    path: Path
+    value: Any
+    mirrors: Path | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """An optax state without values: shapes and dtypes stand in their place.
+
+    Attributes:
+        tree: The optax state.
+        parts: Its parts, in its order.
+    """
+
+    tree: Any
+    parts: tuple[Part, ...]
+
+    def join(self, values: Iterable[Any]) -> Any:
+        """The optax state with these values for its parts."""
+        left = iter(values)
+
+        def take(leaf: Any) -> Any:
+            if isinstance(leaf, StateTree):
+                return StateTree(leaf.layout, tuple([next(left) if _is_held(one) else one for one in leaf._values]))
+            return next(left)
+
+        return jax.tree.map(take, self.tree, is_leaf=_is_tree)
+
+
+def _is_tree(value: object) -> bool:
+    return isinstance(value, StateTree)
+
+
+def _is_held(value: object) -> bool:
+    """Whether there is anything to remember: a masked parameter has but a mark in its place."""
+    return bool(jax.tree.leaves(value))
+
+
+def form_of(tx: Transformation, params: StateTree) -> Form:
+    """The form of the state of a transformation; JAX keeps what it traced, weakly, for each function and its shapes."""
+    init = tx.init
+    if inspect.ismethod(init):
+        # Of a method there is a new object each time, for which JAX would trace anew.
+        method = init
+        init = params.layout.remember(("init", method), lambda: method)
+    tree = jax.eval_shape(init, params)
+    return Form(tree, tuple(take_apart(tree)))
+
+
+def take_apart(memory: Any) -> list[Part]:
+    """The parts of an optax state: the values of the state trees in it, and its other leaves."""
+    parts: list[Part] = []
+    for key_path, leaf in jax.tree.leaves_with_path(memory, is_leaf=_is_tree):
+        place: Path = ("memory", *map(_key, key_path))
+        if isinstance(leaf, StateTree):
+            paths = list(leaf.layout.paths())
+            rows = zip(paths, _below(paths), leaf._values, strict=True)
+            parts += [Part((*place, *below), one, path) for path, below, one in rows if _is_held(one)]
+        else:
+            parts.append(Part(place, leaf, None))
+    return parts
+
+
+def _below(paths: list[Path]) -> list[Path]:
+    """The paths of parameters as paths in the memory: integer keys of a dict of models may be no positions in a list.
+
+    Only the first keys can be such: dicts in nodes have texts for keys. As long as they could all be positions, they
+    are taken for them. Otherwise they become texts.
+    """
+    roots = {path[0] for path in paths if isinstance(path[0], int)}
+    if roots.issubset(_POSITIONS):
+        return paths
+    return [(str(path[0]), *path[1:]) for path in paths]
+
+
+def _key(entry: Any) -> Key:
+    match entry:
+        case SequenceKey(idx=int(key)) | FlattenedIndexKey(key=int(key)):
+            return key
+        case _:
+            return keystr((entry,), simple=True)
+
+
+def unshared(memory: Any, params: StateTree) -> Any:
+    """The optax state with a copy of each array that is a parameter too, or stands in it twice.
+
+    A transformation may start from the parameters themselves, and two States that hold one array cannot both be
+    donated to a compiled function.
+    """
+    seen = {id(leaf) for leaf in jax.tree.leaves(params)}
+
+    def own(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and id(leaf) in seen:
+            return leaf.copy()
+        seen.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(own, memory)
+
+
+def nested(held: Mapping[Path, State[Any]]) -> Any:
+    """States in lists and dicts along their paths below `memory`; `None` where there are none."""
+    top: dict[Key, Any] = {}
+    levels: list[tuple[dict[Key, Any], Key]] = []  # each level by what holds it, from the top down
+    for path, one in held.items():
+        level = top
+        for key in path[:-1]:
+            if key not in level:
+                level[key] = {}
+                levels.append((level, key))
+            level = level[key]
+        level[path[-1]] = one
+    for holder, key in reversed(levels):
+        holder[key] = _level(holder[key])
+    return top.get("memory")
+
+
+def _level(items: dict[Key, Any]) -> list[Any] | dict[Key, Any]:
+    """A list where the keys are positions, with `None` at those that hold nothing."""
+    positions = [key for key in items if isinstance(key, int)]
+    return [items.get(at) for at in range(max(positions) + 1)] if positions else items
