@@ -209,7 +209,8 @@ class Translation:
                     self._files.faults.append(text)
 
     def _put(self, move: _Move) -> None:
-        holder, source = self._document.root, path_str(move.spot.path)
+        holder: Any = self._document.root
+        source = path_str(move.spot.path)
         *above, last = move.target
         for key in above:
             if isinstance(holder, dict):

@@ -22,17 +22,15 @@ from ._memory import Transformation
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What optax's schedules are: from the number of steps that were made to a value, such as a learning rate.
+    """What optax's schedules are: from the number of steps that were made to a value, such as a learning rate."""
 
-    Any: a number, or an array of it.
-    """
-
+    # Any: a number, or an array of it.
     def __call__(self, count: Any, /) -> Any: ...
 
 
 def is_transformation(annotation: Any) -> bool:
     """Whether an annotation says that a value is a transformation."""
-    if not isinstance(annotation, type) or annotation.__module__.partition(".")[0] not in ("optax", __package__):
+    if not isinstance(annotation, type) or annotation.__module__.partition(".")[0] not in ("optax", "graphnode"):
         return False
     return hasattr(annotation, "init") and hasattr(annotation, "update")
 
