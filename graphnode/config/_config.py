@@ -258,13 +258,21 @@ def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[_Argument]:
             yield _Argument(name, slot_type(field.form), default, field.form)
         elif is_computed(field):
             yield _Argument(name, _or_left_out(configurable(field.annotation, None)), {"default": DEFAULT})
+        elif field.default is None:
+            yield _Argument(name, configurable(field.annotation, None), {})
         else:
-            value = field.default() if field.default is not None else None
-            default = {} if field.default is None else {"default_factory": field.default}
-            yield _Argument(name, configurable(field.annotation, value), default)
+            yield _with_default(field, field.default)
     for name, pseudo in getattr(cls, "__dataclass_fields__", {}).items():
         if pseudo._field_type is _INIT_VAR:
             yield _init_var(cls, name, pseudo)
+
+
+def _with_default(field: Field, make: Callable[[], object]) -> _Argument:
+    try:
+        value = make()
+    except Exception as error:  # of the user's factory
+        return _Argument(field.name, Any, {}, fault=f"its default_factory raises {type(error).__name__}: {error}")
+    return _Argument(field.name, configurable(field.annotation, value), {"default_factory": make})
 
 
 def _name_fault(name: str) -> str:

@@ -215,8 +215,11 @@ class Translation:
         for key in above:
             if isinstance(holder, dict):
                 holder = holder.setdefault(key, {})
+            elif key in _keys_at(holder, key):
+                holder = holder[key]
             else:
-                holder = holder[key] if key in _keys_at(holder, key) else None
+                holder = None
+                break
         if not isinstance(holder, dict):
             text = f"{source} is renamed to {path_str(move.target)}, but {above[-1]} holds no mapping"
             self._files.faults.append(text)
