@@ -11,10 +11,11 @@ import jax
 from jax.tree_util import GetAttrKey
 
 from ._errors import AliasError, MergeError, listed
-from ._graph._binding import binding_of, build, is_graph_object
+from ._graph._binding import binding_of, is_graph_object
 from ._graph._diff import diff
 from ._graph._graphdef import GraphDef
 from ._graph._layout import layout_of_trie
+from ._graph._unflatten import build
 from ._paths import path_str
 from ._state import State
 from ._statetree import FlatStates, StateTree

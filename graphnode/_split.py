@@ -13,10 +13,11 @@ from ._contract import Requirement
 from ._declare._plan import check_nodes
 from ._errors import MergeError, listed
 from ._filters import PLAIN_FILTERS, AnyFilter, Filter, Selector, as_filters
-from ._graph._binding import Binding, binding_of, build, rebuild, traces_of
+from ._graph._binding import Binding, binding_of, traces_of
 from ._graph._graphdef import GraphDef
 from ._graph._layout import Layout
 from ._graph._template import Column, column_of
+from ._graph._unflatten import build, rebuild
 from ._inspect import live_objects
 from ._lookup import Given, States, match, nearest, numbers_of
 from ._paths import path_str

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from ._arguments import checked_index, wrong_argument
 from ._describe import describe
 from ._errors import StackError, StructureError, listed
-from ._graph._binding import Binding, binding_of, build
+from ._graph._binding import Binding, binding_of
 from ._graph._diff import diff
 from ._graph._graphdef import GraphDef
+from ._graph._unflatten import build
 from ._hints import with_article
 from ._paths import path_str
 from ._signals import store_all

@@ -12,10 +12,11 @@ from ._declare._node import plan_of
 from ._declare._plan import check_nodes
 from ._declare._schema import schema
 from ._errors import FieldError, listed
-from ._graph._binding import binding_of, rebuild
+from ._graph._binding import binding_of
 from ._graph._graphdef import GraphDef, intern_graphdef
 from ._graph._table import Token
 from ._graph._template import NodeSpec
+from ._graph._unflatten import rebuild
 from ._hints import did_you_mean
 from ._inspect import live_objects
 from ._static import StaticValueError, frozen, static_key

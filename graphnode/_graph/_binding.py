@@ -1,14 +1,12 @@
 """Bindings: a live graph's graphdef and States, cached on its root; why the second call is free.
 
-`walk` flattens a live graph with the templates and an explicit stack; `rebuild` is its inverse. Both end in a
-`Binding`, valid while nothing that it watches has changed: see `_versions` for how that is known without a walk.
+`walk` flattens a live graph with the templates and an explicit stack; `_unflatten.rebuild` is its inverse. Both end in
+a `Binding`, valid while nothing that it watches has changed: see `_versions` for how that is known without a walk.
 """
 
 import functools
 import weakref
-from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import repeat, starmap
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -17,24 +15,21 @@ from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 from .._arguments import public_caller, wrong_argument
 from .._caches import Memo
 from .._class_faults import check_unregistered
-from .._compat import PLAIN, TraceRef, current_trace, is_live, is_tracing
-from .._declare._plan import with_requirement
+from .._compat import TraceRef, is_live, is_tracing
 from .._describe import describe
-from .._errors import FieldError, StructureError
+from .._errors import StructureError
 from .._fields import NodeBase, set_binding, set_joint, set_version
 from .._gc import uncollected
 from .._hints import with_article
 from .._marks import any_marked, is_marked, trace_of
 from .._paths import Key, Path, path_str
-from .._state import State, check_alive, located, mark_container, read, store
+from .._state import State, check_alive, located, read
 from .._static import NO_TEMPLATE, GraphObject
-from .._value import all_taken_in, is_container, taken_in
-from .._versions import CLOCK, Constructing, Version, birth, first_version, unmade
+from .._value import taken_in
+from .._versions import CLOCK, Constructing, Version, first_version, unmade
 from ._graphdef import GraphDef, intern_graphdef
 from ._table import RootSpec, Token, data_keys_of, ranked_root
-from ._template import NodeSpec, Watch, fill, template_of
-
-_new: Final = object.__new__
+from ._template import Watch, template_of
 
 _MAX_WALKS: Final = 100
 _JOINT_LIMIT: Final = 8
@@ -87,7 +82,7 @@ class Binding:
             is_same = [watched._version for watched in self.watched] == self.versions
         except ReferenceError:  # one that a joint binding does not keep was taken out of the graph, and is gone
             return False
-        if not is_same or _versions_of(roots) != self.root_versions:
+        if not is_same or versions_of(roots) != self.root_versions:
             return False
         # A State that is marked moves the clock, too.
         self.has_marks = any_marked(self.states)
@@ -220,16 +215,16 @@ def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
     known: Joint | None = getattr(first, "_joint", None)
     if known is None:
         set_joint(first, known := Joint())
-    key = _joint_key(treedef, leaves)
+    key = joint_key(treedef, leaves)
     found = known.get(key)
     if found is not None and found.is_of(treedef) and found.is_current(leaves):
         return found.completed(leaves) if found.gaps else found.binding
     binding = _walk_undisturbed(root, leaves)
-    _keep_joint(known, key, binding, leaves)
+    keep_joint(known, key, binding, leaves)
     return binding
 
 
-def _joint_key(treedef: Hashable, leaves: Sequence[Any]) -> Hashable:
+def joint_key(treedef: Hashable, leaves: Sequence[Any]) -> Hashable:
     ids = tuple(map(id, leaves))
     return ids if treedef == _list_def(len(leaves)) else (treedef, ids)
 
@@ -239,7 +234,7 @@ def _list_def(length: int) -> Hashable:
     return jax.tree.structure([0] * length)
 
 
-def _keep_joint(known: Joint, key: Hashable, binding: Binding, roots: Sequence[Any]) -> None:
+def keep_joint(known: Joint, key: Hashable, binding: Binding, roots: Sequence[Any]) -> None:
     """Keep a binding under the ids of its roots, until one beside the first dies: an id may then be another's."""
     if len(known) >= _JOINT_LIMIT:
         known.clear()
@@ -281,7 +276,7 @@ def _leads_back(graphdef: GraphDef[Any]) -> bool:
     )
 
 
-def _versions_of(roots: Sequence[Any]) -> list[object]:
+def versions_of(roots: Sequence[Any]) -> list[object]:
     return [getattr(root, "_version", None) for root in roots]  # a State has none, and needs none
 
 
@@ -419,120 +414,3 @@ def _key(entry: Any) -> Key:
             return key
         case _:
             raise StructureError(f"the key {entry} of the pytree of nodes is neither a name nor a position")
-
-
-@uncollected
-def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
-    """The live graph of a graphdef with new States that hold these values, in layout order.
-
-    Raises:
-        FieldError: A value is nothing that a State can hold; names all.
-    """
-    trace = current_trace()
-    is_plain = PLAIN.issuperset(map(type, values))
-    if not is_plain:
-        values = _taken_in(graphdef, values)
-    states = _new_states(graphdef, values, trace)
-    if not is_plain and trace is None:
-        for state, value in zip(states, values, strict=True):
-            if is_container(value):
-                mark_container(state)
-    has_marks = not is_plain and trace is None
-    return rebuild(graphdef, states, () if trace is None else (trace,), has_marks)
-
-
-def _taken_in(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
-    """Values as new States keep them.
-
-    Raises:
-        FieldError: Names all that no State can hold.
-    """
-    try:
-        return [taken_in(value, str) for value in values]
-    except FieldError:
-        # Paths are made for faults alone: those of a long chain would cost its square.
-        return all_taken_in(values, [path_str(path) for path in graphdef.layout.paths()])
-
-
-def _new_states(graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef | None) -> list[State[Any]]:
-    assembly = graphdef.assembly
-    states: list[State[Any]] = list(starmap(_new, assembly.state_classes))
-    for spec, contracts, column in assembly.states:
-        spec.cls._fill(column(states), column(values), spec, trace, contracts)
-    return states
-
-
-def rebuild(
-    graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[TraceRef, ...], has_marks: bool | None = None
-) -> Any:
-    """The live graph of a graphdef around these States, in layout order. No user code runs.
-
-    Args:
-        graphdef: The structure.
-        states: The States, in layout order.
-        traces: The traces that the States were made in.
-        has_marks: Whether some may be marked, if that is known.
-
-    Returns:
-        The root, with its binding.
-    """
-    clock = CLOCK.now
-    assembly = graphdef.assembly
-    nodes: list[Any] = list(starmap(_new, assembly.node_classes))
-    objects = nodes + states
-    first = graphdef.tokens[0]
-    is_tree = isinstance(first, RootSpec)
-    watched: list[Any] = _all_but(nodes, assembly.top) if is_tree else nodes[1:]
-    version = Version()
-    versions: list[object] = [version] * len(watched)
-    for spec, pick in assembly.groups:
-        fill(spec, pick(objects), (watched, versions))
-    deque(map(set_version, nodes, repeat(version)), maxlen=0)
-    watch = (watched, versions)
-    if isinstance(first, RootSpec):
-        leaves = [objects[assembly.top[at]] for at in first.order]
-        if leaves and isinstance(leaves[0], NodeBase):
-            binding = Binding(graphdef, states, watch, _versions_of(leaves), clock, traces, has_marks)
-            known = Joint()
-            set_joint(leaves[0], known)
-            _keep_joint(known, _joint_key(first.treedef, leaves), binding, leaves)
-        return first.treedef.unflatten(leaves)
-    root = nodes[0]
-    set_binding(root, Binding(graphdef, states, watch, [version], clock, traces, has_marks))
-    return root
-
-
-def _all_but(nodes: list[Any], numbers: Sequence[int]) -> list[Any]:
-    left_out = set(numbers)
-    return [node for number, node in enumerate(nodes) if number not in left_out]
-
-
-def graft(graphdef: GraphDef[Any], known: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-    """The objects of a graph of which the first ones are live already; the others are made.
-
-    Args:
-        graphdef: The structure of all.
-        known: The nodes and States that are there, by their number in it.
-        values: The values of the new States, in layout order.
-
-    Returns:
-        All nodes and States by number. The new nodes refer to the known ones where the structure says so, and hold the
-        States among these to the contracts of their fields.
-    """
-    table, trace, rest = graphdef.table, current_trace(), iter(values)
-    contracts = graphdef.contracts_from(len(known))
-    for number, requirements in contracts.items():
-        if number < len(known):
-            for requirement in requirements:
-                known[number]._contracts = with_requirement(known[number]._contracts, requirement)
-    objects = [*known, *[_new(spec.cls) for spec in table.specs[len(known) :]]]
-    for number in range(len(known), len(objects)):
-        spec = table.specs[number]
-        made: Any = objects[number]
-        if isinstance(spec, NodeSpec):
-            fill(spec, [(made, *[objects[child] for child in table.rows[number]])], ([], []))
-            set_version(made, birth())
-        else:
-            made._spec, made._mark, made._contracts = spec, trace, contracts.get(number, ())
-            store(made, taken_in(next(rest), functools.partial(str, spec.cls.__name__)))
-    return objects

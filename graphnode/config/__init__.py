@@ -10,20 +10,20 @@ except ModuleNotFoundError as _error:
 
 from .._registered import HUGGING_FACE as HUGGING_FACE
 from ..nn import Module as _Module  # files may name the classes of nn, which are known once it is imported
-from ._build import Summary as Summary
 from ._build import build as build
-from ._build import summary as summary
 from ._config import DEFAULT as DEFAULT
 from ._config import Config as Config
 from ._config import config_of as config_of
 from ._diff import diff as diff
 from ._json_schema import json_schema as json_schema
+from ._load import load as load
+from ._load import loads as loads
+from ._load import validate as validate
 from ._override import override as override
 from ._registry import register as register
+from ._summary import Summary as Summary
+from ._summary import summary as summary
 from ._to_config import to_config as to_config
-from ._walk import load as load
-from ._walk import loads as loads
-from ._walk import validate as validate
 from ._write import MISSING as MISSING
 from ._write import Change as Change
 from ._write import dump as dump

@@ -13,13 +13,14 @@ import click
 from .._declare._node import Node
 from .._errors import ConfigError
 from .._paths import path_str
-from ._build import constructor_faults, summary
+from ._build import constructor_faults
 from ._config import Config
 from ._diff import diff
 from ._json_schema import json_schema
+from ._load import load
 from ._override import override
 from ._show import load_checked, load_shown
-from ._walk import load
+from ._summary import summary
 
 _FILE = click.Path(path_type=Path)
 

@@ -27,11 +27,11 @@ from .._redefinition import class_apart
 from .._static import DataValueError, texts_apart
 from ._config import DEFAULT, Config, check_config, same_static, takes_streams
 from ._graph import Visit, shared, visits
+from ._load import loads
 from ._plain import written
 from ._registry import Tags
 from ._streams import STREAMS, is_streams
 from ._toml_text import toml_lines
-from ._walk import loads
 from ._yaml import SCALARS
 
 # Deeper levels stand on one line: what they are indented by would be the square of the depth.

@@ -20,7 +20,8 @@ from .._lookup import match
 from .._paths import path_str
 from .._statetree import StateTree
 from .._static import GraphObject
-from ._boundary import Call, LeafPlace
+from ._arguments import LeafPlace
+from ._boundary import Call
 
 
 class Nodes(NamedTuple):

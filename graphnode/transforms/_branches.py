@@ -17,21 +17,12 @@ from .._errors import StructureError, listed
 from .._graph._diff import diff
 from .._pretty import Text
 from .._tracebacks import hides_frames
-from ._boundary import (
-    Call,
-    Form,
-    Function,
-    Outcome,
-    Values,
-    Written,
-    is_jax_type,
-    leaf_text,
-    name_of,
-    target_of,
-    type_text,
-)
+from ._arguments import Form, Function, Values, name_of
+from ._boundary import Call, Outcome, is_jax_type, leaf_text, type_text
 from ._carry import Traced, check_types, compiled, picking, shardings_of
+from ._methods import target_of
 from ._result_nodes import ResultNode, is_result_node
+from ._written import Written
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")

@@ -12,26 +12,12 @@ import jax
 from .._compat import DISABLE_JIT, jaxpr_as_fun
 from .._errors import StructureError
 from .._value import is_container
-from ._boundary import (
-    REFUSAL,
-    Call,
-    Form,
-    Function,
-    Outcome,
-    Pure,
-    Values,
-    Written,
-    kind_of_value,
-    mesh_axes,
-    name_of,
-    pure_of,
-    remembered,
-    remembered_together,
-    told,
-    type_text,
-)
+from ._arguments import Form, Function, Values, name_of
+from ._boundary import REFUSAL, Call, Outcome, Pure, mesh_axes, pure_of, told, type_text
 from ._fork import at_home
+from ._kept import remembered, remembered_together
 from ._result_nodes import ResultNode, is_result_node
+from ._written import Written, kind_of_value
 
 
 def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:

@@ -18,21 +18,11 @@ from .._paths import path_str
 from .._static import GraphObject
 from .._tracebacks import hides_frames
 from ._answers import OfLeaf, OfState, Shapes, Slot, answers_of, check_shape, shapes_of, slots_of
-from ._boundary import (
-    NO_NODES,
-    Before,
-    Call,
-    Function,
-    Outcome,
-    Transformed,
-    Values,
-    name_of,
-    named_arguments,
-    pure_of,
-    target_of,
-    with_statics,
-)
+from ._arguments import Function, Values, name_of, named_arguments, with_statics
+from ._boundary import NO_NODES, Call, Outcome, pure_of
 from ._carry import writes_of
+from ._methods import Transformed, target_of
+from ._written import Before
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

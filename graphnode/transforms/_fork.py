@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from .._errors import TraceError
 from .._keys import draw, under_current_mesh
 from .._rngs import streams_in
-from ._boundary import Call, Outcome, Values
+from ._arguments import Values
+from ._boundary import Call, Outcome
 
 
 class Fork(NamedTuple):

@@ -10,7 +10,9 @@ import jax
 from .._filters import Filter
 from .._state import ParamState
 from .._tracebacks import hides_frames
-from ._boundary import Call, Function, Outcome, Values, rebind, target_of
+from ._arguments import Function, Values
+from ._boundary import Call, Outcome
+from ._methods import rebind, target_of
 from ._wrt import Chosen, GradOptions, divided, one_or_all
 
 P = ParamSpec("P")

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from .._filters import Filter
 from .._state import ParamState
 from .._tracebacks import hides_frames
-from ._boundary import Call, Function, Outcome, Values, rebind, target_of
+from ._arguments import Function, Values
+from ._boundary import Call, Outcome
 from ._members import with_leading_axes
+from ._methods import rebind, target_of
 from ._wrt import Chosen, GradOptions, divided, one_or_all
 
 P = ParamSpec("P")

@@ -19,20 +19,10 @@ from .._marks import mark_lost
 from .._signals import undivided
 from .._state import State
 from .._tracebacks import hide_frames
-from ._boundary import (
-    ACTIVE,
-    Call,
-    Outcome,
-    Pure,
-    Transformed,
-    Values,
-    forget_kept,
-    name_of,
-    named_arguments,
-    remembered,
-    target_of,
-    with_statics,
-)
+from ._arguments import Values, name_of, named_arguments, with_statics
+from ._boundary import ACTIVE, Call, Outcome, Pure
+from ._kept import forget_kept, remembered
+from ._methods import Transformed, target_of
 from ._retrace import History, history_of
 
 P = ParamSpec("P")

@@ -17,11 +17,13 @@ from .._arguments import checked_index
 from .._compat import Tracer, changing_outputs, item_aval
 from .._describe import describe
 from .._tracebacks import hides_frames
+from ._arguments import Form, Function, Static, Values
 from ._axes import Spread, check_sizes, spread_axes
-from ._boundary import Call, Form, Function, Outcome, Static, Values, pure_of, target_of
+from ._boundary import Call, Outcome, pure_of
 from ._carry import Carry, Traced, check_shardings, check_types, compiled, pair_of, picking
 from ._fork import Fork, apart_from, fork, forks_of, join, lane_count, with_forks
 from ._members import is_key, made_keys, member_of, refuse_constant, with_result_axes
+from ._methods import target_of
 from ._vmap import check_axis
 
 C = TypeVar("C")

@@ -31,10 +31,12 @@ from .._state_axes import (
     without_axis,
 )
 from .._statetree import StateTree
+from ._arguments import Form, Values, placed
 from ._axes import Spread
-from ._boundary import Call, Form, Outcome, Pure, Values, Written, placed
+from ._boundary import Call, Outcome, Pure
 from ._descriptions import describes_states, moved
 from ._result_nodes import ResultNode, is_result_node
+from ._written import Written
 
 # Of a transform: what a key must depend on, and how to make one that does.
 _FROM_MAPPED: Final = (

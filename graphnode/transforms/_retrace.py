@@ -15,7 +15,10 @@ from .._caches import LOCK
 from .._graph._diff import differences
 from .._paths import Path
 from .._static import ANOTHER, texts_apart
-from ._boundary import Form, Function, Static, Values, remembered, target_of, type_text
+from ._arguments import Form, Function, Static, Values
+from ._boundary import type_text
+from ._kept import remembered
+from ._methods import target_of
 
 _LIMIT: Final = 32
 _LOGGER: Final = logging.getLogger("graphnode")

@@ -15,7 +15,9 @@ from .._filters import Filter
 from .._state import ParamState
 from .._tracebacks import hides_frames
 from ._answers import OfLeaf, OfState, answers_of, check_shape, name_of_place, shapes_of, slots_of
-from ._boundary import Call, Function, Outcome, Values, target_of
+from ._arguments import Function, Values
+from ._boundary import Call, Outcome
+from ._methods import target_of
 from ._wrt import Chosen, divided
 
 R = TypeVar("R")

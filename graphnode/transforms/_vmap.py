@@ -14,10 +14,12 @@ from jax.sharding import PartitionSpec
 from .._arguments import checked_index
 from .._describe import describe
 from .._tracebacks import hides_frames
+from ._arguments import Function, Values
 from ._axes import Spread, check_output_axes, check_sizes, is_axis, spread_axes
-from ._boundary import Call, Function, Outcome, Values, pure_of, rebind, target_of
+from ._boundary import Call, Outcome, pure_of
 from ._fork import apart_from, fork, forks_of, join, lane_count, with_forks
 from ._members import Lane, Shard, member_of, with_result_axes
+from ._methods import rebind, target_of
 
 P = ParamSpec("P")
 R = TypeVar("R")

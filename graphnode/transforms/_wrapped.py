@@ -11,8 +11,10 @@ from .._arguments import wrong_argument
 from .._compat import current_trace
 from .._stream import Stream, scope_of
 from .._tracebacks import hides_frames
-from ._boundary import Call, Function, Outcome, named_arguments, rebind, target_of, with_statics
+from ._arguments import Function, named_arguments, with_statics
+from ._boundary import Call, Outcome
 from ._fork import at_home
+from ._methods import rebind, target_of
 
 P = ParamSpec("P")
 R = TypeVar("R")

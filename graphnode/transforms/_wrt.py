@@ -22,7 +22,8 @@ from .._graph._layout import Layout
 from .._paths import path_str
 from .._statetree import StateTree, select
 from .._static import GraphObject
-from ._boundary import Call, LeafPlace, Outcome, Values, told
+from ._arguments import LeafPlace, Values
+from ._boundary import Call, Outcome, told
 from ._result_nodes import is_result_node
 
 

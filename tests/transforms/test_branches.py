@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import graphnode as gn
-from graphnode.transforms import _boundary
+from graphnode.transforms import _kept
 from tests.jaxprs import equations
 
 X = jnp.array([1.0, 2.0])
@@ -381,7 +381,7 @@ def test_what_was_compiled_for_a_dead_function_is_not_that_of_another():
 
     x = jnp.float32(10)
     assert gn.cond(False, base, first, x) == 11
-    made = _boundary._made_of(base, ("compiled", "cond"))
+    made = _kept._made_of(base, ("compiled", "cond"))
     assert made is not None
     entries: list[tuple[Any, Any]] = list(made.items())
     for (ids, rest), kept in entries:

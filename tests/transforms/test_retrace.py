@@ -19,7 +19,7 @@ import pytest
 import graphnode as gn
 from graphnode import ParamState, ShortTermState, State
 from graphnode._caches import TRANSFORMED
-from graphnode.transforms import _boundary, _jit, _retrace
+from graphnode.transforms import _boundary, _jit, _kept, _retrace
 
 
 class Leaf(gn.Node):
@@ -279,7 +279,7 @@ def test_a_method_of_a_plain_object_does_not_keep_it():
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
     """A function that is called with ever new structures keeps a limited number, and still works."""
     monkeypatch.setattr(_jit._Compiled, "limit", 3)
-    monkeypatch.setattr(_boundary.Made, "limit", 4)
+    monkeypatch.setattr(_kept.Made, "limit", 4)
 
     def local(node: Leaf) -> None:
         node.weight.value = node.weight.value + 1.0

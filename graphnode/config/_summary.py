@@ -1,0 +1,140 @@
+"""What a model takes, by State: shapes, parameters and bytes, without an array being made.
+
+Data in: a config or a live model. Data out: a table.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from .._arguments import wrong_argument
+from .._declare._node import Node
+from .._describe import shape_text
+from .._inspect import aliases, nodes
+from .._paths import Path, path_str
+from .._split import clone, states
+from ..transforms import eval_shape
+from ._build import abstractly, build
+from ._config import Config
+
+
+class Row(NamedTuple):
+    """One State of a model that was not built: its path, class, and what it takes."""
+
+    path: Path
+    kind: str
+    shape: str
+    parameters: int
+    bytes: int
+    others: tuple[Path, ...]
+
+
+class Summary:
+    """What a model takes, by State. `print` shows a table.
+
+    Attributes:
+        rows: One for each State.
+        parameters: Numbers in all of them.
+        bytes: Their size.
+    """
+
+    def __init__(self, title: str, rows: list[Row]) -> None:
+        self.title: str = title
+        self.rows: list[Row] = rows
+        self.parameters: int = sum(row.parameters for row in rows)
+        self.bytes: int = sum(row.bytes for row in rows)
+
+    def __repr__(self) -> str:
+        head = ("path", "class", "shape", "parameters", "bytes", "shared with")
+        body = [
+            (
+                path_str(row.path),
+                row.kind,
+                row.shape,
+                f"{row.parameters:,}",
+                f"{row.bytes:,}",
+                _few(row.others),
+            )
+            for row in self.rows
+        ]
+        foot = (self.title, "", "", f"{self.parameters:,}", f"{self.bytes:,}", "")
+        rows = [head, *body, foot]
+        widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
+        lines = ["  ".join(_padded(cell, widths[at], at) for at, cell in enumerate(row)) for row in rows]
+        rule = "-" * max(map(len, lines))
+        return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _few(paths: tuple[Path, ...], limit: int = 2) -> str:
+    """The shortest of the paths: through the cycles of a graph there are many."""
+    shown = ", ".join(map(path_str, sorted(paths, key=len)[:limit]))
+    return f"{shown} and {len(paths) - limit} more" if len(paths) > limit else shown
+
+
+def _padded(cell: str, width: int, at: int) -> str:
+    return cell.rjust(width) if at in (3, 4) else cell.ljust(width)
+
+
+def summary(config: Config[Any] | Node, /) -> Summary:
+    """What the model of a config takes: shapes, numbers of parameters and bytes.
+
+    No array is made, unless a constructor needs its values, such as one that makes a static array.
+
+    Args:
+        config: What to summarize; a live model is taken as it is.
+
+    Raises:
+        TypeError: It is neither a config nor a node.
+
+    Example:
+        >>> gn.config.summary(gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3))
+        path    class       shape         parameters  bytes  shared with
+        ----------------------------------------------------------------
+        bias    ParamState  float32[3]             3     12
+        weight  ParamState  float32[2,3]           6     24
+        ----------------------------------------------------------------
+        Linear                                     9     36
+    """
+    model = _abstract_model(config)
+    others = aliases(model)
+    shared_nodes = {path: others[path] for path in nodes(model) if path and path in others}
+    rows = [
+        _row(path, type(state).__name__, state._value, _others(path, others.get(path, ()), shared_nodes))
+        for path, state in states(model).items()
+    ]
+    return Summary(type(model).__name__, rows)
+
+
+def _abstract_model(config: Config[Any] | Node) -> Node:
+    """The model of a config, or a live model, with shapes in place of arrays."""
+    if isinstance(config, Node):
+        abstract: Node = eval_shape(lambda: clone(config))
+        return abstract
+    if isinstance(config, Config):
+        model: Node = abstractly(lambda: build(config))
+        return model
+    raise TypeError(wrong_argument("a config or a node", config))
+
+
+def _others(path: Path, own: tuple[Path, ...], shared_nodes: dict[Path, tuple[Path, ...]]) -> tuple[Path, ...]:
+    """The further paths of a State: its own, and those through a node that is shared."""
+    found = list(own)
+    for length in range(len(path)):
+        found += [(*other, *path[length:]) for other in shared_nodes.get(path[:length], ())]
+    return tuple(found)
+
+
+def _row(path: Path, kind: str, value: Any, others: tuple[Path, ...]) -> Row:
+    leaves = jax.tree.leaves(value)
+    sizes = [int(np.prod(leaf.shape)) for leaf in leaves]
+    total = sum(size * leaf.dtype.itemsize for size, leaf in zip(sizes, leaves, strict=True))
+    shape = str(jax.tree.map(lambda leaf: _Shown(shape_text(leaf)), value))
+    return Row(path, kind, shape, sum(sizes), total, others)
+
+
+class _Shown(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)

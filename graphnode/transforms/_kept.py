@@ -1,0 +1,146 @@
+"""What was made of a function and is kept on it: pure functions, and what JAX compiled of them.
+
+JAX knows by identity what it has traced before, so that what it is given has to be the same object each time.
+"""
+
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from types import MethodType
+from typing import Any, Final, TypeVar
+
+from .._caches import LOCK, TRANSFORMED, Memo, StaysHere
+from ._arguments import Function
+
+T = TypeVar("T")
+
+# What runs its function at every call.
+_EAGER: Final = frozenset(
+    ("pure", transform)
+    for transform in ("checkify", "grad", "hessian", "jacfwd", "jacrev", "jvp", "value_and_grad", "vjp", "vmap")
+)
+
+
+class Made(Memo[Hashable, Any]):
+    """What was made of one function, of one kind."""
+
+    __slots__ = ("__weakref__",)
+    limit = 256
+
+
+class _Kept(StaysHere):
+    """All that was made of one function, by kind; in its `__dict__`, so that it goes with it.
+
+    `functools.wraps` and `copy.copy` hand the attribute on to others, which must not use it. To pickle, and so to a
+    process of joblib or dask, it is empty: what was compiled is made again there.
+    """
+
+    __slots__ = ("kinds", "owner")
+
+    def __init__(self, owner: Function | None = None) -> None:
+        self.owner = None if owner is None else weakref.ref(owner)
+        self.kinds: dict[Hashable, Made] = {}
+
+    def is_of(self, function: Function) -> bool:
+        return self.owner is not None and self.owner() is function
+
+
+def _made_of(function: Function, kind: Hashable) -> Made | None:
+    """Where what is made of a function is kept; `None` for one that takes no attributes."""
+    try:
+        kept: _Kept | None = function.__dict__.get(TRANSFORMED)
+        if kept is None or not kept.is_of(function):
+            kept = _attached(function)
+    except (AttributeError, TypeError):  # a builtin, or a class
+        return None
+    made = kept.kinds.get(kind)
+    if made is None:
+        _check_hashable(function, kind)
+        return kept.kinds.setdefault(kind, Made())
+    return made
+
+
+def _check_hashable(function: Function, kind: Hashable) -> None:
+    """Raise if a callable object may change where what was traced of it is kept: JAX knows it by its hash.
+
+    Raises:
+        TypeError: Says what would do.
+    """
+    if kind in _EAGER:
+        return
+    try:
+        hash(function)
+    except TypeError as error:
+        name = type(function).__name__
+        raise TypeError(
+            f"a {name} is called by a transformed function, and is not hashable ({error}): it may change, and what was "
+            "traced of it would stay. Make it a frozen dataclass of hashable values, or a node; or pass what changes "
+            "as an argument"
+        ) from None
+
+
+def _attached(function: Function) -> _Kept:
+    fresh = _Kept(function)
+    with LOCK:
+        kept: _Kept | None = function.__dict__.get(TRANSFORMED)
+        if kept is None or not kept.is_of(function):
+            function.__dict__[TRANSFORMED] = kept = fresh
+    return kept
+
+
+def remembered(function: Function, kind: Hashable, key: Hashable, make: Callable[[], T]) -> T:
+    """What was made of a function before, or is made now: kept on the function, and as long as it.
+
+    Args:
+        function: The function.
+        kind: What sort of thing it is: each has room of its own.
+        key: Which of them. Neither this nor what is made may hold another function of the user's: it would live as
+            long as this one. For what is made of several see `remembered_together`.
+        make: Makes it.
+    """
+    if isinstance(function, MethodType):  # its attributes are those of the function, and would keep the instance
+        return make()
+    made = _made_of(function, kind)
+    return make() if made is None else made.of(key, make)
+
+
+def remembered_together(
+    functions: Sequence[Function], kind: Hashable, key: Hashable, make: Callable[[Callable[[], list[Any]]], T]
+) -> T:
+    """What was made of several functions: kept on the first, and dropped as soon as one of them is gone.
+
+    What is made of a bound method of a plain object is not kept, as by `jax.lax`: it is another function each time,
+    which may find other attributes.
+
+    Args:
+        functions: The functions, known by identity.
+        kind: What sort of thing it is.
+        key: Which of them, beside the functions.
+        make: Makes it. It gets what gives the functions, for as long as they live, and must hold them in no other way:
+            no reference from one of them may keep another.
+    """
+    made = None if any(isinstance(each, MethodType) for each in functions) else _made_of(functions[0], kind)
+    if made is None:
+        return make(lambda: list(functions))
+    full_key = (tuple(map(id, functions)), key)
+    found = made.get(full_key)
+    # Known by their ids, which may be others': an interrupt can keep a callback from dropping an entry.
+    if found is not None and all(ref() is function for ref, function in zip(found[1], functions, strict=True)):
+        return found[0]  # type: ignore[no-any-return]  # `T`, as `make`
+    made_ref = weakref.ref(made)  # weak, like all here: a cycle would wait for the collector
+
+    def forget(_: object) -> None:
+        alive = made_ref()
+        if alive is not None:
+            alive.pop(full_key, None)
+
+    try:
+        refs = [weakref.ref(function, forget) for function in functions]
+    except TypeError:  # an object of a class with slots
+        return make(lambda: list(functions))
+    made.pop(full_key, None)
+    return made.keep(full_key, (make(lambda: [ref() for ref in refs]), refs))[0]  # type: ignore[no-any-return]
+
+
+def forget_kept(wrapper: Any) -> None:
+    """Drop what `functools.wraps` copied from another function: a wrapper is to keep no other's."""
+    wrapper.__dict__.pop(TRANSFORMED, None)

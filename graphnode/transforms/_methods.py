@@ -1,0 +1,90 @@
+"""Transforms of methods and of callable nodes: the node is an argument, and bound to what the transform made."""
+
+import functools
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, SupportsIndex
+
+from .._arguments import wrong_argument
+from .._importable import importable_name
+from .._static import GraphObject
+from ._arguments import Function
+from ._kept import forget_kept
+
+
+class Transformed:
+    """A transformed function that is an object of its own class; a node may be bound as its first argument."""
+
+    _bound: tuple[Any, ...]
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> str | tuple[Any, ...]:
+        name = importable_name(self)
+        return super().__reduce_ex__(protocol) if name is None else name
+
+    def _unbound(self) -> Function:
+        """The same, with the bound node as an argument."""
+        raise NotImplementedError  # pragma: no cover  # each transform defines it
+
+
+def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
+    """The plain function behind a callable node or a method of a node (or State), and that, which is an argument then.
+
+    Raises:
+        TypeError: It is nothing that can be called.
+    """
+    if isinstance(function, Transformed) and function._bound:
+        return function._unbound(), function._bound
+    if isinstance(function, GraphObject) and callable(function):
+        return type(function).__call__, (function,)
+    if isinstance(function, MethodType) and isinstance(function.__self__, GraphObject):
+        return function.__func__, (function.__self__,)
+    if not callable(function):
+        raise TypeError(wrong_argument("a function, a method or a callable node", function))
+    return function, ()
+
+
+class TransformedMethod(Transformed, functools.partial[Any]):
+    """What a transform made of a method of a node, or of a callable node.
+
+    No method of Python's: pickle, `copy.copy` and joblib take one for the attribute of its object that has its name,
+    which is the method before the transform. A partial, as its call is no frame of Python.
+    """
+
+    _original: Function
+    _transform: Callable[[Function], Any]
+
+    def __new__(
+        cls, function: Function, bound: tuple[Any, ...], original: Function, transform: Callable[[Function], Any]
+    ) -> "TransformedMethod":
+        method = super().__new__(cls, function, *bound)
+        functools.update_wrapper(method, function)
+        forget_kept(method)
+        method.__dict__["__wrapped__"] = original  # whose signature it has
+        method._bound, method._original, method._transform = bound, original, transform
+        return method
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._transform, (self._original,)
+
+    def __get__(self, instance: object, owner: type | None = None, /) -> "TransformedMethod":
+        return self  # a partial becomes a method of whatever class has it, from Python 3.14 on
+
+    def _unbound(self) -> Function:
+        return self.func
+
+
+def rebind(
+    function: Function, bound: tuple[Any, ...], original: Function, transform: Callable[[Function], Any]
+) -> Function:
+    """What a transform made of the plain function, bound to the node that `target_of` found.
+
+    The next transform finds the node again. If the transformed function held it, it would be a constant of what the
+    next one traces.
+
+    Args:
+        function: What the transform made.
+        bound: The node, if any.
+        original: What was transformed: the method, or the node itself.
+        transform: Makes the same of it again, where it was pickled or copied.
+    """
+    return TransformedMethod(function, bound, original, transform) if bound else function

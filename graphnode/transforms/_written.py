@@ -1,0 +1,111 @@
+"""What a transformed function wrote: which States hold another value than before, and the values as they go on.
+
+Data in: States, and their values at an earlier time. Data out: numbers of States, and arrays of JAX.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._compat import PLAIN
+from .._state import State
+from ._arguments import Values
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """What a pure function gives beside arrays; static to JAX.
+
+    Attributes:
+        numbers: The States whose values it gives, by their number among those of the arguments.
+        untouched: Those of them that it did not write.
+        containers: Those of them that hold containers afterwards.
+        has_nodes: Whether there are nodes in its result.
+        reshaped: Those of them that it gave another structure, shape or dtype; none where a transform forbids that.
+    """
+
+    numbers: tuple[int, ...]
+    untouched: frozenset[int]
+    containers: frozenset[int]
+    has_nodes: bool
+    reshaped: frozenset[int] = frozenset()
+
+
+jax.tree_util.register_static(Written)
+
+
+def as_arrays(value: Any) -> Any:
+    """What a transformation gives for a State, with arrays of JAX alone.
+
+    Eager ones hand on what they were given and nobody computed with: the caller's own buffer of NumPy, a number, or
+    JAX's private stand-ins for both.
+    """
+    if type(value) in PLAIN:
+        return value
+    return jax.tree.map(lambda leaf: leaf if _is_array(leaf) else jnp.array(leaf), value)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array)
+
+
+class Before(NamedTuple):
+    """The values of some States at one time, to know which are written afterwards."""
+
+    values: Values
+    flattened: Sequence[tuple[list[Any], Any] | None]
+
+    @classmethod
+    def of(cls, values: Values) -> "Before":
+        """Taken now: containers are taken apart, as they may be changed in place."""
+        return cls(values, [None if _is_array(value) else jax.tree.flatten(value) for value in values])
+
+    def written(self, states: Sequence[State[Any]]) -> list[int]:
+        """The numbers of the States that hold another value now."""
+        rows = enumerate(zip(states, self.values, self.flattened, strict=True))
+        return [number for number, (state, value, parts) in rows if _is_written(state._value, value, parts)]
+
+
+def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> bool:
+    """Whether a State holds another value than it was given; a pytree may have been changed in place."""
+    if before is None:
+        return now is not value
+    leaves, treedef = jax.tree.flatten(now)
+    return treedef != before[1] or any(new is not old for new, old in zip(leaves, before[0], strict=True))
+
+
+def is_reshaped(now: Any, before: Any) -> bool:
+    """Whether a value has another structure, shape or dtype than the one that it replaces."""
+    if _is_array(now) and _is_array(before):
+        return bool(now.shape != before.shape or now.dtype != before.dtype)
+    return bool(kind_of_value(now) != kind_of_value(before))
+
+
+def kind_of_value(value: Any) -> Any:  # Any: JAX's stubs give treedefs no equality
+    """The structure of a value, with the shapes and dtypes in it."""
+    leaves, treedef = jax.tree.flatten(value)
+    return treedef, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
+
+
+def settled(now: Any, before: Any) -> Any:
+    """A value as its State goes on holding it.
+
+    A number of weak type takes the dtype that it would keep anyway, so that the next call meets the trace of this one.
+    """
+    if now is before or jax.tree.structure(now) != jax.tree.structure(before):  # type: ignore[operator]  # JAX's stubs
+        return now
+    return jax.tree.map(_settled_leaf, now, before)
+
+
+def _settled_leaf(now: Any, before: Any) -> Any:
+    is_settled = not _is_weak(now) or _is_weak(before)
+    if is_settled or jnp.shape(now) != jnp.shape(before) or jnp.result_type(now) != jnp.result_type(before):
+        return now
+    return jnp.asarray(now, dtype=before.dtype)
+
+
+def _is_weak(leaf: Any) -> bool:
+    return bool(getattr(leaf, "weak_type", isinstance(leaf, int | float | complex)))
