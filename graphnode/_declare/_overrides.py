@@ -15,7 +15,7 @@ from .._fields import Kind, NodeBase, specifier_of
 from .._members import declaring_classes, own_annotations
 from .._uses import attributes_made, surely_asks
 
-_LAYERS: Final = f"{__package__}.nn."
+_LAYERS: Final = "graphnode.nn."
 _POST_INIT: Final = "__post_init__"
 _CONSTRUCTORS: Final = frozenset({"__init__", _POST_INIT})
 

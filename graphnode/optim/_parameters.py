@@ -32,7 +32,7 @@ class Schedule(Protocol):
 
 def is_transformation(annotation: Any) -> bool:
     """Whether an annotation says that a value is a transformation."""
-    if not isinstance(annotation, type) or annotation.__module__.partition(".")[0] not in ("optax", __package__):
+    if not isinstance(annotation, type) or annotation.__module__.partition(".")[0] not in ("optax", "graphnode"):
         return False
     return hasattr(annotation, "init") and hasattr(annotation, "update")
 
