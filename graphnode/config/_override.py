@@ -11,13 +11,14 @@ import pydantic
 from .._arguments import wrong_argument
 from .._declare._node import Node
 from .._errors import ConfigError, PathError
+from .._filters import Matcher
 from .._hints import short
 from .._paths import Key, Path, parse_path, path_str
 from .._static import DataValueError
 from ._config import DEFAULT, Config, check_config, form_at, same_static
 from ._defaults import opened
 from ._graph import copied
-from ._plain import written
+from ._plain import Unordered, written
 from ._read import Files
 from ._registry import near_hint, shown
 from ._streams import STREAMS, is_streams
@@ -43,8 +44,8 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
             static value.
 
     Raises:
-        ConfigError: A path that leads nowhere, a value that the field does not take, or a part of a default of which
-            only the `default_factory` knows how it is made; names all.
+        ConfigError: A path that leads nowhere, a position in a filter or set, a value that the field does not take, or
+            a part of a default of which only the `default_factory` knows how it is made; names all.
 
     Example:
         >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3)
@@ -187,12 +188,15 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
     """A static value as a file says it.
 
     Raises:
-        ConfigError: No file says it, the class computes it, or the field takes what a file says for another value.
+        ConfigError: No file says it, the class computes it, the field takes what a file says for another value, or it
+            is a filter, whose texts have an order of their own.
     """
     value = config.__dict__[name]
     if value is DEFAULT:
         where = path_str(path)
         raise ConfigError([f"{where}: the class computes this value; write the whole value, {where}=..."])
+    if isinstance(value, Matcher):
+        raise ConfigError([_no_positions("filter", path)])
     try:
         data = written(config, name)
         setattr(config, name, data)
@@ -203,6 +207,11 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
     if not same_static(config.__dict__[name], value):
         raise ConfigError([_unread(value, path)])
     return data
+
+
+def _no_positions(what: str, path: Path) -> str:
+    where = path_str(path)
+    return f"{where}: a {what} has no positions; write the whole value, {where}=..."
 
 
 def _unread(value: object, path: Path) -> str:
@@ -221,6 +230,8 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
         ConfigError: There is none.
     """
     where = path_str(path)
+    if isinstance(value, Unordered):
+        raise ConfigError([_no_positions("set", path)])
     if isinstance(value, list):
         if isinstance(key, int) and -len(value) <= key < len(value):
             return key % len(value)  # as in Python, -1 is the last one

@@ -31,6 +31,10 @@ class Typed(enum.IntEnum):
     """Others too: `{type: Mode, value: fast}`."""
 
 
+class Unordered(list[Any]):
+    """The items of a set, as a list: a file may give them in another order, so that no position means one of them."""
+
+
 def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
     """A static value as data for a file.
 
@@ -66,6 +70,8 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
     if isinstance(value, Transformation) and not dataclasses.is_dataclass(cls):
         raise DataValueError("a transformation does not say what made it: make it with gn.optim.call")
     data = form.write(value, write_part)
+    if isinstance(value, frozenset):
+        data = Unordered(data)
     if is_own or cls is tuple:
         return data
     if is_record(cls):

@@ -502,6 +502,18 @@ def test_overrides_lead_into_calls(changes: list[str], expected: dict[str, Any])
     assert found == {"type": "Optimizer", "model": {"ref": "model"}, **expected}
 
 
+@pytest.mark.parametrize("freeze", [["encoder.**"], ["head.bias", "encoder.**"]])
+def test_a_filter_has_no_positions(freeze: list[str]):
+    """Its paths are regrouped: those below a node come first, so that a position would mean another item."""
+    config = config_for(ADAM, freeze=freeze)
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.override(config, ["optimizer.freeze[0]=head.**", "optimizer.wrt[0]=head.**"])
+    assert caught.value.faults == (
+        "optimizer.freeze: a filter has no positions; write the whole value, optimizer.freeze=...",
+        "optimizer.wrt: a filter has no positions; write the whole value, optimizer.wrt=...",
+    )
+
+
 # Equality
 
 

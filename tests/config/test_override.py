@@ -337,6 +337,31 @@ def test_a_change_of_an_item_counts_from_the_end():
         assert [one.lr for one in made.layers] == [9.0, 0.001, 0.001]
 
 
+@dataclasses.dataclass(frozen=True)
+class Named:
+    names: frozenset[str] = frozenset()
+
+
+class Sets(gn.Node):
+    """Sets alone, in a record, and where the class is said."""
+
+    names: frozenset[str] = frozenset()
+    rule: Named = Named()
+    data: Any = gn.static(default=None)
+
+
+@pytest.mark.parametrize(
+    ("path", "where"), [("names[0]", "names"), ("rule.names[0]", "rule.names"), ("data.value[1]", "data.value")]
+)
+def test_a_set_has_no_positions(path: str, where: str):
+    """The item of the file is not the one that stands there when the set is written."""
+    config: Any = loads("{names: [z, a], rule: {names: [z, a]}, data: {type: frozenset, value: [z, a]}}", Sets)
+    with pytest.raises(gn.ConfigError) as caught:
+        override(config, [f"{path}=q"])
+    assert str(caught.value) == f"{where}: a set has no positions; write the whole value, {where}=..."
+    assert build(override(config, ["rule.names=[q]"])).rule == Named(frozenset({"q"}))
+
+
 class Unvalidated(gn.Node):
     """Whose defaults are other values than their annotations would make of them."""
 
