@@ -28,7 +28,7 @@ from .._split import clone, states
 from .._static import TracedValueError
 from .._stream import Stream, scope_of
 from ..transforms import eval_shape
-from ._config import DEFAULT, Config, check_config, slot_kind, takes_streams
+from ._config import DEFAULT, Config, check_config, slot_kind, takes_streams, unshared
 from ._graph import Visit, children, number_below, visits
 from ._optimizer import arguments_of as optimizer_arguments
 from ._optimizer import is_optimizer
@@ -212,7 +212,7 @@ class _Making:
             if value is DEFAULT:
                 arguments |= self._left_out(visit, name)
             elif name not in config.slots:
-                arguments[name] = value
+                arguments[name] = unshared(value)
             elif (id(config), name) not in self._later:
                 arguments[name] = _rebuilt(config.slots[name], value, self.made)
             else:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from .._declare._node import Node
 from .._errors import ConfigError
 from .._paths import Key, Path, path_str
-from ._config import Config, blank, configs_in, form_at, mapped_slot, slot_fault
+from ._config import Config, blank, configs_in, form_at, mapped_slot, slot_fault, unshared
 
 M = TypeVar("M", bound=Node)
 
@@ -113,7 +113,7 @@ def shared(order: Sequence[Visit]) -> set[int]:
 
 
 def copied(root: Config[M]) -> Config[M]:
-    """A copy of a graph of configs, with the same sharing and cycles; static values are the same objects."""
+    """A copy of a graph of configs, with the same sharing and cycles; values that nobody can write to are the same."""
     configs = [visit.config for visit in visits(root)]
     twins: dict[int, Config[Any]] = {id(config): blank(type(config)) for config in configs}
 
@@ -122,7 +122,7 @@ def copied(root: Config[M]) -> Config[M]:
 
     for config in configs:
         fields = {
-            name: mapped_slot(twin_of, value) if name in config.slots else value
+            name: mapped_slot(twin_of, value) if name in config.slots else unshared(value)
             for name, value in config.__dict__.items()
         }
         # As they are: a default is not validated, and may be what its annotation would make another value of.
