@@ -5,7 +5,7 @@ from typing import Any
 from .._paths import path_order
 from ._config import Config, check_config, same_static
 from ._defaults import opened_like
-from ._write import MISSING, Change, LeftOut, Unsaid, WrittenOut, flat, reordered, told
+from ._write import MISSING, Change, Unsaid, flat, reordered, told
 
 
 def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
@@ -13,7 +13,8 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
 
     Defaults count as said. A node in place of another shows as its `type`, a reference as `{ref: path}`, and a dict of
     nodes whose keys stand in another order as `order [first, second]`. A node that one leaves to its class is compared
-    by what the class makes, where that is known.
+    by what the class makes, where that is known; written out, what a function makes may draw other random numbers, and
+    shows as that.
 
     Example:
         >>> Linear = gn.config.config_of(gn.nn.Linear)
@@ -28,12 +29,12 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     right, opened_right = opened_like(other, one)
     different = _different(left, right)
     changed = {change.path[:length] for change in different for length in range(len(change.path) + 1)}
-    for path, maker in opened_left.items():
-        if path not in changed:
-            different.append(Change(path, LeftOut(maker), WrittenOut()))
-    for path, maker in opened_right.items():
-        if path not in changed:
-            different.append(Change(path, WrittenOut(), LeftOut(maker)))
+    for path, (left_out, written_out) in opened_left.items():
+        if path not in changed or written_out.draws_otherwise:
+            different.append(Change(path, left_out, written_out))
+    for path, (left_out, written_out) in opened_right.items():
+        if path not in changed or written_out.draws_otherwise:
+            different.append(Change(path, written_out, left_out))
     return tuple(sorted(different, key=lambda change: path_order(change.path)))
 
 

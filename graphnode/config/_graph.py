@@ -64,15 +64,21 @@ def children(
             yield name, keys, child
 
 
-def visits(root: Config[Any], *, declared: bool = False, as_written: bool = False) -> list[Visit]:
+def visits(root: Config[Any], *, declared: bool = False, as_written: bool = False, number: int = 0) -> list[Visit]:
     """Every config once, at its first path, parents before what they hold; the order is that of `children`.
+
+    Args:
+        root: Where to begin.
+        declared: See `children`.
+        as_written: See `children`.
+        number: That of the path of the root.
 
     Raises:
         ConfigError: What was put into a list or dict of a config does not fit there, such as a live node; names all.
     """
     found: dict[int, Visit] = {}
     faults: list[str] = []
-    todo = [Visit(root, None, 0, (root.node_class,))]
+    todo = [Visit(root, None, number, (root.node_class,))]
     while todo:
         visit = todo.pop()
         if id(visit.config) in found:

@@ -425,10 +425,16 @@ class LeftOut(NamedTuple):
 
 
 class WrittenOut(NamedTuple):
-    """What says the same as the default that the other config leaves out."""
+    """What says the same as the default that the other config leaves out.
+
+    Attributes:
+        draws_otherwise: Whether its nodes draw other random numbers than those of the default.
+    """
+
+    draws_otherwise: bool = False
 
     def __repr__(self) -> str:
-        return "(the same, written out)"
+        return "(written out: it draws other numbers)" if self.draws_otherwise else "(the same, written out)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -270,6 +270,37 @@ def test_a_default_of_the_class_is_compared_by_what_it_is(text: str, changes: li
     assert [(change.right, change.left) for change in diff(other, one)] == [(c.left, c.right) for c in diff(one, other)]
 
 
+class Drawing(gn.Node):
+    """Leaves nodes to its class that draw."""
+
+    alone: gn.nn.Linear = subnode(default_factory=lambda: gn.nn.Linear(2, 2))
+    many: list[gn.nn.Linear] = subnode(default_factory=lambda: [gn.nn.Linear(2, 2), gn.nn.Linear(2, 2)])
+    within: gn.nn.Sequential = subnode(default_factory=lambda: gn.nn.Sequential([gn.nn.Linear(2, 2)]))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("alone.use_bias=true", ["alone: (made by Drawing) -> (the same, written out)"]),
+        ("many[0].use_bias=true", ["many: (made by Drawing) -> (written out: it draws other numbers)"]),
+        (
+            "many[0].use_bias=false",
+            ["many: (made by Drawing) -> (written out: it draws other numbers)", "many.0.use_bias: true -> false"],
+        ),
+        ("within.layers[0].use_bias=true", ["within: (made by Drawing) -> (written out: it draws other numbers)"]),
+    ],
+)
+def test_a_default_that_draws_otherwise_when_written_out_is_told(change: str, told: list[str]):
+    """A function draws all its nodes in one go, and nodes that are written out draw by their own paths."""
+    one = loads("", Drawing)
+    other = override(one, [change])
+    assert [str(line) for line in diff(one, other)] == told
+    weight = change.rpartition(".")[0].replace("[0]", ".0") + ".weight"
+    drawn, drawn_again = [gn.states(gn.config.build(config), gn.PathIn(weight)).values() for config in (one, other)]
+    is_same = all((state.value == again.value).all() for state, again in zip(drawn, drawn_again, strict=True))
+    assert is_same is ("the same" in told[0])
+
+
 def test_a_default_that_nothing_is_known_of_is_told_as_left_out():
     """Its factory may have said what the class computes."""
     changes = diff(loads("", Leaves), loads("unknown: {width: 8, num_heads: 2}", Leaves))
