@@ -3,9 +3,9 @@
 from typing import Any
 
 from .._paths import path_order
-from ._config import Config, check_config, same_static
+from ._config import Config, check_config
 from ._defaults import opened_like
-from ._write import MISSING, Change, Unsaid, flat, reordered, told
+from ._write import MISSING, Change, flat, reordered, say_the_same
 
 
 def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
@@ -41,13 +41,6 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
 def _different(one: Config[Any], other: Config[Any]) -> list[Change]:
     left, right = flat(one), flat(other)
     changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in {*left, *right}]
-    different = [change for change in changes if not _same(change.left, change.right)]
+    different = [change for change in changes if not say_the_same(change.left, change.right)]
     known = {change.path for change in different}
     return [*different, *[change for change in reordered(one, other) if change.path not in known]]
-
-
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, Unsaid) and isinstance(other, Unsaid):
-        return same_static(one.value, other.value)
-    # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
-    return type(one) is type(other) and told(one) == told(other)

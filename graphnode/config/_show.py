@@ -14,7 +14,7 @@ from ._graph import visits
 from ._override import override
 from ._read import Files, check_no_faults
 from ._walk import Walk, place_key, walk
-from ._write import differs_from_default, flat, told
+from ._write import differs_from_default, flat, say_the_same, told
 
 M = TypeVar("M", bound=Node)
 
@@ -48,7 +48,7 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
     for where, value in after.items():
         known = [where[:length] for length in range(len(where), 0, -1) if where[:length] in origins]
         origin = origins[known[0]] if known else ""
-        if where not in before or before[where] != value:
+        if where not in before or not say_the_same(before[where], value):
             origin = "command line"
         rows.append(Shown(path_str(where), told(value), origin))
     return rows

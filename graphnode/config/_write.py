@@ -452,6 +452,14 @@ def told(value: object) -> str:
     return repr(value) if isinstance(value, _Missing | Ref | Order | LeftOut | WrittenOut | Unsaid) else flow(value)
 
 
+def say_the_same(one: object, other: object) -> bool:
+    """Whether two values of `flat` are the same."""
+    if isinstance(one, Unsaid) and isinstance(other, Unsaid):
+        return same_static(one.value, other.value)
+    # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
+    return type(one) is type(other) and told(one) == told(other)
+
+
 def flat(root: Config[Any]) -> dict[Keys, object]:
     """What a config says, by path: plain values, the types of nodes, and references to a node seen before."""
     found: dict[Keys, object] = {}
