@@ -1,11 +1,12 @@
 """What differs between two configs, by path."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from .._paths import path_order
-from ._config import Config, check_config
+from ._config import Config, check_config, same_static
 from ._defaults import opened_like
-from ._write import MISSING, Change, flat, reordered, say_the_same
+from ._write import MISSING, Change, SaidAlike, flat, reordered, say_the_same, static_values
 
 
 def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
@@ -43,4 +44,13 @@ def _different(one: Config[Any], other: Config[Any]) -> list[Change]:
     changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in {*left, *right}]
     different = [change for change in changes if not say_the_same(change.left, change.right)]
     known = {change.path for change in different}
-    return [*different, *[change for change in reordered(one, other) if change.path not in known]]
+    others = [*_said_alike(one, other), *reordered(one, other)]
+    return [*different, *[change for change in others if change.path not in known]]
+
+
+def _said_alike(one: Config[Any], other: Config[Any]) -> Iterator[Change]:
+    """The values that a file says alike, and that are not the same, such as arrays of NumPy and of JAX."""
+    left, right = static_values(one), static_values(other)
+    for path in left.keys() & right.keys():
+        if not same_static(left[path], right[path]):
+            yield Change(path, SaidAlike(left[path]), SaidAlike(right[path]))

@@ -24,7 +24,7 @@ from .._errors import ConfigError
 from .._paths import Path as Keys
 from .._paths import path_str
 from .._redefinition import class_apart
-from .._static import DataValueError, texts_apart
+from .._static import ANOTHER, DataValueError, StaticValueError, texts_apart
 from ._config import DEFAULT, Config, check_config, same_static, takes_streams
 from ._graph import Visit, shared, visits
 from ._plain import written
@@ -381,8 +381,17 @@ class Change(NamedTuple):
     def __str__(self) -> str:
         left, right = told(self.left), told(self.right)
         if left == right and isinstance(self.left, Unsaid) and isinstance(self.right, Unsaid):
-            left, right = texts_apart(self.left.value, self.right.value)
+            left, right = _texts_apart(self.left.value, self.right.value)
         return f"{path_str(self.path)}: {left} -> {right}"
+
+
+def _texts_apart(left: Any, right: Any) -> tuple[str, str]:
+    """The texts of two values that are not the same, each on one line."""
+    try:
+        texts = texts_apart(left, right)
+    except StaticValueError:  # such as a list that a field of `Any` was given
+        return describe(left), ANOTHER
+    return " ".join(texts[0].split()), " ".join(texts[1].split())
 
 
 class _Missing:
@@ -447,6 +456,13 @@ class Unsaid:
         return f"<{getattr(self.value, '__qualname__', type(self.value).__name__)}>"
 
 
+class SaidAlike(Unsaid):
+    """A static value that a file says as it says the other one, though they are not the same."""
+
+    def __repr__(self) -> str:
+        return "<said alike>"
+
+
 def told(value: object) -> str:
     """A value of `flat`, in words."""
     return repr(value) if isinstance(value, _Missing | Ref | Order | LeftOut | WrittenOut | Unsaid) else flow(value)
@@ -481,6 +497,20 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
                     todo += [((*where, key), child) for key, child in items(item, as_written=True)]
                 else:
                     found[where] = item
+    return found
+
+
+# Any: whatever is static.
+def static_values(root: Config[Any]) -> dict[Keys, Any]:
+    """The static values of a config themselves, and the classes of its nodes, by the paths that `flat` has for them."""
+    found: dict[Keys, Any] = {}
+    for visit in visits(root, declared=True):
+        found[*visit.path, "type"] = visit.config.node_class
+        for name, value in visit.config.__dict__.items():
+            # Each random stream has a row of its own.
+            is_row = name not in visit.config.slots and not is_streams(visit.config.node_class)
+            if is_row and value is not DEFAULT:
+                found[*visit.path, name] = value
     return found
 
 

@@ -10,6 +10,7 @@ import hypothesis
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import yaml
 
@@ -299,6 +300,33 @@ def test_a_default_that_draws_otherwise_when_written_out_is_told(change: str, to
     drawn, drawn_again = [gn.states(gn.config.build(config), gn.PathIn(weight)).values() for config in (one, other)]
     is_same = all((state.value == again.value).all() for state, again in zip(drawn, drawn_again, strict=True))
     assert is_same is ("the same" in told[0])
+
+
+class Array(gn.Node):
+    """What a file says for it is an array of JAX; a program may give another."""
+
+    data: jax.Array = static()
+
+
+def redefined() -> Any:
+    class Again(gn.Node):
+        number: int = 1
+
+    return config_of(Again)()
+
+
+def test_what_a_file_says_alike_is_a_difference_all_the_same():
+    """As the configs are not equal; the two sides print differently."""
+    of: Any = config_of(Array)
+    one, weak = of(data=np.ones((2, 1), np.float32)), of(data=jnp.asarray(1.0))
+    (change,) = diff(one, of(data=jnp.ones((2, 1))))
+    assert str(change) == "data: array([[1.], [1.]], dtype=float32) -> Array([[1.], [1.]], dtype=float32)"
+    (change,) = diff(weak, of(data=jnp.float32(1)))
+    assert str(change) == "data: Array(1., dtype=float32, weak_type=True) -> Array(1., dtype=float32)"
+    (change,) = diff(redefined(), redefined())
+    left, _, right = str(change).removeprefix("type: ").partition(" -> ")
+    assert left != right
+    assert diff(one, of(data=np.ones((2, 1), np.float32))) == ()
 
 
 def test_a_default_that_nothing_is_known_of_is_told_as_left_out():
