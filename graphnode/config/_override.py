@@ -1,5 +1,6 @@
 """Single values of a config by path: `enc.width=64`, as a command line gives them."""
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeVar
@@ -9,6 +10,7 @@ import numpy as np
 import pydantic
 
 from .._arguments import wrong_argument
+from .._containers import is_container
 from .._declare._node import Node
 from .._errors import ConfigError, PathError
 from .._filters import Matcher
@@ -23,6 +25,7 @@ from ._read import Files
 from ._registry import near_hint, shown
 from ._streams import STREAMS, is_streams
 from ._walk import check_size, found_text, message_of, no_field, steps_in, walk_value
+from ._yaml import comment_in
 
 M = TypeVar("M", bound=Node)
 
@@ -38,14 +41,14 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
 
     Args:
         config: It stays as it is.
-        changes: Each `path=value`, such as `enc.width=64` or `layers[2].act=relu`; the value is YAML. Where a node
-            stands, a mapping such as `{type: Linear, width: 3}` puts another one. `layers[-1]` is the last item. A path
-            leads also into a node that the config leaves to the `default_factory` of its class, and to parts of a
-            static value.
+        changes: Each `path=value`, such as `enc.width=64` or `layers[2].act=relu`; the value is YAML without comments,
+            so that a text with ` #` is quoted. Where a node stands, a mapping such as `{type: Linear, width: 3}` puts
+            another one. `layers[-1]` is the last item. A path leads also into a node that the config leaves to the
+            `default_factory` of its class, and to parts of a static value.
 
     Raises:
-        ConfigError: A path that leads nowhere, a position in a filter or set, a value that the field does not take, or
-            a part of a default of which only the `default_factory` knows how it is made; names all.
+        ConfigError: A path that leads nowhere, a position in a filter or set, a value that the field does not take, a
+            comment, or a part of a default of which only the `default_factory` knows how it is made; names all.
 
     Example:
         >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3)
@@ -94,6 +97,7 @@ def _apply(root: Config[Any], change: str) -> None:
     value = files.read_text(text, "", ".yaml").root
     if files.faults:
         raise ConfigError([f"{change}: {_PLACE.sub('', fault)}" for fault in files.faults])
+    _check_no_comment(change, text, value)
     if spot.field in spot.owner.slots:
         value = walk_value(value, form_at(spot.owner.slots[spot.field], spot.inside), spot.path)
     else:
@@ -114,6 +118,20 @@ def _parsed(change: str) -> tuple[Path, str]:
         return parse_path(_BRACKETS.sub(lambda one: one["quoted"] or f".{one['position']}", where)), found["value"]
     except PathError as error:
         raise ConfigError([f"{where}: {error}"]) from None
+
+
+def _check_no_comment(change: str, text: str, value: Any) -> None:
+    """Raise if a part of a value is a comment: on a command line, it is more likely meant as text.
+
+    Raises:
+        ConfigError: There is a comment; says how the text is quoted.
+    """
+    comment = comment_in(text)
+    if comment is None:
+        return
+    start = change.removesuffix(text)
+    quoted = "" if is_container(value) else f"write '{start}{json.dumps(text.strip(), ensure_ascii=False)}', or "
+    raise ConfigError([f"{change}: YAML takes {comment} for a comment; {quoted}leave it out"])
 
 
 def _assign(spot: _Spot, value: Any) -> None:

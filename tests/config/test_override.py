@@ -305,6 +305,45 @@ def test_a_path_that_leads_nowhere_is_told(change: str):
     assert str(caught.value) == LOST[change]
 
 
+class Noted(gn.Node):
+    note: Any = gn.static(default="none")
+
+
+COMMENTS = {
+    "note=sweep #3": "YAML takes #3 for a comment; write 'note=\"sweep #3\"', or leave it out",
+    "note=#3": "YAML takes #3 for a comment; write 'note=\"#3\"', or leave it out",
+    "note= # nothing ": "YAML takes # nothing for a comment; write 'note=\"# nothing\"', or leave it out",
+    "note='a' # b": "YAML takes # b for a comment; write 'note=\"'a' # b\"', or leave it out",
+    "note=[1, 2] # two": "YAML takes # two for a comment; leave it out",
+    "note=[1, # one\n2]": "YAML takes # one for a comment; leave it out",
+    "note=|\n  a\n# b": "YAML takes # b for a comment; write 'note=\"|\\n  a\\n# b\"', or leave it out",
+}
+
+
+@pytest.mark.parametrize("change", COMMENTS)
+def test_a_change_has_no_comment(change: str):
+    """What stands after a blank and `#` was dropped."""
+    with pytest.raises(gn.ConfigError) as caught:
+        override(of(Noted)(), [change])
+    assert caught.value.faults == (f"{change}: {COMMENTS[change]}",)
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ("note=", None),
+        ("note=a#b", "a#b"),
+        ("note='sweep #3'", "sweep #3"),
+        ('note="sweep #3"', "sweep #3"),
+        ("note=|\n  a\n  # b", "a\n# b"),
+        ("note=['#1', \"ä #2\"]", ("#1", "ä #2")),
+    ],
+)
+def test_a_text_with_a_number_sign_is_no_comment(change: str, note: object):
+    """In quotes, in a block, and where no blank stands before it."""
+    assert override(of(Noted)(), [change]).note == note
+
+
 def test_a_position_is_no_key():
     """A key that looks like one is written in quotes, as the message says."""
     config = loads('table: {"0": {}}', Holder)
