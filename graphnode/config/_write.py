@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, cast
 
+import pydantic
 import yaml
 
 from .._arguments import wrong_argument
@@ -25,7 +26,7 @@ from .._paths import Path as Keys
 from .._paths import path_str
 from .._redefinition import class_apart
 from .._static import ANOTHER, DataValueError, StaticValueError, texts_apart
-from ._config import DEFAULT, Config, check_config, same_static, takes_streams
+from ._config import DEFAULT, Config, check_config, field_value, same_static, takes_streams
 from ._graph import Visit, shared, visits
 from ._plain import written
 from ._registry import Tags
@@ -149,12 +150,43 @@ def dump(
         raise ValueError(f"format: expected one of {', '.join(_FORMATS)}; found {chosen!r}")
     order = visits(config, declared=True, as_written=True)
     nodes = _nodes(order, defaults=defaults)
+    if chosen == "toml":
+        nodes = {id(visit.config): _without_nulls(visit.config, nodes[id(visit.config)]) for visit in order}
     _check_format(order, nodes, chosen)
     text = "\n".join(_FORMATS[chosen](config, nodes))
     _check_reads_back(config, text, chosen)
     if path is not None:
         Path(path).write_text(text + "\n", encoding="utf-8")
     return text
+
+
+def _without_nulls(config: Config[Any], fields: _Fields) -> _Fields:
+    """What TOML, which has no null, says of a config: null is left out where it is the default, also of records."""
+    found: _Fields = {}
+    for name, value in fields.items():
+        is_field = name in type(config).model_fields and not is_streams(config.node_class)
+        if is_field and value is None and not differs_from_default(config, name):
+            continue
+        found[name] = value
+        if is_field and name not in config.slots:
+            pruned = _pruned(value)
+            found[name] = pruned if _reads_as(config, name, pruned) else value
+    return found
+
+
+def _pruned(data: Any) -> Any:
+    """Plain data whose mappings have no null."""
+    if isinstance(data, dict):
+        return {key: _pruned(item) for key, item in data.items() if item is not None}
+    return [_pruned(item) for item in data] if isinstance(data, list) else data
+
+
+def _reads_as(config: Config[Any], name: str, data: Any) -> bool:
+    """Whether data for a static field of a config is read as what stands there."""
+    try:
+        return same_static(field_value(config, name, data), config.__dict__[name])
+    except pydantic.ValidationError:
+        return False
 
 
 def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
@@ -201,7 +233,7 @@ def _check_format(order: Sequence[Visit], nodes: dict[int, _Fields], format: str
         if "include" in visit.path:
             faults.append(f"{visit.name}: files use the key 'include' otherwise; choose another")
         for name, value in nodes[id(visit.config)].items():
-            lacking = [scalar(leaf) for _, leaf in leaves(value) if _lacks(format, leaf)]
+            lacking = dict.fromkeys([scalar(leaf) for _, leaf in leaves(value) if _lacks(format, leaf)])
             text = f"{format.upper()} has no {', '.join(lacking)}: write YAML (format='yaml'), which has it"
             faults += [f"{path_str((*visit.path, name))}: {text}"] if lacking else []
     if faults:

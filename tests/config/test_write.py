@@ -1,5 +1,6 @@
 """Writing configs: what is written, that it is read back as it was, what differs, and what a change by path does."""
 
+import dataclasses
 import enum
 import functools
 from collections.abc import Callable
@@ -333,6 +334,30 @@ def test_a_default_that_nothing_is_known_of_is_told_as_left_out():
     """Its factory may have said what the class computes."""
     changes = diff(loads("", Leaves), loads("unknown: {width: 8, num_heads: 2}", Leaves))
     assert str(changes[0]) == "unknown: (made by Leaves) -> MISSING"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    path: str
+    seed: int | None = None
+    limit: int | None = 3
+
+
+class Sources(gn.Node):
+    source: Source = static(default=Source("a"))
+    others: tuple[Source, ...] = static(default=())
+    maybe: Source | None = static(default=None)
+
+
+def test_toml_leaves_out_null_where_it_is_the_default():
+    """It has no null; of a record whose default is another one, it is an error."""
+    config = loads("{source: {path: b, seed: null}, others: [{path: c}, {path: d, seed: 1}]}", Sources)
+    text = dump(config, format="toml", defaults=True)
+    assert "seed" in text
+    assert loads(text, Sources, format="toml") == config
+    with pytest.raises(gn.ConfigError) as caught:
+        dump(override(config, ["source.limit=null"]), format="toml")
+    assert caught.value.faults == ("source: TOML has no null: write YAML (format='yaml'), which has it",)
 
 
 def test_toml_says_where_it_changes_the_order():
