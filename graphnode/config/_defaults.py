@@ -35,7 +35,7 @@ from ._build import build_here, built_at, fault_text, stream_at
 from ._config import DEFAULT, Config, config_of, configs_in, mapped_slot, misfit, takes_streams
 from ._graph import copied, number_below, visits
 from ._to_config import to_config
-from ._write import LeftOut, WrittenOut, differs_from_default, maker_of
+from ._write import LeftOut, WrittenOut, change_path, differs_from_default, maker_of
 
 M = TypeVar("M", bound=Node)
 
@@ -91,7 +91,7 @@ def opened(config: Config[Any], name: str, path: Path) -> Any:
     Raises:
         ConfigError: What the class makes is not known well enough.
     """
-    return config_of(Rngs)() if takes_streams(config, name) else default_of(config, name, path_str(path))
+    return config_of(Rngs)() if takes_streams(config, name) else default_of(config, name, change_path(path))
 
 
 class Opened(NamedTuple):

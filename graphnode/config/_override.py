@@ -15,7 +15,7 @@ from .._declare._node import Node
 from .._errors import ConfigError, PathError
 from .._filters import Matcher
 from .._hints import short
-from .._paths import Key, Path, parse_path, path_str
+from .._paths import Key, Path, parse_path
 from .._static import DataValueError
 from ._config import DEFAULT, Config, check_config, form_at, same_static
 from ._defaults import opened
@@ -25,6 +25,7 @@ from ._read import Files
 from ._registry import near_hint, shown
 from ._streams import STREAMS, is_streams
 from ._walk import check_size, found_text, message_of, no_field, steps_in, walk_value
+from ._write import change_path
 from ._yaml import comment_in
 
 M = TypeVar("M", bound=Node)
@@ -143,7 +144,7 @@ def _assign(spot: _Spot, value: Any) -> None:
     try:
         setattr(spot.owner, spot.field, value)
     except pydantic.ValidationError as error:
-        where = path_str(spot.path[: len(spot.path) - len(spot.inside)])
+        where = change_path(spot.path[: len(spot.path) - len(spot.inside)])
         faults = [
             f"{where}{steps_in(value, one['loc'][1:])}: {message_of(one)}" for one in error.errors(include_url=False)
         ]
@@ -186,7 +187,7 @@ def _numbers(array: dict[str, Any], key: Key) -> Any:
 
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
     if not isinstance(key, str) or key not in type(config).model_fields:
-        raise ConfigError([f"{path_str((*path, key))}: {no_field(type(config), key)}"])
+        raise ConfigError([f"{change_path((*path, key))}: {no_field(type(config), key)}"])
     return key
 
 
@@ -211,7 +212,7 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
     """
     value = config.__dict__[name]
     if value is DEFAULT:
-        where = path_str(path)
+        where = change_path(path)
         raise ConfigError([f"{where}: the class computes this value; write the whole value, {where}=..."])
     if isinstance(value, Matcher):
         raise ConfigError([_no_positions("filter", path)])
@@ -219,7 +220,7 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
         data = written(config, name)
         setattr(config, name, data)
     except DataValueError as error:
-        raise ConfigError([f"{path_str(path)}: {error}; write the whole value"]) from None
+        raise ConfigError([f"{change_path(path)}: {error}; write the whole value"]) from None
     except pydantic.ValidationError:
         raise ConfigError([_unread(value, path)]) from None
     if not same_static(config.__dict__[name], value):
@@ -228,12 +229,12 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
 
 
 def _no_positions(what: str, path: Path) -> str:
-    where = path_str(path)
+    where = change_path(path)
     return f"{where}: a {what} has no positions; write the whole value, {where}=..."
 
 
 def _unread(value: object, path: Path) -> str:
-    return f"{path_str(path)}: no file says this {type(value).__name__} as the field takes it; write the whole value"
+    return f"{change_path(path)}: no file says this {type(value).__name__} as the field takes it; write the whole value"
 
 
 def _item(holder: Any, key: Key) -> Any:
@@ -247,7 +248,7 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
     Raises:
         ConfigError: There is none.
     """
-    where = path_str(path)
+    where = change_path(path)
     if isinstance(value, Unordered):
         raise ConfigError([_no_positions("set", path)])
     if isinstance(value, list):
@@ -258,7 +259,7 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
         if isinstance(key, str) and (key in value or may_be_new):
             return key
         if str(key) in value:
-            raise ConfigError([f"{where}: no position {key} in a dict; its key is {path_str((*path, str(key)))}"])
+            raise ConfigError([f"{where}: no position {key} in a dict; its key is {change_path((*path, str(key)))}"])
         hint = near_hint(key, value) or f"; its keys are {shown(value) or 'none'}"
         raise ConfigError([f"{where}: no key {short(key)}{hint}"])
     raise ConfigError([f"{where}: {found_text(value)} has nothing inside; write the whole value, {where}=..."])

@@ -22,8 +22,8 @@ from .._containers import children, is_container, items, leaves
 from .._declare._node import Node
 from .._describe import describe
 from .._errors import ConfigError
+from .._paths import Key, key_str, path_str
 from .._paths import Path as Keys
-from .._paths import path_str
 from .._redefinition import class_apart
 from .._static import ANOTHER, DataValueError, StaticValueError, texts_apart
 from ._config import DEFAULT, Config, check_config, field_value, same_static, takes_streams
@@ -397,6 +397,15 @@ def _format_of(path: str | Path | None) -> str:
     return suffix if suffix in _FORMATS else "yaml"
 
 
+def change_path(path: Keys) -> str:
+    """The text of a path as `override` takes it: a key with `=` or brackets, which mean something there, in quotes."""
+    return ".".join([json.dumps(key, ensure_ascii=False) if _has_signs(key) else key_str(key) for key in path])
+
+
+def _has_signs(key: Key) -> bool:
+    return isinstance(key, str) and any(sign in key for sign in "=[]")
+
+
 class Change(NamedTuple):
     """One difference between two configs.
 
@@ -414,7 +423,7 @@ class Change(NamedTuple):
         left, right = told(self.left), told(self.right)
         if left == right and isinstance(self.left, Unsaid) and isinstance(self.right, Unsaid):
             left, right = _texts_apart(self.left.value, self.right.value)
-        return f"{path_str(self.path)}: {left} -> {right}"
+        return f"{change_path(self.path)}: {left} -> {right}"
 
 
 def _texts_apart(left: Any, right: Any) -> tuple[str, str]:

@@ -344,6 +344,20 @@ def test_a_text_with_a_number_sign_is_no_comment(change: str, note: object):
     assert override(of(Noted)(), [change]).note == note
 
 
+def test_differences_have_paths_that_changes_take():
+    """Also where a key has what means something in a change, beside one that it would be taken for."""
+    for key in ("a=b", "=", "a[0]", "[0]", "a.b", 'a"=b', "0"):
+        config: Any = of(Holder)(table={key: of(Opt)(), "a": of(Opt)()})
+        changed: Any = of(Holder)(table={key: of(Opt)(steps=9), "a": of(Opt)()})
+        (change,) = gn.config.diff(config, changed)
+        path, _, values = str(change).rpartition(": ")
+        assert values == "1 -> 9"
+        assert override(config, [f"{path}=9"]) == changed
+        with pytest.raises(gn.ConfigError) as caught:
+            override(config, [f"{path}.more=9"])
+        assert str(caught.value) == f"{path}: int 1 has nothing inside; write the whole value, {path}=..."
+
+
 def test_a_position_is_no_key():
     """A key that looks like one is written in quotes, as the message says."""
     config = loads('table: {"0": {}}', Holder)
