@@ -292,7 +292,7 @@ def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> _Argu
     if fault := _name_fault(name):
         return _Argument(name, Any, {}, fault=fault)
     default = {"default": declared.default} if has_default else {}
-    validated = configurable(of, declared.default if has_default else None)
+    validated: Any = configurable(of, declared.default if has_default else None)
     return _Argument(name, Annotated[validated, pydantic.AfterValidator(unshared)], default)
 
 

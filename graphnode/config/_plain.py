@@ -69,14 +69,17 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
         return filter_data(value)
     if isinstance(value, Transformation) and not dataclasses.is_dataclass(cls):
         raise DataValueError("a transformation does not say what made it: make it with gn.optim.call")
-    data = form.write(value, write_part)
-    if isinstance(value, frozenset):
-        data = Unordered(data)
+    data = _without_order(value, form.write(value, write_part))
     if is_own or cls is tuple:
         return data
     if is_record(cls):
         return {TYPE: name_of(cls), **data} if typed >= Typed.RECORDS else data
     return {TYPE: name_of(cls), VALUE: data} if typed is Typed.ALL else data
+
+
+# Any: data for a file.
+def _without_order(value: Any, data: Any) -> Any:
+    return Unordered(data) if isinstance(value, frozenset) else data
 
 
 def _has_half_a_pair(text: str) -> bool:
