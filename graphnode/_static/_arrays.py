@@ -251,11 +251,15 @@ def _numbers() -> Mapping[str, Json]:
     return {**COMPLEX_SCHEMA, "type": ["number", "boolean", "array", "string"], "items": {DEFINED: _NUMBERS}}
 
 
+def _plain_numbers() -> Mapping[str, Json]:
+    return {"type": ["number", "boolean", "array"], "items": {DEFINED: _PLAIN_NUMBERS}}
+
+
 def _array_data() -> Mapping[str, Json]:
     return {
         "type": ["number", "boolean", "array", "object"],
         "description": "Numbers, nested by axis; or these as `data`, with a `dtype`.",
-        "items": {DEFINED: _NUMBERS},
+        "items": {DEFINED: _PLAIN_NUMBERS},  # texts are complex numbers, where the dtype says so
         "properties": {"data": {DEFINED: _NUMBERS}, "dtype": _ARRAY_DTYPE, "shape": _SHAPE},
         "required": ["data"],
     }
@@ -264,6 +268,7 @@ def _array_data() -> Mapping[str, Json]:
 _ARRAY_DTYPE: Final[Json] = {"anyOf": [{DEFINED: DTYPE}, {"type": "string", "pattern": "^[<>][biufc][0-9]{1,2}$"}]}
 _SHAPE: Final[Json] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _NUMBERS: Final = Defined("numbers", "numbers", _numbers)
+_PLAIN_NUMBERS: Final = Defined("plain_numbers", "plain_numbers", _plain_numbers)
 _ARRAY: Final = Defined("array", "array", _array_data)
 
 

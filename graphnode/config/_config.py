@@ -259,13 +259,21 @@ def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[_Argument]:
             yield _Argument(name, slot_type(field.form), default, field.form)
         elif is_computed(field):
             yield _Argument(name, _or_left_out(_kept(configurable(field.annotation, None))), {"default": DEFAULT})
+        elif field.default is None:
+            yield _Argument(name, _kept(configurable(field.annotation, None)), {})
         else:
-            value = field.default() if field.default is not None else None
-            default = {} if field.default is None else {"default_factory": _kept_default(field.default)}
-            yield _Argument(name, _kept(configurable(field.annotation, value)), default)
+            yield _with_default(field, field.default)
     for name, pseudo in getattr(cls, "__dataclass_fields__", {}).items():
         if pseudo._field_type is _INIT_VAR:
             yield _init_var(cls, name, pseudo)
+
+
+def _with_default(field: Field, make: Callable[[], object]) -> _Argument:
+    try:
+        value = make()
+    except Exception as error:  # of the user's factory
+        return _Argument(field.name, Any, {}, fault=f"its default_factory raises {type(error).__name__}: {error}")
+    return _Argument(field.name, _kept(configurable(field.annotation, value)), {"default_factory": _kept_default(make)})
 
 
 def _name_fault(name: str) -> str:
@@ -308,7 +316,7 @@ def _kept(annotation: Any) -> Any:
     return Annotated[annotation, pydantic.AfterValidator(check)]
 
 
-def _kept_default(make: Callable[[], Any]) -> Callable[[], Any]:
+def _kept_default(make: Callable[[], object]) -> Callable[[], Any]:
     return lambda: _read_only_or_same(make())
 
 

@@ -209,13 +209,17 @@ class Translation:
                     self._files.faults.append(text)
 
     def _put(self, move: _Move) -> None:
-        holder, source = self._document.root, path_str(move.spot.path)
+        holder: Any = self._document.root
+        source = path_str(move.spot.path)
         *above, last = move.target
         for key in above:
             if isinstance(holder, dict):
                 holder = holder.setdefault(key, {})
+            elif key in _keys_at(holder, key):
+                holder = holder[key]
             else:
-                holder = holder[key] if key in _keys_at(holder, key) else None
+                holder = None
+                break
         if not isinstance(holder, dict):
             text = f"{source} is renamed to {path_str(move.target)}, but {above[-1]} holds no mapping"
             self._files.faults.append(text)

@@ -23,16 +23,15 @@ _POSITIONS = range(1000)
 
 @runtime_checkable
 class Transformation(Protocol):
-    """What optax's transformations have: `optax.MultiSteps` is no `optax.GradientTransformation`, and has it as well.
+    """What optax's transformations have; `optax.MultiSteps`, which is no `GradientTransformation`, has it as well."""
 
-    Any: optax's own types know no parameters but containers of arrays, and no further arguments.
-    """
-
+    # Any: optax's own types know no parameters but containers of arrays, and no further arguments.
     @property
     def init(self) -> Callable[..., Any]:
         """From the parameters to the state."""
         ...
 
+    # Any: the same.
     @property
     def update(self) -> Callable[..., tuple[Any, Any]]:
         """From the gradients, the state and the parameters to the updates and the next state."""

@@ -22,11 +22,9 @@ from ._memory import Transformation
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What optax's schedules are: from the number of steps that were made to a value, such as a learning rate.
+    """What optax's schedules are: from the number of steps that were made to a value, such as a learning rate."""
 
-    Any: a number, or an array of it.
-    """
-
+    # Any: a number, or an array of it.
     def __call__(self, count: Any, /) -> Any: ...
 
 

@@ -310,6 +310,19 @@ def test_a_place_leaves_out_what_cannot_be_configured():
     assert not Draft202012Validator(schema).is_valid(raw)
 
 
+def test_a_class_whose_default_raises_is_left_out():
+    """It is told to whoever asks for it; schemas of places that would admit it do without."""
+
+    class Failing(Plain):
+        sizes: tuple[int, ...] = gn.static(default_factory=lambda: {"one": (1,)}["two"])
+
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.config_of(Failing)
+    assert str(caught.value) == "Failing.sizes: its default_factory raises KeyError: 'two'"
+    schema: Any = gn.config.json_schema(Holder)
+    assert "Failing" not in schema["$defs"]["Plain.node"]["properties"]["type"]["enum"]
+
+
 # Kept schemas
 
 
