@@ -188,7 +188,7 @@ def _array_to_data(value: Array, write_part: WritePart) -> Json:
 
 def _array_from_data(data: Json, target: Target) -> Array:
     if isinstance(data, jax.Array | np.ndarray):
-        return data
+        return _read_only(data)
     fields: dict[str, Json] = data if isinstance(data, dict) else {"data": data}
     others = [key for key in fields if key not in ("data", "dtype", "shape")]
     if others:
@@ -208,7 +208,7 @@ def _array_from_data(data: Json, target: Target) -> Array:
         raise DataValueError("an array is a list of numbers, nested by axis")
     _check_kept(np.asarray(content), array)
     if issubclass(target.cls, np.ndarray):
-        return array
+        return _read_only(array)
     if dtype is not None and jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise DataValueError(f"a JAX array of {dtype} needs jax_enable_x64")
     with np.errstate(over="ignore", invalid="ignore"):

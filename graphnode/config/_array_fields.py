@@ -33,13 +33,13 @@ class ArrayField(NamedTuple):
     default: object
 
     def read(self, data: Any) -> Any:
-        """The array that data of a file stands for; one that a program gives is only looked at.
+        """The array that data of a file stands for, or a program gives, which nobody can write to.
 
         Raises:
             DataValueError: It is none, or does not fit.
         """
         is_array = isinstance(data, jax.Array | np.ndarray)
-        array = data if is_array else self._form.read(self._with_dtype(data), Target(self.cls, self.default))
+        array = self._form.read(data if is_array else self._with_dtype(data), Target(self.cls, self.default))
         fault = self._fault(array)
         if fault is not None:
             raise DataValueError(fault)

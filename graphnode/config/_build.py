@@ -22,7 +22,7 @@ from .._keys import number_of
 from .._static import TracedValueError
 from .._stream import Stream, scope_of
 from ..transforms import eval_shape
-from ._config import DEFAULT, Config, check_config, slot_kind, takes_streams
+from ._config import DEFAULT, Config, check_config, slot_kind, takes_streams, unshared
 from ._graph import Visit, children, number_below, visits
 from ._optimizer import arguments_of as optimizer_arguments
 from ._optimizer import is_optimizer
@@ -66,6 +66,17 @@ def build(config: Config[M], key: jax.Array | None = None) -> M:
 def build_here(config: Config[M]) -> M:
     """The same with the random numbers of the ambient stream, in the order in which the nodes are made."""
     return _made(config, None)
+
+
+def built_at(config: Config[M], key: jax.Array, number: int) -> M:
+    """The same where the config stands at a path with a number, not at the root."""
+    return _made(config, key, number)
+
+
+def stream_at(key: jax.Array, number: int) -> contextlib.AbstractContextManager[object]:
+    """The stream that the node at a path draws from, by the number of the path."""
+    # The key is derived at the first draw, if there is one.
+    return scope_of(Stream(key, _OF_BUILD, number, trace=current_trace()))
 
 
 def constructor_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
@@ -122,8 +133,8 @@ def fault_text(error: Exception) -> str:
     return "; ".join([f"{name}{error}".rstrip(": "), *notes]).replace("\n", "; ")
 
 
-def _made(config: Config[M], key: jax.Array | None) -> M:
-    making = _Making(config, key)
+def _made(config: Config[M], key: jax.Array | None, number: int = 0) -> M:
+    making = _Making(config, key, number)
     faults = [f"{visit.name}: {text}" for visit, text in making.order_faults()]
     if faults:
         raise ConfigError(faults)
@@ -145,10 +156,11 @@ class _Making:
     Args:
         config: The root.
         key: What the streams of the nodes are derived from; `None` if they draw from the ambient one.
+        number: That of the path of the root.
     """
 
-    def __init__(self, config: Config[Any], key: jax.Array | None) -> None:
-        order, self.backward = _order(config)
+    def __init__(self, config: Config[Any], key: jax.Array | None, number: int = 0) -> None:
+        order, self.backward = _order(config, number)
         self.steps: list[_Step] = _steps(order, self.backward)
         self.made: dict[int, Node] = {}
         self._key = key
@@ -190,10 +202,7 @@ class _Making:
 
     def _stream_of(self, number: int) -> contextlib.AbstractContextManager[object]:
         """What the node at a path draws from."""
-        if self._key is None:
-            return contextlib.nullcontext()
-        # The key is derived at the first draw, if there is one.
-        return scope_of(Stream(self._key, _OF_BUILD, number, trace=current_trace()))
+        return contextlib.nullcontext() if self._key is None else stream_at(self._key, number)
 
     def _arguments(self, visit: Visit) -> dict[str, Any]:
         """What the constructor takes; of a field that waits, what is there already."""
@@ -205,7 +214,7 @@ class _Making:
             if value is DEFAULT:
                 arguments |= self._left_out(visit, name)
             elif name not in config.slots:
-                arguments[name] = value
+                arguments[name] = unshared(value)
             elif (id(config), name) not in self._later:
                 arguments[name] = _rebuilt(config.slots[name], value, self.made)
             else:
@@ -276,9 +285,9 @@ def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:
     return assembled(kind, [(key, _rebuilt(item_form, child, made)) for key, child, item_form in placed])
 
 
-def _order(root: Config[Any]) -> tuple[list[Visit], list[tuple[Visit, str]]]:
+def _order(root: Config[Any], number: int) -> tuple[list[Visit], list[tuple[Visit, str]]]:
     """The configs with those that each refers to before it, and the fields that refer to one which comes later."""
-    first = {id(visit.config): visit for visit in visits(root)}
+    first = {id(visit.config): visit for visit in visits(root, number=number)}
     order: list[Visit] = []
     backward: dict[tuple[int, str], tuple[Visit, str]] = {}
     done: set[int] = set()

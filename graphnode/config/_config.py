@@ -6,6 +6,7 @@ it was made, so that nothing here recurses, however deep a model is.
 """
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import (
@@ -37,9 +38,9 @@ from .._members import declaring_classes
 from .._paths import Path
 from .._pretty import Record, Text, pretty
 from .._redefinition import class_apart
-from .._registered import pickled
+from .._registered import name_of, pickled
 from .._source import Sources
-from .._static import StaticValueError, registered_name, static_key
+from .._static import StaticValueError, frozen, registered_name, static_key
 from ._optimizer import FREEZE, MODEL, MODEL_FORM, PARAMETERS, TX, WRT, is_optimizer
 from ._streams import DEFAULT_STREAM, STREAMS, Seeds, admits_streams, is_streams
 from ._values import configurable
@@ -238,7 +239,7 @@ def _own_arguments(cls: type) -> list[_Argument]:
     if is_optimizer(cls):
         return [
             _Argument(MODEL, slot_type(MODEL_FORM), {}, MODEL_FORM),
-            _Argument("tx", TX, {}),
+            _Argument("tx", _kept(TX), {}),
             _Argument("wrt", WRT, {"default": PARAMETERS}),
             _Argument("freeze", FREEZE, {"default": None}),
         ]
@@ -257,9 +258,9 @@ def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[_Argument]:
             default = _slot_default(field)
             yield _Argument(name, slot_type(field.form), default, field.form)
         elif is_computed(field):
-            yield _Argument(name, _or_left_out(configurable(field.annotation, None)), {"default": DEFAULT})
+            yield _Argument(name, _or_left_out(_kept(configurable(field.annotation, None))), {"default": DEFAULT})
         elif field.default is None:
-            yield _Argument(name, configurable(field.annotation, None), {})
+            yield _Argument(name, _kept(configurable(field.annotation, None)), {})
         else:
             yield _with_default(field, field.default)
     for name, pseudo in getattr(cls, "__dataclass_fields__", {}).items():
@@ -272,7 +273,7 @@ def _with_default(field: Field, make: Callable[[], object]) -> _Argument:
         value = make()
     except Exception as error:  # of the user's factory
         return _Argument(field.name, Any, {}, fault=f"its default_factory raises {type(error).__name__}: {error}")
-    return _Argument(field.name, configurable(field.annotation, value), {"default_factory": make})
+    return _Argument(field.name, _kept(configurable(field.annotation, value)), {"default_factory": _kept_default(make)})
 
 
 def _name_fault(name: str) -> str:
@@ -299,7 +300,55 @@ def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> _Argu
     if fault := _name_fault(name):
         return _Argument(name, Any, {}, fault=fault)
     default = {"default": declared.default} if has_default else {}
-    return _Argument(name, configurable(of, declared.default if has_default else None), default)
+    validated: Any = configurable(of, declared.default if has_default else None)
+    return _Argument(name, Annotated[validated, pydantic.AfterValidator(unshared)], default)
+
+
+def _kept(annotation: Any) -> Any:
+    """The pydantic type of a static field that keeps its value as a node does: no array can be written to."""
+
+    def check(value: Any) -> Any:
+        try:
+            return _read_only(value)
+        except StaticValueError as error:
+            raise PydanticCustomError("wrong_value", "{text}", {"text": str(error)}) from None
+
+    return Annotated[annotation, pydantic.AfterValidator(check)]
+
+
+def _kept_default(make: Callable[[], object]) -> Callable[[], Any]:
+    return lambda: _read_only_or_same(make())
+
+
+def unshared(value: Any) -> Any:
+    """The value of a static field or init variable, such that nothing which is written to it shows elsewhere.
+
+    An init variable may be a list or dict, and may hold them: these are copied.
+    """
+    if type(value) is list:
+        return [unshared(item) for item in value]
+    if type(value) is dict:
+        return {key: unshared(item) for key, item in value.items()}
+    return _read_only_or_same(value)
+
+
+def _read_only_or_same(value: Any) -> Any:
+    """The same; a value that cannot be static stays what it is, and the constructor of the node tells."""
+    try:
+        return _read_only(value)
+    except StaticValueError:
+        return value
+
+
+def _read_only(value: Any) -> Any:
+    """A value with read-only copies of the arrays in it.
+
+    Raises:
+        StaticValueError: A dataclass holds an array that somebody could still write to.
+    """
+    # A partial would be copied, too; one with a name is what all mean that say the name.
+    is_named = isinstance(value, functools.partial) and name_of(value) is not None
+    return value if is_named else frozen(value)
 
 
 def check_config(value: object) -> None:

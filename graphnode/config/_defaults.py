@@ -14,7 +14,7 @@ gives another model than the one that was meant.
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, get_origin
+from typing import Any, NamedTuple, TypeVar, get_origin
 
 import jax
 import numpy as np
@@ -31,11 +31,11 @@ from .._paths import Path, path_str
 from .._rngs import Rngs
 from .._split import graphdef, states, treefy_states
 from .._stream import Stream, scope_of
-from ._build import build_here, fault_text
+from ._build import build_here, built_at, fault_text, stream_at
 from ._config import DEFAULT, Config, config_of, configs_in, mapped_slot, misfit, takes_streams
-from ._graph import copied, visits
+from ._graph import copied, number_below, visits
 from ._to_config import to_config
-from ._write import differs_from_default, maker_of
+from ._write import LeftOut, WrittenOut, change_path, differs_from_default, maker_of
 
 M = TypeVar("M", bound=Node)
 
@@ -55,12 +55,11 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
     Raises:
         ConfigError: What the factory makes is not known well enough.
     """
-    factory: Any = schema(config.node_class).fields[name].default
-    cls = get_origin(factory) or factory
-    is_class = isinstance(cls, type) and issubclass(cls, Node)
+    factory = _factory(config, name)
+    cls = _class_of(factory)
     try:
         with jax.ensure_compile_time_eval():  # in a trace too: values are compared
-            value = _config_without_arguments(cls) if is_class else _configs_of_function(factory)
+            value = _configs_of_function(factory) if cls is None else _config_without_arguments(cls)
         fault = misfit(config.slots[name], value)
         if fault is not None:
             raise _UnsaidError(fault)
@@ -68,6 +67,17 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
     except _UnsaidError as error:
         text = f"the default of the class cannot be changed in part: {error}"
         raise ConfigError([f"{where}: {text}; write the whole value first, such as {where}={{type: ...}}"]) from None
+
+
+# Any: the default of a field is whatever makes it.
+def _factory(config: Config[Any], name: str) -> Any:
+    return schema(config.node_class).fields[name].default
+
+
+def _class_of(factory: Any) -> type[Node] | None:
+    """The node class that a factory is, if it is no function."""
+    cls = get_origin(factory) or factory
+    return cls if isinstance(cls, type) and issubclass(cls, Node) else None
 
 
 def opened(config: Config[Any], name: str, path: Path) -> Any:
@@ -81,17 +91,24 @@ def opened(config: Config[Any], name: str, path: Path) -> Any:
     Raises:
         ConfigError: What the class makes is not known well enough.
     """
-    return config_of(Rngs)() if takes_streams(config, name) else default_of(config, name, path_str(path))
+    return config_of(Rngs)() if takes_streams(config, name) else default_of(config, name, change_path(path))
 
 
-def opened_like(root: Config[M], other: Config[Any]) -> tuple[Config[M], dict[Path, str]]:
+class Opened(NamedTuple):
+    """A default that is written out: how the config tells it that leaves it out, and how the other one."""
+
+    left_out: LeftOut
+    written_out: WrittenOut
+
+
+def opened_like(root: Config[M], other: Config[Any]) -> tuple[Config[M], dict[Path, Opened]]:
     """A copy of a config that says the defaults which another one says, as far as they are known.
 
     Returns:
-        The copy, and the paths of those defaults, with what makes them.
+        The copy, and those defaults by their paths.
     """
     twin = copied(root)
-    makers: dict[Path, str] = {}
+    found: dict[Path, Opened] = {}
     seen: set[int] = set()
     todo: list[tuple[Config[Any], Config[Any], Path]] = [(twin, other, ())]
     while todo:
@@ -104,11 +121,40 @@ def opened_like(root: Config[M], other: Config[Any]) -> tuple[Config[M], dict[Pa
             given = dict(configs_in(theirs.__dict__[name]))
             if mine.__dict__[name] is DEFAULT and given:
                 with contextlib.suppress(ConfigError):
-                    vars(mine)[name] = opened(mine, name, where)
-                    makers[where] = maker_of(mine, name)
+                    value = opened(mine, name, where)
+                    written_out = WrittenOut(_draws_otherwise(mine, name, value))
+                    found[where] = Opened(LeftOut(maker_of(mine, name)), written_out)
+                    vars(mine)[name] = value
             own = configs_in(mine.__dict__[name])
             todo += [(child, given[keys], (*where, *keys)) for keys, child in own if keys in given]
-    return twin, makers
+    return twin, found
+
+
+def _draws_otherwise(config: Config[Any], name: str, value: Any) -> bool:
+    """Whether configs draw other numbers than the default that they stand for.
+
+    A function draws all that it makes from the stream of the field, one after the other, and configs draw by their own
+    paths.
+
+    Args:
+        config: The config that leaves the field to its class.
+        name: The field.
+        value: What the class makes, as configs.
+    """
+    factory = _factory(config, name)
+    if takes_streams(config, name) or _class_of(factory) is not None:
+        return False
+    key = jax.random.key(0)
+    with jax.ensure_compile_time_eval():
+        with stream_at(key, 0):
+            made = factory()
+        leaves_at = [(keys, leaf) for keys, leaf in leaves(made) if isinstance(leaf, Node)]
+        configs = dict(configs_in(value))
+        return any(_values(leaf) != _values(built_at(configs[keys], key, _number_at(keys))) for keys, leaf in leaves_at)
+
+
+def _number_at(keys: Path) -> int:
+    return functools.reduce(number_below, keys, 0)
 
 
 def _config_without_arguments(cls: type[Node]) -> Config[Any]:

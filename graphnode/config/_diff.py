@@ -1,11 +1,12 @@
 """What differs between two configs, by path."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from .._paths import path_order
 from ._config import Config, check_config, same_static
 from ._defaults import opened_like
-from ._write import MISSING, Change, LeftOut, Unsaid, WrittenOut, flat, reordered, told
+from ._write import MISSING, Change, SaidAlike, flat, reordered, say_the_same, static_values
 
 
 def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
@@ -13,7 +14,8 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
 
     Defaults count as said. A node in place of another shows as its `type`, a reference as `{ref: path}`, and a dict of
     nodes whose keys stand in another order as `order [first, second]`. A node that one leaves to its class is compared
-    by what the class makes, where that is known.
+    by what the class makes, where that is known; written out, what a function makes may draw other random numbers, and
+    shows as that.
 
     Example:
         >>> Linear = gn.config.config_of(gn.nn.Linear)
@@ -28,25 +30,27 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     right, opened_right = opened_like(other, one)
     different = _different(left, right)
     changed = {change.path[:length] for change in different for length in range(len(change.path) + 1)}
-    for path, maker in opened_left.items():
-        if path not in changed:
-            different.append(Change(path, LeftOut(maker), WrittenOut()))
-    for path, maker in opened_right.items():
-        if path not in changed:
-            different.append(Change(path, WrittenOut(), LeftOut(maker)))
+    for path, (left_out, written_out) in opened_left.items():
+        if path not in changed or written_out.draws_otherwise:
+            different.append(Change(path, left_out, written_out))
+    for path, (left_out, written_out) in opened_right.items():
+        if path not in changed or written_out.draws_otherwise:
+            different.append(Change(path, written_out, left_out))
     return tuple(sorted(different, key=lambda change: path_order(change.path)))
 
 
 def _different(one: Config[Any], other: Config[Any]) -> list[Change]:
     left, right = flat(one), flat(other)
     changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in {*left, *right}]
-    different = [change for change in changes if not _same(change.left, change.right)]
+    different = [change for change in changes if not say_the_same(change.left, change.right)]
     known = {change.path for change in different}
-    return [*different, *[change for change in reordered(one, other) if change.path not in known]]
+    others = [*_said_alike(one, other), *reordered(one, other)]
+    return [*different, *[change for change in others if change.path not in known]]
 
 
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, Unsaid) and isinstance(other, Unsaid):
-        return same_static(one.value, other.value)
-    # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
-    return type(one) is type(other) and told(one) == told(other)
+def _said_alike(one: Config[Any], other: Config[Any]) -> Iterator[Change]:
+    """The values that a file says alike, and that are not the same, such as arrays of NumPy and of JAX."""
+    left, right = static_values(one), static_values(other)
+    for path in left.keys() & right.keys():
+        if not same_static(left[path], right[path]):
+            yield Change(path, SaidAlike(left[path]), SaidAlike(right[path]))

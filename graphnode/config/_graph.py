@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from .._declare._node import Node
 from .._errors import ConfigError
 from .._paths import Key, Path, path_str
-from ._config import Config, blank, configs_in, form_at, mapped_slot, slot_fault
+from ._config import Config, blank, configs_in, form_at, mapped_slot, slot_fault, unshared
 
 M = TypeVar("M", bound=Node)
 
@@ -64,15 +64,21 @@ def children(
             yield name, keys, child
 
 
-def visits(root: Config[Any], *, declared: bool = False, as_written: bool = False) -> list[Visit]:
+def visits(root: Config[Any], *, declared: bool = False, as_written: bool = False, number: int = 0) -> list[Visit]:
     """Every config once, at its first path, parents before what they hold; the order is that of `children`.
+
+    Args:
+        root: Where to begin.
+        declared: See `children`.
+        as_written: See `children`.
+        number: That of the path of the root.
 
     Raises:
         ConfigError: What was put into a list or dict of a config does not fit there, such as a live node; names all.
     """
     found: dict[int, Visit] = {}
     faults: list[str] = []
-    todo = [Visit(root, None, 0, (root.node_class,))]
+    todo = [Visit(root, None, number, (root.node_class,))]
     while todo:
         visit = todo.pop()
         if id(visit.config) in found:
@@ -113,7 +119,7 @@ def shared(order: Sequence[Visit]) -> set[int]:
 
 
 def copied(root: Config[M]) -> Config[M]:
-    """A copy of a graph of configs, with the same sharing and cycles; static values are the same objects."""
+    """A copy of a graph of configs, with the same sharing and cycles; values that nobody can write to are the same."""
     configs = [visit.config for visit in visits(root)]
     twins: dict[int, Config[Any]] = {id(config): blank(type(config)) for config in configs}
 
@@ -122,7 +128,7 @@ def copied(root: Config[M]) -> Config[M]:
 
     for config in configs:
         fields = {
-            name: mapped_slot(twin_of, value) if name in config.slots else value
+            name: mapped_slot(twin_of, value) if name in config.slots else unshared(value)
             for name, value in config.__dict__.items()
         }
         # As they are: a default is not validated, and may be what its annotation would make another value of.

@@ -1,5 +1,6 @@
 """Single values of a config by path: `enc.width=64`, as a command line gives them."""
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeVar
@@ -9,19 +10,23 @@ import numpy as np
 import pydantic
 
 from .._arguments import wrong_argument
+from .._containers import is_container
 from .._declare._node import Node
 from .._errors import ConfigError, PathError
+from .._filters import Matcher
 from .._hints import short
-from .._paths import Key, Path, parse_path, path_str
+from .._paths import Key, Path, parse_path
 from .._static import DataValueError
 from ._config import DEFAULT, Config, check_config, form_at, same_static
 from ._defaults import opened
 from ._graph import copied
-from ._plain import written
+from ._plain import Unordered, written
 from ._read import Files
 from ._registry import near_hint, shown
 from ._streams import STREAMS, is_streams
 from ._walk import check_size, found_text, message_of, no_field, steps_in, walk_value
+from ._write import change_path
+from ._yaml import comment_in
 
 M = TypeVar("M", bound=Node)
 
@@ -37,14 +42,14 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
 
     Args:
         config: It stays as it is.
-        changes: Each `path=value`, such as `enc.width=64` or `layers[2].act=relu`; the value is YAML. Where a node
-            stands, a mapping such as `{type: Linear, width: 3}` puts another one. `layers[-1]` is the last item. A path
-            leads also into a node that the config leaves to the `default_factory` of its class, and to parts of a
-            static value.
+        changes: Each `path=value`, such as `enc.width=64` or `layers[2].act=relu`; the value is YAML without comments,
+            so that a text with ` #` is quoted. Where a node stands, a mapping such as `{type: Linear, width: 3}` puts
+            another one. `layers[-1]` is the last item. A path leads also into a node that the config leaves to the
+            `default_factory` of its class, and to parts of a static value.
 
     Raises:
-        ConfigError: A path that leads nowhere, a value that the field does not take, or a part of a default of which
-            only the `default_factory` knows how it is made; names all.
+        ConfigError: A path that leads nowhere, a position in a filter or set, a value that the field does not take, a
+            comment, or a part of a default of which only the `default_factory` knows how it is made; names all.
 
     Example:
         >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3)
@@ -93,6 +98,7 @@ def _apply(root: Config[Any], change: str) -> None:
     value = files.read_text(text, "", ".yaml").root
     if files.faults:
         raise ConfigError([f"{change}: {_PLACE.sub('', fault)}" for fault in files.faults])
+    _check_no_comment(change, text, value)
     if spot.field in spot.owner.slots:
         value = walk_value(value, form_at(spot.owner.slots[spot.field], spot.inside), spot.path)
     else:
@@ -115,6 +121,20 @@ def _parsed(change: str) -> tuple[Path, str]:
         raise ConfigError([f"{where}: {error}"]) from None
 
 
+def _check_no_comment(change: str, text: str, value: Any) -> None:
+    """Raise if a part of a value is a comment: on a command line, it is more likely meant as text.
+
+    Raises:
+        ConfigError: There is a comment; says how the text is quoted.
+    """
+    comment = comment_in(text)
+    if comment is None:
+        return
+    start = change.removesuffix(text)
+    quoted = "" if is_container(value) else f"write '{start}{json.dumps(text.strip(), ensure_ascii=False)}', or "
+    raise ConfigError([f"{change}: YAML takes {comment} for a comment; {quoted}leave it out"])
+
+
 def _assign(spot: _Spot, value: Any) -> None:
     """Assign the value of a field.
 
@@ -124,7 +144,7 @@ def _assign(spot: _Spot, value: Any) -> None:
     try:
         setattr(spot.owner, spot.field, value)
     except pydantic.ValidationError as error:
-        where = path_str(spot.path[: len(spot.path) - len(spot.inside)])
+        where = change_path(spot.path[: len(spot.path) - len(spot.inside)])
         faults = [
             f"{where}{steps_in(value, one['loc'][1:])}: {message_of(one)}" for one in error.errors(include_url=False)
         ]
@@ -167,7 +187,7 @@ def _numbers(array: dict[str, Any], key: Key) -> Any:
 
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
     if not isinstance(key, str) or key not in type(config).model_fields:
-        raise ConfigError([f"{path_str((*path, key))}: {no_field(type(config), key)}"])
+        raise ConfigError([f"{change_path((*path, key))}: {no_field(type(config), key)}"])
     return key
 
 
@@ -187,17 +207,20 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
     """A static value as a file says it.
 
     Raises:
-        ConfigError: No file says it, the class computes it, or the field takes what a file says for another value.
+        ConfigError: No file says it, the class computes it, the field takes what a file says for another value, or it
+            is a filter, whose texts have an order of their own.
     """
     value = config.__dict__[name]
     if value is DEFAULT:
-        where = path_str(path)
+        where = change_path(path)
         raise ConfigError([f"{where}: the class computes this value; write the whole value, {where}=..."])
+    if isinstance(value, Matcher):
+        raise ConfigError([_no_positions("filter", path)])
     try:
         data = written(config, name)
         setattr(config, name, data)
     except DataValueError as error:
-        raise ConfigError([f"{path_str(path)}: {error}; write the whole value"]) from None
+        raise ConfigError([f"{change_path(path)}: {error}; write the whole value"]) from None
     except pydantic.ValidationError:
         raise ConfigError([_unread(value, path)]) from None
     if not same_static(config.__dict__[name], value):
@@ -205,8 +228,13 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
     return data
 
 
+def _no_positions(what: str, path: Path) -> str:
+    where = change_path(path)
+    return f"{where}: a {what} has no positions; write the whole value, {where}=..."
+
+
 def _unread(value: object, path: Path) -> str:
-    return f"{path_str(path)}: no file says this {type(value).__name__} as the field takes it; write the whole value"
+    return f"{change_path(path)}: no file says this {type(value).__name__} as the field takes it; write the whole value"
 
 
 def _item(holder: Any, key: Key) -> Any:
@@ -220,7 +248,9 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
     Raises:
         ConfigError: There is none.
     """
-    where = path_str(path)
+    where = change_path(path)
+    if isinstance(value, Unordered):
+        raise ConfigError([_no_positions("set", path)])
     if isinstance(value, list):
         if isinstance(key, int) and -len(value) <= key < len(value):
             return key % len(value)  # as in Python, -1 is the last one
@@ -229,7 +259,7 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
         if isinstance(key, str) and (key in value or may_be_new):
             return key
         if str(key) in value:
-            raise ConfigError([f"{where}: no position {key} in a dict; its key is {path_str((*path, str(key)))}"])
+            raise ConfigError([f"{where}: no position {key} in a dict; its key is {change_path((*path, str(key)))}"])
         hint = near_hint(key, value) or f"; its keys are {shown(value) or 'none'}"
         raise ConfigError([f"{where}: no key {short(key)}{hint}"])
     raise ConfigError([f"{where}: {found_text(value)} has nothing inside; write the whole value, {where}=..."])

@@ -31,6 +31,10 @@ class Typed(enum.IntEnum):
     """Others too: `{type: Mode, value: fast}`."""
 
 
+class Unordered(list[Any]):
+    """The items of a set, as a list: a file may give them in another order, so that no position means one of them."""
+
+
 def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
     """A static value as data for a file.
 
@@ -65,12 +69,17 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
         return filter_data(value)
     if isinstance(value, Transformation) and not dataclasses.is_dataclass(cls):
         raise DataValueError("a transformation does not say what made it: make it with gn.optim.call")
-    data = form.write(value, write_part)
+    data = _without_order(value, form.write(value, write_part))
     if is_own or cls is tuple:
         return data
     if is_record(cls):
         return {TYPE: name_of(cls), **data} if typed >= Typed.RECORDS else data
     return {TYPE: name_of(cls), VALUE: data} if typed is Typed.ALL else data
+
+
+# Any: data for a file.
+def _without_order(value: Any, data: Any) -> Any:
+    return Unordered(data) if isinstance(value, frozenset) else data
 
 
 def _has_half_a_pair(text: str) -> bool:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from .._declare._node import Node
 from .._paths import Path as Path_
-from .._paths import path_str
 from ._build import constructor_faults
 from ._config import Config
 from ._defaults import opened_like
@@ -14,7 +13,7 @@ from ._graph import visits
 from ._override import override
 from ._read import Files, check_no_faults
 from ._walk import Walk, place_key, walk
-from ._write import differs_from_default, flat, told
+from ._write import change_path, differs_from_default, flat, say_the_same, told
 
 M = TypeVar("M", bound=Node)
 
@@ -48,9 +47,9 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
     for where, value in after.items():
         known = [where[:length] for length in range(len(where), 0, -1) if where[:length] in origins]
         origin = origins[known[0]] if known else ""
-        if where not in before or before[where] != value:
+        if where not in before or not say_the_same(before[where], value):
             origin = "command line"
-        rows.append(Shown(path_str(where), told(value), origin))
+        rows.append(Shown(change_path(where), told(value), origin))
     return rows
 
 

@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, cast
 
+import pydantic
 import yaml
 
 from .._arguments import wrong_argument
@@ -21,11 +22,11 @@ from .._containers import children, is_container, items, leaves
 from .._declare._node import Node
 from .._describe import describe
 from .._errors import ConfigError
+from .._paths import Key, key_str, path_str
 from .._paths import Path as Keys
-from .._paths import path_str
 from .._redefinition import class_apart
-from .._static import DataValueError, texts_apart
-from ._config import DEFAULT, Config, check_config, same_static, takes_streams
+from .._static import ANOTHER, DataValueError, StaticValueError, texts_apart
+from ._config import DEFAULT, Config, check_config, field_value, same_static, takes_streams
 from ._graph import Visit, shared, visits
 from ._load import loads
 from ._plain import written
@@ -149,12 +150,43 @@ def dump(
         raise ValueError(f"format: expected one of {', '.join(_FORMATS)}; found {chosen!r}")
     order = visits(config, declared=True, as_written=True)
     nodes = _nodes(order, defaults=defaults)
+    if chosen == "toml":
+        nodes = {id(visit.config): _without_nulls(visit.config, nodes[id(visit.config)]) for visit in order}
     _check_format(order, nodes, chosen)
     text = "\n".join(_FORMATS[chosen](config, nodes))
     _check_reads_back(config, text, chosen)
     if path is not None:
         Path(path).write_text(text + "\n", encoding="utf-8")
     return text
+
+
+def _without_nulls(config: Config[Any], fields: _Fields) -> _Fields:
+    """What TOML, which has no null, says of a config: null is left out where it is the default, also of records."""
+    found: _Fields = {}
+    for name, value in fields.items():
+        is_field = name in type(config).model_fields and not is_streams(config.node_class)
+        if is_field and value is None and not differs_from_default(config, name):
+            continue
+        found[name] = value
+        if is_field and name not in config.slots:
+            pruned = _pruned(value)
+            found[name] = pruned if _reads_as(config, name, pruned) else value
+    return found
+
+
+def _pruned(data: Any) -> Any:
+    """Plain data whose mappings have no null."""
+    if isinstance(data, dict):
+        return {key: _pruned(item) for key, item in data.items() if item is not None}
+    return [_pruned(item) for item in data] if isinstance(data, list) else data
+
+
+def _reads_as(config: Config[Any], name: str, data: Any) -> bool:
+    """Whether data for a static field of a config is read as what stands there."""
+    try:
+        return same_static(field_value(config, name, data), config.__dict__[name])
+    except pydantic.ValidationError:
+        return False
 
 
 def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
@@ -201,7 +233,7 @@ def _check_format(order: Sequence[Visit], nodes: dict[int, _Fields], format: str
         if "include" in visit.path:
             faults.append(f"{visit.name}: files use the key 'include' otherwise; choose another")
         for name, value in nodes[id(visit.config)].items():
-            lacking = [scalar(leaf) for _, leaf in leaves(value) if _lacks(format, leaf)]
+            lacking = dict.fromkeys([scalar(leaf) for _, leaf in leaves(value) if _lacks(format, leaf)])
             text = f"{format.upper()} has no {', '.join(lacking)}: write YAML (format='yaml'), which has it"
             faults += [f"{path_str((*visit.path, name))}: {text}"] if lacking else []
     if faults:
@@ -365,6 +397,15 @@ def _format_of(path: str | Path | None) -> str:
     return suffix if suffix in _FORMATS else "yaml"
 
 
+def change_path(path: Keys) -> str:
+    """The text of a path as `override` takes it: a key with `=` or brackets, which mean something there, in quotes."""
+    return ".".join([json.dumps(key, ensure_ascii=False) if _has_signs(key) else key_str(key) for key in path])
+
+
+def _has_signs(key: Key) -> bool:
+    return isinstance(key, str) and any(sign in key for sign in "=[]")
+
+
 class Change(NamedTuple):
     """One difference between two configs.
 
@@ -381,8 +422,17 @@ class Change(NamedTuple):
     def __str__(self) -> str:
         left, right = told(self.left), told(self.right)
         if left == right and isinstance(self.left, Unsaid) and isinstance(self.right, Unsaid):
-            left, right = texts_apart(self.left.value, self.right.value)
-        return f"{path_str(self.path)}: {left} -> {right}"
+            left, right = _texts_apart(self.left.value, self.right.value)
+        return f"{change_path(self.path)}: {left} -> {right}"
+
+
+def _texts_apart(left: Any, right: Any) -> tuple[str, str]:
+    """The texts of two values that are not the same, each on one line."""
+    try:
+        texts = texts_apart(left, right)
+    except StaticValueError:  # such as a list that a field of `Any` was given
+        return describe(left), ANOTHER
+    return " ".join(texts[0].split()), " ".join(texts[1].split())
 
 
 class _Missing:
@@ -425,10 +475,16 @@ class LeftOut(NamedTuple):
 
 
 class WrittenOut(NamedTuple):
-    """What says the same as the default that the other config leaves out."""
+    """What says the same as the default that the other config leaves out.
+
+    Attributes:
+        draws_otherwise: Whether its nodes draw other random numbers than those of the default.
+    """
+
+    draws_otherwise: bool = False
 
     def __repr__(self) -> str:
-        return "(the same, written out)"
+        return "(written out: it draws other numbers)" if self.draws_otherwise else "(the same, written out)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -441,9 +497,24 @@ class Unsaid:
         return f"<{getattr(self.value, '__qualname__', type(self.value).__name__)}>"
 
 
+class SaidAlike(Unsaid):
+    """A static value that a file says as it says the other one, though they are not the same."""
+
+    def __repr__(self) -> str:
+        return "<said alike>"
+
+
 def told(value: object) -> str:
     """A value of `flat`, in words."""
     return repr(value) if isinstance(value, _Missing | Ref | Order | LeftOut | WrittenOut | Unsaid) else flow(value)
+
+
+def say_the_same(one: object, other: object) -> bool:
+    """Whether two values of `flat` are the same."""
+    if isinstance(one, Unsaid) and isinstance(other, Unsaid):
+        return same_static(one.value, other.value)
+    # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
+    return type(one) is type(other) and told(one) == told(other)
 
 
 def flat(root: Config[Any]) -> dict[Keys, object]:
@@ -467,6 +538,20 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
                     todo += [((*where, key), child) for key, child in items(item, as_written=True)]
                 else:
                     found[where] = item
+    return found
+
+
+# Any: whatever is static.
+def static_values(root: Config[Any]) -> dict[Keys, Any]:
+    """The static values of a config themselves, and the classes of its nodes, by the paths that `flat` has for them."""
+    found: dict[Keys, Any] = {}
+    for visit in visits(root, declared=True):
+        found[*visit.path, "type"] = visit.config.node_class
+        for name, value in visit.config.__dict__.items():
+            # Each random stream has a row of its own.
+            is_row = name not in visit.config.slots and not is_streams(visit.config.node_class)
+            if is_row and value is not DEFAULT:
+                found[*visit.path, name] = value
     return found
 
 

@@ -261,6 +261,25 @@ class YamlReader:
             self.faults.append((_place(node.start_mark), text))
 
 
+def comment_in(text: str) -> str | None:
+    """The first comment of a YAML text that has no faults, with its `#`; `None` if there is none."""
+    text = text.removeprefix("\ufeff")
+    if "#" not in text:
+        return None
+    try:
+        tokens = list(yaml.scan(text, Loader=_Base))
+    except ScannerError:  # of more than 1,000 levels
+        tokens = list(yaml.scan(text, Loader=_DeepLoader))
+    at = 0
+    # What no token has is blanks and comments.
+    for token in tokens:
+        skipped = text[at : token.start_mark.index]
+        if "#" in skipped:
+            return skipped[skipped.index("#") :].partition("\n")[0].rstrip()
+        at = max(at, token.end_mark.index)
+    return None
+
+
 def _is_scalar(node: Any) -> bool:
     return isinstance(node, yaml.ScalarNode)
 

@@ -32,6 +32,18 @@ class Call(abc.ABC):
     pairs: ClassVar[frozenset[str]] = frozenset()
     """The arguments that are mappings: static values are hashable, so that a field has a tuple of pairs."""
 
+    def __post_init__(self) -> None:
+        """Check that no pair would replace another one.
+
+        Raises:
+            ValueError: Two have one key.
+        """
+        for name in sorted(self.pairs):
+            keys = [key for key, _ in getattr(self, name) or ()]
+            repeated = [key for at, key in enumerate(keys) if key in keys[:at]]
+            if repeated:
+                raise ValueError(f"{name} has two pairs with the key {repeated[0]!r}; write one of them")
+
     @staticmethod
     @abc.abstractmethod
     # Any: of each class its own.

@@ -1,5 +1,7 @@
 """Arrays of static fields: nested lists of a file are read as the annotation and the default say."""
 
+import copy
+import dataclasses
 from typing import Any
 
 import jax
@@ -122,3 +124,50 @@ def test_arrays_come_back_from_a_file():
     """Each in its dtype."""
     config = gn.config.loads("{half: [1], wide: [[2]], turned: ['1j'], short: 2}", Arrays)
     assert gn.config.loads(gn.config.dump(config), Arrays) == config
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+    mask: np.ndarray[Any, Any]
+
+
+class Kept(gn.Node):
+    """Arrays of NumPy, alone and in other values."""
+
+    scale: np.ndarray[Any, Any] = gn.static(default_factory=lambda: np.ones(2))
+    rows: tuple[np.ndarray[Any, Any], ...] = gn.static(default=())
+    masked: Masked | None = gn.static(default=None)
+    data: Any = gn.static(default=None)
+
+
+def test_a_config_keeps_arrays_as_a_node_does():
+    """What the caller writes to an array of theirs is not in the config, and nobody writes to that of the config."""
+    own = np.ones(2)
+    kept: Any = gn.config.config_of(Kept)
+    config, default, assigned = kept(scale=own, rows=[own], data=(own, (own,))), kept(), kept()
+    assigned.scale = own
+    own[0] = 7
+    for array in (config.scale, *config.rows, config.data[0], config.data[1][0], default.scale, assigned.scale):
+        assert array.tolist() == [1.0, 1.0]
+        with pytest.raises(ValueError, match="read-only"):
+            array[1] = 5
+    with pytest.raises(ValueError, match=r"Masked.mask holds a NumPy array that may still be written to; copy it and"):
+        kept(masked=Masked(own))
+
+
+def test_arrays_of_files_are_read_only():
+    """In records too, which can then be built."""
+    text = "{scale: [1, 2], rows: [[1, 2]], masked: {mask: [1, 2]}, data: [{type: ndarray, value: [1, 2]}]}"
+    config: Any = gn.config.loads(text, Kept)
+    for array in (config.scale, *config.rows, config.masked.mask, config.data[0]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[1] = 5
+    assert gn.config.build(config).masked is config.masked
+
+
+def test_copies_of_a_config_share_no_array_that_can_be_written_to():
+    """A deep copy of Python has one, and is its caller's alone."""
+    config: Any = copy.deepcopy(gn.config.config_of(Kept)())
+    run: Any = gn.config.override(config, [])
+    config.scale[0] = 5
+    assert run.scale.tolist() == [1.0, 1.0]

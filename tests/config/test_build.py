@@ -1,6 +1,7 @@
 """Configs into models and back: the same arrays from the same key, each node once, and the same structure again."""
 
 import contextlib
+import dataclasses
 import itertools
 import random
 import typing
@@ -564,3 +565,24 @@ def test_a_stack_is_no_model_of_a_config():
         "bias: an array float32[4,3] != an array float32[3]: build would make it otherwise",
         "weight: an array float32[4,2,3] != an array float32[2,3]: build would make it otherwise",
     )
+
+
+class Summed(gn.Node):
+    """Whose constructor changes a list that it is given."""
+
+    items: dataclasses.InitVar[list[int]]
+    total: int = gn.static(init=False)
+
+    def __post_init__(self, items: list[int]) -> None:
+        items.append(1)
+        self.total = sum(items)
+
+
+def test_lists_of_init_variables_are_not_shared():
+    """Neither with the nodes that are built, nor with copies of the config, nor with who gave it."""
+    own = [5]
+    summed: Any = gn.config.config_of(Summed)
+    config = summed(items=own)
+    own.append(2)
+    gn.config.override(config, []).items.append(3)
+    assert [gn.config.build(config).total for _ in range(2)] == [6, 6]

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from graphnode.__main__ import main
 
 MODELS = """
+from collections.abc import Callable
+
 import jax
 from jaxtyping import Array, Float
 
@@ -31,6 +33,13 @@ class ShownNet(gn.Node):
     def __post_init__(self) -> None:
         if self.depth > 9:
             raise ValueError(f"a depth of {self.depth}")
+
+
+class Odd(gn.Node):
+    # Defaults that are equal to nothing, and to what is not the same.
+    act: Callable[[Array], Array] = gn.static(default=lambda x: x)
+    eps: float = float("nan")
+    clip: int | float = 1
 
 
 class Maker(gn.Node):
@@ -131,6 +140,17 @@ def test_show_tells_what_the_class_makes(models: Path):
     assert run("config", "show", "maker.yaml").stdout == shown
     assert run("config", "show", "maker.yaml", "--set", "last.width=4").stdout == (
         "type: Maker       # maker.yaml:1:7\nlast.type: Layer  # default\nlast.width: 4     # command line\n"
+    )
+
+
+def test_show_tells_what_the_command_line_changes(models: Path):
+    """A NaN stays what it is, and so does a function without a name; `1.0` is not `1`."""
+    (models / "odd.yaml").write_text("type: Odd\nclip: 1\n")
+    assert run("config", "show", "odd.yaml", "-s", "clip=1.0").stdout == (
+        "type: Odd            # odd.yaml:1:7\n"
+        "act: <Odd.<lambda>>  # default\n"
+        "eps: .nan            # default\n"
+        "clip: 1.0            # command line\n"
     )
 
 

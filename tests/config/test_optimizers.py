@@ -502,6 +502,29 @@ def test_overrides_lead_into_calls(changes: list[str], expected: dict[str, Any])
     assert found == {"type": "Optimizer", "model": {"ref": "model"}, **expected}
 
 
+def test_two_pairs_with_one_key_are_refused():
+    """A mapping would have the second alone."""
+    schedule = {"type": "piecewise_constant_schedule", "init_value": 1.0, "boundaries_and_scales": [[2, 0.5], [4, 0.1]]}
+    config = gn.config.validate({"rate": schedule}, Own)
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.override(config, ["rate.boundaries_and_scales[1][0]=2"])
+    assert caught.value.faults == (
+        "rate: piecewise_constant_schedule: boundaries_and_scales has two pairs with the key 2; write one of them",
+    )
+
+
+@pytest.mark.parametrize("freeze", [["encoder.**"], ["head.bias", "encoder.**"]])
+def test_a_filter_has_no_positions(freeze: list[str]):
+    """Its paths are regrouped: those below a node come first, so that a position would mean another item."""
+    config = config_for(ADAM, freeze=freeze)
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.override(config, ["optimizer.freeze[0]=head.**", "optimizer.wrt[0]=head.**"])
+    assert caught.value.faults == (
+        "optimizer.freeze: a filter has no positions; write the whole value, optimizer.freeze=...",
+        "optimizer.wrt: a filter has no positions; write the whole value, optimizer.wrt=...",
+    )
+
+
 # Equality
 
 

@@ -305,6 +305,59 @@ def test_a_path_that_leads_nowhere_is_told(change: str):
     assert str(caught.value) == LOST[change]
 
 
+class Noted(gn.Node):
+    note: Any = gn.static(default="none")
+
+
+COMMENTS = {
+    "note=sweep #3": "YAML takes #3 for a comment; write 'note=\"sweep #3\"', or leave it out",
+    "note=#3": "YAML takes #3 for a comment; write 'note=\"#3\"', or leave it out",
+    "note= # nothing ": "YAML takes # nothing for a comment; write 'note=\"# nothing\"', or leave it out",
+    "note='a' # b": "YAML takes # b for a comment; write 'note=\"'a' # b\"', or leave it out",
+    "note=[1, 2] # two": "YAML takes # two for a comment; leave it out",
+    "note=[1, # one\n2]": "YAML takes # one for a comment; leave it out",
+    "note=|\n  a\n# b": "YAML takes # b for a comment; write 'note=\"|\\n  a\\n# b\"', or leave it out",
+}
+
+
+@pytest.mark.parametrize("change", COMMENTS)
+def test_a_change_has_no_comment(change: str):
+    """What stands after a blank and `#` was dropped."""
+    with pytest.raises(gn.ConfigError) as caught:
+        override(of(Noted)(), [change])
+    assert caught.value.faults == (f"{change}: {COMMENTS[change]}",)
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ("note=", None),
+        ("note=a#b", "a#b"),
+        ("note='sweep #3'", "sweep #3"),
+        ('note="sweep #3"', "sweep #3"),
+        ("note=|\n  a\n  # b", "a\n# b"),
+        ("note=['#1', \"ä #2\"]", ("#1", "ä #2")),
+    ],
+)
+def test_a_text_with_a_number_sign_is_no_comment(change: str, note: object):
+    """In quotes, in a block, and where no blank stands before it."""
+    assert override(of(Noted)(), [change]).note == note
+
+
+def test_differences_have_paths_that_changes_take():
+    """Also where a key has what means something in a change, beside one that it would be taken for."""
+    for key in ("a=b", "=", "a[0]", "[0]", "a.b", 'a"=b', "0"):
+        config: Any = of(Holder)(table={key: of(Opt)(), "a": of(Opt)()})
+        changed: Any = of(Holder)(table={key: of(Opt)(steps=9), "a": of(Opt)()})
+        (change,) = gn.config.diff(config, changed)
+        path, _, values = str(change).rpartition(": ")
+        assert values == "1 -> 9"
+        assert override(config, [f"{path}=9"]) == changed
+        with pytest.raises(gn.ConfigError) as caught:
+            override(config, [f"{path}.more=9"])
+        assert str(caught.value) == f"{path}: int 1 has nothing inside; write the whole value, {path}=..."
+
+
 def test_a_position_is_no_key():
     """A key that looks like one is written in quotes, as the message says."""
     config = loads('table: {"0": {}}', Holder)
@@ -335,6 +388,31 @@ def test_a_change_of_an_item_counts_from_the_end():
     for path in ("layers[-3].lr", "layers.-3.lr"):
         made: Any = override(loads(FILE, Holder), [f"{path}=9"])
         assert [one.lr for one in made.layers] == [9.0, 0.001, 0.001]
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    names: frozenset[str] = frozenset()
+
+
+class Sets(gn.Node):
+    """Sets alone, in a record, and where the class is said."""
+
+    names: frozenset[str] = frozenset()
+    rule: Named = Named()
+    data: Any = gn.static(default=None)
+
+
+@pytest.mark.parametrize(
+    ("path", "where"), [("names[0]", "names"), ("rule.names[0]", "rule.names"), ("data.value[1]", "data.value")]
+)
+def test_a_set_has_no_positions(path: str, where: str):
+    """The item of the file is not the one that stands there when the set is written."""
+    config: Any = loads("{names: [z, a], rule: {names: [z, a]}, data: {type: frozenset, value: [z, a]}}", Sets)
+    with pytest.raises(gn.ConfigError) as caught:
+        override(config, [f"{path}=q"])
+    assert str(caught.value) == f"{where}: a set has no positions; write the whole value, {where}=..."
+    assert build(override(config, ["rule.names=[q]"])).rule == Named(frozenset({"q"}))
 
 
 class Unvalidated(gn.Node):

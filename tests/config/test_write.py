@@ -1,5 +1,6 @@
 """Writing configs: what is written, that it is read back as it was, what differs, and what a change by path does."""
 
+import dataclasses
 import enum
 import functools
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import hypothesis
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import yaml
 
@@ -270,10 +272,92 @@ def test_a_default_of_the_class_is_compared_by_what_it_is(text: str, changes: li
     assert [(change.right, change.left) for change in diff(other, one)] == [(c.left, c.right) for c in diff(one, other)]
 
 
+class Drawing(gn.Node):
+    """Leaves nodes to its class that draw."""
+
+    alone: gn.nn.Linear = subnode(default_factory=lambda: gn.nn.Linear(2, 2))
+    many: list[gn.nn.Linear] = subnode(default_factory=lambda: [gn.nn.Linear(2, 2), gn.nn.Linear(2, 2)])
+    within: gn.nn.Sequential = subnode(default_factory=lambda: gn.nn.Sequential([gn.nn.Linear(2, 2)]))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("alone.use_bias=true", ["alone: (made by Drawing) -> (the same, written out)"]),
+        ("many[0].use_bias=true", ["many: (made by Drawing) -> (written out: it draws other numbers)"]),
+        (
+            "many[0].use_bias=false",
+            ["many: (made by Drawing) -> (written out: it draws other numbers)", "many.0.use_bias: true -> false"],
+        ),
+        ("within.layers[0].use_bias=true", ["within: (made by Drawing) -> (written out: it draws other numbers)"]),
+    ],
+)
+def test_a_default_that_draws_otherwise_when_written_out_is_told(change: str, told: list[str]):
+    """A function draws all its nodes in one go, and nodes that are written out draw by their own paths."""
+    one = loads("", Drawing)
+    other = override(one, [change])
+    assert [str(line) for line in diff(one, other)] == told
+    weight = change.rpartition(".")[0].replace("[0]", ".0") + ".weight"
+    drawn, drawn_again = [gn.states(gn.config.build(config), gn.PathIn(weight)).values() for config in (one, other)]
+    is_same = all((state.value == again.value).all() for state, again in zip(drawn, drawn_again, strict=True))
+    assert is_same is ("the same" in told[0])
+
+
+class Array(gn.Node):
+    """What a file says for it is an array of JAX; a program may give another."""
+
+    data: jax.Array = static()
+
+
+def redefined() -> Any:
+    class Again(gn.Node):
+        number: int = 1
+
+    return config_of(Again)()
+
+
+def test_what_a_file_says_alike_is_a_difference_all_the_same():
+    """As the configs are not equal; the two sides print differently."""
+    of: Any = config_of(Array)
+    one, weak = of(data=np.ones((2, 1), np.float32)), of(data=jnp.asarray(1.0))
+    (change,) = diff(one, of(data=jnp.ones((2, 1))))
+    assert str(change) == "data: array([[1.], [1.]], dtype=float32) -> Array([[1.], [1.]], dtype=float32)"
+    (change,) = diff(weak, of(data=jnp.float32(1)))
+    assert str(change) == "data: Array(1., dtype=float32, weak_type=True) -> Array(1., dtype=float32)"
+    (change,) = diff(redefined(), redefined())
+    left, _, right = str(change).removeprefix("type: ").partition(" -> ")
+    assert left != right
+    assert diff(one, of(data=np.ones((2, 1), np.float32))) == ()
+
+
 def test_a_default_that_nothing_is_known_of_is_told_as_left_out():
     """Its factory may have said what the class computes."""
     changes = diff(loads("", Leaves), loads("unknown: {width: 8, num_heads: 2}", Leaves))
     assert str(changes[0]) == "unknown: (made by Leaves) -> MISSING"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    path: str
+    seed: int | None = None
+    limit: int | None = 3
+
+
+class Sources(gn.Node):
+    source: Source = static(default=Source("a"))
+    others: tuple[Source, ...] = static(default=())
+    maybe: Source | None = static(default=None)
+
+
+def test_toml_leaves_out_null_where_it_is_the_default():
+    """It has no null; of a record whose default is another one, it is an error."""
+    config = loads("{source: {path: b, seed: null}, others: [{path: c}, {path: d, seed: 1}]}", Sources)
+    text = dump(config, format="toml", defaults=True)
+    assert "seed" in text
+    assert loads(text, Sources, format="toml") == config
+    with pytest.raises(gn.ConfigError) as caught:
+        dump(override(config, ["source.limit=null"]), format="toml")
+    assert caught.value.faults == ("source: TOML has no null: write YAML (format='yaml'), which has it",)
 
 
 def test_toml_says_where_it_changes_the_order():
