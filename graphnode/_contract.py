@@ -231,7 +231,7 @@ def is_jaxtyping(annotation: object) -> "TypeGuard[type[AbstractArray]]":
 
 
 def contract_of(annotation: object) -> Contract | None:
-    """The contract that a State's type argument states, or `None` when it is no jaxtyping array.
+    """The contract that a State's type argument states, or `None` when it is not a jaxtyping array.
 
     Raises:
         ContractSyntaxError: An axis that cannot be read.

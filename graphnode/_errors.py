@@ -53,7 +53,7 @@ class UnsetFieldError(GraphnodeError, AttributeError):
 
 
 class StructureError(GraphnodeError, TypeError):
-    """Something that is no node stands where the graph operations need one, or a node of another structure."""
+    """Something that is not a node stands where the graph operations need one, or a node of another structure."""
 
 
 class PathError(GraphnodeError, ValueError):

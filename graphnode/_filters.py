@@ -203,7 +203,7 @@ def _classes_of(given: object) -> tuple[type[object], ...] | None:
     if origin is Annotated or not isinstance(origin, type):
         return None
     if origin.__module__ in _NO_STATES or issubclass(origin, jax.Array | np.ndarray):
-        raise FilterTypeError(f"not a filter: {origin.__name__} is no class of States or nodes; {_REMEDY}")
+        raise FilterTypeError(f"not a filter: {origin.__name__} is not a class of States or nodes; {_REMEDY}")
     return (origin,)
 
 
@@ -509,7 +509,7 @@ def as_filter(given: AnyFilter) -> Matcher:
     """The matcher that a filter in any form stands for.
 
     Raises:
-        FilterTypeError: `given` is no filter; prints it.
+        FilterTypeError: `given` is not a filter; prints it.
     """
     # By identity: to `==`, 1 would be True, and an array has no answer.
     if given is ... or given is True:
@@ -540,7 +540,7 @@ def as_filters(given: Sequence[AnyFilter]) -> tuple[Matcher, ...]:
     """The matchers of several filters, of which the first that accepts wins.
 
     Raises:
-        FilterTypeError: One of them is no filter.
+        FilterTypeError: One of them is not a filter.
         FilterError: `...` stands before another filter, which could never match.
     """
     filters = tuple(map(as_filter, given))

@@ -21,7 +21,7 @@ from ._paths import Key, Path
 from ._selection import check_class_filters, looked_up, missing_path, share_out
 from ._state import State, StateSpec
 
-# The node class of each filter; one that is no class leaves the default.
+# The node class of each filter; one that is not a class leaves the default.
 N1 = TypeVar("N1", bound=Node, default=Node)
 N2 = TypeVar("N2", bound=Node, default=Node)
 N3 = TypeVar("N3", bound=Node, default=Node)
@@ -246,7 +246,7 @@ def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
 
     Raises:
         FilterError: `...` stands before another filter; or there is no node at a path.
-        FilterTypeError: Something is no filter.
+        FilterTypeError: Something is not a filter.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
     Example:

@@ -62,7 +62,7 @@ def is_class_variable(annotation: object, owner: type) -> bool:
 
 
 def is_init_variable(annotation: object, owner: type) -> bool:
-    """Whether an annotation in the body of `owner` declares an argument of the constructor that is no field."""
+    """Whether an annotation in the body of `owner` declares an argument of the constructor that is not a field."""
     marker = _marker(annotation, owner)
     return marker is dataclasses.InitVar or isinstance(marker, dataclasses.InitVar)
 
@@ -167,36 +167,37 @@ def _meant_as_field(name: str, value: object) -> str | None:
         return _stray_specifier(name, content) if content is value else stray_comma(content)
     if is_dunder(name):
         # No field has such a name.
-        what = f"this {_written_class(content)} is no field, and one object for all instances"
+        what = f"this {_written_class(content)} is not a field, and one object for all instances"
         return f"{what}; hold it in a field of another name, and write a method {name} that uses it"
     what = _written_class(content)
     annotation = what if content is value else _CONTAINERS.get(type(value), "list[{}]").format(what)
     found = f"this {what if content is value else f'{type(value).__name__} of {what}'} has no annotation, so that it"
     if not isinstance(content, GraphObject):
         return (
-            f"{found} is no field; write {name}: ClassVar[{annotation}] = ... for a constant of the class, or {name}: "
+            f"{found} is not a field; write {name}: ClassVar[{annotation}] = ... for a constant of the class, or "
+            f"{name}: "
             f"{annotation} = gn.static(default=...) for a part of the structure"
         )
     factory = f"{what}(...)" if content is value else "..."
     return (
-        f"{found} is no field, and one object for all instances; write "
+        f"{found} is not a field, and one object for all instances; write "
         f"{name}: {annotation} = gn.{kind_for(content)}(default_factory=lambda: {factory})"
     )
 
 
 def _stray_specifier(name: str, specifier: "dataclasses.Field[Any]") -> str:
-    """What is wrong with a specifier in the body of a class that is no dataclass."""
+    """What is wrong with a specifier in the body of a class that is not a dataclass."""
     called = specifier_text(specifier)
     return (
-        f"{called} has no annotation, and its class is no node class, so that it is no field; write {name}: ... = "
-        + (f"{called} in a class that derives from gn.Node")
+        f"{called} has no annotation, and its class is not a node class, so that it is not a field; write "
+        f"{name}: ... = " + (f"{called} in a class that derives from gn.Node")
     )
 
 
 def stray_comma(specifier: "dataclasses.Field[Any]") -> str:
     """What is wrong with a container that holds a specifier."""
     called = specifier_text(specifier)
-    return f"a tuple or list that holds {called} is no field; remove the comma or bracket around the specifier"
+    return f"a tuple or list that holds {called} is not a field; remove the comma or bracket around the specifier"
 
 
 def specifier_text(specifier: "dataclasses.Field[Any]") -> str:

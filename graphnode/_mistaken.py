@@ -115,7 +115,7 @@ def _has_reflected_operator(cls: type) -> bool:
 
 
 class _JaxHint(Hint):
-    """Stands for `__jax_array__`, by which JAX asks what is no array to become one.
+    """Stands for `__jax_array__`, by which JAX asks what is not an array to become one.
 
     The error comes when JAX looks the method up: `jax.jit` refuses whatever has one, and never calls it. It is no
     `TypeError`, in whose place JAX raises one of its own, which advises to mark the argument as static.

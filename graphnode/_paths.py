@@ -31,10 +31,10 @@ def path_order(path: Path) -> list[tuple[bool, Key]]:
 
 
 def as_key(key: object) -> Key | None:
-    """A key as paths have it, an integer of NumPy as `int`; `None` for what is no key."""
+    """A key as paths have it, an integer of NumPy as `int`; `None` for what is not a key."""
     if isinstance(key, str):
         return key
-    # A bool equals 0 or 1, and is no position.
+    # A bool equals 0 or 1, and is not a position.
     return int(key) if isinstance(key, int | np.integer) and not isinstance(key, bool) else None
 
 

@@ -58,7 +58,7 @@ class Pattern:
 
 
 def _identity_of(part: Part) -> tuple[type[object], Part]:
-    # With the type: True equals 1, and is no position.
+    # With the type: True equals 1, and is not a position.
     return type(part), part
 
 

@@ -22,7 +22,7 @@ from ._members import own_annotations
 
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
-# Their first parameter is no instance, with or without a decorator.
+# Their first parameter is not an instance, with or without a decorator.
 _ON_CLASSES: Final = frozenset({"__new__", "__init_subclass__", "__class_getitem__"})
 # They assign nothing, or `_read_call` knows what.
 _KNOWN_FUNCTIONS: Final = frozenset(
@@ -238,7 +238,7 @@ class _MethodReader:
             if isinstance(node, ast.Lambda | _Function) and _binds(node, self.self_name):
                 continue
             if isinstance(node, ast.stmt):
-                # The body of a compound statement is no part of what it assigns.
+                # The body of a compound statement is not part of what it assigns.
                 statement = None if hasattr(node, "body") or hasattr(node, "cases") else node
             self._read_one(node, statement)
             self.read(list(ast.iter_child_nodes(node)), statement)

@@ -112,7 +112,7 @@ def treefy_split(node: N, /, *filters: Filter | EllipsisType) -> tuple[GraphDef[
     Raises:
         FilterError: No filter accepts some States (names all of them), there is nothing at a path of a filter (names
             the nearest), or `...` stands before another filter.
-        FilterTypeError: Something is no filter.
+        FilterTypeError: Something is not a filter.
         StructureError: `node` is neither a node nor a pytree of nodes.
         TraceError: A State still holds a tracer of a JAX transformation that has ended.
 
@@ -154,7 +154,7 @@ def treefy_merge(graphdef: GraphDef[N], /, *trees: States) -> N:
         MergeError: States are missing, unknown, given twice (but one value by several paths of a State, in one
             collection, is fine) or of another class; names all of them.
         FieldError: A value holds a State or a node, or a NumPy array of a dtype that JAX would change; names all.
-        TypeError: One of `trees` is no collection of States.
+        TypeError: One of `trees` is not a collection of States.
 
     Example:
         >>> graphdef, params = gn.treefy_split(gn.nn.Linear(2, 3))
@@ -259,7 +259,7 @@ def treefy_states(node: object, /, *filters: Filter | EllipsisType) -> StateTree
 
     Raises:
         FilterError: There is nothing at a path of a filter (names the nearest), or `...` stands before another one.
-        FilterTypeError: Something is no filter.
+        FilterTypeError: Something is not a filter.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
     Example:
@@ -316,7 +316,7 @@ def states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[Any] 
 
     Raises:
         FilterError: There is nothing at a path of a filter (names the nearest), or `...` stands before another one.
-        FilterTypeError: Something is no filter.
+        FilterTypeError: Something is not a filter.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
     Example:

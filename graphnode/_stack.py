@@ -52,7 +52,7 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
     Raises:
         StackError: There are no nodes; arrays differ in tree, shape or dtype, or have no such axis; nodes would draw
             the same random numbers from streams that are not one; lists all faults.
-        StructureError: A node differs in structure from the first, or something is no node.
+        StructureError: A node differs in structure from the first, or something is not a node.
         TraceError: A JAX transformation runs that a shared stream was not passed into. Nothing was drawn.
 
     Example:

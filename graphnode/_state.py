@@ -99,7 +99,7 @@ def spec_of(
     """The one spec of this description.
 
     Raises:
-        FieldError: A part is not hashable, name or tag is no string, or sharding is neither mesh axes nor roles.
+        FieldError: A part is not hashable, name or tag is not a string, or sharding is neither mesh axes nor roles.
     """
     check_sharding(cls, sharding)
     for part, text in (("name", name), ("tag", tag)):

@@ -28,7 +28,7 @@ from ._static import StaticValue
 from ._value import all_rebuilt
 
 T = TypeVar("T", default=Any)
-# The State class of each filter; one that is no class leaves the default.
+# The State class of each filter; one that is not a class leaves the default.
 S1 = TypeVar("S1", bound=State[Any], default=State[Any])
 S2 = TypeVar("S2", bound=State[Any], default=State[Any])
 S3 = TypeVar("S3", bound=State[Any], default=State[Any])
@@ -239,7 +239,7 @@ class StateTree(Mapping[Key | Path, Any]):
 
         Raises:
             FilterError: There is nothing at a path of a filter; names the nearest.
-            FilterTypeError: One is no filter.
+            FilterTypeError: One is not a filter.
         """
         ((found, layout),), _ = select(self.layout, (AnyOf(*filters),), self._treefied)
         return self._take(found, layout)
@@ -273,7 +273,7 @@ class StateTree(Mapping[Key | Path, Any]):
         Raises:
             FilterError: No filter accepts some States (names all), there is nothing at a path of a filter (names the
                 nearest), or `...` stands before another filter.
-            FilterTypeError: One is no filter.
+            FilterTypeError: One is not a filter.
         """
         matchers = as_filters(filters)
         found, rest = select(self.layout, matchers, self._treefied)

@@ -93,7 +93,7 @@ class Trie:
         children = self.children
         entry: int | None = start
         for key in path:
-            # A bool equals 0 or 1 as a dict key, but is no position.
+            # A bool equals 0 or 1 as a dict key, but is not a position.
             if entry is None or isinstance(key, bool):
                 return None
             entry = children.get((entry, key))

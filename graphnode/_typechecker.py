@@ -112,7 +112,7 @@ def _sizes_of(node: NodeBase, axes: Iterable[_Axis]) -> list[tuple[_Sizes, Any]]
         if axis.name not in statics or axis.name not in fields:
             continue
         value = fields[axis.name]
-        # As in the contracts of States. What is no size leaves the name to the first array.
+        # As in the contracts of States. What is not a size leaves the name to the first array.
         given: tuple[object, ...] = value if isinstance(value, tuple) and axis.is_variadic else (value,)
         sizes = tuple([int(one) for one in given if isinstance(one, int | np.integer) and not isinstance(one, bool)])
         if len(sizes) == len(given):

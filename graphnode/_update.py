@@ -1,6 +1,6 @@
 """Write values into a live node's States, and take States out of it: all or nothing.
 
-Every fault of a call is found before anything changes. Writing values is no change of structure; popping is.
+Every fault of a call is found before anything changes. Writing values is not a change of structure; popping is.
 """
 
 import functools
@@ -48,7 +48,7 @@ def update_states(node: object, /, *trees: States, check: bool = True) -> None:
         UpdateError: Unknown paths, or other classes, structures, shapes or dtypes; or one collection gives two values
             to a State, by two of its paths; names all. Nothing was written.
         TraceError: A traced value would leak into a State from outside its trace. Nothing was written.
-        TypeError: One of `trees` is no collection of States.
+        TypeError: One of `trees` is not a collection of States.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
     Example:
@@ -387,7 +387,7 @@ def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[A
 
     Raises:
         FilterError: There is no filter, nothing at a path of one (names the nearest), or `...` stands before another.
-        FilterTypeError: Something is no filter.
+        FilterTypeError: Something is not a filter.
         PopError: A State is an item of a list or tuple, or of the pytree at the root; names all. Nothing was removed.
         TraceError: A JAX transformation runs that a node was not made in. Nothing was removed.
         StructureError: `node` is neither a node nor a pytree of nodes.

@@ -93,7 +93,7 @@ def array_of(array: "np.ndarray[Any, np.dtype[Any]] | np.generic") -> jax.Array:
     # JAX may share the memory that it is given, and `jnp.array` copies it in the background, when its owner may have
     # written to it. Nobody else has this copy.
     own = np.array(array, dtype=array.dtype.newbyteorder("="))
-    # A constant: inside of a trace, too, it is no tracer.
+    # A constant: inside of a trace, too, it is not a tracer.
     with jax.ensure_compile_time_eval():
         return jnp.asarray(own)
 

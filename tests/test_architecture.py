@@ -209,7 +209,7 @@ def _named(line: str, *, is_picture: bool) -> Iterator[str]:
 
 
 def name_fault(code: str, folder: Path) -> str | None:
-    """What is wrong with a name; `None` for what leads somewhere, and for what is no name of ours.
+    """What is wrong with a name; `None` for what leads somewhere, and for what is not a name of ours.
 
     Args:
         code: What stands between backticks: a call may have its arguments.

@@ -306,7 +306,7 @@ OTHERS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         TypeError,
         "gn.path_str takes a path, a tuple of keys; found None; gn.parse_path reads texts",
     ),
-    "path_str of what is no key": (
+    "path_str of what is not a key": (
         lambda: UNTYPED.path_str(("a", None)),
         TypeError,
         "gn.path_str: a key is a text or an integer; found ('a', None)",

@@ -51,9 +51,10 @@ def faults_of(body: dict[str, Any], *bases: type, annotations: dict[str, Any] | 
 
 # Values without an annotation
 
-NODE_LINE: Final = "has no annotation, so that it is no field, and one object for all instances; write x:"
+NODE_LINE: Final = "has no annotation, so that it is not a field, and one object for all instances; write x:"
 ARRAY_LINE: Final = (
-    "this {0} has no annotation, so that it is no field; write x: ClassVar[{1}] = ... for a constant of the class, or "
+    "this {0} has no annotation, so that it is not a field; write x: ClassVar[{1}] = ... for a constant of the class, "
+    "or "
     "x: {1} = gn.static(default=...) for a part of the structure"
 )
 
@@ -86,23 +87,22 @@ UNANNOTATED: Final[dict[str, tuple[Any, str]]] = {
     "list of arrays": ([jnp.zeros(2)], ARRAY_LINE.format("list of jax.Array", "list[jax.Array]")),
     "tuple of a specifier": (
         (subnode(),),
-        "a tuple or list that holds gn.subnode(...) is no field; remove the comma or bracket around the specifier",
+        "a tuple or list that holds gn.subnode(...) is not a field; remove the comma or bracket around the specifier",
     ),
 }
 
 
 @pytest.mark.parametrize(("value", "text"), UNANNOTATED.values(), ids=UNANNOTATED)
 def test_a_value_without_an_annotation_is_refused(value: Any, text: str):
-    """In the body of a node class, and in that of a class which it extends and which is no node."""
+    """In the body of a node class, and in that of a class which it extends and which is not a node."""
     assert faults_of({"x": value}) == [f"x: {text}"]
     assert faults_of({}, type("Mixin", (), {"x": value}), gn.Node) == [f"x (in the body of Mixin): {text}"]
 
 
 def test_a_node_in_place_of_a_method_of_python_is_refused():
     """Calls of the node would find it, and no split; no field can have such a name."""
-    text = (
-        "this Doubler is no field, and one object for all instances; hold it in a field of another name, and write a "
-    )
+    text = "this Doubler is not a field, and one object for all instances; hold it in a field of another name, and "
+    text += "write a "
     assert faults_of({"__call__": Doubler()}) == [f"__call__: {text}method __call__ that uses it"]
     assert faults_of({"__call__": functools.partial(print, Doubler())}) == [
         f"__call__: {text}method __call__ that uses it"
@@ -111,7 +111,7 @@ def test_a_node_in_place_of_a_method_of_python_is_refused():
 
 def test_a_specifier_in_a_class_that_is_no_dataclass_is_refused():
     """`dataclasses` refuses it in a node class alone."""
-    text = "has no annotation, and its class is no node class, so that it is no field; write x: ... ="
+    text = "has no annotation, and its class is not a node class, so that it is not a field; write x: ... ="
     assert faults_of({}, type("Mixin", (), {"x": state()}), gn.Node) == [
         f"x (in the body of Mixin): gn.state(...) {text} gn.state(...) in a class that derives from gn.Node"
     ]
@@ -164,7 +164,9 @@ def test_a_value_in_place_of_a_class_is_told():
 
 def test_a_specifier_in_a_tuple_is_a_comma_too_much():
     """`x: Leaf = gn.subnode(...),`."""
-    text = "x: a tuple or list that holds gn.static(...) is no field; remove the comma or bracket around the specifier"
+    text = (
+        "x: a tuple or list that holds gn.static(...) is not a field; remove the comma or bracket around the specifier"
+    )
     assert faults_of({"x": (static(),)}, annotations={"x": tuple[int, ...]}) == [text]
 
 
@@ -226,7 +228,7 @@ def test_a_member_does_not_override_a_field(member: Any, word: str):
 def test_a_class_attribute_is_no_default():
     """Neither of a mixin, nor in the body of a subclass without an annotation."""
     mixin = type("Mixin", (), {"x": 2.5})
-    text = "x: Mixin has a class attribute of this name, which is no default of the field; rename one, or write"
+    text = "x: Mixin has a class attribute of this name, which is not a default of the field; rename one, or write"
     assert faults_of({}, mixin, gn.Node, annotations={"x": float}) == [f"{text} x: ... = 2.5"]
     field = type("Field", (gn.Node,), {"x": 1.0, "__annotations__": {"x": float}})
     override = "x: without an annotation this does not change the default of the field; write x: ... ="
@@ -280,9 +282,9 @@ def test_a_constant_becomes_a_field(bases: tuple[type[Any], ...], name: str):
 
 
 def test_a_constant_becomes_no_field_without_a_value():
-    """The constant is no default; nor does a constant of one parent become what another one declares as a field."""
+    """The constant is not a default; nor does a constant of one parent become what another one declares as a field."""
     faults = faults_of({}, Constant, annotations={"momentum": float})
-    text = "momentum: Constant has a class attribute of this name, which is no default of the field; rename one, or"
+    text = "momentum: Constant has a class attribute of this name, which is not a default of the field; rename one, or"
     assert faults == [f"{text} write momentum: ... = 0.9"]
     field = type("Field", (gn.Node,), {"momentum": 0.5, "__annotations__": {"momentum": float}})
     assert faults_of({}, Constant, field)
@@ -327,7 +329,8 @@ def test_nothing_without_an_annotation_overrides_an_argument():
         f"scale: without an annotation this does not change the default of the argument; {line}"
     ]
     assert faults_of({}, type("Mixin", (), {"scale": 3}), Scaled) == [
-        "scale: Mixin has a class attribute of this name, which is no default of the argument; rename one, or " + line
+        "scale: Mixin has a class attribute of this name, which is not a default of the argument; rename one, or "
+        + line
     ]
     assert faults_of({"scale": property(method)}, Scaled) == [
         "scale: the class body has a property of the name of an argument of Scaled; rename one"
@@ -560,7 +563,10 @@ MIXINS: Final[dict[str, dict[str, Any]]] = {
 def test_a_field_of_a_mixin_is_refused(body: dict[str, Any]):
     """It would be none; unless the node class declares it, too."""
     mixin = type("Mixin", (), {**body, "__module__": __name__})
-    text = "Mixin declares it, but is no node class, so that it is no field; derive Mixin from gn.Node, or declare x in"
+    text = (
+        "Mixin declares it, but is not a node class, so that it is not a field; derive Mixin from gn.Node, or declare "
+    )
+    text += "x in"
     assert faults_of({}, mixin, gn.Node) == [f"x: {text} Probe"]
     if "x" not in body:
         annotation = body["__annotations__"]["x"]
@@ -578,9 +584,8 @@ VALUES: Final[dict[str, tuple[Any, Any, str]]] = {
 @pytest.mark.parametrize(("annotation", "value", "more"), VALUES.values(), ids=VALUES)
 def test_a_value_in_a_mixin_is_a_field_by_itself(annotation: Any, value: Any, more: str):
     """Whatever the annotation says, and in a protocol too."""
-    text = (
-        "x: Mixin declares it, but is no node class, so that it is no field; derive Mixin from gn.Node, or declare x in"
-    )
+    text = "x: Mixin declares it, but is not a node class, so that it is not a field; derive Mixin from gn.Node, or "
+    text += "declare x in"
     body = {"x": value, "__annotations__": {"x": annotation}, "__module__": __name__}
     for mixin in (type("Mixin", (), dict(body)), types.new_class("Mixin", (Protocol,), {}, lambda ns: ns.update(body))):
         assert faults_of({}, mixin, gn.Node) == [f"{text} Probe{more}"]
@@ -1272,7 +1277,7 @@ class Outer(Wrapper):
 
 
 class Mixin:
-    """Hands on, and is no node."""
+    """Hands on, and is not a node."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

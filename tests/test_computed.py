@@ -406,7 +406,7 @@ def test_a_factory_is_a_function_and_stands_without_a_default(declare: Callable[
 
 
 def test_an_argument_of_the_constructor_alone_is_not_computed():
-    """It is no field."""
+    """It is not a field."""
     with pytest.raises(gn.SchemaError) as caught:
 
         class Scaled(gn.Node):

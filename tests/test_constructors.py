@@ -305,7 +305,7 @@ def test_a_specifier_says_what_it_is_for(name: str, value: object, text: str):
     ],
 )
 def test_an_option_of_a_specifier_is_checked_where_it_is_written(declare: Callable[[], object], text: str):
-    """What is no function, and what is no option, is refused in the class body, with the line to write."""
+    """What is not a function, and what is not an option, is refused in the class body, with the line to write."""
     error = error_of(declare)
     assert type(error) is gn.FieldError
     assert str(error) == text

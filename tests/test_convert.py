@@ -136,7 +136,7 @@ def test_consistent_prefixes_pass():
 
 @pytest.mark.parametrize("tree", [[None, "one", "one"], ["one", None, "one"], [[None], {"a": None, "b": "one"}, "one"]])
 def test_none_in_the_tree_shifts_no_prefix(tree: Any):
-    """`None` in the pytree is no leaf: it takes no prefix from the node beside it."""
+    """`None` in the pytree is not a leaf: it takes no prefix from the node beside it."""
     shared = linear()
     given = jax.tree.map(lambda leaf: shared, tree)
     gn.graph_to_tree(given, prefix=0)

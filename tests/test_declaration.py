@@ -556,7 +556,7 @@ def test_a_mutable_default_is_refused(annotation: Any, default: Any, found: str,
 
 
 def test_a_mutable_class_variable_is_no_default():
-    """`ClassVar` is no field: it may hold what it likes."""
+    """`ClassVar` is not a field: it may hold what it likes."""
 
     class Registry(gn.Node):
         known: ClassVar[dict[str, int]] = {}
@@ -689,7 +689,7 @@ class Greets:
 
 @pytest.mark.parametrize("bases", [(Greets, gn.Node), (gn.Node, Greets)], ids=["before", "after"])
 def test_a_plain_mixin_adds_methods_and_no_fields(bases: tuple[type, ...]):
-    """A mixin that is no node stands before or after Node and declares nothing."""
+    """A mixin that is not a node stands before or after Node and declares nothing."""
     cls = declare(bases, defaults={"n": 2}, n=int)
     assert cls().greet() == "hello 2"
     assert list(gn.schema(cls).fields) == ["n"]
@@ -1051,7 +1051,7 @@ def test_dataclasses_replace_makes_another_node():
 
 
 def test_a_default_is_a_class_attribute():
-    """The default of a field is read from the class; a field without one is no attribute of it."""
+    """The default of a field is read from the class; a field without one is not an attribute of it."""
     assert Leaf.n == 0
     with pytest.raises(AttributeError) as caught:
         Holder.weight

@@ -101,7 +101,7 @@ def test_a_rate_outside_of_its_interval_is_refused(rate: Any):
 
 
 def test_an_input_that_cannot_be_scaled_is_refused():
-    """An integer times 1 / (1 - rate) is no integer."""
+    """An integer times 1 / (1 - rate) is not an integer."""
     with pytest.raises(gn.ContractError) as caught:
         Dropout(0.5, rngs=gn.Rngs(0))(jnp.ones(3, jnp.int32))
     assert str(caught.value) == "Dropout: expected an input of a floating-point or complex dtype; found int32"

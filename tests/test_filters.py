@@ -1,4 +1,4 @@
-"""Filters: every form, their combinations, and what is no filter."""
+"""Filters: every form, their combinations, and what is not a filter."""
 
 import abc
 import functools
@@ -278,21 +278,21 @@ NO_FILTERS: list[tuple[Any, str]] = [
     ("bad", "message"),
     [
         *(pytest.param(bad, f"not a filter: {found}", marks=pytest.mark.wrong_types) for bad, found in NO_FILTERS),
-        (int, "not a filter: int is no class of States or nodes"),
-        (np.ndarray, "not a filter: ndarray is no class of States or nodes"),
-        ((gn.ParamState, int), "not a filter: int is no class of States or nodes"),
-        ([None, [int]], "not a filter: int is no class of States or nodes"),
-        (gn.ParamState | None, "not a filter: NoneType is no class of States or nodes"),
-        (Union[gn.ParamState, int], "not a filter: int is no class of States or nodes"),  # noqa: UP007
+        (int, "not a filter: int is not a class of States or nodes"),
+        (np.ndarray, "not a filter: ndarray is not a class of States or nodes"),
+        ((gn.ParamState, int), "not a filter: int is not a class of States or nodes"),
+        ([None, [int]], "not a filter: int is not a class of States or nodes"),
+        (gn.ParamState | None, "not a filter: NoneType is not a class of States or nodes"),
+        (Union[gn.ParamState, int], "not a filter: int is not a class of States or nodes"),  # noqa: UP007
         (UNION[gn.ParamState, ForwardRef("later")], "not a filter: ForwardRef ForwardRef('later') in a union"),
         (Annotated[gn.ParamState, 1], "not a filter: _AnnotatedAlias typing.Annotated[graphnode._state.ParamState, 1]"),
         (Literal["tag"], "not a filter: _LiteralGenericAlias typing.Literal['tag']"),
-        (Any, "not a filter: Any is no class of States or nodes"),
+        (Any, "not a filter: Any is not a class of States or nodes"),
     ],
     ids=lambda value: str(value)[:20],
 )
 def test_what_is_no_filter_is_printed(operation: Callable[..., object], bad: Any, message: str):
-    """Something that is no filter is a TypeError that prints it, in every operation and at any depth."""
+    """Something that is not a filter is a TypeError that prints it, in every operation and at any depth."""
     with pytest.raises(gn.FilterTypeError) as caught:
         operation(net(), bad)
     assert str(caught.value) == message + REMEDY
@@ -365,12 +365,12 @@ def test_state_or_node_is_no_filter():
 
     for bad in (gn.ParamState(0), Callable_(1)):
         with pytest.raises(gn.FilterTypeError):
-            gn.states(net(), bad)  # type: ignore[arg-type]  # a State is no filter; the node passes for a function  # ty: ignore[invalid-argument-type]
+            gn.states(net(), bad)  # type: ignore[arg-type]  # a State is not a filter; the node passes for a function  # ty: ignore[invalid-argument-type]
 
 
 @pytest.mark.wrong_types
 def test_wrong_part_of_a_combination_is_refused_when_it_is_made():
-    """`Any`, `All` and `Not` refuse a part that is no filter at once."""
+    """`Any`, `All` and `Not` refuse a part that is not a filter at once."""
     bad: Any = 3
     for combination in (gn.Any, gn.All, gn.Not):
         with pytest.raises(gn.FilterTypeError):

@@ -8,7 +8,7 @@ from graphnode._hints import did_you_mean
 
 
 def test_close_name_is_asked_for():
-    """The closest of the names is asked for; nothing where none is close, or what was written is no text."""
+    """The closest of the names is asked for; nothing where none is close, or what was written is not text."""
     assert did_you_mean("wieght", ["bias", "weight", "width"]) == "did you mean 'weight'?"
     assert did_you_mean("scale", ["bias", "weight"]) == ""
     assert did_you_mean(3, ["3"]) == ""

@@ -85,7 +85,7 @@ def test_index_and_path_are_inverse():
 
 
 def test_keys_do_not_mistake_types():
-    """A position is no string, and neither `True` nor `False` is a position."""
+    """A position is not a string, and neither `True` nor `False` is a position."""
     found = layout()
     assert found.index(("items", 1, "weight")) == 2
     assert found.index(("items", True, "weight")) is None

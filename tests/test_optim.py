@@ -262,7 +262,7 @@ def test_memory_holds_only_what_has_arrays(name: str):
     ],
 )
 def test_models_in_a_dict_have_their_memory_below_their_keys(keys: list[int | str], stands_at: list[int | str]):
-    """A key that is no position of a list becomes a text; what is remembered of each model is its own."""
+    """A key that is not a position of a list becomes a text; what is remembered of each model is its own."""
     models = {key: gn.nn.Linear(2, 3, use_bias=False) for key in keys}
     optimizer = gn.optim.Optimizer(models, optax.trace(0.9))
     grads = {key: {"weight": jnp.full((2, 3), float(number))} for number, key in enumerate(keys)}
@@ -1275,7 +1275,7 @@ SECOND = "Optimizer takes an optax transformation second"
     ],
 )
 def test_arguments_in_the_wrong_order_are_told(model: Any, tx: Any, text: str):
-    """What is no transformation is refused in the words of who calls the optimizer, not of who wrote it."""
+    """What is not a transformation is refused in the words of who calls the optimizer, not of who wrote it."""
     with pytest.raises(TypeError) as caught:
         UNTYPED(model, tx)
     assert type(caught.value) is TypeError

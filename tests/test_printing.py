@@ -243,7 +243,7 @@ def test_a_reference_in_a_flat_mapping_is_one_path():
 
 
 def test_what_was_cut_is_shown_where_it_comes_again():
-    """An object that lay too deep to be opened is no reference where it can be opened."""
+    """An object that lay too deep to be opened is not a reference where it can be opened."""
     leaf = Leaf(7)
 
     class Net(gn.Node):

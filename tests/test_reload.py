@@ -288,7 +288,7 @@ def test_what_is_made_for_a_size_is_not_shared_by_another(write: Write):
 
 
 def test_a_field_that_was_removed(write: Write):
-    """It is no part of the structure; its value is there again with the field."""
+    """It is not part of the structure; its value is there again with the field."""
     module = write(NET + "    extra: gn.ParamState = gn.state(jax.nn.initializers.ones, shape=lambda self: (2,))\n")
     node = module.Net(3)
     extra = node.extra

@@ -162,7 +162,7 @@ def test_what_was_made_from_a_changed_field_is_refused():
 
 
 def test_a_factory_that_may_use_anything_is_refused():
-    """One that passes the node on, or calls what is no field, may use any field."""
+    """One that passes the node on, or calls what is not a field, may use any field."""
 
     class Passes(gn.Node):
         rate: float = 0.5
@@ -279,7 +279,7 @@ def test_a_field_that_was_popped_is_said():
 
 
 def test_stacked_states_are_shared_too():
-    """An axis that `gn.stack` has put in front of the declared ones is no fault."""
+    """An axis that `gn.stack` has put in front of the declared ones is not a fault."""
     stacked = gn.stack([Sized(3, gn.ParamState(jnp.ones(3))) for _ in range(2)])
     assert dataclasses.replace(stacked, kept=None).w is stacked.w
 

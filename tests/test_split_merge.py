@@ -354,7 +354,7 @@ merge: Any = gn.treefy_merge
     ],
 )
 def test_wrong_argument_of_a_merge(call: Callable[[Any, Any], object], message: str):
-    """What is no graphdef or no collection of States is a TypeError that says what is."""
+    """What is not a graphdef or no collection of States is a TypeError that says what is."""
     graphdef, tree = gn.treefy_split(Linear(param()))
     with pytest.raises(TypeError) as caught:
         call(graphdef, tree)

@@ -161,7 +161,7 @@ def test_a_description_must_be_hashable(description: dict[str, Any], text: str):
 
 @pytest.mark.wrong_types
 def test_metadata_names_are_strings():
-    """A metadata name that is no string is refused with the class and the name."""
+    """A metadata name that is not a string is refused with the class and the name."""
     make: Any = ParamState
     with pytest.raises(gn.FieldError, match=r"^ParamState: metadata.*1"):
         make(ONE, metadata={1: "a", "b": 2})

@@ -285,7 +285,7 @@ USES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_a_state_that_nobody_has_asked_for_its_trace_outlives_it(use: Callable[[Any], Any]):
-    """That the trace is gone by then is no error."""
+    """That the trace is gone by then is not an error."""
     kept: list[State] = []
 
     def keep(x: Any) -> Any:

@@ -77,7 +77,7 @@ def test_iter_leaf_is_pre_order_over_states_and_statics():
 
 
 def test_iter_leaf_gives_a_static_array_whole():
-    """A static array is one leaf, and so is any static value that is no tuple."""
+    """A static array is one leaf, and so is any static value that is not a tuple."""
 
     class Masked(gn.Node):
         mask: Any = gn.static()

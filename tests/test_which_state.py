@@ -152,7 +152,7 @@ def test_path_contains_takes_one_key():
 
 
 def test_a_star_in_a_key_is_quoted():
-    """A key that holds a star is written in quotes, and is no pattern then."""
+    """A key that holds a star is written in quotes, and is not a pattern then."""
 
     class D(gn.Node):
         table: dict[str, ParamState]
@@ -299,7 +299,7 @@ def test_a_merge_of_two_trees_of_one_state_is_matched_once():
 
 
 def untied() -> N:
-    """The same paths as `tied` has, but `b` is no part of the decoder."""
+    """The same paths as `tied` has, but `b` is not part of the decoder."""
     return N(a=N(a=N(w=leaf(2.0), v=leaf(3.0)), w=leaf(4.0)), b=N(w=leaf(5.0), v=leaf(6.0)))
 
 
@@ -716,7 +716,7 @@ def test_a_function_that_contradicts_itself_is_refused_everywhere(operation: str
 
 
 def test_a_path_at_which_there_is_no_node_is_refused():
-    """In `nodes` as in `states`; a State is no node."""
+    """In `nodes` as in `states`; a State is not a node."""
     cases: dict[Any, str] = {
         gn.PathIn("b.w"): "no node is at 'b.w'; if that may be, write gn.PathIn('b.w', missing_ok=True)",
         gn.Under("a.b"): (

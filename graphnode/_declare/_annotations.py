@@ -330,7 +330,7 @@ def _by_variable(generic: Any, args: Sequence[Any]) -> dict[Any, Any]:
 
 
 def type_arguments_along(cls: type, base: type, local_names: Mapping[str, Any]) -> dict[Any, Any]:
-    """What a class, and those between, say for the type variables of a base that is no direct one.
+    """What a class, and those between, say for the type variables of a base that is not a direct one.
 
     For the arguments, see `type_arguments`.
 

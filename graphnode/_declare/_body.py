@@ -275,7 +275,7 @@ def _is_abstract(owner: type, attribute: object) -> bool:
 def _shadowed(cls: type, name: str, owner: type, role: _Role) -> Fault:
     word = member_word(owner, name, owner.__dict__[name])
     if word is None:
-        text = f"{owner.__name__} has a class attribute of this name, which is no default of the {role.word}"
+        text = f"{owner.__name__} has a class attribute of this name, which is not a default of the {role.word}"
         remedy = f"rename one, or write {_line(name, role, owner.__dict__[name])}"
         return Fault(f"{cls.__name__}.{name}: {text}; {remedy}", Rule.SHADOWED, name)
     text = f"{owner.__name__} has a {word} of this name, which no {role.word} replaces; rename one"
@@ -377,7 +377,7 @@ def _hidden_faults(cls: type, base: type, declarations: Mapping[str, _Declaratio
 
 
 def _mixin_faults(cls: type, base: type, declarations: Collection[str]) -> Iterator[Fault]:
-    """What a class that is no node has in its body and was meant as part of the node."""
+    """What a class that is not a node has in its body and was meant as part of the node."""
     if "__dataclass_fields__" in base.__dict__:
         yield from _dataclass_faults(cls, base)
     else:
@@ -389,7 +389,7 @@ def _mixin_faults(cls: type, base: type, declarations: Collection[str]) -> Itera
 
 
 def _dataclass_faults(cls: type, base: type) -> Iterator[Fault]:
-    """What is wrong with the defaults of a dataclass that is no node."""
+    """What is wrong with the defaults of a dataclass that is not a node."""
     specifiers, owners = base.__dict__["__dataclass_fields__"], declaring_classes(cls)
     own = own_annotations(cls)
     for name, declaration in _declared_in(base).items():
@@ -409,7 +409,7 @@ def _undeclared_field_faults(cls: type, base: type, declarations: Collection[str
         # What a protocol annotates, others implement; a value is its own.
         if not has_value and (is_protocol or not _says_holder(base, annotation)):
             continue
-        text = f"{base.__name__} declares it, but is no node class, so that it is no field; derive"
+        text = f"{base.__name__} declares it, but is not a node class, so that it is not a field; derive"
         remedy = f"{base.__name__} from gn.Node, or declare {name} in {cls.__name__}"
         if has_value and not (isinstance(value, dataclasses.Field) or holds_graph_object(value)):
             remedy += f", or write {name}: ClassVar[...] for a constant of the class"

@@ -441,7 +441,7 @@ class _FieldDescriptor:
 
 
 class _ArgumentDescriptor(_FieldDescriptor):
-    """Stands in the class for an argument of the constructor that is no field: no instance has it."""
+    """Stands in the class for an argument of the constructor that is not a field: no instance has it."""
 
     def __get__(self, node: Any, cls: type) -> Any:
         if node is None:
@@ -520,12 +520,12 @@ def _is_cached_property(cls: type[NodeBase], name: str) -> bool:
 
 
 def has_setter(cls: type[NodeBase], name: str) -> bool:
-    """Whether an attribute that is no field may be assigned: a property with a setter."""
+    """Whether an attribute that is not a field may be assigned: a property with a setter."""
     return hasattr(getattr(cls, name, None), "__set__") and name not in NodeBase.__slots__
 
 
 def undeclared(cls: type[NodeBase], fields: Collection[str], name: str, declaration: str) -> str:
-    """What is wrong with an assignment to a name that is no field of `cls`, and the line that would declare it."""
+    """What is wrong with an assignment to a name that is not a field of `cls`, and the line that would declare it."""
     hint = did_you_mean(name, fields)
     remedy = f"{hint} Otherwise declare" if hint else "declare"
     return f"{cls.__name__} has no field {name!r}; {remedy} it in the class: {declaration}"

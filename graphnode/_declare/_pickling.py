@@ -44,7 +44,7 @@ def reduce_in_row(node: NodeBase, reduction: str | Reduction) -> str | Reduction
         return reduction
     if isinstance(state, dict):
         state = {name: pickled(value) for name, value in state.items()}
-    # With a function that sets the state: to the node's own `__setstate__` pickle would hand what is no state yet.
+    # With a function that sets the state: to the node's own `__setstate__` pickle would hand what is not a state yet.
     return make, args, _Content(node, state), None, None, settle
 
 

@@ -318,7 +318,7 @@ def _checked(node: NodeBase, sizes: Mapping[str, object], placed: Sequence[Place
     for requirement, state in asked:
         fault = requirement.contract.fault(state._value, sizes, bound)
         if fault is not None:
-            # What fits by itself, and not beside the others, is no State of a stack.
+            # What fits by itself, and not beside the others, is not a State of a stack.
             is_alone = requirement.contract.fault(state._value, sizes, {}) is None
             if not is_alone and _fits_as_before(node, requirement, state):
                 fault = None

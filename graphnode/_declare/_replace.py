@@ -144,7 +144,7 @@ def fill_replaced(node: NodeBase, original: NodeBase, arguments: Mapping[str, An
         arguments: What `replace` calls the constructor with: fields as the original has them, and changed ones.
 
     Raises:
-        FieldError: What is changed is no field, or the class may have made something else from it; names all.
+        FieldError: What is changed is not a field, or the class may have made something else from it; names all.
         ContractError: A State that is shared does not have the shape that a changed size asks for.
     """
     kept = {name: value for name, value in original.__dict__.items() if name in node._plan.names}

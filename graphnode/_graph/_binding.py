@@ -174,7 +174,7 @@ def binding_of(root: Any) -> Binding:
     """The binding of a node or pytree of nodes: the cached one while it is valid, else made by a walk.
 
     Raises:
-        StructureError: `root`, or a leaf of it, is no node; a node's constructor still runs; or another thread never
+        StructureError: `root`, or a leaf of it, is not a node; a node's constructor still runs; or another thread never
             stops to change the graph.
         TraceError: A State still holds a tracer of a trace that has ended.
     """

@@ -189,7 +189,7 @@ class GraphDef(Generic[N_co]):
         the constructors of dataclasses that the program has registered.
 
         Raises:
-            ConfigError: The text is no graphdef, or names what there is not; names all faults.
+            ConfigError: The text is not a graphdef, or names what there is not; names all faults.
 
         Example:
             >>> gn.GraphDef.from_json("{}")

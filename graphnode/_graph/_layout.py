@@ -31,7 +31,7 @@ class Positions(NamedTuple):
     """Where the States of one layout stand in another one.
 
     Attributes:
-        numbers: For each State, the number of what its first path leads to; `None` where that is no State.
+        numbers: For each State, the number of what its first path leads to; `None` where that is not a State.
         further: What further paths lead to, where that is something else: the State, the number, such a path.
     """
 
@@ -108,7 +108,7 @@ class Layout(Trie):
 
     def below(self, key: Key) -> "tuple[Layout, int] | None":
         """The layout of what lies below a top key, and the number of its first State; `None` for no such key."""
-        # With its type: `True` equals 1, and is no position.
+        # With its type: `True` equals 1, and is not a position.
         return self.remember(("below", type(key), key), lambda: self._below(key))  # type: ignore[no-any-return]
 
     def _below(self, key: Key) -> "tuple[Layout, int] | None":
@@ -141,7 +141,7 @@ class Layout(Trie):
 
         What is shared belongs to it too; not what is on the way to it.
         """
-        # With types: `True` equals 1, and is no position.
+        # With types: `True` equals 1, and is not a position.
         return self.remember(("part", path, tuple(map(type, path))), lambda: self._part(path))  # type: ignore[no-any-return]
 
     def _part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":

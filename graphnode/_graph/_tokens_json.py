@@ -65,7 +65,7 @@ def _loaded(text: str) -> dict[str, Any]:
         raise ConfigError([f"no graphdef: {str(error)[:200]}"]) from None
     if not isinstance(data, dict) or data.get("graphnode") != VERSION or type(data["graphnode"]) is not int:
         raise ConfigError([f'no graphdef: an object with "graphnode": {VERSION} is expected'])
-    faults = [f"{key[:40]!r} is no part of a graphdef" for key in data if key not in ("graphnode", *_PARTS)]
+    faults = [f"{key[:40]!r} is not part of a graphdef" for key in data if key not in ("graphnode", *_PARTS)]
     faults += [f"{part} is missing, or no list" for part in _PARTS if not isinstance(data.get(part), list)]
     if faults:
         raise ConfigError(faults[:_MAX_FAULTS])
@@ -300,7 +300,7 @@ class _Reader:
             return None
         cls = self._classes[number]
         if cls is not None and not issubclass(cls, base):
-            self._fault(where, f"{cls.__name__} is no class of {'States' if base is State else 'nodes'}")
+            self._fault(where, f"{cls.__name__} is not a class of {'States' if base is State else 'nodes'}")
             return None
         return cls
 

@@ -22,7 +22,7 @@ class Places(NamedTuple):
 
     Attributes:
         slots: The names of their slots.
-        others: What stands in their `__dict__` and is no attribute: names that the kind knows, those that
+        others: What stands in their `__dict__` and is not an attribute: names that the kind knows, those that
             `functools.cached_property` and transforms store under, as they follow from the rest, and annotations.
     """
 

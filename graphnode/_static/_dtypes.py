@@ -49,7 +49,7 @@ _MAX_NAME: Final = 40
 def _dtype_name(data: Json) -> str:
     name = part(str, data, "dtype")
     if name not in DTYPES:
-        raise JsonValueError(f"{name[:40]!r} is no dtype")
+        raise JsonValueError(f"{name[:40]!r} is not a valid dtype")
     return name
 
 
@@ -82,7 +82,7 @@ def read_dtype(data: Json) -> Any:
     is_data = data is None or isinstance(data, (str, int, float, list, tuple, dict))
     if is_data or not _is_dtype(data):
         hint = did_you_mean(data, DTYPE_NAMES, longest=_MAX_NAME) or "such as float32, bfloat16 or int32"
-        raise DataValueError(f"{short(data)} is no dtype; {hint}")
+        raise DataValueError(f"{short(data)} is not a valid dtype; {hint}")
     return data
 
 

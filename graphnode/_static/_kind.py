@@ -28,15 +28,15 @@ class TracedValueError(StaticValueError):
 
 
 class JsonValueError(ValueError):
-    """A value that has no JSON, or JSON that is no value; the text says why."""
+    """A value that has no JSON, or JSON that is not a value; the text says why."""
 
 
 class DataValueError(ValueError):
-    """A value that no configuration file can say, or data that is no value of the kind; the text says why."""
+    """A value that no configuration file can say, or data that is not a value of the kind; the text says why."""
 
 
 class ExpectedError(DataValueError):
-    """Data that is no value of the kind, where it is enough to say what is expected.
+    """Data that is not a value of the kind, where it is enough to say what is expected.
 
     Attributes:
         expected: What is, after "Input should be".

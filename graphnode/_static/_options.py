@@ -8,7 +8,7 @@ from ._kind import ExpectedError, Json
 
 
 def option_data(option: Any) -> Json:
-    """What a file gives for an option: its value, or the name of an enum's member whose value is no plain one."""
+    """What a file gives for an option: its value, or the name of an enum's member whose value is not a plain one."""
     if not isinstance(option, enum.Enum):
         return option
     is_plain = option.value is None or isinstance(option.value, bool | int | float | str)

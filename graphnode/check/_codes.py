@@ -26,7 +26,7 @@ class Code(NamedTuple):
 
 IMPORT_FAILED: Final = Code("GN001", "import-failed", "A module cannot be imported.")
 
-UNDECLARED: Final = Code("GN201", "undeclared-assignment", "A method assigns an attribute that is no field.")
+UNDECLARED: Final = Code("GN201", "undeclared-assignment", "A method assigns an attribute that is not a field.")
 UNASSIGNED: Final = Code("GN202", "unassigned-field", "No method assigns a field that the constructor does not take.")
 
 IDENTITY_DEFAULT: Final = Code(
@@ -64,9 +64,9 @@ OF_RULE: Final = {
         "GN118", Rule.UNANNOTATED.value, "A node, State or array stands in a class body without an annotation."
     ),
     Rule.SHADOWED: Code(
-        "GN119", Rule.SHADOWED.value, "A field has the name of a property, method or attribute that is no field."
+        "GN119", Rule.SHADOWED.value, "A field has the name of a property, method or attribute that is not a field."
     ),
-    Rule.MIXIN: Code("GN120", Rule.MIXIN.value, "A class that is no node class declares a field."),
+    Rule.MIXIN: Code("GN120", Rule.MIXIN.value, "A class that is not a node class declares a field."),
     Rule.STATE_FIELD: Code("GN121", Rule.STATE_FIELD.value, "A class of States declares a field."),
     Rule.REGISTERED: Code("GN122", Rule.REGISTERED.value, "A class of nodes or States is registered with JAX."),
 }

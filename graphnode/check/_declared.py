@@ -23,7 +23,7 @@ from .._static import GraphObject, compares_by_identity, kind_of, static_key
 from ._codes import FAILING_FACTORY, FREE_AXIS, IDENTITY_DEFAULT, NO_CONTRACT, OF_RULE, UNSTABLE_FACTORY, Code
 from ._findings import CheckedClass, Finding
 
-# Stricter than where an axis must name a field: `path` beside a field `batch` is no slip of the pen.
+# Stricter than where an axis must name a field: `path` beside a field `batch` is not a slip of the pen.
 _NEAR: Final = 0.8
 
 

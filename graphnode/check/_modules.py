@@ -18,7 +18,7 @@ from .._errors import GraphnodeError
 
 
 class TargetError(GraphnodeError, ValueError):
-    """Something was named that is no module, directory or Python file."""
+    """Something was named that is not a module, directory or Python file."""
 
 
 class Target(NamedTuple):
@@ -90,7 +90,7 @@ def _targets(named: str) -> Iterator[Target]:
             yield from _below(path.resolve())
     elif path.is_file():
         if path.suffix != ".py":
-            raise TargetError(f"{named} is no Python file")
+            raise TargetError(f"{named} is not a Python file")
         if path.name != "__main__.py":
             yield _target_of(path.resolve())
     elif named.rpartition(".")[2] == "__main__":
@@ -98,11 +98,11 @@ def _targets(named: str) -> Iterator[Target]:
     elif all(part.isidentifier() for part in named.split(".")) and _exists(named):
         yield Target(named, None, has_submodules=True)
     else:
-        raise TargetError(f"{named} is no module that can be found, no directory and no file")
+        raise TargetError(f"{named} is not a module that can be found, no directory and no file")
 
 
 def _below(directory: Path) -> Iterator[Target]:
-    """The files in a directory that is no package, and the packages."""
+    """The files in a directory that is not a package, and the packages."""
     for path in sorted(directory.iterdir()):
         if path.name.startswith(".") or (path / "pyvenv.cfg").exists():
             continue

@@ -41,7 +41,7 @@ def check(*targets: str, strict: bool = False) -> Checked:
         strict: Whether to look also for what is only missing: contracts of States.
 
     Raises:
-        TargetError: A target is no module, directory or Python file.
+        TargetError: A target is not a module, directory or Python file.
 
     Example:
         >>> from graphnode.check import check

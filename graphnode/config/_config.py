@@ -182,7 +182,7 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
         ConfigError: The class has a constructor of its own, needs a State that is ready, or a field that files use
             otherwise (`type`, `id`, `ref`, `include`); names all.
         SchemaError: The class declares something that cannot be compiled.
-        TypeError: `cls` is no node class.
+        TypeError: `cls` is not a node class.
 
     Example:
         >>> list(gn.config.config_of(gn.nn.Linear).model_fields)
@@ -407,7 +407,7 @@ def _slot_default(field: Field) -> dict[str, Any]:
     empty = get_origin(make) or make
     if isinstance(empty, type) and issubclass(empty, (list, dict, tuple)):
         return {"default_factory": empty}
-    # Not called otherwise, as it would make nodes; a plain default of None is the one that is no factory.
+    # Not called otherwise, as it would make nodes; a plain default of None is the one that is not a factory.
     owner: Any = field.owner
     declared = owner.__dataclass_fields__[field.name]
     # A layer of a file that takes streams, and is given none, gets new ones.

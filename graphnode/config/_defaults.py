@@ -75,7 +75,7 @@ def _factory(config: Config[Any], name: str) -> Any:
 
 
 def _class_of(factory: Any) -> type[Node] | None:
-    """The node class that a factory is, if it is no function."""
+    """The node class that a factory is, if it is not a function."""
     cls = get_origin(factory) or factory
     return cls if isinstance(cls, type) and issubclass(cls, Node) else None
 

@@ -76,7 +76,7 @@ def dialect_of(
 
     Raises:
         TypeError: An argument is of another kind.
-        PathError: A text is no path, or one of `rename` has other globs than `*` for a whole key, or not as many of
+        PathError: A text is not a path, or one of `rename` has other globs than `*` for a whole key, or not as many of
             them as the other side.
     """
     for argument, given in (("rename", rename), ("names", names)):

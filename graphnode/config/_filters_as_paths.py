@@ -40,7 +40,7 @@ def read_filter(given: Any) -> Matcher:
     """The filter of a path or class, or of a list of them: what is at one of the paths, and of one of the classes.
 
     Raises:
-        PydanticCustomError: It is none of these; or a text is no path, or the name of several classes.
+        PydanticCustomError: It is none of these; or a text is not a path, or the name of several classes.
     """
     if isinstance(given, str):
         return _of_texts([given])
@@ -144,7 +144,7 @@ def labels_of(rows: Mapping[str, Any]) -> Labels[Any]:
     """Labels by filter from a mapping. `**`, which is for what no other one selects, may stand anywhere in it.
 
     Raises:
-        PydanticCustomError: A key is no filter.
+        PydanticCustomError: A key is not a filter.
     """
     # Last, as `...` in a program.
     keys = sorted(rows, key=lambda key: key == EVERYTHING)

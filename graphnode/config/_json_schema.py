@@ -66,7 +66,7 @@ def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, Any]:
 
     Raises:
         ConfigError: No class that a file could name is configurable; says why.
-        TypeError: `cls` is no node class.
+        TypeError: `cls` is not a node class.
         ValueError: `style` is unknown.
 
     Example:
@@ -285,7 +285,7 @@ def _closed(properties: _Json, required: list[str]) -> _Json:
 
 
 def _has(key: str) -> _Json:
-    # `required` alone holds for all that is no mapping, such as the null that an item is before anything is written.
+    # `required` alone holds for all that is not a mapping, such as the null that an item is before anything is written.
     return {"type": "object", "required": [key]}
 
 

@@ -54,7 +54,7 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
         `value`, so that it can be used where it is made.
 
     Raises:
-        ValueError: `name` is no name, or another value has it.
+        ValueError: `name` is not a name, or another value has it.
 
     Example:
         >>> from collections.abc import Callable
@@ -69,7 +69,7 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
     if value is _NOTHING:
         return functools.partial(register, name)
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name: write letters, digits, _, - and dots")
+        raise ValueError(f"{name!r} is not a name: write letters, digits, _, - and dots")
     table: dict[str, Any] = _TAGS if _is_node_class(value) else VALUES
     if name in table and _definition(table[name]) != _definition(value):
         raise ValueError(f"the name {name!r} is taken by {table[name]!r}")

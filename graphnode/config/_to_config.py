@@ -39,7 +39,7 @@ def to_config(node: M, /) -> Config[M]:
     Raises:
         ConfigError: A class that no configuration can describe, a value that its field would not take, or what a
             constructor would not make: tied States, other tags, replaced parts; names all.
-        StructureError: `node` is no node.
+        StructureError: `node` is not a node.
 
     Example:
         >>> config = gn.config.to_config(gn.nn.Linear(2, 3))

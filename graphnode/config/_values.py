@@ -258,7 +258,7 @@ def _of_class(cls: Any, default: object) -> Any:
 
 
 def _function(parameters: Any) -> Any:
-    """A function that takes as many arguments as its type says: an initialiser is no activation."""
+    """A function that takes as many arguments as its type says: an initialiser is not an activation."""
     if not isinstance(parameters, list):
         return _registered(callable, "function")
     count = len(cast("list[object]", parameters))

@@ -19,7 +19,7 @@ class Activation(Layer):
         function: From an array to an array.
 
     Raises:
-        ContractError: What is no function.
+        ContractError: What is not a function.
 
     Example:
         >>> Activation(jax.nn.relu)(jnp.array([-1.0, 2.0])).tolist()

@@ -40,7 +40,7 @@ class _AdaptivePool(Layer):
 class AdaptiveMaxPool(_AdaptivePool):
     """The largest element of each of `out_size` parts along each spatial axis; the channels are last, the dtype stays.
 
-    The parts are those of `numpy.array_split`: where the size is no multiple, the first ones are longer by one.
+    The parts are those of `numpy.array_split`: where the size is not a multiple, the first ones are longer by one.
 
     Args:
         out_size: Size of the result along each spatial axis; an integer is for one axis.
@@ -62,7 +62,7 @@ class AdaptiveMaxPool(_AdaptivePool):
 class AdaptiveAvgPool(_AdaptivePool):
     """The mean of each of `out_size` parts along each spatial axis; the channels are last, and the dtype stays.
 
-    The parts are those of `numpy.array_split`: where the size is no multiple, the first ones are longer by one. Size 1
+    The parts are those of `numpy.array_split`: where the size is not a multiple, the first ones are longer by 1. Size 1
     is the mean over the axis: global pooling (Lin et al. 2014, "Network In Network", section 3.2).
 
     Args:

@@ -133,7 +133,7 @@ class BatchNorm(Layer):
             mean = jnp.where(counts, values, 0).sum(axes) / total
             var = jnp.where(counts, jnp.square(values - of_rank(mean, values)), 0).sum(axes) / total
             kept = jnp.where(is_some, kept, 1.0)
-        # An average is no function to differentiate: a call that uses it would lead back through all calls before.
+        # An average is not a function to differentiate: a call that uses it would lead back through all calls before.
         averages, moved = (self.mean, self.var), []
         for average, measured in zip(averages, (mean, var), strict=True):
             measured = jax.lax.stop_gradient(measured).astype(average.value.dtype)

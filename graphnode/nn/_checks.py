@@ -130,7 +130,7 @@ def function(where: str, value: Any) -> Any:
     return value
 
 
-# Any: what jaxtyping's annotations are to a type checker is no class.
+# Any: what jaxtyping's annotations are to a type checker is not a class.
 def check_inputs(layer: Node, /, **inputs: tuple[jax.Array, Any]) -> None:
     """Raise if an array that a layer is called with is not what the annotation of its parameter says.
 

@@ -23,7 +23,7 @@ def drawn(initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike) ->
     """What an initialiser makes of a key of the ambient random stream.
 
     Raises:
-        ContractError: It is no function, or the dtype is neither a floating-point nor a complex one.
+        ContractError: It is not a function, or the dtype is neither a floating-point nor a complex one.
     """
     inexact("param_dtype", dtype)
     key = split_key_for(lambda key: initializer(key, shape, dtype))

@@ -93,7 +93,7 @@ class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
         """One step, from memory and output of shape `[..., hidden_size]` and `x` of shape `[..., in_size]`.
 
         Raises:
-            ContractError: An array of another shape, or a carry that is no pair.
+            ContractError: An array of another shape, or a carry that is not a pair.
         """
         # An array of two rows would unpack too.
         if not isinstance(carry, tuple) or len(carry) != 2:

@@ -41,7 +41,7 @@ class MLP(Layer):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer, a negative depth, an activation that is no function; an
+        ContractError: A size that is not a positive integer, a negative depth, an activation that is not a function; an
             input of another size.
 
     Example:

@@ -37,7 +37,8 @@ class RNNCell(Cell[jax.Array]):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer, an activation that is no function; inputs of other shapes.
+        ContractError: A size that is not a positive integer, an activation that is not a function; inputs of other
+            shapes.
 
     Example:
         >>> cell = RNNCell(3, 4)

@@ -17,7 +17,7 @@ class Sequential(Layer):
         layers: The layers; none is the identity.
 
     Raises:
-        FieldError: An item that is no layer.
+        FieldError: An item that is not a layer.
 
     Example:
         >>> model = Sequential([gn.nn.Linear(2, 8), gn.nn.Activation(jax.nn.relu), gn.nn.Linear(8, 1)])

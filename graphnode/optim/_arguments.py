@@ -40,7 +40,7 @@ def check_arguments(model: object, tx: object) -> None:
 
 
 def _instead_of_transformation(value: object) -> str:
-    """What is no transformation, for a message; a function of optax that gives one is to be called."""
+    """What is not a transformation, for a message; a function of optax that gives one is to be called."""
     if not inspect.isroutine(value):
         return describe(value)
     name = getattr(value, "__name__", "tx")
@@ -48,7 +48,7 @@ def _instead_of_transformation(value: object) -> str:
 
 
 def _check_mapping(by_filter: Mapping[Any, Any]) -> None:
-    """Raise if something in a mapping from filters is no transformation.
+    """Raise if something in a mapping from filters is not a transformation.
 
     Raises:
         TypeError: Names all.

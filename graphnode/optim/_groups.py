@@ -70,7 +70,7 @@ def grouped(
 
     Raises:
         FilterError: As of `Labels`.
-        FilterTypeError: A key is no filter.
+        FilterTypeError: A key is not a filter.
     """
     answers = Labels(as_filters(list(by_filter)), tuple(by_filter.values()))
     answers(choose(wrt))

@@ -39,7 +39,7 @@ class Labels(Generic[L]):
         Raises:
             FilterError: A path leads nowhere; two filters with different labels select one State; no filter selects
                 some. Names all.
-            TypeError: `params` is no state tree.
+            TypeError: `params` is not a state tree.
         """
         if not isinstance(params, StateTree):
             raise TypeError(wrong_argument("the parameters as a StateTree", params, repr(self)))
@@ -78,7 +78,7 @@ def labels(by_filter: Mapping[Any, L], /) -> Labels[L]:
 
     Raises:
         TypeError: It is not a mapping.
-        FilterTypeError: A key is no filter.
+        FilterTypeError: A key is not a filter.
         FilterError: `...` stands before another filter. Where the function is called, when an optimizer is made: a path
             leads nowhere; two filters give one State two labels; or a State has none. Names all.
 
@@ -114,7 +114,7 @@ def _decide(filters: Sequence[Matcher], alike: Sequence[int], params: StateTree)
     for number, one in enumerate(filters):
         ((selected, _),), _ = select(layout, (one,), params._treefied)
         for at in selected:
-            # What has an answer is no part of the rest.
+            # What has an answer is not part of the rest.
             if not (isinstance(one, Everything) and selecting[at]):
                 selecting[at].append(number)
     double = [at for at, numbers in enumerate(selecting) if len({alike[number] for number in numbers}) > 1]

@@ -86,11 +86,11 @@ class Optimizer(Node):
         FieldError: The paths of the model are longer than lists and dicts may nest in a field.
         FilterError: `wrt` selects no State of the model, or there is nothing at a path of a filter. Of a mapping, two
             filters select one State, with different transformations, or none selects some State of `wrt`; names all.
-        FilterTypeError: `wrt`, or a key of the mapping, is no filter.
+        FilterTypeError: `wrt`, or a key of the mapping, is not a filter.
         ImportError: optax is not installed.
         StructureError: `model` is neither a node nor a pytree of nodes.
-        TypeError: `tx` is no transformation, or stands first; it has a mask that is no tree like the parameters; or it
-            is `optax.lookahead`, whose parameters are pairs.
+        TypeError: `tx` is not a transformation, or stands first; it has a mask that is not a tree like the parameters;
+            or it is `optax.lookahead`, whose parameters are pairs.
 
     Example:
         >>> import optax
@@ -158,7 +158,7 @@ class Optimizer(Node):
         Raises:
             UpdateError: The gradients, the model or the memory do not fit; names all paths. Nothing was written.
             TraceError: A traced value would leak into a State from outside its trace. Nothing was written.
-            TypeError: `grads` is no collection of States; or the transformation does not take `extra`.
+            TypeError: `grads` is not a collection of States; or the transformation does not take `extra`.
             StructureError: `model` is neither a node nor a pytree of nodes.
 
         Example:

@@ -110,8 +110,8 @@ def answers_of(
 
     Raises:
         FilterError: It has paths at which there is no State; names all.
-        TypeError: It is no mapping by path, where one belongs.
-        ValueError: It is no pytree like the argument.
+        TypeError: It is not a mapping by path, where one belongs.
+        ValueError: It is not a pytree like the argument.
     """
     answers = [answer] if slot.treedef is None else slot.treedef.flatten_up_to(answer)
     for piece, part in zip(slot.pieces, answers, strict=True):

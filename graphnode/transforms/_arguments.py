@@ -82,7 +82,7 @@ class Form:
         places: The numbers, among the leaves, of the nodes and States.
         graphdef: The structure of all nodes, in a list.
         key_paths: Of all leaves, for messages. A treedef does not tell them: it would have to build objects of the
-            user's classes, which may refuse what is no argument of theirs.
+            user's classes, which may refuse what is not an argument of theirs.
     """
 
     treedef: Any

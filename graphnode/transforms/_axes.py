@@ -81,7 +81,7 @@ def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
 
     Raises:
         TypeError: It is not a mapping, or something in it is not an axis.
-        FilterTypeError: A key is no filter.
+        FilterTypeError: A key is not a filter.
         FilterError: `...` stands before another filter.
 
     Example:
@@ -133,7 +133,7 @@ def spread_axes(call: Call, prefix: Any, for_kwargs: Any, check: Callable[[Any, 
     for at, value in enumerate(given):
         if at not in places:
             if isinstance(value, Axes):
-                raise TypeError(f"gn.{call.transform}: {names[at]} is no node, and takes no {value!r}")
+                raise TypeError(f"gn.{call.transform}: {names[at]} is not a node, and takes no {value!r}")
             check(value, names[at])
             rest.append(value)
             continue
@@ -159,7 +159,7 @@ def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
     try:
         return spread(prefix, args)
     except ValueError as error:
-        raise ValueError(f"gn.{call.transform}: {prefix!r} is no prefix of the arguments: {error}") from None
+        raise ValueError(f"gn.{call.transform}: {prefix!r} is not a prefix of the arguments: {error}") from None
 
 
 def check_output_axes(transform: str, argument: str, prefix: Any) -> None:
@@ -187,7 +187,7 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
 
     Args:
         call: The call.
-        axes: The axes of its States and other leaves; what is no integer is not mapped.
+        axes: The axes of its States and other leaves; what is not an integer is not mapped.
         remedy: What would do.
         size: The size that is asked for, if one is.
 

@@ -128,7 +128,7 @@ def _run(
 
 
 def _check_chosen(transform: str, chosen: Any) -> None:
-    """Raise if what chooses a function is no scalar.
+    """Raise if what chooses a function is not a scalar.
 
     Raises:
         TypeError: It is not.

@@ -125,7 +125,7 @@ def grad(
 
     Raises:
         FilterError: At a call: `wrt` selects no State, and there is no array.
-        TypeError: At a call: a State that `wrt` selects holds no floating-point numbers, or the result is no pair.
+        TypeError: At a call: a State that `wrt` selects holds no floating-point numbers, or the result is not a pair.
         StructureError: At a call: the function changes the structure of a node.
         TraceError: At a call: the function writes a State that it did not get as an argument.
 

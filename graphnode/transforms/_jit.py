@@ -395,7 +395,7 @@ def jit(
         StructureError: At a call: the function changes the structure of a node.
         TraceError: At a call: the function writes a State that it did not get as an argument.
         FieldError: At a call: a static argument is not hashable.
-        TypeError: At a call: an argument is no array, number or node, or `fun` is no function.
+        TypeError: At a call: an argument is not an array, number or node, or `fun` is not a function.
 
     Example:
         >>> class Counter(gn.Node):

@@ -70,7 +70,7 @@ def member_of(call: Call, axes: Spread) -> Member:
 
     Args:
         call: The call.
-        axes: The axis of each State and each other leaf; what is no integer is not mapped.
+        axes: The axis of each State and each other leaf; what is not an integer is not mapped.
 
     Raises:
         StackError: An axis that counts from the end stands at several positions in the arrays of one State.

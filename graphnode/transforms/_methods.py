@@ -47,7 +47,7 @@ class TransformedMethod(Transformed, functools.partial[Any]):
     """What a transform made of a method of a node, or of a callable node.
 
     No method of Python's: pickle, `copy.copy` and joblib take one for the attribute of its object that has its name,
-    which is the method before the transform. A partial, as its call is no frame of Python.
+    which is the method before the transform. A partial, as its call is not a frame of Python.
     """
 
     _original: Function

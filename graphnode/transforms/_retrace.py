@@ -106,7 +106,7 @@ def explain_retrace(fun: Callable[..., object], /) -> str:
         One line for each difference, below a first one that counts the traces.
 
     Raises:
-        TypeError: `fun` is no function, method or callable node.
+        TypeError: `fun` is not a function, method or callable node.
 
     Example:
         >>> @gn.jit

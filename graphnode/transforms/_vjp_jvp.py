@@ -53,7 +53,7 @@ def vjp(
     Raises:
         AliasError: `wrt` selects one State in several primals; names all.
         FilterError: `wrt` selects no State, and there is no array.
-        TypeError: A State that `wrt` selects holds no floating-point numbers, or the result is no pair.
+        TypeError: A State that `wrt` selects holds no floating-point numbers, or the result is not a pair.
         StructureError: The function changes the structure of a node, or gives a node to be differentiated.
 
     Example:
@@ -108,7 +108,7 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
         The result and its tangent; then the auxiliary result, with `has_aux`.
 
     Raises:
-        TypeError: There are not as many tangents as primals, or the result is no pair.
+        TypeError: There are not as many tangents as primals, or the result is not a pair.
         FilterError: A tangent has a path at which its node has no State; names all.
         AliasError: One State is given two tangents, which are not equal or are traced; names all.
         StructureError: The function changes the structure of a node, or gives a node to be differentiated.

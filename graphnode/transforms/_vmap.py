@@ -90,7 +90,7 @@ def vmap(
     Raises:
         TraceError: At a call: a State was written that has no axis; names it.
         AliasError: At a call: a State is reached with two axes; names both places.
-        TypeError: `out_axes` holds `axes(...)`; or, at a call: something is no axis.
+        TypeError: `out_axes` holds `axes(...)`; or, at a call: something is not an axis.
         ValueError: At a call: `in_axes` does not fit the arguments, or sizes disagree.
         StructureError: At a call: the function changes the structure of a node.
         StackError: At a call: a random stream of the result does not depend on the mapped axis, so that all members
@@ -162,7 +162,7 @@ def _with_bound(prefix: Any, of_bound: Sequence[Any], count: int) -> Any:
 
 
 def check_axis(value: Any, where: str) -> None:
-    """Raise if a value is no axis.
+    """Raise if a value is not an axis.
 
     Raises:
         TypeError: Names the argument, and what was found.

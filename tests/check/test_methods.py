@@ -121,7 +121,7 @@ def test_self_may_have_another_name_and_a_field_a_private_one(tmp_path: Path):
 
 
 def test_an_inherited_field_and_property_may_be_assigned(tmp_path: Path):
-    """Also those of a mixin that is no node."""
+    """Also those of a mixin that is not a node."""
     text = """
     class Mixin:
         @property

@@ -92,10 +92,10 @@ def test_findings_are_in_the_order_of_files_and_lines(tree: Path):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("nowhere", "nowhere is no module that can be found, no directory and no file"),
-        ("nowhere.py", "nowhere.py is no module that can be found, no directory and no file"),
-        ("a-b", "a-b is no module that can be found, no directory and no file"),
-        ("scripts/notes.txt", "scripts/notes.txt is no Python file"),
+        ("nowhere", "nowhere is not a module that can be found, no directory and no file"),
+        ("nowhere.py", "nowhere.py is not a module that can be found, no directory and no file"),
+        ("a-b", "a-b is not a module that can be found, no directory and no file"),
+        ("scripts/notes.txt", "scripts/notes.txt is not a Python file"),
     ],
 )
 def test_what_names_nothing_is_an_error(target: str, message: str, tree: Path):

@@ -33,7 +33,7 @@ class Level(enum.IntEnum):
 class Range:
     """Two bounds.
 
-    This is no first paragraph.
+    This is not a first paragraph.
     """
 
     low: float

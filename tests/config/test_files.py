@@ -106,7 +106,7 @@ def test_an_empty_file_says_nothing(text: str, tmp_path: Path):
 
 
 def test_an_empty_text_is_one_of_its_format():
-    """TOML has empty ones, and JSON has not; null is no mapping anywhere."""
+    """TOML has empty ones, and JSON has not; null is not a mapping anywhere."""
     assert loads("", format="toml") == loads("{}", format="json")
     for text, format, fault in [
         ("", "json", "1:1: a value is expected, found the end"),

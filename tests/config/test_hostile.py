@@ -380,7 +380,7 @@ def test_number_of_nodes_is_limited(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_unknown_format_and_odd_texts_are_faults():
-    """A text that is no Unicode, and a format that nobody knows."""
+    """A text that is not Unicode, and a format that nobody knows."""
     with pytest.raises(gn.ConfigError) as caught:
         gn.config.loads("name: \ud800", Net, name="here")
     assert str(caught.value) == "here: no text: surrogates not allowed at character 6"

@@ -109,7 +109,7 @@ def test_what_a_file_includes_need_not_stand_beside(style: str, tmp_path: Path):
 
 
 def test_data_includes_nothing():
-    """In data that is no file nothing is included, and `include` is not passed over."""
+    """In data that is not a file nothing is included, and `include` is not passed over."""
     assert faults_of({"include": "a.yaml", "type": "Sized"}) == "include: only a file includes others"
 
 
@@ -136,7 +136,7 @@ def test_an_option_is_given_exactly(raw: dict[str, Any], message: str):
 )
 def test_a_dtype_has_the_name_that_jax_gives(given: object, shown: str):
     """What numpy alone takes for a dtype is none: with null for float64, a missing value would be one."""
-    assert faults_of({"type": "Named", "dtype": given}) == f"dtype: {shown} is no dtype" + (
+    assert faults_of({"type": "Named", "dtype": given}) == f"dtype: {shown} is not a valid dtype" + (
         "; did you mean 'int8'?" if given == "int" else "; such as float32, bfloat16 or int32"
     )
 
@@ -146,12 +146,12 @@ def test_a_dtype_has_the_name_that_jax_gives(given: object, shown: str):
     [
         ({"data": [1], "axes": 1}, "mask: an array has no 'axes': data, dtype and shape"),
         ({"data": [300], "dtype": "int8"}, "mask: no array: Python integer 300 out of bounds for int8"),
-        ({"data": [1], "dtype": "f4"}, "mask: 'f4' is no dtype; such as float32, bfloat16 or int32"),
+        ({"data": [1], "dtype": "f4"}, "mask: 'f4' is not a valid dtype; such as float32, bfloat16 or int32"),
         (["a"], "mask: an array is a list of numbers, nested by axis"),
     ],
 )
 def test_what_is_no_array_is_told(given: object, message: str):
-    """Further keys, numbers that a dtype does not hold, and what is no number."""
+    """Further keys, numbers that a dtype does not hold, and what is not a number."""
     assert faults_of({"type": "Named", "dtype": "bool", "mask": given}) == message
 
 

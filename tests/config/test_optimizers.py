@@ -668,7 +668,7 @@ def test_the_schema_refuses_what_does_not_load(style: Any):
         ),
         (
             {**SGD, "accumulator_dtype": "bfloat61"},
-            "sgd: accumulator_dtype: 'bfloat61' is no dtype; did you mean 'bfloat16'?",
+            "sgd: accumulator_dtype: 'bfloat61' is not a valid dtype; did you mean 'bfloat16'?",
         ),
         (
             {"a..b": SGD},

@@ -449,7 +449,7 @@ class Noisy(gn.nn.Module):
 
 
 def test_a_changed_default_gets_no_streams():
-    """The class made it without, and a change of its rate is no change of that."""
+    """The class made it without, and a change of its rate is not a change of that."""
     config = gn.config.loads("", Noisy)
     assert gn.config.build(config).noise.rngs is None
     assert gn.config.build(override(config, ["noise.rate=0.1"])).noise.rngs is None

@@ -53,7 +53,7 @@ def test_what_is_no_name_is_refused(name: str):
     """Letters, digits, `_`, `-` and dots."""
     with pytest.raises(ValueError) as caught:
         register(name, 1)
-    assert str(caught.value) == f"{name!r} is no name: write letters, digits, _, - and dots"
+    assert str(caught.value) == f"{name!r} is not a name: write letters, digits, _, - and dots"
 
 
 def test_a_decorator_registers():
@@ -99,8 +99,8 @@ def test_an_initialiser_is_no_activation():
             {"in_size": 1, "hidden_size": 2, "out_size": 1, "act": "he_normal", "w_init": "relu"}, gn.nn.MLP
         )
     assert caught.value.faults == (
-        "act: 'he_normal' is no function of 1 argument: register one with gn.config.register(name, value)",
-        "w_init: 'relu' is no function of 3 arguments: register one with gn.config.register(name, value)",
+        "act: 'he_normal' is not a function of 1 argument: register one with gn.config.register(name, value)",
+        "w_init: 'relu' is not a function of 3 arguments: register one with gn.config.register(name, value)",
     )
     with pytest.raises(gn.ConfigError) as caught:
         gn.config.validate({"in_size": 1, "out_size": 1, "w_init": "qqq"}, gn.nn.Linear)

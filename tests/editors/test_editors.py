@@ -25,7 +25,7 @@ def check(column: str, answers: Answers) -> None:
         if fault and gap is None:
             differences.append(f"{probe.name}: {fault}")
         if gap is not None and not fault:
-            differences.append(f"{probe.name}: works, so that it is no gap: {gap}")
+            differences.append(f"{probe.name}: works, so that it is not a gap: {gap}")
     if differences:
         pytest.fail("\n".join([f"{column} differs from its probes:", *differences]), pytrace=False)
 

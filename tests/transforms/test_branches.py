@@ -297,7 +297,7 @@ def test_what_chooses_is_a_scalar():
 
 
 def test_what_chooses_has_no_axes():
-    """An array with axes is not taken for a scalar; an index is no floating-point number."""
+    """An array with axes is not taken for a scalar; an index is not a floating-point number."""
     assert message(TypeError, gn.cond, X, as_it_is, as_it_is, X) == (
         "gn.cond: pred must be a boolean scalar, found an array float32[2]"
     )

@@ -254,7 +254,7 @@ def test_a_container_must_not_be_read_from_outside_in_eager_code():
 
 
 def test_others_are_plain_python_in_eager_code():
-    """A node that is no argument is read and written as anywhere else, also by a call that fails afterwards."""
+    """A node that is not an argument is read and written as anywhere else, also by a call that fails afterwards."""
     node, other = holder(), holder()
 
     def function(given: Holder) -> Any:

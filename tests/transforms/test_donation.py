@@ -298,7 +298,7 @@ def test_a_node_is_donated_by_number_or_name(options: dict[str, Any]):
     "options", [{"donate_argnums": 2}, {"donate_argnums": -1}, {"donate_argnames": ["x"]}], ids=str
 )
 def test_arrays_are_donated_by_number_or_name(options: dict[str, Any]):
-    """An argument that is no node gives away all its arrays."""
+    """An argument that is not a node gives away all its arrays."""
     run = gn.jit(update, **options)
     one, other, x = layer(), layer(), array()
     olds = [one.weight.value, other.weight.value, x]

@@ -147,7 +147,7 @@ def test_a_method_compiled_in_its_class():
 
 
 def test_a_method_of_a_plain_object_is_a_function():
-    """A bound method of something that is no node is compiled as it is, and its object is not an argument."""
+    """A bound method of something that is not a node is compiled as it is, and its object is not an argument."""
 
     class Trainer:
         def __init__(self, rate: float) -> None:
@@ -361,7 +361,7 @@ def test_further_arguments_may_be_static():
 
 
 def test_an_argument_that_jax_does_not_take_is_named():
-    """What is no array, number or node is named by its argument and place; all of them at once."""
+    """What is not an array, number or node is named by its argument and place; all of them at once."""
 
     @gn.jit
     def step(x: Any, *rest: Any, **named: Any) -> None:

@@ -115,7 +115,7 @@ def test_a_stable_function_is_traced_once():
 
 
 def test_a_method_is_traced_once_for_all_nodes():
-    """A method is a function of its node: another equal node does not trace again, and is no constant."""
+    """A method is a function of its node: another equal node does not trace again, and is not a constant."""
     count = 0
 
     class Counted(Cell):
@@ -492,9 +492,9 @@ def test_a_state_in_carry_and_xs_is_named():
 
 
 def test_in_axes_that_do_not_fit_are_refused():
-    """A prefix of another structure, and what is no axis."""
+    """A prefix of another structure, and what is not an axis."""
     text = message(ValueError, gn.scan, lambda c, x: (c, None), None, (XS, XS), in_axes=(0, 0, 0))
-    assert text.startswith("gn.scan: (the carry, (0, 0, 0)) is no prefix of the arguments: pytree structure error")
+    assert text.startswith("gn.scan: (the carry, (0, 0, 0)) is not a prefix of the arguments: pytree structure error")
     text = message(TypeError, gn.scan, lambda c, x: (c, None), None, XS, in_axes="time")
     assert text == "x: an axis is an integer or None; found str 'time'"
 

@@ -115,7 +115,7 @@ def test_nodes_are_mapped_in_containers_and_by_name():
     both = {"cell": one, "more": [XS, None, 3.0]}
     y = gn.vmap(lambda d: d["cell"](d["more"][0]) * d["more"][2], in_axes=({"cell": MAPPED, "more": (0, None, None)},))
     with pytest.raises(ValueError):
-        y(both)  # a tuple is no prefix of a list
+        y(both)  # a tuple is not a prefix of a list
     y = gn.vmap(lambda d: d["cell"](d["more"][0]) * d["more"][2], in_axes=({"cell": MAPPED, "more": [0, None, None]},))
     assert jnp.array_equal(y(both), 3 * one.trace.value)
     z = gn.vmap(lambda x, *, extra: extra(x))(XS, extra=other)
@@ -306,11 +306,12 @@ def test_in_axes_that_do_not_fit_are_refused():
     """A prefix of another structure shows itself, and says where JAX found the difference."""
     text = message(ValueError, gn.vmap(call, in_axes=(MAPPED, 0, 1)), cell(3), XS)
     assert text.startswith(
-        "gn.vmap: (axes({ParamState: None, ShortTermState: 0}), 0, 1) is no prefix of the arguments: pytree structure "
+        "gn.vmap: (axes({ParamState: None, ShortTermState: 0}), 0, 1) is not a prefix of the arguments: pytree "
+        "structure "
         "error: different lengths of tuple"
     )
     text = message(ValueError, gn.vmap(call, in_axes=({"weight": None}, 0)), cell(3), XS)
-    assert text.startswith("gn.vmap: ({'weight': None}, 0) is no prefix of the arguments: pytree structure error")
+    assert text.startswith("gn.vmap: ({'weight': None}, 0) is not a prefix of the arguments: pytree structure error")
 
 
 @pytest.mark.parametrize(
@@ -318,7 +319,7 @@ def test_in_axes_that_do_not_fit_are_refused():
     [
         ((MAPPED, "batch"), "x: an axis is an integer or None; found str 'batch'"),
         ((MAPPED, True), "x: an axis is an integer or None; found bool True"),
-        ((MAPPED, MAPPED), "gn.vmap: x is no node, and takes no axes({ParamState: None, ShortTermState: 0})"),
+        ((MAPPED, MAPPED), "gn.vmap: x is not a node, and takes no axes({ParamState: None, ShortTermState: 0})"),
     ],
 )
 def test_what_is_no_axis_is_refused(in_axes: Any, text: str):

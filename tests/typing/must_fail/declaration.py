@@ -43,7 +43,7 @@ Linear(2, "3")  # E: a string for a number
 Linear(2, None)  # E: None where it is not allowed
 Linear(2, 3, zero)  # E: an array for a State
 Linear(2, 3, BatchState(zero))  # E: another kind of State
-Linear(2, 3, State(zero))  # E: a State that is no parameter
+Linear(2, 3, State(zero))  # E: a State that is not a parameter
 Linear(2, 3, ParamState({"a": zero}))  # E: a State of another value
 Linear(2, 3, linear)  # E: a node for a State
 Linear(2, 3, linear.weight)
@@ -51,12 +51,12 @@ Linear(2, 3, linear.weight)
 Net([linear])
 Net(linear)  # E: a node for a list of nodes
 Net((linear,))  # E: a tuple for a list
-Net([linear, 3])  # E: an item that is no node
+Net([linear, 3])  # E: an item that is not a node
 Net([linear, None])  # E: an item that is None
 Net([linear, ParamState(zero)])  # E: a State among the nodes
 Net([gn.nn.Linear(2, 3)])  # E: a node of another class
-Net([], {"a": zero})  # E: a value that is no node
-Net([], {0: linear})  # E: a key that is no string
+Net([], {"a": zero})  # E: a value that is not a node
+Net([], {0: linear})  # E: a key that is not a string
 Net([], [linear])  # E: a list for a dict
 Net([], {}, [linear])  # E: a node for a State
 Net([], {}, [State(3)])  # E: a State of another value
@@ -155,7 +155,7 @@ LinearPair(linear, linear, 2)
 LinearPair(linear, Net([]))  # E: another node
 LinearPair(linear, linear, scale="2")  # E: a string for a number
 of_nets: Pair[Net] = Pair(linear, linear)  # E: a pair of others
-of_states: Pair[State]  # E: a State is no node
+of_states: Pair[State]  # E: a State is not a node
 
 
 # Defaults that do not fit, and specifiers that do not go together
@@ -184,7 +184,7 @@ class Confused(gn.Node, kw_only=True):
     tagged: int = gn.static(tag="a")  # E: a static value has no tag
     taken: ParamState = gn.state(ones, init=True)  # E: what makes itself is not taken
     shaped: ParamState = gn.state(ones, shape=(2, 3))  # E: the shape is a function of the node
-    given: Linear = gn.subnode(linear)  # E: a node is no argument of a specifier
+    given: Linear = gn.subnode(linear)  # E: a node is not an argument of a specifier
     asked: Linear = gn.subnode(factory=lambda: linear)  # E: a factory is given the node
 
 

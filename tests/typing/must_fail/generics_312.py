@@ -29,7 +29,7 @@ pair = Pair(leaf, net)
 Pair(leaf)  # E: right is missing
 Pair(leaf, 3)  # E: a number for a node
 Pair[Leaf, Leaf](leaf, net)  # E: another node
-of_state: Pair[Leaf, State]  # E: a State is no node
+of_state: Pair[Leaf, State]  # E: a State is not a node
 swapped: Pair[Net, Leaf] = pair  # E: in the other order
 pair.left = net  # E: another node
 print(pair.right.weight)  # E: a Net has none

@@ -87,7 +87,7 @@ gn.schema(ParamState)  # E: no node class
 
 print(tree["child", "weight"].value)
 print(tree["child", "weight"].vlaue)  # E: misspelt
-print(tree["child", 0.5])  # E: a key that is no string and no number
+print(tree["child", 0.5])  # E: a key that is not a string and no number
 tree["mean"] = jnp.ones(2)  # E: read-only
 tree["child", "weight"].value = jnp.ones(2)  # E: read-only
 print(tree | {})  # E: a dict

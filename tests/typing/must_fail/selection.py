@@ -25,7 +25,7 @@ zero = jnp.zeros(())
 net = Net(Leaf(ParamState(zero), Membrane(zero)), BatchState(zero, tag="mean"))
 tree = gn.treefy_states(net)
 
-# What is no filter
+# What is not a filter
 
 
 def of_path(path: Path) -> bool:
@@ -88,7 +88,7 @@ gn.OfType(3)  # E: no class
 gn.PathIn("a.b", ("a", 0))
 gn.PathIn(0)  # E: a position for a path
 gn.PathIn(["a", "b"])  # E: a list for a path
-gn.PathIn((0.5,))  # E: a key that is no string and no number
+gn.PathIn((0.5,))  # E: a key that is not a string and no number
 gn.path_str("a.b")  # E: a text for a path
 gn.parse_path(("a", "b"))  # E: a path for a text
 given: gn.Filter = 3  # E: a number

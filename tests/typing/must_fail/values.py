@@ -29,20 +29,20 @@ number: int = neurons.v.value  # E: an array
 table: Array = neurons.table.value  # E: a dict
 item: int = neurons.table.value["a"]  # E: an array
 print(neurons.v.vlaue)  # E: misspelt
-print(neurons.v + 1)  # E: a State is no array
-print(jnp.sin(neurons.v))  # E: a State is no array
-print(neurons.v[0])  # E: a State is no array
-print(1 - neurons.v)  # E: a State is no array
-print(zero @ neurons.v)  # E: a State is no array
-print(-neurons.v)  # E: a State is no array
-print(neurons.v < 1)  # E: a State is no array
-print(float(neurons.v))  # E: a State is no array
-print(len(neurons.v))  # E: a State is no array
-print(list(neurons.v))  # E: a State is no array
-print(neurons.v.shape)  # E: a State is no array
-print(neurons.v.at[0])  # E: a State is no array
-print(neurons.v.astype(int))  # E: a State is no array
-print(abs(neurons.v))  # E: a State is no array
+print(neurons.v + 1)  # E: a State is not an array
+print(jnp.sin(neurons.v))  # E: a State is not an array
+print(neurons.v[0])  # E: a State is not an array
+print(1 - neurons.v)  # E: a State is not an array
+print(zero @ neurons.v)  # E: a State is not an array
+print(-neurons.v)  # E: a State is not an array
+print(neurons.v < 1)  # E: a State is not an array
+print(float(neurons.v))  # E: a State is not an array
+print(len(neurons.v))  # E: a State is not an array
+print(list(neurons.v))  # E: a State is not an array
+print(neurons.v.shape)  # E: a State is not an array
+print(neurons.v.at[0])  # E: a State is not an array
+print(neurons.v.astype(int))  # E: a State is not an array
+print(abs(neurons.v))  # E: a State is not an array
 print(neurons.pair.value[2])  # E: it has two items
 
 # Writing a value
@@ -62,8 +62,8 @@ neurons.membrane.value = {"a": zero}  # E: a dict for an array
 neurons.v.vlaue = zero  # E: misspelt
 neurons.v = neurons.v.value + 1  # E: an array for a State
 state = State(zero)
-state += zero  # E: a State is no array
-gn.State(zero)[0] = zero  # E: a State is no array
+state += zero  # E: a State is not an array
+gn.State(zero)[0] = zero  # E: a State is not an array
 
 # Making a State
 
@@ -73,7 +73,7 @@ ParamState(zero, "t")  # E: a tag by position
 ParamState(zero, tga="t")  # E: misspelt
 ParamState(zero, tag=3)  # E: a number for a tag
 ParamState(zero, metadata={"unit": ["mV"]})  # E: metadata that is not hashable
-ParamState(zero, metadata="mV")  # E: metadata that is no mapping
+ParamState(zero, metadata="mV")  # E: metadata that is not a mapping
 of_array: ParamState = ParamState(3)  # E: a State of another value
 of_number: ParamState[int] = ParamState("3")  # E: a State of another value
 

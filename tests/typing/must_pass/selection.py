@@ -118,7 +118,7 @@ forms: list[gn.Filter] = [
 
 
 class Frozen:
-    """A mixin, by which a type checker does not select: it is no State class."""
+    """A mixin, by which a type checker does not select: it is not a State class."""
 
 
 assert_type(gn.states(net, gn.OfType(Frozen)), FlatStates[State[Any]])

@@ -37,7 +37,7 @@ neurons = Neurons(
     ParamState(jnp.ones((2, 3))),
     BatchState(jnp.int32(0)),
     State((zero, zero)),
-    ParamState({"kernel": zero, "bias": zero}),  # OK (reported by pyrefly: to it the dict is no Weights here)
+    ParamState({"kernel": zero, "bias": zero}),  # OK (reported by pyrefly: to it the dict is not a Weights here)
     ParamState({"a": zero}),
     Membrane(zero),
     ParamState(None),
