@@ -89,7 +89,7 @@ def read_dtype(data: Json) -> Any:
 def _is_dtype(value: Any) -> bool:
     try:
         jnp.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):  # the second of a class with an attribute `dtype` of its own
         return False
     return True
 

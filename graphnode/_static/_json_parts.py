@@ -7,6 +7,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from .._hints import with_article
 from .._registered import VALUES, name_of
 from ._kind import Json, JsonValueError, ReadPart, StaticValueError
 from ._lookup import kind_of, static_key
@@ -75,7 +76,7 @@ def registered_class(data: Json, matches: Callable[[type], bool], what: str) -> 
     """The class that is registered under a name, which has to be of some kind."""
     cls = registered_value(data)
     if not isinstance(cls, type) or not matches(cls):
-        raise JsonValueError(f"{data[:40]!r} is no {what}")
+        raise JsonValueError(f"{data[:40]!r} is not {with_article(what)}")
     return cls
 
 

@@ -266,7 +266,12 @@ def _steps(order: list[Visit], backward: list[tuple[Visit, str]]) -> list[_Step]
         if is_optimizer(visit.config.node_class) or any(id(child) in late for _, _, child in children(visit.config)):
             late.add(id(visit.config))
     steps = [*[_Step(visit) for visit in order], *[_Step(visit, name) for visit, name in backward]]
-    return sorted(steps, key=lambda step: id(step.visit.config) in late)
+    return sorted(steps, key=lambda step: _is_late(step, late))
+
+
+def _is_late(step: _Step, late: set[int]) -> bool:
+    targets = [child for name, _, child in children(step.visit.config) if name == step.name]
+    return any(id(config) in late for config in (step.visit.config, *targets))
 
 
 def _may_wait(config: Config[Any], name: str) -> bool:

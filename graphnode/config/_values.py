@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 from .._containers import is_container, items
 from .._contract import is_jaxtyping
 from .._declare._annotations import unaliased
-from .._hints import short
+from .._hints import short, with_article
 from .._static import (
     DEFINED,
     DataForm,
@@ -223,7 +223,32 @@ def _union(args: tuple[Any, ...], default: object) -> Any:
             members.append(_or_typed(configurable(arg, default), cls) if may_say else configurable(arg, default))
         elif arg is records[0]:
             members.append(_one_record(records))
-    return union[tuple(members)]
+    return _exact_first(union[tuple(members)], args) if several else union[tuple(members)]
+
+
+def _exact_first(union: Any, args: tuple[Any, ...]) -> Any:
+    """A union, of which a number or text of a file is first of all the member of that very class.
+
+    pydantic alone would take an integer for an array of integers rather than for a float.
+    """
+    adapters: dict[type, Any] = {}
+    for arg in args:
+        cls = get_args(arg)[0] if get_origin(arg) is Annotated else arg
+        if cls in _STRICT:
+            adapters.setdefault(cls, pydantic.TypeAdapter(configurable(arg)))
+    if float in adapters:
+        adapters.setdefault(int, adapters[float])
+
+    def read(given: Any, read_any: Callable[[Any], Any]) -> Any:
+        adapter = adapters.get(type(given))
+        if adapter is None:
+            return read_any(given)
+        try:
+            return adapter.validate_python(given)
+        except pydantic.ValidationError:  # of a constraint, which another member may not have
+            return read_any(given)
+
+    return Annotated[union, pydantic.WrapValidator(read)] if adapters else union
 
 
 def _of_class(cls: Any, default: object) -> Any:
@@ -290,7 +315,7 @@ def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object
         if type(value) is str:  # one of a subclass is a value that a program gives
             value = _value_named(value, is_admitted)
         if not is_admitted(value):
-            text = f"{short(given)} is no {what}: register one with gn.config.register(name, value)"
+            text = f"{short(given)} is not {with_article(what)}: register one with gn.config.register(name, value)"
             raise PydanticCustomError("wrong_value", "{text}", {"text": text})
         return value
 

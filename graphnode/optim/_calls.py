@@ -71,7 +71,7 @@ class Call(abc.ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is found under no name: it is made of the factory.
-        return _restored, (type(self).__name__, self.factory, self.arguments())
+        return _restored, (type(self).__name__, self.factory, self.given())
 
     def __repr__(self) -> str:
         shown = [f"{name}={value!r}" for name, value in self.given().items()]

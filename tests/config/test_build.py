@@ -323,7 +323,7 @@ def test_dtypes_are_known_names():
     assert model(dtype="bfloat16").dtype is jax.numpy.bfloat16
     assert model(dtype=np.dtype("int8")).dtype == np.dtype("int8")
     for wrong in (None, "f4", "f4,f4", "O", "M8[ns]", [("a", "f4")], 3, int.__add__):
-        with pytest.raises(pydantic.ValidationError, match="is no dtype"):
+        with pytest.raises(pydantic.ValidationError, match="is not a valid dtype"):
             model(dtype=wrong)
 
 

@@ -829,3 +829,46 @@ def test_an_optimizer_is_made_when_its_model_is_complete(model: str):
     node.optimizer.update(optimized, gn.treefy_states(optimized))
     assert len(node.optimizer.layout) == 4
     assert gn.graphdef(gn.config.build(gn.config.to_config(node))) == gn.graphdef(node)
+
+
+class Inside(gn.Node):
+    layer: gn.nn.Linear
+    outside: "Outside | None" = None
+
+
+class Outside(gn.Node):
+    model: Inside
+    optimizer: gn.optim.Optimizer | None = None
+
+
+def test_a_model_may_refer_back_to_what_holds_its_optimizer():
+    """That reference is set last."""
+    text = """
+    id: run
+    model: {id: model, layer: {in_size: 1, out_size: 1}, outside: {ref: run}}
+    optimizer: {model: {ref: model}, tx: {type: sgd, learning_rate: 0.1}}
+    """
+    node = gn.config.build(gn.config.loads(text, Outside))
+    assert node.model.outside is node
+    assert node.optimizer is not None
+    node.optimizer.update(node.model, gn.treefy_states(node.model, gn.Under("layer")))
+
+
+class Several(gn.Node):
+    models: dict[str, gn.nn.Linear]
+    optimizer: gn.optim.Optimizer
+
+
+def test_a_dict_of_models_is_optimized_together():
+    """As in a program; `to_config` finds it by its parameters."""
+    models = {"a": gn.nn.Linear(1, 2), "b": gn.nn.Linear(2, 1)}
+    node = Several(models, gn.optim.Optimizer(models, gn.optim.call(optax.adam, 0.1)))
+    text = gn.config.dump(gn.config.to_config(node))
+    assert "a: {ref: models.a}" in text
+    assert gn.graphdef(gn.config.build(gn.config.loads(text, Several))) == gn.graphdef(node)
+
+
+def test_a_call_is_pickled_by_what_was_given():
+    """What optax has as a default may be no function of a module."""
+    made = gn.optim.call(optax.lbfgs, 0.1)
+    assert pickle.loads(pickle.dumps(made)) == made

@@ -6,12 +6,13 @@ import json
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jsonschema
 import numpy as np
+import pydantic
 import pytest
 import yaml
 from hypothesis import given
@@ -174,6 +175,10 @@ NOT_WRITTEN: dict[str, tuple[Callable[[], gn.Node], str]] = {
     "a class without a name": (
         lambda: Anything(Leaf),
         "value: Leaf has no name: register it with gn.config.register(name, value)",
+    ),
+    "a class with an attribute dtype": (
+        lambda: Anything(gn.nn.Linear),
+        "value: Linear has no name: register it with gn.config.register(name, value)",
     ),
     "a dtype of another order of bytes": (lambda: Anything(np.dtype(">f4")), f"value: {DTYPE_FAULT}"),
     "a weak type": (
@@ -358,3 +363,31 @@ def test_a_record_says_its_class_and_what_is_in_it_need_not():
     inside = "{type: Extended, mode: 1, inside: null, more: 3}"
     assert text == f"type: Nested\nvalue: {{type: Outer, mode: 2, inside: {inside}}}"
     assert gn.config.build(gn.config.loads(text, Nested)).value == node.value
+
+
+class Mixed(gn.Node):
+    """Fields of which several members take a number or a text."""
+
+    weight: float | jax.Array = gn.static(default=1.0)
+    weights: tuple[float | jax.Array, ...] = gn.static(default=())
+    phase: float | complex = 1.0
+    label: bytes | str = gn.static(default="")
+    loose: jax.Array | float = gn.static(default=0.0)
+    count: int | float | None = None
+    positive: Annotated[int, pydantic.Field(gt=0)] | str = 1
+
+
+def test_a_number_is_of_the_class_that_files_have():
+    """An integer is a float rather than an array or a complex number, a text is no bytes, wherever they stand."""
+    text = "{weight: 3, weights: [3, 1.5], phase: 3, label: a, loose: 1.0, count: 3, positive: x}"
+    node = gn.config.build(gn.config.loads(text, Mixed))
+    assert gn.graphdef(node) == gn.graphdef(Mixed(3.0, (3.0, 1.5), 3.0, "a", 1.0, 3, "x"))
+
+
+def test_other_members_say_what_they_are():
+    """They come back, too."""
+    array = jnp.ones((), jnp.float32)
+    node = Mixed(array, (array, 2.0), 3j, b"a", array, 2.0, 4)
+    text = gn.config.dump(gn.config.to_config(node))
+    assert "label: {type: bytes, value: a}" in text
+    assert gn.graphdef(gn.config.build(gn.config.loads(text, Mixed))) == gn.graphdef(node)
