@@ -76,7 +76,14 @@ class ArrayField(NamedTuple):
             numbers = np.asarray(fields["data"])
         except (ValueError, OverflowError):  # which the reader tells
             return data
-        wanted = [dtype for dtype in self._dtypes(numbers.dtype) if _may_become(numbers, dtype)]
+        dtypes = self._dtypes(numbers.dtype)
+        wanted = [dtype for dtype in dtypes if _may_become(numbers, dtype)]
+        if dtypes and not wanted and self.contract is None and numbers.dtype.kind in "biuf":
+            # Nothing but the default says what is meant: what it cannot hold must say its dtype.
+            is_jax = issubclass(self.cls, jax.Array)
+            own = jax.dtypes.canonicalize_dtype(numbers.dtype) if is_jax else numbers.dtype
+            text = f"the default has {dtypes[0]}, and these numbers would be {own}"
+            raise DataValueError(f"{text}; write {{dtype: {own}, data: ...}} if that is meant")
         return {**fields, "dtype": str(wanted[0])} if wanted else data
 
     def _dtypes(self, natural: Any) -> list[Any]:

@@ -116,6 +116,7 @@ def opened_like(root: Config[M], other: Config[Any]) -> tuple[Config[M], dict[Pa
         if id(mine) in seen or type(mine) is not type(theirs):
             continue
         seen.add(id(mine))
+        below: list[tuple[Config[Any], Config[Any], Path]] = []
         for name in mine.slots:
             where = (*path, name)
             given = dict(configs_in(theirs.__dict__[name]))
@@ -126,7 +127,8 @@ def opened_like(root: Config[M], other: Config[Any]) -> tuple[Config[M], dict[Pa
                     found[where] = Opened(LeftOut(maker_of(mine, name)), written_out)
                     vars(mine)[name] = value
             own = configs_in(mine.__dict__[name])
-            todo += [(child, given[keys], (*where, *keys)) for keys, child in own if keys in given]
+            below += [(child, given[keys], (*where, *keys)) for keys, child in own if keys in given]
+        todo += reversed(below)  # the first one is next: a shared config is met at its first path, as everywhere
     return twin, found
 
 

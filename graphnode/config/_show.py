@@ -37,7 +37,7 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
     made, passed = walk(files, document, cls)
     origins: dict[Path_, str] = {
         (*visit.path, name): _origin(passed, visit.config, name)
-        for visit in visits(made)
+        for visit in visits(made, declared=True)  # as `flat` goes, so that shared nodes have the same paths
         for name in ("type", *type(visit.config).model_fields)
     }
     changed = override(made, changes) if changes else made

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from .._declare._annotations import Form
 from .._hints import short
+from .._keys import derived, number_of
 from .._rngs import Rngs
 from .._stream import split_key
 
@@ -59,13 +60,18 @@ Seeds: Final[Any] = pydantic.PlainValidator(_checked)
 
 
 def arguments_of(streams: Iterable[tuple[str, int | None]]) -> dict[str, Any]:
-    """The arguments of `Rngs`: seeds, and for streams without one keys of the ambient stream."""
-    return {name: split_key() if seed is None else seed for name, seed in streams}
+    """The arguments of `Rngs`: seeds, and for streams without one keys of the ambient stream, each by its name."""
+    given = dict(streams)
+    if None not in given.values():
+        return given
+    key = split_key()
+    # Not one key after the other: to give one stream a seed, or to add one, changes no other.
+    return {name: derived(key, number_of(name)) if seed is None else seed for name, seed in given.items()}
 
 
 def new_streams() -> Rngs:
     """The streams of a node in a file that is given none, where it takes them: of the ambient stream."""
-    return Rngs(split_key())
+    return Rngs(**arguments_of([(DEFAULT_STREAM, None)]))
 
 
 def names_of(rngs: Rngs) -> dict[str, None]:

@@ -61,9 +61,9 @@ class Unset(gn.Node):
         ("any", [1, 2], "int32"),
         ("any", [True], "bool"),
         ("plain", [1, 2], "float32"),
-        ("plain", [True], "bool"),
+        ("plain", {"dtype": "bool", "data": [True]}, "bool"),
         ("byte", [1, 2], "uint8"),
-        ("byte", [1.5], "float32"),
+        ("byte", {"dtype": "float32", "data": [1.5]}, "float32"),
     ],
 )
 def test_numbers_are_read_as_the_field_means_them(name: str, given: object, dtype: str):
@@ -90,6 +90,16 @@ WRONG = [
     ("table", [[1, 2, 3]], 'expected 2 of Int[Array, "a 2"], found shape (1, 3)'),
     ("square", [[1, 2]], 'expected a = 1 of Num[Array, "a a"], found shape (1, 2)'),
     ("mask", [1], 'expected dtype Bool of Bool[Array, "c"], found int32'),
+    (
+        "byte",
+        [1.5],
+        "the default has uint8, and these numbers would be float32; write {dtype: float32, data: ...} if that is meant",
+    ),
+    (
+        "plain",
+        [True],
+        "the default has float32, and these numbers would be bool; write {dtype: bool, data: ...} if that is meant",
+    ),
     ("byte", [300], "no array: Python integer 300 out of bounds for uint8"),
 ]
 
@@ -109,7 +119,7 @@ def test_the_schema_says_what_lists_an_array_field_takes(style: Any):
     right = {"three": [1, 2, 3], "table": [[1, 2]], "short": 1.5, "wide": [[1]], "turned": [1, "2j"], "mask": [True]}
     with_dtype = {"half": {"data": [1], "dtype": "float32"}, "free": None}
     assert [error.message for error in validator.iter_errors({**right, **with_dtype})] == []
-    beyond = [("half", WRONG[2][1]), ("square", [[1, 2]]), ("byte", [300])]
+    beyond = [("half", WRONG[2][1]), ("square", [[1, 2]]), ("byte", [1.5]), ("plain", [True]), ("byte", [300])]
     accepted = [(name, given) for name, given, _ in WRONG if validator.is_valid({name: given})]
     assert accepted == beyond
 

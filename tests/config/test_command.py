@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import graphnode as gn
 from graphnode.__main__ import main
+from graphnode.config._show import load_shown
 
 MODELS = """
 from collections.abc import Callable
@@ -221,3 +223,17 @@ def test_without_pydantic_the_commands_say_what_to_install():
         "graphnode.config needs pydantic, which is not installed: pip install 'graphnode[config]'\n"
         "Error: config needs pydantic, which is not installed: pip install 'graphnode[config]'\n\n0\n"
     )
+
+
+class Twice(gn.Node):
+    encoder: gn.nn.Linear
+    decoder: gn.nn.Linear
+
+
+def test_show_has_the_places_of_a_shared_node(tmp_path: Path):
+    """Also where the reference to it comes first by name."""
+    file = tmp_path / "net.yaml"
+    file.write_text("encoder:\n  id: e\n  in_size: 4\n  out_size: 4\ndecoder: {ref: e}\n")
+    rows = {row.path: row.origin for row in load_shown(file, Twice)}
+    assert rows["encoder.in_size"] == f"{file}:3:12"
+    assert rows["encoder.use_bias"] == "default"

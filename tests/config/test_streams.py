@@ -161,3 +161,12 @@ def test_schema_and_loader_agree(rngs: Any, is_fine: bool, style: Any):
     else:
         with pytest.raises(gn.ConfigError):
             gn.config.validate({"rngs": rngs}, Net)
+
+
+def test_a_stream_without_a_seed_is_of_its_name():
+    """Another stream that is given a seed, or that is added, changes nothing."""
+    config = gn.config.loads("rngs: {default: null, dropout: null}", Net)
+    changed = [gn.config.override(config, [change]) for change in ("rngs.default=0", "rngs.more=null")]
+    first, *others = [gn.config.build(one, jax.random.key(0)) for one in (config, *changed)]
+    assert [key_of(other.rngs, "dropout") for other in others] == [key_of(first.rngs, "dropout")] * 2
+    assert key_of(first.rngs) != key_of(first.rngs, "dropout")

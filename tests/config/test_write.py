@@ -495,3 +495,19 @@ def test_diff_tells_values_apart_that_no_file_can_say():
     left, right = str(changes[0]).removeprefix("act: ").split(" -> ")
     assert left != right
     assert gn.config.diff(gn.config.to_config(one), gn.config.to_config(same)) == ()
+
+
+class Shared(gn.Node):
+    first: "Holding"
+    last: "Holding"
+
+
+class Holding(gn.Node):
+    drop: gn.nn.Dropout = gn.subnode(default_factory=lambda: gn.nn.Dropout(0.1))
+
+
+def test_a_default_of_a_shared_node_is_opened_at_its_first_path():
+    """Its other paths say nothing of it."""
+    config = gn.config.loads("{first: &both {}, last: *both}", Shared)
+    changes = gn.config.diff(config, gn.config.override(config, ["first.drop.rate=0.5"]))
+    assert [str(change) for change in changes] == ["first.drop.rate: 0.1 -> 0.5"]
