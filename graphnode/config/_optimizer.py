@@ -32,7 +32,7 @@ from ._values import by_tag, configurable
 MODEL: Final = "model"
 
 _ANY_NODE: Final = Form(Kind.SUBNODE, leaves=(Leaf(Node),))
-MODEL_FORM: Final = Form(Kind.SUBNODE, leaves=(Leaf(Node),), list_of=_ANY_NODE, dict_of=_ANY_NODE)
+MODEL_FORM: Final = Form(Kind.SUBNODE, leaves=(Leaf(Node),), list_of=_ANY_NODE)
 """What an optimizer takes for a model."""
 
 

@@ -71,6 +71,13 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
     return made
 
 
+def replaced_nodes(config: Config[Any], changes: Iterable[str]) -> list[Path]:
+    """The paths at which changes put other nodes, or containers of nodes, in place of what was there."""
+    made = copied(config)
+    spots = [_apply(made, change) for change in changes]
+    return [spot.path for spot in spots if spot.field in spot.owner.slots]
+
+
 class _Spot(NamedTuple):
     """Where a path leads.
 
@@ -91,7 +98,8 @@ class _Spot(NamedTuple):
     inside: Path
 
 
-def _apply(root: Config[Any], change: str) -> None:
+def _apply(root: Config[Any], change: str) -> _Spot:
+    """Make a change; gives where."""
     keys, text = _parsed(change)
     spot = _find(root, keys)
     files = Files()
@@ -107,6 +115,7 @@ def _apply(root: Config[Any], change: str) -> None:
         spot.holder[spot.path[-1]] = value  # of a copy: what is wrong with it is told, and the copy thrown away
         value = spot.value
     _assign(spot, value)
+    return spot
 
 
 def _parsed(change: str) -> tuple[Path, str]:

@@ -10,7 +10,7 @@ from ._build import constructor_faults
 from ._config import Config
 from ._defaults import opened_like
 from ._graph import visits
-from ._override import override
+from ._override import override, replaced_nodes
 from ._read import Files, check_no_faults
 from ._walk import Walk, place_key, walk
 from ._write import change_path, differs_from_default, flat, say_the_same, told
@@ -41,6 +41,13 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
         for name in ("type", *type(visit.config).model_fields)
     }
     changed = override(made, changes) if changes else made
+    replaced = replaced_nodes(made, changes)
+    defaults = {
+        (*visit.path, name)
+        for visit in visits(changed, declared=True)
+        for name in type(visit.config).model_fields
+        if not differs_from_default(visit.config, name)
+    }
     # A change within a default of the class shows what else that is, too.
     before, after = flat(opened_like(made, changed)[0]), flat(changed)
     rows: list[Shown] = []
@@ -49,6 +56,9 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
         origin = origins[known[0]] if known else ""
         if where not in before or not say_the_same(before[where], value):
             origin = "command line"
+        elif any(where[: len(path)] == path for path in replaced):
+            # What the file says there is said of nodes that are gone.
+            origin = "default" if where in defaults else "command line"
         rows.append(Shown(change_path(where), told(value), origin))
     return rows
 

@@ -164,6 +164,8 @@ class Walk:
             self._fault(item, f"expected {_admitted(form)}, found {found_text(raw)}")
 
     def _is_container(self, raw: Mapping[str, Any], form: Form) -> bool:
+        if id(raw) in self._made:  # an alias of a node, whatever else the place admits
+            return False
         return form.dict_of is not None and not (form.leaves and ("type" in raw or "ref" in raw))
 
     def _take_container(self, item: _Item, raw: Container, kind: ContainerKind, todo: list[_Item]) -> None:

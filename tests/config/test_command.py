@@ -237,3 +237,22 @@ def test_show_has_the_places_of_a_shared_node(tmp_path: Path):
     rows = {row.path: row.origin for row in load_shown(file, Twice)}
     assert rows["encoder.in_size"] == f"{file}:3:12"
     assert rows["encoder.use_bias"] == "default"
+
+
+class Part(gn.Node):
+    width: int
+    norm: bool = True
+
+
+class Whole(gn.Node):
+    parts: list[Part]
+
+
+def test_show_does_not_name_the_file_for_what_was_replaced(tmp_path: Path):
+    """What a new node leaves to its class is a default, whatever the old one had there."""
+    file = tmp_path / "net.yaml"
+    file.write_text("parts: [{width: 4, norm: true}]\n")
+    rows = {row.path: row.origin for row in load_shown(file, Whole, ["parts=[{width: 4}]"])}
+    assert (rows["parts.0.width"], rows["parts.0.norm"]) == ("command line", "default")
+    rows = {row.path: row.origin for row in load_shown(file, Whole, ["parts[0].width=5"])}
+    assert (rows["parts.0.width"], rows["parts.0.norm"]) == ("command line", f"{file}:1:26")

@@ -854,18 +854,24 @@ def test_a_model_may_refer_back_to_what_holds_its_optimizer():
     node.optimizer.update(node.model, gn.treefy_states(node.model, gn.Under("layer")))
 
 
-class Several(gn.Node):
-    models: dict[str, gn.nn.Linear]
+class Whole(gn.Node):
+    hidden: gn.nn.Linear
+    head: gn.nn.Linear
+
+
+class WholeRun(gn.Node):
+    model: Whole
     optimizer: gn.optim.Optimizer
 
 
-def test_a_dict_of_models_is_optimized_together():
-    """As in a program; `to_config` finds it by its parameters."""
-    models = {"a": gn.nn.Linear(1, 2), "b": gn.nn.Linear(2, 1)}
-    node = Several(models, gn.optim.Optimizer(models, gn.optim.call(optax.adam, 0.1)))
-    text = gn.config.dump(gn.config.to_config(node))
-    assert "a: {ref: models.a}" in text
-    assert gn.graphdef(gn.config.build(gn.config.loads(text, Several))) == gn.graphdef(node)
+def test_an_alias_is_the_model_as_a_reference_is():
+    """Though a mapping without a type is no node elsewhere."""
+    layers = "hidden: {in_size: 2, out_size: 3}, head: {in_size: 3, out_size: 1}"
+    tx = "tx: {type: sgd, learning_rate: 0.1}"
+    alias = gn.config.loads(f"model: &m {{{layers}}}\noptimizer: {{model: *m, {tx}}}", WholeRun)
+    ref = gn.config.loads(f"model: {{id: m, {layers}}}\noptimizer: {{model: {{ref: m}}, {tx}}}", WholeRun)
+    assert alias.optimizer.model is alias.model
+    assert alias == ref
 
 
 def test_a_call_is_pickled_by_what_was_given():
