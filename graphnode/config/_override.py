@@ -24,6 +24,7 @@ from ._plain import Unordered, written
 from ._read import Files
 from ._registry import near_hint, shown
 from ._streams import STREAMS, is_streams
+from ._typed import TYPE
 from ._walk import check_size, found_text, message_of, no_field, steps_in, walk_value
 from ._write import change_path
 from ._yaml import comment_in
@@ -195,6 +196,10 @@ def _numbers(array: dict[str, Any], key: Key) -> Any:
 
 
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
+    if key == TYPE:
+        node = change_path(path)
+        whole = f"write the whole node, {node}={{type: ..., ...}}" if node else "load a file that says it"
+        raise ConfigError([f"{change_path((*path, key))}: the class of a node is not changed in part; {whole}"])
     if not isinstance(key, str) or key not in type(config).model_fields:
         raise ConfigError([f"{change_path((*path, key))}: {no_field(type(config), key)}"])
     return key

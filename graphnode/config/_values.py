@@ -35,6 +35,7 @@ from .._static import (
     match_kind,
     options_schema,
     read_option,
+    static_key,
 )
 from ..optim._calls import Call, ScheduleCall, TransformationCall, call_classes
 from ..optim._labels import Labels
@@ -529,7 +530,9 @@ def _made(cls: Any, given: dict[str, Any]) -> Any:
     """
     try:
         made = _model_of(cls).model_validate(given)
-        return cls(**{name: getattr(made, name) for name in type(made).model_fields})
+        record = cls(**{name: getattr(made, name) for name in type(made).model_fields})
+        static_key(record)  # what is in it may be no part of a structure, such as a dict
+        return record
     except pydantic.ValidationError as error:
         text = f"{cls.__name__}: {'; '.join(_faults_by_key(given, error))}"
     except Exception as error:  # whatever the class raises that the file gives a value to

@@ -453,3 +453,33 @@ def test_a_changed_default_gets_no_streams():
     config = gn.config.loads("", Noisy)
     assert gn.config.build(config).noise.rngs is None
     assert gn.config.build(override(config, ["noise.rate=0.1"])).noise.rngs is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    augment: dict[str, float] | None = None
+
+
+class OnData(gn.Node):
+    data: Data = Data()
+    part: gn.nn.Linear | None = None
+
+
+def test_a_record_with_what_is_no_part_of_a_structure_is_refused():
+    """When it is read, at its place: nothing later would know where it came from."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.loads("data: {augment: {flip: 0.5}}", OnData)
+    text = "Data: a dict ({'flip': 0.5}) is not hashable: write a tuple of pairs"
+    assert str(caught.value) == f"1:7: data: {text}"
+
+
+def test_the_class_of_a_node_is_not_changed_in_part():
+    """The fields of one class are not those of another."""
+    config = gn.config.loads("part: {in_size: 1, out_size: 1}", OnData)
+    for change, where, whole in (
+        ("part.type=Linear", "part.type", "write the whole node, part={type: ..., ...}"),
+        ("type=OnData", "type", "load a file that says it"),
+    ):
+        with pytest.raises(gn.ConfigError) as caught:
+            gn.config.override(config, [change])
+        assert str(caught.value) == f"{where}: the class of a node is not changed in part; {whole}"
