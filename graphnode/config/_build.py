@@ -31,7 +31,6 @@ from ._streams import STREAMS, arguments_of, is_streams, new_streams
 M = TypeVar("M", bound=Node)
 T = TypeVar("T")
 
-
 # By what the key of all nodes is derived from the caller's, which other streams may be made of, too.
 _OF_BUILD: Final = number_of("gn.config.build")
 _NOTE: Final = " was built from its configuration"
@@ -270,8 +269,11 @@ def _steps(order: list[Visit], backward: list[tuple[Visit, str]]) -> list[_Step]
 
 
 def _is_late(step: _Step, late: set[int]) -> bool:
-    targets = [child for name, _, child in children(step.visit.config) if name == step.name]
-    return any(id(config) in late for config in (step.visit.config, *targets))
+    if id(step.visit.config) in late:
+        return True
+    return bool(step.name) and any(
+        id(child) in late for name, _, child in children(step.visit.config) if name == step.name
+    )
 
 
 def _may_wait(config: Config[Any], name: str) -> bool:

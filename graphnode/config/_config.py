@@ -24,7 +24,6 @@ from typing import (
 )
 
 import pydantic
-from pydantic_core import PydanticCustomError
 
 from .._arguments import wrong_argument
 from .._caches import kept, publish
@@ -43,6 +42,7 @@ from .._source import Sources
 from .._static import StaticValueError, frozen, registered_name, static_key
 from ._optimizer import FREEZE, MODEL, MODEL_FORM, PARAMETERS, TX, WRT, is_optimizer
 from ._streams import DEFAULT_STREAM, STREAMS, Seeds, admits_streams, is_streams
+from ._value_errors import value_error
 from ._values import configurable
 
 M = TypeVar("M", bound=Node)
@@ -197,9 +197,10 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
 
 
 def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
-    arguments = _own_arguments(cls) or list(_arguments(cls, fields))
+    own = _own_arguments(cls)
+    arguments = own or list(_arguments(cls, fields))
     faults = [f"{cls.__name__}.{one.name}: {one.fault}" for one in arguments if one.fault]
-    if cls._has_own_init and not _own_arguments(cls):
+    if cls._has_own_init and not own:
         faults.append(f"{cls.__name__} has a constructor of its own, so nothing says what it takes")
     if faults:
         raise ConfigError(faults)
@@ -311,7 +312,7 @@ def _kept(annotation: Any) -> Any:
         try:
             return _read_only(value)
         except StaticValueError as error:
-            raise PydanticCustomError("wrong_value", "{text}", {"text": str(error)}) from None
+            raise value_error(str(error)) from None
 
     return Annotated[annotation, pydantic.AfterValidator(check)]
 
@@ -440,7 +441,7 @@ def slot_type(form: Form) -> Any:
             return value
         fault = misfit(form, value)
         if fault is not None:
-            raise PydanticCustomError("wrong_node", "{text}", {"text": fault})
+            raise value_error(fault, "wrong_node")
         return value
 
     return Annotated[Any, pydantic.PlainValidator(check)]

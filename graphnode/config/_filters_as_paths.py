@@ -12,8 +12,6 @@ Data in: texts of a file. Data out: filters as objects, or labels by filter; and
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from pydantic_core import PydanticCustomError
-
 from .._errors import PathError
 from .._filters import All, Everything, Matcher, OfType, PathIn, Under, as_filter
 from .._filters import Any as AnyOf
@@ -22,6 +20,7 @@ from .._state import ParamState, State
 from .._static import DataValueError
 from ..optim._labels import Labels
 from ._registry import newest, with_subclasses
+from ._value_errors import value_error
 
 EVERYTHING: Final = "**"
 _BELOW: Final = ".**"
@@ -47,7 +46,7 @@ def read_filter(given: Any) -> Matcher:
     if isinstance(given, Matcher | type):  # what a program gives
         return as_filter(given)
     if not isinstance(given, list):
-        raise _wrong(f"{_EXPECTED}, found {short(given)}")
+        raise value_error(f"{_EXPECTED}, found {short(given)}")
     return _of_texts(given)
 
 
@@ -65,14 +64,14 @@ def read_parameters(given: Any) -> Matcher:
 
 def _of_texts(texts: Sequence[Any]) -> Matcher:
     if not texts or not all(isinstance(text, str) and text for text in texts):
-        raise _wrong(f"{_EXPECTED}, found {short(list(texts))}")
+        raise value_error(f"{_EXPECTED}, found {short(list(texts))}")
     named = _state_classes()
     classes = [_the_one(named[text], text) for text in texts if text in named]
     paths = [text for text in texts if text not in named]
     try:
         parts = [_any_of(filters) for filters in (classes, _by_path(paths)) if filters]
     except PathError as error:
-        raise _wrong(str(error)) from None
+        raise value_error(str(error)) from None
     return parts[0] if len(parts) == 1 else All(*parts)
 
 
@@ -101,7 +100,7 @@ def _state_classes() -> dict[str, list[type[State[Any]]]]:
 
 def _the_one(classes: Sequence[type[State[Any]]], name: str) -> type[State[Any]]:
     if len(classes) > 1:
-        raise _wrong(f"several State classes are named {name!r}: {', '.join([cls.__module__ for cls in classes])}")
+        raise value_error(f"several State classes are named {name!r}: {', '.join([cls.__module__ for cls in classes])}")
     return classes[0]
 
 
@@ -162,7 +161,3 @@ def labels_data(given: Labels[Any], write_label: Callable[[Any], Any]) -> dict[s
         if not isinstance(key, str):
             raise DataValueError(f"a file says labels by one path each, not by {', '.join(key)} together")
     return {str(key): write_label(label) for key, label in zip(keys, given.values, strict=True)}
-
-
-def _wrong(text: str) -> PydanticCustomError:
-    return PydanticCustomError("wrong_value", "{text}", {"text": text})

@@ -15,6 +15,15 @@ Link = tuple[Any, Key] | None
 """The keys from the root, last first: a path of a long chain would cost its square."""
 
 
+def keys_of(link: Link) -> Path:
+    """The keys of a link, from the root on."""
+    keys: list[Key] = []
+    while link is not None:
+        link, key = link
+        keys.append(key)
+    return tuple(reversed(keys))
+
+
 class Visit(NamedTuple):
     """A config of a graph, with its first path."""
 
@@ -28,12 +37,7 @@ class Visit(NamedTuple):
     @property
     def path(self) -> Path:
         """The keys from the root."""
-        keys: list[Key] = []
-        link: Any = self.link
-        while link is not None:
-            link, key = link
-            keys.append(key)
-        return tuple(reversed(keys))
+        return keys_of(self.link)
 
     @property
     def name(self) -> str:

@@ -60,23 +60,29 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
     check_config(config)
     if isinstance(changes, str) or not isinstance(changes, Iterable):
         raise TypeError(wrong_argument("a list of changes, each path=value", changes))
+    return changed(config, changes)[0]
+
+
+def changed(config: Config[M], changes: Iterable[str]) -> tuple[Config[M], list[Path]]:
+    """The same, with the paths at which other nodes, or containers of nodes, stand in place of what was there.
+
+    Raises:
+        ConfigError: As of `override`.
+    """
     made = copied(config)
     faults: list[str] = []
+    replaced: list[Path] = []
     for change in changes:
         try:
-            _apply(made, change)
+            spot = _apply(made, change)
         except ConfigError as error:
             faults += error.faults
+            continue
+        if spot.field in spot.owner.slots:
+            replaced.append(spot.path)
     if faults:
         raise ConfigError(faults)
-    return made
-
-
-def replaced_nodes(config: Config[Any], changes: Iterable[str]) -> list[Path]:
-    """The paths at which changes put other nodes, or containers of nodes, in place of what was there."""
-    made = copied(config)
-    spots = [_apply(made, change) for change in changes]
-    return [spot.path for spot in spots if spot.field in spot.owner.slots]
+    return made, replaced
 
 
 class _Spot(NamedTuple):

@@ -10,7 +10,7 @@ from ._build import constructor_faults
 from ._config import Config
 from ._defaults import opened_like
 from ._graph import visits
-from ._override import override, replaced_nodes
+from ._override import changed
 from ._read import Files, check_no_faults
 from ._walk import Walk, place_key, walk
 from ._write import change_path, differs_from_default, flat, say_the_same, told
@@ -40,16 +40,10 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
         for visit in visits(made, declared=True)  # as `flat` goes, so that shared nodes have the same paths
         for name in ("type", *type(visit.config).model_fields)
     }
-    changed = override(made, changes) if changes else made
-    replaced = replaced_nodes(made, changes)
-    defaults = {
-        (*visit.path, name)
-        for visit in visits(changed, declared=True)
-        for name in type(visit.config).model_fields
-        if not differs_from_default(visit.config, name)
-    }
+    after_changes, replaced = changed(made, changes)
+    defaults = _default_paths(after_changes) if replaced else frozenset[Path_]()
     # A change within a default of the class shows what else that is, too.
-    before, after = flat(opened_like(made, changed)[0]), flat(changed)
+    before, after = flat(opened_like(made, after_changes)[0]), flat(after_changes)
     rows: list[Shown] = []
     for where, value in after.items():
         known = [where[:length] for length in range(len(where), 0, -1) if where[:length] in origins]
@@ -61,6 +55,16 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
             origin = "default" if where in defaults else "command line"
         rows.append(Shown(change_path(where), told(value), origin))
     return rows
+
+
+def _default_paths(root: Config[Any]) -> frozenset[Path_]:
+    """The fields that have their default."""
+    return frozenset(
+        (*visit.path, name)
+        for visit in visits(root, declared=True)
+        for name in type(visit.config).model_fields
+        if not differs_from_default(visit.config, name)
+    )
 
 
 def load_checked(path: Path, cls: type[M]) -> Config[M]:

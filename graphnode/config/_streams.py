@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
 import pydantic
-from pydantic_core import PydanticCustomError
 
 from .._declare._annotations import Form
 from .._hints import short
 from .._keys import derived, number_of
 from .._rngs import Rngs
 from .._stream import split_key
+from ._value_errors import value_error
 
 STREAMS: Final = "streams"
 """The one field of such a config, which files leave out: the names of streams stand where fields do."""
@@ -43,11 +43,11 @@ def _checked(given: object) -> tuple[tuple[str, int | None], ...]:
     try:
         streams: dict[Any, Any] = dict(cast("Any", given) or {DEFAULT_STREAM: None})
     except (TypeError, ValueError):
-        raise PydanticCustomError("wrong_value", "{text}", {"text": f"{_EXPECTED}, found {short(given)}"}) from None
+        raise value_error(f"{_EXPECTED}, found {short(given)}") from None
     for name, seed in streams.items():
         if not isinstance(name, str) or isinstance(seed, bool) or not (seed is None or isinstance(seed, int)):
             text = f"{name}: a seed is an integer, or null for one of the key that the model is built with"
-            raise PydanticCustomError("wrong_value", "{text}", {"text": f"{text}; found {short(seed)}"})
+            raise value_error(f"{text}; found {short(seed)}")
     return tuple(sorted(streams.items()))
 
 

@@ -37,9 +37,9 @@ from .._static import (
     read_option,
     static_key,
 )
+from ..optim._arguments import acts_as_transformation
 from ..optim._calls import Call, ScheduleCall, TransformationCall, call_classes
 from ..optim._labels import Labels
-from ..optim._memory import Transformation
 from ..optim._parameters import Schedule, is_transformation
 from ._array_fields import array_field
 from ._filters_as_paths import labels_of
@@ -64,6 +64,7 @@ from ._typed import (
     named_classes,
     unwrapped,
 )
+from ._value_errors import value_error
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _STRICT: Final = (bool, int, float, str)
@@ -89,7 +90,7 @@ def _checked(read: Callable[[Any], Any], schema: _Schema | Defined) -> Any:
             code = "literal_error" if error.has_options else "wrong_form"
             raise PydanticCustomError(code, "Input should be {expected}", {"expected": error.expected}) from None
         except DataValueError as error:
-            raise PydanticCustomError("wrong_value", "{text}", {"text": str(error)}) from None
+            raise value_error(str(error)) from None
 
     return _validated(check, schema)
 
@@ -170,9 +171,9 @@ def _of_named_class(given: dict[str, Any]) -> Any:
     cls = known.get(name) if isinstance(name, str) else None
     if cls is None:
         if TYPE not in given:
-            raise _wrong("a mapping says its class here, with `type`, as the field does not")
+            raise value_error("a mapping says its class here, with `type`, as the field does not")
         near = near_hint(name, known) or f"; one of {shown(known)}, or a class that gn.config.register has named"
-        raise _wrong(f"unknown type {short(name)}{near}")
+        raise value_error(f"unknown type {short(name)}{near}")
     return _reader(cls)(given)
 
 
@@ -180,10 +181,6 @@ def _of_named_class(given: dict[str, Any]) -> Any:
 def _reader(cls: Any) -> Callable[[Any], Any]:
     adapter = pydantic.TypeAdapter(configurable(cls) if is_record(cls) else _or_typed(configurable(cls), cls))
     return adapter.validate_python
-
-
-def _wrong(text: str) -> PydanticCustomError:
-    return PydanticCustomError("wrong_value", "{text}", {"text": text})
 
 
 def _or_typed(inner: Any, cls: Any) -> Any:
@@ -258,7 +255,7 @@ def _of_class(cls: Any, default: object) -> Any:
     if not isinstance(cls, type):
         return cls
     if is_transformation(cls):
-        return _called_or_named(TransformationCall, _is_transformation, "transformation")
+        return _called_or_named(TransformationCall, acts_as_transformation, "transformation")
     if cls is Schedule:
         return _called_or_named(ScheduleCall, callable, "schedule")
     if is_record(cls):
@@ -317,7 +314,7 @@ def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object
             value = _value_named(value, is_admitted)
         if not is_admitted(value):
             text = f"{short(given)} is not {with_article(what)}: register one with gn.config.register(name, value)"
-            raise PydanticCustomError("wrong_value", "{text}", {"text": text})
+            raise value_error(text)
         return value
 
     # What the schema admits is asked of the same function, at the time when it is made.
@@ -341,7 +338,7 @@ def _value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
     except NameError_ as error:
         admitted = (one for one in value_names() if is_admitted(value_of(one)))
         hint = "" if "did you mean" in str(error) else f"; known are {shown(admitted)}"
-        raise PydanticCustomError("unknown_name", "{text}", {"text": f"{error}{hint}"}) from None
+        raise value_error(f"{error}{hint}", "unknown_name") from None
 
 
 _SAMPLES: Final[dict[str, Any]] = {"null": None, "boolean": True, "number": 1.5, "array": [], "object": {}}
@@ -386,10 +383,6 @@ def by_tag(types: Mapping[str, Any], tag_of: Callable[[Any], str]) -> Any:
     union: Any = Union  # of types that are values here
     members = tuple([Annotated[one, pydantic.Tag(tag)] for tag, one in types.items()])
     return Annotated[union[members], pydantic.Discriminator(tag_of)]
-
-
-def _is_transformation(value: object) -> bool:
-    return isinstance(value, Transformation) and not isinstance(value, type)
 
 
 def _labels(inner: Any) -> Any:
@@ -463,20 +456,20 @@ def _record(given: Any, classes: tuple[Any, ...]) -> Any:
     if isinstance(given, (list, tuple)) and len(classes) == 1 and is_named_tuple(classes[0]):
         (cls,) = classes
         if len(given) > len(cls._fields):
-            raise _wrong(f"{cls.__name__} has {len(cls._fields)} items, found {len(given)}")
+            raise value_error(f"{cls.__name__} has {len(cls._fields)} items, found {len(given)}")
         given = dict(zip(cls._fields, given, strict=False))
     if not isinstance(given, dict) and all(map(inspect.isabstract, classes)):
         is_name = isinstance(given, str) and given in map(name_of, _choices(classes))
         remedy = f"; write {{type: {given}, ...}}" if is_name else ""
-        raise _wrong(f"a mapping with `type` is expected here, found {short(given)}{remedy}")
+        raise value_error(f"a mapping with `type` is expected here, found {short(given)}{remedy}")
     if not isinstance(given, dict):
         text = f"the fields of {' or '.join([cls.__name__ for cls in classes])} are expected here"
-        raise PydanticCustomError("wrong_record", "{text}", {"text": text})
+        raise value_error(text, "wrong_record")
     if TYPE in given and not any(TYPE in _model_of(cls).model_fields for cls in classes):
         fields = {name: value for name, value in given.items() if name != TYPE}
         return _made(_class_named(given[TYPE], classes), fields)
     if all(map(inspect.isabstract, classes)):
-        raise _wrong(f"type is missing: one of {shown([name_of(cls) for cls in _choices(classes)])}")
+        raise value_error(f"type is missing: one of {shown([name_of(cls) for cls in _choices(classes)])}")
     if len(classes) == 1:
         return _made(classes[0], given)
     return _made_of_any(classes, given)
@@ -495,9 +488,9 @@ def _class_named(name: object, classes: tuple[Any, ...]) -> Any:
     named |= {one: [cls] for one, cls in meant_names().items() if any(cls is choice for choice in choices)}
     found = named.get(name, []) if isinstance(name, str) else []
     if len(found) > 1:
-        raise _wrong(f"several classes are named {name!r}: register them under two names with gn.config.register")
+        raise value_error(f"several classes are named {name!r}: register them under two names with gn.config.register")
     if not found:
-        raise _wrong(f"unknown type {short(name)}{near_hint(name, named) or f'; one of {shown(named)}'}")
+        raise value_error(f"unknown type {short(name)}{near_hint(name, named) or f'; one of {shown(named)}'}")
     return found[0]
 
 
@@ -518,8 +511,10 @@ def _made_of_any(classes: tuple[Any, ...], given: dict[str, Any]) -> Any:
         return made[0]
     if made:
         names = [type(one).__name__ for one in made]
-        raise _wrong(f"{' and '.join(names)} take these fields: write `type: {names[0]}` beside them, or another one")
-    raise PydanticCustomError("wrong_record", "{text}", {"text": "; or ".join(faults)})
+        raise value_error(
+            f"{' and '.join(names)} take these fields: write `type: {names[0]}` beside them, or another one"
+        )
+    raise value_error("; or ".join(faults), "wrong_record")
 
 
 def _made(cls: Any, given: dict[str, Any]) -> Any:
@@ -537,7 +532,7 @@ def _made(cls: Any, given: dict[str, Any]) -> Any:
         text = f"{cls.__name__}: {'; '.join(_faults_by_key(given, error))}"
     except Exception as error:  # whatever the class raises that the file gives a value to
         text = f"{cls.__name__}: {error}"
-    raise PydanticCustomError("wrong_record", "{text}", {"text": text})
+    raise value_error(text, "wrong_record")
 
 
 def _faults_by_key(given: dict[str, Any], error: pydantic.ValidationError) -> list[str]:

@@ -24,20 +24,19 @@ from .._paths import Path as Path_
 from .._redefinition import class_apart
 from ._config import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text
 from ._dialect import OURS, Dialect, Translation
+from ._graph import Link, keys_of
 from ._places import MAX_DIGITS, MAX_FAULTS
 from ._read import Document, Files, check_no_faults
 from ._registry import NameError_, Tags, meaning, near_hint, shown
 from ._streams import STREAMS, admits_streams, as_mapping, is_streams
 
 M = TypeVar("M", bound=Node)
+
 MAX_NODES: Final = 1_000_000
 MAX_REPEATED: Final = 100_000
 """Items of lists and mappings that aliases repeat, each time: nothing else is more than the file has letters."""
-
-
 MAX_NESTED: Final = 32
 """Levels of a static value."""
-
 
 _NOTHING: Final[Mapping[int, list[str]]] = {}
 _CLOSE: Final = 0.8
@@ -69,7 +68,7 @@ class _Item(NamedTuple):
     document: Document
     container: Any
     at: Key
-    path: "tuple[Any, Key] | None"
+    path: Link
 
 
 class _Ref(NamedTuple):
@@ -260,7 +259,7 @@ class Walk:
 
     def _leave_out(self, item: _Item, model: type[Config[Any]], data: dict[str, Any]) -> None:
         """Take out of the data of a node what the dialect does not mean for it."""
-        path = _keys_of(item.path)
+        path = keys_of(item.path)
         others = [key for key in data if key not in model.model_fields]
         unknown = [key for key in others if self._dialect.may_leave_out((*path, key))]
         missing = [name for name in model.model_fields if name not in data]
@@ -290,7 +289,7 @@ class Walk:
         hint = did_you_mean(keys[-1], [*missing, *self._absent.get(id(holder), [])], cutoff=_CLOSE)
         if hint:
             place = self.files.place(item.document, holder, keys[-1], of_key=True)
-            where = path_str((*_keys_of(item.path), *keys))
+            where = path_str((*keys_of(item.path), *keys))
             text = f"no field takes it, and something like it is not given; {hint} Rename it, or name it in ignore"
             self.faults.append(f"{place}: {where}: {text}" if place else f"{where}: {text}")
 
@@ -383,14 +382,14 @@ class Walk:
 
     def _in_dialect(self, item: _Item, key: str) -> str:
         """What the file would call a field."""
-        source = self._dialect.source_of((*_keys_of(item.path), key))
+        source = self._dialect.source_of((*keys_of(item.path), key))
         return "" if source is None else f", which is {source} in the file"
 
     def _text(
         self, item: _Item, text: str, key: str | None = None, *, below: str = "", inside: str = "", of_key: bool = False
     ) -> str:
         last: Path_ = (below,) if below else () if key is None else (key,)
-        where = path_str((*_keys_of(item.path), *last)) + inside
+        where = path_str((*keys_of(item.path), *last)) + inside
         if key is not None and isinstance(item.raw, dict) and key in item.raw:
             place = self.files.place(item.document, item.raw, key, of_key=of_key)
         else:
@@ -478,15 +477,6 @@ def walk(files: Files, document: Document, cls: type[M], dialect: Dialect = OURS
     raw = {} if document.is_empty else document.root
     with meaning(dialect.names):
         return cast("Config[M]", one.run(raw, _form_of(cls), document)), one
-
-
-def _keys_of(path: "tuple[Any, Key] | None") -> Path_:
-    """The keys of a linked list."""
-    keys: list[Key] = []
-    while path is not None:
-        path, last = path
-        keys.append(last)
-    return tuple(reversed(keys))
 
 
 def _admits_null(model: type[Config[Any]], name: str) -> bool:

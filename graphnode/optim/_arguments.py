@@ -25,12 +25,12 @@ def check_arguments(model: object, tx: object) -> None:
     Raises:
         TypeError: Says which comes first, or what to write.
     """
-    if isinstance(tx, Mapping) and not _is_transformation(model):
+    if isinstance(tx, Mapping) and not acts_as_transformation(model):
         _check_mapping(tx)
         return
-    if _is_transformation(tx):
+    if acts_as_transformation(tx):
         return
-    if _is_transformation(model):
+    if acts_as_transformation(model):
         raise TypeError(
             f"Optimizer takes the model first: gn.optim.Optimizer(model, tx); found {type(model).__name__}, "
             f"then {describe(tx)}"
@@ -56,7 +56,7 @@ def _check_mapping(by_filter: Mapping[Any, Any]) -> None:
     faults = [
         f"{as_filter(key)!r}: {_instead_of_transformation(tx)}"
         for key, tx in by_filter.items()
-        if not (tx is None or _is_transformation(tx))
+        if not (tx is None or acts_as_transformation(tx))
     ]
     if faults:
         raise TypeError(
@@ -101,7 +101,7 @@ def _has_pairs(state: Any) -> bool:
     return any(isinstance(part, pairs) for part in jax.tree.leaves(state, is_leaf=is_leaf))
 
 
-def _is_transformation(value: object) -> bool:
+def acts_as_transformation(value: object) -> bool:
     """Whether a value has what optax transformations have; `MultiSteps` is of another class."""
     if isinstance(value, type | GraphObject):
         return False
