@@ -6,6 +6,8 @@ may not. Words after `python`:
 
     no-run              the block is not run, and is listed at the end of the tests
     raises=ErrorName    the block raises that error; its text block ends with `ErrorName: message`
+    needs=flax          the block is left out where the module flax is not installed; several with commas. On the
+                        first block of a page, which imports what the others use, it holds for the whole page
 
 From the root of the repository,
 
@@ -17,6 +19,7 @@ import argparse
 import ast
 import contextlib
 import difflib
+import importlib.util
 import io
 import linecache
 import re
@@ -62,6 +65,15 @@ class Block:
     shown: Fence | None
     skip: bool
     raises: str | None
+    needs: tuple[str, ...] = ()
+
+    def missing(self) -> list[str]:
+        """The modules that the block needs, and that are not installed."""
+        return [name for name in self.needs if not _is_installed(name)]
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 _OPENING = re.compile(r"( *)(`{3,}|~{3,})([^`]*)$")
@@ -95,25 +107,29 @@ def parse_blocks(text: str, page: str) -> list[Block]:
     for code, after in zip(fences, [*fences, None][1:], strict=True):
         if code.words[:1] != ("python",):
             continue
-        skip, raises = _parse_words(code.words[1:], f"{page}:{code.first}")
+        words = _parse_words(code.words[1:], f"{page}:{code.first}")
         shown = after if after is not None and after.words == ("text",) else None
         if shown is not None and any(line.strip() for line in lines[code.last + 1 : shown.first - 1]):
             shown = None  # prose stands between them
-        blocks.append(Block(code, shown, skip, raises))
+        blocks.append(Block(code, shown, *words))
     return blocks
 
 
-def _parse_words(words: Sequence[str], where: str) -> tuple[bool, str | None]:
+def _parse_words(words: Sequence[str], where: str) -> tuple[bool, str | None, tuple[str, ...]]:
     skip, raises = False, None
+    needs: tuple[str, ...] = ()
     for word in words:
         name, _, value = word.partition("=")
         if word == "no-run":
             skip = True
         elif name == "raises" and value:
             raises = value
+        elif name == "needs" and value:
+            needs = tuple(value.split(","))
         else:
-            raise PageError(f"{where}: unknown word {word!r} after python; use no-run or raises=ErrorName")
-    return skip, raises
+            usable = "use no-run, raises=ErrorName or needs=module"
+            raise PageError(f"{where}: unknown word {word!r} after python; {usable}")
+    return skip, raises, needs
 
 
 # Running a page
@@ -131,7 +147,7 @@ def run_page(path: Path, page: str) -> list[tuple[Block, str]]:
             blocks after that one are not run.
     """
     text = path.read_text(encoding="utf-8")
-    blocks = [block for block in parse_blocks(text, page) if not block.skip]
+    blocks = [block for block in parse_blocks(text, page) if not block.skip and not block.missing()]
     with _page_module(path, text, blocks) as namespace, _surroundings(blocks):
         return [(block, _run_block(block, namespace, path, page)) for block in blocks]
 
@@ -285,6 +301,20 @@ def skipped_blocks(path: Path, page: str) -> list[str]:
     return [f"{page}:{block.code.first}" for block in blocks if block.skip]
 
 
+def missing_for_page(path: Path, page: str) -> list[str]:
+    """The modules without which nothing of the page can run: those that its first block lacks."""
+    blocks = parse_blocks(path.read_text(encoding="utf-8"), page)
+    return blocks[0].missing() if blocks else []
+
+
+def left_out_blocks(path: Path, page: str) -> str | None:
+    """How many blocks of the page need what is not installed, and what that is; `None` if all can run."""
+    blocks = parse_blocks(path.read_text(encoding="utf-8"), page)
+    missing = [block.missing() for block in blocks if block.missing()]
+    modules = sorted({module for modules in missing for module in modules})
+    return f"{page}: {len(missing)} blocks left out, as {', '.join(modules)} is not installed" if missing else None
+
+
 # Updating
 
 
@@ -318,6 +348,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     for page in options.pages:
         try:
+            if missing := missing_for_page(page.resolve(), str(page)):
+                print(f"{page}: needs {', '.join(missing)}, not installed")
+                continue
+            if left_out := left_out_blocks(page.resolve(), str(page)):
+                print(left_out)
             if options.update:
                 changed = update_page(page.resolve(), str(page))
                 print(f"{page}: {'updated' if changed else 'unchanged'}")

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.docrun import PageError, check_page, main, normalise, run_page, skipped_blocks, update_page
+from tests.docrun import (
+    PageError,
+    check_page,
+    left_out_blocks,
+    main,
+    missing_for_page,
+    normalise,
+    run_page,
+    skipped_blocks,
+    update_page,
+)
 
 
 def write(directory: Path, text: str) -> Path:
@@ -141,10 +151,29 @@ def test_no_run_block_is_skipped_and_listed(tmp_path: Path):
     assert skipped_blocks(path, "page.md") == ["page.md:1"]
 
 
-@pytest.mark.parametrize("words", ["norun", "raises", "raises=", "no-run slow"])
+def test_block_that_needs_what_is_missing_is_left_out_and_listed(tmp_path: Path):
+    """`needs=` runs a block where all of its modules are installed; elsewhere the block is told with what it lacks."""
+    page = "```python needs=json\nx = 1\n```\n```python needs=json,no_such_module\nx = 2\n```\n```python\nx\n```\n"
+    path = write(tmp_path, page + "```text\n1\n```\n")
+    assert check_page(path, "page.md") == []
+    assert left_out_blocks(path, "page.md") == "page.md: 1 blocks left out, as no_such_module is not installed"
+    assert missing_for_page(path, "page.md") == []
+
+
+def test_page_whose_first_block_lacks_a_module_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The imports of a page stand in its first block: without them the other blocks would fail by a NameError."""
+    path = write(
+        tmp_path, "```python needs=no_such_module\nimport no_such_module\n```\n```python\nno_such_module\n```\n"
+    )
+    assert missing_for_page(path, "page.md") == ["no_such_module"]
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: needs no_such_module, not installed\n"
+
+
+@pytest.mark.parametrize("words", ["norun", "raises", "raises=", "needs", "needs=", "no-run slow"])
 def test_unknown_word_is_an_error(tmp_path: Path, words: str):
     """A misspelt word does not quietly run the block."""
-    with pytest.raises(PageError, match=r"page.md:1: unknown word .* after python; use no-run or"):
+    with pytest.raises(PageError, match=r"page.md:1: unknown word .* after python; use no-run, .* or needs=module"):
         check(tmp_path, f"```python {words}\n```\n")
 
 

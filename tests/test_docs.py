@@ -9,26 +9,26 @@ import pytest
 from jax.experimental import checkify as jax_checkify
 
 import graphnode as gn
-from tests.docrun import ROOT, PageError, check_page, skipped_blocks
+from tests.docrun import ROOT, PageError, check_page, left_out_blocks, missing_for_page, skipped_blocks
 
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("README.md", "docs/*.md", "docs/guides/*.md")
+    for pattern in ("README.md", "docs/*.md", "docs/*/*.md")
     for path in ROOT.glob(pattern)
 )
-# What only development needs is not in an extra, so that it may be missing.
-LIBRARIES = {"docs/guides/porting.md": ("flax", "safetensors")}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page_prints_what_it_shows(page: str, record_property: Callable[[str, object], None]):
     """Every block of a page runs, and every output that it shows is the real one."""
     path = Path(ROOT, page)
-    for library in LIBRARIES.get(page, ()):
-        pytest.importorskip(library, reason="what the page compares with is not installed")
     try:
+        if missing := missing_for_page(path, page):
+            pytest.skip(f"the page needs {', '.join(missing)}, not installed")
         for block in skipped_blocks(path, page):
             record_property("no-run", block)
+        if left_out := left_out_blocks(path, page):
+            record_property("note", left_out)
         messages = check_page(path, page)
     except PageError as error:
         messages = [str(error)]
