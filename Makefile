@@ -8,6 +8,11 @@ PYTEST_ARGS ?=
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
 VENV := .venv-$(version)
 BENCH_VENV := .venv-bench-$(version)
+OLDEST_VENV := .venv-oldest-$(version)
+# That flax warns when it is imported, and pages take warnings for errors.
+OF_NEWER_FLAX := $(foreach page,guides/porting coming_from/flax_nnx,--deselect "tests/test_docs.py::test_page_prints_what_it_shows[docs/$(page).md]")
+# The lower bound of pyproject.toml.
+OLDEST_JAX := $(shell sed -n 's/.*"jax>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 # What completes YAML in editors; node runs it, and pip has none of it.
 YAML_SERVER := yaml-language-server@1.25.0
 
@@ -16,11 +21,11 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all test-types lint format demo bench schemas clean
+.PHONY: help venv test test-all test-oldest test-types lint format demo bench schemas clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [WORKERS=2] [PYTEST_ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 venv: $(VENV)/.stamp ## make the virtual environment .venv-<python version> for development
 
@@ -31,6 +36,10 @@ test: lint yaml-server ## run every check: formatting, ruff, four type checkers,
 test-all: lint yaml-server ## the same, with the slow tests
 	@echo "== pytest: tests, doctests and documentation, also the slow ones"
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) -m "" $(PYTEST_ARGS)
+
+test-oldest: $(OLDEST_VENV)/.stamp ## run the tests with the oldest JAX that graphnode supports
+	@echo "== pytest: tests, doctests and documentation with JAX $(OLDEST_JAX)"
+	@$(OLDEST_VENV)/bin/python -m pytest -n $(WORKERS) $(OF_NEWER_FLAX) $(PYTEST_ARGS)
 
 test-types: yaml-server ## run the tests with every call inside the package checked against its annotations
 	@echo "== pytest: tests, doctests and documentation under jaxtyping's import hook with beartype"
@@ -89,6 +98,12 @@ endef
 
 $(VENV)/.stamp: pyproject.toml requirements-dev.txt
 	$(call make_venv,$(VENV),-r requirements-dev.txt -e ".[examples]")
+
+# The peers that requirements-dev.txt names need a newer JAX: pip finds a flax that does not.
+$(OLDEST_VENV)/.stamp: pyproject.toml requirements-dev.txt
+	@mkdir -p $(OLDEST_VENV)
+	@grep -vE '^(brainstate|flax)==' requirements-dev.txt >$(OLDEST_VENV)/requirements.txt
+	$(call make_venv,$(OLDEST_VENV),-r $(OLDEST_VENV)/requirements.txt -e ".[examples]" "flax>=0.12" "jax==$(OLDEST_JAX)")
 
 .PHONY: yaml-server
 yaml-server: $(VENV)/.stamp

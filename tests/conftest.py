@@ -2,7 +2,7 @@
 
 import gc
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -54,6 +54,31 @@ def pytest_configure(config: pytest.Config) -> None:
         install_import_hook("graphnode", "beartype.beartype")
     # A plugin's fixtures hold everywhere, those of this file only below tests/.
     config.pluginmanager.register(DoctestNames())
+
+
+# What single files of tests import, and what `make venv` installs for them. Without one of these all others run.
+OPTIONAL = {"IPython", "cattrs", "cloudpickle", "equinox", "flax", "joblib", "lsprotocol", "pygls", "traitlets"}
+
+
+class OptionalModule(pytest.Module):
+    """A file of tests, skipped where something that is optional is not installed: also where a helper imports it.
+
+    `pytest.importorskip` would have to stand before the other imports of every such file, and gives no types.
+    """
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            missing = error.__cause__
+            if isinstance(missing, ModuleNotFoundError) and str(missing.name).partition(".")[0] in OPTIONAL:
+                pytest.skip(f"{missing.name} is not installed", allow_module_level=True)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    """Collect every file of tests as one that may be skipped."""
+    return OptionalModule.from_parent(parent, path=module_path)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

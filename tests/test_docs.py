@@ -65,6 +65,7 @@ JAX_FUNCTIONS: dict[str, Callable[..., object]] = {
 def test_the_page_on_transforms_names_each_argument_that_differs(name: str):
     """What a transform lacks of JAX's arguments, and what it has beside them, stands in the first lines."""
     of_jax = set(inspect.signature(JAX_FUNCTIONS[name]).parameters)
+    of_jax.discard("abstracted_axes")  # which JAX had before 0.10
     own = set(inspect.signature(getattr(gn, name)).parameters)
     page = (ROOT / "docs/transforms.md").read_text(encoding="utf-8")
     first_lines = page.partition("Every block on this page")[0]

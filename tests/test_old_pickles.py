@@ -43,6 +43,8 @@ def bits(leaf: Any) -> Any:
 @pytest.mark.parametrize("file", FILES, ids=[f"{file.parent.name}-{file.stem}" for file in FILES])
 def test_a_pickle_of_an_earlier_version_is_loaded(file: Path, expected: dict[str, Any]):
     """Modules may have moved since, and classes have other attributes."""
+    if file.stem == "streams" and jax.__version_info__ < (0, 10):
+        pytest.skip("a key is pickled by the name of a module of JAX, which has another one since 0.10")
     structure, leaves = parts(pickle.loads(file.read_bytes()))
     expected_structure, expected_leaves = parts(expected[file.stem])
     assert structure == expected_structure

@@ -73,8 +73,7 @@ def initial_state(tx: Transformation, params: StateTree) -> Any:
     try:
         state = tx.init(params)
     except ValueError as error:
-        # JAX's text for a pytree that should be a prefix of another one, and is not.
-        if "prefix pytree" in str(error) and "StateTree" in str(error):
+        if _is_misfit(str(error)):
             raise TypeError(
                 "the mask or labels in an optax transformation must be a state tree as the parameters are, or a "
                 "function that gives one for them; for a dict by path write "
@@ -87,6 +86,14 @@ def initial_state(tx: Transformation, params: StateTree) -> Any:
             "gn.optim.lookahead, which keeps the slow ones in the memory"
         )
     return state
+
+
+def _is_misfit(text: str) -> bool:
+    """Whether this is JAX's text for a pytree that should be a prefix of a state tree, and is not."""
+    if "prefix pytree" in text:
+        return "StateTree" in text
+    # Before JAX 0.10.
+    return ("Expected dict, got" in text and "TreefyState" in text) or "Mismatch custom node data: Layout(" in text
 
 
 def _has_pairs(state: Any) -> bool:

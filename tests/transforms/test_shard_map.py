@@ -168,7 +168,7 @@ def test_specs_that_do_not_fit_are_refused():
     """A prefix of another structure is told."""
     with pytest.raises(ValueError) as caught:
         mapped((P(), P("data"), P()))(model(), X)
-    assert "is not a prefix of the arguments: pytree structure error" in str(caught.value)
+    assert "is not a prefix of the arguments: " in str(caught.value)
 
 
 def test_a_change_of_structure_is_named():

@@ -305,13 +305,13 @@ def test_two_axes_of_one_state_are_named():
 def test_in_axes_that_do_not_fit_are_refused():
     """A prefix of another structure shows itself, and says where JAX found the difference."""
     text = message(ValueError, gn.vmap(call, in_axes=(MAPPED, 0, 1)), cell(3), XS)
-    assert text.startswith(
-        "gn.vmap: (axes({ParamState: None, ShortTermState: 0}), 0, 1) is not a prefix of the arguments: pytree "
-        "structure "
-        "error: different lengths of tuple"
-    )
+    own, _, of_jax = text.partition(": pytree structure error: different lengths of tuple")
+    if not of_jax:  # before JAX 0.10
+        own, _, of_jax = text.partition(": Tuple arity mismatch: 2 != 3")
+    assert own == "gn.vmap: (axes({ParamState: None, ShortTermState: 0}), 0, 1) is not a prefix of the arguments"
+    assert of_jax
     text = message(ValueError, gn.vmap(call, in_axes=({"weight": None}, 0)), cell(3), XS)
-    assert text.startswith("gn.vmap: ({'weight': None}, 0) is not a prefix of the arguments: pytree structure error")
+    assert text.startswith("gn.vmap: ({'weight': None}, 0) is not a prefix of the arguments: ")
 
 
 @pytest.mark.parametrize(
