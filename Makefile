@@ -8,11 +8,15 @@ PYTEST_ARGS ?=
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
 VENV := .venv-$(version)
 BENCH_VENV := .venv-bench-$(version)
+DOCS_VENV := .venv-docs-$(version)
 OLDEST_VENV := .venv-oldest-$(version)
+WHEEL_VENV := .venv-wheel-$(version)
 # That flax warns when it is imported, and pages take warnings for errors.
-OF_NEWER_FLAX := $(foreach page,guides/porting coming_from/flax_nnx,--deselect "tests/test_docs.py::test_page_prints_what_it_shows[docs/$(page).md]")
+OLDER_FLAX := -W "ignore:jax.array_ref is deprecated:DeprecationWarning" $(foreach page,guides/porting coming_from/flax_nnx,--deselect "tests/test_docs.py::test_page_prints_what_it_shows[docs/$(page).md]")
 # The lower bound of pyproject.toml.
 OLDEST_JAX := $(shell sed -n 's/.*"jax>=\([0-9.]*\)".*/\1/p' pyproject.toml)
+# What does not look at the files of the package.
+WHEEL_TESTS := $(addprefix tests/,nn config transforms test_split_merge.py test_declaration.py test_optim.py test_pickling.py test_docs.py)
 # What completes YAML in editors; node runs it, and pip has none of it.
 YAML_SERVER := yaml-language-server@1.25.0
 
@@ -21,7 +25,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all test-oldest test-types lint format demo bench schemas clean
+.PHONY: help venv test test-all test-oldest test-types test-wheel lint format demo bench schemas docs clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [WORKERS=2] [PYTEST_ARGS=...]"
@@ -39,11 +43,26 @@ test-all: lint yaml-server ## the same, with the slow tests
 
 test-oldest: $(OLDEST_VENV)/.stamp ## run the tests with the oldest JAX that graphnode supports
 	@echo "== pytest: tests, doctests and documentation with JAX $(OLDEST_JAX)"
-	@$(OLDEST_VENV)/bin/python -m pytest -n $(WORKERS) $(OF_NEWER_FLAX) $(PYTEST_ARGS)
+	@$(OLDEST_VENV)/bin/python -m pytest -n $(WORKERS) $(OLDER_FLAX) $(PYTEST_ARGS)
 
 test-types: yaml-server ## run the tests with every call inside the package checked against its annotations
 	@echo "== pytest: tests, doctests and documentation under jaxtyping's import hook with beartype"
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --runtime-types $(PYTEST_ARGS)
+
+# The tests of the sdist, without its package: what they import is the wheel.
+test-wheel: $(VENV)/.stamp ## build wheel and sdist, and test the wheel outside of the checkout
+	@echo "== build: wheel and sdist, into build/dist"
+	@rm -rf build/dist build/sdist $(WHEEL_VENV)
+	@$(VENV)/bin/python -m build --no-isolation --outdir build/dist . >build-log.txt || { cat build-log.txt; exit 1; }
+	@rm build-log.txt
+	@mkdir -p build/sdist && tar xf build/dist/*.tar.gz -C build/sdist --strip-components 1
+	@rm -rf build/sdist/graphnode
+	@$(PYTHON) -m venv $(WHEEL_VENV)
+	@$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		"$$(echo build/dist/*.whl)[examples]" -r build/sdist/requirements-dev.txt
+	@echo "== pytest: the wheel"
+	@cd build/sdist && "$(CURDIR)/$(WHEEL_VENV)/bin/python" -c 'import graphnode; print(graphnode.__file__)'
+	@cd build/sdist && "$(CURDIR)/$(WHEEL_VENV)/bin/python" -m pytest -n $(WORKERS) $(WHEEL_TESTS)
 
 lint: $(VENV)/.stamp ## check formatting, ruff's rules and the types with four checkers
 	@echo "== ruff format: is everything formatted?"
@@ -75,6 +94,11 @@ demo: $(VENV)/.stamp ## train the example classifier, docs/examples/digits.py
 bench: $(BENCH_VENV)/.stamp ## time graphnode beside its peers: of graphs, of configuration files, and of models
 	@echo "== benchmarks: graphnode and its peers"
 	@$(BENCH_VENV)/bin/python -m tests.benchmarks
+
+docs: $(DOCS_VENV)/.stamp ## build the documentation site into build/site, every warning an error
+	@echo "== docs: build/site"
+	@$(DOCS_VENV)/bin/python -m tests.docsite build/pages
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict --quiet
 
 schemas: $(VENV)/.stamp ## write the JSON Schemas of the layers into schemas/
 	@echo "== schemas: writing schemas/"
@@ -113,6 +137,9 @@ yaml-server: $(VENV)/.stamp
 		npm install --global --prefix $(VENV) --no-audit --no-fund --loglevel error $(YAML_SERVER) \
 			&& touch $(VENV)/.$(YAML_SERVER); \
 	else echo "== venv: there is no npm, so that $(YAML_SERVER) is not installed"; fi
+
+$(DOCS_VENV)/.stamp: requirements-docs.txt
+	$(call make_venv,$(DOCS_VENV),-r requirements-docs.txt)
 
 $(BENCH_VENV)/.stamp: pyproject.toml requirements-dev.txt
 	$(call make_venv,$(BENCH_VENV),-e ".[bench]")

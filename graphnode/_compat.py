@@ -30,10 +30,11 @@ try:
 except ImportError:  # before JAX 0.10
     from jax._src.tree_util import _registry
 
-    def is_tree_node(typ: type[Any]) -> bool:
+    def _is_tree_node(typ: type[Any]) -> bool:
         """What newer versions of JAX have: whether a class is registered as one of pytrees."""
         return typ in _registry
 
+    is_tree_node = _is_tree_node
 
 try:
     from jax._src.core import trace_state_strong_ref as _running
