@@ -1,8 +1,8 @@
 """How the package is read for the reference: an extension of griffe, which mkdocstrings loads by this path.
 
 Nothing is imported for the site: griffe reads source. So it does not see that each class of nodes is a dataclass, and
-is told here. And the docstrings say `Example:`, of which griffe makes a box of prose, where `>>>` would be a quotation; it
-knows `Examples:`, whose doctests become code.
+is told here. And the docstrings say `Example:`, of which griffe makes a box of prose, where `>>>` would be a quotation;
+it knows `Examples:`, whose doctests become code.
 """
 
 import re
@@ -24,9 +24,15 @@ class OnSite(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: object) -> None:
         """Once all is read, and bases can be followed."""
-        for cls in list(_classes(pkg)):
-            if "__init__" not in cls.members and any(base.path == NODE for base in cls.mro()):
+        nodes = [cls for cls in _classes(pkg) if any(base.path == NODE for base in cls.mro())]
+        for cls in nodes:
+            if "__init__" not in cls.members:
                 cls.set_member("__init__", _constructor(cls))
+        for cls in nodes:
+            # An init variable is an argument, and no attribute.
+            for name, field in list(cls.attributes.items()):
+                if "InitVar" in str(field.annotation):
+                    cls.del_member(name)
 
 
 def _classes(owner: griffe.Module | griffe.Class) -> Iterator[griffe.Class]:

@@ -32,7 +32,9 @@ MOVED: Mapping[str, str] = {
     "graphnode/transforms/README.md": "code/transforms.md",
 }
 STYLE = """\
-/* Long lines of code and wide tables scroll rather than squeeze. */
+/* Room for code of 120 columns. */
+.md-grid { max-width: 78rem; }
+.md-typeset pre > code { font-size: 0.64rem; }
 .md-typeset table:not([class]) { font-size: 0.68rem; }
 .md-typeset .doc-contents { margin-left: 0.8rem; }
 .md-typeset h2.doc-heading { border-top: 1px solid var(--md-default-fg-color--lightest); padding-top: 1rem; }
