@@ -11,9 +11,6 @@ BENCH_VENV := .venv-bench-$(version)
 DOCS_VENV := .venv-docs-$(version)
 OLDEST_VENV := .venv-oldest-$(version)
 WHEEL_VENV := .venv-wheel-$(version)
-# That flax warns when it is imported, and pages take warnings for errors.
-OLDER_FLAX := $(foreach name,array_ref ArrayRef,-W "ignore:jax.$(name):DeprecationWarning") \
-	$(foreach page,guides/porting coming_from/flax_nnx,--deselect "tests/test_docs.py::test_page_prints_what_it_shows[docs/$(page).md]")
 # The lower bound of pyproject.toml.
 OLDEST_JAX := $(shell sed -n 's/.*"jax>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 # What does not look at the files of the package.
@@ -45,7 +42,7 @@ test-all: lint yaml-server ## the same, with the slow tests
 
 test-oldest: $(OLDEST_VENV)/.stamp ## run the tests with the oldest JAX that graphnode supports
 	@echo "== pytest: tests, doctests and documentation with JAX $(OLDEST_JAX)"
-	@$(OLDEST_VENV)/bin/python -m pytest -n $(WORKERS) $(OLDER_FLAX) $(PYTEST_ARGS)
+	@$(OLDEST_VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-types: yaml-server ## run the tests with every call inside the package checked against its annotations
 	@echo "== pytest: tests, doctests and documentation under jaxtyping's import hook with beartype"
@@ -126,11 +123,11 @@ endef
 $(VENV)/.stamp: pyproject.toml requirements-dev.txt
 	$(call make_venv,$(VENV),-r requirements-dev.txt -e ".[examples]")
 
-# The peers that requirements-dev.txt names need a newer JAX: pip finds a flax that does not.
+# Without the peers that need a newer JAX: what compares with them is skipped.
 $(OLDEST_VENV)/.stamp: pyproject.toml requirements-dev.txt
 	@mkdir -p $(OLDEST_VENV)
 	@grep -vE '^(brainstate|flax)==' requirements-dev.txt >$(OLDEST_VENV)/requirements.txt
-	$(call make_venv,$(OLDEST_VENV),-r $(OLDEST_VENV)/requirements.txt -e ".[examples]" "flax>=0.12" "jax==$(OLDEST_JAX)")
+	$(call make_venv,$(OLDEST_VENV),-r $(OLDEST_VENV)/requirements.txt -e ".[examples]" "jax==$(OLDEST_JAX)")
 
 .PHONY: yaml-server
 yaml-server: $(VENV)/.stamp
