@@ -24,7 +24,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all test-oldest test-types test-wheel lint format demo bench schemas docs clean
+.PHONY: help venv test test-all test-oldest test-types test-wheel lint format demo bench metrics schemas docs clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [WORKERS=2] [PYTEST_ARGS=...]"
@@ -99,6 +99,9 @@ docs: $(DOCS_VENV)/.stamp ## build the documentation site into build/site, every
 	@echo "== docs: build/site"
 	@$(DOCS_VENV)/bin/python -m tests.docsite build/pages
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict --quiet
+
+metrics: $(VENV)/.stamp ## count lines, tokens, branches, comments and names of the package
+	@$(VENV)/bin/python -m tests.metrics
 
 schemas: $(VENV)/.stamp ## write the JSON Schemas of the layers into schemas/
 	@echo "== schemas: writing schemas/"
