@@ -264,7 +264,7 @@ def treefy_states(node: object, /, *filters: Filter | EllipsisType) -> StateTree
 
     Example:
         >>> gn.treefy_states(gn.nn.Linear(2, 3), gn.ParamState)["weight"].type
-        <class 'graphnode._state.ParamState'>
+        <class 'graphnode.ParamState'>
     """
     binding = binding_of(node)
     groups, _ = _groups(binding, filters or (...,))

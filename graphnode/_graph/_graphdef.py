@@ -18,6 +18,7 @@ from .._contract import Requirement
 from .._errors import StructureError, listed
 from .._paths import Key, Path, key_order, path_str
 from .._pretty import Record, Text, pretty
+from .._public import PublicType, named_in_pickles
 from .._redefinition import class_apart
 from .._state import Requirements, StateSpec
 from .._trie import Trie
@@ -46,7 +47,7 @@ _NODES: Final = "nodes"
 _GRAPHDEFS: "Interned[tuple[Token, ...], GraphDef[Any]]" = Interned()
 
 
-class GraphDef(Generic[N_co]):
+class GraphDef(Generic[N_co], metaclass=PublicType):
     """The static half of a node: classes, static values, and which object stands where.
 
     Hashable and comparable at the cost of an identity test, picklable when its classes are, and a static pytree: it may
@@ -224,6 +225,7 @@ def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     return _GRAPHDEFS.of(tokens, lambda: _new_graphdef(tokens))
 
 
+@named_in_pickles("_pickled_graphdef")
 def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     """The graphdef that was pickled, whose classes may have changed since: a spec knows its own fields alone.
 

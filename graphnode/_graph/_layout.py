@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 from .._caches import Interned
 from .._paths import Key, Path, key_order, path_str
 from .._pretty import MAX_KEY
+from .._public import named_in_pickles
 from .._state import StateSpec
 from .._trie import Reference, Trie, by_target, canonical
 
@@ -268,6 +269,7 @@ class Layout(Trie):
         return f"Layout({', '.join(shown)}{f', and {len(self) - 5} more' if len(self) > 5 else ''})"
 
 
+@named_in_pickles("_pickled_layout")
 def intern_layout(
     parents: tuple[int, ...],
     keys: tuple[Key, ...],
