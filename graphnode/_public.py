@@ -10,7 +10,7 @@ import re
 import sys
 from abc import ABCMeta
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -57,8 +57,8 @@ def named_in_pickles(name: str) -> Callable[[F], F]:
     """
 
     def named(function: F) -> F:
-        found: Any = function
-        found.__module__, found.__qualname__ = __package__, name
+        of_any: Any = function  # not every callable can be named, and a function can
+        of_any.__module__, of_any.__qualname__ = __package__, name
         setattr(sys.modules[str(__package__)], name, function)
         return function
 
