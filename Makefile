@@ -67,7 +67,7 @@ bench: $(BENCH_VENV)/.stamp ## time graphnode beside its peers: of graphs, of co
 	@echo "== benchmarks: graphnode and its peers"
 	@$(BENCH_VENV)/bin/python -m tests.benchmarks
 
-schemas: $(VENV)/.stamp ## write the JSON Schemas of the layers into schemas/
+schemas: $(VENV)/.stamp ## write JSON Schemas, for the editor and of graphdefs, into schemas/
 	@echo "== schemas: writing schemas/"
 	@$(VENV)/bin/python -m tests.schemas
 
