@@ -16,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test test-all test-types lint format demo bench schemas clean
+.PHONY: help venv test test-all test-types lint format demo bench metrics schemas clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [WORKERS=2] [PYTEST_ARGS=...]"
@@ -66,6 +66,9 @@ demo: $(VENV)/.stamp ## train the example classifier, docs/examples/digits.py
 bench: $(BENCH_VENV)/.stamp ## time graphnode beside its peers: of graphs, of configuration files, and of models
 	@echo "== benchmarks: graphnode and its peers"
 	@$(BENCH_VENV)/bin/python -m tests.benchmarks
+
+metrics: $(VENV)/.stamp ## count lines, tokens, branches, comments and names of the package
+	@$(VENV)/bin/python -m tests.metrics
 
 schemas: $(VENV)/.stamp ## write JSON Schemas, for the editor and of graphdefs, into schemas/
 	@echo "== schemas: writing schemas/"
