@@ -142,13 +142,29 @@ else:
     # fmt: on
 
     def __getattr__(name: str) -> object:
-        home = name if name in _LATER else next((module for module in _LATER if name in _LATER[module]), None)
+        home = (
+            name
+            if name in _LATER
+            else next((module for module in _LATER if name in _LATER[module]), None)
+        )
         if home is None:
-            layers = () if name.startswith("_") else dir(importlib.import_module(f"{__name__}.nn"))
-            raise _foreign.missing_name(__name__, name, _foreign.instead_of_name(name, layers), __dir__())
+            layers = (
+                ()
+                if name.startswith("_")
+                else dir(importlib.import_module(f"{__name__}.nn"))
+            )
+            raise _foreign.missing_name(
+                __name__, name, _foreign.instead_of_name(name, layers), __dir__()
+            )
         module = importlib.import_module(f"{__name__}.{home}")
         globals()[name] = found = module if name == home else getattr(module, name)
         return found
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_LATER, *(name for names in _LATER.values() for name in names)})
+        return sorted(
+            {
+                *globals(),
+                *_LATER,
+                *(name for names in _LATER.values() for name in names),
+            }
+        )

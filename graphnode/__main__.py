@@ -37,55 +37,100 @@ def main() -> None:
     """Tools for models that are declared as graphnode classes."""
 
 
-def _codes(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> list[str]:
+def _codes(
+    context: click.Context, parameter: click.Parameter, value: Sequence[str]
+) -> list[str]:
     """Codes and beginnings of codes, from `GN1,GN201` or from several options."""
     prefixes = [prefix.strip() for text in value for prefix in text.split(",")]
     for prefix in prefixes:
         if not any(prefix and code.startswith(prefix) for code in CODES):
-            raise click.BadParameter(f"no code begins with {prefix!r}", context, parameter)
+            raise click.BadParameter(
+                f"no code begins with {prefix!r}", context, parameter
+            )
     return prefixes
 
 
-def _explain(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+def _explain(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> None:
     if value is None:
         return
     code: Code | None = CODES.get(value)
     if code is None:
-        raise click.BadParameter(f"no code is {value!r}; they are {', '.join(CODES)}", context, parameter)
-    click.echo(f"{code.code} {code.name}: {code.summary}\nMore, with examples: {code.anchor}")
+        raise click.BadParameter(
+            f"no code is {value!r}; they are {', '.join(CODES)}", context, parameter
+        )
+    click.echo(
+        f"{code.code} {code.name}: {code.summary}\nMore, with examples: {code.anchor}"
+    )
     context.exit()
 
 
 @main.command("check")
 @click.argument("targets", nargs=-1, required=True, metavar="PACKAGE_OR_FILE...")
-@click.option("--strict", is_flag=True, help="Look also for States without a contract of shape and dtype.")
 @click.option(
-    "--format", "style", type=click.Choice(list(REPORTS)), default="text", show_default=True, help="How to print."
+    "--strict",
+    is_flag=True,
+    help="Look also for States without a contract of shape and dtype.",
 )
-@click.option("--select", multiple=True, metavar="CODES", callback=_codes, help="Report these codes alone: GN1,GN201.")
-@click.option("--ignore", multiple=True, metavar="CODES", callback=_codes, help="Do not report these codes.")
 @click.option(
-    "--explain", metavar="CODE", callback=_explain, expose_value=False, is_eager=True, help="Explain a code, and exit."
+    "--format",
+    "style",
+    type=click.Choice(list(REPORTS)),
+    default="text",
+    show_default=True,
+    help="How to print.",
+)
+@click.option(
+    "--select",
+    multiple=True,
+    metavar="CODES",
+    callback=_codes,
+    help="Report these codes alone: GN1,GN201.",
+)
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="CODES",
+    callback=_codes,
+    help="Do not report these codes.",
+)
+@click.option(
+    "--explain",
+    metavar="CODE",
+    callback=_explain,
+    expose_value=False,
+    is_eager=True,
+    help="Explain a code, and exit.",
 )
 @click.pass_context
 def check_command(
-    context: click.Context, targets: Sequence[str], strict: bool, style: str, select: list[str], ignore: list[str]
+    context: click.Context,
+    targets: Sequence[str],
+    strict: bool,
+    style: str,
+    select: list[str],
+    ignore: list[str],
 ) -> None:
     """Find what no type checker can see in node classes.
 
-    PACKAGE_OR_FILE is the dotted name of a module or package, a directory, or a Python file. The modules are imported,
-    those of a package with all submodules, and every class of nodes or States in them is checked.
+    PACKAGE_OR_FILE is the dotted name of a module or package, a directory, or a Python
+    file. The modules are imported, those of a package with all submodules, and every
+    class of nodes or States in them is checked.
 
     A comment "# graphnode: ignore[GN201]" on the line keeps a finding back.
 
-    The exit code is 0 if nothing was found, 1 if something was, and 2 if a module cannot be imported (GN001, which no
-    option leaves out) or the command was not understood.
+    The exit code is 0 if nothing was found, 1 if something was, and 2 if a module
+    cannot be imported (GN001, which no option leaves out) or the command was not
+    understood.
     """
     try:
         checked = check(*targets, strict=strict)
     except TargetError as error:
         raise click.UsageError(str(error), context) from None
-    found = [one for one in checked.findings if _is_wanted(one.code.code, select, ignore)]
+    found = [
+        one for one in checked.findings if _is_wanted(one.code.code, select, ignore)
+    ]
     click.echo(REPORTS[style](found), nl=False)
     click.echo(summary(found, checked.classes), err=True)
     context.exit(2 if not checked.is_complete else 1 if found else 0)
@@ -94,7 +139,9 @@ def check_command(
 def _is_wanted(code: str, select: Sequence[str], ignore: Sequence[str]) -> bool:
     if code == "GN001":
         return True
-    return (not select or code.startswith(tuple(select))) and not code.startswith(tuple(ignore))
+    return (not select or code.startswith(tuple(select))) and not code.startswith(
+        tuple(ignore)
+    )
 
 
 if __name__ == "__main__":

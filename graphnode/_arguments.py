@@ -1,7 +1,7 @@
 """What public functions say of an argument that they do not take: their own name, what would do, what was found.
 
-An error deep inside finds the function that the user called by the frames: naming it to all that lies between would
-cost every call, and is of use in an error alone.
+An error deep inside finds the function that the user called by the frames: naming it to
+all that lies between would cost every call, and is of use in an error alone.
 """
 
 import inspect
@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from ._describe import describe
 
-# The modules whose functions users call, and how they write them. Of `optim` only classes are looked for: most
-# functions in it are private, and the others name themselves.
+# The modules whose functions users call, and how they write them. Of `optim` only
+# classes are looked for: most functions in it are private, and the others name
+# themselves.
 _FUNCTIONS: Final = {
     "graphnode": "gn",
     "graphnode.transforms": "gn",
@@ -32,18 +33,26 @@ def wrong_argument(takes: str, value: object, function: str | None = None) -> st
     Args:
         takes: What would do: `a node or a pytree of nodes`.
         value: What was found.
-        function: What the function is called; by default, what the frames say that the user called.
+        function: What the function is called; by default, what the frames say that the
+            user called.
     """
     name = public_caller() if function is None else function
     found = f"found {describe(value)}"
-    return f"expected {takes}; {found}" if name is None else f"{name} takes {takes}; {found}"
+    return (
+        f"expected {takes}; {found}"
+        if name is None
+        else f"{name} takes {takes}; {found}"
+    )
 
 
 def public_caller() -> str | None:
     """The public function, class or method that the user called: `gn.clone`, `Optimizer.update`; `None` for others."""
     name: str | None = None
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _OWN_PACKAGES:
+    while (
+        frame is not None
+        and str(frame.f_globals.get("__name__")).partition(".")[0] in _OWN_PACKAGES
+    ):
         name = _public_name(frame) or name
         frame = frame.f_back
     return name
@@ -57,18 +66,31 @@ def _public_name(frame: FrameType) -> str | None:
         return _written(_CLASSES, cls.__name__, lambda member: member is cls)
     if code.co_varnames[:1] == ("self",):
         return _method_name(type(frame.f_locals["self"]), code)
-    return _written(_FUNCTIONS, code.co_name, lambda member: getattr(inspect.unwrap(member), "__code__", None) is code)
+    return _written(
+        _FUNCTIONS,
+        code.co_name,
+        lambda member: getattr(inspect.unwrap(member), "__code__", None) is code,
+    )
 
 
 def _method_name(cls: type, code: CodeType) -> str | None:
     """How users write a method of a public class, whose code this is: `Optimizer.update`."""
-    if code.co_name.startswith("_") or _written(_CLASSES, cls.__name__, lambda member: member is cls) is None:
+    if (
+        code.co_name.startswith("_")
+        or _written(_CLASSES, cls.__name__, lambda member: member is cls) is None
+    ):
         return None
     method = inspect.getattr_static(cls, code.co_name, None)
-    return f"{cls.__name__}.{code.co_name}" if getattr(method, "__code__", None) is code else None
+    return (
+        f"{cls.__name__}.{code.co_name}"
+        if getattr(method, "__code__", None) is code
+        else None
+    )
 
 
-def _written(modules: Mapping[str, str], name: str, is_same: Callable[[Any], bool]) -> str | None:
+def _written(
+    modules: Mapping[str, str], name: str, is_same: Callable[[Any], bool]
+) -> str | None:
     for module_name, prefix in modules.items():
         members = vars(sys.modules[module_name]) if module_name in sys.modules else {}
         if name in members and is_same(members[name]):
@@ -85,23 +107,34 @@ def checked_index(function: str, name: str, value: Any) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{function}: {name} is an integer; found {describe(value)}") from None
+        raise TypeError(
+            f"{function}: {name} is an integer; found {describe(value)}"
+        ) from None
 
 
-def checked_positions(name: str, value: Any, function: str | None = None) -> tuple[int, ...]:
+def checked_positions(
+    name: str, value: Any, function: str | None = None
+) -> tuple[int, ...]:
     """An argument that is a position or several of them.
 
     Args:
         name: Its name.
         value: What was found.
-        function: What the function is called; by default, what the frames say that the user called.
+        function: What the function is called; by default, what the frames say that the
+            user called.
 
     Raises:
         TypeError: It is neither.
     """
     try:
-        return tuple(map(operator.index, value)) if isinstance(value, Iterable) else (operator.index(value),)
+        return (
+            tuple(map(operator.index, value))
+            if isinstance(value, Iterable)
+            else (operator.index(value),)
+        )
     except TypeError:
         caller = public_caller() if function is None else function
-        text = f"{name} is an integer or a sequence of integers; found {describe(value)}"
+        text = (
+            f"{name} is an integer or a sequence of integers; found {describe(value)}"
+        )
         raise TypeError(text if caller is None else f"{caller}: {text}") from None

@@ -1,7 +1,8 @@
 """Give some States of a node one more axis, and take it away again, in place.
 
-Data in: a node and a filter. Data out: nothing; the values of the States change, all or none, and with them the shape
-that each State goes on with. What a field declares is the shape of one member; here it gets another one on purpose.
+Data in: a node and a filter. Data out: nothing; the values of the States change, all or
+none, and with them the shape that each State goes on with. What a field declares is the
+shape of one member; here it gets another one on purpose.
 """
 
 import functools
@@ -27,22 +28,28 @@ from ._statetree import FlatStates
 from ._update import leaf_text
 
 
-def broadcast_states(node: object, filter: Filter | EllipsisType, /, size: int, axis: int = 0) -> None:
+def broadcast_states(
+    node: object, filter: Filter | EllipsisType, /, size: int, axis: int = 0
+) -> None:
     """Give States one more axis, along which their values are repeated: one copy for each lane of a `vmap`.
 
-    In place: the States keep their identity, and go on with the new shape, whatever their fields declare. Key arrays
-    are repeated too, so that all lanes draw the same numbers; `gn.vmap` splits a stream by itself.
+    In place: the States keep their identity, and go on with the new shape, whatever
+    their fields declare. Key arrays are repeated too, so that all lanes draw the same
+    numbers; `gn.vmap` splits a stream by itself.
 
     Args:
         node: A node, or a pytree of nodes.
         filter: Which States.
         size: The size of the new axis.
-        axis: Where it stands in every array; negative counts from the end of the result.
+        axis: Where it stands in every array; negative counts from the end of the
+            result.
 
     Raises:
-        StackError: The filter selects nothing; or a value holds what is not an array, or has no place for the axis, or
-            the State has a sharding that names its axes; names all. Nothing was written.
-        TraceError: A transformation runs that the States are not part of. Nothing was written.
+        StackError: The filter selects nothing; or a value holds what is not an array,
+            or has no place for the axis, or the State has a sharding that names its
+            axes; names all. Nothing was written.
+        TraceError: A transformation runs that the States are not part of. Nothing was
+            written.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
     Example:
@@ -53,9 +60,13 @@ def broadcast_states(node: object, filter: Filter | EllipsisType, /, size: int, 
         >>> cell.hidden.value.shape
         (5, 3)
 
-    See also: `unbroadcast_states`, the inverse; `stack`, which makes one node of several.
+    See also: `unbroadcast_states`, the inverse; `stack`, which makes one node of
+    several.
     """
-    size, axis = checked_index("gn.broadcast_states", "size", size), checked_index("gn.broadcast_states", "axis", axis)
+    size, axis = (
+        checked_index("gn.broadcast_states", "size", size),
+        checked_index("gn.broadcast_states", "axis", axis),
+    )
     selected = _selected(node, filter)
 
     def repeated(leaf: Any) -> Any:
@@ -64,13 +75,24 @@ def broadcast_states(node: object, filter: Filter | EllipsisType, /, size: int, 
         shape[axis] = size
         return jnp.broadcast_to(expanded, shape)
 
-    faults = _faults(selected, lambda rank: -rank - 1 <= axis <= rank, f"has no place for a new axis {axis}")
+    faults = _faults(
+        selected,
+        lambda rank: -rank - 1 <= axis <= rank,
+        f"has no place for a new axis {axis}",
+    )
     _raise(node, "broadcast", faults)
-    _write(selected, [jax.tree.map(repeated, state.value) for state in selected.values()])
+    _write(
+        selected, [jax.tree.map(repeated, state.value) for state in selected.values()]
+    )
 
 
 def unbroadcast_states(
-    node: object, filter: Filter | EllipsisType, /, axis: int = 0, *, index: int | None = None
+    node: object,
+    filter: Filter | EllipsisType,
+    /,
+    axis: int = 0,
+    *,
+    index: int | None = None,
 ) -> None:
     """Take an axis of States away, in place.
 
@@ -81,9 +103,11 @@ def unbroadcast_states(
         index: Which item along the axis stays; without it they have to be equal.
 
     Raises:
-        StackError: The filter selects nothing; a value has no such axis or item, or the State has a sharding that names
-            its axes; or its items differ, with no `index`; names all. Nothing was written.
-        TraceError: A transformation runs that the States are not part of. Nothing was written.
+        StackError: The filter selects nothing; a value has no such axis or item, or the
+            State has a sharding that names its axes; or its items differ, with no
+            `index`; names all. Nothing was written.
+        TraceError: A transformation runs that the States are not part of. Nothing was
+            written.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
     Example:
@@ -104,18 +128,26 @@ def unbroadcast_states(
     _raise(node, "unbroadcast", _item_faults(selected, axis, index))
     item = 0 if index is None else index
     _write(
-        selected, [jax.tree.map(lambda leaf: jnp.take(leaf, item, axis), state.value) for state in selected.values()]
+        selected,
+        [
+            jax.tree.map(lambda leaf: jnp.take(leaf, item, axis), state.value)
+            for state in selected.values()
+        ],
     )
 
 
 def _selected(node: object, filter: Filter | EllipsisType) -> FlatStates[Any]:
     selected = states(node, filter)
     if not selected:
-        raise StackError(f"no State of {binding_of(node).graphdef.type.__name__} is selected by {filter!r}")
+        raise StackError(
+            f"no State of {binding_of(node).graphdef.type.__name__} is selected by {filter!r}"
+        )
     return selected
 
 
-def _faults(selected: FlatStates[Any], fits: Callable[[int], bool], text: str) -> list[str]:
+def _faults(
+    selected: FlatStates[Any], fits: Callable[[int], bool], text: str
+) -> list[str]:
     """The leaves that are not arrays or whose rank does not fit, and the States whose sharding speaks of their axes."""
     faults: list[str] = []
     for path, state in selected.items():
@@ -139,20 +171,30 @@ def _item_faults(selected: FlatStates[Any], axis: int, index: int | None) -> lis
         for key_path, leaf in jax.tree.leaves_with_path(state.value):
             fault = _item_fault(leaf, axis, index)
             if fault is not None:
-                faults.append(f"{path_str(path)}{jax.tree_util.keystr(key_path)}: {fault}")
+                faults.append(
+                    f"{path_str(path)}{jax.tree_util.keystr(key_path)}: {fault}"
+                )
     return faults
 
 
 def _item_fault(leaf: Any, axis: int, index: int | None) -> str | None:
     size = leaf.shape[axis]
     if index is not None:
-        return None if -size <= index < size else f"{leaf_text(leaf)} has no item {index} along axis {axis}"
+        return (
+            None
+            if -size <= index < size
+            else f"{leaf_text(leaf)} has no item {index} along axis {axis}"
+        )
     if size == 0:
         return f"{leaf_text(leaf)} has no items along axis {axis}"
     if is_tracing():
         return "whether its items are equal is not known inside of a transformation: say which one stays, with index"
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    content = np.moveaxis(np.asarray(jax.random.key_data(leaf) if is_key else leaf), axis % len(leaf.shape), 0)
+    content = np.moveaxis(
+        np.asarray(jax.random.key_data(leaf) if is_key else leaf),
+        axis % len(leaf.shape),
+        0,
+    )
     if all(item.tobytes() == content[0].tobytes() for item in content):
         return None
     return f"its items along axis {axis} differ: say which one stays, with index"
@@ -161,7 +203,9 @@ def _item_fault(leaf: Any, axis: int, index: int | None) -> str | None:
 def _raise(node: object, verb: str, faults: list[str]) -> None:
     if faults:
         binding: Binding = binding_of(node)
-        raise StackError(f"cannot {verb} States of {binding.graphdef.type.__name__}: {listed(faults)}")
+        raise StackError(
+            f"cannot {verb} States of {binding.graphdef.type.__name__}: {listed(faults)}"
+        )
 
 
 def _write(selected: FlatStates[State[Any]], values: list[Any]) -> None:

@@ -1,9 +1,11 @@
 """What is kept to be met again: `Memo`, a bounded dict, and `Interned`, one object for each description.
 
-Both may be used by several threads at once, and by a signal handler or finalizer at any moment. A value is made outside
-of every lock, since making one may run a user's code (annotations, imports) that waits for another thread; of two that
-make the same value, the first to put it in wins, and both go on with that one. To put it in is one step, which no other
-code divides, also where that has the lock: a handler runs in the thread that it interrupts.
+Both may be used by several threads at once, and by a signal handler or finalizer at any
+moment. A value is made outside of every lock, since making one may run a user's code
+(annotations, imports) that waits for another thread; of two that make the same value,
+the first to put it in wins, and both go on with that one. To put it in is one step,
+which no other code divides, also where that has the lock: a handler runs in the thread
+that it interrupts.
 """
 
 import functools
@@ -17,19 +19,22 @@ import typing_extensions
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-# One for all tables. Weak references call back whenever the collector runs, also while a lock is held: with a lock for
-# each table, two threads could each hold the one that the other's callback waits for. Reentrant for the same reason.
+# One for all tables. Weak references call back whenever the collector runs, also while
+# a lock is held: with a lock for each table, two threads could each hold the one that
+# the other's callback waits for. Reentrant for the same reason.
 LOCK: Final = threading.RLock()
 
-# Under this name a function has, in its `__dict__`, what transforms have made of it: nothing that it computes with.
+# Under this name a function has, in its `__dict__`, what transforms have made of it:
+# nothing that it computes with.
 TRANSFORMED: Final = "__graphnode_transformed__"
 
 
 class Memo(dict[K, V]):
     """What was worked out before, by its question: a dict that drops its oldest entries when it is full.
 
-    A look-up is `dict.get`, which is C; an entry that is met again is not made younger by it. Making one is C too, as
-    every node that is built has some: the limit belongs to the class.
+    A look-up is `dict.get`, which is C; an entry that is met again is not made younger
+    by it. Making one is C too, as every node that is built has some: the limit belongs
+    to the class.
     """
 
     __slots__ = ()
@@ -61,11 +66,14 @@ class Interned(Generic[K, V]):
     __slots__ = ("refs",)
 
     def __init__(self) -> None:
-        # By hand, not a `WeakValueDictionary`: its `get` costs more than the rest of a node's visit.
+        # By hand, not a `WeakValueDictionary`: its `get` costs more than the rest of a
+        # node's visit.
         self.refs: dict[K, weakref.ReferenceType[V]] = {}
 
     def __iter__(self) -> Iterator[V]:
-        return iter([found for ref in list(self.refs.values()) if (found := ref()) is not None])
+        return iter(
+            [found for ref in list(self.refs.values()) if (found := ref()) is not None]
+        )
 
     def of(self, key: K, make: Callable[[], V]) -> V:
         """The one object of a description, made if there is none."""
@@ -83,9 +91,14 @@ class Interned(Generic[K, V]):
                 winner = self.refs.setdefault(key, ref)()
         return winner
 
-    def _forget(self, key: K, dead: "weakref.ReferenceType[V] | None", *, lock: Any = LOCK) -> None:
-        with lock:  # as an argument: when Python ends, the names of modules are gone before the last objects
-            # Out first, looked at after: a look that comes first may be out of date when it is acted upon.
+    def _forget(
+        self, key: K, dead: "weakref.ReferenceType[V] | None", *, lock: Any = LOCK
+    ) -> None:
+        # As an argument: when Python ends, the names of modules are gone before the
+        # last objects
+        with lock:
+            # Out first, looked at after: a look that comes first may be out of date
+            # when it is acted upon.
             ref = self.refs.pop(key, None)
             if ref is not None and ref is not dead:  # an equal one has been made since
                 self.refs[key] = ref
@@ -94,8 +107,9 @@ class Interned(Generic[K, V]):
 class StaysHere:
     """The base of what is kept on a user's function or class: an empty one, once it is pickled.
 
-    cloudpickle, and so joblib, dask and ray, send the functions and classes of a script or notebook with their whole
-    `__dict__`. What was compiled is compiled again where it arrives.
+    cloudpickle, and so joblib, dask and ray, send the functions and classes of a script
+    or notebook with their whole `__dict__`. What was compiled is compiled again where
+    it arrives.
     """
 
     __slots__ = ()
@@ -106,15 +120,20 @@ class StaysHere:
 
 def own_names(cls: type[Any]) -> tuple[str, ...]:
     """The names that a class annotates itself, for what is pickled with it: see `was_there`."""
-    return tuple(typing_extensions.get_annotations(cls, format=typing_extensions.Format.FORWARDREF))
+    return tuple(
+        typing_extensions.get_annotations(
+            cls, format=typing_extensions.Format.FORWARDREF
+        )
+    )
 
 
 def was_there(cls: type[Any], names: tuple[str, ...]) -> bool:
     """Whether a class that is being loaded from a pickle was there before, or what was compiled of it holds.
 
-    cloudpickle makes a class without its body, and so without its annotations, and then sets all its attributes. One
-    that is there already is made no second time, but its attributes are set as well. Of a class without annotations of
-    its own both are compiled to the same.
+    cloudpickle makes a class without its body, and so without its annotations, and then
+    sets all its attributes. One that is there already is made no second time, but its
+    attributes are set as well. Of a class without annotations of its own both are
+    compiled to the same.
 
     Args:
         cls: The class.
@@ -126,8 +145,9 @@ def was_there(cls: type[Any], names: tuple[str, ...]) -> bool:
 class Kept(Generic[V]):
     """What was compiled for a class, in its `__dict__`: stays here, as `StaysHere` says.
 
-    Once pickled, it is what the class has where it arrives: cloudpickle sets the attributes of a class again, also
-    those of one that was there all the time, in its own process or in a worker that got it before.
+    Once pickled, it is what the class has where it arrives: cloudpickle sets the
+    attributes of a class again, also those of one that was there all the time, in its
+    own process or in a worker that got it before.
     """
 
     __slots__ = ("cls", "slot", "value")
@@ -140,7 +160,11 @@ class Kept(Generic[V]):
 
 
 def _kept_there(
-    holder: "type[Kept[Any]]", cls: type[Any], slot: str, names: tuple[str, ...], *rest: Any
+    holder: "type[Kept[Any]]",
+    cls: type[Any],
+    slot: str,
+    names: tuple[str, ...],
+    *rest: Any,
 ) -> "Kept[Any]":
     """What a class keeps where its pickle is loaded, or an empty one."""
     own: Kept[Any] | None = cls.__dict__.get(slot) if was_there(cls, names) else None
@@ -160,10 +184,12 @@ def publish(cls: type[Any], slot: str, made: V, holder: type[Kept[Any]] = Kept) 
     """
     own, new = cls.__dict__, holder(cls, slot, made)
     with LOCK:
-        # Operators, not `get`: no signal handler runs before the next call, which is that of `setattr`.
+        # Operators, not `get`: no signal handler runs before the next call, which is
+        # that of `setattr`.
         if slot not in own:
             setattr(cls, slot, new)
         there: Kept[V] = own[slot]
-        if there.value is None:  # a class that was pickled, and what was kept of it was not
+        # A class that was pickled, and what was kept of it was not
+        if there.value is None:
             there.value = made
         return there.value

@@ -1,7 +1,7 @@
 """What can be wrong with a class: each fault with its rule, raised at class creation or collected.
 
-A fault is its text, as users read it in a `SchemaError`, which carries beside it what a program needs: the rule it
-breaks, and the name in the class body that it is about.
+A fault is its text, as users read it in a `SchemaError`, which carries beside it what a
+program needs: the rule it breaks, and the name in the class body that it is about.
 """
 
 import contextlib
@@ -47,10 +47,12 @@ class Fault(str):
 
     Attributes:
         rule: The rule that the class breaks.
-        name: The name in the class body that the fault is about, or `None` where it is about the whole class.
+        name: The name in the class body that the fault is about, or `None` where it is
+            about the whole class.
     """
 
-    # A text, and not a record that holds one: `SchemaError.faults` has always been a tuple of texts.
+    # A text, and not a record that holds one: `SchemaError.faults` has always been a
+    # tuple of texts.
     __slots__ = ("name", "rule")
 
     rule: Rule
@@ -73,10 +75,12 @@ _DEFINED: ContextVar[list[type] | None] = ContextVar("graphnode_defined", defaul
 def collecting_faults() -> Generator[list[type]]:
     """Let classes with faults be defined, so that what stands after them is read too.
 
-    Such a class raises its `SchemaError` when it is constructed, or asked for its schema.
+    Such a class raises its `SchemaError` when it is constructed, or asked for its
+    schema.
 
     Yields:
-        The classes of nodes and States that are defined meanwhile, in order. They stay alive as long as the list.
+        The classes of nodes and States that are defined meanwhile, in order. They stay
+        alive as long as the list.
     """
     defined: list[type] = []
     token = _DEFINED.set(defined)
@@ -106,7 +110,10 @@ def _refuse(cls: type, error: SchemaError) -> None:
         check_refused(cls)
 
     # An assignment would declare the constructor anew to a type checker.
-    for name, member in {"__init__": __init__, _REFUSAL: (error.cls_name, error.faults)}.items():
+    for name, member in {
+        "__init__": __init__,
+        _REFUSAL: (error.cls_name, error.faults),
+    }.items():
         setattr(cls, name, member)
 
 
@@ -125,7 +132,8 @@ def check_refused(cls: type) -> None:
 def registration_fault(cls: type) -> Fault | None:
     """What is wrong with a class of nodes or States that is registered with JAX as one of pytrees.
 
-    A decorator or a call registers a class when it is there, so this is asked where it is used first.
+    A decorator or a call registers a class when it is there, so this is asked where it
+    is used first.
     """
     if not is_pytree_class(cls):
         return None

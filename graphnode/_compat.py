@@ -1,7 +1,8 @@
 """The one place that touches what JAX does not publish: which traces are running, and what a tracer is.
 
-`jax.extend.core.get_opaque_trace_state` tells two traces apart, but neither whether no trace runs at all nor
-whether one encloses another, and both are needed to name a leak. Every other module asks here.
+`jax.extend.core.get_opaque_trace_state` tells two traces apart, but neither whether no
+trace runs at all nor whether one encloses another, and both are needed to name a leak.
+Every other module asks here.
 """
 
 import inspect
@@ -51,10 +52,12 @@ except ImportError:  # before JAX 0.10
 # Where JAX's arrays have their operators.
 _ARRAY_OPERATORS: Final = "jax._src.numpy.array_methods"
 
-# A concrete array's exact type: one identity test tells it from a tracer, where `isinstance` asks a metaclass.
+# A concrete array's exact type: one identity test tells it from a tracer, where
+# `isinstance` asks a metaclass.
 CONCRETE: Final[type] = ArrayImpl
 
-# The exact types of concrete arrays, typed keys included: a value of another type is looked into.
+# The exact types of concrete arrays, typed keys included: a value of another type is
+# looked into.
 PLAIN: Final[frozenset[type]] = frozenset({ArrayImpl, PRNGKeyArray})
 
 # Weak: a State must not keep a finished trace, and all that it captured, alive.
@@ -66,7 +69,8 @@ def is_pytree_class(cls: type[Any]) -> bool:
     return is_tree_node(cls)
 
 
-# Its `value` says whether `jax.disable_jit` holds. Each call of `gn.jit` asks: a function around it would cost.
+# Its `value` says whether `jax.disable_jit` holds. Each call of `gn.jit` asks: a
+# function around it would cost.
 DISABLE_JIT: Final = disable_jit
 
 
@@ -102,8 +106,9 @@ def is_live(trace: TraceRef) -> bool:
         if running is wanted:
             return True
         running = getattr(running, "parent_trace", None)
-    # JAX does not always say what encloses a trace. That of a function with a rule of its own (`jax.custom_jvp`,
-    # `jax.custom_vjp`) has the eager one as its parent, or is the eager one itself; that of `jax.shard_map` has none.
+    # JAX does not always say what encloses a trace. That of a function with a rule of
+    # its own (`jax.custom_jvp`, `jax.custom_vjp`) has the eager one as its parent, or
+    # is the eager one itself; that of `jax.shard_map` has none.
     return _encloses_current(trace)
 
 
@@ -134,22 +139,27 @@ def _encloses_current(trace: TraceRef) -> bool:
 
 def _is_on_stack(wanted: object) -> bool:
     """Whether a function of JAX's that runs in this thread works on a trace: it has the trace in a local variable."""
-    # No attribute of a trace tells: JAX invalidates some kinds alone, and none that ends with an exception.
+    # No attribute of a trace tells: JAX invalidates some kinds alone, and none that
+    # ends with an exception.
     frame: FrameType | None = sys._getframe()
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("jax._src.") and _has_local(frame, wanted):
+        if frame.f_globals.get("__name__", "").startswith("jax._src.") and _has_local(
+            frame, wanted
+        ):
             return True
         frame = frame.f_back
     return False
 
 
 def _has_local(frame: FrameType, wanted: object) -> bool:
-    if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # a module or class body, whose variables are not a copy
+    # A module or class body, whose variables are not a copy
+    if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
         return False
     variables = frame.f_locals
     is_there = any(value is wanted for value in variables.values())
     if isinstance(variables, dict) and frame.f_trace is None:
-        # Before Python 3.13: a copy that the frame keeps, which would keep what JAX deletes. A debugger writes it back.
+        # Before Python 3.13: a copy that the frame keeps, which would keep what JAX
+        # deletes. A debugger writes it back.
         variables.clear()
     return is_there
 
@@ -160,12 +170,15 @@ def tracer_in(value: object) -> object | None:
         return None
     if isinstance(value, Tracer):
         return value
-    return next((leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, Tracer)), None)
+    return next(
+        (leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, Tracer)), None
+    )
 
 
 def is_mapped(value: object) -> bool:
     """Whether an array depends on the axis of the innermost running `jax.vmap`, as JAX's own rules of batching say."""
-    # Not by `out_axes=None`, which JAX refuses for what is mapped: that would be a second trace of the function.
+    # Not by `out_axes=None`, which JAX refuses for what is mapped: that would be a
+    # second trace of the function.
     if not isinstance(value, BatchTracer) or value.batch_dim is None:
         return False
     # Where vmaps are nested, the tracer may be that of an outer one.
@@ -175,15 +188,17 @@ def is_mapped(value: object) -> bool:
 def varying_axes(value: jax.Array) -> frozenset[Any]:
     """The axes of the mesh of the running `jax.shard_map` along which an array may differ, if that checks them."""
     aval: Any = jax.typeof(value)
-    varying: frozenset[Any] = aval.mat.varying if hasattr(aval, "mat") else aval.vma  # before JAX 0.10
+    # Before JAX 0.10
+    varying: frozenset[Any] = aval.mat.varying if hasattr(aval, "mat") else aval.vma
     return varying
 
 
 def item_aval(array: Any, axis: int) -> Any:
     """The abstract value of one item of an array along an axis, as `jax.lax.scan` gives it to its function.
 
-    It has all that types have beside shape and dtype: the layout over an explicit mesh, the axes of a mesh along which
-    shards may differ, and whether the type is weak. What traces a function takes it as an argument.
+    It has all that types have beside shape and dtype: the layout over an explicit mesh,
+    the axes of a mesh along which shards may differ, and whether the type is weak. What
+    traces a function takes it as an argument.
     """
     shape = jnp.shape(array)
     position = axis % len(shape)
@@ -198,20 +213,29 @@ def changing_outputs(body: Any, carry: int) -> list[bool]:
 
     Args:
         body: The closed jaxpr, from carry and items to the next carry and the outputs.
-        carry: How many inputs, and outputs, are the carry. One that is handed on as it is stays the same.
+        carry: How many inputs, and outputs, are the carry. One that is handed on as it
+            is stays the same.
     """
     jaxpr = body.jaxpr
     pairs = zip(jaxpr.invars[:carry], jaxpr.outvars[:carry], strict=True)
-    return _changing(jaxpr, [old is not new for old, new in pairs] + [True] * (len(jaxpr.invars) - carry))
+    return _changing(
+        jaxpr,
+        [old is not new for old, new in pairs] + [True] * (len(jaxpr.invars) - carry),
+    )
 
 
 def _changing(jaxpr: Any, inputs: list[bool]) -> list[bool]:
-    changing = {id(variable) for variable, yes in zip(jaxpr.invars, inputs, strict=True) if yes}
+    changing = {
+        id(variable) for variable, yes in zip(jaxpr.invars, inputs, strict=True) if yes
+    }
     for equation in jaxpr.eqns:
         given = [id(variable) in changing for variable in equation.invars]
-        # What has an effect may give something else each time; of other nested jaxprs all outputs count as changing.
+        # What has an effect may give something else each time; of other nested jaxprs
+        # all outputs count as changing.
         outputs = [any(given) or bool(equation.effects)] * len(equation.outvars)
         if equation.primitive.name in _JIT_NAMES:
             outputs = _changing(equation.params["jaxpr"].jaxpr, given)
-        changing.update(id(v) for v, yes in zip(equation.outvars, outputs, strict=True) if yes)
+        changing.update(
+            id(v) for v, yes in zip(equation.outvars, outputs, strict=True) if yes
+        )
     return [id(variable) in changing for variable in jaxpr.outvars]

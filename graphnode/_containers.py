@@ -1,13 +1,15 @@
 """The lists, tuples and dicts that fields hold: how to go through one, and how to make another like it.
 
-What a field holds is a nesting of containers around nodes, States, configs or `None`. A path leads to each leaf:
+What a field holds is a nesting of containers around nodes, States, configs or `None`. A
+path leads to each leaf:
 
     {"b": [s, t], "a": (u,)}    items:  ("a", (u,))  ("b", [s, t])
                                 leaves: ("a", 0) u   ("b", 0) s   ("b", 1) t
 
-Canonical order, which paths have, is by position and, in dicts, by key. The order that a dict was filled in is kept
-beside it: a model may go through its layers in that order. Nothing here knows what the leaves are; what a field admits
-is `Form.items`. The values inside a State are any pytree, and JAX's to take apart.
+Canonical order, which paths have, is by position and, in dicts, by key. The order that
+a dict was filled in is kept beside it: a model may go through its layers in that order.
+Nothing here knows what the leaves are; what a field admits is `Form.items`. The values
+inside a State are any pytree, and JAX's to take apart.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +24,9 @@ Container: TypeAlias = list[Any] | tuple[Any, ...] | dict[Any, Any]
 
 # `list`, `tuple` or `dict` itself.
 if TYPE_CHECKING:
-    ContainerKind: TypeAlias = type[list[Any]] | type[tuple[Any, ...]] | type[dict[Any, Any]]
+    ContainerKind: TypeAlias = (
+        type[list[Any]] | type[tuple[Any, ...]] | type[dict[Any, Any]]
+    )
 else:
     ContainerKind = type  # beartype takes no parameters there
 
@@ -44,7 +48,8 @@ def items(value: Container, *, as_written: bool = False) -> list[tuple[Key, Any]
 
     Args:
         value: A container.
-        as_written: Whether the items of a dict keep its own order; their keys may then be of any type.
+        as_written: Whether the items of a dict keep its own order; their keys may then
+            be of any type.
     """
     if not isinstance(value, dict):
         return list(enumerate(value))
@@ -69,8 +74,9 @@ def assembled(kind: ContainerKind, pairs: Iterable[tuple[Key, Any]]) -> Containe
 def rebuilt(value: Container, pairs: Iterable[tuple[Key, Any]]) -> Container:
     """A container like `value` with other children, given with their keys, as `items` gives them: its inverse.
 
-    A named tuple keeps its class. A dict keeps the order that it was filled in. A container that a node tracks gives a
-    plain one, as the new one belongs to no node yet: a field that takes it tracks its own copy.
+    A named tuple keeps its class. A dict keeps the order that it was filled in. A
+    container that a node tracks gives a plain one, as the new one belongs to no node
+    yet: a field that takes it tracks its own copy.
     """
     if isinstance(value, dict):
         by_key = dict(pairs)
@@ -78,7 +84,8 @@ def rebuilt(value: Container, pairs: Iterable[tuple[Key, Any]]) -> Container:
     replacements = [child for _, child in pairs]
     if isinstance(value, list):
         return replacements
-    make: Callable[[Sequence[Any]], Container] = getattr(type(value), "_make", tuple)  # of a named tuple
+    # Of a named tuple
+    make: Callable[[Sequence[Any]], Container] = getattr(type(value), "_make", tuple)
     return make(replacements)
 
 
@@ -93,12 +100,16 @@ def leaves(value: object, *, as_written: bool = False) -> Iterator[tuple[Path, A
         yield (), value
         return
     # The containers that enclose the next leaf, each with what is left of it.
-    open_containers: list[tuple[Path, Iterator[tuple[Key, Any]]]] = [((), iter(items(value, as_written=as_written)))]
+    open_containers: list[tuple[Path, Iterator[tuple[Key, Any]]]] = [
+        ((), iter(items(value, as_written=as_written)))
+    ]
     while open_containers:
         path, rest = open_containers[-1]
         for key, child in rest:
             if is_container(child):
-                open_containers.append(((*path, key), iter(items(child, as_written=as_written))))
+                open_containers.append(
+                    ((*path, key), iter(items(child, as_written=as_written)))
+                )
                 break
             yield (*path, key), child
         else:
@@ -108,17 +119,20 @@ def leaves(value: object, *, as_written: bool = False) -> Iterator[tuple[Path, A
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     """The value with `function` of each leaf in place of the leaf.
 
-    A tuple in which nothing changes stays the same object. Lists and dicts are always new: who changes the result later
-    must not change `value`.
+    A tuple in which nothing changes stays the same object. Lists and dicts are always
+    new: who changes the result later must not change `value`.
     """
     if not is_container(value):
         return function(value)
-    # By recursion: a field admits containers no deeper than 32 levels, or than its annotation is written. Leaves are
-    # not, as a call for each of them would double the time of a copy.
+    # By recursion: a field admits containers no deeper than 32 levels, or than its
+    # annotation is written. Leaves are not, as a call for each of them would double the
+    # time of a copy.
     pairs = [
         (key, mapped(function, child) if is_container(child) else function(child))
         for key, child in items(value, as_written=True)
     ]
-    if isinstance(value, tuple) and all(new is old for (_, new), old in zip(pairs, value, strict=True)):
+    if isinstance(value, tuple) and all(
+        new is old for (_, new), old in zip(pairs, value, strict=True)
+    ):
         return value
     return rebuilt(value, pairs)

@@ -1,7 +1,8 @@
 """Shape and dtype contracts: what a jaxtyping annotation says about the array in a State.
 
-An annotation such as `Float[Array, "rows cols"]` becomes a `Contract`: a row of axes whose names are looked up in the
-node's static fields. The same record gives an initializer its shape and dtype, and checks a State's value.
+An annotation such as `Float[Array, "rows cols"]` becomes a `Contract`: a row of axes
+whose names are looked up in the node's static fields. The same record gives an
+initializer its shape and dtype, and checks a State's value.
 """
 
 import ast
@@ -18,12 +19,21 @@ from ._hints import with_article
 if TYPE_CHECKING:
     from jaxtyping import AbstractArray
 
-# What static fields give: a size for `name`, sizes for `*name`. Names without a field, or whose field holds `None`, are
-# free: they are bound by the first array.
+# What static fields give: a size for `name`, sizes for `*name`. Names without a field,
+# or whose field holds `None`, are free: they are bound by the first array.
 Sizes: TypeAlias = Mapping[str, object]
 Bound: TypeAlias = dict[str, object]
 
-_ARITHMETIC: Final = (ast.Expression, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Pow, ast.Load)
+_ARITHMETIC: Final = (
+    ast.Expression,
+    ast.BinOp,
+    ast.Add,
+    ast.Sub,
+    ast.Mult,
+    ast.FloorDiv,
+    ast.Pow,
+    ast.Load,
+)
 
 
 class ContractSyntaxError(ValueError):
@@ -46,9 +56,12 @@ class Axis(NamedTuple):
         if self.variadic:
             return sizes[self.expression]
         try:
-            return eval(self.expression, {"__builtins__": {}}, dict(sizes))  # arithmetic only, see `_axis_of`
+            # Arithmetic only, see `_axis_of`
+            return eval(self.expression, {"__builtins__": {}}, dict(sizes))
         except (TypeError, ArithmeticError) as error:
-            raise ContractSyntaxError(f"axis {self.text!r} cannot be worked out: {error}") from None
+            raise ContractSyntaxError(
+                f"axis {self.text!r} cannot be worked out: {error}"
+            ) from None
 
 
 class Contract(NamedTuple):
@@ -78,7 +91,9 @@ class Contract(NamedTuple):
             size = axis.size(sizes)
             found = () if size is None else _integers(axis, size)
             if size is None or any(one < 0 for one in found):
-                raise ContractSyntaxError(f"axis {axis.text!r} of {self.text} takes a size; found {size!r}")
+                raise ContractSyntaxError(
+                    f"axis {axis.text!r} of {self.text} takes a size; found {size!r}"
+                )
             shape.extend(found)
         return tuple(shape)
 
@@ -100,12 +115,17 @@ class Contract(NamedTuple):
         if len(names) == 1 and self.dtypes is not None:
             return jnp.dtype(names[0])
         widest = ("float64", "complex128", "int64", "uint64", "bool")
-        return jax.dtypes.canonicalize_dtype(next(name for name in widest if name in names))
+        return jax.dtypes.canonicalize_dtype(
+            next(name for name in widest if name in names)
+        )
 
     def fault(self, value: Any, sizes: Sizes, bound: Bound) -> str | None:
         """What is wrong with `value`, or `None`. Names that `sizes` leaves free are bound in `bound` at their first."""
         try:
-            shape, dtype = (() if value is None else np.shape(value)), jnp.result_type(value)
+            shape, dtype = (
+                (() if value is None else np.shape(value)),
+                jnp.result_type(value),
+            )
         except (TypeError, ValueError):
             return f"expected {self.text}, found {with_article(type(value).__name__)}"
         if value is None:
@@ -140,14 +160,17 @@ class Contract(NamedTuple):
             return False
         return shapes[0] == shapes[1] and (self.dtypes is None or self._accepts(dtype))
 
-    def _axis_fault(self, axis: Axis, found: tuple[int, ...], sizes: Sizes, bound: Bound) -> str | None:
+    def _axis_fault(
+        self, axis: Axis, found: tuple[int, ...], sizes: Sizes, bound: Bound
+    ) -> str | None:
         try:
             size = axis.size({**sizes, **bound})
         except ContractSyntaxError as error:
             return str(error)
         if size is None:
-            # A lone free name takes the size it first meets; a free name inside arithmetic cannot be solved for, and a
-            # broadcast axis of size 1 says nothing.
+            # A lone free name takes the size it first meets; a free name inside
+            # arithmetic cannot be solved for, and a broadcast axis of size 1 says
+            # nothing.
             if axis.expression in axis.names and not (axis.broadcast and found == (1,)):
                 bound[str(axis.expression)] = found if axis.variadic else found[0]
             return None
@@ -216,18 +239,33 @@ class Requirement(NamedTuple):
 
 
 def _integers(axis: Axis, size: object) -> tuple[int, ...]:
-    given: tuple[object, ...] = size if isinstance(size, tuple) and axis.variadic else (size,)
-    sizes = tuple([int(one) for one in given if isinstance(one, int | np.integer) and not isinstance(one, bool)])
+    given: tuple[object, ...] = (
+        size if isinstance(size, tuple) and axis.variadic else (size,)
+    )
+    sizes = tuple(
+        [
+            int(one)
+            for one in given
+            if isinstance(one, int | np.integer) and not isinstance(one, bool)
+        ]
+    )
     if len(sizes) < len(given):
-        raise ContractSyntaxError(f"axis {axis.text!r} takes an integer, its static field holds {size!r}")
+        raise ContractSyntaxError(
+            f"axis {axis.text!r} takes an integer, its static field holds {size!r}"
+        )
     return sizes
 
 
 def is_jaxtyping(annotation: object) -> "TypeGuard[type[AbstractArray]]":
     """Whether an annotation is one of jaxtyping's arrays."""
-    # Whoever wrote one has imported jaxtyping, which costs a twentieth of what JAX costs: it is not imported here.
+    # Whoever wrote one has imported jaxtyping, which costs a twentieth of what JAX
+    # costs: it is not imported here.
     jaxtyping = sys.modules.get("jaxtyping")
-    return jaxtyping is not None and isinstance(annotation, type) and issubclass(annotation, jaxtyping.AbstractArray)
+    return (
+        jaxtyping is not None
+        and isinstance(annotation, type)
+        and issubclass(annotation, jaxtyping.AbstractArray)
+    )
 
 
 def contract_of(annotation: object) -> Contract | None:
@@ -260,6 +298,16 @@ def _axis_of(text: str) -> Axis:
     for part in ast.walk(tree):
         if isinstance(part, ast.Name):
             names.add(part.id)
-        elif not isinstance(part, _ARITHMETIC) and not (isinstance(part, ast.Constant) and isinstance(part.value, int)):
-            raise ContractSyntaxError(f"axis {text!r} may use static fields, integers and + - * // ** alone")
-    return Axis(text, expression, frozenset(names), variadic="*" in marks, broadcast="#" in marks)
+        elif not isinstance(part, _ARITHMETIC) and not (
+            isinstance(part, ast.Constant) and isinstance(part.value, int)
+        ):
+            raise ContractSyntaxError(
+                f"axis {text!r} may use static fields, integers and + - * // ** alone"
+            )
+    return Axis(
+        text,
+        expression,
+        frozenset(names),
+        variadic="*" in marks,
+        broadcast="#" in marks,
+    )

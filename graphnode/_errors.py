@@ -1,7 +1,8 @@
 """Every error that graphnode raises: our base class beside the built-in that callers already catch.
 
-A message says where (the full path), what was found and what would do; what a program may want to act on stays
-on the exception. `__module__` is the public name, so that tracebacks show what a user can import.
+A message says where (the full path), what was found and what would do; what a program
+may want to act on stays on the exception. `__module__` is the public name, so that
+tracebacks show what a user can import.
 """
 
 from collections.abc import Sequence
@@ -67,7 +68,9 @@ class FilterError(GraphnodeError, ValueError):
         paths: The paths of the States that no filter accepts.
     """
 
-    def __init__(self, message: str, paths: Sequence[tuple[str | int, ...]] = ()) -> None:
+    def __init__(
+        self, message: str, paths: Sequence[tuple[str | int, ...]] = ()
+    ) -> None:
         super().__init__(message)
         self.paths: tuple[tuple[str | int, ...], ...] = tuple(paths)
 
@@ -137,4 +140,8 @@ def listed(faults: Sequence[str], limit: int = 50) -> str:
         return faults[0]
     lines = [f"\n  {fault}" for fault in faults[:limit]]
     rest = len(faults) - limit
-    return f"{len(faults)} faults:" + "".join(lines) + (f"\n  and {rest} more" if rest > 0 else "")
+    return (
+        f"{len(faults)} faults:"
+        + "".join(lines)
+        + (f"\n  and {rest} more" if rest > 0 else "")
+    )

@@ -1,13 +1,23 @@
 """How a field is declared: its kind, the three specifiers, and what they leave on the dataclass field.
 
-The specifiers are ordinary field specifiers of PEP 681. Overloads with `= ...` for `init` and `kw_only` are what all
-checkers read right: a written default there would override a class's own `kw_only=True` in some of them.
+The specifiers are ordinary field specifiers of PEP 681. Overloads with `= ...` for
+`init` and `kw_only` are what all checkers read right: a written default there would
+override a class's own `kw_only=True` in some of them.
 """
 
 import dataclasses
 import enum
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar, overload
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 import jax
 import numpy as np
@@ -46,10 +56,14 @@ class NodeBase(NodeHints, GraphObject):
 
     __slots__ = ("__weakref__", "_binding", "_joint", "_popped", "_removed", "_version")
 
-    __dict__: dict[str, Any]  # of every node class, whose fields live there; to some type checkers slots leave none
-    # Set by the layers that know them: the version by `_versions`' rules, the bindings (its own, and those of pytrees
-    # that it comes first in) by `_graph._binding`, the shapes of what was popped by `_declare._plan`, what fields held
-    # that were removed from the class by `_reload`, the plan (each class's own, never a parent's) by `_declare._node`.
+    # Of every node class, whose fields live there; to some type checkers slots leave
+    # none
+    __dict__: dict[str, Any]
+    # Set by the layers that know them: the version by `_versions`' rules, the bindings
+    # (its own, and those of pytrees that it comes first in) by `_graph._binding`, the
+    # shapes of what was popped by `_declare._plan`, what fields held that were removed
+    # from the class by `_reload`, the plan (each class's own, never a parent's) by
+    # `_declare._node`.
     _version: AnyVersion
     _binding: Any
     _joint: Any
@@ -58,10 +72,17 @@ class NodeBase(NodeHints, GraphObject):
     _plan: ClassVar[Any] = None
 
 
-# `Node.__setattr__` guards assignment; these are the way around it for what is not a field.
-set_version: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_version"].__set__
-set_binding: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_binding"].__set__
-set_joint: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__["_joint"].__set__
+# `Node.__setattr__` guards assignment; these are the way around it for what is not a
+# field.
+set_version: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__[
+    "_version"
+].__set__
+set_binding: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__[
+    "_binding"
+].__set__
+set_joint: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__[
+    "_joint"
+].__set__
 
 
 class Specifier(NamedTuple):
@@ -95,9 +116,12 @@ def _field(specifier: Specifier, **options: Any) -> Any:
     _check_options(specifier.kind, options)
     # JAX's own `jax.tree.static()` sets the same "static" key.
     metadata = {METADATA_KEY: specifier, "static": specifier.kind is Kind.STATIC}
-    if specifier.kind is Kind.STATIC and isinstance(options.get("default"), jax.Array | np.ndarray):
-        # An array never changes, so instances may share it; `dataclasses` would refuse it, as it has no hash. Of one
-        # of NumPy, which may be written to, each node keeps a read-only copy; this one is as it was written here.
+    if specifier.kind is Kind.STATIC and isinstance(
+        options.get("default"), jax.Array | np.ndarray
+    ):
+        # An array never changes, so instances may share it; `dataclasses` would refuse
+        # it, as it has no hash. Of one of NumPy, which may be written to, each node
+        # keeps a read-only copy; this one is as it was written here.
         default = options.pop("default")
         value = default.copy() if isinstance(default, np.ndarray) else default
         options["default_factory"] = lambda: value
@@ -107,13 +131,19 @@ def _field(specifier: Specifier, **options: Any) -> Any:
 @overload
 def static(*, default: H, init: bool = ..., kw_only: bool = ...) -> H: ...
 @overload
-def static(*, default_factory: Callable[[], H], init: bool = ..., kw_only: bool = ...) -> H: ...
+def static(
+    *, default_factory: Callable[[], H], init: bool = ..., kw_only: bool = ...
+) -> H: ...
 @overload
-def static(*, factory: Callable[[Any], H], init: bool = ..., kw_only: bool = ...) -> H: ...
+def static(
+    *, factory: Callable[[Any], H], init: bool = ..., kw_only: bool = ...
+) -> H: ...
 # Any: a specifier stands for a value of whatever type its field is annotated with.
 @overload
 def static(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
-def static(*values: object, factory: Callable[[Any], Any] | None = None, **options: Any) -> Any:
+def static(
+    *values: object, factory: Callable[[Any], Any] | None = None, **options: Any
+) -> Any:
     """Declare a field that is part of the structure: hashable, compared by type and value.
 
     An array is allowed here, and compared by content; it is read-only from then on.
@@ -121,9 +151,11 @@ def static(*values: object, factory: Callable[[Any], Any] | None = None, **optio
     Args:
         default: The value of the field when the constructor is not given one.
         default_factory: Called without arguments for the default.
-        factory: From the node under construction to the value, where the constructor is not given one: for what follows
-            from other fields. It runs once, when the field is first read, or else when the constructor is done.
-        init: Whether the constructor takes the field; otherwise its factory makes it, or `__post_init__` sets it.
+        factory: From the node under construction to the value, where the constructor is
+            not given one: for what follows from other fields. It runs once, when the
+            field is first read, or else when the constructor is done.
+        init: Whether the constructor takes the field; otherwise its factory makes it,
+            or `__post_init__` sets it.
         kw_only: Whether the constructor takes it by keyword only.
 
     Example:
@@ -160,7 +192,9 @@ def state(
 @overload
 def state(*, default: T, init: bool = ..., kw_only: bool = ...) -> T: ...
 @overload
-def state(*, default_factory: Callable[[], T], init: bool = ..., kw_only: bool = ...) -> T: ...
+def state(
+    *, default_factory: Callable[[], T], init: bool = ..., kw_only: bool = ...
+) -> T: ...
 # Any: a specifier stands for a value of whatever type its field is annotated with.
 @overload
 def state(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
@@ -176,20 +210,23 @@ def state(
 ) -> Any:
     """Declare a field that holds a State, or a list, tuple or dict of States.
 
-    With an initializer the node makes the State itself, from a key of the ambient random stream, and the constructor
-    does not take the field. Shape and dtype come from the annotation (`ParamState[Float[Array, "rows cols"]]`, whose
-    axes are looked up in the node's static fields) or from `shape`.
+    With an initializer the node makes the State itself, from a key of the ambient
+    random stream, and the constructor does not take the field. Shape and dtype come
+    from the annotation (`ParamState[Float[Array, "rows cols"]]`, whose axes are looked
+    up in the node's static fields) or from `shape`.
 
     Args:
         initializer: `(key, shape, dtype) -> array`, as in `jax.nn.initializers`.
         shape: From the node to the shape, where the annotation does not give it.
         name: Name of the State that is made.
         tag: Tag of the State that is made.
-        sharding: Sharding of the State that is made: `jax.P(...)` for mesh axes, or a tuple of roles, one for each
-            axis.
-        default: The value of the field when the constructor is not given one; only `None` is of use.
+        sharding: Sharding of the State that is made: `jax.P(...)` for mesh axes, or a
+            tuple of roles, one for each axis.
+        default: The value of the field when the constructor is not given one; only
+            `None` is of use.
         default_factory: Called without arguments for the default.
-        init: Whether the constructor takes a ready State; otherwise `__post_init__` sets it.
+        init: Whether the constructor takes a ready State; otherwise `__post_init__`
+            sets it.
         kw_only: Whether the constructor takes it by keyword only.
 
     Example:
@@ -201,11 +238,23 @@ def state(
     """
     if initializer is None:
         described = {"shape": shape, "name": name, "tag": tag, "sharding": sharding}
-        _check_undescribed([part for part, given in described.items() if given is not None])
+        _check_undescribed(
+            [part for part, given in described.items() if given is not None]
+        )
         return _field(Specifier(Kind.STATE), **options)
     _check_initializer(initializer, shape)
-    specifier = Specifier(Kind.STATE, initializer=initializer, shape=shape, name=name, tag=tag, sharding=sharding)
-    return _field(specifier, **_made_by_node(Kind.STATE, "an initializer", "gn.state(initializer)", options))
+    specifier = Specifier(
+        Kind.STATE,
+        initializer=initializer,
+        shape=shape,
+        name=name,
+        tag=tag,
+        sharding=sharding,
+    )
+    return _field(
+        specifier,
+        **_made_by_node(Kind.STATE, "an initializer", "gn.state(initializer)", options),
+    )
 
 
 def _check_initializer(initializer: object, shape: object) -> None:
@@ -251,7 +300,9 @@ def _check_options(kind: Kind, options: Mapping[str, Any]) -> None:
         )
 
 
-def _made_by_node(kind: Kind, maker: str, line: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _made_by_node(
+    kind: Kind, maker: str, line: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """The options of a field that the node makes itself, so that its constructor does not take it.
 
     Raises:
@@ -261,9 +312,12 @@ def _made_by_node(kind: Kind, maker: str, line: str, options: Mapping[str, Any])
     if options.get("init", False):
         others.append("init")
     if others:
-        given = " or ".join("init=True" if name == "init" else f"{name}=" for name in others)
+        given = " or ".join(
+            "init=True" if name == "init" else f"{name}=" for name in others
+        )
         instead = (
-            f"gn.{kind}(default=None) for an argument of the constructor, which __post_init__ replaces if it is None"
+            f"gn.{kind}(default=None) for an argument of the constructor, which "
+            "__post_init__ replaces if it is None"
         )
         if "default_factory" in others:
             instead = f"gn.{kind}(default_factory=...) for an argument of the constructor with a default"
@@ -319,7 +373,9 @@ def _remedy(specifier: str, value: object) -> str:
         return f"write gn.{kind_for(value)}(default_factory=lambda: {_constructor_text(value)})"
     if is_graph_class:
         name = getattr(value, "__name__", "")
-        return f"declare the class in front of it: field: {name} = gn.{kind_for(value)}()"
+        return (
+            f"declare the class in front of it: field: {name} = gn.{kind_for(value)}()"
+        )
     if isinstance(value, jax.Array | np.ndarray):
         in_state = "gn.state(default_factory=lambda: gn.ParamState(...))"
         return f"write {in_state} for a State, or gn.static(default=...) for a part of the structure"
@@ -344,7 +400,11 @@ def _constructor_text(value: object) -> str:
 
 
 def _default_text(value: object) -> str:
-    return repr(value) if isinstance(value, int | float | str) and len(repr(value)) < 40 else "..."
+    return (
+        repr(value)
+        if isinstance(value, int | float | str) and len(repr(value)) < 40
+        else "..."
+    )
 
 
 def _check_undescribed(parts: Sequence[str]) -> None:
@@ -366,18 +426,25 @@ def subnode(*, factory: Callable[[Any], T], init: Literal[False] = False) -> T: 
 @overload
 def subnode(*, default: T, init: bool = ..., kw_only: bool = ...) -> T: ...
 @overload
-def subnode(*, default_factory: Callable[[], T], init: bool = ..., kw_only: bool = ...) -> T: ...
+def subnode(
+    *, default_factory: Callable[[], T], init: bool = ..., kw_only: bool = ...
+) -> T: ...
 # Any: a specifier stands for a value of whatever type its field is annotated with.
 @overload
 def subnode(*, init: bool = ..., kw_only: bool = ...) -> Any: ...
-def subnode(*values: object, factory: Callable[[Any], Any] | None = None, **options: Any) -> Any:
+def subnode(
+    *values: object, factory: Callable[[Any], Any] | None = None, **options: Any
+) -> Any:
     """Declare a field that holds a node, or a list, tuple or dict of nodes.
 
     Args:
-        factory: From the node under construction to the field's value; the constructor does not take the field.
-        default: The value of the field when the constructor is not given one; only `None` is of use.
+        factory: From the node under construction to the field's value; the constructor
+            does not take the field.
+        default: The value of the field when the constructor is not given one; only
+            `None` is of use.
         default_factory: Called without arguments for the default.
-        init: Whether the constructor takes the field; otherwise `__post_init__` sets it.
+        init: Whether the constructor takes the field; otherwise `__post_init__` sets
+            it.
         kw_only: Whether the constructor takes it by keyword only.
 
     Example:
@@ -391,7 +458,9 @@ def subnode(*values: object, factory: Callable[[Any], Any] | None = None, **opti
         raise FieldError(_misuse("subnode", values[0]))
     if factory is not None:
         _check_factory(Kind.SUBNODE, factory)
-        options = _made_by_node(Kind.SUBNODE, "factory=", "gn.subnode(factory=...)", options)
+        options = _made_by_node(
+            Kind.SUBNODE, "factory=", "gn.subnode(factory=...)", options
+        )
     return _field(Specifier(Kind.SUBNODE, factory=factory), **options)
 
 

@@ -1,7 +1,8 @@
 """Filters: what selects States (and nodes), and the one place that turns whatever a caller writes into such an object.
 
-A filter that looks only at class, tag or path is decided once for each layout; a caller's own function is asked each
-time, with the live State. For how a row of them shares States out, see `_selection`.
+A filter that looks only at class, tag or path is decided once for each layout; a
+caller's own function is asked each time, with the live State. For how a row of them
+shares States out, see `_selection`.
 """
 
 import abc
@@ -57,7 +58,8 @@ class Subjects(NamedTuple):
 
     Attributes:
         items: The States, or the nodes.
-        fitting: For each pattern of the filters, the numbers of those of which some path fits.
+        fitting: For each pattern of the filters, the numbers of those of which some
+            path fits.
         escaping: For a pattern, the numbers of those of which some path does not fit.
     """
 
@@ -88,16 +90,26 @@ class Matcher:
         raise NotImplementedError  # pragma: no cover  # every filter below defines it, or `among`
 
 
-# What a caller may write, apart from a class and `...`: an overload takes a class as `type[S]` beside this, and `...`
-# where nothing follows. A function gets the path and the live State (or node), of a class that it knows: hence Any.
-# What is in a sequence in a sequence is Any: jedi follows an alias that names itself until it runs out of stack, and
-# would complete nothing after an operation that takes filters.
-_One: TypeAlias = Matcher | UnionType | str | bool | Callable[[Path, AnyType], bool] | None
-_OneOfNodes: TypeAlias = Matcher | UnionType | bool | Callable[[Path, AnyType], bool] | None
-Selector: TypeAlias = _One | Sequence[type[State[AnyType]] | _One | EllipsisType | Sequence[AnyType]]
-NodeSelector: TypeAlias = _OneOfNodes | Sequence[type[Node] | _OneOfNodes | EllipsisType | Sequence[AnyType]]
+# What a caller may write, apart from a class and `...`: an overload takes a class as
+# `type[S]` beside this, and `...` where nothing follows. A function gets the path and
+# the live State (or node), of a class that it knows: hence Any. What is in a sequence
+# in a sequence is Any: jedi follows an alias that names itself until it runs out of
+# stack, and would complete nothing after an operation that takes filters.
+_One: TypeAlias = (
+    Matcher | UnionType | str | bool | Callable[[Path, AnyType], bool] | None
+)
+_OneOfNodes: TypeAlias = (
+    Matcher | UnionType | bool | Callable[[Path, AnyType], bool] | None
+)
+Selector: TypeAlias = (
+    _One | Sequence[type[State[AnyType]] | _One | EllipsisType | Sequence[AnyType]]
+)
+NodeSelector: TypeAlias = (
+    _OneOfNodes | Sequence[type[Node] | _OneOfNodes | EllipsisType | Sequence[AnyType]]
+)
 
-# A filter of States, and one of nodes. `...` is apart, as it may only stand last: annotate `Filter | EllipsisType`.
+# A filter of States, and one of nodes. `...` is apart, as it may only stand last:
+# annotate `Filter | EllipsisType`.
 Filter: TypeAlias = type[State[AnyType]] | Selector
 NodeFilter: TypeAlias = type[Node] | NodeSelector
 AnyFilter: TypeAlias = Filter | NodeFilter | EllipsisType
@@ -129,7 +141,8 @@ class Nothing(Matcher):
 class OfType(Matcher):
     """Selects States (or nodes) of a class, subclasses included: what a class stands for, or a union of classes.
 
-    Type checkers take a State class as a filter, no other one: this wraps a mixin or a protocol.
+    Type checkers take a State class as a filter, no other one: this wraps a mixin or a
+    protocol.
 
     Example:
         >>> class Frozen:
@@ -150,7 +163,9 @@ class OfType(Matcher):
     def __post_init__(self) -> None:
         classes = _classes_of(self.cls)
         if classes is None:
-            raise FilterTypeError(f"OfType takes a class or a union of classes, found {describe(self.cls)}")
+            raise FilterTypeError(
+                f"OfType takes a class or a union of classes, found {describe(self.cls)}"
+            )
         self._keep(classes)
 
     @classmethod
@@ -163,12 +178,19 @@ class OfType(Matcher):
 
     def _keep(self, classes: tuple[type[object], ...]) -> None:
         object.__setattr__(self, "classes", classes)
-        object.__setattr__(self, "_is_abstract", not _NOT_ABSTRACT.issuperset(map(type, classes)))
+        object.__setattr__(
+            self, "_is_abstract", not _NOT_ABSTRACT.issuperset(map(type, classes))
+        )
 
     def __hash__(self) -> int:
-        # What a filter selects is remembered by the filter. `register` of any abstract class changes the token, so that
-        # nothing is found then that was remembered of a filter by one.
-        return hash((self.classes, abc.get_cache_token())) if self._is_abstract else hash(self.classes)
+        # What a filter selects is remembered by the filter. `register` of any abstract
+        # class changes the token, so that nothing is found then that was remembered of
+        # a filter by one.
+        return (
+            hash((self.classes, abc.get_cache_token()))
+            if self._is_abstract
+            else hash(self.classes)
+        )
 
     def accepts(self, subject: Subject) -> bool:
         return derives(subject.cls, self.classes)
@@ -188,7 +210,8 @@ def _classes_of(given: object) -> tuple[type[object], ...] | None:
     """The classes that a class, an alias of one (`ParamState[Array]`) or a union stands for; `None` for anything else.
 
     Raises:
-        FilterTypeError: A class is one that no State or node can be of, or something else is in a union.
+        FilterTypeError: A class is one that no State or node can be of, or something
+            else is in a union.
     """
     if not isinstance(given, type):
         given = unaliased(given)
@@ -197,13 +220,17 @@ def _classes_of(given: object) -> tuple[type[object], ...] | None:
         parts = [(part, _classes_of(part)) for part in get_args(given)]
         for part, classes in parts:
             if classes is None:
-                raise FilterTypeError(f"not a filter: {describe(part)} in a union; {_REMEDY}")
+                raise FilterTypeError(
+                    f"not a filter: {describe(part)} in a union; {_REMEDY}"
+                )
         return tuple([cls for _, classes in parts for cls in classes or ()])
     # `Annotated` is a class in some versions of Python alone.
     if origin is Annotated or not isinstance(origin, type):
         return None
     if origin.__module__ in _NO_STATES or issubclass(origin, jax.Array | np.ndarray):
-        raise FilterTypeError(f"not a filter: {origin.__name__} is not a class of States or nodes; {_REMEDY}")
+        raise FilterTypeError(
+            f"not a filter: {origin.__name__} is not a class of States or nodes; {_REMEDY}"
+        )
     return (origin,)
 
 
@@ -296,10 +323,12 @@ class PathContains(Matcher):
 
     Args:
         key: A name or a position.
-        missing_ok: Whether there may be nothing with this key; otherwise that is an error.
+        missing_ok: Whether there may be nothing with this key; otherwise that is an
+            error.
 
     Raises:
-        FilterError: `key` is a path or a glob; or, when it is used, nothing has the key: names the nearest.
+        FilterError: `key` is a path or a glob; or, when it is used, nothing has the
+            key: names the nearest.
         FilterTypeError: `key` is neither a `str` nor an `int`.
 
     Example:
@@ -319,7 +348,9 @@ class PathContains(Matcher):
                 f"PathContains takes one key; found {self.key!r}. For what is below a path write "
                 f"gn.Under({self.key!r}), for what stands at paths gn.PathIn({self.key!r})"
             )
-        object.__setattr__(self, "_pattern", pattern_of((self.key,), inside=True, below=True))
+        object.__setattr__(
+            self, "_pattern", pattern_of((self.key,), inside=True, below=True)
+        )
 
     @property
     def patterns(self) -> frozenset[Pattern]:
@@ -347,7 +378,9 @@ class Paths(Matcher):
     texts: tuple[str, ...] = dataclasses.field(compare=False)
     below: bool = dataclasses.field(compare=False)
 
-    def __init__(self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool) -> None:
+    def __init__(
+        self, paths: Sequence[Path | str], missing_ok: bool, *, below: bool
+    ) -> None:
         name = type(self).__name__
         kept = [_normal(path, name) for path in paths]
         patterns = [pattern_of(path, below=below) for path in kept]
@@ -364,7 +397,9 @@ class Paths(Matcher):
         return self._patterns
 
     def among(self, subjects: Subjects, numbers: Set[int]) -> Set[int]:
-        return numbers & frozenset().union(*[self._selected(subjects, pattern) for pattern in self._patterns])
+        return numbers & frozenset().union(
+            *[self._selected(subjects, pattern) for pattern in self._patterns]
+        )
 
     def _selected(self, subjects: Subjects, pattern: Pattern) -> Set[int]:
         return subjects.fitting[pattern]
@@ -373,7 +408,9 @@ class Paths(Matcher):
 def _normal(path: Path | str, name: str) -> Path | str:
     """A path as keys; a text that has globs with quotes only where they are needed, so that equal ones look alike."""
     if not isinstance(path, (str, tuple, list)):
-        raise FilterTypeError(f"{name} takes paths, each a tuple of keys or a text; found {describe(path)}")
+        raise FilterTypeError(
+            f"{name} takes paths, each a tuple of keys or a text; found {describe(path)}"
+        )
     if not isinstance(path, str):
         return tuple([_checked_key(key, name) for key in path])
     tokens = split_pattern(path)
@@ -390,7 +427,9 @@ def _checked_key(key: object, name: str) -> Key:
     """
     checked = as_key(key)
     if checked is None:
-        raise FilterTypeError(f"{name} takes names (str) and positions (int), found {describe(key)}")
+        raise FilterTypeError(
+            f"{name} takes names (str) and positions (int), found {describe(key)}"
+        )
     return checked
 
 
@@ -398,16 +437,19 @@ def _checked_key(key: object, name: str) -> Key:
 class PathIn(Paths):
     """Selects what stands at one of these paths, given as tuples of keys or as texts, which may have globs.
 
-    In a text `*` stands for any characters within a key, and `**` for any number of keys: `"blocks.*.weight"`. A shared
-    State stands at several paths, any of which will do.
+    In a text `*` stands for any characters within a key, and `**` for any number of
+    keys: `"blocks.*.weight"`. A shared State stands at several paths, any of which will
+    do.
 
     Args:
         *paths: The paths.
-        missing_ok: Whether there may be nothing at one of them; otherwise that is an error.
+        missing_ok: Whether there may be nothing at one of them; otherwise that is an
+            error.
 
     Raises:
         PathError: A text does not parse.
-        FilterError: When it is used: there is no State at one of the paths; names the nearest.
+        FilterError: When it is used: there is no State at one of the paths; names the
+            nearest.
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
@@ -428,18 +470,22 @@ class PathIn(Paths):
 class Under(Paths):
     """Selects what stands at one of these paths, and all below it: `Under("encoder")`, `Under("blocks.*.mlp")`.
 
-    It follows all references, so that what is shared is selected also by a path that is not its first; but below a path
-    it does not lead to what is on the way there (a parent pointer, the closing edge of a ring), and below a glob not to
-    what every path to there goes through.
+    It follows all references, so that what is shared is selected also by a path that is
+    not its first; but below a path it does not lead to what is on the way there (a
+    parent pointer, the closing edge of a ring), and below a glob not to what every path
+    to there goes through.
 
     Args:
         *paths: The paths, as tuples of keys or as texts, which may have globs.
-        shared: Whether below each of them also that is selected which some other path leads to without it.
-        missing_ok: Whether there may be no State below one of them; otherwise that is an error.
+        shared: Whether below each of them also that is selected which some other path
+            leads to without it.
+        missing_ok: Whether there may be no State below one of them; otherwise that is
+            an error.
 
     Raises:
         PathError: A text does not parse.
-        FilterError: When it is used: there is no State below one of the paths; names the nearest.
+        FilterError: When it is used: there is no State below one of the paths; names
+            the nearest.
 
     Example:
         >>> model = gn.nn.MLP(2, 8, 3)
@@ -451,7 +497,9 @@ class Under(Paths):
 
     shared: bool
 
-    def __init__(self, *paths: Path | str, shared: bool = True, missing_ok: bool = False) -> None:
+    def __init__(
+        self, *paths: Path | str, shared: bool = True, missing_ok: bool = False
+    ) -> None:
         object.__setattr__(self, "shared", shared)
         super().__init__(paths, missing_ok, below=True)
 
@@ -467,7 +515,8 @@ class Under(Paths):
 class Predicate(Matcher):
     """Selects by a caller's function of the path and the live State or node.
 
-    Of what has several paths it must say the same by each: it is asked for 64 of them at most.
+    Of what has several paths it must say the same by each: it is asked for 64 of them
+    at most.
     """
 
     function: Callable[[Path, AnyType], bool]
@@ -501,7 +550,8 @@ class Predicate(Matcher):
 
 _EVERYTHING, _NOTHING = Everything(), Nothing()
 
-# The types of filters that are equal where they are one object: `...`, and classes that are not abstract.
+# The types of filters that are equal where they are one object: `...`, and classes that
+# are not abstract.
 PLAIN_FILTERS: Final[frozenset[type]] = frozenset({EllipsisType}) | _NOT_ABSTRACT
 
 
@@ -525,7 +575,11 @@ def as_filter(given: AnyFilter) -> Matcher:
     classes = _classes_of(given)
     if classes is not None:
         return OfType._known(given, classes)
-    if callable(given) and get_origin(given) is None and not isinstance(given, State | NodeBase):
+    if (
+        callable(given)
+        and get_origin(given) is None
+        and not isinstance(given, State | NodeBase)
+    ):
         return Predicate(cast("Callable[[Path, AnyType], bool]", given))
     raise FilterTypeError(f"not a filter: {describe(given)}; {_REMEDY}")
 
@@ -547,5 +601,7 @@ def as_filters(given: Sequence[AnyFilter]) -> tuple[Matcher, ...]:
     for at, one in enumerate(filters[:-1]):
         if isinstance(one, Everything):
             rest = ", ".join(map(repr, filters[at + 1 :]))
-            raise FilterError(f"`...` accepts all States, so nothing is left for {rest}; put `...` last")
+            raise FilterError(
+                f"`...` accepts all States, so nothing is left for {rest}; put `...` last"
+            )
     return filters

@@ -1,7 +1,8 @@
 """The names of other libraries, and what to write in their place: of modules, and of methods of nodes.
 
-They are no part of what graphnode offers: `dir` and type checkers do not see them, `hasattr` is false, and a class may
-use each of them for a field, method or property of its own.
+They are no part of what graphnode offers: `dir` and type checkers do not see them,
+`hasattr` is false, and a class may use each of them for a field, method or property of
+its own.
 """
 
 import opcode
@@ -14,7 +15,9 @@ import jax
 from ._hints import did_you_mean
 from ._mistaken import Hint, NoPytree
 
-_MOVE: Final = "gn.update_states(model, jax.device_put(gn.treefy_states(model), device))"
+_MOVE: Final = (
+    "gn.update_states(model, jax.device_put(gn.treefy_states(model), device))"
+)
 _NODES: Final = "gn.nodes(model), by their paths"
 
 METHODS: Final[Mapping[str, str]] = {
@@ -50,7 +53,9 @@ METHODS: Final[Mapping[str, str]] = {
 
 _OF_LOSS: Final = "write the loss with optax or jax.numpy"
 _FIELDS: Final = "annotate the fields in the class: layers: list[gn.nn.Linear]"
-_FIELDS_BY_KEY: Final = "annotate the fields in the class: layers: dict[str, gn.nn.Linear]"
+_FIELDS_BY_KEY: Final = (
+    "annotate the fields in the class: layers: dict[str, gn.nn.Linear]"
+)
 _RECURRENT: Final = "gn.nn.RNN(gn.nn.{}(...))"
 
 MODULE_NAMES: Final[Mapping[str, str]] = {
@@ -229,10 +234,14 @@ def instead_of_layer(name: str, names: Collection[str]) -> str | None:
     if name in names and not name.startswith("_"):
         return f"gn.{name}"
     is_function = not name.startswith("_") and callable(getattr(jax.nn, name, None))
-    return LAYER_NAMES.get(name) or (f"jax.nn.{name}" if is_function else MODULE_NAMES.get(name))
+    return LAYER_NAMES.get(name) or (
+        f"jax.nn.{name}" if is_function else MODULE_NAMES.get(name)
+    )
 
 
-def missing_name(module: str, name: str, instead: str | None, names: Collection[str]) -> Exception:
+def missing_name(
+    module: str, name: str, instead: str | None, names: Collection[str]
+) -> Exception:
     """The error for a name that a module does not have; called by its `__getattr__`.
 
     Args:
@@ -244,10 +253,17 @@ def missing_name(module: str, name: str, instead: str | None, names: Collection[
     if instead is not None:
         hint = _advice(instead)
     else:
-        hint = "" if name.startswith("_") else did_you_mean(name, [known for known in names if known[:1] != "_"])
+        hint = (
+            ""
+            if name.startswith("_")
+            else did_you_mean(name, [known for known in names if known[:1] != "_"])
+        )
     if hint and _is_import_from():
-        # Of an AttributeError, `from ... import ...` would make an ImportError without the hint.
-        return ImportError(f"cannot import name {name!r} from {module!r}: {hint}", name=name)
+        # Of an AttributeError, `from ... import ...` would make an ImportError without
+        # the hint.
+        return ImportError(
+            f"cannot import name {name!r} from {module!r}: {hint}", name=name
+        )
     text = f"module {module!r} has no attribute {name!r}"
     return AttributeError(f"{text}: {hint}" if hint else text)
 
@@ -255,6 +271,9 @@ def missing_name(module: str, name: str, instead: str | None, names: Collection[
 def _is_import_from() -> bool:
     """Whether the code that asked the module for a name is a `from ... import ...`."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _WITHIN:
+    while (
+        frame.f_back is not None
+        and str(frame.f_globals.get("__name__")).partition(".")[0] in _WITHIN
+    ):
         frame = frame.f_back
     return frame.f_code.co_code[frame.f_lasti] == opcode.opmap["IMPORT_FROM"]

@@ -1,7 +1,8 @@
 """Turn the nodes anywhere in a pytree into pytrees, and back: what transformed functions take and give.
 
-All nodes of one call share one graphdef, so that sharing across arguments is kept: each part names the whole and its
-own place in it, and holds the values of the States first seen there.
+All nodes of one call share one graphdef, so that sharing across arguments is kept: each
+part names the whole and its own place in it, and holds the values of the States first
+seen there.
 """
 
 import dataclasses
@@ -51,17 +52,21 @@ def is_node_states(leaf: object) -> bool:
 
 
 # Any: a pytree, whose type a tree with other leaves has not.
-def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[State[Any]]]:
+def graph_to_tree(
+    tree: Any, /, *, prefix: Any = None
+) -> tuple[Any, FlatStates[State[Any]]]:
     """Replace the nodes (and States) anywhere in a pytree by `NodeStates`, pytrees of their values.
 
     Sharing is kept, across all of them. Other leaves pass through by identity.
 
     Args:
         tree: Any pytree.
-        prefix: A pytree prefix of `tree` (such as the axes of `jax.vmap`): an object reached twice must have one value.
+        prefix: A pytree prefix of `tree` (such as the axes of `jax.vmap`): an object
+            reached twice must have one value.
 
     Returns:
-        The pytree with `NodeStates` in place of nodes, and the live States by their path in the list of the nodes.
+        The pytree with `NodeStates` in place of nodes, and the live States by their
+        path in the list of the nodes.
 
     Raises:
         AliasError: An object is reached with two prefixes; names both paths.
@@ -83,11 +88,17 @@ def graph_to_tree(tree: Any, /, *, prefix: Any = None) -> tuple[Any, FlatStates[
     if prefix is not None:
         values = spread(prefix, tree)
         names = [jax.tree_util.keystr(key_path) for key_path, _ in pairs]
-        _check_prefixes(graphdef, [values[number] for number in at], [names[number] for number in at])
+        _check_prefixes(
+            graphdef,
+            [values[number] for number in at],
+            [names[number] for number in at],
+        )
     whole = StateTree(graphdef.layout, binding.values())
     for place, number in enumerate(at):
         leaves[number] = NodeStates(graphdef, place, part_of(whole, place))
-    return jax.tree.unflatten(treedef, leaves), FlatStates(graphdef.layout, binding.states)
+    return jax.tree.unflatten(treedef, leaves), FlatStates(
+        graphdef.layout, binding.states
+    )
 
 
 def spread(prefix: Any, tree: Any) -> list[Any]:
@@ -108,7 +119,9 @@ def part_of(whole: StateTree, place: int) -> StateTree:
     return StateTree(layout, whole._values[first : first + len(layout)])
 
 
-def _check_prefixes(graphdef: GraphDef[Any], values: list[Any], names: list[str]) -> None:
+def _check_prefixes(
+    graphdef: GraphDef[Any], values: list[Any], names: list[str]
+) -> None:
     table = graphdef.table
     owners: list[int] = []
     for number, parent in enumerate(table.parents):
@@ -120,8 +133,13 @@ def _check_prefixes(graphdef: GraphDef[Any], values: list[Any], names: list[str]
         if values[here] != values[there]:
             again = (*graphdef.path(parent), *edge)
             places = [f"{names[here]}{_below(again)} with {values[here]!r}"]
-            places.append(f"{names[there]}{_below(graphdef.path(target))} with {values[there]!r}")
-            faults.append(f"one {table.specs[target].cls.__name__} is reached as " + " and as ".join(sorted(places)))
+            places.append(
+                f"{names[there]}{_below(graphdef.path(target))} with {values[there]!r}"
+            )
+            faults.append(
+                f"one {table.specs[target].cls.__name__} is reached as "
+                + " and as ".join(sorted(places))
+            )
     if faults:
         raise AliasError(f"inconsistent prefixes: {listed(faults)}")
 
@@ -135,7 +153,8 @@ def tree_to_graph(tree: Any, /) -> Any:
     """Put new nodes in place of the `NodeStates` of a pytree; sharing across all of them is restored.
 
     Raises:
-        MergeError: A part of the nodes that were converted together is missing, or parts of two calls are mixed.
+        MergeError: A part of the nodes that were converted together is missing, or
+            parts of two calls are mixed.
 
     Example:
         >>> tree, _ = gn.graph_to_tree([gn.nn.Linear(2, 3)])
@@ -151,13 +170,25 @@ def tree_to_graph(tree: Any, /) -> Any:
     graphdef = parts[0].graphdef
     by_place = {part.place: part for part in parts}
     _check_parts(graphdef, parts, by_place)
-    values = [value for place in sorted(by_place) for value in by_place[place].states._values]
+    values = [
+        value for place in sorted(by_place) for value in by_place[place].states._values
+    ]
     nodes = build(graphdef, values)
-    return jax.tree.unflatten(treedef, [nodes[leaf.place] if isinstance(leaf, NodeStates) else leaf for leaf in leaves])
+    return jax.tree.unflatten(
+        treedef,
+        [
+            nodes[leaf.place] if isinstance(leaf, NodeStates) else leaf
+            for leaf in leaves
+        ],
+    )
 
 
-def _check_parts(graphdef: GraphDef[Any], parts: list[NodeStates], by_place: dict[int, NodeStates]) -> None:
-    other = next((part.graphdef for part in parts if part.graphdef is not graphdef), None)
+def _check_parts(
+    graphdef: GraphDef[Any], parts: list[NodeStates], by_place: dict[int, NodeStates]
+) -> None:
+    other = next(
+        (part.graphdef for part in parts if part.graphdef is not graphdef), None
+    )
     if other is not None:
         faults = listed([str(one) for one in diff(graphdef, other)], limit=10)
         raise MergeError(
@@ -166,8 +197,16 @@ def _check_parts(graphdef: GraphDef[Any], parts: list[NodeStates], by_place: dic
     count = len(graphdef.table.top)
     missing = [str(place) for place in range(count) if place not in by_place]
     if missing:
-        raise MergeError(f"NodeStates {', '.join(missing)} of {count} that were converted together are missing")
+        raise MergeError(
+            f"NodeStates {', '.join(missing)} of {count} that were converted together are missing"
+        )
     expected = {place: graphdef.layout.below(place) for place in by_place}
-    wrong = [place for place, part in by_place.items() if part.states.layout is not (expected[place] or (_EMPTY, 0))[0]]
+    wrong = [
+        place
+        for place, part in by_place.items()
+        if part.states.layout is not (expected[place] or (_EMPTY, 0))[0]
+    ]
     if wrong:
-        raise MergeError(f"NodeStates {', '.join(map(str, wrong))} hold the States of another structure")
+        raise MergeError(
+            f"NodeStates {', '.join(map(str, wrong))} hold the States of another structure"
+        )

@@ -7,7 +7,9 @@ from typing import Final
 _LONGEST: Final = 200
 
 
-def did_you_mean(name: object, names: Iterable[str], *, cutoff: float = 0.6, longest: int = _LONGEST) -> str:
+def did_you_mean(
+    name: object, names: Iterable[str], *, cutoff: float = 0.6, longest: int = _LONGEST
+) -> str:
     """`did you mean 'relu'?` where one of the names is close to what was written; else the empty text.
 
     Args:
@@ -18,7 +20,9 @@ def did_you_mean(name: object, names: Iterable[str], *, cutoff: float = 0.6, lon
     """
     if not isinstance(name, str) or len(name) > longest:
         return ""
-    close = difflib.get_close_matches(name, [known for known in names if len(known) <= longest], 1, cutoff)
+    close = difflib.get_close_matches(
+        name, [known for known in names if len(known) <= longest], 1, cutoff
+    )
     return f"did you mean {close[0]!r}?" if close else ""
 
 
@@ -30,7 +34,11 @@ def cut(text: str) -> str:
 def with_article(name: str) -> str:
     """The name of a class with an article as it is spoken: `a Linear`, `an Embedding`, `an RNN`."""
     is_spelled_out = name[:2].isupper()
-    return f"an {name}" if name[:1].upper() in ("AEFHILMNORSX" if is_spelled_out else "AEIO") else f"a {name}"
+    return (
+        f"an {name}"
+        if name[:1].upper() in ("AEFHILMNORSX" if is_spelled_out else "AEIO")
+        else f"a {name}"
+    )
 
 
 def short(value: object) -> str:

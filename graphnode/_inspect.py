@@ -1,7 +1,7 @@
 """Look around a live graph: its nodes, its leaves, and the paths by which a shared object is reached.
 
-All of them read the graphdef's table, so that every view agrees on what there is, in which order and at which path;
-the live objects are found from it by path.
+All of them read the graphdef's table, so that every view agrees on what there is, in
+which order and at which path; the live objects are found from it by path.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,9 @@ def live_objects(root: Any, graphdef: GraphDef[Any]) -> list[Any]:
     tops: dict[Path, Any] = {(): root}
     if isinstance(first, RootSpec):
         leaves = jax.tree.leaves(root)
-        tops = {first.edges[at]: leaf for at, leaf in zip(first.order, leaves, strict=True)}
+        tops = {
+            first.edges[at]: leaf for at, leaf in zip(first.order, leaves, strict=True)
+        }
     objects: list[Any] = []
     for parent, edge in zip(table.parents, table.edges, strict=True):
         objects.append(tops[edge] if parent < 0 else reach(objects[parent], edge))
@@ -61,7 +63,11 @@ def gone(node: Any, edge: Path) -> Path | None:
 def _has(container: Any, key: Key) -> bool:
     if isinstance(container, dict):
         return key in container
-    return isinstance(container, Sequence) and isinstance(key, int) and key < len(container)
+    return (
+        isinstance(container, Sequence)
+        and isinstance(key, int)
+        and key < len(container)
+    )
 
 
 def _first_seen(graphdef: GraphDef[Any]) -> dict[int, list[int]]:
@@ -99,7 +105,8 @@ def _nodes_of(graphdef: GraphDef[Any]) -> Iterator[tuple[Path, int]]:
     """The numbers of the nodes with their paths, children first."""
     below = _first_seen(graphdef)
     specs, edges = graphdef.table.specs, graphdef.table.edges
-    # One path, grown and cut on the way: that of each node anew makes work that grows with the square of the depth.
+    # One path, grown and cut on the way: that of each node anew makes work that grows
+    # with the square of the depth.
     keys: list[Key] = []
     todo = [(top, False) for top in reversed(below.get(-1, ()))]
     while todo:
@@ -140,8 +147,11 @@ def iter_leaf(node: object, /) -> Iterator[tuple[Path, object]]:
     specs, edges = graphdef.table.specs, graphdef.table.edges
     objects = live_objects(node, graphdef)
     below = _first_seen(graphdef)
-    # What is still to come: an object by its number, or a static value that is one already.
-    todo: list[tuple[Path, int | None, Any]] = [(edges[top], top, None) for top in reversed(below.get(-1, []))]
+    # What is still to come: an object by its number, or a static value that is one
+    # already.
+    todo: list[tuple[Path, int | None, Any]] = [
+        (edges[top], top, None) for top in reversed(below.get(-1, []))
+    ]
     while todo:
         path, number, static = todo.pop()
         if number is None:
@@ -156,8 +166,12 @@ def iter_leaf(node: object, /) -> Iterator[tuple[Path, object]]:
                 (edges[child], child, None) for child in below.get(number, ())
             ]
             inside += [((name,), None, fields[name]) for name in spec.template.statics]
-            inside.sort(key=lambda item: item[0][0])  # by field; stable, so the items of a container keep their order
-            todo += [((*path, *edge), child, value) for edge, child, value in reversed(inside)]
+            # By field; stable, so the items of a container keep their order
+            inside.sort(key=lambda item: item[0][0])
+            todo += [
+                ((*path, *edge), child, value)
+                for edge, child, value in reversed(inside)
+            ]
 
 
 def _static_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
@@ -209,10 +223,15 @@ class _Nodes(dict[Path, Node]):
 @overload
 def nodes(node: object, /) -> dict[Path, Node]: ...
 @overload
-def nodes(node: object, only: type[N1] | NodeSelector | EllipsisType, /) -> dict[Path, N1]: ...
+def nodes(
+    node: object, only: type[N1] | NodeSelector | EllipsisType, /
+) -> dict[Path, N1]: ...
 @overload
 def nodes(
-    node: object, first: type[N1] | NodeSelector, second: type[N2] | NodeSelector | EllipsisType, /
+    node: object,
+    first: type[N1] | NodeSelector,
+    second: type[N2] | NodeSelector | EllipsisType,
+    /,
 ) -> tuple[dict[Path, N1], dict[Path, N2]]: ...
 @overload
 def nodes(
@@ -237,12 +256,12 @@ def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
 
     Args:
         node: A node, or a pytree of nodes.
-        *filters: Node classes, paths or functions of path and node; the first that accepts a node takes it. Nodes that
-            none accepts are left out.
+        *filters: Node classes, paths or functions of path and node; the first that
+            accepts a node takes it. Nodes that none accepts are left out.
 
     Returns:
-        One dict for none or one filter, else a tuple with one for each. The nodes are the graph's own. A node is listed
-        once, at its first path; a look-up takes any.
+        One dict for none or one filter, else a tuple with one for each. The nodes are
+        the graph's own. A node is listed once, at its first path; a look-up takes any.
 
     Raises:
         FilterError: `...` stands before another filter; or there is no node at a path.
@@ -254,15 +273,27 @@ def nodes(node: object, /, *filters: NodeFilter | EllipsisType) -> object:
         [(0,)]
     """
     matchers = as_filters(filters or (...,))
-    check_class_filters(matchers, State, "nodes by node classes; gn.states filters States")
+    check_class_filters(
+        matchers, State, "nodes by node classes; gn.states filters States"
+    )
     graphdef = binding_of(node).graphdef
     objects = live_objects(node, graphdef)
-    numbers = [number for number, spec in enumerate(graphdef.table.specs) if isinstance(spec, NodeSpec)]
+    numbers = [
+        number
+        for number, spec in enumerate(graphdef.table.specs)
+        if isinstance(spec, NodeSpec)
+    ]
     at_of = {number: at for at, number in enumerate(numbers)}
-    in_order = [_NodeItem(graphdef, at_of[number], path, objects[number]) for path, number in _nodes_of(graphdef)]
+    in_order = [
+        _NodeItem(graphdef, at_of[number], path, objects[number])
+        for path, number in _nodes_of(graphdef)
+    ]
     items: list[_NodeItem] = sorted(in_order, key=lambda item: item.at)
     groups, _ = share_out(lambda: graphdef.nodes, items, matchers, "node")
-    found = [_Nodes(graphdef, [item for item in in_order if item.at in taken]) for taken in map(set, groups)]
+    found = [
+        _Nodes(graphdef, [item for item in in_order if item.at in taken])
+        for taken in map(set, groups)
+    ]
     return found[0] if len(filters) <= 1 else tuple(found)
 
 

@@ -1,11 +1,13 @@
 """Random keys: the draws of a stream, the bits of a key on the host, and the same key made anew under another mesh.
 
-A stream is a key and a count. To JAX, `split(key)[n]` and `fold_in(key, n)` are one and the same. If draw number `n`
-were that key too, whoever splits the key of a stream, or seeds data and model with 0, would draw the same numbers
-twice. So draws are counted from a number far away from those that people write.
+A stream is a key and a count. To JAX, `split(key)[n]` and `fold_in(key, n)` are one and
+the same. If draw number `n` were that key too, whoever splits the key of a stream, or
+seeds data and model with 0, would draw the same numbers twice. So draws are counted
+from a number far away from those that people write.
 
-A key that is made while a mesh is set belongs to that mesh, and JAX refuses to compute with it under another one. What
-is drawn depends on its bits alone. So a stream that outlives a mesh takes its key through the host.
+A key that is made while a mesh is set belongs to that mesh, and JAX refuses to compute
+with it under another one. What is drawn depends on its bits alone. So a stream that
+outlives a mesh takes its key through the host.
 """
 
 import functools
@@ -31,7 +33,8 @@ def number_of(name: str) -> int:
 _FIRST_DRAW: Final = np.uint32(number_of("the first draw of a stream"))
 
 
-# Compiled, as it takes a tenth of the time of its operations one by one; inlined, so that a jaxpr shows no function.
+# Compiled, as it takes a tenth of the time of its operations one by one; inlined, so
+# that a jaxpr shows no function.
 @functools.partial(jax.jit, inline=True)
 def draw(key: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The next key of a stream that has given out `count` of them, and the count after it."""
@@ -73,9 +76,11 @@ def under_current_mesh(array: A) -> A:
         return array
     if not is_on_host(array):
         # In a compiled function, or with parts on other hosts: JAX moves it.
-        replicated: Any = NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec())  # type: ignore[no-untyped-call]
+        everywhere = PartitionSpec()  # type: ignore[no-untyped-call]
+        replicated: Any = NamedSharding(jax.sharding.get_abstract_mesh(), everywhere)
         return array if replicated.mesh.empty else jax.device_put(array, replicated)
-    # `device_put` of what the host holds is the one way to an array that belongs to no mesh while one is set.
+    # `device_put` of what the host holds is the one way to an array that belongs to no
+    # mesh while one is set.
     if is_key(array):
         bits = jax.device_put(bits_of(array))
         remade: Any = jax.random.wrap_key_data(bits, impl=jax.random.key_impl(array))
@@ -86,7 +91,9 @@ def under_current_mesh(array: A) -> A:
 
 def _is_at_home(array: jax.Array) -> bool:
     # Most arrays: where nobody has set a mesh, and what a type costs is saved.
-    if not isinstance(array, Tracer) and isinstance(array.sharding, SingleDeviceSharding):
+    if not isinstance(array, Tracer) and isinstance(
+        array.sharding, SingleDeviceSharding
+    ):
         return True
     aval: Any = jax.typeof(array)  # JAX's stubs do not say that it has a sharding
     mesh = aval.sharding.mesh
@@ -94,5 +101,8 @@ def _is_at_home(array: jax.Array) -> bool:
         return True
     if mesh != jax.sharding.get_abstract_mesh():
         return False
-    # Meshes of other devices may have equal names and sizes. While a trace runs, JAX does not say which is set.
-    return is_tracing() or array.sharding.device_set == set(jax.sharding.get_mesh().devices.flat)
+    # Meshes of other devices may have equal names and sizes. While a trace runs, JAX
+    # does not say which is set.
+    return is_tracing() or array.sharding.device_set == set(
+        jax.sharding.get_mesh().devices.flat
+    )

@@ -1,7 +1,8 @@
 """Matching what a caller gives (state trees, live States, nested mappings) with the States of a structure.
 
-Data in: a graphdef and collections by path. Data out: for each, the numbers of the States it speaks of, and the paths
-that lead nowhere. A path over a shared node's other place is as good as its first.
+Data in: a graphdef and collections by path. Data out: for each, the numbers of the
+States it speaks of, and the paths that lead nowhere. A path over a shared node's other
+place is as good as its first.
 """
 
 import operator
@@ -21,7 +22,8 @@ from ._selection import other_meaning
 from ._state import State, StateSpec
 from ._statetree import FlatStates, StateTree, TreefyState
 
-# What names States by path: values alone, live States, or a mapping of either, nested or with whole paths as its keys.
+# What names States by path: values alone, live States, or a mapping of either, nested
+# or with whole paths as its keys.
 States: TypeAlias = StateTree | FlatStates[Any] | Mapping[Any, Any]
 
 
@@ -29,13 +31,15 @@ class Given(NamedTuple):
     """What one collection says.
 
     Attributes:
-        numbers: The number of the State that each value is for; `None` where the path leads nowhere.
+        numbers: The number of the State that each value is for; `None` where the path
+            leads nowhere.
         values: The values.
         specs: The description of each, where the collection records one.
         layout: The paths of the values.
         states: The live States, where the collection holds them.
         globs: The glob that value number `at` was given by, if it was.
-        further: Behind the values of a layout, those that go to other States too: their number, and a further path.
+        further: Behind the values of a layout, those that go to other States too: their
+            number, and a further path.
     """
 
     numbers: Sequence[int | None]
@@ -51,7 +55,9 @@ class Given(NamedTuple):
         count = len(self.layout)
         if at >= count:
             return self.further[at - count][1]
-        return self.layout.path(at) if isinstance(self.layout, Layout) else self.layout[at]
+        return (
+            self.layout.path(at) if isinstance(self.layout, Layout) else self.layout[at]
+        )
 
     def paths(self, at: int) -> Sequence[Path]:
         """All paths of value number `at`, as far as they are known; the one that it goes by comes first."""
@@ -81,7 +87,9 @@ class Given(NamedTuple):
             before = first.setdefault(number, at)
             if not is_one_value(self.values[before], self.values[at]):
                 where = path_str(layout.path(number))
-                faults.append(f"{where} is given two values, by {self.key(before)} and by {self.key(at)}")
+                faults.append(
+                    f"{where} is given two values, by {self.key(before)} and by {self.key(at)}"
+                )
         return faults
 
 
@@ -102,17 +110,26 @@ def match(graphdef: GraphDef[Any], given: States) -> Given:
         TypeError: `given` is none of the collections.
     """
     if isinstance(given, StateTree):
-        return _match_layout(numbers_of(graphdef, given.layout), given.layout, given._values)
+        return _match_layout(
+            numbers_of(graphdef, given.layout), given.layout, given._values
+        )
     if isinstance(given, FlatStates):
         values = [state.value for state in given._states]
-        return _match_layout(numbers_of(graphdef, given.layout), given.layout, values, given._states)
+        return _match_layout(
+            numbers_of(graphdef, given.layout), given.layout, values, given._states
+        )
     if isinstance(given, Mapping):
         return _match_mapping(graphdef, given)
-    raise TypeError(wrong_argument("a StateTree, FlatStates or a nested mapping by path", given))
+    raise TypeError(
+        wrong_argument("a StateTree, FlatStates or a nested mapping by path", given)
+    )
 
 
 def _match_layout(
-    positions: Positions, layout: Layout, values: Sequence[Any], states: Sequence[State[Any]] | None = None
+    positions: Positions,
+    layout: Layout,
+    values: Sequence[Any],
+    states: Sequence[State[Any]] | None = None,
 ) -> Given:
     """What a collection of one layout says: each value by the first path of its State, then what further ones say."""
     numbers, further = positions
@@ -146,10 +163,12 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
     """A mapping in which whole paths are keys as one that is nested; a path may lead on into the value of a State.
 
     Raises:
-        TypeError: A path is empty, is given twice, or leads on from where another one ends.
+        TypeError: A path is empty, is given twice, or leads on from where another one
+            ends.
     """
     tree: dict[Any, Any] = {}
-    inner: dict[int, dict[Any, Any]] = {}  # those that are made here, by id: a value may be a dict too
+    # Those that are made here, by id: a value may be a dict too
+    inner: dict[int, dict[Any, Any]] = {}
     for key, value in items:
         path: Path = key if isinstance(key, tuple) else (key,)
         if not path:
@@ -160,11 +179,15 @@ def _nested(items: Iterable[tuple[Any, Any]]) -> Mapping[Any, Any]:
                 at[step] = {}
                 inner[id(at[step])] = at[step]
             elif id(at[step]) not in inner:
-                raise TypeError(f"{path_str(path)} is given, and {path_str(path[:length])} as a whole")
+                raise TypeError(
+                    f"{path_str(path)} is given, and {path_str(path[:length])} as a whole"
+                )
             at = at[step]
         if path[-1] in at:
             is_inner = id(at[path[-1]]) in inner
-            raise TypeError(f"{path_str(path)} is given {'as a whole and in parts' if is_inner else 'twice'}")
+            raise TypeError(
+                f"{path_str(path)} is given {'as a whole and in parts' if is_inner else 'twice'}"
+            )
         at[path[-1]] = value
     return tree
 
@@ -182,7 +205,9 @@ def _path_or_key(key: Any, layout: Layout) -> Any:
     Raises:
         TypeError: It is a key and the text of another path.
     """
-    if (fault := other_meaning(layout, key)) is not None and layout.entry((key,)) is not None:
+    if (fault := other_meaning(layout, key)) is not None and layout.entry(
+        (key,)
+    ) is not None:
         raise TypeError(fault)
     if isinstance(key, str) and is_path(key) and layout.entry((key,)) is None:
         return parse_path(key)
@@ -200,7 +225,9 @@ def _is_key(glob: str, layout: Layout) -> bool:
         return False
     pattern = pattern_of(glob)
     if layout.matching(frozenset([pattern]))[pattern] - {layout.leaf_numbers.get(top)}:
-        raise TypeError(f"{glob!r} is a key here, and as a glob fits other paths too: write ({glob!r},) for the key")
+        raise TypeError(
+            f"{glob!r} is a key here, and as a glob fits other paths too: write ({glob!r},) for the key"
+        )
     return True
 
 
@@ -220,7 +247,9 @@ def _below(
     layout: Layout, entry: int | None, given: StateTree | FlatStates[Any]
 ) -> Iterator[tuple[Path, TreefyState[Any] | State[Any], int | None]]:
     """What a collection inside of a mapping says: each path below an entry, and the number of what is there."""
-    leaves = list(given.flat().values()) if isinstance(given, StateTree) else given._states
+    leaves = (
+        list(given.flat().values()) if isinstance(given, StateTree) else given._states
+    )
     unknown = Positions((None,) * len(leaves), ())
     positions = unknown if entry is None else layout.positions_of(given.layout, entry)
     for at, number in enumerate(positions.numbers):
@@ -235,35 +264,53 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
     paths: list[Path] = []
     leaves: list[Any] = []
     globs: dict[int, str] = {}
-    by_glob = {key: value for key, value in given.items() if is_glob(key) and not _is_key(key, layout)}
-    by_path = [(_path_or_key(key, layout), value) for key, value in given.items() if key not in by_glob]
+    by_glob = {
+        key: value
+        for key, value in given.items()
+        if is_glob(key) and not _is_key(key, layout)
+    }
+    by_path = [
+        (_path_or_key(key, layout), value)
+        for key, value in given.items()
+        if key not in by_glob
+    ]
 
     def take(path: Path, value: Any, number: int | None) -> None:
         numbers.append(number)
         paths.append(path)
         leaves.append(value)
 
-    # Down the layout and the mapping together: a dict below a State's path is that State's value.
+    # Down the layout and the mapping together: a dict below a State's path is that
+    # State's value.
     todo: list[tuple[Path, Any, int | None]] = [((), _from_root(by_path, layout), 0)]
     while todo:
         path, value, entry = todo.pop()
         number = layout.leaf_numbers.get(entry) if entry is not None else None
         if number is not None:
             take(path, value, number)
-        elif not isinstance(value, Mapping) or (entry is None and not value and graphdef.nodes.entry(path) is None):
-            take(path, value, None)  # nothing is said of nothing, but the path is unknown
+        elif not isinstance(value, Mapping) or (
+            entry is None and not value and graphdef.nodes.entry(path) is None
+        ):
+            # Nothing is said of nothing, but the path is unknown
+            take(path, value, None)
         elif isinstance(value, StateTree | FlatStates):
             for further_path, leaf, further_number in _below(layout, entry, value):
                 take((*path, *further_path), leaf, further_number)
         else:
-            inner = _nested(value.items()) if any(isinstance(key, tuple) for key in value) else value
+            inner = (
+                _nested(value.items())
+                if any(isinstance(key, tuple) for key in value)
+                else value
+            )
             for key in reversed(list(inner)):
                 step = _checked_key(key)
                 child = None if entry is None else layout.children.get((entry, step))
                 todo.append(((*path, step), inner[key], child))
     for glob, value in by_glob.items():
         pattern = pattern_of(glob)
-        matching: list[int | None] = [*sorted(layout.matching(frozenset([pattern]))[pattern])]
+        matching: list[int | None] = [
+            *sorted(layout.matching(frozenset([pattern]))[pattern])
+        ]
         for number in matching or [None]:
             globs[len(paths)] = glob
             take(() if number is None else layout.path(number), value, number)
@@ -273,5 +320,7 @@ def _match_mapping(graphdef: GraphDef[Any], given: Mapping[Any, Any]) -> Given:
         state._spec if state is not None else one.spec if one is not None else None
         for state, one in zip(states, described, strict=True)
     ]
-    values = [leaf.value if isinstance(leaf, State | TreefyState) else leaf for leaf in leaves]
+    values = [
+        leaf.value if isinstance(leaf, State | TreefyState) else leaf for leaf in leaves
+    ]
     return Given(numbers, values, specs, paths, states, globs)

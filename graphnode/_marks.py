@@ -1,14 +1,17 @@
 """Marks: what is to be known of a State before its value is handed out.
 
-A State outside of all transformations that holds a plain array has no mark, and reading it costs one look. One that was
-made inside of a transformation has that trace in its place. Everything else is a `Mark`:
+A State outside of all transformations that holds a plain array has no mark, and reading
+it costs one look. One that was made inside of a transformation has that trace in its
+place. Everything else is a `Mark`:
 
-* it holds a container, of which a transformation that reads it from outside gets a copy (a `Loan`), so that no
-  tracer is written into it. When the transformation is over, a copy that was written to is an error.
-* it belongs to an argument of one of our transformations, which works on a copy right now in some thread (a `Capture`):
-  in that thread the original must not be read.
+* it holds a container, of which a transformation that reads it from outside gets a copy
+  (a `Loan`), so that no tracer is written into it. When the transformation is over, a
+  copy that was written to is an error.
+* it belongs to an argument of one of our transformations, which works on a copy right
+  now in some thread (a `Capture`): in that thread the original must not be read.
 * its memory was given to a call that failed.
-* it belonged to the copy of an argument, of a call that is over: what is written to it would reach nobody.
+* it belonged to the copy of an argument, of a call that is over: what is written to it
+  would reach nobody.
 """
 
 import threading
@@ -18,7 +21,15 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from operator import attrgetter
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import (
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    runtime_checkable,
+)
 
 from jax.tree_util import tree_flatten, tree_unflatten
 
@@ -40,7 +51,8 @@ class Loss(NamedTuple):
     """Memory that was given away to a call that failed.
 
     Attributes:
-        value: The value that it was. Where the State holds another one, as another thread wrote it, nothing is lost.
+        value: The value that it was. Where the State holds another one, as another
+            thread wrote it, nothing is lost.
         text: The message for a State that still holds the value.
     """
 
@@ -56,9 +68,11 @@ class Capture:
     """A transformation that works on copies of some States.
 
     Attributes:
-        thread: The thread that does; `None` when it is done, also where an interrupt left a capture behind.
+        thread: The thread that does; `None` when it is done, also where an interrupt
+            left a capture behind.
         explain: The message for a State of them that is read or written.
-        is_eager: Whether JAX computes without a trace, as of a `gn.custom_vjp` that nobody differentiates.
+        is_eager: Whether JAX computes without a trace, as of a `gn.custom_vjp` that
+            nobody differentiates.
     """
 
     __slots__ = ("explain", "is_eager", "thread")
@@ -98,7 +112,9 @@ class Loan:
     def is_changed(self) -> bool:
         """Whether the copy was written to."""
         leaves, treedef = tree_flatten(self.copy)
-        return bool(self.treedef != treedef) or any(a is not b for a, b in zip(leaves, self.leaves, strict=True))
+        return bool(self.treedef != treedef) or any(
+            a is not b for a, b in zip(leaves, self.leaves, strict=True)
+        )
 
 
 class Mark:
@@ -109,8 +125,8 @@ class Mark:
         loans: Copies of its container that transformations got.
         captures: The transformations that work on copies of it.
         loss: Which value of it was lost, if one was.
-        copied_by: The name of the transformation that it was a copy for, once the call is over; one mark for all its
-            copies, which must not be written.
+        copied_by: The name of the transformation that it was a copy for, once the call
+            is over; one mark for all its copies, which must not be written.
     """
 
     __slots__ = ("captures", "copied_by", "loans", "loss", "trace")
@@ -136,8 +152,9 @@ class _Open(threading.local):
 
 
 _OPEN: Final = _Open()
-# Marks come and go in all threads that trace a model; reading one takes no lock. Reentrant, since a signal handler or
-# finalizer may trace while the lock is held. It has taken its own captures away again when the code below goes on.
+# Marks come and go in all threads that trace a model; reading one takes no lock.
+# Reentrant, since a signal handler or finalizer may trace while the lock is held. It
+# has taken its own captures away again when the code below goes on.
 _LOCK: Final = threading.RLock()
 
 
@@ -152,7 +169,8 @@ def mark_of(state: Marked) -> Mark:
     mark = state._mark
     while not isinstance(mark, Mark):
         made = Mark(mark)
-        # Another thread or a signal handler may have made one meanwhile; none comes between test and store.
+        # Another thread or a signal handler may have made one meanwhile; none comes
+        # between test and store.
         if state._mark is mark:
             state._mark = made
         mark = state._mark
@@ -178,8 +196,8 @@ def check_marks(state: Marked, name_of: Callable[[], str]) -> None:
 
     Raises:
         DonationError: Its memory was given to a call that failed.
-        TraceError: It is an argument of what is traced; or a copy of it was written to in a transformation that has
-            ended.
+        TraceError: It is an argument of what is traced; or a copy of it was written to
+            in a transformation that has ended.
     """
     mark = state._mark
     if not isinstance(mark, Mark):
@@ -264,7 +282,11 @@ def _loans_of(trace: TraceRef | None) -> list[Loan]:
     _OPEN.loans = [loan for loan in _OPEN.loans if loan.trace != trace]
     for loan in loans:
         state = loan.state()
-        if state is not None and isinstance(state._mark, Mark) and loan in state._mark.loans:
+        if (
+            state is not None
+            and isinstance(state._mark, Mark)
+            and loan in state._mark.loans
+        ):
             state._mark.loans.remove(loan)
     return loans
 
@@ -305,14 +327,21 @@ def _release(state: Marked) -> None:
     """Take away the captures of a State that are over."""
     mark = state._mark
     if isinstance(mark, Mark):
-        mark.captures = tuple([capture for capture in mark.captures if capture.thread is not None])
+        mark.captures = tuple(
+            [capture for capture in mark.captures if capture.thread is not None]
+        )
         settle_mark(state)
 
 
 def settle_mark(state: Marked) -> None:
     """Take away a mark that says no more than the trace of its State."""
     mark = state._mark
-    if not isinstance(mark, Mark) or mark.captures or mark.loans or mark.loss is not None:
+    if (
+        not isinstance(mark, Mark)
+        or mark.captures
+        or mark.loans
+        or mark.loss is not None
+    ):
         return
     if mark.copied_by is not None:
         return

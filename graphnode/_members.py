@@ -1,7 +1,8 @@
 """What stands in a class body: annotated names, methods and properties, and values that nothing annotates.
 
-It reads classes alone, before anything is made of them. Nodes and States have one rule for their bodies: a value that
-was meant to be part of the model is a field, or it is refused with the line to write.
+It reads classes alone, before anything is made of them. Nodes and States have one rule
+for their bodies: a value that was meant to be part of the model is a field, or it is
+refused with the line to write.
 """
 
 import collections
@@ -23,7 +24,8 @@ from ._static import GraphObject
 
 _DOTTED: Final = re.compile(r"\s*\w+(\s*\.\s*\w+)*")
 
-# What the class body means by these is never the value of a field, whatever their types say.
+# What the class body means by these is never the value of a field, whatever their types
+# say.
 _MEMBERS: Final[Mapping[type, str]] = {
     property: "property",
     functools.cached_property: "cached property",
@@ -47,7 +49,9 @@ _CONTAINERS: Final[Mapping[type, str]] = {
 
 def own_annotations(cls: type) -> Mapping[str, object]:
     """The annotations in the body of `cls` itself, unevaluated where a name is missing."""
-    return typing_extensions.get_annotations(cls, format=typing_extensions.Format.FORWARDREF)
+    return typing_extensions.get_annotations(
+        cls, format=typing_extensions.Format.FORWARDREF
+    )
 
 
 def body_names(cls: type) -> set[str]:
@@ -69,7 +73,9 @@ def is_init_variable(annotation: object, owner: type) -> bool:
 
 def is_field(annotation: object, owner: type) -> bool:
     """Whether an annotation in the body of `owner` declares a field, and no class variable, argument or alias."""
-    is_pseudo = is_class_variable(annotation, owner) or is_init_variable(annotation, owner)
+    is_pseudo = is_class_variable(annotation, owner) or is_init_variable(
+        annotation, owner
+    )
     marker = _marker(annotation, owner)
     return not (is_pseudo or marker is dataclasses.KW_ONLY or marker is TypeAlias)
 
@@ -93,11 +99,15 @@ def _marker(annotation: object, owner: type) -> object:
 def declaring_classes(cls: type) -> dict[str, type]:
     """The class whose declaration counts, for each field and argument of the constructor of a dataclass.
 
-    That is the first one that Python meets when it looks an attribute up; what only annotates the name, as a protocol
-    does, declares nothing.
+    That is the first one that Python meets when it looks an attribute up; what only
+    annotates the name, as a protocol does, declares nothing.
     """
-    declaring = [base for base in cls.__mro__ if "__dataclass_fields__" in base.__dict__]
-    return {name: base for base in reversed(declaring) for name in own_annotations(base)}
+    declaring = [
+        base for base in cls.__mro__ if "__dataclass_fields__" in base.__dict__
+    ]
+    return {
+        name: base for base in reversed(declaring) for name in own_annotations(base)
+    }
 
 
 def is_dunder(name: str) -> bool:
@@ -118,7 +128,8 @@ _NO_FUNCTION_NAMES: Final = frozenset(cls.__name__ for cls in _NO_FUNCTIONS)
 def member_word(owner: type, name: str, attribute: object) -> str | None:
     """What an attribute of a class is, in a word: a property, a method, ...; `None` if it may be the value of a field.
 
-    A function is a method where it was defined in the body under this name, and a value where it was assigned.
+    A function is a method where it was defined in the body under this name, and a value
+    where it was assigned.
     """
     for member, word in _MEMBERS.items():
         if isinstance(attribute, member):
@@ -126,17 +137,27 @@ def member_word(owner: type, name: str, attribute: object) -> str | None:
     if is_defined_as(attribute, owner, name):
         return "nested class" if isinstance(attribute, type) else "method"
     annotation = own_annotations(owner).get(name)
-    is_no_function = annotation in (_NO_FUNCTION_NAMES if isinstance(annotation, str) else _NO_FUNCTIONS)
-    if callable(attribute) and is_no_function and not isinstance(attribute, tuple(_NO_FUNCTIONS)):
+    is_no_function = annotation in (
+        _NO_FUNCTION_NAMES if isinstance(annotation, str) else _NO_FUNCTIONS
+    )
+    if (
+        callable(attribute)
+        and is_no_function
+        and not isinstance(attribute, tuple(_NO_FUNCTIONS))
+    ):
         return "function"  # what a decorator has made of a method
     kind = type(attribute)
-    is_descriptor = hasattr(kind, "__set__") or (hasattr(kind, "__get__") and not callable(attribute))
+    is_descriptor = hasattr(kind, "__set__") or (
+        hasattr(kind, "__get__") and not callable(attribute)
+    )
     return "descriptor" if is_descriptor else None
 
 
 def is_defined_as(attribute: object, owner: type, name: str) -> bool:
     """Whether a function or class was defined in the body of `owner` under this name."""
-    is_of_name = getattr(attribute, "__qualname__", None) == f"{owner.__qualname__}.{name}"
+    is_of_name = (
+        getattr(attribute, "__qualname__", None) == f"{owner.__qualname__}.{name}"
+    )
     return is_of_name and getattr(attribute, "__module__", None) == owner.__module__
 
 
@@ -148,12 +169,20 @@ def unannotated_faults(cls: type, owner: type, names: Iterable[str]) -> Iterator
         owner: Itself, or what it extends: where the names stand.
         names: Names of the body of `owner` that nothing annotates.
     """
-    where = f"{cls.__name__}.{{}}" if owner is cls else f"{cls.__name__}.{{}} (in the body of {owner.__name__})"
+    where = (
+        f"{cls.__name__}.{{}}"
+        if owner is cls
+        else f"{cls.__name__}.{{}} (in the body of {owner.__name__})"
+    )
     for name in names:
         value = owner.__dict__[name]
         # A specifier in the body of a dataclass, `dataclasses` refuses by itself.
         is_refused = owner is cls and isinstance(value, dataclasses.Field)
-        text = None if is_refused or is_bookkeeping(name, value) else _meant_as_field(name, value)
+        text = (
+            None
+            if is_refused or is_bookkeeping(name, value)
+            else _meant_as_field(name, value)
+        )
         if text is not None:
             yield Fault(f"{where.format(name)}: {text}", Rule.UNANNOTATED, name)
 
@@ -164,13 +193,21 @@ def _meant_as_field(name: str, value: object) -> str | None:
     if content is None:
         return None
     if isinstance(content, dataclasses.Field):
-        return _stray_specifier(name, content) if content is value else stray_comma(content)
+        return (
+            _stray_specifier(name, content)
+            if content is value
+            else stray_comma(content)
+        )
     if is_dunder(name):
         # No field has such a name.
         what = f"this {_written_class(content)} is not a field, and one object for all instances"
         return f"{what}; hold it in a field of another name, and write a method {name} that uses it"
     what = _written_class(content)
-    annotation = what if content is value else _CONTAINERS.get(type(value), "list[{}]").format(what)
+    annotation = (
+        what
+        if content is value
+        else _CONTAINERS.get(type(value), "list[{}]").format(what)
+    )
     found = f"this {what if content is value else f'{type(value).__name__} of {what}'} has no annotation, so that it"
     if not isinstance(content, GraphObject):
         return (
@@ -210,7 +247,9 @@ def specifier_within(value: object) -> "dataclasses.Field[Any] | None":
     """The first specifier that a container holds, or `None`: a comma too much makes such a tuple."""
     if not isinstance(value, (tuple, list)):
         return None
-    return next((item for item in _contents(value) if isinstance(item, dataclasses.Field)), None)
+    return next(
+        (item for item in _contents(value) if isinstance(item, dataclasses.Field)), None
+    )
 
 
 def holds_graph_object(value: object) -> bool:
@@ -243,9 +282,14 @@ def _contents(value: object) -> Iterator[Any]:
 
 def _parts(value: object) -> Iterable[object]:
     """What a container holds, or what wraps a function wraps; of anything else nothing."""
-    if isinstance(value, (dict, types.MappingProxyType, collections.UserDict, collections.ChainMap)):
+    if isinstance(
+        value,
+        (dict, types.MappingProxyType, collections.UserDict, collections.ChainMap),
+    ):
         return [*value.keys(), *value.values()]
-    if isinstance(value, (list, tuple, set, frozenset, collections.deque, collections.UserList)):
+    if isinstance(
+        value, (list, tuple, set, frozenset, collections.deque, collections.UserList)
+    ):
         return value
     if isinstance(value, (functools.partial, functools.partialmethod)):
         return [value.func, *value.args, *value.keywords.values()]

@@ -1,8 +1,9 @@
 """What States and nodes have in place of what they are mistaken for: it raises, and says what to write.
 
-A State that is used as an array, and a node or State that is given to JAX. The members are set when this module runs,
-so that type checkers, which see none of them, report the mistakes as ever. There is no `__getattr__`, which would slow
-down every `getattr(state, "...", None)`.
+A State that is used as an array, and a node or State that is given to JAX. The members
+are set when this module runs, so that type checkers, which see none of them, report the
+mistakes as ever. There is no `__getattr__`, which would slow down every `getattr(state,
+"...", None)`.
 """
 
 import inspect
@@ -21,12 +22,21 @@ _BINARY: Final = {
 _COMPARISONS: Final = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 _INSTEAD: Final = {
-    **{name: f"state.value {operator} ..." for name, operator in (_BINARY | _COMPARISONS).items()},
+    **{
+        name: f"state.value {operator} ..."
+        for name, operator in (_BINARY | _COMPARISONS).items()
+    },
     **{f"r{name}": f"... {operator} state.value" for name, operator in _BINARY.items()},
-    **{f"i{name}": f"state.value {operator}= ..." for name, operator in _BINARY.items()},
-    **{name: f"{name}(state.value)" for name in ("abs", "complex", "float", "int", "len", "round")},
+    **{
+        f"i{name}": f"state.value {operator}= ..." for name, operator in _BINARY.items()
+    },
+    **{
+        name: f"{name}(state.value)"
+        for name in ("abs", "complex", "float", "int", "len", "round")
+    },
     **{name: f"math.{name}(state.value)" for name in ("ceil", "floor", "trunc")},
-    # Not `iter`, with which every State would be a `collections.abc.Iterable`: iteration comes to `getitem`, too.
+    # Not `iter`, with which every State would be a `collections.abc.Iterable`:
+    # iteration comes to `getitem`, too.
     **dict.fromkeys(["getitem", "setitem", "delitem"], "state.value[...]"),
     "divmod": "divmod(state.value, ...)",
     "rdivmod": "divmod(..., state.value)",
@@ -43,7 +53,9 @@ _ATTRIBUTES: Final = (
     "ravel", "reshape", "shape", "size", "squeeze", "std", "sum", "tolist", "transpose", "var",
 )  # fmt: skip
 
-_TRANSFORMS: Final = "gn.jit in place of jax.jit, gn.grad in place of jax.grad, and so on"
+_TRANSFORMS: Final = (
+    "gn.jit in place of jax.jit, gn.grad in place of jax.grad, and so on"
+)
 
 
 _ABSENT: Final = object()
@@ -52,7 +64,8 @@ _ABSENT: Final = object()
 def _behind(cls: type, name: str, ours: object) -> Any:
     """What a class has under a name from a base that stands behind ours; `_ABSENT` if it has nothing there.
 
-    Of `class Net(gn.Node, Trainable)`, what stands in place of a mistake comes first, and would hide a method.
+    Of `class Net(gn.Node, Trainable)`, what stands in place of a mistake comes first,
+    and would hide a method.
     """
     bases = iter(cls.__mro__[:-1])  # without `object`, which compares, too
     for base in bases:
@@ -85,7 +98,9 @@ class Hint:
         if member is not _ABSENT:
             return _bound(member, instance, cls)
         if instance is None:
-            raise AttributeError(f"type object {cls.__name__!r} has no attribute {self.name!r}")
+            raise AttributeError(
+                f"type object {cls.__name__!r} has no attribute {self.name!r}"
+            )
         raise self.error(cls)
 
     def __set__(self, instance: object, value: object) -> None:
@@ -101,26 +116,34 @@ class Hint:
 
     def error(self, cls: type) -> Exception:
         """What is raised where an instance of a class is asked for the attribute."""
-        return AttributeError(f"{cls.__name__!r} object has no attribute {self.name!r}: {self.remedy}")
+        return AttributeError(
+            f"{cls.__name__!r} object has no attribute {self.name!r}: {self.remedy}"
+        )
 
 
 # What Python asks of the right operand: a comparison is the reflection of another one.
-_REFLECTED: Final = (*[f"__r{name}__" for name in (*_BINARY, "divmod")], *[f"__{name}__" for name in _COMPARISONS])
+_REFLECTED: Final = (
+    *[f"__r{name}__" for name in (*_BINARY, "divmod")],
+    *[f"__{name}__" for name in _COMPARISONS],
+)
 
 
 def _has_reflected_operator(cls: type) -> bool:
     """Whether a class says itself, or by what it extends, what an operator does that has it on the right."""
-    bases = [base for base in cls.__mro__[:-1] if base is not NoArray]  # which has them all, and `object` compares
+    # Which has them all, and `object` compares
+    bases = [base for base in cls.__mro__[:-1] if base is not NoArray]
     return any(name in base.__dict__ for base in bases for name in _REFLECTED)
 
 
 class _JaxHint(Hint):
     """Stands for `__jax_array__`, by which JAX asks what is not an array to become one.
 
-    The error comes when JAX looks the method up: `jax.jit` refuses whatever has one, and never calls it. It is no
-    `TypeError`, in whose place JAX raises one of its own, which advises to mark the argument as static.
+    The error comes when JAX looks the method up: `jax.jit` refuses whatever has one,
+    and never calls it. It is no `TypeError`, in whose place JAX raises one of its own,
+    which advises to mark the argument as static.
 
-    The operators of arrays ask for it, too, before they leave `array @ other` to the other's own `__rmatmul__`.
+    The operators of arrays ask for it, too, before they leave `array @ other` to the
+    other's own `__rmatmul__`.
     """
 
     __slots__ = ()
@@ -134,8 +157,15 @@ class _JaxHint(Hint):
 def _shown(instance: object) -> list[str]:
     """What `dir` shows: no hints, so that no editor offers them and `inspect.getmembers` does not ask for them."""
     cls = type(instance)
-    members = {name: inspect.getattr_static(cls, name, None) for name in object.__dir__(instance)}
-    return [name for name, member in members.items() if not isinstance(member, Hint) or member.is_shown(cls)]
+    members = {
+        name: inspect.getattr_static(cls, name, None)
+        for name in object.__dir__(instance)
+    }
+    return [
+        name
+        for name, member in members.items()
+        if not isinstance(member, Hint) or member.is_shown(cls)
+    ]
 
 
 class NoArray:
@@ -169,14 +199,23 @@ def _set_hint(cls: type, hint: Hint) -> None:
 
 
 for _name, _instead in _INSTEAD.items():
-    setattr(NoArray, f"__{_name}__", _refusal(f"__{_name}__", f"is not an array: write {_instead}"))
-_truth = _refusal("__bool__", "is neither true nor false: write .value, or `is not None`")
+    setattr(
+        NoArray,
+        f"__{_name}__",
+        _refusal(f"__{_name}__", f"is not an array: write {_instead}"),
+    )
+_truth = _refusal(
+    "__bool__", "is neither true nor false: write .value, or `is not None`"
+)
 setattr(NoArray, "__bool__", _truth)  # noqa: B010  # an assignment would declare it to type checkers
 for _name in _ATTRIBUTES:
     _set_hint(NoArray, Hint(_name, f"write state.value.{_name}"))
 _set_hint(
     NoArray,
-    _JaxHint("__jax_array__", f"is not an array: write state.value; to transform a function of it, use {_TRANSFORMS}"),
+    _JaxHint(
+        "__jax_array__",
+        f"is not an array: write state.value; to transform a function of it, use {_TRANSFORMS}",
+    ),
 )
 _set_hint(
     NoPytree,

@@ -1,6 +1,7 @@
 """Where modules were before: a pickle names the modules of its functions and classes, and is to load all the same.
 
-Data in: the name of a module as version 0.1 had it. Data out: the module of today. The old names go in version 0.3.
+Data in: the name of a module as version 0.1 had it. Data out: the module of today. The
+old names go in version 0.3.
 """
 
 import importlib
@@ -42,22 +43,32 @@ _RENAMED: Final[Mapping[str, str]] = {
     "transforms._streams": "transforms._fork",
 }
 _HOMES: Final[Mapping[str, str]] = {
-    **{name: f"{folder}.{name}" for folder, names in _IN_FOLDERS.items() for name in names},
+    **{
+        name: f"{folder}.{name}"
+        for folder, names in _IN_FOLDERS.items()
+        for name in names
+    },
     **_RENAMED,
 }
-MOVED: Final[Mapping[str, str]] = {f"{__package__}.{old}": f"{__package__}.{new}" for old, new in _HOMES.items()}
+MOVED: Final[Mapping[str, str]] = {
+    f"{__package__}.{old}": f"{__package__}.{new}" for old, new in _HOMES.items()
+}
 
 
 class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds a module by its old name, and gives the one of today: not a second one like it."""
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self,
+        name: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
         return importlib.machinery.ModuleSpec(name, self) if name in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:
-        # The import system takes from `sys.modules` what it gives, and not the empty module that it has made.
+        # The import system takes from `sys.modules` what it gives, and not the empty
+        # module that it has made.
         sys.modules[module.__name__] = importlib.import_module(MOVED[module.__name__])
 
 

@@ -1,7 +1,8 @@
 """Paths: tuples of field names, dict keys and positions, with one reversible text form.
 
-A text is keys joined by dots: `layers.0.weight`. An integer stands for a position; a string key that is empty, holds a
-dot, a quote, a backslash, a star or a blank, or looks like an integer is written as a JSON string: `table."0"."a.b"`.
+A text is keys joined by dots: `layers.0.weight`. An integer stands for a position; a
+string key that is empty, holds a dot, a quote, a backslash, a star or a blank, or looks
+like an integer is written as a JSON string: `table."0"."a.b"`.
 """
 
 import json
@@ -35,7 +36,11 @@ def as_key(key: object) -> Key | None:
     if isinstance(key, str):
         return key
     # A bool equals 0 or 1, and is not a position.
-    return int(key) if isinstance(key, int | np.integer) and not isinstance(key, bool) else None
+    return (
+        int(key)
+        if isinstance(key, int | np.integer) and not isinstance(key, bool)
+        else None
+    )
 
 
 def key_str(key: Key) -> str:
@@ -69,18 +74,23 @@ def path_str(path: Path, /) -> str:
     """
     # A text is a row of keys, too.
     if not isinstance(path, (tuple, list)):
-        raise TypeError(f"gn.path_str takes a path, a tuple of keys; found {path!r}; gn.parse_path reads texts")
+        raise TypeError(
+            f"gn.path_str takes a path, a tuple of keys; found {path!r}; gn.parse_path reads texts"
+        )
     try:
         return ".".join(map(key_str, path))
     except TypeError:
-        raise TypeError(f"gn.path_str: a key is a text or an integer; found {path!r}") from None
+        raise TypeError(
+            f"gn.path_str: a key is a text or an integer; found {path!r}"
+        ) from None
 
 
 def parse_path(text: str, /) -> Path:
     """The path that a text stands for.
 
     Args:
-        text: What `path_str` gives: keys joined by dots, unusual string keys in double quotes.
+        text: What `path_str` gives: keys joined by dots, unusual string keys in double
+            quotes.
 
     Returns:
         The path; `()` for the empty string.
@@ -106,7 +116,10 @@ def split_pattern(text: str) -> list[tuple[Key, bool]]:
         PathError: The text does not follow the grammar of paths; names the column.
     """
     tokens = _tokens(text)
-    return [(_key_of(text, token), token["bare"] is not None and "*" in token["bare"]) for token in tokens]
+    return [
+        (_key_of(text, token), token["bare"] is not None and "*" in token["bare"])
+        for token in tokens
+    ]
 
 
 def _tokens(text: str) -> "list[re.Match[str]]":
@@ -120,7 +133,12 @@ def _tokens(text: str) -> "list[re.Match[str]]":
     while text:
         token = _TOKEN.match(text, at)
         if token is None:
-            raise _unparsable(text, at, "a key", "quote keys that hold blanks, dots, quotes or backslashes")
+            raise _unparsable(
+                text,
+                at,
+                "a key",
+                "quote keys that hold blanks, dots, quotes or backslashes",
+            )
         tokens.append(token)
         at = token.end()
         if at == len(text):
@@ -137,20 +155,28 @@ def _key_of(text: str, token: re.Match[str]) -> Key:
         try:
             return str(json.loads(token["quoted"]))
         except json.JSONDecodeError as error:
-            raise _unparsable(text, token.start(), "a quoted key", f"JSON says: {error.msg}") from None
+            raise _unparsable(
+                text, token.start(), "a quoted key", f"JSON says: {error.msg}"
+            ) from None
     if not _INTEGER.fullmatch(bare):
         return bare
     if len(bare) > 4_000:  # before Python's own limit
-        raise _unparsable(text, token.start(), "an integer", "no position has so many digits")
+        raise _unparsable(
+            text, token.start(), "an integer", "no position has so many digits"
+        )
     if str(int(bare)) != bare:
-        remedy = f"write {int(bare)} for a position or {json.dumps(bare)} for a string key"
+        remedy = (
+            f"write {int(bare)} for a position or {json.dumps(bare)} for a string key"
+        )
         raise _unparsable(text, token.start(), "an integer", remedy)
     return int(bare)
 
 
 def _unparsable(text: str, at: int, expected: str, remedy: str) -> PathError:
     found = repr(text[at:]) if at < len(text) else "the end"
-    return PathError(f"path {text!r} does not parse: expected {expected} at column {at + 1}, found {found}; {remedy}")
+    return PathError(
+        f"path {text!r} does not parse: expected {expected} at column {at + 1}, found {found}; {remedy}"
+    )
 
 
 def is_path(text: str) -> bool:

@@ -1,7 +1,8 @@
 """Patterns: what a path may look like, compiled once; paths and globs, and what lies below them.
 
-In: rows of keys, of which `*` stands for any characters within a key and `**` for zero or more keys. Out: an automaton
-that is told one key after the other, for all patterns at once.
+In: rows of keys, of which `*` stands for any characters within a key and `**` for zero
+or more keys. Out: an automaton that is told one key after the other, for all patterns
+at once.
 """
 
 import fnmatch
@@ -65,7 +66,8 @@ def _identity_of(part: Part) -> tuple[type[object], Part]:
 class Automaton:
     """Patterns as one automaton, which is in several places at once: the bits of one number.
 
-    The places are a trie of parts, so that patterns that begin alike share them. `a.*.w`, `a.*.v` and `**.w`:
+    The places are a trie of parts, so that patterns that begin alike share them.
+    `a.*.w`, `a.*.v` and `**.w`:
 
         0 --a--> 1 --*--> 2 --w--> 3
         |                 `--v--> 4
@@ -83,12 +85,19 @@ class Automaton:
         for pattern in patterns:
             self._add(pattern)
         self._globs = [
-            [(part, target) for (_, part), target in below.items() if isinstance(part, re.Pattern)]
+            [
+                (part, target)
+                for (_, part), target in below.items()
+                if isinstance(part, re.Pattern)
+            ]
             for below in self._below
         ]
         any_keys = _identity_of(ANY_KEYS)
-        self._loops = frozenset([below[any_keys] for below in self._below if any_keys in below])
-        # The places that one comes to with each: what stands for any number of keys may stand for none.
+        self._loops = frozenset(
+            [below[any_keys] for below in self._below if any_keys in below]
+        )
+        # The places that one comes to with each: what stands for any number of keys may
+        # stand for none.
         self._entered = [1 << place for place in range(len(self._below))]
         for place in reversed(range(len(self._below))):
             if any_keys in self._below[place]:
@@ -144,7 +153,9 @@ def _bits(number: int) -> Iterator[int]:
         number ^= lowest
 
 
-def pattern_of(path: Path | str, *, below: bool = False, inside: bool = False) -> Pattern:
+def pattern_of(
+    path: Path | str, *, below: bool = False, inside: bool = False
+) -> Pattern:
     """The pattern of a path, as keys or as a text with globs.
 
     Args:
@@ -155,7 +166,9 @@ def pattern_of(path: Path | str, *, below: bool = False, inside: bool = False) -
     Raises:
         PathError: The text does not parse.
     """
-    parts: list[Part] = list(map(_part, split_pattern(path))) if isinstance(path, str) else list(path)
+    parts: list[Part] = (
+        list(map(_part, split_pattern(path))) if isinstance(path, str) else list(path)
+    )
     if inside:
         parts.insert(0, ANY_KEYS)
     if below:
@@ -168,7 +181,11 @@ def _part(token: tuple[Key, bool]) -> Part:
     if not is_glob:
         return key
     text = str(key)
-    return ANY_KEYS if text == "**" else re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]")))
+    return (
+        ANY_KEYS
+        if text == "**"
+        else re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]")))
+    )
 
 
 def is_glob(text: object) -> bool:

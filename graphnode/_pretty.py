@@ -1,7 +1,8 @@
 """The one printer behind every `repr`: records with fields, nested containers, bounded in depth and length.
 
-An object describes itself with `__pretty__`; the printer knows nothing about nodes. Nesting is cut at `MAX_DEPTH`, so
-that the recursion here is bounded whatever is printed.
+An object describes itself with `__pretty__`; the printer knows nothing about nodes.
+Nesting is cut at `MAX_DEPTH`, so that the recursion here is bounded whatever is
+printed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,7 +41,8 @@ class Pretty(Protocol):
     def __pretty__(self) -> Record: ...
 
 
-# Where a value stands in what is printed: one step for each nesting, by which it is indented.
+# Where a value stands in what is printed: one step for each nesting, by which it is
+# indented.
 Place: TypeAlias = tuple[object, ...]
 
 
@@ -51,7 +53,8 @@ def pretty(value: object) -> str:
 
 class _Printer:
     def __init__(self) -> None:
-        # With the value, not only its id: a view made while printing must not leave its id to the next one.
+        # With the value, not only its id: a view made while printing must not leave its
+        # id to the next one.
         self.seen: dict[int, tuple[object, Place]] = {}
         self.lines = 0
 
@@ -59,11 +62,22 @@ class _Printer:
         if _is_pretty(value):
             return self.record(value, place)
         if isinstance(value, Mapping):
-            return self.block("{", "}", ((_label(key), key, item) for key, item in value.items()), place)
+            return self.block(
+                "{",
+                "}",
+                ((_label(key), key, item) for key, item in value.items()),
+                place,
+            )
         if isinstance(value, list):
-            return self.block("[", "]", (("", at, item) for at, item in enumerate(value)), place)
-        if isinstance(value, tuple) and (len(value) > MAX_ITEMS or any(map(_is_pretty, value))):
-            return self.block("(", ")", (("", at, item) for at, item in enumerate(value)), place)
+            return self.block(
+                "[", "]", (("", at, item) for at, item in enumerate(value)), place
+            )
+        if isinstance(value, tuple) and (
+            len(value) > MAX_ITEMS or any(map(_is_pretty, value))
+        ):
+            return self.block(
+                "(", ")", (("", at, item) for at, item in enumerate(value)), place
+            )
         text = repr(value)
         if len(text) > MAX_TEXT:
             text = text[:MAX_TEXT] + "..."
@@ -77,14 +91,24 @@ class _Printer:
         if not self.is_cut(place):
             self.seen[id(value)] = value, place
         if name:
-            return self.block(f"{name}(", ")", ((f"{key}=", key, item) for key, item in fields), place)
-        return self.block("{", "}", ((_label(key), key, item) for key, item in fields), place)
+            return self.block(
+                f"{name}(", ")", ((f"{key}=", key, item) for key, item in fields), place
+            )
+        return self.block(
+            "{", "}", ((_label(key), key, item) for key, item in fields), place
+        )
 
     def is_cut(self, place: Place) -> bool:
         """Whether only the outside of a value is shown, as it lies too deep or too much was printed before."""
         return len(place) >= MAX_DEPTH or self.lines >= MAX_LINES
 
-    def block(self, start: str, end: str, items: Iterable[tuple[str, object, object]], place: Place) -> str:
+    def block(
+        self,
+        start: str,
+        end: str,
+        items: Iterable[tuple[str, object, object]],
+        place: Place,
+    ) -> str:
         """A value with its items, one a line: each its label, its step in paths, and the item itself."""
         if self.is_cut(place):
             return f"{start}...{end}"

@@ -31,7 +31,9 @@ def public_name(cls: type) -> str | None:
 
 
 def _look_up(cls: type) -> str | None:
-    _, *modules = [part for part in cls.__module__.split(".") if not part.startswith("_")]
+    _, *modules = [
+        part for part in cls.__module__.split(".") if not part.startswith("_")
+    ]
     public: object = sys.modules[".".join([str(__package__), *modules])]
     # First by `dir`: to be asked for a name that it has not costs graphnode a search for what was meant.
     if cls.__name__ not in dir(public) or getattr(public, cls.__name__) is not cls:
@@ -72,7 +74,9 @@ def class_named(name: str) -> type:
     Raises:
         AttributeError: graphnode has no such class.
     """
-    cls: object = functools.reduce(getattr, name.split("."), sys.modules[str(__package__)])
+    cls: object = functools.reduce(
+        getattr, name.split("."), sys.modules[str(__package__)]
+    )
     if not isinstance(cls, type) or cls.__module__.partition(".")[0] != __package__:
         raise AttributeError(f"graphnode has no class {name!r}")
     return cls
@@ -80,7 +84,9 @@ def class_named(name: str) -> type:
 
 def _reduce_class(cls: type) -> str | tuple[Callable[[str], type], tuple[str]]:
     name = public_name(cls)
-    return cls.__qualname__ if name is None else (class_named, (name,))  # by its own module, as all classes
+    return (
+        cls.__qualname__ if name is None else (class_named, (name,))
+    )  # by its own module, as all classes
 
 
 class PublicType(type):

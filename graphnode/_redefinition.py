@@ -1,7 +1,8 @@
 """Classes that are defined again, as by a notebook's cell or a reloaded module: which one is older, and what follows.
 
-Both are called by one name. A message about the two says which is which, and IPython's `autoreload` moves what is
-there from the one to the other; it is told how, as soon as a class is defined while it is loaded.
+Both are called by one name. A message about the two says which is which, and IPython's
+`autoreload` moves what is there from the one to the other; it is told how, as soon as a
+class is defined while it is loaded.
 """
 
 import ast
@@ -18,7 +19,8 @@ from ._hints import with_article
 _ORDER: Final["weakref.WeakKeyDictionary[type, int]"] = weakref.WeakKeyDictionary()
 _NUMBERS: Final = itertools.count()
 
-# How autoreload moves what is there from an old class to its new definition; set by the layer that knows how.
+# How autoreload moves what is there from an old class to its new definition; set by the
+# layer that knows how.
 Update: TypeAlias = Callable[[Any, Any], None]
 
 
@@ -33,7 +35,8 @@ _MOVERS: Final[dict[type, Mover]] = {}
 _AUTORELOAD: Final = "IPython.extensions.autoreload"
 # What autoreload asks first: it changes functions, and constants of a class, in place.
 _PATCHES: Final = "IPython.extensions.deduperreload.deduperreload"
-# Methods that are wrapped when their class is made: a change in place would overwrite the wrapper.
+# Methods that are wrapped when their class is made: a change in place would overwrite
+# the wrapper.
 _WRAPPED: Final = frozenset({"__getattr__", "__init__"})
 
 # What autoreload has moved: each old class with the one that it was moved to.
@@ -44,7 +47,9 @@ def note_definition(cls: type) -> None:
     """Note that a class of nodes or States is being defined."""
     _ORDER[cls] = next(_NUMBERS)
     autoreload: Any = sys.modules.get(_AUTORELOAD)
-    if autoreload is not None and _RULE not in getattr(autoreload, "UPDATE_RULES", [_RULE]):
+    if autoreload is not None and _RULE not in getattr(
+        autoreload, "UPDATE_RULES", [_RULE]
+    ):
         autoreload.UPDATE_RULES.insert(0, _RULE)
     patches: Any = sys.modules.get(_PATCHES)
     if patches is not None:
@@ -60,7 +65,9 @@ def _watch_patches(reloader: Any) -> None:
     @functools.wraps(patch)
     def watched(self: Any, ns: Any, prefixes: "list[str] | None" = None) -> Any:
         # False: what is to be changed cannot be, and the whole module is reloaded.
-        is_patched = not _needs_reload(self, ns, prefixes or []) and patch(self, ns, prefixes)
+        is_patched = not _needs_reload(self, ns, prefixes or []) and patch(
+            self, ns, prefixes
+        )
         if is_patched:
             _update_earlier(_class_at(ns, prefixes or []))
         return is_patched
@@ -77,11 +84,14 @@ def _needs_reload(reloader: Any, module: Any, prefixes: list[str]) -> bool:
         return False
     names = set(changes.defs_to_delete)
     for changed, definition in changes.defs_to_reload:
-        # The default of a field, and a field with one: what is annotated is more than an attribute of the class.
+        # The default of a field, and a field with one: what is annotated is more than
+        # an attribute of the class.
         if isinstance(definition, ast.AnnAssign):
             return True
         names.update(changed)
-    return not names.isdisjoint(_WRAPPED | getattr(cls, "__dataclass_fields__", {}).keys())
+    return not names.isdisjoint(
+        _WRAPPED | getattr(cls, "__dataclass_fields__", {}).keys()
+    )
 
 
 def _class_at(module: object, prefixes: "list[str]") -> object:
@@ -107,18 +117,25 @@ def on_reload(base: type, move: Update, update: Update) -> None:
     Args:
         base: The class.
         move: Moves all.
-        update: Gives the old class the methods of the new one; the rest was moved before.
+        update: Gives the old class the methods of the new one; the rest was moved
+            before.
     """
     _MOVERS[base] = Mover(move, update)
 
 
 def _is_moved(old: object, new: object) -> bool:
-    return isinstance(old, type) and isinstance(new, type) and issubclass(old, tuple(_MOVERS))
+    return (
+        isinstance(old, type)
+        and isinstance(new, type)
+        and issubclass(old, tuple(_MOVERS))
+    )
 
 
 def _move(old: type, new: type) -> None:
     if _MOVED.get(old) is new or not _is_called(old, new):
-        return  # it has two names; or its name in a class or module is that of another class now
+        # It has two names; or its name in a class or module is that of another class
+        # now
+        return
     for base, mover in _MOVERS.items():
         if old is not new and issubclass(old, base) and issubclass(new, base):
             _MOVED[old] = new
@@ -136,9 +153,14 @@ def move_nested(old: object, new: object) -> None:
         old: What stands there under a name in the old class.
         new: What does in the new one.
     """
-    if not (isinstance(old, type) and isinstance(new, type)) or old is new or not _is_called(old, new):
+    if (
+        not (isinstance(old, type) and isinstance(new, type))
+        or old is new
+        or not _is_called(old, new)
+    ):
         return
-    # Those of before, too: the old class has come to hold the newest one, and leads to no other.
+    # Those of before, too: the old class has come to hold the newest one, and leads to
+    # no other.
     earlier = [cls for cls in list(_MOVED) if latest(cls) is old]
     autoreload: Any = sys.modules[_AUTORELOAD]
     for cls in [*earlier, old]:
@@ -180,7 +202,11 @@ def derives(cls: type, bases: tuple[type, ...]) -> bool:
 
 def is_older(cls: type, other: type) -> bool:
     """Whether a class was defined again later, as the other one."""
-    return _is_called(cls, other) and cls is not other and _ORDER.get(cls, -1) < _ORDER.get(other, -1)
+    return (
+        _is_called(cls, other)
+        and cls is not other
+        and _ORDER.get(cls, -1) < _ORDER.get(other, -1)
+    )
 
 
 def class_name(cls: type, *beside: type) -> str:

@@ -1,7 +1,8 @@
 """The names of static values that files may use: what the program registered, JAX's activations and initialisers.
 
-`gn.config.register` fills the table; it lies here because a graphdef's JSON form, which needs no configuration, names
-functions too. A name is looked up in the table and nowhere else.
+`gn.config.register` fills the table; it lies here because a graphdef's JSON form, which
+needs no configuration, names functions too. A name is looked up in the table and
+nowhere else.
 """
 
 import functools
@@ -23,7 +24,8 @@ _ACTIVATIONS: Final = (
     "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softmax",
     "softplus", "sparse_plus", "sparse_sigmoid", "squareplus", "swish", "tanh",
 )
-# Made once: JAX makes a new function at every call, and two of these are two static values.
+# Made once: JAX makes a new function at every call, and two of these are two static
+# values.
 _MADE: Final = (
     "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "normal",
     "truncated_normal", "uniform",
@@ -32,7 +34,9 @@ _MADE: Final = (
 _orthogonal: Final = jax.nn.initializers.orthogonal()
 
 
-def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = float) -> jax.Array:
+def orthogonal(
+    key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = float
+) -> jax.Array:
     """JAX's initialiser, whose QR decomposition knows no half precision: that is made in float32."""
     is_half = jnp.dtype(dtype).itemsize < 4
     made: jax.Array = _orthogonal(key, shape, jnp.float32 if is_half else dtype)
@@ -49,7 +53,8 @@ VALUES: Final[dict[str, Any]] = {
     **{name: getattr(jax.nn.initializers, name)() for name in _MADE},
     **{name: getattr(jax.nn.initializers, name) for name in ("zeros", "ones")},
     "orthogonal": orthogonal,
-    # JAX's own is the approximation by tanh, which files may say; most others mean the exact function by `gelu`.
+    # JAX's own is the approximation by tanh, which files may say; most others mean the
+    # exact function by `gelu`.
     "gelu_tanh": jax.nn.gelu,
     "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),
     "quick_gelu": quick_gelu,
@@ -57,11 +62,26 @@ VALUES: Final[dict[str, Any]] = {
 
 HUGGING_FACE: Final[Mapping[str, Callable[[jax.Array], jax.Array]]] = {
     "gelu": VALUES["gelu_exact"],
-    **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate"), VALUES["gelu_tanh"]),
+    **dict.fromkeys(
+        ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate"),
+        VALUES["gelu_tanh"],
+    ),
     "gelu_python": VALUES["gelu_exact"],
     "linear": VALUES["identity"],
     "quick_gelu": quick_gelu,
-    **{name: VALUES[name] for name in ("leaky_relu", "mish", "relu", "relu6", "sigmoid", "silu", "swish", "tanh")},
+    **{
+        name: VALUES[name]
+        for name in (
+            "leaky_relu",
+            "mish",
+            "relu",
+            "relu6",
+            "sigmoid",
+            "silu",
+            "swish",
+            "tanh",
+        )
+    },
 }
 """What the names of activations mean in a `config.json` of Hugging Face, where `gelu` is the exact function."""
 
@@ -76,7 +96,11 @@ def pickled(value: object) -> object:
 
     JAX's initialisers are such functions.
     """
-    if not isinstance(value, FunctionType) or "<" not in value.__qualname__ or goes_by_value(value.__module__):
+    if (
+        not isinstance(value, FunctionType)
+        or "<" not in value.__qualname__
+        or goes_by_value(value.__module__)
+    ):
         return value
     name = name_of(value)
     return value if name is None else _Named(name)
@@ -100,5 +124,7 @@ def registered(name: str) -> object:
         LookupError: None is.
     """
     if name not in VALUES:
-        raise LookupError(f"nothing is registered as {name!r}: call gn.config.register before the pickle is loaded")
+        raise LookupError(
+            f"nothing is registered as {name!r}: call gn.config.register before the pickle is loaded"
+        )
     return VALUES[name]

@@ -1,8 +1,10 @@
 """Reloading: what IPython's `autoreload` does to plain classes, done to those of nodes and States.
 
-Of a plain class, autoreload overwrites the members of the old definition one by one, and makes its instances those of
-the new one. Classes of nodes and States have members that belong to one class alone: schema, plan, template, spec. So
-the old class keeps them, and gets the new methods; its instances go to the new class, in a state that fits that.
+Of a plain class, autoreload overwrites the members of the old definition one by one,
+and makes its instances those of the new one. Classes of nodes and States have members
+that belong to one class alone: schema, plan, template, spec. So the old class keeps
+them, and gets the new methods; its instances go to the new class, in a state that fits
+that.
 """
 
 import functools
@@ -63,23 +65,30 @@ _OWN: Final = frozenset(
 def move_nodes(old: type[Any], new: type[Any]) -> None:
     """Make the nodes of a class those of its new definition, and its methods the new ones.
 
-    A field that was added gets what the constructor gives it: its default, or what its initializer or factory makes.
-    Nodes that share all their States, such as a view and its original, share what is made. What a field holds and
-    does not take any more is made anew. The value of a field that was removed is set aside, for when the
-    field comes back.
+    A field that was added gets what the constructor gives it: its default, or what its
+    initializer or factory makes. Nodes that share all their States, such as a view and
+    its original, share what is made. What a field holds and does not take any more is
+    made anew. The value of a field that was removed is set aside, for when the field
+    comes back.
 
     Warns:
-        UserWarning: Fields hold nothing, as nothing could be made for them; names each, once for all nodes.
+        UserWarning: Fields hold nothing, as nothing could be made for them; names each,
+            once for all nodes.
     """
     before = dict(schema(old).fields)
     plan_of(new)
     nodes = _moved(old, new)
     for node in nodes:
         _bring_back(node, before)
-    kept = {name for name, field in schema(new).fields.items() if name in before and before[name].kind is field.kind}
+    kept = {
+        name
+        for name, field in schema(new).fields.items()
+        if name in before and before[name].kind is field.kind
+    }
     dropped = {id(node): _dropped(node, kept) for node in nodes}
     remade = set[str]().union(*dropped.values())
-    # First those that hold a value of a time when there was such a field before: their twins are to have that one.
+    # First those that hold a value of a time when there was such a field before: their
+    # twins are to have that one.
     remembered = {field.name for field in schema(new).holders} - before.keys()
     nodes.sort(key=lambda node: len(remembered - node.__dict__.keys()))
     with_twins = _with_twins(nodes, new, before, kept - remade)
@@ -88,13 +97,18 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     faults: list[str] = []
     try:
         for node, twin, is_stacked in with_twins:
-            faults += _fit_fields(node, before, kept - dropped[id(node)], twin, is_stacked=is_stacked)
+            faults += _fit_fields(
+                node, before, kept - dropped[id(node)], twin, is_stacked=is_stacked
+            )
             _fit_contracts(node, old)
     finally:
         if nodes:
             _forget_bindings()
     if faults:
-        warnings.warn(f"{new.__name__} was defined again: {listed(list(dict.fromkeys(faults)))}", stacklevel=2)
+        warnings.warn(
+            f"{new.__name__} was defined again: {listed(list(dict.fromkeys(faults)))}",
+            stacklevel=2,
+        )
 
 
 def move_states(old: type[Any], new: type[Any]) -> None:
@@ -139,7 +153,10 @@ def _bring_back(node: NodeBase, before: "Mapping[str, Field]") -> None:
 
 
 def _with_twins(
-    nodes: Sequence[NodeBase], cls: type[NodeBase], before: "Mapping[str, Field]", kept: Set[str]
+    nodes: Sequence[NodeBase],
+    cls: type[NodeBase],
+    before: "Mapping[str, Field]",
+    kept: Set[str],
 ) -> list[tuple[NodeBase, NodeBase | None, bool]]:
     """The nodes of a class, each with a twin that comes ahead of it, if it has one, and whether it is stacked.
 
@@ -155,32 +172,52 @@ def _with_twins(
     found: list[tuple[NodeBase, NodeBase | None, bool]] = []
     for node, twin, _ in twins.pairs(nodes, lambda _: sizes):
         around = [
-            (above, before.keys() if type(above) is cls else above.__dict__.keys()) for above, _ in twins.around(node)
+            (above, before.keys() if type(above) is cls else above.__dict__.keys())
+            for above, _ in twins.around(node)
         ]
-        found.append((node, twin, any(shows_stack(above, fields) for above, fields in around)))
+        found.append(
+            (node, twin, any(shows_stack(above, fields) for above, fields in around))
+        )
     return found
 
 
 def _dropped(node: NodeBase, kept: Set[str]) -> set[str]:
     """The fields that a node keeps by their kind, and whose values no longer fit; States have the new class by then."""
     fields = schema(type(node)).fields
-    held = [fields[name] for name in sorted(kept & node.__dict__.keys()) if fields[name].kind is not Kind.STATIC]
-    return {field.name for field in held if not _made_fit(node.__dict__[field.name], field.form)}
+    held = [
+        fields[name]
+        for name in sorted(kept & node.__dict__.keys())
+        if fields[name].kind is not Kind.STATIC
+    ]
+    return {
+        field.name
+        for field in held
+        if not _made_fit(node.__dict__[field.name], field.form)
+    }
 
 
 def _made_fit(value: Any, form: Form) -> bool:
     """Whether a form admits a value. A State of another class than the one that it takes becomes one of that class.
 
-    The State itself: nodes, optimizers and variables that refer to it go on to share its value.
+    The State itself: nodes, optimizers and variables that refer to it go on to share
+    its value.
     """
     if value is None:
         return form.optional
     if is_container(value):
         placed = form.items(kind_of(value), items(value))
-        return placed is not None and all([_made_fit(item, item_form) for _, item, item_form in placed])
-    if any(_is_called(base, leaf) for base in type(value).__mro__ for leaf in form.classes):
+        return placed is not None and all(
+            [_made_fit(item, item_form) for _, item, item_form in placed]
+        )
+    if any(
+        _is_called(base, leaf) for base in type(value).__mro__ for leaf in form.classes
+    ):
         return True
-    return isinstance(value, State) and len(form.classes) == 1 and _change_class(value, form.classes[0])
+    return (
+        isinstance(value, State)
+        and len(form.classes) == 1
+        and _change_class(value, form.classes[0])
+    )
 
 
 def _is_called(cls: type, other: type) -> bool:
@@ -195,7 +232,9 @@ def _change_class(state: State[Any], cls: Any) -> bool:
     except TypeError:  # its instances are laid out otherwise
         return False
     spec = state._spec
-    state._spec = spec_of(cls, spec.name, spec.tag, spec.sharding, spec.metadata, spec.stacked)
+    state._spec = spec_of(
+        cls, spec.name, spec.tag, spec.sharding, spec.metadata, spec.stacked
+    )
     return True
 
 
@@ -209,10 +248,13 @@ def _move_forms(old: type, new: type) -> None:
             cls._plan = compile_plan(compiled)
         template: object = cls.__dict__.get("_template")
         if isinstance(template, Template):
-            template.holders = compiled.holders  # the generated code reads names and nestings alone
+            # The generated code reads names and nestings alone
+            template.holders = compiled.holders
         for node in _instances(cls):
             for field in compiled.holders:
-                _fit_containers(node.__dict__.get(field.name), field.form, place_of(node, field))
+                _fit_containers(
+                    node.__dict__.get(field.name), field.form, place_of(node, field)
+                )
             _fit_contracts(node, cls)
 
 
@@ -255,8 +297,16 @@ def _forget_bindings() -> None:
 
 def update_members(old: type[Any], new: type[Any]) -> None:
     """Give the old class the methods of the new one, for its subclasses and for whoever has imported it."""
-    fields = {*schema(old).fields, *schema(new).fields} if issubclass(old, NodeBase) else set[str]()
-    theirs = {name: member for name, member in vars(new).items() if _is_movable(name, member, fields)}
+    fields = (
+        {*schema(old).fields, *schema(new).fields}
+        if issubclass(old, NodeBase)
+        else set[str]()
+    )
+    theirs = {
+        name: member
+        for name, member in vars(new).items()
+        if _is_movable(name, member, fields)
+    }
     for name, member in list(vars(old).items()):
         if _is_movable(name, member, fields) and name not in theirs:
             delattr(old, name)
@@ -269,9 +319,14 @@ def update_members(old: type[Any], new: type[Any]) -> None:
 
 def _is_movable(name: str, member: object, fields: Set[str]) -> bool:
     if is_dunder(name):
-        # A method, in whatever a decorator made of it; the rest is Python's own, such as `__doc__` and `__dict__`.
+        # A method, in whatever a decorator made of it; the rest is Python's own, such
+        # as `__doc__` and `__dict__`.
         is_method = callable(member) or hasattr(type(member), "__get__")
-        return is_method and not isinstance(member, GetSetDescriptorType) and name not in _LEFT_ALONE
+        return (
+            is_method
+            and not isinstance(member, GetSetDescriptorType)
+            and name not in _LEFT_ALONE
+        )
     return name not in fields and name not in _OWN
 
 
@@ -286,9 +341,16 @@ def _update_function(old: object, new: object) -> bool:
     """Give a function the code of another, so that methods that are bound somewhere have it; whether that was done."""
     if not (isinstance(old, FunctionType) and isinstance(new, FunctionType)):
         return False
-    if old.__code__.co_freevars != new.__code__.co_freevars or set(new.__code__.co_freevars) - {"__class__"}:
-        return False  # what a decorator made: the function itself is in what it captures
-    old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+    if old.__code__.co_freevars != new.__code__.co_freevars or set(
+        new.__code__.co_freevars
+    ) - {"__class__"}:
+        # What a decorator made: the function itself is in what it captures
+        return False
+    old.__code__, old.__defaults__, old.__kwdefaults__ = (
+        new.__code__,
+        new.__defaults__,
+        new.__kwdefaults__,
+    )
     old.__doc__, old.__annotations__ = new.__doc__, new.__annotations__
     return True
 
@@ -298,18 +360,27 @@ def _with_class(member: Any, old: type, new: type) -> Any:
     if isinstance(member, (classmethod, staticmethod)):
         return type(member)(_with_class(member.__func__, old, new))
     if type(member) is property:
-        get, put, delete = [_with_class(function, old, new) for function in (member.fget, member.fset, member.fdel)]
+        get, put, delete = [
+            _with_class(function, old, new)
+            for function in (member.fget, member.fset, member.fdel)
+        ]
         return property(get, put, delete, member.__doc__)
-    return _with_cell(member, old, new, {}) if isinstance(member, FunctionType) else member
+    return (
+        _with_cell(member, old, new, {}) if isinstance(member, FunctionType) else member
+    )
 
 
-def _with_cell(function: FunctionType, old: type, new: type, copies: dict[int, FunctionType]) -> FunctionType:
+def _with_cell(
+    function: FunctionType, old: type, new: type, copies: dict[int, FunctionType]
+) -> FunctionType:
     """`function`, or a copy of it where it, or a function that it captures, captures its class."""
     if id(function) in copies:
         return copies[id(function)]
     copies[id(function)] = function  # it may capture itself
     cells: list[CellType] = []
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+    for name, cell in zip(
+        function.__code__.co_freevars, function.__closure__ or (), strict=True
+    ):
         try:
             captured = other = cell.cell_contents
         except ValueError:  # it is empty
@@ -321,7 +392,11 @@ def _with_cell(function: FunctionType, old: type, new: type, copies: dict[int, F
         cells.append(cell if other is captured else CellType(other))
     if tuple(cells) != (function.__closure__ or ()):
         twin = FunctionType(
-            function.__code__, function.__globals__, function.__name__, function.__defaults__, tuple(cells)
+            function.__code__,
+            function.__globals__,
+            function.__name__,
+            function.__defaults__,
+            tuple(cells),
         )
         twin.__kwdefaults__ = function.__kwdefaults__
         functools.update_wrapper(twin, function)
@@ -348,7 +423,12 @@ def _redirect(old: type[Any], new: type[Any]) -> None:
 
 
 def _fit_fields(
-    node: NodeBase, before: "Mapping[str, Field]", kept: Set[str], twin: NodeBase | None, *, is_stacked: bool
+    node: NodeBase,
+    before: "Mapping[str, Field]",
+    kept: Set[str],
+    twin: NodeBase | None,
+    *,
+    is_stacked: bool,
 ) -> list[str]:
     """Give a node the fields of its new class.
 
@@ -363,30 +443,43 @@ def _fit_fields(
         What is wrong with fields that could not be made.
     """
     fields, values = schema(type(node)).fields, node.__dict__
-    # What was there is of another kind, or of a class that the field does not take any more.
+    # What was there is of another kind, or of a class that the field does not take any
+    # more.
     gone = sorted(before.keys() & fields.keys() & values.keys() - kept)
     for name in gone:
         del values[name]
     # A field that is kept and holds nothing was popped, and stays so.
-    added = [name for name in plan_of(type(node)).makers if name not in values and name not in kept]
+    added = [
+        name
+        for name in plan_of(type(node)).makers
+        if name not in values and name not in kept
+    ]
     faults: list[str] = []
     version = node._version
     set_version(node, constructing())  # a factory may then read another added field
     try:
         for name in added:
             if name not in values:
-                faults += _make_field(node, fields[name], twin, before.keys() & kept if is_stacked else None)
+                faults += _make_field(
+                    node,
+                    fields[name],
+                    twin,
+                    before.keys() & kept if is_stacked else None,
+                )
     finally:
         set_version(node, version)
     for name, field in fields.items():
         _fit_containers(values.get(name), field.form, place_of(node, field))
     lost = [name for name in gone if name not in added]
     return faults + [
-        f"{type(node).__name__}.{name} holds nothing, as what it held does not fit: assign it" for name in lost
+        f"{type(node).__name__}.{name} holds nothing, as what it held does not fit: assign it"
+        for name in lost
     ]
 
 
-def _make_field(node: NodeBase, field: Field, twin: NodeBase | None, stacked: Set[str] | None) -> list[str]:
+def _make_field(
+    node: NodeBase, field: Field, twin: NodeBase | None, stacked: Set[str] | None
+) -> list[str]:
     """Make a field that was added, or take that of a twin; gives what is wrong where that is not possible.
 
     Args:
@@ -397,16 +490,26 @@ def _make_field(node: NodeBase, field: Field, twin: NodeBase | None, stacked: Se
     """
     where = f"{type(node).__name__}.{field.name}"
     try:
-        if twin is not None and field.name in twin.__dict__ and field.kind is not Kind.STATIC:
+        if (
+            twin is not None
+            and field.name in twin.__dict__
+            and field.kind is not Kind.STATIC
+        ):
             setattr(node, field.name, twin.__dict__[field.name])
             return []
         setattr(node, field.name, plan_of(type(node)).makers[field.name](node))
     # A node that cannot be completed keeps no other one from being.
     except Exception as error:
-        return [f"{where} holds nothing, as what makes it raised {type(error).__name__}: {error}; assign it"]
-    if stacked is not None and holds_new_states(node.__dict__[field.name], node, stacked):
+        return [
+            f"{where} holds nothing, as what makes it raised {type(error).__name__}: {error}; assign it"
+        ]
+    if stacked is not None and holds_new_states(
+        node.__dict__[field.name], node, stacked
+    ):
         del node.__dict__[field.name]
-        return [f"{where} holds nothing in stacked nodes, as what is made is for one member: assign it, or stack anew"]
+        return [
+            f"{where} holds nothing in stacked nodes, as what is made is for one member: assign it, or stack anew"
+        ]
     return []
 
 
@@ -426,7 +529,13 @@ def _fit_containers(value: Any, form: Form, place: Place) -> None:
 def _fit_contracts(node: NodeBase, old: type) -> None:
     """Hold the States of a node to the contracts of its new class, as they are, and no longer to those of the old."""
     for state in _states_of(node):
-        state._contracts = tuple([requirement for requirement in state._contracts if requirement.cls is not old])
+        state._contracts = tuple(
+            [
+                requirement
+                for requirement in state._contracts
+                if requirement.cls is not old
+            ]
+        )
     attach_contracts(node)
 
 

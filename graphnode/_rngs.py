@@ -1,8 +1,8 @@
 """Random numbers at run time: streams of keys that are nodes, so that drawing from them is a change of State.
 
-A stream is a key and a count, as the ambient stream of `_stream` is. There the count is the process's, and a
-transformed function must not touch it; here it is a State like any other, which is split, merged, vmapped and saved
-with the model.
+A stream is a key and a count, as the ambient stream of `_stream` is. There the count is
+the process's, and a transformed function must not touch it; here it is a State like any
+other, which is split, merged, vmapped and saved with the model.
 """
 
 import enum
@@ -33,8 +33,8 @@ T = TypeVar("T", default=jax.Array)
 Seed: TypeAlias = SupportsIndex | jax.Array
 
 
-# From where a count is read until it is written: threads that share a stream draw each key once. Reentrant, as a signal
-# handler may draw while its own thread does.
+# From where a count is read until it is written: threads that share a stream draw each
+# key once. Reentrant, as a signal handler may draw while its own thread does.
 _counting: Final = threading.RLock()
 
 
@@ -53,9 +53,10 @@ class RngCount(RngState[jax.Array]):
 class RngStream(Node):
     """A source of keys, each given out once. They depend on its key and its count alone.
 
-    None of them is a key of `jax.random.split(key)`, or of `jax.random.fold_in(key, n)` with a small number. A draw
-    writes the count. So a transformed function needs the stream as an argument; under plain JAX, it returns its States.
-    `fork` makes several streams of one, for `jax.vmap`; `gn.vmap` and `gn.scan` do so where it has an axis.
+    None of them is a key of `jax.random.split(key)`, or of `jax.random.fold_in(key, n)`
+    with a small number. A draw writes the count. So a transformed function needs the
+    stream as an argument; under plain JAX, it returns its States. `fork` makes several
+    streams of one, for `jax.vmap`; `gn.vmap` and `gn.scan` do so where it has an axis.
 
     Args:
         key: The key that all others derive from.
@@ -75,13 +76,17 @@ class RngStream(Node):
         """The next key, a typed key array of shape `()`; advances the count.
 
         Raises:
-            ContractError: The stream was forked into several, and is used outside of `jax.vmap` and `jax.lax.scan`; or
-                its key is not a typed one.
-            TraceError: A JAX transformation runs that the stream was not passed into. Nothing was drawn.
+            ContractError: The stream was forked into several, and is used outside of
+                `jax.vmap` and `jax.lax.scan`; or its key is not a typed one.
+            TraceError: A JAX transformation runs that the stream was not passed into.
+                Nothing was drawn.
         """
         drawn: jax.Array
         with _counting:
-            key, count = under_current_mesh(self.key.value), under_current_mesh(self.count.value)
+            key, count = (
+                under_current_mesh(self.key.value),
+                under_current_mesh(self.count.value),
+            )
             if key.shape:
                 if not is_key(key):
                     raise ContractError(
@@ -89,19 +94,24 @@ class RngStream(Node):
                         "key of jax.random.PRNGKey becomes one by jax.random.wrap_key_data"
                     )
                 several = f"of {key.shape[0]} forks, which jax.vmap and jax.lax.scan tell apart along axis 0"
-                raise ContractError(f"RngStream: expected one key to draw from; found {describe(key)} {several}")
+                raise ContractError(
+                    f"RngStream: expected one key to draw from; found {describe(key)} {several}"
+                )
             drawn, self.count.value = draw(key, count)
         return drawn
 
-    def fork(self, n: int | np.integer[Any] | None = None) -> "RngStream":  # Any: of any width
+    # Any: of any width
+    def fork(self, n: int | np.integer[Any] | None = None) -> "RngStream":
         """A new stream from one draw of this one; independent of it from then on.
 
         Args:
-            n: How many streams to make. They are one node whose key and count have a leading axis of this size: map
-                over axis 0 with `jax.vmap` or `jax.lax.scan`, and each call sees one of them.
+            n: How many streams to make. They are one node whose key and count have a
+                leading axis of this size: map over axis 0 with `jax.vmap` or
+                `jax.lax.scan`, and each call sees one of them.
 
         Returns:
-            A stream whose count is zero, with the name, tag and metadata of this one's States.
+            A stream whose count is zero, with the name, tag and metadata of this one's
+            States.
 
         Raises:
             ContractError: `n` is not positive; or what `__call__` refuses.
@@ -114,10 +124,14 @@ class RngStream(Node):
             (3,)
         """
         if n is None:
-            return RngStream(self.key.replace(value=self()), self.count.replace(value=jnp.uint32(0)))
+            return RngStream(
+                self.key.replace(value=self()), self.count.replace(value=jnp.uint32(0))
+            )
         number = _number(n)
         keys, counts = jax.random.split(self(), number), jnp.zeros(number, jnp.uint32)
-        key_sharding, count_sharding = (insert_axis(one.sharding, 0) for one in (self.key, self.count))
+        key_sharding, count_sharding = (
+            insert_axis(one.sharding, 0) for one in (self.key, self.count)
+        )
         return RngStream(
             self.key.replace(value=keys, sharding=key_sharding),
             self.count.replace(value=counts, sharding=count_sharding),
@@ -141,7 +155,9 @@ class StreamStates(NamedTuple):
 def streams_in(graphdef: GraphDef[Any]) -> list[StreamStates]:
     """The streams of a structure that hold a key and a count."""
     table = graphdef.table
-    states = [number for number, spec in enumerate(table.specs) if isinstance(spec, StateSpec)]
+    states = [
+        number for number, spec in enumerate(table.specs) if isinstance(spec, StateSpec)
+    ]
     numbers = {number: at for at, number in enumerate(states)}
     streams: list[StreamStates] = []
     for number, row in table.rows.items():
@@ -156,7 +172,9 @@ def streams_in(graphdef: GraphDef[Any]) -> list[StreamStates]:
 
 def _number(n: object) -> int:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ContractError(f"fork: expected a positive integer n, or None for a single stream; found {n!r}")
+        raise ContractError(
+            f"fork: expected a positive integer n, or None for a single stream; found {n!r}"
+        )
     return int(n)
 
 
@@ -173,17 +191,19 @@ NO_DEFAULT: Final = _NoDefault.NO_DEFAULT
 class Rngs(Node):
     """Streams of random keys by name, for what draws while a model runs.
 
-    Each stream's key is derived from that of its seed by the name: two streams of one seed give different keys. A name
-    without a stream of its own is served by the stream "default".
+    Each stream's key is derived from that of its seed by the name: two streams of one
+    seed give different keys. A name without a stream of its own is served by the stream
+    "default".
 
     Args:
         default_: The seed of the stream "default".
-        **streams: Seeds by name: an integer, a key, or the uint32 array of a legacy key. A ready `RngStream` is taken
-            as it is, and shared.
+        **streams: Seeds by name: an integer, a key, or the uint32 array of a legacy
+            key. A ready `RngStream` is taken as it is, and shared.
 
     Raises:
-        FieldError: A seed is neither an integer nor a single key, "default" is given twice, or there is no seed at all;
-            or two names would make equal streams of one seed.
+        FieldError: A seed is neither an integer nor a single key, "default" is given
+            twice, or there is no seed at all; or two names would make equal streams of
+            one seed.
 
     Example:
         >>> rngs = Rngs(0, dropout=1)
@@ -197,16 +217,28 @@ class Rngs(Node):
     streams: dict[str, RngStream]
     """The streams by name."""
 
-    # Not `default`, which may be the name of a stream too: `inspect.signature(...).bind` takes the two for one.
-    def __init__(self, default_: Seed | RngStream | _NoDefault = NO_DEFAULT, /, **streams: Seed | RngStream) -> None:
+    # Not `default`, which may be the name of a stream too:
+    # `inspect.signature(...).bind` takes the two for one.
+    def __init__(
+        self,
+        default_: Seed | RngStream | _NoDefault = NO_DEFAULT,
+        /,
+        **streams: Seed | RngStream,
+    ) -> None:
         seeds = dict(streams)
         if not isinstance(default_, _NoDefault):
             if "default" in seeds:
-                raise FieldError("Rngs takes the seed of 'default' once; found it as the first argument and by name")
+                raise FieldError(
+                    "Rngs takes the seed of 'default' once; found it as the first argument and by name"
+                )
             seeds = {"default": default_, **seeds}
         if not seeds:
-            raise FieldError("Rngs takes at least one seed: write Rngs(0), or Rngs(params=0, dropout=1)")
-        _refuse_equal_numbers([name for name, seed in seeds.items() if not isinstance(seed, RngStream)])
+            raise FieldError(
+                "Rngs takes at least one seed: write Rngs(0), or Rngs(params=0, dropout=1)"
+            )
+        _refuse_equal_numbers(
+            [name for name, seed in seeds.items() if not isinstance(seed, RngStream)]
+        )
         self.streams = {name: _stream_of(name, seed) for name, seed in seeds.items()}
 
     def __call__(self, name: str = "default", /) -> jax.Array:
@@ -237,11 +269,13 @@ class Rngs(Node):
     def __contains__(self, name: object) -> bool:
         return name in self.streams
 
-    # Without it Python would iterate by position, and a default stream serves every position.
+    # Without it Python would iterate by position, and a default stream serves every
+    # position.
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self.streams))
 
-    def fork(self, n: int | np.integer[Any] | None = None) -> "Rngs":  # Any: of any width
+    # Any: of any width
+    def fork(self, n: int | np.integer[Any] | None = None) -> "Rngs":
         """New streams of the same names, each forked from its own; a stream of two names stays one.
 
         Args:
@@ -283,19 +317,28 @@ def _stream_of(name: str, seed: Seed | RngStream) -> RngStream:
         return seed
     key = _key_of(seed)
     if key is None:
-        raise FieldError(f"Rngs.{name}: expected an integer or a single key as its seed; found {describe(seed)}")
+        raise FieldError(
+            f"Rngs.{name}: expected an integer or a single key as its seed; found {describe(seed)}"
+        )
     return RngStream(RngKey(derived(key, number_of(name))))
 
 
 def _key_of(seed: object) -> jax.Array | None:
     """The key of a seed, or `None` if it is none."""
     key: jax.Array
-    if isinstance(seed, jax.Array | np.ndarray) and not jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
+    if isinstance(seed, jax.Array | np.ndarray) and not jnp.issubdtype(
+        seed.dtype, jax.dtypes.prng_key
+    ):
         if seed.shape == () and jnp.issubdtype(seed.dtype, jnp.integer):
             return jax.random.key(seed)
         try:
-            key = jax.random.wrap_key_data(array_of(seed) if isinstance(seed, np.ndarray) else seed)
-        except (TypeError, ValueError):  # of another dtype or size than the keys of JAX's default implementation
+            key = jax.random.wrap_key_data(
+                array_of(seed) if isinstance(seed, np.ndarray) else seed
+            )
+        except (
+            TypeError,
+            ValueError,
+        ):  # of another dtype or size than the keys of JAX's default implementation
             return None
     elif isinstance(seed, jax.Array):
         key = seed

@@ -1,14 +1,24 @@
 """Share States, or nodes, out to filters: the first that accepts one takes it.
 
-In: filters, and what they choose from, with its paths. Out: the numbers of what each filter takes. What no filter can
-have meant is refused: a path at which there is nothing, a tag that is a path, two answers for one State.
+In: filters, and what they choose from, with its paths. Out: the numbers of what each
+filter takes. What no filter can have meant is refused: a path at which there is
+nothing, a tag that is a path, two answers for one State.
 """
 
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, Literal
 
 from ._errors import FilterError, FilterTypeError, PathError, listed
-from ._filters import Combined, HasTag, Matcher, OfType, PathContains, Paths, Subject, Subjects
+from ._filters import (
+    Combined,
+    HasTag,
+    Matcher,
+    OfType,
+    PathContains,
+    Paths,
+    Subject,
+    Subjects,
+)
 from ._hints import did_you_mean
 from ._paths import Path, as_key, is_path, key_str, parse_path, path_str
 from ._patterns import Automaton, Pattern, is_glob, pattern_of
@@ -22,12 +32,17 @@ Kind = Literal["State", "node"]
 Groups = tuple[list[list[int]], list[int]]
 
 
-def share_out(paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequence[Matcher], kind: Kind) -> Groups:
+def share_out(
+    paths: Callable[[], Trie],
+    items: Sequence[Subject],
+    filters: Sequence[Matcher],
+    kind: Kind,
+) -> Groups:
     """The numbers of the leaves that each filter is the first to accept, and of those that none does.
 
     Args:
-        paths: Gives the paths of the leaves, which are asked for where filters speak of paths: all patterns of them are
-            matched in one pass.
+        paths: Gives the paths of the leaves, which are asked for where filters speak of
+            paths: all patterns of them are matched in one pass.
         items: The leaves.
         filters: Tried in order.
         kind: What the leaves are.
@@ -46,7 +61,9 @@ def share_out(paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequ
     return groups, sorted(rest)
 
 
-def _subjects_of(paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequence[Matcher]) -> Subjects:
+def _subjects_of(
+    paths: Callable[[], Trie], items: Sequence[Subject], filters: Sequence[Matcher]
+) -> Subjects:
     patterns = frozenset[Pattern]().union(*[one.patterns for one in filters])
     if not patterns:
         return Subjects(items, {}, lambda pattern: frozenset())
@@ -57,15 +74,25 @@ def _subjects_of(paths: Callable[[], Trie], items: Sequence[Subject], filters: S
     return Subjects(items, fitting, trie.escaping)
 
 
-def unaccepted(subjects: Sequence[Subject], filters: tuple[Matcher, ...], root: str) -> FilterError:
+def unaccepted(
+    subjects: Sequence[Subject], filters: tuple[Matcher, ...], root: str
+) -> FilterError:
     """The error for subjects that no filter accepts."""
     names = ", ".join(f"{root}.{path_str(one.path)}" for one in subjects[:20])
     if len(subjects) > 20:
         names += f" and {len(subjects) - 20} more"
     accepted = tuple(_classes_in(filters))
-    classes = ", ".join(dict.fromkeys(class_apart(one.cls, *accepted) for one in subjects))
-    shown = f"({filters[0]!r},)" if len(filters) == 1 else f"({', '.join(map(repr, filters))})"
-    message = f"no filter of {shown} accepts {names} ({classes}); add one, or pass `...` last"
+    classes = ", ".join(
+        dict.fromkeys(class_apart(one.cls, *accepted) for one in subjects)
+    )
+    shown = (
+        f"({filters[0]!r},)"
+        if len(filters) == 1
+        else f"({', '.join(map(repr, filters))})"
+    )
+    message = (
+        f"no filter of {shown} accepts {names} ({classes}); add one, or pass `...` last"
+    )
     return FilterError(message, [one.path for one in subjects])
 
 
@@ -88,17 +115,25 @@ def check_class_filters(filters: Sequence[Matcher], wrong: type, remedy: str) ->
         if isinstance(one, OfType):
             for cls in one.classes:
                 if issubclass(cls, wrong):
-                    raise FilterTypeError(f"not a filter here: {cls.__name__}; select {remedy}")
+                    raise FilterTypeError(
+                        f"not a filter here: {cls.__name__}; select {remedy}"
+                    )
         if isinstance(one, Combined):
             check_class_filters(one.parts, wrong, remedy)
 
 
-def _check_meant(filters: Sequence[Matcher], paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:
+def _check_meant(
+    filters: Sequence[Matcher],
+    paths: Callable[[], Trie],
+    subjects: Subjects,
+    kind: Kind,
+) -> None:
     """Refuse filters that cannot be meant as they are, at any depth: selecting nothing would hide the mistake.
 
     Raises:
-        FilterError: There is nothing at or below a path; a tag that nothing has would be a path; or what there is is of
-            another definition of a class. Names the nearest.
+        FilterError: There is nothing at or below a path; a tag that nothing has would
+            be a path; or what there is is of another definition of a class. Names the
+            nearest.
     """
     for one in filters:
         if isinstance(one, Combined):
@@ -118,7 +153,12 @@ def _check_definition(one: OfType, subjects: Subjects, kind: Kind) -> None:
 
     Two classes that one function has made may both be meant, and are let through.
     """
-    others = {base for item in subjects.items if not one.accepts(item) for base in item.cls.__mro__}
+    others = {
+        base
+        for item in subjects.items
+        if not one.accepts(item)
+        for base in item.cls.__mro__
+    }
     for cls in one.classes:
         if "<locals>" in cls.__qualname__:
             continue
@@ -130,8 +170,14 @@ def _check_definition(one: OfType, subjects: Subjects, kind: Kind) -> None:
                 )
 
 
-def _check_patterns(one: Paths, paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:
-    missing = [text for text in one.texts if not subjects.fitting[pattern_of(text, below=one.below)]]
+def _check_patterns(
+    one: Paths, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
+) -> None:
+    missing = [
+        text
+        for text in one.texts
+        if not subjects.fitting[pattern_of(text, below=one.below)]
+    ]
     if not missing:
         return
     trie = paths()
@@ -139,17 +185,23 @@ def _check_patterns(one: Paths, paths: Callable[[], Trie], subjects: Subjects, k
     named = ", ".join([_named(text, trie, texts) for text in missing])
     where = "at or below" if one.below else "at"
     with_missing_ok = f"gn.{one!r}"[:-1] + ", missing_ok=True)"
-    raise FilterError(f"no {kind} is {where} {named}; if that may be, write {with_missing_ok}")
+    raise FilterError(
+        f"no {kind} is {where} {named}; if that may be, write {with_missing_ok}"
+    )
 
 
-def _check_key(one: PathContains, paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:
+def _check_key(
+    one: PathContains, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
+) -> None:
     if any(subjects.fitting[pattern] for pattern in one.patterns):
         return
     trie = paths()
     keys = {*trie.keys[1:], *[key for _, key, _ in trie.references]}
     hint = did_you_mean(key_str(one.key), sorted(map(key_str, keys)))
     remedy = f"if that may be, write gn.PathContains({one.key!r}, missing_ok=True)"
-    raise FilterError(f"no {kind} has {one.key!r} in its path{f' ({hint})' if hint else ''}; {remedy}")
+    raise FilterError(
+        f"no {kind} has {one.key!r} in its path{f' ({hint})' if hint else ''}; {remedy}"
+    )
 
 
 def _named(text: str, trie: Trie, texts: Sequence[str]) -> str:
@@ -163,7 +215,9 @@ def _named(text: str, trie: Trie, texts: Sequence[str]) -> str:
     return f"{text!r} ({hint})" if hint else repr(text)
 
 
-def _check_tag(tag: str, paths: Callable[[], Trie], subjects: Subjects, kind: Kind) -> None:
+def _check_tag(
+    tag: str, paths: Callable[[], Trie], subjects: Subjects, kind: Kind
+) -> None:
     if any(item.tag == tag for item in subjects.items):
         return
     try:
@@ -214,7 +268,9 @@ def missing_path(kind: Kind, trie: Trie, path: object) -> str:
         keys = [key for part in path if (key := as_key(part)) is not None]
         text = path_str(tuple(keys)) if len(keys) == len(path) else path
     hint = did_you_mean(text, trie.spellings()) if isinstance(text, str) else ""
-    return f"{text!r}: no {kind} there; {hint}" if hint else f"{text!r}: no {kind} there"
+    return (
+        f"{text!r}: no {kind} there; {hint}" if hint else f"{text!r}: no {kind} there"
+    )
 
 
 # Any: of an axis, a partition spec, a label.
@@ -227,7 +283,8 @@ def check_answers(
 ) -> None:
     """Refuse two answers for one leaf, by filters of which each selects it by a path that the other does not select.
 
-    Otherwise the first filter is the one that is meant: it is more special, or takes what later ones take too.
+    Otherwise the first filter is the one that is meant: it is more special, or takes
+    what later ones take too.
 
     Args:
         trie: The paths.
@@ -248,7 +305,9 @@ def check_answers(
         for second in range(first + 1, len(filters)):
             if answers[first] == answers[second]:
                 continue
-            for at, one, other in _apart(trie, subjects, filters[first], filters[second], set(numbers)):
+            for at, one, other in _apart(
+                trie, subjects, filters[first], filters[second], set(numbers)
+            ):
                 faults.append(
                     f"{path_str(one)} and {path_str(other)} are one {items[at].cls.__name__}, with {answers[first]!r} "
                     f"by {filters[first]!r} and {answers[second]!r} by {filters[second]!r}"
@@ -269,7 +328,11 @@ def _apart(
     witnesses = trie.witnesses(patterns)
     for at in sorted(both):
         exact = [pattern.path for pattern in patterns if pattern.path is not None]
-        below = [trie.path_below(pattern.prefix, at) for pattern in patterns if pattern.prefix is not None]
+        below = [
+            trie.path_below(pattern.prefix, at)
+            for pattern in patterns
+            if pattern.prefix is not None
+        ]
         paths = [*witnesses[at], *[path for path in exact if trie.index(path) == at]]
         paths += [path for path in below if path is not None]
         by_first = [path for path in paths if _selects_by(first, subjects, at, path)]
@@ -285,7 +348,10 @@ def _selects_by(filter: Matcher, subjects: Subjects, at: int, path: Path) -> boo
     fitting = Automaton(filter.patterns).fitting(path)
     alone = Subjects(
         subjects.items,
-        {pattern: {at} if pattern in fitting else frozenset() for pattern in filter.patterns},
+        {
+            pattern: {at} if pattern in fitting else frozenset()
+            for pattern in filter.patterns
+        },
         lambda pattern: frozenset(),
     )
     return at in filter.among(alone, {at})

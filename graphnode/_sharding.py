@@ -1,7 +1,8 @@
 """What may stand as a State's sharding, and what becomes of it when its value gets an axis more or less.
 
-`jax.P(...)` names mesh axes; a tuple of strings and `None` names roles, one for each axis of the value. Everything else
-is refused where it is declared: whoever lays the value out over devices would find out much later, or never.
+`jax.P(...)` names mesh axes; a tuple of strings and `None` names roles, one for each
+axis of the value. Everything else is refused where it is declared: whoever lays the
+value out over devices would find out much later, or never.
 """
 
 from collections import Counter
@@ -35,7 +36,9 @@ class NamedAxis(NamedTuple):
 
 def ranks_of(value: object) -> Ranks:
     """The ranks of the arrays in a value."""
-    return frozenset([len(leaf.shape) for leaf in jax.tree.leaves(value) if hasattr(leaf, "shape")])
+    return frozenset(
+        [len(leaf.shape) for leaf in jax.tree.leaves(value) if hasattr(leaf, "shape")]
+    )
 
 
 def sharding_fault(sharding: object, ranks: Ranks = ANY_RANK) -> str | None:
@@ -107,9 +110,15 @@ def _remedy(sharding: object) -> str:
     if isinstance(sharding, NamedSharding):
         return f"the mesh is chosen later; write its spec, {_text(sharding.spec)}"
     names = [sharding] if isinstance(sharding, str) else sharding
-    if isinstance(names, list) and names and all(name is None or _is_name(name) for name in names):
+    if (
+        isinstance(names, list)
+        and names
+        and all(name is None or _is_name(name) for name in names)
+    ):
         return f"write {_text(_PartitionSpec(*names))} for mesh axes, or {tuple(names)!r} for roles"
-    return "write jax.P(...) for mesh axes, or a tuple with a role or None for each axis"
+    return (
+        "write jax.P(...) for mesh axes, or a tuple with a role or None for each axis"
+    )
 
 
 def _text(spec: Any) -> str:
@@ -125,9 +134,12 @@ def insert_axis(sharding: Any, position: int, name: str | None = None) -> Any:
         >>> insert_axis(("embed", "mlp"), 0, "layers")
         ('layers', 'embed', 'mlp')
     """
-    # A spec may be shorter than the rank: what stands after its end is not split anyway.
+    # A spec may be shorter than the rank: what stands after its end is not split
+    # anyway.
     if isinstance(sharding, PartitionSpec) and position < len(sharding):
-        return _with_entries(sharding, [*list(sharding)[:position], None, *list(sharding)[position:]])
+        return _with_entries(
+            sharding, [*list(sharding)[:position], None, *list(sharding)[position:]]
+        )
     if type(sharding) is tuple:
         return (*sharding[:position], name, *sharding[position:])
     return sharding
@@ -148,12 +160,22 @@ def _with_entries(spec: Any, entries: Sequence[Any]) -> Any:
     return _PartitionSpec(*entries, unreduced=spec.unreduced, reduced=spec.reduced)
 
 
-def insert_named(stacked: Sequence[NamedAxis], position: int, name: str | None) -> tuple[NamedAxis, ...]:
+def insert_named(
+    stacked: Sequence[NamedAxis], position: int, name: str | None
+) -> tuple[NamedAxis, ...]:
     """The named axes of a value with a new axis; one without a name moves the others on."""
     moved = [NamedAxis(at + (at >= position), known) for at, known in stacked]
-    return tuple(sorted(moved + ([NamedAxis(position, name)] if name is not None else [])))
+    return tuple(
+        sorted(moved + ([NamedAxis(position, name)] if name is not None else []))
+    )
 
 
 def remove_named(stacked: Sequence[NamedAxis], position: int) -> tuple[NamedAxis, ...]:
     """The named axes of a value without one of its axes."""
-    return tuple([NamedAxis(at - (at > position), name) for at, name in stacked if at != position])
+    return tuple(
+        [
+            NamedAxis(at - (at > position), name)
+            for at, name in stacked
+            if at != position
+        ]
+    )

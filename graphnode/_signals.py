@@ -1,8 +1,9 @@
 """All or nothing in the face of signals: a row of writes that no signal handler divides.
 
-Python runs signal handlers (of Ctrl-C, above all) in the main thread, between two instructions of Python code. A loop
-that runs in C, such as that of `put_all`, is therefore never divided by one. Other writes are an action for
-`undivided`, which holds back the handlers until it is over.
+Python runs signal handlers (of Ctrl-C, above all) in the main thread, between two
+instructions of Python code. A loop that runs in C, such as that of `put_all`, is
+therefore never divided by one. Other writes are an action for `undivided`, which holds
+back the handlers until it is over.
 """
 
 import importlib
@@ -24,19 +25,34 @@ Handler: TypeAlias = Callable[[int, FrameType | None], Any]
 _SIGNALS: Final[tuple[signal.Signals, ...]] = tuple(
     [
         signal.Signals[name]
-        for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF")
+        for name in (
+            "SIGINT",
+            "SIGTERM",
+            "SIGALRM",
+            "SIGHUP",
+            "SIGQUIT",
+            "SIGUSR1",
+            "SIGUSR2",
+            "SIGVTALRM",
+            "SIGPROF",
+        )
         if name in signal.Signals.__members__
     ]
 )
 
-# The functions in C: their wrappers in `signal` make enums of numbers, which costs twenty times as much. They have no
-# `__wrapped__`, and type checkers do not know the module.
+# The functions in C: their wrappers in `signal` make enums of numbers, which costs
+# twenty times as much. They have no `__wrapped__`, and type checkers do not know the
+# module.
 _C_SIGNAL: Final = importlib.import_module("_signal")
 _get_handler: Final[Callable[[int], Any]] = _C_SIGNAL.getsignal
 _set_handler: Final[Callable[[int, Handler], Any]] = _C_SIGNAL.signal
 
 
-def put_all(states: Iterable[State[Any]], values: Iterable[Any], before: Sequence[Any] | None = None) -> None:
+def put_all(
+    states: Iterable[State[Any]],
+    values: Iterable[Any],
+    before: Sequence[Any] | None = None,
+) -> None:
     """Give each State its value, all or none: neither a signal handler nor another thread sees a part of it.
 
     Nothing is checked or marked here, and the values must have been taken in.
@@ -64,7 +80,9 @@ def store_all(states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
 
 
 def write_all(
-    states: Sequence[State[Any]], values: Sequence[Any], names: Sequence[Callable[[], str]] | None = None
+    states: Sequence[State[Any]],
+    values: Sequence[Any],
+    names: Sequence[Callable[[], str]] | None = None,
 ) -> None:
     """Write values into States as `state.value = value` does one, all or none.
 
@@ -74,17 +92,21 @@ def write_all(
         names: Give what messages call each State; by default, they say its class.
 
     Raises:
-        FieldError, ContractError, TraceError: As a write to `State.value`. Nothing was written.
+        FieldError, ContractError, TraceError: As a write to `State.value`. Nothing was
+            written.
     """
     names = [str] * len(states) if names is None else names
-    store_all(states, [prepared(*one) for one in zip(states, values, names, strict=True)])
+    store_all(
+        states, [prepared(*one) for one in zip(states, values, names, strict=True)]
+    )
 
 
 def _exchange(number: int, old: Handler, new: Handler) -> None:
     """Put a handler in the place of another one, unless the program has put a third one there."""
     if _get_handler(number) is not old:
         return
-    # This runs the handlers of signals that have come: one may raise, and nothing is put there, or put one there.
+    # This runs the handlers of signals that have come: one may raise, and nothing is
+    # put there, or put one there.
     replaced = _set_handler(number, new)
     if replaced is not old:
         _set_handler(number, replaced)
@@ -93,11 +115,13 @@ def _exchange(number: int, old: Handler, new: Handler) -> None:
 class _Deferral:
     """What stands in for the handlers of signals while a row of writes is under way: they wait until it is over.
 
-    A handler may raise at the entry of a function, after a call and at a jump backwards, and nowhere else. Each step
-    below leaves things such that an exception right after it loses nothing.
+    A handler may raise at the entry of a function, after a call and at a jump
+    backwards, and nowhere else. Each step below leaves things such that an exception
+    right after it loses nothing.
 
     Attributes:
-        is_committed: Whether a signal has to wait, asked when one comes: before the writes show, it is handled at once.
+        is_committed: Whether a signal has to wait, asked when one comes: before the
+            writes show, it is handled at once.
         is_open: Whether signals are held back at all.
         handlers: What the program handled each signal with.
         waiting: The signals that have waited, each with the frame that it came in.
@@ -112,12 +136,14 @@ class _Deferral:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal, or let it wait."""
         if not self.is_open:
-            # It could not be taken out yet, or the program has put it back, having found it by `getsignal`.
+            # It could not be taken out yet, or the program has put it back, having
+            # found it by `getsignal`.
             self.handlers[number](number, frame)
             return
         self.waiting.append((number, frame))
         if not self.is_committed():
-            # The handler finds itself in its place, and may put another one there, which is held back from then on.
+            # The handler finds itself in its place, and may put another one there,
+            # which is held back from then on.
             try:
                 self.close()
             finally:
@@ -175,6 +201,7 @@ def undivided(action: Callable[[], T], is_committed: Callable[[], bool] = _alway
         deferral.open()
         return action()
     finally:
-        # A store, which nothing divides: from here on every signal waits, so that `close` is reached.
+        # A store, which nothing divides: from here on every signal waits, so that
+        # `close` is reached.
         deferral.is_committed = _always
         deferral.close()

@@ -1,7 +1,7 @@
 """What the text of a module says of its classes: where their members stand, and what their methods assign.
 
-Everything comes from the syntax tree; a class is found in it by its `__qualname__`, as classes in functions and nested
-classes have one too.
+Everything comes from the syntax tree; a class is found in it by its `__qualname__`, as
+classes in functions and nested classes have one too.
 """
 
 import ast
@@ -26,7 +26,19 @@ _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 _ON_CLASSES: Final = frozenset({"__new__", "__init_subclass__", "__class_getitem__"})
 # They assign nothing, or `_read_call` knows what.
 _KNOWN_FUNCTIONS: Final = frozenset(
-    {"getattr", "hasattr", "id", "isinstance", "print", "repr", "setattr", "str", "super", "type", "vars"}
+    {
+        "getattr",
+        "hasattr",
+        "id",
+        "isinstance",
+        "print",
+        "repr",
+        "setattr",
+        "str",
+        "super",
+        "type",
+        "vars",
+    }
 )
 _KNOWN_METHODS: Final = frozenset({"__init__", "__post_init__", "__setattr__"})
 _IGNORE: Final = re.compile(r"#\s*graphnode:\s*ignore(?:\[([^\]]*)\])?")
@@ -48,7 +60,8 @@ class Assignment(NamedTuple):
         place: Where the target stands.
         value: What is assigned, where one expression is.
         annotation: What the assignment is annotated with.
-        is_checked: Whether `Node.__setattr__` sees it, and no `hasattr` of the method was asked before.
+        is_checked: Whether `Node.__setattr__` sees it, and no `hasattr` of the method
+            was asked before.
         method: The method that it stands in.
     """
 
@@ -60,7 +73,8 @@ class Assignment(NamedTuple):
     method: str = ""
 
 
-# Where the code of a function stands: its file, and its first line, which may be that of a decorator.
+# Where the code of a function stands: its file, and its first line, which may be that
+# of a decorator.
 _Origin: TypeAlias = tuple[str, int]
 
 
@@ -75,20 +89,31 @@ class ModuleSource:
         self._classes: dict[str, list[ast.ClassDef]] = {}
         for qualname, node in _class_definitions(ast.parse(raw, str(path)), ""):
             self._classes.setdefault(qualname, []).append(node)
-        self._sources: weakref.WeakKeyDictionary[type, ClassSource] = weakref.WeakKeyDictionary()
+        self._sources: weakref.WeakKeyDictionary[type, ClassSource] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def class_source(self, cls: type) -> "ClassSource | None":
         """The definition of a class; of several under one name, the one that fits it best, and the last of those."""
         if cls in self._sources:
             return self._sources[cls]
-        members = {name: frozenset(_origins(value)) for name, value in cls.__dict__.items()}
-        found = [ClassSource(self, node, members) for node in self._classes.get(cls.__qualname__, ())]
-        source = max(reversed(found), key=lambda source: source.likeness(cls), default=None)
+        members = {
+            name: frozenset(_origins(value)) for name, value in cls.__dict__.items()
+        }
+        found = [
+            ClassSource(self, node, members)
+            for node in self._classes.get(cls.__qualname__, ())
+        ]
+        source = max(
+            reversed(found), key=lambda source: source.likeness(cls), default=None
+        )
         if source is not None:
             self._sources[cls] = source
         return source
 
-    def place(self, node: ast.stmt | ast.expr, statement: ast.stmt | None = None) -> Place:
+    def place(
+        self, node: ast.stmt | ast.expr, statement: ast.stmt | None = None
+    ) -> Place:
         """The place of a node; its last line is that of its statement, where comments about it stand."""
         end = (statement or node).end_lineno or node.lineno
         before = self.lines[node.lineno - 1].encode()[: node.col_offset]
@@ -99,7 +124,11 @@ class ModuleSource:
         for line in self.lines[place.line - 1 : place.end_line]:
             for ignored in _IGNORE.finditer(line):
                 codes = ignored[1]
-                if codes is None or any(code.startswith(one.strip()) for one in codes.split(",") if one.strip()):
+                if codes is None or any(
+                    code.startswith(one.strip())
+                    for one in codes.split(",")
+                    if one.strip()
+                ):
                     return True
         return False
 
@@ -113,7 +142,12 @@ class ClassSource:
         functions: Where the functions stand that each name of the class has.
     """
 
-    def __init__(self, module: ModuleSource, node: ast.ClassDef, functions: Mapping[str, frozenset[_Origin]]) -> None:
+    def __init__(
+        self,
+        module: ModuleSource,
+        node: ast.ClassDef,
+        functions: Mapping[str, frozenset[_Origin]],
+    ) -> None:
         self.module, self.node, self._functions = module, node, functions
 
     @property
@@ -128,13 +162,23 @@ class ClassSource:
         places: dict[str, Place] = {}
         annotated: dict[str, Place] = {}
         for statement in _flat(self.node.body):
-            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                annotated[self._mangled(statement.target.id)] = self.module.place(statement)
+            if isinstance(statement, ast.AnnAssign) and isinstance(
+                statement.target, ast.Name
+            ):
+                annotated[self._mangled(statement.target.id)] = self.module.place(
+                    statement
+                )
             elif isinstance(statement, ast.Assign):
-                names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+                names = [
+                    target.id
+                    for target in statement.targets
+                    if isinstance(target, ast.Name)
+                ]
                 places.update(dict.fromkeys(names, self.module.place(statement)))
             elif isinstance(statement, _FUNCTIONS):
-                places[statement.name] = self.module.place(statement)._replace(end_line=statement.lineno)
+                places[statement.name] = self.module.place(statement)._replace(
+                    end_line=statement.lineno
+                )
         return {**places, **annotated}
 
     @functools.cached_property
@@ -142,9 +186,14 @@ class ClassSource:
         """The string under each annotated name: a field's documentation."""
         found: dict[str, str] = {}
         for declared, after in itertools.pairwise(self.node.body):
-            if isinstance(declared, ast.AnnAssign) and isinstance(declared.target, ast.Name):
+            if isinstance(declared, ast.AnnAssign) and isinstance(
+                declared.target, ast.Name
+            ):
                 text = (
-                    after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
+                    after.value.value
+                    if isinstance(after, ast.Expr)
+                    and isinstance(after.value, ast.Constant)
+                    else None
                 )
                 if isinstance(text, str):
                     found[self._mangled(declared.target.id)] = inspect.cleandoc(text)
@@ -168,10 +217,16 @@ class ClassSource:
     @functools.cached_property
     def _methods(self) -> Sequence[_Function]:
         """The methods, without those of branches that have not run."""
-        written = [(self._mangled(method.name), method) for method in _methods(self.node)]
+        written = [
+            (self._mangled(method.name), method) for method in _methods(self.node)
+        ]
         there: list[_Function] = []
         for name, method in written:
-            own = {self._origin(other) for other_name, other in written if other_name == name}
+            own = {
+                self._origin(other)
+                for other_name, other in written
+                if other_name == name
+            }
             # Of a function that a decorator hides, it is not known where it stands.
             origins = own & self._functions.get(name, frozenset()) or own
             if name in self._functions and self._origin(method) in origins:
@@ -181,13 +236,32 @@ class ClassSource:
     @functools.cached_property
     def _has_functions_of_elsewhere(self) -> bool:
         """Whether a name of the body is assigned a function that is not defined there: `__post_init__ = init`."""
-        own = {self._origin(statement) for statement in _flat(self.node.body) if isinstance(statement, _FUNCTIONS)}
-        assigned = [statement for statement in _flat(self.node.body) if isinstance(statement, ast.Assign)]
-        names = [target.id for one in assigned for target in one.targets if isinstance(target, ast.Name)]
-        return any(self._functions.get(self._mangled(name), frozenset()) - own for name in names)
+        own = {
+            self._origin(statement)
+            for statement in _flat(self.node.body)
+            if isinstance(statement, _FUNCTIONS)
+        }
+        assigned = [
+            statement
+            for statement in _flat(self.node.body)
+            if isinstance(statement, ast.Assign)
+        ]
+        names = [
+            target.id
+            for one in assigned
+            for target in one.targets
+            if isinstance(target, ast.Name)
+        ]
+        return any(
+            self._functions.get(self._mangled(name), frozenset()) - own
+            for name in names
+        )
 
     def _origin(self, function: _Function) -> _Origin:
-        lines = [function.lineno, *(decorator.lineno for decorator in function.decorator_list)]
+        lines = [
+            function.lineno,
+            *(decorator.lineno for decorator in function.decorator_list),
+        ]
         return str(self.module.path), min(lines)
 
     @functools.cached_property
@@ -201,8 +275,15 @@ class ClassSource:
                 reader.read(method.body)
                 for one in reader.found:
                     is_checked = one.is_checked and one.name not in reader.asked
-                    name, method_name = self._mangled(one.name), self._mangled(method.name)
-                    found.append(one._replace(name=name, is_checked=is_checked, method=method_name))
+                    name, method_name = (
+                        self._mangled(one.name),
+                        self._mangled(method.name),
+                    )
+                    found.append(
+                        one._replace(
+                            name=name, is_checked=is_checked, method=method_name
+                        )
+                    )
                 is_opaque |= reader.is_opaque
         return found, is_opaque
 
@@ -211,13 +292,27 @@ class ClassSource:
         annotated = {
             self._mangled(statement.target.id)
             for statement in _flat(self.node.body)
-            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+            if isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
         }
-        lines = [one.__code__.co_firstlineno for one in cls.__dict__.values() if isinstance(one, FunctionType)]
+        lines = [
+            one.__code__.co_firstlineno
+            for one in cls.__dict__.values()
+            if isinstance(one, FunctionType)
+        ]
         within = range(self.node.lineno, (self.node.end_lineno or self.node.lineno) + 1)
-        first = min([self.node.lineno, *(decorator.lineno for decorator in self.node.decorator_list)])
+        first = min(
+            [
+                self.node.lineno,
+                *(decorator.lineno for decorator in self.node.decorator_list),
+            ]
+        )
         is_there = cls.__dict__.get("__firstlineno__") == first
-        return is_there, annotated == set(own_annotations(cls)), sum(line in within for line in lines)
+        return (
+            is_there,
+            annotated == set(own_annotations(cls)),
+            sum(line in within for line in lines),
+        )
 
     def _mangled(self, name: str) -> str:
         is_private = name.startswith("__") and not name.endswith("__")
@@ -235,11 +330,15 @@ class _MethodReader:
 
     def read(self, nodes: Sequence[ast.AST], statement: ast.stmt | None = None) -> None:
         for node in nodes:
-            if isinstance(node, ast.Lambda | _Function) and _binds(node, self.self_name):
+            if isinstance(node, ast.Lambda | _Function) and _binds(
+                node, self.self_name
+            ):
                 continue
             if isinstance(node, ast.stmt):
                 # The body of a compound statement is not part of what it assigns.
-                statement = None if hasattr(node, "body") or hasattr(node, "cases") else node
+                statement = (
+                    None if hasattr(node, "body") or hasattr(node, "cases") else node
+                )
             self._read_one(node, statement)
             self.read(list(ast.iter_child_nodes(node)), statement)
 
@@ -259,7 +358,9 @@ class _MethodReader:
         function = call.func
         only_looks = isinstance(function, ast.Name) and function.id in _KNOWN_FUNCTIONS
         # Of a base, whose text is read for itself.
-        is_method = isinstance(function, ast.Attribute) and function.attr in _KNOWN_METHODS
+        is_method = (
+            isinstance(function, ast.Attribute) and function.attr in _KNOWN_METHODS
+        )
         given = [*call.args, *[keyword.value for keyword in call.keywords]]
         return not (only_looks or is_method) and any(map(self._holds_self, given))
 
@@ -269,7 +370,11 @@ class _MethodReader:
             return self._holds_self(value.value)
         if isinstance(value, (ast.List, ast.Tuple, ast.Set)):
             return any(map(self._holds_self, value.elts))
-        return any(map(self._holds_self, value.values)) if isinstance(value, ast.Dict) else self._is_self(value)
+        return (
+            any(map(self._holds_self, value.values))
+            if isinstance(value, ast.Dict)
+            else self._is_self(value)
+        )
 
     def _add_target(self, node: ast.Attribute, statement: ast.stmt | None) -> None:
         value, annotation = None, None
@@ -279,7 +384,9 @@ class _MethodReader:
             if statement.value is None:
                 return  # `self.x: int` assigns nothing
             annotation = ast.unparse(statement.annotation)
-        self.found.append(Assignment(node.attr, self.module.place(node, statement), value, annotation))
+        self.found.append(
+            Assignment(node.attr, self.module.place(node, statement), value, annotation)
+        )
 
     def _read_call(self, call: ast.Call, statement: ast.stmt | None) -> None:
         function, arguments = call.func, call.args
@@ -299,7 +406,9 @@ class _MethodReader:
             name = arguments[1]
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
                 place = self.module.place(call, statement)
-                self.found.append(Assignment(name.value, place, arguments[2], is_checked=is_builtin))
+                self.found.append(
+                    Assignment(name.value, place, arguments[2], is_checked=is_builtin)
+                )
             else:
                 self.is_opaque = True
 
@@ -317,7 +426,8 @@ class Sources:
     """The sources of modules, each read once.
 
     Args:
-        files: The files of modules that may not be in `sys.modules`, as their import has failed.
+        files: The files of modules that may not be in `sys.modules`, as their import
+            has failed.
     """
 
     def __init__(self, files: Mapping[str, str]) -> None:
@@ -327,9 +437,13 @@ class Sources:
     def module(self, name: str) -> ModuleSource | None:
         """The source of a module, or `None` where it has none."""
         if name not in self._modules:
-            file: str | None = getattr(sys.modules.get(name), "__file__", self._files.get(name))
+            file: str | None = getattr(
+                sys.modules.get(name), "__file__", self._files.get(name)
+            )
             is_text = file is not None and file.endswith(".py") and Path(file).is_file()
-            self._modules[name] = ModuleSource(Path(file)) if file is not None and is_text else None
+            self._modules[name] = (
+                ModuleSource(Path(file)) if file is not None and is_text else None
+            )
         return self._modules[name]
 
     def of_class(self, cls: type) -> ClassSource | None:
@@ -345,7 +459,8 @@ def _origins(member: object) -> Iterator[_Origin]:
     elif isinstance(member, (functools.cached_property, functools.partialmethod)):
         parts = (member.func,)
     else:
-        parts = (getattr(member, "__func__", member),)  # of a static method or a class method
+        # Of a static method or a class method
+        parts = (getattr(member, "__func__", member),)
     for part in parts:
         function = inspect.unwrap(part) if callable(part) else None
         if isinstance(function, FunctionType):
@@ -355,17 +470,25 @@ def _origins(member: object) -> Iterator[_Origin]:
 def _mentions(method: _Function, name: str) -> bool:
     """Whether a method asks an object for something of this name, as `super().<name>()` does."""
     nodes = list(ast.walk(method))
-    is_asked = any(isinstance(node, ast.Attribute) and node.attr == name for node in nodes)
-    return is_asked or any(isinstance(node, ast.Constant) and node.value == name for node in nodes)
+    is_asked = any(
+        isinstance(node, ast.Attribute) and node.attr == name for node in nodes
+    )
+    return is_asked or any(
+        isinstance(node, ast.Constant) and node.value == name for node in nodes
+    )
 
 
-def _class_definitions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
+def _class_definitions(
+    node: ast.AST, prefix: str
+) -> Iterator[tuple[str, ast.ClassDef]]:
     for statement in _statements(node):
         if isinstance(statement, ast.ClassDef):
             yield prefix + statement.name, statement
             yield from _class_definitions(statement, f"{prefix}{statement.name}.")
         elif isinstance(statement, _FUNCTIONS):
-            yield from _class_definitions(statement, f"{prefix}{statement.name}.<locals>.")
+            yield from _class_definitions(
+                statement, f"{prefix}{statement.name}.<locals>."
+            )
         else:
             yield from _class_definitions(statement, prefix)
 
@@ -389,18 +512,30 @@ def _flat(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
 def _methods(node: ast.ClassDef) -> Iterator[_Function]:
     for statement in _flat(node.body):
         if isinstance(statement, _FUNCTIONS) and statement.name not in _ON_CLASSES:
-            decorators = {one.id for one in statement.decorator_list if isinstance(one, ast.Name)}
+            decorators = {
+                one.id for one in statement.decorator_list if isinstance(one, ast.Name)
+            }
             if not decorators & {"staticmethod", "classmethod"}:
                 yield statement
 
 
-def _binds(function: _Function | ast.Lambda, name: str, *, is_method: bool = False) -> bool:
+def _binds(
+    function: _Function | ast.Lambda, name: str, *, is_method: bool = False
+) -> bool:
     """Whether a function has a name of its own that hides an outer one; a method, whether it assigns its `self`."""
     arguments = function.args
-    parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    parameters = [
+        *arguments.posonlyargs,
+        *arguments.args,
+        *arguments.kwonlyargs,
+        arguments.vararg,
+        arguments.kwarg,
+    ]
     if not is_method and any(one is not None and one.arg == name for one in parameters):
         return True
-    return not isinstance(function, ast.Lambda) and any(_stores(statement, name) for statement in function.body)
+    return not isinstance(function, ast.Lambda) and any(
+        _stores(statement, name) for statement in function.body
+    )
 
 
 def _stores(node: ast.AST, name: str) -> bool:

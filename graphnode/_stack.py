@@ -1,7 +1,8 @@
 """Stack equal nodes into one node whose values have one more axis, and take it apart again.
 
-What `jax.vmap` and `jax.lax.scan` map over: an ensemble, or the layers of a deep network. Both directions work on
-the values in layout order; all nodes share one graphdef.
+What `jax.vmap` and `jax.lax.scan` map over: an ensemble, or the layers of a deep
+network. Both directions work on the values in layout order; all nodes share one
+graphdef.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,14 @@ from ._paths import path_str
 from ._signals import store_all
 from ._stack_streams import equal_stream_faults, fork_of, shared_streams
 from ._state import StateSpec
-from ._state_axes import checked_position, has_axes, mentions_axes, with_axis, with_specs, without_axes
+from ._state_axes import (
+    checked_position,
+    has_axes,
+    mentions_axes,
+    with_axis,
+    with_specs,
+    without_axes,
+)
 from ._static import GraphObject
 from ._update import leaf_form, leaf_text
 
@@ -35,25 +43,32 @@ _Leaf: TypeAlias = tuple[int, tuple[Any, ...]]
 def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N:
     """One new node whose every value is that of the given nodes, stacked along a new axis.
 
-    The node has the structure of the given ones; only an explicit sharding gets an entry for the new axis, `None` or
-    its name. It is for `vmap` and `scan`, which take the axis away again. What the nodes share with each other is
-    stacked like the rest, once for each. A random stream that they share is forked, by one draw: each node gets a
-    stream of its own, in their order, as each would draw other numbers in a loop. So is each stream of a single node,
-    as it may be used elsewhere too: a depth of 1 is no other than a depth of 2.
+    The node has the structure of the given ones; only an explicit sharding gets an
+    entry for the new axis, `None` or its name. It is for `vmap` and `scan`, which take
+    the axis away again. What the nodes share with each other is stacked like the rest,
+    once for each. A random stream that they share is forked, by one draw: each node
+    gets a stream of its own, in their order, as each would draw other numbers in a
+    loop. So is each stream of a single node, as it may be used elsewhere too: a depth
+    of 1 is no other than a depth of 2.
 
     Args:
         nodes: Nodes, or pytrees of nodes, of one structure, shapes and dtypes.
-        axis: Where the new axis stands in every array; negative counts from the end of the result.
-        name: The role of the new axis, such as "layers": each State records it, with its position.
+        axis: Where the new axis stands in every array; negative counts from the end of
+            the result.
+        name: The role of the new axis, such as "layers": each State records it, with
+            its position.
 
     Returns:
         A new node with new States. Key arrays are stacked too.
 
     Raises:
-        StackError: There are no nodes; arrays differ in tree, shape or dtype, or have no such axis; nodes would draw
-            the same random numbers from streams that are not one; lists all faults.
-        StructureError: A node differs in structure from the first, or something is not a node.
-        TraceError: A JAX transformation runs that a shared stream was not passed into. Nothing was drawn.
+        StackError: There are no nodes; arrays differ in tree, shape or dtype, or have
+            no such axis; nodes would draw the same random numbers from streams that are
+            not one; lists all faults.
+        StructureError: A node differs in structure from the first, or something is not
+            a node.
+        TraceError: A JAX transformation runs that a shared stream was not passed into.
+            Nothing was drawn.
 
     Example:
         >>> ensemble = gn.stack([gn.nn.Linear(2, 3) for _ in range(5)])
@@ -64,20 +79,31 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
     See also: `unstack`, the inverse.
     """
     if isinstance(nodes, GraphObject):
-        raise StructureError(f"gn.stack takes a sequence of nodes; found {with_article(type(nodes).__name__)} alone")
+        raise StructureError(
+            f"gn.stack takes a sequence of nodes; found {with_article(type(nodes).__name__)} alone"
+        )
     if not isinstance(nodes, Iterable):
         raise TypeError(wrong_argument("a sequence of nodes", nodes))
     axis = checked_index("gn.stack", "axis", axis)
     bindings = [binding_of(node) for node in nodes]
     if not bindings:
-        raise StackError("stack takes at least one node: of none, the structure is unknown")
+        raise StackError(
+            "stack takes at least one node: of none, the structure is unknown"
+        )
     graphdef = _common_graphdef(bindings)
-    columns = [list(column) for column in zip(*[binding.values() for binding in bindings], strict=True)]
+    columns = [
+        list(column)
+        for column in zip(*[binding.values() for binding in bindings], strict=True)
+    ]
     faults = [
-        _name(graphdef, at) + fault for at, column in enumerate(columns) for fault in _column_faults(column, axis)
+        _name(graphdef, at) + fault
+        for at, column in enumerate(columns)
+        for fault in _column_faults(column, axis)
     ]
     if name is not None and not (isinstance(name, str) and name):
-        faults.append(f"the name of an axis is a text such as 'layers'; found {describe(name)}")
+        faults.append(
+            f"the name of an axis is a text such as 'layers'; found {describe(name)}"
+        )
     faults += equal_stream_faults(bindings)
     if faults:
         raise StackError(f"cannot stack {graphdef.type.__name__}: {listed(faults)}")
@@ -87,20 +113,34 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
         for (number, at), key in zip(fork.stream.places, fork.keys, strict=True):
             columns[at.key_at][number] = key
             columns[at.count_at][number] = fork.start
-    values = [jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *column) for column in columns]
+    values = [
+        jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *column)
+        for column in columns
+    ]
     stacked = build(stacked_graphdef, values)
     store_all([fork.stream.count for fork in forks], [fork.after for fork in forks])
     return stacked  # type: ignore[no-any-return]
 
 
-def _with_axis(graphdef: GraphDef[Any], columns: Sequence[Sequence[Any]], axis: int, name: str | None) -> GraphDef[Any]:
+def _with_axis(
+    graphdef: GraphDef[Any],
+    columns: Sequence[Sequence[Any]],
+    axis: int,
+    name: str | None,
+) -> GraphDef[Any]:
     """The structure of the stacked node."""
     if name is None and not mentions_axes(graphdef):
         return graphdef
     specs: dict[int, StateSpec] = {}
-    for at, (spec, column) in enumerate(zip(graphdef.layout.specs, columns, strict=True)):
+    for at, (spec, column) in enumerate(
+        zip(graphdef.layout.specs, columns, strict=True)
+    ):
         if name is not None or has_axes(spec):
-            specs[at] = with_axis(spec, checked_position(axis, column[0], _name(graphdef, at), more=1), name)
+            specs[at] = with_axis(
+                spec,
+                checked_position(axis, column[0], _name(graphdef, at), more=1),
+                name,
+            )
     return with_specs(graphdef, specs)
 
 
@@ -108,15 +148,20 @@ def _common_graphdef(bindings: Sequence[Binding]) -> GraphDef[Any]:
     graphdef = bindings[0].graphdef
     for at, binding in enumerate(bindings):
         if binding.graphdef is not graphdef:
-            faults = listed([str(one) for one in diff(graphdef, binding.graphdef)], limit=10)
-            raise StructureError(f"cannot stack nodes of two structures: node {at} differs from node 0: {faults}")
+            faults = listed(
+                [str(one) for one in diff(graphdef, binding.graphdef)], limit=10
+            )
+            raise StructureError(
+                f"cannot stack nodes of two structures: node {at} differs from node 0: {faults}"
+            )
     return graphdef
 
 
 def _column_faults(column: Sequence[Any], axis: int) -> Iterator[str]:
     """Why the values of one State do not stack: where they are no arrays, or differ from the first node's.
 
-    The State's name goes before each: it is worked out for faults alone, as it is as long as the State lies deep.
+    The State's name goes before each: it is worked out for faults alone, as it is as
+    long as the State lies deep.
     """
     first = jax.tree.leaves_with_path(column[0])
     for key_path, leaf in first:
@@ -140,14 +185,17 @@ def unstack(node: N, /, axis: int = 0) -> list[N]:
     """The nodes that a stacked node consists of: one for each position along an axis of all its values.
 
     Args:
-        node: A node, or a pytree of nodes, whose every array has the same size along the axis.
+        node: A node, or a pytree of nodes, whose every array has the same size along
+            the axis.
         axis: The axis that is taken apart and away; negative counts from the end.
 
     Returns:
-        New nodes of the structure that was stacked, with new States. Streams that `stack` has forked stay forks.
+        New nodes of the structure that was stacked, with new States. Streams that
+        `stack` has forked stay forks.
 
     Raises:
-        StackError: Arrays have no such axis, or differ in their size along it (names all of them); or there are none.
+        StackError: Arrays have no such axis, or differ in their size along it (names
+            all of them); or there are none.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
     Example:
@@ -164,7 +212,11 @@ def unstack(node: N, /, axis: int = 0) -> list[N]:
     parts: list[list[Any]] = [[] for _ in range(size)]
     for value in binding.values():
         leaves, treedef = jax.tree.flatten(value)
-        rows = zip(*[jnp.unstack(leaf, axis=axis) for leaf in leaves], strict=True) if leaves else [()] * size
+        rows = (
+            zip(*[jnp.unstack(leaf, axis=axis) for leaf in leaves], strict=True)
+            if leaves
+            else [()] * size
+        )
         for part, row in zip(parts, rows, strict=True):
             part.append(jax.tree.unflatten(treedef, row))
     graphdef = _without_axis(binding, axis)
@@ -190,7 +242,8 @@ def _size_along(binding: Binding, axis: int) -> int:
         StackError: They have none, or not the same.
     """
     graphdef = binding.graphdef
-    # By the State's number and the key path below it: a name is as long as the State lies deep.
+    # By the State's number and the key path below it: a name is as long as the State
+    # lies deep.
     sizes: dict[_Leaf, int] = {}
     faults: list[str] = []
     for at, state in enumerate(binding.states):
@@ -199,7 +252,9 @@ def _size_along(binding: Binding, axis: int) -> int:
             if isinstance(form, tuple) and -len(form[0]) <= axis < len(form[0]):
                 sizes[at, key_path] = form[0][axis]
             else:
-                faults.append(f"{_leaf_name(graphdef, (at, key_path))}: {leaf_text(leaf)} has no axis {axis}")
+                faults.append(
+                    f"{_leaf_name(graphdef, (at, key_path))}: {leaf_text(leaf)} has no axis {axis}"
+                )
     first = next(iter(sizes), (0, ()))
     faults += [
         f"{_leaf_name(graphdef, leaf)}: expected size {sizes[first]} along axis {axis} as "
@@ -208,7 +263,9 @@ def _size_along(binding: Binding, axis: int) -> int:
         if size != sizes[first]
     ]
     if not sizes and not faults:
-        faults = ["it holds no arrays, and only their size along the axis would say into how many nodes"]
+        faults = [
+            "it holds no arrays, and only their size along the axis would say into how many nodes"
+        ]
     if faults:
         raise StackError(f"cannot unstack {graphdef.type.__name__}: {listed(faults)}")
     return sizes[first]

@@ -1,7 +1,8 @@
 """The random streams of nodes that are stacked: one that they share is forked, equal ones are refused.
 
-A loop over layers that share a stream gives each layer other numbers, as each draw advances it. In a stack each has a
-stream of its own, so a copy of the shared one in each would give all of them the same numbers.
+A loop over layers that share a stream gives each layer other numbers, as each draw
+advances it. In a stack each has a stream of its own, so a copy of the shared one in
+each would give all of them the same numbers.
 """
 
 import dataclasses
@@ -32,7 +33,8 @@ class SharedStream:
         key: The State of its key.
         count: The State of its count.
         places: Where it stands: the nodes in order.
-        is_alone_on_key: Whether no other stream of the nodes has this key; those that have are told apart by counts.
+        is_alone_on_key: Whether no other stream of the nodes has this key; those that
+            have are told apart by counts.
     """
 
     key: State[Any]
@@ -44,8 +46,9 @@ class SharedStream:
 def shared_streams(bindings: Sequence[Binding]) -> list[SharedStream]:
     """The streams that several of these nodes of one structure share, or may share, in order.
 
-    All of those of a single node are among them: nothing tells a stream of its own from one that is used elsewhere too,
-    and a model of one layer must not draw in the layer what it draws elsewhere, as it does not with two.
+    All of those of a single node are among them: nothing tells a stream of its own from
+    one that is used elsewhere too, and a model of one layer must not draw in the layer
+    what it draws elsewhere, as it does not with two.
     """
     streams, is_alone = _streams(bindings), len(bindings) == 1
     streams_of_key = Counter(id(stream.key) for stream in streams)
@@ -62,7 +65,9 @@ def _streams(bindings: Sequence[Binding]) -> list[SharedStream]:
     for number, binding in enumerate(bindings):
         for stream in streams_in(binding.graphdef):
             key, count = binding.states[stream.key_at], binding.states[stream.count_at]
-            found = streams.setdefault((id(key), id(count)), SharedStream(key, count, []))
+            found = streams.setdefault(
+                (id(key), id(count)), SharedStream(key, count, [])
+            )
             # Twice in one node where two stream nodes stand around the same States.
             if all(at != number for at, _ in found.places):
                 found.places.append((number, stream))
@@ -94,7 +99,11 @@ def _next_draws(stream: SharedStream) -> Iterator[object]:
         yield id(key), _content(count)  # a tracer, of which only its identity is known
         return
     bits = bits_of(key).reshape(key.size, -1)
-    counts = np.broadcast_to(np.asarray(count), key.shape).ravel() if is_on_host(count) else [id(count)] * key.size
+    counts = (
+        np.broadcast_to(np.asarray(count), key.shape).ravel()
+        if is_on_host(count)
+        else [id(count)] * key.size
+    )
     implementation = str(jax.random.key_impl(key))
     for one, drawn in zip(bits, counts, strict=True):
         yield implementation, one.tobytes(), int(drawn)
@@ -129,13 +138,17 @@ class Fork(NamedTuple):
 def fork_of(shared: SharedStream) -> Fork:
     """The fork of a shared stream, by one draw of it. Nothing is written.
 
-    A stream that was forked already gives so many keys for each of its own. Of streams around one key, each gives other
-    keys: whichever a node takes, they are told apart by their counts, which they keep.
+    A stream that was forked already gives so many keys for each of its own. Of streams
+    around one key, each gives other keys: whichever a node takes, they are told apart
+    by their counts, which they keep.
 
     Raises:
         TraceError: A JAX transformation runs that the stream was not passed into.
     """
-    key, count = under_current_mesh(shared.key.value), under_current_mesh(shared.count.value)
+    key, count = (
+        under_current_mesh(shared.key.value),
+        under_current_mesh(shared.count.value),
+    )
     after = count + jnp.ones_like(count)
     check_writable(shared.count, after)
     start = jnp.zeros_like(count) if shared.is_alone_on_key else count
@@ -147,4 +160,9 @@ def fork_of(shared: SharedStream) -> Fork:
     if key.shape == ():
         return Fork(shared, fork(key, count), start, after)
     keys = jax.vmap(fork)(key.ravel(), jnp.broadcast_to(count, key.shape).ravel())
-    return Fork(shared, jnp.moveaxis(keys, 0, 1).reshape(len(shared.places), *key.shape), start, after)
+    return Fork(
+        shared,
+        jnp.moveaxis(keys, 0, 1).reshape(len(shared.places), *key.shape),
+        start,
+        after,
+    )

@@ -1,7 +1,8 @@
 """States: mutable references to pytrees of arrays, with an identity, a role (the class) and fixed metadata.
 
-A State's class, name, tag, sharding and metadata are structure: they live in one interned `StateSpec`, so that two
-States of equal description share it and comparing descriptions is an identity test. Its value is not structure.
+A State's class, name, tag, sharding and metadata are structure: they live in one
+interned `StateSpec`, so that two States of equal description share it and comparing
+descriptions is an identity test. Its value is not structure.
 """
 
 import copy
@@ -38,14 +39,23 @@ from ._public import PublicType, named_in_pickles
 from ._redefinition import latest
 from ._sharding import NamedAxis, ranks_of, sharding_fault
 from ._state_body import state_body_faults
-from ._static import NO_TEMPLATE, GraphObject, StaticValue, StaticValueError, frozen, static_key
+from ._static import (
+    NO_TEMPLATE,
+    GraphObject,
+    StaticValue,
+    StaticValueError,
+    frozen,
+    static_key,
+)
 from ._value import is_container, taken_in
 from ._versions import CLOCK, Version
 
 if TYPE_CHECKING:
     T = TypeVar("T", default=jax.Array)
 else:
-    T = TypeVar("T")  # beartype takes a default for what every value must be, where Python itself knows it (3.13)
+    # Beartype takes a default for what every value must be, where Python itself knows
+    # it (3.13)
+    T = TypeVar("T")
 # Not `Self`, which means nothing to a type checker that decorates functions one by one.
 S = TypeVar("S", bound="State[Any]")
 
@@ -75,7 +85,14 @@ class StateSpec:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., "StateSpec"], tuple[object, ...]]:
-        return spec_of, (self.cls, self.name, self.tag, self.sharding, dict(self.metadata), self.stacked)
+        return spec_of, (
+            self.cls,
+            self.name,
+            self.tag,
+            self.sharding,
+            dict(self.metadata),
+            self.stacked,
+        )
 
     def described(self) -> list[tuple[str, object]]:
         """The parts that are set, for a `repr`."""
@@ -101,16 +118,27 @@ def spec_of(
     """The one spec of this description.
 
     Raises:
-        FieldError: A part is not hashable, name or tag is not a string, or sharding is neither mesh axes nor roles.
+        FieldError: A part is not hashable, name or tag is not a string, or sharding is
+            neither mesh axes nor roles.
     """
     check_sharding(cls, sharding)
     for part, text in (("name", name), ("tag", tag)):
         if text is not None and not isinstance(text, str):
             raise FieldError(f"{cls.__name__}: {part} must be a string, found {text!r}")
-    # By id: a key that held the class would keep it, through its own plain spec, for ever. The spec holds the
-    # class, so the id stays its own for as long as the entry lives.
-    key = (id(cls), name, tag, _hashable(cls, "sharding", sharding), _metadata_key(cls, metadata), stacked)
-    return _SPECS.of(key, lambda: _new_spec(cls, name, tag, sharding, metadata, stacked))
+    # By id: a key that held the class would keep it, through its own plain spec, for
+    # ever. The spec holds the class, so the id stays its own for as long as the entry
+    # lives.
+    key = (
+        id(cls),
+        name,
+        tag,
+        _hashable(cls, "sharding", sharding),
+        _metadata_key(cls, metadata),
+        stacked,
+    )
+    return _SPECS.of(
+        key, lambda: _new_spec(cls, name, tag, sharding, metadata, stacked)
+    )
 
 
 def _new_spec(
@@ -123,8 +151,18 @@ def _new_spec(
 ) -> StateSpec:
     check_unregistered(cls)
     spec = StateSpec()
-    spec.cls, spec.name, spec.tag, spec.sharding, spec.stacked = cls, name, tag, sharding, stacked
-    spec.metadata = MappingProxyType({k: frozen(v) for k, v in metadata.items()}) if metadata else _NO_METADATA
+    spec.cls, spec.name, spec.tag, spec.sharding, spec.stacked = (
+        cls,
+        name,
+        tag,
+        sharding,
+        stacked,
+    )
+    spec.metadata = (
+        MappingProxyType({k: frozen(v) for k, v in metadata.items()})
+        if metadata
+        else _NO_METADATA
+    )
     return spec
 
 
@@ -150,11 +188,18 @@ def check_sharding(cls: type, sharding: object, *values: object) -> None:
 
 def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
     if not isinstance(metadata, Mapping):
-        raise FieldError(f"{cls.__name__}: metadata takes a mapping; found {describe(metadata)}")
+        raise FieldError(
+            f"{cls.__name__}: metadata takes a mapping; found {describe(metadata)}"
+        )
     for key in metadata:
         if not isinstance(key, str):
-            raise FieldError(f"{cls.__name__}: metadata takes names that are strings, found {key!r}")
-    return tuple((key, _hashable(cls, f"metadata {key!r}", metadata[key])) for key in sorted(metadata))
+            raise FieldError(
+                f"{cls.__name__}: metadata takes names that are strings, found {key!r}"
+            )
+    return tuple(
+        (key, _hashable(cls, f"metadata {key!r}", metadata[key]))
+        for key in sorted(metadata)
+    )
 
 
 def _hashable(cls: type, part: str, value: object) -> Hashable:
@@ -177,10 +222,20 @@ KEEP = _Keep.KEEP
 class _Slotted(PublicType):
     """Gives every State class empty slots: a misspelt `state.valeu = x` fails, and a merge can lose nothing."""
 
-    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> "_Slotted":
+    def __new__(
+        cls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        **kwargs: Any,
+    ) -> "_Slotted":
         namespace.setdefault("__slots__", ())
         made = super().__new__(cls, name, bases, namespace, **kwargs)
-        if bases and any(isinstance(base, _Slotted) for base in bases) and "_plain_spec" not in made.__dict__:
+        if (
+            bases
+            and any(isinstance(base, _Slotted) for base in bases)
+            and "_plain_spec" not in made.__dict__
+        ):
             raise TypeError(
                 f"{name} was not made a class of States: an __init_subclass__ that it inherits does not call "
                 "super().__init_subclass__()"
@@ -221,24 +276,28 @@ class _PlainSpec:
 class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
     """A mutable reference to a value of type `T`, any pytree; its class says its role.
 
-    Hash and equality are identity. A State is not an array: read and write `.value`, as the errors of operators, of
-    NumPy and of JAX say. Writing a value is not a change of structure. Name, tag, sharding and metadata are fixed;
-    `replace` makes another State.
+    Hash and equality are identity. A State is not an array: read and write `.value`, as
+    the errors of operators, of NumPy and of JAX say. Writing a value is not a change of
+    structure. Name, tag, sharding and metadata are fixed; `replace` makes another
+    State.
 
-    Arrays are kept by identity. The containers around them are the State's own: a dict that is given or written is
-    copied, and so is one that goes to a state tree or to another State. A NumPy array becomes a JAX array.
+    Arrays are kept by identity. The containers around them are the State's own: a dict
+    that is given or written is copied, and so is one that goes to a state tree or to
+    another State. A NumPy array becomes a JAX array.
 
     Args:
         value: Any pytree of arrays.
         name: A name for people; part of the structure.
         tag: What a string filter selects by; part of the structure.
-        sharding: How the value is laid out over devices; part of the structure. `jax.P(...)` names mesh axes, a tuple
-            of strings and `None` the roles of its axes, one for each.
+        sharding: How the value is laid out over devices; part of the structure.
+            `jax.P(...)` names mesh axes, a tuple of strings and `None` the roles of its
+            axes, one for each.
         metadata: Further hashable facts, by name; part of the structure.
 
     Raises:
-        FieldError: A part of the description is not hashable; the sharding does not fit the value; or the value holds a
-            State, a node, or a NumPy array of a dtype that JAX would change.
+        FieldError: A part of the description is not hashable; the sharding does not fit
+            the value; or the value holds a State, a node, or a NumPy array of a dtype
+            that JAX would change.
 
     Example:
         >>> count = State(jnp.zeros((), jnp.int32), tag="steps")
@@ -293,12 +352,14 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
     def value(self) -> T:
         """The value: an array by identity, a container that is the State's own and may be written to.
 
-        Inside of a JAX transformation that the State is not part of, a container is a copy: writing to it is an error.
+        Inside of a JAX transformation that the State is not part of, a container is a
+        copy: writing to it is an error.
 
         Raises:
-            TraceError: The State was made inside a JAX transformation that has ended, and holds its tracer; or it is an
-                argument of the transformation that runs, which works on a copy of it; or a transformation has written
-                into its container without having got the State as an argument.
+            TraceError: The State was made inside a JAX transformation that has ended,
+                and holds its tracer; or it is an argument of the transformation that
+                runs, which works on a copy of it; or a transformation has written into
+                its container without having got the State as an argument.
             DonationError: Its memory was given to a call that failed.
         """
         if self._mark is not None:
@@ -307,7 +368,8 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
 
     @value.setter
     def value(self, value: T) -> None:
-        # A concrete array outside of any trace, of the shape and dtype that its field asks for, settles it.
+        # A concrete array outside of any trace, of the shape and dtype that its field
+        # asks for, settles it.
         is_plain = type(value) is CONCRETE and self._mark is None and not is_tracing()
         if is_plain and (not self._contracts or _has_aval_of(self._value, value)):
             self._value = value
@@ -350,12 +412,14 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
     ) -> S:
         """A new State of the same class, with the given parts changed and the others kept.
 
-        It may stand wherever this one stands: what fields ask of this one is asked of it, too.
+        It may stand wherever this one stands: what fields ask of this one is asked of
+        it, too.
 
         Raises:
-            FieldError: A part of the description is not hashable, the sharding does not fit the value, or the value is
-                nothing that a State can hold.
-            ContractError: The value does not have the dtype or shape that its field declares.
+            FieldError: A part of the description is not hashable, the sharding does not
+                fit the value, or the value is nothing that a State can hold.
+            ContractError: The value does not have the dtype or shape that its field
+                declares.
 
         Example:
             >>> State(jnp.zeros(2), tag="a").replace(tag="b").tag
@@ -370,7 +434,9 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
             spec.metadata if isinstance(metadata, _Keep) else metadata,
             spec.stacked,
         )
-        content = taken_in(self.value if isinstance(value, _Keep) else value, lambda: spec.cls.__name__)
+        content = taken_in(
+            self.value if isinstance(value, _Keep) else value, lambda: spec.cls.__name__
+        )
         if not isinstance(value, _Keep):
             check_contracts_of(self, content)
         if not (isinstance(value, _Keep) and isinstance(sharding, _Keep)):
@@ -394,7 +460,10 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
         return twin
 
     def __pretty__(self) -> Record:
-        return Record(type(self).__name__, [("value", abstract(self._value)), *self._spec.described()])
+        return Record(
+            type(self).__name__,
+            [("value", abstract(self._value)), *self._spec.described()],
+        )
 
     def __repr__(self) -> str:
         return pretty(self)
@@ -418,7 +487,9 @@ def _fill(
 def _refuse_write(part: str) -> Callable[[State[Any], object], None]:
     def refuse(self: State[Any], value: object) -> None:
         fixed = f"{type(self).__name__}.{part} is fixed: put state.replace({part}=...)"
-        raise AttributeError(f"{fixed}, which is another State, in the field of this one")
+        raise AttributeError(
+            f"{fixed}, which is another State, in the field of this one"
+        )
 
     return refuse
 
@@ -521,7 +592,8 @@ def prepared(state: State[Any], value: Any, where: Callable[[], str] = str) -> A
 
     Raises:
         FieldError: The value holds what no State can hold.
-        ContractError: It does not have the dtype or shape that the State's field declares.
+        ContractError: It does not have the dtype or shape that the State's field
+            declares.
         TraceError: A tracer would leave its transformation.
     """
     content = taken_in(value, lambda: located(state, where()))
@@ -545,7 +617,9 @@ def contract_faults(state: State[Any], value: Any) -> list[str]:
     """How a value breaks the contracts of a State's fields."""
     if not state._contracts or _has_aval_of(state._value, value):
         return []
-    faults = [requirement.fault(value, state._value) for requirement in state._contracts]
+    faults = [
+        requirement.fault(value, state._value) for requirement in state._contracts
+    ]
     return list(dict.fromkeys([fault for fault in faults if fault is not None]))
 
 
@@ -565,7 +639,8 @@ def check_alive(state: State[Any], where: str = "") -> None:
 def _check_tracer(state: State[Any], where: str = "") -> None:
     """Raise if `state` holds a tracer of a trace that has ended: it was made there, or got it by a container.
 
-    A copy of a call that is over may be read where it holds none: a backward pass begins when the function is over.
+    A copy of a call that is over may be read where it holds none: a backward pass
+    begins when the function is over.
     """
     trace = trace_of(state)
     if trace is not None and is_live(trace):
@@ -595,10 +670,13 @@ def _move_outside(state: State[Any]) -> None:
         mark_container(state)
 
 
-def check_writable(state: State[Any], value: object, where: Callable[[], str] = str) -> None:
+def check_writable(
+    state: State[Any], value: object, where: Callable[[], str] = str
+) -> None:
     """Raise if writing `value` would let a tracer leave the trace of `state`, or would happen only while tracing.
 
-    Outside of all traces: if what runs works on a copy of `state`. Anywhere: if it is a copy, of a call that is over.
+    Outside of all traces: if what runs works on a copy of `state`. Anywhere: if it is a
+    copy, of a call that is over.
     """
     if is_marked(state):
         check_no_copy(state._mark, lambda: located(state, where()))

@@ -1,7 +1,8 @@
 """What an axis more or less of the values does to the descriptions of their States, in a spec and in a graphdef.
 
-`stack`, `vmap` and `scan` put an axis into each value and take it away again. An explicit sharding must follow, or it
-would split the wrong axis; so must the named axes of `stack(name=...)`. Structures without either stay as they are.
+`stack`, `vmap` and `scan` put an axis into each value and take it away again. An
+explicit sharding must follow, or it would split the wrong axis; so must the named axes
+of `stack(name=...)`. Structures without either stay as they are.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,10 @@ def with_axis(spec: StateSpec, position: int, name: str | None = None) -> StateS
     """The description of a State whose value has got a new axis."""
     if not has_axes(spec) and name is None:
         return spec
-    sharding, stacked = insert_axis(spec.sharding, position, name), insert_named(spec.stacked, position, name)
+    sharding, stacked = (
+        insert_axis(spec.sharding, position, name),
+        insert_named(spec.stacked, position, name),
+    )
     return spec_of(spec.cls, spec.name, spec.tag, sharding, spec.metadata, stacked)
 
 
@@ -36,13 +40,20 @@ def without_axis(spec: StateSpec, position: int) -> StateSpec:
     """The description of a State whose value has lost an axis: the inverse of `with_axis`."""
     if not has_axes(spec):
         return spec
-    sharding, stacked = remove_axis(spec.sharding, position), remove_named(spec.stacked, position)
+    sharding, stacked = (
+        remove_axis(spec.sharding, position),
+        remove_named(spec.stacked, position),
+    )
     return spec_of(spec.cls, spec.name, spec.tag, sharding, spec.metadata, stacked)
 
 
 def apart_from_axes(spec: StateSpec) -> StateSpec:
     """The description of a State without all that a new axis changes."""
-    return spec_of(spec.cls, spec.name, spec.tag, None, spec.metadata) if has_axes(spec) else spec
+    return (
+        spec_of(spec.cls, spec.name, spec.tag, None, spec.metadata)
+        if has_axes(spec)
+        else spec
+    )
 
 
 def has_axes(spec: StateSpec) -> bool:
@@ -99,17 +110,22 @@ def with_specs(graphdef: GraphDef[N], specs: Mapping[int, StateSpec]) -> GraphDe
 def without_axes(graphdef: GraphDef[N], positions: Mapping[int, int]) -> GraphDef[N]:
     """The structure in which these States, by their number, have lost the axis at a position."""
     specs = graphdef.layout.specs
-    return with_specs(graphdef, {number: without_axis(specs[number], at) for number, at in positions.items()})
+    return with_specs(
+        graphdef,
+        {number: without_axis(specs[number], at) for number, at in positions.items()},
+    )
 
 
 def member_graphdef(graphdef: GraphDef[N], /, axis: int = 0) -> GraphDef[N]:
     """The structure of one member of a stacked node: what plain `jax.vmap` and `jax.lax.scan` show their function.
 
-    `gn.stack` puts its axis into explicit shardings, and records its name if it has one; this takes it off. `gn.vmap`
-    and `gn.scan` do so by themselves. A structure that says nothing of axes is its own member's.
+    `gn.stack` puts its axis into explicit shardings, and records its name if it has
+    one; this takes it off. `gn.vmap` and `gn.scan` do so by themselves. A structure
+    that says nothing of axes is its own member's.
 
     Args:
-        graphdef: The structure of a node that `stack`, or `gn.vmap` of a function that builds one, has made.
+        graphdef: The structure of a node that `stack`, or `gn.vmap` of a function that
+            builds one, has made.
         axis: Where the axis stands in every array, counted from the front.
 
     Returns:
@@ -117,7 +133,8 @@ def member_graphdef(graphdef: GraphDef[N], /, axis: int = 0) -> GraphDef[N]:
 
     Raises:
         TypeError: `graphdef` is not a GraphDef.
-        StackError: `axis` is negative: a structure does not say how many axes its arrays have.
+        StackError: `axis` is negative: a structure does not say how many axes its
+            arrays have.
 
     Example:
         >>> ones = jax.nn.initializers.ones
@@ -144,4 +161,6 @@ def member_graphdef(graphdef: GraphDef[N], /, axis: int = 0) -> GraphDef[N]:
     if not mentions_axes(graphdef):
         return graphdef
     positions = dict.fromkeys(range(len(graphdef.layout)), axis)
-    return graphdef.plans.of(("member_graphdef", axis), lambda: without_axes(graphdef, positions))  # type: ignore[no-any-return]
+    return graphdef.plans.of(
+        ("member_graphdef", axis), lambda: without_axes(graphdef, positions)
+    )  # type: ignore[no-any-return]

@@ -1,6 +1,7 @@
 """The body of a class of States, and what it extends: what would be lost there, or would hide what a State is.
 
-Data in: a class that is being defined. Data out: its faults. A State has a value and a description, and no fields.
+Data in: a class that is being defined. Data out: its faults. A State has a value and a
+description, and no fields.
 """
 
 import dataclasses
@@ -48,7 +49,9 @@ def _reserved_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
     for name in sorted(_ACCESS & owner.__dict__.keys()):
         text = f"{cls.__name__}.{name}: a State has this itself, and graphnode relies on it: updates, merges and"
         remedy = "change or check the value where it is used, or in the optimizer"
-        yield Fault(f"{text} transforms would never call it; {remedy}", Rule.RESERVED, name)
+        yield Fault(
+            f"{text} transforms would never call it; {remedy}", Rule.RESERVED, name
+        )
 
 
 def _names_of(root: type) -> frozenset[str]:
@@ -62,19 +65,31 @@ def _slot_faults(cls: type, owner: type) -> Iterator[Fault]:
         yield Fault(f"{text}; give facts as metadata={{...}}", Rule.SLOTS, "__slots__")
     elif owner is not cls and owner.__dictoffset__:
         text = f"{cls.__name__}: States take any attribute from {owner.__name__}, and no merge would keep it"
-        yield Fault(f"{text}; write __slots__ = () in {owner.__name__}", Rule.SLOTS, "__slots__")
+        yield Fault(
+            f"{text}; write __slots__ = () in {owner.__name__}", Rule.SLOTS, "__slots__"
+        )
 
 
 def _field_faults(cls: type, owner: type, root: type) -> Iterator[Fault]:
     """Names that are annotated, and nodes or States in the body."""
     own = own_annotations(owner)
     for name, annotation in own.items():
-        if not (is_dunder(name) or name in _names_of(root) or not is_field(annotation, owner)):
+        if not (
+            is_dunder(name)
+            or name in _names_of(root)
+            or not is_field(annotation, owner)
+        ):
             text = f"{cls.__name__}.{name}: a State has a value and no fields; write {name}: ClassVar[...] for a"
-            yield Fault(f"{text} constant, or give States metadata={{{name!r}: ...}}", Rule.STATE_FIELD, name)
+            yield Fault(
+                f"{text} constant, or give States metadata={{{name!r}: ...}}",
+                Rule.STATE_FIELD,
+                name,
+            )
     for name, value in owner.__dict__.items():
         is_specifier = isinstance(value, dataclasses.Field)
-        is_constant = name in own and not (is_specifier and is_class_variable(own[name], owner))
+        is_constant = name in own and not (
+            is_specifier and is_class_variable(own[name], owner)
+        )
         if is_constant or is_bookkeeping(name, value):
             continue
         if isinstance(value, dataclasses.Field):

@@ -1,12 +1,21 @@
 """State collections: `StateTree` (values), `FlatStates` (live States), `TreefyState` (one value with its description).
 
-All are a layout with a row of the same length. A `StateTree` is one pytree node to JAX, whose treedef is the interned
-layout: JAX calls back into Python once for the whole tree, and the treedef never changes when values do.
+All are a layout with a row of the same length. A `StateTree` is one pytree node to JAX,
+whose treedef is the interned layout: JAX calls back into Python once for the whole
+tree, and the treedef never changes when values do.
 """
 
 import builtins
 import dataclasses
-from collections.abc import Callable, Hashable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import (
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterator,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from types import EllipsisType
 from typing import Any, Generic, NamedTuple, overload
 
@@ -22,7 +31,14 @@ from ._graph._layout import Layout, TrieBuilder
 from ._paths import Key, Path, is_path, path_str
 from ._pretty import Record, Text, pretty
 from ._public import PublicMapping, PublicType
-from ._selection import check_class_filters, looked_up, missing_path, other_meaning, share_out, unaccepted
+from ._selection import (
+    check_class_filters,
+    looked_up,
+    missing_path,
+    other_meaning,
+    share_out,
+    unaccepted,
+)
 from ._sharding import NamedAxis
 from ._state import State, StateSpec
 from ._static import StaticValue
@@ -85,7 +101,10 @@ class TreefyState(Generic[T], metaclass=PublicType):
             ("value", self.value),
             ("tag", self.tag),
         ]
-        return Record("TreefyState", fields + [part for part in self.spec.described() if part[0] != "tag"])
+        return Record(
+            "TreefyState",
+            fields + [part for part in self.spec.described() if part[0] != "tag"],
+        )
 
     def __repr__(self) -> str:
         return pretty(self)
@@ -134,27 +153,41 @@ def select(
 ) -> tuple[Selection, tuple[int, ...]]:
     """The numbers and the layout of what each filter takes, and the numbers of what none does.
 
-    Decided once for each layout where the filters are fixed; `live` is only asked for otherwise.
+    Decided once for each layout where the filters are fixed; `live` is only asked for
+    otherwise.
     """
     if all(one.is_fixed for one in filters):
-        return layout.remember(("select", filters), lambda: _select(layout, filters, [None] * len(layout)))  # type: ignore[no-any-return]
+        return layout.remember(
+            ("select", filters), lambda: _select(layout, filters, [None] * len(layout))
+        )  # type: ignore[no-any-return]
     return _select(layout, filters, live())
 
 
-def _select(layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]) -> tuple[Selection, tuple[int, ...]]:
-    check_class_filters(filters, NodeBase, "States by State classes; gn.nodes filters nodes")
-    groups, rest = share_out(lambda: layout, [Item(layout, at, one) for at, one in enumerate(live)], filters, "State")
+def _select(
+    layout: Layout, filters: tuple[Matcher, ...], live: Sequence[Any]
+) -> tuple[Selection, tuple[int, ...]]:
+    check_class_filters(
+        filters, NodeBase, "States by State classes; gn.nodes filters nodes"
+    )
+    groups, rest = share_out(
+        lambda: layout,
+        [Item(layout, at, one) for at, one in enumerate(live)],
+        filters,
+        "State",
+    )
     return tuple([(tuple(found), layout.take(found)) for found in groups]), tuple(rest)
 
 
 class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
     """The values of some States by path: reads as a nested mapping, and is one pytree to JAX.
 
-    `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)` counts the top keys. A whole path
-    leads to a `TreefyState` at once, for type checkers too: `tree["l1", "weight"]`; as a text, `tree["l1.weight"]`, it
-    may lead to a tree too. Any path of a State will do, also one over a further reference to what it is part of, and
-    the tree at a path holds what is shared there too. The tree of a State alone has one key, the empty path `()`.
-    Arrays keep their identity. Hash and equality are identity, since arrays have no single equality.
+    `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)`
+    counts the top keys. A whole path leads to a `TreefyState` at once, for type
+    checkers too: `tree["l1", "weight"]`; as a text, `tree["l1.weight"]`, it may lead to
+    a tree too. Any path of a State will do, also one over a further reference to what
+    it is part of, and the tree at a path holds what is shared there too. The tree of a
+    State alone has one key, the empty path `()`. Arrays keep their identity. Hash and
+    equality are identity, since arrays have no single equality.
 
     Attributes:
         layout: The paths and descriptions, in the order of the leaves; the treedef.
@@ -179,7 +212,8 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
 
     @overload
     def __getitem__(self, key: Path) -> TreefyState[Any]: ...
-    # Any: a key leads to a tree or to a value, and a union would refuse both `tree["l1"]["w"]` and `tree["w"].value`.
+    # Any: a key leads to a tree or to a value, and a union would refuse both
+    # `tree["l1"]["w"]` and `tree["w"].value`.
     @overload
     def __getitem__(self, key: Key | Path) -> Any: ...
     def __getitem__(self, key: Key | Path) -> Any:
@@ -217,18 +251,24 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
     def flat(self) -> dict[Path, TreefyState[Any]]:
         """All values with their descriptions, by full path, in canonical order."""
         specs = self.layout.specs
-        return {path: TreefyState(specs[at], self._values[at]) for at, path in enumerate(self.layout.paths())}
+        return {
+            path: TreefyState(specs[at], self._values[at])
+            for at, path in enumerate(self.layout.paths())
+        }
 
     # Any: values, and dicts of them, at any depth.
     def to_dict(self) -> dict[Key | Path, Any]:
         """A nested plain dict of the values. `update_states` and `treefy_merge` take it back.
 
-        That of a State alone is `{(): value}`, as the tree's only key is the empty path.
+        That of a State alone is `{(): value}`, as the tree's only key is the empty
+        path.
         """
         made: list[Any] = []
         leaves = dict(zip(self.layout.leaves, all_rebuilt(self._values), strict=True))
         holding = self.layout.holding
-        for entry, (parent, key) in enumerate(zip(self.layout.parents, self.layout.keys, strict=True)):
+        for entry, (parent, key) in enumerate(
+            zip(self.layout.parents, self.layout.keys, strict=True)
+        ):
             made.append(leaves.get(entry, {}))
             if parent >= 0 and entry in holding:
                 made[parent][key] = made[entry]
@@ -248,14 +288,21 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
     @overload
     def split(self, only: Filter | EllipsisType, /) -> "tuple[StateTree]": ...
     @overload
-    def split(self, first: Filter, second: Filter | EllipsisType, /) -> "tuple[StateTree, StateTree]": ...
+    def split(
+        self, first: Filter, second: Filter | EllipsisType, /
+    ) -> "tuple[StateTree, StateTree]": ...
     @overload
     def split(
         self, first: Filter, second: Filter, third: Filter | EllipsisType, /
     ) -> "tuple[StateTree, StateTree, StateTree]": ...
     @overload
     def split(
-        self, first: Filter, second: Filter, third: Filter, fourth: Filter | EllipsisType, /
+        self,
+        first: Filter,
+        second: Filter,
+        third: Filter,
+        fourth: Filter | EllipsisType,
+        /,
     ) -> "tuple[StateTree, StateTree, StateTree, StateTree]": ...
     @overload
     def split(
@@ -272,42 +319,55 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
         """One tree for each filter; the first that accepts wins.
 
         Raises:
-            FilterError: No filter accepts some States (names all), there is nothing at a path of a filter (names the
-                nearest), or `...` stands before another filter.
+            FilterError: No filter accepts some States (names all), there is nothing at
+                a path of a filter (names the nearest), or `...` stands before another
+                filter.
             FilterTypeError: One is not a filter.
         """
         matchers = as_filters(filters)
         found, rest = select(self.layout, matchers, self._treefied)
         if rest:
-            raise unaccepted([Item(self.layout, at, None) for at in rest], matchers, "StateTree")
+            raise unaccepted(
+                [Item(self.layout, at, None) for at in rest], matchers, "StateTree"
+            )
         return tuple([self._take(numbers, layout) for numbers, layout in found])
 
     def _treefied(self) -> list[TreefyState[Any]]:
-        return [TreefyState(spec, value) for spec, value in zip(self.layout.specs, self._values, strict=True)]
+        return [
+            TreefyState(spec, value)
+            for spec, value in zip(self.layout.specs, self._values, strict=True)
+        ]
 
     def _take(self, numbers: Sequence[int], layout: Layout) -> "StateTree":
-        return StateTree(layout, all_rebuilt(tuple([self._values[at] for at in numbers])))
+        return StateTree(
+            layout, all_rebuilt(tuple([self._values[at] for at in numbers]))
+        )
 
     def __or__(self, other: "StateTree") -> "StateTree":
         """Both trees in one; where both have a State at a path, `other` wins.
 
         Raises:
-            MergeError: The trees share differently: a path leads to a State of its own in one, and in the other to what
-                stands elsewhere, or to several States; names all such paths.
+            MergeError: The trees share differently: a path leads to a State of its own
+                in one, and in the other to what stands elsewhere, or to several States;
+                names all such paths.
         """
         if not isinstance(other, StateTree):
             return NotImplemented
         trie = TrieBuilder()
         by_entry: dict[int, Any] = {}
         for tree in (self, other):
-            by_entry.update(zip(trie.add_layout(tree.layout), tree._values, strict=True))
+            by_entry.update(
+                zip(trie.add_layout(tree.layout), tree._values, strict=True)
+            )
         faults = trie.contradictions()
         if faults:
             raise MergeError(
                 f"cannot join two StateTrees: {listed(faults)}; take one of the two out first, with `-` or `filter`"
             )
         layout, order = trie.build()
-        return StateTree(layout, all_rebuilt(tuple([by_entry[entry] for entry in order])))
+        return StateTree(
+            layout, all_rebuilt(tuple([by_entry[entry] for entry in order]))
+        )
 
     def __sub__(self, other: "StateTree") -> "StateTree":
         """What stands at no path of `other`."""
@@ -315,7 +375,11 @@ class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
             return NotImplemented
         numbers, further = other.layout.positions_of(self.layout)
         elsewhere = {at for at, number, _ in further if number is not None}
-        kept = [at for at, number in enumerate(numbers) if number is None and at not in elsewhere]
+        kept = [
+            at
+            for at, number in enumerate(numbers)
+            if number is None and at not in elsewhere
+        ]
         return self._take(kept, self.layout.take(kept))
 
     def __reduce__(self) -> "tuple[type[StateTree], tuple[Layout, tuple[Any, ...]]]":
@@ -338,18 +402,23 @@ class _Below:
     entry: int
 
     def __pretty__(self) -> Record:
-        return Record("", map(self.child, self.tree.layout.below_entry.get(self.entry, ())))
+        return Record(
+            "", map(self.child, self.tree.layout.below_entry.get(self.entry, ()))
+        )
 
     def child(self, entry: int) -> "tuple[Key, _Below | TreefyState[Any]]":
         layout = self.tree.layout
         at = layout.leaf_numbers.get(entry)
         return layout.keys[entry], (
-            _Below(self.tree, entry) if at is None else TreefyState(layout.specs[at], self.tree._values[at])
+            _Below(self.tree, entry)
+            if at is None
+            else TreefyState(layout.specs[at], self.tree._values[at])
         )
 
 
 def _flatten_with_keys(tree: StateTree) -> tuple[list[tuple[Any, Any]], Layout]:
-    # One key a State, with its whole path: `['layers.0.weight']` in JAX's messages, which want keys of this class.
+    # One key a State, with its whole path: `['layers.0.weight']` in JAX's messages,
+    # which want keys of this class.
     keys = [DictKey(path_str(path)) for path in tree.layout.paths()]
     return list(zip(keys, tree._values, strict=True)), tree.layout
 
@@ -412,7 +481,9 @@ class FlatStates(Mapping[Path, S_co], metaclass=PublicMapping):
         if not isinstance(other, FlatStates):
             return NotImplemented
         theirs: FlatStates[Any] = other
-        return self.layout is theirs.layout and all(a is b for a, b in zip(self._states, theirs._states, strict=True))
+        return self.layout is theirs.layout and all(
+            a is b for a, b in zip(self._states, theirs._states, strict=True)
+        )
 
     __hash__ = None  # type: ignore[assignment]
 

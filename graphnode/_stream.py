@@ -1,7 +1,7 @@
 """The ambient random stream that initialisers draw from; `graphnode.random` is its public face.
 
-A stream is a key and a counter, see `_keys`. The process has one stream; `scope` puts another in front of it for one
-block, in one thread or task.
+A stream is a key and a counter, see `_keys`. The process has one stream; `scope` puts
+another in front of it for one block, in one thread or task.
 """
 
 import contextlib
@@ -30,7 +30,8 @@ _SEED: Final = "an integer or a key of jax.random"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# By what the key of a stream is derived from its seed: streams of one seed, but of two kinds, never give the same key.
+# By what the key of a stream is derived from its seed: streams of one seed, but of two
+# kinds, never give the same key.
 _OF_PROCESS: Final = number_of("gn.random.seed")
 _OF_SCOPE: Final = number_of("gn.random.scope")
 
@@ -40,11 +41,15 @@ class Stream:
 
     Args:
         key: A key, or the integer that it is made from.
-        *numbers: The stream's own key is derived from `key` by these, one after the other, at the first draw.
-        trace: The trace that alone may draw from it; `None` for what runs outside of all.
+        *numbers: The stream's own key is derived from `key` by these, one after the
+            other, at the first draw.
+        trace: The trace that alone may draw from it; `None` for what runs outside of
+            all.
     """
 
-    def __init__(self, key: jax.Array | SupportsIndex, *numbers: int, trace: TraceRef | None) -> None:
+    def __init__(
+        self, key: jax.Array | SupportsIndex, *numbers: int, trace: TraceRef | None
+    ) -> None:
         self._seed = checked_seed(key)
         self._numbers = numbers
         self._key: jax.Array | None = None
@@ -55,7 +60,8 @@ class Stream:
         """The next key. Counting is atomic: two threads never draw the same one.
 
         Raises:
-            TraceError: A JAX transformation runs that started after the stream was opened.
+            TraceError: A JAX transformation runs that started after the stream was
+                opened.
         """
         if current_trace() != self._trace:
             raise TraceError(
@@ -73,7 +79,11 @@ class Stream:
         return self.draw()
 
     def _first_key(self) -> jax.Array:
-        key = self._seed if isinstance(self._seed, jax.Array) else jax.random.key(self._seed)
+        key = (
+            self._seed
+            if isinstance(self._seed, jax.Array)
+            else jax.random.key(self._seed)
+        )
         key = under_current_mesh(key)
         for number in self._numbers:
             key = derived(key, number)
@@ -104,7 +114,8 @@ class Refusing(Stream):
         """The next key of the stream behind it, for what makes the same of every key, such as zeros.
 
         Raises:
-            RngError: The function looks at the key; or the stream behind it cannot be drawn from.
+            RngError: The function looks at the key; or the stream behind it cannot be
+                drawn from.
         """
         if _looks_at_key(function):
             raise RngError(self._text)
@@ -121,14 +132,18 @@ def _looks_at_key(function: Callable[[jax.Array], object]) -> bool:
     except Exception:  # whatever the function does with a tracer
         return True
     key = jaxpr.invars[0]
-    used = [*jaxpr.outvars, *[variable for equation in jaxpr.eqns for variable in equation.invars]]
+    used = [
+        *jaxpr.outvars,
+        *[variable for equation in jaxpr.eqns for variable in equation.invars],
+    ]
     return any(variable is key for variable in used)
 
 
 def checked_seed(seed: jax.Array | SupportsIndex) -> jax.Array | int:
     """A seed as the integer or the key that it is, without making a key: that is for the first draw.
 
-    An array is a key even where it could be an index. A legacy key is made the typed key of the same bits.
+    An array is a key even where it could be an index. A legacy key is made the typed
+    key of the same bits.
 
     Raises:
         TypeError: It is neither an integer nor a key.
@@ -149,7 +164,10 @@ def _checked_key(array: jax.Array) -> jax.Array:
     if array.dtype == jnp.uint32 and array.ndim == 1:
         try:
             key: jax.Array = jax.random.wrap_key_data(array)
-        except (TypeError, ValueError):  # not the size of the keys of JAX's default implementation
+        except (
+            TypeError,
+            ValueError,
+        ):  # not the size of the keys of JAX's default implementation
             raise TypeError(wrong_argument(_SEED, array)) from None
         return key
     if not is_key(array):
@@ -159,8 +177,9 @@ def _checked_key(array: jax.Array) -> jax.Array:
     return array
 
 
-# Seeded alike in every process: with several hosts, each must make the same parameters. Outside of all traces, also
-# where the first import of the process is in a traced function.
+# Seeded alike in every process: with several hosts, each must make the same parameters.
+# Outside of all traces, also where the first import of the process is in a traced
+# function.
 _process_stream = Stream(0, _OF_PROCESS, trace=None)
 
 
@@ -168,15 +187,20 @@ _process_stream = Stream(0, _OF_PROCESS, trace=None)
 class _Scope:
     """A stream that stands in front of the process's.
 
-    A signal handler may raise where a block begins or ends. So what stands among the open scopes counts only as long
-    as its block is open, and is dropped by the next look at them.
+    A signal handler may raise where a block begins or ends. So what stands among the
+    open scopes counts only as long as its block is open, and is dropped by the next
+    look at them.
 
     Attributes:
         stream: The stream.
-        generator: The generator whose block it is, if it is one that gives its consumer control in between.
-        block: The block. Where an exception comes before its end is known, it dies with the exception.
-        token: Tells the context that it was entered in from those that tasks have copied.
-        node: The node whose constructor opens it, or a method that it calls; kept alive by their frames.
+        generator: The generator whose block it is, if it is one that gives its consumer
+            control in between.
+        block: The block. Where an exception comes before its end is known, it dies with
+            the exception.
+        token: Tells the context that it was entered in from those that tasks have
+            copied.
+        node: The node whose constructor opens it, or a method that it calls; kept alive
+            by their frames.
         is_entered: Whether its block has begun.
         is_left: Whether its block is over.
     """
@@ -205,7 +229,9 @@ class _Scope:
 
 
 # The scopes that are open, the innermost last.
-_scopes: ContextVar[tuple[_Scope, ...]] = ContextVar("graphnode_random_scopes", default=())
+_scopes: ContextVar[tuple[_Scope, ...]] = ContextVar(
+    "graphnode_random_scopes", default=()
+)
 
 # Holds nothing: the tokens that it gives know their context, which nothing else tells.
 _context: ContextVar[None] = ContextVar("graphnode_random_context")
@@ -215,7 +241,8 @@ def seed(seed_or_key: SupportsIndex | jax.Array, /) -> None:
     """Restart the process's stream from a seed or a key. It starts as `seed(0)`.
 
     Raises:
-        TraceError: Called inside of a JAX transformation, which must not change the process.
+        TraceError: Called inside of a JAX transformation, which must not change the
+            process.
         TypeError: `seed_or_key` is neither an integer nor a key.
         ValueError: It is an integer of more than 64 bits, or an array of several keys.
 
@@ -228,21 +255,26 @@ def seed(seed_or_key: SupportsIndex | jax.Array, /) -> None:
     """
     global _process_stream
     if current_trace() is not None:
-        raise TraceError("seed would change the process from inside a JAX transformation; use `with scope(key):`")
+        raise TraceError(
+            "seed would change the process from inside a JAX transformation; use `with scope(key):`"
+        )
     _process_stream = Stream(seed_or_key, _OF_PROCESS, trace=None)
 
 
 def scope(seed_or_key: SupportsIndex | jax.Array, /) -> "Block":
     """Draw from a stream of its own for the length of a `with` block, in this thread or task.
 
-    Inside of a transformed function, with a key that was passed in, this is how nodes with initialisers are built. In a
-    generator, leave it before the `yield`: what the consumer draws there is refused. Functions for the consumer's own
-    `with` (`contextlib.contextmanager`) and fixtures may yield in it. It decorates functions too, but no generator or
-    async functions, whose body runs later.
+    Inside of a transformed function, with a key that was passed in, this is how nodes
+    with initialisers are built. In a generator, leave it before the `yield`: what the
+    consumer draws there is refused. Functions for the consumer's own `with`
+    (`contextlib.contextmanager`) and fixtures may yield in it. It decorates functions
+    too, but no generator or async functions, whose body runs later.
 
     Raises:
-        RngError: At the `with`: the innermost scope is that of a generator, which is suspended.
-        TypeError: `seed_or_key` is neither an integer nor a key; or what is decorated is a generator or async function.
+        RngError: At the `with`: the innermost scope is that of a generator, which is
+            suspended.
+        TypeError: `seed_or_key` is neither an integer nor a key; or what is decorated
+            is a generator or async function.
         ValueError: It is an integer of more than 64 bits, or an array of several keys.
 
     Example:
@@ -276,14 +308,19 @@ class Block(contextlib.ContextDecorator):
 
     def __enter__(self) -> None:
         if self._scope is not None:
-            raise RngError("this gn.random.scope is open already: make one for each `with`")
+            raise RngError(
+                "this gn.random.scope is open already: make one for each `with`"
+            )
         _innermost()
         entering = sys._getframe(1) if self._is_users else None
         generator, node = _generator_around(entering), _node_made_in(entering)
-        scope = _Scope(self._make_stream(), generator, weakref.ref(self), _context.set(None), node)
+        scope = _Scope(
+            self._make_stream(), generator, weakref.ref(self), _context.set(None), node
+        )
         _scopes.set((*_scopes.get(), scope))
         self._scope = scope
-        # The last step: no signal handler comes between it and the block, whose end is `__exit__`.
+        # The last step: no signal handler comes between it and the block, whose end is
+        # `__exit__`.
         scope.is_entered = True
 
     def __exit__(self, *_: object) -> None:
@@ -315,7 +352,8 @@ class Block(contextlib.ContextDecorator):
 def _drop(scope: _Scope) -> None:
     """Take a scope out of those that are open in this context.
 
-    It need not be the last: a generator may have entered another one since, and have yielded in it.
+    It need not be the last: a generator may have entered another one since, and have
+    yielded in it.
     """
     _scopes.set(tuple([other for other in _scopes.get() if other is not scope]))
 
@@ -350,8 +388,9 @@ def _stream_of(scope: _Scope | None) -> Stream:
     return _process_stream if scope is None else scope.stream
 
 
-# Scopes of constructors. What makes a field by itself runs after a written constructor, and would silently draw from
-# the stream around it where the constructor has opened a scope, left it, and not read the field in it.
+# Scopes of constructors. What makes a field by itself runs after a written constructor,
+# and would silently draw from the stream around it where the constructor has opened a
+# scope, left it, and not read the field in it.
 
 CONSTRUCTORS: Final[set[CodeType]] = set()
 """The code of what runs the constructors of nodes; `_declare._node` enters it."""
@@ -363,13 +402,19 @@ def is_past_scope(node: NodeBase) -> bool:
 
 
 def _has_scope(node: NodeBase) -> bool:
-    return any(scope.node is not None and scope.node() is node for scope in _scopes.get())
+    return any(
+        scope.node is not None and scope.node() is node for scope in _scopes.get()
+    )
 
 
 def _note_left(scope: _Scope) -> None:
     node = None if scope.node is None else scope.node()
     version = getattr(node, "_version", None)
-    if node is not None and type(version) is not PastScope and isinstance(version, Constructing):
+    if (
+        node is not None
+        and type(version) is not PastScope
+        and isinstance(version, Constructing)
+    ):
         set_version(node, PastScope(version))
 
 
@@ -383,18 +428,22 @@ def _is_in_constructor(inner: FrameType) -> bool:
 def _node_made_in(entering: FrameType | None) -> "weakref.ref[NodeBase] | None":
     """The node under construction whose method enters a scope: its first argument."""
     frame = _beyond_managers(entering)
-    # Where no constructor runs, the locals are let be: until Python 3.13, who reads them keeps them for the whole call.
+    # Where no constructor runs, the locals are let be: until Python 3.13, who reads
+    # them keeps them for the whole call.
     if frame is None or not frame.f_code.co_argcount or not _is_in_constructor(frame):
         return None
     first = frame.f_locals.get(frame.f_code.co_varnames[0])
-    if isinstance(first, NodeBase) and isinstance(getattr(first, "_version", None), Constructing):
+    if isinstance(first, NodeBase) and isinstance(
+        getattr(first, "_version", None), Constructing
+    ):
         return weakref.ref(first)
     return None
 
 
-# Scopes of generators. A generator shares the context of its consumer: a scope in which it yields is the innermost one
-# for the consumer too, and two generators in turn would draw from each other's. That is refused. Where the scope is
-# meant for the consumer, the generator is a context manager or a fixture, which can be told by who runs it.
+# Scopes of generators. A generator shares the context of its consumer: a scope in which
+# it yields is the innermost one for the consumer too, and two generators in turn would
+# draw from each other's. That is refused. Where the scope is meant for the consumer,
+# the generator is a context manager or a fixture, which can be told by who runs it.
 
 _GENERATOR: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _ENTERING: Final = frozenset({"__enter__", "__aenter__"})
@@ -409,9 +458,13 @@ def _innermost() -> _Scope | None:
     """
     for scope in reversed(_scopes.get()):
         if scope.is_over():
-            # A task that was started inside of it goes on in it; not in that of a generator, and not in one that an
-            # interrupt has kept from beginning.
-            if scope.is_entered and scope.generator is None and not scope.was_entered_here():
+            # A task that was started inside of it goes on in it; not in that of a
+            # generator, and not in one that an interrupt has kept from beginning.
+            if (
+                scope.is_entered
+                and scope.generator is None
+                and not scope.was_entered_here()
+            ):
                 return scope
             _drop(scope)
             continue
@@ -449,17 +502,24 @@ def _generator_around(entering: FrameType | None) -> FrameType | None:
             return None
         if package != "contextlib":
             return frame
-        # Its block is in what entered the context manager, which may be a generator again.
+        # Its block is in what entered the context manager, which may be a generator
+        # again.
         frame = _beyond_managers(runner)
     return None
 
 
 def _beyond_managers(frame: FrameType | None) -> FrameType | None:
     """The frame whose block it is: past those of `contextlib`, and of context managers that enter others in turn."""
-    while frame is not None and (_package_of(frame) == "contextlib" or frame.f_code.co_name in _ENTERING):
+    while frame is not None and (
+        _package_of(frame) == "contextlib" or frame.f_code.co_name in _ENTERING
+    ):
         frame = frame.f_back
     return frame
 
 
 def _package_of(frame: FrameType | None) -> str:
-    return "" if frame is None else str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return (
+        ""
+        if frame is None
+        else str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    )

@@ -1,7 +1,7 @@
 """Tracebacks as users read them: without the frames of graphnode, as JAX leaves out its own.
 
-JAX's switch is obeyed: with `JAX_TRACEBACK_FILTERING=off`, or `jax.config.update("jax_traceback_filtering", "off")`,
-every frame stays.
+JAX's switch is obeyed: with `JAX_TRACEBACK_FILTERING=off`, or
+`jax.config.update("jax_traceback_filtering", "off")`, every frame stays.
 """
 
 import functools

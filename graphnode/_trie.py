@@ -1,11 +1,14 @@
 """`Trie`: paths that share their beginnings, kept flat, with references that lead to what has a path already.
 
-In: for each entry its parent and key, which entries are leaves (States, or nodes), and the references between entries.
-Out: what stands at a path, which paths lead to a leaf, and which leaves patterns fit. A reference leads *back* if every
-path to where it starts has come through what it leads to (a parent pointer, the closing edge of a ring): an exact path
-may go over it, a pattern does not. That depends on the graph alone, not on the order of names. Where two entries refer
-to each other, and each can be reached without the other, neither leads back, and patterns go round; so what paths bring
-is carried along until nothing new comes. Mostly there is no such ring, and each edge is gone over once:
+In: for each entry its parent and key, which entries are leaves (States, or nodes), and
+the references between entries. Out: what stands at a path, which paths lead to a leaf,
+and which leaves patterns fit. A reference leads *back* if every path to where it starts
+has come through what it leads to (a parent pointer, the closing edge of a ring): an
+exact path may go over it, a pattern does not. That depends on the graph alone, not on
+the order of names. Where two entries refer to each other, and each can be reached
+without the other, neither leads back, and patterns go round; so what paths bring is
+carried along until nothing new comes. Mostly there is no such ring, and each edge is
+gone over once:
 
     model = AE(enc=layer, dec=Decoder(tied=layer))
 
@@ -15,7 +18,15 @@ is carried along until nothing new comes. Mostly there is no such ring, and each
 
 import heapq
 import itertools
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Final, TypeAlias
 
 from ._paths import Key, Path, key_order, path_str
@@ -43,7 +54,8 @@ class Trie:
         parents: The parent of each entry; -1 for the root, which is entry 0.
         keys: The key of each entry below its parent; the root's is not used.
         leaves: The entry of each leaf, ascending.
-        references: Further references: the entry that each starts from, its key there, the entry that it leads to.
+        references: Further references: the entry that each starts from, its key there,
+            the entry that it leads to.
     """
 
     __slots__ = ("_children", "_memo", "keys", "leaves", "parents", "references")
@@ -108,8 +120,12 @@ class Trie:
     def children(self) -> dict[tuple[int, Key], int]:
         """The entry that each entry and key lead to, over references too; made once."""
         if self._children is None:
-            below = {(self.parents[e], self.keys[e]): e for e in range(1, len(self.parents))}
-            below.update({(source, key): target for source, key, target in self.references})
+            below = {
+                (self.parents[e], self.keys[e]): e for e in range(1, len(self.parents))
+            }
+            below.update(
+                {(source, key): target for source, key, target in self.references}
+            )
             self._children = below
         return self._children
 
@@ -179,9 +195,15 @@ class Trie:
         paths = list(self.paths())
         if inner:
             paths += map(self.first_path, range(1, len(self.parents)))
-            paths += [(*self.first_path(source), key) for source, key, _ in self.references]
+            paths += [
+                (*self.first_path(source), key) for source, key, _ in self.references
+            ]
         if self.references:
-            paths += [path for at in range(len(self.leaves)) for path in self._by_references(at)]
+            paths += [
+                path
+                for at in range(len(self.leaves))
+                for path in self._by_references(at)
+            ]
         return list(map(path_str, paths))
 
     @property
@@ -194,11 +216,14 @@ class Trie:
         """From where references lead to each entry, but for those that lead back; made once."""
         return self.remember("sources", lambda: by_target(self._forward))  # type: ignore[no-any-return]
 
-    def matching(self, patterns: frozenset[Pattern]) -> Mapping[Pattern, frozenset[int]]:
+    def matching(
+        self, patterns: frozenset[Pattern]
+    ) -> Mapping[Pattern, frozenset[int]]:
         """For each pattern, the numbers of the leaves of which some path fits; of all of them in one pass.
 
-        A path goes over no reference that leads back. One that is written out is just walked; and what lies below it is
-        reached from there without going through the entries on the way.
+        A path goes over no reference that leads back. One that is written out is just
+        walked; and what lies below it is reached from there without going through the
+        entries on the way.
         """
         found: dict[Pattern, Iterable[int]] = {}
         for pattern in patterns:
@@ -207,10 +232,14 @@ class Trie:
                 found[pattern] = () if at is None else (at,)
             elif pattern.prefix is not None and self._inward:
                 reached = self.reached(pattern.prefix)
-                found[pattern] = [at for at, leaf in enumerate(self.leaves) if leaf in reached]
+                found[pattern] = [
+                    at for at, leaf in enumerate(self.leaves) if leaf in reached
+                ]
         if len(found) < len(patterns):
             automaton = Automaton(patterns - found.keys())
-            collected: dict[Pattern, list[int]] = {pattern: [] for pattern in patterns - found.keys()}
+            collected: dict[Pattern, list[int]] = {
+                pattern: [] for pattern in patterns - found.keys()
+            }
             for at, places in enumerate(self._places_of_leaves(automaton)):
                 for pattern in automaton.accepted(places):
                     collected[pattern].append(at)
@@ -266,18 +295,26 @@ class Trie:
         automaton = Automaton([pattern])
         outcomes = self._outcomes(automaton)
         return frozenset(
-            [at for at, leaf in enumerate(self.leaves) if not all(map(automaton.accepted, outcomes[leaf]))]
+            [
+                at
+                for at, leaf in enumerate(self.leaves)
+                if not all(map(automaton.accepted, outcomes[leaf]))
+            ]
         )
 
     def witnesses(self, patterns: Iterable[Pattern]) -> list[list[Path]]:
         """For each leaf, one path for each combination of the patterns that fit some path of it."""
         outcomes = self._outcomes(Automaton(patterns))
-        return [[self._witness(outcomes, leaf, places) for places in outcomes[leaf]] for leaf in self.leaves]
+        return [
+            [self._witness(outcomes, leaf, places) for places in outcomes[leaf]]
+            for leaf in self.leaves
+        ]
 
     def _outcomes(self, automaton: Automaton) -> list[dict[int, _Step | None]]:
         """For each entry, the places that each of its paths leads to, and how: from which entry and places, by a key.
 
-        One pass: of the paths, of which there may be 2^n in n entries, only the few different outcomes are kept.
+        One pass: of the paths, of which there may be 2^n in n entries, only the few
+        different outcomes are kept.
         """
         outcomes: list[dict[int, _Step | None]] = [{} for _ in self.parents]
         outcomes[0][automaton.start] = None
@@ -285,13 +322,17 @@ class Trie:
         def carry(source: int, key: Key, target: int) -> bool:
             count = len(outcomes[target])
             for places in list(outcomes[source]):
-                outcomes[target].setdefault(automaton.step(places, key), (source, places, key))
+                outcomes[target].setdefault(
+                    automaton.step(places, key), (source, places, key)
+                )
             return len(outcomes[target]) > count
 
         self._carry(carry)
         return outcomes
 
-    def _witness(self, outcomes: Sequence[Mapping[int, _Step | None]], entry: int, places: int) -> Path:
+    def _witness(
+        self, outcomes: Sequence[Mapping[int, _Step | None]], entry: int, places: int
+    ) -> Path:
         keys: list[Key] = []
         while (step := outcomes[entry][places]) is not None:
             entry, places, key = step
@@ -302,14 +343,16 @@ class Trie:
         """Go over all keys and references that do not lead back, until they bring nothing new.
 
         Args:
-            carry: Takes what is at an entry over a key to another one; tells if anything new came there.
+            carry: Takes what is at an entry over a key to another one; tells if
+                anything new came there.
         """
         if not self.references:
             for entry in range(1, len(self.parents)):
                 carry(self.parents[entry], self.keys[entry], entry)
             return
         order, places, outgoing = self._flow
-        if not self._inward:  # no path goes round, and all that leads to an entry is before it in the order
+        # No path goes round, and all that leads to an entry is before it in the order
+        if not self._inward:
             for entry in order:
                 for key, target in outgoing[entry]:
                     carry(entry, key, target)
@@ -360,7 +403,9 @@ class Trie:
         return self.remember("outgoing", self._outgoing)  # type: ignore[no-any-return]
 
     def _outgoing(self) -> dict[int, list[tuple[Key, int]]]:
-        outgoing: dict[int, list[tuple[Key, int]]] = {entry: [] for entry in range(len(self.parents))}
+        outgoing: dict[int, list[tuple[Key, int]]] = {
+            entry: [] for entry in range(len(self.parents))
+        }
         for (entry, key), target in self.children.items():
             outgoing[entry].append((key, target))
         return outgoing
@@ -372,7 +417,9 @@ class Trie:
 
     def _made_inward(self) -> frozenset[Reference]:
         ends = _ends(self.parents)
-        return frozenset([one for one in self.references if one[2] <= one[0] < ends[one[2]]])
+        return frozenset(
+            [one for one in self.references if one[2] <= one[0] < ends[one[2]]]
+        )
 
     @property
     def _forward(self) -> list[Reference]:
@@ -384,12 +431,17 @@ class Trie:
         if all(target == 0 for _, _, target in inward):  # every path begins at the root
             return [one for one in self.references if one not in inward]
         encloses = _ancestry(self._dominators())
-        return [one for one in self.references if one not in inward or not encloses(one[2], one[0])]
+        return [
+            one
+            for one in self.references
+            if one not in inward or not encloses(one[2], one[0])
+        ]
 
     def _dominators(self) -> list[int]:
         """For each entry the last other one that every path to it goes through; -1 for the root.
 
-        Georgiadis' SEMI-NCA. The entries are numbered as it wants them: as a depth-first search comes to them.
+        Georgiadis' SEMI-NCA. The entries are numbered as it wants them: as a
+        depth-first search comes to them.
         """
         sources = self.all_sources
         ancestors = list(self.parents)
@@ -410,7 +462,10 @@ class Trie:
         for entry in range(len(self.parents) - 1, 0, -1):
             for source, _ in sources.get(entry, ()):
                 if source != entry:
-                    semi[entry] = min(semi[entry], source if source < entry else lowest_above(source, entry))
+                    semi[entry] = min(
+                        semi[entry],
+                        source if source < entry else lowest_above(source, entry),
+                    )
             lowest[entry] = semi[entry]
         dominators = [-1] * len(self.parents)
         for entry in range(1, len(self.parents)):
@@ -423,7 +478,9 @@ class Trie:
     @property
     def leaf_numbers(self) -> dict[int, int]:
         """The number of the leaf at each leaf entry; made once."""
-        return self.remember("leaf_numbers", lambda: {entry: at for at, entry in enumerate(self.leaves)})  # type: ignore[no-any-return]
+        return self.remember(
+            "leaf_numbers", lambda: {entry: at for at, entry in enumerate(self.leaves)}
+        )  # type: ignore[no-any-return]
 
     # Any: each question has an answer of its own type.
     def remember(self, question: Hashable, answer: Callable[[], Any]) -> Any:
@@ -456,7 +513,9 @@ def _ancestry(parents: Sequence[int]) -> Callable[[int, int], bool]:
         numbers[entry] = following[parents[entry]]
         following[parents[entry]] += sizes[entry]
         following[entry] = numbers[entry] + 1
-    return lambda above, below: numbers[above] <= numbers[below] < numbers[above] + sizes[above]
+    return lambda above, below: (
+        numbers[above] <= numbers[below] < numbers[above] + sizes[above]
+    )
 
 
 def by_target(references: Iterable[Reference]) -> dict[int, list[tuple[int, Key]]]:
@@ -474,7 +533,10 @@ def reference_order(reference: Reference) -> tuple[int, tuple[bool, Key]]:
 
 
 def canonical(
-    parents: Sequence[int], keys: Sequence[Key], leaves: Collection[int], sources: Mapping[int, list[tuple[int, Key]]]
+    parents: Sequence[int],
+    keys: Sequence[Key],
+    leaves: Collection[int],
+    sources: Mapping[int, list[tuple[int, Key]]],
 ) -> tuple[Trie, list[int]]:
     """The canonical form of a trie in any order, and its leaves in that order.
 
@@ -519,4 +581,6 @@ def canonical(
         if source in renumbered
     ]
     references.sort(key=reference_order)
-    return Trie(tuple(new_parents), tuple(new_keys), tuple(new_leaves), tuple(references)), order
+    return Trie(
+        tuple(new_parents), tuple(new_keys), tuple(new_leaves), tuple(references)
+    ), order

@@ -1,15 +1,26 @@
 """`typechecker`: beartype, to which the axis names in a method's annotations mean the node's static fields.
 
-jaxtyping opens a scope for each call and gives a name its size where it first meets it. Nothing is open to that order
-but what the scope is shown first: here an object of the node's sizes, before beartype shows it the arguments. Only
-public parts of jaxtyping are used.
+jaxtyping opens a scope for each call and gives a name its size where it first meets it.
+Nothing is open to that order but what the scope is shown first: here an object of the
+node's sizes, before beartype shows it the arguments. Only public parts of jaxtyping are
+used.
 """
 
 import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple, ParamSpec, Self, TypeVar, cast, get_args, no_type_check
+from typing import (
+    Any,
+    Final,
+    NamedTuple,
+    ParamSpec,
+    Self,
+    TypeVar,
+    cast,
+    get_args,
+    no_type_check,
+)
 
 import numpy as np
 import typing_extensions
@@ -27,12 +38,14 @@ _NAME: Final = re.compile(r"\b[^\W\d]\w*")
 def typechecker(function: Callable[P, R], /) -> Callable[P, R]:
     """Check a function's calls by beartype; in a method of a node, axis names mean the node's static fields.
 
-    To be named where jaxtyping takes a type checker: `install_import_hook("my_models", "graphnode.typechecker")`, or
-    `@jaxtyped(typechecker=gn.typechecker)`. In a function whose first parameter is called `self` and given a node, an
-    axis whose name is that of a static field has the size that the field holds, an integer, and `*name` the sizes of a
-    tuple of them. All other names are bound by the first array, and all other functions are checked, as beartype does
-    it. An `int` passes for a `float`; `Self` is accepted, and not checked. Sizes are those at the beginning of the
-    call; a field that is not set yet, in `__init__`, gives none.
+    To be named where jaxtyping takes a type checker: `install_import_hook("my_models",
+    "graphnode.typechecker")`, or `@jaxtyped(typechecker=gn.typechecker)`. In a function
+    whose first parameter is called `self` and given a node, an axis whose name is that
+    of a static field has the size that the field holds, an integer, and `*name` the
+    sizes of a tuple of them. All other names are bound by the first array, and all
+    other functions are checked, as beartype does it. An `int` passes for a `float`;
+    `Self` is accepted, and not checked. Sizes are those at the beginning of the call; a
+    field that is not set yet, in `__init__`, gives none.
 
     Raises:
         ImportError: beartype is not installed.
@@ -68,15 +81,17 @@ def typechecker(function: Callable[P, R], /) -> Callable[P, R]:
     if not axes:
         return checked
 
-    # Not checked itself, where graphnode is: it would have a scope of its own, and bind the names there.
+    # Not checked itself, where graphnode is: it would have a scope of its own, and bind
+    # the names there.
     @no_type_check
     @functools.wraps(function)
     def checked_with_sizes(*args: Any, **kwargs: Any) -> Any:
         node = args[0] if args else kwargs.get("self")
         if isinstance(node, NodeBase):
             for sizes, annotation in _sizes_of(node, axes):
-                # The check itself binds. It fails where the name has a size already: then a field has changed since
-                # the call began, and the size of the beginning holds.
+                # The check itself binds. It fails where the name has a size already:
+                # then a field has changed since the call began, and the size of the
+                # beginning holds.
                 isinstance(sizes, annotation)
         return checked(*args, **kwargs)
 
@@ -112,9 +127,18 @@ def _sizes_of(node: NodeBase, axes: Iterable[_Axis]) -> list[tuple[_Sizes, Any]]
         if axis.name not in statics or axis.name not in fields:
             continue
         value = fields[axis.name]
-        # As in the contracts of States. What is not a size leaves the name to the first array.
-        given: tuple[object, ...] = value if isinstance(value, tuple) and axis.is_variadic else (value,)
-        sizes = tuple([int(one) for one in given if isinstance(one, int | np.integer) and not isinstance(one, bool)])
+        # As in the contracts of States. What is not a size leaves the name to the first
+        # array.
+        given: tuple[object, ...] = (
+            value if isinstance(value, tuple) and axis.is_variadic else (value,)
+        )
+        sizes = tuple(
+            [
+                int(one)
+                for one in given
+                if isinstance(one, int | np.integer) and not isinstance(one, bool)
+            ]
+        )
         if len(sizes) == len(given):
             found.append((_Sizes(sizes), axis.annotation))
     return found
@@ -132,7 +156,9 @@ def _axes_of(function: Callable[..., object]) -> tuple[_Axis, ...]:
                 star = "*" if "*" in text[: len(text) - len(body)] else ""
                 # `name=4` is a remark, and no name.
                 for name in _NAME.findall(body.rpartition("=")[2]):
-                    found[star + name] = _Axis(name, bool(star), Shaped[Any, star + name])
+                    found[star + name] = _Axis(
+                        name, bool(star), Shaped[Any, star + name]
+                    )
     return tuple(found.values())
 
 
@@ -163,6 +189,8 @@ def _beartype() -> Callable[[Callable[P, R]], Callable[P, R]]:
     try:
         from beartype import BeartypeConf, FrozenDict, beartype
     except ImportError as error:
-        raise ImportError(f"gn.typechecker needs beartype: pip install 'graphnode[runtime-types]' ({error})") from error
+        raise ImportError(
+            f"gn.typechecker needs beartype: pip install 'graphnode[runtime-types]' ({error})"
+        ) from error
     overrides: Any = FrozenDict({Self: _Anything, typing_extensions.Self: _Anything})
     return beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=overrides))

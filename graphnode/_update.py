@@ -1,6 +1,7 @@
 """Write values into a live node's States, and take States out of it: all or nothing.
 
-Every fault of a call is found before anything changes. Writing values is not a change of structure; popping is.
+Every fault of a call is found before anything changes. Writing values is not a change
+of structure; popping is.
 """
 
 import functools
@@ -18,7 +19,14 @@ from ._declare._plan import Placed, check_contracts, check_placed, popped_shapes
 from ._declare._schema import schema
 from ._declare._tracked import TrackedDict
 from ._describe import describe
-from ._errors import ContractError, FieldError, FilterError, PopError, UpdateError, listed
+from ._errors import (
+    ContractError,
+    FieldError,
+    FilterError,
+    PopError,
+    UpdateError,
+    listed,
+)
 from ._fields import Kind
 from ._filters import Filter, Selector, as_filters
 from ._graph._binding import Binding, binding_of
@@ -35,19 +43,24 @@ from ._statetree import S1, S2, S3, FlatStates, StateTree, select
 def update_states(node: object, /, *trees: States, check: bool = True) -> None:
     """Write values into the States of a node, in place; the States keep their identity.
 
-    A State that was popped is put back by a collection that holds it (`FlatStates`) or describes it (`StateTree`).
+    A State that was popped is put back by a collection that holds it (`FlatStates`) or
+    describes it (`StateTree`).
 
     Args:
         node: A node, or a pytree of nodes.
-        *trees: `StateTree`s, `FlatStates` or mappings by path, whole or partial; the last one wins. A mapping is
-            nested, or has whole paths as its keys, as tuples or as texts: `{"head.weight": ...}`. A text with globs
-            gives its value to all States that it fits: `{"blocks.*.bias": ...}`.
-        check: Whether to compare class, tree structure, shapes and dtypes with what is there.
+        *trees: `StateTree`s, `FlatStates` or mappings by path, whole or partial; the
+            last one wins. A mapping is nested, or has whole paths as its keys, as
+            tuples or as texts: `{"head.weight": ...}`. A text with globs gives its
+            value to all States that it fits: `{"blocks.*.bias": ...}`.
+        check: Whether to compare class, tree structure, shapes and dtypes with what is
+            there.
 
     Raises:
-        UpdateError: Unknown paths, or other classes, structures, shapes or dtypes; or one collection gives two values
-            to a State, by two of its paths; names all. Nothing was written.
-        TraceError: A traced value would leak into a State from outside its trace. Nothing was written.
+        UpdateError: Unknown paths, or other classes, structures, shapes or dtypes; or
+            one collection gives two values to a State, by two of its paths; names all.
+            Nothing was written.
+        TraceError: A traced value would leak into a State from outside its trace.
+            Nothing was written.
         TypeError: One of `trees` is not a collection of States.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
@@ -84,17 +97,22 @@ def _states_of(binding: Binding, tree: StateTree) -> tuple[State[Any], ...] | No
     return found
 
 
-def _write_arrays(states: Sequence[State[Any]], values: Sequence[Any], check: bool) -> bool:
+def _write_arrays(
+    states: Sequence[State[Any]], values: Sequence[Any], check: bool
+) -> bool:
     """Write plain arrays of the shapes and dtypes that are there, all or none: what settles most updates."""
     if is_tracing() or not _PLAIN_ARRAY.issuperset(map(type, values)):
         return False
     before: list[Any] = [state._value for state in states]
     try:
-        # JAX interns abstract values, newer versions at least: that they are the same ones, a loop in C finds out.
+        # JAX interns abstract values, newer versions at least: that they are the same
+        # ones, a loop in C finds out.
         are_alike = all(map(operator.is_, map(_aval_of, values), map(_aval_of, before)))
     except AttributeError:  # what is there is no array
         return False
-    if not are_alike and not all(map(_is_settled, states, before, values, repeat(check))):
+    if not are_alike and not all(
+        map(_is_settled, states, before, values, repeat(check))
+    ):
         return False
     put_all(states, values, before)
     return True
@@ -158,7 +176,9 @@ class _Return(NamedTuple):
 _Returns: TypeAlias = list[_Return]
 
 
-def _update_any(node: object, binding: Binding, trees: Sequence[States], check: bool) -> None:
+def _update_any(
+    node: object, binding: Binding, trees: Sequence[States], check: bool
+) -> None:
     graphdef = binding.graphdef
     objects = functools.cache(lambda: live_objects(node, graphdef))
     writes: dict[int, _Write] = {}
@@ -169,7 +189,9 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
         put_back: _Returns = []
         for at, number in enumerate(given.numbers):
             if number is not None:
-                write = writes[number] = _Write(binding.states[number], given.values[at], given, at)
+                write = writes[number] = _Write(
+                    binding.states[number], given.values[at], given, at
+                )
                 spec, cls = given.specs[at], type(write.state)
                 if check and spec is not None and not is_one_class(spec.cls, cls):
                     faults.append(
@@ -182,7 +204,9 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
             else:
                 put_back += found
         faults += _return_faults(put_back)
-        latest.update({(id(one.vacancy.holder), one.vacancy.key): one for one in put_back})
+        latest.update(
+            {(id(one.vacancy.holder), one.vacancy.key): one for one in put_back}
+        )
     returns = list(latest.values())
     faults += _joint_faults(returns)
     faults += _double_faults(returns, writes.values())
@@ -192,7 +216,9 @@ def _update_any(node: object, binding: Binding, trees: Sequence[States], check: 
         raise UpdateError(f"cannot update {graphdef.type.__name__}: {listed(faults)}")
     for place in returns:
         _check_owner(place.vacancy.holder, place.vacancy.key)
-    contents = [prepared(write.state, write.value, write.where) for write in writes.values()]
+    contents = [
+        prepared(write.state, write.value, write.where) for write in writes.values()
+    ]
     states = [write.state for write in writes.values()]
     undivided(lambda: _commit(returns, states, contents))
 
@@ -202,10 +228,15 @@ def _write_faults(write: _Write, check: bool) -> list[str]:
     mismatch = _mismatch(write) if check else None
     if mismatch is not None:
         return [mismatch]
-    return [f"{write.where()}: {fault.partition(': ')[2]}" for fault in contract_faults(write.state, write.value)]
+    return [
+        f"{write.where()}: {fault.partition(': ')[2]}"
+        for fault in contract_faults(write.state, write.value)
+    ]
 
 
-def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
+def _commit(
+    returns: Sequence[_Return], states: Sequence[State[Any]], contents: Sequence[Any]
+) -> None:
     """Put popped States back, and write values: all was checked."""
     for (_, holder, key), state, _ in returns:
         if isinstance(holder, TrackedDict):
@@ -215,7 +246,9 @@ def _commit(returns: Sequence[_Return], states: Sequence[State[Any]], contents: 
     store_all(states, contents)
 
 
-def _put_back(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], given: Given, at: int) -> _Returns | str:
+def _put_back(
+    objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], given: Given, at: int
+) -> _Returns | str:
     """How to put a popped State back at all its paths, or what is wrong with one of them."""
     spec = given.specs[at]
     state = given.states[at] if given.states else None
@@ -251,7 +284,9 @@ def _return_faults(returns: Sequence[_Return]) -> list[str]:
         before = first.setdefault((id(one.vacancy.holder), one.vacancy.key), one)
         if before.state is not one.state:
             where = path_str(before.place)
-            faults.append(f"{where} is given two States, by {where} and by {path_str(one.place)}")
+            faults.append(
+                f"{where} is given two States, by {where} and by {path_str(one.place)}"
+            )
     return faults
 
 
@@ -263,7 +298,9 @@ def _double_faults(returns: Sequence[_Return], writes: Iterable[_Write]) -> list
         write = by_state.get(id(put_back.state))
         if write is not None and not is_one_value(put_back.state.value, write.value):
             where = write.where()
-            faults.append(f"{where} is given two values, by {path_str(put_back.place)} and by {where}")
+            faults.append(
+                f"{where} is given two values, by {path_str(put_back.place)} and by {where}"
+            )
     return faults
 
 
@@ -275,7 +312,9 @@ def _joint_faults(returns: Sequence[_Return]) -> list[str]:
     faults: list[str] = []
     for group in by_node.values():
         try:
-            check_placed(group[0].vacancy.node, [one.vacancy.placed(one.state) for one in group])
+            check_placed(
+                group[0].vacancy.node, [one.vacancy.placed(one.state) for one in group]
+            )
         except ContractError as error:
             faults.append(str(error))
     return faults
@@ -288,16 +327,21 @@ def _refusal(vacancy: _Vacancy, state: State[Any]) -> str | None:
         if isinstance(holder, TrackedDict):
             holder.admit(key, state)
         else:
-            check_contracts(holder, {key: plan_of(type(holder)).admit[key](holder, state)})
+            check_contracts(
+                holder, {key: plan_of(type(holder)).admit[key](holder, state)}
+            )
     except (FieldError, ContractError) as error:
         return str(error)
     return None
 
 
-def _vacancy(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path: Path) -> _Vacancy | str | None:
+def _vacancy(
+    objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path: Path
+) -> _Vacancy | str | None:
     """The unset field, or the popped key of a dict, that a path names; `None` when it names neither.
 
-    Where the container is gone in which it was, the path of the outermost one that is, as a text.
+    Where the container is gone in which it was, the path of the outermost one that is,
+    as a text.
     """
     for length in range(len(path) - 1, -1, -1):
         number = graphdef.find(path[:length])
@@ -310,7 +354,11 @@ def _vacancy(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path
         if field is None or field.kind is not Kind.STATE:
             return None
         if len(rest) == 1:
-            return _Vacancy(node, node, field.name) if field.name not in node.__dict__ else None
+            return (
+                _Vacancy(node, node, field.name)
+                if field.name not in node.__dict__
+                else None
+            )
         missing = gone(node, rest[:-1])
         if missing is not None:
             return path_str((*path[:length], *missing))
@@ -322,11 +370,18 @@ def _vacancy(objects: Callable[[], Sequence[Any]], graphdef: GraphDef[Any], path
 
 def _mismatch(write: _Write) -> str | None:
     """How a value differs in structure, shape or dtype from what the State holds."""
-    structures: list[object] = [jax.tree.structure(write.state._value), jax.tree.structure(write.value)]
+    structures: list[object] = [
+        jax.tree.structure(write.state._value),
+        jax.tree.structure(write.value),
+    ]
     if structures[0] != structures[1]:
-        return f"{write.where()}: expected the tree {structures[0]}, found {structures[1]}"
+        return (
+            f"{write.where()}: expected the tree {structures[0]}, found {structures[1]}"
+        )
     leaves = jax.tree.leaves(write.value)
-    for (key_path, there), given in zip(jax.tree.leaves_with_path(write.state._value), leaves, strict=True):
+    for (key_path, there), given in zip(
+        jax.tree.leaves_with_path(write.state._value), leaves, strict=True
+    ):
         if leaf_form(there) != leaf_form(given):
             where = write.where() + jax.tree_util.keystr(key_path)
             return f"{where}: expected {leaf_text(there)}, found {leaf_text(given)}"
@@ -345,14 +400,23 @@ def leaf_form(leaf: Any) -> object:
 def leaf_text(leaf: Any) -> str:
     """The same for a message: `float32[2,3]`."""
     form = leaf_form(leaf)
-    return f"{form[1]}[{','.join(map(str, form[0]))}]" if isinstance(form, tuple) else describe(leaf)
+    return (
+        f"{form[1]}[{','.join(map(str, form[0]))}]"
+        if isinstance(form, tuple)
+        else describe(leaf)
+    )
 
 
-@overload
-def pop_states(node: object, only: type[S1] | Selector | EllipsisType, /) -> FlatStates[S1]: ...
 @overload
 def pop_states(
-    node: object, first: type[S1] | Selector, second: type[S2] | Selector | EllipsisType, /
+    node: object, only: type[S1] | Selector | EllipsisType, /
+) -> FlatStates[S1]: ...
+@overload
+def pop_states(
+    node: object,
+    first: type[S1] | Selector,
+    second: type[S2] | Selector | EllipsisType,
+    /,
 ) -> tuple[FlatStates[S1], FlatStates[S2]]: ...
 @overload
 def pop_states(
@@ -372,24 +436,30 @@ def pop_states(
     /,
     *rest: Filter | EllipsisType,
 ) -> tuple[FlatStates[State[Any]], ...]: ...
-def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[Any] | tuple[FlatStates[Any], ...]:
+def pop_states(
+    node: object, /, *filters: Filter | EllipsisType
+) -> FlatStates[Any] | tuple[FlatStates[Any], ...]:
     """Take States out of a node, in place: every reference to them, all or nothing.
 
-    Their fields become unset: reading one says that it was popped. `update_states(node, popped)` puts the same States
-    back at all their paths.
+    Their fields become unset: reading one says that it was popped. `update_states(node,
+    popped)` puts the same States back at all their paths.
 
     Args:
         node: A node, or a pytree of nodes.
-        *filters: At least one; the first that accepts a State takes it, and States that none accepts stay.
+        *filters: At least one; the first that accepts a State takes it, and States that
+            none accepts stay.
 
     Returns:
         One `FlatStates` for one filter, else a tuple with one for each, by first path.
 
     Raises:
-        FilterError: There is no filter, nothing at a path of one (names the nearest), or `...` stands before another.
+        FilterError: There is no filter, nothing at a path of one (names the nearest),
+            or `...` stands before another.
         FilterTypeError: Something is not a filter.
-        PopError: A State is an item of a list or tuple, or of the pytree at the root; names all. Nothing was removed.
-        TraceError: A JAX transformation runs that a node was not made in. Nothing was removed.
+        PopError: A State is an item of a list or tuple, or of the pytree at the root;
+            names all. Nothing was removed.
+        TraceError: A JAX transformation runs that a node was not made in. Nothing was
+            removed.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
     Example:
@@ -402,7 +472,9 @@ def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[A
         True
     """
     if not filters:
-        raise FilterError("pop_states needs a filter: pass `...` to take all States out")
+        raise FilterError(
+            "pop_states needs a filter: pass `...` to take all States out"
+        )
     binding = binding_of(node)
     graphdef = binding.graphdef
     selection, _ = select(graphdef.layout, as_filters(filters), lambda: binding.states)
@@ -415,13 +487,22 @@ def pop_states(node: object, /, *filters: Filter | EllipsisType) -> FlatStates[A
             for parent, edge in places[at]:
                 fault = _unpoppable(graphdef, objects, parent, edge)
                 faults += [fault] if fault else []
-                removals.append(_Removal(objects[parent] if parent >= 0 else None, edge, binding.states[at]))
+                removals.append(
+                    _Removal(
+                        objects[parent] if parent >= 0 else None,
+                        edge,
+                        binding.states[at],
+                    )
+                )
     if faults:
         raise PopError(f"cannot pop from {graphdef.type.__name__}: {listed(faults)}")
     for removal in removals:
         _check_owner(*removal.container_and_key())
     undivided(lambda: _remove(removals))
-    popped = [FlatStates(layout, tuple([binding.states[at] for at in numbers])) for numbers, layout in selection]
+    popped = [
+        FlatStates(layout, tuple([binding.states[at] for at in numbers]))
+        for numbers, layout in selection
+    ]
     return popped[0] if len(filters) == 1 else tuple(popped)
 
 
@@ -434,7 +515,9 @@ class _Removal(NamedTuple):
 
     def container_and_key(self) -> tuple[Any, str]:
         """The node or dict that holds the State, and the field or key there."""
-        container = self.holder if len(self.edge) == 1 else reach(self.holder, self.edge[:-1])
+        container = (
+            self.holder if len(self.edge) == 1 else reach(self.holder, self.edge[:-1])
+        )
         return container, str(self.edge[-1])
 
 
@@ -459,13 +542,15 @@ def _remove(removals: Sequence[_Removal]) -> None:
         else:
             delattr(container, key)
         if state._contracts:
-            # What is put back may have the shape of what stood there, such as one axis more in a stack.
+            # What is put back may have the shape of what stood there, such as one axis
+            # more in a stack.
             form = leaf_form(state._value)
             if isinstance(form, tuple):
                 popped_shapes(holder)[path_str(edge)] = jax.ShapeDtypeStruct(*form)  # type: ignore[no-untyped-call]
 
 
-# Where a State is referred to: the number of the node, and the path within it. The first place comes first.
+# Where a State is referred to: the number of the node, and the path within it. The
+# first place comes first.
 _Place = tuple[int, Path]
 
 
@@ -483,7 +568,9 @@ def _places(graphdef: GraphDef[Any]) -> list[list[_Place]]:
     return list(found.values())
 
 
-def _unpoppable(graphdef: GraphDef[Any], objects: Sequence[Any], parent: int, edge: Path) -> str | None:
+def _unpoppable(
+    graphdef: GraphDef[Any], objects: Sequence[Any], parent: int, edge: Path
+) -> str | None:
     if parent < 0:
         root = path_str(edge) or "the root"
         return f"{root} is a State of the pytree itself, not of a node in it; remove it there"

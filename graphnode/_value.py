@@ -1,7 +1,8 @@
 """What a State holds: a pytree whose containers are its own and whose arrays are JAX's.
 
-Data in: a value from outside, a caller's or another State's. Data out: the same leaves in new containers, so that a
-write into the one is never seen in the other. A plain array is its own answer, and costs one test of its type.
+Data in: a value from outside, a caller's or another State's. Data out: the same leaves
+in new containers, so that a write into the one is never seen in the other. A plain
+array is its own answer, and costs one test of its type.
 """
 
 import functools
@@ -11,7 +12,13 @@ from typing import Any, Final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import all_leaves, keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+from jax.tree_util import (
+    all_leaves,
+    keystr,
+    tree_flatten,
+    tree_flatten_with_path,
+    tree_unflatten,
+)
 
 from ._compat import PLAIN
 from ._errors import FieldError, listed
@@ -51,7 +58,8 @@ def taken_in(value: Any, owner: Callable[[], str]) -> Any:
         owner: Gives what messages call the State.
 
     Raises:
-        FieldError: The value holds a State or a node, or a NumPy array whose dtype JAX would change; names all.
+        FieldError: The value holds a State or a node, or a NumPy array whose dtype JAX
+            would change; names all.
     """
     if type(value) in PLAIN or isinstance(value, jax.Array):
         return value
@@ -90,8 +98,8 @@ def _as_jax(leaf: Any) -> Any:
 
 def array_of(array: "np.ndarray[Any, np.dtype[Any]] | np.generic") -> jax.Array:
     """An array of NumPy as one of JAX, whatever its owner writes to it from now on."""
-    # JAX may share the memory that it is given, and `jnp.array` copies it in the background, when its owner may have
-    # written to it. Nobody else has this copy.
+    # JAX may share the memory that it is given, and `jnp.array` copies it in the
+    # background, when its owner may have written to it. Nobody else has this copy.
     own = np.array(array, dtype=array.dtype.newbyteorder("="))
     # A constant: inside of a trace, too, it is not a tracer.
     with jax.ensure_compile_time_eval():
@@ -114,7 +122,9 @@ def _fault(leaf: Any) -> str | None:
         found = with_article(name)
         return f"a State holds arrays, not {found}: give its value, or declare a field of the node for the {name}"
     if isinstance(leaf, np.ma.MaskedArray):
-        return "JAX has no masked arrays: hold the data and the mask, or array.filled(...)"
+        return (
+            "JAX has no masked arrays: hold the data and the mask, or array.filled(...)"
+        )
     if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype == _FLOAT0:
         return None
     dtype = leaf.dtype.newbyteorder("=")

@@ -1,17 +1,19 @@
 """Versions and the clock: how a change of structure is noticed without a walk.
 
-A node or container that is part of a binding has a version, a token that is replaced at every structural write; the
-clock's token is replaced after it. A binding whose clock reading is current is valid without a look at anything else.
+A node or container that is part of a binding has a version, a token that is replaced at
+every structural write; the clock's token is replaced after it. A binding whose clock
+reading is current is valid without a look at anything else.
 
-A version remembers the trace that it was made in: inside of a JAX transformation, only what was made there changes its
-structure. What is part of no binding yet has the trace of its birth in place of a version, so that its writes do not
-move the clock.
+A version remembers the trace that it was made in: inside of a JAX transformation, only
+what was made there changes its structure. What is part of no binding yet has the trace
+of its birth in place of a version, so that its writes do not move the clock.
 
-Threads: a writer changes the structure, then the version, then the clock; version and clock ahead of it too, as an
-interrupt may come right after the change. A binding is built by giving versions first and reading the structure after,
-and validated by reading the clock first and comparing versions after. Whatever the interleaving, a binding that missed
-a write differs from it in a version or in the clock. Tokens are never reused, so no update can be lost and no late
-writer can set the clock back.
+Threads: a writer changes the structure, then the version, then the clock; version and
+clock ahead of it too, as an interrupt may come right after the change. A binding is
+built by giving versions first and reading the structure after, and validated by reading
+the clock first and comparing versions after. Whatever the interleaving, a binding that
+missed a write differs from it in a version or in the clock. Tokens are never reused, so
+no update can be lost and no late writer can set the clock back.
 """
 
 from typing import Final, TypeAlias
@@ -60,7 +62,8 @@ def constructing() -> Constructing:
     return Constructing() if is_tracing() else CONSTRUCTING
 
 
-# What stands where a version may stand: in a node or container that no binding has seen, the trace of its birth.
+# What stands where a version may stand: in a node or container that no binding has
+# seen, the trace of its birth.
 AnyVersion: TypeAlias = Version | TraceRef | None
 
 birth: Final = current_trace
@@ -69,7 +72,9 @@ birth: Final = current_trace
 
 def unmade(cls: type) -> str:
     """What is wrong with a node without a version: `__new__` made it, and nothing here has filled it."""
-    calls = "super().__setstate__(state), super().__copy__() or super().__deepcopy__(memo)"
+    calls = (
+        "super().__setstate__(state), super().__copy__() or super().__deepcopy__(memo)"
+    )
     return (
         f"this {cls.__name__} was made by __new__, without its constructor, and filled past graphnode: a __setstate__, "
         f"__copy__ or __deepcopy__ of its class calls {calls}, and a __new__ leaves the fields to the constructor. "

@@ -1,7 +1,8 @@
 """`view`: the same States under another structure, such as the model for evaluation.
 
-All happens on the graphdef: the specs of the nodes that declare a changed field are swapped, and the graph is rebuilt
-around the live States. What is changed to what is a plan of the graphdef, so that a second view costs one rebuild.
+All happens on the graphdef: the specs of the nodes that declare a changed field are
+swapped, and the graph is rebuilt around the live States. What is changed to what is a
+plan of the graphdef, so that a second view costs one rebuild.
 """
 
 import dataclasses
@@ -27,9 +28,10 @@ N = TypeVar("N")
 def view(node: N, /, **statics: object) -> N:
     """New nodes around the same States, with other values of static fields: `view(model, deterministic=True)`.
 
-    Every node that declares a static field of a given name has the given value there, the others are as they were.
-    Sharing and cycles are kept. A write to a State shows in both; the nodes themselves are new, and `node` is
-    unchanged. `__init__` and `__post_init__` do not run.
+    Every node that declares a static field of a given name has the given value there,
+    the others are as they were. Sharing and cycles are kept. A write to a State shows
+    in both; the nodes themselves are new, and `node` is unchanged. `__init__` and
+    `__post_init__` do not run.
 
     Args:
         node: A node, or a pytree of nodes.
@@ -39,7 +41,8 @@ def view(node: N, /, **statics: object) -> N:
         A node (or pytree of nodes) of the same type.
 
     Raises:
-        FieldError: No node declares a static field of a name (names all of them), or a value cannot be static.
+        FieldError: No node declares a static field of a name (names all of them), or a
+            value cannot be static.
         ContractError: A State does not have the shape that a changed size asks for.
         StructureError: `node` is neither a node nor a pytree of nodes.
 
@@ -51,7 +54,8 @@ def view(node: N, /, **statics: object) -> N:
         >>> evaluated.deterministic, model.deterministic, evaluated.rngs["dropout"].key is model.rngs["dropout"].key
         (True, False, True)
 
-    See also: `clone`, which copies the States too; `unflatten`, which shares them under the structure as it is.
+    See also: `clone`, which copies the States too; `unflatten`, which shares them under
+    the structure as it is.
     """
     binding = binding_of(node)
     plan = _plan_of(binding.graphdef, statics)
@@ -68,7 +72,8 @@ class _ViewPlan:
 
     Attributes:
         graphdef: The other structure.
-        resized: The numbers of the nodes whose contracts take a size from a changed field.
+        resized: The numbers of the nodes whose contracts take a size from a changed
+            field.
     """
 
     graphdef: GraphDef[Any]
@@ -81,9 +86,12 @@ def _plan_of(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPla
 
 
 def _question(statics: Mapping[str, object]) -> Hashable:
-    # By `static_key`: as plain keys, True and 1 would be one. What has no key is refused while the plan is compiled.
+    # By `static_key`: as plain keys, True and 1 would be one. What has no key is
+    # refused while the plan is compiled.
     try:
-        return "view", tuple([(name, static_key(frozen(statics[name]))) for name in sorted(statics)])
+        return "view", tuple(
+            [(name, static_key(frozen(statics[name]))) for name in sorted(statics)]
+        )
     except StaticValueError:
         return None
 
@@ -94,7 +102,10 @@ def _compile(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPla
     for spec in graphdef.table.specs:
         if isinstance(spec, NodeSpec) and spec not in swapped:
             swapped[spec] = _swap(spec, statics)
-    tokens: list[Token] = [swapped[token] if isinstance(token, NodeSpec) else token for token in graphdef.tokens]
+    tokens: list[Token] = [
+        swapped[token] if isinstance(token, NodeSpec) else token
+        for token in graphdef.tokens
+    ]
     resized = [
         number
         for number, spec in enumerate(graphdef.table.specs)
@@ -107,7 +118,8 @@ def _swap(spec: NodeSpec, statics: Mapping[str, object]) -> NodeSpec:
     names = spec.template.statics
     if statics.keys().isdisjoint(names):
         return spec
-    # As in an assignment, where the node is not looked at either: a static value is admitted for itself.
+    # As in an assignment, where the node is not looked at either: a static value is
+    # admitted for itself.
     admit = plan_of(spec.cls).admit
     values = [
         admit[name](None, statics[name]) if name in statics else value
@@ -122,7 +134,9 @@ def _check_names(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> None
     faults = [_unknown(name, classes, there) for name in statics if name not in there]
     if faults:
         declared = f"it declares {', '.join(there)}" if there else "it declares none"
-        raise FieldError(f"view of {graphdef.type.__name__}: {listed(faults)}; {declared}")
+        raise FieldError(
+            f"view of {graphdef.type.__name__}: {listed(faults)}; {declared}"
+        )
 
 
 def _unknown(name: str, classes: set[type[Any]], there: list[str]) -> str:

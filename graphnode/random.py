@@ -1,8 +1,9 @@
 """Random numbers for construction: an ambient, scoped stream, with NumPy's names.
 
-`seed(42)` restarts the stream of the process; `with scope(key):` puts another in front for one block. Every draw takes
-a new key. Inside of a JAX transformation the ambient stream refuses, since its draw would be a constant of the
-compiled function: pass a key in and open a `scope` there.
+`seed(42)` restarts the stream of the process; `with scope(key):` puts another in front
+for one block. Every draw takes a new key. Inside of a JAX transformation the ambient
+stream refuses, since its draw would be a constant of the compiled function: pass a key
+in and open a `scope` there.
 
 Shapes are tuples of integers, or one integer; the default dtypes are JAX's.
 """
@@ -38,7 +39,8 @@ def rand(*shape: int, dtype: DTypeLike = float) -> jax.Array:
     """Uniform numbers in [0, 1), of shape `shape`.
 
     Raises:
-        TraceError: Called in a JAX transformation that does not open a `scope` of its own; so does every draw here.
+        TraceError: Called in a JAX transformation that does not open a `scope` of its
+            own; so does every draw here.
 
     Example:
         >>> rand(2, 3).shape
@@ -57,7 +59,12 @@ def randn(*shape: int, dtype: DTypeLike = float) -> jax.Array:
     return jax.random.normal(split_key(), shape, dtype)
 
 
-def normal(loc: ArrayLike = 0.0, scale: ArrayLike = 1.0, size: Size = None, dtype: DTypeLike = float) -> jax.Array:
+def normal(
+    loc: ArrayLike = 0.0,
+    scale: ArrayLike = 1.0,
+    size: Size = None,
+    dtype: DTypeLike = float,
+) -> jax.Array:
     """Numbers of the normal distribution with mean `loc` and standard deviation `scale`.
 
     Without `size`, the shape is that of `loc` and `scale` broadcast.
@@ -66,13 +73,25 @@ def normal(loc: ArrayLike = 0.0, scale: ArrayLike = 1.0, size: Size = None, dtyp
         >>> normal(0.0, 0.1, size=(2, 3)).shape
         (2, 3)
     """
-    shape = jnp.broadcast_shapes(jnp.shape(loc), jnp.shape(scale)) if size is None else _shape(size)
+    shape = (
+        jnp.broadcast_shapes(jnp.shape(loc), jnp.shape(scale))
+        if size is None
+        else _shape(size)
+    )
     draw = jax.random.normal(split_key(), shape, dtype)
-    mean, deviation = (jnp.broadcast_to(jnp.asarray(_own(one), draw.dtype), shape) for one in (loc, scale))
+    mean, deviation = (
+        jnp.broadcast_to(jnp.asarray(_own(one), draw.dtype), shape)
+        for one in (loc, scale)
+    )
     return mean + deviation * draw
 
 
-def uniform(low: ArrayLike = 0.0, high: ArrayLike = 1.0, size: Size = None, dtype: DTypeLike = float) -> jax.Array:
+def uniform(
+    low: ArrayLike = 0.0,
+    high: ArrayLike = 1.0,
+    size: Size = None,
+    dtype: DTypeLike = float,
+) -> jax.Array:
     """Uniform numbers in [`low`, `high`).
 
     Without `size`, the shape is that of `low` and `high` broadcast.
@@ -81,11 +100,17 @@ def uniform(low: ArrayLike = 0.0, high: ArrayLike = 1.0, size: Size = None, dtyp
         >>> bool(jnp.all(uniform(2.0, 3.0, size=10) >= 2.0))
         True
     """
-    shape = jnp.broadcast_shapes(jnp.shape(low), jnp.shape(high)) if size is None else _shape(size)
+    shape = (
+        jnp.broadcast_shapes(jnp.shape(low), jnp.shape(high))
+        if size is None
+        else _shape(size)
+    )
     return jax.random.uniform(split_key(), shape, dtype, _own(low), _own(high))
 
 
-def randint(low: int, high: int | None = None, size: Size = None, dtype: DTypeLike = int) -> jax.Array:
+def randint(
+    low: int, high: int | None = None, size: Size = None, dtype: DTypeLike = int
+) -> jax.Array:
     """Integers in [`low`, `high`), or in [0, `low`) when `high` is not given.
 
     Example:
@@ -98,7 +123,11 @@ def randint(low: int, high: int | None = None, size: Size = None, dtype: DTypeLi
 
 
 def choice(
-    a: int | ArrayLike, size: Size = None, replace: bool = True, p: ArrayLike | None = None, axis: int = 0
+    a: int | ArrayLike,
+    size: Size = None,
+    replace: bool = True,
+    p: ArrayLike | None = None,
+    axis: int = 0,
 ) -> jax.Array:
     """Random items of `a` along `axis`, or of `range(a)` for an integer, with probabilities `p`.
 
@@ -114,7 +143,9 @@ def choice(
     return jax.random.choice(split_key(), values, _shape(size), replace, weights, axis)
 
 
-def permutation(x: int | ArrayLike, axis: int = 0, independent: bool = False) -> jax.Array:
+def permutation(
+    x: int | ArrayLike, axis: int = 0, independent: bool = False
+) -> jax.Array:
     """The items of `x` along `axis`, or of `range(x)` for an integer, in random order.
 
     Example:

@@ -1,8 +1,9 @@
 """Fit an ensemble of networks to noisy points, and tell where it does not know.
 
-`gn.vmap(build)(keys)` makes all members as one node, whose States have one more axis. The training step is written for
-one member; `gn.vmap` runs it for all, `gn.scan` many times in a row, and `gn.jit` compiles that. Each member draws
-batches from a stream of its own.
+`gn.vmap(build)(keys)` makes all members as one node, whose States have one more axis.
+The training step is written for one member; `gn.vmap` runs it for all, `gn.scan` many
+times in a row, and `gn.jit` compiles that. Each member draws batches from a stream of
+its own.
 
     python docs/examples/ensemble.py --help
 """
@@ -27,10 +28,16 @@ try:
     from matplotlib.figure import Figure
     from tqdm import tqdm
 except ImportError as error:
-    sys.exit(f"ensemble.py needs {error.name}, which is not installed: pip install 'graphnode[examples]'")
+    sys.exit(
+        f"ensemble.py needs {error.name}, which is not installed: pip install 'graphnode[examples]'"
+    )
 
-COVERED = (0.85, 0.98)  # the share of new points that lie in the 95 % band; outside of this range the program fails
-DOUBT = 3.0  # how much more the members disagree where there are no points; below it the program fails
+# The share of new points that lie in the 95 % band; outside of this range the program
+# fails
+COVERED = (0.85, 0.98)
+# How much more the members disagree where there are no points; below it the program
+# fails
+DOUBT = 3.0
 GAP = (-1.0, 1.5)  # there are no points to train on between these
 RANGE = (-4.0, 4.0)
 BATCH_SIZE = 32
@@ -48,7 +55,9 @@ class Member(gn.nn.Module):
 
     width: int
     first: gn.nn.Linear = gn.subnode(factory=lambda self: gn.nn.Linear(1, self.width))
-    second: gn.nn.Linear = gn.subnode(factory=lambda self: gn.nn.Linear(self.width, self.width))
+    second: gn.nn.Linear = gn.subnode(
+        factory=lambda self: gn.nn.Linear(self.width, self.width)
+    )
     head: gn.nn.Linear = gn.subnode(factory=lambda self: gn.nn.Linear(self.width, 2))
 
     def __call__(self, x: Points) -> tuple[Points, Points]:
@@ -86,7 +95,9 @@ def make_data(key: jax.Array, count: int) -> Data:
     x = RANGE[0] + jax.random.uniform(key, (count,), maxval=left + right)
     x = jnp.where(x < GAP[0], x, x + GAP[1] - GAP[0])
     mean, deviation = truth(x)
-    return Data(x, mean + deviation * jax.random.normal(jax.random.fold_in(key, 1), (count,)))
+    return Data(
+        x, mean + deviation * jax.random.normal(jax.random.fold_in(key, 1), (count,))
+    )
 
 
 # Training
@@ -107,12 +118,15 @@ def train_member(
     return loss
 
 
-# What a round of training changes: the members, their optimizers, and the stream that theirs are forked from.
+# What a round of training changes: the members, their optimizers, and the stream that
+# theirs are forked from.
 Ensemble: TypeAlias = tuple[Member, gn.optim.Optimizer, gn.Rngs]
 
 
 @gn.jit(donate=True, static_argnames="steps")
-def train_all(ensemble: Ensemble, x: Points, y: Points, steps: int) -> Float[Array, "steps members"]:
+def train_all(
+    ensemble: Ensemble, x: Points, y: Points, steps: int
+) -> Float[Array, "steps members"]:
     """Some steps of training for all members, in place; the losses."""
     train_each = gn.vmap(train_member, in_axes=(0, 0, 0, None, None))
 
@@ -140,7 +154,9 @@ class Band(NamedTuple):
 @gn.jit
 def predict(members: Member, x: Points) -> Band:
     means, deviations = gn.vmap(lambda member: member(x))(members)
-    return Band(means.mean(axis=0), jnp.sqrt(jnp.mean(deviations**2, axis=0)), means.std(axis=0))
+    return Band(
+        means.mean(axis=0), jnp.sqrt(jnp.mean(deviations**2, axis=0)), means.std(axis=0)
+    )
 
 
 @dataclass
@@ -159,9 +175,13 @@ class Result:
         low, high = COVERED
         faults: list[str] = []
         if not low <= self.covered <= high:
-            faults.append(f"the 95% band holds {self.covered:.1%} of new points, not {low:.0%} to {high:.0%}")
+            faults.append(
+                f"the 95% band holds {self.covered:.1%} of new points, not {low:.0%} to {high:.0%}"
+            )
         if not self.doubt >= DOUBT:
-            faults.append(f"the members disagree in the gap {self.doubt:.1f} times as much as elsewhere, not {DOUBT:g}")
+            faults.append(
+                f"the members disagree in the gap {self.doubt:.1f} times as much as elsewhere, not {DOUBT:g}"
+            )
         return faults
 
 
@@ -170,10 +190,24 @@ def train(members: Member, data: Data, key: jax.Array, steps: int) -> np.ndarray
     # One transformation for all: an optimizer compares it by identity.
     adam = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
     optimizers = gn.vmap(lambda member: gn.optim.Optimizer(member, adam))(members)
-    ensemble, losses = (members, optimizers, gn.Rngs(batches=key)), [np.zeros((0, MEMBERS))]
-    with tqdm(total=steps, desc="Training", unit="step", file=sys.stderr, dynamic_ncols=True) as bar:
+    ensemble, losses = (
+        (members, optimizers, gn.Rngs(batches=key)),
+        [np.zeros((0, MEMBERS))],
+    )
+    with tqdm(
+        total=steps, desc="Training", unit="step", file=sys.stderr, dynamic_ncols=True
+    ) as bar:
         while bar.n < steps:
-            losses.append(np.asarray(train_all(ensemble, data.x, data.y, steps=min(STEPS_AT_ONCE, steps - bar.n))))
+            losses.append(
+                np.asarray(
+                    train_all(
+                        ensemble,
+                        data.x,
+                        data.y,
+                        steps=min(STEPS_AT_ONCE, steps - bar.n),
+                    )
+                )
+            )
             bar.set_postfix(loss=f"{losses[-1].mean():.4f}", refresh=False)
             bar.update(len(losses[-1]))
     return np.concatenate(losses)
@@ -184,7 +218,9 @@ def measure(members: Member, new: Data, losses: np.ndarray) -> Result:
     band = predict(members, new.x)
     covered = jnp.abs(new.y - band.mean) < 1.96 * band.deviation
     in_gap = predict(members, jnp.linspace(*GAP, 100))
-    return Result(losses, float(covered.mean()), float(in_gap.doubt.mean() / band.doubt.mean()))
+    return Result(
+        losses, float(covered.mean()), float(in_gap.doubt.mean() / band.doubt.mean())
+    )
 
 
 # The plot
@@ -193,19 +229,30 @@ def measure(members: Member, new: Data, losses: np.ndarray) -> Result:
 def draw(result: Result, members: Member, data: Data) -> Figure:
     """The points with the ensemble's band, where its uncertainty comes from, and the learning curves."""
     figure = Figure(figsize=(12, 7), layout="constrained")
-    axes = figure.subplot_mosaic([["band", "band"], ["parts", "losses"]], height_ratios=(1.5, 1))
+    axes = figure.subplot_mosaic(
+        [["band", "band"], ["parts", "losses"]], height_ratios=(1.5, 1)
+    )
     x = jnp.linspace(RANGE[0] - 0.5, RANGE[1] + 0.5, 400)
     band = predict(members, x)
     draw_band(axes["band"], band, x, data)
     parts = axes["parts"]
     parts.plot(x, band.noise, color="tab:green", label="noise, as predicted")
-    parts.plot(x, truth(x)[1], color="tab:green", linestyle=":", label="noise, in truth")
+    parts.plot(
+        x, truth(x)[1], color="tab:green", linestyle=":", label="noise, in truth"
+    )
     parts.plot(x, band.doubt, color="tab:orange", label="disagreement of the members")
     parts.axvspan(*GAP, color="0.93", zorder=0)
-    parts.set(xlabel="x", ylabel="deviation", ylim=(0, None), title="Where the uncertainty comes from")
+    parts.set(
+        xlabel="x",
+        ylabel="deviation",
+        ylim=(0, None),
+        title="Where the uncertainty comes from",
+    )
     losses = axes["losses"]
     losses.plot(result.losses, color="tab:blue", alpha=0.15, linewidth=0.5)
-    losses.plot(result.losses.mean(axis=1), color="tab:blue", label=f"mean of {MEMBERS} members")
+    losses.plot(
+        result.losses.mean(axis=1), color="tab:blue", label=f"mean of {MEMBERS} members"
+    )
     losses.set(xlabel="step", ylabel="negative log-likelihood", title="Learning curves")
     losses.set_ylim(result.losses.min(), np.quantile(result.losses, 0.995))
     parts.legend(frameon=False, fontsize="small", loc="upper left")
@@ -216,7 +263,10 @@ def draw(result: Result, members: Member, data: Data) -> Figure:
 
 
 def draw_band(axes: Axes, band: Band, x: Points, data: Data) -> None:
-    for part, alpha, label in ((band.deviation, 0.15, "95% band"), (band.doubt, 0.35, "of it, disagreement")):
+    for part, alpha, label in (
+        (band.deviation, 0.15, "95% band"),
+        (band.doubt, 0.35, "of it, disagreement"),
+    ):
         axes.fill_between(
             x,
             band.mean - 1.96 * part,
@@ -228,8 +278,20 @@ def draw_band(axes: Axes, band: Band, x: Points, data: Data) -> None:
         )
     axes.plot(x, truth(x)[0], color="0.3", linestyle=":", label="truth")
     axes.plot(x, band.mean, color="tab:orange", label="mean of the members")
-    axes.scatter(data.x, data.y, s=8, color="tab:blue", label=f"{len(data.x)} points to train on", zorder=3)
-    axes.set(xlabel="x", ylabel="y", xlim=(x[0], x[-1]), title="The band widens where there are no points")
+    axes.scatter(
+        data.x,
+        data.y,
+        s=8,
+        color="tab:blue",
+        label=f"{len(data.x)} points to train on",
+        zorder=3,
+    )
+    axes.set(
+        xlabel="x",
+        ylabel="y",
+        xlim=(x[0], x[-1]),
+        title="The band widens where there are no points",
+    )
     axes.legend(frameon=False, ncols=2, loc="upper left")
     axes.grid(alpha=0.3)
 
@@ -254,24 +316,44 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--output", type=Path, default=Path("ensemble.png"), metavar="FILE", help="where the plot goes")
+    add(
+        "--output",
+        type=Path,
+        default=Path("ensemble.png"),
+        metavar="FILE",
+        help="where the plot goes",
+    )
     add("--steps", type=positive, default=2000, metavar="N", help="steps of training")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the points, the parameters and the batches")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the points, the parameters and the batches",
+    )
     options = parser.parse_args(arguments)
     if not options.output.absolute().parent.is_dir():
-        parser.error(f"argument --output: there is no directory {options.output.absolute().parent}")
+        parser.error(
+            f"argument --output: there is no directory {options.output.absolute().parent}"
+        )
     return options
 
 
 def run(options: argparse.Namespace) -> Result:
     """Build, train, report, draw."""
-    for_data, for_new, for_members, for_batches = jax.random.split(jax.random.key(options.seed), 4)
+    for_data, for_new, for_members, for_batches = jax.random.split(
+        jax.random.key(options.seed), 4
+    )
     data, new = make_data(for_data, 200), make_data(for_new, 2000)
     members = gn.jit(gn.vmap(build))(jax.random.split(for_members, MEMBERS))
     count = sum(leaf.size for leaf in jax.tree.leaves(gn.treefy_states(members)))
-    print(f"Data:  {len(data.x)} points to train on, {len(new.x)} new ones; none from {GAP[0]:g} to {GAP[1]:g}")
+    print(
+        f"Data:  {len(data.x)} points to train on, {len(new.x)} new ones; none from {GAP[0]:g} to {GAP[1]:g}"
+    )
     print(f"Model: {MEMBERS} members of {count // MEMBERS:,} parameters")
-    print(f"Plan:  {options.steps} steps of Adam on batches of {BATCH_SIZE}, then a plot in {options.output}")
+    print(
+        f"Plan:  {options.steps} steps of Adam on batches of {BATCH_SIZE}, then a plot in {options.output}"
+    )
     sys.stdout.flush()  # before the progress bar, which goes to stderr
 
     result = measure(members, new, train(members, data, for_batches, options.steps))

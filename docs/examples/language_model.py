@@ -1,8 +1,9 @@
 """Train a small language model on the text of Python's own help, byte by byte, and let it write.
 
-A YAML file says the whole run: the model, made of the layers of `gn.nn`, its optimizer and how long it is trained. Its
-bits per byte on a part of the text that is held out are compared with those of n-grams. Text is written with a
-key-value cache, and what was trained can be saved and gone on with.
+A YAML file says the whole run: the model, made of the layers of `gn.nn`, its optimizer
+and how long it is trained. Its bits per byte on a part of the text that is held out are
+compared with those of n-grams. Text is written with a key-value cache, and what was
+trained can be saved and gone on with.
 
     python docs/examples/language_model.py --help
     python docs/examples/language_model.py --config language_model.yaml --config language_model_long.yaml
@@ -31,7 +32,9 @@ try:
     from matplotlib.figure import Figure
     from tqdm import tqdm
 except ImportError as error:
-    sys.exit(f"language_model.py needs {error.name}, which is not installed: pip install 'graphnode[examples]'")
+    sys.exit(
+        f"language_model.py needs {error.name}, which is not installed: pip install 'graphnode[examples]'"
+    )
 
 CONFIG = Path(__file__).with_suffix(".yaml")
 HELD_OUT = 0.1  # of the text, at its end
@@ -123,12 +126,14 @@ def load() -> Text:
 def ngram_bits(seen: bytes, held: bytes, order: int) -> float:
     """Bits per byte of `held`, each byte predicted from the `order - 1` before it, as often as they are in `seen`.
 
-    Interpolated Kneser-Ney smoothing, with one discount for each order (Chen & Goodman 1999, "An empirical study of
-    smoothing techniques for language modeling", eq. 20 to 22).
+    Interpolated Kneser-Ney smoothing, with one discount for each order (Chen & Goodman
+    1999, "An empirical study of smoothing techniques for language modeling", eq. 20 to
+    22).
     """
     chances = np.full(len(held) - order + 1, 1 / 256)
     counts = [Counter(seen[at : at + order] for at in range(len(seen) - order + 1))]
-    for _ in range(order - 1):  # of shorter ones: before how many different bytes they stand
+    # Of shorter ones: before how many different bytes they stand
+    for _ in range(order - 1):
         counts.append(Counter(gram[1:] for gram in counts[-1]))
     for length, count in enumerate(reversed(counts), start=1):
         totals, kinds = Counter[bytes](), Counter[bytes]()
@@ -178,14 +183,20 @@ def make_training(config: gn.config.Config[Training]) -> Training:
 
 def bits_of(model: LanguageModel, text: Tokens) -> Float[Array, "batch time-1"]:
     """How many bits each byte but the first takes, when it is predicted from those before."""
-    losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(model(text[:, :-1]), text[:, 1:])
+    losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(
+        model(text[:, :-1]), text[:, 1:]
+    )
     return losses / jnp.log(2)
 
 
 @gn.jit(donate=True)
-def step(model: LanguageModel, optimizer: gn.optim.Optimizer, text: Tokens) -> Float[Array, ""]:
+def step(
+    model: LanguageModel, optimizer: gn.optim.Optimizer, text: Tokens
+) -> Float[Array, ""]:
     """A step of training, in place."""
-    loss, gradients = gn.value_and_grad(lambda model: bits_of(model, text).mean())(model)
+    loss, gradients = gn.value_and_grad(lambda model: bits_of(model, text).mean())(
+        model
+    )
     optimizer.update(model, gradients)
     return loss
 
@@ -210,31 +221,43 @@ def evaluate(model: LanguageModel, text: np.ndarray, rows: int = 64) -> float:
     model = gn.view(model, deterministic=True)
     half = model.context // 2
     starts = np.arange(0, len(text) - 2 * half, half)
-    # Batches of one size, for which one function is compiled: the last one is filled with rows that are not counted.
+    # Batches of one size, for which one function is compiled: the last one is filled
+    # with rows that are not counted.
     filled = np.resize(starts, (-(-len(starts) // rows), rows))
     pieces = jnp.asarray(text[filled[..., None] + np.arange(2 * half + 1)], jnp.int32)
     bits = np.concatenate([second_half(model, one) for one in pieces])[: len(starts)]
     return float(bits.sum() / (len(starts) * half))
 
 
-def train(training: Training, text: Text, result: Result, file: Path | None, *, until: int = 0) -> None:
+def train(
+    training: Training, text: Text, result: Result, file: Path | None, *, until: int = 0
+) -> None:
     """Train the model in place, and `result` with it; go on where `file` says that another run stopped.
 
     Args:
         training: The model, and how it is trained.
         text: What it is trained on and measured with.
         result: What was measured so far, which is added to.
-        file: Where everything is saved at each evaluation, and read from at the start, if it is there.
+        file: Where everything is saved at each evaluation, and read from at the start,
+            if it is there.
         until: The step to stop after; 0 is the last one.
     """
     if file is not None and file.exists():
         resume(file, training, result)
     model, optimizer = training.model, training.optimizer
     every = -(-training.steps // EVALUATIONS)
-    bar = tqdm(total=training.steps, initial=len(result.losses), desc=result.name, unit="step", dynamic_ncols=True)
+    bar = tqdm(
+        total=training.steps,
+        initial=len(result.losses),
+        desc=result.name,
+        unit="step",
+        dynamic_ncols=True,
+    )
     with bar:
         for done in range(len(result.losses) + 1, (until or training.steps) + 1):
-            result.losses.append(float(step(model, optimizer, batch(text.seen, training, done))))
+            result.losses.append(
+                float(step(model, optimizer, batch(text.seen, training, done)))
+            )
             bar.set_postfix(loss=f"{result.losses[-1]:.2f} bits", refresh=False)
             bar.update()
             if done % every == 0 or done == training.steps:
@@ -249,17 +272,34 @@ def train(training: Training, text: Text, result: Result, file: Path | None, *, 
 def states_of(training: Training) -> tuple[list[str], list[Any], Any]:
     """The names and arrays of all States, and what makes a tree of such arrays again."""
     leaves, treedef = jax.tree_util.tree_flatten_with_path(gn.treefy_states(training))
-    return [jax.tree_util.keystr(path) for path, _ in leaves], [leaf for _, leaf in leaves], treedef
+    return (
+        [jax.tree_util.keystr(path) for path, _ in leaves],
+        [leaf for _, leaf in leaves],
+        treedef,
+    )
 
 
 def save(file: Path, training: Training, result: Result) -> None:
     """Write all that a run needs to go on; a file that was there before stays until the new one is complete."""
     names, arrays, _ = states_of(training)
-    plain = [jax.random.key_data(one) if jnp.issubdtype(one.dtype, jax.dtypes.prng_key) else one for one in arrays]
-    saved: dict[str, Any] = {name: np.asarray(one) for name, one in zip(names, plain, strict=True)}
+    plain = [
+        jax.random.key_data(one)
+        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key)
+        else one
+        for one in arrays
+    ]
+    saved: dict[str, Any] = {
+        name: np.asarray(one) for name, one in zip(names, plain, strict=True)
+    }
     config = gn.config.dump(gn.config.to_config(training))
     partial = file.with_suffix(".partial.npz")
-    np.savez(partial, config=config, losses=result.losses, held=np.array(result.held).reshape(-1, 2), **saved)
+    np.savez(
+        partial,
+        config=config,
+        losses=result.losses,
+        held=np.array(result.held).reshape(-1, 2),
+        **saved,
+    )
     partial.replace(file)
 
 
@@ -272,10 +312,14 @@ def resume(file: Path, training: Training, result: Result) -> None:
                 f"language_model.py: {file} is of a run with another configuration: remove it, or --save elsewhere"
             )
         values = [
-            jax.random.wrap_key_data(saved[name]) if jnp.issubdtype(one.dtype, jax.dtypes.prng_key) else saved[name]
+            jax.random.wrap_key_data(saved[name])
+            if jnp.issubdtype(one.dtype, jax.dtypes.prng_key)
+            else saved[name]
             for name, one in zip(names, arrays, strict=True)
         ]
-        gn.update_states(training, jax.tree.unflatten(treedef, map(jnp.asarray, values)))
+        gn.update_states(
+            training, jax.tree.unflatten(treedef, map(jnp.asarray, values))
+        )
         result.losses[:] = map(float, saved["losses"])
         result.held[:] = [(int(steps), float(bits)) for steps, bits in saved["held"]]
 
@@ -298,7 +342,9 @@ def reset(decoder: LanguageModel) -> None:
 
 
 @gn.jit(static_argnames="length")
-def go_on(decoder: LanguageModel, prompt: Tokens, key: jax.Array, length: int) -> Tokens:
+def go_on(
+    decoder: LanguageModel, prompt: Tokens, key: jax.Array, length: int
+) -> Tokens:
     """What the model writes after a prompt: one byte at a time, each of them read once."""
 
     def write(
@@ -309,7 +355,9 @@ def go_on(decoder: LanguageModel, prompt: Tokens, key: jax.Array, length: int) -
         return (decoder, decoder(byte[:, None])[:, -1]), byte
 
     reset(decoder)
-    _, written = gn.scan(write, (decoder, decoder(prompt)[:, -1]), jax.random.split(key, length))
+    _, written = gn.scan(
+        write, (decoder, decoder(prompt)[:, -1]), jax.random.split(key, length)
+    )
     return written.T
 
 
@@ -328,13 +376,16 @@ def cache_error(model: LanguageModel, text: np.ndarray) -> tuple[float, float]:
     """The largest difference of logits, with the cache (half of a text at once, then byte by byte) and without.
 
     Returns:
-        The difference; and as a share of the largest logit, as the precision of float32 is one of shares.
+        The difference; and as a share of the largest logit, as the precision of float32
+        is one of shares.
     """
     tokens = jnp.asarray(text[: model.context], jnp.int32)[None]
     half = model.context // 2
 
     @gn.jit
-    def differences(model: LanguageModel, decoder: LanguageModel) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def differences(
+        model: LanguageModel, decoder: LanguageModel
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         first = decoder(tokens[:, :half])
         read = lambda decoder, byte: (decoder, decoder(byte[:, None])[:, 0])  # noqa: E731
         _, rest = gn.scan(read, decoder, tokens[:, half:].T)
@@ -353,18 +404,46 @@ def draw(results: Sequence[Result], ngrams: dict[int, float]) -> Figure:
     """Bits per byte of each run, and of the n-grams."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
-    for result, color in zip(results, ("tab:blue", "tab:red", "tab:green", "tab:purple"), strict=False):
+    for result, color in zip(
+        results, ("tab:blue", "tab:red", "tab:green", "tab:purple"), strict=False
+    ):
         width = min(20, len(result.losses))
         smooth = np.convolve(result.losses, np.full(width, 1 / width), mode="valid")
-        axes.plot(np.arange(width, len(result.losses) + 1), smooth, color=color, alpha=0.35, linewidth=1)
-        axes.plot(*zip(*result.held, strict=True), color=color, marker="o", label=f"{result.name}: {result.bits:.2f}")
+        axes.plot(
+            np.arange(width, len(result.losses) + 1),
+            smooth,
+            color=color,
+            alpha=0.35,
+            linewidth=1,
+        )
+        axes.plot(
+            *zip(*result.held, strict=True),
+            color=color,
+            marker="o",
+            label=f"{result.name}: {result.bits:.2f}",
+        )
     for order, bits in ngrams.items():
         axes.axhline(bits, color="0.4", linestyle="--", linewidth=1)
         where = ("axes fraction", "data")
-        axes.annotate(f"{order}-gram {bits:.2f}", (1, bits), (6, 0), where, "offset points", va="center", color="0.3")
+        axes.annotate(
+            f"{order}-gram {bits:.2f}",
+            (1, bits),
+            (6, 0),
+            where,
+            "offset points",
+            va="center",
+            color="0.3",
+        )
     lowest = min([*ngrams.values(), *(result.bits for result in results)])
-    axes.set(xlabel="step", ylabel="bits per byte", ylim=(lowest - 0.3, ngrams[1] + 0.3), xlim=(0, None))
-    axes.set_title("Language models of Python's help texts: the held-out part (dots), and the batches (thin)")
+    axes.set(
+        xlabel="step",
+        ylabel="bits per byte",
+        ylim=(lowest - 0.3, ngrams[1] + 0.3),
+        xlim=(0, None),
+    )
+    axes.set_title(
+        "Language models of Python's help texts: the held-out part (dots), and the batches (thin)"
+    )
     axes.legend(loc="upper right", title="held-out bits per byte")
     axes.grid(alpha=0.3)
     return figure
@@ -384,17 +463,49 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     example = "such as batch_size=64 model.width=64"
     add(
-        "changes", nargs="*", default=[], metavar="PATH=VALUE", help=f"values in place of those of the files, {example}"
+        "changes",
+        nargs="*",
+        default=[],
+        metavar="PATH=VALUE",
+        help=f"values in place of those of the files, {example}",
     )
-    files = f"the YAML file of a run; may be given several times (default: {CONFIG.name})"
-    add("--config", action="append", default=argparse.SUPPRESS, metavar="FILE", help=files)
-    add("--output", type=Path, default=Path("language_model.png"), metavar="FILE", help="where the plot goes")
-    add("--save", type=Path, metavar="DIRECTORY", help="where each run is saved, and goes on from if it was stopped")
-    add("--length", type=int, default=300, metavar="N", help="bytes of the text that the model writes")
+    files = (
+        f"the YAML file of a run; may be given several times (default: {CONFIG.name})"
+    )
+    add(
+        "--config",
+        action="append",
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help=files,
+    )
+    add(
+        "--output",
+        type=Path,
+        default=Path("language_model.png"),
+        metavar="FILE",
+        help="where the plot goes",
+    )
+    add(
+        "--save",
+        type=Path,
+        metavar="DIRECTORY",
+        help="where each run is saved, and goes on from if it was stopped",
+    )
+    add(
+        "--length",
+        type=int,
+        default=300,
+        metavar="N",
+        help="bytes of the text that the model writes",
+    )
     options = parser.parse_args(arguments)
     try:
         options.configs = [
-            (Path(file).stem, gn.config.override(gn.config.load(file, Training), options.changes))
+            (
+                Path(file).stem,
+                gn.config.override(gn.config.load(file, Training), options.changes),
+            )
             for file in getattr(options, "config", [str(CONFIG)])
         ]
     except gn.ConfigError as error:
@@ -406,12 +517,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run_one(
-    name: str, config: gn.config.Config[Training], text: Text, options: argparse.Namespace
+    name: str,
+    config: gn.config.Config[Training],
+    text: Text,
+    options: argparse.Namespace,
 ) -> tuple[Result, float]:
     """Train one model, let it write; what was measured, and how far the cache is off."""
     training = make_training(config)
     model, result = training.model, Result(name, training.beats)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(gn.treefy_states(model, gn.ParamState)))
+    parameters = sum(
+        leaf.size for leaf in jax.tree.leaves(gn.treefy_states(model, gn.ParamState))
+    )
     size = f"{training.batch_size} x {model.context} bytes"
     print(f"Model: {name}, {parameters:,} parameters; {training.steps} steps of {size}")
     sys.stdout.flush()  # before the progress bar, which goes to stderr
@@ -419,28 +535,50 @@ def run_one(
     train(training, text, result, file)
     error, share = cache_error(model, text.held)
     print(f"Held-out bits per byte: {result.bits:.3f}")
-    print(f"Largest difference of logits with the cache and without: {error:.1e}, {share:.1e} of the largest")
+    print(
+        f"Largest difference of logits with the cache and without: {error:.1e}, {share:.1e} of the largest"
+    )
     print("It writes:")
-    print("\n".join(f"    {line}" for line in sample(model, PROMPT, options.length, training.seed).splitlines()))
+    print(
+        "\n".join(
+            f"    {line}"
+            for line in sample(
+                model, PROMPT, options.length, training.seed
+            ).splitlines()
+        )
+    )
     return result, share
 
 
 def run(options: argparse.Namespace) -> list[str]:
     """Train, report, draw; what is not as it should be."""
     names = " and ".join(name for name, _ in options.configs)
-    print(f"Train {names} on Python's help texts, compare with n-grams, and plot it in {options.output}")
+    print(
+        f"Train {names} on Python's help texts, compare with n-grams, and plot it in {options.output}"
+    )
     text = load()
     print(f"Data:  {len(text.seen):,} bytes to train on, {len(text.held):,} held out")
-    ngrams = {order: ngram_bits(text.seen.tobytes(), text.held.tobytes(), order) for order in ORDERS}
-    print("N-grams: " + ", ".join(f"{order}: {bits:.3f}" for order, bits in ngrams.items()) + " bits per byte")
+    ngrams = {
+        order: ngram_bits(text.seen.tobytes(), text.held.tobytes(), order)
+        for order in ORDERS
+    }
+    print(
+        "N-grams: "
+        + ", ".join(f"{order}: {bits:.3f}" for order, bits in ngrams.items())
+        + " bits per byte"
+    )
     results, faults = [], []
     for name, config in options.configs:
         result, share = run_one(name, config, text, options)
         results.append(result)
         if not result.bits < ngrams[result.beats]:
-            faults.append(f"{name}: {result.bits:.3f} bits per byte is no better than the {result.beats}-gram's")
+            faults.append(
+                f"{name}: {result.bits:.3f} bits per byte is no better than the {result.beats}-gram's"
+            )
         if not share <= CACHE_TOLERANCE:
-            faults.append(f"{name}: the cache changes logits by {share:.1e} of the largest, not {CACHE_TOLERANCE:.0e}")
+            faults.append(
+                f"{name}: the cache changes logits by {share:.1e} of the largest, not {CACHE_TOLERANCE:.0e}"
+            )
     draw(results, ngrams).savefig(options.output, dpi=110)
     print(f"Plot: {options.output}")
     return faults

@@ -1,7 +1,8 @@
 """Teach a recurrent network to go on with a wave that it heard the beginning of.
 
-The cell holds its hidden state in a `HiddenState`, which every call writes. `gn.scan` runs the network over time: the
-network is in the carry, and stays one object. First it hears the wave; after that it hears its own predictions.
+The cell holds its hidden state in a `HiddenState`, which every call writes. `gn.scan`
+runs the network over time: the network is in the carry, and stays one object. First it
+hears the wave; after that it hears its own predictions.
 
     python docs/examples/recurrent.py --help
 """
@@ -26,9 +27,12 @@ try:
     from matplotlib.figure import Figure
     from tqdm import tqdm
 except ImportError as error:
-    sys.exit(f"recurrent.py needs {error.name}, which is not installed: pip install 'graphnode[examples]'")
+    sys.exit(
+        f"recurrent.py needs {error.name}, which is not installed: pip install 'graphnode[examples]'"
+    )
 
-TARGET = 0.2  # the mean square error, as a share of the waves' variance; above it the program fails
+# The mean square error, as a share of the waves' variance; above it the program fails
+TARGET = 0.2
 BATCH_SIZE = 64
 LENGTH = 80
 HEARD = 40
@@ -46,9 +50,15 @@ class GRUCell(gn.nn.Module):
     batch: int
     n_in: int
     size: int
-    hidden: gn.HiddenState[Float[Array, "batch size"]] = gn.state(jax.nn.initializers.zeros)
-    gates: gn.nn.Linear = gn.subnode(factory=lambda self: gn.nn.Linear(self.n_in + self.size, 2 * self.size))
-    candidate: gn.nn.Linear = gn.subnode(factory=lambda self: gn.nn.Linear(self.n_in + self.size, self.size))
+    hidden: gn.HiddenState[Float[Array, "batch size"]] = gn.state(
+        jax.nn.initializers.zeros
+    )
+    gates: gn.nn.Linear = gn.subnode(
+        factory=lambda self: gn.nn.Linear(self.n_in + self.size, 2 * self.size)
+    )
+    candidate: gn.nn.Linear = gn.subnode(
+        factory=lambda self: gn.nn.Linear(self.n_in + self.size, self.size)
+    )
 
     def reset(self) -> None:
         """Forget what was heard."""
@@ -99,7 +109,9 @@ def go_on(network: Network, waves: Waves) -> Waves:
 
     network.cell.reset()
     is_heard = jnp.arange(len(waves)) < HEARD
-    _, guesses = gn.scan(at_one_time, (network, jnp.zeros_like(waves[0])), (waves, is_heard))
+    _, guesses = gn.scan(
+        at_one_time, (network, jnp.zeros_like(waves[0])), (waves, is_heard)
+    )
     return guesses
 
 
@@ -121,7 +133,9 @@ def loss_of(network: Network, waves: Waves) -> Float[Array, ""]:
 
 
 @gn.jit(donate=True)
-def step(network: Network, optimizer: gn.optim.Optimizer, rngs: gn.Rngs) -> Float[Array, ""]:
+def step(
+    network: Network, optimizer: gn.optim.Optimizer, rngs: gn.Rngs
+) -> Float[Array, ""]:
     """A step of training on new waves, in place: the parameters, the optimizer's memory, the stream of keys."""
     loss, gradients = gn.value_and_grad(loss_of)(network, make_waves(rngs("waves")))
     optimizer.update(network, gradients)
@@ -158,9 +172,17 @@ def train(network: Network, options: argparse.Namespace) -> Result:
     held_key, seen_key = jax.random.split(jax.random.key(options.seed))
     held, rngs = make_waves(held_key), gn.Rngs(waves=seen_key)
     schedule = optax.cosine_decay_schedule(1e-2, options.steps)
-    optimizer = gn.optim.Optimizer(network, optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)))
+    optimizer = gn.optim.Optimizer(
+        network, optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    )
     result = Result(np.asarray(held))
-    with tqdm(total=options.steps, desc="Training", unit="step", file=sys.stderr, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=options.steps,
+        desc="Training",
+        unit="step",
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
         for done in range(1, options.steps + 1):
             result.losses.append(float(step(network, optimizer, rngs)))
             bar.set_postfix(loss=f"{result.losses[-1]:.4f}", refresh=False)
@@ -178,7 +200,9 @@ def train(network: Network, options: argparse.Namespace) -> Result:
 def draw(result: Result) -> Figure:
     """Some held-out waves with what the network makes of them, and the learning curve."""
     figure = Figure(figsize=(12, 7), layout="constrained")
-    curve, *charts = figure.subplot_mosaic([["curve", 0, 1], ["curve", 2, 3], ["curve", 4, 5]]).values()
+    curve, *charts = figure.subplot_mosaic(
+        [["curve", 0, 1], ["curve", 2, 3], ["curve", 4, 5]]
+    ).values()
     draw_curve(curve, result)
     for number, axes in enumerate(charts):
         draw_wave(axes, result.waves[:, number], result.guesses[:, number])
@@ -192,12 +216,24 @@ def draw(result: Result) -> Figure:
 
 def draw_curve(axes: Axes, result: Result) -> None:
     axes.semilogy(
-        np.arange(1, len(result.losses) + 1), result.losses, color="tab:blue", alpha=0.4, label="loss of a step"
+        np.arange(1, len(result.losses) + 1),
+        result.losses,
+        color="tab:blue",
+        alpha=0.4,
+        label="loss of a step",
     )
     steps, errors = zip(*result.errors, strict=True)
-    axes.semilogy(steps, errors, color="tab:green", marker=".", label="held-out waves, continued")
-    axes.axhline(TARGET, color="0.4", linestyle="--", linewidth=1, label=f"target {TARGET:g}")
-    axes.set(xlabel="step", ylabel="mean square error, and as a share of the variance", title="Learning curve")
+    axes.semilogy(
+        steps, errors, color="tab:green", marker=".", label="held-out waves, continued"
+    )
+    axes.axhline(
+        TARGET, color="0.4", linestyle="--", linewidth=1, label=f"target {TARGET:g}"
+    )
+    axes.set(
+        xlabel="step",
+        ylabel="mean square error, and as a share of the variance",
+        title="Learning curve",
+    )
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
 
@@ -206,10 +242,19 @@ def draw_wave(axes: Axes, wave: np.ndarray, guesses: np.ndarray) -> None:
     times = np.arange(len(wave))
     axes.axvspan(0, HEARD, color="0.93", zorder=0)
     axes.plot(times, wave, color="0.3", linewidth=1.5, label="wave")
-    axes.plot(times[1:], guesses, color="tab:orange", linewidth=1.5, linestyle="--", label="prediction")
+    axes.plot(
+        times[1:],
+        guesses,
+        color="tab:orange",
+        linewidth=1.5,
+        linestyle="--",
+        label="prediction",
+    )
     error = np.mean((guesses - wave[1:])[HEARD:] ** 2)
     axes.set(xlim=(0, len(wave) - 1), ylim=(-2.6, 2.2))
-    axes.set_title(f"heard (grey), then continued: error {error:.3f}", fontsize="medium")
+    axes.set_title(
+        f"heard (grey), then continued: error {error:.3f}", fontsize="medium"
+    )
 
 
 # The program
@@ -230,26 +275,50 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--output", type=Path, default=Path("recurrent.png"), metavar="FILE", help="where the plot goes")
+    add(
+        "--output",
+        type=Path,
+        default=Path("recurrent.png"),
+        metavar="FILE",
+        help="where the plot goes",
+    )
     add("--steps", type=positive, default=1200, metavar="N", help="steps of training")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the parameters and the waves")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the parameters and the waves",
+    )
     options = parser.parse_args(arguments)
     if not options.output.absolute().parent.is_dir():
-        parser.error(f"argument --output: there is no directory {options.output.absolute().parent}")
+        parser.error(
+            f"argument --output: there is no directory {options.output.absolute().parent}"
+        )
     return options
 
 
 def run(options: argparse.Namespace) -> Result:
     """Build, train, report, draw."""
     network = make_network(jax.random.key(options.seed))
-    count = sum(leaf.size for leaf in jax.tree.leaves(gn.treefy_states(network, gn.ParamState)))
-    print(f"Data:  sums of two sine waves, of which {HEARD} values are heard and {LENGTH - HEARD} continued")
-    print(f"Model: {count:,} parameters, a hidden state of {network.size} numbers for each wave")
-    print(f"Plan:  {options.steps} steps on {BATCH_SIZE} new waves each, then a plot in {options.output}")
+    count = sum(
+        leaf.size for leaf in jax.tree.leaves(gn.treefy_states(network, gn.ParamState))
+    )
+    print(
+        f"Data:  sums of two sine waves, of which {HEARD} values are heard and {LENGTH - HEARD} continued"
+    )
+    print(
+        f"Model: {count:,} parameters, a hidden state of {network.size} numbers for each wave"
+    )
+    print(
+        f"Plan:  {options.steps} steps on {BATCH_SIZE} new waves each, then a plot in {options.output}"
+    )
     sys.stdout.flush()  # before the progress bar, which goes to stderr
 
     result = train(network, options)
-    print(f"Held-out error: {result.error:.3f} of the variance, from step {HEARD} to {LENGTH}")
+    print(
+        f"Held-out error: {result.error:.3f} of the variance, from step {HEARD} to {LENGTH}"
+    )
     draw(result).savefig(options.output, dpi=110)
     print(f"Plot: {options.output}")
     return result
@@ -259,7 +328,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status."""
     result = run(parse(arguments))
     if not result.error <= TARGET:
-        print(f"recurrent.py: the held-out error is above {TARGET:g}; try more --steps", file=sys.stderr)
+        print(
+            f"recurrent.py: the held-out error is above {TARGET:g}; try more --steps",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -1,7 +1,8 @@
 """What a field's annotation says: its kind, and the form of the values that the field admits.
 
-The rule is closed: an annotation whose every member says the same kind gives that kind; anything else is refused with
-the line to write. A form reads through `list`, `tuple`, `dict[str, ...]`, `None`, unions and type variables.
+The rule is closed: an annotation whose every member says the same kind gives that kind;
+anything else is refused with the line to write. A form reads through `list`, `tuple`,
+`dict[str, ...]`, `None`, unions and type variables.
 """
 
 import collections.abc
@@ -34,7 +35,8 @@ _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _UNIONS: Final = (typing.Union, types.UnionType)
 _SEQUENCES: Final = (list, collections.abc.Sequence, collections.abc.MutableSequence)
 _MAPPINGS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-# Python's own containers are defined in these; of a class of one's own, parameters need not say what it contains.
+# Python's own containers are defined in these; of a class of one's own, parameters need
+# not say what it contains.
 _OF_CONTAINERS: Final = frozenset({"builtins", "collections", "collections.abc"})
 _QUALIFIERS: Final = (
     typing.Annotated, typing.Final, typing_extensions.Required, typing_extensions.NotRequired,
@@ -42,8 +44,12 @@ _QUALIFIERS: Final = (
 )  # fmt: skip
 _VARIABLES: Final = (typing.TypeVar, typing_extensions.TypeVar)
 _VARIADIC: Final = (typing.TypeVarTuple, typing_extensions.TypeVarTuple)
-# What a `type` statement makes is not always what typing-extensions makes, where Python has its own.
-_ALIASES: Final = (typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType))
+# What a `type` statement makes is not always what typing-extensions makes, where Python
+# has its own.
+_ALIASES: Final = (
+    typing_extensions.TypeAliasType,
+    getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType),
+)
 
 
 class Cause(enum.Enum):
@@ -84,7 +90,8 @@ class Form:
         list_of: The form of a list's items, if a list is admitted.
         tuple_of: The forms of a tuple's items; a single form for any length.
         dict_of: The form of a dict's values.
-        is_open: Whether the annotation said nothing: anything of the kind is admitted, at any nesting.
+        is_open: Whether the annotation said nothing: anything of the kind is admitted,
+            at any nesting.
     """
 
     kind: Kind | None
@@ -96,24 +103,45 @@ class Form:
     is_open: bool = False
     classes: tuple[type, ...] = dataclasses.field(init=False, repr=False, compare=False)
     """The classes of the leaves, for `isinstance`."""
-    special_first: tuple[Leaf, ...] = dataclasses.field(init=False, repr=False, compare=False)
-    """The leaves with each class before those that it extends: a State is held to the first whose class it is of."""
-    all_leaves: tuple[Leaf, ...] = dataclasses.field(init=False, repr=False, compare=False)
-    """The leaves at every depth: those of the items of its containers too."""
-    _items: "Mapping[ContainerKind, Form | tuple[Form, ...] | None]" = dataclasses.field(
+    special_first: tuple[Leaf, ...] = dataclasses.field(
         init=False, repr=False, compare=False
+    )
+    """The leaves with each class before those that it extends: a State is held to the first whose class it is of."""
+    all_leaves: tuple[Leaf, ...] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
+    """The leaves at every depth: those of the items of its containers too."""
+    _items: "Mapping[ContainerKind, Form | tuple[Form, ...] | None]" = (
+        dataclasses.field(init=False, repr=False, compare=False)
     )
     """What the items of each kind of container are, an open form's included."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(leaf.cls for leaf in self.leaves))
-        special_first = sorted(self.leaves, key=lambda leaf: len(leaf.cls.__mro__), reverse=True)
+        special_first = sorted(
+            self.leaves, key=lambda leaf: len(leaf.cls.__mro__), reverse=True
+        )
         object.__setattr__(self, "special_first", tuple(special_first))
-        items: Mapping[ContainerKind, object] = {list: self.list_of, tuple: self.tuple_of, dict: self.dict_of}
-        object.__setattr__(self, "_items", dict.fromkeys(items, self) if self.is_open else items)
-        of_tuples = (self.tuple_of,) if isinstance(self.tuple_of, Form) else self.tuple_of or ()
-        inner = [form for form in (self.list_of, self.dict_of, *of_tuples) if form is not None]
-        all_leaves = (*self.leaves, *[leaf for form in inner for leaf in form.all_leaves])
+        items: Mapping[ContainerKind, object] = {
+            list: self.list_of,
+            tuple: self.tuple_of,
+            dict: self.dict_of,
+        }
+        object.__setattr__(
+            self, "_items", dict.fromkeys(items, self) if self.is_open else items
+        )
+        of_tuples = (
+            (self.tuple_of,) if isinstance(self.tuple_of, Form) else self.tuple_of or ()
+        )
+        inner = [
+            form
+            for form in (self.list_of, self.dict_of, *of_tuples)
+            if form is not None
+        ]
+        all_leaves = (
+            *self.leaves,
+            *[leaf for form in inner for leaf in form.all_leaves],
+        )
         object.__setattr__(self, "all_leaves", all_leaves)
 
     @property
@@ -139,23 +167,29 @@ class Form:
         assert form is not None, f"{self} admits no {kind.__name__}"
         return form
 
-    def items(self, kind: ContainerKind, pairs: Sequence[tuple[Key, T]]) -> list[tuple[Key, T, "Form"]] | None:
+    def items(
+        self, kind: ContainerKind, pairs: Sequence[tuple[Key, T]]
+    ) -> list[tuple[Key, T, "Form"]] | None:
         """Each item of a container with the form of its place: the one way to walk a value along its annotation.
 
         Args:
             kind: What the container is, or is taken for.
-            pairs: The key and the child of each item, as `_containers.items` gives them. A child may be what stands
-                for a value, such as its shape.
+            pairs: The key and the child of each item, as `_containers.items` gives
+                them. A child may be what stands for a value, such as its shape.
 
         Returns:
-            Key, child and form of each item; `None` if the form admits no such container, or a tuple of another length.
+            Key, child and form of each item; `None` if the form admits no such
+            container, or a tuple of another length.
         """
         form = self._items[kind]
         if isinstance(form, Form):
             return [(key, child, form) for key, child in pairs]
         if form is None or len(form) != len(pairs):
             return None
-        return [(key, child, item_form) for (key, child), item_form in zip(pairs, form, strict=True)]
+        return [
+            (key, child, item_form)
+            for (key, child), item_form in zip(pairs, form, strict=True)
+        ]
 
     def __str__(self) -> str:
         return " | ".join(self._alternatives())
@@ -214,17 +248,22 @@ def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> 
 
     Args:
         annotation: What stands after the colon, or its text.
-        owner: The class that declares it; its module and its own attributes are looked into.
-        local_names: The names of the functions and classes that the owner was defined in.
+        owner: The class that declares it; its module and its own attributes are looked
+            into.
+        local_names: The names of the functions and classes that the owner was defined
+            in.
 
     Raises:
         NameError: A name that nothing resolves; its `name` says which.
     """
     module = sys.modules.get(owner.__module__)
     parameters = {p.__name__: p for p in getattr(owner, "__type_params__", ())}
-    carrier = type("Carrier", (), {"__annotations__": {"field": annotation}})  # a class, in which `Final` may stand
+    # A class, in which `Final` may stand
+    carrier = type("Carrier", (), {"__annotations__": {"field": annotation}})
     local = {**local_names, owner.__name__: owner, **_body_names(owner), **parameters}
-    hints = typing_extensions.get_type_hints(carrier, vars(module) if module else {}, local, include_extras=True)
+    hints = typing_extensions.get_type_hints(
+        carrier, vars(module) if module else {}, local, include_extras=True
+    )
     return hints["field"]
 
 
@@ -234,14 +273,24 @@ def specifier_inside(annotation: Any) -> "dataclasses.Field[Any] | None":
     facts: tuple[object, ...] = getattr(annotation, "__metadata__", ())
     found = next((fact for fact in facts if isinstance(fact, dataclasses.Field)), None)
     inner = (specifier_inside(part) for part in get_args(annotation))
-    return found or next((specifier for specifier in inner if specifier is not None), None)
+    return found or next(
+        (specifier for specifier in inner if specifier is not None), None
+    )
 
 
 def _body_names(owner: type) -> dict[str, Any]:
     """The aliases and classes of a class body, which its annotations see first; fields and methods are no types."""
     own = own_annotations(owner)
-    members = {name: value for name, value in vars(owner).items() if name not in own and not is_dunder(name)}
-    return {name: value for name, value in members.items() if not hasattr(type(value), "__get__")}
+    members = {
+        name: value
+        for name, value in vars(owner).items()
+        if name not in own and not is_dunder(name)
+    }
+    return {
+        name: value
+        for name, value in members.items()
+        if not hasattr(type(value), "__get__")
+    }
 
 
 def unaliased(annotation: Any) -> Any:
@@ -255,7 +304,9 @@ def unaliased(annotation: Any) -> Any:
     while (alias := _alias_of(annotation)) is not None:
         if _leads_back(alias):
             return Any
-        written: dict[Any, Any] = dict(zip(alias.__type_params__, get_args(annotation), strict=False))
+        written: dict[Any, Any] = dict(
+            zip(alias.__type_params__, get_args(annotation), strict=False)
+        )
         annotation = with_parameters(_value_of(alias), written)
     return annotation
 
@@ -273,15 +324,22 @@ def with_parameters(annotation: Any, written: Mapping[Any, Any]) -> Any:
     if written.keys().isdisjoint(variables):
         return annotation
     generic: Any = annotation
-    return generic[tuple([written.get(variable, _itself(variable)) for variable in variables])]
+    return generic[
+        tuple([written.get(variable, _itself(variable)) for variable in variables])
+    ]
 
 
 def variables_of(annotation: Any) -> tuple[Any, ...]:
     """The type variables of an annotation in the order in which a subscript fills them."""
     if isinstance(annotation, _VARIABLES):
         return (annotation,)
-    # Those of an alias stand in the order of its text. Of a bare class, they are the class's own.
-    return () if isinstance(annotation, type) else getattr(annotation, "__parameters__", ())
+    # Those of an alias stand in the order of its text. Of a bare class, they are the
+    # class's own.
+    return (
+        ()
+        if isinstance(annotation, type)
+        else getattr(annotation, "__parameters__", ())
+    )
 
 
 def _itself(variable: Any) -> Any:
@@ -293,13 +351,19 @@ def _itself(variable: Any) -> Any:
 def with_defaults(annotation: Any, owner: type) -> Any:
     """An annotation with their defaults in place of the type variables that have some."""
     variables = variables_of(annotation)
-    return with_parameters(annotation, {one: _default_of(one, owner) for one in variables if _has_default(one)})
+    return with_parameters(
+        annotation,
+        {one: _default_of(one, owner) for one in variables if _has_default(one)},
+    )
 
 
-def type_arguments(cls: type, base: type, local_names: Mapping[str, Any]) -> dict[Any, Any]:
+def type_arguments(
+    cls: type, base: type, local_names: Mapping[str, Any]
+) -> dict[Any, Any]:
     """What a class says for the type variables of one of its direct bases: `class Square(Table[Float[Array, "n n"]])`.
 
-    A variable that it leaves out stands for its default; one without, or with `Any`, stays open.
+    A variable that it leaves out stands for its default; one without, or with `Any`,
+    stays open.
 
     Args:
         cls: The class.
@@ -312,7 +376,9 @@ def type_arguments(cls: type, base: type, local_names: Mapping[str, Any]) -> dic
     written: Sequence[Any] = cls.__dict__.get("__orig_bases__", cls.__bases__)
     args = next((get_args(one) for one in written if get_origin(one) is base), ())
     return {
-        variable: resolve(arg, cls, local_names) if isinstance(variable, _VARIABLES) else arg
+        variable: resolve(arg, cls, local_names)
+        if isinstance(variable, _VARIABLES)
+        else arg
         for variable, arg in _by_variable(base, args).items()
     }
 
@@ -320,16 +386,24 @@ def type_arguments(cls: type, base: type, local_names: Mapping[str, Any]) -> dic
 def _by_variable(generic: Any, args: Sequence[Any]) -> dict[Any, Any]:
     """What stands for the type variables of a generic class: the arguments, and defaults behind them."""
     variables: tuple[Any, ...] = getattr(generic, "__parameters__", ())
-    # From the first one that takes any number of types, an argument does not say by its position which it is for.
-    single = list(itertools.takewhile(lambda variable: not isinstance(variable, _VARIADIC), variables))
+    # From the first one that takes any number of types, an argument does not say by its
+    # position which it is for.
+    single = list(
+        itertools.takewhile(
+            lambda variable: not isinstance(variable, _VARIADIC), variables
+        )
+    )
     written: dict[Any, Any] = dict(zip(single, args, strict=False))
     for variable in single[len(args) :]:
         if _has_default(variable):  # which may name those before
             written[variable] = with_parameters(_default_of(variable, generic), written)
-    return {variable: arg for variable, arg in written.items() if arg is not Any}  # which says nothing
+    # Which says nothing
+    return {variable: arg for variable, arg in written.items() if arg is not Any}
 
 
-def type_arguments_along(cls: type, base: type, local_names: Mapping[str, Any]) -> dict[Any, Any]:
+def type_arguments_along(
+    cls: type, base: type, local_names: Mapping[str, Any]
+) -> dict[Any, Any]:
     """What a class, and those between, say for the type variables of a base that is not a direct one.
 
     For the arguments, see `type_arguments`.
@@ -342,13 +416,20 @@ def type_arguments_along(cls: type, base: type, local_names: Mapping[str, Any]) 
     if above is base:
         return types_by_variable
     inner = type_arguments_along(above, base, {})
-    return {variable: with_parameters(said, types_by_variable) for variable, said in inner.items()}
+    return {
+        variable: with_parameters(said, types_by_variable)
+        for variable, said in inner.items()
+    }
 
 
 def _has_default(variable: Any) -> bool:
     default = getattr(variable, "__default__", typing_extensions.NoDefault)
     # Before Python 3.13, `typing_extensions` said `None` for none.
-    return isinstance(variable, _VARIABLES) and default is not typing_extensions.NoDefault and default is not None
+    return (
+        isinstance(variable, _VARIABLES)
+        and default is not typing_extensions.NoDefault
+        and default is not None
+    )
 
 
 def _default_of(variable: Any, owner: type) -> Any:
@@ -362,7 +443,10 @@ def open_class(annotation: Any) -> Any:
     if isinstance(annotation, _VARIABLES):
         return None if _has_default(annotation) else annotation
     members = get_args(annotation) if get_origin(annotation) in _UNIONS else ()
-    return next((variable for variable in map(open_class, members) if variable is not None), None)
+    return next(
+        (variable for variable in map(open_class, members) if variable is not None),
+        None,
+    )
 
 
 def _alias_of(annotation: Any) -> Any:
@@ -407,7 +491,9 @@ def form_of(annotation: Any, owner: type) -> Form:
     alias = _alias_of(annotation)
     if alias is not None:
         if _leads_back(alias):
-            raise AmbiguousError(f"{alias.__name__} contains itself, and may be nested to any depth")
+            raise AmbiguousError(
+                f"{alias.__name__} contains itself, and may be nested to any depth"
+            )
         return form_of(unaliased(annotation), owner)
     origin = get_origin(annotation)
     if origin is None:
@@ -429,14 +515,23 @@ def _variable_form(variable: Any, owner: type) -> Form:
 
 def _class_form(annotation: Any) -> Form:
     if isinstance(annotation, (GraphObject, dataclasses.Field)):
-        what = type(annotation).__name__ if isinstance(annotation, GraphObject) else "specifier"
-        raise AmbiguousError(f"this {what} stands where its class belongs: the value comes behind a =")
+        what = (
+            type(annotation).__name__
+            if isinstance(annotation, GraphObject)
+            else "specifier"
+        )
+        raise AmbiguousError(
+            f"this {what} stands where its class belongs: the value comes behind a ="
+        )
     if not isinstance(annotation, type):
         raise AmbiguousError(f"{_text(annotation)} is not a class")
     kind = None if is_jaxtyping(annotation) else match_kind(annotation)
     if kind is None or kind is ARRAY:
         text = _text(annotation)
-        raise AmbiguousError(f"{text} is an array: hold it in a State, as ParamState[{text}]", Cause.ARRAY)
+        raise AmbiguousError(
+            f"{text} is an array: hold it in a State, as ParamState[{text}]",
+            Cause.ARRAY,
+        )
     if issubclass(annotation, State):
         newest = latest(annotation)
         return Form(Kind.STATE, (Leaf(newest, _state_contract(newest)),))
@@ -450,14 +545,21 @@ def _class_form(annotation: Any) -> Form:
     if parameters is not None and parameters.frozen:
         return Form(Kind.STATIC)
     if parameters is not None:
-        cause = Cause.THAWED if annotation.__setattr__ is object.__setattr__ else Cause.GUARDED
+        cause = (
+            Cause.THAWED
+            if annotation.__setattr__ is object.__setattr__
+            else Cause.GUARDED
+        )
         raise AmbiguousError(
-            f"the dataclass {annotation.__name__} is not frozen: declare it @dataclass(frozen=True)", cause
+            f"the dataclass {annotation.__name__} is not frozen: declare it @dataclass(frozen=True)",
+            cause,
         )
     items = _named_items(annotation)
     if items and not _is_in_itself(annotation):
         _check_named_items(annotation, items)
-        if issubclass(annotation, tuple) and all(_says_static(item, annotation) for item in items):
+        if issubclass(annotation, tuple) and all(
+            _says_static(item, annotation) for item in items
+        ):
             return Form(Kind.STATIC)
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
 
@@ -470,7 +572,10 @@ def _named_items(cls: type) -> list[Any]:
     if not is_named_tuple and not typing_extensions.is_typeddict(cls):
         return []
     try:
-        return [_without_qualifiers(resolve(written, cls, {})) for written in annotations.values()]
+        return [
+            _without_qualifiers(resolve(written, cls, {}))
+            for written in annotations.values()
+        ]
     except (NameError, TypeError, AttributeError, SyntaxError):
         return []
 
@@ -506,13 +611,19 @@ def _check_named_items(cls: type, items: Sequence[Any]) -> None:
     is_dict = typing_extensions.is_typeddict(cls)
     texts = [_text(item) for item in items]
     union = " | ".join(dict.fromkeys(texts))
-    _check_items(cls, items, cls, f"dict[str, {union}]" if is_dict else f"tuple[{', '.join(texts)}]")
+    _check_items(
+        cls,
+        items,
+        cls,
+        f"dict[str, {union}]" if is_dict else f"tuple[{', '.join(texts)}]",
+    )
 
 
 def _value_types(annotation: Any) -> list[Any]:
     """What a class of States, or one with its parameters, says that the value is: by each of its bases that says so.
 
-    The parameters of a class of one's own may be others than those of `State`, or stand in another order.
+    The parameters of a class of one's own may be others than those of `State`, or stand
+    in another order.
     """
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
     if origin is State:
@@ -532,8 +643,12 @@ def _state_contract(annotation: Any) -> Contract | None:
     Raises:
         AmbiguousError: Two of its bases have different ones.
     """
-    read = [contract_of(_without_qualifiers(value)) for value in _value_types(annotation)]
-    contracts = list(dict.fromkeys(contract for contract in read if contract is not None))
+    read = [
+        contract_of(_without_qualifiers(value)) for value in _value_types(annotation)
+    ]
+    contracts = list(
+        dict.fromkeys(contract for contract in read if contract is not None)
+    )
     if len(contracts) > 1:
         texts = " and ".join(contract.text for contract in contracts)
         raise AmbiguousError(
@@ -546,10 +661,16 @@ def _state_contract(annotation: Any) -> Contract | None:
 def _without_qualifiers(annotation: Any) -> Any:
     """The type itself, by whatever name, without what `Annotated` says beside it."""
     annotation = unaliased(annotation)
-    return _without_qualifiers(get_args(annotation)[0]) if get_origin(annotation) in _QUALIFIERS else annotation
+    return (
+        _without_qualifiers(get_args(annotation)[0])
+        if get_origin(annotation) in _QUALIFIERS
+        else annotation
+    )
 
 
-def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: type) -> Form:
+def _generic_form(
+    annotation: Any, origin: Any, args: tuple[Any, ...], owner: type
+) -> Form:
     if origin in _UNIONS:
         return _union_form(annotation, args, owner)
     if origin in _QUALIFIERS:
@@ -565,7 +686,9 @@ def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: ty
     if origin in _MAPPINGS:
         if not _is_text_type(args[0]):
             _check_items(annotation, args[1:], owner, f"dict[str, {_text(args[1])}]")
-            raise AmbiguousError(f"the keys of {_text(annotation)} are not strings: write dict[str, ...]")
+            raise AmbiguousError(
+                f"the keys of {_text(annotation)} are not strings: write dict[str, ...]"
+            )
         form = _item_form(annotation, args[1], owner, "tuple[tuple[str, {}], ...]")
         return Form(form.kind, dict_of=form)
     if origin is frozenset:
@@ -573,10 +696,18 @@ def _generic_form(annotation: Any, origin: Any, args: tuple[Any, ...], owner: ty
         return Form(Kind.STATIC)
     if isinstance(origin, type) and issubclass(origin, State):
         return Form(Kind.STATE, (Leaf(latest(origin), _state_contract(annotation)),))
-    if isinstance(origin, type) and (issubclass(origin, NodeBase) or match_kind(origin).is_annotation):
+    if isinstance(origin, type) and (
+        issubclass(origin, NodeBase) or match_kind(origin).is_annotation
+    ):
         return _class_form(origin)
-    if origin.__module__ in _OF_CONTAINERS and issubclass(origin, collections.abc.Iterable):
-        kept = "dict[str, {}]" if issubclass(origin, collections.abc.Mapping) else "list[{}]"
+    if origin.__module__ in _OF_CONTAINERS and issubclass(
+        origin, collections.abc.Iterable
+    ):
+        kept = (
+            "dict[str, {}]"
+            if issubclass(origin, collections.abc.Mapping)
+            else "list[{}]"
+        )
         _check_items(annotation, args, owner, kept.format(_text(args[-1])))
     raise AmbiguousError(f"{_text(annotation)} may hold a node, a State or static data")
 
@@ -590,20 +721,26 @@ def _is_text_type(annotation: Any) -> bool:
         return _is_text_type(annotation.__bound__)
     origin = get_origin(annotation)
     if origin in (Literal, typing_extensions.Literal):
-        return all(type(value) is str for value in get_args(annotation))  # no members of an enum
+        # No members of an enum
+        return all(type(value) is str for value in get_args(annotation))
     if origin in _UNIONS:
         return all(map(_is_text_type, get_args(annotation)))
     return annotation in (str, typing.LiteralString, typing_extensions.LiteralString)
 
 
-def _check_items(annotation: Any, items: Sequence[Any], owner: type, remedy: str) -> None:
+def _check_items(
+    annotation: Any, items: Sequence[Any], owner: type, remedy: str
+) -> None:
     """Raise if what a container holds are States or nodes, and it is of a kind that no node keeps.
 
     Raises:
         AmbiguousError: Gives the line to write.
     """
     if any(_says_graph_object(item, owner) for item in items):
-        raise AmbiguousError(f"no node keeps {with_article(_text(annotation))}: write {remedy}", Cause.CONTAINER)
+        raise AmbiguousError(
+            f"no node keeps {with_article(_text(annotation))}: write {remedy}",
+            Cause.CONTAINER,
+        )
 
 
 def _says_graph_object(annotation: Any, owner: type) -> bool:
@@ -619,7 +756,9 @@ def _says_graph_object(annotation: Any, owner: type) -> bool:
 def _item_form(annotation: Any, item: Any, owner: type, frozen: str) -> Form:
     form = form_of(item, owner)
     if form.kind in (Kind.STATIC, None):
-        found = f"{_text(annotation)} is not hashable: write {frozen.format(_text(item))}"
+        found = (
+            f"{_text(annotation)} is not hashable: write {frozen.format(_text(item))}"
+        )
         raise AmbiguousError(found, Cause.UNHASHABLE)
     return form
 
@@ -628,19 +767,24 @@ def _tuple_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
     items = tuple(form_of(arg, owner) for arg in args if arg is not ...)
     kinds = {item.kind for item in items} - {None}
     if len(kinds) > 1:
-        raise AmbiguousError(f"{_text(annotation)} mixes {' and '.join(sorted(map(str, kinds)))}")
+        raise AmbiguousError(
+            f"{_text(annotation)} mixes {' and '.join(sorted(map(str, kinds)))}"
+        )
     if kinds <= {Kind.STATIC}:
         return Form(Kind.STATIC)
     return Form(kinds.pop(), tuple_of=items[0] if ... in args else items)
 
 
 def _union_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
-    if set(args) >= _DTYPES:  # `DTypeLike | None` comes flattened, and one of its members is a Protocol
+    # `DTypeLike | None` comes flattened, and one of its members is a Protocol
+    if set(args) >= _DTYPES:
         args = (np.dtype, *[arg for arg in args if arg not in _DTYPES])
     members = [form_of(arg, owner) for arg in args]
     kinds = {member.kind for member in members} - {None}
     if len(kinds) > 1:
-        raise AmbiguousError(f"{_text(annotation)} mixes {' and '.join(sorted(map(str, kinds)))}")
+        raise AmbiguousError(
+            f"{_text(annotation)} mixes {' and '.join(sorted(map(str, kinds)))}"
+        )
 
     def only(choices: list[Any]) -> Any:
         found = [choice for choice in choices if choice is not None]
@@ -668,11 +812,17 @@ def _check_one_contract(annotation: Any, leaves: Sequence[Leaf]) -> None:
         AmbiguousError: Names both contracts.
     """
     for first, second in itertools.combinations(leaves, 2):
-        is_one_class = issubclass(first.cls, second.cls) or issubclass(second.cls, first.cls)
-        # Of two classes, the special one may ask for something where the other takes anything.
+        is_one_class = issubclass(first.cls, second.cls) or issubclass(
+            second.cls, first.cls
+        )
+        # Of two classes, the special one may ask for something where the other takes
+        # anything.
         is_split = first.cls is second.cls or (first.contract and second.contract)
         if is_one_class and is_split and first.contract != second.contract:
-            texts = " and ".join(leaf.contract.text if leaf.contract else "anything" for leaf in (first, second))
+            texts = " and ".join(
+                leaf.contract.text if leaf.contract else "anything"
+                for leaf in (first, second)
+            )
             raise AmbiguousError(
                 f"{_text(annotation)} holds one State to {texts}: write one contract, with an axis of each size "
                 '("n") or any axes ("...")',

@@ -1,8 +1,9 @@
 """The body of a node class, and what it extends: what may stand there beside fields, and what is refused.
 
-Data in: a class that is being defined, not yet a dataclass. Data out: its faults. `dataclasses` takes for a default
-whatever `getattr` finds under the name of an annotation, an inherited property too; a value without an annotation, it
-does not see at all. Here each name is looked up in each class by itself.
+Data in: a class that is being defined, not yet a dataclass. Data out: its faults.
+`dataclasses` takes for a default whatever `getattr` finds under the name of an
+annotation, an inherited property too; a value without an annotation, it does not see at
+all. Here each name is looked up in each class by itself.
 """
 
 import copy
@@ -39,7 +40,16 @@ from .._static import GraphObject
 from ._annotations import AmbiguousError, form_of, resolve
 
 RESERVED: Final = frozenset(
-    {"_binding", "_has_own_init", "_joint", "_plan", "_popped", "_removed", "_template", "_version"}
+    {
+        "_binding",
+        "_has_own_init",
+        "_joint",
+        "_plan",
+        "_popped",
+        "_removed",
+        "_template",
+        "_version",
+    }
 )
 """Names that graphnode keeps on nodes and their classes."""
 
@@ -71,13 +81,18 @@ class _Declaration(NamedTuple):
 def take_body_faults(cls: type) -> list[Fault]:
     """Faults of a class body that `dataclasses` would stop at, or not see.
 
-    A default that is a fault is taken out, so that `dataclasses` goes on and the other faults are found too; the class
-    is refused in the end. An abstract property that a field implements is hidden from it likewise.
+    A default that is a fault is taken out, so that `dataclasses` goes on and the other
+    faults are found too; the class is refused in the end. An abstract property that a
+    field implements is hidden from it likewise.
     """
     if "__slots__" in cls.__dict__:
         text = f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them"
         return [*_equality_faults(cls), Fault(text, Rule.SLOTS, "__slots__")]
-    faults = [*_equality_faults(cls), *_reserved_faults(cls, cls), *_class_variable_faults(cls, cls)]
+    faults = [
+        *_equality_faults(cls),
+        *_reserved_faults(cls, cls),
+        *_class_variable_faults(cls, cls),
+    ]
     _drop_aliases(cls)
     _copy_specifiers(cls)
     own = own_annotations(cls)
@@ -89,7 +104,9 @@ def take_body_faults(cls: type) -> list[Fault]:
     for name in unannotated:
         if name in inherited and not is_dunder(name):
             faults.append(_override_fault(cls, name, inherited[name]))
-    faults += unannotated_faults(cls, cls, [name for name in unannotated if name not in inherited])
+    faults += unannotated_faults(
+        cls, cls, [name for name in unannotated if name not in inherited]
+    )
     faults += _kind_override_faults(cls, inherited)
     declarations = inherited | declarations
     for base in cls.__mro__[1:]:
@@ -106,30 +123,52 @@ def _equality_faults(cls: type) -> Iterator[Fault]:
     for name in ("__eq__", "__hash__"):
         owner = next(base for base in cls.__mro__ if name in base.__dict__)
         method = owner.__dict__[name]
-        if method is None or method is getattr(object, name) or _is_generated(owner, method):
+        if (
+            method is None
+            or method is getattr(object, name)
+            or _is_generated(owner, method)
+        ):
             continue
         if owner is cls:
             text = f"{cls.__name__} defines {name}, but nodes are compared by identity; remove it"
             yield Fault(text, Rule.EQUALITY, name)
-        elif owner.__module__ != "collections.abc":  # a node may be a mapping, and need not be compared like one
+        elif (
+            owner.__module__ != "collections.abc"
+        ):  # a node may be a mapping, and need not be compared like one
             text = f"{cls.__name__}: {owner.__name__} defines {name}, but nodes are compared by identity; remove it, or"
-            yield Fault(f"{text} write {name} = object.{name} in {cls.__name__}", Rule.EQUALITY, name)
+            yield Fault(
+                f"{text} write {name} = object.{name} in {cls.__name__}",
+                Rule.EQUALITY,
+                name,
+            )
 
 
 def _is_generated(owner: type, method: object) -> bool:
     """Whether `dataclasses` has written a method of a class: it compiles a text."""
     code = getattr(inspect.unwrap(cast("Any", method)), "__code__", None)
-    return "__dataclass_fields__" in owner.__dict__ and code is not None and code.co_filename == "<string>"
+    return (
+        "__dataclass_fields__" in owner.__dict__
+        and code is not None
+        and code.co_filename == "<string>"
+    )
 
 
 def _reserved_faults(cls: type, owner: type) -> Iterator[Fault]:
     """Names of graphnode's own that stand in a body, with or without an annotation; and fields with Python's own."""
     own = own_annotations(owner)
     for name in sorted(RESERVED & body_names(owner)):
-        yield Fault(f"{cls.__name__}.{name}: this name is graphnode's own; choose another", Rule.RESERVED, name)
+        yield Fault(
+            f"{cls.__name__}.{name}: this name is graphnode's own; choose another",
+            Rule.RESERVED,
+            name,
+        )
     if owner is not cls:
         return
-    for name in [name for name, annotation in own.items() if is_dunder(name) and is_field(annotation, cls)]:
+    for name in [
+        name
+        for name, annotation in own.items()
+        if is_dunder(name) and is_field(annotation, cls)
+    ]:
         del cls.__annotations__[name]
         text = f"{cls.__name__}.{name}: names with two underscores on both sides are Python's own; choose another"
         yield Fault(text, Rule.RESERVED, name)
@@ -139,19 +178,27 @@ def _class_variable_faults(cls: type, owner: type) -> Iterator[Fault]:
     """Specifiers that stand at class variables, whose value they would be; those of the class are taken out."""
     for name, annotation in own_annotations(owner).items():
         specifier = owner.__dict__.get(name)
-        if isinstance(specifier, dataclasses.Field) and is_class_variable(annotation, owner):
+        if isinstance(specifier, dataclasses.Field) and is_class_variable(
+            annotation, owner
+        ):
             if owner is cls:
                 setattr(cls, name, None)
             called = specifier_text(specifier)
-            text = (
-                f"{cls.__name__}.{name}: {called} declares a field, and ClassVar[...] a constant of the class; remove"
+            yield Fault(
+                f"{cls.__name__}.{name}: {called} declares a field, and ClassVar[...] a "
+                f"constant of the class; remove ClassVar[...], or write a value in place of {called}",
+                Rule.DATACLASS,
+                name,
             )
-            yield Fault(f"{text} ClassVar[...], or write a value in place of {called}", Rule.DATACLASS, name)
 
 
 def _drop_aliases(cls: type) -> None:
     """Take out the annotations of names for types, which `dataclasses` would make fields."""
-    for name in [name for name, annotation in own_annotations(cls).items() if is_alias(annotation, cls)]:
+    for name in [
+        name
+        for name, annotation in own_annotations(cls).items()
+        if is_alias(annotation, cls)
+    ]:
         del cls.__annotations__[name]
 
 
@@ -165,7 +212,11 @@ def _copy_specifiers(cls: type) -> None:
         if isinstance(written, dataclasses.Field):
             setattr(cls, name, copy.copy(written))
     for base in cls.__mro__[1:]:
-        known: dict[str, Any] = {} if issubclass(base, NodeBase) else base.__dict__.get("__dataclass_fields__", {})
+        known: dict[str, Any] = (
+            {}
+            if issubclass(base, NodeBase)
+            else base.__dict__.get("__dataclass_fields__", {})
+        )
         for name, specifier in known.items():
             if specifier.name != name:  # another class has it under that one
                 known[name] = copy.copy(specifier)
@@ -183,15 +234,29 @@ def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
     if written is dataclasses.MISSING:
         return [inherited] if inherited is not None else []
     specifier = written if isinstance(written, dataclasses.Field) else None
-    fault = _written_default_fault(cls, cls, name, written if specifier is None else specifier.default, role)
-    if specifier is not None and specifier.default_factory is not dataclasses.MISSING and role is _Role.ARGUMENT:
-        option = "factory" if specifier.default_factory is left_out else "default_factory"
+    fault = _written_default_fault(
+        cls, cls, name, written if specifier is None else specifier.default, role
+    )
+    if (
+        specifier is not None
+        and specifier.default_factory is not dataclasses.MISSING
+        and role is _Role.ARGUMENT
+    ):
+        option = (
+            "factory" if specifier.default_factory is left_out else "default_factory"
+        )
         text = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and takes no {option}"
-        fault = Fault(f"{text}; {_made_in_constructor(name, '...')}", Rule.DATACLASS, name)
+        fault = Fault(
+            f"{text}; {_made_in_constructor(name, '...')}", Rule.DATACLASS, name
+        )
     if specifier is not None and not specifier.init and role is _Role.ARGUMENT:
         called = specifier_text(specifier)
         text = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and by {called} the constructor"
-        fault = Fault(f"{text} does not take it; remove InitVar[...] or the specifier", Rule.DATACLASS, name)
+        fault = Fault(
+            f"{text} does not take it; remove InitVar[...] or the specifier",
+            Rule.DATACLASS,
+            name,
+        )
     if fault is not None:
         metadata = None if specifier is None else specifier.metadata
         setattr(cls, name, dataclasses.field(default=None, metadata=metadata))
@@ -201,7 +266,8 @@ def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
 def _unwrap_static_method(cls: type, name: str) -> None:
     """Put the function in the place of a static method that is the default of a field of another name.
 
-    To the class body, the `helper` of `@staticmethod def helper(x)` is the wrapper, to everyone else the function.
+    To the class body, the `helper` of `@staticmethod def helper(x)` is the wrapper, to
+    everyone else the function.
     """
     written = cls.__dict__.get(name)
     default = written.default if isinstance(written, dataclasses.Field) else written
@@ -213,7 +279,9 @@ def _unwrap_static_method(cls: type, name: str) -> None:
         setattr(cls, name, default.__func__)
 
 
-def _written_default_fault(cls: type, owner: type, name: str, value: object, role: _Role) -> Fault | None:
+def _written_default_fault(
+    cls: type, owner: type, name: str, value: object, role: _Role
+) -> Fault | None:
     """What is wrong with a default that is written in the body of a class, or of a dataclass that it extends."""
     where = f"{cls.__name__}.{name}"
     if value is dataclasses.MISSING:
@@ -221,12 +289,18 @@ def _written_default_fault(cls: type, owner: type, name: str, value: object, rol
     word = member_word(owner, name, value)
     if word is not None:
         body = "the class body" if owner is cls else f"the body of {owner.__name__}"
-        return Fault(f"{where}: {body} has a field and a {word} of this name; rename one", Rule.SHADOWED, name)
+        return Fault(
+            f"{where}: {body} has a field and a {word} of this name; rename one",
+            Rule.SHADOWED,
+            name,
+        )
     specifier = specifier_within(value)
     if specifier is not None:
         return Fault(f"{where}: {stray_comma(specifier)}", Rule.SHARED, name)
     if holds_graph_object(value) or type(value).__hash__ is None:
-        return Fault(f"{where}: {_shared_default(name, value, role)}", Rule.SHARED, name)
+        return Fault(
+            f"{where}: {_shared_default(name, value, role)}", Rule.SHARED, name
+        )
     return None
 
 
@@ -235,7 +309,9 @@ def _shared_default(name: str, value: object, role: _Role) -> str:
     kind = "array" if is_array else type(value).__name__
     is_plain = isinstance(value, (list, dict, set))
     if role is _Role.ARGUMENT:  # which `dataclasses` lets have no factory
-        remedy = _made_in_constructor(name, kind if is_plain or isinstance(value, GraphObject) else "...")
+        remedy = _made_in_constructor(
+            name, kind if is_plain or isinstance(value, GraphObject) else "..."
+        )
         return f"the default {kind} would be one object for all calls; {remedy}"
     remedy = f"default_factory={kind if is_plain else f'lambda: {kind}(...)'}"
     if isinstance(value, GraphObject):
@@ -244,7 +320,9 @@ def _shared_default(name: str, value: object, role: _Role) -> str:
         remedy = "default_factory=lambda: (...), or remove a comma behind the default"
     elif is_array:
         remedy = "default_factory=lambda: ... in a State, or static(default=...)"
-    return f"the default {kind} would be one object shared by all instances; use {remedy}"
+    return (
+        f"the default {kind} would be one object shared by all instances; use {remedy}"
+    )
 
 
 def _made_in_constructor(name: str, annotation: str) -> str:
@@ -254,14 +332,24 @@ def _made_in_constructor(name: str, annotation: str) -> str:
 
 def _inherited_fault(cls: type, name: str, role: _Role) -> Fault | None:
     """What is wrong with what a base has under a name; `dataclasses` would take it for the default of the field."""
-    having = [base for base in cls.__mro__[1:] if name in base.__dict__ and name not in RESERVED]
-    base = next((base for base in having if not isinstance(base.__dict__[name], Hint)), None)
+    having = [
+        base
+        for base in cls.__mro__[1:]
+        if name in base.__dict__ and name not in RESERVED
+    ]
+    base = next(
+        (base for base in having if not isinstance(base.__dict__[name], Hint)), None
+    )
     if base is None or _declares(base, name):
         return None  # or the default of the field that it overrides
     attribute = base.__dict__[name]
     is_implemented = _is_abstract(base, attribute)
     if name not in cls.__dict__:
-        setattr(cls, name, dataclasses.field() if is_implemented else dataclasses.field(default=None))
+        setattr(
+            cls,
+            name,
+            dataclasses.field() if is_implemented else dataclasses.field(default=None),
+        )
     elif member_word(base, name, attribute) is None:
         return None  # a constant that becomes a field, with what the body says of it
     return None if is_implemented else _shadowed(cls, name, base, role)
@@ -269,7 +357,10 @@ def _inherited_fault(cls: type, name: str, role: _Role) -> Fault | None:
 
 def _is_abstract(owner: type, attribute: object) -> bool:
     """Whether a field may implement it: an abstract member, or one of a protocol."""
-    return bool(getattr(attribute, "__isabstractmethod__", False) or owner.__dict__.get("_is_protocol", False))
+    return bool(
+        getattr(attribute, "__isabstractmethod__", False)
+        or owner.__dict__.get("_is_protocol", False)
+    )
 
 
 def _shadowed(cls: type, name: str, owner: type, role: _Role) -> Fault:
@@ -290,7 +381,11 @@ def _line(name: str, role: _Role, value: object) -> str:
 
 def _value_text(value: object) -> str:
     """A value for a line to write."""
-    return cut(repr(value)) if isinstance(value, (bool, int, float, str, tuple, type(None))) else "..."
+    return (
+        cut(repr(value))
+        if isinstance(value, (bool, int, float, str, tuple, type(None)))
+        else "..."
+    )
 
 
 # Fields and arguments that are inherited
@@ -344,10 +439,16 @@ def _override_fault(cls: type, name: str, inherited: _Declaration) -> Fault:
     return Fault(f"{cls.__name__}.{name}: {text}", Rule.SHADOWED, name)
 
 
-def _kind_override_faults(cls: type, inherited: Mapping[str, _Declaration]) -> Iterator[Fault]:
+def _kind_override_faults(
+    cls: type, inherited: Mapping[str, _Declaration]
+) -> Iterator[Fault]:
     """Of a field, argument and class variable of one name: in the body, or in two classes that do not agree."""
     for owner in cls.__mro__:
-        own = own_annotations(owner) if owner is cls or "__dataclass_fields__" in owner.__dict__ else {}
+        own = (
+            own_annotations(owner)
+            if owner is cls or "__dataclass_fields__" in owner.__dict__
+            else {}
+        )
         declarations = _declared_in(owner)
         for name, annotation in own.items():
             role = declarations[name].role if name in declarations else None
@@ -366,17 +467,25 @@ def _kind_override_faults(cls: type, inherited: Mapping[str, _Declaration]) -> I
 # Classes that are extended, and are no nodes
 
 
-def _hidden_faults(cls: type, base: type, declarations: Mapping[str, _Declaration]) -> Iterator[Fault]:
+def _hidden_faults(
+    cls: type, base: type, declarations: Mapping[str, _Declaration]
+) -> Iterator[Fault]:
     """Members of a class that is extended which a field or argument of another one would hide."""
     own = own_annotations(cls)
-    hidden = [name for name in base.__dict__ if name in declarations and name not in own and not is_dunder(name)]
+    hidden = [
+        name
+        for name in base.__dict__
+        if name in declarations and name not in own and not is_dunder(name)
+    ]
     for name in hidden:
         is_settled = _declares(base, name) or _overrides(declarations[name], base)
         if not (is_settled or _is_abstract(base, base.__dict__[name])):
             yield _shadowed(cls, name, base, declarations[name].role)
 
 
-def _mixin_faults(cls: type, base: type, declarations: Collection[str]) -> Iterator[Fault]:
+def _mixin_faults(
+    cls: type, base: type, declarations: Collection[str]
+) -> Iterator[Fault]:
     """What a class that is not a node has in its body and was meant as part of the node."""
     if "__dataclass_fields__" in base.__dict__:
         yield from _dataclass_faults(cls, base)
@@ -385,7 +494,9 @@ def _mixin_faults(cls: type, base: type, declarations: Collection[str]) -> Itera
     yield from _reserved_faults(cls, base)
     yield from _class_variable_faults(cls, base)
     annotations = own_annotations(base)
-    yield from unannotated_faults(cls, base, [name for name in base.__dict__ if name not in annotations])
+    yield from unannotated_faults(
+        cls, base, [name for name in base.__dict__ if name not in annotations]
+    )
 
 
 def _dataclass_faults(cls: type, base: type) -> Iterator[Fault]:
@@ -394,11 +505,15 @@ def _dataclass_faults(cls: type, base: type) -> Iterator[Fault]:
     own = own_annotations(cls)
     for name, declaration in _declared_in(base).items():
         if name not in own and owners[name] is base:
-            fault = _written_default_fault(cls, base, name, specifiers[name].default, declaration.role)
+            fault = _written_default_fault(
+                cls, base, name, specifiers[name].default, declaration.role
+            )
             yield from [] if fault is None else [fault]
 
 
-def _undeclared_field_faults(cls: type, base: type, declarations: Collection[str]) -> Iterator[Fault]:
+def _undeclared_field_faults(
+    cls: type, base: type, declarations: Collection[str]
+) -> Iterator[Fault]:
     """Fields of a class that is neither a node nor a dataclass, by their values or by what the annotations say."""
     is_protocol = base.__dict__.get("_is_protocol", False)
     for name, annotation in own_annotations(base).items():
@@ -411,7 +526,9 @@ def _undeclared_field_faults(cls: type, base: type, declarations: Collection[str
             continue
         text = f"{base.__name__} declares it, but is not a node class, so that it is not a field; derive"
         remedy = f"{base.__name__} from gn.Node, or declare {name} in {cls.__name__}"
-        if has_value and not (isinstance(value, dataclasses.Field) or holds_graph_object(value)):
+        if has_value and not (
+            isinstance(value, dataclasses.Field) or holds_graph_object(value)
+        ):
             remedy += f", or write {name}: ClassVar[...] for a constant of the class"
         yield Fault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.MIXIN, name)
 
@@ -421,5 +538,12 @@ def _says_holder(owner: type, annotation: object) -> bool:
     try:
         resolved: Any = resolve(annotation, owner, {})
         return form_of(resolved, owner).kind in (Kind.STATE, Kind.SUBNODE)
-    except (NameError, TypeError, AttributeError, SyntaxError, AmbiguousError, ContractSyntaxError):
+    except (
+        NameError,
+        TypeError,
+        AttributeError,
+        SyntaxError,
+        AmbiguousError,
+        ContractSyntaxError,
+    ):
         return False  # no States or nodes, as far as can be read

@@ -18,12 +18,15 @@ def plain(value: Any) -> Any:
     return mapped(lambda leaf: leaf, value)
 
 
-def children_first(roots: Iterable[T], enter: Callable[[T], Iterable[T]]) -> Iterator[T]:
+def children_first(
+    roots: Iterable[T], enter: Callable[[T], Iterable[T]]
+) -> Iterator[T]:
     """Walk a graph without recursion, and give each of its nodes once, after those that it leads to.
 
     Args:
         roots: Where to begin.
-        enter: What a node leads to, the last first. It is called once for each node, when the walk gets there.
+        enter: What a node leads to, the last first. It is called once for each node,
+            when the walk gets there.
     """
     visited: set[int] = set()
     for root in roots:
@@ -80,7 +83,8 @@ def set_state(node: Any, state: Any) -> None:
     node.__setstate__(state)
     if not isinstance(node, NodeBase) or hasattr(node, "_version"):
         return
-    # What was written is admitted as fields are: its containers are to be the node's own.
+    # What was written is admitted as fields are: its containers are to be the node's
+    # own.
     written = dict(node.__dict__)
     node.__dict__.clear()
     node_base_of(type(node)).__setstate__(node, written)
@@ -102,9 +106,10 @@ def deepcopy_graph(
 
     Args:
         root: The node.
-        memo: What was copied in the same call of `copy.deepcopy`, and is shared with this copy.
-        has_own_way: Whether the class of a node has a `__deepcopy__` of its own, which is asked. Not that of `root`,
-            which may have called here itself.
+        memo: What was copied in the same call of `copy.deepcopy`, and is shared with
+            this copy.
+        has_own_way: Whether the class of a node has a `__deepcopy__` of its own, which
+            is asked. Not that of `root`, which may have called here itself.
         reduction_of: How a node says that it is made again.
     """
     contents: dict[int, list[Any]] = {}
@@ -112,7 +117,8 @@ def deepcopy_graph(
     def enter(node: NodeBase) -> list[NodeBase]:
         if id(node) in memo:
             return []
-        # The memo goes by ids: what a `__getstate__` has just made must live as long as it.
+        # The memo goes by ids: what a `__getstate__` has just made must live as long as
+        # it.
         memo.setdefault(id(memo), []).append(node)
         if node is not root and has_own_way(node):
             memo[id(node)] = copy.deepcopy(node, memo)
@@ -129,7 +135,10 @@ def deepcopy_graph(
     for node in children_first([root], enter):
         if id(node) in contents:
             state, *items = contents.pop(id(node)) or [None]
-            copied = [copy.deepcopy(list(part), memo) if part is not None else None for part in items[:2]]
+            copied = [
+                copy.deepcopy(list(part), memo) if part is not None else None
+                for part in items[:2]
+            ]
             _fill(memo[id(node)], [_deepcopy_state(node, state, memo), *copied])
     return memo[id(root)]
 
@@ -146,4 +155,7 @@ def _deepcopy_state(node: NodeBase, state: object, memo: dict[int, Any]) -> obje
     if not isinstance(state, dict):
         return copy.deepcopy(state, memo)
     statics = type(node)._plan.statics
-    return {name: value if name in statics else copy.deepcopy(value, memo) for name, value in state.items()}
+    return {
+        name: value if name in statics else copy.deepcopy(value, memo)
+        for name, value in state.items()
+    }

@@ -1,7 +1,8 @@
 """What would do, said with the error of a constructor that failed: asked for only once it has failed.
 
-Data in: what a constructor raised, and what it was called with. Python's own text stays, with a hint behind it; what a
-`default_factory` raised stays as it is, with a note that names its field.
+Data in: what a constructor raised, and what it was called with. Python's own text
+stays, with a hint behind it; what a `default_factory` raised stays as it is, with a
+note that names its field.
 """
 
 import dataclasses
@@ -21,11 +22,17 @@ _AMBIENT: Final = (
 )
 # What flax.nnx and equinox call the random numbers that a constructor takes.
 _RANDOM_NAMES: Final = frozenset({"rngs", "rng", "key"})
-_POSITIONAL: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD})
+_POSITIONAL: Final = frozenset(
+    {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+)
 
 
 def explain_init(
-    error: Exception, node: NodeBase, init: Callable[..., None], args: Sequence[object], kwargs: Mapping[str, object]
+    error: Exception,
+    node: NodeBase,
+    init: Callable[..., None],
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
 ) -> None:
     """Add to what a constructor raised what would do, where that is known.
 
@@ -37,9 +44,13 @@ def explain_init(
         kwargs: What it was called with by name.
     """
     if type(error) is TypeError and not _is_bindable(init, node, args, kwargs):
-        hint = _lost_constructor_hint(node, args, kwargs) or _hint(type(node), init, args, kwargs)
-        if hint and not str(error).endswith(hint):  # else the constructor that the class inherits has said it
-            pythons_text = str(error).partition(". Did you mean")[0]  # from 3.13 on it has a hint of its own
+        hint = _lost_constructor_hint(node, args, kwargs) or _hint(
+            type(node), init, args, kwargs
+        )
+        # Else the constructor that the class inherits has said it
+        if hint and not str(error).endswith(hint):
+            # From 3.13 on it has a hint of its own
+            pythons_text = str(error).partition(". Did you mean")[0]
             error.args = (f"{pythons_text}; {hint}",)
         return
     name = _failed_default(node, init, error)
@@ -48,7 +59,10 @@ def explain_init(
 
 
 def _is_bindable(
-    init: Callable[..., None], node: NodeBase, args: Sequence[object], kwargs: Mapping[str, object]
+    init: Callable[..., None],
+    node: NodeBase,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
 ) -> bool:
     """Whether the signature takes the arguments, so that an error must come from inside."""
     try:
@@ -58,15 +72,24 @@ def _is_bindable(
     return True
 
 
-def _lost_constructor_hint(node: NodeBase, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+def _lost_constructor_hint(
+    node: NodeBase, args: Sequence[object], kwargs: Mapping[str, object]
+) -> str:
     """What to write where the arguments are those of a written constructor, in whose place one was generated.
 
-    As in any dataclass, a class that declares fields has its constructor generated, from all fields.
+    As in any dataclass, a class that declares fields has its constructor generated,
+    from all fields.
     """
     cls: Any = type(node)
     bases: Sequence[Any] = cls.__mro__[1:]
-    base = next((base for base in bases if base.__dict__.get("_has_own_init", False)), None)
-    if cls._has_own_init or base is None or not _is_bindable(base.__init__, node, args, kwargs):
+    base = next(
+        (base for base in bases if base.__dict__.get("_has_own_init", False)), None
+    )
+    if (
+        cls._has_own_init
+        or base is None
+        or not _is_bindable(base.__init__, node, args, kwargs)
+    ):
         return ""
     parameters = list(inspect.signature(base.__init__).parameters.values())
     taken = ", ".join(_parameter_text(parameter) for parameter in parameters)
@@ -77,13 +100,20 @@ def _lost_constructor_hint(node: NodeBase, args: Sequence[object], kwargs: Mappi
     )
 
 
-_STARS: Final[Mapping[object, str]] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+_STARS: Final[Mapping[object, str]] = {
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
 
 
 def _parameter_text(parameter: inspect.Parameter) -> str:
     """A parameter as a signature has it, without its annotation and with `...` for its default."""
     has_default = parameter.default is not inspect.Parameter.empty
-    return _STARS.get(parameter.kind, "") + parameter.name + ("=..." if has_default else "")
+    return (
+        _STARS.get(parameter.kind, "")
+        + parameter.name
+        + ("=..." if has_default else "")
+    )
 
 
 def _argument_text(parameter: inspect.Parameter) -> str:
@@ -93,10 +123,17 @@ def _argument_text(parameter: inspect.Parameter) -> str:
     return _STARS.get(parameter.kind, "") + parameter.name
 
 
-def _hint(cls: type[NodeBase], init: Callable[..., None], args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+def _hint(
+    cls: type[NodeBase],
+    init: Callable[..., None],
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+) -> str:
     parameters = list(inspect.signature(init).parameters.values())[1:]
     names = [parameter.name for parameter in parameters]
-    positional = [parameter.name for parameter in parameters if parameter.kind in _POSITIONAL]
+    positional = [
+        parameter.name for parameter in parameters if parameter.kind in _POSITIONAL
+    ]
     unknown = [name for name in kwargs if name not in names]
     if unknown:
         return _unknown_hint(cls, names, unknown[0])
@@ -110,11 +147,17 @@ def _unknown_hint(cls: type[NodeBase], names: Collection[str], name: str) -> str
         return _AMBIENT
     hint = did_you_mean(name, names)
     if name in schema(cls).fields:
-        return f"{hint} The class sets {name} itself" if hint else f"the class sets {name} itself"
+        return (
+            f"{hint} The class sets {name} itself"
+            if hint
+            else f"the class sets {name} itself"
+        )
     return hint or (f"it takes {_few(names)}" if names else "it takes no arguments")
 
 
-def _surplus_hint(cls: type[NodeBase], names: Sequence[str], positional: Sequence[str]) -> str:
+def _surplus_hint(
+    cls: type[NodeBase], names: Sequence[str], positional: Sequence[str]
+) -> str:
     """What to do with more positional arguments than there are."""
     last = schema(cls).fields.get(positional[-1]) if positional else None
     if last is not None and not last.form.is_open and last.form.admits(list):
@@ -131,20 +174,30 @@ def _few(names: Collection[str], limit: int = 8) -> str:
 def _failed_default(node: NodeBase, init: Any, error: Exception) -> str | None:
     """The field whose `default_factory` raised inside of an `__init__` that `dataclasses` has written.
 
-    It sets the fields in their order, so that it is the first one with a factory that holds nothing, if the error comes
-    neither from the assignment nor from what stands behind all of them.
+    It sets the fields in their order, so that it is the first one with a factory that
+    holds nothing, if the error comes neither from the assignment nor from what stands
+    behind all of them.
     """
-    cls: Any = type(node)  # every node class is a `Node`, and says whether its `__init__` was written by hand
+    # Every node class is a `Node`, and says whether its `__init__` was written by hand
+    cls: Any = type(node)
     if cls._has_own_init:
         return None
-    traceback = _entry_of(error.__traceback__, getattr(inspect.unwrap(init), "__code__", None))
+    traceback = _entry_of(
+        error.__traceback__, getattr(inspect.unwrap(init), "__code__", None)
+    )
     if traceback is None:
         return None
     callee = traceback.tb_next
-    if callee is not None and callee.tb_frame.f_code.co_name in ("__setattr__", "__post_init__"):
+    if callee is not None and callee.tb_frame.f_code.co_name in (
+        "__setattr__",
+        "__post_init__",
+    ):
         return None
     for field in dataclasses.fields(cls):
-        has_factory = field.default_factory is not dataclasses.MISSING and field.default_factory is not left_out
+        has_factory = (
+            field.default_factory is not dataclasses.MISSING
+            and field.default_factory is not left_out
+        )
         if has_factory and field.name not in node.__dict__:
             return field.name
     return None

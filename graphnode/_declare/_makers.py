@@ -1,7 +1,8 @@
 """The functions that make fields: initialisers, factories and defaults, each with its place in what it raises.
 
-Data in: a field. Data out: the function that makes its value from the node. What a user's function raises stays as it
-is, with a note that says which field it was called for, and how.
+Data in: a field. Data out: the function that makes its value from the node. What a
+user's function raises stays as it is, with a note that says which field it was called
+for, and how.
 """
 
 from collections.abc import Callable, Set
@@ -41,10 +42,16 @@ def maker_of(field: Field, computed: Set[str]) -> Maker | None:
 
 def sizes_of(node: NodeBase) -> dict[str, object]:
     """The static fields of a node that are set: what axes are looked up in."""
-    return {name: node.__dict__[name] for name in type(node)._plan.statics if name in node.__dict__}
+    return {
+        name: node.__dict__[name]
+        for name in type(node)._plan.statics
+        if name in node.__dict__
+    }
 
 
-def note_call(error: Exception, node: NodeBase, field: str, role: str, call: str) -> None:
+def note_call(
+    error: Exception, node: NodeBase, field: str, role: str, call: str
+) -> None:
     """Say with an error of a user's function which field it was called for, and how.
 
     Args:
@@ -58,7 +65,12 @@ def note_call(error: Exception, node: NodeBase, field: str, role: str, call: str
 
 
 def _called(
-    function: Callable[..., Any], args: tuple[object, ...], node: NodeBase, field: Field, role: str, call: str
+    function: Callable[..., Any],
+    args: tuple[object, ...],
+    node: NodeBase,
+    field: Field,
+    role: str,
+    call: str,
 ) -> Any:
     """What a user's function gives; what it raises gets a note. For the last four arguments, see `note_call`."""
     try:
@@ -69,7 +81,9 @@ def _called(
 
 
 def _factory_maker(field: Field, factory: Maker) -> Maker:
-    return lambda node: _called(factory, (node,), node, field, "factory", "factory(self)")
+    return lambda node: _called(
+        factory, (node,), node, field, "factory", "factory(self)"
+    )
 
 
 def _computing_maker(field: Field) -> Maker:
@@ -80,7 +94,9 @@ def _computing_maker(field: Field) -> Maker:
     def make(node: NodeBase) -> Any:
         if id(node) in running:
             where = f"{type(node).__name__}.{field.name}"
-            remedy = "have its factory read other fields" + (", or pass it to the constructor" if field.init else "")
+            remedy = "have its factory read other fields" + (
+                ", or pass it to the constructor" if field.init else ""
+            )
             raise FieldError(f"{where} is computed from itself: {remedy}")
         running.add(id(node))
         try:
@@ -92,7 +108,9 @@ def _computing_maker(field: Field) -> Maker:
 
 
 def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
-    return lambda node: _called(default, (), node, field, "default_factory", "default_factory()")
+    return lambda node: _called(
+        default, (), node, field, "default_factory", "default_factory()"
+    )
 
 
 def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
@@ -106,8 +124,13 @@ def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
     else:
         shape_of = _declared_shape(field, specifier.shape)
     dtype = leaf.contract.dtype if leaf.contract is not None else _default_dtype
-    described = {"name": specifier.name, "tag": specifier.tag, "sharding": specifier.sharding}
-    # What the specifier does not say, the class says: its `__init__` may have other defaults, or take the value alone.
+    described = {
+        "name": specifier.name,
+        "tag": specifier.tag,
+        "sharding": specifier.sharding,
+    }
+    # What the specifier does not say, the class says: its `__init__` may have other
+    # defaults, or take the value alone.
     description = {part: said for part, said in described.items() if said is not None}
 
     def make(node: NodeBase) -> State[Any]:
@@ -117,17 +140,28 @@ def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
         except ContractSyntaxError as error:
             raise ContractError(f"{where}: {error}") from None
         value = _initialized(initializer, node, field.name, shape, dtype())
-        # Where the annotation says a shape, it is the contract that is checked, once all fields are there.
-        if leaf.contract is None and isinstance(value, jax.Array) and value.shape != shape:
+        # Where the annotation says a shape, it is the contract that is checked, once
+        # all fields are there.
+        if (
+            leaf.contract is None
+            and isinstance(value, jax.Array)
+            and value.shape != shape
+        ):
             found = shape_text(value)
-            raise ContractError(f"{where}: its initializer was called for the shape {shape} and returned {found}")
+            raise ContractError(
+                f"{where}: its initializer was called for the shape {shape} and returned {found}"
+            )
         try:
             return leaf.cls(value, **description)  # type: ignore[no-any-return]
         except FieldError as error:  # a shape that only the node knows, of another rank than the sharding
             raise FieldError(f"{where}: {error}") from None
         except Exception as error:  # of an `__init__` of the user's
-            written = ", ".join(["value", *(f"{part}={said!r}" for part, said in description.items())])
-            note_call(error, node, field.name, "State", f"{leaf.cls.__name__}({written})")
+            written = ", ".join(
+                ["value", *(f"{part}={said!r}" for part, said in description.items())]
+            )
+            note_call(
+                error, node, field.name, "State", f"{leaf.cls.__name__}({written})"
+            )
             raise
 
     return make
@@ -146,7 +180,9 @@ def _open_maker(field: Field, variable: str) -> Maker:
     return refuse
 
 
-def _initialized(initializer: Any, node: NodeBase, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+def _initialized(
+    initializer: Any, node: NodeBase, name: str, shape: tuple[int, ...], dtype: Any
+) -> Any:
     """What an initialiser makes.
 
     Raises:
@@ -156,10 +192,14 @@ def _initialized(initializer: Any, node: NodeBase, name: str, shape: tuple[int, 
     try:
         value = initializer(key, shape, dtype)
     except Exception as error:
-        note_call(error, node, name, "initializer", f"initializer(key, {shape}, {dtype})")
+        note_call(
+            error, node, name, "initializer", f"initializer(key, {shape}, {dtype})"
+        )
         raise
     if value is None:
-        raise FieldError(f"{type(node).__name__}.{name}: its initializer returned None; it returns the array")
+        raise FieldError(
+            f"{type(node).__name__}.{name}: its initializer returned None; it returns the array"
+        )
     return value
 
 
@@ -167,7 +207,9 @@ def _default_dtype() -> Any:
     return jax.dtypes.canonicalize_dtype(float)
 
 
-def _declared_shape(field: Field, shape_of: Callable[[Any], tuple[int, ...]]) -> Callable[[Any], tuple[int, ...]]:
+def _declared_shape(
+    field: Field, shape_of: Callable[[Any], tuple[int, ...]]
+) -> Callable[[Any], tuple[int, ...]]:
     """The shape that `shape=` gives, as a tuple."""
 
     def shape(node: NodeBase) -> tuple[int, ...]:
@@ -182,9 +224,13 @@ def _declared_shape(field: Field, shape_of: Callable[[Any], tuple[int, ...]]) ->
     return shape
 
 
-def _contract_shape(contract: Contract | None, computed: Set[str]) -> Callable[[NodeBase], tuple[int, ...]]:
-    assert contract is not None  # the schema saw to it, where the specifier does not say the shape
-    to_read = sorted(contract.names & computed)  # in one order in all processes: a factory may draw
+def _contract_shape(
+    contract: Contract | None, computed: Set[str]
+) -> Callable[[NodeBase], tuple[int, ...]]:
+    # The schema saw to it, where the specifier does not say the shape
+    assert contract is not None
+    # In one order in all processes: a factory may draw
+    to_read = sorted(contract.names & computed)
     if not to_read:
         return lambda node: contract.shape(sizes_of(node))
 

@@ -1,7 +1,8 @@
 """`Node`, the base class of declared nodes: class creation, construction, assignment.
 
-Data in: the compiled schema of a class. Data out: instances whose `__dict__` holds exactly the declared fields, each
-with a value of its kind. Graph operations read that `__dict__`; nothing here knows them.
+Data in: the compiled schema of a class. Data out: instances whose `__dict__` holds
+exactly the declared fields, each with a value of its kind. Graph operations read that
+`__dict__`; nothing here knows them.
 """
 
 import contextlib
@@ -21,37 +22,72 @@ from .._compat import is_tracing
 from .._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError
 from .._fields import NodeBase, set_version, state, static, subnode
 from .._hints import did_you_mean
-from .._members import declaring_classes, holds_graph_object, is_class_variable, is_init_variable, own_annotations
+from .._members import (
+    declaring_classes,
+    holds_graph_object,
+    is_class_variable,
+    is_init_variable,
+    own_annotations,
+)
 from .._method_names import name_methods
 from .._pretty import Record, pretty
 from .._state import State
 from .._static import Uncompiled
 from .._stream import CONSTRUCTORS, Refusing, is_past_scope, scope_of
 from .._tracebacks import hide_frames
-from .._versions import CLOCK, CONSTRUCTING, Constructing, Version, birth, check_owner, constructing, unmade
+from .._versions import (
+    CLOCK,
+    CONSTRUCTING,
+    Constructing,
+    Version,
+    birth,
+    check_owner,
+    constructing,
+    unmade,
+)
 from ._body import RESERVED, take_body_faults
 from ._copying import Reduction, copy_node, deepcopy_graph, plain
 from ._init_errors import explain_init
 from ._makers import Maker
 from ._overrides import lost_faults
 from ._pickling import reduce_in_row
-from ._plan import NO_PLAN, LeftOutError, Plan, attach_contracts, check_contracts, compile_plan, waiting_plan
+from ._plan import (
+    NO_PLAN,
+    LeftOutError,
+    Plan,
+    attach_contracts,
+    check_contracts,
+    compile_plan,
+    waiting_plan,
+)
 from ._replace import REPLACING, InstanceFields, fill_replaced, original_of
-from ._schema import UnresolvedError, compile_schema, late_fault, remember_frames, schema
+from ._schema import (
+    UnresolvedError,
+    compile_schema,
+    late_fault,
+    remember_frames,
+    schema,
+)
 
 
-@dataclass_transform(eq_default=False, field_specifiers=(static, state, subnode, dataclasses.field))
+@dataclass_transform(
+    eq_default=False, field_specifiers=(static, state, subnode, dataclasses.field)
+)
 class Node(NodeBase):
     """The base of declared nodes: annotated fields become the constructor, the structure and the States.
 
-    Every subclass is a dataclass without a decorator. A field is *static* (part of the structure), *state* (holds a
-    `State`) or *subnode* (holds a node), as its annotation or its specifier says; lists, tuples and dicts of States or
-    nodes, `None`, shared and cyclic references are all welcome. Hash and equality are identity.
+    Every subclass is a dataclass without a decorator. A field is *static* (part of the
+    structure), *state* (holds a `State`) or *subnode* (holds a node), as its annotation
+    or its specifier says; lists, tuples and dicts of States or nodes, `None`, shared
+    and cyclic references are all welcome. Hash and equality are identity.
 
     Raises:
-        SchemaError: At class creation (or at first use, when annotations name what comes later): all faults.
-        FieldError: In construction or assignment: a value that is not of its field's kind, or a missing field.
-        ContractError: In construction or assignment: a State whose shape or dtype breaks its annotation.
+        SchemaError: At class creation (or at first use, when annotations name what
+            comes later): all faults.
+        FieldError: In construction or assignment: a value that is not of its field's
+            kind, or a missing field.
+        ContractError: In construction or assignment: a State whose shape or dtype
+            breaks its annotation.
         UndeclaredFieldError: An assignment to what the class does not declare.
 
     Example:
@@ -72,19 +108,23 @@ class Node(NodeBase):
     _plan: ClassVar[Plan] = NO_PLAN
     _has_own_init: ClassVar[bool] = False
 
-    # No `**kwargs` for other bases: with them no checker would find a misspelt `kw_only`.
+    # No `**kwargs` for other bases: with them no checker would find a misspelt
+    # `kw_only`.
     def __init_subclass__(cls, *, kw_only: bool = False) -> None:
         super().__init_subclass__()
         with defining(cls):
             _define(cls, kw_only)
 
-    # Hidden from checkers, which would accept any assignment and any constructor after seeing these.
+    # Hidden from checkers, which would accept any assignment and any constructor after
+    # seeing these.
     if not TYPE_CHECKING:
 
         def __init__(self) -> None:
             # A hand-written `__init__` may call up to here.
             if type(self) is Node:
-                raise TypeError("Node is a base class: derive a class from it, and declare its fields")
+                raise TypeError(
+                    "Node is a base class: derive a class from it, and declare its fields"
+                )
             if "_plan" not in type(self).__dict__:
                 raise TypeError(_not_made(type(self)))
 
@@ -104,7 +144,8 @@ class Node(NodeBase):
                 value = admit_value(self, value)
             except LeftOutError:  # a `try`, which costs all other assignments nothing
                 return
-            if version is CONSTRUCTING:  # no binding has it, and its contracts are checked when it is complete
+            # No binding has it, and its contracts are checked when it is complete
+            if version is CONSTRUCTING:
                 self.__dict__[name] = value
                 return
             if plan.contracts and not isinstance(version, Constructing):
@@ -113,10 +154,12 @@ class Node(NodeBase):
             if is_bound:
                 _mark_changed(self)
             self.__dict__[name] = value
-            if type(self._version) is Version:  # again: a signal handler may have bound it in between
+            # Again: a signal handler may have bound it in between
+            if type(self._version) is Version:
                 _mark_changed(self)
             if is_bound and name in plan.statics and getattr(self, "_popped", None):
-                self._popped.clear()  # the shapes that were there are those of other sizes
+                # The shapes that were there are those of other sizes
+                self._popped.clear()
 
         def __delattr__(self, name: str) -> None:
             if name not in self._plan.names:
@@ -125,7 +168,9 @@ class Node(NodeBase):
             if name not in self.__dict__:
                 raise UnsetFieldError(_unset(self, name))
             if name in self._plan.statics:
-                raise FieldError(f"{type(self).__name__}.{name} is static: it always holds a value, and is not deleted")
+                raise FieldError(
+                    f"{type(self).__name__}.{name} is static: it always holds a value, and is not deleted"
+                )
             check_field_owner(self, name)
             _mark_changed(self)
             del self.__dict__[name]
@@ -133,12 +178,18 @@ class Node(NodeBase):
 
     def __getstate__(self) -> dict[str, Any]:
         fields = self.__dict__
-        return {name: plain(fields[name]) for name in schema(type(self)).fields if name in fields}
+        return {
+            name: plain(fields[name])
+            for name in schema(type(self)).fields
+            if name in fields
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         plan = plan_of(type(self))
         if unknown := sorted(state.keys() - plan.names):
-            raise FieldError(f"{type(self).__name__} does not declare {', '.join(unknown)}; the class has changed")
+            raise FieldError(
+                f"{type(self).__name__} does not declare {', '.join(unknown)}; the class has changed"
+            )
         values = {name: plan.admit[name](self, value) for name, value in state.items()}
         if hasattr(self, "_version"):
             _mark_changed(self)
@@ -151,7 +202,11 @@ class Node(NodeBase):
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> str | Reduction:
         reduction = super().__reduce_ex__(protocol)
-        return reduce_in_row(self, reduction) if _pickles_in_rows(type(self)) else reduction
+        return (
+            reduce_in_row(self, reduction)
+            if _pickles_in_rows(type(self))
+            else reduction
+        )
 
     def __copy__(self) -> "Node":
         return copy_node(self, _own_reduction(self))  # type: ignore[no-any-return]  # a copy of a Node is a Node
@@ -170,7 +225,9 @@ class Node(NodeBase):
 
 def _pickles_in_rows(cls: type[NodeBase]) -> bool:
     """Whether no class on the way to `cls` says itself how its nodes are pickled."""
-    return cls.__reduce_ex__ is Node.__reduce_ex__ and cls.__reduce__ is object.__reduce__
+    return (
+        cls.__reduce_ex__ is Node.__reduce_ex__ and cls.__reduce__ is object.__reduce__
+    )
 
 
 def _own_reduction(node: Any) -> str | Reduction:
@@ -192,12 +249,15 @@ def plan_of(cls: type[NodeBase]) -> Plan:
     plan: Plan | None = cls.__dict__.get("_plan")
     if plan is None or not plan.is_final:
         if not dataclasses.is_dataclass(cls):
-            raise TypeError(f"{cls.__name__} is a base class: derive a node class from it and declare its fields")
+            raise TypeError(
+                f"{cls.__name__} is a base class: derive a node class from it and declare its fields"
+            )
         compiled = schema(cls)
         if (fault := late_fault(cls)) is not None:
             raise SchemaError(cls.__name__, [fault])
         if plan is None or not plan.names:
-            _put_descriptors(cls)  # anew: a class that was sent by value has come without those of its fields
+            # Anew: a class that was sent by value has come without those of its fields
+            _put_descriptors(cls)
             plan = compile_plan(compiled)
         cls._plan = plan._replace(is_final=True)
     return cls.__dict__["_plan"]  # type: ignore[no-any-return]
@@ -206,7 +266,8 @@ def plan_of(cls: type[NodeBase]) -> Plan:
 def _define(cls: type[Node], kw_only: bool) -> None:
     """Make a new class a dataclass that compares by identity, and compile it if its annotations resolve."""
     faults = [*take_body_faults(cls), *_decorated_bases(cls)]
-    if (fault := registration_fault(cls)) is not None:  # by the `__init_subclass__` of a mixin
+    # By the `__init_subclass__` of a mixin
+    if (fault := registration_fault(cls)) is not None:
         faults.append(fault)
     if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
         # A mixin's, such as a plain dataclass's.
@@ -215,20 +276,28 @@ def _define(cls: type[Node], kw_only: bool) -> None:
     if not issubclass(shown_by, NodeBase) and dataclasses.is_dataclass(shown_by):
         _set(cls, __repr__=Node.__repr__)
     inherited_init = _inherited_init(cls)
-    # With `init=True`, `dataclasses` holds the fields to the order that a generated constructor needs.
+    # With `init=True`, `dataclasses` holds the fields to the order that a generated
+    # constructor needs.
     is_generated = inherited_init is None and "__init__" not in cls.__dict__
     try:
-        dataclasses.dataclass(cls, init=is_generated, eq=False, repr=False, kw_only=kw_only)
+        dataclasses.dataclass(
+            cls, init=is_generated, eq=False, repr=False, kw_only=kw_only
+        )
     except (TypeError, ValueError) as error:
         faults.append(Fault(f"{cls.__name__}: {error}", Rule.DATACLASS))
     else:
-        # Now, and not when the annotations resolve: a field that implements an abstract property hides it.
+        # Now, and not when the annotations resolve: a field that implements an abstract
+        # property hides it.
         _put_descriptors(cls)
         faults += lost_faults(cls)
     if "__dataclass_fields__" in cls.__dict__:
         _set(cls, __dataclass_fields__=InstanceFields.of(cls))
     name_methods(cls)
-    _set(cls, __init__=_guarded_init(cls, inherited_init or cls.__init__), _template=Uncompiled(cls))
+    _set(
+        cls,
+        __init__=_guarded_init(cls, inherited_init or cls.__init__),
+        _template=Uncompiled(cls),
+    )
     _guard_getattr(cls)
     remember_frames(cls)
     try:
@@ -246,33 +315,53 @@ def _decorated_bases(cls: type[Node]) -> Iterator[Fault]:
 
 
 def _put_descriptors(cls: type[Any]) -> None:
-    fields, owners = {field.name for field in dataclasses.fields(cls)}, declaring_classes(cls)
+    fields, owners = (
+        {field.name for field in dataclasses.fields(cls)},
+        declaring_classes(cls),
+    )
     for name, declared in cls.__dataclass_fields__.items():
         if name in fields:
             setattr(cls, name, _FieldDescriptor(name, declared.default))
-        elif name in owners and is_init_variable(own_annotations(owners[name])[name], owners[name]):
+        elif name in owners and is_init_variable(
+            own_annotations(owners[name])[name], owners[name]
+        ):
             setattr(cls, name, _ArgumentDescriptor(name, declared.default))
 
 
 def _inherited_init(cls: type[Node]) -> Callable[..., None] | None:
     """The `__init__` that somebody wrote by hand and that `cls` keeps: it has none itself, and declares nothing new.
 
-    A generated one would set the same fields and leave out what the other does beside. As everywhere in Python, the
-    first class counts that has a constructor of either sort.
+    A generated one would set the same fields and leave out what the other does beside.
+    As everywhere in Python, the first class counts that has a constructor of either
+    sort.
     """
     if "__init__" in cls.__dict__:
         cls._has_own_init = True
         return None
-    is_new = any(not is_class_variable(annotation, cls) for annotation in own_annotations(cls).values())
+    is_new = any(
+        not is_class_variable(annotation, cls)
+        for annotation in own_annotations(cls).values()
+    )
     bases = cls.__mro__[1:]
-    owner = next((base for base in bases if _has_written_init(base) or _has_generated_init(base)), object)
+    owner = next(
+        (
+            base
+            for base in bases
+            if _has_written_init(base) or _has_generated_init(base)
+        ),
+        object,
+    )
     cls._has_own_init = not is_new and _has_written_init(owner)
     return owner.__dict__["__init__"] if cls._has_own_init else None
 
 
 def _has_written_init(base: type) -> bool:
     """Whether a class has an `__init__` of its own that no dataclass has generated, and that no protocol stands for."""
-    if "__init__" not in base.__dict__ or base in NodeBase.__mro__ or base.__dict__.get("_is_protocol", False):
+    if (
+        "__init__" not in base.__dict__
+        or base in NodeBase.__mro__
+        or base.__dict__.get("_is_protocol", False)
+    ):
         return False
     if issubclass(base, NodeBase):
         return bool(base.__dict__.get("_has_own_init", False))
@@ -282,7 +371,9 @@ def _has_written_init(base: type) -> bool:
 def _has_generated_init(base: Any) -> bool:
     """Whether a class has an `__init__` that `dataclasses` has generated, and that takes or sets something."""
     is_dataclass = "__dataclass_fields__" in base.__dict__
-    return is_dataclass and bool(dataclasses.fields(base)) and not _has_written_init(base)
+    return (
+        is_dataclass and bool(dataclasses.fields(base)) and not _has_written_init(base)
+    )
 
 
 def _set(cls: type[Node], **members: object) -> None:
@@ -293,14 +384,26 @@ def _set(cls: type[Node], **members: object) -> None:
 
 def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., None]:
     """`init`, then the fields that make themselves, then the check that nothing is missing."""
-    plan_of_class, mark, complete, check = plan_of, set_version, _complete, check_contracts
+    plan_of_class, mark, complete, check = (
+        plan_of,
+        set_version,
+        _complete,
+        check_contracts,
+    )
     version_at_start, version_at_end = constructing, birth
-    replacing, find_original, fill, explain = REPLACING, original_of, fill_replaced, explain_init
+    replacing, find_original, fill, explain = (
+        REPLACING,
+        original_of,
+        fill_replaced,
+        explain_init,
+    )
     hide, not_made, check_first = hide_frames, _not_made, _check_first_init
 
-    def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:  # a field may be named `self`, too
+    # A field may be named `self`, too
+    def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:
         try:
-            # A subclass calls up to here, or a node that makes nothing itself is initialised again: plain assignments.
+            # A subclass calls up to here, or a node that makes nothing itself is
+            # initialised again: plain assignments.
             if type(self) is not cls or hasattr(self, "_version"):
                 if "_plan" not in type(self).__dict__:
                     raise TypeError(not_made(type(self)))
@@ -325,12 +428,15 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
             hide(error)
             raise
 
-    # With the globals of `init`, in which a run-time type checker looks up annotations that are strings: in ours it
-    # would find our classes in place of the user's. Everything that the guard needs is therefore in its closure.
+    # With the globals of `init`, in which a run-time type checker looks up annotations
+    # that are strings: in ours it would find our classes in place of the user's.
+    # Everything that the guard needs is therefore in its closure.
     own = inspect.unwrap(guard)
     CONSTRUCTORS.add(own.__code__)
     names = getattr(init, "__globals__", own.__globals__)
-    return functools.wraps(init)(FunctionType(own.__code__, names, "__init__", None, own.__closure__))
+    return functools.wraps(init)(
+        FunctionType(own.__code__, names, "__init__", None, own.__closure__)
+    )
 
 
 def _check_first_init(node: Node) -> None:
@@ -344,7 +450,11 @@ def _check_first_init(node: Node) -> None:
     cls = type(node)
     fields = schema(cls).fields.values()
     specifiers = {field.name: field.specifier for field in fields}
-    stay = [name for name, said in specifiers.items() if said.initializer is not None or said.factory is not None]
+    stay = [
+        name
+        for name, said in specifiers.items()
+        if said.initializer is not None or said.factory is not None
+    ]
     if stay:
         raise FieldError(
             f"{cls.__name__}.__init__ is called on a finished node, where {', '.join(stay)} would stay as before: "
@@ -361,7 +471,8 @@ def _not_made(cls: type[Node]) -> str:
 def _guard_getattr(cls: type[Node]) -> None:
     """Keep a `__getattr__` that hands names on to another object from what graphnode keeps and what fields hold.
 
-    Python asks it also where a descriptor raises: for a field that holds nothing, it would give the other object's.
+    Python asks it also where a descriptor raises: for a field that holds nothing, it
+    would give the other object's.
     """
     owner = next((base for base in cls.__mro__ if "__getattr__" in base.__dict__), None)
     if owner is None or (owner is not cls and issubclass(owner, NodeBase)):
@@ -371,7 +482,11 @@ def _guard_getattr(cls: type[Node]) -> None:
     @functools.wraps(hand_on)
     def __getattr__(self: Node, name: str) -> Any:
         if name in RESERVED:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}",
+                name=name,
+                obj=self,
+            )
         if name in type(self)._plan.names:
             raise UnsetFieldError(_unset(self, name))
         return hand_on.__get__(self)(name)
@@ -386,7 +501,9 @@ def _complete(node: Node, plan: Plan) -> None:
     missing = [name for name in schema(type(node)).fields if name not in node.__dict__]
     if missing:
         cls = type(node)
-        raise FieldError(f"{cls.__name__} was constructed without {', '.join(missing)}; {remedy_for(cls)}")
+        raise FieldError(
+            f"{cls.__name__} was constructed without {', '.join(missing)}; {remedy_for(cls)}"
+        )
 
 
 def _make_field(node: Node, name: str, maker: Maker) -> None:
@@ -398,7 +515,8 @@ def _make_field(node: Node, name: str, maker: Maker) -> None:
         value = maker(node)
     setattr(node, name, value)
     if node._version is not version:
-        set_version(node, version)  # the scope of a factory is not that of the constructor
+        # The scope of a factory is not that of the constructor
+        set_version(node, version)
 
 
 def _refusing(node: Node, name: str) -> contextlib.AbstractContextManager[None]:
@@ -425,16 +543,24 @@ class _FieldDescriptor:
         self.name, self.default = name, default
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without what stands for no default: out of a pickle comes another object than the one that is asked for.
-        return type(self), (self.name,) if self.default is dataclasses.MISSING else (self.name, self.default)
+        # Without what stands for no default: out of a pickle comes another object than
+        # the one that is asked for.
+        return type(self), (self.name,) if self.default is dataclasses.MISSING else (
+            self.name,
+            self.default,
+        )
 
     def __get__(self, node: Any, cls: type) -> Any:
         if node is None:
             if self.default is dataclasses.MISSING:
-                raise AttributeError(f"type object {cls.__name__!r} has no attribute {self.name!r}")
+                raise AttributeError(
+                    f"type object {cls.__name__!r} has no attribute {self.name!r}"
+                )
             return self.default
         maker = node._plan.makers.get(self.name)
-        if maker is not None and isinstance(getattr(node, "_version", None), Constructing):
+        if maker is not None and isinstance(
+            getattr(node, "_version", None), Constructing
+        ):
             _make_field(node, self.name, maker)
             return node.__dict__[self.name]
         raise UnsetFieldError(_unset(node, self.name))
@@ -472,8 +598,9 @@ def check_field_owner(node: NodeBase, name: str) -> None:
 
 
 def _mark_changed(node: Node) -> None:
-    # After the change: a walk that gave the node its version in between has then read the new structure, or finds
-    # another version here. And ahead of it: an interrupt between the two leaves no binding that takes it for unchanged.
+    # After the change: a walk that gave the node its version in between has then read
+    # the new structure, or finds another version here. And ahead of it: an interrupt
+    # between the two leaves no binding that takes it for unchanged.
     version = node._version
     if type(version) is Version:
         token = Version()
@@ -496,7 +623,8 @@ def _set_undeclared(node: Node, name: str, value: object) -> None:
 def _check_kept(node: Node, name: str, value: object) -> None:
     """Raise if a setter has put what was assigned beside the fields, where no copy, merge or pickle finds it.
 
-    Under another name than its own, it may keep what is neither a node nor a State: a cache is the user's business.
+    Under another name than its own, it may keep what is neither a node nor a State: a
+    cache is the user's business.
 
     Raises:
         UndeclaredFieldError: Gives the line that would declare a field.
@@ -504,7 +632,11 @@ def _check_kept(node: Node, name: str, value: object) -> None:
     cls = type(node)
     if cls._plan.names.issuperset(node.__dict__):
         return
-    others = [key for key in node.__dict__ if key not in cls._plan.names and not _is_cached_property(cls, key)]
+    others = [
+        key
+        for key in node.__dict__
+        if key not in cls._plan.names and not _is_cached_property(cls, key)
+    ]
     places = [key for key in others if key == name or node.__dict__[key] is value]
     if name in places or (places and holds_graph_object(value)):
         for place in places:
@@ -521,14 +653,20 @@ def _is_cached_property(cls: type[NodeBase], name: str) -> bool:
 
 def has_setter(cls: type[NodeBase], name: str) -> bool:
     """Whether an attribute that is not a field may be assigned: a property with a setter."""
-    return hasattr(getattr(cls, name, None), "__set__") and name not in NodeBase.__slots__
+    return (
+        hasattr(getattr(cls, name, None), "__set__") and name not in NodeBase.__slots__
+    )
 
 
-def undeclared(cls: type[NodeBase], fields: Collection[str], name: str, declaration: str) -> str:
+def undeclared(
+    cls: type[NodeBase], fields: Collection[str], name: str, declaration: str
+) -> str:
     """What is wrong with an assignment to a name that is not a field of `cls`, and the line that would declare it."""
     hint = did_you_mean(name, fields)
     remedy = f"{hint} Otherwise declare" if hint else "declare"
-    return f"{cls.__name__} has no field {name!r}; {remedy} it in the class: {declaration}"
+    return (
+        f"{cls.__name__} has no field {name!r}; {remedy} it in the class: {declaration}"
+    )
 
 
 def _declaration(name: str, value: object) -> str:
@@ -543,8 +681,14 @@ def _annotation_for(value: object) -> str:
     """An annotation that admits a value, as far as the value shows one."""
     if isinstance(value, GraphValue | int | str | float):
         return type(value).__name__
-    if isinstance(value, list) and value and all(isinstance(item, GraphValue) for item in value):
-        return f"list[{' | '.join(dict.fromkeys(type(item).__name__ for item in value))}]"
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, GraphValue) for item in value)
+    ):
+        return (
+            f"list[{' | '.join(dict.fromkeys(type(item).__name__ for item in value))}]"
+        )
     return "..."
 
 

@@ -1,13 +1,14 @@
 """Pickles of live nodes: a graph is written as one row of nodes, so that its depth is bounded by memory alone.
 
-Pickle would go from a node into its fields, and from there into the next node. Here a node is written empty, and what
-it holds waits in line:
+Pickle would go from a node into its fields, and from there into the next node. Here a
+node is written empty, and what it holds waits in line:
 
     a -> b -> c      a, empty; the row: (a, its fields with b, empty), (b, its fields with c, empty), (c, its fields)
 
-Which nodes are written already, the pickler alone knows, in its memo; so the row is made while it is written, and a
-node that a pickler meets twice, also from another root, is one node afterwards. What is loaded is filled at the end of
-the row, children first, as pickle would.
+Which nodes are written already, the pickler alone knows, in its memo; so the row is
+made while it is written, and a node that a pickler meets twice, also from another root,
+is one node afterwards. What is loaded is filled at the end of the row, children first,
+as pickle would.
 """
 
 import threading
@@ -39,12 +40,14 @@ def reduce_in_row(node: NodeBase, reduction: str | Reduction) -> str | Reduction
     if isinstance(reduction, str):
         return reduction
     make, args, *rest = reduction
-    state = rest[0] if rest else node.__getstate__()  # the old protocols leave out a state without fields
+    # The old protocols leave out a state without fields
+    state = rest[0] if rest else node.__getstate__()
     if state is None:
         return reduction
     if isinstance(state, dict):
         state = {name: pickled(value) for name, value in state.items()}
-    # With a function that sets the state: to the node's own `__setstate__` pickle would hand what is not a state yet.
+    # With a function that sets the state: to the node's own `__setstate__` pickle would
+    # hand what is not a state yet.
     return make, args, _Content(node, state), None, None, settle
 
 
@@ -77,9 +80,10 @@ class _Row:
         self._declared: dict[type, Declared] = {}
 
     def __reduce__(self) -> Reduction:
-        # A pickler asks once, and then has the row in its memo. Asked again, it is another one, which runs inside of
-        # the first (a `__getstate__` that pickles) or after it failed. The last node is its own, and begins a new row.
-        # The new pickler has this row in its memo now, so nobody may join it any more.
+        # A pickler asks once, and then has the row in its memo. Asked again, it is
+        # another one, which runs inside of the first (a `__getstate__` that pickles) or
+        # after it failed. The last node is its own, and begins a new row. The new
+        # pickler has this row in its memo now, so nobody may join it any more.
         if self.is_open:
             self.is_offered = False
             self._leave()
@@ -96,8 +100,9 @@ class _Row:
             while True:
                 while self.waiting:
                     yield from self._written(self.waiting.popleft())
-                # A pickler asks for some entries ahead of those that it writes: the row is over once it has written
-                # all, and until then it gets something to skip.
+                # A pickler asks for some entries ahead of those that it writes: the row
+                # is over once it has written all, and until then it gets something to
+                # skip.
                 mark = _Mark()
                 yield mark
                 self._join()
@@ -119,7 +124,8 @@ class _Row:
         self._join()
 
     def _join(self) -> None:
-        # Only the pickler of this row goes on with it: what it meets next joins here, whatever ran in between.
+        # Only the pickler of this row goes on with it: what it meets next joins here,
+        # whatever ran in between.
         _CURRENT.row = self if self.is_offered else None
 
     def _leave(self) -> None:

@@ -1,7 +1,8 @@
 """Plans: what construction and assignment need of a class, compiled from its schema.
 
-Data in: a schema. Data out: for each field, the function that admits a value (checked, containers tracked), the one
-that makes it where it makes itself, and the contracts of its States.
+Data in: a schema. Data out: for each field, the function that admits a value (checked,
+containers tracked), the one that makes it where it makes itself, and the contracts of
+its States.
 """
 
 import functools
@@ -29,7 +30,8 @@ from ._makers import Maker, maker_of, sizes_of
 from ._schema import Field, Schema, is_computed
 from ._tracked import Place, TrackedDict, TrackedList, admit
 
-# From the node and a value to the value as the field keeps it. A static field looks at the value alone.
+# From the node and a value to the value as the field keeps it. A static field looks at
+# the value alone.
 Admit: TypeAlias = Callable[[Any, Any], Any]
 
 # Static values of these exact types need no look.
@@ -47,8 +49,9 @@ class Plan(NamedTuple):
         statics: The names of the static fields, in the order of declaration.
         sizing: Those of them that give contracts their sizes.
         cls: The class.
-        is_final: Whether the class was used. Before, decorators may still change it, and if annotations wait for a name
-            that comes later, the other parts are empty.
+        is_final: Whether the class was used. Before, decorators may still change it,
+            and if annotations wait for a name that comes later, the other parts are
+            empty.
     """
 
     names: frozenset[str]
@@ -63,7 +66,8 @@ class Plan(NamedTuple):
     def __reduce__(self) -> "tuple[Callable[..., Plan], tuple[Any, ...]]":
         if self.cls is None:
             return _no_plan, ()
-        return _plan_there, (self.cls, own_names(self.cls))  # only what pickles the class itself comes here: see `Kept`
+        # Only what pickles the class itself comes here: see `Kept`
+        return _plan_there, (self.cls, own_names(self.cls))
 
 
 NO_PLAN: Final = Plan(frozenset(), {}, {}, (), (), frozenset())
@@ -91,16 +95,30 @@ class LeftOutError(Exception):
 def compile_plan(compiled: Schema[Any]) -> Plan:
     """The plan of a class."""
     fields = compiled.fields.values()
-    contracts = [leaf.contract for field in fields for leaf in field.form.all_leaves if leaf.contract]
+    contracts = [
+        leaf.contract
+        for field in fields
+        for leaf in field.form.all_leaves
+        if leaf.contract
+    ]
     statics = tuple(field.name for field in fields if field.kind is Kind.STATIC)
     computed = {field.name for field in fields if is_computed(field)}
     return Plan(
         frozenset(compiled.fields),
         {field.name: _admitter(compiled.cls, field) for field in fields},
-        {field.name: maker for field in fields if (maker := maker_of(field, computed)) is not None},
-        tuple(field for field in fields if any(leaf.contract for leaf in field.form.all_leaves)),
+        {
+            field.name: maker
+            for field in fields
+            if (maker := maker_of(field, computed)) is not None
+        },
+        tuple(
+            field
+            for field in fields
+            if any(leaf.contract for leaf in field.form.all_leaves)
+        ),
         statics,
-        frozenset(statics) & {name for contract in contracts for name in contract.names},
+        frozenset(statics)
+        & {name for contract in contracts for name in contract.names},
         compiled.cls,
     )
 
@@ -109,15 +127,23 @@ def _admitter(cls: type, field: Field) -> Admit:
     if is_computed(field):
         return functools.partial(_admit_computed, f"{cls.__name__}.{field.name}")
     if field.kind is Kind.STATIC:
-        return functools.partial(_admit_static, f"{cls.__name__}.{field.name}", field.is_explicit)
+        return functools.partial(
+            _admit_static, f"{cls.__name__}.{field.name}", field.is_explicit
+        )
     form, name, classes = field.form, field.name, field.form.classes
     exact = (*classes, type(None)) if form.optional else classes
 
     def admit_holder(node: NodeBase, value: Any) -> Any:
         cls = type(value)
-        if cls in exact or (isinstance(value, classes) and issubclass(cls, GraphObject)):  # as in `admit`
+        # As in `admit`
+        if cls in exact or (
+            isinstance(value, classes) and issubclass(cls, GraphObject)
+        ):
             return value
-        if isinstance(value, (TrackedList, TrackedDict)) and node.__dict__.get(name) is value:
+        if (
+            isinstance(value, (TrackedList, TrackedDict))
+            and node.__dict__.get(name) is value
+        ):
             return value  # `node.layers += [...]` assigns the node's own list back
         return admit(form, value, place_of(node, field))
 
@@ -131,12 +157,20 @@ def place_of(node: NodeBase, field: Field) -> Place:
     return Place(f"{type(node).__name__}.{field.name}", (), check)
 
 
-def _admit_static(where: str, is_explicit: bool, node: NodeBase | None, value: Any) -> Any:
+def _admit_static(
+    where: str, is_explicit: bool, node: NodeBase | None, value: Any
+) -> Any:
     if type(value) in _PLAIN_STATIC:
         return value
-    if not is_explicit and isinstance(value, jax.Array | np.ndarray) and not isinstance(value, Tracer):
+    if (
+        not is_explicit
+        and isinstance(value, jax.Array | np.ndarray)
+        and not isinstance(value, Tracer)
+    ):
         remedy = "hold it in a State, or declare the field gn.static() to make it part of the structure"
-        raise FieldError(f"{where} is static by its annotation; found {describe(value)}; {remedy}")
+        raise FieldError(
+            f"{where} is static by its annotation; found {describe(value)}; {remedy}"
+        )
     try:
         value = frozen(value)
         static_key(value)
@@ -167,8 +201,11 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     """
     plan: Plan = type(node)._plan
     fields = {**node.__dict__, **changed}
-    # What stays comes first: it binds the axes that no static field gives, and what is new must fit.
-    placed = sorted(_placed_in(plan, fields), key=lambda one: one[0].partition(".")[0] in changed)
+    # What stays comes first: it binds the axes that no static field gives, and what is
+    # new must fit.
+    placed = sorted(
+        _placed_in(plan, fields), key=lambda one: one[0].partition(".")[0] in changed
+    )
     sizes = {name: fields[name] for name in plan.statics if name in fields}
     # What a size that is assigned now has asked of them so far is asked no longer.
     sizes_before = None if plan.sizing.isdisjoint(changed) else sizes_of(node)
@@ -176,7 +213,11 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
 
 
 def check_items(
-    node_ref: "weakref.ReferenceType[NodeBase]", form: Form, put: Mapping[str, Any], *, replaces: bool
+    node_ref: "weakref.ReferenceType[NodeBase]",
+    form: Form,
+    put: Mapping[str, Any],
+    *,
+    replaces: bool,
 ) -> None:
     """Raise if States that are put into a container of a node break the contract of their places there.
 
@@ -199,7 +240,9 @@ def check_items(
     check_placed(node, new, replaces=replaces)
 
 
-def check_placed(node: NodeBase, new: Sequence[Placed], *, replaces: bool = True) -> None:
+def check_placed(
+    node: NodeBase, new: Sequence[Placed], *, replaces: bool = True
+) -> None:
     """Raise if States that come into a node together break the contracts of their places.
 
     Args:
@@ -211,8 +254,13 @@ def check_placed(node: NodeBase, new: Sequence[Placed], *, replaces: bool = True
         ContractError: Names every place whose contract is broken; nothing was put in.
     """
     replaced = {place for place, _, _ in new} if replaces else set[str]()
-    # What stays comes first: it binds the axes that no static field gives, and what is new must fit.
-    staying = [placed for placed in _placed_in(type(node)._plan, node.__dict__) if placed[0] not in replaced]
+    # What stays comes first: it binds the axes that no static field gives, and what is
+    # new must fit.
+    staying = [
+        placed
+        for placed in _placed_in(type(node)._plan, node.__dict__)
+        if placed[0] not in replaced
+    ]
     _hold(_checked(node, sizes_of(node), [*staying, *new]))
 
 
@@ -226,7 +274,9 @@ def check_nodes(nodes: Iterable[NodeBase]) -> None:
     for node in nodes:
         plan: Plan = type(node)._plan
         if plan.contracts:
-            checks += _checked(node, sizes_of(node), list(_placed_in(plan, node.__dict__)))
+            checks += _checked(
+                node, sizes_of(node), list(_placed_in(plan, node.__dict__))
+            )
     _hold(checks)
 
 
@@ -251,10 +301,18 @@ def check_contracts_anew(node: NodeBase, fields: Set[str]) -> None:
         ContractError: Names every field that breaks its contract.
     """
     cls = type(node)
-    placed = [one for one in _placed_in(cls._plan, node.__dict__) if one[0].partition(".")[0] in fields]
+    placed = [
+        one
+        for one in _placed_in(cls._plan, node.__dict__)
+        if one[0].partition(".")[0] in fields
+    ]
     for _, _, state in placed:
         state._contracts = tuple(
-            [one for one in state._contracts if one.cls is not cls or one.place.partition(".")[0] not in fields]
+            [
+                one
+                for one in state._contracts
+                if one.cls is not cls or one.place.partition(".")[0] not in fields
+            ]
         )
     if placed:
         check_contracts(node, {})
@@ -272,7 +330,14 @@ def requirement_of(
         state_cls: The class of the State.
         sizes: The static fields of the node.
     """
-    contract = next((leaf.contract for leaf in form.special_first if derives(state_cls, (leaf.cls,))), None)
+    contract = next(
+        (
+            leaf.contract
+            for leaf in form.special_first
+            if derives(state_cls, (leaf.cls,))
+        ),
+        None,
+    )
     if contract is None:
         return None
     return Requirement(cls, place, contract, ()).at_sizes(sizes)
@@ -288,7 +353,13 @@ def _placed_in(plan: Plan, fields: Mapping[str, Any]) -> Iterator[Placed]:
         yield from _states_in(field.form, fields.get(field.name), field.name)
 
 
-def _attach(node: NodeBase, place: str, form: Form, state: State[Any], sizes: Mapping[str, object]) -> None:
+def _attach(
+    node: NodeBase,
+    place: str,
+    form: Form,
+    state: State[Any],
+    sizes: Mapping[str, object],
+) -> None:
     requirement = requirement_of(type(node), place, form, type(state), sizes)
     if requirement is not None:
         state._contracts = with_requirement(state._contracts, requirement)
@@ -302,7 +373,9 @@ class _Check(NamedTuple):
     fault: str | None
 
 
-def _checked(node: NodeBase, sizes: Mapping[str, object], placed: Sequence[Placed]) -> list[_Check]:
+def _checked(
+    node: NodeBase, sizes: Mapping[str, object], placed: Sequence[Placed]
+) -> list[_Check]:
     """The States of a node that have contracts, checked beside each other."""
     bound: dict[str, object] = {}
     asked: list[tuple[Requirement, State[Any]]] = []
@@ -311,7 +384,8 @@ def _checked(node: NodeBase, sizes: Mapping[str, object], placed: Sequence[Place
         if requirement is not None:
             asked.append((requirement, state))
     if any(requirement.contract.has_free_names(sizes) for requirement, _ in asked):
-        # Names that no static field gives are bound by the first array; arithmetic over them may stand before it.
+        # Names that no static field gives are bound by the first array; arithmetic over
+        # them may stand before it.
         for requirement, state in asked:
             requirement.contract.fault(state._value, sizes, bound)
     checks: list[_Check] = []
@@ -326,7 +400,9 @@ def _checked(node: NodeBase, sizes: Mapping[str, object], placed: Sequence[Place
     return checks
 
 
-def _hold(checks: Sequence[_Check], sizes_before: Mapping[str, object] | None = None) -> None:
+def _hold(
+    checks: Sequence[_Check], sizes_before: Mapping[str, object] | None = None
+) -> None:
     """Hold States to what was found to be asked of them.
 
     Args:
@@ -334,24 +410,36 @@ def _hold(checks: Sequence[_Check], sizes_before: Mapping[str, object] | None = 
         sizes_before: The sizes of their node so far, where they change.
 
     Raises:
-        ContractError: Names every place whose contract is broken; none is held to anything.
+        ContractError: Names every place whose contract is broken; none is held to
+            anything.
     """
-    faults = [f"{check.requirement.where}: {check.fault}" for check in checks if check.fault is not None]
+    faults = [
+        f"{check.requirement.where}: {check.fault}"
+        for check in checks
+        if check.fault is not None
+    ]
     if faults:
         raise ContractError(listed(faults))
     for state, requirement, _ in checks:
         if sizes_before is not None:
             stale = requirement.at_sizes(sizes_before)
-            state._contracts = tuple([other for other in state._contracts if other != stale])
+            state._contracts = tuple(
+                [other for other in state._contracts if other != stale]
+            )
         state._contracts = with_requirement(state._contracts, requirement)
 
 
-def _fits_as_before(node: NodeBase, requirement: Requirement, state: State[Any]) -> bool:
+def _fits_as_before(
+    node: NodeBase, requirement: Requirement, state: State[Any]
+) -> bool:
     """Whether a State has the shape of the one that stood in its place, or was popped from there.
 
-    So the States of stacked nodes, which have an axis more, can be replaced and put back.
+    So the States of stacked nodes, which have an axis more, can be replaced and put
+    back.
     """
-    standing = {place: other for place, _, other in _placed_in(type(node)._plan, node.__dict__)}
+    standing = {
+        place: other for place, _, other in _placed_in(type(node)._plan, node.__dict__)
+    }
     other = standing.get(requirement.place)
     if other is state:
         return requirement in state._contracts  # it stood there before

@@ -1,7 +1,8 @@
 """The schema compiler: from a class's annotations and specifiers to one frozen record, or all faults at once.
 
-It sees classes, never instances, and runs in passes: the dataclass fields, their annotations resolved, the kind of
-each, the rules between kind, annotation, default and initializer. A schema is kept in its own class's `__dict__`.
+It sees classes, never instances, and runs in passes: the dataclass fields, their
+annotations resolved, the kind of each, the rules between kind, annotation, default and
+initializer. A schema is kept in its own class's `__dict__`.
 """
 
 import contextlib
@@ -21,7 +22,12 @@ from .._contract import Contract, ContractSyntaxError
 from .._errors import SchemaError
 from .._fields import Kind, NodeBase, Specifier, left_out, specifier_of
 from .._hints import did_you_mean
-from .._members import declaring_classes, is_init_variable, own_annotations, specifier_text
+from .._members import (
+    declaring_classes,
+    is_init_variable,
+    own_annotations,
+    specifier_text,
+)
 from .._sharding import ANY_RANK, sharding_fault
 from .._static import compares_by_identity
 from ._annotations import (
@@ -42,8 +48,9 @@ from ._annotations import (
 
 N = TypeVar("N", bound=NodeBase, default=NodeBase)
 
-# In the class's own `__dict__`: a weak-keyed table would never drop an entry, since a schema refers to its class, and
-# `getattr` would give a subclass the schema of its parent.
+# In the class's own `__dict__`: a weak-keyed table would never drop an entry, since a
+# schema refers to its class, and `getattr` would give a subclass the schema of its
+# parent.
 _SCHEMA: Final = "__graphnode_schema__"
 _FRAMES: Final = "__graphnode_frames__"
 
@@ -54,13 +61,16 @@ class Field(NamedTuple):
     Attributes:
         name: Its name.
         kind: What it holds.
-        form: The values that a state or subnode field admits; for a static field, no leaves.
-        annotation: The resolved annotation, or `None` where a specifier stood for one that nothing resolves.
+        form: The values that a state or subnode field admits; for a static field, no
+            leaves.
+        annotation: The resolved annotation, or `None` where a specifier stood for one
+            that nothing resolves.
         owner: The class that declares it.
         specifier: What its specifier said; a bare one for a field without.
         is_explicit: Whether it was declared with a specifier.
         init: Whether the constructor takes it.
-        default: Makes its default, or is `None` where it has none, or has one that only the node makes.
+        default: Makes its default, or is `None` where it has none, or has one that only
+            the node makes.
     """
 
     name: str
@@ -93,12 +103,20 @@ class Schema(Generic[N]):
 
     def of_kind(self, kind: Kind) -> tuple[Field, ...]:
         """The fields of one kind, sorted by name: the canonical order."""
-        return tuple(self.fields[name] for name in sorted(self.fields) if self.fields[name].kind is kind)
+        return tuple(
+            self.fields[name]
+            for name in sorted(self.fields)
+            if self.fields[name].kind is kind
+        )
 
     @property
     def holders(self) -> tuple[Field, ...]:
         """The state and subnode fields, sorted by name: the canonical order."""
-        return tuple(self.fields[name] for name in sorted(self.fields) if self.fields[name].kind is not Kind.STATIC)
+        return tuple(
+            self.fields[name]
+            for name in sorted(self.fields)
+            if self.fields[name].kind is not Kind.STATIC
+        )
 
 
 class _KeptSchema(Kept[Schema[Any]]):
@@ -125,8 +143,16 @@ class _KeptSchema(Kept[Schema[Any]]):
         if self.value is not None:
             declared: Any = dataclasses.fields(cast("Any", self.value.cls))
             written = {field.name: field.type for field in declared}
-            own = [field for field in self.value.fields.values() if field.owner is self.value.cls]
-            annotations |= {one.name: one.annotation for one in own if one.annotation is not written[one.name]}
+            own = [
+                field
+                for field in self.value.fields.values()
+                if field.owner is self.value.cls
+            ]
+            annotations |= {
+                one.name: one.annotation
+                for one in own
+                if one.annotation is not written[one.name]
+            }
         there, args = super().__reduce__()
         return there, (*args, None, annotations)
 
@@ -142,7 +168,8 @@ def schema(cls: type[N], /) -> Schema[N]:
         The same object at every call.
 
     Raises:
-        SchemaError: The class declares something that cannot be compiled; lists all faults.
+        SchemaError: The class declares something that cannot be compiled; lists all
+            faults.
         TypeError: `cls` is not a node class.
 
     Example:
@@ -155,7 +182,11 @@ def schema(cls: type[N], /) -> Schema[N]:
     found: Any = get_origin(cls) or cls
     if isinstance(found, type):
         check_refused(found)
-    if not (isinstance(found, type) and issubclass(found, NodeBase) and dataclasses.is_dataclass(found)):
+    if not (
+        isinstance(found, type)
+        and issubclass(found, NodeBase)
+        and dataclasses.is_dataclass(found)
+    ):
         raise TypeError(wrong_argument("a node class", cls))
     compiled: Any = kept(found, _SCHEMA)
     if compiled is None:
@@ -167,14 +198,17 @@ def _compile_late(cls: type[N]) -> "Schema[N]":
     try:
         return compile_schema(cls, is_final=True)
     except SchemaError:
-        # Another thread may have been first, and have dropped the frames in which the names resolve.
+        # Another thread may have been first, and have dropped the frames in which the
+        # names resolve.
         compiled: Schema[N] | None = kept(cls, _SCHEMA)
         if compiled is None:
             raise
         return compiled
 
 
-def compile_schema(cls: type[N], *, is_final: bool, faults: Sequence[Fault] = ()) -> Schema[N]:
+def compile_schema(
+    cls: type[N], *, is_final: bool, faults: Sequence[Fault] = ()
+) -> Schema[N]:
     """Compile a class and keep the result in it.
 
     Args:
@@ -206,8 +240,13 @@ def move_forms(cls: type[NodeBase], old: type, new: type) -> bool:
     compiled: Schema[Any] | None = kept(cls, _SCHEMA)
     if compiled is None:
         return False
-    fields = {name: field._replace(form=moved_form(field.form, old, new)) for name, field in compiled.fields.items()}
-    is_moved = any(field.form is not compiled.fields[name].form for name, field in fields.items())
+    fields = {
+        name: field._replace(form=moved_form(field.form, old, new))
+        for name, field in compiled.fields.items()
+    }
+    is_moved = any(
+        field.form is not compiled.fields[name].form for name, field in fields.items()
+    )
     if is_moved:
         cls.__dict__[_SCHEMA].value = Schema(cls, fields)
     return is_moved
@@ -220,33 +259,50 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
     local_names = _local_names(cls)
     bases = _base_fields(cls, is_final)
     if "__dataclass_fields__" not in cls.__dict__:
-        return fields, faults  # `dataclasses` has refused the class before it read its fields
-    names, owners = {declared.name for declared in dataclasses.fields(cls)}, declaring_classes(cls)
+        # `dataclasses` has refused the class before it read its fields
+        return fields, faults
+    names, owners = (
+        {declared.name for declared in dataclasses.fields(cls)},
+        declaring_classes(cls),
+    )
     faults += _version_faults(cls, owners, bases)
     for name, declared in cls.__dataclass_fields__.items():
         owner = owners.get(name)
         if owner is None:
-            continue  # of another version of a base: a fault, unless it is a class variable
+            # Of another version of a base: a fault, unless it is a class variable
+            continue
         try:
             if name in names or is_init_variable(own_annotations(owner)[name], owner):
                 _check_one_default(cls, declared, owner)
             if name in names:
-                fields[name] = _compile_field(cls, declared, owner, bases, local_names, is_final)
+                fields[name] = _compile_field(
+                    cls, declared, owner, bases, local_names, is_final
+                )
         except _FaultError as fault:
             faults.append(Fault(str(fault), fault.rule, name))
     return fields, faults
 
 
-def _version_faults(cls: Any, owners: Mapping[str, type], bases: "Sequence[_Base]") -> Iterator[Fault]:
+def _version_faults(
+    cls: Any, owners: Mapping[str, type], bases: "Sequence[_Base]"
+) -> Iterator[Fault]:
     """Where a class came by value, the fields that its bases have lost or got: their modules are of another version."""
-    fields, names = cls.__dataclass_fields__, {declared.name for declared in dataclasses.fields(cls)}
+    fields, names = (
+        cls.__dataclass_fields__,
+        {declared.name for declared in dataclasses.fields(cls)},
+    )
     reasons: dict[str, str] = {}
     for name, declared in fields.items():
-        if name not in owners and (name in names or is_init_variable(declared.type, cls)):
+        if name not in owners and (
+            name in names or is_init_variable(declared.type, cls)
+        ):
             reasons[name] = "no base declares it here, and one did where it was pickled"
     for base, fields_of_base in bases:
         added = [name for name in fields_of_base if name not in fields]
-        reasons |= dict.fromkeys(added, f"{base.__name__} has it here, and did not where {cls.__name__} was pickled")
+        reasons |= dict.fromkeys(
+            added,
+            f"{base.__name__} has it here, and did not where {cls.__name__} was pickled",
+        )
     for name, reason in reasons.items():
         text = f"{cls.__name__}.{name}: {reason}; use one version of its bases in both processes"
         yield Fault(text, Rule.OVERRIDE, name)
@@ -261,7 +317,9 @@ def late_fault(cls: type) -> Fault | None:
     """What is wrong with what a decorator, or a call, has made of a node class after its creation."""
     if not compares_by_identity(cls):
         text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
-        return Fault(f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY)
+        return Fault(
+            f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY
+        )
     if is_decorated(cls):
         return decorated_fault(cls.__name__)
     return registration_fault(cls)
@@ -297,8 +355,11 @@ def _compile_field(
     name, where = declared.name, f"{cls.__name__}.{declared.name}"
     inherited: Schema[Any] | None = kept(owner, _SCHEMA)
     if owner is not cls and inherited is not None:
-        return _inherited_field(cls, inherited.fields[name], bases, local_names, is_final)
-    # Not `declared.type`: a specifier that two dataclasses share has the annotation of the second.
+        return _inherited_field(
+            cls, inherited.fields[name], bases, local_names, is_final
+        )
+    # Not `declared.type`: a specifier that two dataclasses share has the annotation of
+    # the second.
     said, written = specifier_of(declared), own_annotations(owner)[name]
     try:
         annotation = _arrived(owner, name)
@@ -308,25 +369,56 @@ def _compile_field(
         if not is_final:
             raise UnresolvedError from None
         if said is None or said.initializer is not None:
-            raise _FaultError(_unresolved(where, written, error), Rule.UNRESOLVED) from None
-        return Field(name, said.kind, open_form(said.kind), None, owner, said, True, declared.init, _default(declared))
+            raise _FaultError(
+                _unresolved(where, written, error), Rule.UNRESOLVED
+            ) from None
+        return Field(
+            name,
+            said.kind,
+            open_form(said.kind),
+            None,
+            owner,
+            said,
+            True,
+            declared.init,
+            _default(declared),
+        )
     except Exception as error:  # whatever the text does when it is evaluated
-        reason = error if isinstance(error, TypeError | AttributeError | SyntaxError) else repr(error)
+        reason = (
+            error
+            if isinstance(error, TypeError | AttributeError | SyntaxError)
+            else repr(error)
+        )
         text = f"{where}: the annotation {written!r} does not evaluate: {reason}"
         raise _FaultError(text, Rule.ANNOTATION) from None
     if annotation is Final and declared.default is not dataclasses.MISSING:
         annotation = type(declared.default)
     try:
-        if not issubclass(owner, NodeBase):  # a dataclass, which is compiled anew in each class that extends it
-            annotation = with_parameters(annotation, type_arguments_along(cls, owner, local_names))
+        # A dataclass, which is compiled anew in each class that extends it
+        if not issubclass(owner, NodeBase):
+            annotation = with_parameters(
+                annotation, type_arguments_along(cls, owner, local_names)
+            )
         _check_no_specifier(where, annotation, declared)
         kind, form = _kind_of(where, annotation, owner, said)
-    except NameError as error:  # of the bound or default of a type variable, or of what stands for it
+    except (
+        NameError
+    ) as error:  # of the bound or default of a type variable, or of what stands for it
         if not is_final:
             raise UnresolvedError from None
         raise _FaultError(_unresolved(where, written, error), Rule.UNRESOLVED) from None
     specifier, is_explicit = said or Specifier(kind), said is not None
-    field = Field(name, kind, form, annotation, owner, specifier, is_explicit, declared.init, _default(declared))
+    field = Field(
+        name,
+        kind,
+        form,
+        annotation,
+        owner,
+        specifier,
+        is_explicit,
+        declared.init,
+        _default(declared),
+    )
     _check_override(cls, field, bases)
     _check_initializer(field, where)
     _check_sharding(field, where)
@@ -334,7 +426,11 @@ def _compile_field(
 
 
 def _inherited_field(
-    cls: type, field: Field, bases: "Sequence[_Base]", local_names: Mapping[str, Any], is_final: bool
+    cls: type,
+    field: Field,
+    bases: "Sequence[_Base]",
+    local_names: Mapping[str, Any],
+    is_final: bool,
 ) -> Field:
     """A field of a base, narrowed by what `cls`, or a class between, says for the type variables of its annotation.
 
@@ -356,12 +452,17 @@ def _inherited_field(
             continue
         try:
             if variables_of(of_base.annotation):
-                of_base = _narrowed(where, of_base, type_arguments(cls, base, local_names))
+                of_base = _narrowed(
+                    where, of_base, type_arguments(cls, base, local_names)
+                )
         except NameError as error:
             if not is_final:
                 raise UnresolvedError from None
             text = f"{where}: nothing defines {error.name!r}, which {cls.__name__} says of {base.__name__}"
-            raise _FaultError(f"{text}; import it at run time, or define it in the module", Rule.UNRESOLVED) from None
+            raise _FaultError(
+                f"{text}; import it at run time, or define it in the module",
+                Rule.UNRESOLVED,
+            ) from None
         if of_base.annotation is not field.annotation:
             narrowed = of_base
             break  # as everywhere in Python, the first base counts
@@ -377,41 +478,63 @@ def _narrowed(where: str, field: Field, types_by_variable: Mapping[Any, Any]) ->
     annotation = with_parameters(field.annotation, types_by_variable)
     if annotation is field.annotation:
         return field
-    kind, form = _kind_of(where, annotation, field.owner, field.specifier if field.is_explicit else None)
+    kind, form = _kind_of(
+        where, annotation, field.owner, field.specifier if field.is_explicit else None
+    )
     return field._replace(kind=kind, form=form, annotation=annotation)
 
 
-def _check_no_specifier(where: str, annotation: object, declared: "dataclasses.Field[Any]") -> None:
+def _check_no_specifier(
+    where: str, annotation: object, declared: "dataclasses.Field[Any]"
+) -> None:
     """Raise where a specifier stands inside of `Annotated`, in which `dataclasses` looks for none."""
     specifier = specifier_inside(annotation)
     if specifier is not None:
         called = specifier_text(specifier)
         text = f"{where}: {called} inside of Annotated declares nothing; write {declared.name}: ... = {called}"
-        has_default = not (declared.default is declared.default_factory is dataclasses.MISSING)
-        raise _FaultError(text + (", with the default among its arguments" if has_default else ""), Rule.ANNOTATION)
+        has_default = not (
+            declared.default is declared.default_factory is dataclasses.MISSING
+        )
+        raise _FaultError(
+            text + (", with the default among its arguments" if has_default else ""),
+            Rule.ANNOTATION,
+        )
 
 
-def _resolved(annotation: object, owner: type, cls: type, local_names: Mapping[str, Any]) -> object:
+def _resolved(
+    annotation: object, owner: type, cls: type, local_names: Mapping[str, Any]
+) -> object:
     """An annotation as its class sees it; only what means nothing there, as a subclass of it sees it."""
     own_names = _local_names(owner)
     try:
         return resolve(annotation, owner, own_names)
     except NameError:
-        return resolve(annotation, owner, {**local_names, **_local_names(owner, of_bodies=True), **own_names})
+        return resolve(
+            annotation,
+            owner,
+            {**local_names, **_local_names(owner, of_bodies=True), **own_names},
+        )
 
 
-def _check_one_default(cls: type, declared: "dataclasses.Field[Any]", owner: Any) -> None:
+def _check_one_default(
+    cls: type, declared: "dataclasses.Field[Any]", owner: Any
+) -> None:
     """Raise where `dataclasses` takes a field from another class than the one whose attribute it is.
 
-    Of `C(B, A)`, it takes all that B has before what A has, also what B has from a base whose field A declares anew.
+    Of `C(B, A)`, it takes all that B has before what A has, also what B has from a base
+    whose field A declares anew.
     """
     if owner is cls or owner.__dataclass_fields__.get(declared.name) is declared:
         return
     first = _first_with(cls, declared)
-    # A copy of the owner's field is no other one: cloudpickle gives new ones to a plain dataclass whenever it loads it.
+    # A copy of the owner's field is no other one: cloudpickle gives new ones to a plain
+    # dataclass whenever it loads it.
     if first is not None and declaring_classes(first).get(declared.name) is not owner:
         reason = f"{owner.__name__} declares it anew, and {first.__name__} brings that of a base of both"
-        raise _FaultError(f"{cls.__name__}.{declared.name}: {reason}; declare it in {cls.__name__}", Rule.OVERRIDE)
+        raise _FaultError(
+            f"{cls.__name__}.{declared.name}: {reason}; declare it in {cls.__name__}",
+            Rule.OVERRIDE,
+        )
 
 
 def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> type | None:
@@ -425,7 +548,11 @@ def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> type | None:
 def _arrived(owner: type, name: str) -> object:
     """The annotation of a field as it was resolved where its class was pickled, or `None`."""
     holder: _KeptSchema | None = owner.__dict__.get(_SCHEMA)
-    return holder.annotations.get(name) if holder is not None and holder.annotations is not None else None
+    return (
+        holder.annotations.get(name)
+        if holder is not None and holder.annotations is not None
+        else None
+    )
 
 
 def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
@@ -433,7 +560,11 @@ def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
         return None  # what its factory makes is known of a node alone
     if declared.default is not dataclasses.MISSING:
         return lambda: declared.default
-    return declared.default_factory if declared.default_factory is not dataclasses.MISSING else None
+    return (
+        declared.default_factory
+        if declared.default_factory is not dataclasses.MISSING
+        else None
+    )
 
 
 def _unresolved(where: str, annotation: object, error: NameError) -> str:
@@ -443,11 +574,16 @@ def _unresolved(where: str, annotation: object, error: NameError) -> str:
     )
 
 
-def _kind_of(where: str, annotation: object, owner: type, said: Specifier | None) -> tuple[Kind, Form]:
+def _kind_of(
+    where: str, annotation: object, owner: type, said: Specifier | None
+) -> tuple[Kind, Form]:
     try:
-        # What the node makes is of one class, by default that of the type variable; what it is given may be of others.
+        # What the node makes is of one class, by default that of the type variable;
+        # what it is given may be of others.
         is_made = said is not None and said.initializer is not None
-        form = form_of(with_defaults(annotation, owner) if is_made else annotation, owner)
+        form = form_of(
+            with_defaults(annotation, owner) if is_made else annotation, owner
+        )
     except ContractSyntaxError as error:
         raise _FaultError(f"{where}: {error}", Rule.AXIS_SYNTAX) from None
     except AmbiguousError as error:
@@ -455,17 +591,25 @@ def _kind_of(where: str, annotation: object, owner: type, said: Specifier | None
             raise _FaultError(f"{where}: {error}", Rule.AMBIGUOUS) from None
         if said is None:
             raise _FaultError(_ambiguous(where, error), _RULES[error.cause]) from None
-        if error.cause in (Cause.UNHASHABLE, Cause.THAWED, Cause.GUARDED) and said.kind is not Kind.STATIC:
+        if (
+            error.cause in (Cause.UNHASHABLE, Cause.THAWED, Cause.GUARDED)
+            and said.kind is not Kind.STATIC
+        ):
             text = f"{where}: declared {said.kind}(), but its annotation says static; {error}"
             raise _FaultError(text, Rule.KIND) from None
         if error.cause is Cause.UNHASHABLE:
             raise _FaultError(f"{where}: {error}", Rule.UNHASHABLE) from None
         if error.cause is Cause.ARRAY and said.kind is not Kind.STATIC:
-            raise _FaultError(f"{where}: {said.kind}() holds no bare array; {error}", Rule.KIND) from None
+            raise _FaultError(
+                f"{where}: {said.kind}() holds no bare array; {error}", Rule.KIND
+            ) from None
         return said.kind, open_form(said.kind)
     if form.kind is None:
         if said is None:
-            raise _FaultError(_ambiguous(where, AmbiguousError("None alone says nothing")), Rule.AMBIGUOUS)
+            raise _FaultError(
+                _ambiguous(where, AmbiguousError("None alone says nothing")),
+                Rule.AMBIGUOUS,
+            )
         return said.kind, open_form(said.kind)
     if said is not None and said.kind is not form.kind:
         text = f"{where}: declared {said.kind}(), but its annotation says {form.kind}; write {form.kind}()"
@@ -486,8 +630,11 @@ _RULES: Final = {
 def _ambiguous(where: str, error: AmbiguousError) -> str:
     line = f"{where.rpartition('.')[2]}: ... = gn"
     if error.cause is Cause.OPEN:
-        return f"{where}: {error}; say which: {line}.static(), gn.state() or gn.subnode()"
-    is_remedy = error.cause in (Cause.ARRAY, Cause.GUARDED)  # else the specifier would only lead to the next error
+        return (
+            f"{where}: {error}; say which: {line}.static(), gn.state() or gn.subnode()"
+        )
+    # Else the specifier would only lead to the next error
+    is_remedy = error.cause in (Cause.ARRAY, Cause.GUARDED)
     return f"{where}: {error}" + (f", or say {line}.static()" if is_remedy else "")
 
 
@@ -516,7 +663,8 @@ def _base_fields(cls: type, is_final: bool) -> list[_Base]:
             try:
                 found.append((base, schema(base).fields))
             except SchemaError:
-                # Its own faults are its own; those of fields that `cls` inherits are found again there.
+                # Its own faults are its own; those of fields that `cls` inherits are
+                # found again there.
                 found.append((base, _compile_fields(base, is_final=True)[0]))
     return found
 
@@ -541,7 +689,11 @@ def _check_sharding(field: Field, where: str) -> None:
     """Of the rank nothing is known here where an axis of the annotation stands for several."""
     contract = field.form.leaves[0].contract if len(field.form.leaves) == 1 else None
     has_rank = contract is not None and not any(axis.variadic for axis in contract.axes)
-    ranks = frozenset({len(contract.axes)}) if contract is not None and has_rank else ANY_RANK
+    ranks = (
+        frozenset({len(contract.axes)})
+        if contract is not None and has_rank
+        else ANY_RANK
+    )
     fault = sharding_fault(field.specifier.sharding, ranks)
     if fault is not None:
         raise _FaultError(f"{where}: sharding: {fault}", Rule.SHARDING)
@@ -576,10 +728,14 @@ def _defining_frames(cls: type) -> Iterator[FrameType]:
     frame: FrameType | None = sys._getframe(1)
     enclosed = cls.__qualname__
     while frame is not None:
-        is_local = frame.f_globals.get("__name__") == cls.__module__ and frame.f_locals is not frame.f_globals
+        is_local = (
+            frame.f_globals.get("__name__") == cls.__module__
+            and frame.f_locals is not frame.f_globals
+        )
         if is_local and enclosed.startswith(frame.f_code.co_qualname + "."):
             yield frame
-            enclosed = frame.f_code.co_qualname  # an outer call of the same function encloses nothing
+            # An outer call of the same function encloses nothing
+            enclosed = frame.f_code.co_qualname
         frame = frame.f_back
 
 

@@ -4,7 +4,17 @@ For what a change of structure means to a binding, see `_versions`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, SupportsIndex, TypeVar, cast, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    NamedTuple,
+    Protocol,
+    SupportsIndex,
+    TypeVar,
+    cast,
+    runtime_checkable,
+)
 
 from jax.tree_util import DictKey, SequenceKey, register_pytree_with_keys
 
@@ -30,7 +40,9 @@ _MAX_NESTING: Final = 32
 class Check(Protocol):
     """Raises when States break the contract of their places in a container."""
 
-    def __call__(self, form: Form, put: Mapping[str, Any], /, *, replaces: bool) -> None:
+    def __call__(
+        self, form: Form, put: Mapping[str, Any], /, *, replaces: bool
+    ) -> None:
         """See `_declare._plan.check_items`."""
 
 
@@ -40,7 +52,8 @@ class Place(NamedTuple):
     Attributes:
         where: Class and field, for messages.
         path: The keys below.
-        check: Raises when States break the contract of their places; `None` where there is no contract.
+        check: Raises when States break the contract of their places; `None` where there
+            is no contract.
     """
 
     where: str
@@ -67,21 +80,32 @@ def admit(form: Form, value: Any, place: Place) -> Any:
         FieldError: The value is not of the form.
     """
     cls = type(value)
-    # A proxy or a mock says that it is of a class, and an abstract class may say it of what only looks like a node.
-    if cls in form.classes or (isinstance(value, form.classes) and issubclass(cls, GraphObject)):
+    # A proxy or a mock says that it is of a class, and an abstract class may say it of
+    # what only looks like a node.
+    if cls in form.classes or (
+        isinstance(value, form.classes) and issubclass(cls, GraphObject)
+    ):
         return value
     if value is None and form.optional:
         return None
     if len(place.path) > _MAX_NESTING:
-        raise FieldError(f"{place.where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself")
+        raise FieldError(
+            f"{place.where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself"
+        )
     if isinstance(value, list) and form.admits(list):
         return TrackedList(form.item(list), place, value)
     if isinstance(value, dict) and form.admits(dict):
         return TrackedDict(form.item(dict), place, value)
     placed = form.items(tuple, items(value)) if isinstance(value, tuple) else None
     if placed is not None:
-        # A named tuple becomes a plain one: a structure says that there is a tuple, not of which class.
-        return tuple([admit(item_form, item, place.below(key)) for key, item, item_form in placed])
+        # A named tuple becomes a plain one: a structure says that there is a tuple, not
+        # of which class.
+        return tuple(
+            [
+                admit(item_form, item, place.below(key))
+                for key, item, item_form in placed
+            ]
+        )
     if issubclass(cls, GraphObject) and derives(cls, form.classes):
         return value
     raise FieldError(_refusal(form, value, place))
@@ -90,12 +114,22 @@ def admit(form: Form, value: Any, place: Place) -> Any:
 def _refusal(form: Form, value: object, place: Place) -> str:
     names = [cls.__name__ for cls in form.classes]
     has_other_class = type(value).__name__ in names  # of the same name
-    found = class_apart(type(value), *form.classes) if has_other_class else describe(value)
+    found = (
+        class_apart(type(value), *form.classes) if has_other_class else describe(value)
+    )
     message = f"{place} takes {form}; found {found}"
     if isinstance(value, form.classes) and not issubclass(type(value), GraphObject):
-        what, base = ("a State", "gn.State") if form.kind is Kind.STATE else ("a node", "gn.Node")
+        what, base = (
+            ("a State", "gn.State")
+            if form.kind is Kind.STATE
+            else ("a node", "gn.Node")
+        )
         return f"{message}, which says that it is {what} and is not; pass what is behind it, or derive it from {base}"
-    if form.kind is Kind.STATE and hasattr(value, "dtype") and not isinstance(value, type):
+    if (
+        form.kind is Kind.STATE
+        and hasattr(value, "dtype")
+        and not isinstance(value, type)
+    ):
         message += f"; wrap the array: {names[0] if names else 'ParamState'}(...), or write to .value"
     return message
 
@@ -116,7 +150,8 @@ class _Tracked:
         Args:
             key: Its key.
             item: The item.
-            replaces: Whether it takes the place of what stands there; otherwise that stays.
+            replaces: Whether it takes the place of what stands there; otherwise that
+                stays.
 
         Raises:
             FieldError: It is not of the form of the items.
@@ -125,13 +160,17 @@ class _Tracked:
         (kept,) = self.admit_all([(key, item)], replaces=replaces)
         return kept
 
-    def admit_all(self, items: Iterable[tuple[Key, Any]], *, replaces: bool = True) -> list[Any]:
+    def admit_all(
+        self, items: Iterable[tuple[Key, Any]], *, replaces: bool = True
+    ) -> list[Any]:
         """Items as they would be kept at their keys; see `admit`. Their contracts are checked together."""
         placed = [(self._place.below(key), item) for key, item in items]
         kept = [admit(self._form, item, place) for place, item in placed]
         if self._place.check is not None:
             texts = [str(place) for place, _ in placed]
-            self._place.check(self._form, dict(zip(texts, kept, strict=True)), replaces=replaces)
+            self._place.check(
+                self._form, dict(zip(texts, kept, strict=True)), replaces=replaces
+            )
         return kept
 
     def check_owner(self) -> None:
@@ -163,7 +202,8 @@ class _Tracked:
 class TrackedList(list[T], _Tracked):
     """A `list` that a node holds: checks what is put in, and notes every change of structure.
 
-    It is the node's own: assigning a list to a field copies it, and a copy of this is a plain list again.
+    It is the node's own: assigning a list to a field copies it, and a copy of this is a
+    plain list again.
     """
 
     __slots__ = ("__weakref__", "_form", "_place", "_version")
@@ -171,7 +211,9 @@ class TrackedList(list[T], _Tracked):
     def __init__(self, form: Form, place: Place, items: Iterable[T]) -> None:
         self._form, self._place, self._version = form, place, birth()
         # The contract of a whole new value is checked by who assigns it.
-        super().__init__([admit(form, item, place.below(at)) for at, item in enumerate(items)])
+        super().__init__(
+            [admit(form, item, place.below(at)) for at, item in enumerate(items)]
+        )
 
     @classmethod
     def restore(cls, form: Form, place: Place, items: list[T]) -> "TrackedList[T]":
@@ -220,12 +262,20 @@ class TrackedList(list[T], _Tracked):
             items = list(item)
             replaced = range(*at.indices(len(self)))
             is_exchange = len(items) == len(replaced)
-            places = replaced if is_exchange else range(replaced.start, replaced.start + len(items))
-            admitted: Any = self.admit_all(zip(places, items, strict=True), replaces=is_exchange)
+            places = (
+                replaced
+                if is_exchange
+                else range(replaced.start, replaced.start + len(items))
+            )
+            admitted: Any = self.admit_all(
+                zip(places, items, strict=True), replaces=is_exchange
+            )
         else:
             index = at.__index__()
             if -len(self) <= index < len(self) and self[index] is item:
-                return  # as after `held[at] += ...`, which has changed the item itself: it stays the same object
+                # As after `held[at] += ...`, which has changed the item itself: it
+                # stays the same object
+                return
             admitted = self.admit(index if index >= 0 else len(self) + index, item)
         self._change(super().__setitem__, at, admitted)
 
@@ -241,7 +291,9 @@ class TrackedList(list[T], _Tracked):
         self[:] = list(self) * times
         return self
 
-    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Callable[..., list[T]], tuple[list[T]]]:
+    def __reduce_ex__(
+        self, protocol: SupportsIndex, /
+    ) -> tuple[Callable[..., list[T]], tuple[list[T]]]:
         return list, (list(self),)
 
 
@@ -255,7 +307,12 @@ class TrackedDict(dict[str, T], _Tracked):
 
     def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
         self._form, self._place, self._version, self._vacant = form, place, birth(), {}
-        super().__init__({self._key(key): admit(form, item, place.below(key)) for key, item in items.items()})
+        super().__init__(
+            {
+                self._key(key): admit(form, item, place.below(key))
+                for key, item in items.items()
+            }
+        )
 
     @classmethod
     def restore(cls, form: Form, place: Place, items: dict[str, T]) -> "TrackedDict[T]":
@@ -267,13 +324,17 @@ class TrackedDict(dict[str, T], _Tracked):
     def _key(self, key: object) -> str:
         if type(key) is str:
             return key
-        found = f"{key!r}, a {type(key).__name__}" if isinstance(key, str) else repr(key)
+        found = (
+            f"{key!r}, a {type(key).__name__}" if isinstance(key, str) else repr(key)
+        )
         raise FieldError(f"{self._place} takes string keys; found {found}")
 
     def __setitem__(self, key: str, item: T, /) -> None:
         self.check_owner()
         if key in self and self[key] is item:
-            return  # as after `held[key] += ...`, which has changed the item itself: it stays the same object
+            # As after `held[key] += ...`, which has changed the item itself: it stays
+            # the same object
+            return
         self._change(super().__setitem__, self._key(key), self.admit(key, item))
         self._vacant.pop(key, None)
 
@@ -305,7 +366,9 @@ class TrackedDict(dict[str, T], _Tracked):
 
     def _position(self, keys: list[str], vacant: str) -> int:
         followers = self._vacant.get(vacant, ())
-        return next((at for at, other in enumerate(keys) if other in followers), len(keys))
+        return next(
+            (at for at, other in enumerate(keys) if other in followers), len(keys)
+        )
 
     def __delitem__(self, key: str, /) -> None:
         self.check_owner()
@@ -315,7 +378,9 @@ class TrackedDict(dict[str, T], _Tracked):
         self.check_owner()
         new: dict[Any, T] = dict(*args, **items)
         keys = [self._key(key) for key in new]
-        self._change(super().update, dict(zip(keys, self.admit_all(new.items()), strict=True)))
+        self._change(
+            super().update, dict(zip(keys, self.admit_all(new.items()), strict=True))
+        )
         for key in keys:
             self._vacant.pop(key, None)
 
@@ -342,7 +407,9 @@ class TrackedDict(dict[str, T], _Tracked):
         self.update(items)
         return self
 
-    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Callable[..., dict[str, T]], tuple[dict[str, T]]]:
+    def __reduce_ex__(
+        self, protocol: SupportsIndex, /
+    ) -> tuple[Callable[..., dict[str, T]], tuple[dict[str, T]]]:
         return dict, (dict(self),)
 
 
@@ -354,12 +421,18 @@ def _plain_dict(keys: tuple[str, ...], items: Iterable[Any]) -> dict[str, Any]:
     return dict(zip(keys, items, strict=True))
 
 
-def _flatten_dict(items: dict[str, Any]) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+def _flatten_dict(
+    items: dict[str, Any],
+) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
     keys = tuple(sorted(items))
     return [(DictKey(key), items[key]) for key in keys], keys
 
 
-# A root may be a node's container (`treefy_split(model.layers)`). JAX knows exact types alone, so it is told; what it
-# makes from leaves is nobody's own and therefore plain.
-register_pytree_with_keys(cast("type[list[Any]]", TrackedList), _flatten_list, lambda _, items: list(items))
-register_pytree_with_keys(cast("type[dict[str, Any]]", TrackedDict), _flatten_dict, _plain_dict)
+# A root may be a node's container (`treefy_split(model.layers)`). JAX knows exact types
+# alone, so it is told; what it makes from leaves is nobody's own and therefore plain.
+register_pytree_with_keys(
+    cast("type[list[Any]]", TrackedList), _flatten_list, lambda _, items: list(items)
+)
+register_pytree_with_keys(
+    cast("type[dict[str, Any]]", TrackedDict), _flatten_dict, _plain_dict
+)

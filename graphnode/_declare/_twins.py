@@ -1,7 +1,8 @@
 r"""Twins: nodes that stand for one model, as a node, its views, its shallow copies and what `replace` makes of it do.
 
-Nothing is noted when such a node is made. But twins share all their States, so that their graphs differ in static
-values alone; and a node that reaches no State has the place in its graph that its twin has in the other:
+Nothing is noted when such a node is made. But twins share all their States, so that
+their graphs differ in static values alone; and a node that reaches no State has the
+place in its graph that its twin has in the other:
 
     net ---> act             net and twin reach the same w by the same paths: they are twins, and so are the linears.
       \---> linear ---> w    act and act' reach no State, and are twins as each is the `act` of one of two twins.
@@ -10,7 +11,16 @@ values alone; and a node that reaches no State has the place in its graph that i
 """
 
 import gc
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 from typing import Any, NamedTuple
 
 from .._containers import leaves
@@ -41,32 +51,47 @@ class Twins:
     """Tells which nodes are twins, as long as no structure changes."""
 
     def __init__(
-        self, before: Mapping[type, Set[str]], nodes: "Callable[[], Iterable[NodeBase]] | None" = None
+        self,
+        before: Mapping[type, Set[str]],
+        nodes: "Callable[[], Iterable[NodeBase]] | None" = None,
     ) -> None:
         """Twins in a world where the nodes of some classes still hold their fields of before.
 
         Args:
             before: The names of these fields, by the class.
-            nodes: Gives the nodes among which holders are looked for; all that there are if it is left out.
+            nodes: Gives the nodes among which holders are looked for; all that there
+                are if it is left out.
         """
         self._before, self._nodes = before, nodes or live_nodes
         self._forms: dict[int, Hashable | None] = {}
         self._holders: dict[int, list[tuple[NodeBase, Path]]] | None = None
 
-    def pairs(self, nodes: Sequence[NodeBase], sizes: Callable[[NodeBase], Collection[str]]) -> "list[Pair]":
+    def pairs(
+        self, nodes: Sequence[NodeBase], sizes: Callable[[NodeBase], Collection[str]]
+    ) -> "list[Pair]":
         """Nodes, each with a twin that comes ahead of it, if it has one.
 
         Args:
             nodes: The nodes.
-            sizes: The static fields of a node that what is made for it depends on: its twin has equal ones.
+            sizes: The static fields of a node that what is made for it depends on: its
+                twin has equal ones.
         """
         ahead: dict[Hashable, NodeBase] = {}
         found: list[Pair] = []
         for node in nodes:
             # What is made for one size is not for another.
-            shape = tuple([static_key(node.__dict__.get(name)) for name in sorted(sizes(node))])
-            keys = {Key(type(node), self._form(above), way, shape): above for above, way in self.around(node)}
-            found.append(Pair(node, next((ahead[key] for key in keys if key in ahead), None), keys))
+            shape = tuple(
+                [static_key(node.__dict__.get(name)) for name in sorted(sizes(node))]
+            )
+            keys = {
+                Key(type(node), self._form(above), way, shape): above
+                for above, way in self.around(node)
+            }
+            found.append(
+                Pair(
+                    node, next((ahead[key] for key in keys if key in ahead), None), keys
+                )
+            )
             for key in keys:
                 ahead.setdefault(key, node)
         return found
@@ -133,7 +158,8 @@ class Twins:
 
     def _content(self, node: NodeBase) -> list[tuple[Path, Any]]:
         """The States and nodes that a node holds, with their paths in it, in canonical order."""
-        # Of its plan, as a class that still waits for a name has no schema yet, and is not to be compiled now.
+        # Of its plan, as a class that still waits for a name has no schema yet, and is
+        # not to be compiled now.
         names = self._before.get(type(node), type(node)._plan.names)
         found: list[tuple[Path, Any]] = []
         for name in sorted(node.__dict__.keys() & names):

@@ -1,7 +1,7 @@
 """Graphs that come out of a pickle: see `_declare._pickling`, which writes them. The names here stand in pickles.
 
-Data in: the entries of a row, whose nodes are all still empty. At its end they are filled, and a class that has changed
-since is noticed: what it declared goes along.
+Data in: the entries of a row, whose nodes are all still empty. At its end they are
+filled, and a class that has changed since is noticed: what it declared goes along.
 """
 
 import weakref
@@ -19,7 +19,8 @@ from ._twins import Key, Twins
 
 T = TypeVar("T")
 
-# What a class declared when it was pickled: the name, the kind and the contracts of each field.
+# What a class declared when it was pickled: the name, the kind and the contracts of
+# each field.
 Declared: TypeAlias = tuple[tuple[str, str, str], ...]
 
 # A node, and what its `__getstate__` gave.
@@ -34,10 +35,13 @@ class _Loaded(NamedTuple):
 
 
 # The fields that classes had in the pickle that was loaded last.
-_BEFORE: Final["weakref.WeakKeyDictionary[type, set[str]]"] = weakref.WeakKeyDictionary()
+_BEFORE: Final["weakref.WeakKeyDictionary[type, set[str]]"] = (
+    weakref.WeakKeyDictionary()
+)
 
-# Nodes that have got fields when they were loaded, by the hashes of their keys. Several objects in one pickle are
-# several rows, and no row knows of the others; but what shares its States with another row came out of the same pickle.
+# Nodes that have got fields when they were loaded, by the hashes of their keys. Several
+# objects in one pickle are several rows, and no row knows of the others; but what
+# shares its States with another row came out of the same pickle.
 _LOADED: Final[dict[int, _Loaded]] = {}
 
 
@@ -70,7 +74,9 @@ class PickledGraph:
         else:
             self._states[id(subject)] = entry
 
-    def extend(self, entries: Iterable[NodeState | tuple[type, Declared] | None]) -> None:
+    def extend(
+        self, entries: Iterable[NodeState | tuple[type, Declared] | None]
+    ) -> None:
         """Take some entries."""
         for entry in entries:
             self.append(entry)
@@ -80,7 +86,10 @@ class PickledGraph:
         if not self._states or next(iter(self._states)) != id(root):
             return
         entries = list(self._children_first())
-        by_default = {id(node): _fill(node, state, self._declared[type(node)]) for node, state in entries}
+        by_default = {
+            id(node): _fill(node, state, self._declared[type(node)])
+            for node, state in entries
+        }
         _settle_added([node for node, _ in entries], self._declared, by_default)
         self._states.clear()
 
@@ -89,9 +98,12 @@ class PickledGraph:
         states = self._states
 
         def below(entry: NodeState) -> list[NodeState]:
-            return [states[id(node)] for node in nodes_in(entry[1]) if id(node) in states]
+            return [
+                states[id(node)] for node in nodes_in(entry[1]) if id(node) in states
+            ]
 
-        # Those that only an object of somebody else's leads to are in no state: of these the last met comes first.
+        # Those that only an object of somebody else's leads to are in no state: of
+        # these the last met comes first.
         return list(children_first(reversed(states.values()), below))
 
 
@@ -103,12 +115,19 @@ def new_graph() -> PickledGraph:
 
 def declared_by(cls: type[NodeBase]) -> Declared:
     """What a class declares, for its pickles."""
-    return tuple((field.name, str(field.kind), contracts_of_field(field)) for field in schema(cls).fields.values())
+    return tuple(
+        (field.name, str(field.kind), contracts_of_field(field))
+        for field in schema(cls).fields.values()
+    )
 
 
 def contracts_of_field(field: Field) -> str:
     """The contracts of a field's States, as its annotation writes them."""
-    return ", ".join(leaf.contract.text for leaf in field.form.all_leaves if leaf.contract is not None)
+    return ", ".join(
+        leaf.contract.text
+        for leaf in field.form.all_leaves
+        if leaf.contract is not None
+    )
 
 
 def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
@@ -120,20 +139,34 @@ def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
     cls: Any = type(node)
     kinds = {name: kind for name, kind, _ in declared}
     fields = schema(cls).fields.values()
-    changed = [field for field in fields if kinds.get(field.name, str(field.kind)) != str(field.kind)]
+    changed = [
+        field
+        for field in fields
+        if kinds.get(field.name, str(field.kind)) != str(field.kind)
+    ]
     if cls.__setstate__ is node_base_of(cls).__setstate__:
         _check_kinds(cls, changed, kinds)
     try:
         set_state(node, state)
-        # These alone: what stood there against an unchanged contract, such as a State of a stack, stands there again.
+        # These alone: what stood there against an unchanged contract, such as a State
+        # of a stack, stands there again.
         if declared != declared_by(cls):
             check_contracts_anew(node, _to_check(node, declared))
     except (FieldError, ContractError) as error:
-        error.add_note(f"while a pickled {cls.__name__} was loaded: its class may have changed since")
+        error.add_note(
+            f"while a pickled {cls.__name__} was loaded: its class may have changed since"
+        )
         raise
-    # What the class's own `__setstate__` has set was admitted; the rest it has not translated.
-    _check_kinds(cls, [field for field in changed if field.name not in node.__dict__], kinds)
-    added = [field for field in fields if field.name not in kinds and field.name not in node.__dict__]
+    # What the class's own `__setstate__` has set was admitted; the rest it has not
+    # translated.
+    _check_kinds(
+        cls, [field for field in changed if field.name not in node.__dict__], kinds
+    )
+    added = [
+        field
+        for field in fields
+        if field.name not in kinds and field.name not in node.__dict__
+    ]
     _check_defaults(cls, added)
     for field in added:
         if field.default is not None:
@@ -165,19 +198,26 @@ def _with_new_contract(cls: type[NodeBase], declared: Declared) -> set[str]:
         field.name
         for field in fields.values()
         if contracts.get(field.name) != contracts_of_field(field)
-        or any(leaf.contract.names & new_sizes for leaf in field.form.all_leaves if leaf.contract is not None)
+        or any(
+            leaf.contract.names & new_sizes
+            for leaf in field.form.all_leaves
+            if leaf.contract is not None
+        )
     }
 
 
 def _settle_added(
-    nodes: Sequence[NodeBase], declared: dict[type[Any], Declared], by_default: dict[int, list[str]]
+    nodes: Sequence[NodeBase],
+    declared: dict[type[Any], Declared],
+    by_default: dict[int, list[str]],
 ) -> None:
     """Have nodes that stand for one model share what was added, where each of them has got its own so far.
 
     Args:
         nodes: The nodes of a row.
         declared: What their classes declared when it was pickled.
-        by_default: The names of the fields that have got a default, by the id of the node.
+        by_default: The names of the fields that have got a default, by the id of the
+            node.
 
     Raises:
         FieldError: A node is stacked, and the default of a field is that of one member.
@@ -185,12 +225,19 @@ def _settle_added(
     for cls, fields in declared.items():
         _BEFORE[cls] = {name for name, _, _ in fields}
     before = _BEFORE  # all of them: nodes of rows of before may stand in this one
-    added = {cls: [field.name for field in schema(cls).holders if field.name not in before[cls]] for cls in declared}
+    added = {
+        cls: [
+            field.name for field in schema(cls).holders if field.name not in before[cls]
+        ]
+        for cls in declared
+    }
     changed = [node for node in nodes if added[type(node)]]
     if not changed:
         return
     twins = Twins(before, lambda: nodes)
-    for node, twin, keys in twins.pairs(changed, lambda node: type(node)._plan.sizing & before[type(node)]):
+    for node, twin, keys in twins.pairs(
+        changed, lambda node: type(node)._plan.sizing & before[type(node)]
+    ):
         names = added[type(node)]
         twin = twin or _loaded_before(twins, keys)
         if twin is None:
@@ -207,7 +254,9 @@ def _note_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
     for key, above in keys.items():
         number = hash(key)
 
-        def forget(ref: "weakref.ReferenceType[NodeBase]", number: int = number) -> None:
+        def forget(
+            ref: "weakref.ReferenceType[NodeBase]", number: int = number
+        ) -> None:
             if number in _LOADED and _LOADED[number].node is ref:
                 del _LOADED[number]
 
@@ -218,19 +267,33 @@ def _loaded_before(twins: Twins, keys: Mapping[Key, NodeBase]) -> NodeBase | Non
     """A twin in a row of before, if there is one."""
     for key in keys:
         entry = _LOADED.get(hash(key))
-        node, above = (entry.node(), entry.above()) if entry is not None else (None, None)
+        node, above = (
+            (entry.node(), entry.above()) if entry is not None else (None, None)
+        )
         # A hash, and an id in a key, may be those of others.
         if node is not None and above is not None and twins.has_key(node, above, key):
             return node
     return None
 
 
-def _check_no_stack(twins: Twins, node: NodeBase, before: Mapping[type, set[str]], defaults: Iterable[str]) -> None:
+def _check_no_stack(
+    twins: Twins,
+    node: NodeBase,
+    before: Mapping[type, set[str]],
+    defaults: Iterable[str],
+) -> None:
     """Raise if a node is stacked where a default gave it new States: these are for one member."""
     name = type(node).__name__
     fields = before[type(node)]
-    new = [field for field in defaults if holds_new_states(node.__dict__[field], node, fields)]
-    if not new or not any(shows_stack(above, before.get(type(above), set())) for above, _ in twins.around(node)):
+    new = [
+        field
+        for field in defaults
+        if holds_new_states(node.__dict__[field], node, fields)
+    ]
+    if not new or not any(
+        shows_stack(above, before.get(type(above), set()))
+        for above, _ in twins.around(node)
+    ):
         return
     faults = [
         f"{name}.{field} was added since this {name} was pickled, which is stacked, and its default is for one member: "
@@ -270,4 +333,8 @@ def _check_defaults(cls: type, added: Iterable[Field]) -> None:
 def _reason(field: Field) -> str:
     if field.specifier.initializer is not None:
         return "its initializer would draw it anew"
-    return "its factory would make it anew" if field.specifier.factory is not None else "it has no default"
+    return (
+        "its factory would make it anew"
+        if field.specifier.factory is not None
+        else "it has no default"
+    )

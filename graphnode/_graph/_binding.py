@@ -1,7 +1,8 @@
 """Bindings: a live graph's graphdef and States, cached on its root; why the second call is free.
 
-`walk` flattens a live graph with the templates and an explicit stack; `_unflatten.rebuild` is its inverse. Both end in
-a `Binding`, valid while nothing that it watches has changed: see `_versions` for how that is known without a walk.
+`walk` flattens a live graph with the templates and an explicit stack;
+`_unflatten.rebuild` is its inverse. Both end in a `Binding`, valid while nothing that
+it watches has changed: see `_versions` for how that is known without a walk.
 """
 
 import functools
@@ -38,11 +39,21 @@ _JOINT_LIMIT: Final = 8
 class Binding:
     """A graphdef with the live States of one graph, in layout order.
 
-    It must not hold its roots (the node, or the nodes and States of a pytree of them): a root holds it, and a model
-    without cycles should die when its last reference does.
+    It must not hold its roots (the node, or the nodes and States of a pytree of them):
+    a root holds it, and a model without cycles should die when its last reference does.
     """
 
-    __slots__ = ("clock", "graphdef", "groups", "has_marks", "root_versions", "states", "traces", "versions", "watched")
+    __slots__ = (
+        "clock",
+        "graphdef",
+        "groups",
+        "has_marks",
+        "root_versions",
+        "states",
+        "traces",
+        "versions",
+        "watched",
+    )
 
     graphdef: GraphDef[Any]
     states: tuple[State[Any], ...]
@@ -92,7 +103,9 @@ class Binding:
     def with_states(self, states: Sequence[State[Any]]) -> "Binding":
         """The same of other States, with a memory of its own."""
         watch = (self.watched, self.versions)
-        return Binding(self.graphdef, states, watch, self.root_versions, self.clock, self.traces)
+        return Binding(
+            self.graphdef, states, watch, self.root_versions, self.clock, self.traces
+        )
 
     def remember(self, question: Hashable, answer: object) -> None:
         """Keep a group of its States under the filters or layout that ask for it; bounded."""
@@ -108,14 +121,19 @@ class Binding:
         """The values of some of its States, with containers of their own.
 
         Raises:
-            TraceError, DonationError: One of them must not be read now; see `State.value`.
+            TraceError, DonationError: One of them must not be read now; see
+                `State.value`.
         """
         if self.has_marks or is_tracing():
             return tuple([self._value_of(state) for state in states])
         return tuple([state._value for state in states])
 
     def _value_of(self, state: State[Any]) -> Any:
-        value = read(state, functools.partial(self._place_of, state)) if is_marked(state) else state._value
+        value = (
+            read(state, functools.partial(self._place_of, state))
+            if is_marked(state)
+            else state._value
+        )
         # Not only rebuilt: whatever may have been put into its container in place.
         return taken_in(value, lambda: located(state, self._place_of(state)))
 
@@ -134,8 +152,10 @@ class _Kept(NamedTuple):
 
     Attributes:
         binding: The binding, without the States that are roots themselves.
-        gaps: Where these belong among its States: their number there, and among the roots; ascending.
-        others: Weak references to the other roots, which drop the entry when one of them dies.
+        gaps: Where these belong among its States: their number there, and among the
+            roots; ascending.
+        others: Weak references to the other roots, which drop the entry when one of
+            them dies.
     """
 
     binding: Binding
@@ -144,8 +164,11 @@ class _Kept(NamedTuple):
 
     def is_current(self, roots: Sequence[Any]) -> bool:
         """Whether these are the roots, and the structure below them is what it was."""
-        # Roots are known by their ids, and an id may be another's: an interrupt in a callback can leave a dead entry.
-        if self.others and any(ref() is not root for ref, root in zip(self.others, roots[1:], strict=True)):
+        # Roots are known by their ids, and an id may be another's: an interrupt in a
+        # callback can leave a dead entry.
+        if self.others and any(
+            ref() is not root for ref, root in zip(self.others, roots[1:], strict=True)
+        ):
             return False
         return self.binding.clock is CLOCK.now or self.binding.is_current(roots)
 
@@ -174,8 +197,8 @@ def binding_of(root: Any) -> Binding:
     """The binding of a node or pytree of nodes: the cached one while it is valid, else made by a walk.
 
     Raises:
-        StructureError: `root`, or a leaf of it, is not a node; a node's constructor still runs; or another thread never
-            stops to change the graph.
+        StructureError: `root`, or a leaf of it, is not a node; a node's constructor
+            still runs; or another thread never stops to change the graph.
         TraceError: A State still holds a tracer of a trace that has ended.
     """
     binding: Binding
@@ -234,12 +257,15 @@ def _list_def(length: int) -> Hashable:
     return jax.tree.structure([0] * length)
 
 
-def keep_joint(known: Joint, key: Hashable, binding: Binding, roots: Sequence[Any]) -> None:
+def keep_joint(
+    known: Joint, key: Hashable, binding: Binding, roots: Sequence[Any]
+) -> None:
     """Keep a binding under the ids of its roots, until one beside the first dies: an id may then be another's."""
     if len(known) >= _JOINT_LIMIT:
         known.clear()
 
-    # Weak: the references live in `known`, and a cycle through them would keep a dead model until a collection.
+    # Weak: the references live in `known`, and a cycle through them would keep a dead
+    # model until a collection.
     known_ref = weakref.ref(known)
 
     def forget(_: object) -> None:
@@ -248,12 +274,20 @@ def keep_joint(known: Joint, key: Hashable, binding: Binding, roots: Sequence[An
             alive.pop(key, None)
 
     gaps = _gaps(binding, roots)
-    if gaps or binding.graphdef.plans.of(_LEADS_BACK, lambda: _leads_back(binding.graphdef)):
+    if gaps or binding.graphdef.plans.of(
+        _LEADS_BACK, lambda: _leads_back(binding.graphdef)
+    ):
         missing = {number for number, _ in gaps}
-        states = [state for number, state in enumerate(binding.states) if number not in missing]
+        states = [
+            state
+            for number, state in enumerate(binding.states)
+            if number not in missing
+        ]
         binding = binding.with_states(states)
         binding.watched = [weakref.proxy(watched) for watched in binding.watched]
-    known[key] = _Kept(binding, gaps, [weakref.ref(other, forget) for other in roots[1:]])
+    known[key] = _Kept(
+        binding, gaps, [weakref.ref(other, forget) for other in roots[1:]]
+    )
 
 
 def _gaps(binding: Binding, roots: Sequence[Any]) -> list[tuple[int, int]]:
@@ -261,7 +295,11 @@ def _gaps(binding: Binding, roots: Sequence[Any]) -> list[tuple[int, int]]:
     if all(isinstance(root, NodeBase) for root in roots):
         return []
     positions = {root: at for at, root in enumerate(roots)}
-    return [(number, positions[state]) for number, state in enumerate(binding.states) if state in positions]
+    return [
+        (number, positions[state])
+        for number, state in enumerate(binding.states)
+        if state in positions
+    ]
 
 
 _LEADS_BACK: Final = "leads back"
@@ -277,7 +315,8 @@ def _leads_back(graphdef: GraphDef[Any]) -> bool:
 
 
 def versions_of(roots: Sequence[Any]) -> list[object]:
-    return [getattr(root, "_version", None) for root in roots]  # a State has none, and needs none
+    # A State has none, and needs none
+    return [getattr(root, "_version", None) for root in roots]
 
 
 def _walk_undisturbed(root: Any, roots: Sequence[Any]) -> Binding:
@@ -286,13 +325,17 @@ def _walk_undisturbed(root: Any, roots: Sequence[Any]) -> Binding:
         binding = walk(root)
         if binding.is_current(roots):
             return binding
-    raise StructureError(f"the graph was changed by another thread in each of {_MAX_WALKS} walks; hold a lock")
+    raise StructureError(
+        f"the graph was changed by another thread in each of {_MAX_WALKS} walks; hold a lock"
+    )
 
 
 @uncollected
 def walk(root: Any) -> Binding:
     """Flatten a live graph afresh. `binding_of` is the cached way."""
-    clock = CLOCK.now  # before anything is read: a write during the walk makes the binding stale, not wrong
+    # Before anything is read: a write during the walk makes the binding stale, not
+    # wrong
+    clock = CLOCK.now
     tokens: list[Token] = []
     items: Iterator[Any] = iter((root,))
     if not isinstance(root, NodeBase):
@@ -304,7 +347,8 @@ def walk(root: Any) -> Binding:
     versions: list[object] = []
     watch = (watched, versions)
     fresh = Version()
-    seen: dict[Any, int] = {}  # nodes and States hash by identity; their templates and classes make sure of it
+    # Nodes and States hash by identity; their templates and classes make sure of it
+    seen: dict[Any, int] = {}
     number_of, emit, number = seen.setdefault, tokens.append, 0
     above: list[Iterator[Any]] = []  # what is left of the nodes that enclose this one
     while True:
@@ -324,16 +368,21 @@ def walk(root: Any) -> Binding:
             except AttributeError:
                 raise StructureError(unmade(type(item))) from None
             if version.__class__ is not Version:
-                if version is None and fresh.trace is None:  # most: made and walked outside of all traces
+                # Most: made and walked outside of all traces
+                if version is None and fresh.trace is None:
                     version = fresh
                 elif isinstance(version, Constructing):
-                    raise StructureError(f"{with_article(type(item).__name__)} of the graph is still being constructed")
+                    raise StructureError(
+                        f"{with_article(type(item).__name__)} of the graph is still being constructed"
+                    )
                 else:
                     version = first_version(version, fresh)
                 set_version(item, version)
             watched.append(item)
             versions.append(version)
-            node_spec, children = (template or template_of(type(item))).visit(item, watch)
+            node_spec, children = (template or template_of(type(item))).visit(
+                item, watch
+            )
             emit(node_spec)
             above.append(items)
             items = iter(children)
@@ -349,7 +398,15 @@ def walk(root: Any) -> Binding:
         root_versions = _without_roots(jax.tree.leaves(root), watch)
     graphdef = intern_graphdef(tuple(tokens))
     marked = [state for state in states if state._mark is not None]  # few, mostly
-    return Binding(graphdef, states, watch, root_versions, clock, traces_of(marked), any_marked(marked))
+    return Binding(
+        graphdef,
+        states,
+        watch,
+        root_versions,
+        clock,
+        traces_of(marked),
+        any_marked(marked),
+    )
 
 
 def _without_roots(roots: Sequence[Any], watch: Watch) -> list[object]:
@@ -357,7 +414,11 @@ def _without_roots(roots: Sequence[Any], watch: Watch) -> list[object]:
     watched, versions = watch
     found = dict(zip(map(id, watched), versions, strict=True))
     root_ids = set(map(id, roots))
-    kept = [(one, version) for one, version in zip(watched, versions, strict=True) if id(one) not in root_ids]
+    kept = [
+        (one, version)
+        for one, version in zip(watched, versions, strict=True)
+        if id(one) not in root_ids
+    ]
     watched[:] = [one for one, _ in kept]
     versions[:] = [version for _, version in kept]
     return [found.get(id(root)) for root in roots]
@@ -366,7 +427,13 @@ def _without_roots(roots: Sequence[Any], watch: Watch) -> list[object]:
 def traces_of(states: Sequence[State[Any]]) -> tuple[TraceRef, ...]:
     """The traces that the States were made in, each once."""
     # By identity: a reference to a trace that has ended may have no hash.
-    return tuple({id(trace): trace for state in states if (trace := trace_of(state)) is not None}.values())
+    return tuple(
+        {
+            id(trace): trace
+            for state in states
+            if (trace := trace_of(state)) is not None
+        }.values()
+    )
 
 
 def is_graph_object(leaf: object) -> bool:
@@ -413,4 +480,6 @@ def _key(entry: Any) -> Key:
         case DictKey(key=str(key) | int(key)) | GetAttrKey(name=str(key)):
             return key
         case _:
-            raise StructureError(f"the key {entry} of the pytree of nodes is neither a name nor a position")
+            raise StructureError(
+                f"the key {entry} of the pytree of nodes is neither a name nor a position"
+            )

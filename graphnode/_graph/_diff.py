@@ -35,7 +35,8 @@ class Difference:
 def diff(left: GraphDef[Any], right: GraphDef[Any], /) -> tuple[Difference, ...]:
     """The places at which two structures differ, in canonical order; empty for equal ones.
 
-    Below a place where something stands in one structure alone, or nodes of two classes, nothing more is compared.
+    Below a place where something stands in one structure alone, or nodes of two
+    classes, nothing more is compared.
 
     Raises:
         TypeError: One of the two is no `GraphDef`.
@@ -63,7 +64,8 @@ def _place(path: Path) -> str:
 
 _NOTHING: Final = "nothing"
 
-# A path as a linked list of parts: full paths for every place of a deep chain would cost its square.
+# A path as a linked list of parts: full paths for every place of a deep chain would
+# cost its square.
 _Chain = tuple[Any, Path] | None
 
 
@@ -80,14 +82,25 @@ def differences(
     """`diff` for graphs whose places have names of their own."""
     if left is right:
         return
-    same: dict[int, int] = {}  # objects of the left and right that stand at one first place
+    # Objects of the left and right that stand at one first place
+    same: dict[int, int] = {}
     todo: list[tuple[_Chain, _Ref | None, _Ref | None]] = []
-    todo += [((None, edge), a, b) for edge, a, b in reversed(list(_paired(_top(left), _top(right))))]
+    todo += [
+        ((None, edge), a, b)
+        for edge, a, b in reversed(list(_paired(_top(left), _top(right))))
+    ]
     yield from _root_difference(left.tokens[0], right.tokens[0])
     while todo:
         chain, a, b = todo.pop()
-        if a is None or b is None or a.is_first != b.is_first or (not a.is_first and same.get(a.number) != b.number):
-            yield _difference(_path(chain), _text(left, a, left_place), _text(right, b, right_place))
+        if (
+            a is None
+            or b is None
+            or a.is_first != b.is_first
+            or (not a.is_first and same.get(a.number) != b.number)
+        ):
+            yield _difference(
+                _path(chain), _text(left, a, left_place), _text(right, b, right_place)
+            )
             continue
         if not a.is_first:
             continue
@@ -95,12 +108,22 @@ def differences(
         spec_a, spec_b = left.table.specs[a.number], right.table.specs[b.number]
         if spec_a is spec_b and isinstance(spec_a, StateSpec):
             continue
-        if isinstance(spec_a, StateSpec) or isinstance(spec_b, StateSpec) or spec_a.cls is not spec_b.cls:
-            yield _difference(_path(chain), _spec_text(spec_a, spec_b.cls), _spec_text(spec_b, spec_a.cls))
+        if (
+            isinstance(spec_a, StateSpec)
+            or isinstance(spec_b, StateSpec)
+            or spec_a.cls is not spec_b.cls
+        ):
+            yield _difference(
+                _path(chain),
+                _spec_text(spec_a, spec_b.cls),
+                _spec_text(spec_b, spec_a.cls),
+            )
             continue
         for path, text_a, text_b in _field_differences(spec_a, spec_b):
             yield Difference((*_path(chain), *path), text_a, text_b)
-        pairs = _paired(_children(left, a.number, spec_a), _children(right, b.number, spec_b))
+        pairs = _paired(
+            _children(left, a.number, spec_a), _children(right, b.number, spec_b)
+        )
         todo += [((chain, edge), x, y) for edge, x, y in reversed(list(pairs))]
 
 
@@ -134,39 +157,63 @@ def _children(graphdef: GraphDef[Any], number: int, spec: NodeSpec) -> dict[Path
     return _refs(graphdef, number, spec.edges, graphdef.table.rows[number])
 
 
-def _refs(graphdef: GraphDef[Any], parent: int, edges: tuple[Path, ...], row: list[int]) -> dict[Path, _Ref]:
+def _refs(
+    graphdef: GraphDef[Any], parent: int, edges: tuple[Path, ...], row: list[int]
+) -> dict[Path, _Ref]:
     table = graphdef.table
     return {
-        edge: _Ref(number, table.parents[number] == parent and table.edges[number] == edge)
+        edge: _Ref(
+            number, table.parents[number] == parent and table.edges[number] == edge
+        )
         for edge, number in zip(edges, row, strict=True)
     }
 
 
-def _paired(left: dict[Path, _Ref], right: dict[Path, _Ref]) -> Iterator[tuple[Path, _Ref | None, _Ref | None]]:
+def _paired(
+    left: dict[Path, _Ref], right: dict[Path, _Ref]
+) -> Iterator[tuple[Path, _Ref | None, _Ref | None]]:
     for edge in sorted(left.keys() | right.keys(), key=path_order):
         yield edge, left.get(edge), right.get(edge)
 
 
-def _field_differences(left: NodeSpec, right: NodeSpec) -> Iterator[tuple[Path, str, str]]:
+def _field_differences(
+    left: NodeSpec, right: NodeSpec
+) -> Iterator[tuple[Path, str, str]]:
     """The fields of two nodes of one class that differ in a static value, or hold values of two kinds."""
-    for name, a, b in zip(left.template.statics, left.statics, right.statics, strict=True):
+    for name, a, b in zip(
+        left.template.statics, left.statics, right.statics, strict=True
+    ):
         if static_key(a) != static_key(b):
             yield (name,), *texts_apart(a, b)
-    for field, a, b in zip(left.template.holders, left.shapes, right.shapes, strict=True):
+    for field, a, b in zip(
+        left.template.holders, left.shapes, right.shapes, strict=True
+    ):
         yield from _shape_differences((field.name,), a, b)
 
 
-def _shape_differences(path: Path, left: Shape, right: Shape) -> Iterator[tuple[Path, str, str]]:
+def _shape_differences(
+    path: Path, left: Shape, right: Shape
+) -> Iterator[tuple[Path, str, str]]:
     """Where two shapes differ and no object tells of it: those that one of them lacks are compared by their paths."""
     if _kind(left) != _kind(right):
         if REF not in (left, right):
             yield path, _kind(left), _kind(right)
     elif left != right and list(edges_of(left, ())) == list(edges_of(right, ())):
-        if left[0] is dict and left[1] == right[1] and filled_keys(left) != filled_keys(right):
-            yield path, f"filled as {', '.join(filled_keys(left))}", f"as {', '.join(filled_keys(right))}"
+        if (
+            left[0] is dict
+            and left[1] == right[1]
+            and filled_keys(left) != filled_keys(right)
+        ):
+            yield (
+                path,
+                f"filled as {', '.join(filled_keys(left))}",
+                f"as {', '.join(filled_keys(right))}",
+            )
         items, others = dict(items_of(left)), dict(items_of(right))
         for key in sorted(items.keys() | others.keys()):
-            yield from _shape_differences((*path, key), items.get(key, _NOTHING), others.get(key, _NOTHING))
+            yield from _shape_differences(
+                (*path, key), items.get(key, _NOTHING), others.get(key, _NOTHING)
+            )
 
 
 def _kind(shape: Shape) -> str:

@@ -1,8 +1,10 @@
 """`GraphDef`: the static half of a graph, flat, interned and shown nested.
 
-A graphdef is a row of tokens in canonical pre-order: a `NodeSpec` for a node seen first, a `StateSpec` for a State seen
-first, and the number of an object seen before. Specs are interned, so hashing a graphdef hashes identities, and equal
-graphdefs are one object. No operation on it recurses; `NodeDef` and `NodeRef` are views, made as they are looked at.
+A graphdef is a row of tokens in canonical pre-order: a `NodeSpec` for a node seen
+first, a `StateSpec` for a State seen first, and the number of an object seen before.
+Specs are interned, so hashing a graphdef hashes identities, and equal graphdefs are one
+object. No operation on it recurses; `NodeDef` and `NodeRef` are views, made as they are
+looked at.
 """
 
 import builtins
@@ -50,8 +52,9 @@ _GRAPHDEFS: "Interned[tuple[Token, ...], GraphDef[Any]]" = Interned()
 class GraphDef(Generic[N_co], metaclass=PublicType):
     """The static half of a node: classes, static values, and which object stands where.
 
-    Hashable and comparable at the cost of an identity test, picklable when its classes are, and a static pytree: it may
-    be an argument of a function under `jax.jit`. Equal structures give the same object.
+    Hashable and comparable at the cost of an identity test, picklable when its classes
+    are, and a static pytree: it may be an argument of a function under `jax.jit`. Equal
+    structures give the same object.
 
     Example:
         >>> class Pair(gn.Node):
@@ -84,7 +87,8 @@ class GraphDef(Generic[N_co], metaclass=PublicType):
     _table: Table | None
     _layout: Layout | None
     _assembly: Assembly | None
-    plans: Memo[Hashable, Any]  # how to match other layouts with this structure, for the operations that do
+    # How to match other layouts with this structure, for the operations that do
+    plans: Memo[Hashable, Any]
 
     @property
     def type(self) -> "builtins.type[N_co]":
@@ -147,10 +151,21 @@ class GraphDef(Generic[N_co], metaclass=PublicType):
     def find(self, path: Path) -> int | None:
         """The number of the object at a path, which may lead over later references; `None` when there is none."""
         table, first = self.table, self.tokens[0]
-        edges, row = (first.edges, table.top) if isinstance(first, RootSpec) else (((),), table.top)
+        edges, row = (
+            (first.edges, table.top)
+            if isinstance(first, RootSpec)
+            else (((),), table.top)
+        )
         start = 0
         while True:
-            length = next((n for n in range(len(path) - start + 1) if path[start : start + n] in edges), None)
+            length = next(
+                (
+                    n
+                    for n in range(len(path) - start + 1)
+                    if path[start : start + n] in edges
+                ),
+                None,
+            )
             if length is None:
                 return None
             found = row[edges.index(path[start : start + length])]
@@ -165,11 +180,12 @@ class GraphDef(Generic[N_co], metaclass=PublicType):
     def to_json(self) -> str:
         """The graphdef as JSON, for files that must outlive a Python version; `schemas/graphdef.schema.json` says how.
 
-        Classes are named, and static values keep their type. Functions, enums and dataclasses among them need a name:
-        `gn.config.register`.
+        Classes are named, and static values keep their type. Functions, enums and
+        dataclasses among them need a name: `gn.config.register`.
 
         Raises:
-            ConfigError: A class that was defined again, or a static value without JSON; names all.
+            ConfigError: A class that was defined again, or a static value without JSON;
+                names all.
 
         Example:
             >>> class Scale(gn.Node):
@@ -186,11 +202,13 @@ class GraphDef(Generic[N_co], metaclass=PublicType):
     def from_json(text: str) -> "GraphDef[Any]":
         """The graphdef that JSON describes: the same object as the one that was written.
 
-        The classes of its nodes and States must be imported; nothing in the text imports or calls anything, apart from
-        the constructors of dataclasses that the program has registered.
+        The classes of its nodes and States must be imported; nothing in the text
+        imports or calls anything, apart from the constructors of dataclasses that the
+        program has registered.
 
         Raises:
-            ConfigError: The text is not a graphdef, or names what there is not; names all faults.
+            ConfigError: The text is not a graphdef, or names what there is not; names
+                all faults.
 
         Example:
             >>> gn.GraphDef.from_json("{}")
@@ -242,10 +260,15 @@ def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
             found = specs[child].cls
             if not issubclass(found, form.classes):
                 place = f"{spec.cls.__name__}.{path_str(path)}"
-                faults.append(f"{place} takes {form}, and held {class_apart(found, *form.classes)}")
+                faults.append(
+                    f"{place} takes {form}, and held {class_apart(found, *form.classes)}"
+                )
     if faults:
-        faults = list(dict.fromkeys(faults))  # each class says it once, however many nodes are of it
-        raise StructureError(f"a class has changed since a graphdef was pickled: {listed(faults)}")
+        # Each class says it once, however many nodes are of it
+        faults = list(dict.fromkeys(faults))
+        raise StructureError(
+            f"a class has changed since a graphdef was pickled: {listed(faults)}"
+        )
     return graphdef
 
 
@@ -254,7 +277,10 @@ def forget_class(cls: type) -> bool:
     stale = [
         graphdef
         for graphdef in _GRAPHDEFS
-        if any(not isinstance(token, (int, RootSpec)) and issubclass(token.cls, cls) for token in graphdef.tokens)
+        if any(
+            not isinstance(token, (int, RootSpec)) and issubclass(token.cls, cls)
+            for token in graphdef.tokens
+        )
     ]
     for graphdef in stale:
         graphdef._assembly = None  # made anew, it finds the class
@@ -282,7 +308,9 @@ class NodeRef:
     index: int
 
     def __pretty__(self) -> Record:
-        return Record("NodeRef", [("type", Text(self.type.__name__)), ("index", self.index)])
+        return Record(
+            "NodeRef", [("type", Text(self.type.__name__)), ("index", self.index)]
+        )
 
     def __repr__(self) -> str:
         return pretty(self)
@@ -298,7 +326,8 @@ class NodeDef:
 
     Attributes:
         type: The class of the node, or the type of the container.
-        index: Its number: one pre-order counter over nodes and States; -1 for a container.
+        index: Its number: one pre-order counter over nodes and States; -1 for a
+            container.
         graphdef: The graphdef it is a view of.
         parts: Each key with the shape of what stands there and the objects in it.
         statics: The static values by field.
@@ -313,7 +342,9 @@ class NodeDef:
     @property
     def attributes(self) -> tuple[Key, ...]:
         """All keys that hold something, in canonical order."""
-        keys = [key for key, shape, _ in self.parts if shape is not UNSET] + [key for key, _ in self.statics]
+        keys = [key for key, shape, _ in self.parts if shape is not UNSET] + [
+            key for key, _ in self.statics
+        ]
         return tuple(sorted(keys, key=key_order))
 
     @property
@@ -324,7 +355,9 @@ class NodeDef:
             if isinstance(shape, tuple):
                 parts = _parts(items_of(shape), iter(references))
                 children[key] = NodeDef(shape[0], -1, self.graphdef, parts)
-            elif shape is REF and isinstance(self.graphdef.table.specs[references[0][0]], NodeSpec):
+            elif shape is REF and isinstance(
+                self.graphdef.table.specs[references[0][0]], NodeSpec
+            ):
                 children[key] = _view(self.graphdef, *references[0])
         return children
 
@@ -332,15 +365,25 @@ class NodeDef:
     @property
     def static_fields(self) -> dict[Key, Any]:
         """The static values by key; also the fields that hold `None`."""
-        empty: list[tuple[Key, Any]] = [(key, None) for key, shape, _ in self.parts if shape is None]
+        empty: list[tuple[Key, Any]] = [
+            (key, None) for key, shape, _ in self.parts if shape is None
+        ]
         return dict(sorted([*self.statics, *empty], key=lambda item: str(item[0])))
 
     @property
     def leaves(self) -> dict[Key, NodeRef]:
         """The States by key."""
         specs = self.graphdef.table.specs
-        numbers = {key: references[0][0] for key, shape, references in self.parts if shape is REF}
-        return {key: NodeRef(specs[n].cls, n) for key, n in numbers.items() if isinstance(specs[n], StateSpec)}
+        numbers = {
+            key: references[0][0]
+            for key, shape, references in self.parts
+            if shape is REF
+        }
+        return {
+            key: NodeRef(specs[n].cls, n)
+            for key, n in numbers.items()
+            if isinstance(specs[n], StateSpec)
+        }
 
     def __pretty__(self) -> Record:
         return Record(
@@ -359,22 +402,41 @@ class NodeDef:
         return pretty(self)
 
 
-def _view(graphdef: GraphDef[Any], number: int, is_first: bool = True) -> NodeDef | NodeRef:
+def _view(
+    graphdef: GraphDef[Any], number: int, is_first: bool = True
+) -> NodeDef | NodeRef:
     table = graphdef.table
     spec = table.specs[number]
     if not is_first or isinstance(spec, StateSpec):
         return NodeRef(spec.cls, number)
     row = table.rows[number]
-    firsts = [table.parents[n] == number and table.edges[n] == edge for n, edge in zip(row, spec.edges, strict=True)]
-    named = [(field.name, shape) for field, shape in zip(spec.template.holders, spec.shapes, strict=True)]
+    firsts = [
+        table.parents[n] == number and table.edges[n] == edge
+        for n, edge in zip(row, spec.edges, strict=True)
+    ]
+    named = [
+        (field.name, shape)
+        for field, shape in zip(spec.template.holders, spec.shapes, strict=True)
+    ]
     parts = _parts(iter(named), iter(list(zip(row, firsts, strict=True))))
-    return NodeDef(spec.cls, number, graphdef, parts, tuple(zip(spec.template.statics, spec.statics, strict=True)))
+    return NodeDef(
+        spec.cls,
+        number,
+        graphdef,
+        parts,
+        tuple(zip(spec.template.statics, spec.statics, strict=True)),
+    )
 
 
 def _root_view(graphdef: GraphDef[Any], root: RootSpec) -> NodeDef:
     table = graphdef.table
-    named = [(edge[0] if len(edge) == 1 else path_str(edge), REF) for edge in root.edges]
-    firsts = [table.parents[n] == -1 and table.edges[n] == edge for n, edge in zip(table.top, root.edges, strict=True)]
+    named = [
+        (edge[0] if len(edge) == 1 else path_str(edge), REF) for edge in root.edges
+    ]
+    firsts = [
+        table.parents[n] == -1 and table.edges[n] == edge
+        for n, edge in zip(table.top, root.edges, strict=True)
+    ]
     parts = _parts(iter(named), iter(list(zip(table.top, firsts, strict=True))))
     data = root.treedef.node_data()
     return NodeDef(data[0] if data is not None else object, -1, graphdef, parts)
@@ -384,4 +446,9 @@ def _parts(
     items: Iterator[tuple[Key, Shape]], references: Iterator[Reference]
 ) -> tuple[tuple[Key, Shape, tuple[Reference, ...]], ...]:
     """Give each item the references that its shape takes, in order."""
-    return tuple([(key, shape, tuple([next(references) for _ in edges_of(shape, ())])) for key, shape in items])
+    return tuple(
+        [
+            (key, shape, tuple([next(references) for _ in edges_of(shape, ())]))
+            for key, shape in items
+        ]
+    )

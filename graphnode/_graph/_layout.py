@@ -1,12 +1,13 @@
 """`Layout`: the ordered paths and descriptions of the States of a structure, or of a part of it.
 
-Kept as a trie, flat: entry `e` has a parent entry and a key, and some entries are leaves. Full paths are made when
-asked for: a chain of n nodes has n entries, but n²/2 keys in its paths. Entries stand in canonical pre-order
-(positions by number, names by text), none that no leaf needs, and are interned: equal layouts are identical, whatever
+Kept as a trie, flat: entry `e` has a parent entry and a key, and some entries are
+leaves. Full paths are made when asked for: a chain of n nodes has n entries, but n²/2
+keys in its paths. Entries stand in canonical pre-order (positions by number, names by
+text), none that no leaf needs, and are interned: equal layouts are identical, whatever
 made them.
 
-What is shared has one entry, at its first path, and further *references* lead to it (see `_trie`): a tied and an untied
-model differ in them.
+What is shared has one entry, at its first path, and further *references* lead to it
+(see `_trie`): a tied and an untied model differ in them.
 """
 
 import functools
@@ -32,8 +33,10 @@ class Positions(NamedTuple):
     """Where the States of one layout stand in another one.
 
     Attributes:
-        numbers: For each State, the number of what its first path leads to; `None` where that is not a State.
-        further: What further paths lead to, where that is something else: the State, the number, such a path.
+        numbers: For each State, the number of what its first path leads to; `None`
+            where that is not a State.
+        further: What further paths lead to, where that is something else: the State,
+            the number, such a path.
     """
 
     numbers: tuple[int | None, ...]
@@ -48,7 +51,8 @@ class Layout(Trie):
         keys: The key of each entry below its parent; the root's is not used.
         leaves: The entry of each State, ascending.
         specs: The description of each State.
-        references: Further references: the entry that each starts from, its key there, the entry that it leads to.
+        references: Further references: the entry that each starts from, its key there,
+            the entry that it leads to.
     """
 
     __slots__ = ("__weakref__", "specs")
@@ -115,7 +119,12 @@ class Layout(Trie):
     def _below(self, key: Key) -> "tuple[Layout, int] | None":
         top = self.entry((key,))
         # At its own place alone: what a reference leads to stands elsewhere.
-        if top is None or self.parents[top] != 0 or self.keys[top] != key or top not in self.holding:
+        if (
+            top is None
+            or self.parents[top] != 0
+            or self.keys[top] != key
+            or top not in self.holding
+        ):
             return None
         return self.below_an_entry(top)
 
@@ -135,7 +144,9 @@ class Layout(Trie):
             if top <= source < end and top <= target < end
         ]
         # What only a reference to the outside needed is not needed here.
-        return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)), by_target(inside))[0], first
+        return layout_of_trie(
+            parents, keys, dict(zip(leaves, specs, strict=True)), by_target(inside)
+        )[0], first
 
     def part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
         """The layout of all that is at or below a path, seen from there, and the numbers of its States here.
@@ -143,7 +154,9 @@ class Layout(Trie):
         What is shared belongs to it too; not what is on the way to it.
         """
         # With types: `True` equals 1, and is not a position.
-        return self.remember(("part", path, tuple(map(type, path))), lambda: self._part(path))  # type: ignore[no-any-return]
+        return self.remember(
+            ("part", path, tuple(map(type, path))), lambda: self._part(path)
+        )  # type: ignore[no-any-return]
 
     def _part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
         top = self.entry(path)
@@ -162,7 +175,11 @@ class Layout(Trie):
         on_the_way = [self.entry(path[:length]) for length in range(len(path))]
         if any(entry is not None and top < entry < end for entry in on_the_way):
             return False
-        return all(top <= target < end for source, _, target in self.references if top <= source < end)
+        return all(
+            top <= target < end
+            for source, _, target in self.references
+            if top <= source < end
+        )
 
     def _seen_from(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
         """As a walk from the end of a path finds it: what is met again has its first path from there."""
@@ -183,7 +200,9 @@ class Layout(Trie):
             at = self.leaf_numbers.get(entry)
             if at is not None:
                 leaves[new], numbers[new] = self.specs[at], at
-            below = sorted(self.outgoing[entry], key=lambda edge: key_order(edge[0]), reverse=True)
+            below = sorted(
+                self.outgoing[entry], key=lambda edge: key_order(edge[0]), reverse=True
+            )
             todo += [(target, new, name) for name, target in below if target in reached]
         if not leaves:
             return None
@@ -206,22 +225,31 @@ class Layout(Trie):
         children = self.children
         for entry in range(1, len(other.parents)):
             parent = here[other.parents[entry]]
-            here.append(None if parent is None else children.get((parent, other.keys[entry])))
+            here.append(
+                None if parent is None else children.get((parent, other.keys[entry]))
+            )
         numbers = self.leaf_numbers
         found = (here[leaf] for leaf in other.leaves)
-        first = tuple([None if entry is None else numbers.get(entry) for entry in found])
+        first = tuple(
+            [None if entry is None else numbers.get(entry) for entry in found]
+        )
         further: dict[tuple[int, int | None], Path] = {}
         for (entry, target), path in self._elsewhere(other, here):
             at = other.leaf_numbers.get(entry)
             number = None if target is None else numbers.get(target)
             if at is not None and number != first[at]:
                 further.setdefault((at, number), path())
-        return Positions(first, tuple([(at, number, path) for (at, number), path in further.items()]))
+        return Positions(
+            first, tuple([(at, number, path) for (at, number), path in further.items()])
+        )
 
-    def _elsewhere(self, other: "Layout", here: Sequence[int | None]) -> "Iterator[tuple[_Pair, Callable[[], Path]]]":
+    def _elsewhere(
+        self, other: "Layout", here: Sequence[int | None]
+    ) -> "Iterator[tuple[_Pair, Callable[[], Path]]]":
         """The entries of `other` with what else they are here by further paths, and such a path.
 
-        Both are walked together, over each pair of entries once: of their paths there may be 2^n.
+        Both are walked together, over each pair of entries once: of their paths there
+        may be 2^n.
 
         Args:
             other: The layout whose entries are looked for.
@@ -251,7 +279,12 @@ class Layout(Trie):
             yield pair, functools.partial(path_to, pair)
             for key, target in other.outgoing[pair[0]]:
                 if follow(pair, key, target):
-                    pending.append((target, None if pair[1] is None else children.get((pair[1], key))))
+                    pending.append(
+                        (
+                            target,
+                            None if pair[1] is None else children.get((pair[1], key)),
+                        )
+                    )
 
     def __copy__(self) -> "Layout":
         return self
@@ -260,12 +293,23 @@ class Layout(Trie):
         return self
 
     def __reduce__(self) -> tuple[Callable[..., "Layout"], tuple[object, ...]]:
-        return intern_layout, (self.parents, self.keys, self.leaves, self.specs, self.references)
+        return intern_layout, (
+            self.parents,
+            self.keys,
+            self.leaves,
+            self.specs,
+            self.references,
+        )
 
     def __repr__(self) -> str:
         texts = [path_str(self.path(at)) for at in range(min(len(self), 5))]
-        short = [text if len(text) <= MAX_KEY else f"{text[:MAX_KEY]}..." for text in texts]
-        shown = [f"{text}: {spec.cls.__name__}" for text, spec in zip(short, self.specs, strict=False)]
+        short = [
+            text if len(text) <= MAX_KEY else f"{text[:MAX_KEY]}..." for text in texts
+        ]
+        shown = [
+            f"{text}: {spec.cls.__name__}"
+            for text, spec in zip(short, self.specs, strict=False)
+        ]
         return f"Layout({', '.join(shown)}{f', and {len(self) - 5} more' if len(self) > 5 else ''})"
 
 
@@ -291,7 +335,9 @@ def layout_of_trie(
     """The canonical layout of a trie in any order, and its leaves in that order: see `canonical`."""
     trie, order = canonical(parents, keys, leaves, sources)
     specs = tuple([leaves[entry] for entry in order])
-    return intern_layout(trie.parents, trie.keys, trie.leaves, specs, trie.references), order
+    return intern_layout(
+        trie.parents, trie.keys, trie.leaves, specs, trie.references
+    ), order
 
 
 class TrieBuilder:
@@ -335,11 +381,15 @@ class TrieBuilder:
         faults: list[str] = []
         for source, key, target in self._two_targets:
             first, second = self._text(self.references[source, key]), self._text(target)
-            faults.append(f"{self._text(source, key)} is another path of {first} in one, and of {second} in the other")
+            faults.append(
+                f"{self._text(source, key)} is another path of {first} in one, and of {second} in the other"
+            )
         for (source, key), target in self.references.items():
             if (source, key) in self._children:
                 place, first = self._text(source, key), self._text(target)
-                faults.append(f"{place} is another path of {first} in one, and a place of its own in the other")
+                faults.append(
+                    f"{place} is another path of {first} in one, and a place of its own in the other"
+                )
         inner = {*self.parents, *[source for source, _ in self.references]}
         faults += [
             f"{self._text(leaf)} is a State in one, and has States below it in the other"
@@ -361,4 +411,6 @@ class TrieBuilder:
 
     def sources(self) -> dict[int, list[tuple[int, Key]]]:
         """From where references lead to each entry, and by which key."""
-        return by_target([(source, key, target) for (source, key), target in self.references.items()])
+        return by_target(
+            [(source, key, target) for (source, key), target in self.references.items()]
+        )

@@ -1,8 +1,9 @@
 """The tokens of a structure, and what is read off them: its objects as arrays, its layout, the work of a rebuild.
 
-Tokens stand in canonical pre-order: a `NodeSpec` for a node seen first, a `StateSpec` for a State seen first, the
-number of an object seen before; a `RootSpec` stands first when the root is a pytree of nodes. All is made in one pass
-over them, with no recursion.
+Tokens stand in canonical pre-order: a `NodeSpec` for a node seen first, a `StateSpec`
+for a State seen first, the number of an object seen before; a `RootSpec` stands first
+when the root is a pytree of nodes. All is made in one pass over them, with no
+recursion.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -44,7 +45,9 @@ Token: TypeAlias = RootSpec | NodeSpec | StateSpec | int
 
 
 @named_in_pickles("_pickled_root_spec")
-def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> RootSpec:
+def root_spec(
+    treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]
+) -> RootSpec:
     """The one root spec of these parts."""
     data_keys = data_keys_of(treedef)
     # Types too: the position 0 and the key False are equal, and not the same.
@@ -53,17 +56,26 @@ def root_spec(treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]) -> 
 
 
 def _new_root_spec(
-    treedef: Any, data_keys: tuple[Hashable, ...], edges: tuple[Path, ...], order: tuple[int, ...]
+    treedef: Any,
+    data_keys: tuple[Hashable, ...],
+    edges: tuple[Path, ...],
+    order: tuple[int, ...],
 ) -> RootSpec:
     spec = RootSpec()
-    spec.treedef, spec.data_keys, spec.edges, spec.order = treedef, data_keys, edges, order
+    spec.treedef, spec.data_keys, spec.edges, spec.order = (
+        treedef,
+        data_keys,
+        edges,
+        order,
+    )
     return spec
 
 
 def data_keys_of(treedef: Any) -> tuple[Hashable, ...]:
     """What equal treedefs may differ in: the static data of their pytrees, which `==` compares, as `1` and `True`.
 
-    Nothing for most, which have no data but names: those of lists, tuples, and dicts with texts as keys.
+    Nothing for most, which have no data but names: those of lists, tuples, and dicts
+    with texts as keys.
     """
     keys: list[Hashable] = []
     todo: list[Any] = [treedef]
@@ -104,7 +116,8 @@ class Table(NamedTuple):
         specs: The spec of each object.
         parents: The node that each object was first seen in; -1 for the root.
         edges: The path of each object within that node.
-        rows: For each node, the number of each of its States and nodes, in the order of its spec's edges.
+        rows: For each node, the number of each of its States and nodes, in the order of
+            its spec's edges.
         top: The same for a root that is a pytree; the root alone otherwise.
         repeats: Each later reference: node, path within it, object.
     """
@@ -143,15 +156,17 @@ def tabulate(tokens: Sequence[Token]) -> Table:
         if isinstance(token, NodeSpec):
             rows[number] = []
             pending.extend([(number, inner) for inner in reversed(token.edges)])
-    return Table(tuple(specs), tuple(parents), tuple(edges), rows, rows.pop(-1), tuple(repeats))
+    return Table(
+        tuple(specs), tuple(parents), tuple(edges), rows, rows.pop(-1), tuple(repeats)
+    )
 
 
 @uncollected
 def lay_out(tokens: Sequence[Token]) -> Layout:
     """The layout of all States of a structure.
 
-    Tokens come in the order of the layout, so that entries can be written down as they come; only where some lead to no
-    State does the trie have to be pruned.
+    Tokens come in the order of the layout, so that entries can be written down as they
+    come; only where some lead to no State does the trie have to be pruned.
     """
     parents: list[int] = [-1]
     keys: list[Key] = [""]
@@ -167,13 +182,18 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
         next(todo)
         edges = iter(first.edges)
     parent, leaves_before = 0, 0
-    above: list[tuple[Iterator[Path], int, int]] = []  # what is left of the nodes that enclose this one
+    # What is left of the nodes that enclose this one
+    above: list[tuple[Iterator[Path], int, int]] = []
     needs_pruning = False
     while True:
         for edge in edges:
             token = next(todo)
             key = edge[-1] if edge else ""
-            holder = parent if len(edge) < 2 else _container(parents, keys, containers, parent, edge[:-1])
+            holder = (
+                parent
+                if len(edge) < 2
+                else _container(parents, keys, containers, parent, edge[:-1])
+            )
             if isinstance(token, int):
                 references.append((holder, key, entries[token]))
                 continue
@@ -197,15 +217,23 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
                 break
             edges, parent, leaves_before = above.pop()
     if needs_pruning:
-        return layout_of_trie(parents, keys, dict(zip(leaves, specs, strict=True)), by_target(references))[0]
+        return layout_of_trie(
+            parents, keys, dict(zip(leaves, specs, strict=True)), by_target(references)
+        )[0]
     references.sort(key=reference_order)
-    return intern_layout(tuple(parents), tuple(keys), tuple(leaves), tuple(specs), tuple(references))
+    return intern_layout(
+        tuple(parents), tuple(keys), tuple(leaves), tuple(specs), tuple(references)
+    )
 
 
 def lay_out_nodes(table: Table) -> Trie:
     """The paths of the nodes of a structure, in the order of their numbers, which is the canonical one."""
     trie, entries = _trie_of(table)
-    nodes = {entry for entry, spec in zip(entries, table.specs, strict=True) if isinstance(spec, NodeSpec)}
+    nodes = {
+        entry
+        for entry, spec in zip(entries, table.specs, strict=True)
+        if isinstance(spec, NodeSpec)
+    }
     return canonical(trie.parents, trie.keys, nodes, trie.sources())[0]
 
 
@@ -223,7 +251,11 @@ def _trie_of(table: Table) -> tuple[TrieBuilder, list[int]]:
 
 
 def _container(
-    parents: list[int], keys: list[Key], containers: dict[tuple[int, Key], int], parent: int, path: Path
+    parents: list[int],
+    keys: list[Key],
+    containers: dict[tuple[int, Key], int],
+    parent: int,
+    path: Path,
 ) -> int:
     """The entry of a container in a field, which several edges pass through."""
     for key in path:
@@ -240,10 +272,13 @@ class Assembly(NamedTuple):
     """A graphdef as work for rebuilding: objects are numbered anew, all nodes before all States.
 
     Attributes:
-        node_classes: The class of each node, alone in a tuple: what `starmap` hands on without making one.
+        node_classes: The class of each node, alone in a tuple: what `starmap` hands on
+            without making one.
         state_classes: The class of each State, in layout order, likewise.
-        states: For each State spec and contracts, what picks such States, or their values, from all in layout order.
-        groups: For each node spec, what picks its nodes and their parts from all objects.
+        states: For each State spec and contracts, what picks such States, or their
+            values, from all in layout order.
+        groups: For each node spec, what picks its nodes and their parts from all
+            objects.
         top: The numbers of the root, or of the leaves of a root that is a pytree.
     """
 
@@ -266,7 +301,9 @@ def requirements_of(table: Table) -> dict[int, list[tuple[int, Requirement]]]:
         for child, (path, form) in zip(row, spec.forms(), strict=True):
             child_spec = table.specs[child]
             if isinstance(child_spec, StateSpec):
-                requirement = requirement_of(spec.cls, path_str(path), form, child_spec.cls, sizes)
+                requirement = requirement_of(
+                    spec.cls, path_str(path), form, child_spec.cls, sizes
+                )
                 if requirement is not None:
                     found.setdefault(number, []).append((child, requirement))
     return found
@@ -291,7 +328,8 @@ def assemble(table: Table) -> Assembly:
     """What rebuilding needs.
 
     Raises:
-        StructureError: A class was defined again since, and what is rebuilt would run the code of before.
+        StructureError: A class was defined again since, and what is rebuilt would run
+            the code of before.
     """
     moved = first_moved(spec.cls for spec in table.specs)
     if moved is not None:
@@ -307,17 +345,28 @@ def assemble(table: Table) -> Assembly:
     for number, row in table.rows.items():
         spec = table.specs[number]
         assert isinstance(spec, NodeSpec)
-        groups.setdefault(spec, []).append((renumbered[number], *[renumbered[child] for child in row]))
+        groups.setdefault(spec, []).append(
+            (renumbered[number], *[renumbered[child] for child in row])
+        )
     state_specs = [spec for spec in table.specs if isinstance(spec, StateSpec)]
     contracts = contracts_of(table)
-    asked = [contracts.get(at, ()) for at, spec in enumerate(table.specs) if isinstance(spec, StateSpec)]
+    asked = [
+        contracts.get(at, ())
+        for at, spec in enumerate(table.specs)
+        if isinstance(spec, StateSpec)
+    ]
     by_spec: dict[tuple[StateSpec, Requirements], list[int]] = {}
     for at, key in enumerate(zip(state_specs, asked, strict=True)):
         by_spec.setdefault(key, []).append(at)
     return Assembly(
         tuple([(spec.cls,) for spec in table.specs if isinstance(spec, NodeSpec)]),
         tuple([(spec.cls,) for spec in state_specs]),
-        tuple([(spec, asked, column_of(numbers)) for (spec, asked), numbers in by_spec.items()]),
+        tuple(
+            [
+                (spec, asked, column_of(numbers))
+                for (spec, asked), numbers in by_spec.items()
+            ]
+        ),
         tuple([(spec, picker(rows)) for spec, rows in groups.items()]),
         tuple([renumbered[number] for number in table.top]),
     )

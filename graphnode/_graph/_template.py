@@ -1,13 +1,22 @@
 """Templates: a class's compiled visit and rebuild, and `NodeSpec`, what one node adds to a structure.
 
-Data in: a schema. Data out: a function from a live node to its spec and its children, and one from specs and children
-to live nodes. Both are generated source, straight-line over the class's fields, since a loop over field records
-costs three times as much; only nodes that hold containers are filled by a loop. No annotation is read from here on.
+Data in: a schema. Data out: a function from a live node to its spec and its children,
+and one from specs and children to live nodes. Both are generated source, straight-line
+over the class's fields, since a loop over field records costs three times as much; only
+nodes that hold containers are filled by a loop. No annotation is read from here on.
 """
 
 import enum
 import sys
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
@@ -36,15 +45,17 @@ class _Unset(enum.Enum):
         return self.value
 
 
-# The shape of what a field holds, apart from which objects: REF for a State or node, None, UNSET, or a container:
-# (list, n) with n REFs, (list, shapes), (tuple, shapes), (dict, keys, shapes). Keys are sorted, as paths are. A model
-# may go through a dict in the order that it was filled in: where that is another one, it is a fourth part.
+# The shape of what a field holds, apart from which objects: REF for a State or node,
+# None, UNSET, or a container: (list, n) with n REFs, (list, shapes), (tuple, shapes),
+# (dict, keys, shapes). Keys are sorted, as paths are. A model may go through a dict in
+# the order that it was filled in: where that is another one, it is a fourth part.
 Shape: TypeAlias = Any
 REF: Final = True
 UNSET: Final = _Unset.UNSET
 _END: Final = object()
 
-# What a walk collects beside children: the nodes and containers it read, and their versions before it did.
+# What a walk collects beside children: the nodes and containers it read, and their
+# versions before it did.
 Watch: TypeAlias = tuple[list[Any], list[object]]
 
 
@@ -69,9 +80,16 @@ class NodeSpec:
             yield from _forms_of(shape, field.form, (field.name,))
 
     def __reduce__(self) -> tuple[Callable[..., "NodeSpec"], tuple[object, ...]]:
-        # By name: a class that has got, lost or renamed a field since must not give a value to another one.
-        statics = {name: pickled(value) for name, value in zip(self.template.statics, self.statics, strict=True)}
-        shapes = {field.name: shape for field, shape in zip(self.template.holders, self.shapes, strict=True)}
+        # By name: a class that has got, lost or renamed a field since must not give a
+        # value to another one.
+        statics = {
+            name: pickled(value)
+            for name, value in zip(self.template.statics, self.statics, strict=True)
+        }
+        shapes = {
+            field.name: shape
+            for field, shape in zip(self.template.holders, self.shapes, strict=True)
+        }
         return _restore_spec, (self.cls, statics, shapes, declared_by(self.cls))
 
     def __repr__(self) -> str:
@@ -89,11 +107,14 @@ class Template:
         self.statics: tuple[str, ...] = tuple(sorted(plan.statics))
         self.holders: tuple[Field, ...] = compiled.holders
         self.specs: Interned[Hashable, NodeSpec] = Interned()
-        self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = _generate_visit(self)
+        self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = (
+            _generate_visit(self)
+        )
         self.fills: dict[tuple[Shape, ...], Callable[..., None]] = {}
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        # Only what pickles the class itself comes here (see `Kept`), as a `NodeSpec` names the class.
+        # Only what pickles the class itself comes here (see `Kept`), as a `NodeSpec`
+        # names the class.
         return template_there, (self.cls, own_names(self.cls))
 
     def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
@@ -101,20 +122,31 @@ class Template:
         key = (tuple(map(static_key, statics)), shapes)
         return self.specs.of(key, lambda: self._new_spec(statics, shapes))
 
-    def _new_spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
+    def _new_spec(
+        self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]
+    ) -> NodeSpec:
         spec = NodeSpec()
         spec.template, spec.statics, spec.shapes = self, statics, shapes
         named = zip(self.holders, shapes, strict=True)
-        spec.edges = tuple(chain.from_iterable(edges_of(shape, (field.name,)) for field, shape in named))
+        spec.edges = tuple(
+            chain.from_iterable(
+                edges_of(shape, (field.name,)) for field, shape in named
+            )
+        )
         return spec
 
     def visit_any(self, node: Any, watch: Watch) -> tuple[NodeSpec, Sequence[Any]]:
         """The visit that reads any node, unset fields included; the generated one falls back to it."""
         fields = node.__dict__
         children: list[Any] = []
-        shapes = [visit_value(fields.get(field.name, UNSET), children, watch) for field in self.holders]
+        shapes = [
+            visit_value(fields.get(field.name, UNSET), children, watch)
+            for field in self.holders
+        ]
         if missing := [name for name in self.statics if name not in fields]:
-            raise StructureError(f"{self.cls.__name__} has no value for its static {', '.join(missing)}; assign it")
+            raise StructureError(
+                f"{self.cls.__name__} has no value for its static {', '.join(missing)}; assign it"
+            )
         statics = tuple([fields[name] for name in self.statics])
         return self.spec(statics, tuple(shapes)), children
 
@@ -134,31 +166,58 @@ def template_of(cls: type[Any]) -> Template:
 
 @named_in_pickles("_pickled_node_spec")
 def _restore_spec(
-    cls: type[Any], statics: Mapping[str, Any], shapes: Mapping[str, Shape], declared: Declared
+    cls: type[Any],
+    statics: Mapping[str, Any],
+    shapes: Mapping[str, Shape],
+    declared: Declared,
 ) -> NodeSpec:
     """The spec that was pickled, of a class that may have changed since.
 
     Raises:
-        StructureError: The class declares other fields now, or others of these contents; names all.
+        StructureError: The class declares other fields now, or others of these
+            contents; names all.
     """
     template, fields = template_of(cls), schema(cls).fields
     known = {**statics, **shapes}
-    faults = [f"{name} is not declared any more" for name in known if name not in fields]
-    added = {name: _default_content(field) for name, field in fields.items() if name not in known}
-    faults += [f"{name} was added, and has no default that is known here" for name in added if added[name] is UNSET]
+    faults = [
+        f"{name} is not declared any more" for name in known if name not in fields
+    ]
+    added = {
+        name: _default_content(field)
+        for name, field in fields.items()
+        if name not in known
+    }
+    faults += [
+        f"{name} was added, and has no default that is known here"
+        for name in added
+        if added[name] is UNSET
+    ]
     for name, kind, contracts in declared:
         if name in fields:
-            faults += _changes(fields[name], kind, contracts, shapes.get(name, UNSET), added)
+            faults += _changes(
+                fields[name], kind, contracts, shapes.get(name, UNSET), added
+            )
     if faults:
-        raise StructureError(f"{cls.__name__} has changed since its graphdef was pickled: {listed(faults)}")
+        raise StructureError(
+            f"{cls.__name__} has changed since its graphdef was pickled: {listed(faults)}"
+        )
     values = [known.get(name, added.get(name)) for name in template.statics]
     return template.spec(
-        tuple([plan_of(cls).admit[name](None, value) for name, value in zip(template.statics, values, strict=True)]),
-        tuple([known.get(field.name, added.get(field.name)) for field in template.holders]),
+        tuple(
+            [
+                plan_of(cls).admit[name](None, value)
+                for name, value in zip(template.statics, values, strict=True)
+            ]
+        ),
+        tuple(
+            [known.get(field.name, added.get(field.name)) for field in template.holders]
+        ),
     )
 
 
-def _changes(field: Field, kind: str, contracts: str, shape: Shape, added: Collection[str]) -> list[str]:
+def _changes(
+    field: Field, kind: str, contracts: str, shape: Shape, added: Collection[str]
+) -> list[str]:
     """What a field is now that it was not when a graphdef was pickled, or what it does not take any more.
 
     Args:
@@ -175,13 +234,24 @@ def _changes(field: Field, kind: str, contracts: str, shape: Shape, added: Colle
     fault = misfit(field.form, shape, [], sys.maxsize)
     if fault is not None:
         return [f"{field.name}: {fault}"]
-    # A graphdef has no values, so whether these would keep another contract is not known here.
+    # A graphdef has no values, so whether these would keep another contract is not
+    # known here.
     if contracts_of_field(field) != contracts:
-        return [f"{field.name} has the contract {contracts_of_field(field) or None}, and had {contracts or None}"]
-    # One of the same text asks for the size that a field gives, where it took any before.
-    named = [leaf.contract.names for leaf in field.form.all_leaves if leaf.contract is not None]
+        return [
+            f"{field.name} has the contract {contracts_of_field(field) or None}, and had {contracts or None}"
+        ]
+    # One of the same text asks for the size that a field gives, where it took any
+    # before.
+    named = [
+        leaf.contract.names
+        for leaf in field.form.all_leaves
+        if leaf.contract is not None
+    ]
     sizes = sorted(frozenset().union(*named) & set(added))
-    return [f"{field.name} has the contract {contracts}, of which {size} is a static field only now" for size in sizes]
+    return [
+        f"{field.name} has the contract {contracts}, of which {size} is a static field only now"
+        for size in sizes
+    ]
 
 
 def _default_content(field: Field) -> Any:
@@ -201,22 +271,31 @@ def watch_object(item: "TrackedList[Any] | TrackedDict[Any]", watch: Watch) -> N
 
 def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
     """The shape of what a field holds; its States and nodes are added to `children`, in canonical order."""
-    # Containers are taken apart by hand here and in `_fill_value`, not by `_containers`: both run for each container
-    # of a graph that changed, where pairs of keys and items that nobody reads would cost as much as all the rest.
+    # Containers are taken apart by hand here and in `_fill_value`, not by
+    # `_containers`: both run for each container of a graph that changed, where pairs of
+    # keys and items that nobody reads would cost as much as all the rest.
     if value is None or value is UNSET:
         return value
     if type(value) is TrackedList:
         watch_object(value, watch)
         if value._form.is_plain:
-            items = list(value)  # read once, here and below: another thread may be changing it
+            # Read once, here and below: another thread may be changing it
+            items = list(value)
             children.extend(items)
             return (list, len(items))
         shapes = [visit_value(item, children, watch) for item in list(value)]
-        return (list, len(shapes)) if all(shape is REF for shape in shapes) else (list, tuple(shapes))
+        return (
+            (list, len(shapes))
+            if all(shape is REF for shape in shapes)
+            else (list, tuple(shapes))
+        )
     if type(value) is TrackedDict:
         watch_object(value, watch)
         held = dict(value)
-        return dict_shape(tuple(held), {key: visit_value(held[key], children, watch) for key in sorted(held)})
+        return dict_shape(
+            tuple(held),
+            {key: visit_value(held[key], children, watch) for key in sorted(held)},
+        )
     if isinstance(value, tuple):
         return (tuple, tuple([visit_value(item, children, watch) for item in value]))
     children.append(value)
@@ -246,7 +325,9 @@ def items_of(shape: tuple[Any, ...]) -> Iterator[tuple[Key, Shape]]:
     if shape[0] is dict:
         yield from zip(shape[1], shape[2], strict=True)
     else:
-        yield from enumerate((REF,) * shape[1] if isinstance(shape[1], int) else shape[1])
+        yield from enumerate(
+            (REF,) * shape[1] if isinstance(shape[1], int) else shape[1]
+        )
 
 
 def filled_keys(shape: tuple[Any, ...]) -> tuple[str, ...]:
@@ -261,7 +342,9 @@ def dict_shape(filled: tuple[str, ...], inner: Mapping[str, Shape]) -> Shape:
     return (dict, keys, shapes) if keys == filled else (dict, keys, shapes, filled)
 
 
-def misfit(form: Form, shape: Shape, admitted: list[tuple[type, ...]], room: int) -> str | None:
+def misfit(
+    form: Form, shape: Shape, admitted: list[tuple[type, ...]], room: int
+) -> str | None:
     """What is wrong with a shape in a field; the classes of its references are added to `admitted`, in their order."""
     todo: list[Iterator[tuple[Form, Shape]]] = [iter([(form, shape)])]
     while todo:
@@ -281,32 +364,47 @@ def misfit(form: Form, shape: Shape, admitted: list[tuple[type, ...]], room: int
             kind, inner = shape[0], list(items_of(shape))
             placed = form.items(kind, inner)
             if placed is None:
-                found = f"{len(inner)} items" if form.admits(kind) else with_article(kind.__name__)
+                found = (
+                    f"{len(inner)} items"
+                    if form.admits(kind)
+                    else with_article(kind.__name__)
+                )
                 return f"expected {form}, found {found}"
             todo.append(iter([(item_form, item) for _, item, item_form in placed]))
     return None
 
 
-def _generate_visit(template: Template) -> Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]]:
+def _generate_visit(
+    template: Template,
+) -> Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]]:
     """The visit of a class's nodes: reads each field once, and falls back to `visit_any` when one is unset."""
     statics, holders = template.statics, template.holders
     plain = [field.form.is_plain for field in holders]
     reads = [f"s{i} = fields[{name!r}]" for i, name in enumerate(statics)]
     reads += [f"h{i} = fields[{field.name!r}]" for i, field in enumerate(holders)]
     keys = "".join(
-        f"(s{i}.__class__, s{i}) if s{i}.__class__ in EXACT else static_key(s{i}), " for i in range(len(statics))
+        f"(s{i}.__class__, s{i}) if s{i}.__class__ in EXACT else static_key(s{i}), "
+        for i in range(len(statics))
     )
-    shapes = "".join("True, " if is_plain else f"p{i}, " for i, is_plain in enumerate(plain))
+    shapes = "".join(
+        "True, " if is_plain else f"p{i}, " for i, is_plain in enumerate(plain)
+    )
     lines = ["def visit(node, watch):", "    fields = node.__dict__"]
     if reads:
-        lines += ["    try:", *(f"        {read}" for read in reads), "    except KeyError:"]
+        lines += [
+            "    try:",
+            *(f"        {read}" for read in reads),
+            "    except KeyError:",
+        ]
         lines += ["        return visit_any(node, watch)"]
     if all(plain):
         lines += [f"    children = ({''.join(f'h{i}, ' for i in range(len(holders)))})"]
     else:
         lines += ["    children = []"]
         lines += [
-            f"    children.append(h{i})" if is_plain else f"    p{i} = visit_value(h{i}, children, watch)"
+            f"    children.append(h{i})"
+            if is_plain
+            else f"    p{i} = visit_value(h{i}, children, watch)"
             for i, is_plain in enumerate(plain)
         ]
     values = "".join(f"s{i}, " for i in range(len(statics)))
@@ -328,13 +426,15 @@ def _generate_visit(template: Template) -> Callable[[Any, Watch], tuple[NodeSpec
     return _compiled(lines, names, f"visit of {template.cls.__qualname__}", "visit")
 
 
-def _compiled(lines: list[str], names: dict[str, Any], title: str, result: str) -> Callable[..., Any]:
+def _compiled(
+    lines: list[str], names: dict[str, Any], title: str, result: str
+) -> Callable[..., Any]:
     exec(compile("\n".join(lines), f"<graphnode {title}>", "exec"), names)
     return names[result]  # type: ignore[no-any-return]  # the function that the source defines
 
 
-# From all nodes and States of a structure to a row for each node of one spec: the node (still empty), then each of its
-# States and nodes, in the order of the edges.
+# From all nodes and States of a structure to a row for each node of one spec: the node
+# (still empty), then each of its States and nodes, in the order of the edges.
 Picker: TypeAlias = Callable[[list[Any]], Iterable[Sequence[Any]]]
 
 
@@ -376,13 +476,18 @@ def fill(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch) -> None:
     filler(rows, spec.statics)
 
 
-def _generate_fill(template: Template, shapes: tuple[Shape, ...]) -> Callable[..., None]:
+def _generate_fill(
+    template: Template, shapes: tuple[Shape, ...]
+) -> Callable[..., None]:
     """The fill of nodes without containers whose fields have these shapes."""
     refs = [i for i, shape in enumerate(shapes) if shape is REF]
     statics = "".join(f"s{i}, " for i in range(len(template.statics)))
     lines = ["def fill(rows, statics):"]
     lines += [f"    {statics}= statics"] if statics else []
-    lines += [f"    for node, {''.join(f'h{i}, ' for i in refs)} in rows:", "        fields = node.__dict__"]
+    lines += [
+        f"    for node, {''.join(f'h{i}, ' for i in refs)} in rows:",
+        "        fields = node.__dict__",
+    ]
     stores = {name: f"s{i}" for i, name in enumerate(template.statics)}
     for i, (field, shape) in enumerate(zip(template.holders, shapes, strict=True)):
         if shape is not UNSET:
@@ -392,7 +497,9 @@ def _generate_fill(template: Template, shapes: tuple[Shape, ...]) -> Callable[..
     return _compiled(lines, {}, f"fill of {template.cls.__qualname__}", "fill")
 
 
-def _fill_containers(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch) -> None:
+def _fill_containers(
+    spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch
+) -> None:
     template = spec.template
     for node, *parts in rows:
         fields = node.__dict__
@@ -400,10 +507,14 @@ def _fill_containers(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch
         held = iter(parts)
         for field, shape in zip(template.holders, spec.shapes, strict=True):
             if shape is not UNSET:
-                fields[field.name] = _fill_value(shape, field.form, held, place_of(node, field), watch)
+                fields[field.name] = _fill_value(
+                    shape, field.form, held, place_of(node, field), watch
+                )
 
 
-def _fill_value(shape: Shape, form: Form, held: Iterator[Any], place: Place, watch: Watch) -> Any:
+def _fill_value(
+    shape: Shape, form: Form, held: Iterator[Any], place: Place, watch: Watch
+) -> Any:
     if shape is None:
         return None
     if shape is REF:
@@ -422,6 +533,8 @@ def _fill_value(shape: Shape, form: Form, held: Iterator[Any], place: Place, wat
         container = TrackedList.restore(form.item(list), place, items)
     else:
         by_key = dict(zip(shape[1], items, strict=True))
-        container = TrackedDict.restore(form.item(dict), place, {key: by_key[key] for key in filled_keys(shape)})
+        container = TrackedDict.restore(
+            form.item(dict), place, {key: by_key[key] for key in filled_keys(shape)}
+        )
     watch_object(container, watch)
     return container

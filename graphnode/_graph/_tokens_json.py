@@ -1,8 +1,9 @@
 """The tokens of a graphdef as JSON, for files that must outlive a Python version, and back.
 
-The text has three tables: `classes` by their qualified names, `specs` (what one node or State is), and `tokens` in
-canonical pre-order: `{"new": 3}` is an object of spec 3 that is seen first, `{"again": 0}` is object 0 once more. A
-class is looked up among those that the program has defined, never imported; static values are written as `_static`
+The text has three tables: `classes` by their qualified names, `specs` (what one node or
+State is), and `tokens` in canonical pre-order: `{"new": 3}` is an object of spec 3 that
+is seen first, `{"again": 0}` is object 0 once more. A class is looked up among those
+that the program has defined, never imported; static values are written as `_static`
 says. Nothing here recurses over the graph.
 """
 
@@ -23,7 +24,17 @@ from .._sharding import NamedAxis
 from .._state import State, StateSpec, spec_of
 from .._static import GraphObject, JsonValueError, from_json, to_json
 from ._table import RootSpec, Token, ranked_root
-from ._template import REF, UNSET, NodeSpec, Shape, dict_shape, filled_keys, items_of, misfit, template_of
+from ._template import (
+    REF,
+    UNSET,
+    NodeSpec,
+    Shape,
+    dict_shape,
+    filled_keys,
+    items_of,
+    misfit,
+    template_of,
+)
 
 VERSION: Final = 1
 _MAX_FAULTS: Final = 1_000
@@ -41,8 +52,14 @@ def tokens_to_json(tokens: Sequence[Token]) -> str:
     data = [writer.token(token) for token in tokens]
     if writer.faults:
         raise ConfigError(list(dict.fromkeys(writer.faults)))
-    parts = {"classes": list(writer.classes), "specs": list(writer.specs.values()), "tokens": data}
-    return json.dumps({"graphnode": VERSION, **parts}, allow_nan=False, separators=(",", ":"))
+    parts = {
+        "classes": list(writer.classes),
+        "specs": list(writer.specs.values()),
+        "tokens": data,
+    }
+    return json.dumps(
+        {"graphnode": VERSION, **parts}, allow_nan=False, separators=(",", ":")
+    )
 
 
 def tokens_from_json(text: str) -> tuple[Token, ...]:
@@ -63,10 +80,24 @@ def _loaded(text: str) -> dict[str, Any]:
         raise ConfigError(["no graphdef: nested too deeply"]) from None
     except ValueError as error:
         raise ConfigError([f"no graphdef: {str(error)[:200]}"]) from None
-    if not isinstance(data, dict) or data.get("graphnode") != VERSION or type(data["graphnode"]) is not int:
-        raise ConfigError([f'no graphdef: an object with "graphnode": {VERSION} is expected'])
-    faults = [f"{key[:40]!r} is not part of a graphdef" for key in data if key not in ("graphnode", *_PARTS)]
-    faults += [f"{part} is missing, or no list" for part in _PARTS if not isinstance(data.get(part), list)]
+    if (
+        not isinstance(data, dict)
+        or data.get("graphnode") != VERSION
+        or type(data["graphnode"]) is not int
+    ):
+        raise ConfigError(
+            [f'no graphdef: an object with "graphnode": {VERSION} is expected']
+        )
+    faults = [
+        f"{key[:40]!r} is not part of a graphdef"
+        for key in data
+        if key not in ("graphnode", *_PARTS)
+    ]
+    faults += [
+        f"{part} is missing, or no list"
+        for part in _PARTS
+        if not isinstance(data.get(part), list)
+    ]
     if faults:
         raise ConfigError(faults[:_MAX_FAULTS])
     return data
@@ -99,7 +130,9 @@ def _classes() -> dict[str, type]:
             found[_name(cls)] = cls
             short.setdefault(_public_name(cls), set()).add(_name(cls))
             todo += cls.__subclasses__()
-    return {name: found[full] for name, (full, *others) in short.items() if not others} | found
+    return {
+        name: found[full] for name, (full, *others) in short.items() if not others
+    } | found
 
 
 def _name(cls: type) -> str:
@@ -113,7 +146,11 @@ def _module(cls: type) -> str:
 
 def _public_name(cls: type) -> str:
     """`graphnode.nn.Linear`, without the private module that may be another one tomorrow."""
-    parts = [part for part in _module(cls).split(".") if not part.startswith("_") or part.startswith("__")]
+    parts = [
+        part
+        for part in _module(cls).split(".")
+        if not part.startswith("_") or part.startswith("__")
+    ]
     return ".".join([*parts, cls.__qualname__])
 
 
@@ -134,11 +171,20 @@ class _Writer:
             return {"root": self._root(token)}
         if id(token) not in self._numbers:
             self._numbers[id(token)] = len(self.specs)
-            self.specs[id(token)] = self._node(token) if isinstance(token, NodeSpec) else self._state(token)
+            self.specs[id(token)] = (
+                self._node(token) if isinstance(token, NodeSpec) else self._state(token)
+            )
         return {"new": self._numbers[id(token)]}
 
     def _class(self, cls: type) -> int:
-        name = next((name for name in (_public_name(cls), _name(cls)) if self._known.get(name) is cls), None)
+        name = next(
+            (
+                name
+                for name in (_public_name(cls), _name(cls))
+                if self._known.get(name) is cls
+            ),
+            None,
+        )
         if name is None:
             name = _name(cls)
             self.faults.append(f"{name} is another class by now: it was defined again")
@@ -149,20 +195,30 @@ class _Writer:
         named = zip(template.statics, spec.statics, strict=True)
         return {
             "node": self._class(spec.cls),
-            "static": {field: self._value(f"{name}.{field}", value) for field, value in named},
+            "static": {
+                field: self._value(f"{name}.{field}", value) for field, value in named
+            },
             "held": {
-                field.name: _shape_to_json(shape) for field, shape in zip(template.holders, spec.shapes, strict=True)
+                field.name: _shape_to_json(shape)
+                for field, shape in zip(template.holders, spec.shapes, strict=True)
             },
         }
 
     def _state(self, spec: StateSpec) -> dict[str, Any]:
         made: dict[str, Any] = {"state": self._class(spec.cls)}
         where = spec.cls.__name__
-        made |= {part: text for part, text in (("name", spec.name), ("tag", spec.tag)) if text is not None}
+        made |= {
+            part: text
+            for part, text in (("name", spec.name), ("tag", spec.tag))
+            if text is not None
+        }
         if spec.sharding is not None:
             made["sharding"] = self._value(f"{where}.sharding", spec.sharding)
         if spec.metadata:
-            made["metadata"] = {key: self._value(f"{where}.{key}", value) for key, value in spec.metadata.items()}
+            made["metadata"] = {
+                key: self._value(f"{where}.{key}", value)
+                for key, value in spec.metadata.items()
+            }
         if spec.stacked:
             made["stacked"] = [list(axis) for axis in spec.stacked]
         return made
@@ -189,7 +245,9 @@ class _Writer:
             )
             return None
 
-        return written(jax.tree.unflatten(spec.treedef, [_LEAF] * spec.treedef.num_leaves))
+        return written(
+            jax.tree.unflatten(spec.treedef, [_LEAF] * spec.treedef.num_leaves)
+        )
 
 
 def _shape_to_json(shape: Shape) -> Any:
@@ -203,7 +261,9 @@ def _shape_to_json(shape: Shape) -> Any:
         return {"list": shape[1]}
     if shape[0] is dict:
         inner = dict(items_of(shape))
-        return {"dict": [[key, _shape_to_json(inner[key])] for key in filled_keys(shape)]}
+        return {
+            "dict": [[key, _shape_to_json(inner[key])] for key in filled_keys(shape)]
+        }
     return {shape[0].__name__: [_shape_to_json(inner) for _, inner in items_of(shape)]}
 
 
@@ -255,9 +315,18 @@ class _Reader:
         return tuple(found)
 
     def _token(
-        self, where: str, raw: Any, found: list[Token], seen: list[Any], pending: list[tuple[type, ...]]
+        self,
+        where: str,
+        raw: Any,
+        found: list[Token],
+        seen: list[Any],
+        pending: list[tuple[type, ...]],
     ) -> bool:
-        kind, number = next(iter(raw.items())) if isinstance(raw, dict) and len(raw) == 1 else (None, None)
+        kind, number = (
+            next(iter(raw.items()))
+            if isinstance(raw, dict) and len(raw) == 1
+            else (None, None)
+        )
         if kind not in ("new", "again") or type(number) is not int:
             self._fault(where, 'a token is {"new": spec} or {"again": object}')
             return False
@@ -277,7 +346,12 @@ class _Reader:
             seen.append(spec[0])
             cls, inner = spec[0].cls, spec[1]
         if not issubclass(cls, admitted):
-            expected = " or ".join([a_class(admitted[0], cls), *[class_name(one, cls) for one in admitted[1:]]])
+            expected = " or ".join(
+                [
+                    a_class(admitted[0], cls),
+                    *[class_name(one, cls) for one in admitted[1:]],
+                ]
+            )
             self._fault(where, f"{class_name(cls, *admitted)} is not {expected}")
         pending += reversed(inner)
         return True
@@ -290,8 +364,13 @@ class _Reader:
         known = _classes()
         for at, name in enumerate(names):
             if not isinstance(name, str) or name not in known:
-                shown = repr(name[:80]) if isinstance(name, str) else type(name).__name__
-                self._fault(f"classes[{at}]", f"no class of nodes or States is {shown}; import it first")
+                shown = (
+                    repr(name[:80]) if isinstance(name, str) else type(name).__name__
+                )
+                self._fault(
+                    f"classes[{at}]",
+                    f"no class of nodes or States is {shown}; import it first",
+                )
         return [known.get(name) if isinstance(name, str) else None for name in names]
 
     def _class(self, where: str, number: Any, base: type) -> Any:
@@ -300,11 +379,16 @@ class _Reader:
             return None
         cls = self._classes[number]
         if cls is not None and not issubclass(cls, base):
-            self._fault(where, f"{cls.__name__} is not a class of {'States' if base is State else 'nodes'}")
+            self._fault(
+                where,
+                f"{cls.__name__} is not a class of {'States' if base is State else 'nodes'}",
+            )
             return None
         return cls
 
-    def _spec(self, number: int, where: str | None) -> "tuple[Any, list[tuple[type, ...]]] | None":
+    def _spec(
+        self, number: int, where: str | None
+    ) -> "tuple[Any, list[tuple[type, ...]]] | None":
         """A spec, and the classes that each of its references admits."""
         specs = self._data["specs"]
         if not 0 <= number < len(specs):
@@ -315,10 +399,17 @@ class _Reader:
             made: Any = None
             if isinstance(raw, dict) and set(raw) == {"node", "static", "held"}:
                 made = self._node(at, raw)
-            elif isinstance(raw, dict) and "state" in raw and set(raw) <= {"state", *_STATE_PARTS}:
+            elif (
+                isinstance(raw, dict)
+                and "state" in raw
+                and set(raw) <= {"state", *_STATE_PARTS}
+            ):
                 made = self._state(at, raw)
             else:
-                self._fault(at, "a spec has node, static and held, or state, name, tag, sharding, metadata and stacked")
+                self._fault(
+                    at,
+                    "a spec has node, static and held, or state, name, tag, sharding, metadata and stacked",
+                )
             self._specs[number] = made if len(self.faults) == count else None
         return self._specs[number]
 
@@ -330,10 +421,16 @@ class _Reader:
         if not isinstance(metadata, dict):
             self._fault(f"{where}.metadata", "an object is expected")
             return None
-        values = {key: self._value(f"{where}.metadata.{key[:40]}", value) for key, value in metadata.items()}
+        values = {
+            key: self._value(f"{where}.metadata.{key[:40]}", value)
+            for key, value in metadata.items()
+        }
         stacked = _stacked_from_json(raw.get("stacked", []))
         if stacked is None:
-            self._fault(f"{where}.stacked", "a list of positions with their names is expected, in order")
+            self._fault(
+                f"{where}.stacked",
+                "a list of positions with their names is expected, in order",
+            )
         if cls is None or stacked is None:
             return None
         try:
@@ -347,11 +444,15 @@ class _Reader:
         if cls is None:
             return None
         template = template_of(cls)
-        statics = self._fields(f"{where}.static", cls, raw["static"], template.statics, self._value)
+        statics = self._fields(
+            f"{where}.static", cls, raw["static"], template.statics, self._value
+        )
         holders = {field.name: field for field in template.holders}
         if not self._room:
             return None
-        shapes = self._fields(f"{where}.held", cls, raw["held"], tuple(holders), self._shape)
+        shapes = self._fields(
+            f"{where}.held", cls, raw["held"], tuple(holders), self._shape
+        )
         if statics is None or shapes is None:
             return None
         admit = plan_of(cls).admit
@@ -366,14 +467,21 @@ class _Reader:
             if fault:
                 self._fault(f"{where}.held.{name}", fault)
         if len(admitted) >= self._room and admitted:
-            self._fault(where, f"it refers to {len(admitted):,} objects, which do not follow")
+            self._fault(
+                where, f"it refers to {len(admitted):,} objects, which do not follow"
+            )
             return None
         if any(fault.startswith(f"{where}.") for fault in self.faults):
             return None
         return template.spec(tuple(statics.values()), tuple(shapes.values())), admitted
 
     def _fields(
-        self, where: str, cls: type, raw: Any, names: tuple[str, ...], read: Callable[[str, Any], Any]
+        self,
+        where: str,
+        cls: type,
+        raw: Any,
+        names: tuple[str, ...],
+        read: Callable[[str, Any], Any],
     ) -> dict[str, Any] | None:
         if not isinstance(raw, dict):
             self._fault(where, "an object is expected")
@@ -408,7 +516,10 @@ class _Reader:
             return None
         pairs, treedef = jax.tree_util.tree_flatten_with_path(tree)
         # Keys of a list, tuple or dict: nothing else was made.
-        edges: list[Path] = [tuple([getattr(key, "key", getattr(key, "idx", "")) for key in path]) for path, _ in pairs]
+        edges: list[Path] = [
+            tuple([getattr(key, "key", getattr(key, "idx", "")) for key in path])
+            for path, _ in pairs
+        ]
         return ranked_root(treedef, edges)
 
 
@@ -417,10 +528,25 @@ _STATE_PARTS: Final = ("name", "tag", "sharding", "metadata", "stacked")
 
 def _stacked_from_json(data: Any) -> tuple[NamedAxis, ...] | None:
     """The named axes of a State; `None` for what is not a list of them in order."""
-    pairs = data if isinstance(data, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in data) else [()]
-    axes = tuple([NamedAxis(*pair) for pair in pairs if [type(part) for part in pair] == [int, str]])
+    pairs = (
+        data
+        if isinstance(data, list)
+        and all(isinstance(pair, list) and len(pair) == 2 for pair in data)
+        else [()]
+    )
+    axes = tuple(
+        [
+            NamedAxis(*pair)
+            for pair in pairs
+            if [type(part) for part in pair] == [int, str]
+        ]
+    )
     positions = [axis.position for axis in axes]
-    is_canonical = len(axes) == len(pairs) and positions == sorted(set(positions)) and min(positions, default=0) >= 0
+    is_canonical = (
+        len(axes) == len(pairs)
+        and positions == sorted(set(positions))
+        and min(positions, default=0) >= 0
+    )
     return axes if is_canonical else None
 
 
@@ -458,14 +584,21 @@ def _inner(data: Any, room: int, level: int) -> Shape:
 def _container(data: Any, level: int) -> tuple[str, Any]:
     if level > _MAX_LEVELS:
         raise JsonValueError(f"nested more than {_MAX_LEVELS} levels deep")
-    if not isinstance(data, dict) or len(data) != 1 or next(iter(data)) not in ("list", "tuple", "dict"):
-        raise JsonValueError('null, "object" or an object with one of the keys list, tuple and dict is expected')
+    if (
+        not isinstance(data, dict)
+        or len(data) != 1
+        or next(iter(data)) not in ("list", "tuple", "dict")
+    ):
+        raise JsonValueError(
+            'null, "object" or an object with one of the keys list, tuple and dict is expected'
+        )
     return next(iter(data.items()))
 
 
 def _pairs(held: Any, kinds: tuple[type, ...]) -> list[tuple[Any, Any]]:
     is_pairs = isinstance(held, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and type(pair[0]) in kinds for pair in held
+        isinstance(pair, list) and len(pair) == 2 and type(pair[0]) in kinds
+        for pair in held
     )
     if not is_pairs:
         raise JsonValueError("dict holds a list of pairs, each a key and what is there")
@@ -479,7 +612,9 @@ def _tree_from_json(data: Any, level: int) -> Any:
     if kind == "dict":
         pairs = _pairs(held, (str, int))
         if len(dict(pairs)) < len(pairs) or len({type(key) for key, _ in pairs}) > 1:
-            raise JsonValueError("the keys of a dict are of one type, and each stands once")
+            raise JsonValueError(
+                "the keys of a dict are of one type, and each stands once"
+            )
         return {key: _tree_from_json(item, level + 1) for key, item in pairs}
     if not isinstance(held, list):
         raise JsonValueError(f"{kind} holds a list")

@@ -1,6 +1,7 @@
 """Graphs put together again: nodes of a graphdef around values, all of them or some.
 
-Data in: a graphdef, and values in layout order. Data out: nodes and States that are new, or some that are known.
+Data in: a graphdef, and values in layout order. Data out: nodes and States that are
+new, or some that are known.
 """
 
 import functools
@@ -56,10 +57,14 @@ def _taken_in(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
         return [taken_in(value, str) for value in values]
     except FieldError:
         # Paths are made for faults alone: those of a long chain would cost its square.
-        return all_taken_in(values, [path_str(path) for path in graphdef.layout.paths()])
+        return all_taken_in(
+            values, [path_str(path) for path in graphdef.layout.paths()]
+        )
 
 
-def _new_states(graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef | None) -> list[State[Any]]:
+def _new_states(
+    graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef | None
+) -> list[State[Any]]:
     assembly = graphdef.assembly
     states: list[State[Any]] = list(starmap(_new, assembly.state_classes))
     for spec, contracts, column in assembly.states:
@@ -68,7 +73,10 @@ def _new_states(graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef 
 
 
 def rebuild(
-    graphdef: GraphDef[Any], states: list[State[Any]], traces: tuple[TraceRef, ...], has_marks: bool | None = None
+    graphdef: GraphDef[Any],
+    states: list[State[Any]],
+    traces: tuple[TraceRef, ...],
+    has_marks: bool | None = None,
 ) -> Any:
     """The live graph of a graphdef around these States, in layout order. No user code runs.
 
@@ -97,13 +105,17 @@ def rebuild(
     if isinstance(first, RootSpec):
         leaves = [objects[assembly.top[at]] for at in first.order]
         if leaves and isinstance(leaves[0], NodeBase):
-            binding = Binding(graphdef, states, watch, versions_of(leaves), clock, traces, has_marks)
+            binding = Binding(
+                graphdef, states, watch, versions_of(leaves), clock, traces, has_marks
+            )
             known = Joint()
             set_joint(leaves[0], known)
             keep_joint(known, joint_key(first.treedef, leaves), binding, leaves)
         return first.treedef.unflatten(leaves)
     root = nodes[0]
-    set_binding(root, Binding(graphdef, states, watch, [version], clock, traces, has_marks))
+    set_binding(
+        root, Binding(graphdef, states, watch, [version], clock, traces, has_marks)
+    )
     return root
 
 
@@ -112,7 +124,9 @@ def _all_but(nodes: list[Any], numbers: Sequence[int]) -> list[Any]:
     return [node for number, node in enumerate(nodes) if number not in left_out]
 
 
-def graft(graphdef: GraphDef[Any], known: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+def graft(
+    graphdef: GraphDef[Any], known: Sequence[Any], values: Sequence[Any]
+) -> list[Any]:
     """The objects of a graph of which the first ones are live already; the others are made.
 
     Args:
@@ -121,23 +135,34 @@ def graft(graphdef: GraphDef[Any], known: Sequence[Any], values: Sequence[Any]) 
         values: The values of the new States, in layout order.
 
     Returns:
-        All nodes and States by number. The new nodes refer to the known ones where the structure says so, and hold the
-        States among these to the contracts of their fields.
+        All nodes and States by number. The new nodes refer to the known ones where the
+        structure says so, and hold the States among these to the contracts of their
+        fields.
     """
     table, trace, rest = graphdef.table, current_trace(), iter(values)
     contracts = graphdef.contracts_from(len(known))
     for number, requirements in contracts.items():
         if number < len(known):
             for requirement in requirements:
-                known[number]._contracts = with_requirement(known[number]._contracts, requirement)
+                known[number]._contracts = with_requirement(
+                    known[number]._contracts, requirement
+                )
     objects = [*known, *[_new(spec.cls) for spec in table.specs[len(known) :]]]
     for number in range(len(known), len(objects)):
         spec = table.specs[number]
         made: Any = objects[number]
         if isinstance(spec, NodeSpec):
-            fill(spec, [(made, *[objects[child] for child in table.rows[number]])], ([], []))
+            fill(
+                spec,
+                [(made, *[objects[child] for child in table.rows[number]])],
+                ([], []),
+            )
             set_version(made, birth())
         else:
-            made._spec, made._mark, made._contracts = spec, trace, contracts.get(number, ())
+            made._spec, made._mark, made._contracts = (
+                spec,
+                trace,
+                contracts.get(number, ()),
+            )
             store(made, taken_in(next(rest), functools.partial(str, spec.cls.__name__)))
     return objects

@@ -1,7 +1,7 @@
 """Static values: what a node's structure may hold beside its States.
 
-`KINDS` is the one table of what they are, `static_key` says when two of them are the same, and `to_json` writes them
-down. A new kind is an entry of the table.
+`KINDS` is the one table of what they are, `static_key` says when two of them are the
+same, and `to_json` writes them down. A new kind is an entry of the table.
 """
 
 from collections.abc import Hashable
@@ -42,5 +42,6 @@ from ._options import options_schema as options_schema
 from ._options import read_option as read_option
 from ._table import KINDS as KINDS
 
-# What may be part of the structure: arrays and slices have no hash, and are compared by content.
+# What may be part of the structure: arrays and slices have no hash, and are compared by
+# content.
 StaticValue: TypeAlias = Hashable | jax.Array | np.ndarray[Any, np.dtype[Any]] | slice

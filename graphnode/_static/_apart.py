@@ -22,7 +22,11 @@ def _with_full_class(value: object) -> str:
     return f"{cls.__module__}.{cls.__qualname__} {value!r}"
 
 
-_SHORTEST_FIRST: Final[tuple[Callable[[object], str], ...]] = (repr, _with_class, _with_full_class)
+_SHORTEST_FIRST: Final[tuple[Callable[[object], str], ...]] = (
+    repr,
+    _with_class,
+    _with_full_class,
+)
 
 
 def texts_apart(left: Any, right: Any) -> tuple[str, str]:
@@ -31,7 +35,11 @@ def texts_apart(left: Any, right: Any) -> tuple[str, str]:
         texts = text_of(left), text_of(right)
         if texts[0] != texts[1]:
             return texts
-    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray) and (parts := _element_texts(left, right)):
+    if (
+        isinstance(left, np.ndarray)
+        and isinstance(right, np.ndarray)
+        and (parts := _element_texts(left, right))
+    ):
         return f"{left!r} with {parts[0]}", f"{right!r} with {parts[1]}"
     found = _first_difference(static_key(left), static_key(right))
     parts = _part_texts(*found)
@@ -42,8 +50,14 @@ def texts_apart(left: Any, right: Any) -> tuple[str, str]:
 
 def _first_difference(left: Hashable, right: Hashable) -> tuple[Hashable, Hashable]:
     """The innermost parts of two keys that differ first."""
-    while isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right):
-        pairs = zip(cast("tuple[Hashable, ...]", left), cast("tuple[Hashable, ...]", right), strict=True)
+    while (
+        isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right)
+    ):
+        pairs = zip(
+            cast("tuple[Hashable, ...]", left),
+            cast("tuple[Hashable, ...]", right),
+            strict=True,
+        )
         left, right = next(pair for pair in pairs if pair[0] != pair[1])
     return left, right
 
@@ -72,7 +86,8 @@ def _part_texts(left: Hashable, right: Hashable) -> tuple[str, str]:
 
 
 def _part_text(part: Hashable) -> str:
-    if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type):  # a value beside its class
+    # A value beside its class
+    if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type):
         return f"{part[0].__name__} {part[1]!r}"
     return repr(part)
 

@@ -13,7 +13,14 @@ import numpy as np
 
 from ._attributes import attributes_key, attributes_of, check_no_attributes
 from ._dtypes import DTYPE, DTYPES, dtype_from_json, read_dtype
-from ._json_parts import BASE64_SCHEMA, TEXT_SCHEMA, base64_bytes, base64_text, members, part
+from ._json_parts import (
+    BASE64_SCHEMA,
+    TEXT_SCHEMA,
+    base64_bytes,
+    base64_text,
+    members,
+    part,
+)
 from ._kind import (
     DEFINED,
     DataForm,
@@ -40,8 +47,11 @@ _DIGESTS: dict[int, tuple["weakref.ref[Any]", Hashable]] = {}
 
 def _array_key(array: Array) -> Hashable:
     if isinstance(array, np.ma.MaskedArray):
-        raise StaticValueError("a masked array cannot be static: JAX has none; hold data and mask in two fields")
-    # Hashed once an array: the digest stays as long as the array does, if nobody can write to that.
+        raise StaticValueError(
+            "a masked array cannot be static: JAX has none; hold data and mask in two fields"
+        )
+    # Hashed once an array: the digest stays as long as the array does, if nobody can
+    # write to that.
     known = _DIGESTS.get(id(array))
     if known is not None and known[0]() is array:
         return known[1]
@@ -65,7 +75,8 @@ def _nature(array: Array) -> tuple[Hashable, ...]:
     if not isinstance(array, jax.Array):
         cls: type = type(array)
         return (cls, attributes_key(array))  # a matrix multiplies in another way
-    # A weakly typed array gives way in arithmetic. One that was put on devices does not mix with those on others.
+    # A weakly typed array gives way in arithmetic. One that was put on devices does not
+    # mix with those on others.
     return (jax.Array, array.aval.weak_type, _placement(array))
 
 
@@ -96,7 +107,8 @@ def _read_only(array: Array) -> Array:
     if not isinstance(array, np.ndarray) or _is_read_only(array):
         return array  # those of JAX always are
     copy = array.copy()
-    # A subclass hands on what it has to; what somebody set on this array stays with the copy, too.
+    # A subclass hands on what it has to; what somebody set on this array stays with the
+    # copy, too.
     attributes, handed_on = attributes_of(array), attributes_of(copy)
     for name in attributes.keys() - handed_on.keys():
         setattr(copy, name, attributes[name])
@@ -107,39 +119,65 @@ def _read_only(array: Array) -> Array:
 def _is_read_only(array: _NumpyArray) -> bool:
     """Whether nobody can write to the array's memory, also not through the array that it is a view of."""
     base = array.base
-    return not array.flags.writeable and (base is None or (isinstance(base, np.ndarray) and _is_read_only(base)))
+    return not array.flags.writeable and (
+        base is None or (isinstance(base, np.ndarray) and _is_read_only(base))
+    )
 
 
 # As JSON
 
-_UNPLACED: Final = "give jnp.asarray(np.asarray(array)), and lay it out where it is used"
+_UNPLACED: Final = (
+    "give jnp.asarray(np.asarray(array)), and lay it out where it is used"
+)
 
 
 def _array_to_json(value: Array, write_part: WritePart) -> Json:
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise JsonValueError("a random key has no JSON")
     if _placement(value) is not None:
-        raise JsonValueError(f"an array that was put on devices has no JSON: {_UNPLACED}")
-    kind = "jax" if isinstance(value, jax.Array) else "numpy" if isinstance(value, np.ndarray) else "scalar"
+        raise JsonValueError(
+            f"an array that was put on devices has no JSON: {_UNPLACED}"
+        )
+    kind = (
+        "jax"
+        if isinstance(value, jax.Array)
+        else "numpy"
+        if isinstance(value, np.ndarray)
+        else "scalar"
+    )
     content = np.asarray(value)
     if content.dtype.name not in DTYPES:
         raise JsonValueError(f"an array of {content.dtype} has no JSON")
     if not content.dtype.isnative:
-        raise JsonValueError(f"an array of {content.dtype} has no JSON: its bytes stand in another order")
+        raise JsonValueError(
+            f"an array of {content.dtype} has no JSON: its bytes stand in another order"
+        )
     little = np.ascontiguousarray(content).astype(content.dtype.newbyteorder("<"))
     data = base64_text(little.tobytes())
-    return {"array": {"kind": kind, "dtype": content.dtype.name, "shape": list(content.shape), "data": data}}
+    return {
+        "array": {
+            "kind": kind,
+            "dtype": content.dtype.name,
+            "shape": list(content.shape),
+            "data": data,
+        }
+    }
 
 
 def _array_from_json(data: Json, read_part: ReadPart) -> Array:
     parts = members(data, "array", ("kind", "dtype", "shape", "data"))
     dtype = dtype_from_json(parts["dtype"], read_part)
     shape: list[Json] = part(list, parts["shape"], "shape")
-    if any(type(size) is not int or not 0 <= size < 2**48 for size in shape) or len(shape) > 32:
+    if (
+        any(type(size) is not int or not 0 <= size < 2**48 for size in shape)
+        or len(shape) > 32
+    ):
         raise JsonValueError("a shape is a list of sizes")
     content = base64_bytes(parts["data"])
     if math.prod(shape) * dtype.itemsize != len(content):
-        raise JsonValueError(f"an array of shape {tuple(shape)} and {dtype} does not have {len(content):,} bytes")
+        raise JsonValueError(
+            f"an array of shape {tuple(shape)} and {dtype} does not have {len(content):,} bytes"
+        )
     array = np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
     if parts["kind"] == "scalar" and not shape:
         return array[()]
@@ -166,7 +204,9 @@ _ARRAY_SCHEMA: Final[Mapping[str, Json]] = {
     },
 }
 # Scalars of NumPy share it: they are arrays without axes.
-ARRAY_JSON: Final = JsonForm[Array](_array_to_json, "array", _array_from_json, _ARRAY_SCHEMA)
+ARRAY_JSON: Final = JsonForm[Array](
+    _array_to_json, "array", _array_from_json, _ARRAY_SCHEMA
+)
 
 
 # In configuration files
@@ -174,16 +214,24 @@ ARRAY_JSON: Final = JsonForm[Array](_array_to_json, "array", _array_from_json, _
 
 def _array_to_data(value: Array, write_part: WritePart) -> Json:
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        raise DataValueError("a random key does not stand in a file: register it with gn.config.register(name, value)")
+        raise DataValueError(
+            "a random key does not stand in a file: register it with gn.config.register(name, value)"
+        )
     if _placement(value) is not None:
-        raise DataValueError(f"an array that was put on devices does not stand in a file: {_UNPLACED}")
+        raise DataValueError(
+            f"an array that was put on devices does not stand in a file: {_UNPLACED}"
+        )
     check_no_attributes(value)
     array = np.asarray(value)
     if array.dtype.kind == "c":  # files have no complex numbers
         array = np.vectorize(str, otypes=[object])(array)
     # Of an array without numbers, nested lists do not say all sizes.
     shape: dict[str, Json] = {} if array.size else {"shape": list(array.shape)}
-    return {"dtype": str(value.dtype), **shape, "data": array.tolist() if array.size else []}
+    return {
+        "dtype": str(value.dtype),
+        **shape,
+        "data": array.tolist() if array.size else [],
+    }
 
 
 def _array_from_data(data: Json, target: Target) -> Array:
@@ -198,7 +246,8 @@ def _array_from_data(data: Json, target: Target) -> Array:
     try:
         if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
             content = _complex_items(content)
-        with np.errstate(over="ignore", invalid="ignore"):  # it is looked at below what became of the numbers
+        # It is looked at below what became of the numbers
+        with np.errstate(over="ignore", invalid="ignore"):
             array = np.asarray(content, dtype)
         if "shape" in fields:
             array = array.reshape(_sizes(fields["shape"]))
@@ -227,7 +276,9 @@ def _check_kept(numbers: _NumpyArray, array: _NumpyArray) -> None:
     is_exact = array.dtype.kind in "biu"
     lost = numbers != array if is_exact else np.isfinite(numbers) & ~np.isfinite(array)
     if np.any(lost):
-        raise DataValueError(f"{numbers[np.argmax(lost)]} does not fit into {array.dtype}")
+        raise DataValueError(
+            f"{numbers[np.argmax(lost)]} does not fit into {array.dtype}"
+        )
 
 
 def _dtype_of(data: Json) -> Any:
@@ -238,17 +289,27 @@ def _dtype_of(data: Json) -> Any:
 
 def _complex_items(data: Json) -> Json:
     """Numbers in nested lists, of which complex ones are texts."""
-    return [_complex_items(item) for item in data] if isinstance(data, list) else complex_from_data(data)
+    return (
+        [_complex_items(item) for item in data]
+        if isinstance(data, list)
+        else complex_from_data(data)
+    )
 
 
 def _sizes(data: Json) -> list[int]:
-    if not isinstance(data, list) or any(type(size) is not int or size < 0 for size in data):
+    if not isinstance(data, list) or any(
+        type(size) is not int or size < 0 for size in data
+    ):
         raise ValueError("its shape is a list of sizes")
     return data
 
 
 def _numbers() -> Mapping[str, Json]:
-    return {**COMPLEX_SCHEMA, "type": ["number", "boolean", "array", "string"], "items": {DEFINED: _NUMBERS}}
+    return {
+        **COMPLEX_SCHEMA,
+        "type": ["number", "boolean", "array", "string"],
+        "items": {DEFINED: _NUMBERS},
+    }
 
 
 def _plain_numbers() -> Mapping[str, Json]:
@@ -259,13 +320,23 @@ def _array_data() -> Mapping[str, Json]:
     return {
         "type": ["number", "boolean", "array", "object"],
         "description": "Numbers, nested by axis; or these as `data`, with a `dtype`.",
-        "items": {DEFINED: _PLAIN_NUMBERS},  # texts are complex numbers, where the dtype says so
-        "properties": {"data": {DEFINED: _NUMBERS}, "dtype": _ARRAY_DTYPE, "shape": _SHAPE},
+        # Texts are complex numbers, where the dtype says so
+        "items": {DEFINED: _PLAIN_NUMBERS},
+        "properties": {
+            "data": {DEFINED: _NUMBERS},
+            "dtype": _ARRAY_DTYPE,
+            "shape": _SHAPE,
+        },
         "required": ["data"],
     }
 
 
-_ARRAY_DTYPE: Final[Json] = {"anyOf": [{DEFINED: DTYPE}, {"type": "string", "pattern": "^[<>][biufc][0-9]{1,2}$"}]}
+_ARRAY_DTYPE: Final[Json] = {
+    "anyOf": [
+        {DEFINED: DTYPE},
+        {"type": "string", "pattern": "^[<>][biufc][0-9]{1,2}$"},
+    ]
+}
 _SHAPE: Final[Json] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _NUMBERS: Final = Defined("numbers", "numbers", _numbers)
 _PLAIN_NUMBERS: Final = Defined("plain_numbers", "plain_numbers", _plain_numbers)

@@ -1,7 +1,7 @@
 """What an instance keeps beside the content that its kind knows: entries of its `__dict__`, and slots.
 
-A dataclass may keep more than its fields, and a subclass of a tuple more than its items. It computes with these, too,
-so they are part of what makes two values one.
+A dataclass may keep more than its fields, and a subclass of a tuple more than its
+items. It computes with these, too, so they are part of what makes two values one.
 """
 
 import functools
@@ -22,16 +22,17 @@ class Places(NamedTuple):
 
     Attributes:
         slots: The names of their slots.
-        others: What stands in their `__dict__` and is not an attribute: names that the kind knows, those that
-            `functools.cached_property` and transforms store under, as they follow from the rest, and annotations.
+        others: What stands in their `__dict__` and is not an attribute: names that the
+            kind knows, those that `functools.cached_property` and transforms store
+            under, as they follow from the rest, and annotations.
     """
 
     slots: tuple[str, ...]
     others: frozenset[str]
 
 
-# Nobody computes with these: what `functools.update_wrapper` copies for those who read a function, which may be a dict,
-# and what was compiled of a callable object.
+# Nobody computes with these: what `functools.update_wrapper` copies for those who read
+# a function, which may be a dict, and what was compiled of a callable object.
 _NOTES: Final = frozenset({"__annotations__", "__annotate__", TRANSFORMED})
 
 # Weak: a class that a function defines must not live on.
@@ -53,16 +54,25 @@ def find_places(cls: type, known: frozenset[str]) -> Places:
 
 
 def _slots_of(cls: type) -> frozenset[str]:
-    # By their descriptors, as a slot `__name` is kept under another name. Those of C classes are no attributes.
+    # By their descriptors, as a slot `__name` is kept under another name. Those of C
+    # classes are no attributes.
     namespaces = [vars(base) for base in cls.__mro__ if "__slots__" in vars(base)]
     members = [item for namespace in namespaces for item in namespace.items()]
-    return frozenset([name for name, member in members if isinstance(member, types.MemberDescriptorType)])
+    return frozenset(
+        [
+            name
+            for name, member in members
+            if isinstance(member, types.MemberDescriptorType)
+        ]
+    )
 
 
 def _cached_names(cls: type) -> frozenset[str]:
     """The names under which the instances of a class remember what follows from the rest."""
     members = [member for base in cls.__mro__ for member in vars(base).values()]
-    caches = [member for member in members if isinstance(member, functools.cached_property)]
+    caches = [
+        member for member in members if isinstance(member, functools.cached_property)
+    ]
     return frozenset([cache.attrname for cache in caches if cache.attrname is not None])
 
 

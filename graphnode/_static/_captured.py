@@ -50,7 +50,8 @@ def _check_function(function: types.FunctionType) -> None:
 def method_key(method: types.MethodType) -> Hashable:
     """The function and the key of the object: methods of equal objects are equal.
 
-    Of an object that is not static itself, such as a list, it is the method, which equals those of the same object.
+    Of an object that is not static itself, such as a list, it is the method, which
+    equals those of the same object.
 
     Raises:
         StaticValueError: It is one of a node or State, or of what holds some.
@@ -73,7 +74,10 @@ def method_key(method: types.MethodType) -> Hashable:
 
 
 def check_captured(
-    owner: str, variables: Iterable[tuple[str, object]], *, use: str = "pass it to the function"
+    owner: str,
+    variables: Iterable[tuple[str, object]],
+    *,
+    use: str = "pass it to the function",
 ) -> None:
     """Raise if a variable holds a node or State, also in containers, partials, methods and further functions.
 
@@ -124,4 +128,8 @@ def _variables(function: types.FunctionType) -> Iterator[_Variable]:
     defaults = function.__defaults__ or ()
     arguments = code.co_varnames[: code.co_argcount]
     yield from map(_Variable, arguments[len(arguments) - len(defaults) :], defaults)
-    yield from map(_Variable, function.__kwdefaults__ or (), (function.__kwdefaults__ or {}).values())
+    yield from map(
+        _Variable,
+        function.__kwdefaults__ or (),
+        (function.__kwdefaults__ or {}).values(),
+    )

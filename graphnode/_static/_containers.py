@@ -3,7 +3,12 @@
 from collections.abc import Hashable, Iterable
 from typing import Any, Final, TypeAlias
 
-from ._attributes import attributes_key, attributes_of, check_no_attributes, check_read_only
+from ._attributes import (
+    attributes_key,
+    attributes_of,
+    check_no_attributes,
+    check_read_only,
+)
 from ._json_parts import VALUES_SCHEMA, items, values_schema
 from ._kind import (
     DataForm,
@@ -40,7 +45,8 @@ def _read_only_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
         return value
     if type(value) is tuple:
         return tuple(items)
-    copy: Any = tuple.__new__(type(value), items)  # around the class's own, which may take other arguments
+    # Around the class's own, which may take other arguments
+    copy: Any = tuple.__new__(type(value), items)
     for name, content in attributes_of(value).items():
         object.__setattr__(copy, name, content)
     return copy  # type: ignore[no-any-return]
@@ -54,7 +60,9 @@ def _read_only_subclass(value: tuple[Any, ...]) -> tuple[Any, ...]:
 def _read_only_frozenset(value: frozenset[Any]) -> frozenset[Any]:
     check_read_only(value, attributes_of(value))
     items = [frozen(item) for item in value]
-    if type(value) is not frozenset or all(new is old for new, old in zip(items, value, strict=True)):
+    if type(value) is not frozenset or all(
+        new is old for new, old in zip(items, value, strict=True)
+    ):
         return value
     return frozenset(items)
 
@@ -84,7 +92,9 @@ def _frozenset_from_json(data: Json, read_part: ReadPart) -> frozenset[Any]:
 
 def _frozenset_to_data(value: frozenset[Any], write_part: WritePart) -> Json:
     check_no_attributes(value)
-    return sorted(_items_to_json(value, write_part), key=lambda item: (str(type(item)), str(item)))
+    return sorted(
+        _items_to_json(value, write_part), key=lambda item: (str(type(item)), str(item))
+    )
 
 
 # Slices
@@ -116,15 +126,22 @@ def _is_bound(bound: object) -> bool:
 def _slice_to_data(value: _Slice, write_part: WritePart) -> Json:
     parts = _slice_parts(value)
     if not all(map(_is_bound, parts)):
-        raise DataValueError(f"{value!r} does not stand in a file: only slices of integers and None do")
+        raise DataValueError(
+            f"{value!r} does not stand in a file: only slices of integers and None do"
+        )
     return [*parts]
 
 
 def _slice_from_data(data: Json, target: Target) -> _Slice:
     if isinstance(data, slice):
         return data
-    # A list of one would be read as the start here, and as the stop by whoever knows `slice(3)`.
-    if isinstance(data, (list, tuple)) and len(data) in (2, 3) and all(map(_is_bound, data)):
+    # A list of one would be read as the start here, and as the stop by whoever knows
+    # `slice(3)`.
+    if (
+        isinstance(data, (list, tuple))
+        and len(data) in (2, 3)
+        and all(map(_is_bound, data))
+    ):
         return slice(*data)
     raise ExpectedError("a list of start, stop and step, each an integer or null")
 
@@ -155,10 +172,16 @@ CONTAINERS: Final[tuple[StaticKind[Any], ...]] = (
     StaticKind[frozenset[Any]](
         name="frozenset",
         matches=subclass_of(frozenset),
-        key=lambda value: (type(value), frozenset(map(static_key, value)), *attributes_key(value)),
+        key=lambda value: (
+            type(value),
+            frozenset(map(static_key, value)),
+            *attributes_key(value),
+        ),
         parts=lambda value: (*value, *attributes_of(value).values()),
         read_only=_read_only_frozenset,
-        json=tagged("frozenset", _frozenset_to_json, _frozenset_from_json, VALUES_SCHEMA),
+        json=tagged(
+            "frozenset", _frozenset_to_json, _frozenset_from_json, VALUES_SCHEMA
+        ),
         data=DataForm(_frozenset_to_data),
     ),
     StaticKind[_Slice](

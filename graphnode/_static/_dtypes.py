@@ -25,12 +25,19 @@ from ._kind import (
 from ._lookup import static_key
 from ._object_key import object_key
 
-_JaxDType: TypeAlias = Any  # `jnp.float32` and its like, whose class JAX does not publish
+# `jnp.float32` and its like, whose class JAX does not publish
+_JaxDType: TypeAlias = Any
 _JAX_DTYPE: Final[Any] = type(jnp.float32)
-_IN_JAX: Final[list[_JaxDType]] = [value for value in vars(jnp).values() if isinstance(value, _JAX_DTYPE)]
+_IN_JAX: Final[list[_JaxDType]] = [
+    value for value in vars(jnp).values() if isinstance(value, _JAX_DTYPE)
+]
 
-JAX_DTYPES: Final[dict[str, _JaxDType]] = {np.dtype(jax_dtype.dtype).name: jax_dtype for jax_dtype in _IN_JAX}
-DTYPES: Final[dict[str, Any]] = {name: np.dtype(jax_dtype.dtype) for name, jax_dtype in JAX_DTYPES.items()}
+JAX_DTYPES: Final[dict[str, _JaxDType]] = {
+    np.dtype(jax_dtype.dtype).name: jax_dtype for jax_dtype in _IN_JAX
+}
+DTYPES: Final[dict[str, Any]] = {
+    name: np.dtype(jax_dtype.dtype) for name, jax_dtype in JAX_DTYPES.items()
+}
 
 
 # What JAX computes with. numpy reads far more as a dtype: "a", "i4,i4", null.
@@ -62,7 +69,10 @@ def _dtype_key(value: Any) -> Hashable:
     # To NumPy, dtypes are equal whose metadata, or whose fields' metadata, differ.
     if value.metadata is None and value.names is None and value.subdtype is None:
         return (type(value), value)
-    metadata = [(static_key(name), static_key(note)) for name, note in (value.metadata or {}).items()]
+    metadata = [
+        (static_key(name), static_key(note))
+        for name, note in (value.metadata or {}).items()
+    ]
     inner = [value.fields[name][0] for name in value.names or ()]
     inner += [value.subdtype[0]] if value.subdtype is not None else []
     return (type(value), value, frozenset(metadata), *map(_dtype_key, inner))
@@ -81,7 +91,10 @@ def read_dtype(data: Json) -> Any:
         return jnp.dtype(data)
     is_data = data is None or isinstance(data, (str, int, float, list, tuple, dict))
     if is_data or not _is_dtype(data):
-        hint = did_you_mean(data, DTYPE_NAMES, longest=_MAX_NAME) or "such as float32, bfloat16 or int32"
+        hint = (
+            did_you_mean(data, DTYPE_NAMES, longest=_MAX_NAME)
+            or "such as float32, bfloat16 or int32"
+        )
         raise DataValueError(f"{short(data)} is not a valid dtype; {hint}")
     return data
 
@@ -89,14 +102,18 @@ def read_dtype(data: Json) -> Any:
 def _is_dtype(value: Any) -> bool:
     try:
         jnp.dtype(value)
-    except (TypeError, ValueError):  # the second of a class with an attribute `dtype` of its own
+    except (
+        TypeError,
+        ValueError,
+    ):  # the second of a class with an attribute `dtype` of its own
         return False
     return True
 
 
 def _dtype_from_data(data: Json, target: Target) -> Any:
     dtype = read_dtype(data)
-    # `jnp.float32` and `np.dtype("float32")` are two static values: a name is of the form that the default has.
+    # `jnp.float32` and `np.dtype("float32")` are two static values: a name is of the
+    # form that the default has.
     if isinstance(data, str) and isinstance(target.default, type):
         return getattr(jnp, dtype.name, dtype)
     return dtype
@@ -106,7 +123,9 @@ def _dtype_to_data(value: Any, write_part: WritePart) -> Json:
     dtype = jnp.dtype(value)
     # What `np.dtype(">f4")`, or one with metadata, has beside its name would be lost.
     if static_key(dtype) != static_key(DTYPES.get(dtype.name)):
-        raise DataValueError(f"the dtype {dtype!r} does not stand in a file, which names those that JAX computes with")
+        raise DataValueError(
+            f"the dtype {dtype!r} does not stand in a file, which names those that JAX computes with"
+        )
     return str(dtype.name)
 
 
@@ -117,8 +136,14 @@ def _class_to_data(value: type, write_part: WritePart) -> Json:
     return _dtype_to_data(value, write_part)
 
 
-DTYPE: Final = Defined("dtype", "dtype", lambda: {"enum": list(DTYPE_NAMES), "description": "The name of a dtype."})
-DTYPE_DATA: Final = DataForm[Any](_dtype_to_data, _dtype_from_data, lambda target: DTYPE)
+DTYPE: Final = Defined(
+    "dtype",
+    "dtype",
+    lambda: {"enum": list(DTYPE_NAMES), "description": "The name of a dtype."},
+)
+DTYPE_DATA: Final = DataForm[Any](
+    _dtype_to_data, _dtype_from_data, lambda target: DTYPE
+)
 
 
 # As JSON
@@ -136,7 +161,9 @@ DTYPE_KINDS: Final[tuple[StaticKind[Any], ...]] = (
         matches=subclass_of(np.dtype),
         key=_dtype_key,
         is_annotation=True,
-        json=tagged("dtype", lambda value, write_part: value.name, dtype_from_json, TEXT_SCHEMA),
+        json=tagged(
+            "dtype", lambda value, write_part: value.name, dtype_from_json, TEXT_SCHEMA
+        ),
         data=DTYPE_DATA,
     ),
     StaticKind[_JaxDType](

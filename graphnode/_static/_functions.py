@@ -17,15 +17,26 @@ _Partial: TypeAlias = functools.partial[Any]
 
 def _partial_key(value: _Partial) -> Hashable:
     # In their order, which the function sees that takes them as `**keywords`.
-    keywords = [(name, static_key(argument)) for name, argument in value.keywords.items()]
+    keywords = [
+        (name, static_key(argument)) for name, argument in value.keywords.items()
+    ]
     cls: type = type(value)
     key = (cls, static_key(value.func), *map(static_key, value.args), *keywords)
     # Most have none, and this is asked at every visit of a node.
-    return key if cls is functools.partial and not vars(value) else (*key, *attributes_key(value))
+    return (
+        key
+        if cls is functools.partial and not vars(value)
+        else (*key, *attributes_key(value))
+    )
 
 
 def _partial_parts(value: _Partial) -> tuple[object, ...]:
-    return (value.func, *value.args, *value.keywords.values(), *attributes_of(value).values())
+    return (
+        value.func,
+        *value.args,
+        *value.keywords.values(),
+        *attributes_of(value).values(),
+    )
 
 
 def _read_only_partial(value: _Partial) -> _Partial:
@@ -33,15 +44,20 @@ def _read_only_partial(value: _Partial) -> _Partial:
     arguments = [frozen(argument) for argument in value.args]
     keywords = {name: frozen(argument) for name, argument in value.keywords.items()}
     # Around the constructor of a subclass, which may take other arguments.
-    copy: _Partial = functools.partial.__new__(type(value), frozen(value.func), *arguments, **keywords)
-    attributes = {name: frozen(content) for name, content in attributes_of(value).items()}
+    copy: _Partial = functools.partial.__new__(
+        type(value), frozen(value.func), *arguments, **keywords
+    )
+    attributes = {
+        name: frozen(content) for name, content in attributes_of(value).items()
+    }
     for name, content in {**vars(value), **attributes}.items():
         object.__setattr__(copy, name, content)
     return copy
 
 
 def _checked_object(value: Any) -> Any:
-    # A function that `jax.jit` or another decorator made an object of says which one it was.
+    # A function that `jax.jit` or another decorator made an object of says which one it
+    # was.
     wrapped = getattr(value, "__wrapped__", None)
     if wrapped is not None:
         check_captured(with_article(type(value).__name__), [("__wrapped__", wrapped)])

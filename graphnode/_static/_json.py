@@ -1,8 +1,9 @@
 """Static values as JSON, exactly: `1`, `True` and `1.0` stay three values, and so do a tuple and a frozenset.
 
-Data in: a static value. Data out: JSON's own values for `None`, booleans, numbers and strings; an object with one key,
-which says the kind, for all else: `{"tuple": [1, 2]}`. Functions and classes are names in the table of registered
-values, and nothing else: no text makes an import or a call.
+Data in: a static value. Data out: JSON's own values for `None`, booleans, numbers and
+strings; an object with one key, which says the kind, for all else: `{"tuple": [1, 2]}`.
+Functions and classes are names in the table of registered values, and nothing else: no
+text makes an import or a call.
 """
 
 import functools
@@ -20,7 +21,9 @@ _TOO_DEEP: Final = f"nested more than {_MAX_LEVELS} levels deep"
 
 # By tag. A kind is written in one form, and read back without being asked for.
 _FORMS: Final[dict[str, JsonForm[Any]]] = {
-    kind.json.tag: kind.json for kind in KINDS if isinstance(kind.json, JsonForm) and kind.json.tag is not None
+    kind.json.tag: kind.json
+    for kind in KINDS
+    if isinstance(kind.json, JsonForm) and kind.json.tag is not None
 }
 _TAGS: Final = sorted([NAME, *_FORMS])
 
@@ -33,7 +36,9 @@ def to_json(value: Any) -> Json:
     """
     data = _write(value, 0)
     if not _is_same(from_json(data), value):
-        raise JsonValueError(f"{with_article(type(value).__name__)} would come back as another value")
+        raise JsonValueError(
+            f"{with_article(type(value).__name__)} would come back as another value"
+        )
     return data
 
 
@@ -62,7 +67,12 @@ def _write(value: Any, level: int) -> Json:
     if name is not None:
         return {NAME: name}
     if isinstance(form, ByName):
-        raise JsonValueError(form.fault(getattr(value, "__qualname__", None) or with_article(type(value).__name__)))
+        raise JsonValueError(
+            form.fault(
+                getattr(value, "__qualname__", None)
+                or with_article(type(value).__name__)
+            )
+        )
     return form.write(value, functools.partial(_write, level=level + 1))
 
 
@@ -72,13 +82,17 @@ def _read(data: Json, level: int) -> Any:
     if data is None or type(data) in (bool, int, float, str):
         return data
     if not isinstance(data, dict) or len(data) != 1:
-        raise JsonValueError("a value is null, a boolean, a number, a string, or an object with one key")
+        raise JsonValueError(
+            "a value is null, a boolean, a number, a string, or an object with one key"
+        )
     ((tag, content),) = data.items()
     if tag == NAME:
         return registered_value(content)
     form = _FORMS.get(tag)
     if form is None or form.read is None:
-        raise JsonValueError(f"no kind of value is named {tag[:40]!r}: one of {', '.join(_TAGS)}")
+        raise JsonValueError(
+            f"no kind of value is named {tag[:40]!r}: one of {', '.join(_TAGS)}"
+        )
     read_part: ReadPart = functools.partial(_read, level=level + 1)
     return form.read(content, read_part)
 
@@ -92,7 +106,11 @@ def value_schema() -> Mapping[str, Json]:
         "description": "A static value: itself, or an object with one key that says the kind. A "
         "number with a point or an exponent is a float.",
         "anyOf": [
-            {"type": sorted({form.own_type for form in forms if form.own_type is not None})},
+            {
+                "type": sorted(
+                    {form.own_type for form in forms if form.own_type is not None}
+                )
+            },
             {
                 "type": "object",
                 "minProperties": 1,

@@ -1,6 +1,7 @@
 """What the kinds share in reading their JSON: checked parts, registered names, texts of bytes.
 
-Data in: what a tag holds, which may be anything. Data out: a part of the wanted type, or a `JsonValueError`.
+Data in: what a tag holds, which may be anything. Data out: a part of the wanted type,
+or a `JsonValueError`.
 """
 
 import base64
@@ -19,7 +20,10 @@ NAME: Final = "name"
 
 VALUES_SCHEMA: Final[Mapping[str, Json]] = {"$ref": "#/$defs/values"}
 TEXT_SCHEMA: Final[Mapping[str, Json]] = {"type": "string"}
-BASE64_SCHEMA: Final[Mapping[str, Json]] = {"type": "string", "contentEncoding": "base64"}
+BASE64_SCHEMA: Final[Mapping[str, Json]] = {
+    "type": "string",
+    "contentEncoding": "base64",
+}
 
 
 def values_schema(count: int) -> Mapping[str, Json]:
@@ -60,8 +64,14 @@ def registered_name(value: object) -> str | None:
     name = name_of(value)
     if name is not None or not kind_of(value).is_copied:
         return name
-    others = [(other_name, other) for other_name, other in VALUES.items() if type(other) is type(value)]
-    return next((other_name for other_name, other in others if _is_equal(value, other)), None)
+    others = [
+        (other_name, other)
+        for other_name, other in VALUES.items()
+        if type(other) is type(value)
+    ]
+    return next(
+        (other_name for other_name, other in others if _is_equal(value, other)), None
+    )
 
 
 def _is_equal(value: object, registered: object) -> bool:

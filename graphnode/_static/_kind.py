@@ -1,8 +1,9 @@
 """What is known of a kind of static values: one record for each, which all that handles static values reads.
 
-A kind says which classes it covers and then, for a value: what makes it equal to another, what is in it, how its arrays
-become read-only, and how it is written and read back as the JSON of a graphdef and as data of a configuration file. The
-kinds are listed in `_table`; adding one is an entry there.
+A kind says which classes it covers and then, for a value: what makes it equal to
+another, what is in it, how its arrays become read-only, and how it is written and read
+back as the JSON of a graphdef and as data of a configuration file. The kinds are listed
+in `_table`; adding one is an entry there.
 """
 
 import dataclasses
@@ -14,7 +15,8 @@ T = TypeVar("T")
 # What the module `json` reads and writes, as do the readers of configuration files.
 Json: TypeAlias = Any
 
-# The JSON of a value that is part of another, and back; the data of a configuration file.
+# The JSON of a value that is part of another, and back; the data of a configuration
+# file.
 WritePart: TypeAlias = Callable[[Any], Json]
 ReadPart: TypeAlias = Callable[[Json], Any]
 
@@ -40,7 +42,8 @@ class ExpectedError(DataValueError):
 
     Attributes:
         expected: What is, after "Input should be".
-        has_options: Whether that is a choice of a few, so that a near one is worth a hint.
+        has_options: Whether that is a choice of a few, so that a near one is worth a
+            hint.
     """
 
     def __init__(self, expected: str, *, has_options: bool = False) -> None:
@@ -53,10 +56,13 @@ class ByName(NamedTuple):
     """In place of a form: a file says such a value by the name that the program registered it under.
 
     Attributes:
-        reason: Why it has no other form, with `{value}` for what an error calls the value.
+        reason: Why it has no other form, with `{value}` for what an error calls the
+            value.
     """
 
-    reason: str = "{value} has no name: register it with gn.config.register(name, value)"
+    reason: str = (
+        "{value} has no name: register it with gn.config.register(name, value)"
+    )
 
     def fault(self, value: object) -> str:
         """The reason, of one value."""
@@ -66,8 +72,8 @@ class ByName(NamedTuple):
 BY_NAME: Final = ByName()
 
 
-# Without slots, as are the other generic records: in Python 3.11 `JsonForm[int](...)` fails with them. And no named
-# tuples, which beartype does not know as generic ones.
+# Without slots, as are the other generic records: in Python 3.11 `JsonForm[int](...)`
+# fails with them. And no named tuples, which beartype does not know as generic ones.
 @dataclasses.dataclass(frozen=True, eq=False)
 class JsonForm(Generic[T]):
     """How the values of a kind stand in the JSON of a graphdef: exactly, so that an equal one comes back.
@@ -76,7 +82,8 @@ class JsonForm(Generic[T]):
         write: A value as JSON: JSON's own value, or an object whose one key is the tag.
         tag: That key; `None` where JSON has all values of the kind itself.
         read: The value that is meant by what the tag holds; raises `JsonValueError`.
-        schema: What the tag holds, as a JSON Schema in which `#/$defs/value` is any static value.
+        schema: What the tag holds, as a JSON Schema in which `#/$defs/value` is any
+            static value.
         own_type: JSON's name for the values that it has itself.
     """
 
@@ -94,7 +101,9 @@ def tagged(
     schema: Mapping[str, Json],
 ) -> JsonForm[T]:
     """The form of values that always stand under their tag; `write` gives what the tag holds."""
-    return JsonForm(lambda value, write_part: {tag: write(value, write_part)}, tag, read, schema)
+    return JsonForm(
+        lambda value, write_part: {tag: write(value, write_part)}, tag, read, schema
+    )
 
 
 class Target(NamedTuple):
@@ -115,15 +124,19 @@ class Defined(NamedTuple):
     Attributes:
         name: Of the definition, if it is free.
         key: What tells it from other definitions.
-        make: Gives the schema, or the model of a record; called when it is needed, as names are registered later.
+        make: Gives the schema, or the model of a record; called when it is needed, as
+            names are registered later.
     """
 
     name: str
     key: Hashable
     make: Callable[[], Mapping[str, Json] | type]
 
-    # Pydantic knows nothing of our validators: as metadata of a type, this is what it says of the values.
-    def __get_pydantic_json_schema__(self, core_schema: object, handler: object) -> Mapping[str, Json]:
+    # Pydantic knows nothing of our validators: as metadata of a type, this is what it
+    # says of the values.
+    def __get_pydantic_json_schema__(
+        self, core_schema: object, handler: object
+    ) -> Mapping[str, Json]:
         return {DEFINED: self}
 
 
@@ -142,10 +155,12 @@ class DataForm(Generic[T]):
 
     Attributes:
         write: A value as strings, numbers, lists and dicts; raises `DataValueError`.
-        read: The value that is meant by data; raises `DataValueError`. `None` where the annotation has more to say than
-            its class, such as what a tuple holds: `config` then reads it by its parts.
+        read: The value that is meant by data; raises `DataValueError`. `None` where the
+            annotation has more to say than its class, such as what a tuple holds:
+            `config` then reads it by its parts.
         schema: What `read` accepts, as a JSON Schema.
-        is_own: Whether files have the values themselves, so that none is written as a name.
+        is_own: Whether files have the values themselves, so that none is written as a
+            name.
     """
 
     write: Callable[[T, WritePart], Json]
@@ -180,13 +195,19 @@ class StaticKind(Generic[T]):
 
     Attributes:
         name: What it is called.
-        key: Equal for two values exactly when they have the same type and content; raises `StaticValueError`.
-        classes: The exact classes of its values, which are looked up without a question.
-        matches: Whether the values of another class are of this kind; the first kind of the table that says so has it.
+        key: Equal for two values exactly when they have the same type and content;
+            raises `StaticValueError`.
+        classes: The exact classes of its values, which are looked up without a
+            question.
+        matches: Whether the values of another class are of this kind; the first kind of
+            the table that says so has it.
         parts: The static values in a value, if it is equal to another whose parts are.
-        read_only: The value with read-only copies of the NumPy arrays in it; raises `StaticValueError`.
-        is_annotation: Whether an annotation with a class of this kind says that a field is static.
-        is_copied: Whether nodes keep copies of its values, which therefore have the name of a registered equal one.
+        read_only: The value with read-only copies of the NumPy arrays in it; raises
+            `StaticValueError`.
+        is_annotation: Whether an annotation with a class of this kind says that a field
+            is static.
+        is_copied: Whether nodes keep copies of its values, which therefore have the
+            name of a registered equal one.
         json: The form in graphdefs, or why there is none.
         data: The form in configuration files, or why there is none.
     """

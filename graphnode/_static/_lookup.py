@@ -1,7 +1,8 @@
 """The kind of a value, and the two questions asked of every static value: its key, and whether it may still change.
 
-`static_key` is asked at every visit of a node, so exact classes are looked up first; other classes are compared with
-the kinds once. The kinds themselves use these functions for what is in a value, so `_table` hands them over here.
+`static_key` is asked at every visit of a node, so exact classes are looked up first;
+other classes are compared with the kinds once. The kinds themselves use these functions
+for what is in a value, so `_table` hands them over here.
 """
 
 import weakref
@@ -13,10 +14,13 @@ from ._kind import StaticKind, unchanged
 _KINDS: Final[list[StaticKind[Any]]] = []
 _EXACT: Final[dict[type, StaticKind[Any]]] = {}
 _KEYS: Final[dict[type, Callable[[Any], Hashable]]] = {}
-# Classes whose values have no look-alike of another class among keys: they are their own key.
+# Classes whose values have no look-alike of another class among keys: they are their
+# own key.
 _OWN_KEY: Final[set[type]] = set()
 # Weak: a class that a function defines must not live on.
-_MATCHED: Final["weakref.WeakKeyDictionary[type, StaticKind[Any]]"] = weakref.WeakKeyDictionary()
+_MATCHED: Final["weakref.WeakKeyDictionary[type, StaticKind[Any]]"] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def set_kinds(kinds: Sequence[StaticKind[Any]]) -> None:
@@ -51,11 +55,12 @@ def kind_of(value: object) -> StaticKind[Any]:
 def static_key(value: Any) -> Hashable:
     """A key that is equal for two static values exactly when they have the same type and content.
 
-    Python's own `==` will not do: to it `1`, `True` and `1.0` are one, a NaN is never itself, and an array has no
-    answer.
+    Python's own `==` will not do: to it `1`, `True` and `1.0` are one, a NaN is never
+    itself, and an array has no answer.
 
     Raises:
-        StaticValueError: The value cannot be static: a tracer, a node or State, or something unhashable.
+        StaticValueError: The value cannot be static: a tracer, a node or State, or
+            something unhashable.
     """
     cls = type(value)
     if cls in _OWN_KEY:

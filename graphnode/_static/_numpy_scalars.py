@@ -11,7 +11,16 @@ from .._hints import short
 from ._arrays import ARRAY_JSON, Array, check_bytes
 from ._attributes import attributes_key
 from ._dtypes import DTYPES
-from ._kind import DataForm, DataValueError, ExpectedError, Json, StaticKind, Target, WritePart, subclass_of
+from ._kind import (
+    DataForm,
+    DataValueError,
+    ExpectedError,
+    Json,
+    StaticKind,
+    Target,
+    WritePart,
+    subclass_of,
+)
 from ._lookup import static_key
 from ._scalars import COMPLEX_SCHEMA, complex_from_data
 
@@ -32,7 +41,12 @@ _NUMBERS_OF: Final = (
     _Numbers(np.bool_, bool, "a boolean", {"type": "boolean"}),
     _Numbers(jnp.integer, int, "an integer", {"type": "integer"}),
     _Numbers(jnp.floating, int | float, "a number", {"type": "number"}),
-    _Numbers(jnp.complexfloating, int | float | complex, "a number, or such as '1+2j'", COMPLEX_SCHEMA),
+    _Numbers(
+        jnp.complexfloating,
+        int | float | complex,
+        "a number, or such as '1+2j'",
+        COMPLEX_SCHEMA,
+    ),
 )
 
 
@@ -45,7 +59,12 @@ def _numbers_of(cls: Any) -> _Numbers | None:
 
 def _scalar_key(value: Array) -> Hashable:
     check_bytes(value)
-    return (type(value), static_key(value.dtype), value.tobytes(), *attributes_key(value))
+    return (
+        type(value),
+        static_key(value.dtype),
+        value.tobytes(),
+        *attributes_key(value),
+    )
 
 
 def _scalar_to_data(value: Array, write_part: WritePart) -> Json:
@@ -59,10 +78,14 @@ def _scalar_from_data(data: Json, target: Target) -> Array:
         return data
     numbers = _numbers_of(target.cls)
     if numbers is None:
-        raise DataValueError(f"a file does not say which {target.cls.__name__} is meant: annotate such as np.float32")
+        raise DataValueError(
+            f"a file does not say which {target.cls.__name__} is meant: annotate such as np.float32"
+        )
     if numbers.base is jnp.complexfloating:
         return target.cls(complex_from_data(data))
-    if not isinstance(data, numbers.classes) or (isinstance(data, bool) and numbers.classes is not bool):
+    if not isinstance(data, numbers.classes) or (
+        isinstance(data, bool) and numbers.classes is not bool
+    ):
         raise ExpectedError(numbers.expected)
     if not _fits(target.cls, data):
         raise DataValueError(f"{short(data)} does not fit into {target.cls.__name__}")

@@ -9,13 +9,18 @@ from ._attributes import places_of
 from ._kind import StaticValueError
 from ._lookup import static_key
 
-_TUPLE_FORM: Final[dict[type, str]] = {list: "a tuple", dict: "a tuple of pairs", set: "a frozenset"}
+_TUPLE_FORM: Final[dict[type, str]] = {
+    list: "a tuple",
+    dict: "a tuple of pairs",
+    set: "a frozenset",
+}
 
 # Whose values equal exactly what they are: dtypes, shardings, meshes.
 _TRUSTED: Final = frozenset({"builtins", "jax", "jaxlib", "ml_dtypes", "numpy"})
 
 
-_PROTOCOL: Final = 4  # before it, a datetime leaves out which of two hours of one name it is
+# Before it, a datetime leaves out which of two hours of one name it is
+_PROTOCOL: Final = 4
 
 
 def object_key(value: Any) -> Hashable:
@@ -28,9 +33,14 @@ def object_key(value: Any) -> Hashable:
     try:
         hash(value)
     except TypeError:
-        form = next((form for base, form in _TUPLE_FORM.items() if isinstance(value, base)), None)
+        form = next(
+            (form for base, form in _TUPLE_FORM.items() if isinstance(value, base)),
+            None,
+        )
         remedy = f"write {form}" if form else "give it a hash, or hold it in a State"
-        raise StaticValueError(f"{with_article(cls.__name__)} ({cut(repr(value))}) is not hashable: {remedy}") from None
+        raise StaticValueError(
+            f"{with_article(cls.__name__)} ({cut(repr(value))}) is not hashable: {remedy}"
+        ) from None
     if _has_own_equality(cls):
         return (cls, *content_key(value))
     return (cls, value)
@@ -41,7 +51,10 @@ def _has_own_equality(cls: type) -> bool:
     if cls is range:  # which equals those of the same numbers, whatever its own stop is
         return True
     equality: object = cls.__eq__
-    return equality is not object.__eq__ and cls.__module__.partition(".")[0] not in _TRUSTED
+    return (
+        equality is not object.__eq__
+        and cls.__module__.partition(".")[0] not in _TRUSTED
+    )
 
 
 def content_key(value: Any) -> tuple[Hashable, ...]:
@@ -53,15 +66,23 @@ def content_key(value: Any) -> tuple[Hashable, ...]:
     cls: type = type(value)
     try:
         reduced = _reduced(value)
-        if isinstance(reduced, str):  # the name of a global, which another module may have too: itself
+        # The name of a global, which another module may have too: itself
+        if isinstance(reduced, str):
             return (reduced, value)
         maker, args, *rest = reduced
         state, items, pairs = [*rest, None, None, None][:3]
-        # What a subclass of a list or dict holds comes after its state, in the order in which it holds it.
+        # What a subclass of a list or dict holds comes after its state, in the order in
+        # which it holds it.
         item_keys = [static_key(item) for item in items or ()]
         pair_keys = [(static_key(key), static_key(item)) for key, item in pairs or ()]
         state_key = _state_key(state, places_of(cls).others)
-        return (maker, tuple(map(static_key, args)), state_key, tuple(item_keys), tuple(pair_keys))
+        return (
+            maker,
+            tuple(map(static_key, args)),
+            state_key,
+            tuple(item_keys),
+            tuple(pair_keys),
+        )
     except (TypeError, ValueError, AttributeError) as error:
         raise StaticValueError(
             f"{with_article(cls.__name__)} ({cut(repr(value))}) compares by an __eq__ of its own, and its content "
@@ -72,13 +93,16 @@ def content_key(value: Any) -> tuple[Hashable, ...]:
 def _reduced(value: Any) -> Any:
     """What pickle would write down: what somebody registered for the class, as `re` does, comes first there too."""
     registered: Any = copyreg.dispatch_table.get(type(value))
-    return registered(value) if registered is not None else value.__reduce_ex__(_PROTOCOL)
+    return (
+        registered(value) if registered is not None else value.__reduce_ex__(_PROTOCOL)
+    )
 
 
 def _state_key(state: object, left_out: frozenset[str]) -> Hashable:
     if isinstance(state, dict):
         names = [name for name in sorted(state, key=str) if name not in left_out]
         return tuple([(static_key(name), static_key(state[name])) for name in names])
-    if isinstance(state, (tuple, list)):  # attributes and slots; a dataclass with slots gives a list
+    # Attributes and slots; a dataclass with slots gives a list
+    if isinstance(state, (tuple, list)):
         return tuple([_state_key(part, left_out) for part in state])
     return static_key(state)

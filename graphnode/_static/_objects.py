@@ -11,7 +11,8 @@ NO_TEMPLATE: Final = False
 class Uncompiled:
     """What stands in a node class before its template is compiled. It is false; a template is true.
 
-    Pickled with its class, as a template is: it is what the class has where it arrives, which may be its own process.
+    Pickled with its class, as a template is: it is what the class has where it arrives,
+    which may be its own process.
     """
 
     __slots__ = ("cls",)

@@ -11,7 +11,9 @@ def option_data(option: Any) -> Json:
     """What a file gives for an option: its value, or the name of an enum's member whose value is not a plain one."""
     if not isinstance(option, enum.Enum):
         return option
-    is_plain = option.value is None or isinstance(option.value, bool | int | float | str)
+    is_plain = option.value is None or isinstance(
+        option.value, bool | int | float | str
+    )
     return option.value if is_plain else option.name
 
 

@@ -7,7 +7,13 @@ from collections.abc import Hashable, Iterable, Mapping
 from types import NoneType
 from typing import Any, Final, NamedTuple, cast
 
-from ._attributes import Places, attributes_key, attributes_of, check_read_only, find_places
+from ._attributes import (
+    Places,
+    attributes_key,
+    attributes_of,
+    check_read_only,
+    find_places,
+)
 from ._captured import check_captured
 from ._json_parts import TEXT_SCHEMA, class_name, members, part, registered_class
 from ._kind import (
@@ -42,7 +48,8 @@ class _Fields(NamedTuple):
         places: Where the values keep other attributes.
         is_frozen: Whether they stay as they are.
         is_compared: Whether they equal others of the same content.
-        has_base: Whether a base in C keeps content of its own, as `float` and `dict` do.
+        has_base: Whether a base in C keeps content of its own, as `float` and `dict`
+            do.
     """
 
     names: tuple[str, ...]
@@ -52,7 +59,8 @@ class _Fields(NamedTuple):
     has_base: bool
 
 
-# Asked at every visit of a node. Weak: a class that a function defines must not live on.
+# Asked at every visit of a node. Weak: a class that a function defines must not live
+# on.
 _FIELDS: Final["weakref.WeakKeyDictionary[type, _Fields]"] = weakref.WeakKeyDictionary()
 
 
@@ -65,13 +73,20 @@ def _fields_of(cls: Any) -> _Fields:
         is_frozen = parameters.frozen or cls.__setattr__ is not object.__setattr__
         places = find_places(cls, frozenset(names))
         is_compared = parameters.frozen and parameters.eq
-        fields = _FIELDS[cls] = _Fields(names, places, is_frozen, is_compared, _has_base_in_c(cls))
+        fields = _FIELDS[cls] = _Fields(
+            names, places, is_frozen, is_compared, _has_base_in_c(cls)
+        )
     return fields
 
 
 def _has_base_in_c(cls: type) -> bool:
-    makers = [vars(base)["__new__"] for base in cls.__mro__ if base is not object and "__new__" in vars(base)]
-    return not all(isinstance(maker, staticmethod) for maker in makers)  # as Python makes of one in a class body
+    makers = [
+        vars(base)["__new__"]
+        for base in cls.__mro__
+        if base is not object and "__new__" in vars(base)
+    ]
+    # As Python makes of one in a class body
+    return not all(isinstance(maker, staticmethod) for maker in makers)
 
 
 def _init_fields(value: Any) -> list[str]:
@@ -80,12 +95,17 @@ def _init_fields(value: Any) -> list[str]:
 
 def _record_key(value: Any) -> Hashable:
     cls: Any = type(value)
-    names, places, is_frozen, is_compared, has_base = _FIELDS.get(cls) or _fields_of(cls)
+    names, places, is_frozen, is_compared, has_base = _FIELDS.get(cls) or _fields_of(
+        cls
+    )
     if not is_frozen:
-        raise StaticValueError(f"the dataclass {cls.__name__} is not frozen: declare it @dataclass(frozen=True)")
+        raise StaticValueError(
+            f"the dataclass {cls.__name__} is not frozen: declare it @dataclass(frozen=True)"
+        )
     if not is_compared:
         return object_key(value)
-    # Also those that the dataclass leaves out of its own `==`: a merge gives back one object for all equal ones.
+    # Also those that the dataclass leaves out of its own `==`: a merge gives back one
+    # object for all equal ones.
     keys = [static_key(getattr(value, name)) for name in names]
     key = (cls, *keys, *attributes_key(value, places))
     return (*key, content_key(value)) if has_base else key
@@ -95,7 +115,9 @@ def _contents(value: Any) -> dict[str, Any]:
     """All that a record holds, by name: its fields, and what else was set on it."""
     fields = _fields_of(type(value))
     # A field that is not set is found when the value is compared.
-    values = {name: getattr(value, name) for name in fields.names if hasattr(value, name)}
+    values = {
+        name: getattr(value, name) for name in fields.names if hasattr(value, name)
+    }
     return values | attributes_of(value, fields.places)
 
 
@@ -146,7 +168,9 @@ def _record_from_json(data: Json, read_part: ReadPart) -> Any:
         raise JsonValueError(f"{cls.__name__} takes {', '.join(names)}")
     try:
         return cls(**values)
-    except Exception as error:  # whatever the class raises that the text gives a value to
+    except (
+        Exception
+    ) as error:  # whatever the class raises that the text gives a value to
         raise JsonValueError(f"{cls.__name__}: {error}") from error
 
 
@@ -166,7 +190,10 @@ def _enum_to_json(value: enum.Enum, write_part: WritePart) -> Json:
 
 def _enum_from_json(data: Json, read_part: ReadPart) -> enum.Enum:
     parts = members(data, "enum", ("class", "member"))
-    cls = cast("type[enum.Enum]", registered_class(parts["class"], subclass_of(enum.Enum), "enum"))
+    cls = cast(
+        "type[enum.Enum]",
+        registered_class(parts["class"], subclass_of(enum.Enum), "enum"),
+    )
     member = part(str, parts["member"], "member")
     if member not in cls.__members__:
         raise JsonValueError(f"{cls.__name__} has no member {member[:40]!r}")
@@ -185,7 +212,9 @@ def _checked_member(value: enum.Enum) -> enum.Enum:
     """
     if type(value.value) not in _PLAIN:
         member = f"the member {type(value).__name__}.{value.name}"
-        check_captured(member, [("value", value.value)], use="keep only its name in the enum")
+        check_captured(
+            member, [("value", value.value)], use="keep only its name in the enum"
+        )
     return value
 
 
@@ -213,7 +242,8 @@ ENUM: Final = StaticKind[enum.Enum](
     ),
 )
 
-# Whether an annotation with a dataclass says that a field is static depends on the class: it has to be frozen.
+# Whether an annotation with a dataclass says that a field is static depends on the
+# class: it has to be frozen.
 RECORD: Final = StaticKind[Any](
     name="record",
     matches=_is_record,
@@ -230,7 +260,10 @@ RECORD: Final = StaticKind[Any](
             "additionalProperties": False,
             "properties": {
                 "class": TEXT_SCHEMA,
-                "fields": {"type": "object", "additionalProperties": {"$ref": "#/$defs/value"}},
+                "fields": {
+                    "type": "object",
+                    "additionalProperties": {"$ref": "#/$defs/value"},
+                },
             },
         },
     ),

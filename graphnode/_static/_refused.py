@@ -23,5 +23,7 @@ def _refuse_graph_object(value: Any) -> Hashable:
 
 REFUSED: Final[tuple[StaticKind[Any], ...]] = (
     StaticKind[Any](name="tracer", matches=subclass_of(Tracer), key=_refuse_tracer),
-    StaticKind[Any](name="node or State", matches=subclass_of(GraphObject), key=_refuse_graph_object),
+    StaticKind[Any](
+        name="node or State", matches=subclass_of(GraphObject), key=_refuse_graph_object
+    ),
 )

@@ -1,6 +1,7 @@
 """Numbers, strings, `None` and the ellipsis.
 
-The exact classes only: a subclass may add attributes and an equality of its own, and is compared as an object is.
+The exact classes only: a subclass may add attributes and an equality of its own, and is
+compared as an object is.
 """
 
 import math
@@ -11,7 +12,14 @@ from types import EllipsisType, NoneType
 from typing import Any, Final
 
 from ._attributes import check_no_attributes
-from ._json_parts import BASE64_SCHEMA, TEXT_SCHEMA, base64_bytes, base64_text, items, values_schema
+from ._json_parts import (
+    BASE64_SCHEMA,
+    TEXT_SCHEMA,
+    base64_bytes,
+    base64_text,
+    items,
+    values_schema,
+)
 from ._kind import (
     DataForm,
     DataValueError,
@@ -100,7 +108,9 @@ def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise DataValueError("bytes that are not UTF-8 do not stand in a file: write an array of uint8") from None
+        raise DataValueError(
+            "bytes that are not UTF-8 do not stand in a file: write an array of uint8"
+        ) from None
 
 
 def _bytes_from_data(data: Json, target: Target) -> bytes:
@@ -127,7 +137,9 @@ def _fraction_to_json(value: Fraction, write_part: WritePart) -> Json:
 def _fraction_from_json(data: Json, read_part: ReadPart) -> Fraction:
     parts = items(data, read_part)
     if len(parts) != 2 or any(type(part) is not int for part in parts) or parts[1] < 1:
-        raise JsonValueError("fraction is a list of two integers, of which the second is above 0")
+        raise JsonValueError(
+            "fraction is a list of two integers, of which the second is above 0"
+        )
     return Fraction(*parts)
 
 
@@ -135,7 +147,11 @@ def _fraction_from_data(data: Json, target: Target) -> Fraction:
     if isinstance(data, int | Fraction) and not isinstance(data, bool):
         return Fraction(data)
     # A text of many digits takes the square of their number to read.
-    if isinstance(data, str) and len(data) <= _MAX_DIGITS and re.fullmatch(_FRACTION, data):
+    if (
+        isinstance(data, str)
+        and len(data) <= _MAX_DIGITS
+        and re.fullmatch(_FRACTION, data)
+    ):
         numerator, _, denominator = data.partition("/")
         if int(denominator or 1) != 0:
             return Fraction(int(numerator), int(denominator or 1))
@@ -172,7 +188,13 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
         classes=(float,),
         key=_float_key,
         is_annotation=True,
-        json=JsonForm(_float_to_json, "float", _float_from_json, {"enum": ["nan", "inf", "-inf"]}, "number"),
+        json=JsonForm(
+            _float_to_json,
+            "float",
+            _float_from_json,
+            {"enum": ["nan", "inf", "-inf"]},
+            "number",
+        ),
         data=_OWN_DATA,
     ),
     StaticKind[complex](
@@ -217,12 +239,21 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
         name="ellipsis",
         classes=(EllipsisType,),
         key=unchanged,
-        json=tagged("ellipsis", lambda value, write_part: True, _ellipsis_from_json, {"const": True}),
+        json=tagged(
+            "ellipsis",
+            lambda value, write_part: True,
+            _ellipsis_from_json,
+            {"const": True},
+        ),
     ),
     StaticKind[Fraction](
         name="fraction",
         classes=(Fraction,),
-        key=lambda value: (Fraction, static_key(value.numerator), static_key(value.denominator)),
+        key=lambda value: (
+            Fraction,
+            static_key(value.numerator),
+            static_key(value.denominator),
+        ),
         is_annotation=True,
         json=tagged(
             "fraction",

@@ -34,15 +34,21 @@ def _is_axis(axis: object) -> bool:
 
 
 def _spec_to_data(value: _Spec, write_part: WritePart) -> Json:
-    return [list(axis) if isinstance(axis, tuple) else write_part(axis) for axis in value]
+    return [
+        list(axis) if isinstance(axis, tuple) else write_part(axis) for axis in value
+    ]
 
 
 def _spec_from_data(data: Json, target: Target) -> _Spec:
     if isinstance(data, PartitionSpec):
         return data
     if isinstance(data, (list, tuple)) and all(map(_is_axis, data)):
-        return _SPEC_CLASS(*[tuple(axis) if isinstance(axis, list) else axis for axis in data])
-    raise ExpectedError("a list of mesh axes: a name, a list of names or null for each axis")
+        return _SPEC_CLASS(
+            *[tuple(axis) if isinstance(axis, list) else axis for axis in data]
+        )
+    raise ExpectedError(
+        "a list of mesh axes: a name, a list of names or null for each axis"
+    )
 
 
 SHARDINGS: Final[tuple[StaticKind[Any], ...]] = (
@@ -60,7 +66,11 @@ SHARDINGS: Final[tuple[StaticKind[Any], ...]] = (
         data=DataForm(
             _spec_to_data,
             _spec_from_data,
-            lambda target: {"type": "array", "items": _NAMES, "description": "The mesh axes of each array axis."},
+            lambda target: {
+                "type": "array",
+                "items": _NAMES,
+                "description": "The mesh axes of each array axis.",
+            },
         ),
     ),
     StaticKind[Any](

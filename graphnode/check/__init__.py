@@ -1,7 +1,7 @@
 """What no type checker can see in node classes: `python -m graphnode check` as functions.
 
-Modules are imported, the schema of every class is compiled, and its methods are read. Each finding has a code, which
-`docs/errors.md` explains.
+Modules are imported, the schema of every class is compiled, and its methods are read.
+Each finding has a code, which `docs/errors.md` explains.
 """
 
 from ._codes import CODES as CODES

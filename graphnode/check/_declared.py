@@ -20,10 +20,19 @@ from .._hints import did_you_mean
 from .._importable import found_by_name
 from .._members import own_annotations
 from .._static import GraphObject, compares_by_identity, kind_of, static_key
-from ._codes import FAILING_FACTORY, FREE_AXIS, IDENTITY_DEFAULT, NO_CONTRACT, OF_RULE, UNSTABLE_FACTORY, Code
+from ._codes import (
+    FAILING_FACTORY,
+    FREE_AXIS,
+    IDENTITY_DEFAULT,
+    NO_CONTRACT,
+    OF_RULE,
+    UNSTABLE_FACTORY,
+    Code,
+)
 from ._findings import CheckedClass, Finding
 
-# Stricter than where an axis must name a field: `path` beside a field `batch` is not a slip of the pen.
+# Stricter than where an axis must name a field: `path` beside a field `batch` is not a
+# slip of the pen.
 _NEAR: Final = 0.8
 
 
@@ -39,7 +48,9 @@ def faults_of(cls: type[Any]) -> Sequence[Fault]:
     return [] if fault is None else [fault]
 
 
-def fault_findings(checked: CheckedClass, faults: Mapping[type[Any], Sequence[Fault]]) -> Iterator[Finding]:
+def fault_findings(
+    checked: CheckedClass, faults: Mapping[type[Any], Sequence[Fault]]
+) -> Iterator[Finding]:
     """The faults of a class, without those that it inherits from a class which is checked too.
 
     Args:
@@ -47,10 +58,16 @@ def fault_findings(checked: CheckedClass, faults: Mapping[type[Any], Sequence[Fa
         faults: The faults of all classes under check.
     """
     cls = checked.cls
-    above = {(fault.rule, fault.name) for base in cls.__mro__[1:] for fault in faults.get(base, ())}
+    above = {
+        (fault.rule, fault.name)
+        for base in cls.__mro__[1:]
+        for fault in faults.get(base, ())
+    }
     for fault in faults[cls]:
         if (fault.rule, fault.name) not in above or _is_own(cls, fault):
-            yield from checked.found(OF_RULE[fault.rule], fault, checked.place(fault.name))
+            yield from checked.found(
+                OF_RULE[fault.rule], fault, checked.place(fault.name)
+            )
 
 
 def _is_own(cls: type[Any], fault: Fault) -> bool:
@@ -69,18 +86,25 @@ def default_findings(checked: CheckedClass, compiled: Schema[Any]) -> Iterator[F
     """
     for field in compiled.of_kind(Kind.STATIC):
         if field.owner is checked.cls and field.default is not None:
-            fault = _default_fault(field, field.default, plan_of(checked.cls).admit[field.name])
+            fault = _default_fault(
+                field, field.default, plan_of(checked.cls).admit[field.name]
+            )
             if fault is not None:
                 yield from checked.found(*fault, checked.place(field.name))
 
 
-def _default_fault(field: Field, default: Callable[[], Any], admit: Admit) -> tuple[Code, str] | None:
+def _default_fault(
+    field: Field, default: Callable[[], Any], admit: Admit
+) -> tuple[Code, str] | None:
     where = f"{field.owner.__name__}.{field.name}"
     try:
         first, second = default(), default()
     except Exception as error:  # whatever the factory raises is what is wrong
         text = f"{where}: its default_factory raises {type(error).__name__}: {error}"
-        return FAILING_FACTORY, f"{text}; so does the class, constructed without {field.name}"
+        return (
+            FAILING_FACTORY,
+            f"{text}; so does the class, constructed without {field.name}",
+        )
     try:
         first, second = admit(None, first), admit(None, second)
     except FieldError as error:
@@ -88,7 +112,11 @@ def _default_fault(field: Field, default: Callable[[], Any], admit: Admit) -> tu
     by_identity = next(_by_identity(first), None)
     if static_key(first) != static_key(second):
         what = type(first).__name__ if by_identity is None else _shown(by_identity)
-        remedy = "pass it to the constructor" if by_identity is None else "use a function that a module defines"
+        remedy = (
+            "pass it to the constructor"
+            if by_identity is None
+            else "use a function that a module defines"
+        )
         text = f"{where}: its default_factory makes another {what} for each instance, so each has its own structure"
         return UNSTABLE_FACTORY, f"{text} and is traced again; {remedy}"
     if by_identity is not None:
@@ -111,23 +139,34 @@ def _by_identity(value: Any) -> Iterator[Any]:
         yield from _by_identity(part)
     if parts:
         return  # equal if they are
-    if isinstance(value, types.MethodType):  # equal if its object is, where that says so; else if it is the same one
+    # Equal if its object is, where that says so; else if it is the same one
+    if isinstance(value, types.MethodType):
         owner = value.__self__
         is_by_identity = compares_by_identity(type(owner)) or static_key(value) is value
         if is_by_identity and not _has_importable_name(owner):
             yield value
-    elif callable(value) and compares_by_identity(type(value)) and not _has_importable_name(value):
+    elif (
+        callable(value)
+        and compares_by_identity(type(value))
+        and not _has_importable_name(value)
+    ):
         yield value
 
 
 def _has_importable_name(value: object) -> bool:
-    module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    module, qualname = (
+        getattr(value, "__module__", None),
+        getattr(value, "__qualname__", None),
+    )
     if found_by_name(str(module), str(qualname)) is value:
         return True  # also what pickle does not know to be one, as `jax.nn.relu`
-    # The rest is for pickle to say: a method of a class, a ufunc, whatever has a `__reduce__` that gives a name.
+    # The rest is for pickle to say: a method of a class, a ufunc, whatever has a
+    # `__reduce__` that gives a name.
     try:
         return pickle.loads(pickle.dumps(value)) is value
-    except Exception:  # what cannot be pickled has no name; a `__reduce__` may raise anything
+    except (
+        Exception
+    ):  # what cannot be pickled has no name; a `__reduce__` may raise anything
         return False
 
 
@@ -135,22 +174,38 @@ def _shown(value: Any) -> str:
     if isinstance(value, types.MethodType):
         return f"bound method {value.__qualname__}"
     if isinstance(value, types.FunctionType):
-        return "lambda" if value.__name__ == "<lambda>" else f"local function {value.__qualname__}"
+        return (
+            "lambda"
+            if value.__name__ == "<lambda>"
+            else f"local function {value.__qualname__}"
+        )
     return value.__qualname__ if isinstance(value, type) else type(value).__name__
 
 
 # Contracts
 
 
-def axis_findings(checked: CheckedClass, compiled: Schema[Any], *, strict: bool) -> Iterator[Finding]:
+def axis_findings(
+    checked: CheckedClass, compiled: Schema[Any], *, strict: bool
+) -> Iterator[Finding]:
     """Axes whose name no static field has and nothing else in the class, in the States that a class declares itself.
 
-    The schema refuses such an axis where an initializer needs its size. Elsewhere the first array decides it; that is
-    of use where the name stands twice, and a likely mistake where it is nearly that of a static field.
+    The schema refuses such an axis where an initializer needs its size. Elsewhere the
+    first array decides it; that is of use where the name stands twice, and a likely
+    mistake where it is nearly that of a static field.
     """
     statics = {field.name for field in compiled.of_kind(Kind.STATIC)}
-    contracts = [(field, contract) for field in compiled.of_kind(Kind.STATE) for contract in _contracts(field)]
-    uses = collections.Counter(name for _, contract in contracts for axis in contract.axes for name in axis.names)
+    contracts = [
+        (field, contract)
+        for field in compiled.of_kind(Kind.STATE)
+        for contract in _contracts(field)
+    ]
+    uses = collections.Counter(
+        name
+        for _, contract in contracts
+        for axis in contract.axes
+        for name in axis.names
+    )
     for field, contract in contracts:
         if field.owner is not checked.cls:
             continue
@@ -161,24 +216,40 @@ def axis_findings(checked: CheckedClass, compiled: Schema[Any], *, strict: bool)
                 continue
             if hint:
                 fault = axis_name_fault(where, name, contract, hint)
-                yield from checked.found(OF_RULE[fault.rule], fault, checked.place(field.name))
+                yield from checked.found(
+                    OF_RULE[fault.rule], fault, checked.place(field.name)
+                )
             elif strict:
                 text = f"{where}: axis {name!r} of {contract.text} stands nowhere else in the class and says nothing"
                 remedy = f"declare {name}: int, or write _{name}"
-                yield from checked.found(FREE_AXIS, f"{text}; {remedy}", checked.place(field.name))
+                yield from checked.found(
+                    FREE_AXIS, f"{text}; {remedy}", checked.place(field.name)
+                )
 
 
-def contract_findings(checked: CheckedClass, compiled: Schema[Any]) -> Iterator[Finding]:
+def contract_findings(
+    checked: CheckedClass, compiled: Schema[Any]
+) -> Iterator[Finding]:
     """The state fields of a class, declared by itself, that admit a State of any shape and dtype."""
     for field in compiled.of_kind(Kind.STATE):
         if field.owner is not checked.cls:
             continue
-        bare = sorted({leaf.cls.__name__ for leaf in field.form.all_leaves if leaf.contract is None})
+        bare = sorted(
+            {
+                leaf.cls.__name__
+                for leaf in field.form.all_leaves
+                if leaf.contract is None
+            }
+        )
         if bare:
             text = f"{checked.cls.__name__}.{field.name}: {' and '.join(bare)} without a contract takes any shape and"
             remedy = f'write {bare[0]}[Float[Array, "..."]], or the axes that it has'
-            yield from checked.found(NO_CONTRACT, f"{text} dtype; {remedy}", checked.place(field.name))
+            yield from checked.found(
+                NO_CONTRACT, f"{text} dtype; {remedy}", checked.place(field.name)
+            )
 
 
 def _contracts(field: Field) -> list[Contract]:
-    return [leaf.contract for leaf in field.form.all_leaves if leaf.contract is not None]
+    return [
+        leaf.contract for leaf in field.form.all_leaves if leaf.contract is not None
+    ]

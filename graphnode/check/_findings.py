@@ -70,5 +70,6 @@ def project_bases(cls: type[Any]) -> list[type[Any]]:
     return [
         base
         for base in cls.__mro__
-        if base not in Node.__mro__ and base.__module__.partition(".")[0] not in sys.stdlib_module_names
+        if base not in Node.__mro__
+        and base.__module__.partition(".")[0] not in sys.stdlib_module_names
     ]

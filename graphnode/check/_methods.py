@@ -7,7 +7,14 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from .._declare._node import GraphValue, Node, has_setter, plan_of, remedy_for, undeclared
+from .._declare._node import (
+    GraphValue,
+    Node,
+    has_setter,
+    plan_of,
+    remedy_for,
+    undeclared,
+)
 from .._declare._schema import Schema, schema
 from .._fields import NodeBase
 from .._source import Assignment, Sources
@@ -23,24 +30,29 @@ _PLAIN: Final = (int, str, float)  # as in what `Node.__setattr__` says
 def undeclared_findings(checked: CheckedClass) -> Iterator[Finding]:
     """The assignments in the methods of a class that `Node.__setattr__` refuses.
 
-    A method of an abstract class runs on instances of other classes: there it is enough that all of those which are
-    known declare the name.
+    A method of an abstract class runs on instances of other classes: there it is enough
+    that all of those which are known declare the name.
     """
     if checked.source is None or not _has_fields(checked.cls):
         return
     users = _concrete(checked.cls) or [checked.cls]
     for one in checked.source.assignments:
         if one.is_checked and not all(_takes(cls, one.name) for cls in users):
-            yield from checked.found(UNDECLARED, _refusal(checked.cls, one, checked.cls), one.place)
+            yield from checked.found(
+                UNDECLARED, _refusal(checked.cls, one, checked.cls), one.place
+            )
 
 
-def mixin_findings(checked: CheckedClass, sources: Sources, files: Mapping[str, str]) -> Iterator[Finding]:
+def mixin_findings(
+    checked: CheckedClass, sources: Sources, files: Mapping[str, str]
+) -> Iterator[Finding]:
     """The same of the methods of mixins that a class is the first to extend, as its instances run them.
 
     Args:
         checked: The class.
         sources: Where the mixins are read.
-        files: The files of the modules under check, by their names: a mixin of another one is not reported.
+        files: The files of the modules under check, by their names: a mixin of another
+            one is not reported.
     """
     nodes = [base for base in checked.cls.__mro__[1:] if issubclass(base, NodeBase)]
     for base in project_bases(checked.cls)[1:] if _has_fields(checked.cls) else ():
@@ -50,8 +62,13 @@ def mixin_findings(checked: CheckedClass, sources: Sources, files: Mapping[str, 
         mixin = CheckedClass(base, files[base.__module__], source)
         users = _concrete(checked.cls)
         for one in source.assignments:
-            if one.is_checked and any(_runs(cls, base, one, sources) and not _takes(cls, one.name) for cls in users):
-                yield from mixin.found(UNDECLARED, _refusal(checked.cls, one, base), one.place)
+            if one.is_checked and any(
+                _runs(cls, base, one, sources) and not _takes(cls, one.name)
+                for cls in users
+            ):
+                yield from mixin.found(
+                    UNDECLARED, _refusal(checked.cls, one, base), one.place
+                )
 
 
 def _has_fields(cls: type[Any]) -> bool:
@@ -69,18 +86,29 @@ def _refusal(cls: type[Any], assignment: Assignment, owner: type[Any]) -> str:
     return undeclared(cls, field_names(cls), name, declaration)
 
 
-def _runs(cls: type[Any], base: type[Any], assignment: Assignment, sources: Sources) -> bool:
+def _runs(
+    cls: type[Any], base: type[Any], assignment: Assignment, sources: Sources
+) -> bool:
     """Whether a method of a base surely runs on instances of `cls`: what overrides it calls it."""
-    above = [one for one in cls.__mro__[: cls.__mro__.index(base)] if assignment.method in one.__dict__]
+    above = [
+        one
+        for one in cls.__mro__[: cls.__mro__.index(base)]
+        if assignment.method in one.__dict__
+    ]
     written = [sources.of_class(one) for one in above]
-    return all(source is not None and source.calls_next(assignment.method) for source in written)
+    return all(
+        source is not None and source.calls_next(assignment.method)
+        for source in written
+    )
 
 
 def _takes(cls: type[Any], name: str) -> bool:
     if name in field_names(cls):
         return True
     member = getattr(cls, name, None)
-    return has_setter(cls, name) and not (isinstance(member, property) and member.fset is None)
+    return has_setter(cls, name) and not (
+        isinstance(member, property) and member.fset is None
+    )
 
 
 def field_names(cls: type[Any]) -> Collection[str]:
@@ -110,30 +138,42 @@ def _annotation(assignment: Assignment, module: object) -> str:
 
 
 def unassigned_findings(
-    checked: Sequence[CheckedClass], schemas: Mapping[type[Any], Schema[Any]], sources: Sources
+    checked: Sequence[CheckedClass],
+    schemas: Mapping[type[Any], Schema[Any]],
+    sources: Sources,
 ) -> Iterator[Finding]:
     """The fields that nothing makes: no default, initializer or factory, and no method.
 
-    Those with `init=False`, and all fields of a class whose constructor is written by hand.
+    Those with `init=False`, and all fields of a class whose constructor is written by
+    hand.
 
-    A field is reported where it is declared if that class can be constructed; else on the classes that can. A class
-    whose subclass assigns the field is meant to be extended, and is not reported.
+    A field is reported where it is declared if that class can be constructed; else on
+    the classes that can. A class whose subclass assigns the field is meant to be
+    extended, and is not reported.
 
     Args:
         checked: The classes under check.
         schemas: Of those of them that compile.
         sources: Where the methods of the classes that they extend are read.
     """
-    lacking = {one.cls: _unassigned(one.cls, sources) for one in checked if one.cls in schemas}
+    lacking = {
+        one.cls: _unassigned(one.cls, sources) for one in checked if one.cls in schemas
+    }
     for one in checked:
         for name in lacking.get(one.cls, ()):
             owner = schemas[one.cls].fields[name].owner
             if owner is not one.cls and name in lacking.get(owner, ()):
                 continue
             is_given = schemas[one.cls].fields[name].init
-            why = "__init__ is written by hand" if is_given else "the constructor does not take it"
+            why = (
+                "__init__ is written by hand"
+                if is_given
+                else "the constructor does not take it"
+            )
             text = f"{one.cls.__name__}.{name}: {why} and no method assigns it; {remedy_for(one.cls)}"
-            yield from one.found(UNASSIGNED, text, one.place(name if owner is one.cls else None))
+            yield from one.found(
+                UNASSIGNED, text, one.place(name if owner is one.cls else None)
+            )
 
 
 def _unassigned(cls: type[Any], sources: Sources) -> Sequence[str]:
@@ -144,13 +184,18 @@ def _unassigned(cls: type[Any], sources: Sources) -> Sequence[str]:
     if cls._has_own_init:
         names = set(field_names(cls)) - _set_by_generated(bases, sources)
     names -= plan.makers.keys()
-    left_out: set[str] = set()  # the `__post_init__` of a base, from where another one does not call it
+    # The `__post_init__` of a base, from where another one does not call it
+    left_out: set[str] = set()
     for base in [*bases, *(subclasses_of(cls) if names else ())]:
         source = sources.of_class(base)
         if source is None or source.is_opaque:
             return ()
         unrun = left_out if base in bases else ()
-        names -= {assignment.name for assignment in source.assignments if assignment.method not in unrun}
+        names -= {
+            assignment.name
+            for assignment in source.assignments
+            if assignment.method not in unrun
+        }
         if base in bases and source.calls_next(_POST_INIT) is False:
             left_out.add(_POST_INIT)
         if base is cls and source.calls_next(_INIT) is False:
@@ -163,5 +208,14 @@ def _set_by_generated(bases: Sequence[type[Any]], sources: Sources) -> set[str]:
     written = [sources.of_class(base) for base in bases]
     if not any(source is not None and source.calls_next(_INIT) for source in written):
         return set()
-    generated = [base for base in bases if dataclasses.is_dataclass(base) and not getattr(base, "_has_own_init", False)]
-    return {field.name for base in generated for field in dataclasses.fields(base) if field.init}
+    generated = [
+        base
+        for base in bases
+        if dataclasses.is_dataclass(base) and not getattr(base, "_has_own_init", False)
+    ]
+    return {
+        field.name
+        for base in generated
+        for field in dataclasses.fields(base)
+        if field.init
+    }

@@ -1,6 +1,7 @@
 """From what a user names, a package, a directory or a file, to imported modules.
 
-What a module prints goes to stderr. A module that cannot be imported hides none of the others.
+What a module prints goes to stderr. A module that cannot be imported hides none of the
+others.
 """
 
 import contextlib
@@ -63,7 +64,8 @@ def importing(targets: Sequence[str]) -> Generator[Imported]:
     """Import modules; while the block runs, what is beside them is importable as it is for a program.
 
     Args:
-        targets: Dotted names, directories and Python files. A `__main__` module is left out, as it may be a program.
+        targets: Dotted names, directories and Python files. A `__main__` module is left
+            out, as it may be a program.
 
     Raises:
         TargetError: One of them is neither; nothing was imported.
@@ -98,7 +100,9 @@ def _targets(named: str) -> Iterator[Target]:
     elif all(part.isidentifier() for part in named.split(".")) and _exists(named):
         yield Target(named, None, has_submodules=True)
     else:
-        raise TargetError(f"{named} is not a module that can be found, no directory and no file")
+        raise TargetError(
+            f"{named} is not a module that can be found, no directory and no file"
+        )
 
 
 def _below(directory: Path) -> Iterator[Target]:
@@ -142,7 +146,9 @@ def _import_all(target: Target, found: Imported) -> None:
     name = _import(target, found)
     if name is None or not target.has_submodules:
         return
-    for below in pkgutil.iter_modules(getattr(sys.modules[name], "__path__", ()), f"{name}."):
+    for below in pkgutil.iter_modules(
+        getattr(sys.modules[name], "__path__", ()), f"{name}."
+    ):
         if not below.name.endswith(".__main__"):
             _import_all(Target(below.name, None, has_submodules=True), found)
 
@@ -157,7 +163,10 @@ def _import(target: Target, found: Imported) -> str | None:
         else:
             importlib.import_module(name)
             _check_file(name, file)
-    except (Exception, SystemExit) as error:  # whatever a module raises is what is wrong with it
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # whatever a module raises is what is wrong with it
         found.broken.append(_broken(name, file, error))
         return None
     found.files[name] = str(getattr(sys.modules[name], "__file__", None) or name)
@@ -192,7 +201,9 @@ def _import_script(name: str, file: Path) -> str:
 def _check_file(name: str, file: Path | None) -> None:
     module = sys.modules[name]
     if file is not None and not _is_file(module, file):
-        raise ImportError(f"{name} is imported from {getattr(module, '__file__', None)}, which hides it")
+        raise ImportError(
+            f"{name} is imported from {getattr(module, '__file__', None)}, which hides it"
+        )
 
 
 def _is_file(module: object, file: Path) -> bool:
@@ -210,7 +221,12 @@ def _broken(name: str, file: Path | None, error: BaseException) -> Broken:
         if frame.filename == own:
             line = frame.lineno or line
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-    return Broken(name, own, line, f"{name} cannot be imported: {type(error).__name__}{f': {text}' if text else ''}")
+    return Broken(
+        name,
+        own,
+        line,
+        f"{name} cannot be imported: {type(error).__name__}{f': {text}' if text else ''}",
+    )
 
 
 def _file_of(name: str) -> str:

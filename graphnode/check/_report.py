@@ -11,7 +11,8 @@ from ._findings import Finding
 def text_report(findings: Sequence[Finding]) -> str:
     """One line for each finding: `file:line:col: CODE message`."""
     return "".join(
-        f"{shown_path(one.file)}:{one.line}:{one.column}: {one.code.code} {one.message}\n" for one in findings
+        f"{shown_path(one.file)}:{one.line}:{one.column}: {one.code.code} {one.message}\n"
+        for one in findings
     )
 
 
@@ -50,14 +51,22 @@ REPORTS: Final[Mapping[str, Callable[[Sequence[Finding]], str]]] = {
 def summary(findings: Sequence[Finding], classes: int) -> str:
     """How much was found, in one line."""
     files = len({one.file for one in findings})
-    found = f"{_count(len(findings), 'finding')} in {_count(files, 'file')}" if findings else "no findings"
+    found = (
+        f"{_count(len(findings), 'finding')} in {_count(files, 'file')}"
+        if findings
+        else "no findings"
+    )
     return f"{found}; {_count(classes, 'class', 'classes')} checked"
 
 
 def shown_path(file: str) -> str:
     """A path as seen from the working directory, if it is below."""
     path = Path(file)
-    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else file
+    return (
+        path.relative_to(Path.cwd()).as_posix()
+        if path.is_relative_to(Path.cwd())
+        else file
+    )
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -11,7 +11,13 @@ from .._fields import NodeBase
 from .._source import Sources
 from .._state import State
 from ._codes import IMPORT_FAILED
-from ._declared import axis_findings, contract_findings, default_findings, fault_findings, faults_of
+from ._declared import (
+    axis_findings,
+    contract_findings,
+    default_findings,
+    fault_findings,
+    faults_of,
+)
 from ._findings import CheckedClass, Finding, subclasses_of
 from ._methods import mixin_findings, unassigned_findings, undeclared_findings
 from ._modules import Imported, importing
@@ -34,10 +40,12 @@ class Checked(NamedTuple):
 def check(*targets: str, strict: bool = False) -> Checked:
     """Import modules, compile the schema of every class in them, and list what is wrong.
 
-    A class with faults does not stop the import of its module: it raises its `SchemaError` where it is used.
+    A class with faults does not stop the import of its module: it raises its
+    `SchemaError` where it is used.
 
     Args:
-        *targets: Dotted names of modules, directories and Python files; of a package, all submodules are checked.
+        *targets: Dotted names of modules, directories and Python files; of a package,
+            all submodules are checked.
         strict: Whether to look also for what is only missing: contracts of States.
 
     Raises:
@@ -50,23 +58,42 @@ def check(*targets: str, strict: bool = False) -> Checked:
     """
     known = set(sys.modules)
     with collecting_faults() as defined, importing(targets) as imported:
-        # Beside what was defined just now, what had been imported before. Not the remains of a module that has been
-        # imported anew: its classes live until they are collected.
-        alive = [cls for base in (Node, State) for cls in subclasses_of(base) if cls.__module__ in known]
-        return check_classes(list(dict.fromkeys([*defined, *alive])), imported, strict=strict)
+        # Beside what was defined just now, what had been imported before. Not the
+        # remains of a module that has been imported anew: its classes live until they
+        # are collected.
+        alive = [
+            cls
+            for base in (Node, State)
+            for cls in subclasses_of(base)
+            if cls.__module__ in known
+        ]
+        return check_classes(
+            list(dict.fromkeys([*defined, *alive])), imported, strict=strict
+        )
 
 
-def check_classes(classes: Sequence[type[Any]], imported: Imported, *, strict: bool) -> Checked:
+def check_classes(
+    classes: Sequence[type[Any]], imported: Imported, *, strict: bool
+) -> Checked:
     """Run all passes over those of some classes that imported modules define."""
     files = imported.files | {one.name: one.file for one in imported.broken}
     sources = Sources(files)
     checked = [
-        CheckedClass(cls, files[cls.__module__], sources.of_class(cls)) for cls in classes if cls.__module__ in files
+        CheckedClass(cls, files[cls.__module__], sources.of_class(cls))
+        for cls in classes
+        if cls.__module__ in files
     ]
-    # The rest of a broken module is not there, and its classes may wait for that: what is known to be wrong with them
-    # is often what broke it.
-    checked = [one for one in checked if one.cls.__module__ in imported.files or is_refused(one.cls)]
-    broken = [Finding(one.file, one.line, 1, IMPORT_FAILED, one.message) for one in imported.broken]
+    # The rest of a broken module is not there, and its classes may wait for that: what
+    # is known to be wrong with them is often what broke it.
+    checked = [
+        one
+        for one in checked
+        if one.cls.__module__ in imported.files or is_refused(one.cls)
+    ]
+    broken = [
+        Finding(one.file, one.line, 1, IMPORT_FAILED, one.message)
+        for one in imported.broken
+    ]
     found = sorted(
         {*broken, *_findings(checked, sources, imported.files, strict)},
         key=lambda one: (one[:3], one.code.code, one[4]),
@@ -75,7 +102,10 @@ def check_classes(classes: Sequence[type[Any]], imported: Imported, *, strict: b
 
 
 def _findings(
-    checked: Sequence[CheckedClass], sources: Sources, files: Mapping[str, str], strict: bool
+    checked: Sequence[CheckedClass],
+    sources: Sources,
+    files: Mapping[str, str],
+    strict: bool,
 ) -> Iterator[Finding]:
     faults = {one.cls: faults_of(one.cls) for one in checked}
     schemas: dict[type[Any], Schema[Any]] = {}

@@ -9,7 +9,9 @@ except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(_text, name=_error.name) from _error
 
 from .._registered import HUGGING_FACE as HUGGING_FACE
-from ..nn import Module as _Module  # files may name the classes of nn, which are known once it is imported
+
+# Files may name the classes of nn, which are known once it is imported
+from ..nn import Module as _Module
 from ._build import build as build
 from ._config import DEFAULT as DEFAULT
 from ._config import Config as Config

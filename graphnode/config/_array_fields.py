@@ -1,7 +1,8 @@
 """Arrays of static fields from files, as annotations say: of which library, and of which dtypes and sizes.
 
-Data in: nested lists of numbers, of which nobody knows the dtype; an annotation, such as `Float[Array, "3"]`; and the
-default of the field. Data out: the array, or what is wrong with it.
+Data in: nested lists of numbers, of which nobody knows the dtype; an annotation, such
+as `Float[Array, "3"]`; and the default of the field. Data out: the array, or what is
+wrong with it.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,9 @@ class ArrayField(NamedTuple):
             DataValueError: It is none, or does not fit.
         """
         is_array = isinstance(data, jax.Array | np.ndarray)
-        array = self._form.read(data if is_array else self._with_dtype(data), Target(self.cls, self.default))
+        array = self._form.read(
+            data if is_array else self._with_dtype(data), Target(self.cls, self.default)
+        )
         fault = self._fault(array)
         if fault is not None:
             raise DataValueError(fault)
@@ -47,13 +50,23 @@ class ArrayField(NamedTuple):
 
     def schema(self) -> Mapping[str, Any] | Defined:
         """What JSON Schemas say of it. Arrays that give their `dtype` are told by `load` alone if they do not fit."""
-        general: Mapping[str, Any] | Defined = self._form.schema(Target(self.cls, self.default))
+        general: Mapping[str, Any] | Defined = self._form.schema(
+            Target(self.cls, self.default)
+        )
         contract = self.contract
-        if contract is None or any(axis.variadic for axis in contract.axes) or not isinstance(general, Defined):
+        if (
+            contract is None
+            or any(axis.variadic for axis in contract.axes)
+            or not isinstance(general, Defined)
+        ):
             return general
         rows = _rows_schema(contract)
         types = [rows["type"]] if isinstance(rows["type"], str) else rows["type"]
-        return {**cast("Mapping[str, Any]", general.make()), **rows, "type": [*types, "object"]}
+        return {
+            **cast("Mapping[str, Any]", general.make()),
+            **rows,
+            "type": [*types, "object"],
+        }
 
     @property
     def _form(self) -> Any:
@@ -65,7 +78,9 @@ class ArrayField(NamedTuple):
         if self.contract is None:
             return None
         # Sizes by name are those of other fields, which are not known here.
-        return self.contract.dtype_fault(array.dtype) or self.contract._replace(dtypes=None).fault(array, {}, {})
+        return self.contract.dtype_fault(array.dtype) or self.contract._replace(
+            dtypes=None
+        ).fault(array, {}, {})
 
     def _with_dtype(self, data: Any) -> Any:
         """The data with the dtype that its numbers are meant to have, where that is not the one they have by nature."""
@@ -78,12 +93,24 @@ class ArrayField(NamedTuple):
             return data
         dtypes = self._dtypes(numbers.dtype)
         wanted = [dtype for dtype in dtypes if _may_become(numbers, dtype)]
-        if dtypes and not wanted and self.contract is None and numbers.dtype.kind in "biuf":
-            # Nothing but the default says what is meant: what it cannot hold must say its dtype.
+        if (
+            dtypes
+            and not wanted
+            and self.contract is None
+            and numbers.dtype.kind in "biuf"
+        ):
+            # Nothing but the default says what is meant: what it cannot hold must say
+            # its dtype.
             is_jax = issubclass(self.cls, jax.Array)
-            own = jax.dtypes.canonicalize_dtype(numbers.dtype) if is_jax else numbers.dtype
+            own = (
+                jax.dtypes.canonicalize_dtype(numbers.dtype)
+                if is_jax
+                else numbers.dtype
+            )
             text = f"the default has {dtypes[0]}, and these numbers would be {own}"
-            raise DataValueError(f"{text}; write {{dtype: {own}, data: ...}} if that is meant")
+            raise DataValueError(
+                f"{text}; write {{dtype: {own}, data: ...}} if that is meant"
+            )
         return {**fields, "dtype": str(wanted[0])} if wanted else data
 
     def _dtypes(self, natural: Any) -> list[Any]:
@@ -101,7 +128,10 @@ class ArrayField(NamedTuple):
             found += [np.dtype(name) for name in names if name != "prng_key"]
         else:
             widest = [np.dtype(name) for name in _WIDEST if name in names]
-            found += [jax.dtypes.canonicalize_dtype(dtype) if is_jax else dtype for dtype in widest]
+            found += [
+                jax.dtypes.canonicalize_dtype(dtype) if is_jax else dtype
+                for dtype in widest
+            ]
         return [dtype for dtype in found if self.contract.dtype_fault(dtype) is None]
 
 
@@ -139,7 +169,13 @@ def _rows_schema(contract: Contract) -> dict[str, Any]:
         size = None if axis.names or axis.broadcast else axis.size({})
         # Of nothing, no list says how many axes it has.
         least = 0 if at == last else 1
-        sizes = {"minItems": size, "maxItems": size} if isinstance(size, int) else {"minItems": least} if least else {}
+        sizes = (
+            {"minItems": size, "maxItems": size}
+            if isinstance(size, int)
+            else {"minItems": least}
+            if least
+            else {}
+        )
         schema = {"type": "array", "items": schema, **sizes}
     return schema
 

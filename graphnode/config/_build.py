@@ -1,7 +1,8 @@
 """Configs into nodes, each config once; and the shapes that they would have, without an array being made.
 
-Data in: a graph of configs and a random key. Data out: a graph of nodes with the same sharing and cycles. Nodes are
-made from the leaves up; a reference back to a node that is not made yet is set when it is.
+Data in: a graph of configs and a random key. Data out: a graph of nodes with the same
+sharing and cycles. Nodes are made from the leaves up; a reference back to a node that
+is not made yet is set when it is.
 """
 
 import contextlib
@@ -31,7 +32,8 @@ from ._streams import STREAMS, arguments_of, is_streams, new_streams
 M = TypeVar("M", bound=Node)
 T = TypeVar("T")
 
-# By what the key of all nodes is derived from the caller's, which other streams may be made of, too.
+# By what the key of all nodes is derived from the caller's, which other streams may be
+# made of, too.
 _OF_BUILD: Final = number_of("gn.config.build")
 _NOTE: Final = " was built from its configuration"
 _NEEDS_VALUES: Final = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
@@ -40,23 +42,27 @@ _NEEDS_VALUES: Final = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
 def build(config: Config[M], key: jax.Array | None = None) -> M:
     """Build the model that a config describes.
 
-    Each config is one node, however often it is referred to. The random numbers of a node come from `key` and the path
-    of the node: the same config and key give the same arrays, and another config of one node changes no other's.
+    Each config is one node, however often it is referred to. The random numbers of a
+    node come from `key` and the path of the node: the same config and key give the same
+    arrays, and another config of one node changes no other's.
 
     Args:
         config: What to build.
         key: A key of `jax.random`; `jax.random.key(0)` if it is left out.
 
     Raises:
-        ConfigError: A cycle of references goes through a field that cannot be set later: one that must not be `None`.
-        FieldError, ContractError, ...: What the constructors raise; a note names the path.
+        ConfigError: A cycle of references goes through a field that cannot be set
+            later: one that must not be `None`.
+        FieldError, ContractError, ...: What the constructors raise; a note names the
+            path.
 
     Example:
         >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3)
         >>> gn.config.build(config)(jnp.ones(2)).shape
         (3,)
 
-    See also: `to_config`, the inverse; `gn.eval_shape(lambda: gn.config.build(config))`, which makes no arrays.
+    See also: `to_config`, the inverse; `gn.eval_shape(lambda:
+    gn.config.build(config))`, which makes no arrays.
     """
     check_config(config)
     return _made(config, jax.random.key(0) if key is None else key)
@@ -81,7 +87,8 @@ def stream_at(key: jax.Array, number: int) -> contextlib.AbstractContextManager[
 def constructor_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
     """What keeps the nodes of a model from being made: each fault with the config that it is of.
 
-    No arrays are made, unless a constructor needs their values. A node that holds one with a fault is left out.
+    No arrays are made, unless a constructor needs their values. A node that holds one
+    with a fault is left out.
     """
     found: list[tuple[Visit, str]] = []
 
@@ -107,7 +114,9 @@ def _needs_values(error: Exception) -> bool:
 
     It looks at them, or makes a static one.
     """
-    return isinstance(error, _NEEDS_VALUES) or isinstance(error.__context__, TracedValueError)
+    return isinstance(error, _NEEDS_VALUES) or isinstance(
+        error.__context__, TracedValueError
+    )
 
 
 def _collected(config: Config[Any]) -> list[tuple[Visit, str]]:
@@ -128,7 +137,9 @@ def _collected(config: Config[Any]) -> list[tuple[Visit, str]]:
 def fault_text(error: Exception) -> str:
     """What a constructor raised, in one line, with its class where it is not one of graphnode's."""
     name = "" if isinstance(error, GraphnodeError) else f"{type(error).__name__}: "
-    notes = [note for note in getattr(error, "__notes__", []) if not note.endswith(_NOTE)]
+    notes = [
+        note for note in getattr(error, "__notes__", []) if not note.endswith(_NOTE)
+    ]
     return "; ".join([f"{name}{error}".rstrip(": "), *notes]).replace("\n", "; ")
 
 
@@ -154,11 +165,14 @@ class _Making:
 
     Args:
         config: The root.
-        key: What the streams of the nodes are derived from; `None` if they draw from the ambient one.
+        key: What the streams of the nodes are derived from; `None` if they draw from
+            the ambient one.
         number: That of the path of the root.
     """
 
-    def __init__(self, config: Config[Any], key: jax.Array | None, number: int = 0) -> None:
+    def __init__(
+        self, config: Config[Any], key: jax.Array | None, number: int = 0
+    ) -> None:
         order, self.backward = _order(config, number)
         self.steps: list[_Step] = _steps(order, self.backward)
         self.made: dict[int, Node] = {}
@@ -181,7 +195,11 @@ class _Making:
 
     def is_ready(self, visit: Visit) -> bool:
         """Whether all is made that the constructor takes."""
-        below = [child for name, _, child in children(visit.config) if (id(visit.config), name) not in self._later]
+        below = [
+            child
+            for name, _, child in children(visit.config)
+            if (id(visit.config), name) not in self._later
+        ]
         return all(id(child) in self.made for child in below)
 
     def _construct(self, visit: Visit) -> None:
@@ -196,12 +214,18 @@ class _Making:
 
     def _link(self, visit: Visit, name: str) -> None:
         """Set a field that refers back, now that all nodes are there."""
-        value = _rebuilt(visit.config.slots[name], visit.config.__dict__[name], self.made)
+        value = _rebuilt(
+            visit.config.slots[name], visit.config.__dict__[name], self.made
+        )
         setattr(self.made[id(visit.config)], name, value)
 
     def _stream_of(self, number: int) -> contextlib.AbstractContextManager[object]:
         """What the node at a path draws from."""
-        return contextlib.nullcontext() if self._key is None else stream_at(self._key, number)
+        return (
+            contextlib.nullcontext()
+            if self._key is None
+            else stream_at(self._key, number)
+        )
 
     def _arguments(self, visit: Visit) -> dict[str, Any]:
         """What the constructor takes; of a field that waits, what is there already."""
@@ -218,13 +242,18 @@ class _Making:
                 arguments[name] = _rebuilt(config.slots[name], value, self.made)
             else:
                 arguments[name] = None if isinstance(value, Config) else type(value)()
-        return optimizer_arguments(**arguments) if is_optimizer(config.node_class) else arguments
+        return (
+            optimizer_arguments(**arguments)
+            if is_optimizer(config.node_class)
+            else arguments
+        )
 
     def _left_out(self, visit: Visit, name: str) -> dict[str, Any]:
         """The argument for a field that is left to the class, by name; none where the constructor is to make it.
 
-        A default draws from the stream of its path, as a config in its place would. The constructor would draw it from
-        that of the node, and what else is made there would draw other numbers where one of the defaults is given.
+        A default draws from the stream of its path, as a config in its place would. The
+        constructor would draw it from that of the node, and what else is made there
+        would draw other numbers where one of the defaults is given.
         """
         number = number_below(visit.number, name)
         if takes_streams(visit.config, name):
@@ -244,13 +273,19 @@ class _Making:
             with self._stream_of(number):
                 return make(**arguments)
         except Exception as error:
-            error.add_note(f"the default_factory of {cls.__name__}.{field.name} was called as default_factory()")
+            error.add_note(
+                f"the default_factory of {cls.__name__}.{field.name} was called as default_factory()"
+            )
             raise
 
     def _defaults_of(self, cls: object, number: int) -> dict[str, Any]:
         if not (isinstance(cls, type) and issubclass(cls, Node)) or cls._has_own_init:
             return {}
-        fields = [field for field in schema(cls).fields.values() if field.kind is Kind.SUBNODE and field.init]
+        fields = [
+            field
+            for field in schema(cls).fields.values()
+            if field.kind is Kind.SUBNODE and field.init
+        ]
         return {
             field.name: self._default_of(cls, field, number_below(number, field.name))
             for field in fields
@@ -262,9 +297,14 @@ def _steps(order: list[Visit], backward: list[tuple[Visit, str]]) -> list[_Step]
     """Nodes first, then the fields that refer back; optimizers, and what holds them, when their models are complete."""
     late: set[int] = set()
     for visit in order:
-        if is_optimizer(visit.config.node_class) or any(id(child) in late for _, _, child in children(visit.config)):
+        if is_optimizer(visit.config.node_class) or any(
+            id(child) in late for _, _, child in children(visit.config)
+        ):
             late.add(id(visit.config))
-    steps = [*[_Step(visit) for visit in order], *[_Step(visit, name) for visit, name in backward]]
+    steps = [
+        *[_Step(visit) for visit in order],
+        *[_Step(visit, name) for visit, name in backward],
+    ]
     return sorted(steps, key=lambda step: _is_late(step, late))
 
 
@@ -272,13 +312,19 @@ def _is_late(step: _Step, late: set[int]) -> bool:
     if id(step.visit.config) in late:
         return True
     return bool(step.name) and any(
-        id(child) in late for name, _, child in children(step.visit.config) if name == step.name
+        id(child) in late
+        for name, _, child in children(step.visit.config)
+        if name == step.name
     )
 
 
 def _may_wait(config: Config[Any], name: str) -> bool:
     form = config.slots[name]
-    return form.optional if isinstance(config.__dict__[name], Config) else form.tuple_of is None
+    return (
+        form.optional
+        if isinstance(config.__dict__[name], Config)
+        else form.tuple_of is None
+    )
 
 
 def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:
@@ -288,11 +334,18 @@ def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:
     kind = slot_kind(form, value)
     placed = None if kind is None else form.items(kind, items(value, as_written=True))
     if kind is None or placed is None:
-        return value  # `None`; or what was changed since it was validated, of which the constructor says what is wrong
-    return assembled(kind, [(key, _rebuilt(item_form, child, made)) for key, child, item_form in placed])
+        # `None`; or what was changed since it was validated, of which the constructor
+        # says what is wrong
+        return value
+    return assembled(
+        kind,
+        [(key, _rebuilt(item_form, child, made)) for key, child, item_form in placed],
+    )
 
 
-def _order(root: Config[Any], number: int) -> tuple[list[Visit], list[tuple[Visit, str]]]:
+def _order(
+    root: Config[Any], number: int
+) -> tuple[list[Visit], list[tuple[Visit, str]]]:
     """The configs with those that each refers to before it, and the fields that refer to one which comes later."""
     first = {id(visit.config): visit for visit in visits(root, number=number)}
     order: list[Visit] = []

@@ -25,7 +25,9 @@ from ._summary import summary
 _FILE = click.Path(path_type=Path)
 
 
-def _imports(context: click.Context, parameter: click.Parameter, modules: Sequence[str]) -> None:
+def _imports(
+    context: click.Context, parameter: click.Parameter, modules: Sequence[str]
+) -> None:
     """Import the modules that define and register what files name; those beside the caller come first."""
     sys.path.insert(0, os.getcwd())
     for name in modules:
@@ -47,7 +49,12 @@ _import_option = click.option(
     help="Import a module first: the classes that it defines, and the names that it registers, are known then.",
 )
 _set_option = click.option(
-    "--set", "-s", "changes", multiple=True, metavar="PATH=VALUE", help="Replace a value: -s encoder.width=64."
+    "--set",
+    "-s",
+    "changes",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Replace a value: -s encoder.width=64.",
 )
 
 
@@ -72,7 +79,8 @@ def _loaded(file: Path, changes: Sequence[str] = ()) -> Config[Any]:
 def config_group() -> None:
     """Check, show and compare the configuration files of models.
 
-    A file names the class of its model as `type:`. Say with --import where that class is defined:
+    A file names the class of its model as `type:`. Say with --import where that class
+    is defined:
 
         graphnode config check --import my_package.models model.yaml
     """
@@ -84,9 +92,11 @@ def config_group() -> None:
 def check_command(files: Sequence[Path]) -> None:
     """Report all faults of files, each as FILE:LINE:COLUMN: PATH: what is wrong.
 
-    The models are made, too, without their arrays: what a constructor refuses is a fault of its node.
+    The models are made, too, without their arrays: what a constructor refuses is a
+    fault of its node.
 
-    The exit code is 0 if there are none, 1 if there are some, and 2 if the command was not understood.
+    The exit code is 0 if there are none, 1 if there are some, and 2 if the command was
+    not understood.
     """
     faults: list[str] = []
     for file in files:
@@ -112,7 +122,9 @@ def show_command(file: Path, changes: Sequence[str]) -> None:
     width = min(max(len(f"{path}: {value}") for path, value, _ in rows), 60)
     for path, value, origin in rows:
         left = f"{path}: {value}"
-        click.echo(f"{click.style(path, fg='cyan')}: {value}{' ' * max(width - len(left), 0)}  # {origin}")
+        click.echo(
+            f"{click.style(path, fg='cyan')}: {value}{' ' * max(width - len(left), 0)}  # {origin}"
+        )
 
 
 @config_group.command("diff")
@@ -133,13 +145,19 @@ def diff_command(context: click.Context, left: Path, right: Path) -> None:
 
 @config_group.command("schema")
 @click.argument("name", metavar="MODULE:CLASS")
-@click.option("--style", type=click.Choice(["editor", "strict"]), default="editor", show_default=True)
+@click.option(
+    "--style",
+    type=click.Choice(["editor", "strict"]),
+    default="editor",
+    show_default=True,
+)
 @_import_option
 @click.pass_context
 def schema_command(context: click.Context, name: str, style: Any) -> None:
     """Print the JSON Schema of a class, for editors and validators.
 
-    Put it beside your files, and name it in their first line: # yaml-language-server: $schema=model.schema.json
+    Put it beside your files, and name it in their first line: # yaml-language-server:
+    $schema=model.schema.json
     """
     module, _, qualname = name.partition(":")
     try:
@@ -161,7 +179,10 @@ def schema_command(context: click.Context, name: str, style: Any) -> None:
 def summary_command(file: Path, changes: Sequence[str]) -> None:
     """Print the States of the model of a file: shapes, parameters, bytes, sharing. No array is made."""
     config = _loaded(file, changes)
-    faults = [": ".join(filter(None, [path_str(visit.path), text])) for visit, text in constructor_faults(config)]
+    faults = [
+        ": ".join(filter(None, [path_str(visit.path), text]))
+        for visit, text in constructor_faults(config)
+    ]
     if faults:
         _failed(ConfigError(faults))
     click.echo(repr(summary(config)))

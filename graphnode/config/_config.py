@@ -1,8 +1,9 @@
 """One flat pydantic model for each node class: what its constructor takes, apart from States.
 
-Data in: a compiled `Schema` and the text of the class. Data out: a subclass of `Config`, made once and kept in the
-class. A field that holds nodes holds their configs, and is not looked into by pydantic: each config was validated when
-it was made, so that nothing here recurses, however deep a model is.
+Data in: a compiled `Schema` and the text of the class. Data out: a subclass of
+`Config`, made once and kept in the class. A field that holds nodes holds their configs,
+and is not looked into by pydantic: each config was validated when it was made, so that
+nothing here recurses, however deep a model is.
 """
 
 import dataclasses
@@ -27,7 +28,14 @@ import pydantic
 
 from .._arguments import wrong_argument
 from .._caches import kept, publish
-from .._containers import Container, ContainerKind, assembled, is_container, items, leaves
+from .._containers import (
+    Container,
+    ContainerKind,
+    assembled,
+    is_container,
+    items,
+    leaves,
+)
 from .._declare._annotations import Form, resolve
 from .._declare._node import Node
 from .._declare._schema import Field, is_computed, schema
@@ -64,7 +72,8 @@ _LEFT_OUT: Final = (
 class _Default:
     """Stands for what the class itself gives a field, a node or what it computes: there is nothing in it.
 
-    One object stands in all places, so that what would be written to it would be in every config, and in no model.
+    One object stands in all places, so that what would be written to it would be in
+    every config, and in no model.
     """
 
     __slots__ = ()
@@ -72,8 +81,13 @@ class _Default:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name):
-            # Special names are asked for by what only looks: copy, pickle, the printers of notebooks.
-            raise AttributeError(f"{name!r}" if name.startswith("__") else f"there is no .{name} here: {_LEFT_OUT}")
+            # Special names are asked for by what only looks: copy, pickle, the printers
+            # of notebooks.
+            raise AttributeError(
+                f"{name!r}"
+                if name.startswith("__")
+                else f"there is no .{name} here: {_LEFT_OUT}"
+            )
 
         def __setattr__(self, name, value):
             raise AttributeError(f"there is no .{name} here: {_LEFT_OUT}")
@@ -103,11 +117,13 @@ DEFAULT: Final = _Default()
 class Config(pydantic.BaseModel, Generic[M_co]):
     """What a node is built from: the fields that its constructor takes, where nodes are configs in turn.
 
-    `config_of` makes a subclass for each node class. A config may be assigned to, compared (by what it says, shared and
-    cyclic references included) and printed; every assignment is validated. The same config in two places is one node.
+    `config_of` makes a subclass for each node class. A config may be assigned to,
+    compared (by what it says, shared and cyclic references included) and printed; every
+    assignment is validated. The same config in two places is one node.
 
     Raises:
-        pydantic.ValidationError: In construction or assignment: a value that the field does not take; a `ValueError`.
+        pydantic.ValidationError: In construction or assignment: a value that the field
+            does not take; a `ValueError`.
 
     Example:
         >>> made = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3)
@@ -129,13 +145,15 @@ class Config(pydantic.BaseModel, Generic[M_co]):
     """The fields that hold nodes, with the form of what they hold."""
 
     if TYPE_CHECKING:
-        # Any: which fields there are follows from the node class, which no annotation can say; pydantic checks them.
+        # Any: which fields there are follows from the node class, which no annotation
+        # can say; pydantic checks them.
         def __getattr__(self, name: str) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
     else:
 
         def __class_getitem__(cls, of: object) -> type:
-            # pydantic would make a class of its own for `Config[Net]`, which no config is an instance of.
+            # pydantic would make a class of its own for `Config[Net]`, which no config
+            # is an instance of.
             return cls
 
     def __eq__(self, other: object) -> bool:
@@ -151,7 +169,11 @@ class Config(pydantic.BaseModel, Generic[M_co]):
 
     # Of the printer here, not of pydantic's.
     def __pretty__(self) -> Record:  # type: ignore[override]  # ty: ignore[incompatible-method-override]
-        given = ((name, _named(value)) for name, value in self.__dict__.items() if value is not DEFAULT)
+        given = (
+            (name, _named(value))
+            for name, value in self.__dict__.items()
+            if value is not DEFAULT
+        )
         return Record(self.node_class.__name__, given)
 
     def __repr__(self) -> str:
@@ -170,17 +192,19 @@ def _named(value: Any) -> Any:
 def config_of(cls: type[M], /) -> type[Config[M]]:
     """The config class of a node class: a pydantic model with a field for each argument of the constructor.
 
-    Types, defaults, constraints (`Annotated[int, pydantic.Field(gt=0)]`) and the docstrings of fields are those of the
-    class. States and fields with `init=False` are left out: the class makes them. A field for nodes takes configs of
-    the classes that it is declared with, and of their subclasses. What the class makes where it is not given, such as
-    a static field with a `factory`, is `gn.config.DEFAULT`.
+    Types, defaults, constraints (`Annotated[int, pydantic.Field(gt=0)]`) and the
+    docstrings of fields are those of the class. States and fields with `init=False` are
+    left out: the class makes them. A field for nodes takes configs of the classes that
+    it is declared with, and of their subclasses. What the class makes where it is not
+    given, such as a static field with a `factory`, is `gn.config.DEFAULT`.
 
     Returns:
         The same class at every call.
 
     Raises:
-        ConfigError: The class has a constructor of its own, needs a State that is ready, or a field that files use
-            otherwise (`type`, `id`, `ref`, `include`); names all.
+        ConfigError: The class has a constructor of its own, needs a State that is
+            ready, or a field that files use otherwise (`type`, `id`, `ref`, `include`);
+            names all.
         SchemaError: The class declares something that cannot be compiled.
         TypeError: `cls` is not a node class.
 
@@ -199,22 +223,38 @@ def config_of(cls: type[M], /) -> type[Config[M]]:
 def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
     own = _own_arguments(cls)
     arguments = own or list(_arguments(cls, fields))
-    faults = [f"{cls.__name__}.{one.name}: {one.fault}" for one in arguments if one.fault]
+    faults = [
+        f"{cls.__name__}.{one.name}: {one.fault}" for one in arguments if one.fault
+    ]
     if cls._has_own_init and not own:
-        faults.append(f"{cls.__name__} has a constructor of its own, so nothing says what it takes")
+        faults.append(
+            f"{cls.__name__} has a constructor of its own, so nothing says what it takes"
+        )
     if faults:
         raise ConfigError(faults)
     docs = _docs(cls)
     definitions: dict[str, Any] = {}
     for one in arguments:
         doc = docs.get(one.name)
-        definitions[one.name] = (one.type, pydantic.Field(description=doc, **one.default))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a field may have the name of a method of pydantic's
-        made: Any = pydantic.create_model(
-            f"{cls.__name__}Config", __base__=Config, __module__=cls.__module__, __doc__=cls.__doc__, **definitions
+        definitions[one.name] = (
+            one.type,
+            pydantic.Field(description=doc, **one.default),
         )
-    aliased = [name for name, info in made.model_fields.items() if info.alias or info.validation_alias]
+    with warnings.catch_warnings():
+        # A field may have the name of a method of pydantic's
+        warnings.simplefilter("ignore", UserWarning)
+        made: Any = pydantic.create_model(
+            f"{cls.__name__}Config",
+            __base__=Config,
+            __module__=cls.__module__,
+            __doc__=cls.__doc__,
+            **definitions,
+        )
+    aliased = [
+        name
+        for name, info in made.model_fields.items()
+        if info.alias or info.validation_alias
+    ]
     if aliased:
         text = "files name a field as its class does; take the alias out of its pydantic.Field, or rename the field"
         raise ConfigError([f"{cls.__name__}.{name}: {text}" for name in aliased])
@@ -236,7 +276,11 @@ class _Argument(NamedTuple):
 def _own_arguments(cls: type) -> list[_Argument]:
     """The arguments of the two classes whose constructors take other things than files say."""
     if is_streams(cls):
-        return [_Argument(STREAMS, Annotated[Any, Seeds], {"default": ((DEFAULT_STREAM, None),)})]
+        return [
+            _Argument(
+                STREAMS, Annotated[Any, Seeds], {"default": ((DEFAULT_STREAM, None),)}
+            )
+        ]
     if is_optimizer(cls):
         return [
             _Argument(MODEL, slot_type(MODEL_FORM), {}, MODEL_FORM),
@@ -252,14 +296,23 @@ def _arguments(cls: type, fields: Mapping[str, Field]) -> Iterator[_Argument]:
         if not field.init or (field.kind is Kind.STATE and field.default is not None):
             continue
         if field.kind is Kind.STATE:
-            yield _Argument(name, Any, {}, fault="it takes a State that is ready, which no configuration gives")
+            yield _Argument(
+                name,
+                Any,
+                {},
+                fault="it takes a State that is ready, which no configuration gives",
+            )
         elif fault := _name_fault(name):
             yield _Argument(name, Any, {}, fault=fault)
         elif field.kind is Kind.SUBNODE:
             default = _slot_default(field)
             yield _Argument(name, slot_type(field.form), default, field.form)
         elif is_computed(field):
-            yield _Argument(name, _or_left_out(_kept(configurable(field.annotation, None))), {"default": DEFAULT})
+            yield _Argument(
+                name,
+                _or_left_out(_kept(configurable(field.annotation, None))),
+                {"default": DEFAULT},
+            )
         elif field.default is None:
             yield _Argument(name, _kept(configurable(field.annotation, None)), {})
         else:
@@ -273,8 +326,17 @@ def _with_default(field: Field, make: Callable[[], object]) -> _Argument:
     try:
         value = make()
     except Exception as error:  # of the user's factory
-        return _Argument(field.name, Any, {}, fault=f"its default_factory raises {type(error).__name__}: {error}")
-    return _Argument(field.name, _kept(configurable(field.annotation, value)), {"default_factory": _kept_default(make)})
+        return _Argument(
+            field.name,
+            Any,
+            {},
+            fault=f"its default_factory raises {type(error).__name__}: {error}",
+        )
+    return _Argument(
+        field.name,
+        _kept(configurable(field.annotation, value)),
+        {"default_factory": _kept_default(make)},
+    )
 
 
 def _name_fault(name: str) -> str:
@@ -296,13 +358,21 @@ def _init_var(cls: type, name: str, declared: "dataclasses.Field[Any]") -> _Argu
     try:
         annotation = resolve(declared.type, owner, {})
     except NameError as error:
-        return _Argument(name, Any, {}, fault=f"nothing defines {error.name!r} of its annotation")
-    of = annotation.type if isinstance(annotation, dataclasses.InitVar) else get_args(annotation)[0]
+        return _Argument(
+            name, Any, {}, fault=f"nothing defines {error.name!r} of its annotation"
+        )
+    of = (
+        annotation.type
+        if isinstance(annotation, dataclasses.InitVar)
+        else get_args(annotation)[0]
+    )
     if fault := _name_fault(name):
         return _Argument(name, Any, {}, fault=fault)
     default = {"default": declared.default} if has_default else {}
     validated: Any = configurable(of, declared.default if has_default else None)
-    return _Argument(name, Annotated[validated, pydantic.AfterValidator(unshared)], default)
+    return _Argument(
+        name, Annotated[validated, pydantic.AfterValidator(unshared)], default
+    )
 
 
 def _kept(annotation: Any) -> Any:
@@ -347,7 +417,8 @@ def _read_only(value: Any) -> Any:
     Raises:
         StaticValueError: A dataclass holds an array that somebody could still write to.
     """
-    # A partial would be copied, too; one with a name is what all mean that say the name.
+    # A partial would be copied, too; one with a name is what all mean that say the
+    # name.
     is_named = isinstance(value, functools.partial) and name_of(value) is not None
     return value if is_named else frozen(value)
 
@@ -408,7 +479,8 @@ def _slot_default(field: Field) -> dict[str, Any]:
     empty = get_origin(make) or make
     if isinstance(empty, type) and issubclass(empty, (list, dict, tuple)):
         return {"default_factory": empty}
-    # Not called otherwise, as it would make nodes; a plain default of None is the one that is not a factory.
+    # Not called otherwise, as it would make nodes; a plain default of None is the one
+    # that is not a factory.
     owner: Any = field.owner
     declared = owner.__dataclass_fields__[field.name]
     # A layer of a file that takes streams, and is given none, gets new ones.
@@ -453,7 +525,9 @@ def misfit(form: Form, value: Any) -> str | None:
     if found is None:
         return None
     keys, text = found
-    where = "".join([f".{key}" if isinstance(key, str) else f"[{key}]" for key in keys]).lstrip(".")
+    where = "".join(
+        [f".{key}" if isinstance(key, str) else f"[{key}]" for key in keys]
+    ).lstrip(".")
     return f"{where}: {text}" if where else text
 
 
@@ -464,7 +538,8 @@ def slot_fault(config: Config[Any], name: str) -> tuple[Path, str] | None:
 
 
 def _misfit_at(form: Form, value: Any) -> tuple[Path, str] | None:
-    # A list that holds itself comes to an end too: forms are as deep as somebody wrote them.
+    # A list that holds itself comes to an end too: forms are as deep as somebody wrote
+    # them.
     todo: list[tuple[Form, Any, Path]] = [(form, value, ())]
     while todo:
         form, value, keys = todo.pop()
@@ -472,11 +547,17 @@ def _misfit_at(form: Form, value: Any) -> tuple[Path, str] | None:
             continue
         if isinstance(value, Config):
             if not issubclass(value.node_class, form.classes):
-                return keys, f"expected {form}, found a config of {class_apart(value.node_class, *form.classes)}"
+                return (
+                    keys,
+                    f"expected {form}, found a config of {class_apart(value.node_class, *form.classes)}",
+                )
             continue
         if isinstance(value, Node):
             name = type(value).__name__
-            return keys, f"expected a config of {form}, found a {name} node; gn.config.to_config(node) makes one"
+            return (
+                keys,
+                f"expected a config of {form}, found a {name} node; gn.config.to_config(node) makes one",
+            )
         if not is_container(value) or (kind := slot_kind(form, value)) is None:
             return keys, f"expected {form}, found {type(value).__name__}"
         fault = key_fault(value)
@@ -493,8 +574,8 @@ def slot_kind(form: Form, value: object) -> ContainerKind | None:
     """What a value is taken for in a slot: files have no tuples, so that a list stands for one too.
 
     Returns:
-        `None` for what is not a container, or where the slot takes none such; where its form is open, a config stands
-        alone.
+        `None` for what is not a container, or where the slot takes none such; where its
+        form is open, a config stands alone.
     """
     if form.is_open or not is_container(value):
         return None
@@ -507,7 +588,9 @@ def key_fault(value: Container) -> str | None:
     if not isinstance(value, dict):
         return None
     wrong = [type(key).__name__ for key in value if not isinstance(key, str)]
-    return f"a key is a string, found {', '.join(dict.fromkeys(wrong))}" if wrong else None
+    return (
+        f"a key is a string, found {', '.join(dict.fromkeys(wrong))}" if wrong else None
+    )
 
 
 def _sequence_kind(form: Form) -> ContainerKind:
@@ -526,7 +609,9 @@ def form_at(form: Form, keys: Path) -> Form:
     return form
 
 
-def configs_in(value: Any, *, as_written: bool = False) -> Iterator[tuple[Path, Config[Any]]]:
+def configs_in(
+    value: Any, *, as_written: bool = False
+) -> Iterator[tuple[Path, Config[Any]]]:
     """The configs in the value of a slot, with the keys that lead to them."""
     for keys, leaf in leaves(value, as_written=as_written):
         if isinstance(leaf, Config):
@@ -541,7 +626,10 @@ def mapped_slot(function: Callable[[Any], Any], value: Any) -> Any:
     # As deep as the annotation, which somebody wrote.
     if not is_container(value):
         return function(value)
-    pairs = [(key, mapped_slot(function, child)) for key, child in items(value, as_written=True)]
+    pairs = [
+        (key, mapped_slot(function, child))
+        for key, child in items(value, as_written=True)
+    ]
     return assembled(dict if isinstance(value, dict) else list, pairs)
 
 
@@ -565,7 +653,10 @@ def _equal(one: Config[Any], other: Config[Any]) -> bool:
                 if not same_static(value, theirs):
                     return False
                 continue
-            if slot_fault(left, name) is not None or slot_fault(right, name) is not None:
+            if (
+                slot_fault(left, name) is not None
+                or slot_fault(right, name) is not None
+            ):
                 if value is not theirs:
                     return False
                 continue
@@ -581,7 +672,9 @@ def _outline(value: Any) -> Any:
     if not is_container(value):
         return value if value is None or value is DEFAULT else Config
     kind = dict if isinstance(value, dict) else list
-    return kind, [(key, _outline(child)) for key, child in items(value, as_written=True)]
+    return kind, [
+        (key, _outline(child)) for key, child in items(value, as_written=True)
+    ]
 
 
 def same_static(one: object, other: object) -> bool:
@@ -597,7 +690,9 @@ def same_static(one: object, other: object) -> bool:
 def is_default(model: type[Config[Any]], name: str, value: object) -> bool:
     """Whether a value of a static field is its default."""
     info = model.model_fields[name]
-    return not info.is_required() and same_static(value, info.get_default(call_default_factory=True, validated_data={}))
+    return not info.is_required() and same_static(
+        value, info.get_default(call_default_factory=True, validated_data={})
+    )
 
 
 def _docs(cls: type) -> dict[str, str]:

@@ -1,14 +1,16 @@
 """Configs in place of the defaults that a class makes itself, so that a part of such a default can be changed.
 
-Data in: a config, and a field that it leaves to its class. Data out: configs of the nodes that the field's
-`default_factory` makes, or the reason why there are none.
+Data in: a config, and a field that it leaves to its class. Data out: configs of the
+nodes that the field's `default_factory` makes, or the reason why there are none.
 
-A class as its own factory is called without arguments, so that a config which says nothing is the same, whatever of
-it is changed. What a function hands to its constructors nobody sees, and `to_config` sees only what the nodes have
-become: a field that a `__post_init__` has computed would stay as it was computed of the old values. So the configs of a
-function are taken only where they make the same nodes with the same arrays, and where each field that they set is one
-that somebody must have given: without it another node would come out. All else is an error, so that a change never
-gives another model than the one that was meant.
+A class as its own factory is called without arguments, so that a config which says
+nothing is the same, whatever of it is changed. What a function hands to its
+constructors nobody sees, and `to_config` sees only what the nodes have become: a field
+that a `__post_init__` has computed would stay as it was computed of the old values. So
+the configs of a function are taken only where they make the same nodes with the same
+arrays, and where each field that they set is one that somebody must have given: without
+it another node would come out. All else is an error, so that a change never gives
+another model than the one that was meant.
 """
 
 import contextlib
@@ -32,7 +34,15 @@ from .._rngs import Rngs
 from .._split import graphdef, states, treefy_states
 from .._stream import Stream, scope_of
 from ._build import build_here, built_at, fault_text, stream_at
-from ._config import DEFAULT, Config, config_of, configs_in, mapped_slot, misfit, takes_streams
+from ._config import (
+    DEFAULT,
+    Config,
+    config_of,
+    configs_in,
+    mapped_slot,
+    misfit,
+    takes_streams,
+)
 from ._graph import copied, number_below, visits
 from ._to_config import to_config
 from ._write import LeftOut, WrittenOut, change_path, differs_from_default, maker_of
@@ -59,14 +69,22 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
     cls = _class_of(factory)
     try:
         with jax.ensure_compile_time_eval():  # in a trace too: values are compared
-            value = _configs_of_function(factory) if cls is None else _config_without_arguments(cls)
+            value = (
+                _configs_of_function(factory)
+                if cls is None
+                else _config_without_arguments(cls)
+            )
         fault = misfit(config.slots[name], value)
         if fault is not None:
             raise _UnsaidError(fault)
         return value
     except _UnsaidError as error:
         text = f"the default of the class cannot be changed in part: {error}"
-        raise ConfigError([f"{where}: {text}; write the whole value first, such as {where}={{type: ...}}"]) from None
+        raise ConfigError(
+            [
+                f"{where}: {text}; write the whole value first, such as {where}={{type: ...}}"
+            ]
+        ) from None
 
 
 # Any: the default of a field is whatever makes it.
@@ -91,7 +109,11 @@ def opened(config: Config[Any], name: str, path: Path) -> Any:
     Raises:
         ConfigError: What the class makes is not known well enough.
     """
-    return config_of(Rngs)() if takes_streams(config, name) else default_of(config, name, change_path(path))
+    return (
+        config_of(Rngs)()
+        if takes_streams(config, name)
+        else default_of(config, name, change_path(path))
+    )
 
 
 class Opened(NamedTuple):
@@ -101,7 +123,9 @@ class Opened(NamedTuple):
     written_out: WrittenOut
 
 
-def opened_like(root: Config[M], other: Config[Any]) -> tuple[Config[M], dict[Path, Opened]]:
+def opened_like(
+    root: Config[M], other: Config[Any]
+) -> tuple[Config[M], dict[Path, Opened]]:
     """A copy of a config that says the defaults which another one says, as far as they are known.
 
     Returns:
@@ -127,16 +151,21 @@ def opened_like(root: Config[M], other: Config[Any]) -> tuple[Config[M], dict[Pa
                     found[where] = Opened(LeftOut(maker_of(mine, name)), written_out)
                     vars(mine)[name] = value
             own = configs_in(mine.__dict__[name])
-            below += [(child, given[keys], (*where, *keys)) for keys, child in own if keys in given]
-        todo += reversed(below)  # the first one is next: a shared config is met at its first path, as everywhere
+            below += [
+                (child, given[keys], (*where, *keys))
+                for keys, child in own
+                if keys in given
+            ]
+        # The first one is next: a shared config is met at its first path, as everywhere
+        todo += reversed(below)
     return twin, found
 
 
 def _draws_otherwise(config: Config[Any], name: str, value: Any) -> bool:
     """Whether configs draw other numbers than the default that they stand for.
 
-    A function draws all that it makes from the stream of the field, one after the other, and configs draw by their own
-    paths.
+    A function draws all that it makes from the stream of the field, one after the
+    other, and configs draw by their own paths.
 
     Args:
         config: The config that leaves the field to its class.
@@ -150,9 +179,14 @@ def _draws_otherwise(config: Config[Any], name: str, value: Any) -> bool:
     with jax.ensure_compile_time_eval():
         with stream_at(key, 0):
             made = factory()
-        leaves_at = [(keys, leaf) for keys, leaf in leaves(made) if isinstance(leaf, Node)]
+        leaves_at = [
+            (keys, leaf) for keys, leaf in leaves(made) if isinstance(leaf, Node)
+        ]
         configs = dict(configs_in(value))
-        return any(_values(leaf) != _values(built_at(configs[keys], key, _number_at(keys))) for keys, leaf in leaves_at)
+        return any(
+            _values(leaf) != _values(built_at(configs[keys], key, _number_at(keys)))
+            for keys, leaf in leaves_at
+        )
 
 
 def _number_at(keys: Path) -> int:
@@ -183,7 +217,9 @@ def _configs_of_function(factory: Callable[[], Any]) -> Any:
         made, other = _drawn(factory), _drawn(factory)
         if not any(isinstance(leaf, Node) for _, leaf in leaves(made)):
             return _in_lists(made)
-        configs = mapped_slot(lambda leaf: to_config(leaf) if isinstance(leaf, Node) else leaf, made)
+        configs = mapped_slot(
+            lambda leaf: to_config(leaf) if isinstance(leaf, Node) else leaf, made
+        )
     except ConfigError as error:
         raise _UnsaidError("; ".join(error.faults)) from None
     except Exception as error:  # of the factory
@@ -192,10 +228,14 @@ def _configs_of_function(factory: Callable[[], Any]) -> Any:
         raise _UnsaidError("its default_factory gives the same object each time")
     is_made = functools.partial(_make_the_same, configs, made)
     if not is_made():
-        raise _UnsaidError("its default_factory makes what no config says, such as States with other values")
+        raise _UnsaidError(
+            "its default_factory makes what no config says, such as States with other values"
+        )
     for _, config in configs_in(configs):
         for name in _computed(config, is_made):
-            raise _UnsaidError(f"nothing says whether its default_factory gives {name} or the class computes it")
+            raise _UnsaidError(
+                f"nothing says whether its default_factory gives {name} or the class computes it"
+            )
     return configs
 
 
@@ -230,18 +270,25 @@ def _node_of(leaf: Any) -> Any:
 
 
 def _values(value: Any) -> list[tuple[str, bytes]]:
-    return [(str(jax.typeof(leaf)), _bytes(leaf)) for leaf in jax.tree.leaves(treefy_states(value))]
+    return [
+        (str(jax.typeof(leaf)), _bytes(leaf))
+        for leaf in jax.tree.leaves(treefy_states(value))
+    ]
 
 
 def _bytes(leaf: Any) -> bytes:
-    return (bits_of(leaf) if isinstance(leaf, jax.Array) and is_key(leaf) else np.asarray(leaf)).tobytes()
+    return (
+        bits_of(leaf)
+        if isinstance(leaf, jax.Array) and is_key(leaf)
+        else np.asarray(leaf)
+    ).tobytes()
 
 
 def _computed(root: Config[Any], is_made: Callable[[], bool]) -> Iterator[str]:
     """The fields below a config of which nobody knows whether they were given: their default would become the same.
 
-    Nodes that the class would make itself are left to it first: their factories take no arguments, so that they are the
-    same under every change.
+    Nodes that the class would make itself are left to it first: their factories take no
+    arguments, so that they are the same under every change.
     """
     for visit in visits(root):
         for name in visit.config.slots:
@@ -249,18 +296,27 @@ def _computed(root: Config[Any], is_made: Callable[[], bool]) -> Iterator[str]:
                 _leave_out(visit.config, name, is_made)
     for visit in visits(root):
         for name in type(visit.config).model_fields:
-            is_computed = name not in visit.config.slots and vars(visit.config)[name] is DEFAULT
+            is_computed = (
+                name not in visit.config.slots and vars(visit.config)[name] is DEFAULT
+            )
             if is_computed or _leave_out(visit.config, name, is_made):
                 yield path_str((*visit.path, name))
 
 
 def _default(config: Config[Any], name: str) -> Any:
-    return type(config).model_fields[name].get_default(call_default_factory=True, validated_data={})
+    return (
+        type(config)
+        .model_fields[name]
+        .get_default(call_default_factory=True, validated_data={})
+    )
 
 
 def _leave_out(config: Config[Any], name: str, is_made: Callable[[], bool]) -> bool:
     """Give a field that differs from its default the default, if the nodes stay the same; whether they do."""
-    if not differs_from_default(config, name) or type(config).model_fields[name].is_required():
+    if (
+        not differs_from_default(config, name)
+        or type(config).model_fields[name].is_required()
+    ):
         return False
     fields: dict[str, Any] = vars(config)
     given = fields[name]

@@ -1,7 +1,8 @@
 """Settings as another program writes them, such as a `config.json` of Hugging Face: other names, and more of them.
 
-Data in: plain data, and how its words stand to those of the classes here. Data out: the same data with keys of ours,
-and answers to what the walk over it asks: what may be left out, and what a name means.
+Data in: plain data, and how its words stand to those of the classes here. Data out: the
+same data with keys of ours, and answers to what the walk over it asks: what may be left
+out, and what a name means.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +35,9 @@ class Rename(NamedTuple):
     def passes(self, path: Path) -> bool:
         """Whether the value at a path here may have what comes from there in it."""
         steps = zip(self.target, path, strict=False)
-        return len(path) <= len(self.target) and all(step in (None, key) for step, key in steps)
+        return len(path) <= len(self.target) and all(
+            step in (None, key) for step, key in steps
+        )
 
 
 class Dialect(NamedTuple):
@@ -43,9 +46,11 @@ class Dialect(NamedTuple):
     Attributes:
         renames: What has another path in the file.
         unread: Paths of what is left out, whatever they hold.
-        unknown: Globs of what is left out where no field takes it; `None` if there are none.
+        unknown: Globs of what is left out where no field takes it; `None` if there are
+            none.
         names: What the names of values and classes mean.
-        skips_null: Whether null stands for what is not given, where a field does not take it.
+        skips_null: Whether null stands for what is not given, where a field does not
+            take it.
     """
 
     renames: tuple[Rename, ...] = ()
@@ -62,7 +67,9 @@ class Dialect(NamedTuple):
 
     def source_of(self, path: Path) -> str | None:
         """Where the file would have a value."""
-        return next((rename.text for rename in self.renames if rename.leads_to(path)), None)
+        return next(
+            (rename.text for rename in self.renames if rename.leads_to(path)), None
+        )
 
 
 OURS: Final = Dialect()
@@ -70,14 +77,17 @@ OURS: Final = Dialect()
 
 
 def dialect_of(
-    rename: Mapping[str, str] | None, ignore: Iterable[str], names: Mapping[str, Any] | None, skip_null: bool
+    rename: Mapping[str, str] | None,
+    ignore: Iterable[str],
+    names: Mapping[str, Any] | None,
+    skip_null: bool,
 ) -> Dialect:
     """The dialect that the arguments of `load` describe.
 
     Raises:
         TypeError: An argument is of another kind.
-        PathError: A text is not a path, or one of `rename` has other globs than `*` for a whole key, or not as many of
-            them as the other side.
+        PathError: A text is not a path, or one of `rename` has other globs than `*` for
+            a whole key, or not as many of them as the other side.
     """
     for argument, given in (("rename", rename), ("names", names)):
         if given is not None and not isinstance(given, Mapping):
@@ -89,8 +99,12 @@ def dialect_of(
         return OURS
     globs = [pattern_of(text) for text in patterns if is_glob(text)]
     return Dialect(
-        renames=tuple([_rename(source, target) for source, target in (rename or {}).items()]),
-        unread=tuple([_checked(parse_path(text)) for text in patterns if not is_glob(text)]),
+        renames=tuple(
+            [_rename(source, target) for source, target in (rename or {}).items()]
+        ),
+        unread=tuple(
+            [_checked(parse_path(text)) for text in patterns if not is_glob(text)]
+        ),
         unknown=Automaton(globs) if globs else None,
         names=names or {},
         skips_null=skip_null,
@@ -100,7 +114,9 @@ def dialect_of(
 def _rename(source: str, target: str) -> Rename:
     made = Rename(_steps(source), _steps(target), source)
     if made.source.count(None) != made.target.count(None):
-        raise PathError(f"rename: {source!r} and {target!r} have not the same number of stars")
+        raise PathError(
+            f"rename: {source!r} and {target!r} have not the same number of stars"
+        )
     return made
 
 
@@ -108,7 +124,9 @@ def _steps(text: str) -> _Steps:
     tokens = split_pattern(text)
     for key, is_star in tokens:
         if is_star and key != "*":
-            raise PathError(f"rename: {text!r}: a star stands for a whole key here, not for {key!r}")
+            raise PathError(
+                f"rename: {text!r}: a star stands for a whole key here, not for {key!r}"
+            )
     return _checked(tuple([None if is_star else key for key, is_star in tokens]))
 
 
@@ -125,7 +143,9 @@ def with_own_containers(value: Any) -> Any:
     while todo:
         container = todo.pop()
         if is_container(container) and id(container) not in copies:
-            copies[id(container)] = dict(container) if isinstance(container, dict) else list(container)
+            copies[id(container)] = (
+                dict(container) if isinstance(container, dict) else list(container)
+            )
             found.append(container)
             todo += children(container, as_written=True)
     for container in found:
@@ -162,19 +182,21 @@ class Translation:
     """The data of a document with the keys that they have here, in place of those of the file.
 
     Attributes:
-        absent: The keys that are to be renamed, or that lead there, and are not there, by the id of the mapping that
-            lacks them.
+        absent: The keys that are to be renamed, or that lead there, and are not there,
+            by the id of the mapping that lacks them.
     """
 
     def __init__(self, files: Files, document: Document, dialect: Dialect) -> None:
         self.absent: dict[int, list[str]] = {}
         self._files, self._document = files, document
         moves = [move for rename in dialect.renames for move in self._moves(rename)]
-        # All are read before one is taken out, as a mapping may stand in two places; and all are taken out before one
-        # is put in, as two keys may change their names with each other.
+        # All are read before one is taken out, as a mapping may stand in two places;
+        # and all are taken out before one is put in, as two keys may change their names
+        # with each other.
         for move in moves:
             move.spot.holder.pop(move.spot.path[-1], None)
-        for move in sorted(moves, key=lambda move: len(move.target)):  # a mapping before what comes into it
+        # A mapping before what comes into it
+        for move in sorted(moves, key=lambda move: len(move.target)):
             self._put(move)
         for path in dialect.unread:
             for spot in self._spots(path):
@@ -183,7 +205,9 @@ class Translation:
     def _moves(self, rename: Rename) -> Iterator[_Move]:
         for spot in self._spots(rename.source, is_wanted=True):
             stars = iter(spot.stars)
-            target = tuple([next(stars) if step is None else step for step in rename.target])
+            target = tuple(
+                [next(stars) if step is None else step for step in rename.target]
+            )
             home = self._files.home(self._document, spot.holder, spot.path[-1])
             yield _Move(spot, target, spot.holder[spot.path[-1]], home)
 
@@ -195,7 +219,12 @@ class Translation:
             step = steps[len(path)]
             is_last = len(path) == len(steps) - 1
             keys = _keys_at(value, step)
-            if not keys and is_wanted and isinstance(value, dict) and isinstance(step, str):
+            if (
+                not keys
+                and is_wanted
+                and isinstance(value, dict)
+                and isinstance(step, str)
+            ):
                 self.absent.setdefault(id(value), []).append(step)
             for key in reversed(keys):
                 found = (*path, key)
@@ -226,8 +255,12 @@ class Translation:
         elif last not in holder:
             holder[last] = move.value
             self._files.keep_home(holder, last, move.home)
-        elif self._files.home(self._document, holder, last) != move.home:  # as in a mapping that stands in two places
-            place = self._files.place(self._document, move.spot.holder, move.spot.path[-1])
+        elif (
+            self._files.home(self._document, holder, last) != move.home
+        ):  # as in a mapping that stands in two places
+            place = self._files.place(
+                self._document, move.spot.holder, move.spot.path[-1]
+            )
             text = f"{path_str(move.target)}: given twice, the second time as {source}"
             self._files.faults.append(f"{place}: {text}" if place else text)
 
@@ -238,5 +271,11 @@ def _keys_at(value: Any, step: Key | None) -> Sequence[Key]:
         return list(value) if step is None else [step] if step in value else []
     if isinstance(value, (list, tuple)):
         positions = range(len(value))
-        return positions if step is None else [step] if isinstance(step, int) and step in positions else []
+        return (
+            positions
+            if step is None
+            else [step]
+            if isinstance(step, int) and step in positions
+            else []
+        )
     return []

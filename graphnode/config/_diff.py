@@ -6,16 +6,25 @@ from typing import Any
 from .._paths import path_order
 from ._config import Config, check_config, same_static
 from ._defaults import opened_like
-from ._write import MISSING, Change, SaidAlike, flat, reordered, say_the_same, static_values
+from ._write import (
+    MISSING,
+    Change,
+    SaidAlike,
+    flat,
+    reordered,
+    say_the_same,
+    static_values,
+)
 
 
 def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     """What two configs say differently, by path; nothing if they are equal.
 
-    Defaults count as said. A node in place of another shows as its `type`, a reference as `{ref: path}`, and a dict of
-    nodes whose keys stand in another order as `order [first, second]`. A node that one leaves to its class is compared
-    by what the class makes, where that is known; written out, what a function makes may draw other random numbers, and
-    shows as that.
+    Defaults count as said. A node in place of another shows as its `type`, a reference
+    as `{ref: path}`, and a dict of nodes whose keys stand in another order as `order
+    [first, second]`. A node that one leaves to its class is compared by what the class
+    makes, where that is known; written out, what a function makes may draw other random
+    numbers, and shows as that.
 
     Example:
         >>> Linear = gn.config.config_of(gn.nn.Linear)
@@ -25,11 +34,16 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     """
     check_config(one)
     check_config(other)
-    # What one leaves to its class and the other says in part is compared by what the class would make.
+    # What one leaves to its class and the other says in part is compared by what the
+    # class would make.
     left, opened_left = opened_like(one, other)
     right, opened_right = opened_like(other, one)
     different = _different(left, right)
-    changed = {change.path[:length] for change in different for length in range(len(change.path) + 1)}
+    changed = {
+        change.path[:length]
+        for change in different
+        for length in range(len(change.path) + 1)
+    }
     for path, (left_out, written_out) in opened_left.items():
         if path not in changed or written_out.draws_otherwise:
             different.append(Change(path, left_out, written_out))
@@ -41,8 +55,13 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
 
 def _different(one: Config[Any], other: Config[Any]) -> list[Change]:
     left, right = flat(one), flat(other)
-    changes = [Change(path, left.get(path, MISSING), right.get(path, MISSING)) for path in {*left, *right}]
-    different = [change for change in changes if not say_the_same(change.left, change.right)]
+    changes = [
+        Change(path, left.get(path, MISSING), right.get(path, MISSING))
+        for path in {*left, *right}
+    ]
+    different = [
+        change for change in changes if not say_the_same(change.left, change.right)
+    ]
     known = {change.path for change in different}
     others = [*_said_alike(one, other), *reordered(one, other)]
     return [*different, *[change for change in others if change.path not in known]]

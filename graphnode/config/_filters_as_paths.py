@@ -1,6 +1,7 @@
 """Filters in files: paths with globs, and names of State classes; and what is said by them, in a mapping.
 
-Data in: texts of a file. Data out: filters as objects, or labels by filter; and the way back.
+Data in: texts of a file. Data out: filters as objects, or labels by filter; and the way
+back.
 
     encoder.weight        the State at this path
     blocks.*.weight       the States at these paths
@@ -39,7 +40,8 @@ def read_filter(given: Any) -> Matcher:
     """The filter of a path or class, or of a list of them: what is at one of the paths, and of one of the classes.
 
     Raises:
-        PydanticCustomError: It is none of these; or a text is not a path, or the name of several classes.
+        PydanticCustomError: It is none of these; or a text is not a path, or the name
+            of several classes.
     """
     if isinstance(given, str):
         return _of_texts([given])
@@ -58,7 +60,11 @@ def read_filter_or_none(given: Any) -> Matcher | None:
 def read_parameters(given: Any) -> Matcher:
     """The same for what an optimizer is to change: the parameters, unless a class is named."""
     found = read_filter(given)
-    is_where = isinstance(given, (str, list)) and not isinstance(found, All) and _classes_of(found) is None
+    is_where = (
+        isinstance(given, (str, list))
+        and not isinstance(found, All)
+        and _classes_of(found) is None
+    )
     return All(ParamState, found) if is_where else found
 
 
@@ -100,7 +106,9 @@ def _state_classes() -> dict[str, list[type[State[Any]]]]:
 
 def _the_one(classes: Sequence[type[State[Any]]], name: str) -> type[State[Any]]:
     if len(classes) > 1:
-        raise value_error(f"several State classes are named {name!r}: {', '.join([cls.__module__ for cls in classes])}")
+        raise value_error(
+            f"several State classes are named {name!r}: {', '.join([cls.__module__ for cls in classes])}"
+        )
     return classes[0]
 
 
@@ -112,7 +120,9 @@ def filter_data(given: Matcher) -> str | list[str]:
     """
     texts = _texts_of(given)
     if texts is None or read_filter(texts) != given:
-        raise DataValueError(f"no file says the filter {given!r}: paths and classes of States are what it can say")
+        raise DataValueError(
+            f"no file says the filter {given!r}: paths and classes of States are what it can say"
+        )
     return texts[0] if len(texts) == 1 else texts
 
 
@@ -128,14 +138,21 @@ def _texts_of(given: Matcher) -> list[str] | None:
         return classes
     if isinstance(given, (AnyOf, All)):
         parts = [_texts_of(part) for part in given.parts]
-        return None if None in parts else [text for part in parts for text in part or ()]
+        return (
+            None if None in parts else [text for part in parts for text in part or ()]
+        )
     return None
 
 
 def _classes_of(given: Matcher) -> list[str] | None:
     """The names of State classes that a filter by class selects by."""
     parts = given.parts if isinstance(given, AnyOf) else (given,)
-    names = [cls.__name__ for part in parts if isinstance(part, OfType) for cls in part.classes]
+    names = [
+        cls.__name__
+        for part in parts
+        if isinstance(part, OfType)
+        for cls in part.classes
+    ]
     return names if names and all(isinstance(part, OfType) for part in parts) else None
 
 
@@ -147,10 +164,14 @@ def labels_of(rows: Mapping[str, Any]) -> Labels[Any]:
     """
     # Last, as `...` in a program.
     keys = sorted(rows, key=lambda key: key == EVERYTHING)
-    return Labels(tuple([read_filter(key) for key in keys]), tuple([rows[key] for key in keys]))
+    return Labels(
+        tuple([read_filter(key) for key in keys]), tuple([rows[key] for key in keys])
+    )
 
 
-def labels_data(given: Labels[Any], write_label: Callable[[Any], Any]) -> dict[str, Any]:
+def labels_data(
+    given: Labels[Any], write_label: Callable[[Any], Any]
+) -> dict[str, Any]:
     """What a file says for labels.
 
     Raises:
@@ -159,5 +180,10 @@ def labels_data(given: Labels[Any], write_label: Callable[[Any], Any]) -> dict[s
     keys = [filter_data(matcher) for matcher in given.filters]
     for key in keys:
         if not isinstance(key, str):
-            raise DataValueError(f"a file says labels by one path each, not by {', '.join(key)} together")
-    return {str(key): write_label(label) for key, label in zip(keys, given.values, strict=True)}
+            raise DataValueError(
+                f"a file says labels by one path each, not by {', '.join(key)} together"
+            )
+    return {
+        str(key): write_label(label)
+        for key, label in zip(keys, given.values, strict=True)
+    }

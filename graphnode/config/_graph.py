@@ -7,7 +7,15 @@ from typing import Any, NamedTuple, TypeVar, cast
 from .._declare._node import Node
 from .._errors import ConfigError
 from .._paths import Key, Path, path_str
-from ._config import Config, blank, configs_in, form_at, mapped_slot, slot_fault, unshared
+from ._config import (
+    Config,
+    blank,
+    configs_in,
+    form_at,
+    mapped_slot,
+    slot_fault,
+    unshared,
+)
 
 M = TypeVar("M", bound=Node)
 
@@ -58,17 +66,25 @@ def children(
 
     Args:
         config: The config.
-        declared: Whether fields come in the order that their class declares them in. Otherwise they come by name, so
-            that moving one in the source changes nothing.
-        as_written: Whether the items of a dict come as they stand there. Otherwise they come by key, so that equal
-            configs have equal paths, and draw the same random numbers.
+        declared: Whether fields come in the order that their class declares them in.
+            Otherwise they come by name, so that moving one in the source changes
+            nothing.
+        as_written: Whether the items of a dict come as they stand there. Otherwise they
+            come by key, so that equal configs have equal paths, and draw the same
+            random numbers.
     """
     for name in config.slots if declared else sorted(config.slots):
         for keys, child in configs_in(config.__dict__[name], as_written=as_written):
             yield name, keys, child
 
 
-def visits(root: Config[Any], *, declared: bool = False, as_written: bool = False, number: int = 0) -> list[Visit]:
+def visits(
+    root: Config[Any],
+    *,
+    declared: bool = False,
+    as_written: bool = False,
+    number: int = 0,
+) -> list[Visit]:
     """Every config once, at its first path, parents before what they hold; the order is that of `children`.
 
     Args:
@@ -78,7 +94,8 @@ def visits(root: Config[Any], *, declared: bool = False, as_written: bool = Fals
         number: That of the path of the root.
 
     Raises:
-        ConfigError: What was put into a list or dict of a config does not fit there, such as a live node; names all.
+        ConfigError: What was put into a list or dict of a config does not fit there,
+            such as a live node; names all.
     """
     found: dict[int, Visit] = {}
     faults: list[str] = []
@@ -93,7 +110,9 @@ def visits(root: Config[Any], *, declared: bool = False, as_written: bool = Fals
             faults += told
             continue
         below: list[Visit] = []
-        for name, keys, child in children(visit.config, declared=declared, as_written=as_written):
+        for name, keys, child in children(
+            visit.config, declared=declared, as_written=as_written
+        ):
             link, number = visit.link, visit.number
             for key in (name, *keys):
                 link, number = (link, key), number_below(number, key)
@@ -125,16 +144,21 @@ def shared(order: Sequence[Visit]) -> set[int]:
 def copied(root: Config[M]) -> Config[M]:
     """A copy of a graph of configs, with the same sharing and cycles; values that nobody can write to are the same."""
     configs = [visit.config for visit in visits(root)]
-    twins: dict[int, Config[Any]] = {id(config): blank(type(config)) for config in configs}
+    twins: dict[int, Config[Any]] = {
+        id(config): blank(type(config)) for config in configs
+    }
 
     def twin_of(leaf: Any) -> Any:
         return twins[id(leaf)] if isinstance(leaf, Config) else leaf
 
     for config in configs:
         fields = {
-            name: mapped_slot(twin_of, value) if name in config.slots else unshared(value)
+            name: mapped_slot(twin_of, value)
+            if name in config.slots
+            else unshared(value)
             for name, value in config.__dict__.items()
         }
-        # As they are: a default is not validated, and may be what its annotation would make another value of.
+        # As they are: a default is not validated, and may be what its annotation would
+        # make another value of.
         twins[id(config)].__setstate__({**config.__getstate__(), "__dict__": fields})
     return cast("Config[M]", twins[id(root)])

@@ -1,7 +1,7 @@
 """JSON text into plain data with the places of all of it, without recursion.
 
-The json module keeps no places, recurses, takes `NaN`, and lets a repeated key win; so the text is read here, token by
-token. What it accepts and gives is otherwise the same.
+The json module keeps no places, recurses, takes `NaN`, and lets a repeated key win; so
+the text is read here, token by token. What it accepts and gives is otherwise the same.
 """
 
 import bisect
@@ -61,7 +61,9 @@ class JsonReader:
     def locate(self, node: _Spots, key: str | int | None, *, of_key: bool) -> Place:
         """Where an item of a container stands, or the container."""
         spots = node.items.get(key) if key is not None else None
-        return self._place(node.start if spots is None else spots[0] if of_key else spots[1])
+        return self._place(
+            node.start if spots is None else spots[0] if of_key else spots[1]
+        )
 
     def _place(self, at: int) -> Place:
         line = bisect.bisect_right(self._starts, at)
@@ -84,18 +86,29 @@ class JsonReader:
             at = self._blank(token.end())
             mark = token["mark"]
             end = "}" if isinstance(holder, dict) else "]"
-            is_end = holder is not None and not holder and mark == end and not isinstance(key, str)
+            is_end = (
+                holder is not None
+                and not holder
+                and mark == end
+                and not isinstance(key, str)
+            )
             if not is_end:
                 if mark is not None and mark not in "[{":
-                    raise _SyntaxFaultError(value_at, f"a value is expected, found {mark!r}")
-                value: Any = [] if mark == "[" else {} if mark == "{" else self._scalar(token)
+                    raise _SyntaxFaultError(
+                        value_at, f"a value is expected, found {mark!r}"
+                    )
+                value: Any = (
+                    [] if mark == "[" else {} if mark == "{" else self._scalar(token)
+                )
                 self._put(holder, key, value, key_at, value_at)
                 if mark is not None:
                     self.nodes[id(value)] = _Spots(value_at, {})
                     open_ones.append(value)
                     holder = value
                     if len(open_ones) > MAX_DEPTH:
-                        raise _SyntaxFaultError(value_at, f"nested more than {MAX_DEPTH:,} levels deep")
+                        raise _SyntaxFaultError(
+                            value_at, f"nested more than {MAX_DEPTH:,} levels deep"
+                        )
                     continue
             else:
                 open_ones.pop()
@@ -105,7 +118,9 @@ class JsonReader:
                 end = "}" if isinstance(holder, dict) else "]"
                 token = self._token(at, f"`,` or `{end}`")
                 if token["mark"] not in (",", end):
-                    raise _SyntaxFaultError(at, f"`,` or `{end}` is expected, found {short(token[0])}")
+                    raise _SyntaxFaultError(
+                        at, f"`,` or `{end}` is expected, found {short(token[0])}"
+                    )
                 comma, at = at, self._blank(token.end())
                 if token["mark"] == ",":
                     if text[at : at + 1] == end:
@@ -115,22 +130,30 @@ class JsonReader:
             else:
                 break
         if at < len(text):
-            raise _SyntaxFaultError(at, f"the end is expected, found {short(text[at : at + 40].strip())}")
+            raise _SyntaxFaultError(
+                at, f"the end is expected, found {short(text[at : at + 40].strip())}"
+            )
 
     def _key(self, holder: dict[str, Any], at: int) -> tuple[str, int]:
         token = self._token(at, "a key in double quotes")
         if token["string"] is None:
-            raise _SyntaxFaultError(at, f"a key in double quotes is expected, found {short(token[0])}")
+            raise _SyntaxFaultError(
+                at, f"a key in double quotes is expected, found {short(token[0])}"
+            )
         key = self._scalar(token)
         if key in holder and len(self.faults) < MAX_FAULTS:
             line = self._place(self.nodes[id(holder)].items[key][0]).line
-            self.faults.append((self._place(at), f"duplicate key {short(key)} (first at line {line})"))
+            self.faults.append(
+                (self._place(at), f"duplicate key {short(key)} (first at line {line})")
+            )
         colon = self._blank(token.end())
         if self._text[colon : colon + 1] != ":":
             raise _SyntaxFaultError(colon, "`:` is expected after a key")
         return key, self._blank(colon + 1)
 
-    def _put(self, holder: Any, key: Any, value: Any, key_at: int, value_at: int) -> None:
+    def _put(
+        self, holder: Any, key: Any, value: Any, key_at: int, value_at: int
+    ) -> None:
         if holder is None:
             self.root = value
             return
@@ -148,7 +171,9 @@ class JsonReader:
         if token["real"]:
             return float(token[0])
         if len(token[0]) > MAX_DIGITS:
-            raise _SyntaxFaultError(token.start(), f"an integer of more than {MAX_DIGITS:,} digits")
+            raise _SyntaxFaultError(
+                token.start(), f"an integer of more than {MAX_DIGITS:,} digits"
+            )
         return int(token[0])
 
     def _string(self, token: re.Match[str]) -> str:
@@ -158,9 +183,13 @@ class JsonReader:
             text = str(json.loads(token[0]))
             text.encode()
         except json.JSONDecodeError as error:
-            raise _SyntaxFaultError(token.start() + error.pos, "no escape of JSON") from None
+            raise _SyntaxFaultError(
+                token.start() + error.pos, "no escape of JSON"
+            ) from None
         except UnicodeEncodeError:
-            raise _SyntaxFaultError(token.start(), "a string with half of a surrogate pair") from None
+            raise _SyntaxFaultError(
+                token.start(), "a string with half of a surrogate pair"
+            ) from None
         return text
 
     def _token(self, at: int, expected: str) -> re.Match[str]:
@@ -169,10 +198,14 @@ class JsonReader:
             if at >= len(self._text):
                 raise _SyntaxFaultError(at, f"{expected} is expected, found the end")
             if self._text[at] == '"':
-                raise _SyntaxFaultError(at, "a string that does not end, or holds a control character")
+                raise _SyntaxFaultError(
+                    at, "a string that does not end, or holds a control character"
+                )
             found = re.compile(r"[\w.+-]+|.", re.DOTALL).match(self._text, at)
             assert found is not None
-            raise _SyntaxFaultError(at, f"{expected} is expected, found {short(found[0])}")
+            raise _SyntaxFaultError(
+                at, f"{expected} is expected, found {short(found[0])}"
+            )
         return token
 
     def _blank(self, at: int) -> int:

@@ -1,10 +1,12 @@
 """JSON Schemas of configurations: what a file may say of a model, for editors and for other programs that validate.
 
-Data in: the config classes of a model, with what pydantic says of each static field. Data out: one JSON Schema, with a
-definition for each class that the file may name and for each set of classes that a place admits; it is linear in them.
+Data in: the config classes of a model, with what pydantic says of each static field.
+Data out: one JSON Schema, with a definition for each class that the file may name and
+for each set of classes that a place admits; it is linear in them.
 
-The keywords of JSON Schema hold for one type each: `properties` says nothing of a list. So a place that admits a node,
-a list of them or null needs no alternatives, and each fault in it is one fault.
+The keywords of JSON Schema hold for one type each: `properties` says nothing of a list.
+So a place that admits a node, a list of them or null needs no alternatives, and each
+fault in it is one fault.
 """
 
 import inspect
@@ -36,7 +38,10 @@ _Json = dict[str, Any]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-_ID: Final[_Json] = {"type": "string", "description": "A name for this node, for `ref` elsewhere in the file."}
+_ID: Final[_Json] = {
+    "type": "string",
+    "description": "A name for this node, for `ref` elsewhere in the file.",
+}
 _INCLUDE: Final[_Json] = {
     "type": "string",
     "description": "A file beside or below this one, whose fields stand here too; those given here win.",
@@ -50,19 +55,23 @@ _REF: Final[_Json] = {
 def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the files that describe a model.
 
-    It has the classes that are known when it is made, with defaults, constraints and the texts of docstrings.
+    It has the classes that are known when it is made, with defaults, constraints and
+    the texts of docstrings.
 
     Args:
         cls: The class of the model; a file may name a subclass.
-        style: `editor`: with conditions, from which editors complete exactly, and which give one message for one fault.
-            `strict`: with `oneOf`, for programs that generate or validate files.
+        style: `editor`: with conditions, from which editors complete exactly, and which
+            give one message for one fault. `strict`: with `oneOf`, for programs that
+            generate or validate files.
 
-    Both accept what `load` accepts, apart from what no JSON Schema says: an `id` that is given twice, a `ref` to none
-    or to a node of a wrong class, and files that are included; numbers such as 1.0, which count as integers here and
-    not in `load`; arrays whose rows have different lengths, whose numbers do not fit their dtype, or with texts of
-    complex numbers without such a dtype, and what their annotation says of equal sizes, of a number of axes that is
-    free and of those with a `dtype` beside them; frozensets, whose repeated items count once in `load`; and what a
-    class checks itself, in Python.
+    Both accept what `load` accepts, apart from what no JSON Schema says: an `id` that
+    is given twice, a `ref` to none or to a node of a wrong class, and files that are
+    included; numbers such as 1.0, which count as integers here and not in `load`;
+    arrays whose rows have different lengths, whose numbers do not fit their dtype, or
+    with texts of complex numbers without such a dtype, and what their annotation says
+    of equal sizes, of a number of axes that is free and of those with a `dtype` beside
+    them; frozensets, whose repeated items count once in `load`; and what a class checks
+    itself, in Python.
 
     Raises:
         ConfigError: No class that a file could name is configurable; says why.
@@ -81,7 +90,10 @@ def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, Any]:
         raise TypeError(wrong_argument("a node class", cls))
     tags, faults = _tags_of((found,))
     if not tags:
-        raise ConfigError(faults or [f"{found.__name__} is abstract, and has no subclass that is known"])
+        raise ConfigError(
+            faults
+            or [f"{found.__name__} is abstract, and has no subclass that is known"]
+        )
     schemas = _Schemas(style)
     root = schemas.node((found,))
     return {
@@ -150,23 +162,40 @@ class _Schemas:
 
     def node(self, classes: tuple[type, ...]) -> _Json:
         """A node of some classes or their subclasses."""
-        make = partial(self._strict_node if self._is_strict else self._editor_node, classes)
+        make = partial(
+            self._strict_node if self._is_strict else self._editor_node, classes
+        )
         return self._defined(("node", classes), f"{_joined(classes)}.node", make)
 
     def _place(self, classes: tuple[type, ...]) -> _Json:
         """The same, or a reference to one."""
-        return self._defined(("place", classes), f"{_joined(classes)}.place", partial(self._make_place, classes))
+        return self._defined(
+            ("place", classes),
+            f"{_joined(classes)}.place",
+            partial(self._make_place, classes),
+        )
 
     def _make_place(self, classes: tuple[type, ...]) -> _Json:
-        alone = {"properties": {"ref": _REF}, "required": ["ref"], "additionalProperties": False}
+        alone = {
+            "properties": {"ref": _REF},
+            "required": ["ref"],
+            "additionalProperties": False,
+        }
         if self._is_strict:
             return {"oneOf": [alone, self.node(classes)]}
         # A schema of each: editors offer `ref` where there is no type.
         node = self.node(classes)
-        untyped = {"properties": {"ref": _REF}, "if": _has("ref"), "then": alone, "else": node}
+        untyped = {
+            "properties": {"ref": _REF},
+            "if": _has("ref"),
+            "then": alone,
+            "else": node,
+        }
         return {"if": _has("type"), "then": node, "else": untyped}
 
-    def _bodies(self, classes: tuple[type, ...]) -> tuple[dict[type, list[str]], type | None]:
+    def _bodies(
+        self, classes: tuple[type, ...]
+    ) -> tuple[dict[type, list[str]], type | None]:
         """The classes that a place admits with their tags, and the one that needs none."""
         tags, _ = _tags_of(classes)
         bodies: dict[type, list[str]] = {}
@@ -178,17 +207,33 @@ class _Schemas:
     def _editor_node(self, classes: tuple[type, ...]) -> _Json:
         bodies, default = self._bodies(classes)
         admitted = sorted(tag for tags in bodies.values() for tag in tags)
-        cases = [{"if": _tagged(tags), "then": self._class(cls)} for cls, tags in bodies.items()]
+        cases = [
+            {"if": _tagged(tags), "then": self._class(cls)}
+            for cls, tags in bodies.items()
+        ]
         untagged = {"required": ["type"]} if default is None else self._class(default)
-        cases.append({"if": {"not": {"anyOf": [_has("type"), _has("include")]}}, "then": untagged})
+        cases.append(
+            {
+                "if": {"not": {"anyOf": [_has("type"), _has("include")]}},
+                "then": untagged,
+            }
+        )
         tag = {"enum": admitted}
-        return {"properties": {"type": tag, "id": _ID, "include": _INCLUDE}, "allOf": cases}
+        return {
+            "properties": {"type": tag, "id": _ID, "include": _INCLUDE},
+            "allOf": cases,
+        }
 
     def _strict_node(self, classes: tuple[type, ...]) -> _Json:
         bodies, default = self._bodies(classes)
         cases = [{**_tagged(tags), **self._class(cls)} for cls, tags in bodies.items()]
         if default is not None:
-            cases.append({"not": {"anyOf": [_has("type"), _has("include")]}, **self._class(default)})
+            cases.append(
+                {
+                    "not": {"anyOf": [_has("type"), _has("include")]},
+                    **self._class(default),
+                }
+            )
         cases.append(
             {
                 "properties": {"id": _ID, "include": _INCLUDE},
@@ -199,25 +244,46 @@ class _Schemas:
         return {"oneOf": cases}
 
     def _class(self, cls: type) -> _Json:
-        return self._defined(("class", cls), cls.__name__, partial(self._make_class, cls))
+        return self._defined(
+            ("class", cls), cls.__name__, partial(self._make_class, cls)
+        )
 
     def _make_class(self, cls: type) -> _Json:
         text = _first_paragraph(cls)
         common = {"type": {"type": "string", **_description(text)}, "id": _ID}
         if is_streams(cls):
-            named = {"properties": {"include": _INCLUDE, **common}, "additionalProperties": dict(SEEDS)}
+            named = {
+                "properties": {"include": _INCLUDE, **common},
+                "additionalProperties": dict(SEEDS),
+            }
             return {**_description(text), **named}
-        return {**_description(text), **self._record(config_of(cast("type[Node]", cls)), common)}
+        return {
+            **_description(text),
+            **self._record(config_of(cast("type[Node]", cls)), common),
+        }
 
-    def _record(self, model: type[pydantic.BaseModel], common: Mapping[str, Any]) -> _Json:
+    def _record(
+        self, model: type[pydantic.BaseModel], common: Mapping[str, Any]
+    ) -> _Json:
         """A mapping with the fields of a model."""
         slots: Mapping[str, Form] = getattr(model, "slots", {})
-        said = model.model_json_schema(schema_generator=_Generate)["properties"] if model.model_fields else {}
+        said = (
+            model.model_json_schema(schema_generator=_Generate)["properties"]
+            if model.model_fields
+            else {}
+        )
         properties: _Json = dict(common)
         for name, field in model.model_fields.items():
             one = self._form(slots[name]) if name in slots else self._static(said[name])
-            properties[name] = {**one, **_description(field.description), **_default(field)}
-        return _closed(properties, [name for name, field in model.model_fields.items() if field.is_required()])
+            properties[name] = {
+                **one,
+                **_description(field.description),
+                **_default(field),
+            }
+        return _closed(
+            properties,
+            [name for name, field in model.model_fields.items() if field.is_required()],
+        )
 
     def _form(self, form: Form) -> _Json:
         """What a form admits: nodes, null, and containers of them."""
@@ -227,7 +293,9 @@ class _Schemas:
         if admits_streams(form):
             choices.append({"type": "integer"})
         if form.list_of is not None or form.tuple_of is not None:
-            choices.append({"type": "array", **self._items(form.list_of or form.tuple_of)})
+            choices.append(
+                {"type": "array", **self._items(form.list_of or form.tuple_of)}
+            )
         if form.optional:
             choices.append({"type": "null"})
         if len(choices) > 1 and self._is_strict:
@@ -239,17 +307,28 @@ class _Schemas:
     def _mapping(self, form: Form) -> _Json:
         if form.dict_of is None:
             return self._place(form.classes)
-        items = {"properties": {"include": _INCLUDE}, "additionalProperties": self._form(form.dict_of)}
+        items = {
+            "properties": {"include": _INCLUDE},
+            "additionalProperties": self._form(form.dict_of),
+        }
         if not form.classes:
             return items
-        unknown = {"if": _has("include"), "then": {"properties": {"include": _INCLUDE}}, "else": items}
+        unknown = {
+            "if": _has("include"),
+            "then": {"properties": {"include": _INCLUDE}},
+            "else": items,
+        }
         is_node = {"anyOf": [_has("type"), _has("ref")]}
         return {"if": is_node, "then": self._place(form.classes), "else": unknown}
 
     def _items(self, forms: Any) -> _Json:
         if isinstance(forms, Form):
             return {"items": self._form(forms)}
-        return {"prefixItems": [self._form(form) for form in forms], "minItems": len(forms), "maxItems": len(forms)}
+        return {
+            "prefixItems": [self._form(form) for form in forms],
+            "minItems": len(forms),
+            "maxItems": len(forms),
+        }
 
     # Static values
 
@@ -262,16 +341,32 @@ class _Schemas:
         if DEFINED in said:
             defined: Defined = said[DEFINED]
             rest = {key: value for key, value in said.items() if key != DEFINED}
-            return {**self._defined(defined.key, defined.name, partial(self._make_static, defined)), **rest}
-        kept = {key: value for key, value in said.items() if key not in ("title", "uniqueItems", "format")}
-        return {key: value if key in ("enum", "const") else self._static(value) for key, value in kept.items()}
+            return {
+                **self._defined(
+                    defined.key, defined.name, partial(self._make_static, defined)
+                ),
+                **rest,
+            }
+        kept = {
+            key: value
+            for key, value in said.items()
+            if key not in ("title", "uniqueItems", "format")
+        }
+        return {
+            key: value if key in ("enum", "const") else self._static(value)
+            for key, value in kept.items()
+        }
 
     def _make_static(self, defined: Defined) -> _Json:
         made = defined.make()
         if isinstance(made, type):
             made = cast("type[pydantic.BaseModel]", made)
             tag = {} if TYPE in made.model_fields else {TYPE: {"const": made.__name__}}
-            return {"type": "object", **_description(_first_paragraph(made)), **self._record(made, tag)}
+            return {
+                "type": "object",
+                **_description(_first_paragraph(made)),
+                **self._record(made, tag),
+            }
         said: _Json = self._static(made)
         if "properties" in said:
             said |= _closed(said["properties"], said.pop("required"))
@@ -280,12 +375,20 @@ class _Schemas:
 
 def _closed(properties: _Json, required: list[str]) -> _Json:
     """A mapping without other fields; what is required may come from a file that it includes."""
-    made = {"properties": {"include": _INCLUDE, **properties}, "additionalProperties": False}
-    return made | ({"if": {"not": _has("include")}, "then": {"required": required}} if required else {})
+    made = {
+        "properties": {"include": _INCLUDE, **properties},
+        "additionalProperties": False,
+    }
+    return made | (
+        {"if": {"not": _has("include")}, "then": {"required": required}}
+        if required
+        else {}
+    )
 
 
 def _has(key: str) -> _Json:
-    # `required` alone holds for all that is not a mapping, such as the null that an item is before anything is written.
+    # `required` alone holds for all that is not a mapping, such as the null that an
+    # item is before anything is written.
     return {"type": "object", "required": [key]}
 
 

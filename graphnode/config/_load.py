@@ -1,6 +1,7 @@
 """Files into configs, as a program asks for it: `gn.config.load`, `loads` and `validate`.
 
-Data in: a file, a text or plain data, with how its words stand to ours. Data out: a config, or all that is wrong.
+Data in: a file, a text or plain data, with how its words stand to ours. Data out: a
+config, or all that is wrong.
 """
 
 from collections.abc import Iterable, Mapping
@@ -66,19 +67,23 @@ def load(
 ) -> Config[M]:
     """The config that a file describes: YAML, JSON or TOML, by its suffix.
 
-    A file of another program may use other words: `rename`, `ignore`, `names` and `skip_null` say what they mean, for
-    this call. What is left is held to the class as strictly as in a file of one's own.
+    A file of another program may use other words: `rename`, `ignore`, `names` and
+    `skip_null` say what they mean, for this call. What is left is held to the class as
+    strictly as in a file of one's own.
 
     Args:
         path: The file. Files that it includes lie beside or below it.
         cls: The class of the model; the file may name a subclass.
-        rename: From paths in the file to the ones that their values have here: `{"hidden_size": "width",
-            "model_type": "type", "rope.theta": "rope_base"}`. What is not in the file is not renamed.
-        ignore: What is left out, by the names here: paths, whatever stands there, and globs (`"*"`, `"*_token_id"`), of
-            what no field takes. A key that is left out by a glob, and is much like one that is not given, is an error.
-        names: What the names of functions, other values and classes mean, before those that are registered:
-            `{**gn.config.HUGGING_FACE, "llama": Llama}`.
-        skip_null: Whether null stands for what is not given, where a field with a default does not take it.
+        rename: From paths in the file to the ones that their values have here:
+            `{"hidden_size": "width", "model_type": "type", "rope.theta": "rope_base"}`.
+            What is not in the file is not renamed.
+        ignore: What is left out, by the names here: paths, whatever stands there, and
+            globs (`"*"`, `"*_token_id"`), of what no field takes. A key that is left
+            out by a glob, and is much like one that is not given, is an error.
+        names: What the names of functions, other values and classes mean, before those
+            that are registered: `{**gn.config.HUGGING_FACE, "llama": Llama}`.
+        skip_null: Whether null stands for what is not given, where a field with a
+            default does not take it.
 
     Raises:
         ConfigError: All faults, each as `file:line:column: path: what is wrong`.

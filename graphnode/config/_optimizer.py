@@ -5,8 +5,9 @@
       tx: {type: adamw, learning_rate: 0.001}
       freeze: [encoder.**]
 
-Data in: what a file says of the arguments of `Optimizer`, or a live one. Data out: the arguments, or the fields of a
-config. An optimizer does not keep its model: of a live one it is found by its parameters.
+Data in: what a file says of the arguments of `Optimizer`, or a live one. Data out: the
+arguments, or the fields of a config. An optimizer does not keep its model: of a live
+one it is found by its parameters.
 """
 
 from collections.abc import Iterable
@@ -44,27 +45,47 @@ def is_optimizer(cls: type) -> bool:
 def _how_given(given: Any) -> str:
     is_mapping = isinstance(given, dict) and TYPE not in given
     # What has a number is a call whose type was forgotten.
-    has_rows = is_mapping and not any(isinstance(row, (int, float)) for row in given.values())
+    has_rows = is_mapping and not any(
+        isinstance(row, (int, float)) for row in given.values()
+    )
     return "by path" if has_rows or isinstance(given, Labels) else "one"
 
 
 TX: Final[Any] = by_tag(
-    {"one": configurable(Transformation), "by path": configurable(Labels[Transformation | None])}, _how_given
+    {
+        "one": configurable(Transformation),
+        "by path": configurable(Labels[Transformation | None]),
+    },
+    _how_given,
 )
-WRT: Final[Any] = Annotated[Any, pydantic.PlainValidator(read_parameters), pydantic.WithJsonSchema(dict(FILTER_SCHEMA))]
+WRT: Final[Any] = Annotated[
+    Any,
+    pydantic.PlainValidator(read_parameters),
+    pydantic.WithJsonSchema(dict(FILTER_SCHEMA)),
+]
 FREEZE: Final[Any] = Annotated[
     Any,
     pydantic.PlainValidator(read_filter_or_none),
-    pydantic.WithJsonSchema({**FILTER_SCHEMA, "anyOf": [*FILTER_SCHEMA["anyOf"], {"type": "null"}]}),
+    pydantic.WithJsonSchema(
+        {**FILTER_SCHEMA, "anyOf": [*FILTER_SCHEMA["anyOf"], {"type": "null"}]}
+    ),
 ]
 
 PARAMETERS: Final = as_filter(ParamState)
 
 
-def arguments_of(model: Any, tx: Any, wrt: Matcher, freeze: Matcher | None) -> dict[str, Any]:
+def arguments_of(
+    model: Any, tx: Any, wrt: Matcher, freeze: Matcher | None
+) -> dict[str, Any]:
     """The arguments of `Optimizer`."""
-    by_filter = dict(zip(tx.filters, tx.values, strict=True)) if isinstance(tx, Labels) else tx
-    return {MODEL: model, "tx": by_filter, "wrt": wrt if freeze is None else All(wrt, Not(freeze))}
+    by_filter = (
+        dict(zip(tx.filters, tx.values, strict=True)) if isinstance(tx, Labels) else tx
+    )
+    return {
+        MODEL: model,
+        "tx": by_filter,
+        "wrt": wrt if freeze is None else All(wrt, Not(freeze)),
+    }
 
 
 # Any: nodes, and lists and dicts of them.
@@ -90,11 +111,17 @@ def fields_of(optimizer: Optimizer, others: Iterable[Any]) -> dict[str, Any]:
 def _model_of(optimizer: Optimizer, others: Iterable[Any]) -> Any:
     models = [node for node in others if _has_parameters(node, optimizer)]
     if not models:
-        raise ConfigError(["model: no other node here has the parameters that it optimizes, and it does not keep them"])
+        raise ConfigError(
+            [
+                "model: no other node here has the parameters that it optimizes, and it does not keep them"
+            ]
+        )
     if len(models) > 1:
         names = ", ".join([type(model).__name__ for model in models])
         raise ConfigError(
-            [f"model: {len(models)} nodes ({names}) have the parameters that it optimizes: which, it does not know"]
+            [
+                f"model: {len(models)} nodes ({names}) have the parameters that it optimizes: which, it does not know"
+            ]
         )
     return models[0]
 
@@ -104,7 +131,10 @@ def _has_parameters(node: Any, optimizer: Optimizer) -> bool:
         return False
     try:
         has_states = states(node, optimizer.wrt).layout == optimizer.layout
-    except (FilterError, StructureError):  # a path of `wrt` leads nowhere; a container of no nodes alone
+    except (
+        FilterError,
+        StructureError,
+    ):  # a path of `wrt` leads nowhere; a container of no nodes alone
         return False
     return has_states and _has_shapes(node, optimizer)
 

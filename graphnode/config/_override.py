@@ -31,7 +31,8 @@ from ._yaml import comment_in
 
 M = TypeVar("M", bound=Node)
 
-# Possessive (`*+`, `(?>...)`), so that a quoted key with `=` in it is never read otherwise.
+# Possessive (`*+`, `(?>...)`), so that a quoted key with `=` in it is never read
+# otherwise.
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
 _CHANGE: Final = re.compile(rf"(?P<path>(?>{_QUOTED}|[^=])*+)=(?P<value>.*)", re.DOTALL)
 _PLACE: Final = re.compile(r"^\d+:\d+: ")
@@ -43,14 +44,17 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
 
     Args:
         config: It stays as it is.
-        changes: Each `path=value`, such as `enc.width=64` or `layers[2].act=relu`; the value is YAML without comments,
-            so that a text with ` #` is quoted. Where a node stands, a mapping such as `{type: Linear, width: 3}` puts
-            another one. `layers[-1]` is the last item. A path leads also into a node that the config leaves to the
-            `default_factory` of its class, and to parts of a static value.
+        changes: Each `path=value`, such as `enc.width=64` or `layers[2].act=relu`; the
+            value is YAML without comments, so that a text with ` #` is quoted. Where a
+            node stands, a mapping such as `{type: Linear, width: 3}` puts another one.
+            `layers[-1]` is the last item. A path leads also into a node that the config
+            leaves to the `default_factory` of its class, and to parts of a static
+            value.
 
     Raises:
-        ConfigError: A path that leads nowhere, a position in a filter or set, a value that the field does not take, a
-            comment, or a part of a default of which only the `default_factory` knows how it is made; names all.
+        ConfigError: A path that leads nowhere, a position in a filter or set, a value
+            that the field does not take, a comment, or a part of a default of which
+            only the `default_factory` knows how it is made; names all.
 
     Example:
         >>> config = gn.config.config_of(gn.nn.Linear)(in_size=2, out_size=3)
@@ -92,7 +96,8 @@ class _Spot(NamedTuple):
         owner: The last config on the way.
         field: Its field.
         value: What that holds, as lists and dicts.
-        holder: The list or dict that has the last key of the path, if that is not the field.
+        holder: The list or dict that has the last key of the path, if that is not the
+            field.
         path: The path from the root, with positions counted from the start.
         inside: The keys of it that are within the field.
     """
@@ -112,14 +117,19 @@ def _apply(root: Config[Any], change: str) -> _Spot:
     files = Files()
     value = files.read_text(text, "", ".yaml").root
     if files.faults:
-        raise ConfigError([f"{change}: {_PLACE.sub('', fault)}" for fault in files.faults])
+        raise ConfigError(
+            [f"{change}: {_PLACE.sub('', fault)}" for fault in files.faults]
+        )
     _check_no_comment(change, text, value)
     if spot.field in spot.owner.slots:
-        value = walk_value(value, form_at(spot.owner.slots[spot.field], spot.inside), spot.path)
+        value = walk_value(
+            value, form_at(spot.owner.slots[spot.field], spot.inside), spot.path
+        )
     else:
         check_size(value, spot.path)
     if spot.inside:
-        spot.holder[spot.path[-1]] = value  # of a copy: what is wrong with it is told, and the copy thrown away
+        # Of a copy: what is wrong with it is told, and the copy thrown away
+        spot.holder[spot.path[-1]] = value
         value = spot.value
     _assign(spot, value)
     return spot
@@ -132,7 +142,9 @@ def _parsed(change: str) -> tuple[Path, str]:
     if found is None or not where:
         raise ConfigError([f"{change or repr(change)}: a change is path=value"])
     try:
-        return parse_path(_BRACKETS.sub(lambda one: one["quoted"] or f".{one['position']}", where)), found["value"]
+        return parse_path(
+            _BRACKETS.sub(lambda one: one["quoted"] or f".{one['position']}", where)
+        ), found["value"]
     except PathError as error:
         raise ConfigError([f"{where}: {error}"]) from None
 
@@ -147,8 +159,14 @@ def _check_no_comment(change: str, text: str, value: Any) -> None:
     if comment is None:
         return
     start = change.removesuffix(text)
-    quoted = "" if is_container(value) else f"write '{start}{json.dumps(text.strip(), ensure_ascii=False)}', or "
-    raise ConfigError([f"{change}: YAML takes {comment} for a comment; {quoted}leave it out"])
+    quoted = (
+        ""
+        if is_container(value)
+        else f"write '{start}{json.dumps(text.strip(), ensure_ascii=False)}', or "
+    )
+    raise ConfigError(
+        [f"{change}: YAML takes {comment} for a comment; {quoted}leave it out"]
+    )
 
 
 def _assign(spot: _Spot, value: Any) -> None:
@@ -162,7 +180,8 @@ def _assign(spot: _Spot, value: Any) -> None:
     except pydantic.ValidationError as error:
         where = change_path(spot.path[: len(spot.path) - len(spot.inside)])
         faults = [
-            f"{where}{steps_in(value, one['loc'][1:])}: {message_of(one)}" for one in error.errors(include_url=False)
+            f"{where}{steps_in(value, one['loc'][1:])}: {message_of(one)}"
+            for one in error.errors(include_url=False)
         ]
         raise ConfigError(list(dict.fromkeys(faults))) from None
 
@@ -187,7 +206,9 @@ def _find(root: Config[Any], keys: Path) -> _Spot:
             owner, field, at = value, _field_of(value, key, path), len(path)
             path = (*path, field)
             value = top = _opened(owner, field, path) if len(path) < len(keys) else None
-            if isinstance(owner.__dict__[field], jax.Array | np.ndarray) and isinstance(value, dict):
+            if isinstance(owner.__dict__[field], jax.Array | np.ndarray) and isinstance(
+                value, dict
+            ):
                 value = _numbers(value, keys[len(path)])
             continue
         place = _place_in(value, key, path, may_be_new=len(path) == len(keys) - 1)
@@ -204,17 +225,28 @@ def _numbers(array: dict[str, Any], key: Key) -> Any:
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
     if key == TYPE:
         node = change_path(path)
-        whole = f"write the whole node, {node}={{type: ..., ...}}" if node else "load a file that says it"
-        raise ConfigError([f"{change_path((*path, key))}: the class of a node is not changed in part; {whole}"])
+        whole = (
+            f"write the whole node, {node}={{type: ..., ...}}"
+            if node
+            else "load a file that says it"
+        )
+        raise ConfigError(
+            [
+                f"{change_path((*path, key))}: the class of a node is not changed in part; {whole}"
+            ]
+        )
     if not isinstance(key, str) or key not in type(config).model_fields:
-        raise ConfigError([f"{change_path((*path, key))}: {no_field(type(config), key)}"])
+        raise ConfigError(
+            [f"{change_path((*path, key))}: {no_field(type(config), key)}"]
+        )
     return key
 
 
 def _opened(config: Config[Any], name: str, path: Path) -> Any:
     """What a field holds, as something that a path leads into.
 
-    A default of the class becomes configs in its place, and a static value the data that a file has for it.
+    A default of the class becomes configs in its place, and a static value the data
+    that a file has for it.
     """
     value = config.__dict__[name]
     if value is DEFAULT and name in config.slots:
@@ -227,20 +259,27 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
     """A static value as a file says it.
 
     Raises:
-        ConfigError: No file says it, the class computes it, the field takes what a file says for another value, or it
-            is a filter, whose texts have an order of their own.
+        ConfigError: No file says it, the class computes it, the field takes what a file
+            says for another value, or it is a filter, whose texts have an order of
+            their own.
     """
     value = config.__dict__[name]
     if value is DEFAULT:
         where = change_path(path)
-        raise ConfigError([f"{where}: the class computes this value; write the whole value, {where}=..."])
+        raise ConfigError(
+            [
+                f"{where}: the class computes this value; write the whole value, {where}=..."
+            ]
+        )
     if isinstance(value, Matcher):
         raise ConfigError([_no_positions("filter", path)])
     try:
         data = written(config, name)
         setattr(config, name, data)
     except DataValueError as error:
-        raise ConfigError([f"{change_path(path)}: {error}; write the whole value"]) from None
+        raise ConfigError(
+            [f"{change_path(path)}: {error}; write the whole value"]
+        ) from None
     except pydantic.ValidationError:
         raise ConfigError([_unread(value, path)]) from None
     if not same_static(config.__dict__[name], value):
@@ -279,7 +318,15 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
         if isinstance(key, str) and (key in value or may_be_new):
             return key
         if str(key) in value:
-            raise ConfigError([f"{where}: no position {key} in a dict; its key is {change_path((*path, str(key)))}"])
+            raise ConfigError(
+                [
+                    f"{where}: no position {key} in a dict; its key is {change_path((*path, str(key)))}"
+                ]
+            )
         hint = near_hint(key, value) or f"; its keys are {shown(value) or 'none'}"
         raise ConfigError([f"{where}: no key {short(key)}{hint}"])
-    raise ConfigError([f"{where}: {found_text(value)} has nothing inside; write the whole value, {where}=..."])
+    raise ConfigError(
+        [
+            f"{where}: {found_text(value)} has nothing inside; write the whole value, {where}=..."
+        ]
+    )

@@ -1,7 +1,7 @@
 """Static values as data for files: strings, numbers, lists and dicts. `_values.configurable` reads them back.
 
-Data in: a static value. Data out: what a file says of it, where the annotation tells its class; or with the name of the
-class beside it, where that is one of several.
+Data in: a static value. Data out: what a file says of it, where the annotation tells
+its class; or with the name of the class beside it, where that is one of several.
 """
 
 import dataclasses
@@ -46,7 +46,9 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
         DataValueError: No file can say it.
     """
     if isinstance(value, str) and _has_half_a_pair(value):
-        raise DataValueError("a text with half of a surrogate pair does not stand in a file")
+        raise DataValueError(
+            "a text with half of a surrogate pair does not stand in a file"
+        )
     write_part = functools.partial(plain, typed=typed)
     if isinstance(value, list):  # what a tuple may be given as
         return [write_part(item) for item in value]
@@ -55,20 +57,31 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
     name = None if is_own else registered_name(value)
     if name is not None:
         return {TYPE: REGISTERED, VALUE: name} if typed is Typed.ALL else name
-    if isinstance(form, ByName) and str(getattr(value, "__module__", "")).startswith("optax."):
-        raise DataValueError("a schedule does not say what made it: make it with gn.optim.call")
+    if isinstance(form, ByName) and str(getattr(value, "__module__", "")).startswith(
+        "optax."
+    ):
+        raise DataValueError(
+            "a schedule does not say what made it: make it with gn.optim.call"
+        )
     if isinstance(form, ByName):
-        raise DataValueError(form.fault(getattr(value, "__qualname__", None) or repr(value)))
+        raise DataValueError(
+            form.fault(getattr(value, "__qualname__", None) or repr(value))
+        )
     cls = type(value)
     if isinstance(value, Call):
         check_has_name(value)
-        return {TYPE: name_of(cls), **{name: write_part(item) for name, item in value.given().items()}}
+        return {
+            TYPE: name_of(cls),
+            **{name: write_part(item) for name, item in value.given().items()},
+        }
     if isinstance(value, Labels):
         return labels_data(value, write_part)
     if isinstance(value, Matcher):
         return filter_data(value)
     if isinstance(value, Transformation) and not dataclasses.is_dataclass(cls):
-        raise DataValueError("a transformation does not say what made it: make it with gn.optim.call")
+        raise DataValueError(
+            "a transformation does not say what made it: make it with gn.optim.call"
+        )
     data = _without_order(value, form.write(value, write_part))
     if is_own or cls is tuple:
         return data
@@ -99,7 +112,9 @@ def check_has_name(call: Call) -> None:
     name = type(call).__name__
     if factories().get(name) is not call.factory:
         text = "no file names the function that made it; register it with"
-        raise DataValueError(f"{name}(...): {text} gn.config.register({name!r}, {name})")
+        raise DataValueError(
+            f"{name}(...): {text} gn.config.register({name!r}, {name})"
+        )
 
 
 def written(config: Config[Any], name: str) -> Any:
@@ -119,5 +134,6 @@ def written(config: Config[Any], name: str) -> Any:
             read_otherwise.append(data)
         except pydantic.ValidationError:
             continue
-    # Of forms that are all wrong, a message can tell most of one that is read as another value.
+    # Of forms that are all wrong, a message can tell most of one that is read as
+    # another value.
     return read_otherwise[0] if read_otherwise else data

@@ -1,7 +1,7 @@
 """Files into plain data: strings, numbers, lists and dicts, with the place of everything that may turn out wrong.
 
-Each format has its reader: `_yaml`, `_json`, `_toml`. `include: other.yaml` takes the fields of another file, which
-must lie below the directory of the first one.
+Each format has its reader: `_yaml`, `_json`, `_toml`. `include: other.yaml` takes the
+fields of another file, which must lie below the directory of the first one.
 """
 
 import errno
@@ -19,7 +19,12 @@ from ._places import MAX_BYTES, Place
 from ._toml import TomlReader
 from ._yaml import YamlReader
 
-_READERS: Final[dict[str, Any]] = {".yaml": YamlReader, ".yml": YamlReader, ".json": JsonReader, ".toml": TomlReader}
+_READERS: Final[dict[str, Any]] = {
+    ".yaml": YamlReader,
+    ".yml": YamlReader,
+    ".json": JsonReader,
+    ".toml": TomlReader,
+}
 FORMATS: Final = ("yaml", "json", "toml")
 _MAX_FILES: Final = 300
 
@@ -31,23 +36,34 @@ class Document:
         name: How messages call it.
         parent: The document that includes it.
         root: Its data.
-        is_empty: Whether it says nothing, apart from comments: as a node, one of which every field has its default.
+        is_empty: Whether it says nothing, apart from comments: as a node, one of which
+            every field has its default.
         path: Where it lies, if it is a file.
     """
 
-    def __init__(self, name: str, path: Path | None, parent: "Document | None" = None) -> None:
+    def __init__(
+        self, name: str, path: Path | None, parent: "Document | None" = None
+    ) -> None:
         self.name, self.path, self.parent = name, path, parent
         self.root: Any = None
         self.is_empty = False
-        self._nodes: dict[int, Any] = {}  # what the reader knows of each container, for places
+        # What the reader knows of each container, for places
+        self._nodes: dict[int, Any] = {}
         self._reader: Any = None
 
     def fault(self, place: Place, text: str) -> str:
         """`file:line:column: text`, as much as is known of it."""
-        shown = ":".join(map(str, (*([self.name] if self.name else []), *(place if place.line else ()))))
+        shown = ":".join(
+            map(
+                str,
+                (*([self.name] if self.name else []), *(place if place.line else ())),
+            )
+        )
         return f"{shown}: {text}" if shown else text
 
-    def place(self, container: Any, key: str | int | None, *, of_key: bool = False) -> Place:
+    def place(
+        self, container: Any, key: str | int | None, *, of_key: bool = False
+    ) -> Place:
         """Where an item of a container stands (its key, with `of_key`); for `None`, where the container begins."""
         node = self._nodes.get(id(container))
         if node is None or self._reader is None:
@@ -63,7 +79,11 @@ class Document:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            return [self.fault(Place(0, 0), f"no text: {error.reason} at character {error.start}")]
+            return [
+                self.fault(
+                    Place(0, 0), f"no text: {error.reason} at character {error.start}"
+                )
+            ]
         reader = self._reader = _READERS[suffix](text)
         self.root, self._nodes = reader.root, reader.nodes
         # JSON has no empty texts, and an empty one of TOML is a mapping.
@@ -90,7 +110,9 @@ class Files:
         self._bytes = 0
 
     @uncollected
-    def read_text(self, text: str, name: str, suffix: str, path: Path | None = None) -> Document:
+    def read_text(
+        self, text: str, name: str, suffix: str, path: Path | None = None
+    ) -> Document:
         """Read a text; faults are in `faults`."""
         document = Document(name, path)
         self.faults += document.read(text, suffix)
@@ -115,7 +137,14 @@ class Files:
         self._kept.append(container)
         self._homes[id(container), key] = home
 
-    def place(self, document: Document, container: Any, key: str | int | None, *, of_key: bool = False) -> str:
+    def place(
+        self,
+        document: Document,
+        container: Any,
+        key: str | int | None,
+        *,
+        of_key: bool = False,
+    ) -> str:
         """`file:line:column`, as much as is known."""
         if key is not None:
             document, container, key = self.home(document, container, key)
@@ -129,40 +158,65 @@ class Files:
             if not is_container(value) or id(value) in seen:
                 continue
             seen.add(id(value))
-            while isinstance(value, dict) and "include" in value:  # again, where the included file includes one
+            # Again, where the included file includes one
+            while isinstance(value, dict) and "include" in value:
                 home, container, _ = self.home(current, value, "include")
                 at = home.place(container, "include")
                 included = self._included(home, value.pop("include"), at, top)
                 if included is not None:
                     self._merge(current, value, included)
-            todo += [(self.home(current, value, key).document, child) for key, child in items(value, as_written=True)]
+            todo += [
+                (self.home(current, value, key).document, child)
+                for key, child in items(value, as_written=True)
+            ]
 
-    def _included(self, document: Document, named: object, at: Place, top: Path | None) -> Document | None:
+    def _included(
+        self, document: Document, named: object, at: Place, top: Path | None
+    ) -> Document | None:
         if top is None or document.path is None:
-            self.faults.append(document.fault(at, "include: only a file includes others"))
+            self.faults.append(
+                document.fault(at, "include: only a file includes others")
+            )
             return None
         if not isinstance(named, str):
-            self.faults.append(document.fault(at, "include: the name of a file is expected"))
+            self.faults.append(
+                document.fault(at, "include: the name of a file is expected")
+            )
             return None
         try:
             path = (document.path.parent / named).resolve()
-        except (OSError, RuntimeError, ValueError) as error:  # links in a circle; characters that no path has
-            self.faults.append(document.fault(at, f"include: {short(named)}: {_path_fault(error)}"))
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # links in a circle; characters that no path has
+            self.faults.append(
+                document.fault(at, f"include: {short(named)}: {_path_fault(error)}")
+            )
             return None
         if not path.is_relative_to(top):
             self.faults.append(
-                document.fault(at, f"include: {short(named)} lies outside of the directory of the first file")
+                document.fault(
+                    at,
+                    f"include: {short(named)} lies outside of the directory of the first file",
+                )
             )
             return None
-        chain = [one.path for one in reversed(list(_chain(document))) if one.path is not None]
+        chain = [
+            one.path for one in reversed(list(_chain(document))) if one.path is not None
+        ]
         if path in [one.resolve() for one in chain]:
             shown = " -> ".join(one.name for one in [*chain, path])
-            self.faults.append(document.fault(at, f"include: the files include each other: {shown}"))
+            self.faults.append(
+                document.fault(at, f"include: the files include each other: {shown}")
+            )
             return None
         self._count += 1
         if self._count > _MAX_FILES:
             if self._count == _MAX_FILES + 1:
-                self.faults.append(document.fault(at, f"include: more than {_MAX_FILES:,} files"))
+                self.faults.append(
+                    document.fault(at, f"include: more than {_MAX_FILES:,} files")
+                )
             return None
         text, fault = self._text_of(path)
         if fault:
@@ -175,15 +229,20 @@ class Files:
             made.root = {}
         self.faults += faults
         if not faults and not isinstance(made.root, dict):
-            self.faults.append(document.fault(at, f"include: {short(named)} holds no mapping"))
+            self.faults.append(
+                document.fault(at, f"include: {short(named)} holds no mapping")
+            )
             return None
         return None if faults else made
 
-    def _merge(self, document: Document, mapping: dict[str, Any], included: Document) -> None:
+    def _merge(
+        self, document: Document, mapping: dict[str, Any], included: Document
+    ) -> None:
         """Take the fields of an included file, apart from those that are given beside."""
         own = dict(mapping)
         if own:
-            # Places are looked up by the container: that of the own fields is one of its own from now on.
+            # Places are looked up by the container: that of the own fields is one of
+            # its own from now on.
             self._kept.append(own)
             document.same_place(own, mapping)
             for key in own:
@@ -205,8 +264,12 @@ class Files:
                 read = file.read(MAX_BYTES - self._bytes + 1)
             self._bytes += len(read)
             if self._bytes > MAX_BYTES:
-                return "", f"larger than {MAX_BYTES // 2**20} MiB, with all that is included"
-            return read.decode().removeprefix("\ufeff"), ""  # a mark of the byte order, which UTF-8 needs not
+                return (
+                    "",
+                    f"larger than {MAX_BYTES // 2**20} MiB, with all that is included",
+                )
+            # A mark of the byte order, which UTF-8 needs not
+            return read.decode().removeprefix("\ufeff"), ""
         except UnicodeDecodeError as error:
             return "", f"no UTF-8: {error.reason} at byte {error.start}"
         except OSError as error:

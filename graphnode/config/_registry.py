@@ -1,7 +1,8 @@
 """The names that a configuration may use: node classes by tag, and values that the program registered.
 
-Data in: a name from a file. Data out: a class or an object that the program has imported or registered itself. Nothing
-here imports, evaluates or looks up attributes: what is not known is an error that lists what is.
+Data in: a name from a file. Data out: a class or an object that the program has
+imported or registered itself. Nothing here imports, evaluates or looks up attributes:
+what is not known is an error that lists what is.
 """
 
 import contextlib
@@ -43,12 +44,14 @@ def register(name: str, /) -> Callable[[V], V]: ...
 def register(name: str, value: Any = _NOTHING, /) -> Any:
     """Let configuration files name a value: a function, a class or any other object for a static field.
 
-    A node class is known by the name of its class; a registered name is a further one, which `dump` writes.
+    A node class is known by the name of its class; a registered name is a further one,
+    which `dump` writes.
 
     Args:
         name: Letters, digits, `_`, `-` and dots.
-        value: What stands for it; left out in `@register("name")`. Registering it again under its name is no
-            error, nor is the same function after its definition has run again, as in a notebook.
+        value: What stands for it; left out in `@register("name")`. Registering it again
+            under its name is no error, nor is the same function after its definition
+            has run again, as in a notebook.
 
     Returns:
         `value`, so that it can be used where it is made.
@@ -69,7 +72,9 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
     if value is _NOTHING:
         return functools.partial(register, name)
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name: write letters, digits, _, - and dots")
+        raise ValueError(
+            f"{name!r} is not a name: write letters, digits, _, - and dots"
+        )
     table: dict[str, Any] = _TAGS if _is_node_class(value) else VALUES
     if name in table and _definition(table[name]) != _definition(value):
         raise ValueError(f"the name {name!r} is taken by {table[name]!r}")
@@ -79,9 +84,16 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
 
 def _definition(value: Any) -> object:
     """What is the same of a function or class that is defined again, as in a notebook; else the object itself."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    module, name = (
+        getattr(value, "__module__", None),
+        getattr(value, "__qualname__", None),
+    )
     # Two lambdas of a module have one name.
-    return (module, name) if isinstance(module, str) and isinstance(name, str) and "<" not in name else id(value)
+    return (
+        (module, name)
+        if isinstance(module, str) and isinstance(name, str) and "<" not in name
+        else id(value)
+    )
 
 
 def _is_node_class(value: object) -> bool:
@@ -98,7 +110,9 @@ def value_of(name: str) -> Any:
     try:
         return known[name]
     except KeyError:
-        raise NameError_(f"nothing is registered as {short(name)}{near_hint(name, known)}") from None
+        raise NameError_(
+            f"nothing is registered as {short(name)}{near_hint(name, known)}"
+        ) from None
 
 
 def value_names() -> Iterable[str]:
@@ -107,7 +121,9 @@ def value_names() -> Iterable[str]:
 
 
 # What the caller of `load` says that names mean.
-_MEANT: Final[ContextVar[Mapping[str, Any]]] = ContextVar("graphnode.config.names", default=_NO_NAMES)
+_MEANT: Final[ContextVar[Mapping[str, Any]]] = ContextVar(
+    "graphnode.config.names", default=_NO_NAMES
+)
 
 
 @contextlib.contextmanager
@@ -139,15 +155,19 @@ def near_hint(name: object, known: Iterable[str]) -> str:
 class Tags:
     """The classes that a place of a configuration admits, by their tags.
 
-    A tag is the name of a class. Where several have the same, each is `package.module.Class` instead.
+    A tag is the name of a class. Where several have the same, each is
+    `package.module.Class` instead.
 
     Args:
-        allowed: The classes that the place is declared with; their subclasses are admitted too.
+        allowed: The classes that the place is declared with; their subclasses are
+            admitted too.
         names: Further tags, which stand before those of the classes.
     """
 
     # Any: of these, the node classes are tags.
-    def __init__(self, allowed: tuple[type, ...], names: Mapping[str, Any] = _NO_NAMES) -> None:
+    def __init__(
+        self, allowed: tuple[type, ...], names: Mapping[str, Any] = _NO_NAMES
+    ) -> None:
         self.allowed = allowed
         self.by_tag: dict[str, type[NodeBase]] = {}
         named: dict[str, list[type[NodeBase]]] = {}
@@ -158,11 +178,17 @@ class Tags:
                 self.by_tag[name] = classes[0]
             else:
                 self.by_tag |= {_qualified(cls): cls for cls in classes}
-        self._several = {name: classes for name, classes in named.items() if len(classes) > 1}
+        self._several = {
+            name: classes for name, classes in named.items() if len(classes) > 1
+        }
         admitted = set(self.by_tag.values())
         self.by_tag |= {tag: cls for tag, cls in _TAGS.items() if cls in admitted}
         self._of_class = {cls: tag for tag, cls in self.by_tag.items()}
-        self.by_tag |= {tag: cls for tag, cls in names.items() if _is_node_class(cls) and cls in admitted}
+        self.by_tag |= {
+            tag: cls
+            for tag, cls in names.items()
+            if _is_node_class(cls) and cls in admitted
+        }
 
     @functools.cached_property
     def _known(self) -> set[str]:
@@ -186,12 +212,16 @@ class Tags:
             return self.by_tag[tag]
         if isinstance(tag, str) and tag in self._several:
             several = ", ".join(map(_qualified, self._several[tag]))
-            raise NameError_(f"several classes are named {tag!r}: write one of {several}")
+            raise NameError_(
+                f"several classes are named {tag!r}: write one of {several}"
+            )
         one_of = f"one of {shown(self.by_tag)}"
         if isinstance(tag, str) and tag in self._known:
             declared = " or ".join(cls.__name__ for cls in self.allowed)
             raise NameError_(f"{tag} is not {with_article(declared)}; {one_of}")
-        raise NameError_(f"unknown type {short(tag)}{near_hint(tag, self.by_tag) or f'; {one_of}'}")
+        raise NameError_(
+            f"unknown type {short(tag)}{near_hint(tag, self.by_tag) or f'; {one_of}'}"
+        )
 
     def tag_of(self, cls: type[NodeBase]) -> str:
         """The tag of a class that is admitted here."""
@@ -201,7 +231,9 @@ class Tags:
 def shown(names: Iterable[str], limit: int = 12) -> str:
     """Names for a message, not too many of them."""
     found = sorted(names)
-    return ", ".join(found[:limit]) + (f" and {len(found) - limit} more" if len(found) > limit else "")
+    return ", ".join(found[:limit]) + (
+        f" and {len(found) - limit} more" if len(found) > limit else ""
+    )
 
 
 def _concrete(allowed: tuple[type, ...]) -> Iterator[type[NodeBase]]:
@@ -210,7 +242,12 @@ def _concrete(allowed: tuple[type, ...]) -> Iterator[type[NodeBase]]:
 
 
 def _can_be_built(cls: type) -> bool:
-    return issubclass(cls, Node) and cls is not Node and not inspect.isabstract(cls) and not is_refused(cls)
+    return (
+        issubclass(cls, Node)
+        and cls is not Node
+        and not inspect.isabstract(cls)
+        and not is_refused(cls)
+    )
 
 
 def with_subclasses(classes: Iterable[type]) -> Iterator[type]:

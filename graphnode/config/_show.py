@@ -37,7 +37,8 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
     made, passed = walk(files, document, cls)
     origins: dict[Path_, str] = {
         (*visit.path, name): _origin(passed, visit.config, name)
-        for visit in visits(made, declared=True)  # as `flat` goes, so that shared nodes have the same paths
+        # As `flat` goes, so that shared nodes have the same paths
+        for visit in visits(made, declared=True)
         for name in ("type", *type(visit.config).model_fields)
     }
     after_changes, replaced = changed(made, changes)
@@ -46,7 +47,11 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
     before, after = flat(opened_like(made, after_changes)[0]), flat(after_changes)
     rows: list[Shown] = []
     for where, value in after.items():
-        known = [where[:length] for length in range(len(where), 0, -1) if where[:length] in origins]
+        known = [
+            where[:length]
+            for length in range(len(where), 0, -1)
+            if where[:length] in origins
+        ]
         origin = origins[known[0]] if known else ""
         if where not in before or not say_the_same(before[where], value):
             origin = "command line"
@@ -71,11 +76,14 @@ def load_checked(path: Path, cls: type[M]) -> Config[M]:
     """The config of a file whose nodes can be made: what their constructors refuse has a place in the file, too.
 
     Raises:
-        ConfigError: All faults of the file; where it has none, those of the constructors.
+        ConfigError: All faults of the file; where it has none, those of the
+            constructors.
     """
     files = Files()
     made, passed = walk(files, files.read_file(path), cls)
-    faults = [passed.text_at(visit.config, text) for visit, text in constructor_faults(made)]
+    faults = [
+        passed.text_at(visit.config, text) for visit, text in constructor_faults(made)
+    ]
     check_no_faults(sorted(faults, key=place_key))
     return made
 

@@ -1,8 +1,9 @@
 """Random streams in files: `rngs: 0`, or `rngs: {default: 0, dropout: 1}`.
 
-Data in: the seeds that a file gives, by the name of the stream. Data out: a config of `Rngs`, which is a class with a
-constructor of its own, and its arguments. A stream without a seed is made of the key that a model is built with: of a
-live stream, whose seed nobody knows any more, a config says the name alone.
+Data in: the seeds that a file gives, by the name of the stream. Data out: a config of
+`Rngs`, which is a class with a constructor of its own, and its arguments. A stream
+without a seed is made of the key that a model is built with: of a live stream, whose
+seed nobody knows any more, a config says the name alone.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +36,11 @@ def admits_streams(form: Form) -> bool:
 
 def as_mapping(raw: object) -> object:
     """The mapping that a seed alone stands for; anything else itself."""
-    return {DEFAULT_STREAM: raw} if isinstance(raw, int) and not isinstance(raw, bool) else raw
+    return (
+        {DEFAULT_STREAM: raw}
+        if isinstance(raw, int) and not isinstance(raw, bool)
+        else raw
+    )
 
 
 def _checked(given: object) -> tuple[tuple[str, int | None], ...]:
@@ -45,7 +50,11 @@ def _checked(given: object) -> tuple[tuple[str, int | None], ...]:
     except (TypeError, ValueError):
         raise value_error(f"{_EXPECTED}, found {short(given)}") from None
     for name, seed in streams.items():
-        if not isinstance(name, str) or isinstance(seed, bool) or not (seed is None or isinstance(seed, int)):
+        if (
+            not isinstance(name, str)
+            or isinstance(seed, bool)
+            or not (seed is None or isinstance(seed, int))
+        ):
             text = f"{name}: a seed is an integer, or null for one of the key that the model is built with"
             raise value_error(f"{text}; found {short(seed)}")
     return tuple(sorted(streams.items()))
@@ -65,8 +74,12 @@ def arguments_of(streams: Iterable[tuple[str, int | None]]) -> dict[str, Any]:
     if None not in given.values():
         return given
     key = split_key()
-    # Not one key after the other: to give one stream a seed, or to add one, changes no other.
-    return {name: derived(key, number_of(name)) if seed is None else seed for name, seed in given.items()}
+    # Not one key after the other: to give one stream a seed, or to add one, changes no
+    # other.
+    return {
+        name: derived(key, number_of(name)) if seed is None else seed
+        for name, seed in given.items()
+    }
 
 
 def new_streams() -> Rngs:

@@ -61,9 +61,14 @@ class Summary:
         foot = (self.title, "", "", f"{self.parameters:,}", f"{self.bytes:,}", "")
         rows = [head, *body, foot]
         widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
-        lines = ["  ".join(_padded(cell, widths[at], at) for at, cell in enumerate(row)) for row in rows]
+        lines = [
+            "  ".join(_padded(cell, widths[at], at) for at, cell in enumerate(row))
+            for row in rows
+        ]
         rule = "-" * max(map(len, lines))
-        return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        return "\n".join(
+            line.rstrip() for line in [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+        )
 
 
 def _few(paths: tuple[Path, ...], limit: int = 2) -> str:
@@ -79,7 +84,8 @@ def _padded(cell: str, width: int, at: int) -> str:
 def summary(config: Config[Any] | Node, /) -> Summary:
     """What the model of a config takes: shapes, numbers of parameters and bytes.
 
-    No array is made, unless a constructor needs its values, such as one that makes a static array.
+    No array is made, unless a constructor needs its values, such as one that makes a
+    static array.
 
     Args:
         config: What to summarize; a live model is taken as it is.
@@ -98,9 +104,16 @@ def summary(config: Config[Any] | Node, /) -> Summary:
     """
     model = _abstract_model(config)
     others = aliases(model)
-    shared_nodes = {path: others[path] for path in nodes(model) if path and path in others}
+    shared_nodes = {
+        path: others[path] for path in nodes(model) if path and path in others
+    }
     rows = [
-        _row(path, type(state).__name__, state._value, _others(path, others.get(path, ()), shared_nodes))
+        _row(
+            path,
+            type(state).__name__,
+            state._value,
+            _others(path, others.get(path, ()), shared_nodes),
+        )
         for path, state in states(model).items()
     ]
     return Summary(type(model).__name__, rows)
@@ -117,18 +130,24 @@ def _abstract_model(config: Config[Any] | Node) -> Node:
     raise TypeError(wrong_argument("a config or a node", config))
 
 
-def _others(path: Path, own: tuple[Path, ...], shared_nodes: dict[Path, tuple[Path, ...]]) -> tuple[Path, ...]:
+def _others(
+    path: Path, own: tuple[Path, ...], shared_nodes: dict[Path, tuple[Path, ...]]
+) -> tuple[Path, ...]:
     """The further paths of a State: its own, and those through a node that is shared."""
     found = list(own)
     for length in range(len(path)):
-        found += [(*other, *path[length:]) for other in shared_nodes.get(path[:length], ())]
+        found += [
+            (*other, *path[length:]) for other in shared_nodes.get(path[:length], ())
+        ]
     return tuple(found)
 
 
 def _row(path: Path, kind: str, value: Any, others: tuple[Path, ...]) -> Row:
     leaves = jax.tree.leaves(value)
     sizes = [int(np.prod(leaf.shape)) for leaf in leaves]
-    total = sum(size * leaf.dtype.itemsize for size, leaf in zip(sizes, leaves, strict=True))
+    total = sum(
+        size * leaf.dtype.itemsize for size, leaf in zip(sizes, leaves, strict=True)
+    )
     shape = str(jax.tree.map(lambda leaf: _Shown(shape_text(leaf)), value))
     return Row(path, kind, shape, sum(sizes), total, others)
 

@@ -31,14 +31,16 @@ M = TypeVar("M", bound=Node)
 def to_config(node: M, /) -> Config[M]:
     """The config of a live model: `build` makes one of an equal graphdef from it.
 
-    Shared nodes are shared configs, cycles included. States are left out, as configs make new ones. An init variable is
-    taken from the mapping that the node's method `__init_vars__` gives, if it has one; otherwise it has its default.
-    That method may raise a `ConfigError` itself, with paths from the node on. A static field whose `factory` would make
-    the same is left to it.
+    Shared nodes are shared configs, cycles included. States are left out, as configs
+    make new ones. An init variable is taken from the mapping that the node's method
+    `__init_vars__` gives, if it has one; otherwise it has its default. That method may
+    raise a `ConfigError` itself, with paths from the node on. A static field whose
+    `factory` would make the same is left to it.
 
     Raises:
-        ConfigError: A class that no configuration can describe, a value that its field would not take, or what a
-            constructor would not make: tied States, other tags, replaced parts; names all.
+        ConfigError: A class that no configuration can describe, a value that its field
+            would not take, or what a constructor would not make: tied States, other
+            tags, replaced parts; names all.
         StructureError: `node` is not a node.
 
     Example:
@@ -63,13 +65,20 @@ def to_config(node: M, /) -> Config[M]:
         try:
             fill(made[id(one)], _fields(one, reached, made))
         except pydantic.ValidationError as error:
-            told += [(one, f".{'.'.join(map(str, each['loc']))}: {each['msg']}") for each in error.errors()]
-        except ConfigError as error:  # of its `__init_vars__`, or of an optimizer without its model
+            told += [
+                (one, f".{'.'.join(map(str, each['loc']))}: {each['msg']}")
+                for each in error.errors()
+            ]
+        except (
+            ConfigError
+        ) as error:  # of its `__init_vars__`, or of an optimizer without its model
             told += [(one, f".{fault}") for fault in error.faults]
     if told:
         # Not before: all paths of a long chain cost its square.
         paths = {id(one): path_str(path) for path, one in iter_node(node)}
-        raise ConfigError([f"{paths[id(one)] or type(one).__name__}{text}" for one, text in told])
+        raise ConfigError(
+            [f"{paths[id(one)] or type(one).__name__}{text}" for one, text in told]
+        )
     config = cast("Config[M]", made[id(node)])
     _check_builds(config, node)
     return config
@@ -82,16 +91,24 @@ def _check_builds(config: Config[Any], node: Node) -> None:
         ConfigError: Names all that differs.
     """
     built: Node = abstractly(lambda: build(config))
-    differences = [str(one) for one in diff(graphdef(node), graphdef(built))] or list(_other_shapes(node, built))
+    differences = [str(one) for one in diff(graphdef(node), graphdef(built))] or list(
+        _other_shapes(node, built)
+    )
     if differences:
-        raise ConfigError([f"{one}: build would make it otherwise" for one in differences])
+        raise ConfigError(
+            [f"{one}: build would make it otherwise" for one in differences]
+        )
 
 
 def _other_shapes(node: Node, built: Node) -> Iterator[str]:
     """The States of a node, whose structure is that of another one, with other shapes or dtypes: those of a stack."""
     others = states(built)
     for path, state in states(node).items():
-        pairs = zip(jax.tree.leaves(state._value), jax.tree.leaves(others[path]._value), strict=False)
+        pairs = zip(
+            jax.tree.leaves(state._value),
+            jax.tree.leaves(others[path]._value),
+            strict=False,
+        )
         if any(leaf_form(one) != leaf_form(other) for one, other in pairs):
             yield f"{path_str(path)}: {describe(state._value)} != {describe(others[path]._value)}"
 
@@ -110,7 +127,11 @@ def _reached(root: Node) -> list[Node]:
         except ConfigError:
             continue  # told by who asks for it
         for name in slots:
-            below = [leaf for _, leaf in leaves(node.__dict__.get(name)) if isinstance(leaf, Node)]
+            below = [
+                leaf
+                for _, leaf in leaves(node.__dict__.get(name))
+                if isinstance(leaf, Node)
+            ]
             todo += reversed(below)
     return list(found.values())
 
@@ -124,7 +145,9 @@ def _containers(reached: list[Node]) -> Iterator[Any]:
                 yield value
 
 
-def _fields(node: Node, others: list[Node], made: dict[int, Config[Any]]) -> dict[str, Any]:
+def _fields(
+    node: Node, others: list[Node], made: dict[int, Config[Any]]
+) -> dict[str, Any]:
     def config_in_place(leaf: Any) -> Any:
         return made[id(leaf)] if isinstance(leaf, NodeBase) else leaf
 
@@ -137,9 +160,14 @@ def _fields(node: Node, others: list[Node], made: dict[int, Config[Any]]) -> dic
     given: dict[str, Any] = dict(getattr(node, "__init_vars__", dict)())
     fields = schema(type(node)).fields
     for name in model.model_fields:
-        if name in fields and name in node.__dict__ and not _is_computed_again(node, fields[name]):
+        if (
+            name in fields
+            and name in node.__dict__
+            and not _is_computed_again(node, fields[name])
+        ):
             value = node.__dict__[name]
-            # A default stays what it is, also where its annotation would make another value of it, as of 1 for a float.
+            # A default stays what it is, also where its annotation would make another
+            # value of it, as of 1 for a float.
             if name in model.slots:
                 given[name] = mapped(config_in_place, value)
             elif not is_default(model, name, value):
@@ -150,7 +178,8 @@ def _fields(node: Node, others: list[Node], made: dict[int, Config[Any]]) -> dic
 def _is_computed_again(node: NodeBase, field: Field) -> bool:
     """Whether the factory of a static field makes what the field holds, so that the config leaves it to the class.
 
-    Whether it was given all the same, nobody knows; and so it follows the fields that it is computed from.
+    Whether it was given all the same, nobody knows; and so it follows the fields that
+    it is computed from.
     """
     if not is_computed(field):
         return False
@@ -158,6 +187,8 @@ def _is_computed_again(node: NodeBase, field: Field) -> bool:
     try:
         with scope_of(Refusing("another value each time")):
             value = plan.admit[field.name](node, plan.makers[field.name](node))
-    except Exception:  # of a factory that draws, or that looks at what has changed since
+    except (
+        Exception
+    ):  # of a factory that draws, or that looks at what has changed since
         return False
     return same_static(value, node.__dict__[field.name])

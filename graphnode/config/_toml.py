@@ -14,8 +14,11 @@ _LINE: Final = re.compile(
     rf"""(?m)^[ \t]*+(?P<open>\[{{0,2}})[ \t]*+(?P<keys>{_KEY}(?:[ \t]*+\.[ \t]*+{_KEY})*+)[ \t]*+[\]=]"""
 )
 _MAX_PARTS: Final = 100
-# A key starts where no word or escape is open, so that no text is looked at again and again.
-_LONG_KEY: Final = re.compile(rf"(?<![\w.\\-])(?:{_KEY}[ \t]*+\.[ \t]*+){{{_MAX_PARTS}}}")
+# A key starts where no word or escape is open, so that no text is looked at again and
+# again.
+_LONG_KEY: Final = re.compile(
+    rf"(?<![\w.\\-])(?:{_KEY}[ \t]*+\.[ \t]*+){{{_MAX_PARTS}}}"
+)
 _MAX_PLACED: Final = 50
 """Levels to which places are known; the paths of a deeper chain would cost its square."""
 
@@ -36,7 +39,8 @@ class TomlReader:
         self._text = text
         self._places: dict[_Path, Place] | None = None
         long_key = _LONG_KEY.search(text)
-        if long_key is not None:  # tomllib takes the square of its length, in time and memory
+        # Tomllib takes the square of its length, in time and memory
+        if long_key is not None:
             place = Place(text.count("\n", 0, long_key.start()) + 1, 0)
             self.faults.append((place, f"a key of more than {_MAX_PARTS} parts"))
             return
@@ -49,7 +53,9 @@ class TomlReader:
         except RecursionError:
             self.faults.append((Place(0, 0), "nested too deeply"))
         except ValueError:  # of int(), which tomllib lets through
-            self.faults.append((Place(0, 0), f"an integer of more than {MAX_DIGITS:,} digits"))
+            self.faults.append(
+                (Place(0, 0), f"an integer of more than {MAX_DIGITS:,} digits")
+            )
         else:
             self._number(self.root)
 
@@ -68,7 +74,9 @@ class TomlReader:
         while level:
             depth += 1
             if depth > MAX_DEPTH:
-                self.faults.append((Place(0, 0), f"nested more than {MAX_DEPTH:,} levels deep"))
+                self.faults.append(
+                    (Place(0, 0), f"nested more than {MAX_DEPTH:,} levels deep")
+                )
                 return
             below: list[tuple[_Path, Any]] = []
             for path, value in level:
@@ -76,13 +84,16 @@ class TomlReader:
                     self.nodes[id(value)] = path
                 for key, item in items(value, as_written=True):
                     if is_container(item):
-                        below.append(((*path, key) if depth < _MAX_PLACED else (), item))
+                        below.append(
+                            ((*path, key) if depth < _MAX_PLACED else (), item)
+                        )
             level = below
 
 
 def _places_of(text: str) -> dict[_Path, Place]:
     found: dict[_Path, Place] = {}
-    last: dict[_Path, int] = {}  # of each array of tables, the position of the table that is open
+    # Of each array of tables, the position of the table that is open
+    last: dict[_Path, int] = {}
     table: _Path = ()
     line, counted = 1, 0
     for match in _LINE.finditer(text):
@@ -96,7 +107,11 @@ def _places_of(text: str) -> dict[_Path, Place]:
         for key in keys:
             path = (*path, key)
             found.setdefault(path, place)
-            if match["open"] and path in last and not (match["open"] == "[[" and key is keys[-1]):
+            if (
+                match["open"]
+                and path in last
+                and not (match["open"] == "[[" and key is keys[-1])
+            ):
                 path = (*path, last[path])
         if match["open"] == "[[":
             last[path] = last.get(path, -1) + 1

@@ -1,7 +1,7 @@
 """Configs as TOML: tables in tables, by tomli-w.
 
-Data in: a config, and what is written of each below it. Data out: the text. TOML has no null and needs no anchors: a
-config that is shared has an `id`, as in the other formats.
+Data in: a config, and what is written of each below it. Data out: the text. TOML has no
+null and needs no anchors: a config that is shared has an `id`, as in the other formats.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,9 @@ from .._errors import ConfigError
 from ._config import Config
 
 
-def toml_lines(root: Config[Any], nodes: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
+def toml_lines(
+    root: Config[Any], nodes: Mapping[int, Mapping[str, Any]]
+) -> Iterator[str]:
     """The lines of the text.
 
     Raises:
@@ -23,7 +25,9 @@ def toml_lines(root: Config[Any], nodes: Mapping[int, Mapping[str, Any]]) -> Ite
     try:
         text = tomli_w.dumps(_nested(root, nodes))
     except RecursionError:
-        raise ConfigError(["nested too deeply for TOML: write YAML (format='yaml')"]) from None
+        raise ConfigError(
+            ["nested too deeply for TOML: write YAML (format='yaml')"]
+        ) from None
     return iter(text.rstrip("\n").split("\n"))
 
 
@@ -44,5 +48,7 @@ def _nested(root: Config[Any], nodes: Mapping[int, Mapping[str, Any]]) -> Any:
             continue
         made: Any = {} if isinstance(value, dict) else [None] * len(value)
         holder[key] = made
-        todo += reversed([(made, inner, child) for inner, child in items(value, as_written=True)])
+        todo += reversed(
+            [(made, inner, child) for inner, child in items(value, as_written=True)]
+        )
     return result[0]

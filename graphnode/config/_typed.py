@@ -1,7 +1,8 @@
 """The classes that a static value in a file names with `type:`, where its annotation admits several.
 
-Data in: a value, or a name from a file. Data out: the name of its class, or the class. A name is that of a class of the
-annotation, of the table here, or of one that the program has registered: nothing is imported or looked up elsewhere.
+Data in: a value, or a name from a file. Data out: the name of its class, or the class.
+A name is that of a class of the annotation, of the table here, or of one that the
+program has registered: nothing is imported or looked up elsewhere.
 """
 
 import dataclasses
@@ -33,13 +34,18 @@ _CLASSES: Final[Mapping[str, Any]] = {
     "slice": slice,
     **{cls.__name__: cls for cls in (np.bool_, np.int8, np.int16, np.int32, np.int64)},
     **{cls.__name__: cls for cls in (np.uint8, np.uint16, np.uint32, np.uint64)},
-    **{cls.__name__: cls for cls in (np.float16, np.float32, np.float64, np.complex64, np.complex128)},
+    **{
+        cls.__name__: cls
+        for cls in (np.float16, np.float32, np.float64, np.complex64, np.complex128)
+    },
 }
 
 
 def is_record(cls: object) -> bool:
     """Whether the values of a class are written by their fields: those of dataclasses and named tuples."""
-    return isinstance(cls, type) and (dataclasses.is_dataclass(cls) or is_named_tuple(cls))
+    return isinstance(cls, type) and (
+        dataclasses.is_dataclass(cls) or is_named_tuple(cls)
+    )
 
 
 def is_named_tuple(cls: type) -> bool:
@@ -49,12 +55,16 @@ def is_named_tuple(cls: type) -> bool:
 
 def named_classes() -> dict[str, Any]:
     """The classes that a file may name where the annotation says none."""
-    registered = {name: value for name in value_names() if _has_type(value := value_of(name))}
+    registered = {
+        name: value for name in value_names() if _has_type(value := value_of(name))
+    }
     return {**_CLASSES, **registered}
 
 
 def _has_type(value: object) -> bool:
-    return is_record(value) or (isinstance(value, type) and issubclass(value, enum.Enum))
+    return is_record(value) or (
+        isinstance(value, type) and issubclass(value, enum.Enum)
+    )
 
 
 def name_of(cls: Any) -> str:
@@ -62,10 +72,19 @@ def name_of(cls: Any) -> str:
     # NumPy's float64 is a Python float, too.
     exact = (name for name, of in _CLASSES.items() if cls is of)
     extended = (name for name, of in _CLASSES.items() if issubclass(cls, of))
-    return next(exact, None) or registered_name(cls) or next(extended, None) or cls.__name__
+    return (
+        next(exact, None)
+        or registered_name(cls)
+        or next(extended, None)
+        or cls.__name__
+    )
 
 
 def unwrapped(given: Any, name: str) -> Any:
     """What a mapping holds that says this type; any other value itself."""
-    is_typed = isinstance(given, dict) and given.get(TYPE) == name and given.keys() == {TYPE, VALUE}
+    is_typed = (
+        isinstance(given, dict)
+        and given.get(TYPE) == name
+        and given.keys() == {TYPE, VALUE}
+    )
     return given[VALUE] if is_typed else given

@@ -1,8 +1,9 @@
 """Static values from files: what pydantic validates for an annotation. `_plain` is the way back.
 
-Data in: a resolved annotation of a static field. Data out: a type for a pydantic model. How values of one class stand
-in a file is known to the table of static kinds; here is what an annotation adds: what is in a tuple, which values a
-`Literal` or a union admits, the fields of a record.
+Data in: a resolved annotation of a static field. Data out: a type for a pydantic model.
+How values of one class stand in a file is known to the table of static kinds; here is
+what an annotation adds: what is in a tuple, which values a `Literal` or a union admits,
+the fields of a record.
 """
 
 import collections.abc
@@ -13,7 +14,19 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, Union, cast, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 import jax
 import numpy as np
@@ -70,13 +83,17 @@ _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _STRICT: Final = (bool, int, float, str)
 # Files have these themselves, and a list is a tuple.
 _OWN: Final = (*_STRICT, types.NoneType, tuple)
-_FORBID: Final = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+_FORBID: Final = pydantic.ConfigDict(
+    extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
+)
 
 _Schema: TypeAlias = Mapping[str, Any]
 
 
 def _validated(check: Callable[[Any], Any], schema: _Schema | Defined) -> Any:
-    metadata = schema if isinstance(schema, Defined) else pydantic.WithJsonSchema(dict(schema))
+    metadata = (
+        schema if isinstance(schema, Defined) else pydantic.WithJsonSchema(dict(schema))
+    )
     return Annotated[Any, pydantic.PlainValidator(check), metadata]
 
 
@@ -88,7 +105,9 @@ def _checked(read: Callable[[Any], Any], schema: _Schema | Defined) -> Any:
             return read(data)
         except ExpectedError as error:
             code = "literal_error" if error.has_options else "wrong_form"
-            raise PydanticCustomError(code, "Input should be {expected}", {"expected": error.expected}) from None
+            raise PydanticCustomError(
+                code, "Input should be {expected}", {"expected": error.expected}
+            ) from None
         except DataValueError as error:
             raise value_error(str(error)) from None
 
@@ -98,19 +117,27 @@ def _checked(read: Callable[[Any], Any], schema: _Schema | Defined) -> Any:
 def configurable(annotation: Any, default: object = None) -> Any:
     """The type that pydantic validates for the annotation of a static field.
 
-    Numbers and strings are not converted into each other, but a list is taken for a tuple, and an integer for a float.
+    Numbers and strings are not converted into each other, but a list is taken for a
+    tuple, and an integer for a float.
 
     Args:
         annotation: Resolved; its metadata (`Annotated[int, Field(gt=0)]`) is kept.
-        default: The field's default: a dtype that a file names is of the same form, `jnp.float32` or `np.dtype`.
+        default: The field's default: a dtype that a file names is of the same form,
+            `jnp.float32` or `np.dtype`.
     """
     meant = unaliased(annotation)
     if meant is not annotation:
         return configurable(meant, default)
     if annotation in _STRICT:
         return Annotated[annotation, pydantic.Strict()]
-    if annotation in (Any, object) or isinstance(annotation, TypeVar | typing_extensions.TypeVar):
-        return _registered(_is_value, "value") if callable(default) else _validated(_hashable, _HASHABLE)
+    if annotation in (Any, object) or isinstance(
+        annotation, TypeVar | typing_extensions.TypeVar
+    ):
+        return (
+            _registered(_is_value, "value")
+            if callable(default)
+            else _validated(_hashable, _HASHABLE)
+        )
     if isinstance(annotation, typing.NewType):
         return configurable(annotation.__supertype__, default)
     if _is_dtype(annotation):
@@ -142,14 +169,26 @@ def configurable(annotation: Any, default: object = None) -> Any:
 
 
 def _registered_class(bound: type) -> Any:
-    return _registered(lambda value: isinstance(value, type) and issubclass(value, bound), "class", bound)
+    return _registered(
+        lambda value: isinstance(value, type) and issubclass(value, bound),
+        "class",
+        bound,
+    )
 
 
 def _any_schema() -> dict[str, Any]:
-    named = {"required": [TYPE], "properties": {TYPE: {"enum": sorted([REGISTERED, *named_classes()])}}}
+    named = {
+        "required": [TYPE],
+        "properties": {TYPE: {"enum": sorted([REGISTERED, *named_classes()])}},
+    }
     types = ["array", "boolean", "null", "number", "object", "string"]
     # What stands beside the class, the class says.
-    return {"type": types, "items": {DEFINED: _HASHABLE}, "if": {"type": "object"}, "then": named}
+    return {
+        "type": types,
+        "items": {DEFINED: _HASHABLE},
+        "if": {"type": "object"},
+        "then": named,
+    }
 
 
 _HASHABLE: Final[Defined] = Defined("data", "data", _any_schema)
@@ -159,7 +198,11 @@ def _hashable(given: Any) -> Any:
     """A value with tuples in place of lists: static values are part of the structure. A mapping says its class."""
     if isinstance(given, dict):
         return _of_named_class(given)
-    return tuple(map(_hashable, given)) if isinstance(given, (list, tuple)) and type(given) in (list, tuple) else given
+    return (
+        tuple(map(_hashable, given))
+        if isinstance(given, (list, tuple)) and type(given) in (list, tuple)
+        else given
+    )
 
 
 def _of_named_class(given: dict[str, Any]) -> Any:
@@ -171,22 +214,33 @@ def _of_named_class(given: dict[str, Any]) -> Any:
     cls = known.get(name) if isinstance(name, str) else None
     if cls is None:
         if TYPE not in given:
-            raise value_error("a mapping says its class here, with `type`, as the field does not")
-        near = near_hint(name, known) or f"; one of {shown(known)}, or a class that gn.config.register has named"
+            raise value_error(
+                "a mapping says its class here, with `type`, as the field does not"
+            )
+        near = (
+            near_hint(name, known)
+            or f"; one of {shown(known)}, or a class that gn.config.register has named"
+        )
         raise value_error(f"unknown type {short(name)}{near}")
     return _reader(cls)(given)
 
 
 @functools.cache
 def _reader(cls: Any) -> Callable[[Any], Any]:
-    adapter = pydantic.TypeAdapter(configurable(cls) if is_record(cls) else _or_typed(configurable(cls), cls))
+    adapter = pydantic.TypeAdapter(
+        configurable(cls) if is_record(cls) else _or_typed(configurable(cls), cls)
+    )
     return adapter.validate_python
 
 
 def _or_typed(inner: Any, cls: Any) -> Any:
     """What is read as `inner`, also as the value of a mapping that says its class: `{type: Mode, value: fast}`."""
     name = name_of(cls)
-    return Annotated[inner, pydantic.BeforeValidator(lambda given: unwrapped(given, name)), _TypedSchema(name)]
+    return Annotated[
+        inner,
+        pydantic.BeforeValidator(lambda given: unwrapped(given, name)),
+        _TypedSchema(name),
+    ]
 
 
 class _TypedSchema(NamedTuple):
@@ -194,11 +248,22 @@ class _TypedSchema(NamedTuple):
 
     name: str
 
-    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> Mapping[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, core_schema: Any, handler: Any
+    ) -> Mapping[str, Any]:
         inner = handler(core_schema)
         properties = {TYPE: {"const": self.name}, VALUE: inner}
         made = {"type": "object", "properties": properties, "required": [TYPE, VALUE]}
-        return {"anyOf": [inner, {DEFINED: Defined(f"{self.name}.typed", ("typed", repr(made)), lambda: made)}]}
+        return {
+            "anyOf": [
+                inner,
+                {
+                    DEFINED: Defined(
+                        f"{self.name}.typed", ("typed", repr(made)), lambda: made
+                    )
+                },
+            ]
+        }
 
 
 def _bound(annotation: Any) -> type:
@@ -218,16 +283,23 @@ def _union(args: tuple[Any, ...], default: object) -> Any:
         if not is_record(arg):
             cls = get_origin(arg) or arg
             may_say = several and isinstance(cls, type) and cls not in _OWN
-            members.append(_or_typed(configurable(arg, default), cls) if may_say else configurable(arg, default))
+            members.append(
+                _or_typed(configurable(arg, default), cls)
+                if may_say
+                else configurable(arg, default)
+            )
         elif arg is records[0]:
             members.append(_one_record(records))
-    return _exact_first(union[tuple(members)], args) if several else union[tuple(members)]
+    return (
+        _exact_first(union[tuple(members)], args) if several else union[tuple(members)]
+    )
 
 
 def _exact_first(union: Any, args: tuple[Any, ...]) -> Any:
     """A union, of which a number or text of a file is first of all the member of that very class.
 
-    pydantic alone would take an integer for an array of integers rather than for a float.
+    pydantic alone would take an integer for an array of integers rather than for a
+    float.
     """
     adapters: dict[type, Any] = {}
     for arg in args:
@@ -243,7 +315,9 @@ def _exact_first(union: Any, args: tuple[Any, ...]) -> Any:
             return read_any(given)
         try:
             return adapter.validate_python(given)
-        except pydantic.ValidationError:  # of a constraint, which another member may not have
+        except (
+            pydantic.ValidationError
+        ):  # of a constraint, which another member may not have
             return read_any(given)
 
     return Annotated[union, pydantic.WrapValidator(read)] if adapters else union
@@ -255,7 +329,9 @@ def _of_class(cls: Any, default: object) -> Any:
     if not isinstance(cls, type):
         return cls
     if is_transformation(cls):
-        return _called_or_named(TransformationCall, acts_as_transformation, "transformation")
+        return _called_or_named(
+            TransformationCall, acts_as_transformation, "transformation"
+        )
     if cls is Schedule:
         return _called_or_named(ScheduleCall, callable, "schedule")
     if is_record(cls):
@@ -299,7 +375,9 @@ def _takes(function: Callable[..., object], count: int) -> bool:
     return True
 
 
-def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object) -> Any:
+def _registered(
+    is_admitted: Callable[[Any], bool], what: str, of: type = object
+) -> Any:
     """A value that a file gives by its name in the registry, and a program as it is.
 
     Args:
@@ -320,11 +398,16 @@ def _registered(is_admitted: Callable[[Any], bool], what: str, of: type = object
     # What the schema admits is asked of the same function, at the time when it is made.
     def said() -> dict[str, Any]:
         names = sorted(name for name in value_names() if is_admitted(value_of(name)))
-        made: dict[str, Any] = {"description": f"The name of a registered {what}.", "enum": names}
+        made: dict[str, Any] = {
+            "description": f"The name of a registered {what}.",
+            "enum": names,
+        }
         others = [kind for kind, sample in _SAMPLES.items() if is_admitted(sample)]
         return {"anyOf": [made, {"type": others}]} if others else made
 
-    return _validated(find, Defined(what.replace(" ", "_"), ("registered", what, of), said))
+    return _validated(
+        find, Defined(what.replace(" ", "_"), ("registered", what, of), said)
+    )
 
 
 def _value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
@@ -341,7 +424,13 @@ def _value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
         raise value_error(f"{error}{hint}", "unknown_name") from None
 
 
-_SAMPLES: Final[dict[str, Any]] = {"null": None, "boolean": True, "number": 1.5, "array": [], "object": {}}
+_SAMPLES: Final[dict[str, Any]] = {
+    "null": None,
+    "boolean": True,
+    "number": 1.5,
+    "array": [],
+    "object": {},
+}
 
 
 def _is_value(value: object) -> bool:
@@ -350,7 +439,9 @@ def _is_value(value: object) -> bool:
 
 def _one_of(options: tuple[Any, ...]) -> Any:
     """One of some values, which a file gives exactly: pydantic would take `true`, `1.0` and `"1"` for 1."""
-    return _checked(functools.partial(read_option, options=options), options_schema(options))
+    return _checked(
+        functools.partial(read_option, options=options), options_schema(options)
+    )
 
 
 def _is_dtype(annotation: Any) -> bool:
@@ -375,7 +466,10 @@ def _called_or_named(call: Any, is_admitted: Callable[[Any], bool], what: str) -
         is_live = is_admitted(given) and not isinstance(given, call)
         return "name" if is_name or is_live else "call"
 
-    return by_tag({"call": _one_record((call,)), "name": _registered(is_admitted, what)}, how_given)
+    return by_tag(
+        {"call": _one_record((call,)), "name": _registered(is_admitted, what)},
+        how_given,
+    )
 
 
 def by_tag(types: Mapping[str, Any], tag_of: Callable[[Any], str]) -> Any:
@@ -399,7 +493,9 @@ def _labels(inner: Any) -> Any:
 
 def _one_record(classes: tuple[Any, ...]) -> Any:
     """A record of one of some classes, or of a class that extends one, which the file then names."""
-    return _validated(functools.partial(_record, classes=classes), _records_schema(classes))
+    return _validated(
+        functools.partial(_record, classes=classes), _records_schema(classes)
+    )
 
 
 def _records_schema(classes: tuple[Any, ...]) -> Defined:
@@ -410,17 +506,32 @@ def _records_schema(classes: tuple[Any, ...]) -> Defined:
             return _model_of(found[0])
         choices: list[_Schema] = []
         for cls in found:
-            fields = Defined(cls.__name__, ("record", cls), functools.partial(_model_of, cls))
-            choices.append({DEFINED: fields} if cls in classes else {DEFINED: fields, "required": [TYPE]})
+            fields = Defined(
+                cls.__name__, ("record", cls), functools.partial(_model_of, cls)
+            )
+            choices.append(
+                {DEFINED: fields}
+                if cls in classes
+                else {DEFINED: fields, "required": [TYPE]}
+            )
         return {"anyOf": choices}
 
-    return Defined("-".join([cls.__name__ for cls in classes]), ("records", classes), make)
+    return Defined(
+        "-".join([cls.__name__ for cls in classes]), ("records", classes), make
+    )
 
 
 def _choices(classes: tuple[Any, ...]) -> list[Any]:
     """The classes that a record may be of."""
-    calls = [call for cls in classes if issubclass(cls, Call) for call in call_classes(cls, known_values())]
-    return calls or [cls for cls in newest(with_subclasses(classes)) if not inspect.isabstract(cls)]
+    calls = [
+        call
+        for cls in classes
+        if issubclass(cls, Call)
+        for call in call_classes(cls, known_values())
+    ]
+    return calls or [
+        cls for cls in newest(with_subclasses(classes)) if not inspect.isabstract(cls)
+    ]
 
 
 @functools.cache
@@ -430,14 +541,25 @@ def _model_of(cls: Any) -> type[pydantic.BaseModel]:
     if is_named_tuple(cls):
         fields = {name: cls._field_defaults.get(name, ...) for name in cls._fields}
     else:
-        fields = {field.name: _default_of(field) for field in dataclasses.fields(cls) if field.init}
+        fields = {
+            field.name: _default_of(field)
+            for field in dataclasses.fields(cls)
+            if field.init
+        }
     definitions: dict[str, Any] = {}
     for name, default in fields.items():
-        value = None if default is ... or isinstance(default, pydantic.fields.FieldInfo) else default
+        value = (
+            None
+            if default is ... or isinstance(default, pydantic.fields.FieldInfo)
+            else default
+        )
         definitions[name] = (configurable(hints.get(name, Any), value), default)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a field may have the name of a method of pydantic's
-        return pydantic.create_model(cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions)
+        # A field may have the name of a method of pydantic's
+        warnings.simplefilter("ignore", UserWarning)
+        return pydantic.create_model(
+            cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions
+        )
 
 
 def _default_of(field: "dataclasses.Field[Any]") -> Any:
@@ -453,23 +575,35 @@ def _record(given: Any, classes: tuple[Any, ...]) -> Any:
         given = value_of(given)
     if isinstance(given, classes):
         return given
-    if isinstance(given, (list, tuple)) and len(classes) == 1 and is_named_tuple(classes[0]):
+    if (
+        isinstance(given, (list, tuple))
+        and len(classes) == 1
+        and is_named_tuple(classes[0])
+    ):
         (cls,) = classes
         if len(given) > len(cls._fields):
-            raise value_error(f"{cls.__name__} has {len(cls._fields)} items, found {len(given)}")
+            raise value_error(
+                f"{cls.__name__} has {len(cls._fields)} items, found {len(given)}"
+            )
         given = dict(zip(cls._fields, given, strict=False))
     if not isinstance(given, dict) and all(map(inspect.isabstract, classes)):
         is_name = isinstance(given, str) and given in map(name_of, _choices(classes))
         remedy = f"; write {{type: {given}, ...}}" if is_name else ""
-        raise value_error(f"a mapping with `type` is expected here, found {short(given)}{remedy}")
+        raise value_error(
+            f"a mapping with `type` is expected here, found {short(given)}{remedy}"
+        )
     if not isinstance(given, dict):
         text = f"the fields of {' or '.join([cls.__name__ for cls in classes])} are expected here"
         raise value_error(text, "wrong_record")
-    if TYPE in given and not any(TYPE in _model_of(cls).model_fields for cls in classes):
+    if TYPE in given and not any(
+        TYPE in _model_of(cls).model_fields for cls in classes
+    ):
         fields = {name: value for name, value in given.items() if name != TYPE}
         return _made(_class_named(given[TYPE], classes), fields)
     if all(map(inspect.isabstract, classes)):
-        raise value_error(f"type is missing: one of {shown([name_of(cls) for cls in _choices(classes)])}")
+        raise value_error(
+            f"type is missing: one of {shown([name_of(cls) for cls in _choices(classes)])}"
+        )
     if len(classes) == 1:
         return _made(classes[0], given)
     return _made_of_any(classes, given)
@@ -485,12 +619,20 @@ def _class_named(name: object, classes: tuple[Any, ...]) -> Any:
     choices = _choices(classes)
     for cls in choices:
         named.setdefault(name_of(cls), []).append(cls)
-    named |= {one: [cls] for one, cls in meant_names().items() if any(cls is choice for choice in choices)}
+    named |= {
+        one: [cls]
+        for one, cls in meant_names().items()
+        if any(cls is choice for choice in choices)
+    }
     found = named.get(name, []) if isinstance(name, str) else []
     if len(found) > 1:
-        raise value_error(f"several classes are named {name!r}: register them under two names with gn.config.register")
+        raise value_error(
+            f"several classes are named {name!r}: register them under two names with gn.config.register"
+        )
     if not found:
-        raise value_error(f"unknown type {short(name)}{near_hint(name, named) or f'; one of {shown(named)}'}")
+        raise value_error(
+            f"unknown type {short(name)}{near_hint(name, named) or f'; one of {shown(named)}'}"
+        )
     return found[0]
 
 
@@ -526,11 +668,14 @@ def _made(cls: Any, given: dict[str, Any]) -> Any:
     try:
         made = _model_of(cls).model_validate(given)
         record = cls(**{name: getattr(made, name) for name in type(made).model_fields})
-        static_key(record)  # what is in it may be no part of a structure, such as a dict
+        # What is in it may be no part of a structure, such as a dict
+        static_key(record)
         return record
     except pydantic.ValidationError as error:
         text = f"{cls.__name__}: {'; '.join(_faults_by_key(given, error))}"
-    except Exception as error:  # whatever the class raises that the file gives a value to
+    except (
+        Exception
+    ) as error:  # whatever the class raises that the file gives a value to
         text = f"{cls.__name__}: {error}"
     raise value_error(text, "wrong_record")
 
@@ -553,10 +698,16 @@ _NO_NUMBER: Final = "Input should be a valid number"
 def _relevant(error: pydantic.ValidationError, given: dict[str, Any]) -> list[Any]:
     """The faults of the fields of a record: of a mapping that may also be a number, those as a mapping alone."""
     faults = error.errors(include_url=False)
-    as_records = {_keys_in(given, one["loc"]) for one in faults if one["type"].startswith("wrong_")}
+    as_records = {
+        _keys_in(given, one["loc"])
+        for one in faults
+        if one["type"].startswith("wrong_")
+    }
 
     def is_relevant(one: Any) -> bool:
-        is_of_mapping = isinstance(one["input"], dict) and _keys_in(given, one["loc"]) in as_records
+        is_of_mapping = (
+            isinstance(one["input"], dict) and _keys_in(given, one["loc"]) in as_records
+        )
         return one["type"].startswith("wrong_") or not is_of_mapping
 
     return [one for one in faults if is_relevant(one)][:10]

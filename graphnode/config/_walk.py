@@ -1,7 +1,8 @@
 """Plain data into configs: one mapping after the other, from a list of what is still to do, so that nothing recurses.
 
-A mapping says the class of a node (`type:`) and its fields. The same object in two places, or `ref:` to an `id:`, is
-the same config, cycles included. Every fault is found in one pass, with the place it stands at.
+A mapping says the class of a node (`type:`) and its fields. The same object in two
+places, or `ref:` to an `id:`, is the same config, cycles included. Every fault is found
+in one pass, with the place it stands at.
 """
 
 import functools
@@ -22,7 +23,17 @@ from .._hints import did_you_mean, short, with_article
 from .._paths import Key, path_str
 from .._paths import Path as Path_
 from .._redefinition import class_apart
-from ._config import RESERVED, Config, blank, config_of, fill, key_fault, misfit, slot_kind, step_text
+from ._config import (
+    RESERVED,
+    Config,
+    blank,
+    config_of,
+    fill,
+    key_fault,
+    misfit,
+    slot_kind,
+    step_text,
+)
 from ._dialect import OURS, Dialect, Translation
 from ._graph import Link, keys_of
 from ._places import MAX_DIGITS, MAX_FAULTS
@@ -58,7 +69,8 @@ class _Item(NamedTuple):
         document: The document it comes from.
         container: The container it stands in there.
         at: Its key there.
-        path: Its keys from the root, as a linked list: the paths of a long chain would cost its square.
+        path: Its keys from the root, as a linked list: the paths of a long chain would
+            cost its square.
     """
 
     raw: Any
@@ -85,7 +97,12 @@ class Walk:
         absent: As of a `Translation`.
     """
 
-    def __init__(self, files: Files, dialect: Dialect = OURS, absent: Mapping[int, list[str]] = _NOTHING) -> None:
+    def __init__(
+        self,
+        files: Files,
+        dialect: Dialect = OURS,
+        absent: Mapping[int, list[str]] = _NOTHING,
+    ) -> None:
         self.files = files
         self._dialect, self._absent = dialect, absent
         self.faults: list[str] = []
@@ -123,7 +140,9 @@ class Walk:
             ConfigError: It is.
         """
         *above, last = path
-        item = _Item(None, _form_of(Node), None, 0, Document("", None), None, 0, _linked(above))
+        item = _Item(
+            None, _form_of(Node), None, 0, Document("", None), None, 0, _linked(above)
+        )
         try:
             self._measure(item, str(last), value)
         except _EnoughError as error:
@@ -155,7 +174,9 @@ class Walk:
                 item.holder[item.key] = raw
             else:
                 self._fault(item, fault)
-        elif isinstance(raw, dict) and form.classes and not self._is_container(raw, form):
+        elif (
+            isinstance(raw, dict) and form.classes and not self._is_container(raw, form)
+        ):
             self._take_node(item, todo)
         elif is_container(raw) and (kind := slot_kind(form, raw)) is not None:
             self._take_container(item, raw, kind, todo)
@@ -165,22 +186,30 @@ class Walk:
     def _is_container(self, raw: Mapping[str, Any], form: Form) -> bool:
         if id(raw) in self._made:  # an alias of a node, whatever else the place admits
             return False
-        return form.dict_of is not None and not (form.leaves and ("type" in raw or "ref" in raw))
+        return form.dict_of is not None and not (
+            form.leaves and ("type" in raw or "ref" in raw)
+        )
 
-    def _take_container(self, item: _Item, raw: Container, kind: ContainerKind, todo: list[_Item]) -> None:
+    def _take_container(
+        self, item: _Item, raw: Container, kind: ContainerKind, todo: list[_Item]
+    ) -> None:
         fault = key_fault(raw)
         if fault is not None:
             self._fault(item, fault)
             return
         placed = item.form.items(kind, items(raw, as_written=True))
         if placed is None:
-            self._fault(item, f"expected {item.form.tuple_length} items, found {len(raw)}")
+            self._fault(
+                item, f"expected {item.form.tuple_length} items, found {len(raw)}"
+            )
             return
         self._count_again(item, raw)
         # Filled item by item, so a list also where the form has a tuple.
         made: Any = dict.fromkeys(raw) if isinstance(raw, dict) else [None] * len(raw)
         item.holder[item.key] = made
-        todo += [self._below(item, raw, key, form, made) for key, _, form in reversed(placed)]
+        todo += [
+            self._below(item, raw, key, form, made) for key, _, form in reversed(placed)
+        ]
 
     def _count_again(self, item: _Item, raw: Any) -> None:
         """Count the items of a container that an alias repeats: each time there are configs for all of them."""
@@ -191,32 +220,50 @@ class Walk:
     def _repeat(self, item: _Item, count: int, key: str | None = None) -> None:
         self._repeated += count
         if self._repeated > MAX_REPEATED:
-            raise _EnoughError(self._text(item, f"aliases repeat more than {MAX_REPEATED:,} items", key))
+            raise _EnoughError(
+                self._text(
+                    item, f"aliases repeat more than {MAX_REPEATED:,} items", key
+                )
+            )
 
-    def _measure(self, item: _Item, key: str, value: Any, level: int = 0) -> tuple[int, int]:
+    def _measure(
+        self, item: _Item, key: str, value: Any, level: int = 0
+    ) -> tuple[int, int]:
         """The items in a static value, and its levels.
 
         Raises:
             _EnoughError: It is too large or too deep to be looked at, or holds itself.
         """
         if isinstance(value, int) and value.bit_length() > MAX_DIGITS * 4:
-            raise _EnoughError(self._text(item, f"an integer of more than {MAX_DIGITS:,} digits", key))
+            raise _EnoughError(
+                self._text(item, f"an integer of more than {MAX_DIGITS:,} digits", key)
+            )
         if not is_container(value):
             return 1, 0
         count, height = self._sizes.get(id(value), (0, 0))
         if level + height > MAX_NESTED:
-            raise _EnoughError(self._text(item, f"nested more than {MAX_NESTED} levels deep", key))
+            raise _EnoughError(
+                self._text(item, f"nested more than {MAX_NESTED} levels deep", key)
+            )
         if count:
             self._repeat(item, count, key)
             return count, height
-        inner = [self._measure(item, key, child, level + 1) for child in children(value, as_written=True)]
-        size = 1 + sum(count for count, _ in inner), 1 + max((height for _, height in inner), default=0)
+        inner = [
+            self._measure(item, key, child, level + 1)
+            for child in children(value, as_written=True)
+        ]
+        size = (
+            1 + sum(count for count, _ in inner),
+            1 + max((height for _, height in inner), default=0),
+        )
         self._sizes[id(value)] = size
         return size
 
     def _below(self, item: _Item, raw: Any, key: Key, form: Form, holder: Any) -> _Item:
         document, container, at = self.files.home(item.document, raw, key)
-        return _Item(raw[key], form, holder, key, document, container, at, (item.path, key))
+        return _Item(
+            raw[key], form, holder, key, document, container, at, (item.path, key)
+        )
 
     def _take_node(self, item: _Item, todo: list[_Item]) -> None:
         raw: dict[str, Any] = item.raw
@@ -249,7 +296,8 @@ class Walk:
             self._leave_out(item, model, data)
         if is_streams(cls):
             data = {STREAMS: data}
-        for key, value in reversed(list(data.items())):  # the first one is looked at first
+        # The first one is looked at first
+        for key, value in reversed(list(data.items())):
             form = model.slots.get(key)
             if form is None and key in model.model_fields:
                 self._measure(item, key, value)
@@ -257,7 +305,9 @@ class Walk:
                 todo.append(self._below(item, raw, key, form, data)._replace(raw=value))
         self._filled.append((config, data, item))
 
-    def _leave_out(self, item: _Item, model: type[Config[Any]], data: dict[str, Any]) -> None:
+    def _leave_out(
+        self, item: _Item, model: type[Config[Any]], data: dict[str, Any]
+    ) -> None:
         """Take out of the data of a node what the dialect does not mean for it."""
         path = keys_of(item.path)
         others = [key for key in data if key not in model.model_fields]
@@ -268,7 +318,11 @@ class Walk:
             self._check_meant(item, item.raw, (key,), missing)
             self._check_all_meant(item, value, (key,))
         if self._dialect.skips_null:
-            for key in [key for key, value in data.items() if value is None and not _admits_null(model, key)]:
+            for key in [
+                key
+                for key, value in data.items()
+                if value is None and not _admits_null(model, key)
+            ]:
                 del data[key]
 
     def _check_all_meant(self, item: _Item, value: Any, keys: Path_) -> None:
@@ -284,14 +338,20 @@ class Walk:
                 self._check_meant(item, holder, (*above, key), [])
                 todo.append((child, (*above, key)))
 
-    def _check_meant(self, item: _Item, holder: Any, keys: Path_, missing: list[str]) -> None:
+    def _check_meant(
+        self, item: _Item, holder: Any, keys: Path_, missing: list[str]
+    ) -> None:
         """Note a key that is left out, and is much like one that is not there."""
-        hint = did_you_mean(keys[-1], [*missing, *self._absent.get(id(holder), [])], cutoff=_CLOSE)
+        hint = did_you_mean(
+            keys[-1], [*missing, *self._absent.get(id(holder), [])], cutoff=_CLOSE
+        )
         if hint:
             place = self.files.place(item.document, holder, keys[-1], of_key=True)
             where = path_str((*keys_of(item.path), *keys))
             text = f"no field takes it, and something like it is not given; {hint} Rename it, or name it in ignore"
-            self.faults.append(f"{place}: {where}: {text}" if place else f"{where}: {text}")
+            self.faults.append(
+                f"{place}: {where}: {text}" if place else f"{where}: {text}"
+            )
 
     def _class_of(self, item: _Item) -> type[Node] | None:
         tags = self._tags(item.form.classes)
@@ -302,7 +362,10 @@ class Walk:
                 self._fault(item, str(error), "type")
                 return None
         if tags.default is None:
-            self._fault(item, f"type is missing: one of {shown(tags.by_tag) or 'no class that is known'}")
+            self._fault(
+                item,
+                f"type is missing: one of {shown(tags.by_tag) or 'no class that is known'}",
+            )
         return cast("type[Node] | None", tags.default)
 
     def _name(self, item: _Item, config: Config[Any], name: Any) -> None:
@@ -313,7 +376,9 @@ class Walk:
         if key in self._ids:
             there = self._ids[key][1]
             first = self.files.place(there.document, there.raw, "id")
-            self._fault(item, f"the id {short(name)} is given twice, first at {first}", "id")
+            self._fault(
+                item, f"the id {short(name)} is given twice, first at {first}", "id"
+            )
             return
         self._ids[key] = config, item
 
@@ -321,9 +386,15 @@ class Walk:
         name = item.raw["ref"]
         others = [key for key in item.raw if key != "ref"]
         if others:
-            self._fault(item, f"a ref stands alone; found {', '.join(map(str, others[:5]))} beside it", others[0])
+            self._fault(
+                item,
+                f"a ref stands alone; found {', '.join(map(str, others[:5]))} beside it",
+                others[0],
+            )
         if not isinstance(name, str):
-            self._fault(item, f"a ref is the id of a node, found {found_text(name)}", "ref")
+            self._fault(
+                item, f"a ref is the id of a node, found {found_text(name)}", "ref"
+            )
             return
         self._refs.append(_Ref(item, name))
 
@@ -337,7 +408,11 @@ class Walk:
                 found = self._ids.get((id(document), name))
                 document = document.parent
             if found is None:
-                self._fault(item, f"no node has the id {short(name)}{self._near(name, known)}", "ref")
+                self._fault(
+                    item,
+                    f"no node has the id {short(name)}{self._near(name, known)}",
+                    "ref",
+                )
             else:
                 self._place(item, found[0])
 
@@ -354,7 +429,10 @@ class Walk:
         fault = misfit(item.form, config)
         if fault is not None:
             declared = " or ".join(cls.__name__ for cls in item.form.classes)
-            self._fault(item, f"{class_apart(config.node_class, *item.form.classes)} is not {with_article(declared)}")
+            self._fault(
+                item,
+                f"{class_apart(config.node_class, *item.form.classes)} is not {with_article(declared)}",
+            )
             return
         item.holder[item.key] = config
 
@@ -364,7 +442,13 @@ class Walk:
         except pydantic.ValidationError as error:
             self._tell(config, error, item, data)
 
-    def _tell(self, config: Config[Any], error: pydantic.ValidationError, item: _Item, data: Any) -> None:
+    def _tell(
+        self,
+        config: Config[Any],
+        error: pydantic.ValidationError,
+        item: _Item,
+        data: Any,
+    ) -> None:
         name = config.node_class.__name__
         for one in error.errors(include_url=False):
             first, *rest = one["loc"]
@@ -372,13 +456,19 @@ class Walk:
             if one["type"] == "extra_forbidden" and not rest:
                 self._fault(item, no_field(type(config), key), key, of_key=True)
             elif one["type"] == "missing" and not rest:
-                self._fault(item, f"{name} needs {key!r}{self._in_dialect(item, key)}", below=key)
+                self._fault(
+                    item,
+                    f"{name} needs {key!r}{self._in_dialect(item, key)}",
+                    below=key,
+                )
             elif key in config.slots and one["type"] == "wrong_node":
                 continue  # what stands there was told by itself
             elif is_streams(config.node_class):
                 self._fault(item, message_of(one))
             else:
-                self._fault(item, message_of(one), key, inside=steps_in(data.get(key), rest))
+                self._fault(
+                    item, message_of(one), key, inside=steps_in(data.get(key), rest)
+                )
 
     def _in_dialect(self, item: _Item, key: str) -> str:
         """What the file would call a field."""
@@ -386,7 +476,14 @@ class Walk:
         return "" if source is None else f", which is {source} in the file"
 
     def _text(
-        self, item: _Item, text: str, key: str | None = None, *, below: str = "", inside: str = "", of_key: bool = False
+        self,
+        item: _Item,
+        text: str,
+        key: str | None = None,
+        *,
+        below: str = "",
+        inside: str = "",
+        of_key: bool = False,
     ) -> str:
         last: Path_ = (below,) if below else () if key is None else (key,)
         where = path_str((*keys_of(item.path), *last)) + inside
@@ -397,15 +494,26 @@ class Walk:
                 item.document, item.container, item.at
             )
         if not is_container(item.raw) and item.container is not None:
-            place = item.document.fault(item.document.place(item.container, item.at), "")[:-2]
+            place = item.document.fault(
+                item.document.place(item.container, item.at), ""
+            )[:-2]
         return ": ".join(part for part in (place, where, text) if part)
 
     def _fault(
-        self, item: _Item, text: str, key: str | None = None, *, below: str = "", inside: str = "", of_key: bool = False
+        self,
+        item: _Item,
+        text: str,
+        key: str | None = None,
+        *,
+        below: str = "",
+        inside: str = "",
+        of_key: bool = False,
     ) -> None:
         if len(self.faults) >= MAX_FAULTS:
             raise _EnoughError(f"more than {MAX_FAULTS:,} faults")
-        self.faults.append(self._text(item, text, key, below=below, inside=inside, of_key=of_key))
+        self.faults.append(
+            self._text(item, text, key, below=below, inside=inside, of_key=of_key)
+        )
 
 
 def _linked(keys: Sequence[Key]) -> "tuple[Any, Key] | None":
@@ -464,7 +572,9 @@ def _form_of(cls: type) -> Form:
     return Form(Kind.SUBNODE, (Leaf(cls),))
 
 
-def walk(files: Files, document: Document, cls: type[M], dialect: Dialect = OURS) -> tuple[Config[M], Walk]:
+def walk(
+    files: Files, document: Document, cls: type[M], dialect: Dialect = OURS
+) -> tuple[Config[M], Walk]:
     """The config that a document describes, and the pass that made it, which knows where everything stands.
 
     Raises:
@@ -486,7 +596,9 @@ def _admits_null(model: type[Config[Any]], name: str) -> bool:
     if name in model.slots:
         return model.slots[name].optional
     try:
-        model.__pydantic_validator__.validate_assignment(model.model_construct(), name, None)
+        model.__pydantic_validator__.validate_assignment(
+            model.model_construct(), name, None
+        )
     except pydantic.ValidationError:
         return False
     return True
@@ -494,7 +606,9 @@ def _admits_null(model: type[Config[Any]], name: str) -> bool:
 
 def place_key(fault: str) -> tuple[str, int, int]:
     """What faults are sorted by: the place that each begins with."""
-    found = re.match(r"()(\d+):(\d+): ", fault) or re.match(r"(.*?):(\d+):(\d+): ", fault)
+    found = re.match(r"()(\d+):(\d+): ", fault) or re.match(
+        r"(.*?):(\d+):(\d+): ", fault
+    )
     return (found[1], int(found[2]), int(found[3])) if found else ("", 0, 0)
 
 

@@ -1,7 +1,8 @@
 """Configs as text, and what differs between two: the way back from configs to files.
 
-Data in: a graph of configs. Data out: YAML, JSON or TOML in which a shared config has an `id` and the other places a
-`ref`; or the differences by path. Nothing recurses but into static values, which are as deep as somebody wrote them.
+Data in: a graph of configs. Data out: YAML, JSON or TOML in which a shared config has
+an `id` and the other places a `ref`; or the differences by path. Nothing recurses but
+into static values, which are as deep as somebody wrote them.
 """
 
 import dataclasses
@@ -26,7 +27,14 @@ from .._paths import Key, key_str, path_str
 from .._paths import Path as Keys
 from .._redefinition import class_apart
 from .._static import ANOTHER, DataValueError, StaticValueError, texts_apart
-from ._config import DEFAULT, Config, check_config, field_value, same_static, takes_streams
+from ._config import (
+    DEFAULT,
+    Config,
+    check_config,
+    field_value,
+    same_static,
+    takes_streams,
+)
 from ._graph import Visit, shared, visits
 from ._load import loads
 from ._plain import written
@@ -35,7 +43,8 @@ from ._streams import STREAMS, is_streams
 from ._toml_text import toml_lines
 from ._yaml import SCALARS
 
-# Deeper levels stand on one line: what they are indented by would be the square of the depth.
+# Deeper levels stand on one line: what they are indented by would be the square of the
+# depth.
 _MAX_INDENT: Final = 40
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][\w./+-]*( [\w./+-]+)*")
@@ -46,14 +55,17 @@ _Fields = dict[str, Any]
 """A config as it is written: what its mapping says."""
 
 
-def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) -> dict[int, _Fields]:
+def _nodes(
+    order: Sequence[Visit], *, defaults: bool, is_shown: bool = False
+) -> dict[int, _Fields]:
     """What is written of each config; a config below stands for itself in the values.
 
     Args:
         order: The configs, in the order of their fields.
-        defaults: Whether fields that have their default are written; not one that no file can say.
-        is_shown: Whether it is for somebody to read: a value that no file can say, or that the class computes, is then
-            told in words.
+        defaults: Whether fields that have their default are written; not one that no
+            file can say.
+        is_shown: Whether it is for somebody to read: a value that no file can say, or
+            that the class computes, is then told in words.
 
     Raises:
         ConfigError: Static values that no file can say; names all.
@@ -93,7 +105,9 @@ def _nodes(order: Sequence[Visit], *, defaults: bool, is_shown: bool = False) ->
 
 def maker_of(config: Config[Any], name: str) -> str:
     """What makes a field that is left out."""
-    return "gn.config.build" if takes_streams(config, name) else config.node_class.__name__
+    return (
+        "gn.config.build" if takes_streams(config, name) else config.node_class.__name__
+    )
 
 
 def differs_from_default(config: Config[Any], name: str) -> bool:
@@ -101,10 +115,16 @@ def differs_from_default(config: Config[Any], name: str) -> bool:
     info = type(config).model_fields[name]
     if info.is_required():
         return True
-    value, default = config.__dict__[name], info.get_default(call_default_factory=True, validated_data={})
+    value, default = (
+        config.__dict__[name],
+        info.get_default(call_default_factory=True, validated_data={}),
+    )
     if name in config.slots:
-        # Containers stand for their like: an empty list is the default `()`, and not that of `None`.
-        are_empty = is_container(value) and is_container(default) and not value and not default
+        # Containers stand for their like: an empty list is the default `()`, and not
+        # that of `None`.
+        are_empty = (
+            is_container(value) and is_container(default) and not value and not default
+        )
         return value is not default and not are_empty
     return not same_static(value, default)
 
@@ -120,18 +140,21 @@ def dump(
     """Write a config as YAML, JSON or TOML. `load` reads it back.
 
     Args:
-        config: What to write. A config that is referred to several times has an `id`, and the other places a `ref`.
+        config: What to write. A config that is referred to several times has an `id`,
+            and the other places a `ref`.
         path: A file to write to, as well.
         defaults: Whether to write fields that have their default.
-        format: `yaml`, `json` or `toml`; by default what the file's suffix says, else `yaml`.
+        format: `yaml`, `json` or `toml`; by default what the file's suffix says, else
+            `yaml`.
 
     Returns:
         The text.
 
     Raises:
-        ConfigError: A static value that no file can say, such as a function without a registered name; that the format
-            has not, such as an infinity in JSON and null in TOML; or that would be read back as another. Names all.
-            Nothing was written.
+        ConfigError: A static value that no file can say, such as a function without a
+            registered name; that the format has not, such as an infinity in JSON and
+            null in TOML; or that would be read back as another. Names all. Nothing was
+            written.
         ValueError: `format` is unknown.
 
     Example:
@@ -147,11 +170,16 @@ def dump(
         raise TypeError(wrong_argument("a path second", path))
     chosen = format or _format_of(path)
     if chosen not in _FORMATS:
-        raise ValueError(f"format: expected one of {', '.join(_FORMATS)}; found {chosen!r}")
+        raise ValueError(
+            f"format: expected one of {', '.join(_FORMATS)}; found {chosen!r}"
+        )
     order = visits(config, declared=True, as_written=True)
     nodes = _nodes(order, defaults=defaults)
     if chosen == "toml":
-        nodes = {id(visit.config): _without_nulls(visit.config, nodes[id(visit.config)]) for visit in order}
+        nodes = {
+            id(visit.config): _without_nulls(visit.config, nodes[id(visit.config)])
+            for visit in order
+        }
     _check_format(order, nodes, chosen)
     text = "\n".join(_FORMATS[chosen](config, nodes))
     _check_reads_back(config, text, chosen)
@@ -164,7 +192,9 @@ def _without_nulls(config: Config[Any], fields: _Fields) -> _Fields:
     """What TOML, which has no null, says of a config: null is left out where it is the default, also of records."""
     found: _Fields = {}
     for name, value in fields.items():
-        is_field = name in type(config).model_fields and not is_streams(config.node_class)
+        is_field = name in type(config).model_fields and not is_streams(
+            config.node_class
+        )
         if is_field and value is None and not differs_from_default(config, name):
             continue
         found[name] = value
@@ -193,19 +223,33 @@ def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
     """Raise if a text does not load as the config that it was made of.
 
     Raises:
-        ConfigError: Names all that would be read back otherwise, or what could not be read.
+        ConfigError: Names all that would be read back otherwise, or what could not be
+            read.
     """
     try:
         again = loads(text, cast("type[Node]", config.node_class), format=format)
     except ConfigError as error:
-        raise ConfigError([f"{fault.partition(': ')[2]}; it would not load again" for fault in error.faults]) from None
+        raise ConfigError(
+            [
+                f"{fault.partition(': ')[2]}; it would not load again"
+                for fault in error.faults
+            ]
+        ) from None
     if again == config:
         return
-    order, order_again = [visits(one, declared=True, as_written=True) for one in (config, again)]
-    faults = [fault for pair in zip(order, order_again, strict=False) for fault in _unlike(*pair)]
+    order, order_again = [
+        visits(one, declared=True, as_written=True) for one in (config, again)
+    ]
+    faults = [
+        fault
+        for pair in zip(order, order_again, strict=False)
+        for fault in _unlike(*pair)
+    ]
     for path, left, right in reordered(config, again):
         text = f"{format.upper()} would give {right} in place of {left}"
-        faults.append(f"{path_str(path)}: {text}: write YAML (format='yaml'), which keeps it")
+        faults.append(
+            f"{path_str(path)}: {text}: write YAML (format='yaml'), which keeps it"
+        )
     raise ConfigError(faults or ["what would be written is read back as another model"])
 
 
@@ -222,7 +266,9 @@ def _unlike(visit: Visit, other: Visit) -> Iterator[str]:
             yield f"{where}: no file says {describe(value)}, which would be read back as {describe(theirs)}"
 
 
-def _check_format(order: Sequence[Visit], nodes: dict[int, _Fields], format: str) -> None:
+def _check_format(
+    order: Sequence[Visit], nodes: dict[int, _Fields], format: str
+) -> None:
     """Raise for values that YAML has and another format has not, and for keys that mean something else in a file.
 
     Raises:
@@ -231,9 +277,13 @@ def _check_format(order: Sequence[Visit], nodes: dict[int, _Fields], format: str
     faults: list[str] = []
     for visit in order:
         if "include" in visit.path:
-            faults.append(f"{visit.name}: files use the key 'include' otherwise; choose another")
+            faults.append(
+                f"{visit.name}: files use the key 'include' otherwise; choose another"
+            )
         for name, value in nodes[id(visit.config)].items():
-            lacking = dict.fromkeys([scalar(leaf) for _, leaf in leaves(value) if _lacks(format, leaf)])
+            lacking = dict.fromkeys(
+                [scalar(leaf) for _, leaf in leaves(value) if _lacks(format, leaf)]
+            )
             text = f"{format.upper()} has no {', '.join(lacking)}: write YAML (format='yaml'), which has it"
             faults += [f"{path_str((*visit.path, name))}: {text}"] if lacking else []
     if faults:
@@ -263,21 +313,31 @@ def _yaml_lines(root: Config[Any], nodes: dict[int, _Fields]) -> Iterator[str]:
         if isinstance(value, Config) and id(value) in written:
             yield f"{indent}{head}{{ref: {scalar(nodes[id(value)]['id'])}}}"
             continue
-        if depth == _MAX_INDENT and (isinstance(value, Config) or _holds_configs(value)):
+        if depth == _MAX_INDENT and (
+            isinstance(value, Config) or _holds_configs(value)
+        ):
             yield f"{indent}{head}{' '.join(line.strip() for line in _json_lines(value, nodes, written, flow))}"
             continue
         if isinstance(value, Config):
             written.add(id(value))
-            entries = [(f"{scalar(key)}: ", item) for key, item in nodes[id(value)].items()]
+            entries = [
+                (f"{scalar(key)}: ", item) for key, item in nodes[id(value)].items()
+            ]
         elif _holds_configs(value):
             is_map = isinstance(value, dict)
             pairs = items(value, as_written=True)
-            entries = [(f"{scalar(key)}: " if is_map else "- ", item) for key, item in pairs]
+            entries = [
+                (f"{scalar(key)}: " if is_map else "- ", item) for key, item in pairs
+            ]
         else:
             yield f"{indent}{head}{flow(value)}"
             continue
         # A mapping begins on the line of its `- `, and on the next line after a key.
-        first, inner = (head, depth + 1) if head.endswith("- ") else ("", depth + (1 if head else 0))
+        first, inner = (
+            (head, depth + 1)
+            if head.endswith("- ")
+            else ("", depth + (1 if head else 0))
+        )
         if head and not first:
             yield f"{indent}{head.rstrip()}"
         below = [_Line(text, item, inner) for text, item in entries]
@@ -287,7 +347,9 @@ def _yaml_lines(root: Config[Any], nodes: dict[int, _Fields]) -> Iterator[str]:
             todo += reversed(below)
 
 
-def _joined(first: str, indent: str, below: list[_Line], todo: list[_Line]) -> Iterator[str]:
+def _joined(
+    first: str, indent: str, below: list[_Line], todo: list[_Line]
+) -> Iterator[str]:
     """Put the first entry of a list item on the line of its dash."""
     (text, value, depth), *rest = below
     todo += reversed(rest)
@@ -302,11 +364,17 @@ def _holds_configs(value: Any) -> bool:
     """Whether a value is a container with a config in it, at any depth."""
     if not is_container(value):
         return False
-    return any(isinstance(child, Config) or _holds_configs(child) for child in children(value, as_written=True))
+    return any(
+        isinstance(child, Config) or _holds_configs(child)
+        for child in children(value, as_written=True)
+    )
 
 
 def _json_lines(
-    root: Any, nodes: dict[int, _Fields], written: set[int], text_of: Callable[[Any], str]
+    root: Any,
+    nodes: dict[int, _Fields],
+    written: set[int],
+    text_of: Callable[[Any], str],
 ) -> Iterator[str]:
     """The same with brackets, indented by two: JSON, or YAML in its flow style, as `text_of` writes what is plain."""
     todo: list[tuple[str, Any, int, str]] = [("", root, 0, "")]
@@ -332,7 +400,8 @@ def _json_lines(
         todo.append(("", _Close(closing), depth, tail))
         last = len(entries) - 1
         todo += [
-            (text, item, depth + 1, "," if at < last else "") for at, (text, item) in reversed(list(enumerate(entries)))
+            (text, item, depth + 1, "," if at < last else "")
+            for at, (text, item) in reversed(list(enumerate(entries)))
         ]
 
 
@@ -348,12 +417,17 @@ def scalar(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         text = repr(value)
-        if "e" in text and "." not in text:  # without a point, readers of YAML 1.1 take it for a text
+        # Without a point, readers of YAML 1.1 take it for a text
+        if "e" in text and "." not in text:
             text = text.replace("e", ".0e")
         return {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}.get(text, text)
     if isinstance(value, int):
         return str(value)
-    if _PLAIN.fullmatch(value) and not _NO_STRING.fullmatch(value) and not _is_otherwise(value):
+    if (
+        _PLAIN.fullmatch(value)
+        and not _NO_STRING.fullmatch(value)
+        and not _is_otherwise(value)
+    ):
         return str(value)
     return f'"{"".join(map(_escaped, value))}"'
 
@@ -372,7 +446,13 @@ def _escaped(character: str) -> str:
         return character
     code = ord(character)
     short = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character)
-    return short or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65_536 else f"\\U{code:08x}")
+    return short or (
+        f"\\x{code:02x}"
+        if code < 256
+        else f"\\u{code:04x}"
+        if code < 65_536
+        else f"\\U{code:08x}"
+    )
 
 
 def flow(value: Any) -> str:
@@ -380,11 +460,20 @@ def flow(value: Any) -> str:
     if not is_container(value):
         return scalar(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in items(value, as_written=True)) + "}"
+        return (
+            "{"
+            + ", ".join(
+                f"{scalar(key)}: {flow(item)}"
+                for key, item in items(value, as_written=True)
+            )
+            + "}"
+        )
     return "[" + ", ".join(map(flow, children(value))) + "]"
 
 
-_FORMATS: Final[Mapping[str, Callable[[Config[Any], dict[int, _Fields]], Iterable[str]]]] = {
+_FORMATS: Final[
+    Mapping[str, Callable[[Config[Any], dict[int, _Fields]], Iterable[str]]]
+] = {
     "yaml": _yaml_lines,
     "json": lambda root, nodes: _json_lines(root, nodes, set(), json.dumps),
     "toml": toml_lines,
@@ -399,7 +488,12 @@ def _format_of(path: str | Path | None) -> str:
 
 def change_path(path: Keys) -> str:
     """The text of a path as `override` takes it: a key with `=` or brackets, which mean something there, in quotes."""
-    return ".".join([json.dumps(key, ensure_ascii=False) if _has_signs(key) else key_str(key) for key in path])
+    return ".".join(
+        [
+            json.dumps(key, ensure_ascii=False) if _has_signs(key) else key_str(key)
+            for key in path
+        ]
+    )
 
 
 def _has_signs(key: Key) -> bool:
@@ -421,7 +515,11 @@ class Change(NamedTuple):
 
     def __str__(self) -> str:
         left, right = told(self.left), told(self.right)
-        if left == right and isinstance(self.left, Unsaid) and isinstance(self.right, Unsaid):
+        if (
+            left == right
+            and isinstance(self.left, Unsaid)
+            and isinstance(self.right, Unsaid)
+        ):
             left, right = _texts_apart(self.left.value, self.right.value)
         return f"{change_path(self.path)}: {left} -> {right}"
 
@@ -478,13 +576,18 @@ class WrittenOut(NamedTuple):
     """What says the same as the default that the other config leaves out.
 
     Attributes:
-        draws_otherwise: Whether its nodes draw other random numbers than those of the default.
+        draws_otherwise: Whether its nodes draw other random numbers than those of the
+            default.
     """
 
     draws_otherwise: bool = False
 
     def __repr__(self) -> str:
-        return "(written out: it draws other numbers)" if self.draws_otherwise else "(the same, written out)"
+        return (
+            "(written out: it draws other numbers)"
+            if self.draws_otherwise
+            else "(the same, written out)"
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -506,7 +609,11 @@ class SaidAlike(Unsaid):
 
 def told(value: object) -> str:
     """A value of `flat`, in words."""
-    return repr(value) if isinstance(value, _Missing | Ref | Order | LeftOut | WrittenOut | Unsaid) else flow(value)
+    return (
+        repr(value)
+        if isinstance(value, _Missing | Ref | Order | LeftOut | WrittenOut | Unsaid)
+        else flow(value)
+    )
 
 
 def say_the_same(one: object, other: object) -> bool:
@@ -535,7 +642,10 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
                     if first[id(item)].path != where:
                         found[where] = first[id(item)]
                 elif _holds_configs(item):
-                    todo += [((*where, key), child) for key, child in items(item, as_written=True)]
+                    todo += [
+                        ((*where, key), child)
+                        for key, child in items(item, as_written=True)
+                    ]
                 else:
                     found[where] = item
     return found
@@ -549,7 +659,9 @@ def static_values(root: Config[Any]) -> dict[Keys, Any]:
         found[*visit.path, "type"] = visit.config.node_class
         for name, value in visit.config.__dict__.items():
             # Each random stream has a row of its own.
-            is_row = name not in visit.config.slots and not is_streams(visit.config.node_class)
+            is_row = name not in visit.config.slots and not is_streams(
+                visit.config.node_class
+            )
             if is_row and value is not DEFAULT:
                 found[*visit.path, name] = value
     return found
@@ -559,7 +671,10 @@ def reordered(one: Config[Any], other: Config[Any]) -> Iterator[Change]:
     """The dicts of nodes whose common keys stand in another order."""
     left, right = _orders(one), _orders(other)
     for path in left.keys() & right.keys():
-        keys = [key for key in left[path] if key in right[path]], [key for key in right[path] if key in left[path]]
+        keys = (
+            [key for key in left[path] if key in right[path]],
+            [key for key in right[path] if key in left[path]],
+        )
         if keys[0] != keys[1]:
             yield Change(path, *[Order(tuple(each)) for each in keys])
 
@@ -569,11 +684,16 @@ def _orders(root: Config[Any]) -> dict[Keys, list[Any]]:
     found: dict[Keys, list[Any]] = {}
     for visit in visits(root, declared=True):
         fields = visit.config.__dict__
-        todo: list[tuple[Keys, Any]] = [((*visit.path, name), fields[name]) for name in visit.config.slots]
+        todo: list[tuple[Keys, Any]] = [
+            ((*visit.path, name), fields[name]) for name in visit.config.slots
+        ]
         while todo:
             path, value = todo.pop()
             if isinstance(value, dict):
                 found[path] = list(value)
             if is_container(value):
-                todo += [((*path, key), child) for key, child in items(value, as_written=True)]
+                todo += [
+                    ((*path, key), child)
+                    for key, child in items(value, as_written=True)
+                ]
     return found

@@ -1,7 +1,8 @@
 """YAML text into plain data with the places of all of it, without recursion.
 
-libyaml composes, and data is made here: scalars are those of YAML 1.2 (`no` and `12:30` are strings, `1e-3` is a
-number), a repeated key is an error, an anchor gives one object, and no tag makes anything.
+libyaml composes, and data is made here: scalars are those of YAML 1.2 (`no` and `12:30`
+are strings, `1e-3` is a number), a repeated key is an error, an anchor gives one
+object, and no tag makes anything.
 """
 
 import itertools
@@ -25,7 +26,8 @@ MAX_MERGED: Final = 100_000
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PREFIX: Final = "tag:yaml.org,2002:"
 _FLOAT: Final = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-# The core schema of YAML 1.2 (section 10.3.2), and the merge key, which it leaves out and everybody uses.
+# The core schema of YAML 1.2 (section 10.3.2), and the merge key, which it leaves out
+# and everybody uses.
 SCALARS: Final[tuple[tuple[str, str, str], ...]] = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
@@ -33,7 +35,9 @@ SCALARS: Final[tuple[tuple[str, str, str], ...]] = (
     ("null", r"~|null|Null|NULL|", "~nN"),
     ("merge", r"<<", "<"),
 )
-_PATTERNS: Final = {_PREFIX + name: re.compile(rf"(?:{pattern})\Z") for name, pattern, _ in SCALARS}
+_PATTERNS: Final = {
+    _PREFIX + name: re.compile(rf"(?:{pattern})\Z") for name, pattern, _ in SCALARS
+}
 
 
 class _Loader(_Base):  # type: ignore[misc]
@@ -48,11 +52,13 @@ class _DeepLoader(yaml.SafeLoader):
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
     possible_simple_keys: dict[int, Any]
 
-    # These two look at what may turn out a key at every level, for every token. The oldest comes first, so that
-    # looking at one will do.
+    # These two look at what may turn out a key at every level, for every token. The
+    # oldest comes first, so that looking at one will do.
 
     def next_possible_simple_key(self) -> int | None:
-        return next((key.token_number for key in self.possible_simple_keys.values()), None)
+        return next(
+            (key.token_number for key in self.possible_simple_keys.values()), None
+        )
 
     def stale_possible_simple_keys(self) -> None:
         here: Any = self
@@ -60,13 +66,17 @@ class _DeepLoader(yaml.SafeLoader):
             if key.line != here.line or here.index - key.index > 1024:
                 if key.required:
                     told = "could not find expected ':'"
-                    raise ScannerError("while scanning a simple key", key.mark, told, here.get_mark())
+                    raise ScannerError(
+                        "while scanning a simple key", key.mark, told, here.get_mark()
+                    )
                 del self.possible_simple_keys[level]
 
 
 for _name, _, _first in SCALARS:
     for _letter in [*_first, *([""] if _name == "null" else [])]:
-        _Loader.yaml_implicit_resolvers.setdefault(_letter, []).append((_PREFIX + _name, _PATTERNS[_PREFIX + _name]))
+        _Loader.yaml_implicit_resolvers.setdefault(_letter, []).append(
+            (_PREFIX + _name, _PATTERNS[_PREFIX + _name])
+        )
 
 
 def _int(text: str) -> int:
@@ -119,10 +129,18 @@ class YamlReader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             context = f" ({error.context})" if error.context and error.problem else ""
-            self.faults.append((_place(mark), f"{error.problem or error.context}{context}"))
-        except ReaderError as error:  # a character that no YAML has; libyaml counts bytes
+            self.faults.append(
+                (_place(mark), f"{error.problem or error.context}{context}")
+            )
+        except (
+            ReaderError
+        ) as error:  # a character that no YAML has; libyaml counts bytes
             is_bytes = issubclass(_Base, yaml.SafeLoader) is False
-            before = text.encode()[: error.position].decode(errors="ignore") if is_bytes else text[: error.position]
+            before = (
+                text.encode()[: error.position].decode(errors="ignore")
+                if is_bytes
+                else text[: error.position]
+            )
             place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
             self.faults.append((place, str(error.reason)))
 
@@ -131,18 +149,28 @@ class YamlReader:
         if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
             return _place(node.value[key].start_mark)
         if id(node) not in self._pairs and isinstance(node, yaml.MappingNode):
-            self._pairs[id(node)] = {pair[0].value: pair for pair in reversed(node.value) if _is_scalar(pair[0])}
+            self._pairs[id(node)] = {
+                pair[0].value: pair
+                for pair in reversed(node.value)
+                if _is_scalar(pair[0])
+            }
         pair = self._pairs[id(node)].get(key) if isinstance(key, str) else None
-        return _place((node if pair is None else pair[0] if of_key else pair[1]).start_mark)
+        return _place(
+            (node if pair is None else pair[0] if of_key else pair[1]).start_mark
+        )
 
     def _make(self, root: Any) -> None:
         # A document of nothing but `---` has a root: a plain scalar of no characters.
-        self.is_empty = root is None or (_is_scalar(root) and root.tag == _PREFIX + "null" and not root.value)
+        self.is_empty = root is None or (
+            _is_scalar(root) and root.tag == _PREFIX + "null" and not root.value
+        )
         self.root = None if root is None else self._value(root)
         while self._todo:
             node, container, is_copy = self._todo.pop()
             if isinstance(node, yaml.SequenceNode):
-                container.extend([self._value(item, is_merged=is_copy) for item in node.value])
+                container.extend(
+                    [self._value(item, is_merged=is_copy) for item in node.value]
+                )
                 continue
             fields = self._flat(node)
             own, _ = self._own(node)
@@ -152,13 +180,16 @@ class YamlReader:
     def _value(self, node: Any, *, is_merged: bool = False) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
-        # `<<` takes what a mapping says, not its nodes: two that merge the same one would share what is in it.
+        # `<<` takes what a mapping says, not its nodes: two that merge the same one
+        # would share what is in it.
         is_copy = is_merged and not self._has_anchor(node)
         made = None if is_copy else self._made.get(id(node))
         if made is None:
             made = [] if isinstance(node, yaml.SequenceNode) else {}
             if node.tag not in (_PREFIX + "seq", _PREFIX + "map"):
-                self._fault(node, f"no tags are known here; found {_shown_tag(node.tag)}")
+                self._fault(
+                    node, f"no tags are known here; found {_shown_tag(node.tag)}"
+                )
             self.nodes[id(made)] = node
             if not is_copy:
                 self._made[id(node)] = made
@@ -170,8 +201,13 @@ class YamlReader:
     def _has_anchor(self, node: Any) -> bool:
         """Whether a list or mapping has an anchor, of which a composed node does not know: its text begins with it."""
         start = node.start_mark.index
-        keys = [key for key, _ in node.value[:1]] if isinstance(node, yaml.MappingNode) else []
-        if any(key.start_mark.index == start for key in keys):  # it begins with its first key, whose anchor it would be
+        keys = (
+            [key for key, _ in node.value[:1]]
+            if isinstance(node, yaml.MappingNode)
+            else []
+        )
+        # It begins with its first key, whose anchor it would be
+        if any(key.start_mark.index == start for key in keys):
             return False
         return _ANCHOR.match(self._text, start) is not None
 
@@ -182,7 +218,11 @@ class YamlReader:
             self._fault(node, f"no tags are known here; found {_shown_tag(tag)}")
             return None
         pattern = _PATTERNS.get(tag)
-        if pattern is not None and node.style is not None and not pattern.match(node.value):
+        if (
+            pattern is not None
+            and node.style is not None
+            and not pattern.match(node.value)
+        ):
             self._fault(node, f"{_shown_tag(tag)} does not fit {short(node.value)}")
             return None
         try:
@@ -197,7 +237,11 @@ class YamlReader:
         while stack:
             top = stack[-1]
             own, merges = self._own(top)
-            waiting = [one for one in merges if id(one) not in self._flattened and id(one) not in open_ones]
+            waiting = [
+                one
+                for one in merges
+                if id(one) not in self._flattened and id(one) not in open_ones
+            ]
             if waiting and id(top) not in self._flattened:
                 open_ones.add(id(top))
                 stack += waiting
@@ -244,7 +288,9 @@ class YamlReader:
             self._fault(node, f"a key is a string; write {short(node.value)} in quotes")
         elif node.value in first:
             line = first[node.value].start_mark.line + 1
-            self._fault(node, f"duplicate key {short(node.value)} (first at line {line})")
+            self._fault(
+                node, f"duplicate key {short(node.value)} (first at line {line})"
+            )
         else:
             return True
         return False
@@ -339,10 +385,17 @@ def _compose_deep(text: str) -> Any:
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise ComposerError("expected a single document", None, "but found another document", mark)
+                raise ComposerError(
+                    "expected a single document",
+                    None,
+                    "but found another document",
+                    mark,
+                )
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in anchors:
-                raise ComposerError(None, None, f"found undefined alias {event.anchor!r}", mark)
+                raise ComposerError(
+                    None, None, f"found undefined alias {event.anchor!r}", mark
+                )
             attach(anchors[event.anchor])
         elif isinstance(event, yaml.NodeEvent):
             node = _node_of(loader, event)
@@ -352,7 +405,9 @@ def _compose_deep(text: str) -> Any:
             if isinstance(event, yaml.CollectionStartEvent):
                 open_nodes.append((node, []))
                 if len(open_nodes) > MAX_DEPTH:
-                    raise ComposerError(None, None, f"nested more than {MAX_DEPTH:,} levels deep", mark)
+                    raise ComposerError(
+                        None, None, f"nested more than {MAX_DEPTH:,} levels deep", mark
+                    )
         elif isinstance(event, yaml.CollectionEndEvent):
             open_nodes.pop()
     return root
@@ -363,8 +418,14 @@ def _node_of(loader: Any, event: Any) -> Any:
     if is_scalar:
         if tag is None or tag == "!":
             tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-        return yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark, style=event.style)
-    cls: Any = yaml.SequenceNode if isinstance(event, yaml.SequenceStartEvent) else yaml.MappingNode
+        return yaml.ScalarNode(
+            tag, event.value, event.start_mark, event.end_mark, style=event.style
+        )
+    cls: Any = (
+        yaml.SequenceNode
+        if isinstance(event, yaml.SequenceStartEvent)
+        else yaml.MappingNode
+    )
     if tag is None or tag == "!":
         tag = loader.resolve(cls, None, event.implicit)
     return cls(tag, [], event.start_mark, event.end_mark)

@@ -42,4 +42,6 @@ if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         names = dir(sys.modules[__name__.rpartition(".")[0]])
-        raise _foreign.missing_name(__name__, name, _foreign.instead_of_layer(name, names), globals())
+        raise _foreign.missing_name(
+            __name__, name, _foreign.instead_of_layer(name, names), globals()
+        )

@@ -12,8 +12,9 @@ from ._module import Layer
 class Activation(Layer):
     """A function as a layer, for models that are made of layers: `y = function(x)`.
 
-    The function is part of the structure: pass one that is made once, such as those of `jax.nn`, as another function
-    is another structure and is compiled again. A configuration names it: `{type: Activation, function: gelu}`.
+    The function is part of the structure: pass one that is made once, such as those of
+    `jax.nn`, as another function is another structure and is compiled again. A
+    configuration names it: `{type: Activation, function: gelu}`.
 
     Args:
         function: From an array to an array.

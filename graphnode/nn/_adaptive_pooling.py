@@ -24,29 +24,38 @@ class _AdaptivePool(Layer):
     def __post_init__(self) -> None:
         self.out_size = sizes(f"{type(self).__name__}.out_size", self.out_size)
 
-    def _pooled(self, x: jax.Array, combine: Callable[[jax.Array, int], jax.Array]) -> jax.Array:
+    def _pooled(
+        self, x: jax.Array, combine: Callable[[jax.Array, int], jax.Array]
+    ) -> jax.Array:
         """`x` with the elements of each part combined, along one spatial axis after the other."""
         out_size = sizes("out_size", self.out_size)
         first = x.ndim - 1 - len(out_size)
-        if first < 0 or any(have < want for have, want in zip(x.shape[first:], out_size, strict=False)):
+        if first < 0 or any(
+            have < want for have, want in zip(x.shape[first:], out_size, strict=False)
+        ):
             least = ", ".join(f"at least {want}" for want in out_size)
             expected = f"an input of shape (..., {least}, channels)"
             raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}")
         for axis, count in enumerate(out_size, start=first):
-            x = jnp.concatenate([combine(part, axis + 1) for part in _split(x, axis, count)], axis)
+            x = jnp.concatenate(
+                [combine(part, axis + 1) for part in _split(x, axis, count)], axis
+            )
         return x
 
 
 class AdaptiveMaxPool(_AdaptivePool):
     """The largest element of each of `out_size` parts along each spatial axis; the channels are last, the dtype stays.
 
-    The parts are those of `numpy.array_split`: where the size is not a multiple, the first ones are longer by one.
+    The parts are those of `numpy.array_split`: where the size is not a multiple, the
+    first ones are longer by one.
 
     Args:
-        out_size: Size of the result along each spatial axis; an integer is for one axis.
+        out_size: Size of the result along each spatial axis; an integer is for one
+            axis.
 
     Raises:
-        ContractError: A size that is not a positive integer; an input that has too few axes, or is smaller.
+        ContractError: A size that is not a positive integer; an input that has too few
+            axes, or is smaller.
 
     Example:
         >>> AdaptiveMaxPool((2, 1))(jnp.arange(15.0).reshape(5, 3, 1))[..., 0].tolist()
@@ -62,15 +71,17 @@ class AdaptiveMaxPool(_AdaptivePool):
 class AdaptiveAvgPool(_AdaptivePool):
     """The mean of each of `out_size` parts along each spatial axis; the channels are last, and the dtype stays.
 
-    The parts are those of `numpy.array_split`: where the size is not a multiple, the first ones are longer by 1. Size 1
-    is the mean over the axis: global pooling (Lin et al. 2014, "Network In Network", section 3.2).
+    The parts are those of `numpy.array_split`: where the size is not a multiple, the
+    first ones are longer by 1. Size 1 is the mean over the axis: global pooling (Lin et
+    al. 2014, "Network In Network", section 3.2).
 
     Args:
-        out_size: Size of the result along each spatial axis; an integer is for one axis.
+        out_size: Size of the result along each spatial axis; an integer is for one
+            axis.
 
     Raises:
-        ContractError: A size that is not a positive integer; an input that has too few axes, is smaller, or is not of a
-            floating-point dtype.
+        ContractError: A size that is not a positive integer; an input that has too few
+            axes, is smaller, or is not of a floating-point dtype.
 
     Example:
         >>> AdaptiveAvgPool((2, 1))(jnp.arange(15.0).reshape(5, 3, 1))[..., 0].tolist()
@@ -87,8 +98,15 @@ def _split(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
     """`x` in parts along an axis, those of one length together: each `[..., parts, length, ...]`."""
     length, longer = divmod(x.shape[axis], count)
     cut = longer * (length + 1)
-    pieces = zip(jnp.split(x, [cut], axis), (longer, count - longer), strict=True) if longer else [(x, count)]
+    pieces = (
+        zip(jnp.split(x, [cut], axis), (longer, count - longer), strict=True)
+        if longer
+        else [(x, count)]
+    )
     # No size is left to JAX: of an empty batch it follows from nothing.
     return [
-        part.reshape(*x.shape[:axis], many, part.shape[axis] // many, *x.shape[axis + 1 :]) for part, many in pieces
+        part.reshape(
+            *x.shape[:axis], many, part.shape[axis] // many, *x.shape[axis + 1 :]
+        )
+        for part, many in pieces
     ]

@@ -22,7 +22,8 @@ from ._parts import shared_vars
 from ._rotary import rotary
 from ._rows import as_batch, as_rows
 
-# The score of what is not seen. Not -inf: the softmax of who sees nobody would be NaN, and its gradients with it.
+# The score of what is not seen. Not -inf: the softmax of who sees nobody would be NaN,
+# and its gradients with it.
 _LEAST: Final = 0.7 * float(np.finfo(np.float64).min)
 
 Queried: TypeAlias = Float[Array, "*batch time width"]
@@ -33,24 +34,29 @@ Mask: TypeAlias = Bool[Array, "..."]
 class MultiHeadAttention(Layer):
     """Attention of several heads: each element of a sequence collects from others what it asks for.
 
-    Queries, keys and values are linear maps of the input; a head gives `softmax(q k / sqrt(head_size)) v`, and a linear
-    map of all heads is the result (Vaswani et al. 2017, "Attention Is All You Need", section 3.2). With fewer heads of
-    keys and values, several heads of queries share one (Ainslie et al. 2023, "GQA"). The result's dtype is `dtype`, or
-    what JAX promotes input and parameters to. Scores and softmax are in float32, by `jax.nn.dot_product_attention`; in
-    float64, which that function does not keep, they are in float64.
+    Queries, keys and values are linear maps of the input; a head gives `softmax(q k /
+    sqrt(head_size)) v`, and a linear map of all heads is the result (Vaswani et al.
+    2017, "Attention Is All You Need", section 3.2). With fewer heads of keys and
+    values, several heads of queries share one (Ainslie et al. 2023, "GQA"). The
+    result's dtype is `dtype`, or what JAX promotes input and parameters to. Scores and
+    softmax are in float32, by `jax.nn.dot_product_attention`; in float64, which that
+    function does not keep, they are in float64.
 
-    With a cache, which `init_cache` makes, a call continues the sequence: its keys and values are added to those in the
-    cache, and its elements attend to all of them that are not later.
+    With a cache, which `init_cache` makes, a call continues the sequence: its keys and
+    values are added to those in the cache, and its elements attend to all of them that
+    are not later.
 
     Args:
         width: Features of input and output.
         num_heads: Number of heads.
-        num_kv_heads: Number of heads of keys and values, which divides `num_heads`; by default as many.
+        num_kv_heads: Number of heads of keys and values, which divides `num_heads`; by
+            default as many.
         head_size: Features of a head; by default `width / num_heads`.
-        context_size: Features of the context that is attended to, if it is another sequence; by default `width`.
+        context_size: Features of the context that is attended to, if it is another
+            sequence; by default `width`.
         is_causal: Whether no element attends to later ones.
-        rotary_base: Queries and keys are rotated by their positions, with this base; by default they are not. See
-            `rotary`.
+        rotary_base: Queries and keys are rotated by their positions, with this base; by
+            default they are not. See `rotary`.
         use_bias: Whether the linear maps have biases.
         w_init: Initialiser of the weights.
         b_init: Initialiser of the biases.
@@ -58,8 +64,9 @@ class MultiHeadAttention(Layer):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer; heads that do not divide the width, or heads of keys and
-            values that do not divide the heads; an odd head with rotary positions; inputs of other shapes.
+        ContractError: A size that is not a positive integer; heads that do not divide
+            the width, or heads of keys and values that do not divide the heads; an odd
+            head with rotary positions; inputs of other shapes.
 
     Example:
         >>> layer = MultiHeadAttention(8, 4, num_kv_heads=2, is_causal=True, rotary_base=10_000.0)
@@ -103,26 +110,46 @@ class MultiHeadAttention(Layer):
     cache: KeyValueCache | None = subnode(default=None)
     """What is kept of earlier calls, while a text is decoded."""
 
-    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+    def __post_init__(
+        self,
+        use_bias: bool,
+        w_init: Initializer,
+        b_init: Initializer,
+        param_dtype: DTypeLike,
+    ) -> None:
         cls = type(self).__name__
         self.width = size(f"{cls}.width", self.width)
         if self.head_size is None:
-            self.num_heads = divisor(f"{cls}.num_heads", self.num_heads, "width", self.width)
+            self.num_heads = divisor(
+                f"{cls}.num_heads", self.num_heads, "width", self.width
+            )
             self.head_size = self.width // self.num_heads
         self.num_heads = size(f"{cls}.num_heads", self.num_heads)
         self.head_size = head_size = size(f"{cls}.head_size", self.head_size)
         kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
-        self.num_kv_heads = divisor(f"{cls}.num_kv_heads", kv_heads, "num_heads", self.num_heads)
-        self.context_size = size(f"{cls}.context_size", self.width if self.context_size is None else self.context_size)
+        self.num_kv_heads = divisor(
+            f"{cls}.num_kv_heads", kv_heads, "num_heads", self.num_heads
+        )
+        self.context_size = size(
+            f"{cls}.context_size",
+            self.width if self.context_size is None else self.context_size,
+        )
         self.dtype = inexact(f"{cls}.dtype", self.dtype)
         if self.rotary_base is not None:
             self.rotary_base = positive(f"{cls}.rotary_base", self.rotary_base)
             if head_size % 2:
-                raise ContractError(f"{cls}.head_size: expected an even number for rotary positions; found {head_size}")
+                raise ContractError(
+                    f"{cls}.head_size: expected an even number for rotary positions; found {head_size}"
+                )
 
         for name, sizes in self._sizes().items():
             linear = Linear(
-                *sizes, use_bias=use_bias, w_init=w_init, b_init=b_init, dtype=self.dtype, param_dtype=param_dtype
+                *sizes,
+                use_bias=use_bias,
+                w_init=w_init,
+                b_init=b_init,
+                dtype=self.dtype,
+                param_dtype=param_dtype,
             )
             setattr(self, name, linear)
 
@@ -133,7 +160,10 @@ class MultiHeadAttention(Layer):
             ConfigError: Linear maps that the constructor does not make; names all.
         """
         return shared_vars(
-            {name: linear_part(getattr(self, name), *sizes, self.dtype) for name, sizes in self._sizes().items()}
+            {
+                name: linear_part(getattr(self, name), *sizes, self.dtype)
+                for name, sizes in self._sizes().items()
+            }
         )
 
     def _sizes(self) -> dict[str, tuple[int, int]]:
@@ -141,7 +171,10 @@ class MultiHeadAttention(Layer):
         assert self.num_kv_heads is not None
         assert self.head_size is not None
         assert self.context_size is not None
-        queries, keys = self.num_heads * self.head_size, self.num_kv_heads * self.head_size
+        queries, keys = (
+            self.num_heads * self.head_size,
+            self.num_kv_heads * self.head_size,
+        )
         return {
             "query": (self.width, queries),
             "key": (self.context_size, keys),
@@ -149,7 +182,9 @@ class MultiHeadAttention(Layer):
             "out": (queries, self.width),
         }
 
-    def init_cache(self, batch_size: int, length: int, dtype: DTypeLike | None = None) -> KeyValueCache:
+    def init_cache(
+        self, batch_size: int, length: int, dtype: DTypeLike | None = None
+    ) -> KeyValueCache:
         """Give the layer an empty cache, in place of any that it has: from then on, a call continues the sequence.
 
         Args:
@@ -164,46 +199,85 @@ class MultiHeadAttention(Layer):
         assert self.head_size is not None
         if dtype is None:
             dtype = self.key.weight.value.dtype if self.dtype is None else self.dtype
-        self.cache = KeyValueCache(batch_size, length, self.num_kv_heads, self.head_size, dtype=dtype)
+        self.cache = KeyValueCache(
+            batch_size, length, self.num_kv_heads, self.head_size, dtype=dtype
+        )
         return self.cache
 
-    def __call__(self, x: Queried, context: Context | None = None, *, mask: Mask | None = None) -> Queried:
+    def __call__(
+        self, x: Queried, context: Context | None = None, *, mask: Mask | None = None
+    ) -> Queried:
         """Attend from each element of `x`, of shape `[..., time, width]`, to those of `context` or of `x` itself.
 
         Args:
             x: The sequence.
             context: Another one to attend to, of shape `[..., context, context_size]`.
-            mask: Of shape `[..., heads, time, context]`, whose axes may have size 1: who attends to whom. An element
-                that attends to nobody gets the mean over all, as `out` maps it; where the context has length 0, it gets
+            mask: Of shape `[..., heads, time, context]`, whose axes may have size 1:
+                who attends to whom. An element that attends to nobody gets the mean
+                over all, as `out` maps it; where the context has length 0, it gets
                 zeros. With a cache, `context` is its length.
 
         Raises:
-            ContractError: An array of another shape or dtype; a context in causal attention, with rotary positions or
-                with a cache; a cache that has no room left.
+            ContractError: An array of another shape or dtype; a context in causal
+                attention, with rotary positions or with a cache; a cache that has no
+                room left.
         """
         source = x if context is None else context
-        given = {"x": (x, Queried)} if context is None else {"x": (x, Queried), "context": (context, Context)}
+        given = (
+            {"x": (x, Queried)}
+            if context is None
+            else {"x": (x, Queried), "context": (context, Context)}
+        )
         check_inputs(self, **given)
-        if context is not None and (self.cache is not None or self.is_causal or self.rotary_base is not None):
-            reason = "which has a cache" if self.cache is not None else "which is causal or has rotary positions"
-            raise ContractError(f"{place(self)}: expected no context in attention {reason}; found {context.shape}")
+        if context is not None and (
+            self.cache is not None or self.is_causal or self.rotary_base is not None
+        ):
+            reason = (
+                "which has a cache"
+                if self.cache is not None
+                else "which is causal or has rotary positions"
+            )
+            raise ContractError(
+                f"{place(self)}: expected no context in attention {reason}; found {context.shape}"
+            )
         rows = as_rows(x)
         source_rows = rows if context is None else as_rows(context)
         query = _heads(self.query(rows), x, self.num_heads)
-        key, value = (_heads(one(source_rows), source, self.num_kv_heads) for one in (self.key, self.value))
-        start = jnp.zeros((), jnp.int32) if self.cache is None else self.cache.position.value
+        key, value = (
+            _heads(one(source_rows), source, self.num_kv_heads)
+            for one in (self.key, self.value)
+        )
+        start = (
+            jnp.zeros((), jnp.int32)
+            if self.cache is None
+            else self.cache.position.value
+        )
         if self.rotary_base is not None:
             positions = start + jnp.arange(x.shape[-2], dtype=jnp.int32)
-            query, key = (rotary(one, positions, self.rotary_base) for one in (query, key))
+            query, key = (
+                rotary(one, positions, self.rotary_base) for one in (query, key)
+            )
         if mask is not None:  # before anything is written
-            self._check_mask(mask, query, key.shape[-3] if self.cache is None else self.cache.length)
+            self._check_mask(
+                mask, query, key.shape[-3] if self.cache is None else self.cache.length
+            )
         is_causal = self.is_causal
         if self.cache is not None:
-            key, value = (one.astype(query.dtype) for one in self.cache.append(key, value))
+            key, value = (
+                one.astype(query.dtype) for one in self.cache.append(key, value)
+            )
             seen = _seen(start, x.shape[-2], self.cache.length, is_causal=is_causal)
-            mask, is_causal = (seen if mask is None else jnp.logical_and(mask, seen)), False
+            mask, is_causal = (
+                (seen if mask is None else jnp.logical_and(mask, seen)),
+                False,
+            )
         attended = _attend(query, key, value, mask, is_causal=is_causal)
-        return as_batch(self.out(attended.reshape(*rows.shape[:-1], math.prod(attended.shape[-2:]))), x)
+        return as_batch(
+            self.out(
+                attended.reshape(*rows.shape[:-1], math.prod(attended.shape[-2:]))
+            ),
+            x,
+        )
 
     def _check_mask(self, mask: jax.Array, query: jax.Array, context: int) -> None:
         expected = (*query.shape[:-3], query.shape[-2], query.shape[-3], context)
@@ -212,7 +286,9 @@ class MultiHeadAttention(Layer):
         )
         if not fits or mask.dtype != jnp.bool_:
             wanted = f"bool of shape {expected}, where any axis may have size 1"
-            raise ContractError(f"{place(self)}: mask: expected {wanted}; found {mask.dtype} of shape {mask.shape}")
+            raise ContractError(
+                f"{place(self)}: mask: expected {wanted}; found {mask.dtype} of shape {mask.shape}"
+            )
 
 
 def _heads(y: jax.Array, x: jax.Array, num_heads: int | None) -> jax.Array:
@@ -223,13 +299,22 @@ def _heads(y: jax.Array, x: jax.Array, num_heads: int | None) -> jax.Array:
 
 def _seen(start: jax.Array, time: int, length: int, *, is_causal: bool) -> jax.Array:
     """Which entries of a cache each new element sees: those before it, itself, and later new ones if it may."""
-    last = jnp.arange(time, dtype=jnp.int32) if is_causal else jnp.full(time, time - 1, jnp.int32)
+    last = (
+        jnp.arange(time, dtype=jnp.int32)
+        if is_causal
+        else jnp.full(time, time - 1, jnp.int32)
+    )
     entries = jnp.arange(length, dtype=jnp.int32)
     return (entries[None, :] <= start + last[:, None])[None, None]
 
 
 def _attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, *, is_causal: bool
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None,
+    *,
+    is_causal: bool,
 ) -> jax.Array:
     """Attention of `[..., time, heads, head_size]`, in the precision of the queries or, if that is less, in float32."""
     shape = query.shape
@@ -238,16 +323,29 @@ def _attend(
         if mask is not None:
             mask = jnp.broadcast_to(mask, (*batch, *mask.shape[-3:]))
             mask = mask.reshape(math.prod(batch), *mask.shape[-3:])
-        query, key, value = (one.reshape(math.prod(batch), *one.shape[-3:]) for one in (query, key, value))
+        query, key, value = (
+            one.reshape(math.prod(batch), *one.shape[-3:])
+            for one in (query, key, value)
+        )
     if query.dtype == jnp.float64:
-        return _attend_in_float64(query, key, value, mask, is_causal=is_causal).reshape(shape)
-    # JAX's function promotes half precision to float32, also where JAX is told to refuse promotion.
+        return _attend_in_float64(query, key, value, mask, is_causal=is_causal).reshape(
+            shape
+        )
+    # JAX's function promotes half precision to float32, also where JAX is told to
+    # refuse promotion.
     with jax.numpy_dtype_promotion("standard"):
-        return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal).reshape(shape)
+        return jax.nn.dot_product_attention(
+            query, key, value, mask=mask, is_causal=is_causal
+        ).reshape(shape)
 
 
 def _attend_in_float64(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None, *, is_causal: bool
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None,
+    *,
+    is_causal: bool,
 ) -> jax.Array:
     """What `jax.nn.dot_product_attention` gives, which casts scores to float32 whatever it gets."""
     batch, time, num_heads, size = query.shape

@@ -25,12 +25,15 @@ Mask: TypeAlias = Bool[Array, "*batch"]
 class BatchNorm(Layer):
     """Normalises each feature to mean 0 and variance 1 over the batch, then scales and shifts it.
 
-    `y = scale * (x - mean) / sqrt(var + epsilon) + bias`, where mean and variance are taken over all axes but the last
-    (Ioffe & Szegedy 2015, "Batch Normalization", algorithm 1). A call in training also moves the running averages,
-    `running = momentum * running + (1 - momentum) * batch`, with the batch's biased variance; the paper's algorithm 2
-    takes the unbiased one. A deterministic call uses the running averages, and writes nothing.
+    `y = scale * (x - mean) / sqrt(var + epsilon) + bias`, where mean and variance are
+    taken over all axes but the last (Ioffe & Szegedy 2015, "Batch Normalization",
+    algorithm 1). A call in training also moves the running averages, `running =
+    momentum * running + (1 - momentum) * batch`, with the batch's biased variance; the
+    paper's algorithm 2 takes the unbiased one. A deterministic call uses the running
+    averages, and writes nothing.
 
-    The work is done in at least float32, which the running averages are kept in; the result has the dtype of `x`.
+    The work is done in at least float32, which the running averages are kept in; the
+    result has the dtype of `x`.
 
     Args:
         width: Features: the size of the last axis.
@@ -38,13 +41,14 @@ class BatchNorm(Layer):
         epsilon: Added to the variance.
         use_scale: Whether there is a scale.
         use_bias: Whether there is a bias.
-        deterministic: Whether the running averages are used; `gn.view(model, deterministic=True)` sets it everywhere.
+        deterministic: Whether the running averages are used; `gn.view(model,
+            deterministic=True)` sets it everywhere.
         dtype: The dtype of the result, in place of that of `x`.
         param_dtype: Dtype of scale and bias.
 
     Raises:
-        ContractError: A width that is not a positive integer, a momentum outside of [0, 1], an epsilon that is not
-            positive; an input of another size or dtype.
+        ContractError: A width that is not a positive integer, a momentum outside of [0,
+            1], an epsilon that is not positive; an input of another size or dtype.
 
     Example:
         >>> layer = BatchNorm(1)
@@ -80,47 +84,76 @@ class BatchNorm(Layer):
     var: BatchState[Float[Array, "width"]] = state(initializers.ones)
     """Running average of the variance."""
 
-    def __post_init__(self, use_scale: bool, use_bias: bool, param_dtype: DTypeLike) -> None:
+    def __post_init__(
+        self, use_scale: bool, use_bias: bool, param_dtype: DTypeLike
+    ) -> None:
         self.width = size("BatchNorm.width", self.width)
         self.momentum = fraction("BatchNorm.momentum", self.momentum)
         self.epsilon = positive("BatchNorm.epsilon", self.epsilon)
         self.dtype = inexact("BatchNorm.dtype", self.dtype)
-        self.scale = parameter(initializers.ones, (self.width,), param_dtype) if use_scale else None
-        self.bias = parameter(initializers.zeros, (self.width,), param_dtype) if use_bias else None
+        self.scale = (
+            parameter(initializers.ones, (self.width,), param_dtype)
+            if use_scale
+            else None
+        )
+        self.bias = (
+            parameter(initializers.zeros, (self.width,), param_dtype)
+            if use_bias
+            else None
+        )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
         return norm_vars(scale=self.scale, bias=self.bias)
 
-    def __call__(self, x: Features, *, mask: Mask | None = None, deterministic: bool | None = None) -> Features:
+    def __call__(
+        self,
+        x: Features,
+        *,
+        mask: Mask | None = None,
+        deterministic: bool | None = None,
+    ) -> Features:
         """Normalise `x` of shape `[..., width]`.
 
         Args:
             x: The batch.
-            mask: Of shape `[...]`: which elements count in the mean and variance, such as those that are no padding.
-                All are normalised. If none counts, the running averages stay, and the batch's mean 0 and variance 0 are
-                used.
+            mask: Of shape `[...]`: which elements count in the mean and variance, such
+                as those that are no padding. All are normalised. If none counts, the
+                running averages stay, and the batch's mean 0 and variance 0 are used.
             deterministic: Used instead of the layer's own.
 
         Raises:
-            ContractError: The last axis of `x` is not `width`, its dtype is not a floating-point one, or it is empty; a
-                mask of another shape, or that is not boolean.
-            TraceError: A JAX transformation runs that the layer was not passed into, and it is not deterministic.
+            ContractError: The last axis of `x` is not `width`, its dtype is not a
+                floating-point one, or it is empty; a mask of another shape, or that is
+                not boolean.
+            TraceError: A JAX transformation runs that the layer was not passed into,
+                and it is not deterministic.
         """
-        check_inputs(self, x=(x, Features), **({} if mask is None else {"mask": (mask, Mask)}))
+        check_inputs(
+            self, x=(x, Features), **({} if mask is None else {"mask": (mask, Mask)})
+        )
         values = widened(x)
         if self.deterministic if deterministic is None else deterministic:
             # They may be kept in more precision than the input has.
-            mean, var = self.mean.value.astype(values.dtype), self.var.value.astype(values.dtype)
+            mean, var = (
+                self.mean.value.astype(values.dtype),
+                self.var.value.astype(values.dtype),
+            )
         else:
             mean, var = self._measure(values, mask)
         factor = of_rank(jax.lax.rsqrt(var + self.epsilon), x)
-        return scaled(values - of_rank(mean, x), factor, self.scale, self.bias).astype(result_dtype(self.dtype, x))
+        return scaled(values - of_rank(mean, x), factor, self.scale, self.bias).astype(
+            result_dtype(self.dtype, x)
+        )
 
-    def _measure(self, values: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def _measure(
+        self, values: jax.Array, mask: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         """Mean and variance of the batch, which move the running averages."""
         if values.size == 0:
-            raise ContractError(f"{place(self)}: an empty batch has no mean; found an input of shape {values.shape}")
+            raise ContractError(
+                f"{place(self)}: an empty batch has no mean; found an input of shape {values.shape}"
+            )
         axes = tuple(range(values.ndim - 1))
         kept: jax.Array | float = self.momentum
         if mask is None:
@@ -131,9 +164,15 @@ class BatchNorm(Layer):
             is_some = total > 0
             total = jnp.where(is_some, total, 1)
             mean = jnp.where(counts, values, 0).sum(axes) / total
-            var = jnp.where(counts, jnp.square(values - of_rank(mean, values)), 0).sum(axes) / total
+            var = (
+                jnp.where(counts, jnp.square(values - of_rank(mean, values)), 0).sum(
+                    axes
+                )
+                / total
+            )
             kept = jnp.where(is_some, kept, 1.0)
-        # An average is not a function to differentiate: a call that uses it would lead back through all calls before.
+        # An average is not a function to differentiate: a call that uses it would lead
+        # back through all calls before.
         averages, moved = (self.mean, self.var), []
         for average, measured in zip(averages, (mean, var), strict=True):
             measured = jax.lax.stop_gradient(measured).astype(average.value.dtype)

@@ -22,9 +22,10 @@ Output: TypeAlias = Float[Array, "*batch out_size"]
 class Bilinear(Module):
     """A map that is linear in each of two inputs.
 
-    `y[k] = sum over i, j of left[i] * weight[i, j, k] * right[j] + bias[k]`: the neural tensor layer of Socher et al.
-    2013, "Reasoning With Neural Tensor Networks", eq. 1, without its linear part and activation. The dtype of the
-    result is `dtype`, or what JAX promotes inputs and parameters to.
+    `y[k] = sum over i, j of left[i] * weight[i, j, k] * right[j] + bias[k]`: the neural
+    tensor layer of Socher et al. 2013, "Reasoning With Neural Tensor Networks", eq. 1,
+    without its linear part and activation. The dtype of the result is `dtype`, or what
+    JAX promotes inputs and parameters to.
 
     Args:
         left_size: Features of the first input.
@@ -61,18 +62,30 @@ class Bilinear(Module):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    weight: ParamState[Float[Array, "left_size right_size out_size"]] = state(init=False)
+    weight: ParamState[Float[Array, "left_size right_size out_size"]] = state(
+        init=False
+    )
     """What each pair of features counts for each output."""
     bias: ParamState[Float[Array, "out_size"]] | None = state(init=False)
     """What is added, if anything."""
 
-    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+    def __post_init__(
+        self,
+        use_bias: bool,
+        w_init: Initializer,
+        b_init: Initializer,
+        param_dtype: DTypeLike,
+    ) -> None:
         self.left_size = size("Bilinear.left_size", self.left_size)
         self.right_size = size("Bilinear.right_size", self.right_size)
         self.out_size = size("Bilinear.out_size", self.out_size)
         self.dtype = inexact("Bilinear.dtype", self.dtype)
-        self.weight = parameter(w_init, (self.left_size, self.right_size, self.out_size), param_dtype)
-        self.bias = parameter(b_init, (self.out_size,), param_dtype) if use_bias else None
+        self.weight = parameter(
+            w_init, (self.left_size, self.right_size, self.out_size), param_dtype
+        )
+        self.bias = (
+            parameter(b_init, (self.out_size,), param_dtype) if use_bias else None
+        )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
@@ -85,5 +98,7 @@ class Bilinear(Module):
             ContractError: An input has another size, or their leading axes differ.
         """
         check_inputs(self, left=(left, Left), right=(right, Right))
-        left, right, weight, bias = promoted(self.dtype, left, right, self.weight.value, value_of(self.bias))
+        left, right, weight, bias = promoted(
+            self.dtype, left, right, self.weight.value, value_of(self.bias)
+        )
         return add_bias(jnp.einsum("...i,ijk,...j->...k", left, weight, right), bias)

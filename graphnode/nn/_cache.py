@@ -31,7 +31,8 @@ class KeyValueCache(Module):
         dtype: Of keys and values.
 
     Raises:
-        ContractError: A size that is not a positive integer; entries of another shape; more than there is room for.
+        ContractError: A size that is not a positive integer; entries of another shape;
+            more than there is room for.
 
     Example:
         >>> cache = KeyValueCache(1, 8, 2, 4)
@@ -51,9 +52,13 @@ class KeyValueCache(Module):
     _: KW_ONLY
     dtype: InitVar[DTypeLike] = jnp.float32
     """Of keys and values."""
-    keys: ShortTermState[Float[Array, "batch_size length num_heads head_size"]] = state(init=False)
+    keys: ShortTermState[Float[Array, "batch_size length num_heads head_size"]] = state(
+        init=False
+    )
     """Of each token; zero where there is none yet."""
-    values: ShortTermState[Float[Array, "batch_size length num_heads head_size"]] = state(init=False)
+    values: ShortTermState[Float[Array, "batch_size length num_heads head_size"]] = (
+        state(init=False)
+    )
     """Of each token; zero where there is none yet."""
     position: ShortTermState[Int[Array, ""]] = state(init=False)
     """How many tokens there are."""
@@ -75,8 +80,8 @@ class KeyValueCache(Module):
     def append(self, keys: Entries, values: Entries) -> tuple[jax.Array, jax.Array]:
         """Keep further keys and values; all of them, of shape `[batch_size, length, num_heads, head_size]`.
 
-        In a compiled function nobody can be told that there is no room: what is kept then is NaN, and so is all that is
-        computed of it.
+        In a compiled function nobody can be told that there is no room: what is kept
+        then is NaN, and so is all that is computed of it.
 
         Raises:
             ContractError: Another shape, or more tokens than there is room for.
@@ -86,20 +91,33 @@ class KeyValueCache(Module):
         start, added = self.position.value, keys.shape[1]
         is_concrete = not isinstance(start, Tracer)
         if added > self.length or (is_concrete and int(start) + added > self.length):
-            found = f"{int(start)} tokens and {added} more" if is_concrete else f"{added} tokens"
-            raise ContractError(f"{place(self)}: expected at most {self.length} tokens, its length; found {found}")
+            found = (
+                f"{int(start)} tokens and {added} more"
+                if is_concrete
+                else f"{added} tokens"
+            )
+            raise ContractError(
+                f"{place(self)}: expected at most {self.length} tokens, its length; found {found}"
+            )
         has_room = start + added <= self.length
 
         def with_new(entry: jax.Array, new: jax.Array) -> jax.Array:
             kept = jnp.where(has_room, new, jnp.nan).astype(entry.dtype)
             return jax.lax.dynamic_update_slice_in_dim(entry, kept, start, axis=1)
 
-        all_keys, all_values = with_new(self.keys.value, keys), with_new(self.values.value, values)
-        write_all((self.keys, self.values, self.position), (all_keys, all_values, start + added))
+        all_keys, all_values = (
+            with_new(self.keys.value, keys),
+            with_new(self.values.value, values),
+        )
+        write_all(
+            (self.keys, self.values, self.position),
+            (all_keys, all_values, start + added),
+        )
         return all_keys, all_values
 
     def reset(self) -> None:
         """Begin anew, with the same room."""
-        # Keys and values too: what an overflow left would stay, as the weight 0 of what is not seen times NaN is NaN.
+        # Keys and values too: what an overflow left would stay, as the weight 0 of what
+        # is not seen times NaN is NaN.
         states = (self.keys, self.values, self.position)
         write_all(states, [jnp.zeros_like(state.value) for state in states])

@@ -13,8 +13,8 @@ C = TypeVar("C")
 class Cell(Module, ABC, Generic[C]):
     """One step of a recurrent network: from what is carried and an input to what is carried on and an output.
 
-    What is carried is passed and returned, not kept: its shape follows the batch, and a cell may run over several
-    sequences at once. `RNN` runs a cell over time.
+    What is carried is passed and returned, not kept: its shape follows the batch, and a
+    cell may run over several sequences at once. `RNN` runs a cell over time.
 
     Example:
         >>> class Sum(gn.nn.Cell[jax.Array]):

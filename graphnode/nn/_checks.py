@@ -18,7 +18,11 @@ from .._state import State
 
 def is_integer(value: object, least: int) -> bool:
     """Whether `value` is an integer of at least `least`; a boolean is none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
+    return (
+        isinstance(value, int | np.integer)
+        and not isinstance(value, bool)
+        and int(value) >= least
+    )
 
 
 def fraction(where: str, value: Any) -> float:
@@ -73,7 +77,9 @@ def count(where: str, value: Any) -> int:
         ContractError: It is not.
     """
     if not is_integer(value, 0):
-        raise ContractError(f"{where}: expected an integer of at least 0; found {value!r}")
+        raise ContractError(
+            f"{where}: expected an integer of at least 0; found {value!r}"
+        )
     return int(value)
 
 
@@ -83,16 +89,21 @@ def sizes(where: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
     Args:
         where: The class and field, for the error.
         value: An integer or a tuple of them.
-        rank: How many axes there are; 1 to 3 by the length of the tuple, if it is left out.
+        rank: How many axes there are; 1 to 3 by the length of the tuple, if it is left
+            out.
 
     Raises:
         ContractError: It is neither, or of another length.
     """
-    given = value if isinstance(value, tuple) else (value,) * (1 if rank is None else rank)
+    given = (
+        value if isinstance(value, tuple) else (value,) * (1 if rank is None else rank)
+    )
     is_long_enough = 1 <= len(given) <= 3 if rank is None else len(given) == rank
     if not is_long_enough or not all(map(_is_size, given)):
         many = "1 to 3" if rank is None else str(rank)
-        raise ContractError(f"{where}: expected a positive integer or a tuple of {many}; found {value!r}")
+        raise ContractError(
+            f"{where}: expected a positive integer or a tuple of {many}; found {value!r}"
+        )
     return tuple(map(int, given))
 
 
@@ -103,7 +114,9 @@ def shape_of(where: str, value: Any) -> tuple[int, ...]:
         ContractError: It is not.
     """
     if not isinstance(value, tuple) or not all(map(_is_size, value)):
-        raise ContractError(f"{where}: expected a tuple of positive integers; found {value!r}")
+        raise ContractError(
+            f"{where}: expected a tuple of positive integers; found {value!r}"
+        )
     return tuple(map(int, value))
 
 
@@ -114,7 +127,9 @@ def divisor(where: str, value: Any, of: str, whole: int) -> int:
         ContractError: It is not, or does not.
     """
     if not _is_size(value) or whole % value:
-        raise ContractError(f"{where}: expected a positive integer that divides {of}={whole}; found {value!r}")
+        raise ContractError(
+            f"{where}: expected a positive integer that divides {of}={whole}; found {value!r}"
+        )
     return int(value)
 
 
@@ -126,7 +141,9 @@ def function(where: str, value: Any) -> Any:
         ContractError: It cannot. Names are for configurations.
     """
     if not callable(value):
-        raise ContractError(f"{where}: expected a function, such as jax.nn.relu; found {value!r}")
+        raise ContractError(
+            f"{where}: expected a function, such as jax.nn.relu; found {value!r}"
+        )
     return value
 
 
@@ -134,21 +151,24 @@ def function(where: str, value: Any) -> Any:
 def check_inputs(layer: Node, /, **inputs: tuple[jax.Array, Any]) -> None:
     """Raise if an array that a layer is called with is not what the annotation of its parameter says.
 
-    Axes are looked up in the layer's static fields. Those that no field gives must agree among the arrays.
+    Axes are looked up in the layer's static fields. Those that no field gives must
+    agree among the arrays.
 
     Args:
         layer: Its path from the outermost node that is being called is named.
         **inputs: By the names of the parameters: array and annotation.
 
     Raises:
-        ContractError: Names every array that is of another rank, size or dtype; or the layer is stacked.
+        ContractError: Names every array that is of another rank, size or dtype; or the
+            layer is stacked.
     """
     check_unstacked(layer)
     bound: Bound = {}
     faults = [
         f"{name}: {fault}"
         for name, (value, annotation) in inputs.items()
-        if (fault := _contract(annotation).fault(value, layer.__dict__, bound)) is not None
+        if (fault := _contract(annotation).fault(value, layer.__dict__, bound))
+        is not None
     ]
     if faults:
         where = place(layer)
@@ -181,7 +201,8 @@ def check_unstacked(layer: Node) -> None:
 def place(layer: Node) -> str:
     """Where a layer is, for an error: `Classifier.head (Linear)`, by its path in the outermost node that is called.
 
-    A node does not know who holds it. But who called it is on Python's stack, and is asked once something is wrong.
+    A node does not know who holds it. But who called it is on Python's stack, and is
+    asked once something is wrong.
     """
     callers: list[Node] = []
     frame: FrameType | None = sys._getframe(1)
@@ -194,7 +215,9 @@ def place(layer: Node) -> str:
     for root in reversed(callers):
         for path, node in iter_node(root):
             if node is layer and path:
-                return f"{type(root).__name__}.{path_str(path)} ({type(layer).__name__})"
+                return (
+                    f"{type(root).__name__}.{path_str(path)} ({type(layer).__name__})"
+                )
     return type(layer).__name__
 
 
@@ -206,7 +229,9 @@ def _contract(annotation: Any) -> Contract:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(
+        value, bool
+    )
 
 
 def _is_size(value: object) -> bool:

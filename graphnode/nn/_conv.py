@@ -24,21 +24,24 @@ Output: TypeAlias = Float[Array, "... out_size"]
 class Conv(Layer):
     """A convolution over one to three axes; the channels are last.
 
-    `y[p] = sum over k of x[s p + d k] @ weight[k] + bias`, where `s` are the strides, `d` is the dilation, and `k` runs
-    over the window: a cross-correlation, as everywhere in the
-    field (Goodfellow et al. 2016, "Deep Learning", eq. 9.6). The dtype of the result is `dtype`, or what JAX promotes
-    input and parameters to.
+    `y[p] = sum over k of x[s p + d k] @ weight[k] + bias`, where `s` are the strides,
+    `d` is the dilation, and `k` runs over the window: a cross-correlation, as
+    everywhere in the field (Goodfellow et al. 2016, "Deep Learning", eq. 9.6). The
+    dtype of the result is `dtype`, or what JAX promotes input and parameters to.
 
     Args:
         in_size: Channels of the input.
         out_size: Channels of the output.
-        kernel_size: Size of the window along each axis; an integer is a window along one axis.
+        kernel_size: Size of the window along each axis; an integer is a window along
+            one axis.
         strides: Steps between windows, along each axis or along all.
-        padding: `"SAME"` (zeros, so that the size stays for stride 1), `"VALID"` (none), `"CIRCULAR"`, `"REFLECT"`,
-            `"CAUSAL"` (zeros before, along one axis); how many zeros on both sides, for all axes or for each; or a pair
-            for each axis, before and after.
+        padding: `"SAME"` (zeros, so that the size stays for stride 1), `"VALID"`
+            (none), `"CIRCULAR"`, `"REFLECT"`, `"CAUSAL"` (zeros before, along one
+            axis); how many zeros on both sides, for all axes or for each; or a pair for
+            each axis, before and after.
         dilation: Steps within a window, along each axis or along all.
-        groups: Input and output channels fall into this number of parts that do not see each other.
+        groups: Input and output channels fall into this number of parts that do not see
+            each other.
         use_bias: Whether there is a bias.
         w_init: Initialiser of the weight.
         b_init: Initialiser of the bias.
@@ -46,8 +49,9 @@ class Conv(Layer):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer or not one for each axis; groups that do not divide the
-            channels; padding that is none of these; an input of another rank or size.
+        ContractError: A size that is not a positive integer or not one for each axis;
+            groups that do not divide the channels; padding that is none of these; an
+            input of another rank or size.
 
     Example:
         >>> Conv(3, 8, (5, 5), strides=2)(jnp.ones((10, 28, 28, 3))).shape
@@ -79,12 +83,20 @@ class Conv(Layer):
     """What is computed in."""
     param_dtype: InitVar[DTypeLike] = jnp.float32
     """Dtype of the parameters."""
-    weight: ParamState[Float[Array, "*kernel_size in_size//groups out_size"]] = state(init=False)
+    weight: ParamState[Float[Array, "*kernel_size in_size//groups out_size"]] = state(
+        init=False
+    )
     """The window's weights."""
     bias: ParamState[Float[Array, "out_size"]] | None = state(init=False)
     """What is added to each channel, if anything."""
 
-    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+    def __post_init__(
+        self,
+        use_bias: bool,
+        w_init: Initializer,
+        b_init: Initializer,
+        param_dtype: DTypeLike,
+    ) -> None:
         self.in_size = size("Conv.in_size", self.in_size)
         self.out_size = size("Conv.out_size", self.out_size)
         self.kernel_size = kernel_size = sizes("Conv.kernel_size", self.kernel_size)
@@ -95,8 +107,14 @@ class Conv(Layer):
         self.groups = divisor("Conv.groups", self.groups, "in_size", self.in_size)
         self.groups = divisor("Conv.groups", self.groups, "out_size", self.out_size)
         self.dtype = inexact("Conv.dtype", self.dtype)
-        self.weight = parameter(w_init, (*kernel_size, self.in_size // self.groups, self.out_size), param_dtype)
-        self.bias = parameter(b_init, (self.out_size,), param_dtype) if use_bias else None
+        self.weight = parameter(
+            w_init,
+            (*kernel_size, self.in_size // self.groups, self.out_size),
+            param_dtype,
+        )
+        self.bias = (
+            parameter(b_init, (self.out_size,), param_dtype) if use_bias else None
+        )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
@@ -109,10 +127,15 @@ class Conv(Layer):
             ContractError: `x` has other channels, or too few axes.
         """
         check_inputs(self, x=(x, Input))
-        images, weight, bias = promoted(self.dtype, x, self.weight.value, value_of(self.bias))
+        images, weight, bias = promoted(
+            self.dtype, x, self.weight.value, value_of(self.bias)
+        )
         rank = weight.ndim - 2
         dilation = sizes("Conv.dilation", self.dilation, rank)
-        reach = tuple((size - 1) * step for size, step in zip(weight.shape, dilation, strict=False))
+        reach = tuple(
+            (size - 1) * step
+            for size, step in zip(weight.shape, dilation, strict=False)
+        )
         named = padding_of("Conv.padding", self.padding, rank, PADDINGS)
         images, padding = pad(one_batch(self, images, rank), named, reach)
         y = jax.lax.conv_general_dilated(

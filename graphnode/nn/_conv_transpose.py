@@ -26,30 +26,33 @@ _PADDINGS: Final[tuple[Named, ...]] = ("SAME", "VALID")
 class ConvTranspose(Layer):
     """A convolution over an input that is spread out by its strides, which makes it larger; the channels are last.
 
-    Zeros are put between the elements of the input, `strides - 1` of them, and the result is convolved: the transpose
-    of a strided convolution (Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", section 4).
-    With `"SAME"` the result is `strides` times as large as the input. The dtype of the result is `dtype`, or what JAX
-    promotes input and parameters to.
+    Zeros are put between the elements of the input, `strides - 1` of them, and the
+    result is convolved: the transpose of a strided convolution (Dumoulin & Visin 2016,
+    "A guide to convolution arithmetic for deep learning", section 4). With `"SAME"` the
+    result is `strides` times as large as the input. The dtype of the result is `dtype`,
+    or what JAX promotes input and parameters to.
 
     Args:
         in_size: Channels of the input.
         out_size: Channels of the output.
-        kernel_size: Size of the window along each axis; an integer is a window along one axis.
-        strides: How far the elements of the input are spread, along each axis or along all.
-        padding: `"SAME"`, `"VALID"`, or how many zeros are added to the spread input: on both sides of all axes or of
-            each, or a pair for each axis.
+        kernel_size: Size of the window along each axis; an integer is a window along
+            one axis.
+        strides: How far the elements of the input are spread, along each axis or along
+            all.
+        padding: `"SAME"`, `"VALID"`, or how many zeros are added to the spread input:
+            on both sides of all axes or of each, or a pair for each axis.
         dilation: Steps within a window, along each axis or along all.
         use_bias: Whether there is a bias.
-        transpose_kernel: Whether the weight is that of the convolution whose transpose this is: flipped, and of shape
-            `[*kernel_size, out_size, in_size]`.
+        transpose_kernel: Whether the weight is that of the convolution whose transpose
+            this is: flipped, and of shape `[*kernel_size, out_size, in_size]`.
         w_init: Initialiser of the weight.
         b_init: Initialiser of the bias.
         dtype: What is computed in.
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer or not one for each axis; padding that is none of these;
-            an input of another rank or size.
+        ContractError: A size that is not a positive integer or not one for each axis;
+            padding that is none of these; an input of another rank or size.
 
     Example:
         >>> ConvTranspose(8, 3, (4, 4), strides=2)(jnp.ones((10, 14, 14, 8))).shape
@@ -65,7 +68,9 @@ class ConvTranspose(Layer):
     _: KW_ONLY
     strides: int | tuple[int, ...] = 1
     """How far the elements of the input are spread."""
-    padding: Literal["SAME", "VALID"] | int | tuple[int, ...] | tuple[tuple[int, int], ...] = "SAME"
+    padding: (
+        Literal["SAME", "VALID"] | int | tuple[int, ...] | tuple[tuple[int, int], ...]
+    ) = "SAME"
     """What is added to the spread input."""
     dilation: int | tuple[int, ...] = 1
     """Steps within a window."""
@@ -86,20 +91,35 @@ class ConvTranspose(Layer):
     bias: ParamState[Float[Array, "out_size"]] | None = state(init=False)
     """What is added to each channel, if anything."""
 
-    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+    def __post_init__(
+        self,
+        use_bias: bool,
+        w_init: Initializer,
+        b_init: Initializer,
+        param_dtype: DTypeLike,
+    ) -> None:
         self.in_size = size("ConvTranspose.in_size", self.in_size)
         self.out_size = size("ConvTranspose.out_size", self.out_size)
-        self.kernel_size = kernel_size = sizes("ConvTranspose.kernel_size", self.kernel_size)
+        self.kernel_size = kernel_size = sizes(
+            "ConvTranspose.kernel_size", self.kernel_size
+        )
         rank = len(kernel_size)
         self.strides = sizes("ConvTranspose.strides", self.strides, rank)
         self.dilation = sizes("ConvTranspose.dilation", self.dilation, rank)
-        padding: Any = padding_of("ConvTranspose.padding", self.padding, rank, _PADDINGS)
+        padding: Any = padding_of(
+            "ConvTranspose.padding", self.padding, rank, _PADDINGS
+        )
         self.padding = padding
         self.dtype = inexact("ConvTranspose.dtype", self.dtype)
         channels = (self.in_size, self.out_size)
-        shape = (*kernel_size, *(reversed(channels) if self.transpose_kernel else channels))
+        shape = (
+            *kernel_size,
+            *(reversed(channels) if self.transpose_kernel else channels),
+        )
         self.weight = parameter(w_init, shape, param_dtype)
-        self.bias = parameter(b_init, (self.out_size,), param_dtype) if use_bias else None
+        self.bias = (
+            parameter(b_init, (self.out_size,), param_dtype) if use_bias else None
+        )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
@@ -112,7 +132,9 @@ class ConvTranspose(Layer):
             ContractError: `x` has other channels, or too few axes.
         """
         check_inputs(self, x=(x, Input))
-        images, weight, bias = promoted(self.dtype, x, self.weight.value, value_of(self.bias))
+        images, weight, bias = promoted(
+            self.dtype, x, self.weight.value, value_of(self.bias)
+        )
         rank = weight.ndim - 2
         y = jax.lax.conv_transpose(
             one_batch(self, images, rank),

@@ -14,19 +14,23 @@ from ._module import Layer
 class Dropout(Layer):
     """Sets each element to zero with probability `rate`, and scales the others by 1 / (1 - rate).
 
-    The expectation of each element stays what it was, so that nothing has to be rescaled in evaluation (Srivastava et
-    al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", section 10). Shape and dtype stay
-    too. With rate 0, and when it is deterministic, the result is the input itself, and nothing is drawn.
+    The expectation of each element stays what it was, so that nothing has to be
+    rescaled in evaluation (Srivastava et al. 2014, "Dropout: A Simple Way to Prevent
+    Neural Networks from Overfitting", section 10). Shape and dtype stay too. With rate
+    0, and when it is deterministic, the result is the input itself, and nothing is
+    drawn.
 
     Args:
         rate: The probability of zero.
-        rngs: Draws come from its stream "dropout", or else its default one. It may be shared with other layers.
+        rngs: Draws come from its stream "dropout", or else its default one. It may be
+            shared with other layers.
         broadcast_axes: Axes along which all elements share one decision.
-        deterministic: Whether the input passes as it is; `gn.view(model, deterministic=True)` sets it everywhere.
+        deterministic: Whether the input passes as it is; `gn.view(model,
+            deterministic=True)` sets it everywhere.
 
     Raises:
-        ContractError: A rate outside of [0, 1]; an input that is not of a floating-point or complex dtype, or lacks an
-            axis of `broadcast_axes`.
+        ContractError: A rate outside of [0, 1]; an input that is not of a
+            floating-point or complex dtype, or lacks an axis of `broadcast_axes`.
         RngError: There is no stream to draw from.
 
     Example:
@@ -50,7 +54,13 @@ class Dropout(Layer):
     def __post_init__(self) -> None:
         self.rate = fraction("Dropout.rate", self.rate)
 
-    def __call__(self, x: jax.Array, *, rngs: Rngs | None = None, deterministic: bool | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        rngs: Rngs | None = None,
+        deterministic: bool | None = None,
+    ) -> jax.Array:
         """Drop elements of `x`.
 
         Args:
@@ -59,12 +69,16 @@ class Dropout(Layer):
             deterministic: Used instead of the layer's own.
 
         Raises:
-            ContractError: `x` is not of a floating-point or complex dtype, or lacks an axis of `broadcast_axes`.
+            ContractError: `x` is not of a floating-point or complex dtype, or lacks an
+                axis of `broadcast_axes`.
             RngError: There is no stream to draw from.
             TraceError: A JAX transformation runs that the streams were not passed into.
         """
-        rate = fraction("Dropout.rate", self.rate)  # it may have been assigned, or come from a view
-        if rate == 0.0 or (self.deterministic if deterministic is None else deterministic):
+        # It may have been assigned, or come from a view
+        rate = fraction("Dropout.rate", self.rate)
+        if rate == 0.0 or (
+            self.deterministic if deterministic is None else deterministic
+        ):
             return x
         shape = self._mask_shape(x)
         if rate == 1.0:
@@ -89,4 +103,6 @@ class Dropout(Layer):
                 f"{place(self)}: expected an input with the axes {axes} of broadcast_axes; found {x.shape}"
             )
         shared = {axis % x.ndim for axis in axes}
-        return tuple([1 if axis in shared else size for axis, size in enumerate(x.shape)])
+        return tuple(
+            [1 if axis in shared else size for axis, size in enumerate(x.shape)]
+        )

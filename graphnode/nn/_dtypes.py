@@ -1,7 +1,8 @@
 """The rule of dtypes, the same for all layers, and the making of parameters.
 
-Parameters have the dtype `param_dtype`. With `dtype` left out, a layer computes in the dtype that JAX promotes its
-input and parameters to; otherwise both are cast to `dtype` first, and the result has it.
+Parameters have the dtype `param_dtype`. With `dtype` left out, a layer computes in the
+dtype that JAX promotes its input and parameters to; otherwise both are cast to `dtype`
+first, and the result has it.
 """
 
 from typing import Any, TypeVar, TypeVarTuple
@@ -19,18 +20,23 @@ from .._stream import split_key_for
 T = TypeVar("T")
 
 
-def drawn(initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+def drawn(
+    initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike
+) -> jax.Array:
     """What an initialiser makes of a key of the ambient random stream.
 
     Raises:
-        ContractError: It is not a function, or the dtype is neither a floating-point nor a complex one.
+        ContractError: It is not a function, or the dtype is neither a floating-point
+            nor a complex one.
     """
     inexact("param_dtype", dtype)
     key = split_key_for(lambda key: initializer(key, shape, dtype))
     return _called(initializer, key, shape, dtype)
 
 
-def parameter(initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike) -> ParamState[jax.Array]:
+def parameter(
+    initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike
+) -> ParamState[jax.Array]:
     """A new parameter; see `drawn`."""
     return ParamState(drawn(initializer, shape, dtype))
 
@@ -40,20 +46,32 @@ def each(initializer: Initializer, count: int) -> Initializer:
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         part = (*shape[:-1], shape[-1] // count)
-        return jnp.concatenate([_called(initializer, one, part, dtype) for one in jax.random.split(key, count)], -1)
+        return jnp.concatenate(
+            [
+                _called(initializer, one, part, dtype)
+                for one in jax.random.split(key, count)
+            ],
+            -1,
+        )
 
     return init
 
 
-def _called(initializer: Initializer, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+def _called(
+    initializer: Initializer, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike
+) -> jax.Array:
     if not callable(initializer):
         expected = "an initialiser, a function of key, shape and dtype"
-        raise ContractError(f"expected {expected}; found {initializer!r}; gn.nn.initializers has some by their names")
+        raise ContractError(
+            f"expected {expected}; found {initializer!r}; gn.nn.initializers has some by their names"
+        )
     try:
         return initializer(key, shape, dtype)
     except Exception as error:
         name = getattr(initializer, "__name__", type(initializer).__name__)
-        error.add_note(f"the initializer {name} was called as initializer(key, {shape}, {jnp.dtype(dtype)})")
+        error.add_note(
+            f"the initializer {name} was called as initializer(key, {shape}, {jnp.dtype(dtype)})"
+        )
         raise
 
 
@@ -70,7 +88,9 @@ def inexact(where: str, dtype: DTypeLike | None) -> "np.dtype[np.generic] | None
     except TypeError:
         known = None
     if known is None or not jnp.issubdtype(known, jnp.inexact):
-        raise ContractError(f"{where}: expected a floating-point or complex dtype; found {dtype!r}")
+        raise ContractError(
+            f"{where}: expected a floating-point or complex dtype; found {dtype!r}"
+        )
     return known
 
 
@@ -81,13 +101,20 @@ def promoted(dtype: DTypeLike | None, /, *arrays: *_Arrays) -> tuple[*_Arrays]:
     """The arrays in `dtype`, or where it is `None` in the dtype that JAX promotes them to. A `None` stays one.
 
     Raises:
-        ContractError: The dtype is neither a floating-point nor a complex one, as a view may say.
+        ContractError: The dtype is neither a floating-point nor a complex one, as a
+            view may say.
     """
-    given: Any = arrays  # what is given comes back, an array for each array, which no type says of a row of types
+    # What is given comes back, an array for each array, which no type says of a row of
+    # types
+    given: Any = arrays
     common = (
-        jnp.result_type(*[array for array in given if array is not None]) if dtype is None else inexact("dtype", dtype)
+        jnp.result_type(*[array for array in given if array is not None])
+        if dtype is None
+        else inexact("dtype", dtype)
     )
-    promoted_: Any = tuple([None if array is None else array.astype(common) for array in given])
+    promoted_: Any = tuple(
+        [None if array is None else array.astype(common) for array in given]
+    )
     return promoted_  # type: ignore[no-any-return]
 
 
@@ -111,7 +138,9 @@ def scalar_type(array: jax.Array | jax.ShapeDtypeStruct) -> object:
     return getattr(jnp, array.dtype.name)
 
 
-def init_vars(weight: State[jax.Array], *bias: State[jax.Array] | None) -> dict[str, object]:
+def init_vars(
+    weight: State[jax.Array], *bias: State[jax.Array] | None
+) -> dict[str, object]:
     """What a layer was made with, as far as its parameters still show it."""
     shown: dict[str, object] = {"param_dtype": scalar_type(weight.value)}
     return {"use_bias": bias[0] is not None, **shown} if bias else shown

@@ -19,21 +19,24 @@ from ._module import Layer
 class Einsum(Layer):
     """A linear map that is written as an Einstein summation of the input and a weight, and a bias.
 
-    `Einsum("...i,ihd->...hd", (64, 8, 8))` maps 64 features to 8 heads of 8. The weight's fans, which initialisers
-    scale by, are its last two axes. The result's dtype is `dtype`, or what JAX promotes input and parameters to.
+    `Einsum("...i,ihd->...hd", (64, 8, 8))` maps 64 features to 8 heads of 8. The
+    weight's fans, which initialisers scale by, are its last two axes. The result's
+    dtype is `dtype`, or what JAX promotes input and parameters to.
 
     Args:
         equation: As `jnp.einsum` takes it, with two operands: the input and the weight.
         shape: Of the weight.
-        bias_shape: Of the bias, which is added to the last axes of the output; `None` for none.
+        bias_shape: Of the bias, which is added to the last axes of the output; `None`
+            for none.
         w_init: Initialiser of the weight.
         b_init: Initialiser of the bias.
         dtype: What is computed in.
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: An equation that has not two operands, or another number of axes than the weight; a bias that
-            does not fit the output; an input whose shape does not fit.
+        ContractError: An equation that has not two operands, or another number of axes
+            than the weight; a bias that does not fit the output; an input whose shape
+            does not fit.
 
     Example:
         >>> Einsum("...i,ihd->...hd", (6, 2, 3), (2, 3))(jnp.ones((5, 6))).shape
@@ -60,17 +63,23 @@ class Einsum(Layer):
     bias: ParamState[Float[Array, "*bias_shape"]] | None = state(init=False)
     """What is added, if anything."""
 
-    def __post_init__(self, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+    def __post_init__(
+        self, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike
+    ) -> None:
         self.shape = shape_of("Einsum.shape", self.shape)
         self.dtype = inexact("Einsum.dtype", self.dtype)
         before, _, result = self.equation.replace(" ", "").partition("->")
         operands = before.split(",")
         if len(operands) != 2 or "->" not in self.equation:
             expected = "two operands and a result, as in '...i,io->...o'"
-            raise ContractError(f"Einsum.equation: expected {expected}; found {self.equation!r}")
+            raise ContractError(
+                f"Einsum.equation: expected {expected}; found {self.equation!r}"
+            )
         if "." in operands[1] or len(operands[1]) != len(self.shape):
             expected = f"a weight with the axes {operands[1]!r} of the equation"
-            raise ContractError(f"Einsum.shape: expected {expected}; found {self.shape}")
+            raise ContractError(
+                f"Einsum.shape: expected {expected}; found {self.shape}"
+            )
         self.weight = parameter(w_init, self.shape, param_dtype)
         if self.bias_shape is None:
             self.bias = None
@@ -78,10 +87,16 @@ class Einsum(Layer):
             self.bias_shape = shape_of("Einsum.bias_shape", self.bias_shape)
             sizes = dict(zip(operands[1], self.shape, strict=True))
             # Axes of the input alone have any size, and so have those of an ellipsis.
-            last = zip(reversed(result.rpartition(".")[2]), reversed(self.bias_shape), strict=False)
+            last = zip(
+                reversed(result.rpartition(".")[2]),
+                reversed(self.bias_shape),
+                strict=False,
+            )
             if any(size not in (1, sizes.get(axis, size)) for axis, size in last):
                 expected = f"the last axes of the output {result!r}, for a weight of shape {self.shape}"
-                raise ContractError(f"Einsum.bias_shape: expected {expected}; found {self.bias_shape}")
+                raise ContractError(
+                    f"Einsum.bias_shape: expected {expected}; found {self.bias_shape}"
+                )
             self.bias = parameter(b_init, self.bias_shape, param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
@@ -92,12 +107,17 @@ class Einsum(Layer):
         """Sum the products of `x` and the weight as the equation says.
 
         Raises:
-            ContractError: The shape of `x` does not fit the equation, the weight or the bias; the layer is stacked.
+            ContractError: The shape of `x` does not fit the equation, the weight or the
+                bias; the layer is stacked.
         """
         check_unstacked(self)
-        x, weight, bias = promoted(self.dtype, x, self.weight.value, value_of(self.bias))
+        x, weight, bias = promoted(
+            self.dtype, x, self.weight.value, value_of(self.bias)
+        )
         try:
             return add_bias(jnp.einsum(self.equation, x, weight), bias)
         except (TypeError, ValueError) as error:
             expected = f"an input that fits {self.equation!r} with a weight of shape {self.shape}"
-            raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}") from error
+            raise ContractError(
+                f"{place(self)}: expected {expected}; found {x.shape}"
+            ) from error

@@ -18,14 +18,17 @@ Tokens: TypeAlias = Integer[Array, "*batch"]
 Features: TypeAlias = Float[Array, "*batch width"]
 Scores: TypeAlias = Float[Array, "*batch num_embeddings"]
 
-_UNIT_LENGTH: Final = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+_UNIT_LENGTH: Final = jax.nn.initializers.variance_scaling(
+    1.0, "fan_in", "normal", out_axis=0
+)
 
 
 class Embedding(Layer):
     """A vector for each of a number of tokens: `y = weight[tokens]`; `attend` is the way back, with the same weight.
 
-    Tying both ways to one weight is from Press & Wolf 2017, "Using the Output Embedding to Improve Language Models".
-    At the start, the vectors have length 1 on average. A token that is out of range gives NaN, as in `jnp.take`.
+    Tying both ways to one weight is from Press & Wolf 2017, "Using the Output Embedding
+    to Improve Language Models". At the start, the vectors have length 1 on average. A
+    token that is out of range gives NaN, as in `jnp.take`.
 
     Args:
         num_embeddings: Number of tokens.
@@ -35,7 +38,8 @@ class Embedding(Layer):
         param_dtype: Dtype of the weight.
 
     Raises:
-        ContractError: A size that is not a positive integer; tokens that are not integers.
+        ContractError: A size that is not a positive integer; tokens that are not
+            integers.
 
     Example:
         >>> layer = Embedding(10, 4)

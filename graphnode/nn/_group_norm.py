@@ -23,14 +23,17 @@ Features: TypeAlias = Float[Array, "... width"]
 class GroupNorm(Layer):
     """Normalises groups of features to mean 0 and variance 1 over all positions, then scales and shifts each feature.
 
-    `y = scale * (x - mean) / sqrt(var + epsilon) + bias`, where mean and biased variance are taken over the features
-    of a group and over all axes after the batch (Wu & He 2018, "Group Normalization", eq. 1 and 7). With as many groups
-    as features it is instance normalisation. The work is done in at least float32; the result has the dtype of `x`.
+    `y = scale * (x - mean) / sqrt(var + epsilon) + bias`, where mean and biased
+    variance are taken over the features of a group and over all axes after the batch
+    (Wu & He 2018, "Group Normalization", eq. 1 and 7). With as many groups as features
+    it is instance normalisation. The work is done in at least float32; the result has
+    the dtype of `x`.
 
     Args:
         width: Features: the size of the last axis.
         num_groups: Number of groups of features that follow each other.
-        batch_axes: How many leading axes of the input are a batch, whose elements do not see each other.
+        batch_axes: How many leading axes of the input are a batch, whose elements do
+            not see each other.
         epsilon: Added to the variance.
         use_scale: Whether there is a scale.
         use_bias: Whether there is a bias.
@@ -38,8 +41,9 @@ class GroupNorm(Layer):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A width that is not a positive integer, groups that do not divide it, an epsilon that is not
-            positive; an input of another size or dtype, or with too few axes.
+        ContractError: A width that is not a positive integer, groups that do not divide
+            it, an epsilon that is not positive; an input of another size or dtype, or
+            with too few axes.
 
     Example:
         >>> GroupNorm(4, 2)(jnp.array([[0.0, 200.0, 30.0, 10.0]])).tolist()
@@ -68,14 +72,26 @@ class GroupNorm(Layer):
     bias: ParamState[Float[Array, "width"]] | None = state(init=False)
     """What is added to them, if anything."""
 
-    def __post_init__(self, use_scale: bool, use_bias: bool, param_dtype: DTypeLike) -> None:
+    def __post_init__(
+        self, use_scale: bool, use_bias: bool, param_dtype: DTypeLike
+    ) -> None:
         self.width = size("GroupNorm.width", self.width)
-        self.num_groups = divisor("GroupNorm.num_groups", self.num_groups, "width", self.width)
+        self.num_groups = divisor(
+            "GroupNorm.num_groups", self.num_groups, "width", self.width
+        )
         self.batch_axes = count("GroupNorm.batch_axes", self.batch_axes)
         self.epsilon = positive("GroupNorm.epsilon", self.epsilon)
         self.dtype = inexact("GroupNorm.dtype", self.dtype)
-        self.scale = parameter(initializers.ones, (self.width,), param_dtype) if use_scale else None
-        self.bias = parameter(initializers.zeros, (self.width,), param_dtype) if use_bias else None
+        self.scale = (
+            parameter(initializers.ones, (self.width,), param_dtype)
+            if use_scale
+            else None
+        )
+        self.bias = (
+            parameter(initializers.zeros, (self.width,), param_dtype)
+            if use_bias
+            else None
+        )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
@@ -85,16 +101,22 @@ class GroupNorm(Layer):
         """Normalise `x` of shape `[*batch, *positions, width]`.
 
         Raises:
-            ContractError: The last axis of `x` is not `width`, its dtype is not a floating-point one, or it has not
-                more axes than the batch.
+            ContractError: The last axis of `x` is not `width`, its dtype is not a
+                floating-point one, or it has not more axes than the batch.
         """
         check_inputs(self, x=(x, Features))
         if x.ndim <= self.batch_axes:
             expected = f"more axes than the {self.batch_axes} of the batch"
-            raise ContractError(f"{place(self)}: x: expected {expected}; found shape {x.shape}")
-        grouped = widened(x).reshape(*x.shape[:-1], self.num_groups, self.width // self.num_groups)
+            raise ContractError(
+                f"{place(self)}: x: expected {expected}; found shape {x.shape}"
+            )
+        grouped = widened(x).reshape(
+            *x.shape[:-1], self.num_groups, self.width // self.num_groups
+        )
         axes = (*range(self.batch_axes, x.ndim - 1), x.ndim)
         grouped = grouped - grouped.mean(axes, keepdims=True)
         var = jnp.square(grouped).mean(axes, keepdims=True)
         y = (grouped * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape)
-        return scaled(y, None, self.scale, self.bias).astype(result_dtype(self.dtype, x))
+        return scaled(y, None, self.scale, self.bias).astype(
+            result_dtype(self.dtype, x)
+        )

@@ -22,11 +22,12 @@ Input: TypeAlias = Float[Array, "*batch in_size"]
 class GRUCell(Cell[jax.Array]):
     """A gated recurrent unit, which decides at each step how much of what it carries stays.
 
-    With `[r, z, n] = x @ weight + bias` and `[r', z', n'] = h @ recurrent`, each of three parts,
-    `reset = sigmoid(r + r')`, `update = sigmoid(z + z')`, `new = tanh(n + reset * (n' + candidate_bias))` and
-    `h' = (1 - update) * new + update * h`; the output is `h'` (Cho et al. 2014, "Learning Phrase Representations using
-    RNN Encoder-Decoder", section 2.3; the reset gate after the product as in cuDNN). The result's dtype is `dtype`, or
-    what JAX promotes inputs and parameters to.
+    With `[r, z, n] = x @ weight + bias` and `[r', z', n'] = h @ recurrent`, each of
+    three parts, `reset = sigmoid(r + r')`, `update = sigmoid(z + z')`, `new = tanh(n +
+    reset * (n' + candidate_bias))` and `h' = (1 - update) * new + update * h`; the
+    output is `h'` (Cho et al. 2014, "Learning Phrase Representations using RNN
+    Encoder-Decoder", section 2.3; the reset gate after the product as in cuDNN). The
+    result's dtype is `dtype`, or what JAX promotes inputs and parameters to.
 
     Args:
         in_size: Features of the input.
@@ -72,13 +73,21 @@ class GRUCell(Cell[jax.Array]):
     """Added to the part of the candidate that is reset."""
 
     def __post_init__(
-        self, w_init: Initializer, recurrent_init: Initializer, b_init: Initializer, param_dtype: DTypeLike
+        self,
+        w_init: Initializer,
+        recurrent_init: Initializer,
+        b_init: Initializer,
+        param_dtype: DTypeLike,
     ) -> None:
         self.in_size = size("GRUCell.in_size", self.in_size)
         self.hidden_size = hidden_size = size("GRUCell.hidden_size", self.hidden_size)
         self.dtype = inexact("GRUCell.dtype", self.dtype)
-        self.weight = parameter(each(w_init, 3), (self.in_size, 3 * hidden_size), param_dtype)
-        self.recurrent = parameter(each(recurrent_init, 3), (hidden_size, 3 * hidden_size), param_dtype)
+        self.weight = parameter(
+            each(w_init, 3), (self.in_size, 3 * hidden_size), param_dtype
+        )
+        self.recurrent = parameter(
+            each(recurrent_init, 3), (hidden_size, 3 * hidden_size), param_dtype
+        )
         self.bias = parameter(b_init, (3 * hidden_size,), param_dtype)
         self.candidate_bias = parameter(b_init, (hidden_size,), param_dtype)
 
@@ -98,7 +107,13 @@ class GRUCell(Cell[jax.Array]):
         """
         check_inputs(self, carry=(carry, Carry), x=(x, Input))
         h, x, weight, recurrent, bias, candidate_bias = promoted(
-            self.dtype, carry, x, self.weight.value, self.recurrent.value, self.bias.value, self.candidate_bias.value
+            self.dtype,
+            carry,
+            x,
+            self.weight.value,
+            self.recurrent.value,
+            self.bias.value,
+            self.candidate_bias.value,
         )
         from_input = jnp.split(add_bias(x @ weight, bias), 3, -1)
         from_carry = jnp.split(h @ recurrent, 3, -1)

@@ -22,9 +22,9 @@ Features: TypeAlias = Float[Array, "... width"]
 class LayerNorm(Layer):
     """Normalises the features of each element to mean 0 and variance 1, then scales and shifts them.
 
-    `y = scale * (x - mean) / sqrt(var + epsilon) + bias`, where mean and biased variance are taken over the last axis
-    (Ba et al. 2016, "Layer Normalization", eq. 4). The work is done in at least float32; the result has the dtype of
-    `x`.
+    `y = scale * (x - mean) / sqrt(var + epsilon) + bias`, where mean and biased
+    variance are taken over the last axis (Ba et al. 2016, "Layer Normalization", eq.
+    4). The work is done in at least float32; the result has the dtype of `x`.
 
     Args:
         width: Features: the size of the last axis.
@@ -35,8 +35,8 @@ class LayerNorm(Layer):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A width that is not a positive integer, an epsilon that is not positive; an input of another size
-            or dtype.
+        ContractError: A width that is not a positive integer, an epsilon that is not
+            positive; an input of another size or dtype.
 
     Example:
         >>> LayerNorm(2)(jnp.array([[0.0, 200.0], [30.0, 10.0]])).tolist()
@@ -61,12 +61,22 @@ class LayerNorm(Layer):
     bias: ParamState[Float[Array, "width"]] | None = state(init=False)
     """What is added to them, if anything."""
 
-    def __post_init__(self, use_scale: bool, use_bias: bool, param_dtype: DTypeLike) -> None:
+    def __post_init__(
+        self, use_scale: bool, use_bias: bool, param_dtype: DTypeLike
+    ) -> None:
         self.width = size("LayerNorm.width", self.width)
         self.epsilon = positive("LayerNorm.epsilon", self.epsilon)
         self.dtype = inexact("LayerNorm.dtype", self.dtype)
-        self.scale = parameter(initializers.ones, (self.width,), param_dtype) if use_scale else None
-        self.bias = parameter(initializers.zeros, (self.width,), param_dtype) if use_bias else None
+        self.scale = (
+            parameter(initializers.ones, (self.width,), param_dtype)
+            if use_scale
+            else None
+        )
+        self.bias = (
+            parameter(initializers.zeros, (self.width,), param_dtype)
+            if use_bias
+            else None
+        )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
@@ -76,7 +86,8 @@ class LayerNorm(Layer):
         """Normalise `x` of shape `[..., width]`.
 
         Raises:
-            ContractError: The last axis of `x` is not `width`, or its dtype is not a floating-point one.
+            ContractError: The last axis of `x` is not `width`, or its dtype is not a
+                floating-point one.
         """
         check_inputs(self, x=(x, Features))
         values = widened(x)
@@ -84,4 +95,6 @@ class LayerNorm(Layer):
         values = values - mean
         var = jnp.square(values).mean(-1, keepdims=True)
         factor = jax.lax.rsqrt(var + self.epsilon)
-        return scaled(values, factor, self.scale, self.bias).astype(result_dtype(self.dtype, x))
+        return scaled(values, factor, self.scale, self.bias).astype(
+            result_dtype(self.dtype, x)
+        )

@@ -24,22 +24,28 @@ from ._parts import Part
 class Linear(Layer):
     """An affine map over the last axis: `y = x @ (weight * w_mask) + bias`.
 
-    `weight` has the shape `[in_features, out_features]` and `bias` `[out_features]`, the last of the sizes; without a
-    bias it is `None`. The default initialisation is He's normal (He et al. 2015, "Delving Deep into Rectifiers", eq.
-    10).
+    `weight` has the shape `[in_features, out_features]` and `bias` `[out_features]`,
+    the last of the sizes; without a bias it is `None`. The default initialisation is
+    He's normal (He et al. 2015, "Delving Deep into Rectifiers", eq. 10).
 
     Args:
-        in_size: Features of the input, or its trailing shape; the last is what the map is over. Kept as a tuple.
-        out_size: Features of the output, or its trailing shape; all but the last agree with `in_size`. Kept as a tuple.
-        w_mask: Multiplied with the weight, of its shape; part of the structure, compared by content.
+        in_size: Features of the input, or its trailing shape; the last is what the map
+            is over. Kept as a tuple.
+        out_size: Features of the output, or its trailing shape; all but the last agree
+            with `in_size`. Kept as a tuple.
+        w_mask: Multiplied with the weight, of its shape; part of the structure,
+            compared by content.
         use_bias: Whether there is a bias.
-        w_init: Initialiser of the weight, called with a key of the ambient random stream.
+        w_init: Initialiser of the weight, called with a key of the ambient random
+            stream.
         b_init: Initialiser of the bias.
-        dtype: What is computed in, and the dtype of the result; by default what JAX promotes input and parameters to.
+        dtype: What is computed in, and the dtype of the result; by default what JAX
+            promotes input and parameters to.
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: Sizes that are not positive or do not agree; a mask of another shape; an input of another size.
+        ContractError: Sizes that are not positive or do not agree; a mask of another
+            shape; an input of another size.
 
     Example:
         >>> layer = Linear(2, 3)
@@ -86,23 +92,38 @@ class Linear(Layer):
     bias: ParamState[Inexact[Array, "out_features"]] | None = state(init=False)
     """What is added, if anything."""
 
-    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+    def __post_init__(
+        self,
+        use_bias: bool,
+        w_init: Initializer,
+        b_init: Initializer,
+        param_dtype: DTypeLike,
+    ) -> None:
         self.in_size = before_in = _sizes("in_size", self.in_size)
         self.out_size = before_out = _sizes("out_size", self.out_size)
         self.dtype = inexact("Linear.dtype", self.dtype)
         if before_in[:-1] != before_out[:-1]:
             expected = f"{before_in[:-1]} before the last size, as in_size has"
-            raise ContractError(f"Linear.out_size: expected {expected}; found {before_out}")
+            raise ContractError(
+                f"Linear.out_size: expected {expected}; found {before_out}"
+            )
         self.in_features, self.out_features = shape = (before_in[-1], before_out[-1])
         if self.w_mask is not None and jnp.shape(self.w_mask) != shape:
-            raise ContractError(f"Linear.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}")
+            raise ContractError(
+                f"Linear.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}"
+            )
         self.weight = parameter(w_init, shape, param_dtype)
         self.bias = parameter(b_init, shape[1:], param_dtype) if use_bias else None
 
     def __pretty__(self) -> Record:
-        shown = super().__pretty__()  # with the sizes once: the last ones are shown by those before
+        # With the sizes once: the last ones are shown by those before
+        shown = super().__pretty__()
         return shown._replace(
-            fields=[(name, value) for name, value in shown.fields if name not in {"in_features", "out_features"}]
+            fields=[
+                (name, value)
+                for name, value in shown.fields
+                if name not in {"in_features", "out_features"}
+            ]
         )
 
     def __init_vars__(self) -> dict[str, object]:
@@ -113,7 +134,8 @@ class Linear(Layer):
         """Map `x` of shape `[..., *in_size]` to `[..., *out_size]`.
 
         Raises:
-            ContractError: The last axis of `x` is not the last of `in_size`; the layer is stacked.
+            ContractError: The last axis of `x` is not the last of `in_size`; the layer
+                is stacked.
         """
         check_unstacked(self)
         shape = getattr(x, "shape", None)  # a list has none
@@ -121,15 +143,28 @@ class Linear(Layer):
             expected = f"an input of shape (..., in_size[-1]={self.in_features})"
             found = with_article(type(x).__name__) if shape is None else shape
             raise ContractError(f"{place(self)}: expected {expected}; found {found}")
-        x, weight, bias = promoted(self.dtype, x, self.weight.value, value_of(self.bias))
+        x, weight, bias = promoted(
+            self.dtype, x, self.weight.value, value_of(self.bias)
+        )
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)
         return add_bias(x @ weight, bias)
 
 
-def linear_part(layer: Linear, in_size: int, out_size: int, dtype: DTypeLike | None) -> Part:
+def linear_part(
+    layer: Linear, in_size: int, out_size: int, dtype: DTypeLike | None
+) -> Part:
     """A linear map in a layer whose constructor makes it with these sizes."""
-    return Part(layer, Linear, {"in_size": (in_size,), "out_size": (out_size,), "w_mask": None, "dtype": dtype})
+    return Part(
+        layer,
+        Linear,
+        {
+            "in_size": (in_size,),
+            "out_size": (out_size,),
+            "w_mask": None,
+            "dtype": dtype,
+        },
+    )
 
 
 def _sizes(name: str, size: Any) -> tuple[int, ...]:
@@ -139,5 +174,7 @@ def _sizes(name: str, size: Any) -> tuple[int, ...]:
     except TypeError:
         given = sizes = ()
     if not sizes or min(sizes) <= 0 or bool in map(type, given):
-        raise ContractError(f"Linear.{name}: expected a positive integer or a tuple of them; found {size!r}")
+        raise ContractError(
+            f"Linear.{name}: expected a positive integer or a tuple of them; found {size!r}"
+        )
     return sizes

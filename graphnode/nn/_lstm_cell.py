@@ -24,10 +24,11 @@ Input: TypeAlias = Float[Array, "*batch in_size"]
 class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
     """A cell with long short-term memory, which carries a memory `c` and an output `h`.
 
-    With `[i, f, g, o] = x @ weight + h @ recurrent + bias`, in four parts, `c' = sigmoid(f) * c + sigmoid(i) * tanh(g)`
-    and `h' = sigmoid(o) * tanh(c')`; the output is `h'` (Hochreiter & Schmidhuber 1997, "Long Short-Term Memory"; the
-    forget gate from Gers et al. 2000, "Learning to Forget"). The result's dtype is `dtype`, or what JAX promotes inputs
-    and parameters to.
+    With `[i, f, g, o] = x @ weight + h @ recurrent + bias`, in four parts, `c' =
+    sigmoid(f) * c + sigmoid(i) * tanh(g)` and `h' = sigmoid(o) * tanh(c')`; the output
+    is `h'` (Hochreiter & Schmidhuber 1997, "Long Short-Term Memory"; the forget gate
+    from Gers et al. 2000, "Learning to Forget"). The result's dtype is `dtype`, or what
+    JAX promotes inputs and parameters to.
 
     Args:
         in_size: Features of the input.
@@ -71,13 +72,21 @@ class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
     """Added to the same."""
 
     def __post_init__(
-        self, w_init: Initializer, recurrent_init: Initializer, b_init: Initializer, param_dtype: DTypeLike
+        self,
+        w_init: Initializer,
+        recurrent_init: Initializer,
+        b_init: Initializer,
+        param_dtype: DTypeLike,
     ) -> None:
         self.in_size = size("LSTMCell.in_size", self.in_size)
         self.hidden_size = hidden_size = size("LSTMCell.hidden_size", self.hidden_size)
         self.dtype = inexact("LSTMCell.dtype", self.dtype)
-        self.weight = parameter(each(w_init, 4), (self.in_size, 4 * hidden_size), param_dtype)
-        self.recurrent = parameter(each(recurrent_init, 4), (hidden_size, 4 * hidden_size), param_dtype)
+        self.weight = parameter(
+            each(w_init, 4), (self.in_size, 4 * hidden_size), param_dtype
+        )
+        self.recurrent = parameter(
+            each(recurrent_init, 4), (hidden_size, 4 * hidden_size), param_dtype
+        )
         self.bias = parameter(b_init, (4 * hidden_size,), param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
@@ -89,7 +98,9 @@ class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
         zeros = jnp.zeros((*batch, self.hidden_size), dtype_of(self.dtype, self.weight))
         return zeros, zeros
 
-    def __call__(self, carry: tuple[Carry, Carry], x: Input) -> tuple[tuple[Carry, Carry], Carry]:
+    def __call__(
+        self, carry: tuple[Carry, Carry], x: Input
+    ) -> tuple[tuple[Carry, Carry], Carry]:
         """One step, from memory and output of shape `[..., hidden_size]` and `x` of shape `[..., in_size]`.
 
         Raises:
@@ -98,11 +109,19 @@ class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
         # An array of two rows would unpack too.
         if not isinstance(carry, tuple) or len(carry) != 2:
             found = with_article(type(carry).__name__)
-            raise ContractError(f"{place(self)}: carry: expected a pair of memory and output; found {found}")
+            raise ContractError(
+                f"{place(self)}: carry: expected a pair of memory and output; found {found}"
+            )
         memory, output = carry
         check_inputs(self, memory=(memory, Carry), output=(output, Carry), x=(x, Input))
         c, h, x, weight, recurrent, bias = promoted(
-            self.dtype, memory, output, x, self.weight.value, self.recurrent.value, self.bias.value
+            self.dtype,
+            memory,
+            output,
+            x,
+            self.weight.value,
+            self.recurrent.value,
+            self.bias.value,
         )
         i, f, g, o = jnp.split(add_bias(x @ weight + h @ recurrent, bias), 4, -1)
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)

@@ -41,8 +41,8 @@ class MLP(Layer):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer, a negative depth, an activation that is not a function; an
-            input of another size.
+        ContractError: A size that is not a positive integer, a negative depth, an
+            activation that is not a function; an input of another size.
 
     Example:
         >>> MLP(2, 16, 1, depth=2)(jnp.ones((5, 2))).shape
@@ -73,7 +73,13 @@ class MLP(Layer):
     layers: list[Linear] = subnode(init=False)
     """The hidden ones, then that of the output."""
 
-    def __post_init__(self, use_bias: bool, w_init: Initializer, b_init: Initializer, param_dtype: DTypeLike) -> None:
+    def __post_init__(
+        self,
+        use_bias: bool,
+        w_init: Initializer,
+        b_init: Initializer,
+        param_dtype: DTypeLike,
+    ) -> None:
         self.in_size = size("MLP.in_size", self.in_size)
         self.hidden_size = size("MLP.hidden_size", self.hidden_size)
         self.out_size = size("MLP.out_size", self.out_size)
@@ -96,10 +102,17 @@ class MLP(Layer):
         """
         widths = self._widths()
         if len(self.layers) != len(widths) - 1:
-            raise ConfigError([f"layers: expected {len(widths) - 1}, depth + 1; found {len(self.layers)}"])
+            raise ConfigError(
+                [
+                    f"layers: expected {len(widths) - 1}, depth + 1; found {len(self.layers)}"
+                ]
+            )
         parts = zip(self.layers, pairwise(widths), strict=True)
         return shared_vars(
-            {f"layers.{at}": linear_part(layer, *sizes, self.dtype) for at, (layer, sizes) in enumerate(parts)}
+            {
+                f"layers.{at}": linear_part(layer, *sizes, self.dtype)
+                for at, (layer, sizes) in enumerate(parts)
+            }
         )
 
     def _widths(self) -> list[int]:

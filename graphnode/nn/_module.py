@@ -20,10 +20,15 @@ class Module(Node):
     """
 
     def __pretty__(self) -> Record:
-        # Most layers are not told what to compute in, and are shown as the tutorial shows them.
+        # Most layers are not told what to compute in, and are shown as the tutorial
+        # shows them.
         shown = super().__pretty__()
         return shown._replace(
-            fields=[(name, value) for name, value in shown.fields if (name, value) != ("dtype", None)]
+            fields=[
+                (name, value)
+                for name, value in shown.fields
+                if (name, value) != ("dtype", None)
+            ]
         )
 
 

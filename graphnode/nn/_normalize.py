@@ -13,7 +13,10 @@ def widened(x: jax.Array) -> jax.Array:
 
 
 def scaled(
-    x: jax.Array, factor: jax.Array | None, scale: State[jax.Array] | None, bias: State[jax.Array] | None
+    x: jax.Array,
+    factor: jax.Array | None,
+    scale: State[jax.Array] | None,
+    bias: State[jax.Array] | None,
 ) -> jax.Array:
     """`x * (factor * scale) + bias`, with scale and bias over the last axis, in the dtype of `x`."""
     if scale is not None:
@@ -31,6 +34,8 @@ def result_dtype(dtype: DTypeLike | None, x: jax.Array) -> DTypeLike:
 
 def norm_vars(**parameters: State[jax.Array] | None) -> dict[str, object]:
     """What a normalisation was made with, as far as its parameters still show it."""
-    shown: dict[str, object] = {f"use_{name}": one is not None for name, one in parameters.items()}
+    shown: dict[str, object] = {
+        f"use_{name}": one is not None for name, one in parameters.items()
+    }
     dtypes = [scalar_type(one.value) for one in parameters.values() if one is not None]
     return {**shown, "param_dtype": dtypes[0]} if dtypes else shown

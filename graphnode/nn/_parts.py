@@ -1,8 +1,9 @@
 """What a layer that is made of others says for all of them: the way back from its parts to its init variables.
 
-Data in: the parts by their paths in the layer, each with the fields that the layer's constructor gives it. Data out:
-the init variables that all of them share. A part that was replaced by one that no argument of the constructor makes is
-an error, as a configuration would silently build another model.
+Data in: the parts by their paths in the layer, each with the fields that the layer's
+constructor gives it. Data out: the init variables that all of them share. A part that
+was replaced by one that no argument of the constructor makes is an error, as a
+configuration would silently build another model.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,8 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
     """The init variables of all parts, by their paths; the first one that has a variable says its value.
 
     Raises:
-        ConfigError: Parts that the constructor does not make; names all, with their paths.
+        ConfigError: Parts that the constructor does not make; names all, with their
+            paths.
     """
     faults: list[str] = []
     shared: dict[str, tuple[object, str]] = {}
@@ -39,10 +41,17 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
         cls: type = type(part.layer)
         if cls is not part.cls:
             expected = f"{a_class(part.cls, cls)}, as the constructor makes it"
-            faults.append(f"{path}: expected {expected}; found {a_class(cls, part.cls)}")
+            faults.append(
+                f"{path}: expected {expected}; found {a_class(cls, part.cls)}"
+            )
             continue
         for name, value in part.fields.items():
-            faults += _fault(f"{path}.{name}", getattr(part.layer, name), value, "the constructor sets it")
+            faults += _fault(
+                f"{path}.{name}",
+                getattr(part.layer, name),
+                value,
+                "the constructor sets it",
+            )
         try:
             variables: dict[str, object] = part.layer.__init_vars__()
         except ConfigError as error:

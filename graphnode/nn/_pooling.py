@@ -29,25 +29,34 @@ class _Pool(Layer):
     _: KW_ONLY
     strides: int | tuple[int, ...] = 1
     """Steps between windows."""
-    padding: Literal["SAME", "VALID"] | int | tuple[int, ...] | tuple[tuple[int, int], ...] = "VALID"
+    padding: (
+        Literal["SAME", "VALID"] | int | tuple[int, ...] | tuple[tuple[int, int], ...]
+    ) = "VALID"
     """What is added at the borders."""
 
     def __post_init__(self) -> None:
         name = type(self).__name__
         self.window = window = sizes(f"{name}.window", self.window)
         self.strides = sizes(f"{name}.strides", self.strides, len(window))
-        padding: Any = padding_of(f"{name}.padding", self.padding, len(window), _PADDINGS)
+        padding: Any = padding_of(
+            f"{name}.padding", self.padding, len(window), _PADDINGS
+        )
         self.padding = padding
 
-    # Any: JAX's monoids are recognised by the very functions and start values that are passed.
+    # Any: JAX's monoids are recognised by the very functions and start values that are
+    # passed.
     def _combined(self, x: jax.Array, start: Any, combine: Any) -> jax.Array:
         window = sizes("window", self.window)
         rank = len(window)
         strides = sizes("strides", self.strides, rank)
         padding = padding_of("padding", self.padding, rank, _PADDINGS)
-        around: str | Amounts = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
+        around: str | Amounts = (
+            padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
+        )
         images = one_batch(self, x, rank)
-        y: jax.Array = jax.lax.reduce_window(images, start, combine, (1, *window, 1), (1, *strides, 1), around)
+        y: jax.Array = jax.lax.reduce_window(
+            images, start, combine, (1, *window, 1), (1, *strides, 1), around
+        )
         return as_batch(y, x)
 
 
@@ -55,14 +64,15 @@ class MaxPool(_Pool):
     """The largest element of each window, for each channel; the channels are last, and the dtype stays.
 
     Args:
-        window: Size of the window along each axis; an integer is a window along one axis.
+        window: Size of the window along each axis; an integer is a window along one
+            axis.
         strides: Steps between windows, along each axis or along all.
-        padding: `"SAME"`, `"VALID"`, or how much is added: on both sides of all axes or of each, or a pair for each
-            axis. What is added is never the largest.
+        padding: `"SAME"`, `"VALID"`, or how much is added: on both sides of all axes or
+            of each, or a pair for each axis. What is added is never the largest.
 
     Raises:
-        ContractError: A size that is not a positive integer or not one for each axis; padding that is none of these;
-            an input with too few axes.
+        ContractError: A size that is not a positive integer or not one for each axis;
+            padding that is none of these; an input with too few axes.
 
     Example:
         >>> MaxPool((2, 2), strides=2)(jnp.arange(16.0).reshape(4, 4, 1))[..., 0].tolist()
@@ -72,7 +82,9 @@ class MaxPool(_Pool):
     def __call__(self, x: Numbers) -> Numbers:
         """Pool `x` of shape `[..., *spatial, channels]`, with any number of batch axes."""
         check_inputs(self, x=(x, Numbers))
-        least = -np.inf if jnp.issubdtype(x.dtype, jnp.inexact) else np.iinfo(x.dtype).min
+        least = (
+            -np.inf if jnp.issubdtype(x.dtype, jnp.inexact) else np.iinfo(x.dtype).min
+        )
         return self._combined(x, np.array(least, x.dtype), jax.lax.max)
 
 
@@ -82,15 +94,17 @@ class AvgPool(_Pool):
     It is computed in at least float32.
 
     Args:
-        window: Size of the window along each axis; an integer is a window along one axis.
+        window: Size of the window along each axis; an integer is a window along one
+            axis.
         strides: Steps between windows, along each axis or along all.
-        padding: `"SAME"`, `"VALID"`, or how many zeros are added: on both sides of all axes or of each, or a pair for
-            each axis.
+        padding: `"SAME"`, `"VALID"`, or how many zeros are added: on both sides of all
+            axes or of each, or a pair for each axis.
         count_include_pad: Whether zeros that were added count in the mean.
 
     Raises:
-        ContractError: A size that is not a positive integer or not one for each axis; padding that is none of these;
-            an input with too few axes or not of a floating-point dtype.
+        ContractError: A size that is not a positive integer or not one for each axis;
+            padding that is none of these; an input with too few axes or not of a
+            floating-point dtype.
 
     Example:
         >>> AvgPool((2, 2), strides=2)(jnp.arange(16.0).reshape(4, 4, 1))[..., 0].tolist()
@@ -104,12 +118,14 @@ class AvgPool(_Pool):
     def __call__(self, x: Floats) -> Floats:
         """Pool `x` of shape `[..., *spatial, channels]`, with any number of batch axes."""
         check_inputs(self, x=(x, Floats))
-        # In half precision a sum may be infinite where the mean is not, and counts above 2048 or 256 are rounded.
+        # In half precision a sum may be infinite where the mean is not, and counts
+        # above 2048 or 256 are rounded.
         values = x.astype(at_least_float32(x.dtype))
         zero = np.array(0, values.dtype)
         total = self._combined(values, zero, jax.lax.add)
         if self.count_include_pad or self.padding == "VALID":
-            count: int | jax.Array = math.prod(sizes("window", self.window))  # NumPy's might not be promoted
+            # NumPy's might not be promoted
+            count: int | jax.Array = math.prod(sizes("window", self.window))
         else:
             count = self._combined(jnp.ones_like(values), zero, jax.lax.add)
         return (total / count).astype(x.dtype)

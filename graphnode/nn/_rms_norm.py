@@ -22,9 +22,9 @@ Features: TypeAlias = Float[Array, "... width"]
 class RMSNorm(Layer):
     """Scales the features of each element to mean square 1, then by a parameter.
 
-    `y = scale * x / sqrt(mean(x ** 2) + epsilon)`, where the mean is taken over the last axis (Zhang & Sennrich 2019,
-    "Root Mean Square Layer Normalization", eq. 4). The work is done in at least float32; the result has the dtype of
-    `x`.
+    `y = scale * x / sqrt(mean(x ** 2) + epsilon)`, where the mean is taken over the
+    last axis (Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", eq. 4).
+    The work is done in at least float32; the result has the dtype of `x`.
 
     Args:
         width: Features: the size of the last axis.
@@ -34,8 +34,8 @@ class RMSNorm(Layer):
         param_dtype: Dtype of the scale.
 
     Raises:
-        ContractError: A width that is not a positive integer, an epsilon that is not positive; an input of another size
-            or dtype.
+        ContractError: A width that is not a positive integer, an epsilon that is not
+            positive; an input of another size or dtype.
 
     Example:
         >>> RMSNorm(2)(jnp.array([100.0, -700.0])).tolist()
@@ -60,7 +60,11 @@ class RMSNorm(Layer):
         self.width = size("RMSNorm.width", self.width)
         self.epsilon = positive("RMSNorm.epsilon", self.epsilon)
         self.dtype = inexact("RMSNorm.dtype", self.dtype)
-        self.scale = parameter(initializers.ones, (self.width,), param_dtype) if use_scale else None
+        self.scale = (
+            parameter(initializers.ones, (self.width,), param_dtype)
+            if use_scale
+            else None
+        )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the scale still shows, for `gn.config.to_config`."""
@@ -70,9 +74,14 @@ class RMSNorm(Layer):
         """Normalise `x` of shape `[..., width]`.
 
         Raises:
-            ContractError: The last axis of `x` is not `width`, or its dtype is not a floating-point one.
+            ContractError: The last axis of `x` is not `width`, or its dtype is not a
+                floating-point one.
         """
         check_inputs(self, x=(x, Features))
         values = widened(x)
-        factor = jax.lax.rsqrt(jnp.square(values).mean(-1, keepdims=True) + self.epsilon)
-        return scaled(values, factor, self.scale, None).astype(result_dtype(self.dtype, x))
+        factor = jax.lax.rsqrt(
+            jnp.square(values).mean(-1, keepdims=True) + self.epsilon
+        )
+        return scaled(values, factor, self.scale, None).astype(
+            result_dtype(self.dtype, x)
+        )

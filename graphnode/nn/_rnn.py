@@ -20,7 +20,8 @@ class RNN(Layer, Generic[C]):
 
     Args:
         cell: The cell, whose States may be written at each step.
-        reverse: Whether time runs backward: the last element first. The outputs stay at the places of their inputs.
+        reverse: Whether time runs backward: the last element first. The outputs stay at
+            the places of their inputs.
 
     Raises:
         ContractError: An input without an axis of time.
@@ -50,7 +51,8 @@ class RNN(Layer, Generic[C]):
 
         Args:
             x: Of shape `[..., time, features]`.
-            carry: What is carried into the first step; by default the cell's initial carry.
+            carry: What is carried into the first step; by default the cell's initial
+                carry.
 
         Raises:
             ContractError: `x` has less than two axes.
@@ -63,15 +65,21 @@ class RNN(Layer, Generic[C]):
             (5, 4)
         """
         if x.ndim < 2:
-            raise ContractError(f"{place(self)}: x: expected shape (..., time, features); found {x.shape}")
+            raise ContractError(
+                f"{place(self)}: x: expected shape (..., time, features); found {x.shape}"
+            )
         start = self._start(x) if carry is None else carry
 
-        def step(carried: tuple[RNN[C], C], element: jax.Array) -> tuple[tuple[RNN[C], C], jax.Array]:
+        def step(
+            carried: tuple[RNN[C], C], element: jax.Array
+        ) -> tuple[tuple[RNN[C], C], jax.Array]:
             rnn, before = carried
             after, y = rnn._step(before, element)
             return (rnn, after), y
 
-        (_, end), outputs = scan(step, (self, start), jnp.moveaxis(x, -2, 0), reverse=self.reverse)
+        (_, end), outputs = scan(
+            step, (self, start), jnp.moveaxis(x, -2, 0), reverse=self.reverse
+        )
         return end, jnp.moveaxis(outputs, 0, -2)
 
     def _start(self, x: jax.Array) -> C:
@@ -88,9 +96,12 @@ class RNN(Layer, Generic[C]):
         structure: Any = jax.tree.structure(start)
         if structure != jax.tree.structure(after):
             return start  # the scan tells how they differ
-        promoted: C = jax.tree.map(lambda before, after: before.astype(after.dtype), start, after)
+        promoted: C = jax.tree.map(
+            lambda before, after: before.astype(after.dtype), start, after
+        )
         return promoted
 
     def _step(self, carry: C, x: jax.Array) -> tuple[C, jax.Array]:
-        # A method: in a scan, errors can tell the cell's place by the node that calls it.
+        # A method: in a scan, errors can tell the cell's place by the node that calls
+        # it.
         return self.cell(carry, x)

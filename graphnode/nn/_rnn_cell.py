@@ -23,8 +23,8 @@ Input: TypeAlias = Float[Array, "*batch in_size"]
 class RNNCell(Cell[jax.Array]):
     """A recurrent cell of one layer: `h' = act(x @ weight + h @ recurrent + bias)`; the output is `h'`.
 
-    Elman 1990, "Finding Structure in Time". The result's dtype is `dtype`, or what JAX promotes inputs and parameters
-    to.
+    Elman 1990, "Finding Structure in Time". The result's dtype is `dtype`, or what JAX
+    promotes inputs and parameters to.
 
     Args:
         in_size: Features of the input.
@@ -37,8 +37,8 @@ class RNNCell(Cell[jax.Array]):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: A size that is not a positive integer, an activation that is not a function; inputs of other
-            shapes.
+        ContractError: A size that is not a positive integer, an activation that is not
+            a function; inputs of other shapes.
 
     Example:
         >>> cell = RNNCell(3, 4)
@@ -71,14 +71,20 @@ class RNNCell(Cell[jax.Array]):
     bias: ParamState[Float[Array, "hidden_size"]] = state(init=False)
 
     def __post_init__(
-        self, w_init: Initializer, recurrent_init: Initializer, b_init: Initializer, param_dtype: DTypeLike
+        self,
+        w_init: Initializer,
+        recurrent_init: Initializer,
+        b_init: Initializer,
+        param_dtype: DTypeLike,
     ) -> None:
         self.in_size = size("RNNCell.in_size", self.in_size)
         self.hidden_size = hidden_size = size("RNNCell.hidden_size", self.hidden_size)
         self.act = function("RNNCell.act", self.act)
         self.dtype = inexact("RNNCell.dtype", self.dtype)
         self.weight = parameter(w_init, (self.in_size, hidden_size), param_dtype)
-        self.recurrent = parameter(recurrent_init, (hidden_size, hidden_size), param_dtype)
+        self.recurrent = parameter(
+            recurrent_init, (hidden_size, hidden_size), param_dtype
+        )
         self.bias = parameter(b_init, (hidden_size,), param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
@@ -97,7 +103,12 @@ class RNNCell(Cell[jax.Array]):
         """
         check_inputs(self, carry=(carry, Carry), x=(x, Input))
         h, x, weight, recurrent, bias = promoted(
-            self.dtype, carry, x, self.weight.value, self.recurrent.value, self.bias.value
+            self.dtype,
+            carry,
+            x,
+            self.weight.value,
+            self.recurrent.value,
+            self.bias.value,
         )
         h = self.act(add_bias(x @ weight + h @ recurrent, bias))
         return h, h

@@ -8,14 +8,17 @@ from ._dtypes import at_least_float32
 
 
 def rotary(
-    x: Float[Array, "... time heads head_size"], positions: Integer[Array, "time"], base: float = 10_000.0
+    x: Float[Array, "... time heads head_size"],
+    positions: Integer[Array, "time"],
+    base: float = 10_000.0,
 ) -> Float[Array, "... time heads head_size"]:
     """`x` with its features rotated by its positions, so that scalar products depend on distances alone.
 
-    Feature `i` of the first half and feature `i` of the second are a pair; at position `p` it is rotated by the angle
-    `p * base ** (-2 i / head_size)` (Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding",
-    eq. 34, which pairs neighbours; halves are what GPT-NeoX and LLaMA pair). Angles are taken in the dtype of `x`, in
-    float32 if that has less precision; the dtype stays.
+    Feature `i` of the first half and feature `i` of the second are a pair; at position
+    `p` it is rotated by the angle `p * base ** (-2 i / head_size)` (Su et al. 2021,
+    "RoFormer: Enhanced Transformer with Rotary Position Embedding", eq. 34, which pairs
+    neighbours; halves are what GPT-NeoX and LLaMA pair). Angles are taken in the dtype
+    of `x`, in float32 if that has less precision; the dtype stays.
 
     Args:
         x: Queries or keys.
@@ -34,6 +37,9 @@ def rotary(
     angles = positions.astype(dtype)[:, None, None] * rates[None, None, :]
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     leading = range(x.ndim - 3)
-    cos, sin = jnp.expand_dims(cos, leading).astype(x.dtype), jnp.expand_dims(sin, leading).astype(x.dtype)
+    cos, sin = (
+        jnp.expand_dims(cos, leading).astype(x.dtype),
+        jnp.expand_dims(sin, leading).astype(x.dtype),
+    )
     first, second = x[..., :half], x[..., half:]
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1)

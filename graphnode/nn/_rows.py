@@ -1,7 +1,8 @@
 """The axes of a batch as one, and back: what a row of linear maps runs on.
 
-XLA has a faster product for the gradient of a weight where that sums over one axis: on the CPU, a training step of a
-transformer takes a tenth less. Layers that apply several maps join the axes once; `Linear` itself leaves them alone.
+XLA has a faster product for the gradient of a weight where that sums over one axis: on
+the CPU, a training step of a transformer takes a tenth less. Layers that apply several
+maps join the axes once; `Linear` itself leaves them alone.
 """
 
 import math
@@ -13,12 +14,21 @@ import jax
 def as_rows(x: jax.Array) -> jax.Array:
     """`x` of shape `[..., features]` as a matrix.
 
-    Where it may be spread over devices, it stays as it is: an axis that is spread cannot be joined with another one.
+    Where it may be spread over devices, it stays as it is: an axis that is spread
+    cannot be joined with another one.
     """
     aval: Any = jax.typeof(x)  # JAX's stubs do not say that it has a sharding
-    return x if x.ndim <= 2 or not aval.sharding.mesh.empty else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return (
+        x
+        if x.ndim <= 2 or not aval.sharding.mesh.empty
+        else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    )
 
 
 def as_batch(y: jax.Array, x: jax.Array) -> jax.Array:
     """`y`, whose first axis joins the axes of the batch that `x` has, with these axes apart again."""
-    return y if y.ndim == x.ndim else y.reshape(*x.shape[: x.ndim - y.ndim + 1], *y.shape[1:])
+    return (
+        y
+        if y.ndim == x.ndim
+        else y.reshape(*x.shape[: x.ndim - y.ndim + 1], *y.shape[1:])
+    )

@@ -11,7 +11,8 @@ from ._module import Layer
 class Sequential(Layer):
     """Layers one after the other: each gets what the one before gave.
 
-    Every item is a `Layer`, which maps one array to one array; a function becomes one as `Activation(function)`.
+    Every item is a `Layer`, which maps one array to one array; a function becomes one
+    as `Activation(function)`.
 
     Args:
         layers: The layers; none is the identity.

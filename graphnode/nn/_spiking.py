@@ -31,7 +31,9 @@ def _spike(x: jax.Array) -> jax.Array:
 
 
 @_spike.defjvp
-def _spike_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _spike_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
     return _spike(x), dx / (1.0 + jnp.abs(x)) ** 2
 
@@ -39,9 +41,11 @@ def _spike_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[j
 def spike(x: jax.Array) -> jax.Array:
     """1 where `x >= 0`, else 0, in the dtype of `x`; with a derivative to train networks by.
 
-    The true derivative is zero nearly everywhere. In its place stands `1 / (1 + |x|)**2`, that of a fast sigmoid (Zenke
-    & Ganguli 2018, "SuperSpike", section 3.3.2), where `x` is how far a voltage is above the threshold: it is half its
-    largest at a distance of 0.41. Where thresholds are far above or below 1, scale `x`: `lambda x: spike(10 * x)`.
+    The true derivative is zero nearly everywhere. In its place stands `1 / (1 +
+    |x|)**2`, that of a fast sigmoid (Zenke & Ganguli 2018, "SuperSpike", section
+    3.3.2), where `x` is how far a voltage is above the threshold: it is half its
+    largest at a distance of 0.41. Where thresholds are far above or below 1, scale `x`:
+    `lambda x: spike(10 * x)`.
 
     Example:
         >>> gn.nn.spike(jnp.array([-1.0, 0.0, 3.0]))
@@ -59,19 +63,23 @@ VALUES.setdefault("spike", spike)
 class LIF(Module):
     """A population of leaky integrate-and-fire neurons, which a call moves on by one time step.
 
-    Between spikes, `tau * dV/dt = -(V - v_rest) + resistance * current`. It is integrated exactly for a current that is
-    constant over the step (Rotter & Diesmann 1999, "Exact digital simulation of time-invariant linear systems"):
+    Between spikes, `tau * dV/dt = -(V - v_rest) + resistance * current`. It is
+    integrated exactly for a current that is constant over the step (Rotter & Diesmann
+    1999, "Exact digital simulation of time-invariant linear systems"):
 
         V = v_inf + (V - v_inf) * exp(-dt / tau),    v_inf = v_rest + resistance * current
 
-    Then `jump` is added, what arrives through synapses without a time course. A neuron that is at the threshold now, or
-    above it, spikes: it is set to `v_reset`, and stays there for `t_refractory`, whatever arrives. So under a constant
-    current it spikes every `t_refractory + tau * log((v_inf - v_reset) / (v_inf - v_threshold))`, rounded up to a step.
+    Then `jump` is added, what arrives through synapses without a time course. A neuron
+    that is at the threshold now, or above it, spikes: it is set to `v_reset`, and stays
+    there for `t_refractory`, whatever arrives. So under a constant current it spikes
+    every `t_refractory + tau * log((v_inf - v_reset) / (v_inf - v_threshold))`, rounded
+    up to a step.
 
-    Times are in ms, voltages in mV, the resistance in MΩ and currents in nA; or in any other units that agree. States
-    have JAX's default floating-point dtype, inputs are converted to it. Gradients pass the threshold through `spike`;
-    none passes through the reset, which Zenke & Vogels 2021 ("The Remarkable Robustness of Surrogate Gradient
-    Learning") found to train better. For a batch, `gn.vmap`.
+    Times are in ms, voltages in mV, the resistance in MΩ and currents in nA; or in any
+    other units that agree. States have JAX's default floating-point dtype, inputs are
+    converted to it. Gradients pass the threshold through `spike`; none passes through
+    the reset, which Zenke & Vogels 2021 ("The Remarkable Robustness of Surrogate
+    Gradient Learning") found to train better. For a batch, `gn.vmap`.
 
     Args:
         size: The number of neurons.
@@ -79,15 +87,18 @@ class LIF(Module):
         v_rest: What the voltage decays to without any input, in mV.
         v_reset: The voltage after a spike, in mV.
         v_threshold: The voltage of a spike, in mV.
-        t_refractory: How long the voltage stays at `v_reset` after a spike, in ms: a multiple of `dt`.
+        t_refractory: How long the voltage stays at `v_reset` after a spike, in ms: a
+            multiple of `dt`.
         resistance: Of the membrane, in MΩ.
         dt: The time step, in ms.
-        spike: From the distance to the threshold to spikes, 1 or 0; what gradients pass through.
+        spike: From the distance to the threshold to spikes, 1 or 0; what gradients pass
+            through.
 
     Raises:
-        ContractError: A size that is not a positive integer, a time constant or time step that is not positive, a
-            voltage that is not finite, a `v_reset` that is not below `v_threshold`, a `t_refractory` that is not a
-            multiple of `dt`; an input of another size or dtype.
+        ContractError: A size that is not a positive integer, a time constant or time
+            step that is not positive, a voltage that is not finite, a `v_reset` that is
+            not below `v_threshold`, a `t_refractory` that is not a multiple of `dt`; an
+            input of another size or dtype.
 
     Example:
         >>> neurons = gn.nn.LIF(2, tau=10.0, dt=1.0, v_threshold=1.0)
@@ -132,10 +143,16 @@ class LIF(Module):
         for name in ("v_rest", "v_reset", "v_threshold"):
             setattr(self, name, finite(f"LIF.{name}", getattr(self, name)))
         if not self.v_reset < self.v_threshold:
-            raise ContractError(f"LIF.v_reset: expected less than v_threshold={self.v_threshold}; found {self.v_reset}")
+            raise ContractError(
+                f"LIF.v_reset: expected less than v_threshold={self.v_threshold}; found {self.v_reset}"
+            )
         self.t_refractory = finite("LIF.t_refractory", self.t_refractory)
-        if self.t_refractory < 0 or not math.isclose(self.t_refractory, self._refractory_steps * self.dt, abs_tol=1e-9):
-            raise ContractError(f"LIF.t_refractory: expected a multiple of dt={self.dt}; found {self.t_refractory}")
+        if self.t_refractory < 0 or not math.isclose(
+            self.t_refractory, self._refractory_steps * self.dt, abs_tol=1e-9
+        ):
+            raise ContractError(
+                f"LIF.t_refractory: expected a multiple of dt={self.dt}; found {self.t_refractory}"
+            )
         self.reset()
 
     @property
@@ -145,10 +162,18 @@ class LIF(Module):
     def reset(self) -> None:
         """Set all neurons to `v_rest`, as if none had spiked."""
         at_rest = jnp.full_like(self.voltage.value, self.v_rest)
-        none_left, no_spikes = jnp.zeros_like(self.refractory.value), jnp.zeros_like(self.spikes.value)
-        write_all((self.voltage, self.refractory, self.spikes), (at_rest, none_left, no_spikes))
+        none_left, no_spikes = (
+            jnp.zeros_like(self.refractory.value),
+            jnp.zeros_like(self.spikes.value),
+        )
+        write_all(
+            (self.voltage, self.refractory, self.spikes),
+            (at_rest, none_left, no_spikes),
+        )
 
-    def __call__(self, current: Input | None = None, *, jump: Input | None = None) -> Input:
+    def __call__(
+        self, current: Input | None = None, *, jump: Input | None = None
+    ) -> Input:
         """Move on by one time step.
 
         Args:
@@ -159,11 +184,19 @@ class LIF(Module):
             1 where a neuron spikes, else 0; of shape `[size]`.
 
         Raises:
-            ContractError: `current` or `jump` has another shape, or is not of a floating-point dtype.
+            ContractError: `current` or `jump` has another shape, or is not of a
+                floating-point dtype.
             TraceError: A JAX transformation runs that the neurons were not passed into.
         """
         given = {"current": current, "jump": jump}
-        check_inputs(self, **{name: (array, Input) for name, array in given.items() if array is not None})
+        check_inputs(
+            self,
+            **{
+                name: (array, Input)
+                for name, array in given.items()
+                if array is not None
+            },
+        )
         v, left = self.voltage.value, self.refractory.value
         v_inf: float | jax.Array = self.v_rest
         if current is not None:
@@ -183,9 +216,10 @@ class LIF(Module):
 class ExponentialSynapse(Module):
     """Connections whose currents jump with each spike, and decay.
 
-    A call moves on by one time step: `current = current * exp(-dt / tau) + spikes @ weight`, the exact solution of
-    `tau * dI/dt = -I` between spikes (Rotter & Diesmann 1999, as for `LIF`). Currents have the dtype of the weight,
-    inputs are converted to it. With the units of `LIF`, both are in nA.
+    A call moves on by one time step: `current = current * exp(-dt / tau) + spikes @
+    weight`, the exact solution of `tau * dI/dt = -I` between spikes (Rotter & Diesmann
+    1999, as for `LIF`). Currents have the dtype of the weight, inputs are converted to
+    it. With the units of `LIF`, both are in nA.
 
     Args:
         n_before: The number of neurons that send spikes.
@@ -196,8 +230,9 @@ class ExponentialSynapse(Module):
         param_dtype: Dtype of the weight and of the currents.
 
     Raises:
-        ContractError: A number of neurons that is not a positive integer, a time constant or time step that is not
-            positive; an input of another size or dtype.
+        ContractError: A number of neurons that is not a positive integer, a time
+            constant or time step that is not positive; an input of another size or
+            dtype.
 
     Example:
         >>> before, after = gn.nn.LIF(2), gn.nn.LIF(3)
@@ -230,7 +265,9 @@ class ExponentialSynapse(Module):
         for name in ("n_before", "n_after"):
             setattr(self, name, size(f"ExponentialSynapse.{name}", getattr(self, name)))
         for name in ("tau", "dt"):
-            setattr(self, name, positive(f"ExponentialSynapse.{name}", getattr(self, name)))
+            setattr(
+                self, name, positive(f"ExponentialSynapse.{name}", getattr(self, name))
+            )
         self.weight = parameter(w_init, (self.n_before, self.n_after), param_dtype)
         self.current = HiddenState(jnp.zeros(self.n_after, param_dtype))
 
@@ -252,11 +289,15 @@ class ExponentialSynapse(Module):
             The current, of shape `[n_after]`.
 
         Raises:
-            ContractError: `spikes` has another shape, or is not of a floating-point dtype.
-            TraceError: A JAX transformation runs that the synapses were not passed into.
+            ContractError: `spikes` has another shape, or is not of a floating-point
+                dtype.
+            TraceError: A JAX transformation runs that the synapses were not passed
+                into.
         """
         check_inputs(self, spikes=(spikes, Before))
         weight = self.weight.value
         arriving = spikes.astype(weight.dtype) @ weight
-        self.current.value = current = math.exp(-self.dt / self.tau) * self.current.value + arriving
+        self.current.value = current = (
+            math.exp(-self.dt / self.tau) * self.current.value + arriving
+        )
         return current

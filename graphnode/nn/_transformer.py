@@ -25,15 +25,19 @@ from ._rms_norm import RMSNorm
 
 Sequence: TypeAlias = Float[Array, "*batch time width"]
 
-_NORMS: Final[dict[str, type[LayerNorm] | type[RMSNorm]]] = {"LayerNorm": LayerNorm, "RMSNorm": RMSNorm}
+_NORMS: Final[dict[str, type[LayerNorm] | type[RMSNorm]]] = {
+    "LayerNorm": LayerNorm,
+    "RMSNorm": RMSNorm,
+}
 
 
 class TransformerBlock(Layer):
     """Attention and a multilayer perceptron, each on normalised features and added to a residual path.
 
-    `x = x + dropout(attention(norm(x)))`, then `x = x + dropout(mlp(norm(x)))`: the arrangement of Radford et al. 2019,
-    "Language Models are Unsupervised Multitask Learners", section 2.3, with norms before each part (Xiong et al. 2020,
-    "On Layer Normalization in the Transformer Architecture", table 1).
+    `x = x + dropout(attention(norm(x)))`, then `x = x + dropout(mlp(norm(x)))`: the
+    arrangement of Radford et al. 2019, "Language Models are Unsupervised Multitask
+    Learners", section 2.3, with norms before each part (Xiong et al. 2020, "On Layer
+    Normalization in the Transformer Architecture", table 1).
 
     Args:
         width: Features of input and output.
@@ -41,10 +45,12 @@ class TransformerBlock(Layer):
         hidden_size: Features in the middle of the perceptron; by default `4 * width`.
         num_kv_heads: Number of heads of keys and values; by default as many.
         is_causal: Whether no element attends to later ones.
-        rotary_base: Queries and keys are rotated by their positions, with this base; by default they are not.
+        rotary_base: Queries and keys are rotated by their positions, with this base; by
+            default they are not.
         act: Of the perceptron.
         norm: The class of both norms.
-        dropout: What the results of both parts pass through; by default nothing is dropped. Blocks may share one.
+        dropout: What the results of both parts pass through; by default nothing is
+            dropped. Blocks may share one.
         use_bias: Whether the linear maps have biases.
         w_init: Initialiser of the weights.
         b_init: Initialiser of the biases.
@@ -52,7 +58,8 @@ class TransformerBlock(Layer):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ContractError: What its parts refuse: sizes, heads that do not divide the width, inputs of another shape.
+        ContractError: What its parts refuse: sizes, heads that do not divide the width,
+            inputs of another shape.
 
     Example:
         >>> TransformerBlock(8, 2, is_causal=True)(jnp.ones((2, 5, 8))).shape
@@ -110,14 +117,21 @@ class TransformerBlock(Layer):
         param_dtype: DTypeLike,
     ) -> None:
         self.width = width = size("TransformerBlock.width", self.width)
-        self.num_heads = divisor("TransformerBlock.num_heads", self.num_heads, "width", width)
+        self.num_heads = divisor(
+            "TransformerBlock.num_heads", self.num_heads, "width", width
+        )
         hidden_size = 4 * width if self.hidden_size is None else self.hidden_size
-        self.hidden_size = hidden_size = size("TransformerBlock.hidden_size", hidden_size)
+        self.hidden_size = hidden_size = size(
+            "TransformerBlock.hidden_size", hidden_size
+        )
         self.dtype = inexact("TransformerBlock.dtype", self.dtype)
         if norm not in _NORMS:
-            raise ContractError(f"TransformerBlock.norm: expected {' or '.join(map(repr, _NORMS))}; found {norm!r}")
+            raise ContractError(
+                f"TransformerBlock.norm: expected {' or '.join(map(repr, _NORMS))}; found {norm!r}"
+            )
         self.attention_norm, self.mlp_norm = (
-            _NORMS[norm](width, dtype=self.dtype, param_dtype=param_dtype) for _ in range(2)
+            _NORMS[norm](width, dtype=self.dtype, param_dtype=param_dtype)
+            for _ in range(2)
         )
         self.attention = MultiHeadAttention(
             width,
@@ -147,7 +161,8 @@ class TransformerBlock(Layer):
         """The init variables that the parts still show, for `gn.config.to_config`.
 
         Raises:
-            ConfigError: Parts that the constructor does not make; names all, with their paths.
+            ConfigError: Parts that the constructor does not make; names all, with their
+                paths.
         """
         attention = self.attention
         shared = shared_vars(self._parts())
@@ -166,7 +181,11 @@ class TransformerBlock(Layer):
         width, dtype = self.width, self.dtype
         cls = type(self.attention_norm)
         norm_cls = cls if cls in _NORMS.values() else LayerNorm
-        of_norm: dict[str, object] = {"width": width, "epsilon": norm_cls.epsilon, "dtype": dtype}
+        of_norm: dict[str, object] = {
+            "width": width,
+            "epsilon": norm_cls.epsilon,
+            "dtype": dtype,
+        }
         of_attention: dict[str, object] = {
             "width": width, "num_heads": self.num_heads, "head_size": width // self.num_heads, "context_size": width,
             "dtype": dtype,
@@ -174,7 +193,8 @@ class TransformerBlock(Layer):
         of_mlp: dict[str, object] = {
             "in_size": width, "hidden_size": self.hidden_size, "out_size": width, "depth": 1, "dtype": dtype,
         }  # fmt: skip
-        with_all = {"use_scale": True, "use_bias": True}  # whatever the linear maps have
+        # Whatever the linear maps have
+        with_all = {"use_scale": True, "use_bias": True}
         return {
             "attention": Part(self.attention, MultiHeadAttention, of_attention),
             "attention_norm": Part(self.attention_norm, norm_cls, of_norm, with_all),
@@ -182,7 +202,9 @@ class TransformerBlock(Layer):
             "mlp_norm": Part(self.mlp_norm, norm_cls, of_norm, with_all),
         }
 
-    def __call__(self, x: Sequence, *, mask: jax.Array | None = None, rngs: Rngs | None = None) -> Sequence:
+    def __call__(
+        self, x: Sequence, *, mask: jax.Array | None = None, rngs: Rngs | None = None
+    ) -> Sequence:
         """Map `x` of shape `[..., time, width]` to the same shape.
 
         Args:
@@ -193,6 +215,9 @@ class TransformerBlock(Layer):
         Raises:
             ContractError: An array of another shape.
         """
-        (x,) = promoted(self.dtype, x)  # the residual path too: the result has this dtype
-        x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask), rngs=rngs)
+        # The residual path too: the result has this dtype
+        (x,) = promoted(self.dtype, x)
+        x = x + self.dropout(
+            self.attention(self.attention_norm(x), mask=mask), rngs=rngs
+        )
         return x + self.dropout(self.mlp(self.mlp_norm(x)), rngs=rngs)

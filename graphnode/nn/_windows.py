@@ -1,7 +1,8 @@
 """What layers that move a window over spatial axes share: padding, and the batch axes before.
 
-Data in: the `padding` of a layer as it was written, an input with any number of batch axes. Data out: what JAX's
-convolutions and `reduce_window` take. The channels are the last axis everywhere.
+Data in: the `padding` of a layer as it was written, an input with any number of batch
+axes. Data out: what JAX's convolutions and `reduce_window` take. The channels are the
+last axis everywhere.
 """
 
 import math
@@ -15,7 +16,10 @@ from .._errors import ContractError
 from ._checks import is_integer, place
 
 Padding: TypeAlias = (
-    Literal["SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL"] | int | tuple[int, ...] | tuple[tuple[int, int], ...]
+    Literal["SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL"]
+    | int
+    | tuple[int, ...]
+    | tuple[tuple[int, int], ...]
 )
 """A name, or how much is added: on both sides of all axes, of each axis, or before and after each axis."""
 Amounts: TypeAlias = tuple[tuple[int, int], ...]
@@ -23,18 +27,28 @@ Named: TypeAlias = Literal["SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL"]
 
 PADDINGS: Final[tuple[Named, ...]] = ("SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL")
 # How the axes of input, weight and output are called, by the number of spatial axes.
-DIMENSIONS: Final = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NHWDC", "HWDIO", "NHWDC")}
+DIMENSIONS: Final = {
+    1: ("NHC", "HIO", "NHC"),
+    2: ("NHWC", "HWIO", "NHWC"),
+    3: ("NHWDC", "HWDIO", "NHWDC"),
+}
 _MODES: Final[dict[object, str]] = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
 
 
 # Any: a field may hold whatever a caller passed in spite of its type.
-def padding_of(where: str, padding: Any, rank: int, names: tuple[Named, ...]) -> Named | Amounts:
+def padding_of(
+    where: str, padding: Any, rank: int, names: tuple[Named, ...]
+) -> Named | Amounts:
     """`padding` as a name or as amounts before and after each axis.
 
     Raises:
         ContractError: It is neither.
     """
-    if isinstance(padding, str) and padding in names and (padding != "CAUSAL" or rank == 1):
+    if (
+        isinstance(padding, str)
+        and padding in names
+        and (padding != "CAUSAL" or rank == 1)
+    ):
         return padding
     each = padding if isinstance(padding, tuple) else (padding,) * rank
     pairs = tuple(one if isinstance(one, tuple) else (one, one) for one in each)
@@ -49,7 +63,9 @@ def _is_pair(pair: tuple[object, ...]) -> bool:
     return len(pair) == 2 and all(is_integer(one, 0) for one in pair)
 
 
-def pad(x: jax.Array, padding: Named | Amounts, reach: tuple[int, ...]) -> tuple[jax.Array, str | Amounts]:
+def pad(
+    x: jax.Array, padding: Named | Amounts, reach: tuple[int, ...]
+) -> tuple[jax.Array, str | Amounts]:
     """`x` with what JAX's windows do not pad with themselves, and the padding that they do.
 
     Args:

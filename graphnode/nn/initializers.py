@@ -1,7 +1,8 @@
 """JAX's initialisers, each made once, so that files can name them and a config can tell them apart.
 
-`jax.nn.initializers.he_normal()` makes a new function at every call. These are always the same objects, known to
-`gn.config` by their names. `gn.config.register("normal_02", jax.nn.initializers.normal(0.02))` names another.
+`jax.nn.initializers.he_normal()` makes a new function at every call. These are always
+the same objects, known to `gn.config` by their names. `gn.config.register("normal_02",
+jax.nn.initializers.normal(0.02))` names another.
 
 Example:
     >>> config = gn.config.validate({"in_size": 2, "out_size": 3, "w_init": "orthogonal"}, gn.nn.Linear)

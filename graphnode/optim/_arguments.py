@@ -1,7 +1,7 @@
 """What an optimizer takes for a transformation, and what it says of anything else.
 
-Data in: the arguments of `Optimizer`. Data out: nothing, or the first state of the transformation. optax is only
-imported when an optimizer is made.
+Data in: the arguments of `Optimizer`. Data out: nothing, or the first state of the
+transformation. optax is only imported when an optimizer is made.
 """
 
 import inspect
@@ -36,7 +36,9 @@ def check_arguments(model: object, tx: object) -> None:
             f"then {describe(tx)}"
         )
     such_as = "" if inspect.isroutine(tx) else ", such as optax.adam(1e-3)"
-    raise TypeError(f"Optimizer takes an optax transformation second{such_as}; found {_instead_of_transformation(tx)}")
+    raise TypeError(
+        f"Optimizer takes an optax transformation second{such_as}; found {_instead_of_transformation(tx)}"
+    )
 
 
 def _instead_of_transformation(value: object) -> str:
@@ -68,7 +70,8 @@ def initial_state(tx: Transformation, params: StateTree) -> Any:
     """The first state of a transformation.
 
     Raises:
-        TypeError: A mask does not fit the parameters, or the parameters are to be pairs; says what to write.
+        TypeError: A mask does not fit the parameters, or the parameters are to be
+            pairs; says what to write.
     """
     try:
         state = tx.init(params)
@@ -96,16 +99,24 @@ def _has_pairs(state: Any) -> bool:
     # What is not optax's own, such as `SlowParams`, may give it pairs.
     def is_leaf(part: object) -> bool:
         package = type(part).__module__.partition(".")[0]
-        return isinstance(part, pairs) or package not in ("optax", "builtins", "collections")
+        return isinstance(part, pairs) or package not in (
+            "optax",
+            "builtins",
+            "collections",
+        )
 
-    return any(isinstance(part, pairs) for part in jax.tree.leaves(state, is_leaf=is_leaf))
+    return any(
+        isinstance(part, pairs) for part in jax.tree.leaves(state, is_leaf=is_leaf)
+    )
 
 
 def acts_as_transformation(value: object) -> bool:
     """Whether a value has what optax transformations have; `MultiSteps` is of another class."""
     if isinstance(value, type | GraphObject):
         return False
-    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
+    return callable(getattr(value, "init", None)) and callable(
+        getattr(value, "update", None)
+    )
 
 
 def imported_optax() -> ModuleType:
@@ -118,6 +129,9 @@ def imported_optax() -> ModuleType:
         import optax as found
     except ImportError as error:
         remedy = "pip install 'graphnode[optim]'"
-        raise ImportError(f"graphnode.optim needs optax, which is not installed: {remedy}", name="optax") from error
+        raise ImportError(
+            f"graphnode.optim needs optax, which is not installed: {remedy}",
+            name="optax",
+        ) from error
     module: ModuleType = found
     return module

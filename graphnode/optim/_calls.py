@@ -1,8 +1,9 @@
 """Calls of optax's factories as values: what a configuration file says of a transformation or of a schedule.
 
-Data in: a factory with annotations, such as `optax.adamw`. Data out: a frozen dataclass with a field for each of its
-parameters, whose instances do what the factory gives. Two calls with equal arguments are equal, as two results of
-optax never are. optax is only imported when a factory of it is looked for.
+Data in: a factory with annotations, such as `optax.adamw`. Data out: a frozen dataclass
+with a field for each of its parameters, whose instances do what the factory gives. Two
+calls with equal arguments are equal, as two results of optax never are. optax is only
+imported when a factory of it is looked for.
 """
 
 import abc
@@ -19,7 +20,14 @@ from .._statetree import StateTree
 from ._arguments import imported_optax
 from ._lookahead import lookahead
 from ._memory import Transformation
-from ._parameters import Schedule, as_static, default_value, field_type, is_mapping, is_schedule
+from ._parameters import (
+    Schedule,
+    as_static,
+    default_value,
+    field_type,
+    is_mapping,
+    is_schedule,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Transformation | Schedule)
@@ -42,7 +50,9 @@ class Call(abc.ABC):
             keys = [key for key, _ in getattr(self, name) or ()]
             repeated = [key for at, key in enumerate(keys) if key in keys[:at]]
             if repeated:
-                raise ValueError(f"{name} has two pairs with the key {repeated[0]!r}; write one of them")
+                raise ValueError(
+                    f"{name} has two pairs with the key {repeated[0]!r}; write one of them"
+                )
 
     @staticmethod
     @abc.abstractmethod
@@ -52,19 +62,27 @@ class Call(abc.ABC):
 
     def arguments(self) -> dict[str, Any]:
         """The arguments, by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
 
     def given(self) -> dict[str, Any]:
         """The arguments that are not the factory's defaults."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        return {name: value for name, value in self.arguments().items() if not _is_same(value, defaults[name])}
+        return {
+            name: value
+            for name, value in self.arguments().items()
+            if not _is_same(value, defaults[name])
+        }
 
     def called(self) -> Any:
         """What the factory gives, a new one each time."""
         bound = inspect.signature(self.factory).bind_partial()
         for name, value in self.given().items():
             is_mapping = name in self.pairs and value is not None
-            bound.arguments[name] = dict(resolved(value)) if is_mapping else resolved(value)
+            bound.arguments[name] = (
+                dict(resolved(value)) if is_mapping else resolved(value)
+            )
         # Without those before them, `*args` would be left out.
         bound.apply_defaults()
         return self.factory(*bound.args, **bound.kwargs)
@@ -86,7 +104,13 @@ class TransformationCall(Call):
         """The state for these parameters."""
         return self.called().init(params)
 
-    def update(self, updates: StateTree, state: Any, params: StateTree | None = None, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        self,
+        updates: StateTree,
+        state: Any,
+        params: StateTree | None = None,
+        **extra: Any,
+    ) -> tuple[Any, Any]:
         """The updates and the next state."""
         return self.called().update(updates, state, params, **extra)  # type: ignore[no-any-return]
 
@@ -115,19 +139,20 @@ def resolved(value: Any) -> Any:
 def call(factory: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """A transformation or schedule that says what it was made of: files can hold it, and equal ones are one structure.
 
-    It does what `factory(*args, **kwargs)` does, and is of that type for type checkers. In a file it is
-    `{type: adamw, learning_rate: 0.001}`.
+    It does what `factory(*args, **kwargs)` does, and is of that type for type checkers.
+    In a file it is `{type: adamw, learning_rate: 0.001}`.
 
     Args:
-        factory: A function of optax, or one that `gn.config.register` has given a name, whose annotations say that it
-            returns a transformation or a schedule.
-        *args: Its arguments. What optax has made of others, such as a schedule, is made by `call`, too, if a file is to
-            say it.
+        factory: A function of optax, or one that `gn.config.register` has given a name,
+            whose annotations say that it returns a transformation or a schedule.
+        *args: Its arguments. What optax has made of others, such as a schedule, is made
+            by `call`, too, if a file is to say it.
         **kwargs: Its arguments by name.
 
     Raises:
-        TypeError: The factory does not take the arguments, or its annotations do not say what it returns; or an
-            argument is for a parameter of which no file can say anything, such as `**kwargs`.
+        TypeError: The factory does not take the arguments, or its annotations do not
+            say what it returns; or an argument is for a parameter of which no file can
+            say anything, such as `**kwargs`.
 
     Example:
         >>> import optax
@@ -138,7 +163,13 @@ def call(factory: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         True
     """
     if not callable(factory) or not isinstance(factory, Hashable):
-        raise TypeError(wrong_argument("a function first, such as optax.adam, then its arguments", factory, _CALL))
+        raise TypeError(
+            wrong_argument(
+                "a function first, such as optax.adam, then its arguments",
+                factory,
+                _CALL,
+            )
+        )
     name = _name_of(factory)
     cls = _class_or_fault(name, factory)
     if isinstance(cls, str):
@@ -149,8 +180,11 @@ def call(factory: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         raise TypeError(f"{_CALL}: {name}: {error}") from None
     fields = {field.name for field in dataclasses.fields(cls)}
     if left := [key for key in bound.arguments if key not in fields]:
-        raise TypeError(f"{_CALL}: {name}: {_unsayable(inspect.signature(factory).parameters[left[0]])}")
-    # Optax's classes are named tuples, which nothing else can be; it asks what it is given for `init` and `update`.
+        raise TypeError(
+            f"{_CALL}: {name}: {_unsayable(inspect.signature(factory).parameters[left[0]])}"
+        )
+    # Optax's classes are named tuples, which nothing else can be; it asks what it is
+    # given for `init` and `update`.
     return cast("R", _restored(name, factory, bound.arguments))
 
 
@@ -161,10 +195,16 @@ def _name_of(factory: Callable[..., Any]) -> str:
     """The name that files have for a factory: its own, if they know it by that or do not know it."""
     own = getattr(factory, "__name__", "call")
     known = factories()
-    return own if known.get(own) is factory else next((name for name, one in known.items() if one is factory), own)
+    return (
+        own
+        if known.get(own) is factory
+        else next((name for name, one in known.items() if one is factory), own)
+    )
 
 
-def _restored(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Call:
+def _restored(
+    name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]
+) -> Call:
     cls = cast("type[Call]", call_class(name, factory))
     return cls(**{key: as_static(value) for key, value in arguments.items()})
 
@@ -173,7 +213,10 @@ def _restored(name: str, factory: Callable[..., Any], arguments: Mapping[str, An
 def factories(values: Mapping[str, Any] = VALUES) -> dict[str, Callable[..., Any]]:
     """The functions that files may call, by name: optax's own, and those among some values by name."""
     # The name of an activation, such as `identity`, may be that of a factory, too.
-    return {**_of_optax(), **{name: value for name, value in values.items() if _is_factory(name, value)}}
+    return {
+        **_of_optax(),
+        **{name: value for name, value in values.items() if _is_factory(name, value)},
+    }
 
 
 # Any: whatever was registered.
@@ -183,7 +226,9 @@ def _is_factory(name: str, value: Any) -> bool:
 
 
 # Any: whatever was registered.
-def call_classes(base: type[Call], values: Mapping[str, Any] = VALUES) -> list[type[Call]]:
+def call_classes(
+    base: type[Call], values: Mapping[str, Any] = VALUES
+) -> list[type[Call]]:
     """The classes of all calls that give transformations, or of all that give schedules; see `factories`."""
     made = [call_class(name, factory) for name, factory in factories(values).items()]
     return [cls for cls in made if cls is not None and issubclass(cls, base)]
@@ -192,8 +237,14 @@ def call_classes(base: type[Call], values: Mapping[str, Any] = VALUES) -> list[t
 @functools.cache
 def _of_optax() -> dict[str, Callable[..., Any]]:
     module = imported_optax()
-    found = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
-    functions = {name: one for name, one in found.items() if inspect.isroutine(one) or name == "MultiSteps"}
+    found = {
+        name: getattr(module, name) for name in dir(module) if not name.startswith("_")
+    }
+    functions = {
+        name: one
+        for name, one in found.items()
+        if inspect.isroutine(one) or name == "MultiSteps"
+    }
     # optax's own takes pairs of parameters, which nothing here gives it.
     return {**functions, "lookahead": lookahead}
 
@@ -203,8 +254,8 @@ def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
     """The class of the calls of a factory, by the name that files have for it.
 
     Returns:
-        The same class each time; `None` if the factory's annotations do not say that it gives a transformation or a
-        schedule, or if it takes what no file could say.
+        The same class each time; `None` if the factory's annotations do not say that it
+        gives a transformation or a schedule, or if it takes what no file could say.
     """
     found = _class_or_fault(name, factory)
     return None if isinstance(found, str) else found
@@ -217,9 +268,13 @@ def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
         signature = _signature(factory)
     except Exception as error:  # written in C, or with annotations that mean whatever
         return f"its annotations cannot be read: {error}"
-    base = _base_of(factory if isinstance(factory, type) else signature.return_annotation)
+    base = _base_of(
+        factory if isinstance(factory, type) else signature.return_annotation
+    )
     if base is None:
-        return "its annotations do not say that it returns a transformation or a schedule"
+        return (
+            "its annotations do not say that it returns a transformation or a schedule"
+        )
     fields: list[Any] = []
     pairs: set[str] = set()
     for parameter in signature.parameters.values():
@@ -227,13 +282,20 @@ def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
         if field is not None:
             fields.append(field)
             pairs |= {parameter.name} if is_mapping(parameter.annotation) else set()
-        elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
+        elif (
+            parameter.default is parameter.empty
+            and parameter.kind is not parameter.VAR_KEYWORD
+        ):
             return _unsayable(parameter)
     made: Any = dataclasses.make_dataclass(
         name,
         fields,
         bases=(base,),
-        namespace={"factory": staticmethod(factory), "pairs": frozenset(pairs), "__doc__": inspect.getdoc(factory)},
+        namespace={
+            "factory": staticmethod(factory),
+            "pairs": frozenset(pairs),
+            "__doc__": inspect.getdoc(factory),
+        },
         frozen=True,
         kw_only=True,
         repr=False,
@@ -249,16 +311,30 @@ def _unsayable(parameter: inspect.Parameter) -> str:
 def _signature(factory: Callable[..., Any]) -> inspect.Signature:
     # Many import optax, or something of it, for type checkers alone.
     optax = imported_optax()
-    own = vars(sys.modules[factory.__module__]) if factory.__module__ in sys.modules else {}
-    return inspect.signature(factory, eval_str=True, globals={**vars(optax), "optax": optax, **own})
+    own = (
+        vars(sys.modules[factory.__module__])
+        if factory.__module__ in sys.modules
+        else {}
+    )
+    return inspect.signature(
+        factory, eval_str=True, globals={**vars(optax), "optax": optax, **own}
+    )
 
 
 def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
     """The field for a parameter, as `dataclasses.make_dataclass` takes it; `None` if there is none."""
     name, annotation = parameter.name, field_type(parameter)
-    if annotation is None or name.startswith("_") or name in ("type", "model_config") or hasattr(base, name):
+    if (
+        annotation is None
+        or name.startswith("_")
+        or name in ("type", "model_config")
+        or hasattr(base, name)
+    ):
         return None
-    if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:
+    if (
+        parameter.default is parameter.empty
+        and parameter.kind is not parameter.VAR_POSITIONAL
+    ):
         return name, annotation
     try:
         return name, annotation, dataclasses.field(default=default_value(parameter))
@@ -268,6 +344,10 @@ def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
 
 def _base_of(annotation: Any) -> type[Call] | None:
     """What the calls of a factory are, by what it returns."""
-    if isinstance(annotation, type) and hasattr(annotation, "init") and hasattr(annotation, "update"):
+    if (
+        isinstance(annotation, type)
+        and hasattr(annotation, "init")
+        and hasattr(annotation, "update")
+    ):
         return TransformationCall
     return ScheduleCall if is_schedule(annotation) else None

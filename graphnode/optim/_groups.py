@@ -1,7 +1,7 @@
 """Transformations for parts of the parameters, by filter.
 
-Data in: a mapping from filters to transformations. Data out: one transformation that shares the parameters out, and the
-filter of those that it changes.
+Data in: a mapping from filters to transformations. Data out: one transformation that
+shares the parameters out, and the filter of those that it changes.
 """
 
 import dataclasses
@@ -21,11 +21,13 @@ from ._memory import Transformation
 class Groups:
     """A transformation that is made of several, each for the States that its filter selects.
 
-    Two that were made of the same ones are equal, so that the optimizers with them have one structure.
+    Two that were made of the same ones are equal, so that the optimizers with them have
+    one structure.
 
     Attributes:
         filters: `...` may stand last.
-        transformations: One for each filter; `None` for States that are left as they are.
+        transformations: One for each filter; `None` for States that are left as they
+            are.
     """
 
     filters: tuple[Matcher, ...]
@@ -36,7 +38,13 @@ class Groups:
         """The state for these parameters."""
         return self._joined().init(params)
 
-    def update(self, updates: StateTree, state: Any, params: StateTree | None = None, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        self,
+        updates: StateTree,
+        state: Any,
+        params: StateTree | None = None,
+        **extra: Any,
+    ) -> tuple[Any, Any]:
         """The updates and the next state."""
         return self._joined().update(updates, state, params, **extra)
 
@@ -48,10 +56,15 @@ class Groups:
 
     def _joined(self) -> Transformation:
         filters, transformations = zip(*self.changing(), strict=True)
-        # By position, as a filter may print differently in every process, and the memory has the names in its paths.
-        # Equal ones stay apart: each clips, or counts, what its own filter selects.
-        by_name: Any = {str(position): resolved(tx) for position, tx in enumerate(transformations)}
-        made: Transformation = imported_optax().multi_transform(by_name, Labels(filters, transformations).positions)
+        # By position, as a filter may print differently in every process, and the
+        # memory has the names in its paths. Equal ones stay apart: each clips, or
+        # counts, what its own filter selects.
+        by_name: Any = {
+            str(position): resolved(tx) for position, tx in enumerate(transformations)
+        }
+        made: Transformation = imported_optax().multi_transform(
+            by_name, Labels(filters, transformations).positions
+        )
         return made
 
     def __repr__(self) -> str:
@@ -59,7 +72,9 @@ class Groups:
 
 
 def grouped(
-    by_filter: Mapping[Any, Transformation | None], wrt: Matcher, choose: Callable[[Matcher], StateTree]
+    by_filter: Mapping[Any, Transformation | None],
+    wrt: Matcher,
+    choose: Callable[[Matcher], StateTree],
 ) -> tuple[Groups, Matcher]:
     """The transformation that a mapping from filters stands for, and the filter of what it optimizes.
 
@@ -75,7 +90,11 @@ def grouped(
     answers = Labels(as_filters(list(by_filter)), tuple(by_filter.values()))
     answers(choose(wrt))
     groups = Groups(answers.filters, answers.values)
-    left = [one for one, tx in zip(answers.filters, answers.values, strict=True) if tx is None]
+    left = [
+        one
+        for one, tx in zip(answers.filters, answers.values, strict=True)
+        if tx is None
+    ]
     if any(isinstance(one, Everything) for one in left):
         return groups, All(wrt, AnyOf(*[one for one, _ in groups.changing()]))
     return groups, All(wrt, Not(AnyOf(*left))) if left else wrt

@@ -1,7 +1,7 @@
 """Labels for the parameters, by filter.
 
-Data in: a mapping from filters to answers. Data out: a function of the parameters that gives a state tree of answers,
-which is what optax takes as a mask or as labels.
+Data in: a mapping from filters to answers. Data out: a function of the parameters that
+gives a state tree of answers, which is what optax takes as a mask or as labels.
 """
 
 import dataclasses
@@ -37,14 +37,18 @@ class Labels(Generic[L]):
         """A state tree with the label of each State as its value.
 
         Raises:
-            FilterError: A path leads nowhere; two filters with different labels select one State; no filter selects
-                some. Names all.
+            FilterError: A path leads nowhere; two filters with different labels select
+                one State; no filter selects some. Names all.
             TypeError: `params` is not a state tree.
         """
         if not isinstance(params, StateTree):
-            raise TypeError(wrong_argument("the parameters as a StateTree", params, repr(self)))
+            raise TypeError(
+                wrong_argument("the parameters as a StateTree", params, repr(self))
+            )
         numbers = _answering(self, params)
-        return StateTree(params.layout, tuple([self.values[number] for number in numbers]))
+        return StateTree(
+            params.layout, tuple([self.values[number] for number in numbers])
+        )
 
     def positions(self, params: StateTree) -> StateTree:
         """A state tree with the position of the filter that answers for each State, as text.
@@ -60,7 +64,8 @@ class Labels(Generic[L]):
         return f"labels({dict(zip(self.filters, self.values, strict=True))!r})"
 
 
-# The first for mappings that are written out, whose keys mypy would join to `object`; the second for those with a name.
+# The first for mappings that are written out, whose keys mypy would join to `object`;
+# the second for those with a name.
 @overload
 def labels(by_filter: Mapping[Filter | EllipsisType, L], /) -> Labels[L]: ...
 @overload
@@ -69,9 +74,11 @@ def labels(by_filter: Mapping[Any, L], /) -> Labels[L]:
     """Say by filters what optax wants of each parameter: a mask, such as that of `optax.adamw`, or `param_labels`.
 
     Args:
-        by_filter: From filters to labels, or to booleans for a mask. `...`, which stands last, takes what no other one
-            does. A State that two filters select must have one label by both. A function among the filters is given
-            what optax has there, as a `TreefyState`: a parameter, its gradient, or nothing where it is masked.
+        by_filter: From filters to labels, or to booleans for a mask. `...`, which
+            stands last, takes what no other one does. A State that two filters select
+            must have one label by both. A function among the filters is given what
+            optax has there, as a `TreefyState`: a parameter, its gradient, or nothing
+            where it is masked.
 
     Returns:
         A function of the parameters, to be given to the transformation.
@@ -79,8 +86,9 @@ def labels(by_filter: Mapping[Any, L], /) -> Labels[L]:
     Raises:
         TypeError: It is not a mapping.
         FilterTypeError: A key is not a filter.
-        FilterError: `...` stands before another filter. Where the function is called, when an optimizer is made: a path
-            leads nowhere; two filters give one State two labels; or a State has none. Names all.
+        FilterError: `...` stands before another filter. Where the function is called,
+            when an optimizer is made: a path leads nowhere; two filters give one State
+            two labels; or a State has none. Names all.
 
     Example:
         >>> import optax
@@ -93,7 +101,11 @@ def labels(by_filter: Mapping[Any, L], /) -> Labels[L]:
     See also: `Optimizer`, which takes a mapping from filters to transformations.
     """
     if not isinstance(by_filter, Mapping):
-        raise TypeError(wrong_argument("a mapping from filters to labels", by_filter, "gn.optim.labels"))
+        raise TypeError(
+            wrong_argument(
+                "a mapping from filters to labels", by_filter, "gn.optim.labels"
+            )
+        )
     return Labels(as_filters(list(by_filter)), tuple(by_filter.values()))
 
 
@@ -107,7 +119,9 @@ def _answering(by_filter: Labels[Any], params: StateTree) -> Sequence[int]:
     return _decide(filters, alike, params)
 
 
-def _decide(filters: Sequence[Matcher], alike: Sequence[int], params: StateTree) -> list[int]:
+def _decide(
+    filters: Sequence[Matcher], alike: Sequence[int], params: StateTree
+) -> list[int]:
     """As `_answering`; `alike` has for each filter the number of the first one with the same answer."""
     layout = params.layout
     selecting: list[list[int]] = [[] for _ in range(len(layout))]
@@ -117,17 +131,33 @@ def _decide(filters: Sequence[Matcher], alike: Sequence[int], params: StateTree)
             # What has an answer is not part of the rest.
             if not (isinstance(one, Everything) and selecting[at]):
                 selecting[at].append(number)
-    double = [at for at, numbers in enumerate(selecting) if len({alike[number] for number in numbers}) > 1]
+    double = [
+        at
+        for at, numbers in enumerate(selecting)
+        if len({alike[number] for number in numbers}) > 1
+    ]
     if double:
         faults: list[str] = []
         for at in double:
-            selectors = " and by ".join([repr(filters[number]) for number in selecting[at]])
+            selectors = " and by ".join(
+                [repr(filters[number]) for number in selecting[at]]
+            )
             faults.append(f"{_all_paths(layout, at)}, by {selectors}")
-        raise FilterError(f"two answers for one State: {listed(faults)}", [layout.path(at) for at in double])
+        raise FilterError(
+            f"two answers for one State: {listed(faults)}",
+            [layout.path(at) for at in double],
+        )
     missing = [at for at, numbers in enumerate(selecting) if not numbers]
     if missing:
-        shown = f"({filters[0]!r},)" if len(filters) == 1 else f"({', '.join(map(repr, filters))})"
-        texts = [f"{_all_paths(layout, at)} ({layout.specs[at].cls.__name__})" for at in missing]
+        shown = (
+            f"({filters[0]!r},)"
+            if len(filters) == 1
+            else f"({', '.join(map(repr, filters))})"
+        )
+        texts = [
+            f"{_all_paths(layout, at)} ({layout.specs[at].cls.__name__})"
+            for at in missing
+        ]
         raise FilterError(
             f"no filter of {shown} selects some States; add one, or put `...` last: {listed(texts)}",
             [layout.path(at) for at in missing],

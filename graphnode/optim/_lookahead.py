@@ -1,7 +1,7 @@
 """`lookahead`: that of optax for the parameters of a model, with the slow ones in its state.
 
-Optax's own works on pairs of fast and slow parameters, which stand in the place of the parameters. A model has one
-value for each of its States.
+Optax's own works on pairs of fast and slow parameters, which stand in the place of the
+parameters. A model has one value for each of its States.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -25,13 +25,16 @@ def lookahead(
 ) -> "optax.GradientTransformation":
     """`optax.lookahead` for an `Optimizer`: the model has the fast parameters, and the slow ones are remembered.
 
-    Gradients are those of the model. The slow parameters are for evaluation: they stand in the memory at the paths of
-    the model, and are `optax.tree_utils.tree_get(optimizer.native_state(model), "slow")`.
+    Gradients are those of the model. The slow parameters are for evaluation: they stand
+    in the memory at the paths of the model, and are
+    `optax.tree_utils.tree_get(optimizer.native_state(model), "slow")`.
 
     Args:
         fast_optimizer: Makes each step.
-        sync_period: After how many steps the parameters go back to the slow ones, at least 1.
-        slow_step_size: Which part of the way to the fast parameters the slow ones go then.
+        sync_period: After how many steps the parameters go back to the slow ones, at
+            least 1.
+        slow_step_size: Which part of the way to the fast parameters the slow ones go
+            then.
         reset_state: Whether `fast_optimizer` begins anew then.
 
     Raises:
@@ -52,11 +55,17 @@ def lookahead(
 
     # Any: optax's types know no parameters but containers of arrays.
     def init(params: Any) -> SlowParams:
-        return SlowParams(params, on_pairs.init(optax.LookaheadParams.init_synced(params)))
+        return SlowParams(
+            params, on_pairs.init(optax.LookaheadParams.init_synced(params))
+        )
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, SlowParams]:
         pair = optax.LookaheadParams(fast=params, slow=state.slow)
-        moves, inner = cast("tuple[Any, Any]", on_pairs.update(updates, state.lookahead, pair))
-        return moves.fast, SlowParams(optax.apply_updates(state.slow, moves.slow), inner)
+        moves, inner = cast(
+            "tuple[Any, Any]", on_pairs.update(updates, state.lookahead, pair)
+        )
+        return moves.fast, SlowParams(
+            optax.apply_updates(state.slow, moves.slow), inner
+        )
 
     return optax.GradientTransformation(init, update)

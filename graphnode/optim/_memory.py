@@ -1,8 +1,9 @@
 """An optax state as a row of parts, one for each State of the memory: taken apart, put together, nested.
 
-Data in: what `tx.init` and `tx.update` give, a pytree that holds state trees where optax follows the parameters. Data
-out: its parts by path. Putting it together needs a form, which is worked out from the transformation and the shapes of
-the parameters: a treedef of optax's own classes, kept on a node, could not be pickled.
+Data in: what `tx.init` and `tx.update` give, a pytree that holds state trees where
+optax follows the parameters. Data out: its parts by path. Putting it together needs a
+form, which is worked out from the transformation and the shapes of the parameters: a
+treedef of optax's own classes, kept on a node, could not be pickled.
 """
 
 import dataclasses
@@ -17,7 +18,8 @@ from .._paths import Key, Path
 from .._state import State
 from .._statetree import StateTree
 
-# What an integer may be as a place in a list that is filled up with `None`: no such list becomes long.
+# What an integer may be as a place in a list that is filled up with `None`: no such
+# list becomes long.
 _POSITIONS = range(1000)
 
 
@@ -25,7 +27,8 @@ _POSITIONS = range(1000)
 class Transformation(Protocol):
     """What optax's transformations have; `optax.MultiSteps`, which is no `GradientTransformation`, has it as well."""
 
-    # Any: optax's own types know no parameters but containers of arrays, and no further arguments.
+    # Any: optax's own types know no parameters but containers of arrays, and no further
+    # arguments.
     @property
     def init(self) -> Callable[..., Any]:
         """From the parameters to the state."""
@@ -70,7 +73,12 @@ class Form:
 
         def take(leaf: Any) -> Any:
             if isinstance(leaf, StateTree):
-                return StateTree(leaf.layout, tuple([next(left) if _is_held(one) else one for one in leaf._values]))
+                return StateTree(
+                    leaf.layout,
+                    tuple(
+                        [next(left) if _is_held(one) else one for one in leaf._values]
+                    ),
+                )
             return next(left)
 
         return jax.tree.map(take, self.tree, is_leaf=_is_tree)
@@ -104,7 +112,11 @@ def take_apart(memory: Any) -> list[Part]:
         if isinstance(leaf, StateTree):
             paths = list(leaf.layout.paths())
             rows = zip(paths, _below(paths), leaf._values, strict=True)
-            parts += [Part((*place, *below), one, path) for path, below, one in rows if _is_held(one)]
+            parts += [
+                Part((*place, *below), one, path)
+                for path, below, one in rows
+                if _is_held(one)
+            ]
         else:
             parts.append(Part(place, leaf, None))
     return parts
@@ -113,8 +125,8 @@ def take_apart(memory: Any) -> list[Part]:
 def _below(paths: list[Path]) -> list[Path]:
     """The paths of parameters as paths in the memory: integer keys of a dict of models may be no positions in a list.
 
-    Only the first keys can be such: dicts in nodes have texts for keys. As long as they could all be positions, they
-    are taken for them. Otherwise they become texts.
+    Only the first keys can be such: dicts in nodes have texts for keys. As long as they
+    could all be positions, they are taken for them. Otherwise they become texts.
     """
     roots = {path[0] for path in paths if isinstance(path[0], int)}
     if roots.issubset(_POSITIONS):
@@ -133,8 +145,8 @@ def _key(entry: Any) -> Key:
 def unshared(memory: Any, params: StateTree) -> Any:
     """The optax state with a copy of each array that is a parameter too, or stands in it twice.
 
-    A transformation may start from the parameters themselves, and two States that hold one array cannot both be
-    donated to a compiled function.
+    A transformation may start from the parameters themselves, and two States that hold
+    one array cannot both be donated to a compiled function.
     """
     seen = {id(leaf) for leaf in jax.tree.leaves(params)}
 
@@ -150,7 +162,8 @@ def unshared(memory: Any, params: StateTree) -> Any:
 def nested(held: Mapping[Path, State[Any]]) -> Any:
     """States in lists and dicts along their paths below `memory`; `None` where there are none."""
     top: dict[Key, Any] = {}
-    levels: list[tuple[dict[Key, Any], Key]] = []  # each level by what holds it, from the top down
+    # Each level by what holds it, from the top down
+    levels: list[tuple[dict[Key, Any], Key]] = []
     for path, one in held.items():
         level = top
         for key in path[:-1]:

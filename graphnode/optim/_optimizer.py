@@ -1,7 +1,8 @@
 """`Optimizer`: an optax gradient transformation as a node, whose memory mirrors the States of the model.
 
-Data in: a model, its gradients, an optax transformation. Data out: new values in the States of the model and of the
-memory. optax is only imported when an optimizer is made; for how its state becomes States, see `optim._memory`.
+Data in: a model, its gradients, an optax transformation. Data out: new values in the
+States of the model and of the memory. optax is only imported when an optimizer is made;
+for how its state becomes States, see `optim._memory`.
 """
 
 import functools
@@ -28,7 +29,15 @@ from .._pretty import Record, Text
 from .._redefinition import class_name
 from .._signals import write_all
 from .._split import graphdef, states
-from .._state import LongTermState, ParamState, State, StateSpec, moved_spec, new_state, spec_of
+from .._state import (
+    LongTermState,
+    ParamState,
+    State,
+    StateSpec,
+    moved_spec,
+    new_state,
+    spec_of,
+)
 from .._state_axes import apart_from_axes
 from .._statetree import FlatStates, StateTree
 from .._update import update_states
@@ -61,36 +70,46 @@ class OptimizerState(LongTermState[T]):
 class Optimizer(Node):
     """An optax gradient transformation and its memory, as a node: it splits, merges and prints as a model does.
 
-    The memory has the paths of the model. With `optax.adam`, the State at `memory.0.mu.layers.0.weight` is the first
-    moment of the model's State at `layers.0.weight`: of class `OptimizerState`, with its tag and metadata, and its
-    sharding where the shapes are the same. What belongs to no State of the model, such as a count, has a State of its
-    own (`memory.0.count`). A State that the model shares has one memory.
+    The memory has the paths of the model. With `optax.adam`, the State at
+    `memory.0.mu.layers.0.weight` is the first moment of the model's State at
+    `layers.0.weight`: of class `OptimizerState`, with its tag and metadata, and its
+    sharding where the shapes are the same. What belongs to no State of the model, such
+    as a count, has a State of its own (`memory.0.count`). A State that the model shares
+    has one memory.
 
-    The model is not kept: each `update` is given it, so that both may be merged copies inside of `jax.jit`.
+    The model is not kept: each `update` is given it, so that both may be merged copies
+    inside of `jax.jit`.
 
     Args:
         model: The node (or pytree of nodes) to optimize.
-        tx: The transformation, such as `optax.adam(1e-3)`. It is part of the structure, compared by identity. Or a
-            mapping from filters to transformations, `{gn.Under("encoder"): optax.sgd(0.1), ...: optax.adam(1e-3)}`,
-            each for the States that its filter selects: `...`, which stands last, is for what no other one selects, and
-            `None` leaves States alone, as `wrt` does. It becomes one `optax.multi_transform`, with `labels`.
-        wrt: Which States of the model are optimized; the others are left alone, and take no memory.
+        tx: The transformation, such as `optax.adam(1e-3)`. It is part of the structure,
+            compared by identity. Or a mapping from filters to transformations,
+            `{gn.Under("encoder"): optax.sgd(0.1), ...: optax.adam(1e-3)}`, each for the
+            States that its filter selects: `...`, which stands last, is for what no
+            other one selects, and `None` leaves States alone, as `wrt` does. It becomes
+            one `optax.multi_transform`, with `labels`.
+        wrt: Which States of the model are optimized; the others are left alone, and
+            take no memory.
 
     Attributes:
         layout: The paths and descriptions of the States that are optimized.
         steps: How many updates were made.
-        memory: The States that hold what optax calls the optimizer state, in lists and dicts along its key paths; what
-            holds no array is left out, in a list as `None`.
+        memory: The States that hold what optax calls the optimizer state, in lists and
+            dicts along its key paths; what holds no array is left out, in a list as
+            `None`.
 
     Raises:
-        FieldError: The paths of the model are longer than lists and dicts may nest in a field.
-        FilterError: `wrt` selects no State of the model, or there is nothing at a path of a filter. Of a mapping, two
-            filters select one State, with different transformations, or none selects some State of `wrt`; names all.
+        FieldError: The paths of the model are longer than lists and dicts may nest in a
+            field.
+        FilterError: `wrt` selects no State of the model, or there is nothing at a path
+            of a filter. Of a mapping, two filters select one State, with different
+            transformations, or none selects some State of `wrt`; names all.
         FilterTypeError: `wrt`, or a key of the mapping, is not a filter.
         ImportError: optax is not installed.
         StructureError: `model` is neither a node nor a pytree of nodes.
-        TypeError: `tx` is not a transformation, or stands first; it has a mask that is not a tree like the parameters;
-            or it is `optax.lookahead`, whose parameters are pairs.
+        TypeError: `tx` is not a transformation, or stands first; it has a mask that is
+            not a tree like the parameters; or it is `optax.lookahead`, whose parameters
+            are pairs.
 
     Example:
         >>> import optax
@@ -116,7 +135,8 @@ class Optimizer(Node):
     memory: Any = state(init=False)
     """What the transformation remembers."""
 
-    # Any: a mapping takes no keys but of its own type, so that one of `Under` alone would be refused.
+    # Any: a mapping takes no keys but of its own type, so that one of `Under` alone
+    # would be refused.
     def __init__(
         self,
         model: object,
@@ -127,12 +147,16 @@ class Optimizer(Node):
         check_arguments(model, tx)
         self.wrt = as_filter(wrt)
         if isinstance(tx, Mapping):
-            self.tx, self.wrt = grouped(tx, self.wrt, lambda one: _values(states(model, one)))
+            self.tx, self.wrt = grouped(
+                tx, self.wrt, lambda one: _values(states(model, one))
+            )
         else:
             self.tx = tx
         selected = states(model, self.wrt)
         if not selected:
-            raise FilterError(f"no State of {graphdef(model).type.__name__} is selected by wrt={self.wrt!r}")
+            raise FilterError(
+                f"no State of {graphdef(model).type.__name__} is selected by wrt={self.wrt!r}"
+            )
         self.layout = selected.layout
         params = _values(selected)
         parts = take_apart(unshared(initial_state(self.tx, params), params))
@@ -147,18 +171,23 @@ class Optimizer(Node):
 
         Args:
             model: The model that the optimizer was made for, or a copy of it.
-            grads: A gradient for each selected State, of its structure and shapes: a `StateTree` such as `jax.grad`
-                gives for `treefy_states(model, wrt)`, `FlatStates` or a nested mapping by path. Gradients of further
-                States of the model are left out.
+            grads: A gradient for each selected State, of its structure and shapes: a
+                `StateTree` such as `jax.grad` gives for `treefy_states(model, wrt)`,
+                `FlatStates` or a nested mapping by path. Gradients of further States of
+                the model are left out.
             **extra: What the transformation wants beside, such as `value=loss`.
 
         Returns:
-            What was added to the parameters, at the paths of `layout`: what optax calls the updates.
+            What was added to the parameters, at the paths of `layout`: what optax calls
+            the updates.
 
         Raises:
-            UpdateError: The gradients, the model or the memory do not fit; names all paths. Nothing was written.
-            TraceError: A traced value would leak into a State from outside its trace. Nothing was written.
-            TypeError: `grads` is not a collection of States; or the transformation does not take `extra`.
+            UpdateError: The gradients, the model or the memory do not fit; names all
+                paths. Nothing was written.
+            TraceError: A traced value would leak into a State from outside its trace.
+                Nothing was written.
+            TypeError: `grads` is not a collection of States; or the transformation does
+                not take `extra`.
             StructureError: `model` is neither a node nor a pytree of nodes.
 
         Example:
@@ -181,15 +210,24 @@ class Optimizer(Node):
         gradients = _gradients(graphdef(model), params, grads)
         form = form_of(self.tx, params)
         memory = self._memory(form)
-        updates, after = self.tx.update(gradients, form.join([one.value for one in memory]), params, **extra)
+        updates, after = self.tx.update(
+            gradients, form.join([one.value for one in memory]), params, **extra
+        )
         parts = take_apart(after)
-        if faults := _path_faults([part.path for part in form.parts], [part.path for part in parts]):
-            raise UpdateError(f"the transformation changed the structure of its state: {listed(faults)}")
+        if faults := _path_faults(
+            [part.path for part in form.parts], [part.path for part in parts]
+        ):
+            raise UpdateError(
+                f"the transformation changed the structure of its state: {listed(faults)}"
+            )
         stepped: StateTree = imported_optax().apply_updates(params, updates)
         _write(
             [
                 *zip(self.layout.paths(), members, stepped._values, strict=True),
-                *[(part.path, one, part.value) for part, one in zip(parts, memory, strict=True)],
+                *[
+                    (part.path, one, part.value)
+                    for part, one in zip(parts, memory, strict=True)
+                ],
                 (("steps",), self.steps, self.steps.value + 1),
             ]
         )
@@ -199,12 +237,12 @@ class Optimizer(Node):
     def native_state(self, model: object, /) -> Any:
         """The memory as the transformation's own state, for functions of optax that take an optimizer state.
 
-        What follows the parameters is a `StateTree` in it, at the paths of `layout`. Arrays keep their identity; a
-        write into it does not change the memory.
+        What follows the parameters is a `StateTree` in it, at the paths of `layout`.
+        Arrays keep their identity; a write into it does not change the memory.
 
         Args:
-            model: The model that the optimizer was made for, or a copy of it: the shapes of its parameters say which
-                form the state has.
+            model: The model that the optimizer was made for, or a copy of it: the
+                shapes of its parameters say which form the state has.
 
         Raises:
             UpdateError: The model or the memory does not fit; names all paths.
@@ -226,16 +264,18 @@ class Optimizer(Node):
     def set_native_state(self, model: object, state: Any, /) -> None:
         """Write a state of the transformation into the memory, all or none.
 
-        Its paths, structures, shapes and dtypes must be those of the memory. An array that is a parameter too, or
-        stands in it twice, is copied, as at construction.
+        Its paths, structures, shapes and dtypes must be those of the memory. An array
+        that is a parameter too, or stands in it twice, is copied, as at construction.
 
         Args:
             model: The model that the optimizer was made for, or a copy of it.
             state: What `native_state` gave, changed.
 
         Raises:
-            UpdateError: The state, the model or the memory does not fit; names all paths. Nothing was written.
-            TraceError: A traced value would leak into a State from outside its trace. Nothing was written.
+            UpdateError: The state, the model or the memory does not fit; names all
+                paths. Nothing was written.
+            TraceError: A traced value would leak into a State from outside its trace.
+                Nothing was written.
             StructureError: `model` is neither a node nor a pytree of nodes.
 
         Example:
@@ -252,14 +292,21 @@ class Optimizer(Node):
         params = self._params(self._members(model))
         memory = form_of(self.tx, params).parts
         parts = take_apart(unshared(state, params))
-        if faults := _path_faults([part.path for part in memory], [part.path for part in parts]):
-            raise UpdateError(f"the state does not fit the transformation of the optimizer: {listed(faults)}")
+        if faults := _path_faults(
+            [part.path for part in memory], [part.path for part in parts]
+        ):
+            raise UpdateError(
+                f"the state does not fit the transformation of the optimizer: {listed(faults)}"
+            )
         update_states(self, {part.path: part.value for part in parts})
 
     def _members(self, model: object) -> list[State[Any]]:
         """The States of a model that are optimized, in the order of `layout`."""
         selected = states(model, self.wrt)
-        return [selected._states[number] for number in self._numbers_in(graphdef(model), selected.layout)]
+        return [
+            selected._states[number]
+            for number in self._numbers_in(graphdef(model), selected.layout)
+        ]
 
     def _params(self, members: Sequence[State[Any]]) -> StateTree:
         return StateTree(self.layout, tuple([member.value for member in members]))
@@ -276,8 +323,11 @@ class Optimizer(Node):
         specs = [None if number is None else found.specs[number] for number in numbers]
         faults = [
             f"{path_str(path)}: expected {_described(made_for, spec)}, found {_described(spec, made_for)}"
-            for path, made_for, spec in zip(self.layout.paths(), self.layout.specs, specs, strict=True)
-            if spec is None or apart_from_axes(moved_spec(made_for)) is not apart_from_axes(spec)
+            for path, made_for, spec in zip(
+                self.layout.paths(), self.layout.specs, specs, strict=True
+            )
+            if spec is None
+            or apart_from_axes(moved_spec(made_for)) is not apart_from_axes(spec)
         ]
         mentioned = set(numbers)
         faults += [
@@ -287,10 +337,14 @@ class Optimizer(Node):
         ]
         known = [number for number in numbers if number is not None]
         if not faults and len(set(known)) < len(known):
-            faults = [f"States that were apart are one: {', '.join(path_str(found.path(at)) for at in _twice(known))}"]
+            faults = [
+                f"States that were apart are one: {', '.join(path_str(found.path(at)) for at in _twice(known))}"
+            ]
         if faults:
             name = structure.type.__name__
-            raise UpdateError(f"cannot update {name}: the optimizer was made for other States: {listed(faults)}")
+            raise UpdateError(
+                f"cannot update {name}: the optimizer was made for other States: {listed(faults)}"
+            )
         return known
 
     def _memory(self, form: Form) -> list[State[Any]]:
@@ -301,20 +355,31 @@ class Optimizer(Node):
             if part.path in held:
                 faults += _mismatches(part.path, part.value, held[part.path].value)
         if faults:
-            raise UpdateError(f"the memory of the optimizer does not fit its transformation: {listed(faults)}")
+            raise UpdateError(
+                f"the memory of the optimizer does not fit its transformation: {listed(faults)}"
+            )
         return [held[part.path] for part in form.parts]
 
     def __pretty__(self) -> Record:
-        # The functions of a transformation print as addresses, which say nothing and differ in every process.
-        short = Text(repr(self.tx) if isinstance(self.tx, Groups | Call) else f"{type(self.tx).__name__}(...)")
+        # The functions of a transformation print as addresses, which say nothing and
+        # differ in every process.
+        short = Text(
+            repr(self.tx)
+            if isinstance(self.tx, Groups | Call)
+            else f"{type(self.tx).__name__}(...)"
+        )
         name, fields = super().__pretty__()
-        return Record(name, [(key, short if key == "tx" else value) for key, value in fields])
+        return Record(
+            name, [(key, short if key == "tx" else value) for key, value in fields]
+        )
 
 
 def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
     """Give each State its value, all or none."""
     paths, states_written, values = zip(*writes, strict=True)
-    write_all(states_written, values, [functools.partial(path_str, path) for path in paths])
+    write_all(
+        states_written, values, [functools.partial(path_str, path) for path in paths]
+    )
 
 
 def _values(selected: FlatStates[Any]) -> StateTree:
@@ -326,7 +391,8 @@ def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
     if part.mirrors is None or params.layout.index(part.mirrors) is None:
         return OptimizerState(part.value)
     one = params[part.mirrors]
-    # A moment that is kept as rows and columns is not laid out over devices as its parameter is.
+    # A moment that is kept as rows and columns is not laid out over devices as its
+    # parameter is.
     has_its_shapes = _shapes(part.value).items() <= _shapes(one.value).items()
     sharding = one.sharding if has_its_shapes else None
     stacked = one.stacked if has_its_shapes else ()
@@ -335,14 +401,18 @@ def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
-    return {keystr(key_path): np.shape(leaf) for key_path, leaf in jax.tree.leaves_with_path(value)}
+    return {
+        keystr(key_path): np.shape(leaf)
+        for key_path, leaf in jax.tree.leaves_with_path(value)
+    }
 
 
 def _gradients(structure: GraphDef[Any], params: StateTree, grads: States) -> StateTree:
     """The gradients of the parameters, as a state tree like theirs.
 
     Raises:
-        UpdateError: Some are missing, stand where there is no State, or have another structure or other shapes.
+        UpdateError: Some are missing, stand where there is no State, or have another
+            structure or other shapes.
     """
     given = match(structure, grads)
     by_number = dict(zip(given.numbers, given.values, strict=True))
@@ -353,13 +423,17 @@ def _gradients(structure: GraphDef[Any], params: StateTree, grads: States) -> St
         if number is None
     ]
     numbers = numbers_of(structure, params.layout).numbers
-    for path, number, value in zip(params.layout.paths(), numbers, params._values, strict=True):
+    for path, number, value in zip(
+        params.layout.paths(), numbers, params._values, strict=True
+    ):
         if number in by_number:
             faults += _mismatches(path, value, by_number[number])
         else:
             faults.append(f"{path_str(path)}: no gradient")
     if faults:
-        raise UpdateError(f"cannot update {structure.type.__name__} by these gradients: {listed(faults)}")
+        raise UpdateError(
+            f"cannot update {structure.type.__name__} by these gradients: {listed(faults)}"
+        )
     return StateTree(params.layout, tuple([by_number[number] for number in numbers]))
 
 
@@ -369,7 +443,9 @@ def _mismatches(path: Path, expected: Any, found: Any) -> Iterator[str]:
     if treedefs[0] != treedefs[1]:
         yield f"{path_str(path)}: expected the tree {treedefs[0]}, found {treedefs[1]}"
         return
-    for (key_path, leaf), other in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(found), strict=True):
+    for (key_path, leaf), other in zip(
+        jax.tree.leaves_with_path(expected), jax.tree.leaves(found), strict=True
+    ):
         if np.shape(leaf) != np.shape(other):
             yield f"{path_str(path)}{keystr(key_path)}: expected shape {np.shape(leaf)}, found {np.shape(other)}"
 
@@ -377,7 +453,9 @@ def _mismatches(path: Path, expected: Any, found: Any) -> Iterator[str]:
 def _path_faults(expected: Sequence[Path], found: Sequence[Path]) -> list[str]:
     here, there = set(found), set(expected)
     missing = [f"{path_str(path)} is missing" for path in expected if path not in here]
-    return missing + [f"{path_str(path)} is unknown" for path in found if path not in there]
+    return missing + [
+        f"{path_str(path)} is unknown" for path in found if path not in there
+    ]
 
 
 def _twice(numbers: Sequence[int]) -> list[int]:

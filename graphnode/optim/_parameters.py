@@ -1,7 +1,8 @@
 """What a file may say for the parameters of optax's factories, by their annotations.
 
-Data in: a parameter of a factory. Data out: an annotation as `config` reads it, in which numbers stand for what optax
-also takes as arrays, tuples for sequences, pairs for mappings, and labels by filter for masks.
+Data in: a parameter of a factory. Data out: an annotation as `config` reads it, in
+which numbers stand for what optax also takes as arrays, tuples for sequences, pairs for
+mappings, and labels by filter for masks.
 """
 
 import dataclasses
@@ -9,7 +10,17 @@ import enum
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, Protocol, Union, get_args, get_origin, runtime_checkable
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    Union,
+    get_args,
+    get_origin,
+    runtime_checkable,
+)
 
 import jax
 import numpy as np
@@ -30,7 +41,9 @@ class Schedule(Protocol):
 
 def is_transformation(annotation: Any) -> bool:
     """Whether an annotation says that a value is a transformation."""
-    if not isinstance(annotation, type) or annotation.__module__.partition(".")[0] not in ("optax", "graphnode"):
+    if not isinstance(annotation, type) or annotation.__module__.partition(".")[
+        0
+    ] not in ("optax", "graphnode"):
         return False
     return hasattr(annotation, "init") and hasattr(annotation, "update")
 
@@ -47,11 +60,24 @@ def is_mapping(annotation: Any) -> bool:
 
 def _members(annotation: Any) -> tuple[Any, ...]:
     """The members of a union; of anything else that alone."""
-    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return (
+        get_args(annotation)
+        if get_origin(annotation) in (Union, types.UnionType)
+        else (annotation,)
+    )
 
 
 _DTYPES: Final = frozenset(get_args(DTypeLike))
-_NUMBERS: Final = (bool, int, float, complex, jax.Array, np.ndarray, np.bool_, np.number)
+_NUMBERS: Final = (
+    bool,
+    int,
+    float,
+    complex,
+    jax.Array,
+    np.ndarray,
+    np.bool_,
+    np.number,
+)
 _PLAIN: Final = (bool, int, float, str)
 # Of types that are values here.
 _TUPLE: Final[Any] = tuple
@@ -67,10 +93,13 @@ def field_type(parameter: inspect.Parameter) -> Any:
     if parameter.kind is parameter.VAR_POSITIONAL:
         annotation = _TUPLE[annotation, ...]
     if parameter.annotation is parameter.empty:
-        annotation = type(parameter.default) if isinstance(parameter.default, _PLAIN) else None
+        annotation = (
+            type(parameter.default) if isinstance(parameter.default, _PLAIN) else None
+        )
     members = _members(annotation)
     if "mask" in parameter.name:
-        # A tree, or a function that gives one: labels are such a function, and no tree of another kind.
+        # A tree, or a function that gives one: labels are such a function, and no tree
+        # of another kind.
         if any(part is Any or get_origin(part) is Callable for part in members):
             return Labels[bool] | (None if parameter.default is None else bool)
         if jax.Array in members:
@@ -81,7 +110,9 @@ def field_type(parameter: inspect.Parameter) -> Any:
         (key, item) = next(get_args(part) for part in members if is_mapping(part))
         pair = (_said(key), _said(item))
         pairs = _TUPLE[_TUPLE[pair], ...] if {*pair} <= {*_PLAIN} else None
-        return pairs | None if pairs is not None and parameter.default is None else pairs
+        return (
+            pairs | None if pairs is not None and parameter.default is None else pairs
+        )
     return _said(annotation)
 
 
@@ -91,7 +122,11 @@ def default_value(parameter: inspect.Parameter) -> Any:
     Raises:
         TypeError: It is not hashable, as static values are.
     """
-    default = () if parameter.kind is parameter.VAR_POSITIONAL else as_static(parameter.default)
+    default = (
+        ()
+        if parameter.kind is parameter.VAR_POSITIONAL
+        else as_static(parameter.default)
+    )
     hash(default)
     return default
 
@@ -105,7 +140,11 @@ def as_static(value: Any) -> Any:
 
 def _said(annotation: Any) -> Any:
     """The type of what a file says for an annotation of optax; `None` if there is none."""
-    if annotation in _PLAIN or annotation is types.NoneType or get_origin(annotation) is Literal:
+    if (
+        annotation in _PLAIN
+        or annotation is types.NoneType
+        or get_origin(annotation) is Literal
+    ):
         return annotation
     if is_transformation(annotation):
         return Transformation
@@ -121,7 +160,9 @@ def _said(annotation: Any) -> Any:
         return _CALLABLE[[object] * len(args[0]), object]
     if origin is Callable or getattr(annotation, "_is_protocol", False):
         return _CALLABLE[..., object]
-    if isinstance(annotation, type) and (dataclasses.is_dataclass(annotation) or issubclass(annotation, enum.Enum)):
+    if isinstance(annotation, type) and (
+        dataclasses.is_dataclass(annotation) or issubclass(annotation, enum.Enum)
+    ):
         return annotation
     items = [one if one is ... else _said(one) for one in args]
     if None in items or not items:

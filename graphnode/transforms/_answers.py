@@ -1,8 +1,9 @@
 """What a caller says of each State and leaf of some arguments: the tangents of `jvp`, the cotangents of `custom_vjp`.
 
-For an argument that is a node, or a pytree of nodes, the caller gives one mapping by path. For any other argument the
-caller gives a pytree like it, with such a mapping in place of each node. A State that stands in several places may
-be meant several times: what that means is for the transform to say.
+For an argument that is a node, or a pytree of nodes, the caller gives one mapping by
+path. For any other argument the caller gives a pytree like it, with such a mapping in
+place of each node. A State that stands in several places may be meant several times:
+what that means is for the transform to say.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +41,8 @@ class Nodes(NamedTuple):
     below: tuple[Any, ...]
 
 
-# For each place of an argument: its nodes, or the number of an array among the other leaves of the call.
+# For each place of an argument: its nodes, or the number of an array among the other
+# leaves of the call.
 Piece: TypeAlias = Nodes | int
 
 
@@ -48,7 +50,8 @@ class Slot(NamedTuple):
     """Where the answer for one argument goes.
 
     Attributes:
-        treedef: Of the argument; `None` for one that holds nodes alone, whose answer is one mapping by path.
+        treedef: Of the argument; `None` for one that holds nodes alone, whose answer is
+            one mapping by path.
         pieces: For each leaf, or the one mapping.
     """
 
@@ -80,7 +83,9 @@ def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
     return [_slot_of(args[at], places[at], numbers) for at in positions]
 
 
-def _slot_of(argument: Any, places: Sequence[LeafPlace], numbers: Mapping[int, int]) -> Slot:
+def _slot_of(
+    argument: Any, places: Sequence[LeafPlace], numbers: Mapping[int, int]
+) -> Slot:
     pairs, treedef = jax.tree_util.tree_flatten_with_path(argument)
     if pairs and all(isinstance(leaf, GraphObject) for _, leaf in pairs):
         return Slot(None, (_nodes_of(argument, places[0].leaf, pairs[0][0], numbers),))
@@ -91,9 +96,16 @@ def _slot_of(argument: Any, places: Sequence[LeafPlace], numbers: Mapping[int, i
     return Slot(treedef, tuple(pieces))
 
 
-def _nodes_of(root: Any, leaf: int, below: tuple[Any, ...], numbers: Mapping[int, int]) -> Nodes:
+def _nodes_of(
+    root: Any, leaf: int, below: tuple[Any, ...], numbers: Mapping[int, int]
+) -> Nodes:
     binding = binding_of(root)
-    return Nodes(binding.graphdef, tuple([numbers[id(state)] for state in binding.states]), leaf, below)
+    return Nodes(
+        binding.graphdef,
+        tuple([numbers[id(state)] for state in binding.states]),
+        leaf,
+        below,
+    )
 
 
 def answers_of(
@@ -128,10 +140,16 @@ def _of_states(call: Call, what: str, nodes: Nodes, part: Any) -> Iterator[OfSta
             f"nested mapping by path; found {'None' if part is None else describe(part)}"
         )
     matched = match(nodes.graphdef, part)
-    unknown = [matched.key(at) for at, number in enumerate(matched.numbers) if number is None]
+    unknown = [
+        matched.key(at) for at, number in enumerate(matched.numbers) if number is None
+    ]
     if unknown:
-        raise FilterError(f"gn.{call.transform}: a {what} has {', '.join(unknown)}, where its node has no State")
-    for at, (number, value) in enumerate(zip(matched.numbers, matched.values, strict=True)):
+        raise FilterError(
+            f"gn.{call.transform}: a {what} has {', '.join(unknown)}, where its node has no State"
+        )
+    for at, (number, value) in enumerate(
+        zip(matched.numbers, matched.values, strict=True)
+    ):
         assert number is not None  # as checked
         yield OfState(nodes.numbers[number], value, matched.path(at), nodes)
 
@@ -150,7 +168,11 @@ def check_shape(call: Call, what: str, answer: OfState | OfLeaf, shapes: Any) ->
     """
     found = shapes_of(answer.value)
     if found != shapes:
-        name = call.rest_names()[answer.number] if isinstance(answer, OfLeaf) else name_of_place(call, answer)
+        name = (
+            call.rest_names()[answer.number]
+            if isinstance(answer, OfLeaf)
+            else name_of_place(call, answer)
+        )
         raise ValueError(
             f"gn.{call.transform}: the {what} of {name} must have its shape, {shapes.text}; found {found.text}"
         )

@@ -1,6 +1,7 @@
 """The arguments of a call, apart from what varies: how nodes stand in them, and what messages call them.
 
-Data in: arguments with nodes anywhere in them. Data out: a form, which is hashable, and fills them in again.
+Data in: arguments with nodes anywhere in them. Data out: a form, which is hashable, and
+fills them in again.
 """
 
 import dataclasses
@@ -81,28 +82,41 @@ class Form:
         treedef: Of `(args, kwargs)`.
         places: The numbers, among the leaves, of the nodes and States.
         graphdef: The structure of all nodes, in a list.
-        key_paths: Of all leaves, for messages. A treedef does not tell them: it would have to build objects of the
-            user's classes, which may refuse what is not an argument of theirs.
+        key_paths: Of all leaves, for messages. A treedef does not tell them: it would
+            have to build objects of the user's classes, which may refuse what is not an
+            argument of theirs.
     """
 
     treedef: Any
     places: tuple[int, ...]
     graphdef: GraphDef[Any]
-    key_paths: tuple[tuple[Any, ...], ...] = dataclasses.field(compare=False, repr=False)
+    key_paths: tuple[tuple[Any, ...], ...] = dataclasses.field(
+        compare=False, repr=False
+    )
 
-    def fill(self, nodes: Sequence[Any], rest: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def fill(
+        self, nodes: Sequence[Any], rest: Sequence[Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with these nodes and these other leaves in them."""
         args, kwargs = self.treedef.unflatten(placed(self.places, nodes, rest))
-        return tuple(map(_unwrapped, args)), {name: _unwrapped(arg) for name, arg in kwargs.items()}
+        return tuple(map(_unwrapped, args)), {
+            name: _unwrapped(arg) for name, arg in kwargs.items()
+        }
 
     def owners(self) -> list[int | str]:
         """The argument that each leaf is part of: its position, or its name."""
-        return [first.idx if isinstance(first, SequenceKey) else first.key for _, first, *_ in self.key_paths]
+        return [
+            first.idx if isinstance(first, SequenceKey) else first.key
+            for _, first, *_ in self.key_paths
+        ]
 
     def leaf_places(self, positions: Iterable[int]) -> list[list[LeafPlace]]:
         """The leaves of the arguments at some positions, each in order."""
         nodes, following = set(self.places), itertools.count()
-        places = [LeafPlace(at, None if at in nodes else next(following)) for at in range(len(self.key_paths))]
+        places = [
+            LeafPlace(at, None if at in nodes else next(following))
+            for at in range(len(self.key_paths))
+        ]
         by_owner: dict[int | str, list[LeafPlace]] = {}
         for place, owner in zip(places, self.owners(), strict=True):
             by_owner.setdefault(owner, []).append(place)
@@ -121,10 +135,21 @@ class Form:
         """The static arguments, by name."""
         args_def, kwargs_def = self.treedef.children()
         _, keywords = kwargs_def.node_data()
-        names = [_name(function, (SequenceKey(0), SequenceKey(at))) for at in range(len(args_def.children()))]
-        parts = zip([*names, *keywords], [*args_def.children(), *kwargs_def.children()], strict=True)
+        names = [
+            _name(function, (SequenceKey(0), SequenceKey(at)))
+            for at in range(len(args_def.children()))
+        ]
+        parts = zip(
+            [*names, *keywords],
+            [*args_def.children(), *kwargs_def.children()],
+            strict=True,
+        )
         data = [(name, part.node_data()) for name, part in parts]
-        return {name: node[1] for name, node in data if node is not None and node[0] is Static}
+        return {
+            name: node[1]
+            for name, node in data
+            if node is not None and node[0] is Static
+        }
 
     def where(self, function: Function, path: Path) -> str:
         """The name of what stands at a path of the graph in a message: its argument, and the path below."""
@@ -135,15 +160,22 @@ class Form:
     def state_names(self, function: Function) -> list[str]:
         """The names of all States in a message, in layout order."""
         names = self.names(function)
-        return [_below(names[self.places[int(path[0])]], path) for path in self.graphdef.layout.paths()]
+        return [
+            _below(names[self.places[int(path[0])]], path)
+            for path in self.graphdef.layout.paths()
+        ]
 
     def rest_names(self, function: Function) -> list[str]:
         """The names of the leaves that are no nodes in a message."""
         places = set(self.places)
-        return [name for at, name in enumerate(self.names(function)) if at not in places]
+        return [
+            name for at, name in enumerate(self.names(function)) if at not in places
+        ]
 
 
-def placed(places: Sequence[int], nodes: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
+def placed(
+    places: Sequence[int], nodes: Sequence[Any], rest: Sequence[Any]
+) -> list[Any]:
     """All leaves, in order."""
     leaves = list(rest)
     for place, node in zip(places, nodes, strict=True):
@@ -169,7 +201,11 @@ def _name(function: Function, key_path: tuple[Any, ...]) -> str:
     parameters = parameters_of(function)
     positional = positional_names(function)
     rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "args")
-    named = positional[position] if position < len(positional) else f"{rest}[{position - len(positional)}]"
+    named = (
+        positional[position]
+        if position < len(positional)
+        else f"{rest}[{position - len(positional)}]"
+    )
     return f"{named}{keystr(tuple(below))}"
 
 
@@ -184,7 +220,11 @@ def parameters_of(function: Function) -> list[inspect.Parameter]:
 def positional_names(function: Function) -> list[str]:
     """The names of the parameters that can be given by position."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [parameter.name for parameter in parameters_of(function) if parameter.kind in kinds]
+    return [
+        parameter.name
+        for parameter in parameters_of(function)
+        if parameter.kind in kinds
+    ]
 
 
 def with_statics(
@@ -197,12 +237,20 @@ def with_statics(
     """The arguments with the static ones marked: they become a part of the treedef."""
     names = positional_names(function)
     shown = [names[at] if at < len(names) else str(at) for at in range(len(args))]
-    marked = [Static(shown[at], arg) if at in argnums else arg for at, arg in enumerate(args)]
-    return tuple(marked), {name: Static(name, arg) if name in argnames else arg for name, arg in kwargs.items()}
+    marked = [
+        Static(shown[at], arg) if at in argnums else arg for at, arg in enumerate(args)
+    ]
+    return tuple(marked), {
+        name: Static(name, arg) if name in argnames else arg
+        for name, arg in kwargs.items()
+    }
 
 
 def named_arguments(
-    function: Function, offset: int, argnums: int | Sequence[int] | None, argnames: frozenset[str]
+    function: Function,
+    offset: int,
+    argnums: int | Sequence[int] | None,
+    argnames: frozenset[str],
 ) -> tuple[frozenset[int], frozenset[str]]:
     """The positions and the names of some arguments of a plain function, when either is given.
 
@@ -216,17 +264,35 @@ def named_arguments(
         ValueError: The function has no such parameters; names all.
     """
     names = positional_names(function)
-    given = () if argnums is None else checked_positions("a position of an argument", argnums)  # `None` as in JAX
+    # `None` as in JAX
+    given = (
+        ()
+        if argnums is None
+        else checked_positions("a position of an argument", argnums)
+    )
     placed = {at: at + offset if at >= 0 else len(names) + at for at in given}
-    unknown = [str(at) for at, position in placed.items() if not offset <= position < len(names)]
+    unknown = [
+        str(at)
+        for at, position in placed.items()
+        if not offset <= position < len(names)
+    ]
     parameters = parameters_of(function)
     kinds = {parameter.kind for parameter in parameters}
     faults = [] if inspect.Parameter.VAR_POSITIONAL in kinds else unknown
     if inspect.Parameter.VAR_KEYWORD not in kinds:
-        faults += sorted(map(repr, argnames - {parameter.name for parameter in parameters}))
+        faults += sorted(
+            map(repr, argnames - {parameter.name for parameter in parameters})
+        )
     if faults and parameters:  # a builtin may not tell what it takes
-        name, takes = getattr(function, "__name__", repr(function)), ", ".join(map(str, parameters))
-        raise ValueError(f"{name} has no argument {', '.join(faults)}: it takes ({takes})")
+        name, takes = (
+            getattr(function, "__name__", repr(function)),
+            ", ".join(map(str, parameters)),
+        )
+        raise ValueError(
+            f"{name} has no argument {', '.join(faults)}: it takes ({takes})"
+        )
     positions = set(placed.values())
     positions |= {names.index(name) for name in argnames if name in names}
-    return frozenset(positions), argnames | {names[at] for at in positions if at < len(names)}
+    return frozenset(positions), argnames | {
+        names[at] for at in positions if at < len(names)
+    }

@@ -1,7 +1,8 @@
 """Axes (or partition specs) for the arguments of a call, as a caller writes them: for each State, and each other leaf.
 
-A caller gives a pytree prefix of the arguments, in which a value for a node holds for all its States, and `axes` says
-it State by State. Of a State that is reached several times all places must say the same.
+A caller gives a pytree prefix of the arguments, in which a value for a node holds for
+all its States, and `axes` says it State by State. Of a State that is reached several
+times all places must say the same.
 """
 
 import dataclasses
@@ -48,7 +49,8 @@ class Axes:
         """The axis of each State of a node, in layout order; `None` for what no filter accepts.
 
         Raises:
-            FilterError: A path leads nowhere; or two filters that select a State by different paths differ.
+            FilterError: A path leads nowhere; or two filters that select a State by
+                different paths differ.
         """
         binding = binding_of(node)
         layout = binding.graphdef.layout
@@ -63,10 +65,13 @@ class Axes:
         return found
 
 
-# The first for mappings that are written out, whose keys mypy would join to `object`; the second for those with a name,
-# as a Mapping takes no other type of keys than its own (pyright knows that, but not when it compares overloads).
+# The first for mappings that are written out, whose keys mypy would join to `object`;
+# the second for those with a name, as a Mapping takes no other type of keys than its
+# own (pyright knows that, but not when it compares overloads).
 @overload
-def axes(by_filter: Mapping[Filter | EllipsisType, int | PartitionSpec | None], /) -> Axes: ...
+def axes(
+    by_filter: Mapping[Filter | EllipsisType, int | PartitionSpec | None], /
+) -> Axes: ...
 @overload
 def axes(  # pyright: ignore[reportOverlappingOverload]
     by_filter: Mapping[F, int | PartitionSpec | None], /
@@ -75,9 +80,11 @@ def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
     """Say for each State of a node along which axis a transform maps it: what stands for a node in `in_axes`.
 
     Args:
-        by_filter: From filters, tried in order, to axes: an integer, or `None` for States that all calls share. For
-            `shard_map`, from filters to partition specs. States that no filter accepts have no axis. Two filters that
-            select a State, each by a path of it that the other does not select, must give it the same.
+        by_filter: From filters, tried in order, to axes: an integer, or `None` for
+            States that all calls share. For `shard_map`, from filters to partition
+            specs. States that no filter accepts have no axis. Two filters that select a
+            State, each by a path of it that the other does not select, must give it the
+            same.
 
     Raises:
         TypeError: It is not a mapping, or something in it is not an axis.
@@ -92,7 +99,9 @@ def axes(by_filter: Mapping[Any, int | PartitionSpec | None], /) -> Axes:
         raise TypeError(wrong_argument("a mapping from filters to axes", by_filter))
     for axis in by_filter.values():
         if not (is_axis(axis) or isinstance(axis, PartitionSpec)):
-            raise TypeError(f"gn.axes: an axis is an integer or None; found {describe(axis)}")
+            raise TypeError(
+                f"gn.axes: an axis is an integer or None; found {describe(axis)}"
+            )
     return Axes(as_filters(list(by_filter)), tuple(by_filter.values()))
 
 
@@ -108,21 +117,28 @@ class Spread(NamedTuple):
     rest: list[Any]
 
 
-def spread_axes(call: Call, prefix: Any, for_kwargs: Any, check: Callable[[Any, str], None]) -> Spread:
+def spread_axes(
+    call: Call, prefix: Any, for_kwargs: Any, check: Callable[[Any, str], None]
+) -> Spread:
     """What a prefix of the positional arguments says of each State and each other leaf.
 
     Args:
         call: The call.
-        prefix: A pytree prefix of its positional arguments; `None` and `axes(...)` are values in it.
+        prefix: A pytree prefix of its positional arguments; `None` and `axes(...)` are
+            values in it.
         for_kwargs: What holds for arguments that are given by name.
-        check: Raises when a value is none that the transform takes, given it and the name of the argument.
+        check: Raises when a value is none that the transform takes, given it and the
+            name of the argument.
 
     Raises:
         AliasError: A State is reached with two values; names all.
         ValueError: The prefix does not fit the arguments.
     """
     args, kwargs = call.form.fill(call.roots, call.rest)
-    given = [*_spread_args(call, prefix, args), *[for_kwargs] * len(jax.tree.leaves(kwargs))]
+    given = [
+        *_spread_args(call, prefix, args),
+        *[for_kwargs] * len(jax.tree.leaves(kwargs)),
+    ]
     names = call.form.names(call.function)
     places = set(call.form.places)
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
@@ -133,15 +149,23 @@ def spread_axes(call: Call, prefix: Any, for_kwargs: Any, check: Callable[[Any, 
     for at, value in enumerate(given):
         if at not in places:
             if isinstance(value, Axes):
-                raise TypeError(f"gn.{call.transform}: {names[at]} is not a node, and takes no {value!r}")
+                raise TypeError(
+                    f"gn.{call.transform}: {names[at]} is not a node, and takes no {value!r}"
+                )
             check(value, names[at])
             rest.append(value)
             continue
         root = next(roots)
         binding = binding_of(root)
-        values = value.of(root) if isinstance(value, Axes) else [value] * len(binding.states)
+        values = (
+            value.of(root) if isinstance(value, Axes) else [value] * len(binding.states)
+        )
         for number, (state, one) in enumerate(zip(binding.states, values, strict=True)):
-            where = f"{names[at]}.{path_str(binding.graphdef.layout.path(number))}".rstrip(".")
+            where = (
+                f"{names[at]}.{path_str(binding.graphdef.layout.path(number))}".rstrip(
+                    "."
+                )
+            )
             check(one, where)
             before, first = by_number.setdefault(numbers[id(state)], (one, where))
             if before != one:
@@ -150,7 +174,9 @@ def spread_axes(call: Call, prefix: Any, for_kwargs: Any, check: Callable[[Any, 
                 )
     if faults:
         raise AliasError(f"gn.{call.transform}: inconsistent axes: {listed(faults)}")
-    return Spread(tuple([by_number[number][0] for number in range(len(by_number))]), rest)
+    return Spread(
+        tuple([by_number[number][0] for number in range(len(by_number))]), rest
+    )
 
 
 def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
@@ -159,7 +185,9 @@ def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
     try:
         return spread(prefix, args)
     except ValueError as error:
-        raise ValueError(f"gn.{call.transform}: {prefix!r} is not a prefix of the arguments: {error}") from None
+        raise ValueError(
+            f"gn.{call.transform}: {prefix!r} is not a prefix of the arguments: {error}"
+        ) from None
 
 
 def check_output_axes(transform: str, argument: str, prefix: Any) -> None:
@@ -187,7 +215,8 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
 
     Args:
         call: The call.
-        axes: The axes of its States and other leaves; what is not an integer is not mapped.
+        axes: The axes of its States and other leaves; what is not an integer is not
+            mapped.
         remedy: What would do.
         size: The size that is asked for, if one is.
 
@@ -208,14 +237,25 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
         return
     names = [*call.form.state_names(call.function), *call.rest_names()]
     if wrong:
-        faults = listed([f"{names[at]} has shape {shape}, and no axis {axis}" for at, shape, axis in wrong], limit=10)
+        faults = listed(
+            [
+                f"{names[at]} has shape {shape}, and no axis {axis}"
+                for at, shape, axis in wrong
+            ],
+            limit=10,
+        )
     else:
         told = [f"{size} is asked for"] if size is not None else []
-        told += [f"{length} of {_some([names[at] for at in found])}" for length, found in sizes.items()]
+        told += [
+            f"{length} of {_some([names[at] for at in found])}"
+            for length, found in sizes.items()
+        ]
         faults = f"sizes along the mapped axes differ: {'; '.join(told)}"
     raise ValueError(f"gn.{call.transform}: {faults}. {remedy}")
 
 
 def _some(names: Sequence[str]) -> str:
     found = list(dict.fromkeys(names))
-    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    return ", ".join(found[:3]) + (
+        f" and {len(found) - 3} more" if len(found) > 3 else ""
+    )

@@ -1,6 +1,7 @@
 """`cond` and `switch`: one of several functions, chosen when the compiled program runs.
 
-Every branch gives the values of all States that any of them writes, its own or as they were.
+Every branch gives the values of all States that any of them writes, its own or as they
+were.
 """
 
 import functools
@@ -29,7 +30,12 @@ Ts = TypeVarTuple("Ts")
 
 
 @hides_frames
-def cond(pred: ArrayLike, true_fun: Callable[[*Ts], R], false_fun: Callable[[*Ts], R], *operands: *Ts) -> R:
+def cond(
+    pred: ArrayLike,
+    true_fun: Callable[[*Ts], R],
+    false_fun: Callable[[*Ts], R],
+    *operands: *Ts,
+) -> R:
     """Call one of two functions of nodes and arrays, as `jax.lax.cond` does for arrays.
 
     Args:
@@ -39,11 +45,14 @@ def cond(pred: ArrayLike, true_fun: Callable[[*Ts], R], false_fun: Callable[[*Ts
         *operands: Their arguments.
 
     Returns:
-        What the chosen function gives. What it wrote is in the States of the caller's nodes.
+        What the chosen function gives. What it wrote is in the States of the caller's
+        nodes.
 
     Raises:
-        StructureError: A function changes the structure of a node, or both give nodes of different structures.
-        TypeError: Both give results of different types, or write a State with another shape or dtype.
+        StructureError: A function changes the structure of a node, or both give nodes
+            of different structures.
+        TypeError: Both give results of different types, or write a State with another
+            shape or dtype.
 
     Example:
         >>> class Counter(gn.Node):
@@ -59,21 +68,27 @@ def cond(pred: ArrayLike, true_fun: Callable[[*Ts], R], false_fun: Callable[[*Ts
 
 
 @hides_frames
-def switch(index: ArrayLike, branches: Sequence[Callable[[*Ts], R]], *operands: *Ts) -> R:
+def switch(
+    index: ArrayLike, branches: Sequence[Callable[[*Ts], R]], *operands: *Ts
+) -> R:
     """Call one of several functions of nodes and arrays, as `jax.lax.switch` does for arrays.
 
     Args:
-        index: Which: an integer scalar, that may be traced; it is clamped to the functions there are.
+        index: Which: an integer scalar, that may be traced; it is clamped to the
+            functions there are.
         branches: The functions.
         *operands: Their arguments.
 
     Returns:
-        What the chosen function gives. What it wrote is in the States of the caller's nodes.
+        What the chosen function gives. What it wrote is in the States of the caller's
+        nodes.
 
     Raises:
         ValueError: There is no function.
-        StructureError: A function changes the structure of a node, or some give nodes of different structures.
-        TypeError: Some give results of different types, or write a State with another shape or dtype.
+        StructureError: A function changes the structure of a node, or some give nodes
+            of different structures.
+        TypeError: Some give results of different types, or write a State with another
+            shape or dtype.
 
     Example:
         >>> layers = [gn.nn.Linear(2, 3), gn.nn.Linear(2, 3)]
@@ -85,7 +100,12 @@ def switch(index: ArrayLike, branches: Sequence[Callable[[*Ts], R]], *operands: 
     return _branch("switch", index, tuple(branches), operands)  # type: ignore[no-any-return]  # what a branch gives
 
 
-def _branch(transform: str, chosen: ArrayLike, given: Sequence[Function], operands: tuple[Any, ...]) -> Any:
+def _branch(
+    transform: str,
+    chosen: ArrayLike,
+    given: Sequence[Function],
+    operands: tuple[Any, ...],
+) -> Any:
     _check_chosen(transform, chosen)
     targets = [target_of(function) for function in given]
     bound = [node for _, nodes in targets for node in nodes]
@@ -97,15 +117,26 @@ def _branch(transform: str, chosen: ArrayLike, given: Sequence[Function], operan
         functions.append(picking(target, (*own, *range(len(bound), count)), count))
         start += len(nodes)
     call = Call(transform, functions[0], (*bound, *operands))
-    return call.finish(compiled(call, functions, None, functools.partial(_run, transform, call.form), chosen))
+    return call.finish(
+        compiled(
+            call, functions, None, functools.partial(_run, transform, call.form), chosen
+        )
+    )
 
 
 def _run(
-    transform: str, form: Form, functions: Sequence[Function], values: Values, rest: list[Any], which: Any
+    transform: str,
+    form: Form,
+    functions: Sequence[Function],
+    values: Values,
+    rest: list[Any],
+    which: Any,
 ) -> Outcome:
     traces = [Traced(transform, function, form, values, rest) for function in functions]
     _check_results(transform, traces)
-    wrote = tuple(sorted({number for traced in traces for number in traced.written.numbers}))
+    wrote = tuple(
+        sorted({number for traced in traces for number in traced.written.numbers})
+    )
     for traced in traces:
         after = dict(zip(traced.written.numbers, traced.values, strict=True))
         check_types(form, traced.function, transform, dict(enumerate(values)), after)
@@ -135,7 +166,11 @@ def _check_chosen(transform: str, chosen: Any) -> None:
     """
     if is_jax_type(chosen) and jnp.shape(chosen) == ():
         return
-    wanted = "pred must be a boolean scalar" if transform == "cond" else "index must be an integer scalar"
+    wanted = (
+        "pred must be a boolean scalar"
+        if transform == "cond"
+        else "index must be an integer scalar"
+    )
     raise TypeError(f"gn.{transform}: {wanted}, found {describe(chosen)}")
 
 
@@ -151,19 +186,32 @@ def _check_results(transform: str, traces: Sequence[Traced]) -> None:
     for number, other in enumerate(others, 1):
         other_nodes = _nodes_in(other.result)
         if nodes and other_nodes and nodes[0].graphdef is not other_nodes[0].graphdef:
-            places = "; ".join(str(one) for one in diff(nodes[0].graphdef, other_nodes[0].graphdef)[:10])
-            raise StructureError(f"gn.{transform}: the functions give nodes of different structures: {places}")
-        names = _label(transform, 0, first.function), _label(transform, number, other.function)
+            places = "; ".join(
+                str(one)
+                for one in diff(nodes[0].graphdef, other_nodes[0].graphdef)[:10]
+            )
+            raise StructureError(
+                f"gn.{transform}: the functions give nodes of different structures: {places}"
+            )
+        names = (
+            _label(transform, 0, first.function),
+            _label(transform, number, other.function),
+        )
         _check_types_of(transform, names, first.result, other.result)
 
 
-def _check_shardings(transform: str, traces: Sequence[Traced], number: int, before: Any) -> None:
+def _check_shardings(
+    transform: str, traces: Sequence[Traced], number: int, before: Any
+) -> None:
     """Raise if branches leave a State in different layouts over an explicit mesh.
 
     Raises:
         TypeError: Names the State, and two branches.
     """
-    afters = [dict(zip(traced.written.numbers, traced.values, strict=True)) for traced in traces]
+    afters = [
+        dict(zip(traced.written.numbers, traced.values, strict=True))
+        for traced in traces
+    ]
     first, *others = [after.get(number, before) for after in afters]
     for at, other in enumerate(others, 1):
         if shardings_of(first) != shardings_of(other):
@@ -174,10 +222,13 @@ def _check_shardings(transform: str, traces: Sequence[Traced], number: int, befo
             )
 
 
-def _check_types_of(transform: str, names: tuple[str, str], first: Any, other: Any) -> None:
+def _check_types_of(
+    transform: str, names: tuple[str, str], first: Any, other: Any
+) -> None:
     pairs, treedef = jax.tree_util.tree_flatten_with_path(first)
     leaves, other_def = jax.tree.flatten(other)
-    treedefs: list[object] = [treedef, other_def]  # JAX's stubs give treedefs no equality
+    # JAX's stubs give treedefs no equality
+    treedefs: list[object] = [treedef, other_def]
     if treedefs[0] != treedefs[1]:
         raise TypeError(
             f"gn.{transform}: {names[0]} returns {_types_in(first)}, and {names[1]} {_types_in(other)}: a branch must "
@@ -189,12 +240,18 @@ def _check_types_of(transform: str, names: tuple[str, str], first: Any, other: A
         if _type_name(leaf) != _type_name(other_leaf)
     ]
     if faults:
-        raise TypeError(f"gn.{transform}: the functions return different types: {listed(faults)}")
+        raise TypeError(
+            f"gn.{transform}: the functions return different types: {listed(faults)}"
+        )
 
 
 def _label(transform: str, number: int, function: Function) -> str:
     """What a message calls a branch: its argument, and its name."""
-    argument = ("true_fun", "false_fun")[number] if transform == "cond" else f"branches[{number}]"
+    argument = (
+        ("true_fun", "false_fun")[number]
+        if transform == "cond"
+        else f"branches[{number}]"
+    )
     return f"{argument} ({name_of(function)})"
 
 
@@ -213,4 +270,8 @@ def _type_name(leaf: Any) -> str:
 
 
 def _nodes_in(tree: Any) -> list[ResultNode]:
-    return [leaf for leaf in jax.tree.leaves(tree, is_leaf=is_result_node) if isinstance(leaf, ResultNode)]
+    return [
+        leaf
+        for leaf in jax.tree.leaves(tree, is_leaf=is_result_node)
+        if isinstance(leaf, ResultNode)
+    ]

@@ -1,7 +1,8 @@
 """What loops and branches share: a carry with nodes in it, and which States a function writes.
 
-A loop carries the values of the States that its function writes, and the other leaves of its carry. The nodes of the
-carry themselves are the same in every round, which `Carry.take` makes sure of.
+A loop carries the values of the States that its function writes, and the other leaves
+of its carry. The nodes of the carry themselves are the same in every round, which
+`Carry.take` makes sure of.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -29,8 +30,9 @@ def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...
 class Traced:
     """The trace of a function of nodes: it tells what the function writes, and stands for it afterwards.
 
-    What a loop carries is known only when its function was traced, and JAX's loop traces what it is given again. Were
-    that the function, each level of nested loops would double the traces of what is inside.
+    What a loop carries is known only when its function was traced, and JAX's loop
+    traces what it is given again. Were that the function, each level of nested loops
+    would double the traces of what is inside.
 
     Args:
         transform: The name of the loop or branch, for messages.
@@ -38,8 +40,8 @@ class Traced:
         form: The form of its arguments.
         values: The values of all States, or their shapes and dtypes.
         rest: The other leaves, or their shapes and dtypes.
-        check: Raises if the function gives a result that the loop does not take. It gets what the function gave, where
-            a trace has arrays for numbers.
+        check: Raises if the function gives a result that the loop does not take. It
+            gets what the function gave, where a trace has arrays for numbers.
 
     Attributes:
         transform: As given.
@@ -62,7 +64,8 @@ class Traced:
         self.transform, self.function, self.form = transform, function, form
         pure = pure_of(transform, function, form)
 
-        # A function of its own: JAX would keep the trace of `pure`, with tracers of outside in it.
+        # A function of its own: JAX would keep the trace of `pure`, with tracers of
+        # outside in it.
         def run(values: Values, rest: Sequence[Any]) -> Outcome:
             outcome = pure(values, rest)
             check(outcome[2])
@@ -81,41 +84,66 @@ class Traced:
         """The name of a State in a message: its argument, and the path below."""
         return self.form.where(self.function, self.form.graphdef.layout.path(number))
 
-    def giving(self, numbers: tuple[int, ...], refusal: str = REFUSAL) -> Callable[[Values, Sequence[Any]], Outcome]:
+    def giving(
+        self, numbers: tuple[int, ...], refusal: str = REFUSAL
+    ) -> Callable[[Values, Sequence[Any]], Outcome]:
         """The function of values and leaves that gives the values of these States.
 
         Raises:
             TraceError: Others are written; names all.
         """
-        pure = pure_of(self.transform, self.function, self.form, numbers, refusal=refusal)
+        pure = pure_of(
+            self.transform, self.function, self.form, numbers, refusal=refusal
+        )
         pure.given(self.written.numbers)
         untouched = frozenset(numbers) - frozenset(self.written.numbers)
 
         def run(values: Values, rest: Sequence[Any]) -> Outcome:
             leaves, treedef = jax.tree.flatten((values, rest))
-            # JAX may carry stronger types than those of the first round. Without compilation rounds have values to see.
-            if DISABLE_JIT.value or treedef != self._in_treedef or list(map(jax.typeof, leaves)) != self._in_avals:
+            # JAX may carry stronger types than those of the first round. Without
+            # compilation rounds have values to see.
+            if (
+                DISABLE_JIT.value
+                or treedef != self._in_treedef
+                or list(map(jax.typeof, leaves)) != self._in_avals
+            ):
                 return pure(values, rest)
-            outcome: Outcome = jax.tree.unflatten(self._out_treedef, self._evaluate(*leaves))
+            outcome: Outcome = jax.tree.unflatten(
+                self._out_treedef, self._evaluate(*leaves)
+            )
             after = dict(zip(self.written.numbers, outcome[1], strict=True))
             new = tuple([after.get(number, values[number]) for number in numbers])
-            containers = frozenset(number for number, value in zip(numbers, new, strict=True) if is_container(value))
-            return Written(numbers, untouched, containers, self.written.has_nodes), new, outcome[2]
+            containers = frozenset(
+                number
+                for number, value in zip(numbers, new, strict=True)
+                if is_container(value)
+            )
+            return (
+                Written(numbers, untouched, containers, self.written.has_nodes),
+                new,
+                outcome[2],
+            )
 
         return run
 
 
 def compiled(
-    call: Call, functions: Sequence[Function], key: Hashable, body: Callable[..., Outcome], *extra: Any
+    call: Call,
+    functions: Sequence[Function],
+    key: Hashable,
+    body: Callable[..., Outcome],
+    *extra: Any,
 ) -> Outcome:
     """The outcome of a call that JAX compiles as a whole, traced once for each form, shapes and dtypes.
 
     Args:
         call: The call.
         functions: The user's functions in it.
-        key: What decides beside them and the form of the arguments what is compiled: options.
-        body: What is compiled: a function of the functions, values, other leaves and `extra`. It depends on `key` and
-            the form alone, and holds none of the functions, which would keep each other alive.
+        key: What decides beside them and the form of the arguments what is compiled:
+            options.
+        body: What is compiled: a function of the functions, values, other leaves and
+            `extra`. It depends on `key` and the form alone, and holds none of the
+            functions, which would keep each other alive.
         *extra: Further arguments of it, arrays.
     """
 
@@ -125,7 +153,9 @@ def compiled(
 
         return jax.jit(run, inline=True)
 
-    run = remembered_together(functions, ("compiled", call.transform), (key, call.form), make)
+    run = remembered_together(
+        functions, ("compiled", call.transform), (key, call.form), make
+    )
     return call.run(run, at_home(call), call.rest, *extra)  # type: ignore[no-any-return]  # as `body` gives
 
 
@@ -145,25 +175,43 @@ def picking(function: Function, positions: tuple[int, ...], count: int) -> Funct
 
 
 def check_types(
-    form: Form, function: Function, transform: str, before: Mapping[int, Any], after: Mapping[int, Any]
+    form: Form,
+    function: Function,
+    transform: str,
+    before: Mapping[int, Any],
+    after: Mapping[int, Any],
 ) -> None:
     """Raise if a State that a loop or branch writes does not keep its structure, shapes and dtypes.
 
     Raises:
         TypeError: Names all such States.
     """
-    _check_same(form, function, transform, before, after, kind_of_value, "structure, shapes and dtypes")
+    _check_same(
+        form,
+        function,
+        transform,
+        before,
+        after,
+        kind_of_value,
+        "structure, shapes and dtypes",
+    )
 
 
 def check_shardings(
-    form: Form, function: Function, transform: str, before: Mapping[int, Any], after: Mapping[int, Any]
+    form: Form,
+    function: Function,
+    transform: str,
+    before: Mapping[int, Any],
+    after: Mapping[int, Any],
 ) -> None:
     """Raise if a State that a loop writes does not keep its layout over an explicit mesh.
 
     Raises:
         TypeError: Names all such States.
     """
-    _check_same(form, function, transform, before, after, shardings_of, "explicit sharding")
+    _check_same(
+        form, function, transform, before, after, shardings_of, "explicit sharding"
+    )
 
 
 def _check_same(
@@ -175,11 +223,20 @@ def _check_same(
     kind_of: Callable[[Any], Any],
     kind: str,
 ) -> None:
-    changed = [number for number, new in after.items() if kind_of(before[number]) != kind_of(new)]
+    changed = [
+        number
+        for number, new in after.items()
+        if kind_of(before[number]) != kind_of(new)
+    ]
     if changed:
         names = form.state_names(function)
-        faults = [f"{names[at]} was {type_text(before[at])} and became {type_text(after[at])}" for at in changed]
-        raise TypeError(f"gn.{transform}: a State keeps its {kind} here; {'; '.join(faults)}")
+        faults = [
+            f"{names[at]} was {type_text(before[at])} and became {type_text(after[at])}"
+            for at in changed
+        ]
+        raise TypeError(
+            f"gn.{transform}: a State keeps its {kind} here; {'; '.join(faults)}"
+        )
 
 
 def shardings_of(value: Any) -> list[tuple[Any, ...]]:
@@ -198,12 +255,21 @@ class Carry:
         at: The other leaves that belong to the carry, by their numbers among the rest.
     """
 
-    def __init__(self, transform: str, function: Function, form: Form, position: int) -> None:
-        self.transform, self.function, self.form, self.position = transform, function, form, position
+    def __init__(
+        self, transform: str, function: Function, form: Form, position: int
+    ) -> None:
+        self.transform, self.function, self.form, self.position = (
+            transform,
+            function,
+            form,
+            position,
+        )
         owners = form.owners()
         places = set(form.places)
         rest_owners = [owner for at, owner in enumerate(owners) if at not in places]
-        self.at = [number for number, owner in enumerate(rest_owners) if owner == position]
+        self.at = [
+            number for number, owner in enumerate(rest_owners) if owner == position
+        ]
 
     def take(self, result: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
         """The leaves of a carry that the function gave, apart from nodes; and what puts others in their place.
@@ -212,10 +278,18 @@ class Carry:
             TypeError: It has another structure than the one that went in.
             StructureError: A node stands where another one was, or a new one.
         """
-        owners, roots = self.form.owners(), {place: _Root(at) for at, place in enumerate(self.form.places)}
-        wanted = [roots.get(at) for at, owner in enumerate(owners) if owner == self.position]
+        owners, roots = (
+            self.form.owners(),
+            {place: _Root(at) for at, place in enumerate(self.form.places)},
+        )
+        wanted = [
+            roots.get(at) for at, owner in enumerate(owners) if owner == self.position
+        ]
         wanted_def = self.form.argument_def(self.position)
-        found, found_def = jax.tree.leaves(result, is_leaf=is_result_node), _treedef_of(result)
+        found, found_def = (
+            jax.tree.leaves(result, is_leaf=is_result_node),
+            _treedef_of(result),
+        )
         if wanted_def != found_def:
             raise TypeError(
                 f"gn.{self.transform}: the carry that the function gives has another structure than the one that it "
@@ -228,16 +302,28 @@ class Carry:
         def put(leaves: list[Any]) -> Any:
             following = iter(leaves)
             return jax.tree.unflatten(
-                found_def, [leaf if isinstance(leaf, ResultNode) else next(following) for leaf in found]
+                found_def,
+                [
+                    leaf if isinstance(leaf, ResultNode) else next(following)
+                    for leaf in found
+                ],
             )
 
         return [leaf for leaf in found if not isinstance(leaf, ResultNode)], put
 
     def _check_node(self, before: "_Root | None", after: Any) -> None:
-        if before is not None and isinstance(after, ResultNode) and self._is_same(before, after):
+        if (
+            before is not None
+            and isinstance(after, ResultNode)
+            and self._is_same(before, after)
+        ):
             return
         found = told(after)
-        held = "an array" if before is None else self.form.where(self.function, (before.number,))
+        held = (
+            "an array"
+            if before is None
+            else self.form.where(self.function, (before.number,))
+        )
         raise StructureError(
             f"gn.{self.transform}: the carry holds {found} where it held {held}; a node of the carry is the same in "
             "every round: write to its States, and give it back in the carry"
@@ -266,6 +352,10 @@ def pair_of(transform: str, result: Any) -> tuple[Any, Any]:
         TypeError: It gives no pair.
     """
     if not (isinstance(result, tuple) and len(result) == 2):
-        found = f"a tuple of {len(result)}" if isinstance(result, tuple) else told(result)
-        raise TypeError(f"gn.{transform}: the function gives (carry, output); found {found}")
+        found = (
+            f"a tuple of {len(result)}" if isinstance(result, tuple) else told(result)
+        )
+        raise TypeError(
+            f"gn.{transform}: the function gives (carry, output); found {found}"
+        )
     return result

@@ -17,7 +17,16 @@ from .._graph_to_tree import graph_to_tree, tree_to_graph
 from .._paths import path_str
 from .._static import GraphObject
 from .._tracebacks import hides_frames
-from ._answers import OfLeaf, OfState, Shapes, Slot, answers_of, check_shape, shapes_of, slots_of
+from ._answers import (
+    OfLeaf,
+    OfState,
+    Shapes,
+    Slot,
+    answers_of,
+    check_shape,
+    shapes_of,
+    slots_of,
+)
 from ._arguments import Function, Values, name_of, named_arguments, with_statics
 from ._boundary import NO_NODES, Call, Outcome, pure_of
 from ._carry import writes_of
@@ -47,7 +56,8 @@ class _Residuals:
     """Residuals with nodes in them as a pytree. The backward pass has nodes of its own.
 
     Attributes:
-        others: The residuals, with a `_Place` for each node. `NodeStates` in them are the user's, and stay.
+        others: The residuals, with a `_Place` for each node. `NodeStates` in them are
+            the user's, and stay.
         nodes: The nodes, in order, as pytrees.
     """
 
@@ -59,7 +69,9 @@ class _Residuals:
         """The residuals that a forward function gave."""
         leaves, treedef = jax.tree.flatten(residuals)
         nodes = [leaf for leaf in leaves if isinstance(leaf, GraphObject)]
-        others = [_Place() if isinstance(leaf, GraphObject) else leaf for leaf in leaves]
+        others = [
+            _Place() if isinstance(leaf, GraphObject) else leaf for leaf in leaves
+        ]
         return cls(jax.tree.unflatten(treedef, others), graph_to_tree(nodes)[0])
 
     def live(self) -> tuple[Any, list[Any]]:
@@ -70,31 +82,41 @@ class _Residuals:
         def put(part: Any) -> Any:
             return next(following) if isinstance(part, _Place) else part
 
-        return jax.tree.map(put, self.others, is_leaf=lambda part: isinstance(part, _Place)), nodes
+        return jax.tree.map(
+            put, self.others, is_leaf=lambda part: isinstance(part, _Place)
+        ), nodes
 
 
 class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
     """A function of nodes and arrays whose derivative the caller gives, as `jax.custom_vjp`.
 
-    `defvjp(fwd, bwd)` sets it: `fwd` takes the arguments of the function, and gives its result and residuals, which may
-    hold nodes; `bwd` takes the residuals and the cotangent of the result, and gives a cotangent for each argument: for
-    a node (or a pytree of nodes) a `StateTree` or a nested mapping by path, whole or partial, or `None` for zero; for a
-    pytree of nodes and arrays one like it, with these in place of its nodes. Arguments count in the order of the
-    signature, defaults too. Cotangents for one State, of several arguments or at several paths, are added up. States
-    that the function writes are written back, and `fwd` must write the same; no gradient flows through what is written.
+    `defvjp(fwd, bwd)` sets it: `fwd` takes the arguments of the function, and gives its
+    result and residuals, which may hold nodes; `bwd` takes the residuals and the
+    cotangent of the result, and gives a cotangent for each argument: for a node (or a
+    pytree of nodes) a `StateTree` or a nested mapping by path, whole or partial, or
+    `None` for zero; for a pytree of nodes and arrays one like it, with these in place
+    of its nodes. Arguments count in the order of the signature, defaults too.
+    Cotangents for one State, of several arguments or at several paths, are added up.
+    States that the function writes are written back, and `fwd` must write the same; no
+    gradient flows through what is written.
 
     Args:
         fun: A function, a method or a callable node.
-        nondiff_argnums: Positions of arguments that are no arrays: hashable. `bwd` gets them first.
+        nondiff_argnums: Positions of arguments that are no arrays: hashable. `bwd` gets
+            them first.
         nondiff_argnames: Their names.
 
     Raises:
         AttributeError: At a call: `defvjp` was not called.
-        FilterError: In the backward pass: a cotangent has a path at which its node has no State; names all.
-        StructureError: At a call: the function changes the structure of a node, or its result holds one.
-        TraceError: When it is differentiated: the function and `fwd` write different States, or `bwd` writes one.
-        TypeError: In the backward pass: `bwd` gives another number of cotangents than there are arguments. At a call:
-            an argument is given to a keyword-only parameter.
+        FilterError: In the backward pass: a cotangent has a path at which its node has
+            no State; names all.
+        StructureError: At a call: the function changes the structure of a node, or its
+            result holds one.
+        TraceError: When it is differentiated: the function and `fwd` write different
+            States, or `bwd` writes one.
+        TypeError: In the backward pass: `bwd` gives another number of cotangents than
+            there are arguments. At a call: an argument is given to a keyword-only
+            parameter.
 
     Example:
         >>> @gn.custom_vjp
@@ -112,16 +134,28 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
     __wrapped__: Callable[P, R]
 
     def __init__(
-        self, fun: Callable[P, R], nondiff_argnums: int | Sequence[int] = (), nondiff_argnames: str | Sequence[str] = ()
+        self,
+        fun: Callable[P, R],
+        nondiff_argnums: int | Sequence[int] = (),
+        nondiff_argnames: str | Sequence[str] = (),
     ) -> None:
         functools.update_wrapper(self, fun)
         self._target, self._bound = target_of(fun)
-        names = (nondiff_argnames,) if isinstance(nondiff_argnames, str) else nondiff_argnames
-        self._statics = named_arguments(self._target, len(self._bound), nondiff_argnums, frozenset(names))
+        names = (
+            (nondiff_argnames,)
+            if isinstance(nondiff_argnames, str)
+            else nondiff_argnames
+        )
+        self._statics = named_arguments(
+            self._target, len(self._bound), nondiff_argnums, frozenset(names)
+        )
         self._rules: tuple[Callable[..., Any], Callable[..., Any]] | None = None
 
-    # Any: residuals and cotangents are pytrees of the caller's; `fwd` and `bwd` take them in an order of their own.
-    def defvjp(self, fwd: Callable[..., tuple[R, Any]], bwd: Callable[..., tuple[Any, ...]]) -> None:
+    # Any: residuals and cotangents are pytrees of the caller's; `fwd` and `bwd` take
+    # them in an order of their own.
+    def defvjp(
+        self, fwd: Callable[..., tuple[R, Any]], bwd: Callable[..., tuple[Any, ...]]
+    ) -> None:
         """Set the forward and the backward function."""
 
         @functools.wraps(fwd)
@@ -139,11 +173,19 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
             )
         forward, backward = self._rules
         given = _by_position(self._target, (*self._bound, *args), kwargs)
-        call = Call("custom_vjp", self._target, *with_statics(self._target, given, {}, *self._statics))
+        call = Call(
+            "custom_vjp",
+            self._target,
+            *with_statics(self._target, given, {}, *self._statics),
+        )
         pure = call.pure()
         pure_forward = pure_of("custom_vjp", forward, call.form)
-        slots = slots_of(call, [at for at in range(len(given)) if at not in self._statics[0]])
-        value_shapes, rest_shapes = [list(map(shapes_of, row)) for row in (call.values, call.rest)]
+        slots = slots_of(
+            call, [at for at in range(len(given)) if at not in self._statics[0]]
+        )
+        value_shapes, rest_shapes = [
+            list(map(shapes_of, row)) for row in (call.values, call.rest)
+        ]
         static_args = [arg for at, arg in enumerate(given) if at in self._statics[0]]
 
         def run_forward(values: Values, rest: list[Any]) -> tuple[Outcome, Any]:
@@ -174,13 +216,17 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         run.defvjp(run_forward, run_backward)
         outcome = call.run(run, call.values, call.rest)
         if outcome[0].has_nodes:
-            raise StructureError("gn.custom_vjp differentiates arrays, but the result holds a node")
+            raise StructureError(
+                "gn.custom_vjp differentiates arrays, but the result holds a node"
+            )
         return call.finish(outcome)  # type: ignore[no-any-return]  # what the function gave
 
     @overload
     def __get__(self, instance: None, owner: type, /) -> "custom_vjp[P, R]": ...
     @overload
-    def __get__(self: "Callable[Concatenate[S, Q], R]", instance: S, owner: type, /) -> "Callable[Q, R]": ...
+    def __get__(
+        self: "Callable[Concatenate[S, Q], R]", instance: S, owner: type, /
+    ) -> "Callable[Q, R]": ...
     def __get__(self, instance: Any, owner: type, /) -> Any:
         return self if instance is None else MethodType(self, instance)
 
@@ -190,17 +236,26 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         return made
 
 
-def _check_writes(call: Call, by_function: Sequence[int], by_forward: Sequence[int]) -> None:
+def _check_writes(
+    call: Call, by_function: Sequence[int], by_forward: Sequence[int]
+) -> None:
     """Raise if the function and `fwd` write different States: which of them runs is JAX's to say.
 
     Raises:
         TraceError: Names all that one of them writes alone.
     """
     alone = [(number, "fwd") for number in by_forward if number not in by_function]
-    alone += [(number, "the function") for number in by_function if number not in by_forward]
+    alone += [
+        (number, "the function") for number in by_function if number not in by_forward
+    ]
     if alone:
-        places = ", ".join(f"{call.where(number)} is written by {writer} alone" for number, writer in alone)
-        raise TraceError(f"gn.custom_vjp: {places}: the function and fwd must write the same States")
+        places = ", ".join(
+            f"{call.where(number)} is written by {writer} alone"
+            for number, writer in alone
+        )
+        raise TraceError(
+            f"gn.custom_vjp: {places}: the function and fwd must write the same States"
+        )
 
 
 def _check_residuals(binding: Binding, written: Sequence[int]) -> None:
@@ -210,14 +265,18 @@ def _check_residuals(binding: Binding, written: Sequence[int]) -> None:
         TraceError: Names all that it wrote.
     """
     if written:
-        places = ", ".join(path_str(binding.graphdef.layout.path(number)) for number in written)
+        places = ", ".join(
+            path_str(binding.graphdef.layout.path(number)) for number in written
+        )
         raise TraceError(
             f"gn.custom_vjp: bwd writes into its residuals ({places}), and the write would be lost: bwd gives "
             "cotangents alone. Write in the function and in fwd"
         )
 
 
-def _by_position(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+def _by_position(
+    function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, ...]:
     """All arguments of a function in the order of its signature, as JAX gives them to a rule.
 
     Raises:
@@ -233,11 +292,19 @@ def _by_position(function: Function, args: tuple[Any, ...], kwargs: Mapping[str,
     return given.args
 
 
-def _answers_of(call: Call, slots: Sequence[Slot], cotangents: Any) -> Iterator[OfState | OfLeaf]:
+def _answers_of(
+    call: Call, slots: Sequence[Slot], cotangents: Any
+) -> Iterator[OfState | OfLeaf]:
     """What the cotangents that a backward function gave say, State by State and leaf by leaf."""
     if not isinstance(cotangents, tuple) or len(cotangents) != len(slots):
-        shown = f"a tuple of {len(cotangents)}" if isinstance(cotangents, tuple) else describe(cotangents)
-        raise TypeError(f"gn.custom_vjp: bwd gives a cotangent for each of the {len(slots)} arguments; found {shown}")
+        shown = (
+            f"a tuple of {len(cotangents)}"
+            if isinstance(cotangents, tuple)
+            else describe(cotangents)
+        )
+        raise TypeError(
+            f"gn.custom_vjp: bwd gives a cotangent for each of the {len(slots)} arguments; found {shown}"
+        )
     for slot, cotangent in zip(slots, cotangents, strict=True):
         if cotangent is not None:
             yield from answers_of(call, "cotangent", slot, cotangent, none_is_zero=True)
@@ -245,7 +312,9 @@ def _answers_of(call: Call, slots: Sequence[Slot], cotangents: Any) -> Iterator[
 
 def _check_cotangent(call: Call, answer: OfState | OfLeaf, shapes: Shapes) -> None:
     # `None` stands for zero, also in a container.
-    if not any(leaf is None for leaf in jax.tree.leaves(answer.value, is_leaf=_is_none)):
+    if not any(
+        leaf is None for leaf in jax.tree.leaves(answer.value, is_leaf=_is_none)
+    ):
         check_shape(call, "cotangent", answer, shapes)
 
 
@@ -263,5 +332,6 @@ def _sum(left: Any, right: Any) -> Any:
 def _sum_of_leaves(left: Any, right: Any) -> Any:
     if left is None or right is None:
         return right if left is None else left
-    # The cotangent of an integer, of a type that JAX does not add: there is but one, zero.
+    # The cotangent of an integer, of a type that JAX does not add: there is but one,
+    # zero.
     return left if jnp.result_type(left) == jax.dtypes.float0 else jnp.add(left, right)

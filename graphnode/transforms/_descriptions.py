@@ -1,7 +1,8 @@
 """The descriptions of States in a pytree, when all arrays have got an axis, or have lost one.
 
-They stand in state trees, alone or in what `gn.graph_to_tree` gives, and in what stands for a node in a result. An
-explicit sharding and the named axes of `stack(name=...)` must follow the values.
+They stand in state trees, alone or in what `gn.graph_to_tree` gives, and in what stands
+for a node in a result. An explicit sharding and the named axes of `stack(name=...)`
+must follow the values.
 """
 
 import dataclasses
@@ -19,7 +20,8 @@ from .._state_axes import with_specs
 from .._statetree import StateTree, TreefyState
 from ._result_nodes import ResultNode
 
-# From the description of a State, its value, the axis of its arrays and its name in a message to its new description.
+# From the description of a State, its value, the axis of its arrays and its name in a
+# message to its new description.
 Move: TypeAlias = Callable[[StateSpec, Any, Any, str], StateSpec]
 
 _DESCRIBED: Final = (StateTree, TreefyState, NodeStates, ResultNode)
@@ -35,12 +37,15 @@ def _is_described(part: object) -> bool:
     return isinstance(part, _DESCRIBED)
 
 
-def moved(tree: Any, axes: Iterable[Any], names: Iterable[str], move: Move, kept: int = 0) -> Any:
+def moved(
+    tree: Any, axes: Iterable[Any], names: Iterable[str], move: Move, kept: int = 0
+) -> Any:
     """A pytree with other descriptions of its States, and the same values.
 
     Args:
         tree: The pytree.
-        axes: Of each of its leaves. Of a value that is a pytree, all arrays have the axis of the first.
+        axes: Of each of its leaves. Of a value that is a pytree, all arrays have the
+            axis of the first.
         names: Of each of its leaves, in messages.
         move: Gives the new description of a State.
         kept: How many States of the nodes of a result, the caller's, keep theirs.
@@ -65,13 +70,19 @@ class _Moving:
     def moved(self, tree: Any) -> Any:
         """What is left of the leaves begins with those of this pytree."""
         parts, treedef = jax.tree.flatten(tree, is_leaf=_is_described)
-        return jax.tree.unflatten(treedef, _with_graphdefs(list(map(self._part, parts))))
+        return jax.tree.unflatten(
+            treedef, _with_graphdefs(list(map(self._part, parts)))
+        )
 
     def _part(self, part: Any) -> Any:
         if isinstance(part, ResultNode):
             place = part.graphdef.layout.below(part.place)
             first = 0 if place is None else place[1]
-            return ResultNode(part.graphdef, part.place, self._tree(part.states, max(self.kept - first, 0)))
+            return ResultNode(
+                part.graphdef,
+                part.place,
+                self._tree(part.states, max(self.kept - first, 0)),
+            )
         if isinstance(part, NodeStates):
             return NodeStates(part.graphdef, part.place, self._tree(part.states))
         if isinstance(part, StateTree):
@@ -83,10 +94,15 @@ class _Moving:
 
     def _tree(self, tree: StateTree, kept: int = 0) -> StateTree:
         layout = tree.layout
-        states = [self._state(spec, value) for spec, value in zip(layout.specs, tree._values, strict=True)]
+        states = [
+            self._state(spec, value)
+            for spec, value in zip(layout.specs, tree._values, strict=True)
+        ]
         specs = layout.specs[:kept] + tuple([spec for spec, _ in states[kept:]])
         if specs != layout.specs:
-            layout = intern_layout(layout.parents, layout.keys, layout.leaves, specs, layout.references)
+            layout = intern_layout(
+                layout.parents, layout.keys, layout.leaves, specs, layout.references
+            )
         return StateTree(layout, tuple([value for _, value in states]))
 
     def _state(self, spec: StateSpec, value: Any) -> tuple[StateSpec, Any]:
@@ -97,7 +113,8 @@ class _Moving:
         if not isinstance(value, jax.Array):  # of a Hessian, it is a state tree again
             value = dataclasses.replace(self, rows=iter(own)).moved(value)
             if isinstance(axis, int) and axis < 0 and describes_states(value):
-                return spec, value  # the arrays below have it at several positions, each described there
+                # The arrays below have it at several positions, each described there
+                return spec, value
         return self.move(spec, value, axis, name), value
 
 
@@ -119,9 +136,13 @@ def _specs_in(part: _Part) -> dict[int, StateSpec]:
     return {} if place is None else dict(enumerate(part.states.layout.specs, place[1]))
 
 
-def _with_changed(graphdef: GraphDef[Any], specs: dict[int, StateSpec]) -> GraphDef[Any]:
+def _with_changed(
+    graphdef: GraphDef[Any], specs: dict[int, StateSpec]
+) -> GraphDef[Any]:
     before = graphdef.layout.specs
-    changed = {number: spec for number, spec in specs.items() if spec is not before[number]}
+    changed = {
+        number: spec for number, spec in specs.items() if spec is not before[number]
+    }
     return with_specs(graphdef, changed) if changed else graphdef
 
 

@@ -1,6 +1,7 @@
 """Random streams under `vmap` and `scan`: a stream that is given an axis, but has none, gives each lane one of its own.
 
-The lanes' keys are split from a draw of the caller's stream, which advances by that one draw, whatever the lanes draw.
+The lanes' keys are split from a draw of the caller's stream, which advances by that one
+draw, whatever the lanes draw.
 """
 
 import dataclasses
@@ -28,7 +29,8 @@ class Fork(NamedTuple):
 def at_home(call: Call) -> Values:
     """The values of a call, those of its streams under the mesh that is set.
 
-    A round or branch that draws moves its stream there, and all rounds and branches must give what they were given.
+    A round or branch that draws moves its stream there, and all rounds and branches
+    must give what they were given.
     """
     values = list(call.values)
     for stream in streams_in(call.binding.graphdef):
@@ -39,9 +41,18 @@ def at_home(call: Call) -> Values:
 
 def forks_of(call: Call, axes: Sequence[Any]) -> tuple[Fork, ...]:
     """The streams of a call whose key is given an axis, but is a single key."""
-    streams = [Fork(stream.key_at, stream.count_at) for stream in streams_in(call.binding.graphdef)]
+    streams = [
+        Fork(stream.key_at, stream.count_at)
+        for stream in streams_in(call.binding.graphdef)
+    ]
     values = call.values
-    return tuple([one for one in streams if isinstance(axes[one.key_at], int) and jnp.ndim(values[one.key_at]) == 0])
+    return tuple(
+        [
+            one
+            for one in streams
+            if isinstance(axes[one.key_at], int) and jnp.ndim(values[one.key_at]) == 0
+        ]
+    )
 
 
 def with_forks(forks: Sequence[Fork], axes: Sequence[Any]) -> tuple[Any, ...]:
@@ -53,10 +64,14 @@ def with_forks(forks: Sequence[Fork], axes: Sequence[Any]) -> tuple[Any, ...]:
 def apart_from(forks: Sequence[Fork], axes: Sequence[Any]) -> tuple[Any, ...]:
     """The axes of all States, none for those of the forked streams."""
     forked = {number for one in forks for number in one}
-    return tuple([None if number in forked else axis for number, axis in enumerate(axes)])
+    return tuple(
+        [None if number in forked else axis for number, axis in enumerate(axes)]
+    )
 
 
-def size_of(values: Sequence[Any], axes: Sequence[Any], forks: Sequence[Fork]) -> int | None:
+def size_of(
+    values: Sequence[Any], axes: Sequence[Any], forks: Sequence[Fork]
+) -> int | None:
     """How many lanes the mapped values make, apart from streams that are to be forked; `None` if none is mapped."""
     sizes = (
         leaf.shape[axis]
@@ -67,7 +82,9 @@ def size_of(values: Sequence[Any], axes: Sequence[Any], forks: Sequence[Fork]) -
     return next(sizes, None)
 
 
-def lane_count(call: Call, axes: Sequence[Any], rest: Sequence[Any], forks: Sequence[Fork]) -> int | None:
+def lane_count(
+    call: Call, axes: Sequence[Any], rest: Sequence[Any], forks: Sequence[Fork]
+) -> int | None:
     """How many lanes or rounds the mapped values and leaves of a call make; `None` if none is mapped."""
     size = size_of(call.values, axes, forks)
     return size_of(call.rest, rest, ()) if size is None else size
@@ -76,10 +93,12 @@ def lane_count(call: Call, axes: Sequence[Any], rest: Sequence[Any], forks: Sequ
 def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:
     """The values of a call, with `size` streams along axis 0 in place of each of these.
 
-    Streams around one key are told apart by their counts alone: each key is forked once, and they keep their counts.
+    Streams around one key are told apart by their counts alone: each key is forked
+    once, and they keep their counts.
     """
     forked = list(values)
-    streams = list(dict.fromkeys(forks))  # two stream nodes may stand around the same two States
+    # Two stream nodes may stand around the same two States
+    streams = list(dict.fromkeys(forks))
     streams_of_key = Counter(stream.key_at for stream in streams)
     for stream in streams:
         count = under_current_mesh(values[stream.count_at])
@@ -92,7 +111,11 @@ def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:
 
 
 def join(
-    forks: Sequence[Fork], values: Values, outcome: Outcome, transform: str, where: Callable[[int], str]
+    forks: Sequence[Fork],
+    values: Values,
+    outcome: Outcome,
+    transform: str,
+    where: Callable[[int], str],
 ) -> Outcome:
     """An outcome in which each of these streams has advanced by one draw, whatever its lanes drew.
 

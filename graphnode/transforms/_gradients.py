@@ -20,14 +20,19 @@ R = TypeVar("R")
 A = TypeVar("A")
 
 
-def _value_and_grad(transform: str, function: Function, options: GradOptions) -> Function:
+def _value_and_grad(
+    transform: str, function: Function, options: GradOptions
+) -> Function:
     target, bound = target_of(function)
 
     @hides_frames
     @functools.wraps(target)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
         call = Call(transform, target, args, kwargs)
-        pure, chosen = call.pure(), Chosen(call, options.argnums, options.wrt, len(bound))
+        pure, chosen = (
+            call.pure(),
+            Chosen(call, options.argnums, options.wrt, len(bound)),
+        )
         if not options.allow_int:
             chosen.check_floating()
 
@@ -35,9 +40,15 @@ def _value_and_grad(transform: str, function: Function, options: GradOptions) ->
             return divided(transform, pure(*chosen.join(values, rest)), options.has_aux)
 
         differentiate = jax.value_and_grad(
-            loss_of, (0, 1), has_aux=True, holomorphic=options.holomorphic, allow_int=options.allow_int
+            loss_of,
+            (0, 1),
+            has_aux=True,
+            holomorphic=options.holomorphic,
+            allow_int=options.allow_int,
         )
-        (loss, outcome), derivatives = call.run(differentiate, chosen.values, chosen.rest)
+        (loss, outcome), derivatives = call.run(
+            differentiate, chosen.values, chosen.rest
+        )
         aux = call.finish(outcome)
         gradients = one_or_all(options.argnums, chosen.assemble(*derivatives))
         return ((loss, aux) if options.has_aux else loss), gradients
@@ -96,7 +107,8 @@ def grad(
     allow_int: bool = ...,
     wrt: Filter | EllipsisType = ...,
 ) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
-# Any: a gradient has the type of the argument that it is of, a StateTree for a node, which no annotation can say.
+# Any: a gradient has the type of the argument that it is of, a StateTree for a node,
+# which no annotation can say.
 def grad(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
@@ -108,26 +120,31 @@ def grad(
 ) -> Any:
     """The gradient of a scalar function of nodes and arrays, as `jax.grad` gives that of one of arrays.
 
-    States that the function writes (statistics, counters) are written back to the caller's nodes.
+    States that the function writes (statistics, counters) are written back to the
+    caller's nodes.
 
     Args:
-        fun: A function, a method or a callable node; left out in `@gn.grad(has_aux=True)`.
-        argnums: The position, or positions, of what to differentiate: nodes, or pytrees of nodes, of arrays or both.
+        fun: A function, a method or a callable node; left out in
+            `@gn.grad(has_aux=True)`.
+        argnums: The position, or positions, of what to differentiate: nodes, or pytrees
+            of nodes, of arrays or both.
         has_aux: Whether `fun` gives a pair, of which only the first is differentiated.
         holomorphic: As in `jax.grad`.
         allow_int: As in `jax.grad`.
         wrt: The States of the nodes to differentiate with respect to: any filter.
 
     Returns:
-        A function with the signature of `fun` that gives the gradient: a `StateTree` of the layout of
-        `treefy_states(argument, wrt)` for a node; a tuple of gradients for several `argnums`; with `has_aux` a pair of
-        these and the auxiliary result.
+        A function with the signature of `fun` that gives the gradient: a `StateTree` of
+        the layout of `treefy_states(argument, wrt)` for a node; a tuple of gradients
+        for several `argnums`; with `has_aux` a pair of these and the auxiliary result.
 
     Raises:
         FilterError: At a call: `wrt` selects no State, and there is no array.
-        TypeError: At a call: a State that `wrt` selects holds no floating-point numbers, or the result is not a pair.
+        TypeError: At a call: a State that `wrt` selects holds no floating-point
+            numbers, or the result is not a pair.
         StructureError: At a call: the function changes the structure of a node.
-        TraceError: At a call: the function writes a State that it did not get as an argument.
+        TraceError: At a call: the function writes a State that it did not get as an
+            argument.
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
@@ -138,7 +155,11 @@ def grad(
     See also: `value_and_grad`, which gives the value too.
     """
     options = GradOptions(argnums, has_aux, holomorphic, allow_int, wrt)
-    return functools.partial(_grad, options=options) if fun is None else _grad(fun, options)
+    return (
+        functools.partial(_grad, options=options)
+        if fun is None
+        else _grad(fun, options)
+    )
 
 
 @overload
@@ -175,7 +196,8 @@ def value_and_grad(
     Arguments and errors are those of `grad`.
 
     Returns:
-        A function with the signature of `fun` that gives a pair: what `fun` gives, and the gradient.
+        A function with the signature of `fun` that gives a pair: what `fun` gives, and
+        the gradient.
 
     Example:
         >>> model = gn.nn.Linear(2, 3)

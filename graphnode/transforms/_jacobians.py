@@ -21,7 +21,9 @@ P = ParamSpec("P")
 A = TypeVar("A")
 
 
-def _jacobian(transform: str, function: Function, options: GradOptions, mode: str = "") -> Function:
+def _jacobian(
+    transform: str, function: Function, options: GradOptions, mode: str = ""
+) -> Function:
     """The transform of that name; `mode` is the one of JAX that it is, where that has another name."""
     mode = mode or transform
     target, bound = target_of(function)
@@ -34,7 +36,10 @@ def _jacobian(transform: str, function: Function, options: GradOptions, mode: st
     @functools.wraps(target)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = Call(transform, target, args, kwargs)
-        pure, chosen = call.pure(), Chosen(call, options.argnums, options.wrt, len(bound))
+        pure, chosen = (
+            call.pure(),
+            Chosen(call, options.argnums, options.wrt, len(bound)),
+        )
         if not options.allow_int:
             chosen.check_floating()
         treedef: Any = None
@@ -42,14 +47,19 @@ def _jacobian(transform: str, function: Function, options: GradOptions, mode: st
 
         def leaves_of(values: Values, rest: Values) -> tuple[list[Any], Outcome]:
             nonlocal treedef
-            result, outcome = divided(transform, pure(*chosen.join(values, rest)), options.has_aux)
+            result, outcome = divided(
+                transform, pure(*chosen.join(values, rest)), options.has_aux
+            )
             leaves, treedef = jax.tree.flatten(result)
             ranks[:] = map(jnp.ndim, leaves)
             return leaves, outcome
 
-        rows, outcome = call.run(differentiate(leaves_of, (0, 1), **keywords), chosen.values, chosen.rest)
+        rows, outcome = call.run(
+            differentiate(leaves_of, (0, 1), **keywords), chosen.values, chosen.rest
+        )
         aux = call.finish(outcome)
-        # Each array is the derivative of one array of the result, whose axes come first.
+        # Each array is the derivative of one array of the result, whose axes come
+        # first.
         made = [
             with_leading_axes(one_or_all(options.argnums, chosen.assemble(*row)), rank)
             for row, rank in zip(rows, ranks, strict=True)
@@ -66,8 +76,8 @@ def _hessian(function: Function, options: GradOptions) -> Function:
     return _jacobian("hessian", of_rows, options, "jacfwd")
 
 
-# Any in what follows: a derivative has the type of the result with the argument's in place of each array, which no
-# annotation can say.
+# Any in what follows: a derivative has the type of the result with the argument's in
+# place of each array, which no annotation can say.
 @overload
 def jacrev(
     fun: Callable[P, Any],
@@ -120,8 +130,9 @@ def jacrev(
     Arguments and errors are those of `grad`.
 
     Returns:
-        A function that gives the result of `fun` with a derivative in place of each array: for a node a `StateTree` of
-        arrays of shape `[*result.shape, *state.shape]`.
+        A function that gives the result of `fun` with a derivative in place of each
+        array: for a node a `StateTree` of arrays of shape `[*result.shape,
+        *state.shape]`.
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
@@ -130,7 +141,11 @@ def jacrev(
         (3, 2, 3)
     """
     options = GradOptions(argnums, has_aux, holomorphic, allow_int, wrt)
-    return functools.partial(_jacobian, "jacrev", options=options) if fun is None else _jacobian("jacrev", fun, options)
+    return (
+        functools.partial(_jacobian, "jacrev", options=options)
+        if fun is None
+        else _jacobian("jacrev", fun, options)
+    )
 
 
 # Any: as for `jacrev`.
@@ -186,7 +201,11 @@ def jacfwd(
         (3, 3)
     """
     options = GradOptions(argnums, has_aux, holomorphic, False, wrt)
-    return functools.partial(_jacobian, "jacfwd", options=options) if fun is None else _jacobian("jacfwd", fun, options)
+    return (
+        functools.partial(_jacobian, "jacfwd", options=options)
+        if fun is None
+        else _jacobian("jacfwd", fun, options)
+    )
 
 
 # Any: as for `jacrev`.
@@ -237,7 +256,8 @@ def hessian(
     Arguments and errors are those of `grad`.
 
     Returns:
-        A function that gives, for a node, a `StateTree` whose values hold a `StateTree` in place of each array.
+        A function that gives, for a node, a `StateTree` whose values hold a `StateTree`
+        in place of each array.
 
     Example:
         >>> class Point(gn.Node):
@@ -248,4 +268,8 @@ def hessian(
                [ 0., 12.]], dtype=float32)
     """
     options = GradOptions(argnums, has_aux, holomorphic, False, wrt)
-    return functools.partial(_hessian, options=options) if fun is None else _hessian(fun, options)
+    return (
+        functools.partial(_hessian, options=options)
+        if fun is None
+        else _hessian(fun, options)
+    )

@@ -1,13 +1,24 @@
 """`jit`: compile a function of nodes, and write back what it wrote.
 
-One compiled function is kept for each form of the arguments, on the user's function itself: wrapping it again, calling
-a method of another node or passing an equal model meets what is compiled already.
+One compiled function is kept for each form of the arguments, on the user's function
+itself: wrapping it again, calling a method of another node or passing an equal model
+meets what is compiled already.
 """
 
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MethodType
-from typing import Any, Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 import jax
 
@@ -55,30 +66,49 @@ class Jitted(Transformed, Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], options: Options) -> None:
         target, bound = target_of(function)
-        # The attributes of a function are about it; those of a node are its fields, which would hide methods of this.
-        functools.update_wrapper(self, function, updated=() if bound else functools.WRAPPER_UPDATES)
+        # The attributes of a function are about it; those of a node are its fields,
+        # which would hide methods of this.
+        functools.update_wrapper(
+            self, function, updated=() if bound else functools.WRAPPER_UPDATES
+        )
         forget_kept(self)
         self._options, self._bound, self._target = options, bound, target
         self._history = history_of(target)
-        self._is_donating = bool(options.donate or options.donate_argnums or options.donate_argnames)
-        self._is_plain = not (bound or options.static_argnums or options.static_argnames)
-        self._compiled: Memo[Hashable, _Plain | _Donating] = remembered(target, "jit", options, _Compiled)
+        self._is_donating = bool(
+            options.donate or options.donate_argnums or options.donate_argnames
+        )
+        self._is_plain = not (
+            bound or options.static_argnums or options.static_argnames
+        )
+        self._compiled: Memo[Hashable, _Plain | _Donating] = remembered(
+            target, "jit", options, _Compiled
+        )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            if DISABLE_JIT.value:  # as in JAX: the function itself, with the caller's nodes
+            # As in JAX: the function itself, with the caller's nodes
+            if DISABLE_JIT.value:
                 return self._target(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]  # as it gives
             before = ACTIVE.call
             if self._is_donating and (before is not None or is_tracing()):
-                # What an eager `grad` or `vmap` does not trace are arrays of its caller, who keeps them if it raises.
-                # So are those of the copies that a custom rule works on, which JAX runs without any trace.
+                # What an eager `grad` or `vmap` does not trace are arrays of its
+                # caller, who keeps them if it raises. So are those of the copies that a
+                # custom rule works on, which JAX runs without any trace.
                 return self._undonated()(*args, **kwargs)
-            call = Call("jit", self._target, args, kwargs) if self._is_plain else self._call(args, kwargs)
+            call = (
+                Call("jit", self._target, args, kwargs)
+                if self._is_plain
+                else self._call(args, kwargs)
+            )
             try:
                 ACTIVE.call = call
-                outcome = (self._compiled.get(call.key) or self._compile(call)).run(call)
+                outcome = (self._compiled.get(call.key) or self._compile(call)).run(
+                    call
+                )
             except jax.errors.ConcretizationTypeError as error:
-                error.add_note(f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames.")
+                error.add_note(
+                    f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames."
+                )
                 raise
             except TypeError:
                 call.check_leaves()
@@ -91,14 +121,17 @@ class Jitted(Transformed, Generic[P, R]):
             raise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What is compiled stays here. A class body may have given it other names than those of the function.
+        # What is compiled stays here. A class body may have given it other names than
+        # those of the function.
         names = {name: self.__dict__[name] for name in _NAMES if name in self.__dict__}
         return Jitted, (self.__wrapped__, self._options), names
 
     @overload
     def __get__(self, instance: None, owner: type, /) -> "Jitted[P, R]": ...
     @overload
-    def __get__(self: "Callable[Concatenate[S, Q], R]", instance: S, owner: type, /) -> "Callable[Q, R]": ...
+    def __get__(
+        self: "Callable[Concatenate[S, Q], R]", instance: S, owner: type, /
+    ) -> "Callable[Q, R]": ...
     def __get__(self, instance: Any, owner: type, /) -> Any:
         return self if instance is None else MethodType(self, instance)
 
@@ -107,7 +140,9 @@ class Jitted(Transformed, Generic[P, R]):
         call = self._call(args, kwargs)
 
         def lowered() -> jax.stages.Lowered:
-            return (self._compiled.get(call.key) or self._compile(call)).lower(call.values, call.rest)
+            return (self._compiled.get(call.key) or self._compile(call)).lower(
+                call.values, call.rest
+            )
 
         return call.run(lowered)  # type: ignore[no-any-return]  # as `lowered` gives
 
@@ -117,7 +152,9 @@ class Jitted(Transformed, Generic[P, R]):
 
     def _undonated(self) -> "Jitted[P, R]":
         """The same function without donation, which shares the history of traces."""
-        options = self._options._replace(donate=False, donate_argnums=frozenset(), donate_argnames=frozenset())
+        options = self._options._replace(
+            donate=False, donate_argnums=frozenset(), donate_argnames=frozenset()
+        )
         target = self._target
         if self._bound:
             return Jitted(self.__wrapped__, options)
@@ -132,24 +169,41 @@ class Jitted(Transformed, Generic[P, R]):
             args = (*self._bound, *args)
         options = self._options
         if options.static_argnums or options.static_argnames:
-            args, kwargs = with_statics(self._target, args, kwargs, options.static_argnums, options.static_argnames)
+            args, kwargs = with_statics(
+                self._target,
+                args,
+                kwargs,
+                options.static_argnums,
+                options.static_argnames,
+            )
         return Call("jit", self._target, args, kwargs)
 
     def _compile(self, call: Call) -> "_Plain | _Donating":
         options, history = self._options, self._history
-        made = _Donating(call, options, history) if self._is_donating else _Plain(call, options, history)
+        made = (
+            _Donating(call, options, history)
+            if self._is_donating
+            else _Plain(call, options, history)
+        )
         return self._compiled.keep(call.key, made)
 
 
 def _leaf_names(call: Call) -> str:
-    return ", ".join([f"rest[{at}] is {name}" for at, name in enumerate(call.rest_names())] + ["values are the States"])
+    return ", ".join(
+        [f"rest[{at}] is {name}" for at, name in enumerate(call.rest_names())]
+        + ["values are the States"]
+    )
 
 
 class _Plain:
     """A compiled function that donates nothing."""
 
     def __init__(self, call: Call, options: Options, history: History) -> None:
-        jitted = jax.jit(_logged(call.pure(), history), keep_unused=options.keep_unused, inline=options.inline)
+        jitted = jax.jit(
+            _logged(call.pure(), history),
+            keep_unused=options.keep_unused,
+            inline=options.inline,
+        )
         self._jitted: Callable[[Values, Sequence[Any]], Outcome] = jitted
         self.lower: Callable[[Values, Sequence[Any]], jax.stages.Lowered] = jitted.lower
 
@@ -163,17 +217,23 @@ class _Plain:
 class _Donating:
     """A compiled function that donates the values of the States it writes, and the leaves that the caller names.
 
-    Which States these are is known after a first trace. What is compiled evaluates what that trace gave, so that the
-    user's function is traced once; it is traced again for other shapes. A State that only a later trace writes is not
-    donated, and one that a later trace does not write any more gets its old value back.
+    Which States these are is known after a first trace. What is compiled evaluates what
+    that trace gave, so that the user's function is traced once; it is traced again for
+    other shapes. A State that only a later trace writes is not donated, and one that a
+    later trace does not write any more gets its old value back.
     """
 
     def __init__(self, call: Call, options: Options, history: History) -> None:
         traced = jax.jit(_logged(call.pure(), history)).trace(call.values, call.rest)
         written = traced.out_info[0].numbers
         named = _named_leaves(call, options)
-        states, roots = call.binding.states, [call.roots[call.form.places.index(at)] for at in named[0]]
-        donated = set(states if options.donate else binding_of_list(roots).states if roots else ())
+        states, roots = (
+            call.binding.states,
+            [call.roots[call.form.places.index(at)] for at in named[0]],
+        )
+        donated = set(
+            states if options.donate else binding_of_list(roots).states if roots else ()
+        )
         numbers = tuple([number for number in written if states[number] in donated])
         self._donated = numbers
         self._values = _Parting(len(states), numbers)
@@ -187,19 +247,28 @@ class _Donating:
         )
 
         def run(given: tuple[Values, Values], kept: tuple[Values, Values]) -> Outcome:
-            return self._trace(self._values.join(given[0], kept[0]), self._rest.join(given[1], kept[1]))
+            return self._trace(
+                self._values.join(given[0], kept[0]), self._rest.join(given[1], kept[1])
+            )
 
         run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
-        self._jitted = jax.jit(run, donate_argnums=0, keep_unused=options.keep_unused, inline=options.inline)
+        self._jitted = jax.jit(
+            run,
+            donate_argnums=0,
+            keep_unused=options.keep_unused,
+            inline=options.inline,
+        )
         self._shapes: Callable[[Any, Any], Outcome] = self._jitted.eval_shape
 
     def run(self, call: Call) -> Outcome:
         """Call the compiled function, and write what it wrote into the caller's States.
 
-        Once memory is gone, no signal comes between the call and the writes; if the call fails, the States say so.
+        Once memory is gone, no signal comes between the call and the writes; if the
+        call fails, the States say so.
         """
         if self._may_reshape:
-            # Before any memory is gone. JAX keeps the trace, which says what will be written.
+            # Before any memory is gone. JAX keeps the trace, which says what will be
+            # written.
             written, values, _ = self._shapes(*self._parted(call.values, call.rest))
             call.check_contracts(written, values)
         states = [call.binding.states[number] for number in self._donated]
@@ -236,7 +305,8 @@ class _Donating:
         outcome = self._outcome(values, rest)
         if outcome[0].reshaped:
             self._may_reshape = True
-            if ACTIVE.call is not None:  # the call that is being traced: a contract that it breaks ends it
+            # The call that is being traced: a contract that it breaks ends it
+            if ACTIVE.call is not None:
                 ACTIVE.call.check_contracts(outcome[0], outcome[1])
         return outcome
 
@@ -252,7 +322,9 @@ class _Donating:
 
 def _is_deleted(value: Any) -> bool:
     """Whether the memory of a State's value was given away."""
-    return any(type(leaf) in PLAIN and leaf.is_deleted() for leaf in jax.tree.leaves(value))
+    return any(
+        type(leaf) in PLAIN and leaf.is_deleted() for leaf in jax.tree.leaves(value)
+    )
 
 
 def _losses(states: Sequence[State[Any]]) -> list[tuple[State[Any], Any]]:
@@ -279,7 +351,8 @@ def _unshared(given: Any, kept: Any) -> Any:
     seen = set(map(id, jax.tree.leaves(kept)))
 
     def own(leaf: Any) -> Any:
-        if id(leaf) in seen and isinstance(leaf, jax.Array):  # equal numbers are one object, too
+        # Equal numbers are one object, too
+        if id(leaf) in seen and isinstance(leaf, jax.Array):
             return leaf.copy()
         seen.add(id(leaf))
         return leaf
@@ -296,7 +369,9 @@ class _Parting:
 
     def part(self, row: Sequence[Any]) -> tuple[Values, Values]:
         """What is given away, and what is kept."""
-        return tuple([row[number] for number in self._given]), tuple([row[number] for number in self._kept])
+        return tuple([row[number] for number in self._given]), tuple(
+            [row[number] for number in self._kept]
+        )
 
     def join(self, given: Values, kept: Values) -> Values:
         """The row again."""
@@ -373,16 +448,22 @@ def jit(
 ) -> Any:
     """Compile a function of nodes and arrays with XLA, as `jax.jit` compiles one of arrays.
 
-    Nodes may be anywhere in the arguments and in the result. The function gets copies, whose written States are written
-    back to the caller's, so that a node that goes in comes out as the same object; States that are only read are no
-    outputs of what is compiled. It is traced once for each structure, shapes and dtypes; see `explain_retrace`.
+    Nodes may be anywhere in the arguments and in the result. The function gets copies,
+    whose written States are written back to the caller's, so that a node that goes in
+    comes out as the same object; States that are only read are no outputs of what is
+    compiled. It is traced once for each structure, shapes and dtypes; see
+    `explain_retrace`.
 
     Args:
-        fun: A function, a method or a callable node; left out in `@gn.jit(donate=True)`.
-        static_argnums: Positions of arguments that are part of what is compiled: hashable, compared by type and value.
+        fun: A function, a method or a callable node; left out in
+            `@gn.jit(donate=True)`.
+        static_argnums: Positions of arguments that are part of what is compiled:
+            hashable, compared by type and value.
         static_argnames: Their names, for arguments that are given by name.
-        donate: Whether the memory of the States that the function writes is reused for their new values.
-        donate_argnums: Positions of arguments to donate: of a node the States that are written, of others all arrays.
+        donate: Whether the memory of the States that the function writes is reused for
+            their new values.
+        donate_argnums: Positions of arguments to donate: of a node the States that are
+            written, of others all arrays.
         donate_argnames: Their names.
         keep_unused: As in `jax.jit`.
         inline: As in `jax.jit`.
@@ -393,9 +474,11 @@ def jit(
     Raises:
         ValueError: A position or name is that of no argument.
         StructureError: At a call: the function changes the structure of a node.
-        TraceError: At a call: the function writes a State that it did not get as an argument.
+        TraceError: At a call: the function writes a State that it did not get as an
+            argument.
         FieldError: At a call: a static argument is not hashable.
-        TypeError: At a call: an argument is not an array, number or node, or `fun` is not a function.
+        TypeError: At a call: an argument is not an array, number or node, or `fun` is
+            not a function.
 
     Example:
         >>> class Counter(gn.Node):
@@ -416,7 +499,9 @@ def jit(
         statics = named_arguments(target, len(bound), static_argnums, static_names)
         donated = named_arguments(target, len(bound), donate_argnums, donate_names)
         _check_disjoint(name_of(target), statics, donated)
-        return Jitted(function, Options(*statics, donate, *donated, keep_unused, inline))
+        return Jitted(
+            function, Options(*statics, donate, *donated, keep_unused, inline)
+        )
 
     return wrap if fun is None else wrap(fun)
 
@@ -445,6 +530,10 @@ def _names(option: str, names: str | Iterable[str] | None) -> frozenset[str]:
         TypeError: It gives something else.
     """
     listed_names = (names,) if isinstance(names, str | None) else names
-    if not isinstance(listed_names, Iterable) or not all(isinstance(name, str | None) for name in listed_names):
-        raise TypeError(f"gn.jit: {option} is a name or a sequence of names; found {describe(names)}")
+    if not isinstance(listed_names, Iterable) or not all(
+        isinstance(name, str | None) for name in listed_names
+    ):
+        raise TypeError(
+            f"gn.jit: {option} is a name or a sequence of names; found {describe(names)}"
+        )
     return frozenset([name for name in listed_names if name is not None])

@@ -1,6 +1,7 @@
 """What was made of a function and is kept on it: pure functions, and what JAX compiled of them.
 
-JAX knows by identity what it has traced before, so that what it is given has to be the same object each time.
+JAX knows by identity what it has traced before, so that what it is given has to be the
+same object each time.
 """
 
 import weakref
@@ -16,7 +17,17 @@ T = TypeVar("T")
 # What runs its function at every call.
 _EAGER: Final = frozenset(
     ("pure", transform)
-    for transform in ("checkify", "grad", "hessian", "jacfwd", "jacrev", "jvp", "value_and_grad", "vjp", "vmap")
+    for transform in (
+        "checkify",
+        "grad",
+        "hessian",
+        "jacfwd",
+        "jacrev",
+        "jvp",
+        "value_and_grad",
+        "vjp",
+        "vmap",
+    )
 )
 
 
@@ -30,8 +41,9 @@ class Made(Memo[Hashable, Any]):
 class _Kept(StaysHere):
     """All that was made of one function, by kind; in its `__dict__`, so that it goes with it.
 
-    `functools.wraps` and `copy.copy` hand the attribute on to others, which must not use it. To pickle, and so to a
-    process of joblib or dask, it is empty: what was compiled is made again there.
+    `functools.wraps` and `copy.copy` hand the attribute on to others, which must not
+    use it. To pickle, and so to a process of joblib or dask, it is empty: what was
+    compiled is made again there.
     """
 
     __slots__ = ("kinds", "owner")
@@ -87,46 +99,62 @@ def _attached(function: Function) -> _Kept:
     return kept
 
 
-def remembered(function: Function, kind: Hashable, key: Hashable, make: Callable[[], T]) -> T:
+def remembered(
+    function: Function, kind: Hashable, key: Hashable, make: Callable[[], T]
+) -> T:
     """What was made of a function before, or is made now: kept on the function, and as long as it.
 
     Args:
         function: The function.
         kind: What sort of thing it is: each has room of its own.
-        key: Which of them. Neither this nor what is made may hold another function of the user's: it would live as
-            long as this one. For what is made of several see `remembered_together`.
+        key: Which of them. Neither this nor what is made may hold another function of
+            the user's: it would live as long as this one. For what is made of several
+            see `remembered_together`.
         make: Makes it.
     """
-    if isinstance(function, MethodType):  # its attributes are those of the function, and would keep the instance
+    # Its attributes are those of the function, and would keep the instance
+    if isinstance(function, MethodType):
         return make()
     made = _made_of(function, kind)
     return make() if made is None else made.of(key, make)
 
 
 def remembered_together(
-    functions: Sequence[Function], kind: Hashable, key: Hashable, make: Callable[[Callable[[], list[Any]]], T]
+    functions: Sequence[Function],
+    kind: Hashable,
+    key: Hashable,
+    make: Callable[[Callable[[], list[Any]]], T],
 ) -> T:
     """What was made of several functions: kept on the first, and dropped as soon as one of them is gone.
 
-    What is made of a bound method of a plain object is not kept, as by `jax.lax`: it is another function each time,
-    which may find other attributes.
+    What is made of a bound method of a plain object is not kept, as by `jax.lax`: it is
+    another function each time, which may find other attributes.
 
     Args:
         functions: The functions, known by identity.
         kind: What sort of thing it is.
         key: Which of them, beside the functions.
-        make: Makes it. It gets what gives the functions, for as long as they live, and must hold them in no other way:
-            no reference from one of them may keep another.
+        make: Makes it. It gets what gives the functions, for as long as they live, and
+            must hold them in no other way: no reference from one of them may keep
+            another.
     """
-    made = None if any(isinstance(each, MethodType) for each in functions) else _made_of(functions[0], kind)
+    made = (
+        None
+        if any(isinstance(each, MethodType) for each in functions)
+        else _made_of(functions[0], kind)
+    )
     if made is None:
         return make(lambda: list(functions))
     full_key = (tuple(map(id, functions)), key)
     found = made.get(full_key)
-    # Known by their ids, which may be others': an interrupt can keep a callback from dropping an entry.
-    if found is not None and all(ref() is function for ref, function in zip(found[1], functions, strict=True)):
+    # Known by their ids, which may be others': an interrupt can keep a callback from
+    # dropping an entry.
+    if found is not None and all(
+        ref() is function for ref, function in zip(found[1], functions, strict=True)
+    ):
         return found[0]  # type: ignore[no-any-return]  # `T`, as `make`
-    made_ref = weakref.ref(made)  # weak, like all here: a cycle would wait for the collector
+    # Weak, like all here: a cycle would wait for the collector
+    made_ref = weakref.ref(made)
 
     def forget(_: object) -> None:
         alive = made_ref()

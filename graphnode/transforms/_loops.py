@@ -1,7 +1,8 @@
 """`scan`, `fori_loop` and `while_loop`: rounds of one function, compiled once.
 
-Nodes in the carry stay the same objects over all rounds; the values of the States that a round writes are what the loop
-carries. States that are only read are constants of the loop, not part of its carry.
+Nodes in the carry stay the same objects over all rounds; the values of the States that
+a round writes are what the loop carries. States that are only read are constants of the
+loop, not part of its carry.
 """
 
 import functools
@@ -20,7 +21,15 @@ from .._tracebacks import hides_frames
 from ._arguments import Form, Function, Static, Values
 from ._axes import Spread, check_sizes, spread_axes
 from ._boundary import Call, Outcome, pure_of
-from ._carry import Carry, Traced, check_shardings, check_types, compiled, pair_of, picking
+from ._carry import (
+    Carry,
+    Traced,
+    check_shardings,
+    check_types,
+    compiled,
+    pair_of,
+    picking,
+)
 from ._fork import Fork, apart_from, fork, forks_of, join, lane_count, with_forks
 from ._members import is_key, made_keys, member_of, refuse_constant, with_result_axes
 from ._methods import target_of
@@ -71,31 +80,38 @@ def scan(
 ) -> tuple[C, Y]:
     """Fold a function of nodes and arrays over a leading axis, as `jax.lax.scan` does one of arrays.
 
-    A node in `init` is carried: the function gives it back in the carry, and may write to its States. A node in `xs` is
-    scanned over: each round gets the States at its position, and what it writes goes back there. So a stack of layers
-    is one line: `gn.scan(lambda h, layer: (layer(h), None), x, layers)`. A random stream in `xs` that has no axis gives
-    each round a stream of its own, by one draw.
+    A node in `init` is carried: the function gives it back in the carry, and may write
+    to its States. A node in `xs` is scanned over: each round gets the States at its
+    position, and what it writes goes back there. So a stack of layers is one line:
+    `gn.scan(lambda h, layer: (layer(h), None), x, layers)`. A random stream in `xs`
+    that has no axis gives each round a stream of its own, by one draw.
 
     Args:
-        f: From the carry and one item to the next carry and an output; a callable node is carried itself.
+        f: From the carry and one item to the next carry and an output; a callable node
+            is carried itself.
         init: The first carry.
         xs: What is scanned over; `None` for nothing.
         length: How many rounds, where `xs` does not say.
         reverse: As in `jax.lax.scan`.
         unroll: As in `jax.lax.scan`.
-        in_axes: A pytree prefix of `xs`: the axes to scan, `None` for what all rounds share, `axes(...)` for a node.
+        in_axes: A pytree prefix of `xs`: the axes to scan, `None` for what all rounds
+            share, `axes(...)` for a node.
 
     Returns:
-        The last carry, in which nodes are those of `init`, and the outputs with a leading axis. A node or State of the
-        carry that is among the outputs is itself there too, as it is in the end. For its history give what it holds:
-        `state.value`, `gn.treefy_states(node)`, or `gn.clone(node)` for a node with the axis.
+        The last carry, in which nodes are those of `init`, and the outputs with a
+        leading axis. A node or State of the carry that is among the outputs is itself
+        there too, as it is in the end. For its history give what it holds:
+        `state.value`, `gn.treefy_states(node)`, or `gn.clone(node)` for a node with the
+        axis.
 
     Raises:
         TraceError: A State was written that has no axis; names it.
-        AliasError: A State is reached with two axes, or in the carry and in `xs`; names both places.
-        StructureError: The function changes the structure of a node, or gives another one in the carry.
-        StackError: A random stream of the outputs is the same in every round, so that all would draw the same numbers;
-            names all.
+        AliasError: A State is reached with two axes, or in the carry and in `xs`; names
+            both places.
+        StructureError: The function changes the structure of a node, or gives another
+            one in the carry.
+        StackError: A random stream of the outputs is the same in every round, so that
+            all would draw the same numbers; names all.
         TypeError: The carry or a State changes its structure, shapes or dtypes.
         ValueError: `in_axes` does not fit `xs`.
 
@@ -105,15 +121,20 @@ def scan(
         >>> h.shape
         (2,)
 
-    See also: `vmap`, where no round sees another; `stack`, which makes one node of several layers.
+    See also: `vmap`, where no round sees another; `stack`, which makes one node of
+    several layers.
     """
     target, bound = target_of(f)
     if length is not None:
         length = checked_index("gn.scan", "length", length)
     call = Call("scan", target, (*bound, init, xs))
-    found = spread_axes(call, (*[_CARRY] * (len(bound) + 1), in_axes), None, _check_place)
+    found = spread_axes(
+        call, (*[_CARRY] * (len(bound) + 1), in_axes), None, _check_place
+    )
     forks = forks_of(call, found.values)
-    check_sizes(call, Spread(apart_from(forks, found.values), found.rest), _SIZES, length)
+    check_sizes(
+        call, Spread(apart_from(forks, found.values), found.rest), _SIZES, length
+    )
     axes = Spread(with_forks(forks, found.values), found.rest)
     if forks and length is None:
         length = lane_count(call, axes.values, axes.rest, forks)
@@ -144,44 +165,91 @@ def _scan(
     """The scan of values and other leaves."""
     (function,) = functions
     carry = Carry("scan", function, form, position)
-    scanned = {number: axis for number, axis in enumerate(axes.values) if isinstance(axis, int)}
-    scanned_rest = {at: axis for at, axis in enumerate(axes.rest) if isinstance(axis, int)}
+    scanned = {
+        number: axis for number, axis in enumerate(axes.values) if isinstance(axis, int)
+    }
+    scanned_rest = {
+        at: axis for at, axis in enumerate(axes.rest) if isinstance(axis, int)
+    }
     if forks and options.length is None:
-        raise ValueError("gn.scan: only random streams are scanned: say how many rounds with length")
-    values = fork(forks, own, options.length) if forks and options.length is not None else own
-    first = tuple([_item(value, scanned.get(number)) for number, value in enumerate(values)])
+        raise ValueError(
+            "gn.scan: only random streams are scanned: say how many rounds with length"
+        )
+    values = (
+        fork(forks, own, options.length)
+        if forks and options.length is not None
+        else own
+    )
+    first = tuple(
+        [_item(value, scanned.get(number)) for number, value in enumerate(values)]
+    )
     first_rest = [_item(leaf, scanned_rest.get(at)) for at, leaf in enumerate(rest)]
-    traced = Traced("scan", function, form, first, first_rest, lambda made: carry.take(pair_of("scan", made)[0]))
+    traced = Traced(
+        "scan",
+        function,
+        form,
+        first,
+        first_rest,
+        lambda made: carry.take(pair_of("scan", made)[0]),
+    )
     wrote = traced.written.numbers
     carried = [number for number in wrote if axes.values[number] is _CARRY]
     given = tuple([number for number in wrote if axes.values[number] is not None])
     pure = traced.giving(given, _NO_AXIS)
     specs = form.graphdef.layout.specs
-    key_numbers = {number for number in given if number in scanned and is_key(specs[number])}
+    key_numbers = {
+        number for number in given if number in scanned and is_key(specs[number])
+    }
     put: Any = None
     written: Any = None
 
-    def round_of(state: tuple[list[Any], list[Any]], item: tuple[list[Any], list[Any]]) -> tuple[Any, Any]:
+    def round_of(
+        state: tuple[list[Any], list[Any]], item: tuple[list[Any], list[Any]]
+    ) -> tuple[Any, Any]:
         nonlocal put, written
         all_values = _placed(
-            values, {**dict(zip(carried, state[0], strict=True)), **dict(zip(scanned, item[0], strict=True))}
+            values,
+            {
+                **dict(zip(carried, state[0], strict=True)),
+                **dict(zip(scanned, item[0], strict=True)),
+            },
         )
         all_rest = _placed(
-            rest, {**dict(zip(carry.at, state[1], strict=True)), **dict(zip(scanned_rest, item[1], strict=True))}
+            rest,
+            {
+                **dict(zip(carry.at, state[1], strict=True)),
+                **dict(zip(scanned_rest, item[1], strict=True)),
+            },
         )
         written, new_values, result = pure(tuple(all_values), all_rest)
         new = dict(zip(given, new_values, strict=True))
         check_types(form, function, "scan", dict(enumerate(all_values)), new)
-        check_shardings(form, function, "scan", dict(enumerate(all_values)), {n: new[n] for n in carried})
+        check_shardings(
+            form,
+            function,
+            "scan",
+            dict(enumerate(all_values)),
+            {n: new[n] for n in carried},
+        )
         result, output = pair_of("scan", result)
         leaves, put = carry.take(result)
-        return ([new[number] for number in carried], leaves), ({n: new[n] for n in given if n in scanned}, output)
+        return ([new[number] for number in carried], leaves), (
+            {n: new[n] for n in given if n in scanned},
+            output,
+        )
 
     def keys_of(after: tuple[dict[int, Any], Any]) -> list[tuple[str, Any]]:
         scanned_values, output = after
         return [
-            *[(traced.where(n), value) for n, value in scanned_values.items() if n in key_numbers],
-            *[(key.where, key.value) for key in made_keys(((), output), (None, 0), len(values))],
+            *[
+                (traced.where(n), value)
+                for n, value in scanned_values.items()
+                if n in key_numbers
+            ],
+            *[
+                (key.where, key.value)
+                for key in made_keys(((), output), (None, 0), len(values))
+            ],
         ]
 
     start = ([values[number] for number in carried], [rest[at] for at in carry.at])
@@ -194,14 +262,19 @@ def _scan(
     if key_numbers or made_keys(result, (None, 0), len(values)):
         refuse_constant("scan", _constant_keys(round_of, keys_of, start, items))
     new = dict(zip(carried, last, strict=True))
-    new |= {number: _moved(value, 0, scanned[number]) for number, value in stacked.items()}
+    new |= {
+        number: _moved(value, 0, scanned[number]) for number, value in stacked.items()
+    }
     result = with_result_axes(result, (None, 0), len(values), name)
     outcome = (written, tuple([new[number] for number in given]), result)
     return join(forks, own, outcome, "scan", traced.where)
 
 
 def _constant_keys(
-    round_of: Function, keys_of: Callable[[Any], list[tuple[str, Any]]], start: Any, items: Any
+    round_of: Function,
+    keys_of: Callable[[Any], list[tuple[str, Any]]],
+    start: Any,
+    items: Any,
 ) -> list[str]:
     """The names of the keys that are the same in every round: found by one more trace of it.
 
@@ -221,18 +294,33 @@ def _constant_keys(
 
     count = len(jax.tree.leaves(start))
     changing = changing_outputs(
-        jax.make_jaxpr(keys_after)(start, jax.tree.map(lambda leaf: _item(leaf, 0), items)), count
+        jax.make_jaxpr(keys_after)(
+            start, jax.tree.map(lambda leaf: _item(leaf, 0), items)
+        ),
+        count,
     )
-    return [name for name, changes in zip(names, changing[count:], strict=True) if not changes]
+    return [
+        name
+        for name, changes in zip(names, changing[count:], strict=True)
+        if not changes
+    ]
 
 
 def _item(value: Any, axis: int | None) -> Any:
     """One item of a value along an axis, as JAX's abstract values; the value itself without one."""
-    return value if axis is None else jax.tree.map(lambda leaf: item_aval(leaf, axis), value)
+    return (
+        value
+        if axis is None
+        else jax.tree.map(lambda leaf: item_aval(leaf, axis), value)
+    )
 
 
 def _moved(value: Any, source: int, target: int) -> Any:
-    return value if source == target else jax.tree.map(lambda leaf: jnp.moveaxis(leaf, source, target), value)
+    return (
+        value
+        if source == target
+        else jax.tree.map(lambda leaf: jnp.moveaxis(leaf, source, target), value)
+    )
 
 
 def _placed(row: Sequence[Any], new: dict[int, Any]) -> list[Any]:
@@ -253,9 +341,11 @@ def fori_loop(
     """Run a function of nodes and arrays for each index from `lower` to below `upper`, as `jax.lax.fori_loop`.
 
     Args:
-        lower: The first index; if neither this nor `upper` is traced, the loop can be differentiated in reverse mode.
+        lower: The first index; if neither this nor `upper` is traced, the loop can be
+            differentiated in reverse mode.
         upper: The index after the last.
-        body_fun: From the index and the carry to the next carry; nodes in the carry are carried, and given back.
+        body_fun: From the index and the carry to the next carry; nodes in the carry are
+            carried, and given back.
         init_val: The first carry.
         unroll: As in `jax.lax.fori_loop`.
 
@@ -263,7 +353,8 @@ def fori_loop(
         The last carry, in which nodes are those of `init_val`.
 
     Raises:
-        StructureError: The function changes the structure of a node, or gives another one in the carry.
+        StructureError: The function changes the structure of a node, or gives another
+            one in the carry.
         TypeError: The carry or a State changes its structure, shapes or dtypes.
 
     Example:
@@ -278,14 +369,23 @@ def fori_loop(
     target, bound = target_of(body_fun)
     for name, limit in (("lower", lower), ("upper", upper)):
         if not isinstance(limit, jax.Array | np.ndarray | np.generic | int):
-            raise TypeError(f"gn.fori_loop: {name} is an integer or an array of one; found {describe(limit)}")
+            raise TypeError(
+                f"gn.fori_loop: {name} is an integer or an array of one; found {describe(limit)}"
+            )
     is_fixed = not any(isinstance(bound, Tracer) for bound in (lower, upper))
-    # The index is an argument of the body: in its place stands one of its type, which no round gets to see.
-    call = Call("fori_loop", target, (*bound, 0 if is_fixed else _index_like(lower, upper), init_val))
+    # The index is an argument of the body: in its place stands one of its type, which
+    # no round gets to see.
+    call = Call(
+        "fori_loop",
+        target,
+        (*bound, 0 if is_fixed else _index_like(lower, upper), init_val),
+    )
     bounds = (lower, upper) if is_fixed else None
     body = functools.partial(_fori_loop, call.form, len(bound) + 1, bounds, unroll)
     extra = () if is_fixed else (lower, upper)
-    outcome = compiled(call, (target,), (Static("the bounds", bounds), unroll), body, *extra)
+    outcome = compiled(
+        call, (target,), (Static("the bounds", bounds), unroll), body, *extra
+    )
     return call.finish(outcome)  # type: ignore[no-any-return]  # the carry
 
 
@@ -305,7 +405,13 @@ def _fori_loop(
 
     (function,) = functions
     carry = Carry("fori_loop", function, form, position)
-    return _loop(Traced("fori_loop", function, form, values, rest, carry.take), carry, values, rest, loop)
+    return _loop(
+        Traced("fori_loop", function, form, values, rest, carry.take),
+        carry,
+        values,
+        rest,
+        loop,
+    )
 
 
 def _index_like(lower: ArrayLike, upper: ArrayLike) -> ArrayLike:
@@ -314,7 +420,9 @@ def _index_like(lower: ArrayLike, upper: ArrayLike) -> ArrayLike:
     return lower if jnp.result_type(lower) == dtype else jnp.zeros((), dtype)
 
 
-def _loop(traced: Traced, carry: Carry, values: Values, rest: list[Any], loop: Function) -> Outcome:
+def _loop(
+    traced: Traced, carry: Carry, values: Values, rest: list[Any], loop: Function
+) -> Outcome:
     """A loop over a function of a carry, with an index before it or without.
 
     Args:
@@ -322,7 +430,8 @@ def _loop(traced: Traced, carry: Carry, values: Values, rest: list[Any], loop: F
         carry: Its carry.
         values: The values of all States.
         rest: The other leaves, among them one for the index.
-        loop: JAX's loop, of a function of the index (if there is one) and a carry, and of the first carry.
+        loop: JAX's loop, of a function of the index (if there is one) and a carry, and
+            of the first carry.
     """
     transform, function, form = traced.transform, traced.function, traced.form
     wrote = traced.written.numbers
@@ -335,25 +444,36 @@ def _loop(traced: Traced, carry: Carry, values: Values, rest: list[Any], loop: F
         nonlocal put, written
         *index, (carried, leaves) = args
         all_values = _placed(values, dict(zip(wrote, carried, strict=True)))
-        places = {**dict(zip(carry.at, leaves, strict=True)), **dict(zip(index_at, index, strict=False))}
+        places = {
+            **dict(zip(carry.at, leaves, strict=True)),
+            **dict(zip(index_at, index, strict=False)),
+        }
         written, new_values, result = pure(tuple(all_values), _placed(rest, places))
-        before, after = dict(enumerate(values)), dict(zip(wrote, new_values, strict=True))
+        before, after = (
+            dict(enumerate(values)),
+            dict(zip(wrote, new_values, strict=True)),
+        )
         check_types(form, function, transform, before, after)
         check_shardings(form, function, transform, before, after)
         leaves, put = carry.take(result)
         return list(new_values), leaves
 
-    last, leaves = loop(body, ([values[number] for number in wrote], [rest[at] for at in carry.at]))
+    last, leaves = loop(
+        body, ([values[number] for number in wrote], [rest[at] for at in carry.at])
+    )
     return written, tuple(last), put(leaves)
 
 
 @hides_frames
-def while_loop(cond_fun: Callable[[C], ArrayLike], body_fun: Callable[[C], C], init_val: C) -> C:
+def while_loop(
+    cond_fun: Callable[[C], ArrayLike], body_fun: Callable[[C], C], init_val: C
+) -> C:
     """Run a function of nodes and arrays while a condition on them holds, as `jax.lax.while_loop`.
 
     Args:
         cond_fun: From the carry to a boolean; it must not write to a State.
-        body_fun: From the carry to the next carry; nodes in the carry are carried, and given back.
+        body_fun: From the carry to the next carry; nodes in the carry are carried, and
+            given back.
         init_val: The first carry.
 
     Returns:
@@ -361,7 +481,8 @@ def while_loop(cond_fun: Callable[[C], ArrayLike], body_fun: Callable[[C], C], i
 
     Raises:
         TraceError: The condition writes to a State; names it.
-        StructureError: The function changes the structure of a node, or gives another one in the carry.
+        StructureError: The function changes the structure of a node, or gives another
+            one in the carry.
         TypeError: The carry or a State changes its structure, shapes or dtypes.
 
     Example:
@@ -373,7 +494,10 @@ def while_loop(cond_fun: Callable[[C], ArrayLike], body_fun: Callable[[C], C], i
         >>> gn.while_loop(lambda counter: counter.count.value < 100, double, Counter()).count.value
         Array(128, dtype=int32)
     """
-    (cond_target, cond_bound), (body_target, body_bound) = target_of(cond_fun), target_of(body_fun)
+    (cond_target, cond_bound), (body_target, body_bound) = (
+        target_of(cond_fun),
+        target_of(body_fun),
+    )
     count = len(cond_bound) + len(body_bound) + 1
     body = picking(body_target, tuple(range(len(cond_bound), count)), count)
     condition = picking(cond_target, (*range(len(cond_bound)), count - 1), count)
@@ -382,16 +506,26 @@ def while_loop(cond_fun: Callable[[C], ArrayLike], body_fun: Callable[[C], C], i
     return call.finish(compiled(call, (body, condition), None, run))  # type: ignore[no-any-return]  # the carry
 
 
-def _while_loop(form: Form, position: int, functions: Sequence[Function], values: Values, rest: list[Any]) -> Outcome:
+def _while_loop(
+    form: Form,
+    position: int,
+    functions: Sequence[Function],
+    values: Values,
+    rest: list[Any],
+) -> Outcome:
     body, condition = functions
-    test = pure_of("while_loop", condition, form, (), refusal="must not be written by cond_fun")
+    test = pure_of(
+        "while_loop", condition, form, (), refusal="must not be written by cond_fun"
+    )
     carry = Carry("while_loop", body, form, position)
     traced = Traced("while_loop", body, form, values, rest, carry.take)
     wrote = traced.written.numbers
 
     def holds(state: tuple[list[Any], list[Any]]) -> Any:
         all_values = _placed(values, dict(zip(wrote, state[0], strict=True)))
-        return test(tuple(all_values), _placed(rest, dict(zip(carry.at, state[1], strict=True))))[2]
+        return test(
+            tuple(all_values), _placed(rest, dict(zip(carry.at, state[1], strict=True)))
+        )[2]
 
     def loop(round_of: Function, start: Any) -> Any:
         return jax.lax.while_loop(holds, round_of, start)

@@ -1,8 +1,9 @@
 """The members of what a transform maps: an axis less in the descriptions of what goes in, one more in what comes out.
 
-`vmap` and `scan` show their function one member at a time. So explicit shardings and named axes of nodes and state
-trees lose the mapped axis on the way in; state trees, and the nodes that the function makes, get it on the way out.
-There, a random stream must differ from member to member, too: equal ones would draw the same numbers in all.
+`vmap` and `scan` show their function one member at a time. So explicit shardings and
+named axes of nodes and state trees lose the mapped axis on the way in; state trees, and
+the nodes that the function makes, get it on the way out. There, a random stream must
+differ from member to member, too: equal ones would draw the same numbers in all.
 """
 
 import dataclasses
@@ -57,8 +58,10 @@ class Member(NamedTuple):
     """A member of what a call maps.
 
     Attributes:
-        form: The form of the call as its function sees it: without the mapped axis in the descriptions of States.
-        axis_name: The name of the mapped axis: the one that all States have for it that have one, if they agree.
+        form: The form of the call as its function sees it: without the mapped axis in
+            the descriptions of States.
+        axis_name: The name of the mapped axis: the one that all States have for it that
+            have one, if they agree.
     """
 
     form: Form
@@ -70,10 +73,12 @@ def member_of(call: Call, axes: Spread) -> Member:
 
     Args:
         call: The call.
-        axes: The axis of each State and each other leaf; what is not an integer is not mapped.
+        axes: The axis of each State and each other leaf; what is not an integer is not
+            mapped.
 
     Raises:
-        StackError: An axis that counts from the end stands at several positions in the arrays of one State.
+        StackError: An axis that counts from the end stands at several positions in the
+            arrays of one State.
     """
     form, names = call.form, set[str]()
 
@@ -86,15 +91,24 @@ def member_of(call: Call, axes: Spread) -> Member:
 
     graphdef, treedef = form.graphdef, form.treedef
     if mentions_axes(graphdef):
-        rows = enumerate(zip(graphdef.layout.specs, call.values, axes.values, strict=True))
-        specs = {number: move(spec, value, axis, call.where(number)) for number, (spec, value, axis) in rows}
+        rows = enumerate(
+            zip(graphdef.layout.specs, call.values, axes.values, strict=True)
+        )
+        specs = {
+            number: move(spec, value, axis, call.where(number))
+            for number, (spec, value, axis) in rows
+        }
         graphdef = with_specs(graphdef, specs)
     arguments = treedef.unflatten(placed(form.places, call.roots, call.rest))
     if describes_states(arguments):
         of_leaves = placed(form.places, [None] * len(form.places), axes.rest)
-        treedef = jax.tree.structure(moved(arguments, of_leaves, form.names(call.function), move))
+        treedef = jax.tree.structure(
+            moved(arguments, of_leaves, form.names(call.function), move)
+        )
     axis_name = names.pop() if len(names) == 1 else None
-    return Member(dataclasses.replace(form, graphdef=graphdef, treedef=treedef), axis_name)
+    return Member(
+        dataclasses.replace(form, graphdef=graphdef, treedef=treedef), axis_name
+    )
 
 
 def with_result_axes(result: Any, out_axes: Any, kept: int, name: str | None) -> Any:
@@ -103,13 +117,15 @@ def with_result_axes(result: Any, out_axes: Any, kept: int, name: str | None) ->
     Nodes that are the caller's stay as they are.
 
     Args:
-        result: The result, whose values have the axis, with a `ResultNode` in place of each node.
+        result: The result, whose values have the axis, with a `ResultNode` in place of
+            each node.
         out_axes: A pytree prefix of it.
         kept: How many States the caller has.
         name: The name of the axis, if it has one.
 
     Raises:
-        StackError: An axis that counts from the end stands at several positions in the arrays of one State.
+        StackError: An axis that counts from the end stands at several positions in the
+            arrays of one State.
     """
     if not describes_states(result):
         return result
@@ -130,8 +146,12 @@ def _names_in(result: Any) -> list[str]:
         if not isinstance(leaf, ResultNode):
             names.append(name)
             continue
-        for path, value in zip(leaf.states.layout.paths(), leaf.states._values, strict=True):
-            names += [f"{name}.{path_str(path)}".rstrip(".")] * len(jax.tree.leaves(value))
+        for path, value in zip(
+            leaf.states.layout.paths(), leaf.states._values, strict=True
+        ):
+            names += [f"{name}.{path_str(path)}".rstrip(".")] * len(
+                jax.tree.leaves(value)
+            )
     return names
 
 
@@ -169,16 +189,22 @@ def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
     return made
 
 
-def _keys_of(name: str, node: ResultNode, axes: Sequence[Any], count: int) -> Iterator[MadeKey]:
+def _keys_of(
+    name: str, node: ResultNode, axes: Sequence[Any], count: int
+) -> Iterator[MadeKey]:
     place = node.graphdef.layout.below(node.place)
     if place is None:
         return
     layout, first = place
     of_leaves = iter(axes)
-    for number, (spec, value) in enumerate(zip(layout.specs, node.states._values, strict=True)):
+    for number, (spec, value) in enumerate(
+        zip(layout.specs, node.states._values, strict=True)
+    ):
         own = list(itertools.islice(of_leaves, len(jax.tree.leaves(value))))
         if is_key(spec) and first + number >= count:
-            yield MadeKey(value, own[0], f"{name}.{path_str(layout.path(number))}".rstrip("."))
+            yield MadeKey(
+                value, own[0], f"{name}.{path_str(layout.path(number))}".rstrip(".")
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -205,12 +231,16 @@ class Lane:
         """Call the function, in the trace of `jax.vmap`.
 
         Raises:
-            StackError: Streams that it gives are the same in all lanes; names all of them.
+            StackError: Streams that it gives are the same in all lanes; names all of
+                them.
         """
         written, given, result = self.pure(values, rest)
         made = made_keys(result, self.out_axes, len(values))
         keys = [(key.where, key.value) for key in made if isinstance(key.axis, int)]
-        keys += [(self.pure.where(number), key) for number, key in written_keys(self.pure, written, given)]
+        keys += [
+            (self.pure.where(number), key)
+            for number, key in written_keys(self.pure, written, given)
+        ]
         refuse_constant("vmap", [where for where, key in keys if not is_mapped(key)])
         return written, given, result
 
@@ -238,15 +268,22 @@ class Shard:
         """Call the function, in the trace of `jax.shard_map`.
 
         Raises:
-            StackError: Streams that it gives are the same in several shards; names all of them.
+            StackError: Streams that it gives are the same in several shards; names all
+                of them.
         """
         written, given, result = self.pure(values, rest)
-        keys = [(key.where, key.value, key.axis) for key in made_keys(result, self.out_specs, len(values))]
+        keys = [
+            (key.where, key.value, key.axis)
+            for key in made_keys(result, self.out_specs, len(values))
+        ]
         keys += [
             (self.pure.where(number), key, self.specs[number])
             for number, key in written_keys(self.pure, written, given)
         ]
-        refuse_constant("shard_map", [where for where, key, spec in keys if not _varies_along(key, spec)])
+        refuse_constant(
+            "shard_map",
+            [where for where, key, spec in keys if not _varies_along(key, spec)],
+        )
         return written, given, result
 
 
@@ -260,7 +297,9 @@ def is_key(spec: StateSpec) -> bool:
     return issubclass(spec.cls, RngKey)
 
 
-def written_keys(pure: Pure, written: Written, given: Sequence[Any]) -> list[tuple[int, Any]]:
+def written_keys(
+    pure: Pure, written: Written, given: Sequence[Any]
+) -> list[tuple[int, Any]]:
     """The keys of streams that a function has written, with the numbers of their States."""
     specs = pure.form.graphdef.layout.specs
     return [
@@ -296,7 +335,12 @@ def with_leading_axes(tree: Any, count: int) -> Any:
         layout = part.layout
         specs = tuple([with_leading(spec, count) for spec in layout.specs])
         return StateTree(
-            intern_layout(layout.parents, layout.keys, layout.leaves, specs, layout.references), part._values
+            intern_layout(
+                layout.parents, layout.keys, layout.leaves, specs, layout.references
+            ),
+            part._values,
         )
 
-    return jax.tree.map(with_leading_axes_of, tree, is_leaf=lambda part: isinstance(part, StateTree))
+    return jax.tree.map(
+        with_leading_axes_of, tree, is_leaf=lambda part: isinstance(part, StateTree)
+    )

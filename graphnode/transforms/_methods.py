@@ -39,22 +39,29 @@ def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
     if isinstance(function, MethodType) and isinstance(function.__self__, GraphObject):
         return function.__func__, (function.__self__,)
     if not callable(function):
-        raise TypeError(wrong_argument("a function, a method or a callable node", function))
+        raise TypeError(
+            wrong_argument("a function, a method or a callable node", function)
+        )
     return function, ()
 
 
 class TransformedMethod(Transformed, functools.partial[Any]):
     """What a transform made of a method of a node, or of a callable node.
 
-    No method of Python's: pickle, `copy.copy` and joblib take one for the attribute of its object that has its name,
-    which is the method before the transform. A partial, as its call is not a frame of Python.
+    No method of Python's: pickle, `copy.copy` and joblib take one for the attribute of
+    its object that has its name, which is the method before the transform. A partial,
+    as its call is not a frame of Python.
     """
 
     _original: Function
     _transform: Callable[[Function], Any]
 
     def __new__(
-        cls, function: Function, bound: tuple[Any, ...], original: Function, transform: Callable[[Function], Any]
+        cls,
+        function: Function,
+        bound: tuple[Any, ...],
+        original: Function,
+        transform: Callable[[Function], Any],
     ) -> "TransformedMethod":
         method = super().__new__(cls, function, *bound)
         functools.update_wrapper(method, function)
@@ -66,20 +73,26 @@ class TransformedMethod(Transformed, functools.partial[Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return self._transform, (self._original,)
 
-    def __get__(self, instance: object, owner: type | None = None, /) -> "TransformedMethod":
-        return self  # a partial becomes a method of whatever class has it, from Python 3.14 on
+    def __get__(
+        self, instance: object, owner: type | None = None, /
+    ) -> "TransformedMethod":
+        # A partial becomes a method of whatever class has it, from Python 3.14 on
+        return self
 
     def _unbound(self) -> Function:
         return self.func
 
 
 def rebind(
-    function: Function, bound: tuple[Any, ...], original: Function, transform: Callable[[Function], Any]
+    function: Function,
+    bound: tuple[Any, ...],
+    original: Function,
+    transform: Callable[[Function], Any],
 ) -> Function:
     """What a transform made of the plain function, bound to the node that `target_of` found.
 
-    The next transform finds the node again. If the transformed function held it, it would be a constant of what the
-    next one traces.
+    The next transform finds the node again. If the transformed function held it, it
+    would be a constant of what the next one traces.
 
     Args:
         function: What the transform made.
@@ -87,4 +100,6 @@ def rebind(
         original: What was transformed: the method, or the node itself.
         transform: Makes the same of it again, where it was pickled or copied.
     """
-    return TransformedMethod(function, bound, original, transform) if bound else function
+    return (
+        TransformedMethod(function, bound, original, transform) if bound else function
+    )

@@ -1,7 +1,7 @@
 """What stands for a node in the result of a pure function: a pytree of its part of the graph.
 
-It is a class of its own. The `NodeStates` of `gn.graph_to_tree` hold the same, but are pytrees of the user's, which
-come and go like all others.
+It is a class of its own. The `NodeStates` of `gn.graph_to_tree` hold the same, but are
+pytrees of the user's, which come and go like all others.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """`explain_retrace`: what made JAX trace a function again.
 
-Every trace of a function under `jit` leaves a `Seen` in the function's history: the form of its arguments, with the
-shapes and dtypes of all values. The last one is compared with the closest earlier one.
+Every trace of a function under `jit` leaves a `Seen` in the function's history: the
+form of its arguments, with the shapes and dtypes of all values. The last one is
+compared with the closest earlier one.
 """
 
 import functools
@@ -38,7 +39,8 @@ class Seen(NamedTuple):
 class History:
     """The traces of one function: how many, and the latest of them.
 
-    Threads: both are one tuple, which is replaced as a whole; who explains it looks at one such tuple.
+    Threads: both are one tuple, which is replaced as a whole; who explains it looks at
+    one such tuple.
     """
 
     def __init__(self, function: Function) -> None:
@@ -46,7 +48,9 @@ class History:
         self._name = getattr(function, "__qualname__", repr(function))
         self._log: tuple[int, tuple[Seen, ...]] = (0, ())
 
-    def add(self, function: Function, form: Form, values: Values, rest: Sequence[Any]) -> Seen:
+    def add(
+        self, function: Function, form: Form, values: Values, rest: Sequence[Any]
+    ) -> Seen:
         """Note a trace that begins, and log it if the environment says `GRAPHNODE_LOG=retrace`."""
         seen = _seen(function, form, values, rest)
         with LOCK:
@@ -64,7 +68,15 @@ class History:
         with LOCK:
             count, earlier = self._log
             name = type(error).__name__
-            self._log = (count, tuple([seen._replace(error=name) if seen is failed else seen for seen in earlier]))
+            self._log = (
+                count,
+                tuple(
+                    [
+                        seen._replace(error=name) if seen is failed else seen
+                        for seen in earlier
+                    ]
+                ),
+            )
 
     def explain(self) -> str:
         """What the last trace differs in from the closest earlier one."""
@@ -80,9 +92,15 @@ class History:
             return f"{times}; {_failures(seen)}: a trace that raises is not kept, and the next call traces again"
         kept = [trace for trace in earlier if trace.error is None]
         if not kept:
-            return f"{times}; the earlier traces raised {_names(earlier)}" if earlier else times
+            return (
+                f"{times}; the earlier traces raised {_names(earlier)}"
+                if earlier
+                else times
+            )
         closest = min((_differences(trace, last) for trace in reversed(kept)), key=len)
-        changes = closest or ["nothing in the arguments: JAX's configuration, a sharding or a device is another"]
+        changes = closest or [
+            "nothing in the arguments: JAX's configuration, a sharding or a device is another"
+        ]
         lines = "".join(f"\n  {line}" for line in changes[:20])
         return f"{times}; the last differs from the closest before in{lines}"
 
@@ -95,9 +113,10 @@ def history_of(function: Function) -> History:
 def explain_retrace(fun: Callable[..., object], /) -> str:
     """Say what made JAX trace a function under `jit` for the last time.
 
-    The arguments of that call are compared with those of the closest earlier trace: static fields and arguments with
-    both values, paths that appeared or vanished, shapes and dtypes. The same text is logged at each trace where the
-    environment says `GRAPHNODE_LOG=retrace`.
+    The arguments of that call are compared with those of the closest earlier trace:
+    static fields and arguments with both values, paths that appeared or vanished,
+    shapes and dtypes. The same text is logged at each trace where the environment says
+    `GRAPHNODE_LOG=retrace`.
 
     Args:
         fun: What was given to `jit`, or what it gave.
@@ -133,39 +152,65 @@ def _seen(function: Function, form: Form, values: Values, rest: Sequence[Any]) -
 
 
 def _differences(left: Seen, right: Seen) -> list[str]:
-    found = _static_changes(left.statics, right.statics) + _changes(left.leaves, right.leaves)
+    found = _static_changes(left.statics, right.statics) + _changes(
+        left.leaves, right.leaves
+    )
     if left.form.graphdef is not right.form.graphdef:
         left_place, right_place = _namer(left), _namer(right)
-        for one in differences(left.form.graphdef, right.form.graphdef, left_place, right_place):
+        for one in differences(
+            left.form.graphdef, right.form.graphdef, left_place, right_place
+        ):
             # A root may be there in one of the two alone.
             is_in_right = not one.path or int(one.path[0]) < len(right.form.places)
             place = (right_place if is_in_right else left_place)(one.path)
             found.append(f"{place}: {one.left} != {one.right}")
-    found += [change for change in _changes(left.states, right.states) if " != " in change or not found]
-    # Where the same names stand in another tree, as when an argument is given by its name.
-    names = [(seen.form.graphdef, seen.statics, set(seen.leaves)) for seen in (left, right)]
+    found += [
+        change
+        for change in _changes(left.states, right.states)
+        if " != " in change or not found
+    ]
+    # Where the same names stand in another tree, as when an argument is given by its
+    # name.
+    names = [
+        (seen.form.graphdef, seen.statics, set(seen.leaves)) for seen in (left, right)
+    ]
     is_same = names[0] == names[1]
     if left.form.treedef != right.form.treedef and (is_same or not found):
         texts = str(left.form.treedef), str(right.form.treedef)
-        found.append(f"the pytree of arguments: {texts[0]} != {texts[1] if texts[0] != texts[1] else ANOTHER}")
+        found.append(
+            f"the pytree of arguments: {texts[0]} != {texts[1] if texts[0] != texts[1] else ANOTHER}"
+        )
     return found
 
 
 def _failures(seen: Sequence[Seen]) -> str:
     """What the last traces raised, from the last one back to one that did not."""
-    failed = list(itertools.takewhile(lambda trace: trace.error is not None, reversed(seen)))
+    failed = list(
+        itertools.takewhile(lambda trace: trace.error is not None, reversed(seen))
+    )
     number = len(failed)
-    which = "it" if len(seen) == 1 else "the last" if number == 1 else f"the last {number}"
+    which = (
+        "it" if len(seen) == 1 else "the last" if number == 1 else f"the last {number}"
+    )
     return f"{which} raised {_names(failed)}"
 
 
 def _names(failed: Sequence[Seen]) -> str:
-    return " and ".join(sorted({trace.error for trace in failed if trace.error is not None}))
+    return " and ".join(
+        sorted({trace.error for trace in failed if trace.error is not None})
+    )
 
 
 def _static_changes(left: dict[str, Static], right: dict[str, Static]) -> list[str]:
-    changed = [(name, left[name], right[name]) for name in left if name in right and left[name] != right[name]]
-    lines = [f"{name}: {' != '.join(texts_apart(a.value, b.value))}" for name, a, b in changed]
+    changed = [
+        (name, left[name], right[name])
+        for name in left
+        if name in right and left[name] != right[name]
+    ]
+    lines = [
+        f"{name}: {' != '.join(texts_apart(a.value, b.value))}"
+        for name, a, b in changed
+    ]
     alone_left = {name: repr(left[name]) for name in left if name not in right}
     alone_right = {name: repr(right[name]) for name in right if name not in left}
     return lines + _changes(alone_left, alone_right)
@@ -176,6 +221,14 @@ def _namer(seen: Seen) -> Callable[[Path], str]:
 
 
 def _changes(left: dict[str, str], right: dict[str, str]) -> list[str]:
-    changed = [f"{name}: {left[name]} != {right[name]}" for name in left if name in right and left[name] != right[name]]
+    changed = [
+        f"{name}: {left[name]} != {right[name]}"
+        for name in left
+        if name in right and left[name] != right[name]
+    ]
     appeared = [f"{name} appeared: {right[name]}" for name in right if name not in left]
-    return changed + appeared + [f"{name} vanished: {left[name]}" for name in left if name not in right]
+    return (
+        changed
+        + appeared
+        + [f"{name} vanished: {left[name]}" for name in left if name not in right]
+    )

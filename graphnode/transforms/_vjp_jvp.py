@@ -14,7 +14,15 @@ from .._errors import AliasError, listed
 from .._filters import Filter
 from .._state import ParamState
 from .._tracebacks import hides_frames
-from ._answers import OfLeaf, OfState, answers_of, check_shape, name_of_place, shapes_of, slots_of
+from ._answers import (
+    OfLeaf,
+    OfState,
+    answers_of,
+    check_shape,
+    name_of_place,
+    shapes_of,
+    slots_of,
+)
 from ._arguments import Function, Values
 from ._boundary import Call, Outcome
 from ._methods import target_of
@@ -25,18 +33,28 @@ A = TypeVar("A")
 Ts = TypeVarTuple("Ts")
 
 
-# Any: a cotangent or tangent has the type of what it is of, a StateTree for a node, which no annotation can say.
+# Any: a cotangent or tangent has the type of what it is of, a StateTree for a node,
+# which no annotation can say.
 @overload
 def vjp(
-    fun: Callable[[*Ts], R], *primals: *Ts, has_aux: Literal[False] = ..., wrt: Filter | EllipsisType = ...
+    fun: Callable[[*Ts], R],
+    *primals: *Ts,
+    has_aux: Literal[False] = ...,
+    wrt: Filter | EllipsisType = ...,
 ) -> tuple[R, Callable[[R], tuple[Any, ...]]]: ...
 @overload
 def vjp(
-    fun: Callable[[*Ts], tuple[R, A]], *primals: *Ts, has_aux: Literal[True], wrt: Filter | EllipsisType = ...
+    fun: Callable[[*Ts], tuple[R, A]],
+    *primals: *Ts,
+    has_aux: Literal[True],
+    wrt: Filter | EllipsisType = ...,
 ) -> tuple[R, Callable[[R], tuple[Any, ...]], A]: ...
 @hides_frames
 def vjp(
-    fun: Callable[[*Ts], Any], *primals: *Ts, has_aux: bool = False, wrt: Filter | EllipsisType = ParamState
+    fun: Callable[[*Ts], Any],
+    *primals: *Ts,
+    has_aux: bool = False,
+    wrt: Filter | EllipsisType = ParamState,
 ) -> Any:
     """The value of a function at `primals`, and the function that pulls cotangents back, as `jax.vjp`.
 
@@ -47,14 +65,17 @@ def vjp(
         wrt: The States of the nodes among `primals` to differentiate with respect to.
 
     Returns:
-        The result, and a function from a cotangent of it to a tuple of cotangents of `primals`, of the form of the
-        gradients that `grad` gives; then the auxiliary result, with `has_aux`.
+        The result, and a function from a cotangent of it to a tuple of cotangents of
+        `primals`, of the form of the gradients that `grad` gives; then the auxiliary
+        result, with `has_aux`.
 
     Raises:
         AliasError: `wrt` selects one State in several primals; names all.
         FilterError: `wrt` selects no State, and there is no array.
-        TypeError: A State that `wrt` selects holds no floating-point numbers, or the result is not a pair.
-        StructureError: The function changes the structure of a node, or gives a node to be differentiated.
+        TypeError: A State that `wrt` selects holds no floating-point numbers, or the
+            result is not a pair.
+        StructureError: The function changes the structure of a node, or gives a node to
+            be differentiated.
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
@@ -86,32 +107,47 @@ def vjp(
 # Any: as for `vjp`.
 @overload
 def jvp(
-    fun: Callable[..., R], primals: Sequence[Any], tangents: Sequence[Any], has_aux: Literal[False] = ...
+    fun: Callable[..., R],
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    has_aux: Literal[False] = ...,
 ) -> tuple[R, Any]: ...
 @overload
 def jvp(
-    fun: Callable[..., tuple[R, A]], primals: Sequence[Any], tangents: Sequence[Any], has_aux: Literal[True]
+    fun: Callable[..., tuple[R, A]],
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    has_aux: Literal[True],
 ) -> tuple[R, Any, A]: ...
 @hides_frames
-def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+def jvp(
+    fun: Function,
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    has_aux: bool = False,
+) -> Any:
     """The value of a function at `primals`, and its derivative along `tangents`, as `jax.jvp`.
 
     Args:
         fun: A function, a method or a callable node.
         primals: Its arguments.
-        tangents: For each a tangent: for a node (or a pytree of nodes) a `StateTree` or a nested mapping by path, whole
-            or partial; for a pytree of nodes and arrays one like it, with these in place of its nodes. States that are
-            left out at all their places have a tangent of zero.
+        tangents: For each a tangent: for a node (or a pytree of nodes) a `StateTree` or
+            a nested mapping by path, whole or partial; for a pytree of nodes and arrays
+            one like it, with these in place of its nodes. States that are left out at
+            all their places have a tangent of zero.
         has_aux: Whether `fun` gives a pair, of which only the first is differentiated.
 
     Returns:
         The result and its tangent; then the auxiliary result, with `has_aux`.
 
     Raises:
-        TypeError: There are not as many tangents as primals, or the result is not a pair.
+        TypeError: There are not as many tangents as primals, or the result is not a
+            pair.
         FilterError: A tangent has a path at which its node has no State; names all.
-        AliasError: One State is given two tangents, which are not equal or are traced; names all.
-        StructureError: The function changes the structure of a node, or gives a node to be differentiated.
+        AliasError: One State is given two tangents, which are not equal or are traced;
+            names all.
+        StructureError: The function changes the structure of a node, or gives a node to
+            be differentiated.
 
     Example:
         >>> model = gn.nn.Linear(2, 3)
@@ -134,19 +170,33 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
         for answer in answers_of(call, "tangent", slot, tangent)
     ]
     along = _along(call, [answer for answer in answers if isinstance(answer, OfState)])
-    along_rest = {answer.number: answer.value for answer in answers if isinstance(answer, OfLeaf)}
+    along_rest = {
+        answer.number: answer.value for answer in answers if isinstance(answer, OfLeaf)
+    }
     at_values, at_rest = call.values, call.rest
     for answer in answers:
         at = at_rest if isinstance(answer, OfLeaf) else at_values
         check_shape(call, "tangent", answer, shapes_of(at[answer.number]))
 
     def result_of(values: dict[int, Any], rest: dict[int, Any]) -> tuple[Any, Outcome]:
-        all_values = tuple([values.get(number, value) for number, value in enumerate(at_values)])
-        return divided("jvp", pure(all_values, [rest.get(at, leaf) for at, leaf in enumerate(at_rest)]), has_aux)
+        all_values = tuple(
+            [values.get(number, value) for number, value in enumerate(at_values)]
+        )
+        return divided(
+            "jvp",
+            pure(all_values, [rest.get(at, leaf) for at, leaf in enumerate(at_rest)]),
+            has_aux,
+        )
 
-    primal_in = ({number: at_values[number] for number in along}, {at: at_rest[at] for at in along_rest})
+    primal_in = (
+        {number: at_values[number] for number in along},
+        {at: at_rest[at] for at in along_rest},
+    )
     result, tangent, outcome = call.run(
-        functools.partial(jax.jvp, has_aux=True), result_of, primal_in, (along, along_rest)
+        functools.partial(jax.jvp, has_aux=True),
+        result_of,
+        primal_in,
+        (along, along_rest),
     )
     aux = call.finish(outcome)
     return (result, tangent, aux) if has_aux else (result, tangent)
@@ -156,7 +206,8 @@ def _along(call: Call, answers: Sequence[OfState]) -> dict[int, Any]:
     """The tangents of States by their numbers.
 
     Raises:
-        AliasError: One State has two tangents that differ, or that may differ; names all.
+        AliasError: One State has two tangents that differ, or that may differ; names
+            all.
     """
     first: dict[int, OfState] = {}
     faults = [
@@ -167,7 +218,9 @@ def _along(call: Call, answers: Sequence[OfState]) -> dict[int, Any]:
         and (difference := _difference(before.value, answer.value))
     ]
     if faults:
-        raise AliasError(f"gn.jvp: give the tangent of a State at one of its places alone: {listed(faults)}")
+        raise AliasError(
+            f"gn.jvp: give the tangent of a State at one of its places alone: {listed(faults)}"
+        )
     return {number: answer.value for number, answer in first.items()}
 
 
@@ -178,7 +231,9 @@ def _difference(one: Any, other: Any) -> str:
     treedefs: list[object] = [treedef, other_def]
     if treedefs[0] != treedefs[1]:
         return "two tangents"
-    pairs = [pair for pair in zip(leaves, others, strict=True) if pair[0] is not pair[1]]
+    pairs = [
+        pair for pair in zip(leaves, others, strict=True) if pair[0] is not pair[1]
+    ]
     if not all(_is_alike(*pair) for pair in pairs):
         return "two tangents"
     if any(tracer_in(leaf) is not None for pair in pairs for leaf in pair):
@@ -187,4 +242,6 @@ def _difference(one: Any, other: Any) -> str:
 
 
 def _is_alike(left: Any, right: Any) -> bool:
-    return jnp.shape(left) == jnp.shape(right) and jnp.result_type(left) == jnp.result_type(right)
+    return jnp.shape(left) == jnp.shape(right) and jnp.result_type(
+        left
+    ) == jnp.result_type(right)

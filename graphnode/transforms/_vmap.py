@@ -1,7 +1,7 @@
 """`vmap` and `shard_map`: a function of one example, or of one shard, over all of them.
 
-Both take the axes of the States from the caller. What a lane writes goes back along the same axis; a State without one
-is the same for all lanes, and none of them may write it.
+Both take the axes of the States from the caller. What a lane writes goes back along the
+same axis; a State without one is the same for all lanes, and none of them may write it.
 """
 
 import functools
@@ -70,15 +70,19 @@ def vmap(
 ) -> Any:
     """Map a function of nodes and arrays over axes of them, as `jax.vmap` does one of arrays.
 
-    A node has an axis for each State: one for all, or `axes({filter: axis})`. What is written goes back along the same
-    axis. Nodes that the function makes come out with a leading axis in all their States: `gn.vmap(build)(keys)` is an
-    ensemble. Explicit shardings lose the mapped axis on the way in, and get it on the way out. A random stream that is
-    given an axis but has none gives each lane a stream of its own, by one draw.
+    A node has an axis for each State: one for all, or `axes({filter: axis})`. What is
+    written goes back along the same axis. Nodes that the function makes come out with a
+    leading axis in all their States: `gn.vmap(build)(keys)` is an ensemble. Explicit
+    shardings lose the mapped axis on the way in, and get it on the way out. A random
+    stream that is given an axis but has none gives each lane a stream of its own, by
+    one draw.
 
     Args:
-        fun: A function, a method or a callable node; left out in `@gn.vmap(in_axes=...)`.
-        in_axes: A pytree prefix of the positional arguments: axes, `None` for what all lanes share, `axes(...)` for a
-            node. Arguments by name are mapped over axis 0; the node of a method or a callable node is shared.
+        fun: A function, a method or a callable node; left out in
+            `@gn.vmap(in_axes=...)`.
+        in_axes: A pytree prefix of the positional arguments: axes, `None` for what all
+            lanes share, `axes(...)` for a node. Arguments by name are mapped over axis
+            0; the node of a method or a callable node is shared.
         out_axes: A pytree prefix of the result; holds for nodes that were made too.
         axis_name: As in `jax.vmap`.
         axis_size: As in `jax.vmap`.
@@ -90,11 +94,12 @@ def vmap(
     Raises:
         TraceError: At a call: a State was written that has no axis; names it.
         AliasError: At a call: a State is reached with two axes; names both places.
-        TypeError: `out_axes` holds `axes(...)`; or, at a call: something is not an axis.
+        TypeError: `out_axes` holds `axes(...)`; or, at a call: something is not an
+            axis.
         ValueError: At a call: `in_axes` does not fit the arguments, or sizes disagree.
         StructureError: At a call: the function changes the structure of a node.
-        StackError: At a call: a random stream of the result does not depend on the mapped axis, so that all members
-            would draw the same numbers; names all.
+        StackError: At a call: a random stream of the result does not depend on the
+            mapped axis, so that all members would draw the same numbers; names all.
 
     Example:
         >>> def build(key):
@@ -104,7 +109,8 @@ def vmap(
         >>> gn.vmap(lambda model, x: model(x), in_axes=(0, None))(ensemble, jnp.ones(2)).shape
         (5, 3)
 
-    See also: `stack`, which makes one node of several; `scan`, which maps one after the other.
+    See also: `stack`, which makes one node of several; `scan`, which maps one after the
+    other.
     """
     again = functools.partial(
         vmap,
@@ -127,15 +133,26 @@ def vmap(
     @functools.wraps(target)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         call = Call("vmap", target, args, kwargs)
-        axes, rest = spread_axes(call, _with_bound(in_axes, [None] * len(bound), len(args)), 0, check_axis)
+        axes, rest = spread_axes(
+            call, _with_bound(in_axes, [None] * len(bound), len(args)), 0, check_axis
+        )
         forks, given_values = forks_of(call, axes), call.values
         check_sizes(call, Spread(apart_from(forks, axes), rest), _SIZES, axis_size)
-        form, axis_name_of_states = member_of(call, Spread(apart_from(forks, axes), rest))
+        form, axis_name_of_states = member_of(
+            call, Spread(apart_from(forks, axes), rest)
+        )
         if forks:
-            size = lane_count(call, axes, rest, forks) if axis_size is None else axis_size
+            size = (
+                lane_count(call, axes, rest, forks) if axis_size is None else axis_size
+            )
             if size is None:
-                raise ValueError("gn.vmap: only random streams are mapped: say how many lanes with axis_size")
-            axes, given_values = with_forks(forks, axes), fork(forks, given_values, size)
+                raise ValueError(
+                    "gn.vmap: only random streams are mapped: say how many lanes with axis_size"
+                )
+            axes, given_values = (
+                with_forks(forks, axes),
+                fork(forks, given_values, size),
+            )
         given = tuple([number for number, axis in enumerate(axes) if axis is not None])
         pure = pure_of("vmap", target, form, given, refusal=_NO_AXIS)
         run = jax.vmap(
@@ -147,7 +164,11 @@ def vmap(
             spmd_axis_name=spmd_axis_name,
         )
         written, new, result = call.run(run, given_values, call.rest)
-        outcome = written, new, with_result_axes(result, out_axes, len(given_values), axis_name_of_states)
+        outcome = (
+            written,
+            new,
+            with_result_axes(result, out_axes, len(given_values), axis_name_of_states),
+        )
         return call.finish(join(forks, call.values, outcome, "vmap", call.where))
 
     return rebind(mapped, bound, fun, again)
@@ -157,7 +178,11 @@ def _with_bound(prefix: Any, of_bound: Sequence[Any], count: int) -> Any:
     """A prefix of the caller's arguments as one of all `count`, of which the first are bound."""
     if not of_bound:
         return prefix
-    given = prefix if isinstance(prefix, (tuple, list)) else [prefix] * (count - len(of_bound))
+    given = (
+        prefix
+        if isinstance(prefix, (tuple, list))
+        else [prefix] * (count - len(of_bound))
+    )
     return (*of_bound, *given)
 
 
@@ -168,7 +193,9 @@ def check_axis(value: Any, where: str) -> None:
         TypeError: Names the argument, and what was found.
     """
     if not is_axis(value):
-        raise TypeError(f"{where}: an axis is an integer or None; found {describe(value)}")
+        raise TypeError(
+            f"{where}: an axis is an integer or None; found {describe(value)}"
+        )
 
 
 @overload
@@ -191,7 +218,8 @@ def shard_map(
     axis_names: Collection[Hashable] = ...,
     check_vma: bool = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-# Any: specs are pytree prefixes of arguments and result, in which `axes(...)` may stand.
+# Any: specs are pytree prefixes of arguments and result, in which `axes(...)` may
+# stand.
 def shard_map(
     f: Function | None = None,
     /,
@@ -204,13 +232,14 @@ def shard_map(
 ) -> Any:
     """Map a function of nodes and arrays over shards of them, as `jax.shard_map` does one of arrays.
 
-    A node has a partition spec for each State: one for all, or `axes({filter: spec})`. What is written goes back with
-    the same spec.
+    A node has a partition spec for each State: one for all, or `axes({filter: spec})`.
+    What is written goes back with the same spec.
 
     Args:
         f: A function, a method or a callable node; left out in `@gn.shard_map(...)`.
         mesh: As in `jax.shard_map`.
-        in_specs: A pytree prefix of the positional arguments: partition specs, and `axes(...)` for a node.
+        in_specs: A pytree prefix of the positional arguments: partition specs, and
+            `axes(...)` for a node.
         out_specs: A pytree prefix of the result.
         axis_names: As in `jax.shard_map`.
         check_vma: As in `jax.shard_map`.
@@ -220,11 +249,13 @@ def shard_map(
 
     Raises:
         AliasError: At a call: a State is reached with two specs; names both places.
-        StackError: At a call: a random stream of the result, whose spec has axes, does not depend on them, so that
-            several devices would draw the same numbers; names all. With `check_vma=False` it is not found out.
+        StackError: At a call: a random stream of the result, whose spec has axes, does
+            not depend on them, so that several devices would draw the same numbers;
+            names all. With `check_vma=False` it is not found out.
         StructureError: At a call: the function changes the structure of a node.
         TypeError: `out_specs` holds `axes(...)`.
-        ValueError: At a call: specs do not fit, or a State with a replicated spec was written with other values.
+        ValueError: At a call: specs do not fit, or a State with a replicated spec was
+            written with other values.
 
     Example:
         >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -234,8 +265,14 @@ def shard_map(
         >>> apply(model, jnp.ones((4, 2))).shape
         (4, 3)
     """
-    options: dict[str, Any] = {"mesh": mesh, "axis_names": set(axis_names), "check_vma": check_vma}
-    again = functools.partial(shard_map, in_specs=in_specs, out_specs=out_specs, **options)
+    options: dict[str, Any] = {
+        "mesh": mesh,
+        "axis_names": set(axis_names),
+        "check_vma": check_vma,
+    }
+    again = functools.partial(
+        shard_map, in_specs=in_specs, out_specs=out_specs, **options
+    )
     if f is None:
         return again
     check_output_axes("shard_map", "out_specs", out_specs)
@@ -246,8 +283,12 @@ def shard_map(
     def mapped(*args: Any) -> Any:
         call = Call("shard_map", target, args)
         prefix = _with_bound(in_specs, [_SHARED] * len(bound), len(args))
-        found_values, found_rest = spread_axes(call, prefix, None, lambda value, where: None)
-        values: Values = tuple([_SHARED if spec is None else spec for spec in found_values])
+        found_values, found_rest = spread_axes(
+            call, prefix, None, lambda value, where: None
+        )
+        values: Values = tuple(
+            [_SHARED if spec is None else spec for spec in found_values]
+        )
         pure = call.pure(tuple(range(len(values))))
         # Where JAX does not follow what varies, nothing tells equal keys from others.
         shard = Shard(pure, values, out_specs) if check_vma else pure
@@ -255,14 +296,25 @@ def shard_map(
 
         def run(given: Values, rest: list[Any]) -> Outcome:
             outcome = shard(given, rest)
-            wrote[:] = [number for number in outcome[0].numbers if number not in outcome[0].untouched]
+            wrote[:] = [
+                number
+                for number in outcome[0].numbers
+                if number not in outcome[0].untouched
+            ]
             return outcome
 
-        sharded = jax.shard_map(run, in_specs=(values, found_rest), out_specs=(_SHARED, values, out_specs), **options)
+        sharded = jax.shard_map(
+            run,
+            in_specs=(values, found_rest),
+            out_specs=(_SHARED, values, out_specs),
+            **options,
+        )
         try:
             return call.finish(call.run(sharded, call.values, call.rest))
         except ValueError as error:
-            replicated = [call.where(number) for number in wrote if values[number] == _SHARED]
+            replicated = [
+                call.where(number) for number in wrote if values[number] == _SHARED
+            ]
             if replicated:
                 error.add_note(_REPLICATED.format(", ".join(replicated)))
             raise

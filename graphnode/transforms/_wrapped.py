@@ -45,7 +45,8 @@ def remat(
     """Compute a function of nodes again in the backward pass instead of keeping what it needs, as `jax.checkpoint`.
 
     Args:
-        fun: A function, a method or a callable node; left out in `@gn.remat(policy=...)`.
+        fun: A function, a method or a callable node; left out in
+            `@gn.remat(policy=...)`.
         prevent_cse: As in `jax.checkpoint`.
         policy: As in `jax.checkpoint`, such as one of `jax.checkpoint_policies`.
         static_argnums: Positions of arguments that are no arrays: hashable.
@@ -63,7 +64,9 @@ def remat(
         >>> gn.grad(gn.remat(lambda model: model(jnp.ones(2)).sum()))(model)["bias",].value
         Array([1., 1., 1.], dtype=float32)
     """
-    again = functools.partial(remat, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
+    again = functools.partial(
+        remat, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums
+    )
     if fun is None:
         return again
     if policy is not None and not callable(policy):
@@ -86,8 +89,8 @@ def remat(
 def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """The shapes and dtypes that a function of nodes and arrays would give, without computing it, as `jax.eval_shape`.
 
-    Nodes are built in it without more ado: their draws from the ambient random stream are never made, and advance
-    nothing.
+    Nodes are built in it without more ado: their draws from the ambient random stream
+    are never made, and advance nothing.
 
     Args:
         fun: A function, a method or a callable node.
@@ -95,8 +98,9 @@ def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         **kwargs: Its arguments by name.
 
     Returns:
-        The result with a `jax.ShapeDtypeStruct` in place of each array, also in the States of nodes that it made. Nodes
-        that came in are given back as they are: nothing is written.
+        The result with a `jax.ShapeDtypeStruct` in place of each array, also in the
+        States of nodes that it made. Nodes that came in are given back as they are:
+        nothing is written.
 
     Raises:
         StructureError: The function changes the structure of a node.
@@ -107,7 +111,9 @@ def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """
     target, bound = target_of(fun)
     call = Call("eval_shape", target, (*bound, *args), kwargs)
-    outcome: Outcome = call.run(jax.eval_shape, _drawing(call.pure()), call.values, call.rest)
+    outcome: Outcome = call.run(
+        jax.eval_shape, _drawing(call.pure()), call.values, call.rest
+    )
     return _shapes(call, outcome)  # type: ignore[no-any-return]  # like what the function gives
 
 
@@ -136,17 +142,20 @@ def make_jaxpr(
 ) -> Callable[P, Any]:
     """A function that gives the jaxpr of a function of nodes and arrays, as `jax.make_jaxpr`.
 
-    The inputs are the values of all States in canonical order, then the other leaves; the outputs are the new values of
-    the States that the function writes, then its result.
+    The inputs are the values of all States in canonical order, then the other leaves;
+    the outputs are the new values of the States that the function writes, then its
+    result.
 
     Args:
         fun: A function, a method or a callable node.
         static_argnums: Positions of arguments that are no arrays: hashable.
         axis_env: As in `jax.make_jaxpr`.
-        return_shape: Whether to give also the result with shapes and dtypes, as `eval_shape` does.
+        return_shape: Whether to give also the result with shapes and dtypes, as
+            `eval_shape` does.
 
     Returns:
-        A function with the arguments of `fun` that gives a `jax.core.ClosedJaxpr`, or a pair with the shapes.
+        A function with the arguments of `fun` that gives a `jax.core.ClosedJaxpr`, or a
+        pair with the shapes.
 
     Raises:
         StructureError: At a call: the function changes the structure of a node.
@@ -169,11 +178,15 @@ def make_jaxpr(
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
         call = Call("make_jaxpr", target, *with_statics(target, args, kwargs, *statics))
         jaxpr, outcome = call.run(
-            jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True), call.values, call.rest
+            jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True),
+            call.values,
+            call.rest,
         )
         return (jaxpr, _shapes(call, outcome)) if return_shape else jaxpr
 
-    again = functools.partial(make_jaxpr, static_argnums=given, axis_env=axis_env, return_shape=return_shape)
+    again = functools.partial(
+        make_jaxpr, static_argnums=given, axis_env=axis_env, return_shape=return_shape
+    )
     return rebind(jaxpr_of, bound, fun, again)
 
 
@@ -188,7 +201,8 @@ def checkify(
         errors: As in `jax.experimental.checkify.checkify`.
 
     Returns:
-        A function with the arguments of `f` that gives the error (`.throw()` raises it) and the result.
+        A function with the arguments of `f` that gives the error (`.throw()` raises it)
+        and the result.
 
     Raises:
         StructureError: At a call: the function changes the structure of a node.
@@ -206,14 +220,22 @@ def checkify(
         ('none left (`check` failed)', Array(2, dtype=int32))
     """
     if not isinstance(errors, Set):
-        raise TypeError(wrong_argument("a set of errors second, such as checkify.user_checks", errors, "gn.checkify"))
+        raise TypeError(
+            wrong_argument(
+                "a set of errors second, such as checkify.user_checks",
+                errors,
+                "gn.checkify",
+            )
+        )
     target, bound = target_of(f)
 
     @hides_frames
     @functools.wraps(target)
     def checked(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
         call = Call("checkify", target, args, kwargs)
-        error, outcome = call.run(jax_checkify.checkify(call.pure(), errors=errors), call.values, call.rest)
+        error, outcome = call.run(
+            jax_checkify.checkify(call.pure(), errors=errors), call.values, call.rest
+        )
         return error, call.finish(outcome)
 
     return rebind(checked, bound, f, functools.partial(checkify, errors=errors))

@@ -1,6 +1,7 @@
 """What a transformed function wrote: which States hold another value than before, and the values as they go on.
 
-Data in: States, and their values at an earlier time. Data out: numbers of States, and arrays of JAX.
+Data in: States, and their values at an earlier time. Data out: numbers of States, and
+arrays of JAX.
 """
 
 import dataclasses
@@ -20,11 +21,13 @@ class Written:
     """What a pure function gives beside arrays; static to JAX.
 
     Attributes:
-        numbers: The States whose values it gives, by their number among those of the arguments.
+        numbers: The States whose values it gives, by their number among those of the
+            arguments.
         untouched: Those of them that it did not write.
         containers: Those of them that hold containers afterwards.
         has_nodes: Whether there are nodes in its result.
-        reshaped: Those of them that it gave another structure, shape or dtype; none where a transform forbids that.
+        reshaped: Those of them that it gave another structure, shape or dtype; none
+            where a transform forbids that.
     """
 
     numbers: tuple[int, ...]
@@ -40,12 +43,14 @@ jax.tree_util.register_static(Written)
 def as_arrays(value: Any) -> Any:
     """What a transformation gives for a State, with arrays of JAX alone.
 
-    Eager ones hand on what they were given and nobody computed with: the caller's own buffer of NumPy, a number, or
-    JAX's private stand-ins for both.
+    Eager ones hand on what they were given and nobody computed with: the caller's own
+    buffer of NumPy, a number, or JAX's private stand-ins for both.
     """
     if type(value) in PLAIN:
         return value
-    return jax.tree.map(lambda leaf: leaf if _is_array(leaf) else jnp.array(leaf), value)
+    return jax.tree.map(
+        lambda leaf: leaf if _is_array(leaf) else jnp.array(leaf), value
+    )
 
 
 def _is_array(value: Any) -> bool:
@@ -61,12 +66,19 @@ class Before(NamedTuple):
     @classmethod
     def of(cls, values: Values) -> "Before":
         """Taken now: containers are taken apart, as they may be changed in place."""
-        return cls(values, [None if _is_array(value) else jax.tree.flatten(value) for value in values])
+        return cls(
+            values,
+            [None if _is_array(value) else jax.tree.flatten(value) for value in values],
+        )
 
     def written(self, states: Sequence[State[Any]]) -> list[int]:
         """The numbers of the States that hold another value now."""
         rows = enumerate(zip(states, self.values, self.flattened, strict=True))
-        return [number for number, (state, value, parts) in rows if _is_written(state._value, value, parts)]
+        return [
+            number
+            for number, (state, value, parts) in rows
+            if _is_written(state._value, value, parts)
+        ]
 
 
 def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> bool:
@@ -74,7 +86,9 @@ def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> b
     if before is None:
         return now is not value
     leaves, treedef = jax.tree.flatten(now)
-    return treedef != before[1] or any(new is not old for new, old in zip(leaves, before[0], strict=True))
+    return treedef != before[1] or any(
+        new is not old for new, old in zip(leaves, before[0], strict=True)
+    )
 
 
 def is_reshaped(now: Any, before: Any) -> bool:
@@ -93,7 +107,8 @@ def kind_of_value(value: Any) -> Any:  # Any: JAX's stubs give treedefs no equal
 def settled(now: Any, before: Any) -> Any:
     """A value as its State goes on holding it.
 
-    A number of weak type takes the dtype that it would keep anyway, so that the next call meets the trace of this one.
+    A number of weak type takes the dtype that it would keep anyway, so that the next
+    call meets the trace of this one.
     """
     if now is before or jax.tree.structure(now) != jax.tree.structure(before):  # type: ignore[operator]  # JAX's stubs
         return now
@@ -102,7 +117,11 @@ def settled(now: Any, before: Any) -> Any:
 
 def _settled_leaf(now: Any, before: Any) -> Any:
     is_settled = not _is_weak(now) or _is_weak(before)
-    if is_settled or jnp.shape(now) != jnp.shape(before) or jnp.result_type(now) != jnp.result_type(before):
+    if (
+        is_settled
+        or jnp.shape(now) != jnp.shape(before)
+        or jnp.result_type(now) != jnp.result_type(before)
+    ):
         return now
     return jnp.asarray(now, dtype=before.dtype)
 

@@ -1,7 +1,8 @@
 """What a call is differentiated with respect to: States that a filter selects, and arrays among the other leaves.
 
-Of an argument that is a node, or a pytree of nodes, the States that `wrt` selects are differentiated, and a derivative
-is a `StateTree` of the layout of `treefy_states(argument, wrt)`. Of other arguments all arrays are, as in JAX.
+Of an argument that is a node, or a pytree of nodes, the States that `wrt` selects are
+differentiated, and a derivative is a `StateTree` of the layout of
+`treefy_states(argument, wrt)`. Of other arguments all arrays are, as in JAX.
 """
 
 import dataclasses
@@ -31,8 +32,10 @@ class Part(NamedTuple):
     """What is differentiated of one argument.
 
     Attributes:
-        treedef: Of the argument; `None` for one that holds nodes alone, whose derivative is one state tree.
-        pieces: For each leaf (or the one state tree): the number of an array in the rest; or a layout and its States.
+        treedef: Of the argument; `None` for one that holds nodes alone, whose
+            derivative is one state tree.
+        pieces: For each leaf (or the one state tree): the number of an array in the
+            rest; or a layout and its States.
     """
 
     treedef: Any
@@ -41,26 +44,46 @@ class Part(NamedTuple):
     @property
     def numbers(self) -> list[int]:
         """The States, by their number in the call: each once."""
-        return [number for piece in self.pieces if not isinstance(piece, int) for number in piece[1]]
+        return [
+            number
+            for piece in self.pieces
+            if not isinstance(piece, int)
+            for number in piece[1]
+        ]
 
 
 class Chosen:
     """What a call is differentiated with respect to: some States, and some of the other leaves."""
 
-    def __init__(self, call: Call, argnums: int | Sequence[int], wrt: Filter | EllipsisType, bound: int) -> None:
+    def __init__(
+        self,
+        call: Call,
+        argnums: int | Sequence[int],
+        wrt: Filter | EllipsisType,
+        bound: int,
+    ) -> None:
         self._call, self._values = call, call.values
         args, _ = call.form.fill(call.roots, call.rest)
-        numbers = {id(state): number for number, state in enumerate(call.binding.states)}
+        numbers = {
+            id(state): number for number, state in enumerate(call.binding.states)
+        }
         positions = _positions(call.transform, argnums, bound, len(args))
         places = call.form.leaf_places(positions)
-        self.parts = [_part_of(args[at], own, wrt, numbers) for at, own in zip(positions, places, strict=True)]
+        self.parts = [
+            _part_of(args[at], own, wrt, numbers)
+            for at, own in zip(positions, places, strict=True)
+        ]
         _check_apart(call, positions, self.parts)
         pieces = [piece for part in self.parts for piece in part.pieces]
         self.rest_at = sorted({piece for piece in pieces if isinstance(piece, int)})
-        self.numbers = sorted([number for part in self.parts for number in part.numbers])
+        self.numbers = sorted(
+            [number for part in self.parts for number in part.numbers]
+        )
         if not self.numbers and not self.rest_at:
             shown = as_filters((wrt,))[0]
-            raise FilterError(f"gn.{call.transform}: nothing to differentiate: no State of it is selected by {shown!r}")
+            raise FilterError(
+                f"gn.{call.transform}: nothing to differentiate: no State of it is selected by {shown!r}"
+            )
 
     @property
     def values(self) -> Values:
@@ -89,12 +112,18 @@ class Chosen:
         def piece_of(piece: int | tuple[Layout, tuple[int, ...]]) -> Any:
             if isinstance(piece, int):
                 return by_place[piece]
-            return StateTree(piece[0], tuple([by_number[number] for number in piece[1]]))
+            return StateTree(
+                piece[0], tuple([by_number[number] for number in piece[1]])
+            )
 
         made: list[Any] = []
         for part in self.parts:
             pieces = list(map(piece_of, part.pieces))
-            made.append(pieces[0] if part.treedef is None else jax.tree.unflatten(part.treedef, pieces))
+            made.append(
+                pieces[0]
+                if part.treedef is None
+                else jax.tree.unflatten(part.treedef, pieces)
+            )
         return tuple(made)
 
     def check_floating(self) -> None:
@@ -123,7 +152,9 @@ def _is_inexact(leaf: Any) -> bool:
         return False
 
 
-def _positions(transform: str, argnums: int | Sequence[int], bound: int, count: int) -> list[int]:
+def _positions(
+    transform: str, argnums: int | Sequence[int], bound: int, count: int
+) -> list[int]:
     """The positions that `argnums` names, among the `count` arguments of the plain function.
 
     The first `bound` of these are not the caller's, who does not count them.
@@ -136,16 +167,23 @@ def _positions(transform: str, argnums: int | Sequence[int], bound: int, count: 
     positions: list[int] = []
     for at in named:
         if not -own <= at < own:
-            raise ValueError(f"gn.{transform}: argnums names argument {at}, but {own} are given by position")
+            raise ValueError(
+                f"gn.{transform}: argnums names argument {at}, but {own} are given by position"
+            )
         position = bound + at % own
         if position in positions:
-            raise ValueError(f"gn.{transform}: argnums names argument {at % own} twice; found {named}")
+            raise ValueError(
+                f"gn.{transform}: argnums names argument {at % own} twice; found {named}"
+            )
         positions.append(position)
     return positions
 
 
 def _part_of(
-    argument: Any, places: Sequence[LeafPlace], wrt: Filter | EllipsisType, numbers: Mapping[int, int]
+    argument: Any,
+    places: Sequence[LeafPlace],
+    wrt: Filter | EllipsisType,
+    numbers: Mapping[int, int],
 ) -> Part:
     leaves, treedef = jax.tree.flatten(argument)
     if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
@@ -156,20 +194,27 @@ def _part_of(
         if place.rest is not None:
             pieces.append(place.rest)
             continue
-        # A State has one derivative, which stands at its first place: the sum over all trees counts it once.
+        # A State has one derivative, which stands at its first place: the sum over all
+        # trees counts it once.
         layout, selected = _without(earlier, *_selected(leaf, wrt, numbers))
         earlier.update(selected)
         pieces.append((layout, selected))
     return Part(treedef, tuple(pieces))
 
 
-def _selected(node: Any, wrt: Filter | EllipsisType, numbers: Mapping[int, int]) -> tuple[Layout, tuple[int, ...]]:
+def _selected(
+    node: Any, wrt: Filter | EllipsisType, numbers: Mapping[int, int]
+) -> tuple[Layout, tuple[int, ...]]:
     binding = binding_of(node)
-    ((chosen, layout),), _ = select(binding.graphdef.layout, as_filters((wrt,)), lambda: binding.states)
+    ((chosen, layout),), _ = select(
+        binding.graphdef.layout, as_filters((wrt,)), lambda: binding.states
+    )
     return layout, tuple([numbers[id(binding.states[at])] for at in chosen])
 
 
-def _without(earlier: Set[int], layout: Layout, numbers: tuple[int, ...]) -> tuple[Layout, tuple[int, ...]]:
+def _without(
+    earlier: Set[int], layout: Layout, numbers: tuple[int, ...]
+) -> tuple[Layout, tuple[int, ...]]:
     """What is left of some States, when some of them stand elsewhere already."""
     new = [at for at, number in enumerate(numbers) if number not in earlier]
     return layout.take(new), tuple([numbers[at] for at in new])
@@ -178,8 +223,8 @@ def _without(earlier: Set[int], layout: Layout, numbers: tuple[int, ...]) -> tup
 def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) -> None:
     """Raise if two arguments share a State that is differentiated.
 
-    Either tree could hold its derivative, which is the one of both: in both it would count twice, and in one of them
-    the other would look complete.
+    Either tree could hold its derivative, which is the one of both: in both it would
+    count twice, and in one of them the other would look complete.
 
     Raises:
         AliasError: Names all such States.
@@ -202,7 +247,11 @@ def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) ->
     ]
     sharing = sorted({at for _, *both in shared for at in both})
     together = ", ".join(_argument_name(call, at) for at in sharing)
-    usage = f"gn.vjp(f, ({together}))" if call.transform == "vjp" else f"gn.{call.transform}(f)(({together}))"
+    usage = (
+        f"gn.vjp(f, ({together}))"
+        if call.transform == "vjp"
+        else f"gn.{call.transform}(f)(({together}))"
+    )
     raise AliasError(
         f"gn.{call.transform}: arguments share what is differentiated; take them as one, {usage}: {listed(faults)}"
     )
@@ -250,11 +299,19 @@ def divided(transform: str, outcome: Outcome, has_aux: bool) -> tuple[Any, Outco
     aux = None
     if has_aux:
         if not (isinstance(result, tuple) and len(result) == 2):
-            found = f"a tuple of {len(result)}" if isinstance(result, tuple) else told(result)
-            raise TypeError(f"gn.{transform}: with has_aux=True the function gives (result, aux); found {found}")
+            found = (
+                f"a tuple of {len(result)}"
+                if isinstance(result, tuple)
+                else told(result)
+            )
+            raise TypeError(
+                f"gn.{transform}: with has_aux=True the function gives (result, aux); found {found}"
+            )
         result, aux = result
     if written.has_nodes and _holds_nodes(result):
-        raise StructureError(f"gn.{transform} differentiates arrays, but the result holds a node; give it as aux")
+        raise StructureError(
+            f"gn.{transform} differentiates arrays, but the result holds a node; give it as aux"
+        )
     has_nodes = written.has_nodes and _holds_nodes(aux)
     return result, (dataclasses.replace(written, has_nodes=has_nodes), values, aux)
 
