@@ -479,7 +479,7 @@ def _check_contracts(node: Any, graphdef: GraphDef[Any]) -> None:
     they must fit.
     """
     objects, requirements = live_objects(node, graphdef), graphdef.requirements
-    joint: frozenset[int] = graphdef.plans.of(
+    joint: frozenset[int] = graphdef.plans.to(
         _JOINT, lambda: frozenset(_joint_nodes(requirements))
     )
     unchecked = [

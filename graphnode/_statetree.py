@@ -159,7 +159,7 @@ def select(
     if all(one.is_fixed for one in filters):
         return layout.remember(
             ("select", filters), lambda: _select(layout, filters, [None] * len(layout))
-        )  # type: ignore[no-any-return]
+        )
     return _select(layout, filters, live())
 
 

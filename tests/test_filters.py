@@ -416,7 +416,7 @@ def test_equal_filters_are_equal():
     counts: list[int] = []
     for _ in range(20):
         gn.treefy_states(model, gn.All(gn.ParamState, gn.Not(gn.PathIn("units.0.bias"))))
-        counts.append(len(gn.graphdef(model).layout._memo))
+        counts.append(len(gn.graphdef(model).layout._answers))
     assert set(counts) == {counts[0]}
 
 

@@ -71,7 +71,7 @@ class Layout(Trie):
     @property
     def below_entry(self) -> dict[int, list[int]]:
         """The entries below each entry, in order; made once."""
-        return self.remember("below_entry", self._below_entry)  # type: ignore[no-any-return]
+        return self.remember("below_entry", self._below_entry)
 
     def _below_entry(self) -> dict[int, list[int]]:
         below: dict[int, list[int]] = {}
@@ -86,7 +86,7 @@ class Layout(Trie):
         """The entries at or below which there is a State, not counting what references lead to; made once."""
         if not self.references:
             return range(len(self.parents))
-        return self.remember("holding", self._holding)  # type: ignore[no-any-return]
+        return self.remember("holding", self._holding)
 
     def _holding(self) -> frozenset[int]:
         holding = {0}
@@ -104,7 +104,7 @@ class Layout(Trie):
 
     def top_keys(self) -> tuple[Key | Path, ...]:
         """The keys directly below the root, in order; of a State alone its path, `()`."""
-        return self.remember("top", self._top_keys)  # type: ignore[no-any-return]
+        return self.remember("top", self._top_keys)
 
     def _top_keys(self) -> tuple[Key | Path, ...]:
         if self.is_of_a_state:
@@ -114,7 +114,7 @@ class Layout(Trie):
     def below(self, key: Key) -> "tuple[Layout, int] | None":
         """The layout of what lies below a top key, and the number of its first State; `None` for no such key."""
         # With its type: `True` equals 1, and is not a position.
-        return self.remember(("below", type(key), key), lambda: self._below(key))  # type: ignore[no-any-return]
+        return self.remember(("below", type(key), key), lambda: self._below(key))
 
     def _below(self, key: Key) -> "tuple[Layout, int] | None":
         top = self.entry((key,))
@@ -156,7 +156,7 @@ class Layout(Trie):
         # With types: `True` equals 1, and is not a position.
         return self.remember(
             ("part", path, tuple(map(type, path))), lambda: self._part(path)
-        )  # type: ignore[no-any-return]
+        )
 
     def _part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
         top = self.entry(path)
@@ -218,7 +218,7 @@ class Layout(Trie):
 
     def positions_of(self, other: "Layout", start: int = 0) -> "Positions":
         """Where the States of `other` stand here, below an entry: worked out once for each pair."""
-        return self.remember((other, start), lambda: self._positions_of(other, start))  # type: ignore[no-any-return]
+        return self.remember((other, start), lambda: self._positions_of(other, start))
 
     def _positions_of(self, other: "Layout", start: int) -> "Positions":
         here: list[int | None] = [start]
