@@ -51,7 +51,7 @@ STATES: list[type[gn.State[Any]]] = [
     gn.RngState,
     gn.optim.OptimizerState,
 ]
-OWN: list[type[Any]] = [*STATES, gn.GraphDef, gn.StateTree, gn.FlatStates, gn.TreefyState]
+OWN: list[type[Any]] = [*STATES, gn.StateTree, gn.FlatStates, gn.TreefyState]
 USERS: list[type[gn.State[Any]]] = [Memory, Memory.Trace, Pair]
 
 

@@ -20,7 +20,7 @@ from .._contract import Requirement
 from .._errors import StructureError, listed
 from .._paths import Key, Path, key_order, path_str
 from .._pretty import Record, Text, pretty
-from .._public import PublicType, named_in_pickles
+from .._public import named_in_pickles
 from .._redefinition import class_apart
 from .._state import Requirements, StateSpec
 from .._trie import Trie
@@ -49,7 +49,9 @@ _NODES: Final = "nodes"
 _GRAPHDEFS: "Interned[tuple[Token, ...], GraphDef[Any]]" = Interned()
 
 
-class GraphDef(Generic[N_co], metaclass=PublicType):
+# Without the metaclass that has classes pickled by their public names: Python reads the
+# attributes of a class that has one on a slower path, and each split does so.
+class GraphDef(Generic[N_co]):
     """The static half of a node: classes, static values, and which object stands where.
 
     Hashable and comparable at the cost of an identity test, picklable when its classes
