@@ -103,7 +103,7 @@ docs: $(DOCS_VENV)/.stamp ## build the documentation site into build/site, every
 metrics: $(VENV)/.stamp ## count lines, tokens, branches, comments and names of the package
 	@$(VENV)/bin/python -m tests.metrics
 
-schemas: $(VENV)/.stamp ## write the JSON Schemas of the layers into schemas/
+schemas: $(VENV)/.stamp ## write JSON Schemas, for the editor and of graphdefs, into schemas/
 	@echo "== schemas: writing schemas/"
 	@$(VENV)/bin/python -m tests.schemas
 

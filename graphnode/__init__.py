@@ -14,6 +14,7 @@ from ._errors import AliasError as AliasError
 from ._errors import ConfigError as ConfigError
 from ._errors import ContractError as ContractError
 from ._errors import DonationError as DonationError
+from ._errors import Fault as Fault
 from ._errors import FieldError as FieldError
 from ._errors import FilterError as FilterError
 from ._errors import FilterTypeError as FilterTypeError

@@ -18,6 +18,7 @@ import typing_extensions
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+A = TypeVar("A")
 
 # One for all tables. Weak references call back whenever the collector runs, also while
 # a lock is held: with a lock for each table, two threads could each hold the one that
@@ -52,8 +53,28 @@ class Memo(dict[K, V]):
 
     def of(self, key: K, make: Callable[[], V]) -> V:
         """The value for a key, made if there is none."""
-        found = self.get(key)
-        return self.keep(key, make()) if found is None else found
+        try:
+            return self[key]  # not `get`: `None` may be a value
+        except KeyError:
+            pass  # made outside, or each error in `make` would be shown as this one's
+        return self.keep(key, make())
+
+
+class Answers(Memo[Hashable, Any]):
+    """The answers to questions about one object, each of a type of its own."""
+
+    __slots__ = ()
+
+    limit: ClassVar[int] = 128
+
+    def to(self, question: Hashable, work_out: Callable[[], A]) -> A:
+        """The answer to a question, worked out when it is asked for the first time.
+
+        A question belongs to one piece of code, which always works its answer out in
+        the same way: that is what makes the type true.
+        """
+        answer: A = self.of(question, work_out)
+        return answer
 
 
 class Interned(Generic[K, V]):

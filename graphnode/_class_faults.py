@@ -8,9 +8,10 @@ import contextlib
 import enum
 from collections.abc import Generator
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, Self
 
 from ._compat import is_pytree_class
+from ._errors import Fault as AnyFault
 from ._errors import SchemaError
 from ._redefinition import note_definition
 
@@ -42,8 +43,8 @@ class Rule(enum.Enum):
     REGISTERED = "registered-pytree"
 
 
-class Fault(str):
-    """One fault of a class: its text.
+class Fault(AnyFault):
+    """One fault of a class.
 
     Attributes:
         rule: The rule that the class breaks.
@@ -51,14 +52,12 @@ class Fault(str):
             about the whole class.
     """
 
-    # A text, and not a record that holds one: `SchemaError.faults` has always been a
-    # tuple of texts.
     __slots__ = ("name", "rule")
 
     rule: Rule
     name: str | None
 
-    def __new__(cls, text: str, rule: Rule, name: str | None = None) -> "Fault":
+    def __new__(cls, text: str, rule: Rule, name: str | None = None) -> Self:
         self = super().__new__(cls, text)
         self.rule, self.name = rule, name
         return self

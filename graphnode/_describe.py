@@ -7,6 +7,7 @@ import numpy as np
 
 from ._compat import Tracer
 from ._hints import cut, with_article
+from ._public import with_public_names
 from ._static import GraphObject
 
 WEAK: Final = ", weak_type=True"
@@ -24,7 +25,7 @@ def describe(value: object) -> str:
         return with_article(type(value).__name__)
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    text = " ".join(repr(value).split())
+    text = " ".join(with_public_names(repr(value)).split())
     return f"{type(value).__name__} {cut(text)}"
 
 

@@ -6,6 +6,92 @@ tracebacks show what a user can import.
 """
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+
+class Place(NamedTuple):
+    """A place in a file.
+
+    Attributes:
+        line: From 1; 0 where it is not known.
+        column: From 1; 0 where it is not known.
+        file: As messages call the file; empty where there is none.
+    """
+
+    line: int = 0
+    column: int = 0
+    file: str = ""
+
+    def __str__(self) -> str:
+        numbers = (str(self.line), str(self.column)) if self.line else ()
+        return ":".join((self.file, *numbers) if self.file else numbers)
+
+
+_NOWHERE = Place()
+
+
+class Fault(str):
+    """One thing that is wrong: a text, and its parts for a program that shows or sorts it.
+
+    The text is all that users read: `file:line:column: path: what; hint`, as much of it
+    as there is.
+
+    Attributes:
+        what: What is wrong.
+        path: Where in the model: `encoder.layers[2].act`.
+        hint: What would do.
+        place: Where in a file.
+
+    Example:
+        >>> try:
+        ...     gn.config.loads("{in_size: 2, out_sise: 3}", gn.nn.Linear, name="a.yaml")
+        ... except gn.ConfigError as error:
+        ...     fault = error.faults[0]
+        >>> print(fault)
+        a.yaml:1:14: out_sise: Linear has no field 'out_sise'; did you mean 'out_size'?
+        >>> fault.place.line, fault.path, fault.hint
+        (1, 'out_sise', "did you mean 'out_size'?")
+    """
+
+    # A text, and not a record that has one: `faults` of errors are texts to those who
+    # print them or compare them.
+    __slots__ = ("hint", "path", "place", "what")
+    __module__ = "graphnode"
+
+    what: str
+    path: str
+    hint: str
+    place: Place
+
+    def __new__(
+        cls, what: str, *, path: str = "", hint: str = "", place: Place = _NOWHERE
+    ) -> Self:
+        where = [part for part in (str(place), path) if part]
+        text = ": ".join([*where, what])
+        self = super().__new__(cls, f"{text}; {hint}" if hint else text)
+        self.what, self.path, self.hint, self.place = what, path, hint, place
+        return self
+
+    def at(self, place: Place) -> "Fault":
+        """The same at another place of a file."""
+        return Fault(self.what, path=self.path, hint=self.hint, place=place)
+
+    def below(self, path: str) -> "Fault":
+        """The same, seen from further up: its path starts at the object at `path`."""
+        whole = f"{path}.{self.path}" if path and self.path else path or self.path
+        return Fault(self.what, path=whole, hint=self.hint, place=self.place)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _fault, (self.what, self.path, self.hint, self.place)
+
+
+def _fault(what: str, path: str, hint: str, place: Place) -> Fault:
+    return Fault(what, path=path, hint=hint, place=place)
+
+
+def by_place(fault: Fault) -> tuple[str, int, int]:
+    """What faults are sorted by: file, line and column."""
+    return fault.place.file, fault.place.line, fault.place.column
 
 
 class GraphnodeError(Exception):
@@ -99,11 +185,13 @@ class ConfigError(GraphnodeError, ValueError):
     """A configuration says what no model can be built from; lists all faults, with their places.
 
     Attributes:
-        faults: One text per fault: `file:line:column: path: what is wrong`.
+        faults: Each as the text `file:line:column: path: what is wrong`, with its parts.
     """
 
     def __init__(self, faults: Sequence[str]) -> None:
-        self.faults: tuple[str, ...] = tuple(faults)
+        self.faults: tuple[Fault, ...] = tuple(
+            [fault if isinstance(fault, Fault) else Fault(fault) for fault in faults]
+        )
         super().__init__(self.faults)
 
     def __str__(self) -> str:

@@ -26,6 +26,11 @@ def did_you_mean(
     return f"did you mean {close[0]!r}?" if close else ""
 
 
+def with_hint(text: str, hint: str) -> str:
+    """What is wrong, and what would do, if anything is known."""
+    return f"{text}; {hint}" if hint else text
+
+
 def cut(text: str) -> str:
     """A text for a message, cut where it is long."""
     return text if len(text) <= 60 else text[:57] + "..."

@@ -150,7 +150,7 @@ def numbers_of(graphdef: GraphDef[Any], layout: Layout) -> Positions:
     """Where the States of `layout` stand in the structure's own layout; worked out once for each pair."""
     if layout is graphdef.layout:
         return Positions(tuple(range(len(layout))), ())
-    return graphdef.plans.of(layout, lambda: graphdef.layout.positions_of(layout))  # type: ignore[no-any-return]  # as made
+    return graphdef.plans.to(layout, lambda: graphdef.layout.positions_of(layout))
 
 
 def nearest(layout: Layout, text: str) -> str:

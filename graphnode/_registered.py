@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ._importable import goes_by_value
+from ._public import named_in_pickles
 
 # JAX's own, so that files can name them: they are comparable, and the same object in every process.
 # fmt: off
@@ -115,6 +116,7 @@ class _Named:
         return registered, (self._name,)
 
 
+@named_in_pickles("_pickled_registered")
 def registered(name: str) -> object:
     """The value that is registered under a name, for a pickle that is loaded.
 

@@ -328,7 +328,7 @@ def treefy_states(
 
     Example:
         >>> gn.treefy_states(gn.nn.Linear(2, 3), gn.ParamState)["weight"].type
-        <class 'graphnode._state.ParamState'>
+        <class 'graphnode.ParamState'>
     """
     binding = binding_of(node)
     groups, _ = _groups(binding, filters or (...,))
@@ -479,7 +479,7 @@ def _check_contracts(node: Any, graphdef: GraphDef[Any]) -> None:
     they must fit.
     """
     objects, requirements = live_objects(node, graphdef), graphdef.requirements
-    joint: frozenset[int] = graphdef.plans.of(
+    joint: frozenset[int] = graphdef.plans.to(
         _JOINT, lambda: frozenset(_joint_nodes(requirements))
     )
     unchecked = [

@@ -35,6 +35,7 @@ from ._marks import (
 )
 from ._mistaken import NoArray
 from ._pretty import Record, Text, pretty
+from ._public import PublicType, named_in_pickles
 from ._redefinition import latest
 from ._sharding import NamedAxis, ranks_of, sharding_fault
 from ._state_body import state_body_faults
@@ -105,6 +106,7 @@ class StateSpec:
         return [(key, part) for key, part in parts if part is not None]
 
 
+@named_in_pickles("_pickled_state_spec")
 def spec_of(
     cls: "type[State[Any]]",
     name: str | None = None,
@@ -217,7 +219,7 @@ class _Keep(enum.Enum):
 KEEP = _Keep.KEEP
 
 
-class _Slotted(type):
+class _Slotted(PublicType):
     """Gives every State class empty slots: a misspelt `state.valeu = x` fails, and a merge can lose nothing."""
 
     def __new__(
@@ -519,6 +521,7 @@ class HiddenState(ShortTermState[T]):
     """The hidden state of a recurrent cell."""
 
 
+@named_in_pickles("_pickled_state")
 def new_state(spec: StateSpec, value: Any) -> State[Any]:
     """A State of this description, made without running `__init__`."""
     state: State[Any] = object.__new__(spec.cls)

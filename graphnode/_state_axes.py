@@ -161,6 +161,6 @@ def member_graphdef(graphdef: GraphDef[N], /, axis: int = 0) -> GraphDef[N]:
     if not mentions_axes(graphdef):
         return graphdef
     positions = dict.fromkeys(range(len(graphdef.layout)), axis)
-    return graphdef.plans.of(
+    return graphdef.plans.to(
         ("member_graphdef", axis), lambda: without_axes(graphdef, positions)
-    )  # type: ignore[no-any-return]
+    )

@@ -30,6 +30,7 @@ from ._filters import Filter, Matcher, as_filters
 from ._graph._layout import Layout, TrieBuilder
 from ._paths import Key, Path, is_path, path_str
 from ._pretty import Record, Text, pretty
+from ._public import PublicMapping, PublicType
 from ._selection import (
     check_class_filters,
     looked_up,
@@ -53,7 +54,7 @@ S_co = TypeVar("S_co", bound=State[Any], covariant=True, default=State[Any])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
-class TreefyState(Generic[T]):
+class TreefyState(Generic[T], metaclass=PublicType):
     """The value of one State with its description: what a State is in a `StateTree`. A pytree of its value.
 
     Attributes:
@@ -158,7 +159,7 @@ def select(
     if all(one.is_fixed for one in filters):
         return layout.remember(
             ("select", filters), lambda: _select(layout, filters, [None] * len(layout))
-        )  # type: ignore[no-any-return]
+        )
     return _select(layout, filters, live())
 
 
@@ -177,7 +178,7 @@ def _select(
     return tuple([(tuple(found), layout.take(found)) for found in groups]), tuple(rest)
 
 
-class StateTree(Mapping[Key | Path, Any]):
+class StateTree(Mapping[Key | Path, Any], metaclass=PublicMapping):
     """The values of some States by path: reads as a nested mapping, and is one pytree to JAX.
 
     `tree["l1"]["weight"]` is a `TreefyState`, `tree["l1"]` a `StateTree`, `len(tree)`
@@ -430,7 +431,7 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-class FlatStates(Mapping[Path, S_co]):
+class FlatStates(Mapping[Path, S_co], metaclass=PublicMapping):
     """Live States by full path, in canonical order. Read-only; the States themselves are not copied.
 
     Example:

@@ -27,10 +27,13 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
+from ._caches import Answers
 from ._paths import Key, Path, key_order, path_str
 from ._patterns import Automaton, Pattern
+
+A = TypeVar("A")
 
 # From an entry, by a key, to an entry.
 Reference: TypeAlias = tuple[int, Key, int]
@@ -41,7 +44,6 @@ _Flow: TypeAlias = tuple[list[int], list[int], list[list[tuple[Key, int]]]]
 # How an automaton came to an entry: from which one, from which places, by which key.
 _Step: TypeAlias = tuple[int, int, Key]
 
-_MEMO_LIMIT = 128
 
 # Of so many paths of a leaf each is looked at where paths are listed; there may be 2^n.
 MOST_PATHS: Final = 64
@@ -58,7 +60,7 @@ class Trie:
             the entry that it leads to.
     """
 
-    __slots__ = ("_children", "_memo", "keys", "leaves", "parents", "references")
+    __slots__ = ("_answers", "_children", "keys", "leaves", "parents", "references")
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class Trie:
         self.leaves: tuple[int, ...] = leaves
         self.references: tuple[Reference, ...] = references
         self._children: dict[tuple[int, Key], int] | None = None
-        self._memo: dict[Hashable, Any] = {}
+        self._answers = Answers()
 
     def __len__(self) -> int:
         return len(self.leaves)
@@ -209,12 +211,12 @@ class Trie:
     @property
     def all_sources(self) -> dict[int, list[tuple[int, Key]]]:
         """From where references lead to each entry, also those that lead back; made once."""
-        return self.remember("all sources", lambda: by_target(self.references))  # type: ignore[no-any-return]
+        return self.remember("all sources", lambda: by_target(self.references))
 
     @property
     def _sources(self) -> dict[int, list[tuple[int, Key]]]:
         """From where references lead to each entry, but for those that lead back; made once."""
-        return self.remember("sources", lambda: by_target(self._forward))  # type: ignore[no-any-return]
+        return self.remember("sources", lambda: by_target(self._forward))
 
     def matching(
         self, patterns: frozenset[Pattern]
@@ -369,7 +371,7 @@ class Trie:
 
     @property
     def _flow(self) -> _Flow:
-        return self.remember("flow", self._made_flow)  # type: ignore[no-any-return]
+        return self.remember("flow", self._made_flow)
 
     def _made_flow(self) -> _Flow:
         """The entries in reverse postorder, the place of each there, and where it leads, but for what leads back."""
@@ -400,7 +402,7 @@ class Trie:
     @property
     def outgoing(self) -> dict[int, list[tuple[Key, int]]]:
         """Where each entry leads by which key, over references too; made once."""
-        return self.remember("outgoing", self._outgoing)  # type: ignore[no-any-return]
+        return self.remember("outgoing", self._outgoing)
 
     def _outgoing(self) -> dict[int, list[tuple[Key, int]]]:
         outgoing: dict[int, list[tuple[Key, int]]] = {
@@ -413,7 +415,7 @@ class Trie:
     @property
     def _inward(self) -> frozenset[Reference]:
         """The references to what the first path of their source goes through: all others lead nowhere back."""
-        return self.remember("inward", self._made_inward)  # type: ignore[no-any-return]
+        return self.remember("inward", self._made_inward)
 
     def _made_inward(self) -> frozenset[Reference]:
         ends = _ends(self.parents)
@@ -424,7 +426,7 @@ class Trie:
     @property
     def _forward(self) -> list[Reference]:
         """The references that do not lead back; made once."""
-        return self.remember("forward", self._made_forward)  # type: ignore[no-any-return]
+        return self.remember("forward", self._made_forward)
 
     def _made_forward(self) -> list[Reference]:
         inward = self._inward
@@ -480,18 +482,12 @@ class Trie:
         """The number of the leaf at each leaf entry; made once."""
         return self.remember(
             "leaf_numbers", lambda: {entry: at for at, entry in enumerate(self.leaves)}
-        )  # type: ignore[no-any-return]
+        )
 
     # Any: each question has an answer of its own type.
-    def remember(self, question: Hashable, answer: Callable[[], Any]) -> Any:
-        """The answer to a question about these paths, worked out once; bounded, so that no caller can fill memory."""
-        found = self._memo.get(question, self)
-        if found is self:
-            found = answer()
-            if len(self._memo) >= _MEMO_LIMIT:
-                self._memo.clear()
-            self._memo[question] = found
-        return found
+    def remember(self, question: Hashable, work_out: Callable[[], A]) -> A:
+        """The answer to a question about these paths, worked out once."""
+        return self._answers.to(question, work_out)
 
 
 def _ends(parents: Sequence[int]) -> list[int]:

@@ -82,7 +82,7 @@ class _ViewPlan:
 
 def _plan_of(graphdef: GraphDef[Any], statics: Mapping[str, object]) -> _ViewPlan:
     question = _question(statics)
-    return graphdef.plans.of(question, lambda: _compile(graphdef, statics))  # type: ignore[no-any-return]
+    return graphdef.plans.to(question, lambda: _compile(graphdef, statics))
 
 
 def _question(statics: Mapping[str, object]) -> Hashable:

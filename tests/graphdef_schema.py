@@ -1,4 +1,4 @@
-"""The JSON Schema of `gn.GraphDef.to_json`, kept in `schemas/` by `python -m tests.schemas`.
+"""The JSON Schema of `gn.GraphDef.to_json`, kept in `schemas/`, where `make schemas` writes it.
 
 Written by hand, but for the static values, of which the table of their kinds knows the form.
 """

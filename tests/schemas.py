@@ -1,4 +1,4 @@
-"""Write the JSON Schemas that this repository keeps in `schemas/`.
+"""Write JSON Schemas into `schemas/`: that of graphdefs, which is kept, and those that editors complete by.
 
 From the root of the repository,
 
@@ -19,6 +19,9 @@ from tests.graphdef_schema import GRAPHDEF
 
 GENERATED = "*.schema.json"
 """The files that are written here."""
+
+KEPT = "graphdef.schema.json"
+"""The one that is under version control: no command makes it."""
 
 
 def public_classes(module: object) -> dict[str, type[gn.Node]]:
@@ -53,16 +56,15 @@ def example_class(program: str, name: str) -> type[gn.Node]:
 
 def schemas() -> Mapping[str, Mapping[str, object]]:
     """The schemas by the names of their files. Further ones are added here."""
-    found = {f"graphnode.nn.{name}": cls for name, cls in public_classes(gn.nn).items()}
-    made: dict[str, Mapping[str, object]] = {"graphdef.schema.json": GRAPHDEF}
-    made |= {f"{name}.schema.json": gn.config.json_schema(cls) for name, cls in found.items()}
+    made: dict[str, Mapping[str, object]] = {KEPT: GRAPHDEF}
+    made["graphnode.nn.Module.schema.json"] = gn.config.json_schema(gn.nn.Module)
     for program, name in EXAMPLES.items():
         made[f"graphnode.examples.{program}.schema.json"] = gn.config.json_schema(example_class(program, name))
     return made
 
 
 def write(folder: Path) -> list[Path]:
-    """Write all, and remove those of classes that are gone."""
+    """Write all, and remove those that are written no more."""
     folder.mkdir(exist_ok=True)
     for path in folder.glob(GENERATED):
         path.unlink()

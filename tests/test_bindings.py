@@ -323,8 +323,17 @@ SETUPS = [
 ]
 
 
-@pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.__name__)
-@pytest.mark.parametrize("name", EDITS)
+# Two setups for each edit: those of its number i, and of 3i + 1, which are never the same one. So a setup meets about
+# 15 edits, of every kind, as alike edits stand beside each other. All other pairs are slow tests.
+EDITED = [
+    pytest.param(name, setup, id=f"{name}-{setup.__name__}", marks=() if is_quick else pytest.mark.slow)
+    for i, name in enumerate(EDITS)
+    for number, setup in enumerate(SETUPS)
+    for is_quick in [number in (i % len(SETUPS), (3 * i + 1) % len(SETUPS))]
+]
+
+
+@pytest.mark.parametrize(("name", "setup"), EDITED)
 def test_binding_does_not_survive_a_change(name: str, setup: Callable[[Kit], tuple[Kit, list[Any]]]):
     """After each way to change a structure, every root sees the new one: the changed, its parents, its parts."""
     one, roots = setup(kit())
@@ -950,20 +959,31 @@ SWITCHED: dict[str, tuple[Write, ...]] = {
     "delete, then dict pop": (delete_below, dict_pop),
 }
 BINDINGS = ("unbound", "bound", "stale")
-STEPS = ["line", pytest.param("opcode", marks=pytest.mark.slow)]
-# Every second edit with one of the bindings, in turn; all pairs are slow tests.
-PAIRS = [
-    pytest.param(name, binding, marks=() if at % 2 == 0 and at // 2 % len(BINDINGS) == number else pytest.mark.slow)
-    for at, name in enumerate(SWITCHED)
-    for number, binding in enumerate(BINDINGS)
-]
+STRIDE = 3
+"""Of the steps, only each so many in the quick tests; from which of the first on, goes by the number of the edit."""
 
 
-@pytest.mark.parametrize("event", STEPS)
-@pytest.mark.parametrize(("name", "binding"), PAIRS)
-def test_read_at_any_point_of_a_write_leaves_nothing_stale(name: str, binding: str, event: str):
+def interleavings(shift: int) -> list[Any]:
+    """The edits with the bindings, and where the other thread comes in: the event, and which of its steps.
+
+    Quick are all edits, each with one binding: number i with binding i + `shift`. Another shift in another test gives
+    it another binding there. All pairs at all steps are slow tests.
+    """
+    slow = pytest.mark.slow
+    found: list[Any] = []
+    for i, name in enumerate(SWITCHED):
+        quick = BINDINGS[(i + shift) % len(BINDINGS)]
+        found.append(pytest.param(name, quick, "line", slice(i % STRIDE, None, STRIDE), id=f"{name}-{quick}"))
+        for binding, event in itertools.product(BINDINGS, ("line", "opcode")):
+            every = slice(0, None, 1)
+            found.append(pytest.param(name, binding, event, every, marks=slow, id=f"{name}-{binding}-every {event}"))
+    return found
+
+
+@pytest.mark.parametrize(("name", "binding", "event", "steps"), interleavings(0))
+def test_read_at_any_point_of_a_write_leaves_nothing_stale(name: str, binding: str, event: str, steps: slice):
     """Whenever another thread reads while one writes, the reads after the write see it."""
-    at, fired = 0, True
+    at, fired = steps.start, True
     kept: set[object] = {gn.graphdef(root_with(small(), binding))}  # compiled and interned: no steps to make it again
     while fired:
         one, fresh, late = small(), param(), leaf(9)
@@ -973,8 +993,8 @@ def test_read_at_any_point_of_a_write_leaves_nothing_stale(name: str, binding: s
         assert_fresh(root)
         assert_fresh(one)
         kept.add(gn.graphdef(root))
-        at += 1
-    assert at > 1, "the writer was not traced"
+        at += steps.step
+    assert at > STRIDE, "the writer was not traced"
 
 
 def apply(writes: tuple[Write, ...], one: Small, fresh: gn.ParamState, late: Leaf) -> None:
@@ -987,11 +1007,10 @@ def both(root: Root, one: Small) -> None:
     gn.graphdef(one)
 
 
-@pytest.mark.parametrize("event", STEPS)
-@pytest.mark.parametrize(("name", "binding"), PAIRS)
-def test_write_at_any_point_of_a_read_leaves_nothing_stale(name: str, binding: str, event: str):
+@pytest.mark.parametrize(("name", "binding", "event", "steps"), interleavings(1))
+def test_write_at_any_point_of_a_read_leaves_nothing_stale(name: str, binding: str, event: str, steps: slice):
     """Whenever a thread writes while another reads, the read gives a structure that was there, the next the new one."""
-    at, fired = 0, True
+    at, fired = steps.start, True
     kept: set[object] = {gn.graphdef(root_with(small(), binding))}  # compiled and interned: no steps to make it again
     while fired:
         one, fresh, late = small(), param(), leaf(9)
@@ -1011,7 +1030,7 @@ def test_write_at_any_point_of_a_read_leaves_nothing_stale(name: str, binding: s
         assert found[0] in there, "a mixture of two structures"
         assert_fresh(root)
         kept.add(gn.graphdef(root))
-        at += 1
+        at += steps.step
     assert at > 5, "the reader was not traced"
 
 
@@ -1041,13 +1060,21 @@ def run_with_interrupt(write: Callable[[], object], at: int) -> bool:
     return False
 
 
+INTERRUPTED = [
+    pytest.param(name, steps, id=f"{name}{text}", marks=marks)
+    for i, name in enumerate(SWITCHED)
+    for steps, text, marks in [
+        (slice(i % STRIDE, None, STRIDE), "", pytest.mark.slow if name == "pop_states" else ()),
+        (slice(0, None, 1), "-every opcode", pytest.mark.slow),
+    ]
+]
+
+
 @pytest.mark.no_runtime_types
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "pop_states" else ()) for name in SWITCHED]
-)
-def test_an_interrupt_at_any_point_of_a_write_leaves_nothing_stale(name: str):
+@pytest.mark.parametrize(("name", "steps"), INTERRUPTED)
+def test_an_interrupt_at_any_point_of_a_write_leaves_nothing_stale(name: str, steps: slice):
     """Wherever Ctrl-C ends a write, the next read gives the structure that is there then."""
-    at, fired = 0, True
+    at, fired = steps.start, True
     kept: set[object] = {gn.graphdef(root_with(small(), "bound"))}
     while fired:
         one, fresh, late = small(), param(), leaf(9)
@@ -1057,7 +1084,7 @@ def test_an_interrupt_at_any_point_of_a_write_leaves_nothing_stale(name: str):
         assert_fresh(root)
         assert_fresh(one)
         kept.add(gn.graphdef(root))
-        at += 1
+        at += steps.step
     assert at > 5, "the writer was not traced"
 
 

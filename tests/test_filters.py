@@ -285,7 +285,7 @@ NO_FILTERS: list[tuple[Any, str]] = [
         (gn.ParamState | None, "not a filter: NoneType is not a class of States or nodes"),
         (Union[gn.ParamState, int], "not a filter: int is not a class of States or nodes"),  # noqa: UP007
         (UNION[gn.ParamState, ForwardRef("later")], "not a filter: ForwardRef ForwardRef('later') in a union"),
-        (Annotated[gn.ParamState, 1], "not a filter: _AnnotatedAlias typing.Annotated[graphnode._state.ParamState, 1]"),
+        (Annotated[gn.ParamState, 1], "not a filter: _AnnotatedAlias typing.Annotated[graphnode.ParamState, 1]"),
         (Literal["tag"], "not a filter: _LiteralGenericAlias typing.Literal['tag']"),
         (Any, "not a filter: Any is not a class of States or nodes"),
     ],
@@ -416,7 +416,7 @@ def test_equal_filters_are_equal():
     counts: list[int] = []
     for _ in range(20):
         gn.treefy_states(model, gn.All(gn.ParamState, gn.Not(gn.PathIn("units.0.bias"))))
-        counts.append(len(gn.graphdef(model).layout._memo))
+        counts.append(len(gn.graphdef(model).layout._answers))
     assert set(counts) == {counts[0]}
 
 

@@ -16,6 +16,7 @@ SOURCE = Path(__file__).resolve().parent.parent / PACKAGE
 # one name; its modules may import each other, but not in a cycle. `__init__` and `__main__` import anything.
 LAYERS = (
     "_moved",
+    "_public",
     "_compat",
     "_gc",
     "_caches",

@@ -148,7 +148,7 @@ def test_what_a_layout_remembers_is_bounded():
     tree = gn.treefy_states(net())
     for at in range(1000):
         tree.filter(gn.PathIn(("items", at, "weight"), missing_ok=True))
-    assert len(tree.layout._memo) <= 128
+    assert len(tree.layout._answers) <= 128
 
 
 def test_remembered_answer_is_worked_out_once():

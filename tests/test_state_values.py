@@ -449,7 +449,7 @@ def test_broadcast_passes_contracts():
 BROADCAST_FAULTS: dict[str, tuple[Callable[[Holder], Any], str]] = {
     "nothing": (
         lambda node: gn.broadcast_states(node, gn.HiddenState, 2),
-        "no State of Holder is selected by <class 'graphnode._state.HiddenState'>",
+        "no State of Holder is selected by <class 'graphnode.HiddenState'>",
     ),
     "axis": (
         lambda node: gn.broadcast_states(node, ParamState, 2, axis=3),

@@ -23,6 +23,7 @@ NAMES = [
     "Difference",
     "Field",
     "DonationError",
+    "Fault",
     "FieldError",
     "Filter",
     "FilterError",

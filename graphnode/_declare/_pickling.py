@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from .._fields import NodeBase
 from .._registered import pickled
 from ._copying import Reduction
-from ._unpickling import Declared, PickledGraph, declared_by, same, settle
+from ._unpickling import Declared, declared_by, new_graph, same, settle
 
 
 class _Local(threading.local):
@@ -91,7 +91,7 @@ class _Row:
             other.waiting.append(self.waiting.pop())
             return same, (other,)
         self.is_open = True
-        return PickledGraph, (), None, self._entries()
+        return new_graph, (), None, self._entries()
 
     def _entries(self) -> Iterator[object]:
         """The entries of the row, which grows while the pickler writes them."""

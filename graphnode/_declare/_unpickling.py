@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from .._errors import ContractError, FieldError, listed
 from .._fields import Kind, NodeBase
+from .._public import named_in_pickles
 from ._copying import children_first, node_base_of, nodes_in, set_state
 from ._plan import check_contracts_anew
 from ._schema import Field, schema
@@ -44,11 +45,13 @@ _BEFORE: Final["weakref.WeakKeyDictionary[type, set[str]]"] = (
 _LOADED: Final[dict[int, _Loaded]] = {}
 
 
+@named_in_pickles("_pickled_value")
 def same(value: T) -> T:
     """The value itself."""
     return value
 
 
+@named_in_pickles("_pickled_end")
 def settle(node: NodeBase, graph: "PickledGraph") -> None:
     """Fill the whole graph, if `node` is the one that its row began with: the row is over then."""
     graph.settle(node)
@@ -102,6 +105,12 @@ class PickledGraph:
         # Those that only an object of somebody else's leads to are in no state: of
         # these the last met comes first.
         return list(children_first(reversed(states.values()), below))
+
+
+@named_in_pickles("_pickled_nodes")
+def new_graph() -> PickledGraph:
+    """A row of nodes that is about to be loaded."""
+    return PickledGraph()
 
 
 def declared_by(cls: type[NodeBase]) -> Declared:

@@ -274,9 +274,9 @@ def keep_joint(
             alive.pop(key, None)
 
     gaps = _gaps(binding, roots)
-    if gaps or binding.graphdef.plans.of(
-        _LEADS_BACK, lambda: _leads_back(binding.graphdef)
-    ):
+    graphdef = binding.graphdef
+    leads_back = graphdef.plans.to(_LEADS_BACK, lambda: _leads_back(graphdef))
+    if gaps or leads_back:
         missing = {number for number, _ in gaps}
         states = [
             state

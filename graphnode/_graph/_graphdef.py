@@ -9,17 +9,18 @@ looked at.
 
 import builtins
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, TypeAlias
 
 import jax
 from typing_extensions import TypeVar
 
-from .._caches import Interned, Memo
+from .._caches import Answers, Interned
 from .._contract import Requirement
 from .._errors import StructureError, listed
 from .._paths import Key, Path, key_order, path_str
 from .._pretty import Record, Text, pretty
+from .._public import named_in_pickles
 from .._redefinition import class_apart
 from .._state import Requirements, StateSpec
 from .._trie import Trie
@@ -48,6 +49,8 @@ _NODES: Final = "nodes"
 _GRAPHDEFS: "Interned[tuple[Token, ...], GraphDef[Any]]" = Interned()
 
 
+# Without the metaclass that has classes pickled by their public names: Python reads the
+# attributes of a class that has one on a slower path, and each split does so.
 class GraphDef(Generic[N_co]):
     """The static half of a node: classes, static values, and which object stands where.
 
@@ -87,7 +90,7 @@ class GraphDef(Generic[N_co]):
     _layout: Layout | None
     _assembly: Assembly | None
     # How to match other layouts with this structure, for the operations that do
-    plans: Memo[Hashable, Any]
+    plans: Answers
 
     @property
     def type(self) -> "builtins.type[N_co]":
@@ -126,17 +129,17 @@ class GraphDef(Generic[N_co]):
     @property
     def requirements(self) -> "dict[int, list[tuple[int, Requirement]]]":
         """What the fields of each node ask of which State, by the numbers of both among all objects."""
-        return self.plans.of(_REQUIREMENTS, lambda: requirements_of(self.table))  # type: ignore[no-any-return]  # as made
+        return self.plans.to(_REQUIREMENTS, lambda: requirements_of(self.table))
 
     def contracts_from(self, start: int) -> "dict[int, Requirements]":
         """What the fields of its nodes, from one number on, ask of each State, by its number among all objects."""
         question = (_CONTRACTS, start)
-        return self.plans.of(question, lambda: contracts_of(self.table, start))  # type: ignore[no-any-return]
+        return self.plans.to(question, lambda: contracts_of(self.table, start))
 
     @property
     def nodes(self) -> Trie:
         """The paths of its nodes, in the order of their numbers."""
-        return self.plans.of(_NODES, lambda: lay_out_nodes(self.table))  # type: ignore[no-any-return]  # as made
+        return self.plans.to(_NODES, lambda: lay_out_nodes(self.table))
 
     def path(self, number: int) -> Path:
         """The first path of object `number`."""
@@ -242,6 +245,7 @@ def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     return _GRAPHDEFS.of(tokens, lambda: _new_graphdef(tokens))
 
 
+@named_in_pickles("_pickled_graphdef")
 def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     """The graphdef that was pickled, whose classes may have changed since: a spec knows its own fields alone.
 
@@ -289,7 +293,7 @@ def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     graphdef: GraphDef[Any] = GraphDef()
     graphdef.tokens = tokens
     graphdef._table = graphdef._layout = graphdef._assembly = None
-    graphdef.plans = Memo()
+    graphdef.plans = Answers()
     return graphdef
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeAlias
 from .._caches import Interned
 from .._paths import Key, Path, key_order, path_str
 from .._pretty import MAX_KEY
+from .._public import named_in_pickles
 from .._state import StateSpec
 from .._trie import Reference, Trie, by_target, canonical
 
@@ -70,7 +71,7 @@ class Layout(Trie):
     @property
     def below_entry(self) -> dict[int, list[int]]:
         """The entries below each entry, in order; made once."""
-        return self.remember("below_entry", self._below_entry)  # type: ignore[no-any-return]
+        return self.remember("below_entry", self._below_entry)
 
     def _below_entry(self) -> dict[int, list[int]]:
         below: dict[int, list[int]] = {}
@@ -85,7 +86,7 @@ class Layout(Trie):
         """The entries at or below which there is a State, not counting what references lead to; made once."""
         if not self.references:
             return range(len(self.parents))
-        return self.remember("holding", self._holding)  # type: ignore[no-any-return]
+        return self.remember("holding", self._holding)
 
     def _holding(self) -> frozenset[int]:
         holding = {0}
@@ -103,7 +104,7 @@ class Layout(Trie):
 
     def top_keys(self) -> tuple[Key | Path, ...]:
         """The keys directly below the root, in order; of a State alone its path, `()`."""
-        return self.remember("top", self._top_keys)  # type: ignore[no-any-return]
+        return self.remember("top", self._top_keys)
 
     def _top_keys(self) -> tuple[Key | Path, ...]:
         if self.is_of_a_state:
@@ -113,7 +114,7 @@ class Layout(Trie):
     def below(self, key: Key) -> "tuple[Layout, int] | None":
         """The layout of what lies below a top key, and the number of its first State; `None` for no such key."""
         # With its type: `True` equals 1, and is not a position.
-        return self.remember(("below", type(key), key), lambda: self._below(key))  # type: ignore[no-any-return]
+        return self.remember(("below", type(key), key), lambda: self._below(key))
 
     def _below(self, key: Key) -> "tuple[Layout, int] | None":
         top = self.entry((key,))
@@ -155,7 +156,7 @@ class Layout(Trie):
         # With types: `True` equals 1, and is not a position.
         return self.remember(
             ("part", path, tuple(map(type, path))), lambda: self._part(path)
-        )  # type: ignore[no-any-return]
+        )
 
     def _part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
         top = self.entry(path)
@@ -217,7 +218,7 @@ class Layout(Trie):
 
     def positions_of(self, other: "Layout", start: int = 0) -> "Positions":
         """Where the States of `other` stand here, below an entry: worked out once for each pair."""
-        return self.remember((other, start), lambda: self._positions_of(other, start))  # type: ignore[no-any-return]
+        return self.remember((other, start), lambda: self._positions_of(other, start))
 
     def _positions_of(self, other: "Layout", start: int) -> "Positions":
         here: list[int | None] = [start]
@@ -312,6 +313,7 @@ class Layout(Trie):
         return f"Layout({', '.join(shown)}{f', and {len(self) - 5} more' if len(self) > 5 else ''})"
 
 
+@named_in_pickles("_pickled_layout")
 def intern_layout(
     parents: tuple[int, ...],
     keys: tuple[Key, ...],

@@ -16,6 +16,7 @@ from .._declare._plan import requirement_of, with_requirement
 from .._errors import StructureError
 from .._gc import uncollected
 from .._paths import Key, Path, path_order, path_str
+from .._public import named_in_pickles
 from .._redefinition import first_moved
 from .._state import Requirements, StateSpec
 from .._static import StaticValueError, static_key
@@ -43,6 +44,7 @@ class RootSpec:
 Token: TypeAlias = RootSpec | NodeSpec | StateSpec | int
 
 
+@named_in_pickles("_pickled_root_spec")
 def root_spec(
     treedef: Any, edges: tuple[Path, ...], order: tuple[int, ...]
 ) -> RootSpec:

@@ -32,6 +32,7 @@ from .._errors import SchemaError, StructureError, listed
 from .._fields import Kind
 from .._hints import with_article
 from .._paths import Key, Path
+from .._public import named_in_pickles
 from .._registered import pickled
 from .._static import Uncompiled, static_key, template_there
 from .._versions import Version, first_version
@@ -163,6 +164,7 @@ def template_of(cls: type[Any]) -> Template:
     return own["_template"]  # type: ignore[no-any-return]  # as it was put there
 
 
+@named_in_pickles("_pickled_node_spec")
 def _restore_spec(
     cls: type[Any],
     statics: Mapping[str, Any],

@@ -13,6 +13,8 @@ from .._registered import HUGGING_FACE as HUGGING_FACE
 # Files may name the classes of nn, which are known once it is imported
 from ..nn import Module as _Module
 from ._build import build as build
+from ._by_path import MISSING as MISSING
+from ._by_path import Change as Change
 from ._config import DEFAULT as DEFAULT
 from ._config import Config as Config
 from ._config import config_of as config_of
@@ -26,8 +28,6 @@ from ._registry import register as register
 from ._summary import Summary as Summary
 from ._summary import summary as summary
 from ._to_config import to_config as to_config
-from ._write import MISSING as MISSING
-from ._write import Change as Change
 from ._write import dump as dump
 
 del _Module, _pydantic, _tomli_w, _yaml  # no names of this module

@@ -17,7 +17,7 @@ from .._containers import assembled, items
 from .._declare._annotations import Form
 from .._declare._node import Node
 from .._declare._schema import Field, schema
-from .._errors import ConfigError, GraphnodeError
+from .._errors import ConfigError, Fault, GraphnodeError
 from .._fields import Kind
 from .._keys import number_of
 from .._static import TracedValueError
@@ -145,7 +145,7 @@ def fault_text(error: Exception) -> str:
 
 def _made(config: Config[M], key: jax.Array | None, number: int = 0) -> M:
     making = _Making(config, key, number)
-    faults = [f"{visit.name}: {text}" for visit, text in making.order_faults()]
+    faults = [Fault(what, path=visit.name) for visit, what in making.order_faults()]
     if faults:
         raise ConfigError(faults)
     for step in making.steps:

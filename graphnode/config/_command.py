@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from .._declare._node import Node
-from .._errors import ConfigError
+from .._errors import ConfigError, Fault
 from .._paths import path_str
 from ._build import constructor_faults
 from ._config import Config
@@ -61,8 +61,12 @@ _set_option = click.option(
 def _failed(error: ConfigError) -> NoReturn:
     """Print every fault, the place in bold, and end with 1."""
     for fault in error.faults:
-        place, colon, text = fault.partition(": ")
-        click.echo(f"{click.style(place, bold=True)}{colon}{text}", err=True)
+        # Without a place in a file, the path says where.
+        where = str(fault.place) or fault.path
+        shown = (
+            fault.replace(where, click.style(where, bold=True), 1) if where else fault
+        )
+        click.echo(shown, err=True)
     click.get_current_context().exit(1)
     raise AssertionError  # pragma: no cover  # exit does not return
 
@@ -98,7 +102,7 @@ def check_command(files: Sequence[Path]) -> None:
     The exit code is 0 if there are none, 1 if there are some, and 2 if the command was
     not understood.
     """
-    faults: list[str] = []
+    faults: list[Fault] = []
     for file in files:
         try:
             load_checked(file, Node)
@@ -180,8 +184,8 @@ def summary_command(file: Path, changes: Sequence[str]) -> None:
     """Print the States of the model of a file: shapes, parameters, bytes, sharing. No array is made."""
     config = _loaded(file, changes)
     faults = [
-        ": ".join(filter(None, [path_str(visit.path), text]))
-        for visit, text in constructor_faults(config)
+        Fault(what, path=path_str(visit.path))
+        for visit, what in constructor_faults(config)
     ]
     if faults:
         _failed(ConfigError(faults))

@@ -39,7 +39,7 @@ from .._containers import (
 from .._declare._annotations import Form, resolve
 from .._declare._node import Node
 from .._declare._schema import Field, is_computed, schema
-from .._errors import ConfigError
+from .._errors import ConfigError, Fault
 from .._fields import Kind, NodeBase
 from .._members import declaring_classes
 from .._paths import Path
@@ -224,12 +224,13 @@ def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
     own = _own_arguments(cls)
     arguments = own or list(_arguments(cls, fields))
     faults = [
-        f"{cls.__name__}.{one.name}: {one.fault}" for one in arguments if one.fault
+        Fault(argument.fault, path=f"{cls.__name__}.{argument.name}")
+        for argument in arguments
+        if argument.fault
     ]
     if cls._has_own_init and not own:
-        faults.append(
-            f"{cls.__name__} has a constructor of its own, so nothing says what it takes"
-        )
+        what = "has a constructor of its own, so nothing says what it takes"
+        faults.append(Fault(f"{cls.__name__} {what}"))
     if faults:
         raise ConfigError(faults)
     docs = _docs(cls)
@@ -256,8 +257,11 @@ def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
         if info.alias or info.validation_alias
     ]
     if aliased:
-        text = "files name a field as its class does; take the alias out of its pydantic.Field, or rename the field"
-        raise ConfigError([f"{cls.__name__}.{name}: {text}" for name in aliased])
+        what = "files name a field as its class does"
+        hint = "take the alias out of its pydantic.Field, or rename the field"
+        raise ConfigError(
+            [Fault(what, path=f"{cls.__name__}.{name}", hint=hint) for name in aliased]
+        )
     made.node_class = cls
     made.slots = {one.name: one.form for one in arguments if one.form is not None}
     return cast("type[Config[Any]]", made)
@@ -595,11 +599,6 @@ def key_fault(value: Container) -> str | None:
 
 def _sequence_kind(form: Form) -> ContainerKind:
     return tuple if form.list_of is None else list
-
-
-def step_text(value: Container, key: object) -> str:
-    """The text of one step into a container."""
-    return f".{key}" if isinstance(value, dict) else f"[{key}]"
 
 
 def form_at(form: Form, keys: Path) -> Form:

@@ -26,7 +26,7 @@ from .._compat import current_trace
 from .._containers import leaves
 from .._declare._node import Node
 from .._declare._schema import schema
-from .._errors import ConfigError
+from .._errors import ConfigError, Fault
 from .._inspect import nodes
 from .._keys import bits_of, is_key
 from .._paths import Path, path_str
@@ -34,6 +34,7 @@ from .._rngs import Rngs
 from .._split import graphdef, states, treefy_states
 from .._stream import Stream, scope_of
 from ._build import build_here, built_at, fault_text, stream_at
+from ._by_path import WrittenOut, change_path
 from ._config import (
     DEFAULT,
     Config,
@@ -44,8 +45,8 @@ from ._config import (
     takes_streams,
 )
 from ._graph import copied, number_below, visits
+from ._node_data import LeftOut, differs_from_default, maker_of
 from ._to_config import to_config
-from ._write import LeftOut, WrittenOut, change_path, differs_from_default, maker_of
 
 M = TypeVar("M", bound=Node)
 
@@ -79,12 +80,9 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
             raise _UnsaidError(fault)
         return value
     except _UnsaidError as error:
-        text = f"the default of the class cannot be changed in part: {error}"
-        raise ConfigError(
-            [
-                f"{where}: {text}; write the whole value first, such as {where}={{type: ...}}"
-            ]
-        ) from None
+        what = f"the default of the class cannot be changed in part: {error}"
+        hint = f"write the whole value first, such as {where}={{type: ...}}"
+        raise ConfigError([Fault(what, path=where, hint=hint)]) from None
 
 
 # Any: the default of a field is whatever makes it.

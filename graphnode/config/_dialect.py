@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from .._arguments import wrong_argument
 from .._containers import children, is_container, items
-from .._errors import PathError
+from .._errors import Fault, PathError
 from .._paths import Key, Path, parse_path, path_str, split_pattern
 from .._patterns import Automaton, is_glob, pattern_of
 from ._read import Document, Files, Home
@@ -234,8 +234,8 @@ class Translation:
                 elif isinstance(value, dict):
                     yield _Spot(value, found, passed)
                 else:
-                    text = f"{path_str(found)}: an item of a list is neither renamed nor left out"
-                    self._files.faults.append(text)
+                    what = "an item of a list is neither renamed nor left out"
+                    self._files.faults.append(Fault(what, path=path_str(found)))
 
     def _put(self, move: _Move) -> None:
         holder: Any = self._document.root
@@ -250,8 +250,8 @@ class Translation:
                 holder = None
                 break
         if not isinstance(holder, dict):
-            text = f"{source} is renamed to {path_str(move.target)}, but {above[-1]} holds no mapping"
-            self._files.faults.append(text)
+            what = f"{source} is renamed to {path_str(move.target)}, but {above[-1]} holds no mapping"
+            self._files.faults.append(Fault(what))
         elif last not in holder:
             holder[last] = move.value
             self._files.keep_home(holder, last, move.home)
@@ -261,8 +261,9 @@ class Translation:
             place = self._files.place(
                 self._document, move.spot.holder, move.spot.path[-1]
             )
-            text = f"{path_str(move.target)}: given twice, the second time as {source}"
-            self._files.faults.append(f"{place}: {text}" if place else text)
+            what = f"given twice, the second time as {source}"
+            path = path_str(move.target)
+            self._files.faults.append(Fault(what, path=path, place=place))
 
 
 def _keys_at(value: Any, step: Key | None) -> Sequence[Key]:

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._paths import path_order
-from ._config import Config, check_config, same_static
-from ._defaults import opened_like
-from ._write import (
+from ._by_path import (
     MISSING,
     Change,
     SaidAlike,
@@ -15,6 +13,8 @@ from ._write import (
     say_the_same,
     static_values,
 )
+from ._config import Config, check_config, same_static
+from ._defaults import opened_like
 
 
 def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from .._declare._node import Node
-from .._errors import ConfigError
+from .._errors import ConfigError, Fault
 from .._paths import Key, Path, path_str
 from ._config import (
     Config,
@@ -98,16 +98,16 @@ def visits(
             such as a live node; names all.
     """
     found: dict[int, Visit] = {}
-    faults: list[str] = []
+    faults: list[Fault] = []
     todo = [Visit(root, None, number, (root.node_class,))]
     while todo:
         visit = todo.pop()
         if id(visit.config) in found:
             continue
         found[id(visit.config)] = visit
-        told = list(_slot_faults(visit))
-        if told:
-            faults += told
+        own_faults = list(_slot_faults(visit))
+        if own_faults:
+            faults += own_faults
             continue
         below: list[Visit] = []
         for name, keys, child in children(
@@ -124,12 +124,12 @@ def visits(
     return list(found.values())
 
 
-def _slot_faults(visit: Visit) -> Iterator[str]:
+def _slot_faults(visit: Visit) -> Iterator[Fault]:
     for name in sorted(visit.config.slots):
         fault = slot_fault(visit.config, name)
         if fault is not None:
-            keys, text = fault
-            yield f"{path_str((*visit.path, name, *keys))}: {text}"
+            keys, what = fault
+            yield Fault(what, path=path_str((*visit.path, name, *keys)))
 
 
 def shared(order: Sequence[Visit]) -> set[int]:

@@ -9,8 +9,9 @@ import json
 import re
 from typing import Any, Final, NamedTuple
 
+from .._errors import Fault, Place
 from .._hints import short
-from ._places import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS, Place
+from ._limits import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS
 
 # Possessive (`*+`), so that no text makes it try twice.
 _TOKEN: Final = re.compile(
@@ -20,18 +21,19 @@ _TOKEN: Final = re.compile(
     |(?P<word>true|false|null)""",
     re.VERBOSE,
 )
-_BLANK: Final = re.compile(r"[ \t\r\n]*+")
+_BLANKS: Final = re.compile(r"[ \t\r\n]*+")
+_WORD: Final = re.compile(r"[\w.+-]+|.", re.DOTALL)
 _WORDS: Final = {"true": True, "false": False, "null": None}
 
 
 class _SyntaxFaultError(ValueError):
-    """What is wrong, and at which offset: the rest of the text cannot be read."""
+    """What is wrong, and at which offset: the rest of the text cannot be read. Raised and caught by the reader."""
 
     def __init__(self, at: int, text: str) -> None:
         self.at, self.text = at, text
 
 
-class _Spots(NamedTuple):
+class _Offsets(NamedTuple):
     """Offsets of a container and of its items: the key's and the value's, which are one in a list."""
 
     start: int
@@ -49,119 +51,106 @@ class JsonReader:
 
     def __init__(self, text: str) -> None:
         self.root: Any = None
-        self.nodes: dict[int, _Spots] = {}
-        self.faults: list[tuple[Place, str]] = []
+        self.is_empty = False  # an empty text is no JSON
+        self.nodes: dict[int, _Offsets] = {}
+        self.faults: list[Fault] = []
         self._text = text
-        self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
+        self._at = 0
+        self._open: list[Any] = []
+        self._starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
         try:
             self._read()
-        except _SyntaxFaultError as fault:
-            self.faults.append((self._place(fault.at), fault.text))
+        except _SyntaxFaultError as error:
+            self.faults.append(Fault(error.text, place=self._place(error.at)))
 
-    def locate(self, node: _Spots, key: str | int | None, *, of_key: bool) -> Place:
+    def locate(self, node: _Offsets, key: str | int | None, *, of_key: bool) -> Place:
         """Where an item of a container stands, or the container."""
-        spots = node.items.get(key) if key is not None else None
-        return self._place(
-            node.start if spots is None else spots[0] if of_key else spots[1]
-        )
+        offsets = node.items.get(key) if key is not None else None
+        if offsets is None:
+            return self._place(node.start)
+        key_at, value_at = offsets
+        return self._place(key_at if of_key else value_at)
 
     def _place(self, at: int) -> Place:
         line = bisect.bisect_right(self._starts, at)
         return Place(line, at - self._starts[line - 1] + 1)
 
+    # A cursor goes through the text once. What is open is a list, not calls in calls:
+    #
+    #   [1, {"a": 2 ...     self._open == [[1, {...}], {...}], the innermost last
+    #              ^        self._at; each round of `_read` closes a container or reads
+    #                       the beginning of its next item
     def _read(self) -> None:
-        text, open_ones = self._text, list[Any]()
-        holder: Any = None  # the innermost open container
-        at = self._blank(0)
-        while True:
-            # A value, or the end of a container that is empty.
-            key: str | int | None = None
-            key_at = at
-            if isinstance(holder, dict) and text[at : at + 1] != "}":
-                key, at = self._key(holder, at)
-            elif isinstance(holder, list):
-                key = len(holder)
-            value_at = at
-            token = self._token(at, "a value")
-            at = self._blank(token.end())
-            mark = token["mark"]
-            end = "}" if isinstance(holder, dict) else "]"
-            is_end = (
-                holder is not None
-                and not holder
-                and mark == end
-                and not isinstance(key, str)
-            )
-            if not is_end:
-                if mark is not None and mark not in "[{":
-                    raise _SyntaxFaultError(
-                        value_at, f"a value is expected, found {mark!r}"
-                    )
-                value: Any = (
-                    [] if mark == "[" else {} if mark == "{" else self._scalar(token)
-                )
-                self._put(holder, key, value, key_at, value_at)
-                if mark is not None:
-                    self.nodes[id(value)] = _Spots(value_at, {})
-                    open_ones.append(value)
-                    holder = value
-                    if len(open_ones) > MAX_DEPTH:
-                        raise _SyntaxFaultError(
-                            value_at, f"nested more than {MAX_DEPTH:,} levels deep"
-                        )
-                    continue
+        self._skip_blanks()
+        self.root = self._read_value()
+        while self._open:
+            holder = self._open[-1]
+            if self._ends(holder):
+                self._open.pop()
             else:
-                open_ones.pop()
-            # Whatever ends here, up to the next comma.
-            while open_ones:
-                holder = open_ones[-1]
-                end = "}" if isinstance(holder, dict) else "]"
-                token = self._token(at, f"`,` or `{end}`")
-                if token["mark"] not in (",", end):
-                    raise _SyntaxFaultError(
-                        at, f"`,` or `{end}` is expected, found {short(token[0])}"
-                    )
-                comma, at = at, self._blank(token.end())
-                if token["mark"] == ",":
-                    if text[at : at + 1] == end:
-                        raise _SyntaxFaultError(comma, f"a comma stands before `{end}`")
-                    break
-                open_ones.pop()
-            else:
-                break
-        if at < len(text):
-            raise _SyntaxFaultError(
-                at, f"the end is expected, found {short(text[at : at + 40].strip())}"
-            )
+                self._read_item(holder)
+        if self._at < len(self._text):
+            rest = self._text[self._at : self._at + 40].strip()
+            raise self._expected("the end", rest)
 
-    def _key(self, holder: dict[str, Any], at: int) -> tuple[str, int]:
-        token = self._token(at, "a key in double quotes")
-        if token["string"] is None:
-            raise _SyntaxFaultError(
-                at, f"a key in double quotes is expected, found {short(token[0])}"
-            )
-        key = self._scalar(token)
-        if key in holder and len(self.faults) < MAX_FAULTS:
-            line = self._place(self.nodes[id(holder)].items[key][0]).line
-            self.faults.append(
-                (self._place(at), f"duplicate key {short(key)} (first at line {line})")
-            )
-        colon = self._blank(token.end())
-        if self._text[colon : colon + 1] != ":":
-            raise _SyntaxFaultError(colon, "`:` is expected after a key")
-        return key, self._blank(colon + 1)
+    def _ends(self, holder: Any) -> bool:
+        """Whether a container ends at the cursor; if not, its next item stands there."""
+        end = "}" if isinstance(holder, dict) else "]"
+        start = self._at
+        if not holder and self._text[start : start + 1] != end:
+            return False
+        token = self._token(f"`,` or `{end}`")
+        if token["mark"] == end:
+            return True
+        if token["mark"] != ",":
+            raise self._expected(f"`,` or `{end}`", token[0], start)
+        if self._text[self._at : self._at + 1] == end:
+            raise _SyntaxFaultError(start, f"a comma stands before `{end}`")
+        return False
 
-    def _put(
-        self, holder: Any, key: Any, value: Any, key_at: int, value_at: int
-    ) -> None:
-        if holder is None:
-            self.root = value
-            return
+    def _read_item(self, holder: Any) -> None:
+        key_at = self._at
+        key: Any = self._read_key(holder) if isinstance(holder, dict) else len(holder)
+        value_at = self._at
+        value = self._read_value()
         if isinstance(holder, dict):
             holder[key] = value
         else:
             holder.append(value)
         self.nodes[id(holder)].items[key] = key_at, value_at
+
+    def _read_key(self, holder: dict[str, Any]) -> str:
+        start = self._at
+        token = self._token("a key in double quotes")
+        if token["string"] is None:
+            raise self._expected("a key in double quotes", token[0], start)
+        key = self._string(token)
+        if key in holder and len(self.faults) < MAX_FAULTS:
+            line = self._place(self.nodes[id(holder)].items[key][0]).line
+            what = f"duplicate key {short(key)} (first at line {line})"
+            self.faults.append(Fault(what, place=self._place(start)))
+        if self._text[self._at : self._at + 1] != ":":
+            raise _SyntaxFaultError(self._at, "`:` is expected after a key")
+        self._at += 1
+        self._skip_blanks()
+        return key
+
+    def _read_value(self) -> Any:
+        """The value at the cursor. Of a container only the beginning is read, and it is open then."""
+        start = self._at
+        token = self._token("a value")
+        mark = token["mark"]
+        if mark is None:
+            return self._scalar(token)
+        if mark not in "[{":
+            raise _SyntaxFaultError(start, f"a value is expected, found {mark!r}")
+        container: Any = [] if mark == "[" else {}
+        self.nodes[id(container)] = _Offsets(start, {})
+        self._open.append(container)
+        if len(self._open) > MAX_DEPTH:
+            what = f"nested more than {MAX_DEPTH:,} levels deep"
+            raise _SyntaxFaultError(start, what)
+        return container
 
     def _scalar(self, token: re.Match[str]) -> Any:
         if token["string"] is not None:
@@ -171,9 +160,8 @@ class JsonReader:
         if token["real"]:
             return float(token[0])
         if len(token[0]) > MAX_DIGITS:
-            raise _SyntaxFaultError(
-                token.start(), f"an integer of more than {MAX_DIGITS:,} digits"
-            )
+            what = f"an integer of more than {MAX_DIGITS:,} digits"
+            raise _SyntaxFaultError(token.start(), what)
         return int(token[0])
 
     def _string(self, token: re.Match[str]) -> str:
@@ -183,31 +171,38 @@ class JsonReader:
             text = str(json.loads(token[0]))
             text.encode()
         except json.JSONDecodeError as error:
-            raise _SyntaxFaultError(
-                token.start() + error.pos, "no escape of JSON"
-            ) from None
+            at = token.start() + error.pos
+            raise _SyntaxFaultError(at, "not an escape of JSON") from None
         except UnicodeEncodeError:
-            raise _SyntaxFaultError(
-                token.start(), "a string with half of a surrogate pair"
-            ) from None
+            what = "a string with half of a surrogate pair"
+            raise _SyntaxFaultError(token.start(), what) from None
         return text
 
-    def _token(self, at: int, expected: str) -> re.Match[str]:
-        token = _TOKEN.match(self._text, at)
-        if token is None:
-            if at >= len(self._text):
-                raise _SyntaxFaultError(at, f"{expected} is expected, found the end")
-            if self._text[at] == '"':
-                raise _SyntaxFaultError(
-                    at, "a string that does not end, or holds a control character"
-                )
-            found = re.compile(r"[\w.+-]+|.", re.DOTALL).match(self._text, at)
-            assert found is not None
-            raise _SyntaxFaultError(
-                at, f"{expected} is expected, found {short(found[0])}"
-            )
-        return token
+    def _token(self, expected: str) -> re.Match[str]:
+        """The token at the cursor, which goes on to the next one."""
+        start = self._at
+        token = _TOKEN.match(self._text, start)
+        if token is not None:
+            self._at = token.end()
+            self._skip_blanks()
+            return token
+        if start >= len(self._text):
+            what = f"{expected} is expected, found the end"
+        elif self._text[start] == '"':
+            what = "a string that does not end, or holds a control character"
+        else:
+            word = _WORD.match(self._text, start)
+            assert word is not None  # any character is one
+            raise self._expected(expected, word[0])
+        raise _SyntaxFaultError(start, what)
 
-    def _blank(self, at: int) -> int:
-        found = _BLANK.match(self._text, at)
-        return found.end() if found is not None else at
+    def _skip_blanks(self) -> None:
+        blanks = _BLANKS.match(self._text, self._at)
+        if blanks is not None:
+            self._at = blanks.end()
+
+    def _expected(
+        self, expected: str, text: str, at: int | None = None
+    ) -> _SyntaxFaultError:
+        what = f"{expected} is expected, found {short(text)}"
+        return _SyntaxFaultError(self._at if at is None else at, what)

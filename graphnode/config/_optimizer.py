@@ -17,7 +17,7 @@ import pydantic
 
 from .._declare._annotations import Form, Leaf
 from .._declare._node import Node
-from .._errors import ConfigError, FilterError, StructureError, UpdateError
+from .._errors import ConfigError, Fault, FilterError, StructureError, UpdateError
 from .._fields import Kind
 from .._filters import All, Matcher, Not, as_filter
 from .._split import states
@@ -111,18 +111,12 @@ def fields_of(optimizer: Optimizer, others: Iterable[Any]) -> dict[str, Any]:
 def _model_of(optimizer: Optimizer, others: Iterable[Any]) -> Any:
     models = [node for node in others if _has_parameters(node, optimizer)]
     if not models:
-        raise ConfigError(
-            [
-                "model: no other node here has the parameters that it optimizes, and it does not keep them"
-            ]
-        )
+        what = "no other node here has the parameters that it optimizes, and it does not keep them"
+        raise ConfigError([Fault(what, path=MODEL)])
     if len(models) > 1:
         names = ", ".join([type(model).__name__ for model in models])
-        raise ConfigError(
-            [
-                f"model: {len(models)} nodes ({names}) have the parameters that it optimizes: which, it does not know"
-            ]
-        )
+        what = f"{len(models)} nodes ({names}) have the parameters that it optimizes: which, it does not know"
+        raise ConfigError([Fault(what, path=MODEL)])
     return models[0]
 
 

@@ -12,11 +12,12 @@ import pydantic
 from .._arguments import wrong_argument
 from .._containers import is_container
 from .._declare._node import Node
-from .._errors import ConfigError, PathError
+from .._errors import ConfigError, Fault, PathError, Place
 from .._filters import Matcher
 from .._hints import short
 from .._paths import Key, Path, parse_path
 from .._static import DataValueError
+from ._by_path import change_path
 from ._config import DEFAULT, Config, check_config, form_at, same_static
 from ._defaults import opened
 from ._graph import copied
@@ -25,8 +26,8 @@ from ._read import Files
 from ._registry import near_hint, shown
 from ._streams import STREAMS, is_streams
 from ._typed import TYPE
-from ._walk import check_size, found_text, message_of, no_field, steps_in, walk_value
-from ._write import change_path
+from ._value_errors import value_faults, value_text
+from ._walk import check_size, no_field, walk_value
 from ._yaml import comment_in
 
 M = TypeVar("M", bound=Node)
@@ -35,7 +36,6 @@ M = TypeVar("M", bound=Node)
 # otherwise.
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
 _CHANGE: Final = re.compile(rf"(?P<path>(?>{_QUOTED}|[^=])*+)=(?P<value>.*)", re.DOTALL)
-_PLACE: Final = re.compile(r"^\d+:\d+: ")
 _BRACKETS: Final = re.compile(rf"(?P<quoted>{_QUOTED})|\[(?P<position>-?\d+)\]")
 
 
@@ -74,7 +74,7 @@ def changed(config: Config[M], changes: Iterable[str]) -> tuple[Config[M], list[
         ConfigError: As of `override`.
     """
     made = copied(config)
-    faults: list[str] = []
+    faults: list[Fault] = []
     replaced: list[Path] = []
     for change in changes:
         try:
@@ -117,9 +117,8 @@ def _apply(root: Config[Any], change: str) -> _Spot:
     files = Files()
     value = files.read_text(text, "", ".yaml").root
     if files.faults:
-        raise ConfigError(
-            [f"{change}: {_PLACE.sub('', fault)}" for fault in files.faults]
-        )
+        # Of one change on a command line, lines and columns say nothing.
+        raise ConfigError([fault.at(Place()).below(change) for fault in files.faults])
     _check_no_comment(change, text, value)
     if spot.field in spot.owner.slots:
         value = walk_value(
@@ -140,13 +139,13 @@ def _parsed(change: str) -> tuple[Path, str]:
     found = _CHANGE.fullmatch(change) if isinstance(change, str) else None
     where = found["path"].strip() if found is not None else ""
     if found is None or not where:
-        raise ConfigError([f"{change or repr(change)}: a change is path=value"])
+        raise _refused(change or repr(change), "a change is path=value")
     try:
         return parse_path(
             _BRACKETS.sub(lambda one: one["quoted"] or f".{one['position']}", where)
         ), found["value"]
     except PathError as error:
-        raise ConfigError([f"{where}: {error}"]) from None
+        raise _refused(where, str(error)) from None
 
 
 def _check_no_comment(change: str, text: str, value: Any) -> None:
@@ -158,15 +157,11 @@ def _check_no_comment(change: str, text: str, value: Any) -> None:
     comment = comment_in(text)
     if comment is None:
         return
-    start = change.removesuffix(text)
-    quoted = (
-        ""
-        if is_container(value)
-        else f"write '{start}{json.dumps(text.strip(), ensure_ascii=False)}', or "
-    )
-    raise ConfigError(
-        [f"{change}: YAML takes {comment} for a comment; {quoted}leave it out"]
-    )
+    hint = "leave it out"
+    if not is_container(value):
+        quoted = json.dumps(text.strip(), ensure_ascii=False)
+        hint = f"write '{change.removesuffix(text)}{quoted}', or {hint}"
+    raise _refused(change, f"YAML takes {comment} for a comment", hint)
 
 
 def _assign(spot: _Spot, value: Any) -> None:
@@ -178,12 +173,12 @@ def _assign(spot: _Spot, value: Any) -> None:
     try:
         setattr(spot.owner, spot.field, value)
     except pydantic.ValidationError as error:
-        where = change_path(spot.path[: len(spot.path) - len(spot.inside)])
+        path = change_path(spot.path[: len(spot.path) - len(spot.inside)])
         faults = [
-            f"{where}{steps_in(value, one['loc'][1:])}: {message_of(one)}"
-            for one in error.errors(include_url=False)
+            Fault(fault.what, path=path + fault.inside, hint=fault.hint)
+            for fault in value_faults(error, {spot.field: value})
         ]
-        raise ConfigError(list(dict.fromkeys(faults))) from None
+        raise ConfigError(faults) from None
 
 
 def _find(root: Config[Any], keys: Path) -> _Spot:
@@ -225,20 +220,14 @@ def _numbers(array: dict[str, Any], key: Key) -> Any:
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
     if key == TYPE:
         node = change_path(path)
-        whole = (
-            f"write the whole node, {node}={{type: ..., ...}}"
-            if node
-            else "load a file that says it"
-        )
-        raise ConfigError(
-            [
-                f"{change_path((*path, key))}: the class of a node is not changed in part; {whole}"
-            ]
+        whole = f"write the whole node, {node}={{type: ..., ...}}"
+        raise _refused(
+            change_path((*path, key)),
+            "the class of a node is not changed in part",
+            whole if node else "load a file that says it",
         )
     if not isinstance(key, str) or key not in type(config).model_fields:
-        raise ConfigError(
-            [f"{change_path((*path, key))}: {no_field(type(config), key)}"]
-        )
+        raise _refused(change_path((*path, key)), *no_field(type(config), key))
     return key
 
 
@@ -266,34 +255,39 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
     value = config.__dict__[name]
     if value is DEFAULT:
         where = change_path(path)
-        raise ConfigError(
-            [
-                f"{where}: the class computes this value; write the whole value, {where}=..."
-            ]
-        )
+        raise _refused(where, "the class computes this value", _whole(where))
     if isinstance(value, Matcher):
-        raise ConfigError([_no_positions("filter", path)])
+        raise _without_positions("filter", path)
     try:
         data = written(config, name)
         setattr(config, name, data)
     except DataValueError as error:
-        raise ConfigError(
-            [f"{change_path(path)}: {error}; write the whole value"]
-        ) from None
+        where = change_path(path)
+        raise _refused(where, str(error), "write the whole value") from None
     except pydantic.ValidationError:
-        raise ConfigError([_unread(value, path)]) from None
+        raise _unread(value, path) from None
     if not same_static(config.__dict__[name], value):
-        raise ConfigError([_unread(value, path)])
+        raise _unread(value, path)
     return data
 
 
-def _no_positions(what: str, path: Path) -> str:
+def _refused(path: str, what: str, hint: str = "") -> ConfigError:
+    """The error of one change."""
+    return ConfigError([Fault(what, path=path, hint=hint)])
+
+
+def _whole(path: str) -> str:
+    return f"write the whole value, {path}=..."
+
+
+def _without_positions(name: str, path: Path) -> ConfigError:
     where = change_path(path)
-    return f"{where}: a {what} has no positions; write the whole value, {where}=..."
+    return _refused(where, f"a {name} has no positions", _whole(where))
 
 
-def _unread(value: object, path: Path) -> str:
-    return f"{change_path(path)}: no file says this {type(value).__name__} as the field takes it; write the whole value"
+def _unread(value: object, path: Path) -> ConfigError:
+    what = f"no file says this {type(value).__name__} as the field takes it"
+    return _refused(change_path(path), what, "write the whole value")
 
 
 def _item(holder: Any, key: Key) -> Any:
@@ -309,24 +303,17 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
     """
     where = change_path(path)
     if isinstance(value, Unordered):
-        raise ConfigError([_no_positions("set", path)])
+        raise _without_positions("set", path)
     if isinstance(value, list):
         if isinstance(key, int) and -len(value) <= key < len(value):
             return key % len(value)  # as in Python, -1 is the last one
-        raise ConfigError([f"{where}: no item {short(key)} in a list of {len(value)}"])
+        raise _refused(where, f"no item {short(key)} in a list of {len(value)}")
     if isinstance(value, dict):
         if isinstance(key, str) and (key in value or may_be_new):
             return key
         if str(key) in value:
-            raise ConfigError(
-                [
-                    f"{where}: no position {key} in a dict; its key is {change_path((*path, str(key)))}"
-                ]
-            )
-        hint = near_hint(key, value) or f"; its keys are {shown(value) or 'none'}"
-        raise ConfigError([f"{where}: no key {short(key)}{hint}"])
-    raise ConfigError(
-        [
-            f"{where}: {found_text(value)} has nothing inside; write the whole value, {where}=..."
-        ]
-    )
+            hint = f"its key is {change_path((*path, str(key)))}"
+            raise _refused(where, f"no position {key} in a dict", hint)
+        hint = near_hint(key, value) or f"its keys are {shown(value) or 'none'}"
+        raise _refused(where, f"no key {short(key)}", hint)
+    raise _refused(where, f"{value_text(value)} has nothing inside", _whole(where))

@@ -6,20 +6,41 @@ fields of another file, which must lie below the directory of the first one.
 
 import errno
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from .._containers import is_container, items
-from .._errors import ConfigError
+from .._errors import ConfigError, Fault, Place
 from .._gc import uncollected
 from .._hints import short
 from ._json import JsonReader
-from ._places import MAX_BYTES, Place
+from ._limits import MAX_BYTES
 from ._toml import TomlReader
 from ._yaml import YamlReader
 
-_READERS: Final[dict[str, Any]] = {
+
+class Reader(Protocol):
+    """What each format has: a class that reads a text when it is made.
+
+    Attributes:
+        root: The data.
+        is_empty: Whether the text says nothing, apart from comments.
+        nodes: What `locate` takes of each container, by the container's id.
+        faults: What is wrong, with its line; any makes the data useless.
+    """
+
+    root: Any
+    is_empty: bool
+    nodes: dict[int, Any]
+    faults: list[Fault]
+
+    def locate(self, node: Any, key: str | int | None, *, of_key: bool) -> Place:
+        """Where an item of a container stands (its key, with `of_key`); for `None`, the container."""
+        ...
+
+
+_READERS: Final[dict[str, Callable[[str], Reader]]] = {
     ".yaml": YamlReader,
     ".yml": YamlReader,
     ".json": JsonReader,
@@ -27,6 +48,10 @@ _READERS: Final[dict[str, Any]] = {
 }
 FORMATS: Final = ("yaml", "json", "toml")
 _MAX_FILES: Final = 300
+
+
+class _UnreadableError(Exception):
+    """A file cannot be read, or not be included where it is: raised in this module, and noted as a fault in it."""
 
 
 class Document:
@@ -49,17 +74,7 @@ class Document:
         self.is_empty = False
         # What the reader knows of each container, for places
         self._nodes: dict[int, Any] = {}
-        self._reader: Any = None
-
-    def fault(self, place: Place, text: str) -> str:
-        """`file:line:column: text`, as much as is known of it."""
-        shown = ":".join(
-            map(
-                str,
-                (*([self.name] if self.name else []), *(place if place.line else ())),
-            )
-        )
-        return f"{shown}: {text}" if shown else text
+        self._reader: Reader | None = None
 
     def place(
         self, container: Any, key: str | int | None, *, of_key: bool = False
@@ -67,28 +82,27 @@ class Document:
         """Where an item of a container stands (its key, with `of_key`); for `None`, where the container begins."""
         node = self._nodes.get(id(container))
         if node is None or self._reader is None:
-            return Place(0, 0)
-        return Place(*self._reader.locate(node, key, of_key=of_key))
+            return Place(file=self.name)
+        place = self._reader.locate(node, key, of_key=of_key)
+        return place._replace(file=self.name)
 
     def same_place(self, container: Any, other: Any) -> None:
         """Let a container stand where another one does."""
         self._nodes[id(container)] = self._nodes.get(id(other))
 
-    def read(self, text: str, suffix: str) -> list[str]:
+    def read(self, text: str, suffix: str) -> list[Fault]:
         """Read a text into `root`; gives the faults, of which any makes the data useless."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            return [
-                self.fault(
-                    Place(0, 0), f"no text: {error.reason} at character {error.start}"
-                )
-            ]
+            what = f"not a text: {error.reason} at character {error.start}"
+            return [Fault(what, place=Place(file=self.name))]
         reader = self._reader = _READERS[suffix](text)
         self.root, self._nodes = reader.root, reader.nodes
-        # JSON has no empty texts, and an empty one of TOML is a mapping.
-        self.is_empty = isinstance(reader, YamlReader) and reader.is_empty
-        return [self.fault(place, fault) for place, fault in reader.faults]
+        self.is_empty = reader.is_empty
+        return [
+            fault.at(fault.place._replace(file=self.name)) for fault in reader.faults
+        ]
 
 
 class Home(NamedTuple):
@@ -103,7 +117,7 @@ class Files:
     """The documents of one configuration: the first file, and what it includes."""
 
     def __init__(self) -> None:
-        self.faults: list[str] = []
+        self.faults: list[Fault] = []
         self._homes: dict[tuple[int, str | int], Home] = {}
         self._kept: list[Any] = []  # what is known by its id must not go away
         self._count = 0
@@ -122,9 +136,10 @@ class Files:
 
     def read_file(self, path: Path) -> Document:
         """Read a file."""
-        text, fault = self._text_of(path)
-        if fault:
-            self.faults.append(f"{path}: {fault}")
+        try:
+            text = self._text_of(path)
+        except _UnreadableError as error:
+            self.faults.append(Fault(str(error), place=Place(file=str(path))))
             return Document(str(path), path)
         return self.read_text(text, str(path), path.suffix.lower(), path)
 
@@ -144,11 +159,11 @@ class Files:
         key: str | int | None,
         *,
         of_key: bool = False,
-    ) -> str:
-        """`file:line:column`, as much as is known."""
+    ) -> Place:
+        """The same in the file that an item comes from."""
         if key is not None:
             document, container, key = self.home(document, container, key)
-        return document.fault(document.place(container, key, of_key=of_key), "")[:-2]
+        return document.place(container, key, of_key=of_key)
 
     def _include(self, document: Document, top: Path | None) -> None:
         todo: list[tuple[Document, Any]] = [(document, document.root)]
@@ -162,78 +177,47 @@ class Files:
             while isinstance(value, dict) and "include" in value:
                 home, container, _ = self.home(current, value, "include")
                 at = home.place(container, "include")
-                included = self._included(home, value.pop("include"), at, top)
-                if included is not None:
-                    self._merge(current, value, included)
+                try:
+                    included = self._included(home, value.pop("include"), top)
+                except _UnreadableError as error:
+                    self.faults.append(Fault(str(error), path="include", place=at))
+                else:
+                    if included is not None:
+                        self._merge(current, value, included)
             todo += [
                 (self.home(current, value, key).document, child)
                 for key, child in items(value, as_written=True)
             ]
 
     def _included(
-        self, document: Document, named: object, at: Place, top: Path | None
+        self, document: Document, name: object, top: Path | None
     ) -> Document | None:
-        if top is None or document.path is None:
-            self.faults.append(
-                document.fault(at, "include: only a file includes others")
-            )
-            return None
-        if not isinstance(named, str):
-            self.faults.append(
-                document.fault(at, "include: the name of a file is expected")
-            )
-            return None
-        try:
-            path = (document.path.parent / named).resolve()
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # links in a circle; characters that no path has
-            self.faults.append(
-                document.fault(at, f"include: {short(named)}: {_path_fault(error)}")
-            )
-            return None
-        if not path.is_relative_to(top):
-            self.faults.append(
-                document.fault(
-                    at,
-                    f"include: {short(named)} lies outside of the directory of the first file",
-                )
-            )
-            return None
-        chain = [
-            one.path for one in reversed(list(_chain(document))) if one.path is not None
-        ]
-        if path in [one.resolve() for one in chain]:
-            shown = " -> ".join(one.name for one in [*chain, path])
-            self.faults.append(
-                document.fault(at, f"include: the files include each other: {shown}")
-            )
-            return None
+        """The document that another one includes; `None` if it has faults of its own, which are noted.
+
+        Raises:
+            _UnreadableError: The name is not one of a file that may be included here.
+        """
+        shown_name, path = _included_path(document, name, top)
         self._count += 1
         if self._count > _MAX_FILES:
-            if self._count == _MAX_FILES + 1:
-                self.faults.append(
-                    document.fault(at, f"include: more than {_MAX_FILES:,} files")
-                )
+            if self._count > _MAX_FILES + 1:  # said once
+                return None
+            raise _UnreadableError(f"more than {_MAX_FILES:,} files")
+        try:
+            text = self._text_of(path)
+        except _UnreadableError as error:
+            raise _UnreadableError(f"{short(name)}: {error}") from None
+        included = Document(shown_name, path, document)
+        self._kept.append(included)
+        faults = included.read(text, path.suffix.lower())
+        if faults:
+            self.faults += faults
             return None
-        text, fault = self._text_of(path)
-        if fault:
-            self.faults.append(document.fault(at, f"include: {short(named)}: {fault}"))
-            return None
-        made = Document(str(document.path.parent / named), path, document)
-        self._kept.append(made)
-        faults = made.read(text, path.suffix.lower())
-        if made.is_empty:
-            made.root = {}
-        self.faults += faults
-        if not faults and not isinstance(made.root, dict):
-            self.faults.append(
-                document.fault(at, f"include: {short(named)} holds no mapping")
-            )
-            return None
-        return None if faults else made
+        if included.is_empty:
+            included.root = {}
+        if not isinstance(included.root, dict):
+            raise _UnreadableError(f"{short(name)} holds no mapping")
+        return included
 
     def _merge(
         self, document: Document, mapping: dict[str, Any], included: Document
@@ -252,40 +236,75 @@ class Files:
                 mapping[key] = value
                 self._homes[id(mapping), key] = Home(included, included.root, key)
 
-    def _text_of(self, path: Path) -> tuple[str, str]:
-        """The text of a file, or what is wrong with it."""
+    def _text_of(self, path: Path) -> str:
+        """The text of a file.
+
+        Raises:
+            _UnreadableError: The file has none, or too much.
+        """
         if path.suffix.lower() not in _READERS:
-            return "", f"the name of a configuration ends with {', '.join(_READERS)}"
+            endings = ", ".join(_READERS)
+            raise _UnreadableError(f"the name of a configuration ends with {endings}")
         try:
             # Only of a file that has an end: no device, no pipe.
             if not stat.S_ISREG(path.stat().st_mode):
-                return "", "a directory" if path.is_dir() else "no regular file"
+                what = "a directory" if path.is_dir() else "not a regular file"
+                raise _UnreadableError(what)
             with path.open("rb") as file:
-                read = file.read(MAX_BYTES - self._bytes + 1)
-            self._bytes += len(read)
-            if self._bytes > MAX_BYTES:
-                return (
-                    "",
-                    f"larger than {MAX_BYTES // 2**20} MiB, with all that is included",
-                )
-            # A mark of the byte order, which UTF-8 needs not
-            return read.decode().removeprefix("\ufeff"), ""
+                data = file.read(MAX_BYTES - self._bytes + 1)
+        except (OSError, ValueError) as error:
+            raise _UnreadableError(_path_fault(error)) from None
+        self._bytes += len(data)
+        if self._bytes > MAX_BYTES:
+            size = f"{MAX_BYTES // 2**20} MiB"
+            raise _UnreadableError(f"larger than {size}, with all that is included")
+        try:
+            # Without the mark of byte order, which UTF-8 does not need.
+            return data.decode().removeprefix("\ufeff")
         except UnicodeDecodeError as error:
-            return "", f"no UTF-8: {error.reason} at byte {error.start}"
-        except OSError as error:
-            return "", _path_fault(error)
-        except ValueError as error:
-            return "", _path_fault(error)
+            what = f"not UTF-8: {error.reason} at byte {error.start}"
+            raise _UnreadableError(what) from None
 
 
-def _chain(document: Document) -> Iterator[Document]:
-    found: Document | None = document
-    while found is not None:
-        yield found
-        found = found.parent
+def _included_path(
+    document: Document, name: object, top: Path | None
+) -> tuple[str, Path]:
+    """A file that a document includes: how messages call it, and its path.
+
+    Raises:
+        _UnreadableError: It is none that may be included there.
+    """
+    if top is None or document.path is None:
+        raise _UnreadableError("only a file includes others")
+    if not isinstance(name, str):
+        raise _UnreadableError("the name of a file is expected")
+    beside = document.path.parent / name
+    try:
+        path = beside.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        # Links in a circle; characters that no path has.
+        raise _UnreadableError(f"{short(name)}: {_path_fault(error)}") from None
+    if not path.is_relative_to(top):
+        raise _UnreadableError(
+            f"{short(name)} lies outside of the directory of the first file"
+        )
+    including = list(_chain(document))[::-1]
+    if path in [file.resolve() for file in including]:
+        circle = " -> ".join(file.name for file in [*including, path])
+        raise _UnreadableError(f"the files include each other: {circle}")
+    return str(beside), path
 
 
-def check_no_faults(faults: list[str]) -> None:
+def _chain(document: Document) -> Iterator[Path]:
+    """The files of a document and of all that include it, from the inside out."""
+    including: Document | None = document
+    while including is not None:
+        if including.path is not None:
+            yield including.path
+        including = including.parent
+
+
+def check_no_faults(faults: Sequence[Fault]) -> None:
     """Raise all faults, if there are any.
 
     Raises:

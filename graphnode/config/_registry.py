@@ -17,7 +17,7 @@ from .._arguments import wrong_argument
 from .._class_faults import is_refused
 from .._declare._node import Node
 from .._fields import NodeBase
-from .._hints import did_you_mean, short, with_article
+from .._hints import did_you_mean, short, with_article, with_hint
 from .._registered import VALUES
 
 V = TypeVar("V")
@@ -32,8 +32,12 @@ _TAGS: Final[dict[str, type[NodeBase]]] = {}
 _NO_NAMES: Final[Mapping[str, Any]] = {}
 
 
-class NameError_(ValueError):
-    """A name that is not known: the text says which are."""
+class UnknownNameError(ValueError):
+    """A name that stands for nothing; raised here, and made a fault or an error of a field by who asked."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(with_hint(what, hint))
+        self.what, self.hint = what, hint
 
 
 # Any: the implementation of both overloads.
@@ -104,15 +108,14 @@ def value_of(name: str) -> Any:
     """The value that is registered under a name.
 
     Raises:
-        NameError_: None is.
+        UnknownNameError: None is.
     """
     known = known_values()
     try:
         return known[name]
     except KeyError:
-        raise NameError_(
-            f"nothing is registered as {short(name)}{near_hint(name, known)}"
-        ) from None
+        what = f"nothing is registered as {short(name)}"
+        raise UnknownNameError(what, near_hint(name, known)) from None
 
 
 def value_names() -> Iterable[str]:
@@ -146,10 +149,9 @@ def known_values() -> Mapping[str, Any]:
     return {**VALUES, **meant_names()} if meant_names() else VALUES
 
 
-def near_hint(name: object, known: Iterable[str]) -> str:
-    """`; did you mean 'relu'?`, where something is close."""
-    hint = did_you_mean(name, known, longest=_MAX_NAME)
-    return f"; {hint}" if hint else ""
+def near_hint(name: object, names: Iterable[str]) -> str:
+    """`did you mean 'relu'?`, where something is close."""
+    return did_you_mean(name, names, longest=_MAX_NAME)
 
 
 class Tags:
@@ -206,22 +208,21 @@ class Tags:
         """The class with a tag.
 
         Raises:
-            NameError_: There is none here; says which there are.
+            UnknownNameError: There is none here; says which there are.
         """
         if isinstance(tag, str) and tag in self.by_tag:
             return self.by_tag[tag]
         if isinstance(tag, str) and tag in self._several:
             several = ", ".join(map(_qualified, self._several[tag]))
-            raise NameError_(
+            raise UnknownNameError(
                 f"several classes are named {tag!r}: write one of {several}"
             )
         one_of = f"one of {shown(self.by_tag)}"
         if isinstance(tag, str) and tag in self._known:
             declared = " or ".join(cls.__name__ for cls in self.allowed)
-            raise NameError_(f"{tag} is not {with_article(declared)}; {one_of}")
-        raise NameError_(
-            f"unknown type {short(tag)}{near_hint(tag, self.by_tag) or f'; {one_of}'}"
-        )
+            raise UnknownNameError(f"{tag} is not {with_article(declared)}", one_of)
+        hint = near_hint(tag, self.by_tag) or one_of
+        raise UnknownNameError(f"unknown type {short(tag)}", hint)
 
     def tag_of(self, cls: type[NodeBase]) -> str:
         """The tag of a class that is admitted here."""

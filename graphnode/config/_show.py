@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .._declare._node import Node
+from .._errors import by_place
 from .._paths import Path as Path_
 from ._build import constructor_faults
+from ._by_path import change_path, flat, row_text, say_the_same
 from ._config import Config
 from ._defaults import opened_like
 from ._graph import visits
+from ._node_data import differs_from_default
 from ._override import changed
 from ._read import Files, check_no_faults
-from ._walk import Walk, place_key, walk
-from ._write import change_path, differs_from_default, flat, say_the_same, told
+from ._walk import Walk, walk
 
 M = TypeVar("M", bound=Node)
 
@@ -58,7 +60,7 @@ def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Sh
         elif any(where[: len(path)] == path for path in replaced):
             # What the file says there is said of nodes that are gone.
             origin = "default" if where in defaults else "command line"
-        rows.append(Shown(change_path(where), told(value), origin))
+        rows.append(Shown(change_path(where), row_text(value), origin))
     return rows
 
 
@@ -82,9 +84,9 @@ def load_checked(path: Path, cls: type[M]) -> Config[M]:
     files = Files()
     made, passed = walk(files, files.read_file(path), cls)
     faults = [
-        passed.text_at(visit.config, text) for visit, text in constructor_faults(made)
+        passed.fault_of(visit.config, text) for visit, text in constructor_faults(made)
     ]
-    check_no_faults(sorted(faults, key=place_key))
+    check_no_faults(sorted(faults, key=by_place))
     return made
 
 
@@ -93,7 +95,7 @@ def _origin(passed: Walk, config: Config[Any], name: str) -> str:
     if item is None:
         return ""
     if name in item.raw:
-        return passed.files.place(item.document, item.raw, name)
+        return str(passed.files.place(item.document, item.raw, name))
     if name == "type":
         return "the class that the field declares"
     return "default" if not differs_from_default(config, name) else ""

@@ -10,7 +10,7 @@ from .._containers import is_container, leaves, mapped
 from .._declare._node import Node
 from .._declare._schema import Field, is_computed, schema
 from .._describe import describe
-from .._errors import ConfigError
+from .._errors import ConfigError, Fault
 from .._fields import NodeBase
 from .._graph._diff import diff
 from .._inspect import iter_node
@@ -24,6 +24,7 @@ from ._build import abstractly, build
 from ._config import Config, blank, config_of, fill, is_default, same_static
 from ._optimizer import MODEL, fields_of
 from ._streams import STREAMS, names_of
+from ._value_errors import value_faults
 
 M = TypeVar("M", bound=Node)
 
@@ -34,7 +35,7 @@ def to_config(node: M, /) -> Config[M]:
     Shared nodes are shared configs, cycles included. States are left out, as configs
     make new ones. An init variable is taken from the mapping that the node's method
     `__init_vars__` gives, if it has one; otherwise it has its default. That method may
-    raise a `ConfigError` itself, with paths from the node on. A static field whose
+    raise a `ConfigError` itself, of `Fault`s whose paths start at the node. A static field whose
     `factory` would make the same is left to it.
 
     Raises:
@@ -52,36 +53,48 @@ def to_config(node: M, /) -> Config[M]:
     """
     next(iter(iter_node(node)))  # a StructureError, if it is none
     reached = _reached(node)
-    told: list[tuple[Node, str]] = []
-    made: dict[int, Config[Any]] = {}
-    for one in reached:
+    faults: list[tuple[Node, Fault]] = []
+    configs: dict[int, Config[Any]] = {}
+    for part in reached:
         try:
-            model = config_of(type(one))
+            model = config_of(type(part))
         except ConfigError as error:
-            told += [(one, f": {fault}") for fault in error.faults]
+            faults += [(part, Fault(fault)) for fault in error.faults]
         else:
-            made[id(one)] = blank(model)
-    for one in reached if not told else []:
-        try:
-            fill(made[id(one)], _fields(one, reached, made))
-        except pydantic.ValidationError as error:
-            told += [
-                (one, f".{'.'.join(map(str, each['loc']))}: {each['msg']}")
-                for each in error.errors()
-            ]
-        except (
-            ConfigError
-        ) as error:  # of its `__init_vars__`, or of an optimizer without its model
-            told += [(one, f".{fault}") for fault in error.faults]
-    if told:
+            configs[id(part)] = blank(model)
+    for part in reached if not faults else []:
+        faults += [(part, fault) for fault in _fill_from(part, reached, configs)]
+    if faults:
         # Not before: all paths of a long chain cost its square.
-        paths = {id(one): path_str(path) for path, one in iter_node(node)}
+        paths = {id(part): path_str(path) for path, part in iter_node(node)}
         raise ConfigError(
-            [f"{paths[id(one)] or type(one).__name__}{text}" for one, text in told]
+            [
+                fault.below(paths[id(part)] or type(part).__name__)
+                for part, fault in faults
+            ]
         )
-    config = cast("Config[M]", made[id(node)])
+    config = cast("Config[M]", configs[id(node)])
     _check_builds(config, node)
     return config
+
+
+def _fill_from(
+    part: Node, reached: list[Node], configs: dict[int, Config[Any]]
+) -> list[Fault]:
+    """Give the config of a node its fields; what is wrong, with paths that start at the node."""
+    try:
+        fields = _fields(part, reached, configs)
+    except ConfigError as error:
+        # Of its `__init_vars__`, or of an optimizer without its model.
+        return list(error.faults)
+    try:
+        fill(configs[id(part)], fields)
+    except pydantic.ValidationError as error:
+        return [
+            Fault(fault.what, path=fault.key + fault.inside, hint=fault.hint)
+            for fault in value_faults(error, fields)
+        ]
+    return []
 
 
 def _check_builds(config: Config[Any], node: Node) -> None:

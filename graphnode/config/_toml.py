@@ -5,7 +5,8 @@ import tomllib
 from typing import Any, Final, TypeAlias
 
 from .._containers import is_container, items
-from ._places import MAX_DEPTH, MAX_DIGITS, Place
+from .._errors import Fault, Place
+from ._limits import MAX_DEPTH, MAX_DIGITS
 
 _Path: TypeAlias = tuple[str | int, ...]
 
@@ -34,28 +35,30 @@ class TomlReader:
 
     def __init__(self, text: str) -> None:
         self.root: Any = None
+        self.is_empty = False  # an empty text is an empty table
         self.nodes: dict[int, _Path] = {}
-        self.faults: list[tuple[Place, str]] = []
+        self.faults: list[Fault] = []
         self._text = text
         self._places: dict[_Path, Place] | None = None
         long_key = _LONG_KEY.search(text)
         # Tomllib takes the square of its length, in time and memory
         if long_key is not None:
             place = Place(text.count("\n", 0, long_key.start()) + 1, 0)
-            self.faults.append((place, f"a key of more than {_MAX_PARTS} parts"))
+            self.faults.append(
+                Fault(f"a key of more than {_MAX_PARTS} parts", place=place)
+            )
             return
         try:
             self.root = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            found = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
-            place = Place(int(found[1]), int(found[2])) if found else Place(0, 0)
-            self.faults.append((place, re.sub(r" \(at .*\)$", "", str(error))))
+            numbers = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
+            place = Place(int(numbers[1]), int(numbers[2])) if numbers else Place()
+            what = re.sub(r" \(at .*\)$", "", str(error))
+            self.faults.append(Fault(what, place=place))
         except RecursionError:
-            self.faults.append((Place(0, 0), "nested too deeply"))
+            self.faults.append(Fault("nested too deeply"))
         except ValueError:  # of int(), which tomllib lets through
-            self.faults.append(
-                (Place(0, 0), f"an integer of more than {MAX_DIGITS:,} digits")
-            )
+            self.faults.append(Fault(f"an integer of more than {MAX_DIGITS:,} digits"))
         else:
             self._number(self.root)
 
@@ -66,7 +69,7 @@ class TomlReader:
         path = node if key is None else (*node, key)
         while path and path not in self._places:
             path = path[:-1]
-        return self._places.get(path, Place(0, 0))
+        return self._places.get(path, Place())
 
     def _number(self, root: Any) -> None:
         level: list[tuple[_Path, Any]] = [((), root)]
@@ -74,9 +77,7 @@ class TomlReader:
         while level:
             depth += 1
             if depth > MAX_DEPTH:
-                self.faults.append(
-                    (Place(0, 0), f"nested more than {MAX_DEPTH:,} levels deep")
-                )
+                self.faults.append(Fault(f"nested more than {MAX_DEPTH:,} levels deep"))
                 return
             below: list[tuple[_Path, Any]] = []
             for path, value in level:

@@ -1,13 +1,123 @@
-"""What validators raise. pydantic hands the text on as it is, with a code that tells texts of ours from its own."""
+"""What validators say of values: errors of ours that pydantic carries, and its errors as faults of the data."""
 
-from typing import Literal, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+import pydantic
 from pydantic_core import PydanticCustomError
 
+from .._containers import is_container, items
+from .._hints import short, with_hint
+from ._registry import near_hint
+
+# pydantic hands our texts on as they are, with a code that tells them from its own.
 Code: TypeAlias = Literal["wrong_value", "wrong_record", "wrong_node", "unknown_name"]
+_OURS: Final = ("wrong_value", "wrong_record", "wrong_node", "unknown_name")
+# What is wrong with a key, whatever its value is.
+_OF_KEYS: Final = ("missing", "extra_forbidden")
+
+_INTEGER: Final = "Input should be a valid integer"
+_NUMBER: Final = "Input should be a valid number"
 
 
-def value_error(text: str, code: Code = "wrong_value") -> PydanticCustomError:
+class ValueFault(NamedTuple):
+    """What is wrong with one value of a mapping that was validated.
+
+    Attributes:
+        key: The key of the mapping.
+        inside: Where within its value, as text: `[1].name`.
+        kind: pydantic's name for the kind of the error.
+        what: What is wrong.
+        hint: What would do.
+    """
+
+    key: str
+    inside: str
+    kind: str
+    what: str
+    hint: str
+
+
+def value_error(
+    what: str, code: Code = "wrong_value", *, hint: str = ""
+) -> PydanticCustomError:
     """The error for a value that a field does not take."""
     # As the argument of a template: the text itself may have braces.
-    return PydanticCustomError(code, "{text}", {"text": text})
+    parts = {"text": with_hint(what, hint), "what": what, "hint": hint}
+    return PydanticCustomError(code, "{text}", parts)
+
+
+def value_faults(
+    error: pydantic.ValidationError, data: Mapping[Any, Any]
+) -> list[ValueFault]:
+    """What pydantic found wrong with a mapping, one fault for each place.
+
+    Of a union, pydantic reports what each member says of the value. Here that is one
+    fault: what one of them would take is what the place takes.
+    """
+    by_place: dict[tuple[str, str], list[Any]] = {}
+    for detail in error.errors(include_url=False):
+        key, *steps = detail["loc"]
+        place = str(key), inside(data.get(key), steps)
+        by_place.setdefault(place, []).append(detail)
+    return [
+        ValueFault(*place, *_joined(details)) for place, details in by_place.items()
+    ]
+
+
+def _joined(details: Sequence[Any]) -> tuple[str, str, str]:
+    """Kind, text and hint of all that is said of one value."""
+    # Of a mapping that is a wrong record, no member that takes no mapping says more.
+    records = [detail for detail in details if detail["type"] in _OURS]
+    if records and isinstance(details[0]["input"], dict):
+        details = records
+    texts = list(dict.fromkeys([_text_of(detail) for detail in details]))
+    if _INTEGER in texts and _NUMBER in texts:
+        texts.remove(_INTEGER)  # which is a number, too
+    what = ", or: ".join(texts)
+    hints = [hint for detail in details if (hint := _hint_of(detail))]
+    if not records and details[0]["type"] not in _OF_KEYS:
+        what += f", found {value_text(details[0]['input'])}"
+    return details[0]["type"], what, hints[0] if hints else ""
+
+
+def _text_of(detail: Any) -> str:
+    return str(detail["ctx"]["what"] if detail["type"] in _OURS else detail["msg"])
+
+
+def _hint_of(detail: Any) -> str:
+    """What would do: of a few expected values the one that the value is nearly."""
+    if detail["type"] in _OURS:
+        return str(detail["ctx"]["hint"])
+    if detail["type"] not in ("literal_error", "enum"):
+        return ""
+    return near_hint(detail["input"], list(_quoted(detail["ctx"]["expected"])))
+
+
+def _quoted(text: str) -> Iterator[str]:
+    """The names that a text has in single quotes."""
+    yield from text.split("'")[1::2]
+
+
+def inside(value: Any, steps: Sequence[Any]) -> str:
+    """Where within a value an error is: pydantic also names the members of unions that it tried."""
+    where = ""
+    for step in steps:
+        by_key = dict(items(value, as_written=True)) if is_container(value) else {}
+        if step in by_key:
+            where += step_text(value, step)
+            value = by_key[step]
+    return where
+
+
+def step_text(container: object, key: object) -> str:
+    """The text of one step into a container."""
+    return f".{key}" if isinstance(container, dict) else f"[{key}]"
+
+
+def value_text(value: object) -> str:
+    """A value that a file gave: its type, and itself if that is short."""
+    if value is None:
+        return "null"
+    name = type(value).__name__
+    return f"{name} {short(value)}" if isinstance(value, str | int | float) else name

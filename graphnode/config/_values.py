@@ -13,7 +13,7 @@ import inspect
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import (
     Annotated,
     Any,
@@ -34,10 +34,9 @@ import pydantic
 import typing_extensions
 from pydantic_core import PydanticCustomError
 
-from .._containers import is_container, items
 from .._contract import is_jaxtyping
 from .._declare._annotations import unaliased
-from .._hints import short, with_article
+from .._hints import short, with_article, with_hint
 from .._static import (
     DEFINED,
     DataForm,
@@ -57,7 +56,7 @@ from ..optim._parameters import Schedule, is_transformation
 from ._array_fields import array_field
 from ._filters_as_paths import labels_of
 from ._registry import (
-    NameError_,
+    UnknownNameError,
     known_values,
     meant_names,
     near_hint,
@@ -77,7 +76,7 @@ from ._typed import (
     named_classes,
     unwrapped,
 )
-from ._value_errors import value_error
+from ._value_errors import value_error, value_faults
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _STRICT: Final = (bool, int, float, str)
@@ -217,11 +216,11 @@ def _of_named_class(given: dict[str, Any]) -> Any:
             raise value_error(
                 "a mapping says its class here, with `type`, as the field does not"
             )
-        near = (
+        hint = (
             near_hint(name, known)
-            or f"; one of {shown(known)}, or a class that gn.config.register has named"
+            or f"one of {shown(known)}, or a class that gn.config.register has named"
         )
-        raise value_error(f"unknown type {short(name)}{near}")
+        raise value_error(f"unknown type {short(name)}", hint=hint)
     return _reader(cls)(given)
 
 
@@ -418,10 +417,10 @@ def _value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
     """
     try:
         return value_of(name)
-    except NameError_ as error:
+    except UnknownNameError as error:
         admitted = (one for one in value_names() if is_admitted(value_of(one)))
-        hint = "" if "did you mean" in str(error) else f"; known are {shown(admitted)}"
-        raise value_error(f"{error}{hint}", "unknown_name") from None
+        hint = error.hint or f"known are {shown(admitted)}"
+        raise value_error(error.what, "unknown_name", hint=hint) from None
 
 
 _SAMPLES: Final[dict[str, Any]] = {
@@ -588,9 +587,9 @@ def _record(given: Any, classes: tuple[Any, ...]) -> Any:
         given = dict(zip(cls._fields, given, strict=False))
     if not isinstance(given, dict) and all(map(inspect.isabstract, classes)):
         is_name = isinstance(given, str) and given in map(name_of, _choices(classes))
-        remedy = f"; write {{type: {given}, ...}}" if is_name else ""
         raise value_error(
-            f"a mapping with `type` is expected here, found {short(given)}{remedy}"
+            f"a mapping with `type` is expected here, found {short(given)}",
+            hint=f"write {{type: {given}, ...}}" if is_name else "",
         )
     if not isinstance(given, dict):
         text = f"the fields of {' or '.join([cls.__name__ for cls in classes])} are expected here"
@@ -630,9 +629,8 @@ def _class_named(name: object, classes: tuple[Any, ...]) -> Any:
             f"several classes are named {name!r}: register them under two names with gn.config.register"
         )
     if not found:
-        raise value_error(
-            f"unknown type {short(name)}{near_hint(name, named) or f'; one of {shown(named)}'}"
-        )
+        hint = near_hint(name, named) or f"one of {shown(named)}"
+        raise value_error(f"unknown type {short(name)}", hint=hint)
     return found[0]
 
 
@@ -672,54 +670,14 @@ def _made(cls: Any, given: dict[str, Any]) -> Any:
         static_key(record)
         return record
     except pydantic.ValidationError as error:
-        text = f"{cls.__name__}: {'; '.join(_faults_by_key(given, error))}"
+        # Of a dozen, the first say enough.
+        faults = [
+            f"{fault.key}{fault.inside}: {with_hint(fault.what, fault.hint)}"
+            for fault in value_faults(error, given)[:10]
+        ]
+        text = f"{cls.__name__}: {'; '.join(faults)}"
     except (
         Exception
     ) as error:  # whatever the class raises that the file gives a value to
         text = f"{cls.__name__}: {error}"
     raise value_error(text, "wrong_record")
-
-
-def _faults_by_key(given: dict[str, Any], error: pydantic.ValidationError) -> list[str]:
-    """What is wrong with a record, each key once: pydantic tells of each member of a union."""
-    by_key: dict[str, list[str]] = {}
-    for one in _relevant(error, given):
-        by_key.setdefault(_keys_in(given, one["loc"]), []).append(one["msg"])
-    for messages in by_key.values():
-        if _NO_INTEGER in messages and _NO_NUMBER in messages:
-            messages.remove(_NO_INTEGER)  # which is a number, too
-    return [f"{key}: {', or: '.join(messages)}" for key, messages in by_key.items()]
-
-
-_NO_INTEGER: Final = "Input should be a valid integer"
-_NO_NUMBER: Final = "Input should be a valid number"
-
-
-def _relevant(error: pydantic.ValidationError, given: dict[str, Any]) -> list[Any]:
-    """The faults of the fields of a record: of a mapping that may also be a number, those as a mapping alone."""
-    faults = error.errors(include_url=False)
-    as_records = {
-        _keys_in(given, one["loc"])
-        for one in faults
-        if one["type"].startswith("wrong_")
-    }
-
-    def is_relevant(one: Any) -> bool:
-        is_of_mapping = (
-            isinstance(one["input"], dict) and _keys_in(given, one["loc"]) in as_records
-        )
-        return one["type"].startswith("wrong_") or not is_of_mapping
-
-    return [one for one in faults if is_relevant(one)][:10]
-
-
-def _keys_in(given: dict[str, Any], loc: Sequence[Any]) -> str:
-    """Where a fault of a record is: pydantic also names the members of unions that it tried."""
-    keys = [str(loc[0])]
-    value = given.get(loc[0])
-    for step in loc[1:]:
-        by_key = dict(items(value, as_written=True)) if is_container(value) else {}
-        if step in by_key:
-            keys.append(str(step))
-            value = by_key[step]
-    return ".".join(keys)

@@ -6,7 +6,6 @@ in one pass, with the place it stands at.
 """
 
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar, cast, get_origin
 
@@ -16,7 +15,7 @@ from .._arguments import wrong_argument
 from .._containers import Container, ContainerKind, children, is_container, items
 from .._declare._annotations import Form, Leaf
 from .._declare._node import Node
-from .._errors import ConfigError
+from .._errors import ConfigError, Fault, Place, by_place
 from .._fields import Kind
 from .._gc import uncollected
 from .._hints import did_you_mean, short, with_article
@@ -32,14 +31,14 @@ from ._config import (
     key_fault,
     misfit,
     slot_kind,
-    step_text,
 )
 from ._dialect import OURS, Dialect, Translation
 from ._graph import Link, keys_of
-from ._places import MAX_DIGITS, MAX_FAULTS
+from ._limits import MAX_DIGITS, MAX_FAULTS
 from ._read import Document, Files, check_no_faults
-from ._registry import NameError_, Tags, meaning, near_hint, shown
+from ._registry import Tags, UnknownNameError, meaning, near_hint, shown
 from ._streams import STREAMS, admits_streams, as_mapping, is_streams
+from ._value_errors import ValueFault, value_faults, value_text
 
 M = TypeVar("M", bound=Node)
 
@@ -55,7 +54,11 @@ _CLOSE: Final = 0.8
 
 
 class _EnoughError(Exception):
-    """A limit is reached: the text says which. The rest is not looked at."""
+    """A limit is reached, and the rest is not looked at; raised all over the pass, caught where it starts."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault = fault
 
 
 class _Item(NamedTuple):
@@ -105,7 +108,7 @@ class Walk:
     ) -> None:
         self.files = files
         self._dialect, self._absent = dialect, absent
-        self.faults: list[str] = []
+        self.faults: list[Fault] = []
         self.origins: dict[int, _Item] = {}
         self._made: dict[int, Config[Any]] = {}
         self._kept: list[Any] = []
@@ -125,12 +128,13 @@ class Walk:
             ConfigError: All faults, in the order of their places.
         """
         result: list[Any] = [None]
-        limit = []
+        limits: list[Fault] = []
         try:
             self._run(_Item(raw, form, result, 0, document, None, 0, _linked(path)))
         except _EnoughError as error:
-            limit.append(str(error))
-        check_no_faults([*sorted(dict.fromkeys(self.faults), key=place_key), *limit])
+            limits.append(error.fault)
+        faults = sorted(dict.fromkeys(self.faults), key=by_place)
+        check_no_faults([*faults, *limits])
         return result[0]
 
     def check_size(self, value: Any, path: Path_) -> None:
@@ -146,18 +150,18 @@ class Walk:
         try:
             self._measure(item, str(last), value)
         except _EnoughError as error:
-            raise ConfigError([str(error)]) from None
+            raise ConfigError([error.fault]) from None
 
-    def text_at(self, config: Config[Any], text: str) -> str:
-        """`file:line:column: path: text` of a config that this pass has made."""
-        return self._text(self.origins[id(config)], text)
+    def fault_of(self, config: Config[Any], what: str) -> Fault:
+        """What is wrong with a config that this pass has made, with its place."""
+        return self._fault_at(self.origins[id(config)], what)
 
     def _run(self, root: _Item) -> None:
         todo = [root]
         while todo:
             self._take(todo.pop(), todo)
             if len(self._filled) > MAX_NODES:
-                raise _EnoughError(f"more than {MAX_NODES:,} nodes")
+                raise _EnoughError(Fault(f"more than {MAX_NODES:,} nodes"))
         self._link()
         for config, data, item in self._filled:
             self._validate(config, data, item)
@@ -181,7 +185,7 @@ class Walk:
         elif is_container(raw) and (kind := slot_kind(form, raw)) is not None:
             self._take_container(item, raw, kind, todo)
         else:
-            self._fault(item, f"expected {_admitted(form)}, found {found_text(raw)}")
+            self._fault(item, f"expected {_admitted(form)}, found {value_text(raw)}")
 
     def _is_container(self, raw: Mapping[str, Any], form: Form) -> bool:
         if id(raw) in self._made:  # an alias of a node, whatever else the place admits
@@ -220,11 +224,8 @@ class Walk:
     def _repeat(self, item: _Item, count: int, key: str | None = None) -> None:
         self._repeated += count
         if self._repeated > MAX_REPEATED:
-            raise _EnoughError(
-                self._text(
-                    item, f"aliases repeat more than {MAX_REPEATED:,} items", key
-                )
-            )
+            what = f"aliases repeat more than {MAX_REPEATED:,} items"
+            raise _EnoughError(self._fault_at(item, what, key))
 
     def _measure(
         self, item: _Item, key: str, value: Any, level: int = 0
@@ -235,16 +236,14 @@ class Walk:
             _EnoughError: It is too large or too deep to be looked at, or holds itself.
         """
         if isinstance(value, int) and value.bit_length() > MAX_DIGITS * 4:
-            raise _EnoughError(
-                self._text(item, f"an integer of more than {MAX_DIGITS:,} digits", key)
-            )
+            what = f"an integer of more than {MAX_DIGITS:,} digits"
+            raise _EnoughError(self._fault_at(item, what, key))
         if not is_container(value):
             return 1, 0
         count, height = self._sizes.get(id(value), (0, 0))
         if level + height > MAX_NESTED:
-            raise _EnoughError(
-                self._text(item, f"nested more than {MAX_NESTED} levels deep", key)
-            )
+            what = f"nested more than {MAX_NESTED} levels deep"
+            raise _EnoughError(self._fault_at(item, what, key))
         if count:
             self._repeat(item, count, key)
             return count, height
@@ -346,11 +345,15 @@ class Walk:
             keys[-1], [*missing, *self._absent.get(id(holder), [])], cutoff=_CLOSE
         )
         if hint:
-            place = self.files.place(item.document, holder, keys[-1], of_key=True)
-            where = path_str((*keys_of(item.path), *keys))
-            text = f"no field takes it, and something like it is not given; {hint} Rename it, or name it in ignore"
-            self.faults.append(
-                f"{place}: {where}: {text}" if place else f"{where}: {text}"
+            self._note(
+                Fault(
+                    "no field takes it, and something like it is not given",
+                    path=path_str((*keys_of(item.path), *keys)),
+                    hint=f"{hint} Rename it, or name it in ignore",
+                    place=self.files.place(
+                        item.document, holder, keys[-1], of_key=True
+                    ),
+                )
             )
 
     def _class_of(self, item: _Item) -> type[Node] | None:
@@ -358,8 +361,8 @@ class Walk:
         if "type" in item.raw:
             try:
                 return cast("type[Node]", tags.find(item.raw["type"]))
-            except NameError_ as error:
-                self._fault(item, str(error), "type")
+            except UnknownNameError as error:
+                self._fault(item, error.what, "type", hint=error.hint)
                 return None
         if tags.default is None:
             self._fault(
@@ -370,7 +373,7 @@ class Walk:
 
     def _name(self, item: _Item, config: Config[Any], name: Any) -> None:
         if not isinstance(name, str) or not name:
-            self._fault(item, f"an id is a string, found {found_text(name)}", "id")
+            self._fault(item, f"an id is a string, found {value_text(name)}", "id")
             return
         key = (id(item.document), name)
         if key in self._ids:
@@ -393,7 +396,7 @@ class Walk:
             )
         if not isinstance(name, str):
             self._fault(
-                item, f"a ref is the id of a node, found {found_text(name)}", "ref"
+                item, f"a ref is the id of a node, found {value_text(name)}", "ref"
             )
             return
         self._refs.append(_Ref(item, name))
@@ -408,19 +411,16 @@ class Walk:
                 found = self._ids.get((id(document), name))
                 document = document.parent
             if found is None:
-                self._fault(
-                    item,
-                    f"no node has the id {short(name)}{self._near(name, known)}",
-                    "ref",
-                )
+                what = f"no node has the id {short(name)}"
+                self._fault(item, what, "ref", hint=self._near(name, known))
             else:
                 self._place(item, found[0])
 
     def _near(self, name: str, known: list[str]) -> str:
         if not known:
-            return "; no node has an id"
+            return "no node has an id"
         if name in known[:1_000]:
-            return "; an id holds in its file and those that it includes"
+            return "an id holds in its file and those that it includes"
         # To compare names costs time, and a file may have many of both.
         return near_hint(name, known[:100]) if len(self.faults) < 20 else ""
 
@@ -440,80 +440,78 @@ class Walk:
         try:
             fill(config, data)
         except pydantic.ValidationError as error:
-            self._tell(config, error, item, data)
+            for fault in value_faults(error, data):
+                self._note_value_fault(config, fault, item)
 
-    def _tell(
-        self,
-        config: Config[Any],
-        error: pydantic.ValidationError,
-        item: _Item,
-        data: Any,
+    def _note_value_fault(
+        self, config: Config[Any], fault: ValueFault, item: _Item
     ) -> None:
-        name = config.node_class.__name__
-        for one in error.errors(include_url=False):
-            first, *rest = one["loc"]
-            key = str(first)
-            if one["type"] == "extra_forbidden" and not rest:
-                self._fault(item, no_field(type(config), key), key, of_key=True)
-            elif one["type"] == "missing" and not rest:
-                self._fault(
-                    item,
-                    f"{name} needs {key!r}{self._in_dialect(item, key)}",
-                    below=key,
-                )
-            elif key in config.slots and one["type"] == "wrong_node":
-                continue  # what stands there was told by itself
-            elif is_streams(config.node_class):
-                self._fault(item, message_of(one))
-            else:
-                self._fault(
-                    item, message_of(one), key, inside=steps_in(data.get(key), rest)
-                )
+        key, name = fault.key, config.node_class.__name__
+        if fault.kind == "extra_forbidden" and not fault.inside:
+            what, hint = no_field(type(config), key)
+            self._fault(item, what, key, hint=hint, of_key=True)
+        elif fault.kind == "missing" and not fault.inside:
+            what = f"{name} needs {key!r}{self._in_dialect(item, key)}"
+            self._fault(item, what, below=key)
+        elif key in config.slots and fault.kind == "wrong_node":
+            return  # noted when what stands there was looked at
+        elif is_streams(config.node_class):
+            self._fault(item, fault.what, hint=fault.hint)
+        else:
+            self._fault(item, fault.what, key, inside=fault.inside, hint=fault.hint)
 
     def _in_dialect(self, item: _Item, key: str) -> str:
         """What the file would call a field."""
         source = self._dialect.source_of((*keys_of(item.path), key))
         return "" if source is None else f", which is {source} in the file"
 
-    def _text(
-        self,
-        item: _Item,
-        text: str,
-        key: str | None = None,
-        *,
-        below: str = "",
-        inside: str = "",
-        of_key: bool = False,
-    ) -> str:
-        last: Path_ = (below,) if below else () if key is None else (key,)
-        where = path_str((*keys_of(item.path), *last)) + inside
-        if key is not None and isinstance(item.raw, dict) and key in item.raw:
-            place = self.files.place(item.document, item.raw, key, of_key=of_key)
-        else:
-            place = self.files.place(item.document, item.raw, None) or self.files.place(
-                item.document, item.container, item.at
-            )
-        if not is_container(item.raw) and item.container is not None:
-            place = item.document.fault(
-                item.document.place(item.container, item.at), ""
-            )[:-2]
-        return ": ".join(part for part in (place, where, text) if part)
-
     def _fault(
+        self, item: _Item, what: str, key: str | None = None, **parts: Any
+    ) -> None:
+        """Note what is wrong; the parts are those of `_fault_at`."""
+        self._note(self._fault_at(item, what, key, **parts))
+
+    def _note(self, fault: Fault) -> None:
+        if len(self.faults) >= MAX_FAULTS:
+            raise _EnoughError(Fault(f"more than {MAX_FAULTS:,} faults"))
+        self.faults.append(fault)
+
+    def _fault_at(
         self,
         item: _Item,
-        text: str,
+        what: str,
         key: str | None = None,
         *,
         below: str = "",
         inside: str = "",
+        hint: str = "",
         of_key: bool = False,
-    ) -> None:
-        if len(self.faults) >= MAX_FAULTS:
-            raise _EnoughError(f"more than {MAX_FAULTS:,} faults")
-        self.faults.append(
-            self._text(item, text, key, below=below, inside=inside, of_key=of_key)
-        )
+    ) -> Fault:
+        """What is wrong with an item.
+
+        Args:
+            item: The item.
+            what: What is wrong.
+            key: Of a mapping the key that is wrong.
+            below: The field that is missing.
+            inside: Where within the value at the key, as text.
+            hint: What would do.
+            of_key: Whether the place is that of the key, and not of its value.
+        """
+        last: Path_ = (below,) if below else () if key is None else (key,)
+        path = path_str((*keys_of(item.path), *last)) + inside
+        place = self._place_of(item, key, of_key=of_key)
+        return Fault(what, path=path, hint=hint, place=place)
+
+    def _place_of(self, item: _Item, key: str | None, *, of_key: bool) -> Place:
+        if not is_container(item.raw) and item.container is not None:
+            return item.document.place(item.container, item.at)
+        if key is not None and isinstance(item.raw, dict) and key in item.raw:
+            return self.files.place(item.document, item.raw, key, of_key=of_key)
+        own = self.files.place(item.document, item.raw, None)
+        if own.line:
+            return own
+        return self.files.place(item.document, item.container, item.at)
 
 
 def _linked(keys: Sequence[Key]) -> "tuple[Any, Key] | None":
@@ -523,42 +521,11 @@ def _linked(keys: Sequence[Key]) -> "tuple[Any, Key] | None":
     return link
 
 
-def no_field(config: type[Config[Any]], key: object) -> str:
-    """What is wrong with a key that a class has no field for."""
+def no_field(config: type[Config[Any]], key: object) -> tuple[str, str]:
+    """What is wrong with a key that a class has no field for, and a hint."""
     fields = config.model_fields
-    hint = near_hint(key, fields) or f"; its fields are {', '.join(fields) or 'none'}"
-    return f"{config.node_class.__name__} has no field {short(key)}{hint}"
-
-
-def message_of(error: Any) -> str:
-    """What pydantic says of a value, with a hint where one of a few is expected."""
-    text = str(error["msg"])
-    expected = str(error.get("ctx", {}).get("expected", ""))
-    if error["type"] in ("unknown_name", "wrong_value", "wrong_record", "wrong_node"):
-        return text
-    hint = ""
-    if error["type"] in ("literal_error", "enum"):
-        hint = near_hint(error["input"], re.findall(r"'([^']*)'", expected))
-    return f"{text}, found {found_text(error['input'])}{hint}"
-
-
-def steps_in(value: Any, loc: Sequence[Key]) -> str:
-    """Where within a value a fault is: pydantic also names the members of unions that it tried."""
-    where = ""
-    for step in loc:
-        by_key = dict(items(value, as_written=True)) if is_container(value) else {}
-        if step in by_key:
-            where += step_text(value, step)
-            value = by_key[step]
-    return where
-
-
-def found_text(value: object) -> str:
-    """A value that a file gave: its type, and itself if that is short."""
-    if value is None:
-        return "null"
-    name = type(value).__name__
-    return f"{name} {short(value)}" if isinstance(value, str | int | float) else name
+    hint = near_hint(key, fields) or f"its fields are {', '.join(fields) or 'none'}"
+    return f"{config.node_class.__name__} has no field {short(key)}", hint
 
 
 def _admitted(form: Form) -> str:
@@ -582,7 +549,7 @@ def walk(
     """
     is_foreign = dialect is not OURS and not files.faults
     absent = Translation(files, document, dialect).absent if is_foreign else _NOTHING
-    check_no_faults(sorted(files.faults, key=place_key))
+    check_no_faults(sorted(files.faults, key=by_place))
     one = Walk(files, dialect, absent)
     raw = {} if document.is_empty else document.root
     with meaning(dialect.names):
@@ -602,14 +569,6 @@ def _admits_null(model: type[Config[Any]], name: str) -> bool:
     except pydantic.ValidationError:
         return False
     return True
-
-
-def place_key(fault: str) -> tuple[str, int, int]:
-    """What faults are sorted by: the place that each begins with."""
-    found = re.match(r"()(\d+):(\d+): ", fault) or re.match(
-        r"(.*?):(\d+):(\d+): ", fault
-    )
-    return (found[1], int(found[2]), int(found[3])) if found else ("", 0, 0)
 
 
 def walk_value(raw: Any, form: Form, path: Path_) -> Any:

@@ -15,8 +15,9 @@ from yaml.composer import ComposerError
 from yaml.reader import ReaderError
 from yaml.scanner import ScannerError
 
+from .._errors import Fault, Place
 from .._hints import short
-from ._places import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS, Place
+from ._limits import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS
 
 MAX_DEEP: Final = 128 * 2**10
 """Characters of a text with more than 1,000 levels, which is read in Python: a slow thing."""
@@ -117,7 +118,7 @@ class YamlReader:
         self.root: Any = None
         self.is_empty = False
         self.nodes: dict[int, Any] = {}
-        self.faults: list[tuple[Place, str]] = []
+        self.faults: list[Fault] = []
         self._made: dict[int, Any] = {}
         self._todo: list[tuple[Any, Any, bool]] = []
         self._split: dict[int, tuple[dict[str, Any], list[Any]]] = {}
@@ -129,9 +130,8 @@ class YamlReader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             context = f" ({error.context})" if error.context and error.problem else ""
-            self.faults.append(
-                (_place(mark), f"{error.problem or error.context}{context}")
-            )
+            what = f"{error.problem or error.context}{context}"
+            self.faults.append(Fault(what, place=_place(mark)))
         except (
             ReaderError
         ) as error:  # a character that no YAML has; libyaml counts bytes
@@ -142,7 +142,7 @@ class YamlReader:
                 else text[: error.position]
             )
             place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
-            self.faults.append((place, str(error.reason)))
+            self.faults.append(Fault(str(error.reason), place=place))
 
     def locate(self, node: Any, key: str | int | None, *, of_key: bool) -> Place:
         """Where an item of a container stands, or the container."""
@@ -304,7 +304,7 @@ class YamlReader:
 
     def _fault(self, node: Any, text: str) -> None:
         if len(self.faults) < MAX_FAULTS:
-            self.faults.append((_place(node.start_mark), text))
+            self.faults.append(Fault(text, place=_place(node.start_mark)))
 
 
 def comment_in(text: str) -> str | None:
@@ -331,7 +331,7 @@ def _is_scalar(node: Any) -> bool:
 
 
 def _place(mark: Any) -> Place:
-    return Place(mark.line + 1, mark.column + 1) if mark is not None else Place(0, 0)
+    return Place(mark.line + 1, mark.column + 1) if mark is not None else Place()
 
 
 def _shown_tag(tag: str) -> str:

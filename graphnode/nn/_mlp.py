@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from .._errors import ConfigError
+from .._errors import ConfigError, Fault
 from .._fields import Initializer, static, subnode
 from . import initializers
 from ._checks import check_inputs, count, function, size
@@ -102,11 +102,8 @@ class MLP(Layer):
         """
         widths = self._widths()
         if len(self.layers) != len(widths) - 1:
-            raise ConfigError(
-                [
-                    f"layers: expected {len(widths) - 1}, depth + 1; found {len(self.layers)}"
-                ]
-            )
+            what = f"expected {len(widths) - 1}, depth + 1; found {len(self.layers)}"
+            raise ConfigError([Fault(what, path="layers")])
         parts = zip(self.layers, pairwise(widths), strict=True)
         return shared_vars(
             {

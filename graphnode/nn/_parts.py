@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from .._declare._node import Node
-from .._errors import ConfigError
+from .._errors import ConfigError, Fault
 from .._redefinition import a_class
 
 
@@ -35,15 +35,14 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
         ConfigError: Parts that the constructor does not make; names all, with their
             paths.
     """
-    faults: list[str] = []
+    faults: list[Fault] = []
     shared: dict[str, tuple[object, str]] = {}
     for path, part in parts.items():
         cls: type = type(part.layer)
         if cls is not part.cls:
             expected = f"{a_class(part.cls, cls)}, as the constructor makes it"
-            faults.append(
-                f"{path}: expected {expected}; found {a_class(cls, part.cls)}"
-            )
+            what = f"expected {expected}; found {a_class(cls, part.cls)}"
+            faults.append(Fault(what, path=path))
             continue
         for name, value in part.fields.items():
             faults += _fault(
@@ -55,7 +54,7 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
         try:
             variables: dict[str, object] = part.layer.__init_vars__()
         except ConfigError as error:
-            faults += [f"{path}.{fault}" for fault in error.faults]
+            faults += [fault.below(path) for fault in error.faults]
             continue
         for name, value in variables.items():
             if name in part.variables:
@@ -68,10 +67,11 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
     return {name: value for name, (value, _) in shared.items()}
 
 
-def _fault(where: str, value: object, expected: object, source: str) -> list[str]:
+def _fault(path: str, value: object, expected: object, source: str) -> list[Fault]:
     if _is_same(value, expected):
         return []
-    return [f"{where}: expected {_shown(expected)}, as {source}; found {_shown(value)}"]
+    what = f"expected {_shown(expected)}, as {source}; found {_shown(value)}"
+    return [Fault(what, path=path)]
 
 
 def _is_same(one: object, other: object) -> bool:

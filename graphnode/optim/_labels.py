@@ -115,7 +115,7 @@ def _answering(by_filter: Labels[Any], params: StateTree) -> Sequence[int]:
     alike = tuple([values.index(value) for value in values])
     if all(one.is_fixed for one in filters):
         question = ("answering", filters, alike)
-        return params.layout.remember(question, lambda: _decide(filters, alike, params))  # type: ignore[no-any-return]
+        return params.layout.remember(question, lambda: _decide(filters, alike, params))
     return _decide(filters, alike, params)
 
 

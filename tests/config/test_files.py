@@ -151,7 +151,7 @@ def test_json_is_read_as_the_json_module_reads_it(data: Any, indent: int | None,
     lines = text.split("\n")
     for held in _containers(reader.root):
         for key in held if isinstance(held, dict) else range(len(held)):
-            line, column = reader.locate(reader.nodes[id(held)], key, of_key=False)
+            line, column, _ = reader.locate(reader.nodes[id(held)], key, of_key=False)
             assert lines[line - 1][column - 1 :].startswith(json.dumps(held[key], ensure_ascii=ascii_only)[:1])
 
 

@@ -121,11 +121,11 @@ def _laughs(key: str) -> str:
 
 # Suffix, content, error.
 LARGE: dict[str, tuple[str, str | bytes, str]] = {
-    "bom and utf-16": (".yaml", "name: a".encode("utf-16"), "FILE: no UTF-8: invalid start byte at byte 0"),
+    "bom and utf-16": (".yaml", "name: a".encode("utf-16"), "FILE: not UTF-8: invalid start byte at byte 0"),
     "utf-16 without bom": (".yaml", "name: a".encode("utf-16-le"), "FILE:1:2: control characters are not allowed"),
-    "invalid utf-8": (".yaml", b"name: \xff\xfe\n", "FILE: no UTF-8: invalid start byte at byte 6"),
-    "overlong utf-8": (".json", b'{"name": "\xc0\xaf"}', "FILE: no UTF-8: invalid start byte at byte 10"),
-    "surrogate in utf-8": (".toml", b'name = "\xed\xa0\x80"', "FILE: no UTF-8: invalid continuation byte at byte 8"),
+    "invalid utf-8": (".yaml", b"name: \xff\xfe\n", "FILE: not UTF-8: invalid start byte at byte 6"),
+    "overlong utf-8": (".json", b'{"name": "\xc0\xaf"}', "FILE: not UTF-8: invalid start byte at byte 10"),
+    "surrogate in utf-8": (".toml", b'name = "\xed\xa0\x80"', "FILE: not UTF-8: invalid continuation byte at byte 8"),
     "nul": (".yaml", "name: a\nscale: \0\n", "FILE:2:8: control characters are not allowed"),
     "nul after other letters": (".yaml", "name: äöü€\n'€': \0\n", "FILE:2:6: control characters are not allowed"),
     "nul in json": (".json", '{"name": \0}', "FILE:1:10: a value is expected, found '\\x00'"),
@@ -310,8 +310,8 @@ def test_only_regular_files_are_read(tmp_path: Path):
     (tmp_path / "text.txt").write_text("name: a")
     expected = {
         "directory.yaml": "a directory",
-        "pipe.yaml": "no regular file",
-        "zero.yaml": "no regular file",
+        "pipe.yaml": "not a regular file",
+        "zero.yaml": "not a regular file",
         "circle.yaml": "a circle of links",
         "missing.yaml": "No such file or directory",
         "text.txt": "the name of a configuration ends with .yaml, .yml, .json, .toml",
@@ -341,7 +341,7 @@ def test_includes_stay_in_their_directory(tmp_path: Path):
         f"DIR/model.yaml:1:15: include: 'link.yaml' {outside}",
         f"DIR/model.yaml:2:15: include: 'up/secret.yaml' {outside}",
         "DIR/model.yaml:3:15: include: 'circle.yaml': a circle of links",
-        "DIR/model.yaml:4:15: include: 'pipe.yaml': no regular file",
+        "DIR/model.yaml:4:15: include: 'pipe.yaml': not a regular file",
         f"DIR/model.yaml:5:15: include: 'up/tree/../secret.yaml' {outside}",
     ]
     assert report(path, tree).splitlines() == expected
@@ -383,7 +383,7 @@ def test_unknown_format_and_odd_texts_are_faults():
     """A text that is not Unicode, and a format that nobody knows."""
     with pytest.raises(gn.ConfigError) as caught:
         gn.config.loads("name: \ud800", Net, name="here")
-    assert str(caught.value) == "here: no text: surrogates not allowed at character 6"
+    assert str(caught.value) == "here: not a text: surrogates not allowed at character 6"
     with pytest.raises(gn.ConfigError) as caught:
         gn.config.loads("name: a", Net, format="xml")
     assert str(caught.value) == "no format 'xml': one of yaml, json, toml"

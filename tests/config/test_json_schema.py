@@ -10,13 +10,14 @@ from typing import Any
 import hypothesis
 import jax
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 
 import graphnode as gn
 from graphnode._registered import VALUES
 from tests.config.family import CONFIGS, MODEL, Bounded, Composed, Holder, Named, Part, Plain, mutated
 from tests.docrun import ROOT
-from tests.schemas import GENERATED, write
+from tests.schemas import KEPT, public_classes
 
 SCHEMAS: dict[str, Any] = {
     "strict": gn.config.json_schema(MODEL, style="strict"),
@@ -323,29 +324,48 @@ def test_a_class_whose_default_raises_is_left_out():
     assert "Failing" not in schema["$defs"]["Plain.node"]["properties"]["type"]["enum"]
 
 
-# Kept schemas
+# The schemas of this repository
 
 
-def test_the_kept_schemas_are_those_of_the_classes(tmp_path: Path):
-    """`make schemas` would change nothing. In a process of its own: here other tests have defined classes."""
-    made = subprocess.run(
-        [sys.executable, "-m", "tests.schemas", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What `make schemas` leaves where there are two files, one of which it writes no more."""
+    folder = tmp_path_factory.mktemp("schemas")
+    for name in (KEPT, "graphnode.nn.Gone.schema.json"):
+        Path(folder, name).write_text("{}")
+    # In a process of its own: here other tests have defined classes.
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.schemas", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert made.returncode == 0, made.stderr
-    texts = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
-    kept = {path.name: path.read_text(encoding="utf-8") for path in Path(ROOT, "schemas").glob(GENERATED)}
-    assert "graphnode.nn.Linear.schema.json" in texts
-    assert kept == texts, "run: make schemas"
+    assert done.returncode == 0, done.stderr
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
 
 
-def test_what_nobody_generates_stays(tmp_path: Path):
-    """The schema of graphdefs is written by hand; of a class that is gone none is left."""
-    for name in ("graphdef.schema.json", "graphnode.nn.Gone.schema.json"):
-        Path(tmp_path, name).write_text("{}")
-    assert Path(tmp_path, "graphnode.nn.Linear.schema.json") in write(tmp_path)
-    names = {path.name for path in tmp_path.iterdir()}
-    assert "graphdef.schema.json" in names
-    assert "graphnode.nn.Gone.schema.json" not in names
+def test_the_kept_schema_is_that_of_the_code(made: dict[str, str]):
+    """`make schemas` would not change it."""
+    assert Path(ROOT, "schemas", KEPT).read_text(encoding="utf-8") == made[KEPT], "run: make schemas"
+
+
+def test_the_others_are_those_that_examples_name(made: dict[str, str]):
+    """And that of all layers; each example is valid by its own. Of a class that is gone none is left."""
+    named = {"graphnode.nn.Module.schema.json"}
+    for file in Path(ROOT, "docs", "examples").glob("*.yaml"):
+        text = file.read_text(encoding="utf-8")
+        name = Path(text.partition("$schema=")[2].split()[0]).name
+        named.add(name)
+        faults = Draft202012Validator(json.loads(made[name])).iter_errors(yaml.safe_load(text))
+        assert [error.message for error in faults] == []
+    assert made.keys() - {KEPT} == named
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", SCHEMAS)
+def test_each_layer_has_a_schema(style: Any):
+    """`graphnode config schema graphnode.nn:Linear` writes that of one, and so on."""
+    layers = public_classes(gn.nn)
+    assert {"Linear", "Module", "RNN"} < layers.keys()
+    for cls in layers.values():
+        Draft202012Validator.check_schema(gn.config.json_schema(cls, style=style))
 
 
 def test_composed_default_is_valid():

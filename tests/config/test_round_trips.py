@@ -238,7 +238,7 @@ def test_a_fault_in_a_record_is_named_by_the_keys_of_the_file():
     with pytest.raises(gn.ConfigError) as caught:
         gn.config.loads("tx: {rate: {speed: 1}, rates: [0.1, {speed: 1}]}", Holder)
     record = "Sgd: speed: Extra inputs are not permitted"
-    assert str(caught.value) == f"1:5: tx: Scheduled: rate: {record}; rates.1: {record}"
+    assert str(caught.value) == f"1:5: tx: Scheduled: rate: {record}; rates[1]: {record}"
 
 
 def test_two_classes_of_one_name_are_not_chosen_from():

@@ -19,7 +19,7 @@ import graphnode as gn
 from graphnode import static, subnode
 from graphnode.config import MISSING, Change, Config, config_of, diff, dump, loads, override, validate
 from graphnode.config._read import Files
-from graphnode.config._write import flow, scalar
+from graphnode.config._yaml_text import flow, scalar
 
 FORMATS: tuple[Literal["yaml", "json"], ...] = ("yaml", "json")
 

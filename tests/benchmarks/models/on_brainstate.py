@@ -2,7 +2,7 @@
 
 import importlib
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from ..library import BRAINSTATE, Library, Parts
 from ..steps import BRAINSTATE_JIT, Step, stateful
@@ -79,7 +79,7 @@ LIBRARY = Library(
     module="brainstate",
     param=brainstate.ParamState,
     batch=brainstate.BatchState,
-    count=Count,
+    count=cast(Any, Count),  # ty takes what is derived from Any for something without a constructor
     construct=construct,
     split=lambda model: partial(graph.treefy_split, model),
     split_params=lambda model: partial(graph.treefy_split, model, brainstate.ParamState, ...),

@@ -1,19 +1,21 @@
 """The model in fiddle: a config that a program makes, kept in a file as JSON by its own serialization."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
-import fiddle
-from fiddle.experimental import serialization
-
 from ..config_library import FIDDLE, ConfigLibrary, Content
 from .plain import Encoder, Layer, Model, Ring
+
+fiddle: Any = importlib.import_module("fiddle")
+serialization: Any = importlib.import_module("fiddle.experimental.serialization")
 
 
 def text(content: Content) -> str:
     encoder, layers = [[fiddle.Config(Layer, **row) for row in rows] for rows in (content.encoder, content.layers)]
     shared = fiddle.Config(Encoder, layers=encoder)
-    return serialization.dump_json(fiddle.Config(Model, encoder=shared, decoder=shared, layers=layers), indent=1)
+    config = fiddle.Config(Model, encoder=shared, decoder=shared, layers=layers)
+    return str(serialization.dump_json(config, indent=1))
 
 
 def cycle(folder: Path) -> Any:

@@ -4,14 +4,15 @@
 which turns the layers in it back into configs.
 """
 
+import importlib
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
-
 from ..config_library import HYDRA, ConfigLibrary, Content
 from .on_gn_config import layer_lines
+
+instantiate: Any = importlib.import_module("hydra.utils").instantiate
+OmegaConf: Any = importlib.import_module("omegaconf").OmegaConf
 
 _CLASSES = f"{__package__}.plain"
 

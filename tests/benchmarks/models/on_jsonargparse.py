@@ -1,17 +1,18 @@
 """The model in jsonargparse: a parser with the class, and a file with an anchor for the encoder."""
 
+import importlib
 from pathlib import Path
 from typing import Any
-
-from jsonargparse import ArgumentParser
 
 from ..config_library import JSONARGPARSE, ConfigLibrary, Content
 from .on_gn_config import layer_lines
 from .plain import Model, Ring
 
+jsonargparse: Any = importlib.import_module("jsonargparse")
 
-def parser_of(cls: type) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
+
+def parser_of(cls: type) -> Any:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "model")
     return parser
 

@@ -2,7 +2,7 @@
 
 import importlib
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from ..library import NNX, Library, Parts
 from ..steps import NNX_CACHED_PARTIAL, NNX_JIT, NNX_JIT_PARTIAL, Step, stateful
@@ -83,7 +83,7 @@ LIBRARY = Library(
     module="flax.nnx",
     param=nnx.Param,
     batch=nnx.BatchStat,
-    count=Count,
+    count=cast(Any, Count),  # ty takes what is derived from Any for something without a constructor
     construct=construct,
     split=lambda model: partial(nnx.split, model),
     split_params=lambda model: partial(nnx.split, model, nnx.Param, ...),

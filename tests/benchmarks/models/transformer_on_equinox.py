@@ -40,7 +40,8 @@ class TransformerBlock(eqx.Module):  # type: ignore[misc]
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         h = jax.vmap(self.attention_norm)(x)
         x = x + self.attention(h, h, h, mask)
-        return x + jax.vmap(lambda one: self.down(jax.nn.gelu(self.up(self.mlp_norm(one)))))(x)
+        h = jax.vmap(lambda one: self.down(jax.nn.gelu(self.up(self.mlp_norm(one)))))(x)
+        return x + h  # type: ignore[no-any-return]
 
 
 class Transformer(eqx.Module):  # type: ignore[misc]
@@ -110,7 +111,8 @@ def _norm(layer: Any, norm: Norm) -> Any:
 
 def loss_of(model: Any, batch: jax.Array) -> jax.Array:
     logits = jax.vmap(model)(batch[:, :-1])
-    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:]).mean()
+    losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:])
+    return losses.mean()
 
 
 def trainer(sizes: Sizes, weights: Weights, batch: jax.Array) -> Trainer:

@@ -97,7 +97,8 @@ def _set_norm(layer: Any, norm: Norm) -> None:
 
 def loss_of(model: Transformer, batch: jax.Array) -> jax.Array:
     logits = model(batch[:, :-1])
-    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:]).mean()
+    losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:])
+    return losses.mean()
 
 
 def train(model: Transformer, optimizer: Any, batch: jax.Array) -> jax.Array:
@@ -149,7 +150,7 @@ def functional(sizes: Sizes, weights: Weights, batch: jax.Array) -> Trainer:
     def call() -> jax.Array:
         nonlocal state
         state, loss = step(state, batch)
-        return loss
+        return loss  # type: ignore[no-any-return]
 
     return Trainer(call, lambda: step.trace(state, batch), lambda: step.lower(state, batch))
 

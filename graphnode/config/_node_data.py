@@ -1,0 +1,131 @@
+"""What is written of each config of a graph: its fields, as data that every format can say."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from .._containers import is_container
+from .._errors import ConfigError, Fault
+from .._paths import path_str
+from .._static import DataValueError
+from ._config import DEFAULT, Config, same_static, takes_streams
+from ._graph import Visit, shared
+from ._plain import written
+from ._registry import Tags
+from ._streams import STREAMS, is_streams
+
+NodeData = dict[str, Any]
+"""A config as it is written: what its mapping says."""
+
+# Any: stands in place of any value.
+_UNWRITTEN: Final[Any] = object()
+
+
+def node_data(
+    order: Sequence[Visit], *, defaults: bool, is_shown: bool = False
+) -> dict[int, NodeData]:
+    """What is written of each config; a config below stands for itself in the values.
+
+    Args:
+        order: The configs, in the order of their fields.
+        defaults: Whether fields that have their default are written; not one that no
+            file can say.
+        is_shown: Whether it is for somebody to read: a value that no file can say, or
+            that the class computes, is then told in words.
+
+    Raises:
+        ConfigError: Static values that no file can say; names all.
+    """
+    nodes: dict[int, NodeData] = {}
+    faults: list[Fault] = []
+    with_id = shared(order)
+    tags = functools.cache(Tags)
+    for visit in order:
+        config = visit.config
+        data: NodeData = {"type": tags(visit.classes).tag_of(config.node_class)}
+        if id(config) in with_id:
+            data["id"] = visit.name
+        if is_streams(config.node_class):
+            data |= config.__dict__[STREAMS]
+        else:
+            for name in config.__dict__:
+                try:
+                    value = _field_data(config, name, defaults, is_shown)
+                except DataValueError as error:
+                    path = path_str((*visit.path, name))
+                    faults.append(Fault(str(error), path=path))
+                else:
+                    if value is not _UNWRITTEN:
+                        data[name] = value
+        nodes[id(config)] = data
+    if faults:
+        raise ConfigError(faults)
+    return nodes
+
+
+# Any: plain data, configs, or what stands for a value that is only shown.
+def _field_data(config: Config[Any], name: str, defaults: bool, is_shown: bool) -> Any:
+    """What is written of one field, or `_UNWRITTEN`.
+
+    Raises:
+        DataValueError: No file can say its value.
+    """
+    value = config.__dict__[name]
+    if value is DEFAULT:
+        return LeftOut(maker_of(config, name)) if is_shown else _UNWRITTEN
+    is_default = not differs_from_default(config, name)
+    if is_default and not defaults:
+        return _UNWRITTEN
+    if name in config.slots:
+        return value
+    try:
+        return written(config, name)
+    except DataValueError:
+        if is_shown:
+            return Unsaid(value)
+        if is_default:  # the file may leave it out
+            return _UNWRITTEN
+        raise
+
+
+def maker_of(config: Config[Any], name: str) -> str:
+    """What makes a field that is left out."""
+    if takes_streams(config, name):
+        return "gn.config.build"
+    return config.node_class.__name__
+
+
+def differs_from_default(config: Config[Any], name: str) -> bool:
+    """Whether a field of a config says something else than its default."""
+    info = type(config).model_fields[name]
+    if info.is_required():
+        return True
+    value = config.__dict__[name]
+    default = info.get_default(call_default_factory=True, validated_data={})
+    if name not in config.slots:
+        return not same_static(value, default)
+    # Containers stand for their like: an empty list is the default `()`, and not that
+    # of `None`.
+    if is_container(value) and is_container(default) and not value and not default:
+        return False
+    return value is not default
+
+
+class LeftOut(NamedTuple):
+    """What a config leaves to its class, or to `build`."""
+
+    maker: str
+
+    def __repr__(self) -> str:
+        return f"(made by {self.maker})"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Unsaid:
+    """A static value that no file can say."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"<{getattr(self.value, '__qualname__', type(self.value).__name__)}>"
