@@ -28,7 +28,8 @@ from ..optim._labels import Labels
 from ..optim._memory import Transformation
 from ._filters_as_paths import FILTER_SCHEMA, read_filter_or_none, read_parameters
 from ._typed import TYPE
-from ._values import by_tag, configurable
+from ._validated import by_tag
+from ._values import configurable
 
 MODEL: Final = "model"
 

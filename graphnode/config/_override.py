@@ -23,7 +23,7 @@ from ._defaults import opened
 from ._graph import copied
 from ._plain import Unordered, written
 from ._read import Files
-from ._registry import near_hint, shown
+from ._registry import format_names, near_hint
 from ._streams import STREAMS, is_streams
 from ._typed import TYPE
 from ._value_errors import value_faults, value_text
@@ -314,6 +314,6 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
         if str(key) in value:
             hint = f"its key is {change_path((*path, str(key)))}"
             raise _refused(where, f"no position {key} in a dict", hint)
-        hint = near_hint(key, value) or f"its keys are {shown(value) or 'none'}"
+        hint = near_hint(key, value) or f"its keys are {format_names(value) or 'none'}"
         raise _refused(where, f"no key {short(key)}", hint)
     raise _refused(where, f"{value_text(value)} has nothing inside", _whole(where))

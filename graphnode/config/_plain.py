@@ -1,13 +1,14 @@
 """Static values as data for files: strings, numbers, lists and dicts. `_values.configurable` reads them back.
 
-Data in: a static value. Data out: what a file says of it, where the annotation tells
-its class; or with the name of the class beside it, where that is one of several.
+The data alone does where the annotation tells the class of a value. Where the class is
+one of several, its name stands beside: `{type: Mode, value: fast}`.
 """
 
 import dataclasses
 import enum
 import functools
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 import pydantic
 
@@ -20,9 +21,12 @@ from ._config import Config, field_value, same_static
 from ._filters_as_paths import filter_data, labels_data
 from ._typed import REGISTERED, TYPE, VALUE, is_record, name_of
 
+WritePart: TypeAlias = Callable[[Any], Any]
+"""`plain` for what is in a value."""
+
 
 class Typed(enum.IntEnum):
-    """Which values say their class, in a file."""
+    """Which values name their class, in a file."""
 
     NONE = 0
     RECORDS = 1
@@ -32,7 +36,7 @@ class Typed(enum.IntEnum):
 
 
 class Unordered(list[Any]):
-    """The items of a set, as a list: a file may give them in another order, so that no position means one of them."""
+    """The items of a set, as a list. A file may give them in any order, so that no position means one of them."""
 
 
 def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
@@ -40,7 +44,7 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
 
     Args:
         value: The value.
-        typed: Whether it says its class, as do the values in it.
+        typed: Whether it names its class, as do the values in it.
 
     Raises:
         DataValueError: No file can say it.
@@ -50,49 +54,57 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
             "a text with half of a surrogate pair does not stand in a file"
         )
     write_part = functools.partial(plain, typed=typed)
-    if isinstance(value, list):  # what a tuple may be given as
+    if isinstance(value, list):  # a default of an init variable, say
         return [write_part(item) for item in value]
     form = kind_of(value).data
     is_own = isinstance(form, DataForm) and form.is_own
+    # The name first, as an instance of a registered class may have one of its own.
     name = None if is_own else registered_name(value)
     if name is not None:
         return {TYPE: REGISTERED, VALUE: name} if typed is Typed.ALL else name
-    if isinstance(form, ByName) and str(getattr(value, "__module__", "")).startswith(
-        "optax."
-    ):
-        raise DataValueError(
-            "a schedule does not say what made it: make it with gn.optim.call"
-        )
     if isinstance(form, ByName):
-        raise DataValueError(
-            form.fault(getattr(value, "__qualname__", None) or repr(value))
-        )
-    cls = type(value)
-    if isinstance(value, Call):
-        check_has_name(value)
-        return {
-            TYPE: name_of(cls),
-            **{name: write_part(item) for name, item in value.given().items()},
-        }
-    if isinstance(value, Labels):
-        return labels_data(value, write_part)
-    if isinstance(value, Matcher):
-        return filter_data(value)
-    if isinstance(value, Transformation) and not dataclasses.is_dataclass(cls):
+        raise DataValueError(_unnamed_fault(value, form))
+    for cls, write in _WRITERS.items():
+        if isinstance(value, cls):
+            return write(value, write_part)
+    if isinstance(value, Transformation) and not dataclasses.is_dataclass(value):
         raise DataValueError(
             "a transformation does not say what made it: make it with gn.optim.call"
         )
-    data = _without_order(value, form.write(value, write_part))
-    if is_own or cls is tuple:
+    data = form.write(value, write_part)
+    if isinstance(value, frozenset):
+        data = Unordered(data)
+    if is_own or type(value) is tuple:
         return data
+    return _with_class(type(value), data, typed)
+
+
+def _with_class(cls: type, data: Any, typed: Typed) -> Any:
+    """The data of a value, with the name of its class where it is asked for."""
     if is_record(cls):
         return {TYPE: name_of(cls), **data} if typed >= Typed.RECORDS else data
     return {TYPE: name_of(cls), VALUE: data} if typed is Typed.ALL else data
 
 
-# Any: data for a file.
-def _without_order(value: Any, data: Any) -> Any:
-    return Unordered(data) if isinstance(value, frozenset) else data
+def _unnamed_fault(value: Any, form: ByName) -> str:
+    """Why a value that files only name is not written: it has no name."""
+    if str(getattr(value, "__module__", "")).startswith("optax."):
+        return "a schedule does not say what made it: make it with gn.optim.call"
+    return form.fault(getattr(value, "__qualname__", None) or repr(value))
+
+
+def _call_data(call: Call, write_part: WritePart) -> dict[str, Any]:
+    check_has_name(call)
+    arguments = {name: write_part(item) for name, item in call.given().items()}
+    return {TYPE: name_of(type(call)), **arguments}
+
+
+# Values that stand otherwise in a file than their static kind has it: for an optimizer.
+_WRITERS: Final[Mapping[type, Callable[[Any, WritePart], Any]]] = {
+    Call: _call_data,
+    Labels: labels_data,
+    Matcher: lambda matcher, _: filter_data(matcher),
+}
 
 
 def _has_half_a_pair(text: str) -> bool:
@@ -118,22 +130,24 @@ def check_has_name(call: Call) -> None:
 
 
 def written(config: Config[Any], name: str) -> Any:
-    """A static value of a config as data: with its class only where it would be read back as another value without.
+    """A static value of a config as data, with its class only where it would be read back as another value without.
 
     Raises:
         DataValueError: No file can say it.
     """
     value = config.__dict__[name]
-    read_otherwise: list[Any] = []
+    misread: list[Any] = []
     data: Any = None
+    # From the shortest form to the longest: only reading it back tells which is enough.
     for typed in Typed:
         data = plain(value, typed)
         try:
-            if same_static(field_value(config, name, data), value):
-                return data
-            read_otherwise.append(data)
+            is_same = same_static(field_value(config, name, data), value)
         except pydantic.ValidationError:
             continue
-    # Of forms that are all wrong, a message can tell most of one that is read as
-    # another value.
-    return read_otherwise[0] if read_otherwise else data
+        if is_same:
+            return data
+        misread.append(data)
+    # All are wrong. One that is read as another value makes the better message, when the
+    # caller compares.
+    return misread[0] if misread else data

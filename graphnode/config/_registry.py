@@ -217,7 +217,7 @@ class Tags:
             raise UnknownNameError(
                 f"several classes are named {tag!r}: write one of {several}"
             )
-        one_of = f"one of {shown(self.by_tag)}"
+        one_of = f"one of {format_names(self.by_tag)}"
         if isinstance(tag, str) and tag in self._known:
             declared = " or ".join(cls.__name__ for cls in self.allowed)
             raise UnknownNameError(f"{tag} is not {with_article(declared)}", one_of)
@@ -229,7 +229,7 @@ class Tags:
         return self._of_class.get(cls, cls.__name__)
 
 
-def shown(names: Iterable[str], limit: int = 12) -> str:
+def format_names(names: Iterable[str], limit: int = 12) -> str:
     """Names for a message, not too many of them."""
     found = sorted(names)
     return ", ".join(found[:limit]) + (

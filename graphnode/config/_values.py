@@ -1,18 +1,22 @@
-"""Static values from files: what pydantic validates for an annotation. `_plain` is the way back.
+"""Static values from files: the type that pydantic validates for an annotation. `_plain` is the way back.
 
-Data in: a resolved annotation of a static field. Data out: a type for a pydantic model.
-How values of one class stand in a file is known to the table of static kinds; here is
-what an annotation adds: what is in a tuple, which values a `Literal` or a union admits,
-the fields of a record.
+How values of one class stand in a file is known to its static kind. Here is what an
+annotation adds: what is in a tuple, which values a `Literal` or a union admits, of
+which class a record is.
+
+    annotation                    what a file gives
+    int, float, str, bool         the value itself
+    Literal, enums, arrays ...    data that the static kind reads
+    tuple[int, ...]               a list
+    a dataclass, a named tuple    a mapping of fields (`_records`)
+    Callable, type[C], others     a registered name (`_named_values`)
+    Any                           data, or a mapping that names its class
 """
 
 import collections.abc
-import dataclasses
 import functools
-import inspect
 import types
 import typing
-import warnings
 from collections.abc import Callable, Mapping
 from typing import (
     Annotated,
@@ -20,10 +24,8 @@ from typing import (
     Final,
     Literal,
     NamedTuple,
-    TypeAlias,
     TypeVar,
     Union,
-    cast,
     get_args,
     get_origin,
 )
@@ -32,85 +34,53 @@ import jax
 import numpy as np
 import pydantic
 import typing_extensions
-from pydantic_core import PydanticCustomError
 
 from .._contract import is_jaxtyping
 from .._declare._annotations import unaliased
-from .._hints import short, with_article, with_hint
+from .._hints import short
 from .._static import (
     DEFINED,
     DataForm,
-    DataValueError,
     Defined,
-    ExpectedError,
     Target,
     match_kind,
     options_schema,
     read_option,
-    static_key,
 )
 from ..optim._arguments import acts_as_transformation
-from ..optim._calls import Call, ScheduleCall, TransformationCall, call_classes
+from ..optim._calls import ScheduleCall, TransformationCall
 from ..optim._labels import Labels
 from ..optim._parameters import Schedule, is_transformation
 from ._array_fields import array_field
 from ._filters_as_paths import labels_of
-from ._registry import (
-    UnknownNameError,
-    known_values,
-    meant_names,
-    near_hint,
-    newest,
-    shown,
-    value_names,
-    value_of,
-    with_subclasses,
+from ._named_values import (
+    class_type,
+    function_type,
+    instance_type,
+    registered_type,
+    value_named,
 )
+from ._records import RecordField
+from ._registry import format_names, near_hint, value_names
 from ._typed import (
     REGISTERED,
     TYPE,
     VALUE,
-    is_named_tuple,
     is_record,
     name_of,
     named_classes,
     unwrapped,
 )
-from ._value_errors import value_error, value_faults
+from ._validated import by_tag, read_by, union_of, validated_by
+from ._value_errors import value_error
 
 _DTYPES: Final = frozenset(get_args(jax.typing.DTypeLike))
 _STRICT: Final = (bool, int, float, str)
-# Files have these themselves, and a list is a tuple.
-_OWN: Final = (*_STRICT, types.NoneType, tuple)
-_FORBID: Final = pydantic.ConfigDict(
-    extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
-)
+# Files have values of these classes themselves, of a tuple as a list: none is wrapped in a
+# mapping that names its class.
+_UNWRAPPED: Final = (*_STRICT, types.NoneType, tuple)
 
-_Schema: TypeAlias = Mapping[str, Any]
-
-
-def _validated(check: Callable[[Any], Any], schema: _Schema | Defined) -> Any:
-    metadata = (
-        schema if isinstance(schema, Defined) else pydantic.WithJsonSchema(dict(schema))
-    )
-    return Annotated[Any, pydantic.PlainValidator(check), metadata]
-
-
-def _checked(read: Callable[[Any], Any], schema: _Schema | Defined) -> Any:
-    """What a function of the table of static kinds reads."""
-
-    def check(data: Any) -> Any:
-        try:
-            return read(data)
-        except ExpectedError as error:
-            code = "literal_error" if error.has_options else "wrong_form"
-            raise PydanticCustomError(
-                code, "Input should be {expected}", {"expected": error.expected}
-            ) from None
-        except DataValueError as error:
-            raise value_error(str(error)) from None
-
-    return _validated(check, schema)
+# Any, in this module: an annotation, and a type for pydantic, may be more than classes.
 
 
 def configurable(annotation: Any, default: object = None) -> Any:
@@ -124,178 +94,172 @@ def configurable(annotation: Any, default: object = None) -> Any:
         default: The field's default: a dtype that a file names is of the same form,
             `jnp.float32` or `np.dtype`.
     """
-    meant = unaliased(annotation)
-    if meant is not annotation:
-        return configurable(meant, default)
+    annotation = unaliased(annotation)
     if annotation in _STRICT:
         return Annotated[annotation, pydantic.Strict()]
-    if annotation in (Any, object) or isinstance(
-        annotation, TypeVar | typing_extensions.TypeVar
-    ):
-        return (
-            _registered(_is_value, "value")
-            if callable(default)
-            else _validated(_hashable, _HASHABLE)
-        )
+    if _is_any(annotation):
+        return _any_type(default)
     if isinstance(annotation, typing.NewType):
         return configurable(annotation.__supertype__, default)
+    # Before generics, as `type[np.floating]` is a dtype here, and not a class.
     if _is_dtype(annotation):
         return _of_class(np.dtype, default)
-    origin, args = get_origin(annotation), get_args(annotation)
+    origin = get_origin(annotation)
     if origin is None:
         return _of_class(annotation, default)
-    if origin is Annotated:
-        kept = [one for one in args[1:] if not isinstance(one, str)]
-        inner = configurable(args[0], default)
-        return Annotated[(inner, *kept)] if kept else inner
-    if origin is typing.Final:
-        return configurable(args[0], default)
-    if origin in (Union, types.UnionType):
-        return _union(args, default)
-    if origin in (Literal, typing_extensions.Literal):
-        return _one_of(get_args(annotation))
-    if origin is collections.abc.Callable:
-        return _function(args[0] if args else ...)  # `typing.Callable` alone has none
-    if origin is type:
-        return _registered_class(_bound(args[0]))
-    if origin is Labels:
-        return _labels(configurable(args[0]))
-    if origin in (tuple, frozenset):
-        items = tuple(arg if arg is ... else configurable(arg) for arg in args)
-        container: Any = origin
-        return container[items] if items else annotation
-    return _of_class(origin, default)
+    of_generic = _GENERICS.get(origin)
+    if of_generic is None:
+        return _of_class(origin, default)
+    return of_generic(annotation, default)
 
 
-def _registered_class(bound: type) -> Any:
-    return _registered(
-        lambda value: isinstance(value, type) and issubclass(value, bound),
-        "class",
-        bound,
-    )
+def _is_any(annotation: Any) -> bool:
+    is_variable = isinstance(annotation, TypeVar | typing_extensions.TypeVar)
+    return is_variable or annotation in (Any, object)
 
 
-def _any_schema() -> dict[str, Any]:
-    named = {
-        "required": [TYPE],
-        "properties": {TYPE: {"enum": sorted([REGISTERED, *named_classes()])}},
-    }
-    types = ["array", "boolean", "null", "number", "object", "string"]
-    # What stands beside the class, the class says.
-    return {
-        "type": types,
-        "items": {DEFINED: _HASHABLE},
-        "if": {"type": "object"},
-        "then": named,
-    }
+def _is_dtype(annotation: Any) -> bool:
+    origin = get_origin(annotation) or annotation
+    if origin is np.dtype or annotation is jax.typing.DTypeLike:
+        return True
+    if get_origin(annotation) is type:
+        (cls,) = get_args(annotation)
+        return isinstance(cls, type) and issubclass(cls, np.generic)
+    return False
 
 
-_HASHABLE: Final[Defined] = Defined("data", "data", _any_schema)
+# Classes
 
 
-def _hashable(given: Any) -> Any:
-    """A value with tuples in place of lists: static values are part of the structure. A mapping says its class."""
-    if isinstance(given, dict):
-        return _of_named_class(given)
-    return (
-        tuple(map(_hashable, given))
-        if isinstance(given, (list, tuple)) and type(given) in (list, tuple)
-        else given
-    )
-
-
-def _of_named_class(given: dict[str, Any]) -> Any:
-    """The value of a mapping that says its class: `{type: bytes, value: abc}`, or a record's fields beside its name."""
-    value = unwrapped(given, REGISTERED)
-    if value is not given:
-        return _value_named(value, _is_value)
-    known, name = named_classes(), given.get(TYPE)
-    cls = known.get(name) if isinstance(name, str) else None
-    if cls is None:
-        if TYPE not in given:
-            raise value_error(
-                "a mapping says its class here, with `type`, as the field does not"
-            )
-        hint = (
-            near_hint(name, known)
-            or f"one of {shown(known)}, or a class that gn.config.register has named"
+def _of_class(cls: Any, default: object) -> Any:
+    if not isinstance(cls, type):
+        return cls
+    if cls in _PARAMETRIZED:
+        return configurable(_PARAMETRIZED[cls])
+    if is_transformation(cls):
+        return _call_or_name(
+            TransformationCall, acts_as_transformation, "transformation"
         )
-        raise value_error(f"unknown type {short(name)}", hint=hint)
-    return _reader(cls)(given)
+    if cls is Schedule:
+        return _call_or_name(ScheduleCall, callable, "schedule")
+    if is_record(cls):
+        return _record_of((cls,))
+    if is_jaxtyping(cls) or cls in (jax.Array, np.ndarray):
+        field = array_field(cls, default)
+        return read_by(field.read, field.schema())
+    form = match_kind(cls).data
+    if isinstance(form, DataForm) and form.read is not None:
+        target = Target(cls, default)
+        return read_by(functools.partial(_read, form.read, target), form.schema(target))
+    return cls if cls is types.NoneType else instance_type(cls)
 
 
-@functools.cache
-def _reader(cls: Any) -> Callable[[Any], Any]:
-    adapter = pydantic.TypeAdapter(
-        configurable(cls) if is_record(cls) else _or_typed(configurable(cls), cls)
-    )
-    return adapter.validate_python
+_PARAMETRIZED: Final[Mapping[Any, Any]] = {
+    type: type[object],
+    tuple: tuple[Any, ...],
+    frozenset: frozenset[Any],
+}
+"""What a class without parameters stands for."""
 
 
-def _or_typed(inner: Any, cls: Any) -> Any:
-    """What is read as `inner`, also as the value of a mapping that says its class: `{type: Mode, value: fast}`."""
-    name = name_of(cls)
-    return Annotated[
-        inner,
-        pydantic.BeforeValidator(lambda given: unwrapped(given, name)),
-        _TypedSchema(name),
-    ]
+def _read(read: Callable[[Any, Target], Any], target: Target, data: Any) -> Any:
+    return read(data, target)
 
 
-class _TypedSchema(NamedTuple):
-    """What JSON Schemas say of a value that may say its class."""
-
-    name: str
-
-    def __get_pydantic_json_schema__(
-        self, core_schema: Any, handler: Any
-    ) -> Mapping[str, Any]:
-        inner = handler(core_schema)
-        properties = {TYPE: {"const": self.name}, VALUE: inner}
-        made = {"type": "object", "properties": properties, "required": [TYPE, VALUE]}
-        return {
-            "anyOf": [
-                inner,
-                {
-                    DEFINED: Defined(
-                        f"{self.name}.typed", ("typed", repr(made)), lambda: made
-                    )
-                },
-            ]
-        }
+def _record_of(classes: tuple[Any, ...]) -> Any:
+    field = RecordField(classes, configurable)
+    return validated_by(field.read, field.schema())
 
 
-def _bound(annotation: Any) -> type:
-    return annotation if isinstance(annotation, type) else object
+def _call_or_name(call: Any, is_admitted: Callable[[Any], bool], what: str) -> Any:
+    """A call of a factory, by its arguments; or a registered value, by its name."""
+
+    def tag_of(data: Any) -> str:
+        is_name = type(data) is str and data in value_names()
+        is_live = is_admitted(data) and not isinstance(data, call)
+        return "name" if is_name or is_live else "call"
+
+    types = {"call": _record_of((call,)), "name": registered_type(is_admitted, what)}
+    return by_tag(types, tag_of)
 
 
-def _union(args: tuple[Any, ...], default: object) -> Any:
-    union: Any = Union  # of types that are values here
+# Generics: each function takes an annotation and the default of the field.
+
+
+def _annotated(annotation: Any, default: object) -> Any:
+    inner, *metadata = get_args(annotation)
+    validated = configurable(inner, default)
+    # A text is for people, such as a unit; pydantic would not know what to do with it.
+    constraints = [part for part in metadata if not isinstance(part, str)]
+    return Annotated[(validated, *constraints)] if constraints else validated
+
+
+def _final(annotation: Any, default: object) -> Any:
+    return configurable(get_args(annotation)[0], default)
+
+
+def _literal(annotation: Any, default: object) -> Any:
+    # Exactly the values: pydantic would take `true`, `1.0` and `"1"` for 1.
+    options = get_args(annotation)
+    read = functools.partial(read_option, options=options)
+    return read_by(read, options_schema(options))
+
+
+def _function(annotation: Any, default: object) -> Any:
+    parameters, *_ = get_args(annotation) or (...,)  # `typing.Callable` alone has none
+    return function_type(parameters)
+
+
+def _class(annotation: Any, default: object) -> Any:
+    return class_type(get_args(annotation)[0])
+
+
+def _labels(annotation: Any, default: object) -> Any:
+    """Labels by filter, from a mapping."""
+    label: Any = configurable(get_args(annotation)[0])
+
+    def read(data: Any, read_rows: Callable[[Any], Any]) -> Labels[Any]:
+        return data if isinstance(data, Labels) else labels_of(read_rows(data))
+
+    rows: Any = dict  # of types that are values here
+    return Annotated[rows[str, label], pydantic.WrapValidator(read)]
+
+
+def _container(annotation: Any, default: object) -> Any:
+    args = get_args(annotation)
+    if not args:  # `tuple[()]`
+        return annotation
+    container: Any = get_origin(annotation)
+    return container[tuple(arg if arg is ... else configurable(arg) for arg in args)]
+
+
+def _union(annotation: Any, default: object) -> Any:
+    args = get_args(annotation)
     if set(args) >= _DTYPES:  # `DTypeLike | None` comes flattened
-        rest = tuple(arg for arg in args if arg not in _DTYPES)
-        validated = configurable(np.dtype, default)
-        return union[(validated, *rest)] if rest else validated
+        others = [arg for arg in args if arg not in _DTYPES]
+        return union_of([configurable(np.dtype, default), *others])
     records = tuple(arg for arg in args if is_record(arg))
-    several = len([arg for arg in args if arg is not types.NoneType]) > 1
+    is_optional = len([arg for arg in args if arg is not types.NoneType]) <= 1
     members: list[Any] = []
     for arg in args:
-        if not is_record(arg):
-            cls = get_origin(arg) or arg
-            may_say = several and isinstance(cls, type) and cls not in _OWN
-            members.append(
-                _or_typed(configurable(arg, default), cls)
-                if may_say
-                else configurable(arg, default)
-            )
-        elif arg is records[0]:
-            members.append(_one_record(records))
-    return (
-        _exact_first(union[tuple(members)], args) if several else union[tuple(members)]
-    )
+        if is_record(arg):
+            # One member for all records, in the place of the first: it alone can tell
+            # which of the classes takes some fields.
+            if arg is records[0]:
+                members.append(_record_of(records))
+            continue
+        member = configurable(arg, default)
+        cls = get_origin(arg) or arg
+        may_name_class = isinstance(cls, type) and cls not in _UNWRAPPED
+        if may_name_class and not is_optional:
+            member = _or_typed(member, cls)
+        members.append(member)
+    union = union_of(members)
+    return union if is_optional else _exact_first(union, args)
 
 
 def _exact_first(union: Any, args: tuple[Any, ...]) -> Any:
-    """A union, of which a number or text of a file is first of all the member of that very class.
+    """A union of which a number or text in a file is preferably the member of that very class.
 
     pydantic alone would take an integer for an array of integers rather than for a
     float.
@@ -305,379 +269,129 @@ def _exact_first(union: Any, args: tuple[Any, ...]) -> Any:
         cls = get_args(arg)[0] if get_origin(arg) is Annotated else arg
         if cls in _STRICT:
             adapters.setdefault(cls, pydantic.TypeAdapter(configurable(arg)))
+    if not adapters:
+        return union
     if float in adapters:
         adapters.setdefault(int, adapters[float])
 
-    def read(given: Any, read_any: Callable[[Any], Any]) -> Any:
-        adapter = adapters.get(type(given))
+    def read(data: Any, read_any: Callable[[Any], Any]) -> Any:
+        adapter = adapters.get(type(data))
         if adapter is None:
-            return read_any(given)
+            return read_any(data)
         try:
-            return adapter.validate_python(given)
-        except (
-            pydantic.ValidationError
-        ):  # of a constraint, which another member may not have
-            return read_any(given)
+            return adapter.validate_python(data)
+        except pydantic.ValidationError:
+            # Of a constraint, which another member may not have.
+            return read_any(data)
 
-    return Annotated[union, pydantic.WrapValidator(read)] if adapters else union
-
-
-def _of_class(cls: Any, default: object) -> Any:
-    if cls is type:
-        return _registered_class(object)
-    if not isinstance(cls, type):
-        return cls
-    if is_transformation(cls):
-        return _called_or_named(
-            TransformationCall, acts_as_transformation, "transformation"
-        )
-    if cls is Schedule:
-        return _called_or_named(ScheduleCall, callable, "schedule")
-    if is_record(cls):
-        return _one_record((cls,))
-    if cls is tuple:
-        return configurable(tuple[Any, ...])
-    if cls is frozenset:
-        return configurable(frozenset[Any])
-    wanted: Any = cls
-    if is_jaxtyping(cls) or wanted in (jax.Array, np.ndarray):
-        field = array_field(cls, default)
-        return _checked(field.read, field.schema())
-    form = match_kind(wanted).data
-    read = form.read if isinstance(form, DataForm) else None
-    if isinstance(form, DataForm) and read is not None:
-        target = Target(wanted, default)
-        return _checked(lambda data: read(data, target), form.schema(target))
-    if wanted is types.NoneType:
-        return wanted
-    if getattr(wanted, "_is_protocol", False) or wanted is collections.abc.Callable:
-        return _registered(callable, "function")
-    return _registered(lambda value: isinstance(value, wanted), wanted.__name__, wanted)
+    return Annotated[union, pydantic.WrapValidator(read)]
 
 
-def _function(parameters: Any) -> Any:
-    """A function that takes as many arguments as its type says: an initialiser is not an activation."""
-    if not isinstance(parameters, list):
-        return _registered(callable, "function")
-    count = len(cast("list[object]", parameters))
-    what = f"function of {count} argument{'' if count == 1 else 's'}"
-    return _registered(lambda value: callable(value) and _takes(value, count), what)
-
-
-def _takes(function: Callable[..., object], count: int) -> bool:
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except ValueError:  # written in C, without a signature
-        return True
-    except TypeError:
-        return False
-    return True
-
-
-def _registered(
-    is_admitted: Callable[[Any], bool], what: str, of: type = object
-) -> Any:
-    """A value that a file gives by its name in the registry, and a program as it is.
-
-    Args:
-        is_admitted: Whether the annotation admits a value.
-        what: How messages call such a value.
-        of: The class of the values, where `what` does not say it.
-    """
-
-    def find(given: Any) -> Any:
-        value = unwrapped(given, REGISTERED)
-        if type(value) is str:  # one of a subclass is a value that a program gives
-            value = _value_named(value, is_admitted)
-        if not is_admitted(value):
-            text = f"{short(given)} is not {with_article(what)}: register one with gn.config.register(name, value)"
-            raise value_error(text)
-        return value
-
-    # What the schema admits is asked of the same function, at the time when it is made.
-    def said() -> dict[str, Any]:
-        names = sorted(name for name in value_names() if is_admitted(value_of(name)))
-        made: dict[str, Any] = {
-            "description": f"The name of a registered {what}.",
-            "enum": names,
-        }
-        others = [kind for kind, sample in _SAMPLES.items() if is_admitted(sample)]
-        return {"anyOf": [made, {"type": others}]} if others else made
-
-    return _validated(
-        find, Defined(what.replace(" ", "_"), ("registered", what, of), said)
-    )
-
-
-def _value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
-    """The value that is registered under a name.
-
-    Raises:
-        PydanticCustomError: None is; says which are that a place admits.
-    """
-    try:
-        return value_of(name)
-    except UnknownNameError as error:
-        admitted = (one for one in value_names() if is_admitted(value_of(one)))
-        hint = error.hint or f"known are {shown(admitted)}"
-        raise value_error(error.what, "unknown_name", hint=hint) from None
-
-
-_SAMPLES: Final[dict[str, Any]] = {
-    "null": None,
-    "boolean": True,
-    "number": 1.5,
-    "array": [],
-    "object": {},
+_GENERICS: Final[Mapping[Any, Callable[[Any, object], Any]]] = {
+    Annotated: _annotated,
+    typing.Final: _final,
+    Union: _union,
+    types.UnionType: _union,
+    Literal: _literal,
+    typing_extensions.Literal: _literal,
+    collections.abc.Callable: _function,
+    type: _class,
+    Labels: _labels,
+    tuple: _container,
+    frozenset: _container,
 }
+"""What makes the type of a generic annotation, by its origin. Other generics are taken for their class."""
+
+
+# Values whose class the file names
+
+
+def _any_type(default: object) -> Any:
+    # Where the default is a function, the values are functions, and a text is a name.
+    if callable(default):
+        return registered_type(_is_value, "value")
+    return validated_by(_hashable, _HASHABLE)
+
+
+def _any_schema() -> dict[str, Any]:
+    types = ["array", "boolean", "null", "number", "object", "string"]
+    names = sorted([REGISTERED, *named_classes()])
+    # Which fields stand beside the class is left to `load`.
+    mapping = {"required": [TYPE], "properties": {TYPE: {"enum": names}}}
+    return {
+        "type": types,
+        "items": {DEFINED: _HASHABLE},
+        "if": {"type": "object"},
+        "then": mapping,
+    }
+
+
+_HASHABLE: Final[Defined] = Defined("data", "data", _any_schema)
+
+
+def _hashable(data: Any) -> Any:
+    """A value with tuples in place of lists, as static values are part of the structure; a mapping names its class."""
+    if isinstance(data, dict):
+        return _of_named_class(data)
+    # Exactly these classes: a named tuple that a program gives stays what it is.
+    if isinstance(data, (list, tuple)) and type(data) in (list, tuple):
+        return tuple(map(_hashable, data))
+    return data
+
+
+def _of_named_class(data: dict[str, Any]) -> Any:
+    """The value of a mapping that names its class: `{type: bytes, value: abc}`, or the fields of a record beside it."""
+    value = unwrapped(data, REGISTERED)
+    if value is not data:
+        return value_named(value, _is_value)
+    if TYPE not in data:
+        raise value_error(
+            "a mapping says its class here, with `type`, as the field does not"
+        )
+    name, classes = data[TYPE], named_classes()
+    cls = classes.get(name) if isinstance(name, str) else None
+    if cls is None:
+        names = f"one of {format_names(classes)}, or a class that gn.config.register has named"
+        hint = near_hint(name, classes) or names
+        raise value_error(f"unknown type {short(name)}", hint=hint)
+    return _reader(cls)(data)
+
+
+@functools.cache
+def _reader(cls: Any) -> Callable[[Any], Any]:
+    validated = configurable(cls)
+    # A record has its class beside its fields, and needs no mapping around it.
+    if not is_record(cls):
+        validated = _or_typed(validated, cls)
+    return pydantic.TypeAdapter(validated).validate_python
+
+
+def _or_typed(inner: Any, cls: Any) -> Any:
+    """What is read as `inner`, also as the value of a mapping that names its class: `{type: Mode, value: fast}`."""
+    name = name_of(cls)
+
+    def unwrap(data: Any) -> Any:
+        return unwrapped(data, name)
+
+    return Annotated[inner, pydantic.BeforeValidator(unwrap), _TypedSchema(name)]
+
+
+class _TypedSchema(NamedTuple):
+    """The schema of a value that may name its class."""
+
+    name: str
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: Any, handler: Any
+    ) -> Mapping[str, Any]:
+        inner = handler(core_schema)
+        properties = {TYPE: {"const": self.name}, VALUE: inner}
+        typed = {"type": "object", "properties": properties, "required": [TYPE, VALUE]}
+        # One class may be read in several ways, by its default: equal by what it says.
+        key = "typed", repr(typed)
+        defined = Defined(f"{self.name}.typed", key, lambda: typed)
+        return {"anyOf": [inner, {DEFINED: defined}]}
 
 
 def _is_value(value: object) -> bool:
     return True
-
-
-def _one_of(options: tuple[Any, ...]) -> Any:
-    """One of some values, which a file gives exactly: pydantic would take `true`, `1.0` and `"1"` for 1."""
-    return _checked(
-        functools.partial(read_option, options=options), options_schema(options)
-    )
-
-
-def _is_dtype(annotation: Any) -> bool:
-    origin = get_origin(annotation) or annotation
-    if origin is np.dtype or annotation is jax.typing.DTypeLike:
-        return True
-    if get_origin(annotation) is type:
-        (of,) = get_args(annotation)
-        return isinstance(of, type) and issubclass(of, np.generic)
-    return False
-
-
-# What an optimizer is made of
-
-
-# Any: mypy takes no abstract class for one.
-def _called_or_named(call: Any, is_admitted: Callable[[Any], bool], what: str) -> Any:
-    """A call of a factory, by its arguments; or a registered value, by its name."""
-
-    def how_given(given: Any) -> str:
-        is_name = type(given) is str and given in value_names()
-        is_live = is_admitted(given) and not isinstance(given, call)
-        return "name" if is_name or is_live else "call"
-
-    return by_tag(
-        {"call": _one_record((call,)), "name": _registered(is_admitted, what)},
-        how_given,
-    )
-
-
-def by_tag(types: Mapping[str, Any], tag_of: Callable[[Any], str]) -> Any:
-    """One of some types, of which what is given says the tag."""
-    union: Any = Union  # of types that are values here
-    members = tuple([Annotated[one, pydantic.Tag(tag)] for tag, one in types.items()])
-    return Annotated[union[members], pydantic.Discriminator(tag_of)]
-
-
-def _labels(inner: Any) -> Any:
-    """Labels by filter, from a mapping."""
-
-    def read(given: Any, read_rows: Callable[[Any], Any]) -> Labels[Any]:
-        return given if isinstance(given, Labels) else labels_of(read_rows(given))
-
-    return Annotated[dict[str, inner], pydantic.WrapValidator(read)]
-
-
-# Dataclasses and named tuples
-
-
-def _one_record(classes: tuple[Any, ...]) -> Any:
-    """A record of one of some classes, or of a class that extends one, which the file then names."""
-    return _validated(
-        functools.partial(_record, classes=classes), _records_schema(classes)
-    )
-
-
-def _records_schema(classes: tuple[Any, ...]) -> Defined:
-    def make() -> Any:
-        # Asked when the schema is made: a class may be extended later.
-        found = _choices(classes)
-        if len(found) == 1:
-            return _model_of(found[0])
-        choices: list[_Schema] = []
-        for cls in found:
-            fields = Defined(
-                cls.__name__, ("record", cls), functools.partial(_model_of, cls)
-            )
-            choices.append(
-                {DEFINED: fields}
-                if cls in classes
-                else {DEFINED: fields, "required": [TYPE]}
-            )
-        return {"anyOf": choices}
-
-    return Defined(
-        "-".join([cls.__name__ for cls in classes]), ("records", classes), make
-    )
-
-
-def _choices(classes: tuple[Any, ...]) -> list[Any]:
-    """The classes that a record may be of."""
-    calls = [
-        call
-        for cls in classes
-        if issubclass(cls, Call)
-        for call in call_classes(cls, known_values())
-    ]
-    return calls or [
-        cls for cls in newest(with_subclasses(classes)) if not inspect.isabstract(cls)
-    ]
-
-
-@functools.cache
-def _model_of(cls: Any) -> type[pydantic.BaseModel]:
-    """A model of the fields of a dataclass or named tuple."""
-    hints = typing_extensions.get_type_hints(cls, include_extras=True)
-    if is_named_tuple(cls):
-        fields = {name: cls._field_defaults.get(name, ...) for name in cls._fields}
-    else:
-        fields = {
-            field.name: _default_of(field)
-            for field in dataclasses.fields(cls)
-            if field.init
-        }
-    definitions: dict[str, Any] = {}
-    for name, default in fields.items():
-        value = (
-            None
-            if default is ... or isinstance(default, pydantic.fields.FieldInfo)
-            else default
-        )
-        definitions[name] = (configurable(hints.get(name, Any), value), default)
-    with warnings.catch_warnings():
-        # A field may have the name of a method of pydantic's
-        warnings.simplefilter("ignore", UserWarning)
-        return pydantic.create_model(
-            cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions
-        )
-
-
-def _default_of(field: "dataclasses.Field[Any]") -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    if field.default_factory is not dataclasses.MISSING:
-        return pydantic.Field(default_factory=field.default_factory)
-    return ...
-
-
-def _record(given: Any, classes: tuple[Any, ...]) -> Any:
-    if type(given) is str and given in value_names():
-        given = value_of(given)
-    if isinstance(given, classes):
-        return given
-    if (
-        isinstance(given, (list, tuple))
-        and len(classes) == 1
-        and is_named_tuple(classes[0])
-    ):
-        (cls,) = classes
-        if len(given) > len(cls._fields):
-            raise value_error(
-                f"{cls.__name__} has {len(cls._fields)} items, found {len(given)}"
-            )
-        given = dict(zip(cls._fields, given, strict=False))
-    if not isinstance(given, dict) and all(map(inspect.isabstract, classes)):
-        is_name = isinstance(given, str) and given in map(name_of, _choices(classes))
-        raise value_error(
-            f"a mapping with `type` is expected here, found {short(given)}",
-            hint=f"write {{type: {given}, ...}}" if is_name else "",
-        )
-    if not isinstance(given, dict):
-        text = f"the fields of {' or '.join([cls.__name__ for cls in classes])} are expected here"
-        raise value_error(text, "wrong_record")
-    if TYPE in given and not any(
-        TYPE in _model_of(cls).model_fields for cls in classes
-    ):
-        fields = {name: value for name, value in given.items() if name != TYPE}
-        return _made(_class_named(given[TYPE], classes), fields)
-    if all(map(inspect.isabstract, classes)):
-        raise value_error(
-            f"type is missing: one of {shown([name_of(cls) for cls in _choices(classes)])}"
-        )
-    if len(classes) == 1:
-        return _made(classes[0], given)
-    return _made_of_any(classes, given)
-
-
-def _class_named(name: object, classes: tuple[Any, ...]) -> Any:
-    """The class of a record that says it.
-
-    Raises:
-        PydanticCustomError: None has the name, or several have.
-    """
-    named: dict[str, list[Any]] = {}
-    choices = _choices(classes)
-    for cls in choices:
-        named.setdefault(name_of(cls), []).append(cls)
-    named |= {
-        one: [cls]
-        for one, cls in meant_names().items()
-        if any(cls is choice for choice in choices)
-    }
-    found = named.get(name, []) if isinstance(name, str) else []
-    if len(found) > 1:
-        raise value_error(
-            f"several classes are named {name!r}: register them under two names with gn.config.register"
-        )
-    if not found:
-        hint = near_hint(name, named) or f"one of {shown(named)}"
-        raise value_error(f"unknown type {short(name)}", hint=hint)
-    return found[0]
-
-
-def _made_of_any(classes: tuple[Any, ...], given: dict[str, Any]) -> Any:
-    """The record of the one class that takes some fields.
-
-    Raises:
-        PydanticCustomError: None takes them, or several do.
-    """
-    made: list[Any] = []
-    faults: list[str] = []
-    for cls in classes:
-        try:
-            made.append(_made(cls, given))
-        except PydanticCustomError as error:
-            faults.append(error.message())
-    if len(made) == 1:
-        return made[0]
-    if made:
-        names = [type(one).__name__ for one in made]
-        raise value_error(
-            f"{' and '.join(names)} take these fields: write `type: {names[0]}` beside them, or another one"
-        )
-    raise value_error("; or ".join(faults), "wrong_record")
-
-
-def _made(cls: Any, given: dict[str, Any]) -> Any:
-    """A record of a class from its fields.
-
-    Raises:
-        PydanticCustomError: The class does not take them.
-    """
-    try:
-        made = _model_of(cls).model_validate(given)
-        record = cls(**{name: getattr(made, name) for name in type(made).model_fields})
-        # What is in it may be no part of a structure, such as a dict
-        static_key(record)
-        return record
-    except pydantic.ValidationError as error:
-        # Of a dozen, the first say enough.
-        faults = [
-            f"{fault.key}{fault.inside}: {with_hint(fault.what, fault.hint)}"
-            for fault in value_faults(error, given)[:10]
-        ]
-        text = f"{cls.__name__}: {'; '.join(faults)}"
-    except (
-        Exception
-    ) as error:  # whatever the class raises that the file gives a value to
-        text = f"{cls.__name__}: {error}"
-    raise value_error(text, "wrong_record")

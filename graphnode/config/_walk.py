@@ -36,7 +36,7 @@ from ._dialect import OURS, Dialect, Translation
 from ._graph import Link, keys_of
 from ._limits import MAX_DIGITS, MAX_FAULTS
 from ._read import Document, Files, check_no_faults
-from ._registry import Tags, UnknownNameError, meaning, near_hint, shown
+from ._registry import Tags, UnknownNameError, format_names, meaning, near_hint
 from ._streams import STREAMS, admits_streams, as_mapping, is_streams
 from ._value_errors import ValueFault, value_faults, value_text
 
@@ -367,7 +367,7 @@ class Walk:
         if tags.default is None:
             self._fault(
                 item,
-                f"type is missing: one of {shown(tags.by_tag) or 'no class that is known'}",
+                f"type is missing: one of {format_names(tags.by_tag) or 'no class that is known'}",
             )
         return cast("type[Node] | None", tags.default)
 

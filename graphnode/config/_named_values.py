@@ -1,0 +1,117 @@
+"""Static values that a file gives by their registered name: functions, classes, and instances of most classes.
+
+No data describes such a value: the program registers it, and a file names it. An
+annotation tells which of the registered values a field admits.
+"""
+
+import collections.abc
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from .._hints import short, with_article
+from .._static import Defined
+from ._registry import UnknownNameError, format_names, value_names, value_of
+from ._typed import REGISTERED, unwrapped
+from ._validated import validated_by
+from ._value_errors import value_error
+
+# A value of each type of JSON but strings, which are names: what an annotation admits of
+# them, its schema must admit too.
+_JSON_SAMPLES: Final[dict[str, Any]] = {
+    "null": None,
+    "boolean": True,
+    "number": 1.5,
+    "array": [],
+    "object": {},
+}
+
+
+def registered_type(
+    is_admitted: Callable[[Any], bool], what: str, base: type = object
+) -> Any:
+    """The type of a value that a file gives by its name in the registry, and a program as it is.
+
+    Args:
+        is_admitted: Whether the annotation admits a value.
+        what: What messages call such a value.
+        base: The class of the values, where `what` does not tell it.
+    """
+
+    def read(data: Any) -> Any:
+        value = unwrapped(data, REGISTERED)
+        # Exactly `str`: an instance of a subclass is a value that a program gives.
+        if type(value) is str:
+            value = value_named(value, is_admitted)
+        if not is_admitted(value):
+            text = f"{short(data)} is not {with_article(what)}: register one with gn.config.register(name, value)"
+            raise value_error(text)
+        return value
+
+    # Called when the schema is made, not now: more names may be registered until then.
+    def schema() -> dict[str, Any]:
+        names = sorted(name for name in value_names() if is_admitted(value_of(name)))
+        by_name: dict[str, Any] = {
+            "description": f"The name of a registered {what}.",
+            "enum": names,
+        }
+        others = [kind for kind, data in _JSON_SAMPLES.items() if is_admitted(data)]
+        return {"anyOf": [by_name, {"type": others}]} if others else by_name
+
+    key = ("registered", what, base)
+    return validated_by(read, Defined(what.replace(" ", "_"), key, schema))
+
+
+def value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
+    """The value that is registered under a name.
+
+    Raises:
+        PydanticCustomError: The name is unknown; lists those that would be admitted.
+    """
+    try:
+        return value_of(name)
+    except UnknownNameError as error:
+        hint = error.hint
+        if not hint:
+            names = [name for name in value_names() if is_admitted(value_of(name))]
+            hint = f"known are {format_names(names)}"
+        raise value_error(error.what, "unknown_name", hint=hint) from None
+
+
+def class_type(base: Any) -> Any:
+    """The type of a class that extends another one, which is `object` unless it is a class."""
+    bound = base if isinstance(base, type) else object
+    return registered_type(
+        lambda value: isinstance(value, type) and issubclass(value, bound),
+        "class",
+        bound,
+    )
+
+
+def instance_type(cls: Any) -> Any:
+    """The type of a registered instance of a class; a protocol is taken for that of a function."""
+    if getattr(cls, "_is_protocol", False) or cls is collections.abc.Callable:
+        return registered_type(callable, "function")
+    return registered_type(lambda value: isinstance(value, cls), cls.__name__, cls)
+
+
+def function_type(parameters: Any) -> Any:
+    """The type of a function that takes as many arguments as `Callable[parameters, ...]`.
+
+    The number is what tells an initialiser from an activation.
+    """
+    if not isinstance(parameters, list):
+        return registered_type(callable, "function")
+    count = len(cast("list[object]", parameters))
+    what = f"function of {count} argument{'' if count == 1 else 's'}"
+    return registered_type(lambda value: callable(value) and _takes(value, count), what)
+
+
+def _takes(function: Callable[..., object], count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except ValueError:  # written in C, without a signature
+        return True
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,55 @@
+"""Types for pydantic from a function that reads data, and the schema of what it accepts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeAlias, Union
+
+import pydantic
+from pydantic_core import PydanticCustomError
+
+from .._static import DataValueError, Defined, ExpectedError
+from ._value_errors import value_error
+
+Schema: TypeAlias = Mapping[str, Any]
+"""A JSON Schema."""
+
+# Any, in this module: pydantic takes data of all kinds, and a type it is given is a value.
+
+
+def validated_by(read: Callable[[Any], Any], schema: Schema | Defined) -> Any:
+    """The type of what `read` gives, which raises the errors that pydantic carries."""
+    if isinstance(schema, Defined):
+        return Annotated[Any, pydantic.PlainValidator(read), schema]
+    metadata = pydantic.WithJsonSchema(dict(schema))
+    return Annotated[Any, pydantic.PlainValidator(read), metadata]
+
+
+def read_by(read: Callable[[Any], Any], schema: Schema | Defined) -> Any:
+    """The type of what a function of a static kind reads, which raises `DataValueError`."""
+
+    def validate(data: Any) -> Any:
+        try:
+            return read(data)
+        except ExpectedError as error:
+            # In pydantic's words, so that a union joins it with what other members expect.
+            code = "literal_error" if error.has_options else "wrong_form"
+            raise PydanticCustomError(
+                code, "Input should be {expected}", {"expected": error.expected}
+            ) from None
+        except DataValueError as error:
+            raise value_error(str(error)) from None
+
+    return validated_by(validate, schema)
+
+
+def union_of(members: Sequence[Any]) -> Any:
+    """The union of types that only the running program knows."""
+    union: Any = Union
+    return union[tuple(members)]
+
+
+def by_tag(types: Mapping[str, Any], tag_of: Callable[[Any], str]) -> Any:
+    """The union of some types, of which `tag_of` selects one by the data."""
+    members: list[Any] = []
+    for tag, member in types.items():
+        members.append(Annotated[member, pydantic.Tag(tag)])
+    return Annotated[union_of(members), pydantic.Discriminator(tag_of)]
