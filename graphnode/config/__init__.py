@@ -15,11 +15,11 @@ from ..nn import Module as _Module
 from ._build import build as build
 from ._by_path import MISSING as MISSING
 from ._by_path import Change as Change
-from ._config import DEFAULT as DEFAULT
 from ._config import Config as Config
 from ._config import config_of as config_of
 from ._diff import diff as diff
 from ._json_schema import json_schema as json_schema
+from ._left_out import DEFAULT as DEFAULT
 from ._load import load as load
 from ._load import loads as loads
 from ._load import validate as validate

@@ -23,10 +23,13 @@ from .._keys import number_of
 from .._static import TracedValueError
 from .._stream import Stream, scope_of
 from ..transforms import eval_shape
-from ._config import DEFAULT, Config, check_config, slot_kind, takes_streams, unshared
+from ._config import Config, check_config, takes_streams
+from ._constructor import unshared
 from ._graph import Visit, children, number_below, visits
+from ._left_out import DEFAULT
 from ._optimizer import arguments_of as optimizer_arguments
 from ._optimizer import is_optimizer
+from ._slots import slot_kind
 from ._streams import STREAMS, arguments_of, is_streams, new_streams
 
 M = TypeVar("M", bound=Node)

@@ -9,12 +9,9 @@ from .._describe import describe
 from .._paths import Key, key_str
 from .._paths import Path as Keys
 from .._static import ANOTHER, StaticValueError, texts_apart
-from ._config import (
-    DEFAULT,
-    Config,
-    same_static,
-)
+from ._config import Config, same_static
 from ._graph import visits
+from ._left_out import DEFAULT
 from ._node_data import LeftOut, Unsaid, node_data
 from ._streams import is_streams
 from ._yaml_text import flow, holds_configs

@@ -1,16 +1,29 @@
 """Configs in place of the defaults that a class makes itself, so that a part of such a default can be changed.
 
-Data in: a config, and a field that it leaves to its class. Data out: configs of the
-nodes that the field's `default_factory` makes, or the reason why there are none.
+A field that a config leaves to its class is *opened*: `default_of` puts the configs
+there from which the same nodes would be built.
 
-A class as its own factory is called without arguments, so that a config which says
-nothing is the same, whatever of it is changed. What a function hands to its
-constructors nobody sees, and `to_config` sees only what the nodes have become: a field
-that a `__post_init__` has computed would stay as it was computed of the old values. So
-the configs of a function are taken only where they make the same nodes with the same
-arrays, and where each field that they set is one that somebody must have given: without
-it another node would come out. All else is an error, so that a change never gives
-another model than the one that was meant.
+                               default_factory
+            a class                                 a function
+               |                                        |
+    its config without arguments           call it twice, with equal keys
+               |                                        |
+               |                           to_config of the nodes it made
+               |                                        |
+               |                   same nodes and arrays if built again?   no: refuse
+               |                                        |
+               |                   any field that its own default would    yes: refuse
+               |                   fill in just the same?
+               |                                        |
+               +------------------ configs -------------+
+
+A class as its own factory is called without arguments, so that an empty config says the
+same, whatever of it is changed. Of a function, nobody sees what it hands to the
+constructors; `to_config` sees only the nodes that came out. If a `__post_init__` has
+computed a field, the config would keep what was computed of the old values. Therefore
+the last question: a field that its default would fill in just the same may have been
+computed, one that needs its value must have been given. All doubt is an error, so that
+a change never gives another model than the one that was meant.
 """
 
 import contextlib
@@ -36,27 +49,28 @@ from .._stream import Stream, scope_of
 from ._build import build_here, built_at, fault_text, stream_at
 from ._by_path import WrittenOut, change_path
 from ._config import (
-    DEFAULT,
     Config,
     config_of,
     configs_in,
-    mapped_slot,
-    misfit,
+    field_default,
+    mismatch,
     takes_streams,
 )
 from ._graph import copied, number_below, visits
+from ._left_out import DEFAULT
 from ._node_data import LeftOut, differs_from_default, maker_of
+from ._slots import mapped_slot
 from ._to_config import to_config
 
 M = TypeVar("M", bound=Node)
 
 
 class _UnsaidError(Exception):
-    """Why no config says what a factory makes."""
+    """Why no config says what a factory makes: raised in this module, and made a `ConfigError` by `default_of`."""
 
 
 def default_of(config: Config[Any], name: str, where: str) -> Any:
-    """What a class gives a field itself, as configs: one, or a container of them.
+    """The default that a class makes for a field, as configs: one, or a container of them.
 
     Args:
         config: A config that leaves the field to its class.
@@ -75,7 +89,7 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
                 if cls is None
                 else _config_without_arguments(cls)
             )
-        fault = misfit(config.slots[name], value)
+        fault = mismatch(config.slots[name], value)
         if fault is not None:
             raise _UnsaidError(fault)
         return value
@@ -97,7 +111,7 @@ def _class_of(factory: Any) -> type[Node] | None:
 
 
 def opened(config: Config[Any], name: str, path: Path) -> Any:
-    """What stands for a field that a config leaves out, as configs.
+    """The configs that stand for a field which a config leaves out.
 
     Args:
         config: A config that leaves the field to its class, or to `build`.
@@ -107,15 +121,13 @@ def opened(config: Config[Any], name: str, path: Path) -> Any:
     Raises:
         ConfigError: What the class makes is not known well enough.
     """
-    return (
-        config_of(Rngs)()
-        if takes_streams(config, name)
-        else default_of(config, name, change_path(path))
-    )
+    if takes_streams(config, name):
+        return config_of(Rngs)()
+    return default_of(config, name, change_path(path))
 
 
 class Opened(NamedTuple):
-    """A default that is written out: how the config tells it that leaves it out, and how the other one."""
+    """A default that one of two configs writes out: how a difference shows each of them."""
 
     left_out: LeftOut
     written_out: WrittenOut
@@ -130,33 +142,38 @@ def opened_like(
         The copy, and those defaults by their paths.
     """
     twin = copied(root)
-    found: dict[Path, Opened] = {}
+    defaults: dict[Path, Opened] = {}
     seen: set[int] = set()
     todo: list[tuple[Config[Any], Config[Any], Path]] = [(twin, other, ())]
     while todo:
-        mine, theirs, path = todo.pop()
-        if id(mine) in seen or type(mine) is not type(theirs):
+        left, right, path = todo.pop()
+        if id(left) in seen or type(left) is not type(right):
             continue
-        seen.add(id(mine))
+        seen.add(id(left))
         below: list[tuple[Config[Any], Config[Any], Path]] = []
-        for name in mine.slots:
-            where = (*path, name)
-            given = dict(configs_in(theirs.__dict__[name]))
-            if mine.__dict__[name] is DEFAULT and given:
+        for name in left.slots:
+            field_path = (*path, name)
+            others = dict(configs_in(right.__dict__[name]))
+            if left.__dict__[name] is DEFAULT and others:
+                # What cannot be opened stays a default, and shows as one.
                 with contextlib.suppress(ConfigError):
-                    value = opened(mine, name, where)
-                    written_out = WrittenOut(_draws_otherwise(mine, name, value))
-                    found[where] = Opened(LeftOut(maker_of(mine, name)), written_out)
-                    vars(mine)[name] = value
-            own = configs_in(mine.__dict__[name])
-            below += [
-                (child, given[keys], (*where, *keys))
-                for keys, child in own
-                if keys in given
-            ]
+                    defaults[field_path] = _open(left, name, field_path)
+            for keys, child in configs_in(left.__dict__[name]):
+                if keys in others:
+                    below.append((child, others[keys], (*field_path, *keys)))
         # The first one is next: a shared config is met at its first path, as everywhere
         todo += reversed(below)
-    return twin, found
+    return twin, defaults
+
+
+def _open(config: Config[Any], name: str, path: Path) -> Opened:
+    """Put configs in place of a default."""
+    value = opened(config, name, path)
+    written_out = WrittenOut(_draws_otherwise(config, name, value))
+    left_out = LeftOut(maker_of(config, name))
+    # Not by assignment, which would validate the configs once more.
+    vars(config)[name] = value
+    return Opened(left_out, written_out)
 
 
 def _draws_otherwise(config: Config[Any], name: str, value: Any) -> bool:
@@ -174,17 +191,16 @@ def _draws_otherwise(config: Config[Any], name: str, value: Any) -> bool:
     if takes_streams(config, name) or _class_of(factory) is not None:
         return False
     key = jax.random.key(0)
+    configs = dict(configs_in(value))
     with jax.ensure_compile_time_eval():
         with stream_at(key, 0):
-            made = factory()
-        leaves_at = [
-            (keys, leaf) for keys, leaf in leaves(made) if isinstance(leaf, Node)
-        ]
-        configs = dict(configs_in(value))
-        return any(
-            _values(leaf) != _values(built_at(configs[keys], key, _number_at(keys)))
-            for keys, leaf in leaves_at
-        )
+            default = factory()
+        for keys, leaf in leaves(default):
+            if isinstance(leaf, Node):
+                built = built_at(configs[keys], key, _number_at(keys))
+                if _values(leaf) != _values(built):
+                    return True
+    return False
 
 
 def _number_at(keys: Path) -> int:
@@ -193,16 +209,17 @@ def _number_at(keys: Path) -> int:
 
 def _config_without_arguments(cls: type[Node]) -> Config[Any]:
     try:
-        made = config_of(cls)()
+        config = config_of(cls)()
     except pydantic.ValidationError as error:
-        missing = ", ".join(str(one["loc"][0]) for one in error.errors())
+        missing = ", ".join(str(detail["loc"][0]) for detail in error.errors())
         raise _UnsaidError(f"{cls.__name__} needs {missing}") from None
     except ConfigError as error:
         raise _UnsaidError("; ".join(error.faults)) from None
-    for name in made.slots:
-        if takes_streams(made, name):  # from the class itself it has none
-            setattr(made, name, None)
-    return made
+    # `build` gives streams to a node that takes them; the class alone gives none.
+    for name in config.slots:
+        if takes_streams(config, name):
+            setattr(config, name, None)
+    return config
 
 
 def _configs_of_function(factory: Callable[[], Any]) -> Any:
@@ -212,29 +229,35 @@ def _configs_of_function(factory: Callable[[], Any]) -> Any:
         _UnsaidError: They would not be the same model under every change.
     """
     try:
-        made, other = _drawn(factory), _drawn(factory)
-        if not any(isinstance(leaf, Node) for _, leaf in leaves(made)):
-            return _in_lists(made)
-        configs = mapped_slot(
-            lambda leaf: to_config(leaf) if isinstance(leaf, Node) else leaf, made
-        )
+        default, again = _drawn(factory), _drawn(factory)
+        if not any(isinstance(leaf, Node) for _, leaf in leaves(default)):
+            return _in_lists(default)
+        configs = mapped_slot(_config_of_node, default)
     except ConfigError as error:
         raise _UnsaidError("; ".join(error.faults)) from None
     except Exception as error:  # of the factory
         raise _UnsaidError(f"its default_factory raises {fault_text(error)}") from None
-    if _ids(made) & _ids(other):
+    if _ids(default) & _ids(again):
         raise _UnsaidError("its default_factory gives the same object each time")
-    is_made = functools.partial(_make_the_same, configs, made)
-    if not is_made():
+    is_same = functools.partial(_is_built_from, configs, default)
+    if not is_same():
         raise _UnsaidError(
             "its default_factory makes what no config says, such as States with other values"
         )
     for _, config in configs_in(configs):
-        for name in _computed(config, is_made):
+        for name in _doubtful(config, is_same):
             raise _UnsaidError(
                 f"nothing says whether its default_factory gives {name} or the class computes it"
             )
     return configs
+
+
+def _config_of_node(leaf: Any) -> Any:
+    return to_config(leaf) if isinstance(leaf, Node) else leaf
+
+
+def _node_of_config(leaf: Any) -> Any:
+    return build_here(leaf) if isinstance(leaf, Config) else leaf
 
 
 def _drawn(make: Callable[[], Any]) -> Any:
@@ -249,77 +272,63 @@ def _in_lists(value: Any) -> Any:
 
 
 def _ids(value: Any) -> set[int]:
-    """The nodes and States of a value."""
-    return {id(one) for one in (*nodes(value).values(), *states(value).values())}
+    """The ids of the nodes and States of a value."""
+    return {*map(id, nodes(value).values()), *map(id, states(value).values())}
 
 
-def _make_the_same(configs: Any, made: Any) -> bool:
-    """Whether configs make nodes of the structure of others, with the same values from the same random numbers."""
+def _is_built_from(configs: Any, default: Any) -> bool:
+    """Whether configs build a default again: the structure, and the same values from the same random numbers."""
     try:
-        again = _drawn(lambda: mapped_slot(_node_of, configs))
+        built = _drawn(lambda: mapped_slot(_node_of_config, configs))
     except Exception:  # of a constructor
         return False
-    lists = _in_lists(made)
-    return graphdef(lists) == graphdef(again) and _values(lists) == _values(again)
-
-
-def _node_of(leaf: Any) -> Any:
-    return build_here(leaf) if isinstance(leaf, Config) else leaf
+    lists = _in_lists(default)
+    return graphdef(lists) == graphdef(built) and _values(lists) == _values(built)
 
 
 def _values(value: Any) -> list[tuple[str, bytes]]:
-    return [
-        (str(jax.typeof(leaf)), _bytes(leaf))
-        for leaf in jax.tree.leaves(treefy_states(value))
-    ]
+    """The type and bits of each array: by bits, so that NaN equals itself."""
+    arrays = jax.tree.leaves(treefy_states(value))
+    return [(str(jax.typeof(array)), _bytes(array)) for array in arrays]
 
 
-def _bytes(leaf: Any) -> bytes:
-    return (
-        bits_of(leaf)
-        if isinstance(leaf, jax.Array) and is_key(leaf)
-        else np.asarray(leaf)
-    ).tobytes()
+def _bytes(array: Any) -> bytes:
+    if isinstance(array, jax.Array) and is_key(array):
+        return bits_of(array).tobytes()
+    return np.asarray(array).tobytes()
 
 
-def _computed(root: Config[Any], is_made: Callable[[], bool]) -> Iterator[str]:
-    """The fields below a config of which nobody knows whether they were given: their default would become the same.
+def _doubtful(root: Config[Any], is_same: Callable[[], bool]) -> Iterator[str]:
+    """The fields below a config which a factory may have given or the class computed: their default would be the same.
 
     Nodes that the class would make itself are left to it first: their factories take no
     arguments, so that they are the same under every change.
     """
     for visit in visits(root):
         for name in visit.config.slots:
-            if _default(visit.config, name) is DEFAULT:
-                _leave_out(visit.config, name, is_made)
+            if field_default(type(visit.config), name) is DEFAULT:
+                _leave_out(visit.config, name, is_same)
     for visit in visits(root):
-        for name in type(visit.config).model_fields:
-            is_computed = (
-                name not in visit.config.slots and vars(visit.config)[name] is DEFAULT
-            )
-            if is_computed or _leave_out(visit.config, name, is_made):
+        config = visit.config
+        for name in type(config).model_fields:
+            is_computed = name not in config.slots and vars(config)[name] is DEFAULT
+            if is_computed or _leave_out(config, name, is_same):
                 yield path_str((*visit.path, name))
 
 
-def _default(config: Config[Any], name: str) -> Any:
-    return (
-        type(config)
-        .model_fields[name]
-        .get_default(call_default_factory=True, validated_data={})
-    )
+def _leave_out(config: Config[Any], name: str, is_same: Callable[[], bool]) -> bool:
+    """Give a field the default in place of its value, and take that back if other nodes would be built.
 
-
-def _leave_out(config: Config[Any], name: str, is_made: Callable[[], bool]) -> bool:
-    """Give a field that differs from its default the default, if the nodes stay the same; whether they do."""
-    if (
-        not differs_from_default(config, name)
-        or type(config).model_fields[name].is_required()
-    ):
+    Returns:
+        Whether the field has lost a value.
+    """
+    is_required = type(config).model_fields[name].is_required()
+    if is_required or not differs_from_default(config, name):
         return False
     fields: dict[str, Any] = vars(config)
-    given = fields[name]
-    fields[name] = _default(config, name)
-    if is_made():
+    value = fields[name]
+    fields[name] = field_default(type(config), name)
+    if is_same():
         return True
-    fields[name] = given
+    fields[name] = value
     return False

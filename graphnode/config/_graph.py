@@ -7,15 +7,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 from .._declare._node import Node
 from .._errors import ConfigError, Fault
 from .._paths import Key, Path, path_str
-from ._config import (
-    Config,
-    blank,
-    configs_in,
-    form_at,
-    mapped_slot,
-    slot_fault,
-    unshared,
-)
+from ._config import Config, configs_in, empty_config, slot_fault
+from ._constructor import unshared
+from ._slots import form_at, mapped_slot
 
 M = TypeVar("M", bound=Node)
 
@@ -145,7 +139,7 @@ def copied(root: Config[M]) -> Config[M]:
     """A copy of a graph of configs, with the same sharing and cycles; values that nobody can write to are the same."""
     configs = [visit.config for visit in visits(root)]
     twins: dict[int, Config[Any]] = {
-        id(config): blank(type(config)) for config in configs
+        id(config): empty_config(type(config)) for config in configs
     }
 
     def twin_of(leaf: Any) -> Any:

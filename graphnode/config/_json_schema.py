@@ -25,7 +25,8 @@ from .._declare._node import Node
 from .._errors import ConfigError
 from .._fields import NodeBase
 from .._static import DEFINED, Defined
-from ._config import DEFAULT, config_of
+from ._config import config_of
+from ._left_out import DEFAULT
 from ._plain import plain
 from ._registry import Tags
 from ._streams import SEEDS, admits_streams, is_streams

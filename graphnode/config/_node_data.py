@@ -9,8 +9,9 @@ from .._containers import is_container
 from .._errors import ConfigError, Fault
 from .._paths import path_str
 from .._static import DataValueError
-from ._config import DEFAULT, Config, same_static, takes_streams
+from ._config import Config, field_default, same_static, takes_streams
 from ._graph import Visit, shared
+from ._left_out import DEFAULT
 from ._plain import written
 from ._registry import Tags
 from ._streams import STREAMS, is_streams
@@ -98,11 +99,11 @@ def maker_of(config: Config[Any], name: str) -> str:
 
 def differs_from_default(config: Config[Any], name: str) -> bool:
     """Whether a field of a config says something else than its default."""
-    info = type(config).model_fields[name]
-    if info.is_required():
+    model = type(config)
+    if model.model_fields[name].is_required():
         return True
     value = config.__dict__[name]
-    default = info.get_default(call_default_factory=True, validated_data={})
+    default = field_default(model, name)
     if name not in config.slots:
         return not same_static(value, default)
     # Containers stand for their like: an empty list is the default `()`, and not that

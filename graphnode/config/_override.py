@@ -18,12 +18,14 @@ from .._hints import short
 from .._paths import Key, Path, parse_path
 from .._static import DataValueError
 from ._by_path import change_path
-from ._config import DEFAULT, Config, check_config, form_at, same_static
+from ._config import Config, check_config, same_static
 from ._defaults import opened
 from ._graph import copied
+from ._left_out import DEFAULT
 from ._plain import Unordered, written
 from ._read import Files
 from ._registry import format_names, near_hint
+from ._slots import form_at
 from ._streams import STREAMS, is_streams
 from ._typed import TYPE
 from ._value_errors import value_faults, value_text

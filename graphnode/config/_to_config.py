@@ -21,7 +21,7 @@ from .._stream import Refusing, scope_of
 from .._update import leaf_form
 from ..optim import Optimizer
 from ._build import abstractly, build
-from ._config import Config, blank, config_of, fill, is_default, same_static
+from ._config import Config, config_of, empty_config, fill, is_default, same_static
 from ._optimizer import MODEL, fields_of
 from ._streams import STREAMS, names_of
 from ._value_errors import value_faults
@@ -61,7 +61,7 @@ def to_config(node: M, /) -> Config[M]:
         except ConfigError as error:
             faults += [(part, Fault(fault)) for fault in error.faults]
         else:
-            configs[id(part)] = blank(model)
+            configs[id(part)] = empty_config(model)
     for part in reached if not faults else []:
         faults += [(part, fault) for fault in _fill_from(part, reached, configs)]
     if faults:

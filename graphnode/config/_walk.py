@@ -22,21 +22,14 @@ from .._hints import did_you_mean, short, with_article
 from .._paths import Key, path_str
 from .._paths import Path as Path_
 from .._redefinition import class_apart
-from ._config import (
-    RESERVED,
-    Config,
-    blank,
-    config_of,
-    fill,
-    key_fault,
-    misfit,
-    slot_kind,
-)
+from ._config import Config, config_of, empty_config, fill, mismatch
+from ._constructor import RESERVED
 from ._dialect import OURS, Dialect, Translation
 from ._graph import Link, keys_of
 from ._limits import MAX_DIGITS, MAX_FAULTS
 from ._read import Document, Files, check_no_faults
 from ._registry import Tags, UnknownNameError, format_names, meaning, near_hint
+from ._slots import key_fault, slot_kind
 from ._streams import STREAMS, admits_streams, as_mapping, is_streams
 from ._value_errors import ValueFault, value_faults, value_text
 
@@ -173,7 +166,7 @@ class Walk:
         if raw is None and form.optional:
             item.holder[item.key] = None
         elif isinstance(raw, Config):
-            fault = misfit(form, raw)
+            fault = mismatch(form, raw)
             if fault is None:
                 item.holder[item.key] = raw
             else:
@@ -283,7 +276,7 @@ class Walk:
         except (ConfigError, TypeError) as error:
             self._fault(item, str(error).replace("\n", "; "))
             return
-        config = blank(model)
+        config = empty_config(model)
         self._made[id(raw)] = config
         self._kept.append(raw)
         self.origins[id(config)] = item
@@ -426,7 +419,7 @@ class Walk:
 
     def _place(self, item: _Item, config: Config[Any]) -> None:
         """Put a config where it belongs, if its class is admitted there."""
-        fault = misfit(item.form, config)
+        fault = mismatch(item.form, config)
         if fault is not None:
             declared = " or ".join(cls.__name__ for cls in item.form.classes)
             self._fault(
