@@ -1,11 +1,11 @@
 """Arrays of static fields from files, as annotations say: of which library, and of which dtypes and sizes.
 
-Data in: nested lists of numbers, of which nobody knows the dtype; an annotation, such
-as `Float[Array, "3"]`; and the default of the field. Data out: the array, or what is
-wrong with it.
+A file has nested lists of numbers, of which nobody knows the dtype: `[1, 2]` may be of
+integers or floats. It follows from the annotation, such as `Float[Array, "3"]`, and
+from the default of the field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 import jax
@@ -15,13 +15,14 @@ from .._contract import Contract, ContractSyntaxError, contract_of, is_jaxtyping
 from .._static import DataForm, DataValueError, Defined, Target, match_kind
 
 _WIDENING: Final = ("b", "iu", "fV", "cUS")
-"""The kinds of dtypes that numbers may be taken for, from whole numbers on; texts are those of complex numbers."""
+"""Kinds of dtypes (`dtype.kind`) by rank. Numbers may be taken for those of a higher rank, but booleans for nothing
+else. Texts (`U`, `S`) are those of complex numbers."""
 
 _WIDEST: Final = ("float64", "complex128", "int64", "uint64", "bool")
 
 
 class ArrayField(NamedTuple):
-    """What a field takes.
+    """What a field for arrays takes.
 
     Attributes:
         cls: `jax.Array` or `np.ndarray`.
@@ -37,36 +38,30 @@ class ArrayField(NamedTuple):
         """The array that data of a file stands for, or a program gives, which nobody can write to.
 
         Raises:
-            DataValueError: It is none, or does not fit.
+            DataValueError: It is not an array, or does not fit.
         """
-        is_array = isinstance(data, jax.Array | np.ndarray)
-        array = self._form.read(
-            data if is_array else self._with_dtype(data), Target(self.cls, self.default)
-        )
+        if not isinstance(data, jax.Array | np.ndarray):
+            data = self._with_dtype(data)
+        array = self._form.read(data, Target(self.cls, self.default))
         fault = self._fault(array)
         if fault is not None:
             raise DataValueError(fault)
         return array
 
     def schema(self) -> Mapping[str, Any] | Defined:
-        """What JSON Schemas say of it. Arrays that give their `dtype` are told by `load` alone if they do not fit."""
-        general: Mapping[str, Any] | Defined = self._form.schema(
-            Target(self.cls, self.default)
-        )
+        """The JSON Schema of what `read` accepts. Arrays that give their `dtype` are checked by `load` alone."""
+        target = Target(self.cls, self.default)
+        general: Mapping[str, Any] | Defined = self._form.schema(target)
         contract = self.contract
-        if (
-            contract is None
-            or any(axis.variadic for axis in contract.axes)
-            or not isinstance(general, Defined)
-        ):
+        if contract is None or not isinstance(general, Defined):
+            return general
+        if any(axis.variadic for axis in contract.axes):
             return general
         rows = _rows_schema(contract)
         types = [rows["type"]] if isinstance(rows["type"], str) else rows["type"]
-        return {
-            **cast("Mapping[str, Any]", general.make()),
-            **rows,
-            "type": [*types, "object"],
-        }
+        # `object` is for a mapping with a dtype beside its data.
+        mapping = cast("Mapping[str, Any]", general.make())
+        return {**mapping, **rows, "type": [*types, "object"]}
 
     @property
     def _form(self) -> Any:
@@ -77,62 +72,58 @@ class ArrayField(NamedTuple):
     def _fault(self, array: Any) -> str | None:
         if self.contract is None:
             return None
+        fault = self.contract.dtype_fault(array.dtype)
         # Sizes by name are those of other fields, which are not known here.
-        return self.contract.dtype_fault(array.dtype) or self.contract._replace(
-            dtypes=None
-        ).fault(array, {}, {})
+        return fault or self.contract._replace(dtypes=None).fault(array, {}, {})
 
     def _with_dtype(self, data: Any) -> Any:
-        """The data with the dtype that its numbers are meant to have, where that is not the one they have by nature."""
+        """The data with the dtype that its numbers are meant to have, where NumPy would take another one by itself."""
         fields: dict[str, Any] = data if isinstance(data, dict) else {"data": data}
         if "dtype" in fields or "data" not in fields:
             return data
         try:
             numbers = np.asarray(fields["data"])
-        except (ValueError, OverflowError):  # which the reader tells
+        except (ValueError, OverflowError):  # the reader says what is wrong
             return data
         dtypes = self._dtypes(numbers.dtype)
-        wanted = [dtype for dtype in dtypes if _may_become(numbers, dtype)]
-        if (
-            dtypes
-            and not wanted
-            and self.contract is None
-            and numbers.dtype.kind in "biuf"
-        ):
-            # Nothing but the default says what is meant: what it cannot hold must say
-            # its dtype.
-            is_jax = issubclass(self.cls, jax.Array)
-            own = (
-                jax.dtypes.canonicalize_dtype(numbers.dtype)
-                if is_jax
-                else numbers.dtype
-            )
-            text = f"the default has {dtypes[0]}, and these numbers would be {own}"
-            raise DataValueError(
-                f"{text}; write {{dtype: {own}, data: ...}} if that is meant"
-            )
-        return {**fields, "dtype": str(wanted[0])} if wanted else data
+        for dtype in dtypes:
+            if _may_become(numbers, dtype):
+                return {**fields, "dtype": str(dtype)}
+        if self.contract is None and dtypes and numbers.dtype.kind in "biuf":
+            # Nothing but the default tells what is meant. Numbers that its dtype cannot
+            # hold must come with theirs.
+            raise DataValueError(self._other_dtype(dtypes[0], numbers.dtype))
+        return data
+
+    def _other_dtype(self, default: Any, natural: Any) -> str:
+        own = self._canonical(natural)
+        text = f"the default has {default}, and these numbers would be {own}"
+        return f"{text}; write {{dtype: {own}, data: ...}} if that is meant"
 
     def _dtypes(self, natural: Any) -> list[Any]:
-        """The dtypes that the annotation admits, the best one first."""
-        found: list[Any] = []
+        """The dtypes that the annotation admits, the best first: the default's, NumPy's, its own."""
+        dtypes: list[Any] = []
         if isinstance(self.default, jax.Array | np.ndarray):
-            found.append(self.default.dtype)
+            dtypes.append(self.default.dtype)
         if self.contract is None:
-            return found
-        is_jax = issubclass(self.cls, jax.Array)
+            return dtypes
         if natural.kind in "biufc":
-            found.append(jax.dtypes.canonicalize_dtype(natural) if is_jax else natural)
-        names = self.contract.dtypes or ()
+            dtypes.append(self._canonical(natural))
+        dtypes += self._declared(self.contract.dtypes or ())
+        return [dtype for dtype in dtypes if self.contract.dtype_fault(dtype) is None]
+
+    def _declared(self, names: Collection[str]) -> list[Any]:
+        """The dtypes of an annotation to try: of several, only the widest of each kind."""
         if len(names) == 1:
-            found += [np.dtype(name) for name in names if name != "prng_key"]
-        else:
-            widest = [np.dtype(name) for name in _WIDEST if name in names]
-            found += [
-                jax.dtypes.canonicalize_dtype(dtype) if is_jax else dtype
-                for dtype in widest
-            ]
-        return [dtype for dtype in found if self.contract.dtype_fault(dtype) is None]
+            return [np.dtype(name) for name in names if name != "prng_key"]
+        widest = [np.dtype(name) for name in _WIDEST if name in names]
+        return [self._canonical(dtype) for dtype in widest]
+
+    def _canonical(self, dtype: Any) -> Any:
+        """The dtype that an array of the library gets for one: JAX has none of 64 bits by default."""
+        if issubclass(self.cls, jax.Array):
+            return jax.dtypes.canonicalize_dtype(dtype)
+        return dtype
 
 
 def array_field(annotation: Any, default: object) -> ArrayField:
@@ -149,34 +140,33 @@ def array_field(annotation: Any, default: object) -> ArrayField:
 
 
 def _may_become(numbers: Any, dtype: Any) -> bool:
-    """Whether numbers may be meant to be of a dtype: whole ones of a float, but truths of nothing else."""
-    kinds = [_rank(numbers.dtype.kind), _rank(dtype.kind)]
-    if None in kinds:
+    """Whether numbers may be meant to be of a dtype: integers of a float, but booleans of nothing else."""
+    own, other = _rank(numbers.dtype.kind), _rank(dtype.kind)
+    if own is None or other is None:
         return False
-    own, wanted = cast("list[int]", kinds)
-    return numbers.size == 0 or own == wanted or 0 < own < wanted
+    return numbers.size == 0 or own == other or 0 < own < other
 
 
 def _rank(kind: str) -> int | None:
-    return next((at for at, members in enumerate(_WIDENING) if kind in members), None)
+    for rank, kinds in enumerate(_WIDENING):
+        if kind in kinds:
+            return rank
+    return None
 
 
 def _rows_schema(contract: Contract) -> dict[str, Any]:
     """Nested lists of numbers, as long as the axes are."""
     schema: dict[str, Any] = {"type": _number_types(contract)}
     last = len(contract.axes) - 1
-    for at, axis in reversed(list(enumerate(contract.axes))):
+    # From the last axis, whose items are the numbers, outwards.
+    for position, axis in reversed(list(enumerate(contract.axes))):
         size = None if axis.names or axis.broadcast else axis.size({})
-        # Of nothing, no list says how many axes it has.
-        least = 0 if at == last else 1
-        sizes = (
-            {"minItems": size, "maxItems": size}
-            if isinstance(size, int)
-            else {"minItems": least}
-            if least
-            else {}
-        )
-        schema = {"type": "array", "items": schema, **sizes}
+        schema = {"type": "array", "items": schema}
+        if isinstance(size, int):
+            schema |= {"minItems": size, "maxItems": size}
+        elif position != last:
+            # An empty list would not tell how many axes there are below.
+            schema["minItems"] = 1
     return schema
 
 
@@ -188,5 +178,5 @@ def _number_types(contract: Contract) -> str | list[str]:
         return "boolean"
     if all(name.startswith(("int", "uint")) for name in names):
         return "integer"
-    has_truths = any(name.startswith("bool") for name in names)
-    return ["number", "boolean"] if has_truths else "number"
+    has_booleans = any(name.startswith("bool") for name in names)
+    return ["number", "boolean"] if has_booleans else "number"

@@ -1,4 +1,4 @@
-"""What a config says, by path: for `diff`, for `config show`, and to see whether a file reads back."""
+"""The values of a config by path: for `diff`, for `config show`, and to see whether a file reads back."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,11 @@ from ._yaml_text import flow, holds_configs
 
 def change_path(path: Keys) -> str:
     """The text of a path as `override` takes it: a key with `=` or brackets, which mean something there, in quotes."""
-    return ".".join(
-        [
-            json.dumps(key, ensure_ascii=False) if _has_signs(key) else key_str(key)
-            for key in path
-        ]
-    )
+    return ".".join(map(_change_key, path))
+
+
+def _change_key(key: Key) -> str:
+    return json.dumps(key, ensure_ascii=False) if _has_signs(key) else key_str(key)
 
 
 def _has_signs(key: Key) -> bool:
@@ -108,7 +107,7 @@ class WrittenOut(NamedTuple):
         return "(the same, written out)"
 
 
-class SaidAlike(Unsaid):
+class WrittenAlike(Unsaid):
     """A static value that a file says as it says the other one, though they are not the same."""
 
     def __repr__(self) -> str:
@@ -122,12 +121,12 @@ def row_text(value: object) -> str:
     return flow(value)
 
 
-def say_the_same(one: object, other: object) -> bool:
+def same_row(left: object, right: object) -> bool:
     """Whether two values of `flat` are the same."""
-    if isinstance(one, Unsaid) and isinstance(other, Unsaid):
-        return same_static(one.value, other.value)
+    if isinstance(left, Unsaid) and isinstance(right, Unsaid):
+        return same_static(left.value, right.value)
     # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
-    return type(one) is type(other) and row_text(one) == row_text(other)
+    return type(left) is type(right) and row_text(left) == row_text(right)
 
 
 def flat(root: Config[Any]) -> dict[Keys, object]:
@@ -176,16 +175,15 @@ def static_values(root: Config[Any]) -> dict[Keys, Any]:
     return values
 
 
-def reordered(one: Config[Any], other: Config[Any]) -> Iterator[Change]:
+def reordered(left: Config[Any], right: Config[Any]) -> Iterator[Change]:
     """The dicts of nodes whose common keys stand in another order."""
-    left, right = _orders(one), _orders(other)
-    for path in left.keys() & right.keys():
-        keys = (
-            [key for key in left[path] if key in right[path]],
-            [key for key in right[path] if key in left[path]],
-        )
-        if keys[0] != keys[1]:
-            yield Change(path, *[Order(tuple(each)) for each in keys])
+    orders, other_orders = _orders(left), _orders(right)
+    for path in orders.keys() & other_orders.keys():
+        keys, other_keys = orders[path], other_orders[path]
+        common = [key for key in keys if key in other_keys]
+        other_common = [key for key in other_keys if key in keys]
+        if common != other_common:
+            yield Change(path, Order(tuple(common)), Order(tuple(other_common)))
 
 
 def _orders(root: Config[Any]) -> dict[Keys, list[Any]]:

@@ -19,7 +19,7 @@ from ._diff import diff
 from ._json_schema import json_schema
 from ._load import load
 from ._override import override
-from ._show import load_checked, load_shown
+from ._show import load_checked, value_rows
 from ._summary import summary
 
 _FILE = click.Path(path_type=Path)
@@ -58,15 +58,15 @@ _set_option = click.option(
 )
 
 
-def _failed(error: ConfigError) -> NoReturn:
+def _exit_with(error: ConfigError) -> NoReturn:
     """Print every fault, the place in bold, and end with 1."""
     for fault in error.faults:
         # Without a place in a file, the path says where.
         where = str(fault.place) or fault.path
-        shown = (
-            fault.replace(where, click.style(where, bold=True), 1) if where else fault
-        )
-        click.echo(shown, err=True)
+        text = str(fault)
+        if where:
+            text = text.replace(where, click.style(where, bold=True), 1)
+        click.echo(text, err=True)
     click.get_current_context().exit(1)
     raise AssertionError  # pragma: no cover  # exit does not return
 
@@ -76,7 +76,7 @@ def _loaded(file: Path, changes: Sequence[str] = ()) -> Config[Any]:
         config = load(file, Node)
         return override(config, changes) if changes else config
     except ConfigError as error:
-        _failed(error)
+        _exit_with(error)
 
 
 @click.group("config", context_settings={"help_option_names": ["-h", "--help"]})
@@ -109,7 +109,7 @@ def check_command(files: Sequence[Path]) -> None:
         except ConfigError as error:
             faults += error.faults
     if faults:
-        _failed(ConfigError(faults))
+        _exit_with(ConfigError(faults))
     click.echo(f"no faults in {len(files)} file{'s' * (len(files) > 1)}", err=True)
 
 
@@ -120,15 +120,16 @@ def check_command(files: Sequence[Path]) -> None:
 def show_command(file: Path, changes: Sequence[str]) -> None:
     """Print every value of a file as it was understood, defaults included, with the place that it comes from."""
     try:
-        rows = load_shown(file, Node, changes)
+        rows = value_rows(file, Node, changes)
     except ConfigError as error:
-        _failed(error)
+        _exit_with(error)
     width = min(max(len(f"{path}: {value}") for path, value, _ in rows), 60)
     for path, value, origin in rows:
         left = f"{path}: {value}"
-        click.echo(
-            f"{click.style(path, fg='cyan')}: {value}{' ' * max(width - len(left), 0)}  # {origin}"
-        )
+        # The width is that of the text without the codes of its colour.
+        blanks = " " * max(width - len(left), 0)
+        styled = click.style(path, fg="cyan")
+        click.echo(f"{styled}: {value}{blanks}  # {origin}")
 
 
 @config_group.command("diff")
@@ -165,10 +166,10 @@ def schema_command(context: click.Context, name: str, style: Any) -> None:
     """
     module, _, qualname = name.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        cls: Any = importlib.import_module(module)
         for part in qualname.split("."):
-            found = getattr(found, part)
-        schema = json_schema(found, style=style)
+            cls = getattr(cls, part)
+        schema = json_schema(cls, style=style)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise click.UsageError(
             f"{name}: {error}; write a module and a node class, as my_package.models:Model"
@@ -188,5 +189,5 @@ def summary_command(file: Path, changes: Sequence[str]) -> None:
         for visit, what in constructor_faults(config)
     ]
     if faults:
-        _failed(ConfigError(faults))
+        _exit_with(ConfigError(faults))
     click.echo(repr(summary(config)))

@@ -1,8 +1,8 @@
 """Settings as another program writes them, such as a `config.json` of Hugging Face: other names, and more of them.
 
-Data in: plain data, and how its words stand to those of the classes here. Data out: the
-same data with keys of ours, and answers to what the walk over it asks: what may be left
-out, and what a name means.
+A `Dialect` is what the caller of `load` says of that program's words. A `Translation`
+renames the keys of the data in place; what may be left out, and what a name means, the
+walk asks the dialect later.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -67,9 +67,10 @@ class Dialect(NamedTuple):
 
     def source_of(self, path: Path) -> str | None:
         """Where the file would have a value."""
-        return next(
-            (rename.text for rename in self.renames if rename.leads_to(path)), None
-        )
+        for rename in self.renames:
+            if rename.leads_to(path):
+                return rename.text
+        return None
 
 
 OURS: Final = Dialect()
@@ -89,35 +90,37 @@ def dialect_of(
         PathError: A text is not a path, or one of `rename` has other globs than `*` for
             a whole key, or not as many of them as the other side.
     """
-    for argument, given in (("rename", rename), ("names", names)):
-        if given is not None and not isinstance(given, Mapping):
-            raise TypeError(wrong_argument(f"a mapping as {argument}", given))
-    if isinstance(ignore, str) or not isinstance(ignore, Iterable):
-        raise TypeError(wrong_argument("a list of paths as ignore", ignore))
+    _check_arguments(rename, ignore, names)
     patterns = list(ignore)
     if not (rename or names or skip_null or patterns):
         return OURS
-    globs = [pattern_of(text) for text in patterns if is_glob(text)]
+    globs = [text for text in patterns if is_glob(text)]
+    paths = [text for text in patterns if not is_glob(text)]
+    renames = [_rename(source, target) for source, target in (rename or {}).items()]
     return Dialect(
-        renames=tuple(
-            [_rename(source, target) for source, target in (rename or {}).items()]
-        ),
-        unread=tuple(
-            [_checked(parse_path(text)) for text in patterns if not is_glob(text)]
-        ),
-        unknown=Automaton(globs) if globs else None,
+        renames=tuple(renames),
+        unread=tuple([_not_empty(parse_path(text)) for text in paths]),
+        unknown=Automaton(map(pattern_of, globs)) if globs else None,
         names=names or {},
         skips_null=skip_null,
     )
 
 
+def _check_arguments(rename: object, ignore: object, names: object) -> None:
+    for argument, value in (("rename", rename), ("names", names)):
+        if value is not None and not isinstance(value, Mapping):
+            raise TypeError(wrong_argument(f"a mapping as {argument}", value))
+    if isinstance(ignore, str) or not isinstance(ignore, Iterable):
+        raise TypeError(wrong_argument("a list of paths as ignore", ignore))
+
+
 def _rename(source: str, target: str) -> Rename:
-    made = Rename(_steps(source), _steps(target), source)
-    if made.source.count(None) != made.target.count(None):
+    sources, targets = _steps(source), _steps(target)
+    if sources.count(None) != targets.count(None):
         raise PathError(
             f"rename: {source!r} and {target!r} have not the same number of stars"
         )
-    return made
+    return Rename(sources, targets, source)
 
 
 def _steps(text: str) -> _Steps:
@@ -127,10 +130,10 @@ def _steps(text: str) -> _Steps:
             raise PathError(
                 f"rename: {text!r}: a star stands for a whole key here, not for {key!r}"
             )
-    return _checked(tuple([None if is_star else key for key, is_star in tokens]))
+    return _not_empty(tuple([None if is_star else key for key, is_star in tokens]))
 
 
-def _checked(path: P) -> P:
+def _not_empty(path: P) -> P:
     if not path:
         raise PathError("the path of a key is expected, found the empty text")
     return path
@@ -139,16 +142,18 @@ def _checked(path: P) -> P:
 def with_own_containers(value: Any) -> Any:
     """A copy of the lists and dicts of some data, shared as they are; all else is the same object."""
     copies: dict[int, Any] = {}
-    todo, found = [value], list[Any]()
+    containers: list[Any] = []
+    todo = [value]
     while todo:
         container = todo.pop()
-        if is_container(container) and id(container) not in copies:
-            copies[id(container)] = (
-                dict(container) if isinstance(container, dict) else list(container)
-            )
-            found.append(container)
-            todo += children(container, as_written=True)
-    for container in found:
+        if not is_container(container) or id(container) in copies:
+            continue
+        is_dict = isinstance(container, dict)
+        copies[id(container)] = dict(container) if is_dict else list(container)
+        containers.append(container)
+        todo += children(container, as_written=True)
+    # All copies are there before one is filled, as containers may form cycles.
+    for container in containers:
         copy = copies[id(container)]
         for key, child in items(container, as_written=True):
             copy[key] = copies.get(id(child), child)
@@ -167,6 +172,10 @@ class _Spot(NamedTuple):
     holder: dict[Any, Any]
     path: Path
     stars: tuple[Key, ...]
+
+
+_Position: TypeAlias = tuple[Any, Path, tuple[Key, ...]]
+"""A value on the way to a spot, with its path and the keys in place of the stars."""
 
 
 class _Move(NamedTuple):
@@ -213,70 +222,69 @@ class Translation:
 
     def _spots(self, steps: _Steps, *, is_wanted: bool = False) -> Iterator[_Spot]:
         """The values at a path, or at those that a path with stars stands for."""
-        todo: list[tuple[Any, Path, tuple[Key, ...]]] = [(self._document.root, (), ())]
+        todo: list[_Position] = [(self._document.root, (), ())]
         while todo:
             value, path, stars = todo.pop()
             step = steps[len(path)]
             is_last = len(path) == len(steps) - 1
             keys = _keys_at(value, step)
-            if (
-                not keys
-                and is_wanted
-                and isinstance(value, dict)
-                and isinstance(step, str)
-            ):
-                self.absent.setdefault(id(value), []).append(step)
+            if not keys and is_wanted:
+                self._note_absent(value, step)
             for key in reversed(keys):
-                found = (*path, key)
+                key_path = (*path, key)
                 passed = (*stars, key) if step is None else stars
                 if not is_last:
-                    todo.append((value[key], found, passed))
+                    todo.append((value[key], key_path, passed))
                 elif isinstance(value, dict):
-                    yield _Spot(value, found, passed)
+                    yield _Spot(value, key_path, passed)
                 else:
                     what = "an item of a list is neither renamed nor left out"
-                    self._files.faults.append(Fault(what, path=path_str(found)))
+                    self._files.faults.append(Fault(what, path=path_str(key_path)))
+
+    def _note_absent(self, value: Any, step: Key | None) -> None:
+        if isinstance(value, dict) and isinstance(step, str):
+            self.absent.setdefault(id(value), []).append(step)
 
     def _put(self, move: _Move) -> None:
-        holder: Any = self._document.root
-        source = path_str(move.spot.path)
         *above, last = move.target
-        for key in above:
-            if isinstance(holder, dict):
-                holder = holder.setdefault(key, {})
-            elif key in _keys_at(holder, key):
-                holder = holder[key]
-            else:
-                holder = None
-                break
-        if not isinstance(holder, dict):
-            what = f"{source} is renamed to {path_str(move.target)}, but {above[-1]} holds no mapping"
+        holder = self._holder(above)
+        source = path_str(move.spot.path)
+        target = path_str(move.target)
+        if holder is None:
+            what = f"{source} is renamed to {target}, but {above[-1]} holds no mapping"
             self._files.faults.append(Fault(what))
         elif last not in holder:
             holder[last] = move.value
             self._files.keep_home(holder, last, move.home)
-        elif (
-            self._files.home(self._document, holder, last) != move.home
-        ):  # as in a mapping that stands in two places
-            place = self._files.place(
-                self._document, move.spot.holder, move.spot.path[-1]
-            )
+        # The same home is the same value: the mapping stands in two places, and the
+        # first has put it.
+        elif self._files.home(self._document, holder, last) != move.home:
+            key = move.spot.path[-1]
+            place = self._files.place(self._document, move.spot.holder, key)
             what = f"given twice, the second time as {source}"
-            path = path_str(move.target)
-            self._files.faults.append(Fault(what, path=path, place=place))
+            self._files.faults.append(Fault(what, path=target, place=place))
+
+    def _holder(self, path: Sequence[Key]) -> dict[Any, Any] | None:
+        """The mapping at a path, made where it is not there; `None` where something else is."""
+        holder: Any = self._document.root
+        for key in path:
+            if isinstance(holder, dict):
+                holder = holder.setdefault(key, {})
+            elif _keys_at(holder, key):
+                holder = holder[key]
+            else:
+                return None
+        return holder if isinstance(holder, dict) else None
 
 
 def _keys_at(value: Any, step: Key | None) -> Sequence[Key]:
     """The keys or positions of a container that a step stands for."""
+    keys: Sequence[Key] = []
     if isinstance(value, dict):
-        return list(value) if step is None else [step] if step in value else []
-    if isinstance(value, (list, tuple)):
-        positions = range(len(value))
-        return (
-            positions
-            if step is None
-            else [step]
-            if isinstance(step, int) and step in positions
-            else []
-        )
-    return []
+        keys = list(value)
+    elif isinstance(value, (list, tuple)):
+        keys = range(len(value))
+    if step is None:
+        return keys
+    is_there = step in value if isinstance(value, dict) else step in keys
+    return [step] if is_there else []

@@ -3,21 +3,21 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .._paths import path_order
+from .._paths import Path, path_order
 from ._by_path import (
     MISSING,
     Change,
-    SaidAlike,
+    WrittenAlike,
     flat,
     reordered,
-    say_the_same,
+    same_row,
     static_values,
 )
 from ._config import Config, check_config, same_static
 from ._defaults import opened_like
 
 
-def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
+def diff(config: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     """What two configs say differently, by path; nothing if they are equal.
 
     Defaults count as said. A node in place of another shows as its `type`, a reference
@@ -32,18 +32,18 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
         ...     print(change)
         out_size: 3 -> 4
     """
-    check_config(one)
+    check_config(config)
     check_config(other)
     # What one leaves to its class and the other says in part is compared by what the
     # class would make.
-    left, opened_left = opened_like(one, other)
-    right, opened_right = opened_like(other, one)
+    left, opened_left = opened_like(config, other)
+    right, opened_right = opened_like(other, config)
     different = _different(left, right)
-    changed = {
-        change.path[:length]
-        for change in different
-        for length in range(len(change.path) + 1)
-    }
+    # The paths with a difference at or below them: a default shows as written out only
+    # where nothing in it differs.
+    changed: set[Path] = set()
+    for change in different:
+        changed |= {change.path[:length] for length in range(len(change.path) + 1)}
     for path, (left_out, written_out) in opened_left.items():
         if path not in changed or written_out.draws_otherwise:
             different.append(Change(path, left_out, written_out))
@@ -53,23 +53,22 @@ def diff(one: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     return tuple(sorted(different, key=lambda change: path_order(change.path)))
 
 
-def _different(one: Config[Any], other: Config[Any]) -> list[Change]:
-    left, right = flat(one), flat(other)
-    changes = [
-        Change(path, left.get(path, MISSING), right.get(path, MISSING))
-        for path in {*left, *right}
-    ]
-    different = [
-        change for change in changes if not say_the_same(change.left, change.right)
-    ]
-    known = {change.path for change in different}
-    others = [*_said_alike(one, other), *reordered(one, other)]
-    return [*different, *[change for change in others if change.path not in known]]
+def _different(left: Config[Any], right: Config[Any]) -> list[Change]:
+    values, other_values = flat(left), flat(right)
+    changes: list[Change] = []
+    for path in {*values, *other_values}:
+        value = values.get(path, MISSING)
+        other_value = other_values.get(path, MISSING)
+        if not same_row(value, other_value):
+            changes.append(Change(path, value, other_value))
+    paths = {change.path for change in changes}
+    others = [*_written_alike(left, right), *reordered(left, right)]
+    return [*changes, *[change for change in others if change.path not in paths]]
 
 
-def _said_alike(one: Config[Any], other: Config[Any]) -> Iterator[Change]:
-    """The values that a file says alike, and that are not the same, such as arrays of NumPy and of JAX."""
-    left, right = static_values(one), static_values(other)
-    for path in left.keys() & right.keys():
-        if not same_static(left[path], right[path]):
-            yield Change(path, SaidAlike(left[path]), SaidAlike(right[path]))
+def _written_alike(left: Config[Any], right: Config[Any]) -> Iterator[Change]:
+    """The values that a file has the same text for, and that are not the same, such as arrays of NumPy and of JAX."""
+    values, others = static_values(left), static_values(right)
+    for path in values.keys() & others.keys():
+        if not same_static(values[path], others[path]):
+            yield Change(path, WrittenAlike(values[path]), WrittenAlike(others[path]))

@@ -1,13 +1,10 @@
-"""Filters in files: paths with globs, and names of State classes; and what is said by them, in a mapping.
+"""Filters in files, as texts: paths with globs, and names of State classes; and mappings with such texts as keys.
 
-Data in: texts of a file. Data out: filters as objects, or labels by filter; and the way
-back.
-
-    encoder.weight        the State at this path
-    blocks.*.weight       the States at these paths
-    encoder.**            all at and below this path
-    **                    everything
-    ParamState            the States of this class
+encoder.weight        the State at this path
+blocks.*.weight       the States at these paths
+encoder.**            all at and below this path
+**                    everything
+ParamState            the States of this class
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,43 +33,42 @@ FILTER_SCHEMA: Final[Mapping[str, Any]] = {
 }
 
 
-def read_filter(given: Any) -> Matcher:
+def read_filter(data: Any) -> Matcher:
     """The filter of a path or class, or of a list of them: what is at one of the paths, and of one of the classes.
 
     Raises:
         PydanticCustomError: It is none of these; or a text is not a path, or the name
             of several classes.
     """
-    if isinstance(given, str):
-        return _of_texts([given])
-    if isinstance(given, Matcher | type):  # what a program gives
-        return as_filter(given)
-    if not isinstance(given, list):
-        raise value_error(f"{_EXPECTED}, found {short(given)}")
-    return _of_texts(given)
+    if isinstance(data, str):
+        return _of_texts([data])
+    if isinstance(data, Matcher | type):  # what a program gives
+        return as_filter(data)
+    if not isinstance(data, list):
+        raise value_error(f"{_EXPECTED}, found {short(data)}")
+    return _of_texts(data)
 
 
-def read_filter_or_none(given: Any) -> Matcher | None:
-    """The same; `None` for nothing."""
-    return None if given is None else read_filter(given)
+def read_filter_or_none(data: Any) -> Matcher | None:
+    """The same; `None` for null."""
+    return None if data is None else read_filter(data)
 
 
-def read_parameters(given: Any) -> Matcher:
+def read_parameters(data: Any) -> Matcher:
     """The same for what an optimizer is to change: the parameters, unless a class is named."""
-    found = read_filter(given)
-    is_where = (
-        isinstance(given, (str, list))
-        and not isinstance(found, All)
-        and _classes_of(found) is None
-    )
-    return All(ParamState, found) if is_where else found
+    matcher = read_filter(data)
+    if not isinstance(data, (str, list)):
+        return matcher
+    # Both paths and classes, or classes alone.
+    has_class = isinstance(matcher, All) or _classes_of(matcher) is not None
+    return matcher if has_class else All(ParamState, matcher)
 
 
 def _of_texts(texts: Sequence[Any]) -> Matcher:
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise value_error(f"{_EXPECTED}, found {short(list(texts))}")
     named = _state_classes()
-    classes = [_the_one(named[text], text) for text in texts if text in named]
+    classes = [_only_class(named[text], text) for text in texts if text in named]
     paths = [text for text in texts if text not in named]
     try:
         parts = [_any_of(filters) for filters in (classes, _by_path(paths)) if filters]
@@ -82,14 +78,14 @@ def _of_texts(texts: Sequence[Any]) -> Matcher:
 
 
 def _by_path(paths: Sequence[str]) -> list[Matcher]:
-    found: list[Matcher] = [Everything()] if EVERYTHING in paths else []
+    filters: list[Matcher] = [Everything()] if EVERYTHING in paths else []
     below = [path.removesuffix(_BELOW) for path in paths if path.endswith(_BELOW)]
     at = [path for path in paths if path != EVERYTHING and not path.endswith(_BELOW)]
     if below:
-        found.append(Under(*below))
+        filters.append(Under(*below))
     if at:
-        found.append(PathIn(*at))
-    return found
+        filters.append(PathIn(*at))
+    return filters
 
 
 # Any: of classes or of filters.
@@ -104,56 +100,56 @@ def _state_classes() -> dict[str, list[type[State[Any]]]]:
     return named
 
 
-def _the_one(classes: Sequence[type[State[Any]]], name: str) -> type[State[Any]]:
+def _only_class(classes: Sequence[type[State[Any]]], name: str) -> type[State[Any]]:
     if len(classes) > 1:
-        raise value_error(
-            f"several State classes are named {name!r}: {', '.join([cls.__module__ for cls in classes])}"
-        )
+        modules = ", ".join([cls.__module__ for cls in classes])
+        raise value_error(f"several State classes are named {name!r}: {modules}")
     return classes[0]
 
 
-def filter_data(given: Matcher) -> str | list[str]:
-    """What a file says for a filter.
+def filter_data(matcher: Matcher) -> str | list[str]:
+    """The text, or list of texts, that a file has for a filter.
 
     Raises:
         DataValueError: No file can say it.
     """
-    texts = _texts_of(given)
-    if texts is None or read_filter(texts) != given:
+    texts = _texts_of(matcher)
+    # Texts join filters in one way alone: `All` and `Any` may be nested otherwise.
+    if texts is None or read_filter(texts) != matcher:
         raise DataValueError(
-            f"no file says the filter {given!r}: paths and classes of States are what it can say"
+            f"no file says the filter {matcher!r}: paths and classes of States are what it can say"
         )
     return texts[0] if len(texts) == 1 else texts
 
 
-def _texts_of(given: Matcher) -> list[str] | None:
-    if isinstance(given, Everything):
+def _texts_of(matcher: Matcher) -> list[str] | None:
+    """The texts of all that a filter is made of; `None` where a part has none."""
+    if isinstance(matcher, Everything):
         return [EVERYTHING]
-    if isinstance(given, Under):
-        return [f"{text}{_BELOW}" for text in given.texts]
-    if isinstance(given, PathIn):
-        return list(given.texts)
-    classes = _classes_of(given)
-    if classes is not None:
+    if isinstance(matcher, Under):
+        return [f"{text}{_BELOW}" for text in matcher.texts]
+    if isinstance(matcher, PathIn):
+        return list(matcher.texts)
+    classes = _classes_of(matcher)
+    if classes is not None or not isinstance(matcher, (AnyOf, All)):
         return classes
-    if isinstance(given, (AnyOf, All)):
-        parts = [_texts_of(part) for part in given.parts]
-        return (
-            None if None in parts else [text for part in parts for text in part or ()]
-        )
-    return None
+    texts: list[str] = []
+    for part in matcher.parts:
+        part_texts = _texts_of(part)
+        if part_texts is None:
+            return None
+        texts += part_texts
+    return texts
 
 
-def _classes_of(given: Matcher) -> list[str] | None:
-    """The names of State classes that a filter by class selects by."""
-    parts = given.parts if isinstance(given, AnyOf) else (given,)
-    names = [
-        cls.__name__
-        for part in parts
-        if isinstance(part, OfType)
-        for cls in part.classes
-    ]
-    return names if names and all(isinstance(part, OfType) for part in parts) else None
+def _classes_of(matcher: Matcher) -> list[str] | None:
+    """The names of the State classes that a filter selects; `None` for a filter that is not by class alone."""
+    names: list[str] = []
+    for part in matcher.parts if isinstance(matcher, AnyOf) else (matcher,):
+        if not isinstance(part, OfType):
+            return None
+        names += [cls.__name__ for cls in part.classes]
+    return names or None
 
 
 def labels_of(rows: Mapping[str, Any]) -> Labels[Any]:
@@ -162,28 +158,27 @@ def labels_of(rows: Mapping[str, Any]) -> Labels[Any]:
     Raises:
         PydanticCustomError: A key is not a filter.
     """
-    # Last, as `...` in a program.
+    # Last, as `...` in a program: the sort is stable.
     keys = sorted(rows, key=lambda key: key == EVERYTHING)
-    return Labels(
-        tuple([read_filter(key) for key in keys]), tuple([rows[key] for key in keys])
-    )
+    filters = [read_filter(key) for key in keys]
+    return Labels(tuple(filters), tuple([rows[key] for key in keys]))
 
 
 def labels_data(
-    given: Labels[Any], write_label: Callable[[Any], Any]
+    labels: Labels[Any], write_label: Callable[[Any], Any]
 ) -> dict[str, Any]:
-    """What a file says for labels.
+    """The mapping that a file has for labels.
 
     Raises:
         DataValueError: No file can say a filter, or a label.
     """
-    keys = [filter_data(matcher) for matcher in given.filters]
-    for key in keys:
+    keys: list[str] = []
+    for matcher in labels.filters:
+        key = filter_data(matcher)
         if not isinstance(key, str):
             raise DataValueError(
                 f"a file says labels by one path each, not by {', '.join(key)} together"
             )
-    return {
-        str(key): write_label(label)
-        for key, label in zip(keys, given.values, strict=True)
-    }
+        keys.append(key)
+    values = map(write_label, labels.values)
+    return dict(zip(keys, values, strict=True))

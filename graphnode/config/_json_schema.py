@@ -11,9 +11,9 @@ fault in it is one fault.
 
 import inspect
 import json
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final, Literal, TypeVar, cast, get_origin
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast, get_origin
 from urllib.parse import quote
 
 import pydantic
@@ -36,6 +36,7 @@ M = TypeVar("M", bound=Node)
 
 Style = Literal["editor", "strict"]
 _Json = dict[str, Any]
+_Classes: TypeAlias = tuple[type, ...]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -80,33 +81,32 @@ def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, Any]:
         ValueError: `style` is unknown.
 
     Example:
-        >>> made = gn.config.json_schema(gn.nn.Linear)
-        >>> made["$defs"]["Linear"]["properties"]["use_bias"]
+        >>> schema = gn.config.json_schema(gn.nn.Linear)
+        >>> schema["$defs"]["Linear"]["properties"]["use_bias"]
         {'description': 'Whether there is a bias.', 'type': 'boolean', 'default': True}
     """
     if style not in ("editor", "strict"):
         raise ValueError(f"style: expected 'editor' or 'strict', found {style!r}")
-    found: Any = get_origin(cls) or cls
-    if not (isinstance(found, type) and issubclass(found, Node)):
+    node_class: Any = get_origin(cls) or cls
+    if not (isinstance(node_class, type) and issubclass(node_class, Node)):
         raise TypeError(wrong_argument("a node class", cls))
-    tags, faults = _tags_of((found,))
+    tags, faults = _tags_of((node_class,))
     if not tags:
-        raise ConfigError(
-            faults
-            or [f"{found.__name__} is abstract, and has no subclass that is known"]
-        )
+        name = node_class.__name__
+        faults = faults or [f"{name} is abstract, and has no subclass that is known"]
+        raise ConfigError(faults)
     schemas = _Schemas(style)
-    root = schemas.node((found,))
+    root = schemas.node((node_class,))
     return {
         "$schema": DIALECT,
-        **_description(_first_paragraph(found)),
+        **_description(_first_paragraph(node_class)),
         "type": "object",
         **root,
         "$defs": schemas.finished(),
     }
 
 
-def _tags_of(classes: tuple[type, ...]) -> tuple[dict[str, type[NodeBase]], list[str]]:
+def _tags_of(classes: _Classes) -> tuple[dict[str, type[NodeBase]], list[str]]:
     """The classes that can be configured, by the tags that a place admits; and why others cannot."""
     tags: dict[str, type[NodeBase]] = {}
     faults: list[str] = []
@@ -121,7 +121,7 @@ def _tags_of(classes: tuple[type, ...]) -> tuple[dict[str, type[NodeBase]], list
 
 
 class _Generate(GenerateJsonSchema):
-    """pydantic's own, without what is said better elsewhere: titles, and defaults."""
+    """pydantic's own, without titles, which repeat the names, and defaults, which `_default` writes as data."""
 
     def default_schema(self, schema: Any) -> _Json:
         return self.generate_inner(schema["schema"])
@@ -131,7 +131,15 @@ class _Generate(GenerateJsonSchema):
 
 
 class _Schemas:
-    """The definitions of one schema; each is made once, from a list of those still to do."""
+    """The definitions of one schema, each made once: a reference notes what is still to be made.
+
+    Nothing recurses from class to class, and classes may hold each other. Of a class, a
+    definition is named
+
+        Encoder         its fields
+        Encoder.node    a node of it or of a subclass, by `type`
+        Encoder.place   the same, or a `ref`
+    """
 
     def __init__(self, style: Style) -> None:
         self._is_strict = style == "strict"
@@ -141,62 +149,59 @@ class _Schemas:
 
     def finished(self) -> _Json:
         """All definitions, by name."""
-        made: _Json = {}
+        definitions: _Json = {}
         while self._todo:
             name, make = self._todo.pop()
-            made[name] = make()
-        return made
+            definitions[name] = make()
+        return definitions
 
     def _defined(self, key: Hashable, name: str, make: Callable[[], _Json]) -> _Json:
-        """A reference to a definition."""
+        """A reference to a definition, which `make` makes later."""
         if key not in self._names:
-            free, number = name, 1
-            while free in self._taken:
+            unique, number = name, 1
+            while unique in self._taken:
                 number += 1
-                free = f"{name}-{number}"
-            self._names[key] = free
-            self._taken.add(free)
-            self._todo.append((free, make))
+                unique = f"{name}-{number}"
+            self._names[key] = unique
+            self._taken.add(unique)
+            self._todo.append((unique, make))
         return {"$ref": f"#/$defs/{quote(self._names[key])}"}
 
     # Nodes
 
-    def node(self, classes: tuple[type, ...]) -> _Json:
+    def node(self, classes: _Classes) -> _Json:
         """A node of some classes or their subclasses."""
-        make = partial(
-            self._strict_node if self._is_strict else self._editor_node, classes
-        )
-        return self._defined(("node", classes), f"{_joined(classes)}.node", make)
+        make = self._strict_node if self._is_strict else self._editor_node
+        name = f"{_joined(classes)}.node"
+        return self._defined(("node", classes), name, partial(make, classes))
 
-    def _place(self, classes: tuple[type, ...]) -> _Json:
+    def _place(self, classes: _Classes) -> _Json:
         """The same, or a reference to one."""
-        return self._defined(
-            ("place", classes),
-            f"{_joined(classes)}.place",
-            partial(self._make_place, classes),
-        )
+        name = f"{_joined(classes)}.place"
+        make = partial(self._make_place, classes)
+        return self._defined(("place", classes), name, make)
 
-    def _make_place(self, classes: tuple[type, ...]) -> _Json:
+    def _make_place(self, classes: _Classes) -> _Json:
+        properties = {"ref": _REF}
         alone = {
-            "properties": {"ref": _REF},
+            "properties": properties,
             "required": ["ref"],
             "additionalProperties": False,
         }
-        if self._is_strict:
-            return {"oneOf": [alone, self.node(classes)]}
-        # A schema of each: editors offer `ref` where there is no type.
         node = self.node(classes)
+        if self._is_strict:
+            return {"oneOf": [alone, node]}
+        # `ref` is a property outside of the condition too, so that editors offer it
+        # where nothing is written yet.
         untyped = {
-            "properties": {"ref": _REF},
+            "properties": properties,
             "if": _has("ref"),
             "then": alone,
             "else": node,
         }
         return {"if": _has("type"), "then": node, "else": untyped}
 
-    def _bodies(
-        self, classes: tuple[type, ...]
-    ) -> tuple[dict[type, list[str]], type | None]:
+    def _bodies(self, classes: _Classes) -> tuple[dict[type, list[str]], type | None]:
         """The classes that a place admits with their tags, and the one that needs none."""
         tags, _ = _tags_of(classes)
         bodies: dict[type, list[str]] = {}
@@ -205,62 +210,46 @@ class _Schemas:
         default = Tags(classes).default
         return bodies, default if default in bodies else None
 
-    def _editor_node(self, classes: tuple[type, ...]) -> _Json:
+    def _editor_node(self, classes: _Classes) -> _Json:
         bodies, default = self._bodies(classes)
-        admitted = sorted(tag for tags in bodies.values() for tag in tags)
-        cases = [
-            {"if": _tagged(tags), "then": self._class(cls)}
-            for cls, tags in bodies.items()
-        ]
+        tags = sorted(tag for tags in bodies.values() for tag in tags)
+        cases: list[_Json] = []
+        for cls, tags_of_class in bodies.items():
+            cases.append({"if": _tagged(tags_of_class), "then": self._class(cls)})
         untagged = {"required": ["type"]} if default is None else self._class(default)
-        cases.append(
-            {
-                "if": {"not": {"anyOf": [_has("type"), _has("include")]}},
-                "then": untagged,
-            }
-        )
-        tag = {"enum": admitted}
-        return {
-            "properties": {"type": tag, "id": _ID, "include": _INCLUDE},
-            "allOf": cases,
-        }
+        cases.append({"if": _has_none("type", "include"), "then": untagged})
+        properties = {"type": {"enum": tags}, "id": _ID, "include": _INCLUDE}
+        return {"properties": properties, "allOf": cases}
 
-    def _strict_node(self, classes: tuple[type, ...]) -> _Json:
+    def _strict_node(self, classes: _Classes) -> _Json:
         bodies, default = self._bodies(classes)
-        cases = [{**_tagged(tags), **self._class(cls)} for cls, tags in bodies.items()]
+        cases: list[_Json] = []
+        for cls, tags in bodies.items():
+            cases.append({**_tagged(tags), **self._class(cls)})
         if default is not None:
-            cases.append(
-                {
-                    "not": {"anyOf": [_has("type"), _has("include")]},
-                    **self._class(default),
-                }
-            )
-        cases.append(
-            {
-                "properties": {"id": _ID, "include": _INCLUDE},
-                "required": ["include"],
-                "not": {"anyOf": [_has("type"), _has("ref")]},
-            }
-        )
+            cases.append({**_has_none("type", "include"), **self._class(default)})
+        # What a file includes may say the class, so that nothing more is known of it.
+        included = {
+            "properties": {"id": _ID, "include": _INCLUDE},
+            "required": ["include"],
+        }
+        cases.append({**included, **_has_none("type", "ref")})
         return {"oneOf": cases}
 
     def _class(self, cls: type) -> _Json:
-        return self._defined(
-            ("class", cls), cls.__name__, partial(self._make_class, cls)
-        )
+        make = partial(self._make_class, cls)
+        return self._defined(("class", cls), cls.__name__, make)
 
     def _make_class(self, cls: type) -> _Json:
-        text = _first_paragraph(cls)
-        common = {"type": {"type": "string", **_description(text)}, "id": _ID}
-        if is_streams(cls):
-            named = {
-                "properties": {"include": _INCLUDE, **common},
-                "additionalProperties": dict(SEEDS),
-            }
-            return {**_description(text), **named}
+        description = _description(_first_paragraph(cls))
+        common = {"type": {"type": "string", **description}, "id": _ID}
+        if not is_streams(cls):
+            model = config_of(cast("type[Node]", cls))
+            return {**description, **self._record(model, common)}
         return {
-            **_description(text),
-            **self._record(config_of(cast("type[Node]", cls)), common),
+            **description,
+            "properties": {"include": _INCLUDE, **common},
+            "additionalProperties": dict(SEEDS),
         }
 
     def _record(
@@ -268,42 +257,45 @@ class _Schemas:
     ) -> _Json:
         """A mapping with the fields of a model."""
         slots: Mapping[str, Form] = getattr(model, "slots", {})
-        said = (
-            model.model_json_schema(schema_generator=_Generate)["properties"]
-            if model.model_fields
-            else {}
-        )
+        static: _Json = {}
+        if model.model_fields:  # of none, pydantic says no properties
+            schema = model.model_json_schema(schema_generator=_Generate)
+            static = schema["properties"]
         properties: _Json = dict(common)
+        required: list[str] = []
         for name, field in model.model_fields.items():
-            one = self._form(slots[name]) if name in slots else self._static(said[name])
-            properties[name] = {
-                **one,
-                **_description(field.description),
-                **_default(field),
-            }
-        return _closed(
-            properties,
-            [name for name, field in model.model_fields.items() if field.is_required()],
-        )
+            form = slots.get(name)
+            value = self._static(static[name]) if form is None else self._form(form)
+            description = _description(field.description)
+            properties[name] = {**value, **description, **_default(field)}
+            if field.is_required():
+                required.append(name)
+        return _closed(properties, required)
 
     def _form(self, form: Form) -> _Json:
         """What a form admits: nodes, null, and containers of them."""
-        choices: list[_Json] = []
-        if form.classes or form.dict_of is not None:
-            choices.append({"type": "object", **self._mapping(form)})
-        if admits_streams(form):
-            choices.append({"type": "integer"})
-        if form.list_of is not None or form.tuple_of is not None:
-            choices.append(
-                {"type": "array", **self._items(form.list_of or form.tuple_of)}
-            )
-        if form.optional:
-            choices.append({"type": "null"})
+        choices = list(self._choices(form))
         if len(choices) > 1 and self._is_strict:
             return {"oneOf": choices}
-        made = {key: value for one in choices for key, value in one.items()}
-        types = [one["type"] for one in choices]
-        return {**made, "type": types if len(types) > 1 else types[0]}
+        # The keywords of each type say nothing of the others, so that one schema has all:
+        # editors complete better than in `oneOf`.
+        merged: _Json = {}
+        for choice in choices:
+            merged |= choice
+        types = [choice["type"] for choice in choices]
+        return {**merged, "type": types if len(types) > 1 else types[0]}
+
+    def _choices(self, form: Form) -> Iterator[_Json]:
+        """What a form admits of each type of JSON."""
+        if form.classes or form.dict_of is not None:
+            yield {"type": "object", **self._mapping(form)}
+        if admits_streams(form):
+            yield {"type": "integer"}
+        items = form.list_of or form.tuple_of
+        if items is not None:
+            yield {"type": "array", **self._items(items)}
+        if form.optional:
+            yield {"type": "null"}
 
     def _mapping(self, form: Form) -> _Json:
         if form.dict_of is None:
@@ -333,58 +325,58 @@ class _Schemas:
 
     # Static values
 
-    def _static(self, said: Any) -> Any:
-        """What pydantic says of a field, with references in place of what is to be defined."""
-        if isinstance(said, list):
-            return [self._static(one) for one in said]
-        if not isinstance(said, dict):
-            return said
-        if DEFINED in said:
-            defined: Defined = said[DEFINED]
-            rest = {key: value for key, value in said.items() if key != DEFINED}
-            return {
-                **self._defined(
-                    defined.key, defined.name, partial(self._make_static, defined)
-                ),
-                **rest,
-            }
-        kept = {
-            key: value
-            for key, value in said.items()
-            if key not in ("title", "uniqueItems", "format")
-        }
-        return {
-            key: value if key in ("enum", "const") else self._static(value)
-            for key, value in kept.items()
-        }
+    def _static(self, schema: Any) -> Any:
+        """The schema that pydantic makes of a field, with references in place of what is to be defined."""
+        if isinstance(schema, list):
+            return [self._static(item) for item in schema]
+        if not isinstance(schema, dict):
+            return schema
+        if DEFINED in schema:
+            return self._static_defined(schema)
+        replaced: _Json = {}
+        for keyword, value in schema.items():
+            if keyword in ("enum", "const"):  # data, not schemas
+                replaced[keyword] = value
+            elif keyword not in _DROPPED:
+                replaced[keyword] = self._static(value)
+        return replaced
+
+    def _static_defined(self, schema: _Json) -> _Json:
+        """A reference in place of a `Defined`, with the keywords that stand beside it."""
+        defined: Defined = schema[DEFINED]
+        beside = {key: value for key, value in schema.items() if key != DEFINED}
+        make = partial(self._make_static, defined)
+        return {**self._defined(defined.key, defined.name, make), **beside}
 
     def _make_static(self, defined: Defined) -> _Json:
         made = defined.make()
         if isinstance(made, type):
-            made = cast("type[pydantic.BaseModel]", made)
-            tag = {} if TYPE in made.model_fields else {TYPE: {"const": made.__name__}}
-            return {
-                "type": "object",
-                **_description(_first_paragraph(made)),
-                **self._record(made, tag),
-            }
-        said: _Json = self._static(made)
-        if "properties" in said:
-            said |= _closed(said["properties"], said.pop("required"))
-        return said
+            return self._make_record(cast("type[pydantic.BaseModel]", made))
+        schema: _Json = self._static(made)
+        if "properties" in schema:
+            schema |= _closed(schema["properties"], schema.pop("required"))
+        return schema
+
+    def _make_record(self, model: type[pydantic.BaseModel]) -> _Json:
+        """A dataclass or named tuple, which may name its class."""
+        tag = {} if TYPE in model.model_fields else {TYPE: {"const": model.__name__}}
+        description = _description(_first_paragraph(model))
+        return {"type": "object", **description, **self._record(model, tag)}
+
+
+_DROPPED: Final = ("title", "uniqueItems", "format")
+"""What pydantic says beside, and `load` does not hold a file to."""
 
 
 def _closed(properties: _Json, required: list[str]) -> _Json:
     """A mapping without other fields; what is required may come from a file that it includes."""
-    made = {
+    schema: _Json = {
         "properties": {"include": _INCLUDE, **properties},
         "additionalProperties": False,
     }
-    return made | (
-        {"if": {"not": _has("include")}, "then": {"required": required}}
-        if required
-        else {}
-    )
+    if required:
+        schema |= {"if": {"not": _has("include")}, "then": {"required": required}}
+    return schema
 
 
 def _has(key: str) -> _Json:
@@ -393,12 +385,16 @@ def _has(key: str) -> _Json:
     return {"type": "object", "required": [key]}
 
 
+def _has_none(*keys: str) -> _Json:
+    return {"not": {"anyOf": [_has(key) for key in keys]}}
+
+
 def _tagged(tags: list[str]) -> _Json:
-    said: _Json = {"const": tags[0]} if len(tags) == 1 else {"enum": tags}
-    return {"properties": {"type": said}, **_has("type")}
+    tag: _Json = {"const": tags[0]} if len(tags) == 1 else {"enum": tags}
+    return {"properties": {"type": tag}, **_has("type")}
 
 
-def _joined(classes: tuple[type, ...]) -> str:
+def _joined(classes: _Classes) -> str:
     return "-".join(cls.__name__ for cls in classes)
 
 
@@ -415,11 +411,11 @@ def _default(field: Any) -> _Json:
         return {}
     try:
         # A dict is the default of a field for nodes, and empty.
-        said = _Json() if isinstance(value, dict) else plain(value)
-        json.dumps(said, allow_nan=False)
+        data = _Json() if isinstance(value, dict) else plain(value)
+        json.dumps(data, allow_nan=False)
     except (TypeError, ValueError):  # no name, no JSON
         return {}
-    return {"default": said}
+    return {"default": data}
 
 
 def _first_paragraph(cls: Any) -> str:

@@ -75,12 +75,12 @@ def changed(config: Config[M], changes: Iterable[str]) -> tuple[Config[M], list[
     Raises:
         ConfigError: As of `override`.
     """
-    made = copied(config)
+    copy = copied(config)
     faults: list[Fault] = []
     replaced: list[Path] = []
     for change in changes:
         try:
-            spot = _apply(made, change)
+            spot = _apply(copy, change)
         except ConfigError as error:
             faults += error.faults
             continue
@@ -88,11 +88,17 @@ def changed(config: Config[M], changes: Iterable[str]) -> tuple[Config[M], list[
             replaced.append(spot.path)
     if faults:
         raise ConfigError(faults)
-    return made, replaced
+    return copy, replaced
 
 
 class _Spot(NamedTuple):
     """Where a path leads.
+
+    Of `layers[2].sizes[0]`, with `sizes` as a static field:
+
+        owner               the config of `layers[2]`
+        field, inside       "sizes", (0,)
+        value, holder       the list of the sizes, twice
 
     Attributes:
         owner: The last config on the way.
@@ -122,14 +128,13 @@ def _apply(root: Config[Any], change: str) -> _Spot:
         # Of one change on a command line, lines and columns say nothing.
         raise ConfigError([fault.at(Place()).below(change) for fault in files.faults])
     _check_no_comment(change, text, value)
-    if spot.field in spot.owner.slots:
-        value = walk_value(
-            value, form_at(spot.owner.slots[spot.field], spot.inside), spot.path
-        )
-    else:
+    form = spot.owner.slots.get(spot.field)
+    if form is None:
         check_size(value, spot.path)
+    else:
+        value = walk_value(value, form_at(form, spot.inside), spot.path)
     if spot.inside:
-        # Of a copy: what is wrong with it is told, and the copy thrown away
+        # This is in a copy, which is thrown away if the value turns out wrong.
         spot.holder[spot.path[-1]] = value
         value = spot.value
     _assign(spot, value)
@@ -138,16 +143,19 @@ def _apply(root: Config[Any], change: str) -> _Spot:
 
 def _parsed(change: str) -> tuple[Path, str]:
     """The path of a change, and the text of its value."""
-    found = _CHANGE.fullmatch(change) if isinstance(change, str) else None
-    where = found["path"].strip() if found is not None else ""
-    if found is None or not where:
+    match = _CHANGE.fullmatch(change) if isinstance(change, str) else None
+    path = match["path"].strip() if match is not None else ""
+    if match is None or not path:
         raise _refused(change or repr(change), "a change is path=value")
     try:
-        return parse_path(
-            _BRACKETS.sub(lambda one: one["quoted"] or f".{one['position']}", where)
-        ), found["value"]
+        # `layers[2]` is what paths elsewhere have as `layers.2`.
+        return parse_path(_BRACKETS.sub(_dotted, path)), match["value"]
     except PathError as error:
-        raise _refused(where, str(error)) from None
+        raise _refused(path, str(error)) from None
+
+
+def _dotted(match: re.Match[str]) -> str:
+    return match["quoted"] or f".{match['position']}"
 
 
 def _check_no_comment(change: str, text: str, value: Any) -> None:
@@ -202,11 +210,11 @@ def _find(root: Config[Any], keys: Path) -> _Spot:
         if isinstance(value, Config):
             owner, field, at = value, _field_of(value, key, path), len(path)
             path = (*path, field)
-            value = top = _opened(owner, field, path) if len(path) < len(keys) else None
-            if isinstance(owner.__dict__[field], jax.Array | np.ndarray) and isinstance(
-                value, dict
-            ):
-                value = _numbers(value, keys[len(path)])
+            # The last field is replaced as a whole, so that it need not be opened.
+            value = top = None
+            if len(path) < len(keys):
+                top = _opened(owner, field, path)
+                value = _part_with(owner, field, top, keys[len(path)])
             continue
         place = _place_in(value, key, path, may_be_new=len(path) == len(keys) - 1)
         holder, path = value, (*path, place)
@@ -214,9 +222,15 @@ def _find(root: Config[Any], keys: Path) -> _Spot:
     return _Spot(owner, field, top, holder, path, path[at + 1 :])
 
 
-def _numbers(array: dict[str, Any], key: Key) -> Any:
-    """Where a position in an array leads to: into its lists, beside which the dtype stays what it is."""
-    return array["data"] if isinstance(key, int) else array
+def _part_with(config: Config[Any], name: str, data: Any, key: Key) -> Any:
+    """The part of the data of a field that a key leads into.
+
+    A position in an array leads into its lists, beside which the dtype stays what it is.
+    """
+    is_array = isinstance(config.__dict__[name], jax.Array | np.ndarray)
+    if is_array and isinstance(data, dict) and isinstance(key, int):
+        return data["data"]
+    return data
 
 
 def _field_of(config: Config[Any], key: Key, path: Path) -> str:
@@ -303,19 +317,29 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
     Raises:
         ConfigError: There is none.
     """
-    where = change_path(path)
     if isinstance(value, Unordered):
         raise _without_positions("set", path)
     if isinstance(value, list):
-        if isinstance(key, int) and -len(value) <= key < len(value):
-            return key % len(value)  # as in Python, -1 is the last one
-        raise _refused(where, f"no item {short(key)} in a list of {len(value)}")
+        return _position_in(value, key, path)
     if isinstance(value, dict):
         if isinstance(key, str) and (key in value or may_be_new):
             return key
-        if str(key) in value:
-            hint = f"its key is {change_path((*path, str(key)))}"
-            raise _refused(where, f"no position {key} in a dict", hint)
-        hint = near_hint(key, value) or f"its keys are {format_names(value) or 'none'}"
-        raise _refused(where, f"no key {short(key)}", hint)
+        raise _no_key(value, key, path)
+    where = change_path(path)
     raise _refused(where, f"{value_text(value)} has nothing inside", _whole(where))
+
+
+def _position_in(value: list[Any], key: Key, path: Path) -> int:
+    if isinstance(key, int) and -len(value) <= key < len(value):
+        return key % len(value)  # as in Python, -1 is the last one
+    what = f"no item {short(key)} in a list of {len(value)}"
+    raise _refused(change_path(path), what)
+
+
+def _no_key(value: dict[str, Any], key: Key, path: Path) -> ConfigError:
+    where = change_path(path)
+    if str(key) in value:
+        hint = f"its key is {change_path((*path, str(key)))}"
+        return _refused(where, f"no position {key} in a dict", hint)
+    hint = near_hint(key, value) or f"its keys are {format_names(value) or 'none'}"
+    return _refused(where, f"no key {short(key)}", hint)

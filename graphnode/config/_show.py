@@ -1,14 +1,14 @@
-"""Configurations with the places in their files: where each value comes from, and what no constructor takes."""
+"""Values of a configuration with the places in its files: where each comes from, and which a constructor refuses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .._declare._node import Node
-from .._errors import by_place
+from .._errors import Fault, by_place
 from .._paths import Path as Path_
 from ._build import constructor_faults
-from ._by_path import change_path, flat, row_text, say_the_same
+from ._by_path import change_path, flat, row_text, same_row
 from ._config import Config
 from ._defaults import opened_like
 from ._graph import visits
@@ -20,48 +20,56 @@ from ._walk import Walk, walk
 M = TypeVar("M", bound=Node)
 
 
-class Shown(NamedTuple):
-    """One value: its path, what it is, and where that was said."""
+class ValueRow(NamedTuple):
+    """One value: its path, its text, and where it comes from."""
 
     path: str
     value: str
     origin: str
 
 
-def load_shown(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Shown]:
-    """The values of a file, in the order of their paths; changes are said by the command line.
+def value_rows(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[ValueRow]:
+    """The values of a file, in the order of their paths; `changes` are those of a command line.
 
     Raises:
         ConfigError: All faults of the file, or of the changes.
     """
     files = Files()
-    document = files.read_file(path)
-    made, passed = walk(files, document, cls)
-    origins: dict[Path_, str] = {
-        (*visit.path, name): _origin(passed, visit.config, name)
-        # As `flat` goes, so that shared nodes have the same paths
-        for visit in visits(made, declared=True)
-        for name in ("type", *type(visit.config).model_fields)
-    }
-    after_changes, replaced = changed(made, changes)
-    defaults = _default_paths(after_changes) if replaced else frozenset[Path_]()
+    config, walker = walk(files, files.read_file(path), cls)
+    origins = _origins(config, walker)
+    changed_config, replaced = changed(config, changes)
+    defaults = _default_paths(changed_config) if replaced else frozenset[Path_]()
     # A change within a default of the class shows what else that is, too.
-    before, after = flat(opened_like(made, after_changes)[0]), flat(after_changes)
-    rows: list[Shown] = []
-    for where, value in after.items():
-        known = [
-            where[:length]
-            for length in range(len(where), 0, -1)
-            if where[:length] in origins
-        ]
-        origin = origins[known[0]] if known else ""
-        if where not in before or not say_the_same(before[where], value):
+    before = flat(opened_like(config, changed_config)[0])
+    rows: list[ValueRow] = []
+    for keys, value in flat(changed_config).items():
+        if keys not in before or not same_row(before[keys], value):
             origin = "command line"
-        elif any(where[: len(path)] == path for path in replaced):
+        elif any(keys[: len(start)] == start for start in replaced):
             # What the file says there is said of nodes that are gone.
-            origin = "default" if where in defaults else "command line"
-        rows.append(Shown(change_path(where), row_text(value), origin))
+            origin = "default" if keys in defaults else "command line"
+        else:
+            origin = _nearest(origins, keys)
+        rows.append(ValueRow(change_path(keys), row_text(value), origin))
     return rows
+
+
+def _origins(root: Config[Any], walker: Walk) -> dict[Path_, str]:
+    """Where each field of each node comes from, by path."""
+    origins: dict[Path_, str] = {}
+    # In the order of `flat`, so that shared nodes have the same paths.
+    for visit in visits(root, declared=True):
+        for name in ("type", *type(visit.config).model_fields):
+            origins[*visit.path, name] = _origin(walker, visit.config, name)
+    return origins
+
+
+def _nearest(origins: Mapping[Path_, str], keys: Path_) -> str:
+    """The origin of a value, or of what it is part of."""
+    for length in range(len(keys), 0, -1):
+        if keys[:length] in origins:
+            return origins[keys[:length]]
+    return ""
 
 
 def _default_paths(root: Config[Any]) -> frozenset[Path_]:
@@ -82,20 +90,20 @@ def load_checked(path: Path, cls: type[M]) -> Config[M]:
             constructors.
     """
     files = Files()
-    made, passed = walk(files, files.read_file(path), cls)
-    faults = [
-        passed.fault_of(visit.config, text) for visit, text in constructor_faults(made)
-    ]
+    config, walker = walk(files, files.read_file(path), cls)
+    faults: list[Fault] = []
+    for visit, what in constructor_faults(config):
+        faults.append(walker.fault_of(visit.config, what))
     check_no_faults(sorted(faults, key=by_place))
-    return made
+    return config
 
 
-def _origin(passed: Walk, config: Config[Any], name: str) -> str:
-    item = passed.origins.get(id(config))
+def _origin(walker: Walk, config: Config[Any], name: str) -> str:
+    item = walker.origins.get(id(config))
     if item is None:
         return ""
     if name in item.raw:
-        return str(passed.files.place(item.document, item.raw, name))
+        return str(walker.files.place(item.document, item.raw, name))
     if name == "type":
         return "the class that the field declares"
     return "default" if not differs_from_default(config, name) else ""

@@ -1,9 +1,8 @@
 """Random streams in files: `rngs: 0`, or `rngs: {default: 0, dropout: 1}`.
 
-Data in: the seeds that a file gives, by the name of the stream. Data out: a config of
-`Rngs`, which is a class with a constructor of its own, and its arguments. A stream
-without a seed is made of the key that a model is built with: of a live stream, whose
-seed nobody knows any more, a config says the name alone.
+The file gives seeds by the names of streams; the constructor of `Rngs` takes them as it
+likes. A stream without a seed is made of the key that a model is built with. Nobody
+knows the seed of a live stream any more, so that its config has the name alone.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,25 +35,19 @@ def admits_streams(form: Form) -> bool:
 
 def as_mapping(raw: object) -> object:
     """The mapping that a seed alone stands for; anything else itself."""
-    return (
-        {DEFAULT_STREAM: raw}
-        if isinstance(raw, int) and not isinstance(raw, bool)
-        else raw
-    )
+    is_seed = isinstance(raw, int) and not isinstance(raw, bool)
+    return {DEFAULT_STREAM: raw} if is_seed else raw
 
 
-def _checked(given: object) -> tuple[tuple[str, int | None], ...]:
+def _validate(data: object) -> tuple[tuple[str, int | None], ...]:
     """Names with seeds, in order: static, as what configs hold is."""
     try:
-        streams: dict[Any, Any] = dict(cast("Any", given) or {DEFAULT_STREAM: None})
+        streams: dict[Any, Any] = dict(cast("Any", data) or {DEFAULT_STREAM: None})
     except (TypeError, ValueError):
-        raise value_error(f"{_EXPECTED}, found {short(given)}") from None
+        raise value_error(f"{_EXPECTED}, found {short(data)}") from None
     for name, seed in streams.items():
-        if (
-            not isinstance(name, str)
-            or isinstance(seed, bool)
-            or not (seed is None or isinstance(seed, int))
-        ):
+        is_seed = isinstance(seed, int | None) and not isinstance(seed, bool)
+        if not isinstance(name, str) or not is_seed:
             text = f"{name}: a seed is an integer, or null for one of the key that the model is built with"
             raise value_error(f"{text}; found {short(seed)}")
     return tuple(sorted(streams.items()))
@@ -63,23 +56,23 @@ def _checked(given: object) -> tuple[tuple[str, int | None], ...]:
 _EXPECTED: Final = "seeds by the names of streams are expected here"
 
 SEEDS: Final[Mapping[str, Any]] = {"type": ["integer", "null"]}
-"""What JSON Schemas say of a seed."""
+"""The JSON Schema of a seed."""
 
-Seeds: Final[Any] = pydantic.PlainValidator(_checked)
+Seeds: Final[Any] = pydantic.PlainValidator(_validate)
 
 
 def arguments_of(streams: Iterable[tuple[str, int | None]]) -> dict[str, Any]:
     """The arguments of `Rngs`: seeds, and for streams without one keys of the ambient stream, each by its name."""
-    given = dict(streams)
-    if None not in given.values():
-        return given
+    arguments: dict[str, Any] = dict(streams)
+    if None not in arguments.values():
+        return arguments
     key = split_key()
-    # Not one key after the other: to give one stream a seed, or to add one, changes no
-    # other.
-    return {
-        name: derived(key, number_of(name)) if seed is None else seed
-        for name, seed in given.items()
-    }
+    # By name, not one key after the other: giving one stream a seed, or adding one,
+    # changes no other.
+    for name, seed in arguments.items():
+        if seed is None:
+            arguments[name] = derived(key, number_of(name))
+    return arguments
 
 
 def new_streams() -> Rngs:
@@ -88,5 +81,5 @@ def new_streams() -> Rngs:
 
 
 def names_of(rngs: Rngs) -> dict[str, None]:
-    """What a config says of live streams."""
+    """The streams of a config of live ones: names without seeds."""
     return dict.fromkeys(rngs.streams)

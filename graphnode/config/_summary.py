@@ -1,7 +1,4 @@
-"""What a model takes, by State: shapes, parameters and bytes, without an array being made.
-
-Data in: a config or a live model. Data out: a table.
-"""
+"""What a model takes, by State: shapes, parameters and bytes, as a table, without making an array."""
 
 from typing import Any, NamedTuple
 
@@ -60,21 +57,20 @@ class Summary:
         ]
         foot = (self.title, "", "", f"{self.parameters:,}", f"{self.bytes:,}", "")
         rows = [head, *body, foot]
-        widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
-        lines = [
-            "  ".join(_padded(cell, widths[at], at) for at, cell in enumerate(row))
-            for row in rows
-        ]
-        rule = "-" * max(map(len, lines))
-        return "\n".join(
-            line.rstrip() for line in [lines[0], rule, *lines[1:-1], rule, lines[-1]]
-        )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines: list[str] = []
+        for row in rows:
+            cells = [_padded(cell, widths[at], at) for at, cell in enumerate(row)]
+            lines.append("  ".join(cells).rstrip())
+        # The rule is as long as the rows were before their blanks were taken away.
+        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
 def _few(paths: tuple[Path, ...], limit: int = 2) -> str:
     """The shortest of the paths: through the cycles of a graph there are many."""
-    shown = ", ".join(map(path_str, sorted(paths, key=len)[:limit]))
-    return f"{shown} and {len(paths) - limit} more" if len(paths) > limit else shown
+    text = ", ".join(map(path_str, sorted(paths, key=len)[:limit]))
+    return f"{text} and {len(paths) - limit} more" if len(paths) > limit else text
 
 
 def _padded(cell: str, width: int, at: int) -> str:

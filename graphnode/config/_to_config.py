@@ -1,4 +1,4 @@
-"""Live nodes into configs: what a node says of itself, for a file."""
+"""Live nodes into configs: `gn.config.to_config`."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar, cast
@@ -51,7 +51,7 @@ def to_config(node: M, /) -> Config[M]:
 
     See also: `build`, the inverse; `dump`, which writes a config.
     """
-    next(iter(iter_node(node)))  # a StructureError, if it is none
+    next(iter(iter_node(node)))  # a StructureError, if it is not a node
     reached = _reached(node)
     faults: list[tuple[Node, Fault]] = []
     configs: dict[int, Config[Any]] = {}
@@ -62,20 +62,24 @@ def to_config(node: M, /) -> Config[M]:
             faults += [(part, Fault(fault)) for fault in error.faults]
         else:
             configs[id(part)] = empty_config(model)
-    for part in reached if not faults else []:
-        faults += [(part, fault) for fault in _fill_from(part, reached, configs)]
+    # All configs are there before one is filled, as nodes may form cycles.
+    if not faults:
+        for part in reached:
+            faults += [(part, fault) for fault in _fill_from(part, reached, configs)]
     if faults:
-        # Not before: all paths of a long chain cost its square.
-        paths = {id(part): path_str(path) for path, part in iter_node(node)}
-        raise ConfigError(
-            [
-                fault.below(paths[id(part)] or type(part).__name__)
-                for part, fault in faults
-            ]
-        )
+        raise ConfigError(_with_paths(faults, node))
     config = cast("Config[M]", configs[id(node)])
     _check_builds(config, node)
     return config
+
+
+def _with_paths(faults: list[tuple[Node, Fault]], root: Node) -> list[Fault]:
+    """Faults with paths from the root in place of those from their nodes."""
+    # Only here, where there are faults: all paths of a long chain cost its square.
+    paths = {id(node): path_str(path) for path, node in iter_node(root)}
+    return [
+        fault.below(paths[id(node)] or type(node).__name__) for node, fault in faults
+    ]
 
 
 def _fill_from(
@@ -104,49 +108,42 @@ def _check_builds(config: Config[Any], node: Node) -> None:
         ConfigError: Names all that differs.
     """
     built: Node = abstractly(lambda: build(config))
-    differences = [str(one) for one in diff(graphdef(node), graphdef(built))] or list(
-        _other_shapes(node, built)
-    )
+    differences = [str(change) for change in diff(graphdef(node), graphdef(built))]
+    # Shapes are compared where the States are the same ones.
+    differences = differences or list(_other_shapes(node, built))
     if differences:
         raise ConfigError(
-            [f"{one}: build would make it otherwise" for one in differences]
+            [f"{text}: build would make it otherwise" for text in differences]
         )
 
 
 def _other_shapes(node: Node, built: Node) -> Iterator[str]:
-    """The States of a node, whose structure is that of another one, with other shapes or dtypes: those of a stack."""
+    """The States of a node whose shapes or dtypes differ from those of a node of equal structure, as in a stack."""
     others = states(built)
     for path, state in states(node).items():
-        pairs = zip(
-            jax.tree.leaves(state._value),
-            jax.tree.leaves(others[path]._value),
-            strict=False,
-        )
-        if any(leaf_form(one) != leaf_form(other) for one, other in pairs):
-            yield f"{path_str(path)}: {describe(state._value)} != {describe(others[path]._value)}"
+        value, other = state._value, others[path]._value
+        pairs = zip(jax.tree.leaves(value), jax.tree.leaves(other), strict=False)
+        if any(leaf_form(leaf) != leaf_form(other_leaf) for leaf, other_leaf in pairs):
+            yield f"{path_str(path)}: {describe(value)} != {describe(other)}"
 
 
 def _reached(root: Node) -> list[Node]:
     """The nodes that are arguments of constructors, not made by them."""
-    found: dict[int, Node] = {}
+    reached: dict[int, Node] = {}
     todo = [root]
     while todo:
         node = todo.pop()
-        if id(node) in found:
+        if id(node) in reached:
             continue
-        found[id(node)] = node
+        reached[id(node)] = node
         try:
             slots = config_of(type(node)).slots
         except ConfigError:
-            continue  # told by who asks for it
+            continue  # reported by the caller, who asks again
         for name in slots:
-            below = [
-                leaf
-                for _, leaf in leaves(node.__dict__.get(name))
-                if isinstance(leaf, Node)
-            ]
-            todo += reversed(below)
-    return list(found.values())
+            values = leaves(node.__dict__.get(name))
+            todo += reversed([leaf for _, leaf in values if isinstance(leaf, Node)])
+    return list(reached.values())
 
 
 def _containers(reached: list[Node]) -> Iterator[Any]:
@@ -159,39 +156,45 @@ def _containers(reached: list[Node]) -> Iterator[Any]:
 
 
 def _fields(
-    node: Node, others: list[Node], made: dict[int, Config[Any]]
+    node: Node, others: list[Node], configs: dict[int, Config[Any]]
 ) -> dict[str, Any]:
-    def config_in_place(leaf: Any) -> Any:
-        return made[id(leaf)] if isinstance(leaf, NodeBase) else leaf
+    """The fields of the config of a node, with the configs of the nodes that it holds.
 
-    model = type(made[id(node)])
+    Raises:
+        ConfigError: Of its `__init_vars__`, or of an optimizer without its model.
+    """
+
+    def config_in_place(leaf: Any) -> Any:
+        return configs[id(leaf)] if isinstance(leaf, NodeBase) else leaf
+
     if isinstance(node, Rngs):
         return {STREAMS: names_of(node)}
     if isinstance(node, Optimizer):
         own = fields_of(node, [*others, *_containers(others)])
         return {**own, MODEL: mapped(config_in_place, own[MODEL])}
-    given: dict[str, Any] = dict(getattr(node, "__init_vars__", dict)())
+    model = type(configs[id(node)])
+    values: dict[str, Any] = dict(getattr(node, "__init_vars__", dict)())
     fields = schema(type(node)).fields
     for name in model.model_fields:
-        if (
-            name in fields
-            and name in node.__dict__
-            and not _is_computed_again(node, fields[name])
-        ):
-            value = node.__dict__[name]
-            # A default stays what it is, also where its annotation would make another
-            # value of it, as of 1 for a float.
-            if name in model.slots:
-                given[name] = mapped(config_in_place, value)
-            elif not is_default(model, name, value):
-                given[name] = value
-    return given
+        # What is not a field is an init variable; a field may not be set yet.
+        if name not in fields or name not in node.__dict__:
+            continue
+        if _is_computed_again(node, fields[name]):
+            continue
+        value = node.__dict__[name]
+        if name in model.slots:
+            values[name] = mapped(config_in_place, value)
+        # A default stays what it is, also where its annotation would make another
+        # value of it, as of 1 for a float.
+        elif not is_default(model, name, value):
+            values[name] = value
+    return values
 
 
 def _is_computed_again(node: NodeBase, field: Field) -> bool:
     """Whether the factory of a static field makes what the field holds, so that the config leaves it to the class.
 
-    Whether it was given all the same, nobody knows; and so it follows the fields that
+    Nobody knows whether it was given all the same. Left out, it follows the fields that
     it is computed from.
     """
     if not is_computed(field):

@@ -1,4 +1,4 @@
-"""TOML text into plain data with the places of its keys: tomllib keeps none, so they are looked for line by line."""
+"""TOML text into plain data with the places of its keys: tomllib keeps none, so that they are found line by line."""
 
 import re
 import tomllib
@@ -72,6 +72,7 @@ class TomlReader:
         return self._places.get(path, Place())
 
     def _number(self, root: Any) -> None:
+        """Note the path of each container, level by level."""
         level: list[tuple[_Path, Any]] = [((), root)]
         depth = 0
         while level:
@@ -85,42 +86,49 @@ class TomlReader:
                     self.nodes[id(value)] = path
                 for key, item in items(value, as_written=True):
                     if is_container(item):
-                        below.append(
-                            ((*path, key) if depth < _MAX_PLACED else (), item)
-                        )
+                        item_path = (*path, key) if depth < _MAX_PLACED else ()
+                        below.append((item_path, item))
             level = below
 
 
 def _places_of(text: str) -> dict[_Path, Place]:
-    found: dict[_Path, Place] = {}
-    # Of each array of tables, the position of the table that is open
-    last: dict[_Path, int] = {}
+    """Where each key stands, by its path.
+
+    A path is that of the open table and the keys of the line. Below an array of tables
+    it has the position of the table that is open there:
+
+        [model]                 model
+        width = 3               model.width
+        [[model.layers]]        model.layers, and model.layers[0]
+        [model.layers.act]      model.layers[0].act
+        [[model.layers]]        model.layers[1]
+    """
+    places: dict[_Path, Place] = {}
+    last: dict[_Path, int] = {}  # of each array of tables, the position of the open one
     table: _Path = ()
     line, counted = 1, 0
     for match in _LINE.finditer(text):
         keys = [_unquoted(key) for key in re.findall(_KEY, match["keys"])]
         if len(keys) > _MAX_PLACED:
             continue
-        at = match.start("open")
-        line, counted = line + text.count("\n", counted, at), at
-        place = Place(line, at - text.rfind("\n", 0, at))
+        start = match.start("open")
+        # From the last match on: counting from the start would cost the square.
+        line, counted = line + text.count("\n", counted, start), start
+        place = Place(line, start - text.rfind("\n", 0, start))
         path: _Path = () if match["open"] else table
-        for key in keys:
+        for at, key in enumerate(keys):
             path = (*path, key)
-            found.setdefault(path, place)
-            if (
-                match["open"]
-                and path in last
-                and not (match["open"] == "[[" and key is keys[-1])
-            ):
+            places.setdefault(path, place)
+            is_new = match["open"] == "[[" and at == len(keys) - 1
+            if match["open"] and path in last and not is_new:
                 path = (*path, last[path])
         if match["open"] == "[[":
             last[path] = last.get(path, -1) + 1
             path = (*path, last[path])
-            found[path] = place
+            places[path] = place
         if match["open"]:
             table = path
-    return found
+    return places
 
 
 def _unquoted(key: str) -> str:

@@ -1,7 +1,7 @@
 """Configs as TOML: tables in tables, by tomli-w.
 
-Data in: a config, and what is written of each below it. Data out: the text. TOML has no
-null and needs no anchors: a config that is shared has an `id`, as in the other formats.
+TOML has no null. It needs no anchors: a config that is shared has an `id`, as in the
+other formats.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,9 +46,10 @@ def _nested(root: Config[Any], nodes: Mapping[int, Mapping[str, Any]]) -> Any:
         if not is_container(value):
             holder[key] = value
             continue
-        made: Any = {} if isinstance(value, dict) else [None] * len(value)
-        holder[key] = made
-        todo += reversed(
-            [(made, inner, child) for inner, child in items(value, as_written=True)]
-        )
+        container: Any = {} if isinstance(value, dict) else [None] * len(value)
+        holder[key] = container
+        # Reversed, as the last one is taken first: the first place of a config is where
+        # it stands in full.
+        pairs = list(items(value, as_written=True))
+        todo += [(container, inner, child) for inner, child in reversed(pairs)]
     return result[0]

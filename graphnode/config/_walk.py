@@ -3,6 +3,22 @@
 A mapping says the class of a node (`type:`) and its fields. The same object in two
 places, or `ref:` to an `id:`, is the same config, cycles included. Every fault is found
 in one pass, with the place it stands at.
+
+    enc: {type: Linear, id: e, out_size: 3}
+    dec: {ref: e}
+
+An `_Item` is a value with the place that takes the result (`holder[key]`):
+
+    todo        items ---------- _take ------+--> container   its items join todo
+                  ^                          +--> node        an empty config is placed
+                  |                          |                  its slots join todo
+                  +--------------------------+                  its data joins filled
+                                             +--> ref         joins refs
+    refs        once todo is empty: `_link` places the config that has the id
+    filled      at last: `_validate` gives each config its data, now complete
+
+A config is placed while it is still empty, as a cycle may lead back to it. It is filled
+last, as its data holds configs in place of mappings only then.
 """
 
 import functools
@@ -43,7 +59,7 @@ MAX_NESTED: Final = 32
 
 _NOTHING: Final[Mapping[int, list[str]]] = {}
 _CLOSE: Final = 0.8
-"""From which likeness on a key that is left out is taken for a misspelled one."""
+"""How alike a key that is left out and a name must be for the key to be taken for a misspelled one."""
 
 
 class _EnoughError(Exception):
@@ -80,12 +96,18 @@ class _Item(NamedTuple):
 
 
 class _Ref(NamedTuple):
+    """A mapping that names a node elsewhere by its `id`."""
+
     item: _Item
     name: str
 
 
 class Walk:
     """One pass over the data of a configuration.
+
+    Attributes:
+        faults: What is wrong, in the order in which it was noted.
+        origins: Where each config was read, by its id.
 
     Args:
         files: Where they were read.
@@ -103,8 +125,9 @@ class Walk:
         self._dialect, self._absent = dialect, absent
         self.faults: list[Fault] = []
         self.origins: dict[int, _Item] = {}
-        self._made: dict[int, Config[Any]] = {}
-        self._kept: list[Any] = []
+        # The configs by the ids of their mappings, which are kept alive for that.
+        self._configs: dict[int, Config[Any]] = {}
+        self._mappings: list[Any] = []
         self._ids: dict[tuple[int, str], tuple[Config[Any], _Item]] = {}
         self._refs: list[_Ref] = []
         self._filled: list[tuple[Config[Any], dict[str, Any], _Item]] = []
@@ -166,26 +189,30 @@ class Walk:
         if raw is None and form.optional:
             item.holder[item.key] = None
         elif isinstance(raw, Config):
-            fault = mismatch(form, raw)
-            if fault is None:
-                item.holder[item.key] = raw
-            else:
-                self._fault(item, fault)
-        elif (
-            isinstance(raw, dict) and form.classes and not self._is_container(raw, form)
-        ):
+            self._take_config(item, raw)
+        elif self._is_node(raw, form):
             self._take_node(item, todo)
         elif is_container(raw) and (kind := slot_kind(form, raw)) is not None:
             self._take_container(item, raw, kind, todo)
         else:
             self._fault(item, f"expected {_admitted(form)}, found {value_text(raw)}")
 
-    def _is_container(self, raw: Mapping[str, Any], form: Form) -> bool:
-        if id(raw) in self._made:  # an alias of a node, whatever else the place admits
+    def _take_config(self, item: _Item, config: Config[Any]) -> None:
+        """Take a config that a program put into plain data."""
+        fault = mismatch(item.form, config)
+        if fault is None:
+            item.holder[item.key] = config
+        else:
+            self._fault(item, fault)
+
+    def _is_node(self, raw: object, form: Form) -> bool:
+        """Whether a value is the mapping of a node, and not a dict of nodes; a place may admit both."""
+        if not isinstance(raw, dict) or not form.classes:
             return False
-        return form.dict_of is not None and not (
-            form.leaves and ("type" in raw or "ref" in raw)
-        )
+        # An alias of a node is one, whatever else its place admits.
+        if form.dict_of is None or id(raw) in self._configs:
+            return True
+        return "type" in raw or "ref" in raw
 
     def _take_container(
         self, item: _Item, raw: Container, kind: ContainerKind, todo: list[_Item]
@@ -202,11 +229,11 @@ class Walk:
             return
         self._count_again(item, raw)
         # Filled item by item, so a list also where the form has a tuple.
-        made: Any = dict.fromkeys(raw) if isinstance(raw, dict) else [None] * len(raw)
-        item.holder[item.key] = made
-        todo += [
-            self._below(item, raw, key, form, made) for key, _, form in reversed(placed)
-        ]
+        holder: Any = dict.fromkeys(raw) if isinstance(raw, dict) else [None] * len(raw)
+        item.holder[item.key] = holder
+        # Reversed, as the last one is taken first.
+        for key, _, form in reversed(placed):
+            todo.append(self._below(item, raw, key, form, holder))
 
     def _count_again(self, item: _Item, raw: Any) -> None:
         """Count the items of a container that an alias repeats: each time there are configs for all of them."""
@@ -240,16 +267,15 @@ class Walk:
         if count:
             self._repeat(item, count, key)
             return count, height
-        inner = [
-            self._measure(item, key, child, level + 1)
-            for child in children(value, as_written=True)
-        ]
-        size = (
-            1 + sum(count for count, _ in inner),
-            1 + max((height for _, height in inner), default=0),
-        )
-        self._sizes[id(value)] = size
-        return size
+        # The children stand in the same item: their own places do not matter.
+        count, height = 1, 1
+        for child in children(value, as_written=True):
+            inner_count, inner_height = self._measure(item, key, child, level + 1)
+            count += inner_count
+            height = max(height, inner_height + 1)
+
+        self._sizes[id(value)] = count, height
+        return self._sizes[id(value)]
 
     def _below(self, item: _Item, raw: Any, key: Key, form: Form, holder: Any) -> _Item:
         document, container, at = self.files.home(item.document, raw, key)
@@ -264,37 +290,48 @@ class Walk:
         if "ref" in raw:
             self._take_ref(item)
             return
-        known = self._made.get(id(raw))
-        if known is not None:
-            self._place(item, known)
+        config = self._configs.get(id(raw))
+        if config is not None:
+            self._place(item, config)
             return
-        cls = self._class_of(item)
-        if cls is None:
-            return
-        try:
-            model = config_of(cls)
-        except (ConfigError, TypeError) as error:
-            self._fault(item, str(error).replace("\n", "; "))
+        model = self._model_of(item)
+        if model is None:
             return
         config = empty_config(model)
-        self._made[id(raw)] = config
-        self._kept.append(raw)
+        self._configs[id(raw)] = config
+        self._mappings.append(raw)
         self.origins[id(config)] = item
         self._place(item, config)
         if "id" in raw:
             self._name(item, config, raw["id"])
+        self._take_fields(item, config, todo)
+
+    def _model_of(self, item: _Item) -> type[Config[Any]] | None:
+        """The config class of a mapping; `None` if there is none, which is noted."""
+        cls = self._class_of(item)
+        if cls is None:
+            return None
+        try:
+            return config_of(cls)
+        except (ConfigError, TypeError) as error:
+            self._fault(item, str(error).replace("\n", "; "))
+            return None
+
+    def _take_fields(self, item: _Item, config: Config[Any], todo: list[_Item]) -> None:
+        """Take what a mapping says of the fields of its node: nodes join `todo`, the rest is for pydantic."""
+        model, raw = type(config), item.raw
         data = {str(key): value for key, value in raw.items() if key not in RESERVED}
         if self._dialect is not OURS:
             self._leave_out(item, model, data)
-        if is_streams(cls):
+        if is_streams(config.node_class):
             data = {STREAMS: data}
-        # The first one is looked at first
+        # Reversed, as the last one is taken first.
         for key, value in reversed(list(data.items())):
             form = model.slots.get(key)
-            if form is None and key in model.model_fields:
-                self._measure(item, key, value)
-            elif form is not None:
+            if form is not None:
                 todo.append(self._below(item, raw, key, form, data)._replace(raw=value))
+            elif key in model.model_fields:
+                self._measure(item, key, value)
         self._filled.append((config, data, item))
 
     def _leave_out(
@@ -310,12 +347,10 @@ class Walk:
             self._check_meant(item, item.raw, (key,), missing)
             self._check_all_meant(item, value, (key,))
         if self._dialect.skips_null:
-            for key in [
-                key
-                for key, value in data.items()
-                if value is None and not _admits_null(model, key)
-            ]:
-                del data[key]
+            nulls = [key for key, value in data.items() if value is None]
+            for key in nulls:
+                if not _admits_null(model, key):
+                    del data[key]
 
     def _check_all_meant(self, item: _Item, value: Any, keys: Path_) -> None:
         """The same for all in a value that is left out as a whole, where something in it is to be renamed."""
@@ -334,20 +369,18 @@ class Walk:
         self, item: _Item, holder: Any, keys: Path_, missing: list[str]
     ) -> None:
         """Note a key that is left out, and is much like one that is not there."""
-        hint = did_you_mean(
-            keys[-1], [*missing, *self._absent.get(id(holder), [])], cutoff=_CLOSE
+        # A key that a rename wants, and that is not there, is missing too.
+        names = [*missing, *self._absent.get(id(holder), [])]
+        hint = did_you_mean(keys[-1], names, cutoff=_CLOSE)
+        if not hint:
+            return
+        fault = Fault(
+            "no field takes it, and something like it is not given",
+            path=path_str((*keys_of(item.path), *keys)),
+            hint=f"{hint} Rename it, or name it in ignore",
+            place=self.files.place(item.document, holder, keys[-1], of_key=True),
         )
-        if hint:
-            self._note(
-                Fault(
-                    "no field takes it, and something like it is not given",
-                    path=path_str((*keys_of(item.path), *keys)),
-                    hint=f"{hint} Rename it, or name it in ignore",
-                    place=self.files.place(
-                        item.document, holder, keys[-1], of_key=True
-                    ),
-                )
-            )
+        self._note(fault)
 
     def _class_of(self, item: _Item) -> type[Node] | None:
         tags = self._tags(item.form.classes)
@@ -358,10 +391,8 @@ class Walk:
                 self._fault(item, error.what, "type", hint=error.hint)
                 return None
         if tags.default is None:
-            self._fault(
-                item,
-                f"type is missing: one of {format_names(tags.by_tag) or 'no class that is known'}",
-            )
+            names = format_names(tags.by_tag) or "no class that is known"
+            self._fault(item, f"type is missing: one of {names}")
         return cast("type[Node] | None", tags.default)
 
     def _name(self, item: _Item, config: Config[Any], name: Any) -> None:
@@ -370,11 +401,10 @@ class Walk:
             return
         key = (id(item.document), name)
         if key in self._ids:
-            there = self._ids[key][1]
-            first = self.files.place(there.document, there.raw, "id")
-            self._fault(
-                item, f"the id {short(name)} is given twice, first at {first}", "id"
-            )
+            _, other = self._ids[key]
+            first = self.files.place(other.document, other.raw, "id")
+            what = f"the id {short(name)} is given twice, first at {first}"
+            self._fault(item, what, "id")
             return
         self._ids[key] = config, item
 
@@ -382,50 +412,50 @@ class Walk:
         name = item.raw["ref"]
         others = [key for key in item.raw if key != "ref"]
         if others:
-            self._fault(
-                item,
-                f"a ref stands alone; found {', '.join(map(str, others[:5]))} beside it",
-                others[0],
-            )
+            keys = ", ".join(map(str, others[:5]))
+            self._fault(item, f"a ref stands alone; found {keys} beside it", others[0])
         if not isinstance(name, str):
-            self._fault(
-                item, f"a ref is the id of a node, found {value_text(name)}", "ref"
-            )
+            what = f"a ref is the id of a node, found {value_text(name)}"
+            self._fault(item, what, "ref")
             return
         self._refs.append(_Ref(item, name))
 
     def _link(self) -> None:
         """Put in place of each ref what it names, which may stand anywhere in its file or in one that includes it."""
-        known = list(dict.fromkeys(name for _, name in self._ids))
+        names = list(dict.fromkeys(name for _, name in self._ids))
         for item, name in self._refs:
-            document: Document | None = item.document
-            found = None
-            while document is not None and found is None:
-                found = self._ids.get((id(document), name))
-                document = document.parent
-            if found is None:
+            config = self._config_named(name, item.document)
+            if config is None:
                 what = f"no node has the id {short(name)}"
-                self._fault(item, what, "ref", hint=self._near(name, known))
+                self._fault(item, what, "ref", hint=self._near(name, names))
             else:
-                self._place(item, found[0])
+                self._place(item, config)
 
-    def _near(self, name: str, known: list[str]) -> str:
-        if not known:
+    def _config_named(self, name: str, document: Document) -> Config[Any] | None:
+        """The config with an id: of the document, or else of the nearest one that includes it."""
+        scope: Document | None = document
+        while scope is not None:
+            if (id(scope), name) in self._ids:
+                config, _ = self._ids[id(scope), name]
+                return config
+            scope = scope.parent
+        return None
+
+    def _near(self, name: str, names: list[str]) -> str:
+        if not names:
             return "no node has an id"
-        if name in known[:1_000]:
+        if name in names[:1_000]:
             return "an id holds in its file and those that it includes"
         # To compare names costs time, and a file may have many of both.
-        return near_hint(name, known[:100]) if len(self.faults) < 20 else ""
+        return near_hint(name, names[:100]) if len(self.faults) < 20 else ""
 
     def _place(self, item: _Item, config: Config[Any]) -> None:
         """Put a config where it belongs, if its class is admitted there."""
         fault = mismatch(item.form, config)
         if fault is not None:
             declared = " or ".join(cls.__name__ for cls in item.form.classes)
-            self._fault(
-                item,
-                f"{class_apart(config.node_class, *item.form.classes)} is not {with_article(declared)}",
-            )
+            name = class_apart(config.node_class, *item.form.classes)
+            self._fault(item, f"{name} is not {with_article(declared)}")
             return
         item.holder[item.key] = config
 
@@ -491,12 +521,18 @@ class Walk:
             hint: What would do.
             of_key: Whether the place is that of the key, and not of its value.
         """
-        last: Path_ = (below,) if below else () if key is None else (key,)
-        path = path_str((*keys_of(item.path), *last)) + inside
+        keys = keys_of(item.path)
+        if below:
+            keys = (*keys, below)
+        elif key is not None:
+            keys = (*keys, key)
+        path = path_str(keys) + inside
         place = self._place_of(item, key, of_key=of_key)
         return Fault(what, path=path, hint=hint, place=place)
 
     def _place_of(self, item: _Item, key: str | None, *, of_key: bool) -> Place:
+        # A scalar has no place of its own, nor has a container that a program made: it
+        # stands where its holder has it.
         if not is_container(item.raw) and item.container is not None:
             return item.document.place(item.container, item.at)
         if key is not None and isinstance(item.raw, dict) and key in item.raw:
@@ -543,14 +579,15 @@ def walk(
     is_foreign = dialect is not OURS and not files.faults
     absent = Translation(files, document, dialect).absent if is_foreign else _NOTHING
     check_no_faults(sorted(files.faults, key=by_place))
-    one = Walk(files, dialect, absent)
+    walker = Walk(files, dialect, absent)
     raw = {} if document.is_empty else document.root
     with meaning(dialect.names):
-        return cast("Config[M]", one.run(raw, _form_of(cls), document)), one
+        config = walker.run(raw, _form_of(cls), document)
+    return cast("Config[M]", config), walker
 
 
 def _admits_null(model: type[Config[Any]], name: str) -> bool:
-    """Whether a field takes null, or has to be given, so that null is told to be wrong."""
+    """Whether a field takes null, or has to be given, so that null is reported as wrong."""
     if name not in model.model_fields or model.model_fields[name].is_required():
         return True
     if name in model.slots:

@@ -20,7 +20,7 @@ from .._hints import short
 from ._limits import MAX_DEPTH, MAX_DIGITS, MAX_FAULTS
 
 MAX_DEEP: Final = 128 * 2**10
-"""Characters of a text with more than 1,000 levels, which is read in Python: a slow thing."""
+"""Characters of a text with more than 1,000 levels, which is read in Python, slowly."""
 MAX_MERGED: Final = 100_000
 """Fields that `<<` copies: of merges of merges there may be many more than the file has letters."""
 
@@ -48,13 +48,14 @@ class _Loader(_Base):  # type: ignore[misc]
 
 
 class _DeepLoader(yaml.SafeLoader):
-    """The same in Python: libyaml refuses more than 1,000 levels. Only its events are used, which need no recursion."""
+    """The same in Python, as libyaml refuses more than 1,000 levels; for its events only, which need no recursion."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
     possible_simple_keys: dict[int, Any]
 
-    # These two look at what may turn out a key at every level, for every token. The
-    # oldest comes first, so that looking at one will do.
+    # PyYAML's own look for every token at what may turn out to be a key on each level,
+    # which costs the square of the depth. The oldest comes first, so that looking at
+    # one or two will do.
 
     def next_possible_simple_key(self) -> int | None:
         return next(
@@ -66,10 +67,9 @@ class _DeepLoader(yaml.SafeLoader):
         for level, key in list(itertools.islice(self.possible_simple_keys.items(), 2)):
             if key.line != here.line or here.index - key.index > 1024:
                 if key.required:
-                    told = "could not find expected ':'"
-                    raise ScannerError(
-                        "while scanning a simple key", key.mark, told, here.get_mark()
-                    )
+                    context = "while scanning a simple key"
+                    what = "could not find expected ':'"
+                    raise ScannerError(context, key.mark, what, here.get_mark())
                 del self.possible_simple_keys[level]
 
 
@@ -119,7 +119,7 @@ class YamlReader:
         self.is_empty = False
         self.nodes: dict[int, Any] = {}
         self.faults: list[Fault] = []
-        self._made: dict[int, Any] = {}
+        self._containers: dict[int, Any] = {}
         self._todo: list[tuple[Any, Any, bool]] = []
         self._split: dict[int, tuple[dict[str, Any], list[Any]]] = {}
         self._flattened: dict[int, dict[str, Any]] = {}
@@ -132,32 +132,36 @@ class YamlReader:
             context = f" ({error.context})" if error.context and error.problem else ""
             what = f"{error.problem or error.context}{context}"
             self.faults.append(Fault(what, place=_place(mark)))
-        except (
-            ReaderError
-        ) as error:  # a character that no YAML has; libyaml counts bytes
-            is_bytes = issubclass(_Base, yaml.SafeLoader) is False
-            before = (
-                text.encode()[: error.position].decode(errors="ignore")
-                if is_bytes
-                else text[: error.position]
-            )
-            place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+        except ReaderError as error:
+            # A character that no YAML has.
+            place = self._place_of_character(error.position)
             self.faults.append(Fault(str(error.reason), place=place))
+
+    def _place_of_character(self, position: int) -> Place:
+        before = self._text[:position]
+        if not issubclass(_Base, yaml.SafeLoader):  # libyaml counts bytes
+            before = self._text.encode()[:position].decode(errors="ignore")
+        return Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
 
     def locate(self, node: Any, key: str | int | None, *, of_key: bool) -> Place:
         """Where an item of a container stands, or the container."""
         if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
             return _place(node.value[key].start_mark)
-        if id(node) not in self._pairs and isinstance(node, yaml.MappingNode):
-            self._pairs[id(node)] = {
-                pair[0].value: pair
-                for pair in reversed(node.value)
-                if _is_scalar(pair[0])
-            }
-        pair = self._pairs[id(node)].get(key) if isinstance(key, str) else None
-        return _place(
-            (node if pair is None else pair[0] if of_key else pair[1]).start_mark
-        )
+        pair = self._pairs_of(node).get(key) if isinstance(key, str) else None
+        if pair is None:
+            return _place(node.start_mark)
+        key_node, value_node = pair
+        return _place((key_node if of_key else value_node).start_mark)
+
+    def _pairs_of(self, node: Any) -> dict[str, tuple[Any, Any]]:
+        """The items of a mapping by key, each with the node of the key: made once, when a place is asked for."""
+        if not isinstance(node, yaml.MappingNode):
+            return {}
+        if id(node) not in self._pairs:
+            # Reversed, so that of equal keys the first one stays.
+            pairs = [pair for pair in reversed(node.value) if _is_scalar(pair[0])]
+            self._pairs[id(node)] = {pair[0].value: pair for pair in pairs}
+        return self._pairs[id(node)]
 
     def _make(self, root: Any) -> None:
         # A document of nothing but `---` has a root: a plain scalar of no characters.
@@ -183,80 +187,85 @@ class YamlReader:
         # `<<` takes what a mapping says, not its nodes: two that merge the same one
         # would share what is in it.
         is_copy = is_merged and not self._has_anchor(node)
-        made = None if is_copy else self._made.get(id(node))
-        if made is None:
-            made = [] if isinstance(node, yaml.SequenceNode) else {}
-            if node.tag not in (_PREFIX + "seq", _PREFIX + "map"):
-                self._fault(
-                    node, f"no tags are known here; found {_shown_tag(node.tag)}"
-                )
-            self.nodes[id(made)] = node
-            if not is_copy:
-                self._made[id(node)] = made
-            elif not self._may_merge(node, len(node.value)):
-                return made
-            self._todo.append((node, made, is_copy))
-        return made
+        container = None if is_copy else self._containers.get(id(node))
+        if container is not None:
+            return container
+        container = [] if isinstance(node, yaml.SequenceNode) else {}
+        if node.tag not in (_PREFIX + "seq", _PREFIX + "map"):
+            self._tag_fault(node)
+        self.nodes[id(container)] = node
+        if not is_copy:
+            self._containers[id(node)] = container
+        elif not self._may_merge(node, len(node.value)):
+            return container
+        # Filled later, so that nothing recurses.
+        self._todo.append((node, container, is_copy))
+        return container
+
+    def _tag_fault(self, node: Any) -> None:
+        found = _format_tag(node.tag)
+        self._fault(node, f"tags are not supported; found {found}")
 
     def _has_anchor(self, node: Any) -> bool:
         """Whether a list or mapping has an anchor, of which a composed node does not know: its text begins with it."""
         start = node.start_mark.index
-        keys = (
-            [key for key, _ in node.value[:1]]
-            if isinstance(node, yaml.MappingNode)
-            else []
-        )
-        # It begins with its first key, whose anchor it would be
-        if any(key.start_mark.index == start for key in keys):
-            return False
+        # A mapping in block style begins with its first key, whose anchor it would be.
+        if isinstance(node, yaml.MappingNode) and node.value:
+            key, _ = node.value[0]
+            if key.start_mark.index == start:
+                return False
         return _ANCHOR.match(self._text, start) is not None
 
     def _scalar(self, node: Any) -> Any:
         tag = node.tag
-        maker = _MAKERS.get(tag)
-        if maker is None:
-            self._fault(node, f"no tags are known here; found {_shown_tag(tag)}")
+        make = _MAKERS.get(tag)
+        if make is None:
+            self._tag_fault(node)
             return None
         pattern = _PATTERNS.get(tag)
-        if (
-            pattern is not None
-            and node.style is not None
-            and not pattern.match(node.value)
-        ):
-            self._fault(node, f"{_shown_tag(tag)} does not fit {short(node.value)}")
+        is_quoted = node.style is not None
+        if pattern is not None and is_quoted and not pattern.match(node.value):
+            self._fault(node, f"{_format_tag(tag)} does not fit {short(node.value)}")
             return None
         try:
-            return maker(node.value)
-        except ValueError as error:  # a plain scalar with a tag that it contradicts, or an integer of too many digits
-            self._fault(node, f"{_shown_tag(tag)} does not fit: {error}")
+            return make(node.value)
+        except ValueError as error:
+            # A plain scalar that contradicts its tag, or an integer of too many digits.
+            self._fault(node, f"{_format_tag(tag)} does not fit: {error}")
             return None
 
     def _flat(self, mapping: Any) -> dict[str, Any]:
         """The nodes of a mapping by key, those of merged ones after its own, which win."""
-        stack, open_ones = [mapping], set[int]()
+        # A merged mapping is flattened before what merges it. One that is open already
+        # merges itself, and is not waited for.
+        stack, is_open = [mapping], set[int]()
         while stack:
             top = stack[-1]
-            own, merges = self._own(top)
+            _, merges = self._own(top)
             waiting = [
-                one
-                for one in merges
-                if id(one) not in self._flattened and id(one) not in open_ones
+                merged
+                for merged in merges
+                if id(merged) not in self._flattened and id(merged) not in is_open
             ]
             if waiting and id(top) not in self._flattened:
-                open_ones.add(id(top))
+                is_open.add(id(top))
                 stack += waiting
                 continue
             stack.pop()
-            if id(top) in self._flattened:
-                continue
-            self._flattened[id(top)] = found = dict(own)
-            for one in merges:
-                if id(one) not in self._flattened or one is top:
-                    self._fault(top, "`<<` merges a mapping into itself")
-                elif self._may_merge(top, len(self._flattened[id(one)])):
-                    for key, value in self._flattened[id(one)].items():
-                        found.setdefault(key, value)
+            if id(top) not in self._flattened:
+                self._flatten(top)
         return self._flattened[id(mapping)]
+
+    def _flatten(self, mapping: Any) -> None:
+        """Note the fields of a mapping, when those of all that it merges are known."""
+        own, merges = self._own(mapping)
+        self._flattened[id(mapping)] = fields = dict(own)
+        for merged in merges:
+            if id(merged) not in self._flattened or merged is mapping:
+                self._fault(mapping, "`<<` merges a mapping into itself")
+            elif self._may_merge(mapping, len(self._flattened[id(merged)])):
+                for key, value in self._flattened[id(merged)].items():
+                    fields.setdefault(key, value)
 
     def _may_merge(self, node: Any, count: int) -> bool:
         before = self._merged
@@ -269,14 +278,14 @@ class YamlReader:
         """The nodes that a mapping gives by key, and the mappings that it merges."""
         if id(mapping) not in self._split:
             first: dict[str, Any] = {}
-            found: dict[str, Any] = {}
+            own: dict[str, Any] = {}
             merges: dict[int, Any] = {}
             for key, value in mapping.value:
                 if self._is_key(key, first):
-                    first[key.value], found[key.value] = key, value
+                    first[key.value], own[key.value] = key, value
                 elif _is_scalar(key) and key.tag == _MERGE:
-                    merges |= {id(one): one for one in self._mappings(value)}
-            self._split[id(mapping)] = found, list(merges.values())
+                    merges |= {id(merged): merged for merged in self._mappings(value)}
+            self._split[id(mapping)] = own, list(merges.values())
         return self._split[id(mapping)]
 
     def _is_key(self, node: Any, first: dict[str, Any]) -> bool:
@@ -296,11 +305,12 @@ class YamlReader:
         return False
 
     def _mappings(self, value: Any) -> Iterator[Any]:
-        for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-            if isinstance(one, yaml.MappingNode):
-                yield one
+        nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
+        for node in nodes:
+            if isinstance(node, yaml.MappingNode):
+                yield node
             else:
-                self._fault(one, "`<<` merges mappings")
+                self._fault(node, "`<<` merges mappings")
 
     def _fault(self, node: Any, text: str) -> None:
         if len(self.faults) < MAX_FAULTS:
@@ -334,7 +344,7 @@ def _place(mark: Any) -> Place:
     return Place(mark.line + 1, mark.column + 1) if mark is not None else Place()
 
 
-def _shown_tag(tag: str) -> str:
+def _format_tag(tag: str) -> str:
     return tag.replace(_PREFIX, "!!")[:80]
 
 
@@ -342,7 +352,7 @@ def _compose(text: str) -> Any:
     """The node at the root of a YAML document.
 
     Raises:
-        yaml.YAMLError: It is none.
+        yaml.YAMLError: It is not one YAML document.
     """
     loader = _Loader(text)
     try:
@@ -351,27 +361,75 @@ def _compose(text: str) -> Any:
         if "nesting depth" not in str(error.problem):
             raise
         if len(text) > MAX_DEEP:
-            told = f"nested more than 1,000 levels deep, which YAML may be up to {MAX_DEEP // 1024} KiB; write JSON"
-            raise ComposerError(None, None, told, error.problem_mark) from None
+            what = f"nested more than 1,000 levels deep, which YAML may be up to {MAX_DEEP // 1024} KiB; write JSON"
+            raise ComposerError(None, None, what, error.problem_mark) from None
     finally:
         loader.dispose()
-    return _compose_deep(text)
+    return _DeepComposer(text).compose()
 
 
-def _compose_deep(text: str) -> Any:
-    """The same from events, level by level on a stack of our own."""
-    loader: Any = _DeepLoader(text)
-    anchors: dict[str, Any] = {}
-    root: Any = None
-    open_nodes: list[tuple[Any, list[Any]]] = []
-    documents = 0
+class _DeepComposer:
+    """The same from events, on a stack of its own: PyYAML's composer recurses with the depth."""
 
-    def attach(node: Any) -> None:
-        nonlocal root
-        if not open_nodes:
-            root = node
+    def __init__(self, text: str) -> None:
+        self._loader: Any = _DeepLoader(text)
+        self._root: Any = None
+        self._anchors: dict[str, Any] = {}
+        # Each node that is not closed yet; of a mapping, with a key that has no value yet.
+        self._open: list[tuple[Any, list[Any]]] = []
+        self._has_started = False
+
+    def compose(self) -> Any:
+        """The node at the root.
+
+        Raises:
+            yaml.YAMLError: It is not one YAML document.
+        """
+        while self._loader.check_event():
+            self._take(self._loader.get_event())
+        return self._root
+
+    def _take(self, event: Any) -> None:
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._start_document(event.start_mark)
+        elif isinstance(event, yaml.AliasEvent):  # before nodes, of which it is one
+            self._attach(self._anchored(event))
+        elif isinstance(event, yaml.NodeEvent):
+            self._take_node(event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._open.pop()
+
+    def _start_document(self, mark: Any) -> None:
+        if self._has_started:
+            context, what = "expected a single document", "but found another document"
+            raise ComposerError(context, None, what, mark)
+        self._has_started = True
+
+    def _anchored(self, event: Any) -> Any:
+        if event.anchor not in self._anchors:
+            what = f"found undefined alias {event.anchor!r}"
+            raise ComposerError(None, None, what, event.start_mark)
+        return self._anchors[event.anchor]
+
+    def _take_node(self, event: Any) -> None:
+        mark = event.start_mark
+        node = _node_of(self._loader, event)
+        # Before its items, which may refer back to it.
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        self._attach(node)
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._open.append((node, []))
+            if len(self._open) > MAX_DEPTH:
+                what = f"nested more than {MAX_DEPTH:,} levels deep"
+                raise ComposerError(None, None, what, mark)
+
+    def _attach(self, node: Any) -> None:
+        """Put a node into the innermost that is open."""
+        if not self._open:
+            self._root = node
             return
-        parent, keys = open_nodes[-1]
+        parent, keys = self._open[-1]
         if isinstance(parent, yaml.SequenceNode):
             parent.value.append(node)
         elif keys:
@@ -379,53 +437,16 @@ def _compose_deep(text: str) -> Any:
         else:
             keys.append(node)
 
-    while loader.check_event():
-        event: Any = loader.get_event()
-        mark: Any = event.start_mark
-        if isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
-                raise ComposerError(
-                    "expected a single document",
-                    None,
-                    "but found another document",
-                    mark,
-                )
-        elif isinstance(event, yaml.AliasEvent):
-            if event.anchor not in anchors:
-                raise ComposerError(
-                    None, None, f"found undefined alias {event.anchor!r}", mark
-                )
-            attach(anchors[event.anchor])
-        elif isinstance(event, yaml.NodeEvent):
-            node = _node_of(loader, event)
-            if event.anchor is not None:
-                anchors[event.anchor] = node
-            attach(node)
-            if isinstance(event, yaml.CollectionStartEvent):
-                open_nodes.append((node, []))
-                if len(open_nodes) > MAX_DEPTH:
-                    raise ComposerError(
-                        None, None, f"nested more than {MAX_DEPTH:,} levels deep", mark
-                    )
-        elif isinstance(event, yaml.CollectionEndEvent):
-            open_nodes.pop()
-    return root
-
 
 def _node_of(loader: Any, event: Any) -> Any:
-    tag, is_scalar = event.tag, isinstance(event, yaml.ScalarEvent)
-    if is_scalar:
-        if tag is None or tag == "!":
+    tag, start, end = event.tag, event.start_mark, event.end_mark
+    has_tag = tag is not None and tag != "!"
+    if isinstance(event, yaml.ScalarEvent):
+        if not has_tag:
             tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-        return yaml.ScalarNode(
-            tag, event.value, event.start_mark, event.end_mark, style=event.style
-        )
-    cls: Any = (
-        yaml.SequenceNode
-        if isinstance(event, yaml.SequenceStartEvent)
-        else yaml.MappingNode
-    )
-    if tag is None or tag == "!":
+        return yaml.ScalarNode(tag, event.value, start, end, style=event.style)
+    is_sequence = isinstance(event, yaml.SequenceStartEvent)
+    cls: Any = yaml.SequenceNode if is_sequence else yaml.MappingNode
+    if not has_tag:
         tag = loader.resolve(cls, None, event.implicit)
-    return cls(tag, [], event.start_mark, event.end_mark)
+    return cls(tag, [], start, end)

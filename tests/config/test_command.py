@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import graphnode as gn
 from graphnode.__main__ import main
-from graphnode.config._show import load_shown
+from graphnode.config._show import value_rows
 
 MODELS = """
 from collections.abc import Callable
@@ -234,7 +234,7 @@ def test_show_has_the_places_of_a_shared_node(tmp_path: Path):
     """Also where the reference to it comes first by name."""
     file = tmp_path / "net.yaml"
     file.write_text("encoder:\n  id: e\n  in_size: 4\n  out_size: 4\ndecoder: {ref: e}\n")
-    rows = {row.path: row.origin for row in load_shown(file, Twice)}
+    rows = {row.path: row.origin for row in value_rows(file, Twice)}
     assert rows["encoder.in_size"] == f"{file}:3:12"
     assert rows["encoder.use_bias"] == "default"
 
@@ -252,7 +252,7 @@ def test_show_does_not_name_the_file_for_what_was_replaced(tmp_path: Path):
     """What a new node leaves to its class is a default, whatever the old one had there."""
     file = tmp_path / "net.yaml"
     file.write_text("parts: [{width: 4, norm: true}]\n")
-    rows = {row.path: row.origin for row in load_shown(file, Whole, ["parts=[{width: 4}]"])}
+    rows = {row.path: row.origin for row in value_rows(file, Whole, ["parts=[{width: 4}]"])}
     assert (rows["parts.0.width"], rows["parts.0.norm"]) == ("command line", "default")
-    rows = {row.path: row.origin for row in load_shown(file, Whole, ["parts[0].width=5"])}
+    rows = {row.path: row.origin for row in value_rows(file, Whole, ["parts[0].width=5"])}
     assert (rows["parts.0.width"], rows["parts.0.norm"]) == ("command line", f"{file}:1:26")

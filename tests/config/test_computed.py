@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode.config import DEFAULT, build, config_of, diff, dump, json_schema, load, loads, override, to_config
-from graphnode.config._show import load_checked, load_shown
+from graphnode.config._show import load_checked, value_rows
 
 
 class Heads(gn.Node):
@@ -171,7 +171,7 @@ def test_what_is_shown_of_a_file_tells_what_is_computed(tmp_path: Path):
     path = tmp_path / "heads.yaml"
     path.write_text("{width: 8, heads: 4}")
     assert load(path, Heads) == CONFIG(width=8, heads=4)
-    shown = {row.path: (row.value, row.origin) for row in load_shown(path, Heads, ["sizes=[1]"])}
+    shown = {row.path: (row.value, row.origin) for row in value_rows(path, Heads, ["sizes=[1]"])}
     assert shown["head_size"] == ("(made by Heads)", "default")
     assert shown["sizes"] == ("[1]", "command line")
 
