@@ -1,8 +1,10 @@
 """Configs into nodes, each config once; and the shapes that they would have, without an array being made.
 
-Data in: a graph of configs and a random key. Data out: a graph of nodes with the same
-sharing and cycles. Nodes are made from the leaves up; a reference back to a node that
-is not made yet is set when it is.
+The nodes have the sharing and the cycles of the configs. They are made from the leaves
+up. In a cycle, one reference must lead back to a node that is not made yet; that field
+is set when all nodes are there:
+
+    root -> a -> b -> a        order: b (without a), a, root; then b.a = a
 """
 
 import contextlib
@@ -35,8 +37,7 @@ from ._streams import STREAMS, arguments_of, is_streams, new_streams
 M = TypeVar("M", bound=Node)
 T = TypeVar("T")
 
-# By what the key of all nodes is derived from the caller's, which other streams may be
-# made of, too.
+# What is folded into the caller's key, of which other streams may be made, too.
 _OF_BUILD: Final = number_of("gn.config.build")
 _NOTE: Final = " was built from its configuration"
 _NEEDS_VALUES: Final = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
@@ -68,17 +69,17 @@ def build(config: Config[M], key: jax.Array | None = None) -> M:
     gn.config.build(config))`, which makes no arrays.
     """
     check_config(config)
-    return _made(config, jax.random.key(0) if key is None else key)
+    return _build(config, jax.random.key(0) if key is None else key)
 
 
 def build_here(config: Config[M]) -> M:
     """The same with the random numbers of the ambient stream, in the order in which the nodes are made."""
-    return _made(config, None)
+    return _build(config, None)
 
 
 def built_at(config: Config[M], key: jax.Array, number: int) -> M:
     """The same where the config stands at a path with a number, not at the root."""
-    return _made(config, key, number)
+    return _build(config, key, number)
 
 
 def stream_at(key: jax.Array, number: int) -> contextlib.AbstractContextManager[object]:
@@ -93,17 +94,18 @@ def constructor_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
     No arrays are made, unless a constructor needs their values. A node that holds one
     with a fault is left out.
     """
-    found: list[tuple[Visit, str]] = []
+    faults: list[tuple[Visit, str]] = []
 
     def collect() -> None:
-        found[:] = _collected(config)
+        # Not returned: `eval_shape` returns arrays alone.
+        faults[:] = _collect_faults(config)
 
     abstractly(collect)
-    return found
+    return faults
 
 
 def abstractly(make: Callable[[], T]) -> T:
-    """What a function gives, without arrays unless a constructor in it needs their values."""
+    """The result of a function, without arrays unless a constructor in it needs their values."""
     try:
         return eval_shape(make)
     except Exception as error:
@@ -122,19 +124,23 @@ def _needs_values(error: Exception) -> bool:
     )
 
 
-def _collected(config: Config[Any]) -> list[tuple[Visit, str]]:
+def _collect_faults(config: Config[Any]) -> list[tuple[Visit, str]]:
     making = _Making(config, jax.random.key(0))
-    found = list(making.order_faults())
-    for step in making.steps if not found else []:
-        if found and (step.name or not making.is_ready(step.visit)):
+    faults = list(making.order_faults())
+    if faults:
+        return faults
+    for step in making.steps:
+        # After a fault, what depends on the node is left out; and no field refers back,
+        # as it may be of such a node.
+        if faults and (step.name or not making.is_ready(step.visit)):
             continue
         try:
             making.take(step)
         except Exception as error:
             if _needs_values(error):
                 raise
-            found.append((step.visit, fault_text(error)))
-    return found
+            faults.append((step.visit, fault_text(error)))
+    return faults
 
 
 def fault_text(error: Exception) -> str:
@@ -146,14 +152,14 @@ def fault_text(error: Exception) -> str:
     return "; ".join([f"{name}{error}".rstrip(": "), *notes]).replace("\n", "; ")
 
 
-def _made(config: Config[M], key: jax.Array | None, number: int = 0) -> M:
+def _build(config: Config[M], key: jax.Array | None, number: int = 0) -> M:
     making = _Making(config, key, number)
     faults = [Fault(what, path=visit.name) for visit, what in making.order_faults()]
     if faults:
         raise ConfigError(faults)
     for step in making.steps:
         making.take(step)
-    return cast("M", making.made[id(config)])
+    return cast("M", making.nodes[id(config)])
 
 
 class _Step(NamedTuple):
@@ -178,7 +184,7 @@ class _Making:
     ) -> None:
         order, self.backward = _order(config, number)
         self.steps: list[_Step] = _steps(order, self.backward)
-        self.made: dict[int, Node] = {}
+        self.nodes: dict[int, Node] = {}
         self._key = key
         self._later = {(id(visit.config), name) for visit, name in self.backward}
 
@@ -203,32 +209,30 @@ class _Making:
             for name, _, child in children(visit.config)
             if (id(visit.config), name) not in self._later
         ]
-        return all(id(child) in self.made for child in below)
+        return all(id(child) in self.nodes for child in below)
 
     def _construct(self, visit: Visit) -> None:
         """Make the node of a config; those that it holds are there."""
         cls = cast("type[Node]", visit.config.node_class)
         try:
             with self._stream_of(visit.number):
-                self.made[id(visit.config)] = cls(**self._arguments(visit))
+                self.nodes[id(visit.config)] = cls(**self._arguments(visit))
         except Exception as error:
             error.add_note(f"while {visit.name}{_NOTE}")
             raise
 
     def _link(self, visit: Visit, name: str) -> None:
         """Set a field that refers back, now that all nodes are there."""
-        value = _rebuilt(
-            visit.config.slots[name], visit.config.__dict__[name], self.made
+        value = _nodes_in_place(
+            visit.config.slots[name], visit.config.__dict__[name], self.nodes
         )
-        setattr(self.made[id(visit.config)], name, value)
+        setattr(self.nodes[id(visit.config)], name, value)
 
     def _stream_of(self, number: int) -> contextlib.AbstractContextManager[object]:
         """What the node at a path draws from."""
-        return (
-            contextlib.nullcontext()
-            if self._key is None
-            else stream_at(self._key, number)
-        )
+        if self._key is None:
+            return contextlib.nullcontext()
+        return stream_at(self._key, number)
 
     def _arguments(self, visit: Visit) -> dict[str, Any]:
         """What the constructor takes; of a field that waits, what is there already."""
@@ -242,14 +246,13 @@ class _Making:
             elif name not in config.slots:
                 arguments[name] = unshared(value)
             elif (id(config), name) not in self._later:
-                arguments[name] = _rebuilt(config.slots[name], value, self.made)
+                arguments[name] = _nodes_in_place(config.slots[name], value, self.nodes)
             else:
+                # Until `_link` sets it.
                 arguments[name] = None if isinstance(value, Config) else type(value)()
-        return (
-            optimizer_arguments(**arguments)
-            if is_optimizer(config.node_class)
-            else arguments
-        )
+        if is_optimizer(config.node_class):
+            return optimizer_arguments(**arguments)
+        return arguments
 
     def _left_out(self, visit: Visit, name: str) -> dict[str, Any]:
         """The argument for a field that is left to the class, by name; none where the constructor is to make it.
@@ -284,30 +287,26 @@ class _Making:
     def _defaults_of(self, cls: object, number: int) -> dict[str, Any]:
         if not (isinstance(cls, type) and issubclass(cls, Node)) or cls._has_own_init:
             return {}
-        fields = [
-            field
-            for field in schema(cls).fields.values()
-            if field.kind is Kind.SUBNODE and field.init
-        ]
-        return {
-            field.name: self._default_of(cls, field, number_below(number, field.name))
-            for field in fields
-            if field.default is not None
-        }
+        defaults: dict[str, Any] = {}
+        for name, field in schema(cls).fields.items():
+            is_left_out = field.init and field.default is not None
+            if field.kind is Kind.SUBNODE and is_left_out:
+                number_of_field = number_below(number, name)
+                defaults[name] = self._default_of(cls, field, number_of_field)
+        return defaults
 
 
 def _steps(order: list[Visit], backward: list[tuple[Visit, str]]) -> list[_Step]:
     """Nodes first, then the fields that refer back; optimizers, and what holds them, when their models are complete."""
     late: set[int] = set()
+    # What a config holds comes before it, so that one pass finds all that hold one.
     for visit in order:
-        if is_optimizer(visit.config.node_class) or any(
-            id(child) in late for _, _, child in children(visit.config)
-        ):
+        below = [child for _, _, child in children(visit.config)]
+        holds_late = any(id(child) in late for child in below)
+        if holds_late or is_optimizer(visit.config.node_class):
             late.add(id(visit.config))
-    steps = [
-        *[_Step(visit) for visit in order],
-        *[_Step(visit, name) for visit, name in backward],
-    ]
+    steps = [_Step(visit) for visit in order]
+    steps += [_Step(visit, name) for visit, name in backward]
     return sorted(steps, key=lambda step: _is_late(step, late))
 
 
@@ -322,34 +321,38 @@ def _is_late(step: _Step, late: set[int]) -> bool:
 
 
 def _may_wait(config: Config[Any], name: str) -> bool:
+    """Whether a field can be set later: one that may be `None` until then, or a container that may be empty."""
     form = config.slots[name]
-    return (
-        form.optional
-        if isinstance(config.__dict__[name], Config)
-        else form.tuple_of is None
-    )
+    if isinstance(config.__dict__[name], Config):
+        return form.optional
+    return form.tuple_of is None
 
 
-def _rebuilt(form: Form, value: Any, made: dict[int, Node]) -> Any:
+def _nodes_in_place(form: Form, value: Any, nodes_by_id: dict[int, Node]) -> Any:
     """The nodes of a slot, with tuples where its form has tuples: configs may hold lists."""
     if isinstance(value, Config):
-        return made[id(value)]
+        return nodes_by_id[id(value)]
     kind = slot_kind(form, value)
     placed = None if kind is None else form.items(kind, items(value, as_written=True))
     if kind is None or placed is None:
-        # `None`; or what was changed since it was validated, of which the constructor
-        # says what is wrong
+        # `None`; or a container that was changed since it was validated, of which the
+        # constructor says what is wrong.
         return value
-    return assembled(
-        kind,
-        [(key, _rebuilt(item_form, child, made)) for key, child, item_form in placed],
-    )
+    pairs = [
+        (key, _nodes_in_place(item_form, child, nodes_by_id))
+        for key, child, item_form in placed
+    ]
+    return assembled(kind, pairs)
 
 
 def _order(
     root: Config[Any], number: int
 ) -> tuple[list[Visit], list[tuple[Visit, str]]]:
-    """The configs with those that each refers to before it, and the fields that refer to one which comes later."""
+    """The configs with those that each refers to before it, and the fields that refer to one which comes later.
+
+    A depth-first walk in postorder, on a stack of its own. A reference to a config that
+    is still open leads back into a cycle.
+    """
     first = {id(visit.config): visit for visit in visits(root, number=number)}
     order: list[Visit] = []
     backward: dict[tuple[int, str], tuple[Visit, str]] = {}
@@ -357,8 +360,8 @@ def _order(
     is_open = {id(root)}
     stack = [(first[id(root)], iter(list(children(root))))]
     while stack:
-        visit, rest = stack[-1]
-        for name, _, child in rest:
+        visit, others = stack[-1]
+        for name, _, child in others:
             if id(child) in is_open:
                 backward[id(visit.config), name] = visit, name
             elif id(child) not in done:

@@ -91,14 +91,14 @@ def visits(
         ConfigError: What was put into a list or dict of a config does not fit there,
             such as a live node; names all.
     """
-    found: dict[int, Visit] = {}
+    reached: dict[int, Visit] = {}
     faults: list[Fault] = []
     todo = [Visit(root, None, number, (root.node_class,))]
     while todo:
         visit = todo.pop()
-        if id(visit.config) in found:
+        if id(visit.config) in reached:
             continue
-        found[id(visit.config)] = visit
+        reached[id(visit.config)] = visit
         own_faults = list(_slot_faults(visit))
         if own_faults:
             faults += own_faults
@@ -115,7 +115,7 @@ def visits(
         todo += reversed(below)
     if faults:
         raise ConfigError(faults)
-    return list(found.values())
+    return list(reached.values())
 
 
 def _slot_faults(visit: Visit) -> Iterator[Fault]:
@@ -128,31 +128,29 @@ def _slot_faults(visit: Visit) -> Iterator[Fault]:
 
 def shared(order: Sequence[Visit]) -> set[int]:
     """The ids of the configs that are referred to more than once; the root counts as one reference."""
-    seen, again = {id(order[0].config)}, set[int]()
+    seen, repeated = {id(order[0].config)}, set[int]()
     for visit in order:
         for _, _, child in children(visit.config):
-            (again if id(child) in seen else seen).add(id(child))
-    return again
+            if id(child) in seen:
+                repeated.add(id(child))
+            seen.add(id(child))
+    return repeated
 
 
 def copied(root: Config[M]) -> Config[M]:
     """A copy of a graph of configs, with the same sharing and cycles; values that nobody can write to are the same."""
     configs = [visit.config for visit in visits(root)]
-    twins: dict[int, Config[Any]] = {
-        id(config): empty_config(type(config)) for config in configs
-    }
+    twins = {id(config): empty_config(type(config)) for config in configs}
 
     def twin_of(leaf: Any) -> Any:
         return twins[id(leaf)] if isinstance(leaf, Config) else leaf
 
     for config in configs:
-        fields = {
-            name: mapped_slot(twin_of, value)
-            if name in config.slots
-            else unshared(value)
-            for name, value in config.__dict__.items()
-        }
-        # As they are: a default is not validated, and may be what its annotation would
-        # make another value of.
+        fields: dict[str, Any] = {}
+        for name, value in config.__dict__.items():
+            is_slot = name in config.slots
+            fields[name] = mapped_slot(twin_of, value) if is_slot else unshared(value)
+        # Without validation: a default is not validated, and its annotation might make
+        # another value of it.
         twins[id(config)].__setstate__({**config.__getstate__(), "__dict__": fields})
     return cast("Config[M]", twins[id(root)])

@@ -349,10 +349,10 @@ class _Schemas:
         return {**self._defined(defined.key, defined.name, make), **beside}
 
     def _make_static(self, defined: Defined) -> _Json:
-        made = defined.make()
-        if isinstance(made, type):
-            return self._make_record(cast("type[pydantic.BaseModel]", made))
-        schema: _Json = self._static(made)
+        definition = defined.make()
+        if isinstance(definition, type):
+            return self._make_record(cast("type[pydantic.BaseModel]", definition))
+        schema: _Json = self._static(definition)
         if "properties" in schema:
             schema |= _closed(schema["properties"], schema.pop("required"))
         return schema

@@ -5,9 +5,8 @@
       tx: {type: adamw, learning_rate: 0.001}
       freeze: [encoder.**]
 
-Data in: what a file says of the arguments of `Optimizer`, or a live one. Data out: the
-arguments, or the fields of a config. An optimizer does not keep its model: of a live
-one it is found by its parameters.
+An optimizer does not keep its model: for the config of a live one, the model is found
+among the other nodes by its parameters.
 """
 
 from collections.abc import Iterable
@@ -43,13 +42,15 @@ def is_optimizer(cls: type) -> bool:
     return cls is Optimizer
 
 
-def _how_given(given: Any) -> str:
-    is_mapping = isinstance(given, dict) and TYPE not in given
-    # What has a number is a call whose type was forgotten.
-    has_rows = is_mapping and not any(
-        isinstance(row, (int, float)) for row in given.values()
-    )
-    return "by path" if has_rows or isinstance(given, Labels) else "one"
+def _tag_of(data: Any) -> str:
+    """Whether there are transformations by path, or one."""
+    if isinstance(data, Labels):
+        return "by path"
+    if not isinstance(data, dict) or TYPE in data:
+        return "one"
+    # A mapping with a number in it is a call whose type was forgotten.
+    has_number = any(isinstance(value, (int, float)) for value in data.values())
+    return "one" if has_number else "by path"
 
 
 TX: Final[Any] = by_tag(
@@ -57,7 +58,7 @@ TX: Final[Any] = by_tag(
         "one": configurable(Transformation),
         "by path": configurable(Labels[Transformation | None]),
     },
-    _how_given,
+    _tag_of,
 )
 WRT: Final[Any] = Annotated[
     Any,

@@ -1,8 +1,8 @@
 """The names that a configuration may use: node classes by tag, and values that the program registered.
 
-Data in: a name from a file. Data out: a class or an object that the program has
-imported or registered itself. Nothing here imports, evaluates or looks up attributes:
-what is not known is an error that lists what is.
+Both are of classes and objects that the program has imported or registered itself.
+Nothing here imports, evaluates or looks up attributes for a name: an unknown one is an
+error that lists the known ones.
 """
 
 import contextlib
@@ -88,16 +88,11 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
 
 def _definition(value: Any) -> object:
     """What is the same of a function or class that is defined again, as in a notebook; else the object itself."""
-    module, name = (
-        getattr(value, "__module__", None),
-        getattr(value, "__qualname__", None),
-    )
-    # Two lambdas of a module have one name.
-    return (
-        (module, name)
-        if isinstance(module, str) and isinstance(name, str) and "<" not in name
-        else id(value)
-    )
+    module = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    is_named = isinstance(module, str) and isinstance(name, str)
+    # Two lambdas of a module have one name, `<lambda>`.
+    return (module, name) if is_named and "<" not in str(name) else id(value)
 
 
 def _is_node_class(value: object) -> bool:
@@ -108,14 +103,14 @@ def value_of(name: str) -> Any:
     """The value that is registered under a name.
 
     Raises:
-        UnknownNameError: None is.
+        UnknownNameError: The name is unknown.
     """
-    known = known_values()
+    values = known_values()
     try:
-        return known[name]
+        return values[name]
     except KeyError:
         what = f"nothing is registered as {short(name)}"
-        raise UnknownNameError(what, near_hint(name, known)) from None
+        raise UnknownNameError(what, near_hint(name, values)) from None
 
 
 def value_names() -> Iterable[str]:
@@ -123,7 +118,8 @@ def value_names() -> Iterable[str]:
     return known_values()
 
 
-# What the caller of `load` says that names mean.
+# The `names=` of the call of `load` that is running. A context variable, as validators
+# look names up, and pydantic hands them no arguments.
 _MEANT: Final[ContextVar[Mapping[str, Any]]] = ContextVar(
     "graphnode.config.names", default=_NO_NAMES
 )
@@ -172,25 +168,24 @@ class Tags:
     ) -> None:
         self.allowed = allowed
         self.by_tag: dict[str, type[NodeBase]] = {}
-        named: dict[str, list[type[NodeBase]]] = {}
+        self._several: dict[str, list[type[NodeBase]]] = {}
+        by_name: dict[str, list[type[NodeBase]]] = {}
         for cls in _concrete(allowed):
-            named.setdefault(cls.__name__, []).append(cls)
-        for name, classes in named.items():
+            by_name.setdefault(cls.__name__, []).append(cls)
+        for name, classes in by_name.items():
             if len(classes) == 1:
                 self.by_tag[name] = classes[0]
             else:
+                self._several[name] = classes
                 self.by_tag |= {_qualified(cls): cls for cls in classes}
-        self._several = {
-            name: classes for name, classes in named.items() if len(classes) > 1
-        }
         admitted = set(self.by_tag.values())
+        # Registered tags after names, as the last tag of a class is the one that is
+        # written; `names` after that, as they are for reading alone.
         self.by_tag |= {tag: cls for tag, cls in _TAGS.items() if cls in admitted}
         self._of_class = {cls: tag for tag, cls in self.by_tag.items()}
-        self.by_tag |= {
-            tag: cls
-            for tag, cls in names.items()
-            if _is_node_class(cls) and cls in admitted
-        }
+        for tag, cls in names.items():
+            if _is_node_class(cls) and cls in admitted:
+                self.by_tag[tag] = cls
 
     @functools.cached_property
     def _known(self) -> set[str]:
@@ -208,7 +203,7 @@ class Tags:
         """The class with a tag.
 
         Raises:
-            UnknownNameError: There is none here; says which there are.
+            UnknownNameError: The tag is unknown here; lists the known ones.
         """
         if isinstance(tag, str) and tag in self.by_tag:
             return self.by_tag[tag]
@@ -231,10 +226,9 @@ class Tags:
 
 def format_names(names: Iterable[str], limit: int = 12) -> str:
     """Names for a message, not too many of them."""
-    found = sorted(names)
-    return ", ".join(found[:limit]) + (
-        f" and {len(found) - limit} more" if len(found) > limit else ""
-    )
+    ordered = sorted(names)
+    text = ", ".join(ordered[:limit])
+    return f"{text} and {len(ordered) - limit} more" if len(ordered) > limit else text
 
 
 def _concrete(allowed: tuple[type, ...]) -> Iterator[type[NodeBase]]:

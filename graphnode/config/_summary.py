@@ -100,18 +100,13 @@ def summary(config: Config[Any] | Node, /) -> Summary:
     """
     model = _abstract_model(config)
     others = aliases(model)
-    shared_nodes = {
-        path: others[path] for path in nodes(model) if path and path in others
-    }
-    rows = [
-        _row(
-            path,
-            type(state).__name__,
-            state._value,
-            _others(path, others.get(path, ()), shared_nodes),
-        )
-        for path, state in states(model).items()
-    ]
+    # Not the root, whose other paths lead through a cycle.
+    inner = [path for path in nodes(model) if path]
+    shared_nodes = {path: others[path] for path in inner if path in others}
+    rows: list[Row] = []
+    for path, state in states(model).items():
+        other_paths = _others(path, others.get(path, ()), shared_nodes)
+        rows.append(_row(path, type(state).__name__, state._value, other_paths))
     return Summary(type(model).__name__, rows)
 
 
@@ -130,25 +125,27 @@ def _others(
     path: Path, own: tuple[Path, ...], shared_nodes: dict[Path, tuple[Path, ...]]
 ) -> tuple[Path, ...]:
     """The further paths of a State: its own, and those through a node that is shared."""
-    found = list(own)
+    paths = list(own)
     for length in range(len(path)):
-        found += [
-            (*other, *path[length:]) for other in shared_nodes.get(path[:length], ())
-        ]
-    return tuple(found)
+        starts = shared_nodes.get(path[:length], ())
+        paths += [(*start, *path[length:]) for start in starts]
+    return tuple(paths)
 
 
 def _row(path: Path, kind: str, value: Any, others: tuple[Path, ...]) -> Row:
     leaves = jax.tree.leaves(value)
-    sizes = [int(np.prod(leaf.shape)) for leaf in leaves]
-    total = sum(
-        size * leaf.dtype.itemsize for size, leaf in zip(sizes, leaves, strict=True)
-    )
-    shape = str(jax.tree.map(lambda leaf: _Shown(shape_text(leaf)), value))
-    return Row(path, kind, shape, sum(sizes), total, others)
+    parameters = size = 0
+    for leaf in leaves:
+        count = int(np.prod(leaf.shape))
+        parameters += count
+        size += count * leaf.dtype.itemsize
+    shape = str(jax.tree.map(lambda leaf: _Unquoted(shape_text(leaf)), value))
+    return Row(path, kind, shape, parameters, size, others)
 
 
-class _Shown(str):
+class _Unquoted(str):
+    """A text that stands without quotes in the `repr` of a container."""
+
     __slots__ = ()
 
     def __repr__(self) -> str:

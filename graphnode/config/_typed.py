@@ -1,13 +1,12 @@
 """The classes that a static value in a file names with `type:`, where its annotation admits several.
 
-Data in: a value, or a name from a file. Data out: the name of its class, or the class.
 A name is that of a class of the annotation, of the table here, or of one that the
 program has registered: nothing is imported or looked up elsewhere.
 """
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
@@ -22,7 +21,12 @@ VALUE: Final = "value"
 REGISTERED: Final = "registered"
 """The type of what stands under its registered name, where a text may be meant, too."""
 
-# What a file may name where the annotation says no class.
+_NUMPY_SCALARS: Final[Sequence[type[np.generic]]] = (
+    *(np.bool_, np.int8, np.int16, np.int32, np.int64),
+    *(np.uint8, np.uint16, np.uint32, np.uint64),
+    *(np.float16, np.float32, np.float64, np.complex64, np.complex128),
+)
+# What a file may name where the annotation has no class.
 _CLASSES: Final[Mapping[str, Any]] = {
     "array": jax.Array,
     "bytes": bytes,
@@ -32,12 +36,7 @@ _CLASSES: Final[Mapping[str, Any]] = {
     "frozenset": frozenset,
     "ndarray": np.ndarray,
     "slice": slice,
-    **{cls.__name__: cls for cls in (np.bool_, np.int8, np.int16, np.int32, np.int64)},
-    **{cls.__name__: cls for cls in (np.uint8, np.uint16, np.uint32, np.uint64)},
-    **{
-        cls.__name__: cls
-        for cls in (np.float16, np.float32, np.float64, np.complex64, np.complex128)
-    },
+    **{cls.__name__: cls for cls in _NUMPY_SCALARS},
 }
 
 
@@ -55,10 +54,12 @@ def is_named_tuple(cls: type) -> bool:
 
 def named_classes() -> dict[str, Any]:
     """The classes that a file may name where the annotation says none."""
-    registered = {
-        name: value for name in value_names() if _has_type(value := value_of(name))
-    }
-    return {**_CLASSES, **registered}
+    classes = dict(_CLASSES)
+    for name in value_names():
+        value = value_of(name)
+        if _has_type(value):
+            classes[name] = value
+    return classes
 
 
 def _has_type(value: object) -> bool:
@@ -68,8 +69,8 @@ def _has_type(value: object) -> bool:
 
 
 def name_of(cls: Any) -> str:
-    """What a file names a class with."""
-    # NumPy's float64 is a Python float, too.
+    """The name of a class in a file."""
+    # The exact class first: NumPy's float64 extends Python's float.
     exact = (name for name, of in _CLASSES.items() if cls is of)
     extended = (name for name, of in _CLASSES.items() if issubclass(cls, of))
     return (
@@ -80,11 +81,8 @@ def name_of(cls: Any) -> str:
     )
 
 
-def unwrapped(given: Any, name: str) -> Any:
-    """What a mapping holds that says this type; any other value itself."""
-    is_typed = (
-        isinstance(given, dict)
-        and given.get(TYPE) == name
-        and given.keys() == {TYPE, VALUE}
-    )
-    return given[VALUE] if is_typed else given
+def unwrapped(data: Any, name: str) -> Any:
+    """The value of a mapping that names a type, `{type: name, value: ...}`; any other data itself."""
+    if not isinstance(data, dict) or data.keys() != {TYPE, VALUE}:
+        return data
+    return data[VALUE] if data[TYPE] == name else data

@@ -124,27 +124,20 @@ def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
         ConfigError: Names all that would be read back otherwise, or what could not be
             read.
     """
+    faults: list[Fault] = []
     try:
         again = loads(text, cast("type[Node]", config.node_class), format=format)
     except ConfigError as error:
-        faults = [
-            Fault(
-                f"{with_hint(fault.what, fault.hint)}; it would not load again",
-                path=fault.path,
-            )
-            for fault in error.faults
-        ]
+        for fault in error.faults:
+            what = f"{with_hint(fault.what, fault.hint)}; it would not load again"
+            faults.append(Fault(what, path=fault.path))
         raise ConfigError(faults) from None
     if again == config:
         return
-    order, order_again = [
-        visits(one, declared=True, as_written=True) for one in (config, again)
-    ]
-    faults = [
-        fault
-        for pair in zip(order, order_again, strict=False)
-        for fault in _unlike(*pair)
-    ]
+    order = visits(config, declared=True, as_written=True)
+    order_again = visits(again, declared=True, as_written=True)
+    for visit, other in zip(order, order_again, strict=False):
+        faults += _unlike(visit, other)
     for path, left, right in reordered(config, again):
         what = f"{format.upper()} would give {right} in place of {left}: write YAML (format='yaml'), which keeps it"
         faults.append(Fault(what, path=path_str(path)))
@@ -153,15 +146,15 @@ def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
 
 def _unlike(visit: Visit, other: Visit) -> Iterator[Fault]:
     """What of a config would be read back otherwise."""
-    cls, found = visit.config.node_class, other.config.node_class
-    if cls is not found:
-        what = f"no file says {class_apart(cls, found)}, which would be read back as {found.__name__}"
+    cls, other_cls = visit.config.node_class, other.config.node_class
+    if cls is not other_cls:
+        what = f"no file says {class_apart(cls, other_cls)}, which would be read back as {other_cls.__name__}"
         yield Fault(what, path=visit.name)
         return
     for name, value in visit.config.__dict__.items():
-        theirs = other.config.__dict__[name]
-        if name not in visit.config.slots and not same_static(value, theirs):
-            what = f"no file says {describe(value)}, which would be read back as {describe(theirs)}"
+        other_value = other.config.__dict__[name]
+        if name not in visit.config.slots and not same_static(value, other_value):
+            what = f"no file says {describe(value)}, which would be read back as {describe(other_value)}"
             yield Fault(what, path=path_str((*visit.path, name)))
 
 
@@ -179,11 +172,9 @@ def _check_format(
             what = "files use the key 'include' otherwise"
             faults.append(Fault(what, path=visit.name, hint="choose another"))
         for name, value in nodes[id(visit.config)].items():
-            lacking = [
-                scalar(leaf) for _, leaf in leaves(value) if _lacks(format, leaf)
-            ]
+            lacking = [leaf for _, leaf in leaves(value) if _lacks(format, leaf)]
             if lacking:
-                values = ", ".join(dict.fromkeys(lacking))
+                values = ", ".join(dict.fromkeys(map(scalar, lacking)))
                 what = f"{format.upper()} has no {values}: write YAML (format='yaml'), which has it"
                 faults.append(Fault(what, path=path_str((*visit.path, name))))
     if faults:

@@ -203,8 +203,8 @@ class YamlReader:
         return container
 
     def _tag_fault(self, node: Any) -> None:
-        found = _format_tag(node.tag)
-        self._fault(node, f"tags are not supported; found {found}")
+        name = _format_tag(node.tag)
+        self._fault(node, f"tags are not supported; found {name}")
 
     def _has_anchor(self, node: Any) -> bool:
         """Whether a list or mapping has an anchor, of which a composed node does not know: its text begins with it."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import graphnode as gn
 from graphnode.config._json import JsonReader
+from graphnode.config._toml import TomlReader
 from graphnode.config._yaml import YamlReader
 from tests.config.nets import Conv, Net, Noisy
 from tests.work import calls_of
@@ -351,6 +352,13 @@ def test_places_of_a_large_file_are_exact():
         f"{4 * n + 5}:13: blocks.{n}.width: {told}" for n in wrong
     ]
     assert faults(as_toml, "toml") == [f"{3 * n + 3}:1: blocks.{n}.width: {told}" for n in wrong]
+
+
+def test_place_of_a_toml_table_below_an_array_of_the_same_name():
+    """`[[a.a]]` is the array in the open table of `[[a]]`, not a second `[[a]]`."""
+    reader = TomlReader("[[a]]\n[[a.a]]\nb = 1\n")
+    table = reader.root["a"][0]["a"][0]
+    assert reader.locate(reader.nodes[id(table)], "b", of_key=True).line == 3
 
 
 def test_places_of_toml_follow_its_headers():
