@@ -1,4 +1,4 @@
-"""Models from configuration files: what a class declares is what a file may say."""
+"""Models from configuration files: what a class declares is what a file may give."""
 
 try:
     import pydantic as _pydantic

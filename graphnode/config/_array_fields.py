@@ -1,4 +1,4 @@
-"""Arrays of static fields from files, as annotations say: of which library, and of which dtypes and sizes.
+"""Arrays of static fields from files, as annotations describe them: of which library, dtypes and sizes.
 
 A file has nested lists of numbers, of which nobody knows the dtype: `[1, 2]` may be of
 integers or floats. It follows from the annotation, such as `Float[Array, "3"]`, and
@@ -26,7 +26,7 @@ class ArrayField(NamedTuple):
 
     Attributes:
         cls: `jax.Array` or `np.ndarray`.
-        contract: The sizes and dtypes, where the annotation says some.
+        contract: The sizes and dtypes, where the annotation has some.
         default: The default of the field, if it has one.
     """
 
@@ -90,7 +90,7 @@ class ArrayField(NamedTuple):
             if _may_become(numbers, dtype):
                 return {**fields, "dtype": str(dtype)}
         if self.contract is None and dtypes and numbers.dtype.kind in "biuf":
-            # Nothing but the default tells what is meant. Numbers that its dtype cannot
+            # Nothing but the default shows what is meant. Numbers that its dtype cannot
             # hold must come with theirs.
             raise DataValueError(self._other_dtype(dtypes[0], numbers.dtype))
         return data
@@ -165,7 +165,7 @@ def _rows_schema(contract: Contract) -> dict[str, Any]:
         if isinstance(size, int):
             schema |= {"minItems": size, "maxItems": size}
         elif position != last:
-            # An empty list would not tell how many axes there are below.
+            # An empty list would not show how many axes there are below.
             schema["minItems"] = 1
     return schema
 

@@ -12,7 +12,7 @@ from .._static import ANOTHER, StaticValueError, texts_apart
 from ._config import Config, same_static
 from ._graph import visits
 from ._left_out import DEFAULT
-from ._node_data import LeftOut, Unsaid, node_data
+from ._node_data import LeftOut, Unwritable, node_data
 from ._streams import is_streams
 from ._yaml_text import flow, holds_configs
 
@@ -35,8 +35,8 @@ class Change(NamedTuple):
 
     Attributes:
         path: Where it is.
-        left: What the first says there; `MISSING` where it says nothing.
-        right: What the second says.
+        left: The value of the first there; `MISSING` where it has none.
+        right: The value of the second.
     """
 
     path: Keys
@@ -45,13 +45,13 @@ class Change(NamedTuple):
 
     def __str__(self) -> str:
         left, right = row_text(self.left), row_text(self.right)
-        if isinstance(self.left, Unsaid) and isinstance(self.right, Unsaid):
-            left, right = _unsaid_texts(self.left, self.right)
+        if isinstance(self.left, Unwritable) and isinstance(self.right, Unwritable):
+            left, right = _unwritable_texts(self.left, self.right)
         return f"{change_path(self.path)}: {left} -> {right}"
 
 
-def _unsaid_texts(left: Unsaid, right: Unsaid) -> tuple[str, str]:
-    """The texts of two values that no file says, each on one line: by name, or else as they differ in Python."""
+def _unwritable_texts(left: Unwritable, right: Unwritable) -> tuple[str, str]:
+    """The texts of two values that no file can hold, each on one line: by name, or else as they differ in Python."""
     if repr(left) != repr(right):
         return repr(left), repr(right)
     try:
@@ -62,7 +62,7 @@ def _unsaid_texts(left: Unsaid, right: Unsaid) -> tuple[str, str]:
 
 
 class _Missing:
-    """Where one of two configs says nothing."""
+    """Stands for the value of the config that has none at a path."""
 
     def __repr__(self) -> str:
         return "MISSING"
@@ -92,7 +92,7 @@ class Order(NamedTuple):
 
 
 class WrittenOut(NamedTuple):
-    """What says the same as the default that the other config leaves out.
+    """Stands for a default that one config writes out, and the other leaves out.
 
     Attributes:
         draws_otherwise: Whether its nodes draw other random numbers than those of the
@@ -107,30 +107,30 @@ class WrittenOut(NamedTuple):
         return "(the same, written out)"
 
 
-class WrittenAlike(Unsaid):
-    """A static value that a file says as it says the other one, though they are not the same."""
+class WrittenAlike(Unwritable):
+    """A static value for which a file has the same text as for another one."""
 
     def __repr__(self) -> str:
         return "<said alike>"
 
 
 def row_text(value: object) -> str:
-    """A value of `flat`, for messages: as a file says it, or what stands for it."""
-    if isinstance(value, _Missing | Ref | Order | LeftOut | WrittenOut | Unsaid):
+    """A value of `flat`, for messages: as in a file, or what stands for it."""
+    if isinstance(value, _Missing | Ref | Order | LeftOut | WrittenOut | Unwritable):
         return repr(value)
     return flow(value)
 
 
 def same_row(left: object, right: object) -> bool:
     """Whether two values of `flat` are the same."""
-    if isinstance(left, Unsaid) and isinstance(right, Unsaid):
+    if isinstance(left, Unwritable) and isinstance(right, Unwritable):
         return same_static(left.value, right.value)
     # By text: `(1,)` and `(1.0,)` are equal, and NaN is not equal to itself.
     return type(left) is type(right) and row_text(left) == row_text(right)
 
 
 def flat(root: Config[Any]) -> dict[Keys, object]:
-    """What a config says, by path: plain values, the types of nodes, and references to a node seen before."""
+    """The values of a config by path: plain data, the types of nodes, and references to a node seen before."""
     rows: dict[Keys, object] = {}
     order = visits(root, declared=True)
     nodes = node_data(order, defaults=True, is_shown=True)

@@ -61,7 +61,7 @@ _set_option = click.option(
 def _exit_with(error: ConfigError) -> NoReturn:
     """Print every fault, the place in bold, and end with 1."""
     for fault in error.faults:
-        # Without a place in a file, the path says where.
+        # Without a place in a file, the path is the place.
         where = str(fault.place) or fault.path
         text = str(fault)
         if where:
@@ -138,7 +138,7 @@ def show_command(file: Path, changes: Sequence[str]) -> None:
 @_import_option
 @click.pass_context
 def diff_command(context: click.Context, left: Path, right: Path) -> None:
-    """Print what two files say differently, by path.
+    """Print the differences of two files, by path.
 
     The exit code is 0 if they say the same, and 1 if they differ or have faults.
     """

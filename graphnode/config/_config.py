@@ -55,7 +55,7 @@ class Config(pydantic.BaseModel, Generic[M_co]):
     """What a node is built from: the fields that its constructor takes, where nodes are configs in turn.
 
     `config_of` makes a subclass for each node class. A config may be assigned to,
-    compared (by what it says, shared and cyclic references included) and printed; every
+    compared (by its fields, shared and cyclic references included) and printed; every
     assignment is validated. The same config in two places is one node.
 
     Raises:
@@ -205,7 +205,7 @@ def check_config(value: object) -> None:
     """Raise if an argument of a public function is not a config.
 
     Raises:
-        TypeError: It is not; says how one is made of a node or of its class.
+        TypeError: It is not; the message has how one is made of a node or of its class.
     """
     if isinstance(value, Config):
         return
@@ -333,7 +333,7 @@ def configs_in(
 
 
 def _equal(root: Config[Any], other: Config[Any]) -> bool:
-    """Whether two graphs of configs say the same: fields, and which references share a config.
+    """Whether two graphs of configs are equal: in their fields, and in which references share a config.
 
     Both graphs are walked together, and each config is paired with the one at the same
     path. Sharing is the same where the pairs are one to one:
@@ -364,7 +364,7 @@ def _equal(root: Config[Any], other: Config[Any]) -> bool:
 def _pairs_below(
     left: Config[Any], right: Config[Any]
 ) -> list[tuple[Config[Any], Config[Any]]] | None:
-    """The configs that two of one class hold at the same keys; `None` if the two say different things beside."""
+    """The configs that two of one class hold at the same keys; `None` if the two differ otherwise."""
     pairs: list[tuple[Config[Any], Config[Any]]] = []
     for name, value in left.__dict__.items():
         other = right.__dict__[name]

@@ -27,7 +27,7 @@ from ._value_errors import value_error
 from ._values import configurable
 
 RESERVED: Final = ("type", "id", "ref", "include")
-"""What a mapping in a file says beside the fields of its class."""
+"""Keys of a mapping in a file that are not fields of its class."""
 
 _NAMES_OF_CONFIG: Final = ("model_config", "node_class", "slots")
 _SOURCES: Final = Sources({})

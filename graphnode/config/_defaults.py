@@ -17,7 +17,7 @@ there from which the same nodes would be built.
                |                                        |
                +------------------ configs -------------+
 
-A class as its own factory is called without arguments, so that an empty config says the
+A class as its own factory is called without arguments, so that an empty config is the
 same, whatever of it is changed. Of a function, nobody sees what it hands to the
 constructors; `to_config` sees only the nodes that came out. If a `__post_init__` has
 computed a field, the config would keep what was computed of the old values. Therefore
@@ -65,8 +65,8 @@ from ._to_config import to_config
 M = TypeVar("M", bound=Node)
 
 
-class _UnsaidError(Exception):
-    """Why no config says what a factory makes: raised in this module, and made a `ConfigError` by `default_of`."""
+class _NoConfigError(Exception):
+    """Why no config is known for what a factory makes; raised in this module, and caught by `default_of`."""
 
 
 def default_of(config: Config[Any], name: str, where: str) -> Any:
@@ -91,9 +91,9 @@ def default_of(config: Config[Any], name: str, where: str) -> Any:
             )
         fault = mismatch(config.slots[name], value)
         if fault is not None:
-            raise _UnsaidError(fault)
+            raise _NoConfigError(fault)
         return value
-    except _UnsaidError as error:
+    except _NoConfigError as error:
         what = f"the default of the class cannot be changed in part: {error}"
         hint = f"write the whole value first, such as {where}={{type: ...}}"
         raise ConfigError([Fault(what, path=where, hint=hint)]) from None
@@ -136,7 +136,7 @@ class Opened(NamedTuple):
 def opened_like(
     root: Config[M], other: Config[Any]
 ) -> tuple[Config[M], dict[Path, Opened]]:
-    """A copy of a config that says the defaults which another one says, as far as they are known.
+    """A copy of a config in which the defaults are opened that another config writes out, as far as they are known.
 
     Returns:
         The copy, and those defaults by their paths.
@@ -212,9 +212,9 @@ def _config_without_arguments(cls: type[Node]) -> Config[Any]:
         config = config_of(cls)()
     except pydantic.ValidationError as error:
         missing = ", ".join(str(detail["loc"][0]) for detail in error.errors())
-        raise _UnsaidError(f"{cls.__name__} needs {missing}") from None
+        raise _NoConfigError(f"{cls.__name__} needs {missing}") from None
     except ConfigError as error:
-        raise _UnsaidError("; ".join(error.faults)) from None
+        raise _NoConfigError("; ".join(error.faults)) from None
     # `build` gives streams to a node that takes them; the class alone gives none.
     for name in config.slots:
         if takes_streams(config, name):
@@ -226,7 +226,7 @@ def _configs_of_function(factory: Callable[[], Any]) -> Any:
     """Configs of what a function makes.
 
     Raises:
-        _UnsaidError: They would not be the same model under every change.
+        _NoConfigError: They would not be the same model under every change.
     """
     try:
         default, again = _drawn(factory), _drawn(factory)
@@ -234,19 +234,21 @@ def _configs_of_function(factory: Callable[[], Any]) -> Any:
             return _in_lists(default)
         configs = mapped_slot(_config_of_node, default)
     except ConfigError as error:
-        raise _UnsaidError("; ".join(error.faults)) from None
+        raise _NoConfigError("; ".join(error.faults)) from None
     except Exception as error:  # of the factory
-        raise _UnsaidError(f"its default_factory raises {fault_text(error)}") from None
+        raise _NoConfigError(
+            f"its default_factory raises {fault_text(error)}"
+        ) from None
     if _ids(default) & _ids(again):
-        raise _UnsaidError("its default_factory gives the same object each time")
+        raise _NoConfigError("its default_factory gives the same object each time")
     is_same = functools.partial(_is_built_from, configs, default)
     if not is_same():
-        raise _UnsaidError(
+        raise _NoConfigError(
             "its default_factory makes what no config says, such as States with other values"
         )
     for _, config in configs_in(configs):
         for name in _doubtful(config, is_same):
-            raise _UnsaidError(
+            raise _NoConfigError(
                 f"nothing says whether its default_factory gives {name} or the class computes it"
             )
     return configs

@@ -1,6 +1,6 @@
 """Settings as another program writes them, such as a `config.json` of Hugging Face: other names, and more of them.
 
-A `Dialect` is what the caller of `load` says of that program's words. A `Translation`
+A `Dialect` has what the caller of `load` knows of that program's words. A `Translation`
 renames the keys of the data in place; what may be left out, and what a name means, the
 walk asks the dialect later.
 """

@@ -18,9 +18,9 @@ from ._defaults import opened_like
 
 
 def diff(config: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
-    """What two configs say differently, by path; nothing if they are equal.
+    """The differences of two configs, by path; none if they are equal.
 
-    Defaults count as said. A node in place of another shows as its `type`, a reference
+    Defaults count as values. A node in place of another shows as its `type`, a reference
     as `{ref: path}`, and a dict of nodes whose keys stand in another order as `order
     [first, second]`. A node that one leaves to its class is compared by what the class
     makes, where that is known; written out, what a function makes may draw other random
@@ -34,7 +34,7 @@ def diff(config: Config[Any], other: Config[Any], /) -> tuple[Change, ...]:
     """
     check_config(config)
     check_config(other)
-    # What one leaves to its class and the other says in part is compared by what the
+    # What one leaves to its class and the other writes out is compared by what the
     # class would make.
     left, opened_left = opened_like(config, other)
     right, opened_right = opened_like(other, config)

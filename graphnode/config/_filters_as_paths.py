@@ -111,7 +111,7 @@ def filter_data(matcher: Matcher) -> str | list[str]:
     """The text, or list of texts, that a file has for a filter.
 
     Raises:
-        DataValueError: No file can say it.
+        DataValueError: No file can hold it.
     """
     texts = _texts_of(matcher)
     # Texts join filters in one way alone: `All` and `Any` may be nested otherwise.
@@ -170,7 +170,7 @@ def labels_data(
     """The mapping that a file has for labels.
 
     Raises:
-        DataValueError: No file can say a filter, or a label.
+        DataValueError: No file can hold a filter, or a label.
     """
     keys: list[str] = []
     for matcher in labels.filters:

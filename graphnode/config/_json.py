@@ -51,7 +51,7 @@ class JsonReader:
 
     def __init__(self, text: str) -> None:
         self.root: Any = None
-        self.is_empty = False  # an empty text is no JSON
+        self.is_empty = False  # an empty text is not JSON
         self.nodes: dict[int, _Offsets] = {}
         self.faults: list[Fault] = []
         self._text = text

@@ -1,8 +1,8 @@
-"""JSON Schemas of configurations: what a file may say of a model, for editors and for other programs that validate.
+"""JSON Schemas of the files that configure a model, for editors and for other programs that validate.
 
-Data in: the config classes of a model, with what pydantic says of each static field.
-Data out: one JSON Schema, with a definition for each class that the file may name and
-for each set of classes that a place admits; it is linear in them.
+A schema has a definition for each class that a file may name, and for each set of
+classes that a place admits, so that its size is linear in them. pydantic makes the part
+of each static field.
 
 The keywords of JSON Schema hold for one type each: `properties` says nothing of a list.
 So a place that admits a node, a list of them or null needs no alternatives, and each
@@ -66,17 +66,17 @@ def json_schema(cls: type[M], /, *, style: Style = "editor") -> dict[str, Any]:
             give one message for one fault. `strict`: with `oneOf`, for programs that
             generate or validate files.
 
-    Both accept what `load` accepts, apart from what no JSON Schema says: an `id` that
+    Both accept what `load` accepts, apart from what no JSON Schema can express: an `id` that
     is given twice, a `ref` to none or to a node of a wrong class, and files that are
     included; numbers such as 1.0, which count as integers here and not in `load`;
     arrays whose rows have different lengths, whose numbers do not fit their dtype, or
-    with texts of complex numbers without such a dtype, and what their annotation says
+    with texts of complex numbers without such a dtype, and what their annotation asks
     of equal sizes, of a number of axes that is free and of those with a `dtype` beside
     them; frozensets, whose repeated items count once in `load`; and what a class checks
     itself, in Python.
 
     Raises:
-        ConfigError: No class that a file could name is configurable; says why.
+        ConfigError: No class that a file could name is configurable; the message has why.
         TypeError: `cls` is not a node class.
         ValueError: `style` is unknown.
 
@@ -228,7 +228,7 @@ class _Schemas:
             cases.append({**_tagged(tags), **self._class(cls)})
         if default is not None:
             cases.append({**_has_none("type", "include"), **self._class(default)})
-        # What a file includes may say the class, so that nothing more is known of it.
+        # The file that is included may name the class, so that nothing more is known here.
         included = {
             "properties": {"id": _ID, "include": _INCLUDE},
             "required": ["include"],
@@ -258,7 +258,7 @@ class _Schemas:
         """A mapping with the fields of a model."""
         slots: Mapping[str, Form] = getattr(model, "slots", {})
         static: _Json = {}
-        if model.model_fields:  # of none, pydantic says no properties
+        if model.model_fields:  # without any, pydantic gives no properties
             schema = model.model_json_schema(schema_generator=_Generate)
             static = schema["properties"]
         properties: _Json = dict(common)
@@ -277,7 +277,7 @@ class _Schemas:
         choices = list(self._choices(form))
         if len(choices) > 1 and self._is_strict:
             return {"oneOf": choices}
-        # The keywords of each type say nothing of the others, so that one schema has all:
+        # The keywords of one type leave the others alone, so that one schema has them all:
         # editors complete better than in `oneOf`.
         merged: _Json = {}
         for choice in choices:
@@ -365,7 +365,7 @@ class _Schemas:
 
 
 _DROPPED: Final = ("title", "uniqueItems", "format")
-"""What pydantic says beside, and `load` does not hold a file to."""
+"""Keywords of pydantic that `load` does not hold a file to."""
 
 
 def _closed(properties: _Json, required: list[str]) -> _Json:

@@ -1,7 +1,7 @@
-"""Files into configs, as a program asks for it: `gn.config.load`, `loads` and `validate`.
+"""`gn.config.load`, `loads` and `validate`: files, texts and plain data into configs.
 
-Data in: a file, a text or plain data, with how its words stand to ours. Data out: a
-config, or all that is wrong.
+The arguments for files of other programs are repeated in each signature, so that
+editors complete them; `_dialect` has what they mean.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,17 +35,17 @@ def validate(
         raw: The data. They stay as they are.
         cls: The class of the model; the data may name a subclass.
         rename: As in `load`, like all that follow.
-        ignore: What is left out.
-        names: What names mean.
-        skip_null: Whether null stands for what is not given.
+        ignore: Paths and globs of what is left out.
+        names: What names mean here.
+        skip_null: Whether null stands for a value that is left out.
 
     Raises:
         ConfigError: All faults, by path.
         PathError: A path of `rename` or `ignore` does not parse.
 
     Example:
-        >>> made = gn.config.validate({"in_size": 2, "out_size": 3}, gn.nn.Linear)
-        >>> made.in_size
+        >>> config = gn.config.validate({"in_size": 2, "out_size": 3}, gn.nn.Linear)
+        >>> config.in_size
         2
     """
     files = Files()
@@ -68,7 +68,7 @@ def load(
     """The config that a file describes: YAML, JSON or TOML, by its suffix.
 
     A file of another program may use other words: `rename`, `ignore`, `names` and
-    `skip_null` say what they mean, for this call. What is left is held to the class as
+    `skip_null` translate them, for this call. What is left is held to the class as
     strictly as in a file of one's own.
 
     Args:
@@ -116,17 +116,17 @@ def loads(
     names: Mapping[str, Any] | None = None,
     skip_null: bool = False,
 ) -> Config[M]:
-    """The same from a text.
+    """The config that a text describes, as `load` reads it from a file.
 
     Args:
         text: The text.
         cls: The class of the model.
         format: `yaml`, `json` or `toml`.
-        name: How messages call the text.
+        name: What messages call the text.
         rename: As in `load`, like all that follow.
-        ignore: What is left out.
-        names: What names mean.
-        skip_null: Whether null stands for what is not given.
+        ignore: Paths and globs of what is left out.
+        names: What names mean here.
+        skip_null: Whether null stands for a value that is left out.
 
     Raises:
         ConfigError: All faults.

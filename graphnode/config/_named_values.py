@@ -35,7 +35,7 @@ def registered_type(
     Args:
         is_admitted: Whether the annotation admits a value.
         what: What messages call such a value.
-        base: The class of the values, where `what` does not tell it.
+        base: The class of the values, where `what` does not name it.
     """
 
     def read(data: Any) -> Any:
@@ -98,7 +98,7 @@ def instance_type(cls: Any) -> Any:
 def function_type(parameters: Any) -> Any:
     """The type of a function that takes as many arguments as `Callable[parameters, ...]`.
 
-    The number is what tells an initialiser from an activation.
+    The number distinguishes an initialiser from an activation.
     """
     if not isinstance(parameters, list):
         return registered_type(callable, "function")

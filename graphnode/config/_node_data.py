@@ -1,4 +1,4 @@
-"""What is written of each config of a graph: its fields, as data that every format can say."""
+"""What is written of each config of a graph: its fields, as data that every format has."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from ._registry import Tags
 from ._streams import STREAMS, is_streams
 
 NodeData = dict[str, Any]
-"""A config as it is written: what its mapping says."""
+"""A config as it is written: its mapping."""
 
 # Any: stands in place of any value.
 _UNWRITTEN: Final[Any] = object()
@@ -31,12 +31,12 @@ def node_data(
     Args:
         order: The configs, in the order of their fields.
         defaults: Whether fields that have their default are written; not one that no
-            file can say.
-        is_shown: Whether it is for somebody to read: a value that no file can say, or
-            that the class computes, is then told in words.
+            file can hold.
+        is_shown: Whether somebody is to read it: a value that no file can hold, or that
+            the class computes, then has a text in its place.
 
     Raises:
-        ConfigError: Static values that no file can say; names all.
+        ConfigError: Static values that no file can hold; names all.
     """
     nodes: dict[int, NodeData] = {}
     faults: list[Fault] = []
@@ -70,7 +70,7 @@ def _field_data(config: Config[Any], name: str, defaults: bool, is_shown: bool) 
     """What is written of one field, or `_UNWRITTEN`.
 
     Raises:
-        DataValueError: No file can say its value.
+        DataValueError: No file can hold its value.
     """
     value = config.__dict__[name]
     if value is DEFAULT:
@@ -84,7 +84,7 @@ def _field_data(config: Config[Any], name: str, defaults: bool, is_shown: bool) 
         return written(config, name)
     except DataValueError:
         if is_shown:
-            return Unsaid(value)
+            return Unwritable(value)
         if is_default:  # the file may leave it out
             return _UNWRITTEN
         raise
@@ -98,7 +98,7 @@ def maker_of(config: Config[Any], name: str) -> str:
 
 
 def differs_from_default(config: Config[Any], name: str) -> bool:
-    """Whether a field of a config says something else than its default."""
+    """Whether a field of a config has another value than its default."""
     model = type(config)
     if model.model_fields[name].is_required():
         return True
@@ -123,8 +123,8 @@ class LeftOut(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Unsaid:
-    """A static value that no file can say."""
+class Unwritable:
+    """Stands for a static value that no file can hold."""
 
     value: Any
 

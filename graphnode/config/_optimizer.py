@@ -92,7 +92,7 @@ def arguments_of(
 
 # Any: nodes, and lists and dicts of them.
 def fields_of(optimizer: Optimizer, others: Iterable[Any]) -> dict[str, Any]:
-    """What a config says of a live optimizer; its model is one of some other nodes, or of their containers.
+    """The fields of the config of a live optimizer; its model is one of some other nodes, or of their containers.
 
     Raises:
         ConfigError: None of them has the parameters that it optimizes, or several have.

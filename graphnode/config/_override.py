@@ -1,4 +1,4 @@
-"""Single values of a config by path: `enc.width=64`, as a command line gives them."""
+"""Changes of a config by path, as a command line has them: `gn.config.override`."""
 
 import json
 import re
@@ -70,7 +70,7 @@ def override(config: Config[M], changes: Iterable[str], /) -> Config[M]:
 
 
 def changed(config: Config[M], changes: Iterable[str]) -> tuple[Config[M], list[Path]]:
-    """The same, with the paths at which other nodes, or containers of nodes, stand in place of what was there.
+    """The changed copy, and the paths at which other nodes, or containers of nodes, stand in place of what was there.
 
     Raises:
         ConfigError: As of `override`.
@@ -125,7 +125,7 @@ def _apply(root: Config[Any], change: str) -> _Spot:
     files = Files()
     value = files.read_text(text, "", ".yaml").root
     if files.faults:
-        # Of one change on a command line, lines and columns say nothing.
+        # Of one change on a command line, lines and columns are useless.
         raise ConfigError([fault.at(Place()).below(change) for fault in files.faults])
     _check_no_comment(change, text, value)
     form = spot.owner.slots.get(spot.field)
@@ -162,7 +162,7 @@ def _check_no_comment(change: str, text: str, value: Any) -> None:
     """Raise if a part of a value is a comment: on a command line, it is more likely meant as text.
 
     Raises:
-        ConfigError: There is a comment; says how the text is quoted.
+        ConfigError: There is a comment; the message has how the text is quoted.
     """
     comment = comment_in(text)
     if comment is None:
@@ -261,11 +261,11 @@ def _opened(config: Config[Any], name: str, path: Path) -> Any:
 
 
 def _data_of(config: Config[Any], name: str, path: Path) -> Any:
-    """A static value as a file says it.
+    """A static value as data of a file.
 
     Raises:
-        ConfigError: No file says it, the class computes it, the field takes what a file
-            says for another value, or it is a filter, whose texts have an order of
+        ConfigError: No file can hold it, the class computes it, the field reads its data
+            as another value, or it is a filter, whose texts have an order of
             their own.
     """
     value = config.__dict__[name]
@@ -315,7 +315,7 @@ def _place_in(value: Any, key: Key, path: Path, *, may_be_new: bool) -> Key:
     """The key of an item in a list or dict, positions counted from the start.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: The key leads nowhere; lists the ones that do.
     """
     if isinstance(value, Unordered):
         raise _without_positions("set", path)

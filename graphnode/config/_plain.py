@@ -47,12 +47,8 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
         typed: Whether it names its class, as do the values in it.
 
     Raises:
-        DataValueError: No file can say it.
+        DataValueError: No file can hold it.
     """
-    if isinstance(value, str) and _has_half_a_pair(value):
-        raise DataValueError(
-            "a text with half of a surrogate pair does not stand in a file"
-        )
     write_part = functools.partial(plain, typed=typed)
     if isinstance(value, list):  # a default of an init variable, say
         return [write_part(item) for item in value]
@@ -67,16 +63,12 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
     for cls, write in _WRITERS.items():
         if isinstance(value, cls):
             return write(value, write_part)
-    if isinstance(value, Transformation) and not dataclasses.is_dataclass(value):
-        raise DataValueError(
-            "a transformation does not say what made it: make it with gn.optim.call"
-        )
+    _check_can_be_written(value)
     data = form.write(value, write_part)
     if isinstance(value, frozenset):
         data = Unordered(data)
-    if is_own or type(value) is tuple:
-        return data
-    return _with_class(type(value), data, typed)
+    has_class = is_own or type(value) is tuple  # JSON's own types
+    return data if has_class else _with_class(type(value), data, typed)
 
 
 def _with_class(cls: type, data: Any, typed: Typed) -> Any:
@@ -87,10 +79,28 @@ def _with_class(cls: type, data: Any, typed: Typed) -> Any:
 
 
 def _unnamed_fault(value: Any, form: ByName) -> str:
-    """Why a value that files only name is not written: it has no name."""
+    """Why a value without a name is not written, where files have nothing but names."""
+    # optax makes schedules as closures: a name would say nothing of their arguments.
     if str(getattr(value, "__module__", "")).startswith("optax."):
-        return "a schedule does not say what made it: make it with gn.optim.call"
+        return f"a schedule {_NO_CALL}"
     return form.fault(getattr(value, "__qualname__", None) or repr(value))
+
+
+def _check_can_be_written(value: Any) -> None:
+    """Raise for a text or transformation of which a file would have only a part.
+
+    Raises:
+        DataValueError: It is such a value.
+    """
+    if isinstance(value, str) and _has_half_a_pair(value):
+        raise DataValueError(
+            "a text with half of a surrogate pair does not stand in a file"
+        )
+    if isinstance(value, Transformation) and not dataclasses.is_dataclass(value):
+        raise DataValueError(f"a transformation {_NO_CALL}")
+
+
+_NO_CALL: Final = "does not say what made it: make it with gn.optim.call"
 
 
 def _call_data(call: Call, write_part: WritePart) -> dict[str, Any]:
@@ -133,12 +143,12 @@ def written(config: Config[Any], name: str) -> Any:
     """A static value of a config as data, with its class only where it would be read back as another value without.
 
     Raises:
-        DataValueError: No file can say it.
+        DataValueError: No file can hold it.
     """
     value = config.__dict__[name]
     misread: list[Any] = []
     data: Any = None
-    # From the shortest form to the longest: only reading it back tells which is enough.
+    # From the shortest form to the longest: reading it back shows which is enough.
     for typed in Typed:
         data = plain(value, typed)
         try:

@@ -25,7 +25,7 @@ class Reader(Protocol):
 
     Attributes:
         root: The data.
-        is_empty: Whether the text says nothing, apart from comments.
+        is_empty: Whether the text has nothing but comments.
         nodes: What `locate` takes of each container, by the container's id.
         faults: What is wrong, with its line; any makes the data useless.
     """
@@ -61,7 +61,7 @@ class Document:
         name: How messages call it.
         parent: The document that includes it.
         root: Its data.
-        is_empty: Whether it says nothing, apart from comments: as a node, one of which
+        is_empty: Whether it has nothing but comments: as a node, one of which
             every field has its default.
         path: Where it lies, if it is a file.
     """
@@ -160,7 +160,7 @@ class Files:
         *,
         of_key: bool = False,
     ) -> Place:
-        """The same in the file that an item comes from."""
+        """Where an item stands in the file that it comes from, or else its container; see `Document.place`."""
         if key is not None:
             document, container, key = self.home(document, container, key)
         return document.place(container, key, of_key=of_key)
@@ -200,7 +200,7 @@ class Files:
         shown_name, path = _included_path(document, name, top)
         self._count += 1
         if self._count > _MAX_FILES:
-            if self._count > _MAX_FILES + 1:  # said once
+            if self._count > _MAX_FILES + 1:  # reported once
                 return None
             raise _UnreadableError(f"more than {_MAX_FILES:,} files")
         try:
@@ -272,7 +272,7 @@ def _included_path(
     """A file that a document includes: how messages call it, and its path.
 
     Raises:
-        _UnreadableError: It is none that may be included there.
+        _UnreadableError: It may not be included there.
     """
     if top is None or document.path is None:
         raise _UnreadableError("only a file includes others")

@@ -38,7 +38,7 @@ _FORBID: Final = pydantic.ConfigDict(
     extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
 )
 _MAX_FAULTS: Final = 10
-"""Of one record: the first ones say enough."""
+"""Of one record: the first ones are enough."""
 
 
 # Any, in this module: classes that the caller has checked to be records, and data.

@@ -53,9 +53,9 @@ def register(name: str, value: Any = _NOTHING, /) -> Any:
 
     Args:
         name: Letters, digits, `_`, `-` and dots.
-        value: What stands for it; left out in `@register("name")`. Registering it again
-            under its name is no error, nor is the same function after its definition
-            has run again, as in a notebook.
+        value: What stands for it; left out in `@register("name")`. It may be
+            registered again under its name, also when its definition has run again, as
+            in a notebook.
 
     Returns:
         `value`, so that it can be used where it is made.

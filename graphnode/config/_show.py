@@ -46,7 +46,7 @@ def value_rows(path: Path, cls: type[M], changes: Sequence[str] = ()) -> list[Va
         if keys not in before or not same_row(before[keys], value):
             origin = "command line"
         elif any(keys[: len(start)] == start for start in replaced):
-            # What the file says there is said of nodes that are gone.
+            # What the file has there is of nodes that are gone.
             origin = "default" if keys in defaults else "command line"
         else:
             origin = _nearest(origins, keys)

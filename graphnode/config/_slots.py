@@ -1,6 +1,6 @@
 """Fields of a config that hold nodes: which containers they take, and how these are rebuilt.
 
-Data has no tuples, so that a list stands for a tuple too; the form of the field tells
+Data has no tuples, so that a list stands for a tuple too; the form of the field has
 which is meant. What is in the containers matters only to `_config`.
 """
 

@@ -53,7 +53,7 @@ def is_named_tuple(cls: type) -> bool:
 
 
 def named_classes() -> dict[str, Any]:
-    """The classes that a file may name where the annotation says none."""
+    """The classes that a file may name where the annotation has none."""
     classes = dict(_CLASSES)
     for name in value_names():
         value = value_of(name)

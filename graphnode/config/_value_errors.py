@@ -1,4 +1,4 @@
-"""What validators say of values: errors of ours that pydantic carries, and its errors as faults of the data."""
+"""Errors of validators: those of ours, which pydantic carries, and pydantic's own as faults of the data."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -10,7 +10,7 @@ from .._containers import is_container, items
 from .._hints import short, with_hint
 from ._registry import near_hint
 
-# pydantic hands our texts on as they are, with a code that tells them from its own.
+# pydantic hands our texts on as they are, with a code that sets them apart from its own.
 Code: TypeAlias = Literal["wrong_value", "wrong_record", "wrong_node", "unknown_name"]
 _OURS: Final = ("wrong_value", "wrong_record", "wrong_node", "unknown_name")
 # What is wrong with a key, whatever its value is.
@@ -52,8 +52,8 @@ def value_faults(
 ) -> list[ValueFault]:
     """What pydantic found wrong with a mapping, one fault for each place.
 
-    Of a union, pydantic reports what each member says of the value. Here that is one
-    fault: what one of them would take is what the place takes.
+    pydantic reports an error for each member of a union. Here they are one fault, with
+    all that the members would take.
     """
     by_place: dict[tuple[str, str], list[Any]] = {}
     for detail in error.errors(include_url=False):
@@ -66,8 +66,8 @@ def value_faults(
 
 
 def _joined(details: Sequence[Any]) -> tuple[str, str, str]:
-    """Kind, text and hint of all that is said of one value."""
-    # Of a mapping that is a wrong record, no member that takes no mapping says more.
+    """Kind, text and hint of all errors of one value."""
+    # A mapping was meant as a record: that other members take no mapping is no news.
     records = [detail for detail in details if detail["type"] in _OURS]
     if records and isinstance(details[0]["input"], dict):
         details = records

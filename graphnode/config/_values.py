@@ -148,9 +148,10 @@ def _of_class(cls: Any, default: object) -> Any:
         field = array_field(cls, default)
         return read_by(field.read, field.schema())
     form = match_kind(cls).data
-    if isinstance(form, DataForm) and form.read is not None:
+    read = form.read if isinstance(form, DataForm) else None
+    if isinstance(form, DataForm) and read is not None:
         target = Target(cls, default)
-        return read_by(functools.partial(_read, form.read, target), form.schema(target))
+        return read_by(lambda data: read(data, target), form.schema(target))
     return cls if cls is types.NoneType else instance_type(cls)
 
 
@@ -160,10 +161,6 @@ _PARAMETRIZED: Final[Mapping[Any, Any]] = {
     frozenset: frozenset[Any],
 }
 """What a class without parameters stands for."""
-
-
-def _read(read: Callable[[Any, Target], Any], target: Target, data: Any) -> Any:
-    return read(data, target)
 
 
 def _record_of(classes: tuple[Any, ...]) -> Any:
@@ -240,22 +237,26 @@ def _union(annotation: Any, default: object) -> Any:
         return union_of([configurable(np.dtype, default), *others])
     records = tuple(arg for arg in args if is_record(arg))
     is_optional = len([arg for arg in args if arg is not types.NoneType]) <= 1
+    type_of = configurable if is_optional else _member
     members: list[Any] = []
     for arg in args:
-        if is_record(arg):
-            # One member for all records, in the place of the first: it alone can tell
-            # which of the classes takes some fields.
-            if arg is records[0]:
-                members.append(_record_of(records))
-            continue
-        member = configurable(arg, default)
-        cls = get_origin(arg) or arg
-        may_name_class = isinstance(cls, type) and cls not in _UNWRAPPED
-        if may_name_class and not is_optional:
-            member = _or_typed(member, cls)
-        members.append(member)
+        if not is_record(arg):
+            members.append(type_of(arg, default))
+        # One member for all records, in the place of the first: it alone can find the
+        # class that takes some fields.
+        elif arg is records[0]:
+            members.append(_record_of(records))
     union = union_of(members)
     return union if is_optional else _exact_first(union, args)
+
+
+def _member(annotation: Any, default: object) -> Any:
+    """One of several types of a union: a value may name its class where JSON has no type for it."""
+    member = configurable(annotation, default)
+    cls = get_origin(annotation) or annotation
+    if isinstance(cls, type) and cls not in _UNWRAPPED:
+        return _or_typed(member, cls)
+    return member
 
 
 def _exact_first(union: Any, args: tuple[Any, ...]) -> Any:
@@ -387,7 +388,7 @@ class _TypedSchema(NamedTuple):
         inner = handler(core_schema)
         properties = {TYPE: {"const": self.name}, VALUE: inner}
         typed = {"type": "object", "properties": properties, "required": [TYPE, VALUE]}
-        # One class may be read in several ways, by its default: equal by what it says.
+        # One class may be read in several ways, by its default: compared as data.
         key = "typed", repr(typed)
         defined = Defined(f"{self.name}.typed", key, lambda: typed)
         return {"anyOf": [inner, {DEFINED: defined}]}

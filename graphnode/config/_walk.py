@@ -1,6 +1,6 @@
 """Plain data into configs: one mapping after the other, from a list of what is still to do, so that nothing recurses.
 
-A mapping says the class of a node (`type:`) and its fields. The same object in two
+A mapping has the class of a node (`type:`) and its fields. The same object in two
 places, or `ref:` to an `id:`, is the same config, cycles included. Every fault is found
 in one pass, with the place it stands at.
 
@@ -318,7 +318,7 @@ class Walk:
             return None
 
     def _take_fields(self, item: _Item, config: Config[Any], todo: list[_Item]) -> None:
-        """Take what a mapping says of the fields of its node: nodes join `todo`, the rest is for pydantic."""
+        """Take the fields of a node from its mapping: nodes join `todo`, the rest is for pydantic."""
         model, raw = type(config), item.raw
         data = {str(key): value for key, value in raw.items() if key not in RESERVED}
         if self._dialect is not OURS:

@@ -41,14 +41,14 @@ def dump(
             and the other places a `ref`.
         path: A file to write to, as well.
         defaults: Whether to write fields that have their default.
-        format: `yaml`, `json` or `toml`; by default what the file's suffix says, else
+        format: `yaml`, `json` or `toml`; by default that of the file's suffix, else
             `yaml`.
 
     Returns:
         The text.
 
     Raises:
-        ConfigError: A static value that no file can say, such as a function without a
+        ConfigError: A static value that no file can hold, such as a function without a
             registered name; that the format has not, such as an infinity in JSON and
             null in TOML; or that would be read back as another. Names all. Nothing was
             written.
@@ -86,9 +86,9 @@ def dump(
 
 
 def _without_nulls(config: Config[Any], fields: NodeData) -> NodeData:
-    """What TOML, which has no null, says of a config: null is left out where it is the default, also of records."""
+    """The data of a config for TOML, which has no null: it is left out where it is the default, also of records."""
     if is_streams(config.node_class):
-        return fields  # the names of streams are no fields, and none is null
+        return fields  # the names of streams are not fields, and none is null
     data: NodeData = {}
     for name, value in fields.items():
         is_field = name in type(config).model_fields
@@ -197,6 +197,6 @@ _FORMATS: Final[
 
 
 def _format_of(path: str | Path | None) -> str:
-    """The format that the suffix of a file says; YAML for others."""
+    """The format of the suffix of a file; YAML for others."""
     suffix = "" if path is None else Path(path).suffix.lower().removeprefix(".")
     return suffix if suffix in _FORMATS else "yaml"

@@ -184,7 +184,7 @@ class YamlReader:
     def _value(self, node: Any, *, is_merged: bool = False) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
-        # `<<` takes what a mapping says, not its nodes: two that merge the same one
+        # `<<` takes the fields of a mapping, not its nodes: two that merge the same one
         # would share what is in it.
         is_copy = is_merged and not self._has_anchor(node)
         container = None if is_copy else self._containers.get(id(node))
