@@ -137,19 +137,22 @@ def flat(root: Config[Any]) -> dict[Keys, object]:
     first = {id(visit.config): Ref(visit.path, visit.name) for visit in order}
     for visit in order:
         path, data = visit.path, nodes[id(visit.config)]
+        # Not the id, which is a name for the file alone: the same graph may have others.
         fields: dict[Keys, Any] = {
             (*path, name): data[name] for name in data if name != "id"
         }
-        for where, item in _rows(fields):
+        for item_path, item in _rows(fields):
             if not isinstance(item, Config):
-                rows[where] = item
-            elif first[id(item)].path != where:
-                rows[where] = first[id(item)]
+                rows[item_path] = item
+            # At its first path a config has rows of its own, and is not one.
+            elif first[id(item)].path != item_path:
+                rows[item_path] = first[id(item)]
     return rows
 
 
 def _rows(values: Mapping[Keys, Any]) -> Iterator[tuple[Keys, Any]]:
     """Values by path, containers of configs taken apart."""
+    # Reversed, as the last one is taken first.
     todo = list(values.items())[::-1]
     while todo:
         path, value = todo.pop()
@@ -180,6 +183,7 @@ def reordered(left: Config[Any], right: Config[Any]) -> Iterator[Change]:
     orders, other_orders = _orders(left), _orders(right)
     for path in orders.keys() & other_orders.keys():
         keys, other_keys = orders[path], other_orders[path]
+        # Other keys are differences of their own.
         common = [key for key in keys if key in other_keys]
         other_common = [key for key in other_keys if key in keys]
         if common != other_common:

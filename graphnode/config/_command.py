@@ -29,6 +29,7 @@ def _imports(
     context: click.Context, parameter: click.Parameter, modules: Sequence[str]
 ) -> None:
     """Import the modules that define and register what files name; those beside the caller come first."""
+    # As `python -m` does: a command in `bin` has its own directory there.
     sys.path.insert(0, os.getcwd())
     for name in modules:
         try:

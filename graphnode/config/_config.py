@@ -245,6 +245,7 @@ def field_value(config: Config[Any], name: str, data: object) -> Any:
     Raises:
         pydantic.ValidationError: The field does not take it.
     """
+    # On a copy, as the config keeps its value.
     copy = config.model_copy()
     type(config).__pydantic_validator__.validate_assignment(copy, name, data)
     return copy.__dict__[name]
@@ -300,7 +301,7 @@ def _mismatch_at(form: Form, value: Any) -> tuple[Path, str] | None:
         if isinstance(value, Config) and issubclass(value.node_class, form.classes):
             continue
         kind = slot_kind(form, value)
-        if kind is None:
+        if kind is None or not is_container(value):
             return keys, _leaf_fault(form, value)
         fault = key_fault(value)
         if fault is not None:

@@ -60,6 +60,7 @@ def arguments_of(cls: type[Node], fields: Mapping[str, Field]) -> list[Argument]
         ConfigError: A config cannot have one of them, or nothing declares them; names
             all.
     """
+    # These two have constructors of their own, of which no schema tells anything.
     if is_streams(cls):
         default = {"default": ((DEFAULT_STREAM, None),)}
         return [Argument(STREAMS, Annotated[Any, Seeds], default)]
@@ -70,6 +71,7 @@ def arguments_of(cls: type[Node], fields: Mapping[str, Field]) -> list[Argument]
             Argument("wrt", WRT, {"default": PARAMETERS}),
             Argument("freeze", FREEZE, {"default": None}),
         ]
+    # An argument with a fault is one too, so that all faults are reported at once.
     arguments = list(_arguments(cls, fields))
     faults: list[Fault] = []
     for argument in arguments:

@@ -158,6 +158,7 @@ class _Schemas:
     def _defined(self, key: Hashable, name: str, make: Callable[[], _Json]) -> _Json:
         """A reference to a definition, which `make` makes later."""
         if key not in self._names:
+            # Two classes may have one name.
             unique, number = name, 1
             while unique in self._taken:
                 number += 1
@@ -203,6 +204,7 @@ class _Schemas:
 
     def _bodies(self, classes: _Classes) -> tuple[dict[type, list[str]], type | None]:
         """The classes that a place admits with their tags, and the one that needs none."""
+        # Those that cannot be configured are left out, as a file cannot name them.
         tags, _ = _tags_of(classes)
         bodies: dict[type, list[str]] = {}
         for tag, cls in sorted(tags.items()):

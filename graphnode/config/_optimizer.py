@@ -104,9 +104,12 @@ def fields_of(optimizer: Optimizer, others: Iterable[Any]) -> dict[str, Any]:
         fields["tx"] = Labels(filters, transformations)
         # What the mapping leaves alone is taken out of `wrt` when an optimizer is made.
         wrt = wrt.parts[0] if None in transformations else wrt
-    if isinstance(wrt, All) and len(wrt.parts) == 2 and isinstance(wrt.parts[1], Not):
-        fields["freeze"] = wrt.parts[1].parts[0]
-        wrt = wrt.parts[0]
+    # The inverse of `arguments_of`.
+    if isinstance(wrt, All) and len(wrt.parts) == 2:
+        first, second = wrt.parts
+        if isinstance(second, Not):
+            fields["freeze"] = second.parts[0]
+            wrt = first
     return {**fields, "wrt": wrt}
 
 

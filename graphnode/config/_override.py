@@ -134,6 +134,7 @@ def _apply(root: Config[Any], change: str) -> _Spot:
     else:
         value = walk_value(value, form_at(form, spot.inside), spot.path)
     if spot.inside:
+        # The field is assigned as a whole, so that it is validated as a whole.
         # This is in a copy, which is thrown away if the value turns out wrong.
         spot.holder[spot.path[-1]] = value
         value = spot.value
@@ -184,10 +185,10 @@ def _assign(spot: _Spot, value: Any) -> None:
         setattr(spot.owner, spot.field, value)
     except pydantic.ValidationError as error:
         path = change_path(spot.path[: len(spot.path) - len(spot.inside)])
-        faults = [
-            Fault(fault.what, path=path + fault.inside, hint=fault.hint)
-            for fault in value_faults(error, {spot.field: value})
-        ]
+        faults: list[Fault] = []
+        for fault in value_faults(error, {spot.field: value}):
+            inside = path + fault.inside
+            faults.append(Fault(fault.what, path=inside, hint=fault.hint))
         raise ConfigError(faults) from None
 
 
@@ -204,7 +205,7 @@ def _find(root: Config[Any], keys: Path) -> _Spot:
     value: Any = root
     for key in keys:
         if isinstance(value, Config) and is_streams(value.node_class):
-            # The names of streams stand where fields do.
+            # The names of streams stand where fields do, without a key for the field.
             owner, field, at = value, STREAMS, len(path) - 1
             value = top = dict(value.__dict__[STREAMS])
         if isinstance(value, Config):
@@ -276,6 +277,8 @@ def _data_of(config: Config[Any], name: str, path: Path) -> Any:
         raise _without_positions("filter", path)
     try:
         data = written(config, name)
+        # Read back before a part is changed: if that alone gives another value, the
+        # change would alter more than it says.
         setattr(config, name, data)
     except DataValueError as error:
         where = change_path(path)

@@ -60,11 +60,13 @@ class RecordField(NamedTuple):
         Raises:
             PydanticCustomError: It does not fit.
         """
+        # Exactly `str`: an instance of a subclass may be the record itself.
         if type(data) is str and data in value_names():
             data = value_of(data)
         if isinstance(data, self.classes):
             return data
         fields = self._mapping(data)
+        # A record may have a field of this name; then nothing names its class.
         if TYPE in fields and not self._have_field(TYPE):
             others = {name: value for name, value in fields.items() if name != TYPE}
             return self._construct(self._class_named(fields[TYPE]), others)

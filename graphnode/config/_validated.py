@@ -52,4 +52,5 @@ def by_tag(types: Mapping[str, Any], tag_of: Callable[[Any], str]) -> Any:
     members: list[Any] = []
     for tag, member in types.items():
         members.append(Annotated[member, pydantic.Tag(tag)])
-    return Annotated[union_of(members), pydantic.Discriminator(tag_of)]
+    union = union_of(members)
+    return Annotated[union, pydantic.Discriminator(tag_of)]

@@ -96,7 +96,8 @@ def configurable(annotation: Any, default: object = None) -> Any:
     """
     annotation = unaliased(annotation)
     if annotation in _STRICT:
-        return Annotated[annotation, pydantic.Strict()]
+        strict: Any = annotation
+        return Annotated[strict, pydantic.Strict()]
     if _is_any(annotation):
         return _any_type(default)
     if isinstance(annotation, typing.NewType):
@@ -185,7 +186,7 @@ def _call_or_name(call: Any, is_admitted: Callable[[Any], bool], what: str) -> A
 
 def _annotated(annotation: Any, default: object) -> Any:
     inner, *metadata = get_args(annotation)
-    validated = configurable(inner, default)
+    validated: Any = configurable(inner, default)
     # A text is for people, such as a unit; pydantic would not know what to do with it.
     constraints = [part for part in metadata if not isinstance(part, str)]
     return Annotated[(validated, *constraints)] if constraints else validated

@@ -148,6 +148,7 @@ class Walk:
         try:
             self._run(_Item(raw, form, result, 0, document, None, 0, _linked(path)))
         except _EnoughError as error:
+            # Last in the report, wherever it stands: what comes before is not all.
             limits.append(error.fault)
         faults = sorted(dict.fromkeys(self.faults), key=by_place)
         check_no_faults([*faults, *limits])
@@ -159,6 +160,7 @@ class Walk:
         Raises:
             ConfigError: It is.
         """
+        # Only the path of the item matters: on a command line, nothing has a place.
         *above, last = path
         item = _Item(
             None, _form_of(Node), None, 0, Document("", None), None, 0, _linked(above)
@@ -183,6 +185,7 @@ class Walk:
             self._validate(config, data, item)
 
     def _take(self, item: _Item, todo: list[_Item]) -> None:
+        # A seed alone, before it is looked at: `rngs: 0` is a mapping of one stream.
         if admits_streams(item.form):
             item = item._replace(raw=as_mapping(item.raw))
         raw, form = item.raw, item.form
@@ -260,6 +263,8 @@ class Walk:
             raise _EnoughError(self._fault_at(item, what, key))
         if not is_container(value):
             return 1, 0
+        # Known if an alias has led here before: counted again, but not walked, as
+        # aliases of aliases would take exponential time.
         count, height = self._sizes.get(id(value), (0, 0))
         if level + height > MAX_NESTED:
             what = f"nested more than {MAX_NESTED} levels deep"
@@ -278,6 +283,7 @@ class Walk:
         return self._sizes[id(value)]
 
     def _below(self, item: _Item, raw: Any, key: Key, form: Form, holder: Any) -> _Item:
+        # The home is another document where the field was included.
         document, container, at = self.files.home(item.document, raw, key)
         return _Item(
             raw[key], form, holder, key, document, container, at, (item.path, key)
@@ -356,6 +362,7 @@ class Walk:
         """The same for all in a value that is left out as a whole, where something in it is to be renamed."""
         todo: list[tuple[Any, Path_]] = [(value, keys)]
         seen: set[int] = set()
+        # Without a rename that found nothing, nothing in there can be meant.
         while todo and self._absent:
             holder, above = todo.pop()
             if not is_container(holder) or id(holder) in seen:
@@ -399,6 +406,7 @@ class Walk:
         if not isinstance(name, str) or not name:
             self._fault(item, f"an id is a string, found {value_text(name)}", "id")
             return
+        # Of the document: files that are included twice, or by two, have equal ids.
         key = (id(item.document), name)
         if key in self._ids:
             _, other = self._ids[key]
@@ -410,6 +418,7 @@ class Walk:
 
     def _take_ref(self, item: _Item) -> None:
         name = item.raw["ref"]
+        # A second key would be lost without a word, as the node has its own fields.
         others = [key for key in item.raw if key != "ref"]
         if others:
             keys = ", ".join(map(str, others[:5]))
@@ -576,6 +585,7 @@ def walk(
     Raises:
         ConfigError: All faults, in the order of their places.
     """
+    # Data with faults is useless, and need not even be there.
     is_foreign = dialect is not OURS and not files.faults
     absent = Translation(files, document, dialect).absent if is_foreign else _NOTHING
     check_no_faults(sorted(files.faults, key=by_place))

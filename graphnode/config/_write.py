@@ -65,21 +65,23 @@ def dump(
     check_config(config)
     if path is not None and not isinstance(path, (str, PathLike)):
         raise TypeError(wrong_argument("a path second", path))
-    chosen = format or _format_of(path)
-    if chosen not in _FORMATS:
+    name = format or _format_of(path)
+    if name not in _FORMATS:
         raise ValueError(
-            f"format: expected one of {', '.join(_FORMATS)}; found {chosen!r}"
+            f"format: expected one of {', '.join(_FORMATS)}; found {name!r}"
         )
     order = visits(config, declared=True, as_written=True)
     nodes = node_data(order, defaults=defaults)
-    if chosen == "toml":
-        nodes = {
-            id(visit.config): _without_nulls(visit.config, nodes[id(visit.config)])
-            for visit in order
-        }
-    _check_format(order, nodes, chosen)
-    text = "\n".join(_FORMATS[chosen](config, nodes))
-    _check_reads_back(config, text, chosen)
+    if name == "toml":
+        for visit in order:
+            data = nodes[id(visit.config)]
+            nodes[id(visit.config)] = _without_nulls(visit.config, data)
+    # Before the text, as its message is better than that of what is read back.
+    _check_format(order, nodes, name)
+    text = "\n".join(_FORMATS[name](config, nodes))
+    # The one check that no way of writing can slip through. A file comes after it, so
+    # that a wrong one is never written.
+    _check_reads_back(config, text, name)
     if path is not None:
         Path(path).write_text(text + "\n", encoding="utf-8")
     return text
@@ -96,6 +98,8 @@ def _without_nulls(config: Config[Any], fields: NodeData) -> NodeData:
             continue
         data[name] = value
         if is_field and name not in config.slots:
+            # In a record a null that is left out may stand for another default: it stays
+            # then, and `_check_format` reports it.
             without_nulls = _pruned(value)
             if _reads_as(config, name, without_nulls):
                 data[name] = without_nulls
@@ -134,6 +138,7 @@ def _check_reads_back(config: Config[Any], text: str, format: str) -> None:
         raise ConfigError(faults) from None
     if again == config:
         return
+    # Equal up to here is the rule, so that only now each difference is looked for.
     order = visits(config, declared=True, as_written=True)
     order_again = visits(again, declared=True, as_written=True)
     for visit, other in zip(order, order_again, strict=False):

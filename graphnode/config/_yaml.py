@@ -439,14 +439,16 @@ class _DeepComposer:
 
 
 def _node_of(loader: Any, event: Any) -> Any:
-    tag, start, end = event.tag, event.start_mark, event.end_mark
-    has_tag = tag is not None and tag != "!"
+    start, end = event.start_mark, event.end_mark
     if isinstance(event, yaml.ScalarEvent):
-        if not has_tag:
-            tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+        tag = _tag_of(loader, event, yaml.ScalarNode, event.value)
         return yaml.ScalarNode(tag, event.value, start, end, style=event.style)
     is_sequence = isinstance(event, yaml.SequenceStartEvent)
     cls: Any = yaml.SequenceNode if is_sequence else yaml.MappingNode
-    if not has_tag:
-        tag = loader.resolve(cls, None, event.implicit)
-    return cls(tag, [], start, end)
+    return cls(_tag_of(loader, event, cls, None), [], start, end)
+
+
+def _tag_of(loader: Any, event: Any, cls: Any, value: str | None) -> Any:
+    """The tag that the text gives a node, or else the one that its value is resolved to."""
+    has_tag = event.tag is not None and event.tag != "!"
+    return event.tag if has_tag else loader.resolve(cls, value, event.implicit)
