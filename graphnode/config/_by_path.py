@@ -111,7 +111,7 @@ class WrittenAlike(Unwritable):
     """A static value for which a file has the same text as for another one."""
 
     def __repr__(self) -> str:
-        return "<said alike>"
+        return "<written alike>"
 
 
 def row_text(value: object) -> str:

@@ -6,7 +6,6 @@ slot: each config was validated when it was made, so that nothing here recurses,
 deep a model is.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import (
     TYPE_CHECKING,
@@ -43,6 +42,7 @@ from ._constructor import arguments_of, field_docs
 from ._left_out import DEFAULT
 from ._slots import key_fault, slot_kind
 from ._streams import admits_streams
+from ._validated import model_of_fields
 from ._value_errors import value_error
 
 M = TypeVar("M", bound=Node)
@@ -169,16 +169,13 @@ def _make(cls: type[Node], fields: Mapping[str, Field]) -> type[Config[Any]]:
             validated = _slot_type(argument.form)
         info = pydantic.Field(description=docs.get(argument.name), **argument.default)
         definitions[argument.name] = validated, info
-    with warnings.catch_warnings():
-        # pydantic warns of a field that has the name of one of its methods.
-        warnings.simplefilter("ignore", UserWarning)
-        model: Any = pydantic.create_model(
-            f"{cls.__name__}Config",
-            __base__=Config,
-            __module__=cls.__module__,
-            __doc__=cls.__doc__,
-            **definitions,
-        )
+    model = model_of_fields(
+        f"{cls.__name__}Config",
+        definitions,
+        __base__=Config,
+        __module__=cls.__module__,
+        __doc__=cls.__doc__,
+    )
     _check_no_aliases(cls, model)
     model.node_class = cls
     model.slots = slots

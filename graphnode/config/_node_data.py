@@ -9,7 +9,7 @@ from .._containers import is_container
 from .._errors import ConfigError, Fault
 from .._paths import path_str
 from .._static import DataValueError
-from ._config import Config, field_default, same_static, takes_streams
+from ._config import Config, field_default, is_default, takes_streams
 from ._graph import Visit, shared
 from ._left_out import DEFAULT
 from ._plain import written
@@ -75,8 +75,8 @@ def _field_data(config: Config[Any], name: str, defaults: bool, is_shown: bool) 
     value = config.__dict__[name]
     if value is DEFAULT:
         return LeftOut(maker_of(config, name)) if is_shown else _UNWRITTEN
-    is_default = not differs_from_default(config, name)
-    if is_default and not defaults:
+    has_default = not differs_from_default(config, name)
+    if has_default and not defaults:
         return _UNWRITTEN
     if name in config.slots:
         return value
@@ -85,7 +85,7 @@ def _field_data(config: Config[Any], name: str, defaults: bool, is_shown: bool) 
     except DataValueError:
         if is_shown:
             return Unwritable(value)
-        if is_default:  # the file may leave it out
+        if has_default:  # the file may leave it out
             return _UNWRITTEN
         raise
 
@@ -99,13 +99,12 @@ def maker_of(config: Config[Any], name: str) -> str:
 
 def differs_from_default(config: Config[Any], name: str) -> bool:
     """Whether a field of a config has another value than its default."""
-    model = type(config)
+    model, value = type(config), config.__dict__[name]
+    if name not in config.slots:
+        return not is_default(model, name, value)
     if model.model_fields[name].is_required():
         return True
-    value = config.__dict__[name]
     default = field_default(model, name)
-    if name not in config.slots:
-        return not same_static(value, default)
     # Containers stand for their like: an empty list is the default `()`, and not that
     # of `None`.
     if is_container(value) and is_container(default) and not value and not default:

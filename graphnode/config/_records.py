@@ -9,7 +9,6 @@ adam                          by its registered name
 import dataclasses
 import functools
 import inspect
-import warnings
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -31,7 +30,7 @@ from ._registry import (
     with_subclasses,
 )
 from ._typed import TYPE, is_named_tuple, name_of
-from ._validated import Schema
+from ._validated import Schema, model_of_fields
 from ._value_errors import value_error, value_faults
 
 _FORBID: Final = pydantic.ConfigDict(
@@ -231,12 +230,10 @@ def _model_of(
         )
         validated = type_of(hints.get(name, Any), default if is_value else None)
         definitions[name] = validated, default
-    with warnings.catch_warnings():
-        # pydantic warns of a field that has the name of one of its methods.
-        warnings.simplefilter("ignore", UserWarning)
-        return pydantic.create_model(
-            cls.__name__, __config__=_FORBID, __doc__=cls.__doc__, **definitions
-        )
+    model: type[pydantic.BaseModel] = model_of_fields(
+        cls.__name__, definitions, __config__=_FORBID, __doc__=cls.__doc__
+    )
+    return model
 
 
 def _defaults_of(cls: Any) -> dict[str, Any]:

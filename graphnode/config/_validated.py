@@ -1,5 +1,6 @@
-"""Types for pydantic from a function that reads data, and the schema of what it accepts."""
+"""Types and models for pydantic: of a function that reads data, of unions, of fields that only the program knows."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias, Union
 
@@ -52,5 +53,13 @@ def by_tag(types: Mapping[str, Any], tag_of: Callable[[Any], str]) -> Any:
     members: list[Any] = []
     for tag, member in types.items():
         members.append(Annotated[member, pydantic.Tag(tag)])
-    union = union_of(members)
+    union: Any = union_of(members)
     return Annotated[union, pydantic.Discriminator(tag_of)]
+
+
+def model_of_fields(name: str, fields: Mapping[str, Any], **options: Any) -> Any:
+    """A pydantic model of fields, each a pair of type and default, whatever their names."""
+    with warnings.catch_warnings():
+        # pydantic warns of a field that has the name of one of its methods.
+        warnings.simplefilter("ignore", UserWarning)
+        return pydantic.create_model(name, **options, **fields)
