@@ -592,7 +592,8 @@ def _kind_of(
         if said is None:
             raise _FaultError(_ambiguous(where, error), _RULES[error.cause]) from None
         if (
-            error.cause in (Cause.UNHASHABLE, Cause.THAWED, Cause.GUARDED)
+            error.cause
+            in (Cause.UNHASHABLE, Cause.MUTABLE_DATACLASS, Cause.GUARDED_DATACLASS)
             and said.kind is not Kind.STATIC
         ):
             text = f"{where}: declared {said.kind}(), but its annotation says static; {error}"
@@ -622,8 +623,8 @@ _RULES: Final = {
     Cause.OPEN: Rule.AMBIGUOUS,
     Cause.ARRAY: Rule.ARRAY,
     Cause.UNHASHABLE: Rule.UNHASHABLE,
-    Cause.THAWED: Rule.UNHASHABLE,
-    Cause.GUARDED: Rule.UNHASHABLE,
+    Cause.MUTABLE_DATACLASS: Rule.UNHASHABLE,
+    Cause.GUARDED_DATACLASS: Rule.UNHASHABLE,
 }
 
 
@@ -634,7 +635,7 @@ def _ambiguous(where: str, error: AmbiguousError) -> str:
             f"{where}: {error}; say which: {line}.static(), gn.state() or gn.subnode()"
         )
     # Else the specifier would only lead to the next error
-    is_remedy = error.cause in (Cause.ARRAY, Cause.GUARDED)
+    is_remedy = error.cause in (Cause.ARRAY, Cause.GUARDED_DATACLASS)
     return f"{where}: {error}" + (f", or say {line}.static()" if is_remedy else "")
 
 
