@@ -96,6 +96,11 @@ class Specifier(NamedTuple):
     tag: str | None = None
     sharding: Hashable = None
 
+    @property
+    def makes_value(self) -> bool:
+        """Whether the node makes the value itself, from the specifier."""
+        return self.initializer is not None or self.factory is not None
+
 
 class LeftOut(enum.Enum):
     """What a generated constructor assigns to a static field that it was not given: its factory is still to run."""

@@ -186,7 +186,7 @@ def _field_differences(
         if static_key(a) != static_key(b):
             yield (name,), *texts_apart(a, b)
     for field, a, b in zip(
-        left.template.holders, left.shapes, right.shapes, strict=True
+        left.template.dynamic_fields, left.shapes, right.shapes, strict=True
     ):
         yield from _shape_differences((field.name,), a, b)
 

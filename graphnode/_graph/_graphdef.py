@@ -414,7 +414,7 @@ def _view(
     ]
     named = [
         (field.name, shape)
-        for field, shape in zip(spec.template.holders, spec.shapes, strict=True)
+        for field, shape in zip(spec.template.dynamic_fields, spec.shapes, strict=True)
     ]
     parts = _parts(iter(named), iter(list(zip(row, firsts, strict=True))))
     return NodeDef(

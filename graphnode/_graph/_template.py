@@ -27,7 +27,7 @@ from .._declare._node import plan_of
 from .._declare._plan import place_of
 from .._declare._schema import Field, late_fault, schema
 from .._declare._tracked import Place, TrackedDict, TrackedList
-from .._declare._unpickling import Declared, contracts_of_field, declared_by
+from .._declare._unpickling import Declared, contracts_text, declared_by
 from .._errors import SchemaError, StructureError, listed
 from .._fields import Kind
 from .._hints import with_article
@@ -75,7 +75,7 @@ class NodeSpec:
 
     def forms(self) -> Iterator[tuple[Path, Form]]:
         """The path, within the node, of each State or node, and the form of its place; in the order of the edges."""
-        for field, shape in zip(self.template.holders, self.shapes, strict=True):
+        for field, shape in zip(self.template.dynamic_fields, self.shapes, strict=True):
             yield from _forms_of(shape, field.form, (field.name,))
 
     def __reduce__(self) -> tuple[Callable[..., "NodeSpec"], tuple[object, ...]]:
@@ -87,7 +87,9 @@ class NodeSpec:
         }
         shapes = {
             field.name: shape
-            for field, shape in zip(self.template.holders, self.shapes, strict=True)
+            for field, shape in zip(
+                self.template.dynamic_fields, self.shapes, strict=True
+            )
         }
         return _restore_spec, (self.cls, statics, shapes, declared_by(self.cls))
 
@@ -104,7 +106,7 @@ class Template:
             raise SchemaError(cls.__name__, [fault])
         self.cls = cls
         self.statics: tuple[str, ...] = tuple(sorted(plan.statics))
-        self.holders: tuple[Field, ...] = compiled.holders
+        self.dynamic_fields: tuple[Field, ...] = compiled.dynamic_fields
         self.specs: Interned[Hashable, NodeSpec] = Interned()
         self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = (
             _generate_visit(self)
@@ -117,7 +119,7 @@ class Template:
         return template_there, (self.cls, own_names(self.cls))
 
     def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
-        """The one spec with these static values (in the order of their names) and shapes (of the holders)."""
+        """The one spec with these static values (in the order of their names) and shapes (of the dynamic_fields)."""
         key = (tuple(map(static_key, statics)), shapes)
         return self.specs.of(key, lambda: self._new_spec(statics, shapes))
 
@@ -126,7 +128,7 @@ class Template:
     ) -> NodeSpec:
         spec = NodeSpec()
         spec.template, spec.statics, spec.shapes = self, statics, shapes
-        named = zip(self.holders, shapes, strict=True)
+        named = zip(self.dynamic_fields, shapes, strict=True)
         spec.edges = tuple(
             chain.from_iterable(
                 edges_of(shape, (field.name,)) for field, shape in named
@@ -140,7 +142,7 @@ class Template:
         children: list[Any] = []
         shapes = [
             visit_value(fields.get(field.name, UNSET), children, watch)
-            for field in self.holders
+            for field in self.dynamic_fields
         ]
         if missing := [name for name in self.statics if name not in fields]:
             raise StructureError(
@@ -208,7 +210,10 @@ def _restore_spec(
             ]
         ),
         tuple(
-            [known.get(field.name, added.get(field.name)) for field in template.holders]
+            [
+                known.get(field.name, added.get(field.name))
+                for field in template.dynamic_fields
+            ]
         ),
     )
 
@@ -234,9 +239,9 @@ def _changes(
         return [f"{field.name}: {fault}"]
     # A graphdef has no values, so whether these would keep another contract is not
     # known here.
-    if contracts_of_field(field) != contracts:
+    if contracts_text(field) != contracts:
         return [
-            f"{field.name} has the contract {contracts_of_field(field) or None}, and had {contracts or None}"
+            f"{field.name} has the contract {contracts_text(field) or None}, and had {contracts or None}"
         ]
     # One of the same text asks for the size that a field gives, where it took any
     # before.
@@ -376,10 +381,12 @@ def _generate_visit(
     template: Template,
 ) -> Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]]:
     """The visit of a class's nodes: reads each field once, and falls back to `visit_any` when one is unset."""
-    statics, holders = template.statics, template.holders
-    plain = [field.form.is_plain for field in holders]
+    statics, dynamic_fields = template.statics, template.dynamic_fields
+    plain = [field.form.is_plain for field in dynamic_fields]
     reads = [f"s{i} = fields[{name!r}]" for i, name in enumerate(statics)]
-    reads += [f"h{i} = fields[{field.name!r}]" for i, field in enumerate(holders)]
+    reads += [
+        f"h{i} = fields[{field.name!r}]" for i, field in enumerate(dynamic_fields)
+    ]
     keys = "".join(
         f"(s{i}.__class__, s{i}) if s{i}.__class__ in EXACT else static_key(s{i}), "
         for i in range(len(statics))
@@ -396,7 +403,9 @@ def _generate_visit(
         ]
         lines += ["        return visit_any(node, watch)"]
     if all(plain):
-        lines += [f"    children = ({''.join(f'h{i}, ' for i in range(len(holders)))})"]
+        lines += [
+            f"    children = ({''.join(f'h{i}, ' for i in range(len(dynamic_fields)))})"
+        ]
     else:
         lines += ["    children = []"]
         lines += [
@@ -487,7 +496,9 @@ def _generate_fill(
         "        fields = node.__dict__",
     ]
     stores = {name: f"s{i}" for i, name in enumerate(template.statics)}
-    for i, (field, shape) in enumerate(zip(template.holders, shapes, strict=True)):
+    for i, (field, shape) in enumerate(
+        zip(template.dynamic_fields, shapes, strict=True)
+    ):
         if shape is not UNSET:
             stores[field.name] = f"h{i}" if shape is REF else "None"
     declared = [name for name in schema(template.cls).fields if name in stores]
@@ -503,7 +514,7 @@ def _fill_containers(
         fields = node.__dict__
         fields.update(zip(template.statics, spec.statics, strict=True))
         held = iter(parts)
-        for field, shape in zip(template.holders, spec.shapes, strict=True):
+        for field, shape in zip(template.dynamic_fields, spec.shapes, strict=True):
             if shape is not UNSET:
                 fields[field.name] = _fill_value(
                     shape, field.form, held, place_of(node, field), watch

@@ -200,7 +200,9 @@ class _Writer:
             },
             "held": {
                 field.name: _shape_to_json(shape)
-                for field, shape in zip(template.holders, spec.shapes, strict=True)
+                for field, shape in zip(
+                    template.dynamic_fields, spec.shapes, strict=True
+                )
             },
         }
 
@@ -447,11 +449,11 @@ class _Reader:
         statics = self._fields(
             f"{where}.static", cls, raw["static"], template.statics, self._value
         )
-        holders = {field.name: field for field in template.holders}
+        dynamic_fields = {field.name: field for field in template.dynamic_fields}
         if not self._room:
             return None
         shapes = self._fields(
-            f"{where}.held", cls, raw["held"], tuple(holders), self._shape
+            f"{where}.held", cls, raw["held"], tuple(dynamic_fields), self._shape
         )
         if statics is None or shapes is None:
             return None
@@ -463,7 +465,7 @@ class _Reader:
                 self._fault(f"{where}.static.{name}", str(error))
         admitted: list[tuple[type, ...]] = []
         for name, shape in shapes.items():
-            fault = misfit(holders[name].form, shape, admitted, self._room)
+            fault = misfit(dynamic_fields[name].form, shape, admitted, self._room)
             if fault:
                 self._fault(f"{where}.held.{name}", fault)
         if len(admitted) >= self._room and admitted:
