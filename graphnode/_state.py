@@ -93,7 +93,7 @@ class StateSpec:
             self.stacked,
         )
 
-    def described(self) -> list[tuple[str, object]]:
+    def description(self) -> list[tuple[str, object]]:
         """The parts that are set, for a `repr`."""
         parts: list[tuple[str, object]] = [
             ("name", self.name),
@@ -460,7 +460,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
     def __pretty__(self) -> Record:
         return Record(
             type(self).__name__,
-            [("value", abstract(self._value)), *self._spec.described()],
+            [("value", abstract(self._value)), *self._spec.description()],
         )
 
     def __repr__(self) -> str:

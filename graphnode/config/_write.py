@@ -26,7 +26,7 @@ from .._errors import ConfigError
 from .._paths import Key, key_str, path_str
 from .._paths import Path as Keys
 from .._redefinition import class_apart
-from .._static import ANOTHER, DataValueError, StaticValueError, texts_apart
+from .._static import ANOTHER, DataValueError, StaticValueError, distinct_texts
 from ._config import (
     DEFAULT,
     Config,
@@ -527,7 +527,7 @@ class Change(NamedTuple):
 def _texts_apart(left: Any, right: Any) -> tuple[str, str]:
     """The texts of two values that are not the same, each on one line."""
     try:
-        texts = texts_apart(left, right)
+        texts = distinct_texts(left, right)
     except StaticValueError:  # such as a list that a field of `Any` was given
         return describe(left), ANOTHER
     return " ".join(texts[0].split()), " ".join(texts[1].split())

@@ -29,7 +29,7 @@ _SHORTEST_FIRST: Final[tuple[Callable[[object], str], ...]] = (
 )
 
 
-def texts_apart(left: Any, right: Any) -> tuple[str, str]:
+def distinct_texts(left: Any, right: Any) -> tuple[str, str]:
     """The texts of two static values of different keys: themselves, with as much beside them as tells them apart."""
     for text_of in _SHORTEST_FIRST:
         texts = text_of(left), text_of(right)
