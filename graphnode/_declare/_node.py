@@ -131,7 +131,7 @@ class Node(NodeBase):
                     "Node is a base class: derive a class from it, and declare its fields"
                 )
             if "_plan" not in type(self).__dict__:
-                raise TypeError(_not_defined(type(self)))
+                raise TypeError(_not_made(type(self)))
 
         def __setattr__(self, name: str, value: Any) -> None:
             plan = self._plan
@@ -391,7 +391,7 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
     version_at_start, version_at_end = constructing, birth
     replacing, find_original, fill = REPLACING, original_of, fill_replaced
     explain, hide = explain_init, hide_frames
-    not_defined, check_first = _not_defined, _check_first_init
+    not_made, check_first = _not_made, _check_first_init
 
     # A field may be named `self`, too
     def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:
@@ -400,7 +400,7 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
             # makes assignments, and completes nothing.
             if type(self) is not cls or hasattr(self, "_version"):
                 if "_plan" not in type(self).__dict__:
-                    raise TypeError(not_defined(type(self)))
+                    raise TypeError(not_made(type(self)))
                 if type(self) is cls:
                     check_first(self)
                 init(self, *args, **kwargs)
@@ -448,7 +448,7 @@ def _check_first_init(node: Node) -> None:
         )
 
 
-def _not_defined(cls: type[Node]) -> str:
+def _not_made(cls: type[Node]) -> str:
     """What is wrong with a class that `Node.__init_subclass__` has never seen."""
     text = f"{cls.__name__} was not made a node class: an __init_subclass__ that it inherits does not call"
     return f"{text} super().__init_subclass__()"

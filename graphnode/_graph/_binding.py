@@ -36,7 +36,7 @@ from .._gc import uncollected
 from .._hints import with_article
 from .._marks import any_marked, is_marked, trace_of
 from .._paths import Key, path_str
-from .._state import State, check_alive, located, read
+from .._state import State, check_alive, read, state_label
 from .._static import NO_TEMPLATE, GraphObject
 from .._value import taken_in
 from .._versions import (
@@ -155,7 +155,7 @@ class Binding:
             else state._value
         )
         # Not only rebuilt: whatever may have been put into its container in place.
-        return taken_in(value, lambda: located(state, self._place_of(state)))
+        return taken_in(value, lambda: state_label(state, self._place_of(state)))
 
     def _place_of(self, state: State[Any]) -> str:
         return path_str(self.graphdef.layout.path(self.states.index(state)))

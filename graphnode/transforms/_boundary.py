@@ -51,9 +51,9 @@ from .._state import (
     State,
     check_writable,
     contract_faults,
-    located,
     mark_container,
     renew,
+    state_label,
 )
 from .._statetree import StateTree
 from .._static import GraphObject
@@ -468,7 +468,7 @@ class Pure:
         except BaseException:
             drop_loans()
             raise
-        take_back_loans(located)
+        take_back_loans(state_label)
         return result
 
     def _check_result(self, result: Any) -> None:
