@@ -680,8 +680,8 @@ def check_writable(
         harm = "a write to it would happen once, while the function is traced, and never when it runs"
     raise TraceError(
         f"{state_label(state, where())} was made outside of the running JAX transformation: {harm}. Pass its node to "
-        "the function as an argument, under gn.jit, gn.grad and so on; or split the node outside, merge it inside of the "
-        "transformed function, and return treefy_states of the merged node"
+        "the function as an argument, under gn.jit, gn.grad and so on; or split the node outside, merge it inside of "
+        "the transformed function, and return treefy_states of the merged node"
     )
 
 

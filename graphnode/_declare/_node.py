@@ -373,7 +373,7 @@ def _has_generated_init(base: Any) -> bool:
 
 
 def _set(cls: type[Node], **members: object) -> None:
-    """Set members of a class. An assignment would declare them anew to a type checker."""
+    """Set members of a class. To a type checker, an assignment would declare them again."""
     for name, member in members.items():
         setattr(cls, name, member)
 
@@ -495,6 +495,8 @@ def _complete(node: Node, plan: Plan) -> None:
 
 def _make_field(node: Node, name: str, maker: Maker) -> None:
     version = node._version
+    # Once the constructor has left a random scope of its own, a draw would come from
+    # outside of that scope, by the order in which fields are read.
     if is_past_scope(node):
         with _refusing(node, name):
             value = maker(node)

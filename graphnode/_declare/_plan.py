@@ -174,6 +174,7 @@ def _admit_static(
         )
     try:
         value = frozen(value)
+        # For what it raises: here, and not at the first split.
         static_key(value)
     except StaticValueError as error:
         raise FieldError(f"{where}: {error}") from None
@@ -238,6 +239,7 @@ def check_items(
     Raises:
         ContractError: They do; nothing was put in.
     """
+    # By a weak reference: the container that calls this may outlive the node.
     node = node_ref()
     # A node that is being constructed is checked when it is complete; one that is gone
     # has no fields any more.

@@ -33,6 +33,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+# A list that contains itself would be copied for ever.
 _MAX_NESTING: Final = 32
 
 

@@ -205,11 +205,10 @@ def _settle_added(
     Raises:
         FieldError: A node is stacked, and the default of a field is that of one member.
     """
-    for cls, fields in declared.items():
-        _BEFORE[cls] = {name for name, _, _ in fields}
     before = _BEFORE  # of all classes: nodes of earlier rows may be in this one
     added: dict[type, list[str]] = {}
-    for cls in declared:
+    for cls, fields in declared.items():
+        before[cls] = {name for name, _, _ in fields}
         names = [field.name for field in schema(cls).dynamic_fields]
         added[cls] = [name for name in names if name not in before[cls]]
     changed = [node for node in nodes if added[type(node)]]
@@ -228,10 +227,15 @@ def _settle_added(
             _remember_loaded(node, keys)
             defaults = [name for name in names if name in by_default[id(node)]]
             _check_no_stack(twins, node, before, defaults)
-            continue
-        for name in names:
-            if name in node.__dict__ and name in twin.__dict__:
-                setattr(node, name, twin.__dict__[name])
+        else:
+            _share(node, twin, names)
+
+
+def _share(node: NodeBase, twin: NodeBase, names: Iterable[str]) -> None:
+    """Have a node hold what its twin holds in some fields, where both hold something."""
+    for name in names:
+        if name in node.__dict__ and name in twin.__dict__:
+            setattr(node, name, twin.__dict__[name])
 
 
 def _remember_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:

@@ -115,7 +115,8 @@ class Binding:
             return False
         if not is_same or versions_of(roots) != self.root_versions:
             return False
-        # A State that is marked moves the clock, too.
+        # To mark a State moves the clock, so this is up to date for as long as the clock
+        # does not move.
         self.has_marks = any_marked(self.states)
         self.clock = now
         return True

@@ -224,7 +224,7 @@ def _spec_text(spec: StateSpec | NodeSpec, *beside: type) -> str:
     Args:
         spec: The spec of the object.
         beside: The class of the object on the other side, from which a class of the same
-            name is told by its module.
+            name differs in its module.
     """
     description = spec.description() if isinstance(spec, StateSpec) else []
     parts = ", ".join(f"{key}={value!r}" for key, value in description)

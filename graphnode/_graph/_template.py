@@ -512,6 +512,7 @@ def fill(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch) -> None:
         watch: Takes the containers that are made.
     """
     shapes = spec.shapes
+    # Containers have a place, which belongs to one node: they are made one by one.
     if any(isinstance(shape, tuple) for shape in shapes):
         _fill_containers(spec, rows, watch)
         return

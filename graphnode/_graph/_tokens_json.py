@@ -570,17 +570,21 @@ def _shape_from_json(data: Any, limit: int, level: int) -> Shape:
             raise JsonValueError(f"a list of {content} objects, which do not follow")
         return (list, content)
     if kind == "dict":
-        pairs = _pairs(content, (str,))
-        by_key = {key: _shape_from_json(item, limit, level + 1) for key, item in pairs}
-        if len(by_key) < len(pairs):
-            raise JsonValueError("a key of a dict stands once")
-        return dict_shape(tuple(by_key), by_key)
+        return _dict_shape_from_json(content, limit, level)
     _check_is_list(kind, content)
     shapes = tuple([_shape_from_json(item, limit, level + 1) for item in content])
     # One form for each shape: equal structures have to be one object.
     if kind == "list" and all(shape is REF for shape in shapes):
         raise JsonValueError("a list of objects alone gives their number")
     return (list if kind == "list" else tuple, shapes)
+
+
+def _dict_shape_from_json(content: Any, limit: int, level: int) -> Shape:
+    pairs = _pairs(content, (str,))
+    by_key = {key: _shape_from_json(item, limit, level + 1) for key, item in pairs}
+    if len(by_key) < len(pairs):
+        raise JsonValueError("a key of a dict stands once")
+    return dict_shape(tuple(by_key), by_key)
 
 
 def _check_is_list(kind: str, content: Any) -> None:

@@ -98,6 +98,7 @@ def rebuild(
     Returns:
         The root, with its binding.
     """
+    # Read before anything is made, as in `walk`.
     clock = CLOCK.now
     assembly = graphdef.assembly
     nodes: list[Any] = list(starmap(_new, assembly.node_classes))

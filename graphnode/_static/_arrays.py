@@ -165,7 +165,7 @@ def _array_from_json(data: Json, read_part: ReadPart) -> Array:
     parts = members(data, "array", ("kind", "dtype", "shape", "data"))
     dtype = dtype_from_json(parts["dtype"], read_part)
     shape: list[Json] = part(list, parts["shape"], "shape")
-    # Bounded, so that their product is no number of thousands of digits.
+    # Bounded, as a file may have any numbers here, and these are multiplied.
     if len(shape) > 32 or not all(
         type(size) is int and 0 <= size < 2**48 for size in shape
     ):

@@ -46,7 +46,7 @@ def object_key(value: Any) -> Hashable:
 
 
 def _has_own_equality(cls: type) -> bool:
-    """Whether a class says itself what its instances equal, as attrs, decimals and paths do."""
+    """Whether a class defines its own equality, as attrs, decimals and paths do."""
     if cls is range:  # which equals those of the same numbers, whatever its own stop is
         return True
     equality: object = cls.__eq__
