@@ -462,7 +462,9 @@ class _Reader:
         spec = template.spec(tuple(statics.values()), tuple(shapes.values()))
         return spec, references
 
-    def _admit_statics(self, where: str, cls: type, statics: dict[str, Any]) -> None:
+    def _admit_statics(
+        self, where: str, cls: type[NodeBase], statics: dict[str, Any]
+    ) -> None:
         admit = plan_of(cls).admit
         for name, value in statics.items():
             try:
