@@ -43,7 +43,7 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
-def joint(node: Any) -> _binding.Joint:
+def joint(node: Any) -> _binding.JointBindings:
     """The joint bindings that a node keeps."""
     return node._joint  # type: ignore[no-any-return]
 

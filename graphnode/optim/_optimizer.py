@@ -466,5 +466,5 @@ def _described(spec: StateSpec | None, beside: StateSpec | None) -> str:
     if spec is None:
         return "nothing"
     name = class_name(spec.cls, *([] if beside is None else [beside.cls]))
-    parts = ", ".join(f"{key}={value!r}" for key, value in spec.described())
+    parts = ", ".join(f"{key}={value!r}" for key, value in spec.description())
     return f"{name}({parts})" if parts else name

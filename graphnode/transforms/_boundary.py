@@ -32,7 +32,7 @@ from .._graph._binding import (
 )
 from .._graph._diff import differences
 from .._graph._graphdef import GraphDef
-from .._graph._unflatten import build, graft
+from .._graph._unflatten import build, build_missing
 from .._graph_to_tree import part_of
 from .._inspect import live_objects
 from .._marks import (
@@ -51,9 +51,9 @@ from .._state import (
     State,
     check_writable,
     contract_faults,
-    located,
     mark_container,
     renew,
+    state_label,
 )
 from .._statetree import StateTree
 from .._static import GraphObject
@@ -224,7 +224,7 @@ class Call:
         values = [
             value for place in sorted(parts) for value in parts[place].states._values
         ]
-        objects = graft(graphdef, known, values)
+        objects = build_missing(graphdef, known, values)
         top = graphdef.table.top
         live = [
             objects[top[leaf.place]] if isinstance(leaf, ResultNode) else leaf
@@ -468,7 +468,7 @@ class Pure:
         except BaseException:
             drop_loans()
             raise
-        take_back_loans(located)
+        take_back_loans(state_label)
         return result
 
     def _check_result(self, result: Any) -> None:

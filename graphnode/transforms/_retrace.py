@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from .._caches import LOCK
 from .._graph._diff import differences
 from .._paths import Path
-from .._static import ANOTHER, texts_apart
+from .._static import ANOTHER, distinct_texts
 from ._arguments import Form, Function, Static, Values
 from ._boundary import type_text
 from ._kept import remembered
@@ -208,7 +208,7 @@ def _static_changes(left: dict[str, Static], right: dict[str, Static]) -> list[s
         if name in right and left[name] != right[name]
     ]
     lines = [
-        f"{name}: {' != '.join(texts_apart(a.value, b.value))}"
+        f"{name}: {' != '.join(distinct_texts(a.value, b.value))}"
         for name, a, b in changed
     ]
     alone_left = {name: repr(left[name]) for name in left if name not in right}
