@@ -21,8 +21,8 @@ from .._lookup import match
 from .._paths import path_str
 from .._statetree import StateTree
 from .._static import GraphObject
-from ._arguments import LeafPlace
 from ._boundary import Call
+from ._signature import LeafPlace
 
 
 class Nodes(NamedTuple):
@@ -77,9 +77,9 @@ class OfLeaf(NamedTuple):
 
 def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
     """The slots of the arguments at some positions."""
-    args, _ = call.form.fill(call.roots, call.rest)
+    args, _ = call.signature.fill(call.roots, call.rest)
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-    places = call.form.leaf_places(range(len(args)))
+    places = call.signature.leaf_places(range(len(args)))
     return [_slot_of(args[at], places[at], numbers) for at in positions]
 
 
@@ -169,7 +169,7 @@ def check_shape(call: Call, what: str, answer: OfState | OfLeaf, shapes: Any) ->
     found = shapes_of(answer.value)
     if found != shapes:
         name = (
-            call.rest_names()[answer.number]
+            call.site.rest_names()[answer.number]
             if isinstance(answer, OfLeaf)
             else name_of_place(call, answer)
         )
@@ -215,4 +215,4 @@ def name_of_place(call: Call, answer: OfState) -> str:
 
 
 def _name_of_nodes(call: Call, nodes: Nodes) -> str:
-    return call.form.names(call.function)[nodes.leaf].removesuffix(keystr(nodes.below))
+    return call.site.leaf_names()[nodes.leaf].removesuffix(keystr(nodes.below))

@@ -134,13 +134,13 @@ def spread_axes(
         AliasError: A State is reached with two values; names all.
         ValueError: The prefix does not fit the arguments.
     """
-    args, kwargs = call.form.fill(call.roots, call.rest)
+    args, kwargs = call.signature.fill(call.roots, call.rest)
     given = [
         *_spread_args(call, prefix, args),
         *[for_kwargs] * len(jax.tree.leaves(kwargs)),
     ]
-    names = call.form.names(call.function)
-    places = set(call.form.places)
+    names = call.site.leaf_names()
+    places = set(call.signature.places)
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
     by_number: dict[int, tuple[Any, str]] = {}
     rest: list[Any] = []
@@ -235,7 +235,7 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
                 wrong.append((at, shape, axis))
     if not wrong and len(sizes.keys() | ({size} - {None})) < 2:
         return
-    names = [*call.form.state_names(call.function), *call.rest_names()]
+    names = [*call.site.state_names(), *call.site.rest_names()]
     if wrong:
         faults = listed(
             [

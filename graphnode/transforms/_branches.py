@@ -18,11 +18,14 @@ from .._errors import StructureError, listed
 from .._graph._diff import diff
 from .._pretty import Text
 from .._tracebacks import hides_frames
-from ._arguments import Form, Function, Values, name_of
-from ._boundary import Call, Outcome, is_jax_type, leaf_text, type_text
+from ._arguments import Function, Values, name_of
+from ._boundary import Call
 from ._carry import Traced, check_types, compiled, picking, shardings_of
 from ._methods import target_of
+from ._pure import Outcome
 from ._result_nodes import ResultNode, is_result_node
+from ._signature import CallSite, Signature
+from ._type_text import is_jax_type, leaf_text, type_text
 from ._written import Written
 
 R = TypeVar("R")
@@ -119,32 +122,39 @@ def _branch(
     call = Call(transform, functions[0], (*bound, *operands))
     return call.finish(
         compiled(
-            call, functions, None, functools.partial(_run, transform, call.form), chosen
+            call,
+            functions,
+            None,
+            functools.partial(_run, transform, call.signature),
+            chosen,
         )
     )
 
 
 def _run(
     transform: str,
-    form: Form,
+    signature: Signature,
     functions: Sequence[Function],
     values: Values,
     rest: list[Any],
     which: Any,
 ) -> Outcome:
-    traces = [Traced(transform, function, form, values, rest) for function in functions]
+    traces = [
+        Traced(CallSite(transform, function, signature), values, rest)
+        for function in functions
+    ]
     _check_results(transform, traces)
     wrote = tuple(
         sorted({number for traced in traces for number in traced.written.numbers})
     )
     for traced in traces:
         after = dict(zip(traced.written.numbers, traced.values, strict=True))
-        check_types(form, traced.function, transform, dict(enumerate(values)), after)
+        check_types(traced.site, dict(enumerate(values)), after)
     for number in wrote:
         _check_shardings(transform, traces, number, values[number])
 
     def branch_of(traced: Traced) -> Function:
-        branch = traced.giving(wrote)
+        branch = traced.returning(wrote)
         # Without what it says of States: that differs between branches.
         return lambda values, rest: branch(values, rest)[1:]
 
@@ -194,8 +204,8 @@ def _check_results(transform: str, traces: Sequence[Traced]) -> None:
                 f"gn.{transform}: the functions give nodes of different structures: {places}"
             )
         names = (
-            _label(transform, 0, first.function),
-            _label(transform, number, other.function),
+            _label(0, first.site),
+            _label(number, other.site),
         )
         _check_types_of(transform, names, first.result, other.result)
 
@@ -216,9 +226,9 @@ def _check_shardings(
     for at, other in enumerate(others, 1):
         if shardings_of(first) != shardings_of(other):
             raise TypeError(
-                f"gn.{transform}: branches leave a State in one explicit sharding; {traces[0].where(number)} is "
-                f"{type_text(first)} after {_label(transform, 0, traces[0].function)}, and {type_text(other)} after "
-                f"{_label(transform, at, traces[at].function)}"
+                f"gn.{transform}: branches leave a State in one explicit sharding; "
+                f"{traces[0].site.state_name(number)} is {type_text(first)} after {_label(0, traces[0].site)}, "
+                f"and {type_text(other)} after {_label(at, traces[at].site)}"
             )
 
 
@@ -245,14 +255,11 @@ def _check_types_of(
         )
 
 
-def _label(transform: str, number: int, function: Function) -> str:
+def _label(number: int, site: CallSite) -> str:
     """What a message calls a branch: its argument, and its name."""
-    argument = (
-        ("true_fun", "false_fun")[number]
-        if transform == "cond"
-        else f"branches[{number}]"
-    )
-    return f"{argument} ({name_of(function)})"
+    arguments = {"cond": ("true_fun", "false_fun")}.get(site.transform)
+    argument = arguments[number] if arguments else f"branches[{number}]"
+    return f"{argument} ({name_of(site.function)})"
 
 
 def _types_in(result: Any) -> str:

@@ -28,9 +28,10 @@ from ._answers import (
     slots_of,
 )
 from ._arguments import Function, Values, name_of, named_arguments, with_statics
-from ._boundary import NO_NODES, Call, Outcome, pure_of
+from ._boundary import Call
 from ._carry import writes_of
 from ._methods import Transformed, target_of
+from ._pure import NO_NODES, Outcome, pure_of
 from ._written import Before
 
 P = ParamSpec("P")
@@ -179,7 +180,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
             *with_statics(self._target, given, {}, *self._statics),
         )
         pure = call.pure()
-        pure_forward = pure_of("custom_vjp", forward, call.form)
+        pure_forward = pure_of(dataclasses.replace(call.site, function=forward))
         slots = slots_of(
             call, [at for at in range(len(given)) if at not in self._statics[0]]
         )
@@ -250,7 +251,7 @@ def _check_writes(
     ]
     if alone:
         places = ", ".join(
-            f"{call.where(number)} is written by {writer} alone"
+            f"{call.state_name(number)} is written by {writer} alone"
             for number, writer in alone
         )
         raise TraceError(

@@ -11,8 +11,9 @@ from .._filters import Filter
 from .._state import ParamState
 from .._tracebacks import hides_frames
 from ._arguments import Function, Values
-from ._boundary import Call, Outcome
+from ._boundary import Call
 from ._methods import rebind, target_of
+from ._pure import Outcome
 from ._wrt import Chosen, GradOptions, divided, one_or_all
 
 P = ParamSpec("P")

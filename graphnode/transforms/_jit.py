@@ -31,9 +31,10 @@ from .._signals import undivided
 from .._state import State
 from .._tracebacks import hide_frames
 from ._arguments import Values, name_of, named_arguments, with_statics
-from ._boundary import ACTIVE, Call, Outcome, Pure
+from ._boundary import Call
 from ._kept import forget_kept, remembered
 from ._methods import Transformed, target_of
+from ._pure import ACTIVE, Outcome, Pure
 from ._retrace import History, history_of
 
 P = ParamSpec("P")
@@ -190,7 +191,7 @@ class Jitted(Transformed, Generic[P, R]):
 
 def _leaf_names(call: Call) -> str:
     return ", ".join(
-        [f"rest[{at}] is {name}" for at, name in enumerate(call.rest_names())]
+        [f"rest[{at}] is {name}" for at, name in enumerate(call.site.rest_names())]
         + ["values are the States"]
     )
 
@@ -229,7 +230,7 @@ class _Donating:
         named = _named_leaves(call, options)
         states, roots = (
             call.binding.states,
-            [call.roots[call.form.places.index(at)] for at in named[0]],
+            [call.roots[call.signature.places.index(at)] for at in named[0]],
         )
         donated = set(
             states if options.donate else binding_of_list(roots).states if roots else ()
@@ -375,18 +376,20 @@ class _Parting:
 
     def join(self, given: Values, kept: Values) -> Values:
         """The row again."""
-        placed = dict(zip((*self._given, *self._kept), (*given, *kept), strict=True))
-        return tuple([placed[number] for number in range(len(placed))])
+        all_leaves = dict(
+            zip((*self._given, *self._kept), (*given, *kept), strict=True)
+        )
+        return tuple([all_leaves[number] for number in range(len(all_leaves))])
 
 
 def _named_leaves(call: Call, options: Options) -> tuple[list[int], list[int]]:
     """The leaves to donate by name: nodes by their number among all leaves, others by theirs in the rest."""
     named = {*options.donate_argnums, *options.donate_argnames}
-    places = set(call.form.places)
+    places = set(call.signature.places)
     nodes: list[int] = []
     rest: list[int] = []
     seen = 0
-    for at, owner in enumerate(call.form.owners()):
+    for at, owner in enumerate(call.signature.owners()):
         if at in places:
             nodes += [at] * (owner in named)
         else:
@@ -399,14 +402,14 @@ def _logged(pure: Pure, history: History) -> Callable[[Values, Sequence[Any]], O
     """`pure`, which notes in the history that it is traced, under the name of the user's function."""
 
     def run(values: Values, rest: Sequence[Any]) -> Outcome:
-        seen = history.add(pure.function, pure.form, values, rest)
+        seen = history.add(pure.site, values, rest)
         try:
             return pure(values, rest)
         except BaseException as error:
             history.fail(seen, error)
             raise
 
-    run.__name__ = run.__qualname__ = getattr(pure.function, "__name__", "run")
+    run.__name__ = run.__qualname__ = getattr(pure.site.function, "__name__", "run")
     return run
 
 

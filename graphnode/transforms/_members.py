@@ -32,11 +32,13 @@ from .._state_axes import (
     without_axis,
 )
 from .._statetree import StateTree
-from ._arguments import Form, Values, placed
+from ._arguments import Values
 from ._axes import Spread
-from ._boundary import Call, Outcome, Pure
+from ._boundary import Call
 from ._descriptions import describes_states, moved
+from ._pure import Outcome, Pure
 from ._result_nodes import ResultNode, is_result_node
+from ._signature import CallSite, all_leaves
 from ._written import Written
 
 # Of a transform: what a key must depend on, and how to make one that does.
@@ -58,13 +60,13 @@ class Member(NamedTuple):
     """A member of what a call maps.
 
     Attributes:
-        form: The form of the call as its function sees it: without the mapped axis in
-            the descriptions of States.
+        site: The call as its function sees it: without the mapped axis in the
+            descriptions of States.
         axis_name: The name of the mapped axis: the one that all States have for it that
             have one, if they agree.
     """
 
-    form: Form
+    site: CallSite
     axis_name: str | None
 
 
@@ -80,7 +82,7 @@ def member_of(call: Call, axes: Spread) -> Member:
         StackError: An axis that counts from the end stands at several positions in the
             arrays of one State.
     """
-    form, names = call.form, set[str]()
+    site, signature, names = call.site, call.signature, set[str]()
 
     def move(spec: StateSpec, value: Any, axis: Any, where: str) -> StateSpec:
         if not (isinstance(axis, int) and has_axes(spec)):
@@ -89,26 +91,27 @@ def member_of(call: Call, axes: Spread) -> Member:
         names.update(named.name for named in spec.stacked if named.position == position)
         return without_axis(spec, position)
 
-    graphdef, treedef = form.graphdef, form.treedef
+    graphdef, treedef = signature.graphdef, signature.treedef
     if mentions_axes(graphdef):
         rows = enumerate(
             zip(graphdef.layout.specs, call.values, axes.values, strict=True)
         )
         specs = {
-            number: move(spec, value, axis, call.where(number))
+            number: move(spec, value, axis, call.state_name(number))
             for number, (spec, value, axis) in rows
         }
         graphdef = with_specs(graphdef, specs)
-    arguments = treedef.unflatten(placed(form.places, call.roots, call.rest))
+    arguments = treedef.unflatten(all_leaves(signature.places, call.roots, call.rest))
     if describes_states(arguments):
-        of_leaves = placed(form.places, [None] * len(form.places), axes.rest)
+        of_leaves = all_leaves(
+            signature.places, [None] * len(signature.places), axes.rest
+        )
         treedef = jax.tree.structure(
-            moved(arguments, of_leaves, form.names(call.function), move)
+            moved(arguments, of_leaves, site.leaf_names(), move)
         )
     axis_name = names.pop() if len(names) == 1 else None
-    return Member(
-        dataclasses.replace(form, graphdef=graphdef, treedef=treedef), axis_name
-    )
+    signature = dataclasses.replace(signature, graphdef=graphdef, treedef=treedef)
+    return Member(dataclasses.replace(site, signature=signature), axis_name)
 
 
 def with_result_axes(result: Any, out_axes: Any, kept: int, name: str | None) -> Any:
@@ -161,12 +164,12 @@ class MadeKey(NamedTuple):
     Attributes:
         value: Its value.
         axis: The axis that it gets, or its partition spec; `None` for none.
-        where: Its name in a message.
+        name: What a message calls it.
     """
 
     value: Any
     axis: Any
-    where: str
+    name: str
 
 
 def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
@@ -236,9 +239,9 @@ class Lane:
         """
         written, given, result = self.pure(values, rest)
         made = made_keys(result, self.out_axes, len(values))
-        keys = [(key.where, key.value) for key in made if isinstance(key.axis, int)]
+        keys = [(key.name, key.value) for key in made if isinstance(key.axis, int)]
         keys += [
-            (self.pure.where(number), key)
+            (self.pure.site.state_name(number), key)
             for number, key in written_keys(self.pure, written, given)
         ]
         refuse_constant("vmap", [where for where, key in keys if not is_mapped(key)])
@@ -273,11 +276,11 @@ class Shard:
         """
         written, given, result = self.pure(values, rest)
         keys = [
-            (key.where, key.value, key.axis)
+            (key.name, key.value, key.axis)
             for key in made_keys(result, self.out_specs, len(values))
         ]
         keys += [
-            (self.pure.where(number), key, self.specs[number])
+            (self.pure.site.state_name(number), key, self.specs[number])
             for number, key in written_keys(self.pure, written, given)
         ]
         refuse_constant(
@@ -301,11 +304,11 @@ def written_keys(
     pure: Pure, written: Written, given: Sequence[Any]
 ) -> list[tuple[int, Any]]:
     """The keys of streams that a function has written, with the numbers of their States."""
-    specs = pure.form.graphdef.layout.specs
+    specs = pure.site.signature.graphdef.layout.specs
     return [
         (number, value)
         for number, value in zip(written.numbers, given, strict=True)
-        if number not in written.untouched and is_key(specs[number])
+        if number not in written.unchanged and is_key(specs[number])
     ]
 
 

@@ -5,7 +5,6 @@ form of its arguments, with the shapes and dtypes of all values. The last one is
 compared with the closest earlier one.
 """
 
-import functools
 import itertools
 import logging
 import os
@@ -14,12 +13,12 @@ from typing import Any, Final, NamedTuple
 
 from .._caches import LOCK
 from .._graph._diff import differences
-from .._paths import Path
 from .._static import ANOTHER, texts_apart
-from ._arguments import Form, Function, Static, Values
-from ._boundary import type_text
+from ._arguments import Function, Static, Values
 from ._kept import remembered
 from ._methods import target_of
+from ._signature import CallSite
+from ._type_text import type_text
 
 _LIMIT: Final = 32
 _LOGGER: Final = logging.getLogger("graphnode")
@@ -28,8 +27,7 @@ _LOGGER: Final = logging.getLogger("graphnode")
 class Seen(NamedTuple):
     """One trace: the form of the arguments, and the shape and dtype of each value, by its name."""
 
-    function: Function
-    form: Form
+    site: CallSite
     statics: dict[str, Static]
     leaves: dict[str, str]
     states: dict[str, str]
@@ -48,11 +46,9 @@ class History:
         self._name = getattr(function, "__qualname__", repr(function))
         self._log: tuple[int, tuple[Seen, ...]] = (0, ())
 
-    def add(
-        self, function: Function, form: Form, values: Values, rest: Sequence[Any]
-    ) -> Seen:
+    def add(self, site: CallSite, values: Values, rest: Sequence[Any]) -> Seen:
         """Note a trace that begins, and log it if the environment says `GRAPHNODE_LOG=retrace`."""
-        seen = _seen(function, form, values, rest)
+        seen = _seen(site, values, rest)
         with LOCK:
             count, earlier = self._log
             log = self._log = (count + 1, (*earlier, seen)[-_LIMIT:])
@@ -140,12 +136,11 @@ def explain_retrace(fun: Callable[..., object], /) -> str:
     return (history or history_of(target_of(fun)[0])).explain()
 
 
-def _seen(function: Function, form: Form, values: Values, rest: Sequence[Any]) -> Seen:
-    leaves, states = form.rest_names(function), form.state_names(function)
+def _seen(site: CallSite, values: Values, rest: Sequence[Any]) -> Seen:
+    leaves, states = site.rest_names(), site.state_names()
     return Seen(
-        function,
-        form,
-        form.statics(function),
+        site,
+        site.statics(),
         {name: type_text(leaf) for name, leaf in zip(leaves, rest, strict=True)},
         {name: type_text(value) for name, value in zip(states, values, strict=True)},
     )
@@ -155,13 +150,18 @@ def _differences(left: Seen, right: Seen) -> list[str]:
     found = _static_changes(left.statics, right.statics) + _changes(
         left.leaves, right.leaves
     )
-    if left.form.graphdef is not right.form.graphdef:
-        left_place, right_place = _namer(left), _namer(right)
+    if left.site.signature.graphdef is not right.site.signature.graphdef:
+        left_place, right_place = left.site.path_name, right.site.path_name
         for one in differences(
-            left.form.graphdef, right.form.graphdef, left_place, right_place
+            left.site.signature.graphdef,
+            right.site.signature.graphdef,
+            left_place,
+            right_place,
         ):
             # A root may be there in one of the two alone.
-            is_in_right = not one.path or int(one.path[0]) < len(right.form.places)
+            is_in_right = not one.path or int(one.path[0]) < len(
+                right.site.signature.places
+            )
             place = (right_place if is_in_right else left_place)(one.path)
             found.append(f"{place}: {one.left} != {one.right}")
     found += [
@@ -172,11 +172,14 @@ def _differences(left: Seen, right: Seen) -> list[str]:
     # Where the same names stand in another tree, as when an argument is given by its
     # name.
     names = [
-        (seen.form.graphdef, seen.statics, set(seen.leaves)) for seen in (left, right)
+        (seen.site.signature.graphdef, seen.statics, set(seen.leaves))
+        for seen in (left, right)
     ]
     is_same = names[0] == names[1]
-    if left.form.treedef != right.form.treedef and (is_same or not found):
-        texts = str(left.form.treedef), str(right.form.treedef)
+    if left.site.signature.treedef != right.site.signature.treedef and (
+        is_same or not found
+    ):
+        texts = str(left.site.signature.treedef), str(right.site.signature.treedef)
         found.append(
             f"the pytree of arguments: {texts[0]} != {texts[1] if texts[0] != texts[1] else ANOTHER}"
         )
@@ -214,10 +217,6 @@ def _static_changes(left: dict[str, Static], right: dict[str, Static]) -> list[s
     alone_left = {name: repr(left[name]) for name in left if name not in right}
     alone_right = {name: repr(right[name]) for name in right if name not in left}
     return lines + _changes(alone_left, alone_right)
-
-
-def _namer(seen: Seen) -> Callable[[Path], str]:
-    return functools.partial(seen.form.where, seen.function)
 
 
 def _changes(left: dict[str, str], right: dict[str, str]) -> list[str]:

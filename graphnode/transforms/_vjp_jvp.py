@@ -24,8 +24,9 @@ from ._answers import (
     slots_of,
 )
 from ._arguments import Function, Values
-from ._boundary import Call, Outcome
+from ._boundary import Call
 from ._methods import target_of
+from ._pure import Outcome
 from ._wrt import Chosen, divided
 
 R = TypeVar("R")

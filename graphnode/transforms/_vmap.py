@@ -15,11 +15,12 @@ from .._arguments import checked_index
 from .._describe import describe
 from .._tracebacks import hides_frames
 from ._arguments import Function, Values
-from ._axes import Spread, check_output_axes, check_sizes, is_axis, spread_axes
-from ._boundary import Call, Outcome, pure_of
-from ._fork import apart_from, fork, forks_of, join, lane_count, with_forks
+from ._axes import check_output_axes, check_sizes, is_axis, spread_axes
+from ._boundary import Call
+from ._fork import advanced, forked_values, forks_of, lane_count, with_fork_axes
 from ._members import Lane, Shard, member_of, with_result_axes
 from ._methods import rebind, target_of
+from ._pure import Outcome, pure_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -133,43 +134,36 @@ def vmap(
     @functools.wraps(target)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         call = Call("vmap", target, args, kwargs)
-        axes, rest = spread_axes(
-            call, _with_bound(in_axes, [None] * len(bound), len(args)), 0, check_axis
-        )
-        forks, given_values = forks_of(call, axes), call.values
-        check_sizes(call, Spread(apart_from(forks, axes), rest), _SIZES, axis_size)
-        form, axis_name_of_states = member_of(
-            call, Spread(apart_from(forks, axes), rest)
-        )
+        prefix = _with_bound(in_axes, [None] * len(bound), len(args))
+        axes = spread_axes(call, prefix, 0, check_axis)
+        # A stream without an axis is forked, and its forks have one.
+        forks, values = forks_of(call, axes.values), call.values
+        own_axes = with_fork_axes(forks, axes, None)
+        check_sizes(call, own_axes, _SIZES, axis_size)
+        site, name = member_of(call, own_axes)
         if forks:
-            size = (
-                lane_count(call, axes, rest, forks) if axis_size is None else axis_size
-            )
+            size = lane_count(call, own_axes) if axis_size is None else axis_size
             if size is None:
                 raise ValueError(
                     "gn.vmap: only random streams are mapped: say how many lanes with axis_size"
                 )
-            axes, given_values = (
-                with_forks(forks, axes),
-                fork(forks, given_values, size),
-            )
-        given = tuple([number for number, axis in enumerate(axes) if axis is not None])
-        pure = pure_of("vmap", target, form, given, refusal=_NO_AXIS)
+            axes = with_fork_axes(forks, axes, 0)
+            values = forked_values(forks, values, size)
+        mapped_numbers = [n for n, axis in enumerate(axes.values) if axis is not None]
+        mapped_axes = tuple([axes.values[number] for number in mapped_numbers])
+        pure = pure_of(site, tuple(mapped_numbers), refusal=_NO_AXIS)
         run = jax.vmap(
             Lane(pure, out_axes),
-            in_axes=(axes, rest),
-            out_axes=(0, tuple([axes[number] for number in given]), out_axes),
+            in_axes=(axes.values, axes.rest),
+            out_axes=(0, mapped_axes, out_axes),
             axis_name=axis_name,
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
         )
-        written, new, result = call.run(run, given_values, call.rest)
-        outcome = (
-            written,
-            new,
-            with_result_axes(result, out_axes, len(given_values), axis_name_of_states),
-        )
-        return call.finish(join(forks, call.values, outcome, "vmap", call.where))
+        written, new_values, result = call.run(run, values, call.rest)
+        result = with_result_axes(result, out_axes, len(values), name)
+        outcome = written, new_values, result
+        return call.finish(advanced(forks, call.values, outcome, site))
 
     return rebind(mapped, bound, fun, again)
 
@@ -178,12 +172,9 @@ def _with_bound(prefix: Any, of_bound: Sequence[Any], count: int) -> Any:
     """A prefix of the caller's arguments as one of all `count`, of which the first are bound."""
     if not of_bound:
         return prefix
-    given = (
-        prefix
-        if isinstance(prefix, (tuple, list))
-        else [prefix] * (count - len(of_bound))
-    )
-    return (*of_bound, *given)
+    if isinstance(prefix, (tuple, list)):
+        return (*of_bound, *prefix)
+    return (*of_bound, *[prefix] * (count - len(of_bound)))
 
 
 def check_axis(value: Any, where: str) -> None:
@@ -299,7 +290,7 @@ def shard_map(
             wrote[:] = [
                 number
                 for number in outcome[0].numbers
-                if number not in outcome[0].untouched
+                if number not in outcome[0].unchanged
             ]
             return outcome
 
@@ -313,7 +304,7 @@ def shard_map(
             return call.finish(call.run(sharded, call.values, call.rest))
         except ValueError as error:
             replicated = [
-                call.where(number) for number in wrote if values[number] == _SHARED
+                call.state_name(number) for number in wrote if values[number] == _SHARED
             ]
             if replicated:
                 error.add_note(_REPLICATED.format(", ".join(replicated)))

@@ -12,9 +12,10 @@ from .._compat import current_trace
 from .._stream import Stream, scope_of
 from .._tracebacks import hides_frames
 from ._arguments import Function, named_arguments, with_statics
-from ._boundary import Call, Outcome
+from ._boundary import Call
 from ._fork import at_home
 from ._methods import rebind, target_of
+from ._pure import Outcome
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -130,7 +131,7 @@ def _drawing(pure: Callable[P, R]) -> Callable[P, R]:
 
 def _shapes(call: Call, outcome: Outcome) -> Any:
     """The result of an outcome of shapes, with live nodes; nothing is written."""
-    return call.revive(outcome[2]) if outcome[0].has_nodes else outcome[2]
+    return call.with_live_nodes(outcome[2]) if outcome[0].has_nodes else outcome[2]
 
 
 # Any: with `return_shape` the result is a pair.

@@ -23,7 +23,7 @@ class Written:
     Attributes:
         numbers: The States whose values it gives, by their number among those of the
             arguments.
-        untouched: Those of them that it did not write.
+        unchanged: Those of them that it did not write.
         containers: Those of them that hold containers afterwards.
         has_nodes: Whether there are nodes in its result.
         reshaped: Those of them that it gave another structure, shape or dtype; none
@@ -31,7 +31,7 @@ class Written:
     """
 
     numbers: tuple[int, ...]
-    untouched: frozenset[int]
+    unchanged: frozenset[int]
     containers: frozenset[int]
     has_nodes: bool
     reshaped: frozenset[int] = frozenset()

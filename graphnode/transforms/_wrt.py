@@ -23,9 +23,12 @@ from .._graph._layout import Layout
 from .._paths import path_str
 from .._statetree import StateTree, select
 from .._static import GraphObject
-from ._arguments import LeafPlace, Values
-from ._boundary import Call, Outcome, told
+from ._arguments import Values
+from ._boundary import Call
+from ._pure import Outcome
 from ._result_nodes import is_result_node
+from ._signature import LeafPlace
+from ._type_text import result_text
 
 
 class Part(NamedTuple):
@@ -63,12 +66,12 @@ class Chosen:
         bound: int,
     ) -> None:
         self._call, self._values = call, call.values
-        args, _ = call.form.fill(call.roots, call.rest)
+        args, _ = call.signature.fill(call.roots, call.rest)
         numbers = {
             id(state): number for number, state in enumerate(call.binding.states)
         }
         positions = _positions(call.transform, argnums, bound, len(args))
-        places = call.form.leaf_places(positions)
+        places = call.signature.leaf_places(positions)
         self.parts = [
             _part_of(args[at], own, wrt, numbers)
             for at, own in zip(positions, places, strict=True)
@@ -133,7 +136,7 @@ class Chosen:
             TypeError: Names all such States.
         """
         faults = [
-            f"{self._call.where(number)} ({shape_text(leaf) if hasattr(leaf, 'dtype') else describe(leaf)})"
+            f"{self._call.state_name(number)} ({shape_text(leaf) if hasattr(leaf, 'dtype') else describe(leaf)})"
             for number, value in zip(self.numbers, self.values, strict=True)
             for leaf in jax.tree.leaves(value)
             if not _is_inexact(leaf)
@@ -259,8 +262,8 @@ def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) ->
 
 def _roots_of(call: Call, position: int) -> list[tuple[str, Any]]:
     """The nodes of an argument with their names in a message."""
-    owners, names = call.form.owners(), call.form.names(call.function)
-    places = zip(call.form.places, call.roots, strict=True)
+    owners, names = call.signature.owners(), call.site.leaf_names()
+    places = zip(call.signature.places, call.roots, strict=True)
     return [(names[place], root) for place, root in places if owners[place] == position]
 
 
@@ -278,9 +281,9 @@ def _name_in(call: Call, position: int, number: int) -> str:
 
 def _argument_name(call: Call, position: int) -> str:
     """The name of an argument with nodes in a message."""
-    first = call.form.owners().index(position)
-    _, _, *below = call.form.key_paths[first]
-    return call.form.names(call.function)[first].removesuffix(keystr(tuple(below)))
+    first = call.signature.owners().index(position)
+    _, _, *below = call.signature.key_paths[first]
+    return call.site.leaf_names()[first].removesuffix(keystr(tuple(below)))
 
 
 def one_or_all(argnums: int | Sequence[int], derivatives: tuple[Any, ...]) -> Any:
@@ -302,7 +305,7 @@ def divided(transform: str, outcome: Outcome, has_aux: bool) -> tuple[Any, Outco
             found = (
                 f"a tuple of {len(result)}"
                 if isinstance(result, tuple)
-                else told(result)
+                else result_text(result)
             )
             raise TypeError(
                 f"gn.{transform}: with has_aux=True the function gives (result, aux); found {found}"

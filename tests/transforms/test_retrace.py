@@ -294,13 +294,13 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
         assert max(map(len, kinds.values())) <= 4
     assert len(run._history._log[1]) == 8
     for size in range(_retrace._LIMIT):
-        run._history.add(local, *_arguments(size))
+        run._history.add(*_arguments(size))
     assert len(run._history._log[1]) == _retrace._LIMIT
 
 
 def _arguments(size: int) -> tuple[Any, Any, Any]:
     call = _boundary.Call("jit", add, (leaf(size), 1.0))
-    return call.form, call.values, call.rest
+    return call.site, call.values, call.rest
 
 
 # Explanations
