@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .._compat import DISABLE_JIT, jaxpr_as_fun
+from .._compat import DISABLE_JIT
 from .._errors import StructureError
 from .._value import is_container
 from ._arguments import Function, Values, name_of
@@ -18,6 +18,7 @@ from ._boundary import Call
 from ._fork import at_home
 from ._kept import remembered, remembered_together
 from ._pure import REFUSAL, Outcome, Pure, pure_of
+from ._replay import Replay
 from ._result_nodes import ResultNode, is_result_node
 from ._signature import CallSite
 from ._type_text import is_pair, mesh_axes, pair_text, result_text, type_text
@@ -31,11 +32,7 @@ def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...
 
 
 class Traced:
-    """The trace of a function of nodes: it tells what the function writes, and stands for it afterwards.
-
-    What a loop carries is known only when its function was traced, and JAX's loop
-    traces what it is given again. Were that the function, each level of nested loops
-    would double the traces of what is inside.
+    """The trace of a function of nodes: it says what the function writes, and stands for it afterwards (`Replay`).
 
     Args:
         site: The function of one round or branch, and the signature of its arguments.
@@ -69,9 +66,7 @@ class Traced:
             return outcome
 
         jaxpr, outcome = jax.make_jaxpr(run, return_shape=True)(values, rest)
-        self._evaluate, self._in_avals = jaxpr_as_fun(jaxpr), list(jaxpr.in_avals)
-        self._in_treedef: Any = jax.tree.structure((values, rest))
-        self._out_treedef = jax.tree.structure(outcome)
+        self._replay = Replay(jaxpr, values, rest, outcome)
         self.written: Written
         self.values: Values
         self.result: Any
@@ -90,12 +85,12 @@ class Traced:
         unchanged = frozenset(numbers) - frozenset(self.written.numbers)
 
         def run(values: Values, rest: Sequence[Any]) -> Outcome:
-            if not self._is_traced_for(values, rest):
+            # Without compilation, rounds have values to see, such as in a `print`. And
+            # JAX may carry stronger types than those of the first round.
+            outcome = None if DISABLE_JIT.value else self._replay.outcome(values, rest)
+            if outcome is None:
                 return pure(values, rest)
-            out_leaves = self._evaluate(*jax.tree.leaves((values, rest)))
-            _, written_values, result = jax.tree.unflatten(
-                self._out_treedef, out_leaves
-            )
+            _, written_values, result = outcome
             after = dict(zip(self.written.numbers, written_values, strict=True))
             new_values = [after.get(number, values[number]) for number in numbers]
             containers = [
@@ -109,19 +104,6 @@ class Traced:
             return written, tuple(new_values), result
 
         return run
-
-    def _is_traced_for(self, values: Values, rest: Sequence[Any]) -> bool:
-        """Whether the trace stands for the function with these arguments.
-
-        JAX may carry stronger types than those of the first round. Without compilation
-        rounds have values to see, such as in a `print`.
-        """
-        leaves, treedef = jax.tree.flatten((values, rest))
-        return (
-            not DISABLE_JIT.value
-            and treedef == self._in_treedef
-            and list(map(jax.typeof, leaves)) == self._in_avals
-        )
 
 
 def compiled(

@@ -74,15 +74,15 @@ class Signature:
             for _, first, *_ in self.key_paths
         ]
 
-    def leaf_places(self, positions: Iterable[int]) -> list[list[LeafPlace]]:
-        """The leaves of the arguments at some positions, each in order."""
+    def leaf_places(self, arguments: Iterable[int | str]) -> list[list[LeafPlace]]:
+        """The leaves of some arguments, by position or name, each in order."""
         node_places = set(self.places)
         following = itertools.count()
         by_owner: dict[int | str, list[LeafPlace]] = {}
         for at, owner in enumerate(self.owners()):
             rest = None if at in node_places else next(following)
             by_owner.setdefault(owner, []).append(LeafPlace(at, rest))
-        return [by_owner.get(position, []) for position in positions]
+        return [by_owner.get(argument, []) for argument in arguments]
 
     def argument_def(self, position: int) -> Any:
         """The treedef of the argument at a position."""
