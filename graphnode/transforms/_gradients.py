@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from types import EllipsisType
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 import jax
 
@@ -12,13 +12,13 @@ from .._state import ParamState
 from .._tracebacks import hides_frames
 from ._arguments import Function, Values
 from ._boundary import Call
+from ._grad_types import in_reverse_mode
 from ._methods import rebind, target_of
 from ._pure import Outcome
 from ._wrt import Chosen, GradOptions, divided, one_or_all
 
 P = ParamSpec("P")
 R = TypeVar("R")
-A = TypeVar("A")
 
 
 def _value_and_grad(
@@ -70,46 +70,7 @@ def _grad(function: Function, options: GradOptions) -> Function:
     return rebind(grad_of, bound, function, functools.partial(_grad, options=options))
 
 
-@overload
-def grad(
-    fun: Callable[P, Any],
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    *,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, Any]: ...
-@overload
-def grad(
-    fun: Callable[P, tuple[Any, A]],
-    argnums: int | Sequence[int] = ...,
-    *,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, tuple[Any, A]]: ...
-@overload
-def grad(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
-@overload
-def grad(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
-# Any: a gradient has the type of the argument that it is of, a StateTree for a node,
-# which no annotation can say.
+@in_reverse_mode
 def grad(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,

@@ -1,9 +1,9 @@
 """`jacrev`, `jacfwd` and `hessian`: derivatives of functions whose results are arrays of any shape."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import EllipsisType
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,11 @@ from .._state import ParamState
 from .._tracebacks import hides_frames
 from ._arguments import Function, Values
 from ._boundary import Call
+from ._grad_types import in_forward_mode, in_reverse_mode
 from ._members import with_leading_axes
 from ._methods import rebind, target_of
 from ._pure import Outcome
 from ._wrt import Chosen, GradOptions, divided, one_or_all
-
-P = ParamSpec("P")
-A = TypeVar("A")
 
 
 def _jacobian(
@@ -77,46 +75,7 @@ def _hessian(function: Function, options: GradOptions) -> Function:
     return _jacobian("hessian", of_rows, options, "jacfwd")
 
 
-# Any in what follows: a derivative has the type of the result with the argument's in
-# place of each array, which no annotation can say.
-@overload
-def jacrev(
-    fun: Callable[P, Any],
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    *,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, Any]: ...
-@overload
-def jacrev(
-    fun: Callable[P, tuple[Any, A]],
-    argnums: int | Sequence[int] = ...,
-    *,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, tuple[Any, A]]: ...
-@overload
-def jacrev(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
-@overload
-def jacrev(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
+@in_reverse_mode
 def jacrev(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
@@ -149,41 +108,7 @@ def jacrev(
     )
 
 
-# Any: as for `jacrev`.
-@overload
-def jacfwd(
-    fun: Callable[P, Any],
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    *,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, Any]: ...
-@overload
-def jacfwd(
-    fun: Callable[P, tuple[Any, A]],
-    argnums: int | Sequence[int] = ...,
-    *,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, tuple[Any, A]]: ...
-@overload
-def jacfwd(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
-@overload
-def jacfwd(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
+@in_forward_mode
 def jacfwd(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
@@ -209,41 +134,7 @@ def jacfwd(
     )
 
 
-# Any: as for `jacrev`.
-@overload
-def hessian(
-    fun: Callable[P, Any],
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    *,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, Any]: ...
-@overload
-def hessian(
-    fun: Callable[P, tuple[Any, A]],
-    argnums: int | Sequence[int] = ...,
-    *,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, tuple[Any, A]]: ...
-@overload
-def hessian(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
-@overload
-def hessian(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
+@in_forward_mode
 def hessian(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
