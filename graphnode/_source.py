@@ -235,7 +235,7 @@ class ClassSource:
             # Of a function that a decorator hides, it is not known where it stands: then
             # all count.
             origins = own & self._functions[name] or own
-            methods += [one for one in definitions if self._origin(one) in origins]
+            methods += [node for node in definitions if self._origin(node) in origins]
         return methods
 
     @functools.cached_property

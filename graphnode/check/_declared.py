@@ -3,7 +3,7 @@
 import collections
 import pickle
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
 import jax
@@ -190,18 +190,25 @@ def axis_findings(
     for field, contract in contracts:
         if field.owner is not checked.cls:
             continue
-        where, place = f"{checked.cls.__name__}.{field.name}", checked.place(field.name)
+        place = checked.place(field.name)
         for name in sorted(contract.names - statics):
-            hint = did_you_mean(name, statics, cutoff=_NEAR)
-            if uses[name] > 1:
-                continue
-            if hint:
-                fault = axis_name_fault(where, name, contract, hint)
-                yield from checked.found(OF_RULE[fault.rule], fault, place)
-            elif strict:
-                text = f"{where}: axis {name!r} of {contract.text} stands nowhere else in the class and says nothing"
-                remedy = f"declare {name}: int, or write _{name}"
-                yield from checked.found(FREE_AXIS, f"{text}; {remedy}", place)
+            if uses[name] <= 1:
+                fault = _lonely_axis(checked.cls, field, contract, name, statics)
+                if strict or fault[0] is not FREE_AXIS:
+                    yield from checked.found(*fault, place)
+
+
+def _lonely_axis(
+    cls: type[Any], field: Field, contract: Contract, name: str, statics: Set[str]
+) -> tuple[Code, str]:
+    """What is wrong with the name of an axis that stands nowhere else in a class."""
+    where = f"{cls.__name__}.{field.name}"
+    hint = did_you_mean(name, statics, cutoff=_NEAR)
+    if hint:
+        fault = axis_name_fault(where, name, contract, hint)
+        return OF_RULE[fault.rule], fault
+    text = f"{where}: axis {name!r} of {contract.text} stands nowhere else in the class and says nothing"
+    return FREE_AXIS, f"{text}; declare {name}: int, or write _{name}"
 
 
 def contract_findings(

@@ -194,22 +194,36 @@ def _unassigned(cls: type[Any], sources: Sources) -> Sequence[str]:
     names -= plan_of(cls).makers.keys()
     # What subclasses assign counts: the class is meant to be extended then.
     subclasses = subclasses_of(cls) if names else []
-    # Constructors of bases that do not run, as one before them in line does not call the
-    # next. Bases come in that order.
-    skipped: set[str] = set()
+    skipped = _skipped_constructors(cls, bases, sources)
     for owner in [*bases, *subclasses]:
         source = sources.of_class(owner)
         if source is None or source.is_opaque:
             return ()
-        is_base = owner in bases
         for assignment in source.assignments:
-            if not (is_base and assignment.method in skipped):
+            if (owner, assignment.method) not in skipped:
                 names.discard(assignment.name)
-        if is_base and source.calls_next(_POST_INIT) is False:
-            skipped.add(_POST_INIT)
-        if owner is cls and source.calls_next(_INIT) is False:
-            skipped.add(_INIT)
     return sorted(names)
+
+
+def _skipped_constructors(
+    cls: type[Any], bases: Sequence[type[Any]], sources: Sources
+) -> set[tuple[type[Any], str]]:
+    """The constructors of bases that do not run, since one before them in line does not call the next.
+
+    An `__init__` of a base counts as run unless `cls` itself has one that does not call
+    it: in between, dataclasses generate them.
+    """
+    skipped: set[tuple[type[Any], str]] = set()
+    ended: set[str] = set()
+    for base in bases:  # in the order of the classes' lines
+        skipped.update((base, method) for method in ended)
+        source = sources.of_class(base)
+        if source is None:
+            continue
+        for method in (_POST_INIT, _INIT) if base is cls else (_POST_INIT,):
+            if source.calls_next(method) is False:
+                ended.add(method)
+    return skipped
 
 
 def _set_by_generated(bases: Sequence[type[Any]], sources: Sources) -> set[str]:

@@ -319,8 +319,8 @@ def _attend(
     if query.dtype == jnp.float64:
         y = _attend_in_float64(query, key, value, mask, is_causal=is_causal)
         return y.reshape(shape)
-    # JAX's function promotes half precision to float32, also where JAX is told to
-    # refuse promotion.
+    # JAX's function promotes half precision to float32, also where JAX is configured
+    # to refuse promotion.
     with jax.numpy_dtype_promotion("standard"):
         y = jax.nn.dot_product_attention(
             query, key, value, mask=mask, is_causal=is_causal

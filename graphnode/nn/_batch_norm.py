@@ -114,7 +114,7 @@ class BatchNorm(Layer):
         Args:
             x: The batch.
             mask: Of shape `[...]`: which elements count in the mean and variance, such
-                as those that are no padding. All are normalised. If none counts, the
+                as those that are not padding. All are normalised. If none counts, the
                 running averages stay, and the batch's mean 0 and variance 0 are used.
             deterministic: Used instead of the layer's own.
 

@@ -149,5 +149,5 @@ def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
 
 
 def of_rank(features: jax.Array, x: jax.Array) -> jax.Array:
-    """Values for each feature in the rank of `x`, as JAX may be told to refuse rank promotion."""
+    """Values for each feature in the rank of `x`, as JAX may be configured to refuse rank promotion."""
     return jnp.expand_dims(features, range(x.ndim - features.ndim))

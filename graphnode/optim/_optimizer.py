@@ -102,7 +102,7 @@ class Optimizer(Node):
         layout: The paths and descriptions of the States that are optimized.
         steps: How many updates were made.
         memory: The States that hold what optax calls the optimizer state, in lists and
-            dicts along its key paths; what holds no array is left out, in a list as
+            dicts along its key paths; what does not hold an array is left out, in a list as
             `None`.
 
     Raises:
@@ -440,17 +440,17 @@ def _gradients(structure: GraphDef[Any], params: StateTree, grads: States) -> St
     return StateTree(params.layout, tuple([by_number[number] for number in numbers]))
 
 
-def _mismatches(path: Path, expected: Any, found: Any) -> Iterator[str]:
+def _mismatches(path: Path, expected: Any, value: Any) -> Iterator[str]:
     """How a value differs from what is expected in its structure or its shapes."""
-    treedefs: list[object] = [jax.tree.structure(expected), jax.tree.structure(found)]
+    treedefs: list[object] = [jax.tree.structure(expected), jax.tree.structure(value)]
     if treedefs[0] != treedefs[1]:
         yield f"{path_str(path)}: expected the tree {treedefs[0]}, found {treedefs[1]}"
         return
-    for (key_path, leaf), other in zip(
-        jax.tree.leaves_with_path(expected), jax.tree.leaves(found), strict=True
-    ):
-        if np.shape(leaf) != np.shape(other):
-            yield f"{path_str(path)}{keystr(key_path)}: expected shape {np.shape(leaf)}, found {np.shape(other)}"
+    pairs, leaves = jax.tree.leaves_with_path(expected), jax.tree.leaves(value)
+    for (key_path, leaf), other in zip(pairs, leaves, strict=True):
+        name, shape = f"{path_str(path)}{keystr(key_path)}", np.shape(leaf)
+        if shape != np.shape(other):
+            yield f"{name}: expected shape {shape}, found {np.shape(other)}"
 
 
 def _part_faults(expected: Sequence[Part], parts: Sequence[Part]) -> list[str]:

@@ -174,14 +174,19 @@ def _file_type(annotation: Any) -> Any:
         return None if inner is None else Annotated[inner, *args[1:]]
     if origin in _UNIONS:
         return _union_type(args)
-    if origin is Callable and isinstance(args[0], list):
-        return _CALLABLE[[object] * len(args[0]), object]
     if origin is Callable or getattr(annotation, "_is_protocol", False):
-        return _CALLABLE[..., object]
+        return _callable_type(args)
     # Behind the transformations, some of which are dataclasses
     if dataclasses.is_dataclass(annotation) or _is_enum(annotation):
         return annotation
     return _sequence_type(origin, args)
+
+
+def _callable_type(args: tuple[Any, ...]) -> Any:
+    """The type of functions of as many arguments: what they take and give is not checked."""
+    if args and isinstance(args[0], list):
+        return _CALLABLE[[object] * len(args[0]), object]
+    return _CALLABLE[..., object]
 
 
 def _is_enum(annotation: Any) -> bool:

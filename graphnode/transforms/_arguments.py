@@ -84,14 +84,14 @@ def with_statics(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments with the static ones marked: they become a part of the treedef."""
     names = positional_names(function)
-    shown = [names[at] if at < len(names) else str(at) for at in range(len(args))]
-    marked = [
-        Static(shown[at], arg) if at in argnums else arg for at, arg in enumerate(args)
-    ]
-    return tuple(marked), {
-        name: Static(name, arg) if name in argnames else arg
-        for name, arg in kwargs.items()
-    }
+    marked = list(args)
+    for at in sorted(argnums.intersection(range(len(args)))):
+        # By position for what `*args` takes
+        marked[at] = Static(names[at] if at < len(names) else str(at), args[at])
+    marked_kwargs = dict(kwargs)
+    for name in sorted(argnames.intersection(kwargs)):
+        marked_kwargs[name] = Static(name, kwargs[name])
+    return tuple(marked), marked_kwargs
 
 
 def named_arguments(
@@ -112,35 +112,36 @@ def named_arguments(
         ValueError: The function has no such parameters; names all.
     """
     names = positional_names(function)
-    # `None` as in JAX
-    given = (
-        ()
-        if argnums is None
-        else checked_positions("a position of an argument", argnums)
-    )
-    placed = {at: at + offset if at >= 0 else len(names) + at for at in given}
-    unknown = [
-        str(at)
-        for at, position in placed.items()
-        if not offset <= position < len(names)
-    ]
+    positions: set[int] = set()
+    unknown: list[str] = []
+    if argnums is not None:  # `None` as in JAX
+        for at in checked_positions("a position of an argument", argnums):
+            position = at + offset if at >= 0 else len(names) + at
+            positions.add(position)
+            if not offset <= position < len(names):
+                unknown.append(str(at))
+    _check_known(function, list(dict.fromkeys(unknown)), argnames)
+    # An argument that can be given both ways is named both ways.
+    positions |= {names.index(name) for name in argnames if name in names}
+    argnames |= {names[position] for position in positions if position < len(names)}
+    return frozenset(positions), argnames
+
+
+def _check_known(
+    function: Function, unknown: list[str], argnames: frozenset[str]
+) -> None:
+    """Raise if there are unknown positions that `*args` does not take, or unknown names that `**kwargs` does not."""
     parameters = parameters_of(function)
+    if not parameters:
+        return  # a builtin may not tell what it takes
     kinds = {parameter.kind for parameter in parameters}
     faults = [] if inspect.Parameter.VAR_POSITIONAL in kinds else unknown
     if inspect.Parameter.VAR_KEYWORD not in kinds:
-        faults += sorted(
-            map(repr, argnames - {parameter.name for parameter in parameters})
-        )
-    if faults and parameters:  # a builtin may not tell what it takes
-        name, takes = (
-            getattr(function, "__name__", repr(function)),
-            ", ".join(map(str, parameters)),
-        )
+        known = {parameter.name for parameter in parameters}
+        faults = faults + sorted(map(repr, argnames - known))
+    if faults:
+        name = getattr(function, "__name__", repr(function))
+        takes = ", ".join(map(str, parameters))
         raise ValueError(
             f"{name} has no argument {', '.join(faults)}: it takes ({takes})"
         )
-    positions = set(placed.values())
-    positions |= {names.index(name) for name in argnames if name in names}
-    return frozenset(positions), argnames | {
-        names[at] for at in positions if at < len(names)
-    }

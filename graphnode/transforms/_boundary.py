@@ -60,7 +60,7 @@ class Call:
         function: The user's function.
         roots: The nodes and States among the arguments, in the order of the leaves.
         binding: Of all roots, in a list.
-        rest: The other leaves.
+        other_leaves: The other leaves.
         key: What `signature` is made of: a plain tuple, since one is made at every
             call.
     """
@@ -70,7 +70,7 @@ class Call:
         "binding",
         "function",
         "key",
-        "rest",
+        "other_leaves",
         "roots",
         "transform",
     )
@@ -85,14 +85,14 @@ class Call:
         self.transform, self.function = transform, function
         leaves, treedef = tree_flatten((args, kwargs or {}))
         self.roots: list[Any] = []
-        self.rest: list[Any] = []
+        self.other_leaves: list[Any] = []
         places: tuple[int, ...] = ()
         for at, leaf in enumerate(leaves):
             if isinstance(leaf, GraphObject):
                 self.roots.append(leaf)
                 places += (at,)
             else:
-                self.rest.append(leaf)
+                self.other_leaves.append(leaf)
         self.binding: Binding = binding_of_list(self.roots) if places else NO_NODES
         self.key: tuple[Any, tuple[int, ...], GraphDef[Any]] = (
             treedef,
@@ -106,7 +106,9 @@ class Call:
         signature: Signature | None = getattr(self, "_signature", None)
         if signature is None:
             treedef, places, _ = self.key
-            arguments = treedef.unflatten(all_leaves(places, self.roots, self.rest))
+            arguments = treedef.unflatten(
+                all_leaves(places, self.roots, self.other_leaves)
+            )
             pairs, _ = tree_flatten_with_path(arguments, is_leaf=is_graph_object)
             check_leaf_classes([leaf for _, leaf in pairs])
             key_paths = tuple([key_path for key_path, _ in pairs])
@@ -273,7 +275,9 @@ class Call:
         ]
         faults += [
             f"{name} is {describe(leaf)}"
-            for name, leaf in zip(self.site.rest_names(), self.rest, strict=True)
+            for name, leaf in zip(
+                self.site.other_leaf_names(), self.other_leaves, strict=True
+            )
             if not is_jax_type(leaf)
         ]
         if faults:

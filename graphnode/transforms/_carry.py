@@ -25,9 +25,11 @@ from ._type_text import is_pair, mesh_axes, pair_text, result_text, type_text
 from ._written import Written, kind_of_value
 
 
-def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:
+def writes_of(
+    pure: Pure, values: Values, other_leaves: Sequence[Any]
+) -> tuple[int, ...]:
     """The States that a function writes, by their numbers: found by tracing it once with abstract values."""
-    outcome: Outcome = jax.eval_shape(pure, values, rest)
+    outcome: Outcome = jax.eval_shape(pure, values, other_leaves)
     return outcome[0].numbers
 
 
@@ -37,7 +39,7 @@ class Traced:
     Args:
         site: The function of one round or branch, and the signature of its arguments.
         values: The values of all States, or their shapes and dtypes.
-        rest: The other leaves, or their shapes and dtypes.
+        other_leaves: The other leaves, or their shapes and dtypes.
         check: Raises if the function gives a result that the loop does not take. It
             gets what the function gave, where a trace has arrays for numbers.
 
@@ -52,7 +54,7 @@ class Traced:
         self,
         site: CallSite,
         values: Values,
-        rest: Sequence[Any],
+        other_leaves: Sequence[Any],
         check: Callable[[Any], object] = lambda _: None,
     ) -> None:
         self.site = site
@@ -60,13 +62,13 @@ class Traced:
 
         # A function of its own: JAX would keep the trace of `pure`, with tracers of
         # outside in it.
-        def run(values: Values, rest: Sequence[Any]) -> Outcome:
-            outcome = pure(values, rest)
+        def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
+            outcome = pure(values, other_leaves)
             check(outcome[2])
             return outcome
 
-        jaxpr, outcome = jax.make_jaxpr(run, return_shape=True)(values, rest)
-        self._replay = Replay(jaxpr, values, rest, outcome)
+        jaxpr, outcome = jax.make_jaxpr(run, return_shape=True)(values, other_leaves)
+        self._replay = Replay(jaxpr, values, other_leaves, outcome)
         self.written: Written
         self.values: Values
         self.result: Any
@@ -84,12 +86,16 @@ class Traced:
         pure.returned(self.written.numbers)  # raises for what may not be written
         unchanged = frozenset(numbers) - frozenset(self.written.numbers)
 
-        def run(values: Values, rest: Sequence[Any]) -> Outcome:
+        def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
             # Without compilation, rounds have values to see, such as in a `print`. And
             # JAX may carry stronger types than those of the first round.
-            outcome = None if DISABLE_JIT.value else self._replay.outcome(values, rest)
+            outcome = (
+                None
+                if DISABLE_JIT.value
+                else self._replay.outcome(values, other_leaves)
+            )
             if outcome is None:
-                return pure(values, rest)
+                return pure(values, other_leaves)
             _, written_values, result = outcome
             after = dict(zip(self.written.numbers, written_values, strict=True))
             new_values = [after.get(number, values[number]) for number in numbers]
@@ -126,15 +132,15 @@ def compiled(
     """
 
     def make(live: Callable[[], list[Function]]) -> Function:
-        def run(values: Values, rest: list[Any], *extra: Any) -> Outcome:
-            return body(live(), values, rest, *extra)
+        def run(values: Values, other_leaves: list[Any], *extra: Any) -> Outcome:
+            return body(live(), values, other_leaves, *extra)
 
         return jax.jit(run, inline=True)
 
     run = remembered_together(
         functions, ("compiled", call.transform), (key, call.signature), make
     )
-    return call.run(run, at_home(call), call.rest, *extra)  # type: ignore[no-any-return]  # as `body` gives
+    return call.run(run, at_home(call), call.other_leaves, *extra)  # type: ignore[no-any-return]  # as `body` gives
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:
@@ -207,7 +213,7 @@ class Carry:
 
     Attributes:
         site: The function of one round, and the signature of its arguments.
-        at: The other leaves that belong to the carry, by their numbers among the rest.
+        at: The other leaves that belong to the carry, by their numbers.
 
     Args:
         site: As above.
@@ -221,7 +227,7 @@ class Carry:
         self.site, self._has_output = site, has_output
         signature = site.signature
         (places,) = signature.leaf_places([position])
-        self.at = [place.rest for place in places if place.rest is not None]
+        self.at = [place.other for place in places if place.other is not None]
         self._treedef = signature.argument_def(position)
         # For each leaf of the carry the node that stands there, by its number among all
         # of the arguments; `None` for an array.

@@ -68,12 +68,16 @@ def with_fork_axes(
         fork_axis if number in forked else axis
         for number, axis in enumerate(axes.values)
     ]
-    return Spread(tuple(values), axes.rest)
+    return Spread(tuple(values), axes.other_leaves)
 
 
 def lane_count(call: Call, axes: Spread) -> int | None:
     """How many lanes or rounds the mapped values and leaves of a call make; `None` if none is mapped."""
-    rows = zip((*call.values, *call.rest), (*axes.values, *axes.rest), strict=True)
+    rows = zip(
+        (*call.values, *call.other_leaves),
+        (*axes.values, *axes.other_leaves),
+        strict=True,
+    )
     sizes = (
         leaf.shape[axis]
         for value, axis in rows

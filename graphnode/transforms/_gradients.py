@@ -15,7 +15,7 @@ from ._boundary import Call
 from ._grad_types import in_reverse_mode
 from ._methods import rebind, target_of
 from ._pure import Outcome
-from ._wrt import Chosen, GradOptions, divided, one_or_all
+from ._wrt import DiffTarget, GradOptions, divided, one_or_all
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,15 +30,17 @@ def _value_and_grad(
     @functools.wraps(target)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
         call = Call(transform, target, args, kwargs)
-        pure, chosen = (
-            call.pure(),
-            Chosen(call, options.argnums, options.wrt, len(bound)),
-        )
+        pure = call.pure()
+        diff_target = DiffTarget(call, options.argnums, options.wrt, len(bound))
         if not options.allow_int:
-            chosen.check_floating()
+            diff_target.check_floating()
 
-        def loss_of(values: Values, rest: Values) -> tuple[Any, Outcome]:
-            return divided(transform, pure(*chosen.join(values, rest)), options.has_aux)
+        def loss_of(values: Values, other_leaves: Values) -> tuple[Any, Outcome]:
+            return divided(
+                transform,
+                pure(*diff_target.join(values, other_leaves)),
+                options.has_aux,
+            )
 
         differentiate = jax.value_and_grad(
             loss_of,
@@ -48,10 +50,10 @@ def _value_and_grad(
             allow_int=options.allow_int,
         )
         (loss, outcome), derivatives = call.run(
-            differentiate, chosen.values, chosen.rest
+            differentiate, diff_target.values, diff_target.other_leaves
         )
         aux = call.finish(outcome)
-        gradients = one_or_all(options.argnums, chosen.assemble(*derivatives))
+        gradients = one_or_all(options.argnums, diff_target.assemble(*derivatives))
         return ((loss, aux) if options.has_aux else loss), gradients
 
     again = functools.partial(_value_and_grad, transform, options=options)

@@ -17,7 +17,7 @@ from ._grad_types import in_forward_mode, in_reverse_mode
 from ._members import with_leading_axes
 from ._methods import rebind, target_of
 from ._pure import Outcome
-from ._wrt import Chosen, GradOptions, divided, one_or_all
+from ._wrt import DiffTarget, GradOptions, divided, one_or_all
 
 
 def _jacobian(
@@ -35,35 +35,39 @@ def _jacobian(
     @functools.wraps(target)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = Call(transform, target, args, kwargs)
-        pure, chosen = (
-            call.pure(),
-            Chosen(call, options.argnums, options.wrt, len(bound)),
-        )
+        pure = call.pure()
+        diff_target = DiffTarget(call, options.argnums, options.wrt, len(bound))
         if not options.allow_int:
-            chosen.check_floating()
+            diff_target.check_floating()
         treedef: Any = None
         ranks: list[int] = []
 
-        def leaves_of(values: Values, rest: Values) -> tuple[list[Any], Outcome]:
+        def leaves_of(
+            values: Values, other_leaves: Values
+        ) -> tuple[list[Any], Outcome]:
             nonlocal treedef
             result, outcome = divided(
-                transform, pure(*chosen.join(values, rest)), options.has_aux
+                transform,
+                pure(*diff_target.join(values, other_leaves)),
+                options.has_aux,
             )
             leaves, treedef = jax.tree.flatten(result)
             ranks[:] = map(jnp.ndim, leaves)
             return leaves, outcome
 
         rows, outcome = call.run(
-            differentiate(leaves_of, (0, 1), **keywords), chosen.values, chosen.rest
+            differentiate(leaves_of, (0, 1), **keywords),
+            diff_target.values,
+            diff_target.other_leaves,
         )
         aux = call.finish(outcome)
         # Each array is the derivative of one array of the result, whose axes come
         # first.
-        made = [
-            with_leading_axes(one_or_all(options.argnums, chosen.assemble(*row)), rank)
-            for row, rank in zip(rows, ranks, strict=True)
-        ]
-        jacobian = jax.tree.unflatten(treedef, made)
+        leaves: list[Any] = []
+        for row, rank in zip(rows, ranks, strict=True):
+            derivatives = one_or_all(options.argnums, diff_target.assemble(*row))
+            leaves.append(with_leading_axes(derivatives, rank))
+        jacobian = jax.tree.unflatten(treedef, leaves)
         return (jacobian, aux) if options.has_aux else jacobian
 
     again = functools.partial(_jacobian, transform, options=options, mode=mode)

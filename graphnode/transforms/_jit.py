@@ -145,7 +145,7 @@ class Jitted(Transformed, Generic[P, R]):
 
         def lowered() -> jax.stages.Lowered:
             return (self._compiled.get(call.key) or self._compile(call)).lower(
-                call.values, call.rest
+                call.values, call.other_leaves
             )
 
         return call.run(lowered)  # type: ignore[no-any-return]  # as `lowered` gives
@@ -189,7 +189,10 @@ class Jitted(Transformed, Generic[P, R]):
 
 def _leaf_names(call: Call) -> str:
     return ", ".join(
-        [f"rest[{at}] is {name}" for at, name in enumerate(call.site.rest_names())]
+        [
+            f"other_leaves[{at}] is {name}"
+            for at, name in enumerate(call.site.other_leaf_names())
+        ]
         + ["values are the States"]
     )
 
@@ -208,7 +211,7 @@ class _Plain:
 
     def run(self, call: Call) -> Outcome:
         """Call the compiled function, and write what it wrote into the caller's States."""
-        outcome = self._jitted(call.values, call.rest)
+        outcome = self._jitted(call.values, call.other_leaves)
         call.write(outcome[0], outcome[1])
         return outcome
 
@@ -238,7 +241,7 @@ class _Donating:
         states = call.binding.states
         self._donated = tuple([n for n in written.numbers if states[n] in donating])
         self._values = _Partition(len(states), self._donated)
-        self._rest = _Partition(len(call.rest), leaves)
+        self._other_leaves = _Partition(len(call.other_leaves), leaves)
         self._pure = _logged(call.pure(self._donated, is_open=True), history)
         self._may_reshape = bool(written.reshaped)
 
@@ -247,8 +250,8 @@ class _Donating:
         ) -> Outcome:
             values = self._values.join(donated[0], retained[0])
             # A list, as the leaves of a call are: the first trace knows them so.
-            rest = list(self._rest.join(donated[1], retained[1]))
-            return self._trace(values, rest)
+            other_leaves = list(self._other_leaves.join(donated[1], retained[1]))
+            return self._trace(values, other_leaves)
 
         run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
         self._jitted = jax.jit(
@@ -268,7 +271,7 @@ class _Donating:
         if self._may_reshape:
             # Before any memory is gone. JAX keeps the trace, which says what will be
             # written.
-            arguments = self._arguments(call.values, call.rest)
+            arguments = self._arguments(call.values, call.other_leaves)
             written, values, _ = self._shapes(*arguments)
             call.check_contracts(written, values)
         states = [call.binding.states[number] for number in self._donated]
@@ -278,7 +281,7 @@ class _Donating:
 
         def run_and_write() -> Outcome:
             try:
-                arguments = self._arguments(call.values, call.rest)
+                arguments = self._arguments(call.values, call.other_leaves)
                 outcome: Outcome = self._jitted(*arguments)
             except BaseException:
                 if is_gone():
@@ -289,23 +292,27 @@ class _Donating:
 
         return undivided(run_and_write, is_gone)
 
-    def lower(self, values: Values, rest: Sequence[Any]) -> jax.stages.Lowered:
+    def lower(self, values: Values, other_leaves: Sequence[Any]) -> jax.stages.Lowered:
         """Lower the compiled function."""
-        return self._jitted.lower(*self._arguments(values, rest))
+        return self._jitted.lower(*self._arguments(values, other_leaves))
 
-    def _arguments(self, values: Values, rest: Sequence[Any]) -> tuple[Any, Any]:
+    def _arguments(
+        self, values: Values, other_leaves: Sequence[Any]
+    ) -> tuple[Any, Any]:
         """What is donated, and what is retained, both of values and other leaves."""
         donated_values, retained_values = self._values.split(values)
-        donated_rest, retained_rest = self._rest.split(rest)
-        donated = donated_values, donated_rest
-        retained = retained_values, retained_rest
+        donated_leaves, retained_leaves = self._other_leaves.split(other_leaves)
+        donated = donated_values, donated_leaves
+        retained = retained_values, retained_leaves
         leaves = jax.tree.leaves((donated, retained))
         if len(set(map(id, leaves))) < len(leaves):
             donated = _unshared(donated, retained)
         return donated, retained
 
-    def _trace(self, values: Values, rest: Sequence[Any]) -> Outcome:
-        outcome = self._first.take(values, rest) or self._pure(values, rest)
+    def _trace(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
+        outcome = self._first.take(values, other_leaves) or self._pure(
+            values, other_leaves
+        )
         if outcome[0].reshaped:
             self._may_reshape = True
             # The call that is being traced: a contract that it breaks ends it
@@ -322,20 +329,22 @@ class _FirstTrace:
     """
 
     def __init__(self, call: Call, history: History) -> None:
-        traced = jax.jit(_logged(call.pure(), history)).trace(call.values, call.rest)
+        traced = jax.jit(_logged(call.pure(), history)).trace(
+            call.values, call.other_leaves
+        )
         self.written: Written = traced.out_info[0]
         self._replay: Replay | None = Replay(
-            traced.jaxpr, call.values, call.rest, traced.out_info
+            traced.jaxpr, call.values, call.other_leaves, traced.out_info
         )
 
-    def take(self, values: Values, rest: Sequence[Any]) -> Outcome | None:
+    def take(self, values: Values, other_leaves: Sequence[Any]) -> Outcome | None:
         """The outcome of the function by this trace, once; `None` after that, or for arguments of other types.
 
         Once: JAX keeps what it made of these types. Held any longer, the trace would
         only keep its constants alive.
         """
         replay, self._replay = self._replay, None
-        return None if replay is None else replay.outcome(values, rest)
+        return None if replay is None else replay.outcome(values, other_leaves)
 
 
 def _donating_states(
@@ -409,20 +418,20 @@ class _Partition:
 
 
 def _named_leaves(call: Call, options: Options) -> tuple[list[int], list[int]]:
-    """The leaves to donate by name: nodes by their number among all leaves, others by theirs in the rest."""
+    """The leaves to donate by name: nodes by their number among all leaves, others by theirs."""
     named: set[int | str] = {*options.donate_argnums, *options.donate_argnames}
     places = list(itertools.chain(*call.signature.leaf_places(named)))
-    nodes = [place.leaf for place in places if place.rest is None]
-    return nodes, sorted([place.rest for place in places if place.rest is not None])
+    nodes = [place.leaf for place in places if place.other is None]
+    return nodes, sorted([place.other for place in places if place.other is not None])
 
 
 def _logged(pure: Pure, history: History) -> Callable[[Values, Sequence[Any]], Outcome]:
     """`pure`, which notes in the history that it is traced, under the name of the user's function."""
 
-    def run(values: Values, rest: Sequence[Any]) -> Outcome:
-        trace = history.add(pure.site, values, rest)
+    def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
+        trace = history.add(pure.site, values, other_leaves)
         try:
-            return pure(values, rest)
+            return pure(values, other_leaves)
         except BaseException as error:
             history.fail(trace, error)
             raise

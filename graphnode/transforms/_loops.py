@@ -148,7 +148,7 @@ def scan(
         length = lane_count(call, own_axes)
     options = _ScanOptions(length, reverse, unroll)
     site, name = member_of(call, own_axes)
-    key = (axes.values, tuple(axes.rest), options, forks, name, site.signature)
+    key = (axes.values, tuple(axes.other_leaves), options, forks, name, site.signature)
     body = functools.partial(
         _scan, site.signature, len(bound), axes, options, forks, name
     )
@@ -194,7 +194,7 @@ class _Round:
         carry: Carry,
         carried: Sequence[int],
         values: Values,
-        rest: list[Any],
+        other_leaves: list[Any],
         refusal: str = REFUSAL,
         shared: Collection[int] = (),
     ) -> None:
@@ -202,32 +202,34 @@ class _Round:
         self.numbers = tuple([n for n in traced.written.numbers if n not in shared])
         self.carried = carried
         self._pure = traced.returning(self.numbers, refusal)
-        self._carry, self._values, self._rest = carry, values, rest
+        self._carry, self._values, self._other_leaves = carry, values, other_leaves
         self.start: _LoopState = (
             [values[number] for number in carried],
-            [rest[at] for at in carry.at],
+            [other_leaves[at] for at in carry.at],
         )
         # Without compilation, a loop of no rounds never comes to its body.
         self.written, self.returned = traced.written, carry.take(traced.result)
 
     def arguments(
-        self, state: _LoopState, values: dict[int, Any], rest: dict[int, Any]
+        self, state: _LoopState, values: dict[int, Any], other_leaves: dict[int, Any]
     ) -> tuple[Values, list[Any]]:
         """The values and leaves of a round: what is carried, these items, and the constants."""
         carried_values = dict(zip(self.carried, state[0], strict=True))
         carried_leaves = dict(zip(self._carry.at, state[1], strict=True))
         all_values = _replaced(self._values, carried_values | values)
-        return tuple(all_values), _replaced(self._rest, carried_leaves | rest)
+        return tuple(all_values), _replaced(
+            self._other_leaves, carried_leaves | other_leaves
+        )
 
     def run(
-        self, state: _LoopState, values: dict[int, Any], rest: dict[int, Any]
+        self, state: _LoopState, values: dict[int, Any], other_leaves: dict[int, Any]
     ) -> tuple[_LoopState, dict[int, Any]]:
         """Run the function once.
 
         Args:
             state: What is carried into the round.
             values: Its items among the States, by number.
-            rest: Its items among the other leaves, by number.
+            other_leaves: Its items among the other leaves, by number.
 
         Returns:
             What is carried on, and the new values of all States that were written.
@@ -236,8 +238,8 @@ class _Round:
             TypeError: The carry or a State changes its structure, shapes or dtypes.
             StructureError: A node of the carry is another one.
         """
-        all_values, all_rest = self.arguments(state, values, rest)
-        self.written, new_values, result = self._pure(all_values, all_rest)
+        all_values, all_others = self.arguments(state, values, other_leaves)
+        self.written, new_values, result = self._pure(all_values, all_others)
         before = dict(enumerate(all_values))
         after = dict(zip(self.numbers, new_values, strict=True))
         carried = {number: after[number] for number in self.carried}
@@ -257,7 +259,7 @@ class _ScanRound(_Round):
 
     Attributes:
         axes: The axis of each State that is scanned over, by its number.
-        rest_axes: The axis of each other leaf that is.
+        leaf_axes: The axis of each other leaf that is.
         items: What is scanned over, along axis 0.
     """
 
@@ -267,23 +269,25 @@ class _ScanRound(_Round):
         position: int,
         axes: Spread,
         values: Values,
-        rest: list[Any],
+        other_leaves: list[Any],
     ) -> None:
         self.axes = _scanned(axes.values)
-        self.rest_axes = _scanned(axes.rest)
+        self.leaf_axes = _scanned(axes.other_leaves)
         carry = Carry(site, position, has_output=True)
         first_values = [
             _item(value, self.axes.get(n)) for n, value in enumerate(values)
         ]
-        first_rest = [_item(leaf, self.rest_axes.get(n)) for n, leaf in enumerate(rest)]
-        traced = Traced(site, tuple(first_values), first_rest, carry.take)
+        first_leaves = [
+            _item(leaf, self.leaf_axes.get(n)) for n, leaf in enumerate(other_leaves)
+        ]
+        traced = Traced(site, tuple(first_values), first_leaves, carry.take)
         written = traced.written.numbers
         carried = [number for number in written if axes.values[number] is _CARRY]
         shared = [number for number in written if axes.values[number] is None]
-        super().__init__(traced, carry, carried, values, rest, _NO_AXIS, shared)
+        super().__init__(traced, carry, carried, values, other_leaves, _NO_AXIS, shared)
         self.items: _LoopState = (
             [_moved(values[number], axis, 0) for number, axis in self.axes.items()],
-            [_moved(rest[at], axis, 0) for at, axis in self.rest_axes.items()],
+            [_moved(other_leaves[at], axis, 0) for at, axis in self.leaf_axes.items()],
         )
         specs = site.signature.graphdef.layout.specs
         self._keys = {n for n in self.numbers if n in self.axes and is_key(specs[n])}
@@ -295,7 +299,7 @@ class _ScanRound(_Round):
         state, after = self.run(
             state,
             dict(zip(self.axes, item[0], strict=True)),
-            dict(zip(self.rest_axes, item[1], strict=True)),
+            dict(zip(self.leaf_axes, item[1], strict=True)),
         )
         stacked = {n: value for n, value in after.items() if n in self.axes}
         return state, (stacked, self.returned.output)
@@ -325,8 +329,8 @@ class _ScanRound(_Round):
         keys = [
             (self.site.state_name(n), stacked[n]) for n in stacked if n in self._keys
         ]
-        made = made_keys(((), output), _RESULT_AXES, len(self._values))
-        return keys + [(key.name, key.value) for key in made]
+        new_keys = made_keys(((), output), _RESULT_AXES, len(self._values))
+        return keys + [(key.name, key.value) for key in new_keys]
 
 
 # The result of a scan is a pair: the carry has no axis, outputs have a leading one.
@@ -342,7 +346,7 @@ def _scan(
     name: str | None,
     functions: Sequence[Function],
     own: Values,
-    rest: list[Any],
+    other_leaves: list[Any],
 ) -> Outcome:
     """The scan of values and other leaves."""
     (function,) = functions
@@ -354,7 +358,7 @@ def _scan(
             )
         values = forked_values(forks, own, options.length)
     site = CallSite("scan", function, signature)
-    round_ = _ScanRound(site, position, axes, values, rest)
+    round_ = _ScanRound(site, position, axes, values, other_leaves)
     (carried, leaves), (stacked, outputs) = jax.lax.scan(
         round_.step, round_.start, round_.items, *options
     )
@@ -460,17 +464,17 @@ def _fori_loop(
     unroll: int | bool | None,
     functions: Sequence[Function],
     values: Values,
-    rest: list[Any],
+    other_leaves: list[Any],
     *traced_bounds: Any,
 ) -> Outcome:
     (function,) = functions
     round_ = _whole_round(
-        CallSite("fori_loop", function, signature), position, values, rest
+        CallSite("fori_loop", function, signature), position, values, other_leaves
     )
     # The bound node has no other leaves: before the carry there is the index alone.
     ((index_place,),) = signature.leaf_places([position - 1])
-    assert index_place.rest is not None
-    index_at = index_place.rest
+    assert index_place.other is not None
+    index_at = index_place.other
 
     def body(index: Any, state: _LoopState) -> _LoopState:
         return round_.run(state, {}, {index_at: index})[0]
@@ -481,12 +485,12 @@ def _fori_loop(
 
 
 def _whole_round(
-    site: CallSite, position: int, values: Values, rest: list[Any]
+    site: CallSite, position: int, values: Values, other_leaves: list[Any]
 ) -> _Round:
     """One round of a loop that carries all States that its function writes."""
     carry = Carry(site, position)
-    traced = Traced(site, values, rest, carry.take)
-    return _Round(traced, carry, traced.written.numbers, values, rest)
+    traced = Traced(site, values, other_leaves, carry.take)
+    return _Round(traced, carry, traced.written.numbers, values, other_leaves)
 
 
 def _index_like(lower: ArrayLike, upper: ArrayLike) -> ArrayLike:
@@ -542,7 +546,7 @@ def _while_loop(
     position: int,
     functions: Sequence[Function],
     values: Values,
-    rest: list[Any],
+    other_leaves: list[Any],
 ) -> Outcome:
     body, condition = functions
     test = pure_of(
@@ -551,7 +555,7 @@ def _while_loop(
         refusal="must not be written by cond_fun",
     )
     round_ = _whole_round(
-        CallSite("while_loop", body, signature), position, values, rest
+        CallSite("while_loop", body, signature), position, values, other_leaves
     )
 
     def holds(state: _LoopState) -> Any:

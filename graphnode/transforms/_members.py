@@ -101,10 +101,12 @@ def member_of(call: Call, axes: Spread) -> Member:
             for number, (spec, value, axis) in rows
         }
         graphdef = with_specs(graphdef, specs)
-    arguments = treedef.unflatten(all_leaves(signature.places, call.roots, call.rest))
+    arguments = treedef.unflatten(
+        all_leaves(signature.places, call.roots, call.other_leaves)
+    )
     if describes_states(arguments):
         of_leaves = all_leaves(
-            signature.places, [None] * len(signature.places), axes.rest
+            signature.places, [None] * len(signature.places), axes.other_leaves
         )
         treedef = jax.tree.structure(
             moved(arguments, of_leaves, site.leaf_names(), move)
@@ -114,7 +116,7 @@ def member_of(call: Call, axes: Spread) -> Member:
     return Member(dataclasses.replace(site, signature=signature), axis_name)
 
 
-def with_result_axes(result: Any, out_axes: Any, kept: int, name: str | None) -> Any:
+def with_result_axes(result: Any, out_axes: Any, count: int, name: str | None) -> Any:
     """The result of what was mapped, with the new axis in the descriptions of States.
 
     Nodes that are the caller's stay as they are.
@@ -123,7 +125,7 @@ def with_result_axes(result: Any, out_axes: Any, kept: int, name: str | None) ->
         result: The result, whose values have the axis, with a `ResultNode` in place of
             each node.
         out_axes: A pytree prefix of it.
-        kept: How many States the caller has.
+        count: How many States the caller has.
         name: The name of the axis, if it has one.
 
     Raises:
@@ -138,7 +140,7 @@ def with_result_axes(result: Any, out_axes: Any, kept: int, name: str | None) ->
             return spec
         return with_axis(spec, checked_position(axis, value, where), name)
 
-    return moved(result, spread(out_axes, result), _names_in(result), move, kept)
+    return moved(result, spread(out_axes, result), _names_in(result), move, count)
 
 
 def _names_in(result: Any) -> list[str]:
@@ -184,12 +186,12 @@ def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
     if not any(is_result_node(leaf) for _, leaf in pairs):
         return []
     axes = iter(spread(out_axes, result))
-    made: list[MadeKey] = []
+    keys: list[MadeKey] = []
     for key_path, leaf in pairs:
         own = list(itertools.islice(axes, len(jax.tree.leaves(leaf))))
         if isinstance(leaf, ResultNode):
-            made += _keys_of(f"result{keystr(key_path)}", leaf, own, count)
-    return made
+            keys += _keys_of(f"result{keystr(key_path)}", leaf, own, count)
+    return keys
 
 
 def _keys_of(
@@ -230,22 +232,22 @@ class Lane:
     def __repr__(self) -> str:
         return repr(self.pure)
 
-    def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
+    def __call__(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
         """Call the function, in the trace of `jax.vmap`.
 
         Raises:
             StackError: Streams that it gives are the same in all lanes; names all of
                 them.
         """
-        written, given, result = self.pure(values, rest)
-        made = made_keys(result, self.out_axes, len(values))
-        keys = [(key.name, key.value) for key in made if isinstance(key.axis, int)]
+        written, new_values, result = self.pure(values, other_leaves)
+        new_keys = made_keys(result, self.out_axes, len(values))
+        keys = [(key.name, key.value) for key in new_keys if isinstance(key.axis, int)]
         keys += [
             (self.pure.site.state_name(number), key)
-            for number, key in written_keys(self.pure, written, given)
+            for number, key in written_keys(self.pure, written, new_values)
         ]
         refuse_constant("vmap", [where for where, key in keys if not is_mapped(key)])
-        return written, given, result
+        return written, new_values, result
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -267,27 +269,27 @@ class Shard:
         """The name of the user's function."""
         return self.pure.__name__
 
-    def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
+    def __call__(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
         """Call the function, in the trace of `jax.shard_map`.
 
         Raises:
             StackError: Streams that it gives are the same in several shards; names all
                 of them.
         """
-        written, given, result = self.pure(values, rest)
+        written, new_values, result = self.pure(values, other_leaves)
         keys = [
             (key.name, key.value, key.axis)
             for key in made_keys(result, self.out_specs, len(values))
         ]
         keys += [
             (self.pure.site.state_name(number), key, self.specs[number])
-            for number, key in written_keys(self.pure, written, given)
+            for number, key in written_keys(self.pure, written, new_values)
         ]
         refuse_constant(
             "shard_map",
             [where for where, key, spec in keys if not _varies_along(key, spec)],
         )
-        return written, given, result
+        return written, new_values, result
 
 
 def _varies_along(key: jax.Array, spec: PartitionSpec) -> bool:
@@ -301,13 +303,13 @@ def is_key(spec: StateSpec) -> bool:
 
 
 def written_keys(
-    pure: Pure, written: Written, given: Sequence[Any]
+    pure: Pure, written: Written, new_values: Sequence[Any]
 ) -> list[tuple[int, Any]]:
     """The keys of streams that a function has written, with the numbers of their States."""
     specs = pure.site.signature.graphdef.layout.specs
     return [
         (number, value)
-        for number, value in zip(written.numbers, given, strict=True)
+        for number, value in zip(written.numbers, new_values, strict=True)
         if number not in written.unchanged and is_key(specs[number])
     ]
 

@@ -142,12 +142,12 @@ class Pure:
     def _name(self) -> str:
         return f"gn.{self.site.transform}"
 
-    def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
+    def __call__(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
         signature = self.site.signature
         before = Before.of(values)
         nodes = build(signature.graphdef, values)
         binding = binding_of_list(nodes) if nodes else NO_NODES
-        args, kwargs = signature.fill(nodes, rest)
+        args, kwargs = signature.fill(nodes, other_leaves)
         with self._captured():
             result = self._call(args, kwargs)
             if self.site.transform in _ONLY_ARRAYS and is_tracing():

@@ -30,20 +30,20 @@ class Replay:
     Args:
         jaxpr: The trace.
         values: The values that were traced, or their shapes and dtypes.
-        rest: The other leaves that were.
+        other_leaves: The other leaves that were.
         outcome: What the trace gives, as shapes and dtypes.
     """
 
     def __init__(
-        self, jaxpr: Any, values: Values, rest: Sequence[Any], outcome: Any
+        self, jaxpr: Any, values: Values, other_leaves: Sequence[Any], outcome: Any
     ) -> None:
         self._evaluate, self._in_avals = jaxpr_as_fun(jaxpr), list(jaxpr.in_avals)
-        self._in_treedef: Any = jax.tree.structure((values, rest))
+        self._in_treedef: Any = jax.tree.structure((values, other_leaves))
         self._out_treedef = jax.tree.structure(outcome)
 
-    def outcome(self, values: Values, rest: Sequence[Any]) -> Outcome | None:
+    def outcome(self, values: Values, other_leaves: Sequence[Any]) -> Outcome | None:
         """The outcome of the function; `None` where the arguments are of other types than those that were traced."""
-        leaves, treedef = jax.tree.flatten((values, rest))
+        leaves, treedef = jax.tree.flatten((values, other_leaves))
         if (
             treedef != self._in_treedef
             or list(map(jax.typeof, leaves)) != self._in_avals

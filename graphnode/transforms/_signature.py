@@ -30,11 +30,11 @@ class LeafPlace(NamedTuple):
 
     Attributes:
         leaf: Its number among all leaves.
-        rest: Its number among those that are no nodes; `None` for a node or State.
+        other: Its number among those that are not nodes; `None` for a node or State.
     """
 
     leaf: int
-    rest: int | None
+    other: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,10 +58,12 @@ class Signature:
     )
 
     def fill(
-        self, nodes: Sequence[Any], rest: Sequence[Any]
+        self, nodes: Sequence[Any], other_leaves: Sequence[Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with these nodes and these other leaves in them."""
-        args, kwargs = self.treedef.unflatten(all_leaves(self.places, nodes, rest))
+        args, kwargs = self.treedef.unflatten(
+            all_leaves(self.places, nodes, other_leaves)
+        )
         return (
             tuple(map(_unwrapped, args)),
             {name: _unwrapped(arg) for name, arg in kwargs.items()},
@@ -80,8 +82,8 @@ class Signature:
         following = itertools.count()
         by_owner: dict[int | str, list[LeafPlace]] = {}
         for at, owner in enumerate(self.owners()):
-            rest = None if at in node_places else next(following)
-            by_owner.setdefault(owner, []).append(LeafPlace(at, rest))
+            other = None if at in node_places else next(following)
+            by_owner.setdefault(owner, []).append(LeafPlace(at, other))
         return [by_owner.get(argument, []) for argument in arguments]
 
     def argument_def(self, position: int) -> Any:
@@ -111,7 +113,7 @@ class CallSite:
             for key_path in self.signature.key_paths
         ]
 
-    def rest_names(self) -> list[str]:
+    def other_leaf_names(self) -> list[str]:
         """What a message calls each leaf that is neither a node nor a State."""
         node_places = set(self.signature.places)
         return [
@@ -157,10 +159,10 @@ class CallSite:
 
 
 def all_leaves(
-    places: Sequence[int], nodes: Sequence[Any], rest: Sequence[Any]
+    places: Sequence[int], nodes: Sequence[Any], other_leaves: Sequence[Any]
 ) -> list[Any]:
     """All leaves of the arguments, in order, from the nodes at their places and the others."""
-    leaves = list(rest)
+    leaves = list(other_leaves)
     for place, node in zip(places, nodes, strict=True):
         leaves.insert(place, node)
     return leaves

@@ -40,7 +40,7 @@ def result_text(result: Any) -> str:
 
 
 def pair_text(result: Any) -> str:
-    """What a function returned that should have returned a pair."""
+    """What a function returned that should have returned a tuple of another length."""
     if isinstance(result, tuple):
         return f"a tuple of {len(result)}"
     return result_text(result)

@@ -154,13 +154,13 @@ def vmap(
         pure = pure_of(site, tuple(mapped_numbers), refusal=_NO_AXIS)
         run = jax.vmap(
             Lane(pure, out_axes),
-            in_axes=(axes.values, axes.rest),
+            in_axes=(axes.values, axes.other_leaves),
             out_axes=(0, mapped_axes, out_axes),
             axis_name=axis_name,
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
         )
-        written, new_values, result = call.run(run, values, call.rest)
+        written, new_values, result = call.run(run, values, call.other_leaves)
         result = with_result_axes(result, out_axes, len(values), name)
         outcome = written, new_values, result
         return call.finish(advanced(forks, call.values, outcome, site))
@@ -274,19 +274,19 @@ def shard_map(
     def mapped(*args: Any) -> Any:
         call = Call("shard_map", target, args)
         prefix = _with_bound(in_specs, [_SHARED] * len(bound), len(args))
-        found_values, found_rest = spread_axes(
+        state_specs, leaf_specs = spread_axes(
             call, prefix, None, lambda value, where: None
         )
         values: Values = tuple(
-            [_SHARED if spec is None else spec for spec in found_values]
+            [_SHARED if spec is None else spec for spec in state_specs]
         )
         pure = call.pure(tuple(range(len(values))))
         # Where JAX does not follow what varies, nothing tells equal keys from others.
         shard = Shard(pure, values, out_specs) if check_vma else pure
         wrote: list[int] = []
 
-        def run(given: Values, rest: list[Any]) -> Outcome:
-            outcome = shard(given, rest)
+        def run(given: Values, other_leaves: list[Any]) -> Outcome:
+            outcome = shard(given, other_leaves)
             wrote[:] = [
                 number
                 for number in outcome[0].numbers
@@ -296,12 +296,12 @@ def shard_map(
 
         sharded = jax.shard_map(
             run,
-            in_specs=(values, found_rest),
+            in_specs=(values, leaf_specs),
             out_specs=(_SHARED, values, out_specs),
             **options,
         )
         try:
-            return call.finish(call.run(sharded, call.values, call.rest))
+            return call.finish(call.run(sharded, call.values, call.other_leaves))
         except ValueError as error:
             replicated = [
                 call.state_name(number) for number in wrote if values[number] == _SHARED

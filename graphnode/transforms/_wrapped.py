@@ -81,7 +81,7 @@ def remat(
     def rematerialised(*args: Any, **kwargs: Any) -> Any:
         call = Call("remat", target, *with_statics(target, args, kwargs, *statics))
         run = jax.checkpoint(call.pure(), prevent_cse=prevent_cse, policy=policy)
-        return call.finish(call.run(run, at_home(call), call.rest))
+        return call.finish(call.run(run, at_home(call), call.other_leaves))
 
     return rebind(rematerialised, bound, fun, again)
 
@@ -113,7 +113,7 @@ def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     target, bound = target_of(fun)
     call = Call("eval_shape", target, (*bound, *args), kwargs)
     outcome: Outcome = call.run(
-        jax.eval_shape, _drawing(call.pure()), call.values, call.rest
+        jax.eval_shape, _drawing(call.pure()), call.values, call.other_leaves
     )
     return _shapes(call, outcome)  # type: ignore[no-any-return]  # like what the function gives
 
@@ -181,7 +181,7 @@ def make_jaxpr(
         jaxpr, outcome = call.run(
             jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True),
             call.values,
-            call.rest,
+            call.other_leaves,
         )
         return (jaxpr, _shapes(call, outcome)) if return_shape else jaxpr
 
@@ -235,7 +235,9 @@ def checkify(
     def checked(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
         call = Call("checkify", target, args, kwargs)
         error, outcome = call.run(
-            jax_checkify.checkify(call.pure(), errors=errors), call.values, call.rest
+            jax_checkify.checkify(call.pure(), errors=errors),
+            call.values,
+            call.other_leaves,
         )
         return error, call.finish(outcome)
 
