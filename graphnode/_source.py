@@ -386,6 +386,8 @@ class _MethodReader:
                 self.asked.update(_constant_text(arguments[1]))
             case "setattr":
                 self._read_setattr(call, statement, is_checked=True)
+            case _:
+                pass
 
     def _read_setattr(
         self, call: ast.Call, statement: ast.stmt | None, *, is_checked: bool

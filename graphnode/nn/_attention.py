@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import KW_ONLY, InitVar
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -220,7 +220,8 @@ class MultiHeadAttention(Layer):
                 attention, with rotary positions or with a cache; a cache that has no
                 room left.
         """
-        arrays = {"x": (x, Queried)}
+        # Any: to type checkers, the annotations of arrays are not classes.
+        arrays: dict[str, tuple[jax.Array, Any]] = {"x": (x, Queried)}
         if context is not None:
             arrays["context"] = (context, Context)
         check_inputs(self, **arrays)

@@ -112,7 +112,10 @@ def promoted(dtype: DTypeLike | None, /, *arrays: *_Arrays) -> tuple[*_Arrays]:
         common: Any = jnp.result_type(*[array for array in row if array is not None])
     else:
         common = inexact("dtype", dtype)
-    return tuple([None if array is None else array.astype(common) for array in row])  # type: ignore[return-value]
+    result: Any = tuple(
+        [None if array is None else array.astype(common) for array in row]
+    )
+    return result  # type: ignore[no-any-return]
 
 
 def at_least_float32(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":

@@ -45,9 +45,11 @@ def padding_of(
         ContractError: It is neither.
     """
     # "Before" has a meaning along one axis alone.
-    admitted = [name for name in names if name != "CAUSAL" or rank == 1]
-    if isinstance(padding, str) and padding in admitted:
-        return padding
+    admitted: list[Named] = [name for name in names if name != "CAUSAL" or rank == 1]
+    if isinstance(padding, str):
+        for name in admitted:
+            if name == padding:
+                return name
     each = padding if isinstance(padding, tuple) else (padding,) * rank
     pairs = [
         amount if isinstance(amount, tuple) else (amount, amount) for amount in each

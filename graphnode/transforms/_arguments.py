@@ -137,8 +137,8 @@ def _check_known(
     kinds = {parameter.kind for parameter in parameters}
     faults = [] if inspect.Parameter.VAR_POSITIONAL in kinds else unknown
     if inspect.Parameter.VAR_KEYWORD not in kinds:
-        known = {parameter.name for parameter in parameters}
-        faults = faults + sorted(map(repr, argnames - known))
+        parameter_names = {parameter.name for parameter in parameters}
+        faults = faults + sorted(map(repr, argnames - parameter_names))
     if faults:
         name = getattr(function, "__name__", repr(function))
         takes = ", ".join(map(str, parameters))

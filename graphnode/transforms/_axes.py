@@ -1,4 +1,4 @@
-"""Axes (or partition specs) for the arguments of a call, as a caller writes them: for each State, and each other leaf.
+"""Axes (or partition specs) of the arguments of a call, as a caller writes them: for each State and other leaf.
 
 A caller gives a pytree prefix of the arguments, in which a value for a node holds for
 all its States, and `axes` says it State by State. Of a State that is reached several
@@ -115,6 +115,10 @@ class Spread(NamedTuple):
 
     values: tuple[Any, ...]
     other_leaves: list[Any]
+
+    def all(self) -> list[Any]:
+        """Those of the States, then those of the other leaves."""
+        return [*self.values, *self.other_leaves]
 
 
 def spread_axes(
@@ -240,10 +244,7 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
     """
     without_axis: list[tuple[int, tuple[int, ...], int]] = []
     numbers_of: dict[int, list[int]] = {}  # of what has a size
-    values, all_axes = (
-        (*call.values, *call.other_leaves),
-        (*axes.values, *axes.other_leaves),
-    )
+    values, all_axes = (*call.values, *call.other_leaves), axes.all()
     for at, (value, axis) in enumerate(zip(values, all_axes, strict=True)):
         if not isinstance(axis, int):
             continue
@@ -264,10 +265,8 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
         text = listed(faults, limit=10)
     else:
         texts = [f"{size} is asked for"] if size is not None else []
-        texts += [
-            f"{length} of {_some([names[at] for at in numbers])}"
-            for length, numbers in numbers_of.items()
-        ]
+        for length, numbers in numbers_of.items():
+            texts.append(f"{length} of {_some([names[at] for at in numbers])}")
         text = f"sizes along the mapped axes differ: {'; '.join(texts)}"
     raise ValueError(f"gn.{call.transform}: {text}. {remedy}")
 

@@ -22,7 +22,7 @@ none; `Call.finish` does both steps behind JAX.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -193,17 +193,23 @@ class Call:
             values = tuple([value for _, value in changed])
         states = [self.binding.states[number] for number in numbers]
         if is_tracing():
-            trace = current_trace()
-            for number, state, value in zip(numbers, states, values, strict=True):
-                if trace_of(state) != trace:
-                    name = functools.partial(self.state_name, number)
-                    check_writable(state, value, name)
+            self._check_writable(numbers, states, values)
         for number in written.containers:
             mark_container(self.binding.states[number])
         put_all(states, values)
         if self.binding.has_marks:
             for state in states:
                 renew(state)
+
+    def _check_writable(
+        self, numbers: Sequence[int], states: Sequence[State[Any]], values: Values
+    ) -> None:
+        """Raise if a State is of another trace than the one that writes it."""
+        trace = current_trace()
+        for number, state, value in zip(numbers, states, values, strict=True):
+            if trace_of(state) != trace:
+                name = functools.partial(self.state_name, number)
+                check_writable(state, value, name)
 
     def check_contracts(self, written: Written, values: Values) -> None:
         """Raise if what was written breaks the contract of a field that the State stands in.

@@ -103,7 +103,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
 
     Args:
         fun: A function, a method or a callable node.
-        nondiff_argnums: Positions of arguments that are no arrays: hashable. `bwd` gets
+        nondiff_argnums: Positions of arguments that are not arrays: hashable. `bwd` gets
             them first.
         nondiff_argnames: Their names.
 

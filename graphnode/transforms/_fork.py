@@ -73,11 +73,7 @@ def with_fork_axes(
 
 def lane_count(call: Call, axes: Spread) -> int | None:
     """How many lanes or rounds the mapped values and leaves of a call make; `None` if none is mapped."""
-    rows = zip(
-        (*call.values, *call.other_leaves),
-        (*axes.values, *axes.other_leaves),
-        strict=True,
-    )
+    rows = zip((*call.values, *call.other_leaves), axes.all(), strict=True)
     sizes = (
         leaf.shape[axis]
         for value, axis in rows

@@ -480,8 +480,8 @@ def jit(
 
     Nodes may be anywhere in the arguments and in the result. The function gets copies,
     whose written States are written back to the caller's, so that a node that goes in
-    comes out as the same object; States that are only read are no outputs of what is
-    compiled. It is traced once for each structure, shapes and dtypes; see
+    comes out as the same object; States that are only read are not outputs of
+    what is compiled. It is traced once for each structure, shapes and dtypes; see
     `explain_retrace`.
 
     Args:
@@ -502,7 +502,7 @@ def jit(
         The compiled function, with the signature of `fun`.
 
     Raises:
-        ValueError: A position or name is that of no argument.
+        ValueError: There is no argument of a position or name.
         StructureError: At a call: the function changes the structure of a node.
         TraceError: At a call: the function writes a State that it did not get as an
             argument.

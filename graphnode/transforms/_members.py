@@ -307,10 +307,11 @@ def written_keys(
 ) -> list[tuple[int, Any]]:
     """The keys of streams that a function has written, with the numbers of their States."""
     specs = pure.site.signature.graphdef.layout.specs
+    value_of = dict(zip(written.numbers, new_values, strict=True))
     return [
-        (number, value)
-        for number, value in zip(written.numbers, new_values, strict=True)
-        if number not in written.unchanged and is_key(specs[number])
+        (number, value_of[number])
+        for number in written.changed
+        if is_key(specs[number])
     ]
 
 

@@ -92,9 +92,11 @@ class ActiveCall(Protocol):
         self, state: State[Any], action: Literal["read", "written"]
     ) -> str:
         """What is wrong with reading or writing a State of the caller's."""
+        ...
 
     def check_contracts(self, written: Written, values: Values) -> None:
         """Raise if what was written breaks a contract of a State of the caller's."""
+        ...
 
 
 class _Active(threading.local):

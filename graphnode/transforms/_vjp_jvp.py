@@ -167,20 +167,8 @@ def jvp(
     target, bound = target_of(fun)
     call = Call("jvp", target, (*bound, *primals))
     pure = call.pure()
-    slots = slots_of(call, range(len(bound), len(bound) + len(primals)))
-    answers = [
-        answer
-        for slot, tangent in zip(slots, tangents, strict=True)
-        for answer in answers_of(call, "tangent", slot, tangent)
-    ]
-    of_states = [answer for answer in answers if isinstance(answer, OfState)]
-    of_leaves = [answer for answer in answers if isinstance(answer, OfLeaf)]
+    along, along_leaves = _tangents_of(call, len(bound), tangents)
     values, other_leaves = call.values, call.other_leaves
-    along = _along(call, of_states)
-    along_leaves = {answer.number: answer.value for answer in of_leaves}
-    for answer in answers:
-        row: Sequence[Any] = other_leaves if isinstance(answer, OfLeaf) else values
-        check_shape(call, "tangent", answer, shapes_of(row[answer.number]))
 
     # What has no tangent is a constant of this function: so zeros need not be made.
     def result_of(
@@ -202,6 +190,35 @@ def jvp(
     )
     aux = call.finish(outcome)
     return (result, tangent, aux) if has_aux else (result, tangent)
+
+
+def _tangents_of(
+    call: Call, bound: int, tangents: Sequence[Any]
+) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The tangents of States, and those of other leaves, by their numbers.
+
+    Args:
+        call: The call.
+        bound: How many arguments are before those of the caller.
+        tangents: One for each of these.
+
+    Raises:
+        AliasError, FilterError: As of `jvp`.
+        ValueError: A tangent has another shape than what it is of.
+    """
+    slots = slots_of(call, range(bound, bound + len(tangents)))
+    answers = [
+        answer
+        for slot, tangent in zip(slots, tangents, strict=True)
+        for answer in answers_of(call, "tangent", slot, tangent)
+    ]
+    along = _along(call, [answer for answer in answers if isinstance(answer, OfState)])
+    leaves = [answer for answer in answers if isinstance(answer, OfLeaf)]
+    values, other_leaves = call.values, call.other_leaves
+    for answer in answers:
+        row: Sequence[Any] = other_leaves if isinstance(answer, OfLeaf) else values
+        check_shape(call, "tangent", answer, shapes_of(row[answer.number]))
+    return along, {answer.number: answer.value for answer in leaves}
 
 
 def _along(call: Call, answers: Sequence[OfState]) -> dict[int, Any]:

@@ -277,34 +277,32 @@ def shard_map(
         state_specs, leaf_specs = spread_axes(
             call, prefix, None, lambda value, where: None
         )
-        values: Values = tuple(
-            [_SHARED if spec is None else spec for spec in state_specs]
-        )
-        pure = call.pure(tuple(range(len(values))))
-        # Where JAX does not follow what varies, nothing tells equal keys from others.
-        shard = Shard(pure, values, out_specs) if check_vma else pure
-        wrote: list[int] = []
+        specs = tuple([_SHARED if spec is None else spec for spec in state_specs])
+        # All States come back, whether written or not: JAX wants the specs of results
+        # before it traces.
+        pure = call.pure(tuple(range(len(specs))))
+        # Where JAX does not follow what varies, equal keys cannot be told from others.
+        shard = Shard(pure, specs, out_specs) if check_vma else pure
+        changed: list[int] = []
 
-        def run(given: Values, other_leaves: list[Any]) -> Outcome:
-            outcome = shard(given, other_leaves)
-            wrote[:] = [
-                number
-                for number in outcome[0].numbers
-                if number not in outcome[0].unchanged
-            ]
+        def run(values: Values, other_leaves: list[Any]) -> Outcome:
+            outcome = shard(values, other_leaves)
+            changed[:] = outcome[0].changed
             return outcome
 
         sharded = jax.shard_map(
             run,
-            in_specs=(values, leaf_specs),
-            out_specs=(_SHARED, values, out_specs),
+            in_specs=(specs, leaf_specs),
+            out_specs=(_SHARED, specs, out_specs),
             **options,
         )
         try:
             return call.finish(call.run(sharded, call.values, call.other_leaves))
         except ValueError as error:
             replicated = [
-                call.state_name(number) for number in wrote if values[number] == _SHARED
+                call.state_name(number)
+                for number in changed
+                if specs[number] == _SHARED
             ]
             if replicated:
                 error.add_note(_REPLICATED.format(", ".join(replicated)))

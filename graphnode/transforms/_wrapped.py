@@ -50,7 +50,7 @@ def remat(
             `@gn.remat(policy=...)`.
         prevent_cse: As in `jax.checkpoint`.
         policy: As in `jax.checkpoint`, such as one of `jax.checkpoint_policies`.
-        static_argnums: Positions of arguments that are no arrays: hashable.
+        static_argnums: Positions of arguments that are not arrays: hashable.
 
     Returns:
         A function with the signature and the results of `fun`.
@@ -90,8 +90,8 @@ def remat(
 def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """The shapes and dtypes that a function of nodes and arrays would give, without computing it, as `jax.eval_shape`.
 
-    Nodes are built in it without more ado: their draws from the ambient random stream
-    are never made, and advance nothing.
+    Nodes can be built in it: their draws from the ambient random stream are never made,
+    and advance nothing.
 
     Args:
         fun: A function, a method or a callable node.
@@ -149,7 +149,7 @@ def make_jaxpr(
 
     Args:
         fun: A function, a method or a callable node.
-        static_argnums: Positions of arguments that are no arrays: hashable.
+        static_argnums: Positions of arguments that are not arrays: hashable.
         axis_env: As in `jax.make_jaxpr`.
         return_shape: Whether to give also the result with shapes and dtypes, as
             `eval_shape` does.
@@ -171,8 +171,10 @@ def make_jaxpr(
         { lambda ; a:i32[] b:f32[3]. let c:i32[] = add a 1:i32[] in (c,) }
     """
     target, bound = target_of(fun)
-    given = static_argnums if isinstance(static_argnums, int) else tuple(static_argnums)
-    statics = named_arguments(target, len(bound), given, frozenset())
+    # As in JAX, any iterable; once only, since it may be an iterator.
+    if not isinstance(static_argnums, int):
+        static_argnums = tuple(static_argnums)
+    statics = named_arguments(target, len(bound), static_argnums, frozenset())
 
     @hides_frames
     @functools.wraps(target)
@@ -186,7 +188,10 @@ def make_jaxpr(
         return (jaxpr, _shapes(call, outcome)) if return_shape else jaxpr
 
     again = functools.partial(
-        make_jaxpr, static_argnums=given, axis_env=axis_env, return_shape=return_shape
+        make_jaxpr,
+        static_argnums=static_argnums,
+        axis_env=axis_env,
+        return_shape=return_shape,
     )
     return rebind(jaxpr_of, bound, fun, again)
 

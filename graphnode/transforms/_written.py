@@ -1,7 +1,7 @@
 """What a transformed function wrote: which States hold another value than before, and the values as they go on.
 
-Data in: States, and their values at an earlier time. Data out: numbers of States, and
-arrays of JAX.
+What was written is found by identity: a State that holds another object than it was
+given. A container may have been changed in place, so that its leaves are compared, too.
 """
 
 import dataclasses
@@ -35,6 +35,11 @@ class Written:
     containers: frozenset[int]
     has_nodes: bool
     reshaped: frozenset[int] = frozenset()
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """The States that the function wrote, among `numbers`."""
+        return tuple([n for n in self.numbers if n not in self.unchanged])
 
 
 jax.tree_util.register_static(Written)
