@@ -20,7 +20,7 @@ that this holds with threads.
 import functools
 import weakref
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
@@ -52,7 +52,6 @@ from ._table import RootSpec, Token, canonical_root, data_keys_of
 from ._template import Watch, template_of
 
 _MAX_WALKS: Final = 100
-_JOINT_LIMIT: Final = 8
 
 
 class Binding:
@@ -209,10 +208,12 @@ class _JointEntry(NamedTuple):
         return self.binding.with_states(states)
 
 
-class JointBindings(dict[Hashable, _JointEntry]):
+class JointBindings(Memo[Hashable, _JointEntry]):
     """The bindings of the pytrees whose first root a node is, by treedef and the ids of the roots."""
 
     __slots__ = ("__weakref__",)
+
+    limit: ClassVar[int] = 8
 
 
 def binding_of(root: Any) -> Binding:
@@ -286,9 +287,6 @@ def keep_joint(
     bindings: JointBindings, key: Hashable, binding: Binding, roots: Sequence[Any]
 ) -> None:
     """Keep a binding of several roots on the first, until another one dies: its id may then be a new object's."""
-    if len(bindings) >= _JOINT_LIMIT:
-        bindings.clear()
-
     # Weak: the references are in `bindings`, and by a cycle through them, a dead model
     # would stay until a collection.
     bindings_ref = weakref.ref(bindings)
@@ -313,7 +311,8 @@ def keep_joint(
         binding = binding.with_states(states)
         binding.watched = [weakref.proxy(watched) for watched in binding.watched]
     others = [weakref.ref(other, forget) for other in roots[1:]]
-    bindings[key] = _JointEntry(binding, gaps, others)
+    bindings.pop(key, None)  # one of a structure of before
+    bindings.keep(key, _JointEntry(binding, gaps, others))
 
 
 def _gaps(binding: Binding, roots: Sequence[Any]) -> list[tuple[int, int]]:
