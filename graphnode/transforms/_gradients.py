@@ -72,6 +72,7 @@ def _grad(function: Function, options: GradOptions) -> Function:
     return rebind(grad_of, bound, function, functools.partial(_grad, options=options))
 
 
+# Any: what is given back is called as the function is, which the decorator says.
 @in_reverse_mode
 def grad(
     fun: Function | None = None,

@@ -79,6 +79,7 @@ def _hessian(function: Function, options: GradOptions) -> Function:
     return _jacobian("hessian", of_rows, options, "jacfwd")
 
 
+# Any: what is given back is called as the function is, which the decorator says.
 @in_reverse_mode
 def jacrev(
     fun: Function | None = None,
@@ -112,6 +113,7 @@ def jacrev(
     )
 
 
+# Any: what is given back is called as the function is, which the decorator says.
 @in_forward_mode
 def jacfwd(
     fun: Function | None = None,
@@ -138,6 +140,7 @@ def jacfwd(
     )
 
 
+# Any: what is given back is called as the function is, which the decorator says.
 @in_forward_mode
 def hessian(
     fun: Function | None = None,
