@@ -28,6 +28,7 @@ from graphnode._registered import VALUES
 from graphnode._static import (
     KINDS,
     ByName,
+    DataForm,
     JsonValueError,
     StaticKind,
     _lookup,
@@ -208,6 +209,17 @@ def test_kind_in_a_configuration_file(name: str, sample: Sample, format: Any):
         jsonschema.Draft202012Validator(gn.config.json_schema(cls)).validate(json.loads(text))
     node: Any = gn.config.build(gn.config.loads(text, cls, format=format))
     assert is_same(node.value, value)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, kind in KIND.items() if isinstance(kind.data, DataForm) and kind.data.read]
+)
+def test_a_kind_that_files_have_a_form_for_has_a_name_there(name: str):
+    """Where a field admits anything, a file says the class, unless it has the values of the kind themselves."""
+    kind = KIND[name]
+    assert isinstance(kind.data, DataForm)
+    is_a_name_itself = name == "dtype of JAX"  # read as the dtype that it stands for
+    assert bool(kind.type_names) is not (kind.data.is_own or is_a_name_itself)
 
 
 def test_mesh_is_left_out_of_files_with_the_reason():
