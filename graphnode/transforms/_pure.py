@@ -62,26 +62,6 @@ Outcome: TypeAlias = tuple[Written, Values, Any]
 
 NO_NODES: Final = walk([])
 
-# The transforms whose function can return only what JAX computes with. The others pass
-# on as it is what is not differentiated, or not mapped.
-_ONLY_ARRAYS: Final = frozenset(
-    {
-        "jit",
-        "remat",
-        "scan",
-        "fori_loop",
-        "while_loop",
-        "cond",
-        "switch",
-        "eval_shape",
-        "make_jaxpr",
-        "checkify",
-    }
-)
-
-# The transforms that give the structure of a result, and no node to write to.
-_ABSTRACT: Final = frozenset({"eval_shape", "make_jaxpr"})
-
 
 class ActiveCall(Protocol):
     """What is asked of the call that JAX is working on: a `Call`."""
@@ -152,7 +132,7 @@ class Pure:
         args, kwargs = signature.fill(nodes, other_leaves)
         with self._captured():
             result = self._call(args, kwargs)
-            if self.site.transform in _ONLY_ARRAYS and is_tracing():
+            if self.site.traits.only_arrays and is_tracing():
                 self._check_result(result)
             self.check_structure(nodes, binding)
             for number, state in enumerate(binding.states):
@@ -239,7 +219,7 @@ class Pure:
         # and the result share is the argument's, and keeps its identity.
         roots = [*nodes, *[leaves[at] for at in places]]
         binding = walk(roots)
-        if self.site.transform not in _ABSTRACT:
+        if not self.site.traits.is_abstract:
             self._check_made_inside(result, roots, binding.graphdef)
         tree = StateTree(binding.graphdef.layout, binding.values())
         for number, at in enumerate(places, len(nodes)):

@@ -162,7 +162,8 @@ NOT_WRITTEN: dict[str, tuple[Callable[[], gn.Node], str]] = {
     "a record that is not registered": (
         lambda: Anything(Sgd()),
         "value: unknown type 'Sgd'; one of Adam, Fraction, Mode, PartitionSpec, Point, array, bool, bytes, complex, "
-        "complex128, complex64, dtype and 14 more, or a class that gn.config.register has named; it would not load again",
+        "complex128, complex64, dtype and 14 more, or a class that gn.config.register has named; it would not load "
+        "again",
     ),
     "bytes that are no text": (
         lambda: Choices(content=b"\xff"),
