@@ -47,7 +47,7 @@ class Memo(dict[K, V]):
         with LOCK:
             winner = self.setdefault(key, value)
             # A list first: a weak reference that calls back here may take entries out.
-            for oldest in list(self)[: len(self) - self.limit]:
+            for oldest in list(self)[: max(len(self) - self.limit, 0)]:
                 self.pop(oldest, None)
         return winner
 

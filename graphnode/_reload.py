@@ -89,7 +89,7 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     remade = set[str]().union(*dropped.values())
     # First those that hold a value of a time when there was such a field before: their
     # twins are to have that one.
-    remembered = {field.name for field in schema(new).holders} - before.keys()
+    remembered = {field.name for field in schema(new).dynamic_fields} - before.keys()
     nodes.sort(key=lambda node: len(remembered - node.__dict__.keys()))
     with_twins = _with_twins(nodes, new, before, kept - remade)
     for node in nodes:
@@ -166,7 +166,7 @@ def _with_twins(
         before: The fields that they have.
         kept: The names of those that they keep.
     """
-    if all(field.name in kept for field in schema(cls).holders):
+    if all(field.name in kept for field in schema(cls).dynamic_fields):
         return [(node, None, False) for node in nodes]
     twins, sizes = Twins({cls: before.keys()}), plan_of(cls).sizing & kept
     found: list[tuple[NodeBase, NodeBase | None, bool]] = []
@@ -249,9 +249,9 @@ def _move_forms(old: type, new: type) -> None:
         template: object = cls.__dict__.get("_template")
         if isinstance(template, Template):
             # The generated code reads names and nestings alone
-            template.holders = compiled.holders
+            template.dynamic_fields = compiled.dynamic_fields
         for node in _instances(cls):
-            for field in compiled.holders:
+            for field in compiled.dynamic_fields:
                 _fit_containers(
                     node.__dict__.get(field.name), field.form, place_of(node, field)
                 )

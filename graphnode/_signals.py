@@ -15,7 +15,7 @@ from itertools import repeat
 from types import FrameType
 from typing import Any, Final, TypeAlias, TypeVar
 
-from ._state import State, mark_container, prepared, renew
+from ._state import State, mark_container, renew, value_to_store
 from ._value import is_container
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def put_all(
 
 
 def store_all(states: Sequence[State[Any]], contents: Sequence[Any]) -> None:
-    """Give each State a value that was prepared for it, all or none; marks what holds containers."""
+    """Give each State a value, checked before, all or none; marks what holds containers."""
     for state, content in zip(states, contents, strict=True):
         if is_container(content):
             mark_container(state)
@@ -97,7 +97,8 @@ def write_all(
     """
     names = [str] * len(states) if names is None else names
     store_all(
-        states, [prepared(*one) for one in zip(states, values, names, strict=True)]
+        states,
+        [value_to_store(*one) for one in zip(states, values, names, strict=True)],
     )
 
 

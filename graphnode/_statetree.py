@@ -103,7 +103,7 @@ class TreefyState(Generic[T], metaclass=PublicType):
         ]
         return Record(
             "TreefyState",
-            fields + [part for part in self.spec.described() if part[0] != "tag"],
+            fields + [part for part in self.spec.description() if part[0] != "tag"],
         )
 
     def __repr__(self) -> str:

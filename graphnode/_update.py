@@ -36,7 +36,14 @@ from ._lookup import Given, States, is_one_value, match, nearest, numbers_of
 from ._paths import Path, path_str
 from ._redefinition import class_name, is_one_class
 from ._signals import put_all, store_all, undivided
-from ._state import State, StateSpec, contract_faults, moved_spec, new_state, prepared
+from ._state import (
+    State,
+    StateSpec,
+    contract_faults,
+    moved_spec,
+    new_state,
+    value_to_store,
+)
 from ._statetree import S1, S2, S3, FlatStates, StateTree, select
 
 
@@ -217,7 +224,8 @@ def _update_any(
     for place in returns:
         _check_owner(place.vacancy.holder, place.vacancy.key)
     contents = [
-        prepared(write.state, write.value, write.where) for write in writes.values()
+        value_to_store(write.state, write.value, write.where)
+        for write in writes.values()
     ]
     states = [write.state for write in writes.values()]
     undivided(lambda: _commit(returns, states, contents))

@@ -1,9 +1,9 @@
-"""What is known of a kind of static values: one record for each, which all that handles static values reads.
+"""`StaticKind`: all that is known about one kind of static values, in one record.
 
-A kind says which classes it covers and then, for a value: what makes it equal to
-another, what is in it, how its arrays become read-only, and how it is written and read
-back as the JSON of a graphdef and as data of a configuration file. The kinds are listed
-in `_table`; adding one is an entry there.
+A kind has the classes that it covers, and functions of a value: its key, which equals
+that of another value exactly if the two are the same; its parts; a copy whose arrays are
+read-only; and its forms in the JSON of a graphdef and in configuration files. `_table`
+lists the kinds; to add one is an entry there.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ ReadPart: TypeAlias = Callable[[Json], Any]
 
 
 class StaticValueError(TypeError):
-    """Why a value cannot be static; the caller adds where it was found."""
+    """Why a value cannot be static; whoever catches it adds the place."""
 
 
 class TracedValueError(StaticValueError):
@@ -210,6 +210,8 @@ class StaticKind(Generic[T]):
             name of a registered equal one.
         json: The form in graphdefs, or why there is none.
         data: The form in configuration files, or why there is none.
+        type_names: The classes that a file may name with `type:` where the annotation
+            says none: `{type: Fraction, value: 3/4}`.
     """
 
     name: str
@@ -222,3 +224,4 @@ class StaticKind(Generic[T]):
     is_copied: bool = False
     json: JsonForm[T] | ByName = BY_NAME
     data: DataForm[T] | ByName = BY_NAME
+    type_names: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -60,6 +60,7 @@ def _itself(value: Any, write_part: WritePart) -> Json:
 _OWN_DATA: Final = DataForm[Any](_itself, is_own=True)
 
 
+# As hexadecimal text: a NaN is not equal to itself, and 0.0 is equal to -0.0.
 # Any: to type checkers a `float` may be an `int`, which has no `hex`.
 def _float_key(value: Any) -> Hashable:
     return (float, value.hex())
@@ -213,6 +214,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
             lambda data, target: complex_from_data(data),
             lambda target: COMPLEX_SCHEMA,
         ),
+        type_names={"complex": complex},
     ),
     StaticKind[str](
         name="string",
@@ -234,6 +236,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
             BASE64_SCHEMA,
         ),
         data=DataForm(_bytes_to_data, _bytes_from_data, lambda target: TEXT_SCHEMA),
+        type_names={"bytes": bytes},
     ),
     StaticKind[EllipsisType](
         name="ellipsis",
@@ -270,6 +273,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
                 "description": "An integer, or such as `1/3`.",
             },
         ),
+        type_names={"Fraction": Fraction},
     ),
 )
 
@@ -281,8 +285,8 @@ def _subclass_to_data(value: Any, write_part: WritePart) -> Json:
     return write_part(base(value))
 
 
-# A bool is an int, but has no subclasses.
-_BASES: Final = (int, float, complex, str, bytes, Fraction)
+# `bool`, `None` and `...` have no subclasses.
+_BASES: Final = tuple([cls for kind in SCALARS for cls in kind.classes])
 SCALAR_SUBCLASSES: Final = StaticKind[Any](
     name="subclass of a number or string",
     matches=subclass_of(*_BASES),

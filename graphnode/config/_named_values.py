@@ -74,7 +74,7 @@ def value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
         hint = error.hint
         if not hint:
             names = [name for name in value_names() if is_admitted(value_of(name))]
-            hint = f"known are {format_names(names)}"
+            hint = f"known are {format_names(names) or 'none'}"
         raise value_error(error.what, "unknown_name", hint=hint) from None
 
 

@@ -105,7 +105,7 @@ _NO_CALL: Final = "does not say what made it: make it with gn.optim.call"
 
 def _call_data(call: Call, write_part: WritePart) -> dict[str, Any]:
     check_has_name(call)
-    arguments = {name: write_part(item) for name, item in call.given().items()}
+    arguments = {name: write_part(item) for name, item in call.explicit().items()}
     return {TYPE: name_of(type(call)), **arguments}
 
 

@@ -6,14 +6,10 @@ program has registered: nothing is imported or looked up elsewhere.
 
 import dataclasses
 import enum
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping
 from typing import Any, Final
 
-import jax
-import numpy as np
-
-from .._static import registered_name
+from .._static import KINDS, registered_name
 from ._registry import value_names, value_of
 
 TYPE: Final = "type"
@@ -21,22 +17,9 @@ VALUE: Final = "value"
 REGISTERED: Final = "registered"
 """The type of what stands under its registered name, where a text may be meant, too."""
 
-_NUMPY_SCALARS: Final[Sequence[type[np.generic]]] = (
-    *(np.bool_, np.int8, np.int16, np.int32, np.int64),
-    *(np.uint8, np.uint16, np.uint32, np.uint64),
-    *(np.float16, np.float32, np.float64, np.complex64, np.complex128),
-)
 # What a file may name where the annotation has no class.
 _CLASSES: Final[Mapping[str, Any]] = {
-    "array": jax.Array,
-    "bytes": bytes,
-    "complex": complex,
-    "dtype": np.dtype,
-    "Fraction": Fraction,
-    "frozenset": frozenset,
-    "ndarray": np.ndarray,
-    "slice": slice,
-    **{cls.__name__: cls for cls in _NUMPY_SCALARS},
+    name: cls for kind in KINDS for name, cls in kind.type_names.items()
 }
 
 
