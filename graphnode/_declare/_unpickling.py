@@ -84,6 +84,8 @@ class PickledGraph:
 
     def settle(self, root: NodeBase) -> None:
         """Give every node its state, if `root` is the first of them."""
+        # Every node of the row calls this when it is loaded, but only at the end of the
+        # first is the row complete.
         if not self._states or next(iter(self._states)) != id(root):
             return
         entries = list(self._children_first())
@@ -99,6 +101,7 @@ class PickledGraph:
         states = self._states
 
         def below(entry: NodeState) -> list[NodeState]:
+            """The entries of the nodes that the state of an entry holds, the last first."""
             return [
                 states[id(node)] for node in nodes_in(entry[1]) if id(node) in states
             ]
@@ -141,6 +144,8 @@ def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
         for field in fields
         if kinds.get(field.name, str(field.kind)) != str(field.kind)
     ]
+    # A `__setstate__` of the user may translate a field of another kind, and is given
+    # the chance.
     if cls.__setstate__ is node_base_of(cls).__setstate__:
         _check_kinds(cls, changed, kinds)
     _set_checked_state(node, state, declared)
@@ -152,11 +157,19 @@ def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
     _check_defaults(cls, added)
     for field in added:
         if field.default is not None:
+            # By assignment, which admits the value and checks its contract.
             setattr(node, field.name, field.default())
     return [field.name for field in added]
 
 
 def _set_checked_state(node: NodeBase, state: object, declared: Declared) -> None:
+    """Give a node its state, and check what its class asks anew since it was pickled; errors get a note.
+
+    Args:
+        node: The node, still empty.
+        state: The result of its `__getstate__`.
+        declared: What its class declared when it was pickled.
+    """
     cls = type(node)
     try:
         set_state(node, state)
@@ -175,6 +188,7 @@ def _to_check(node: NodeBase, declared: Declared) -> set[str]:
     """The fields whose States may break what the fields ask of them now."""
     before = {name for name, _, _ in declared}
     names = _with_new_contract(type(node), declared)
+    # The States of a stack have one axis more than their contracts, and are left alone.
     if not shows_stack(node, before):
         return names
     # What a `__setstate__` has put into a stack has one more axis, too.
@@ -221,6 +235,7 @@ def _settle_added(
         names = [field.name for field in schema(cls).dynamic_fields]
         added[cls] = [name for name in names if name not in before[cls]]
     changed = [node for node in nodes if added[type(node)]]
+    # Nearly always: nothing was added, and no graph is walked.
     if not changed:
         return
 
@@ -248,12 +263,21 @@ def _share(node: NodeBase, twin: NodeBase, names: Iterable[str]) -> None:
 
 
 def _remember_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
+    """Note a node to which fields were added, for twins in later rows of the same pickle.
+
+    Args:
+        node: The node.
+        keys: Its keys, each with the node whose graph is in it.
+    """
     for key, above in keys.items():
+        # The hash, not the key: the key holds the whole graph of a node, and would be
+        # kept with it.
         number = hash(key)
 
         def forget(
             ref: "weakref.ReferenceType[NodeBase]", number: int = number
         ) -> None:
+            """Drop the entry of a node that has died, unless another one has taken it over."""
             if number in _LOADED and _LOADED[number].node is ref:
                 del _LOADED[number]
 
@@ -330,6 +354,7 @@ def _check_defaults(cls: type, added: Iterable[Field]) -> None:
 
 
 def _reason(field: Field) -> str:
+    """Why a field that was added has no value when an older pickle is loaded."""
     if field.specifier.initializer is not None:
         return "its initializer would draw it anew"
     if field.specifier.factory is not None:

@@ -59,6 +59,7 @@ Namer: TypeAlias = Callable[[Path], str]
 
 
 def _place(path: Path) -> str:
+    """The text of a path, for `diff`: a `Namer`."""
     return path_str(path) or "the root"
 
 
@@ -84,6 +85,7 @@ def differences(
         return
     # The objects of the right whose first place is that of an object of the left.
     counterparts: dict[int, int] = {}
+    # A stack, as a graph may be deeper than Python's.
     todo = _paired(None, _top(left), _top(right))
     yield from _root_difference(left.tokens[0], right.tokens[0])
     while todo:
@@ -92,6 +94,7 @@ def differences(
             texts = _text(left, a, left_place), _text(right, b, right_place)
             yield _difference(_path(chain), *texts)
             continue
+        # Below a later reference everything was compared at the first one.
         if not a.is_first:
             continue
         counterparts[a.number] = b.number
@@ -107,6 +110,7 @@ def differences(
             children = _children(left, a.number, spec_a)
             others = _children(right, b.number, spec_b)
             todo += _paired(chain, children, others)
+        # Specs are interned: another object is another description.
         elif spec_a is not spec_b:
             texts = _spec_text(spec_a, spec_b.cls), _spec_text(spec_b, spec_a.cls)
             yield _difference(_path(chain), *texts)
@@ -123,15 +127,18 @@ def _root_difference(left: Token, right: Token) -> Iterator[Difference]:
     """Where two pytrees hold their nodes at the same places, but in other containers, or beside more `None`."""
     if not (isinstance(left, RootSpec) and isinstance(right, RootSpec)):
         return
+    # Other edges are found as references that one side does not have.
     if left.edges == right.edges and left is not right:
         yield _difference((), str(left.treedef), str(right.treedef))
 
 
 def _difference(path: Path, left: str, right: str) -> Difference:
+    """A difference at a path; two texts that are alike are told apart."""
     return Difference(path, left, right if right != left else ANOTHER)
 
 
 def _path(chain: _Chain) -> Path:
+    """The path that a chain of edges makes, from the root on."""
     edges: list[Path] = []
     while chain is not None:
         chain, edge = chain
@@ -140,19 +147,36 @@ def _path(chain: _Chain) -> Path:
 
 
 def _top(graphdef: GraphDef[Any]) -> dict[Path, _Ref]:
+    """The references of the root, by the paths of its leaves; a node is its own leaf, at the empty path."""
     first, table = graphdef.tokens[0], graphdef.table
     edges = first.edges if isinstance(first, RootSpec) else ((),)
     return _refs(graphdef, -1, edges, table.top)
 
 
 def _children(graphdef: GraphDef[Any], number: int, spec: NodeSpec) -> dict[Path, _Ref]:
+    """The references of a node to its States and nodes, by their paths within it.
+
+    Args:
+        graphdef: The structure.
+        number: The number of the node.
+        spec: Its spec.
+    """
     return _refs(graphdef, number, spec.edges, graphdef.table.rows[number])
 
 
 def _refs(
     graphdef: GraphDef[Any], parent: int, edges: tuple[Path, ...], row: list[int]
 ) -> dict[Path, _Ref]:
+    """The references of a node by edge: which object each leads to, and whether it is the first to do so.
+
+    Args:
+        graphdef: The structure.
+        parent: The number of the node; -1 for the root.
+        edges: The paths of its references within it.
+        row: The number of the object at each edge.
+    """
     table = graphdef.table
+    # A reference is the first if the object was first seen through this very edge.
     return {
         edge: _Ref(
             number, table.parents[number] == parent and table.edges[number] == edge
@@ -175,6 +199,7 @@ def _field_differences(
     """The fields of two nodes of one class whose static values or shapes differ."""
     template = left.template
     for name, a, b in zip(template.statics, left.statics, right.statics, strict=True):
+        # Not `==`: to Python `1` equals `True`, and arrays have no answer.
         if static_key(a) != static_key(b):
             yield (name,), *distinct_texts(a, b)
     for field, a, b in zip(
@@ -205,12 +230,20 @@ def _shape_differences(
 
 
 def _kind(shape: Shape) -> str:
+    """What a message calls a shape: its container, an object, or nothing."""
     if isinstance(shape, tuple):
         return str(shape[0].__name__)
     return "an object" if shape is REF else str(shape)
 
 
 def _text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer) -> str:
+    """What a message says of a reference: the object there, or the place where it was seen before.
+
+    Args:
+        graphdef: The structure.
+        ref: The reference; `None` where there is nothing.
+        place: Gives the text of a path.
+    """
     if ref is None:
         return _NOTHING
     if not ref.is_first:

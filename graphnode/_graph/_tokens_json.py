@@ -43,6 +43,8 @@ from ._template import (
 )
 
 VERSION: Final = 1
+# Bounds for files that nobody has checked: the number of faults, and how deep values
+# nest.
 _MAX_FAULTS: Final = 1_000
 _MAX_LEVELS: Final = 64
 _PARTS: Final = ("classes", "specs", "tokens")
@@ -110,10 +112,12 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _refuse(name: str) -> Any:
+    """For `json.loads`: raise at NaN and the infinities, which are no JSON."""
     raise ValueError(f"JSON has no {name}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads`: an object of its keys and values; raises `ValueError` if a key stands twice."""
     # By itself, `json` takes the last of equal keys.
     fields = dict(pairs)
     if len(fields) < len(pairs):
@@ -127,6 +131,8 @@ def _classes() -> dict[str, type]:
     full_names: dict[str, set[str]] = {}
     todo: list[type] = [NodeBase, State]
     seen: set[type] = set()
+    # Later classes replace earlier ones of their name: `__subclasses__` has the newest
+    # last.
     for cls in todo:  # which grows
         if cls not in seen:
             seen.add(cls)
@@ -140,6 +146,7 @@ def _classes() -> dict[str, type]:
 
 
 def _name(cls: type) -> str:
+    """The full name of a class, with its module."""
     return f"{_module(cls)}.{cls.__qualname__}"
 
 
@@ -175,11 +182,13 @@ class _Writer:
         self._class_by_name = _classes()
 
     def token(self, token: Token) -> Any:
+        """The JSON of a token; a spec that is met for the first time is added to the table of specs."""
         if isinstance(token, int):
             return {"again": token}
         if isinstance(token, RootSpec):
             return {"root": self._root(token)}
         if id(token) not in self._numbers:
+            # By id: specs are interned, and the graphdef keeps them alive.
             self._numbers[id(token)] = len(self.specs)
             if isinstance(token, NodeSpec):
                 self.specs[id(token)] = self._node(token)
@@ -188,14 +197,17 @@ class _Writer:
         return {"new": self._numbers[id(token)]}
 
     def _class(self, cls: type) -> int:
+        """The number of a class in the table of classes, which it is added to."""
         name = _public_name(cls)
         if self._class_by_name.get(name) is not cls:
+            # Another class has the public name, or none is unambiguous.
             name = _name(cls)
         if self._class_by_name.get(name) is not cls:
             self.faults.append(f"{name} is another class by now: it was defined again")
         return self.classes.setdefault(name, len(self.classes))
 
     def _node(self, spec: NodeSpec) -> dict[str, Any]:
+        """The JSON of a node spec: class, static values, and how the other fields nest."""
         cls = spec.cls
         number = self._class(cls)
         named = zip(spec.template.statics, spec.statics, strict=True)
@@ -209,6 +221,7 @@ class _Writer:
         return {"node": number, "static": statics, "held": shapes}
 
     def _state(self, spec: StateSpec) -> dict[str, Any]:
+        """The JSON of a State spec: its class, and of its description only what is set."""
         data: dict[str, Any] = {"state": self._class(spec.cls)}
         where = spec.cls.__name__
         if spec.name is not None:
@@ -227,6 +240,7 @@ class _Writer:
         return data
 
     def _value(self, where: str, value: Any) -> Any:
+        """The JSON of a static value; `None`, and a fault, if it has none."""
         try:
             return to_json(value)
         except JsonValueError as error:
@@ -234,16 +248,20 @@ class _Writer:
             return None
 
     def _root(self, spec: RootSpec) -> Any:
+        """The JSON of a root that is a pytree, with "object" in place of each node and State."""
         treedef = spec.treedef
         return self._tree(treedef.unflatten([_Leaf.LEAF] * treedef.num_leaves))
 
     def _tree(self, tree: Any) -> Any:
+        """The JSON of a pytree of leaves; other containers than lists, tuples and dicts are a fault."""
         if tree is _Leaf.LEAF:
             return "object"
         if tree is None:
             return None
         if type(tree) in (list, tuple):
             return {type(tree).__name__: [self._tree(item) for item in tree]}
+        # As pairs, since the keys of JSON are strings. By exact type: `True` is an
+        # `int` too.
         if type(tree) is dict and all(type(key) in (str, int) for key in tree):
             return {"dict": [[key, self._tree(item)] for key, item in tree.items()]}
         cls = with_article(type(tree).__name__)
@@ -253,6 +271,7 @@ class _Writer:
 
 
 def _shape_to_json(shape: Shape) -> Any:
+    """The JSON of the shape of a field: of `(list, 2)` it is `{"list": 2}`."""
     if shape is REF:
         return "object"
     if shape is UNSET:
@@ -289,6 +308,7 @@ class _Reader:
             ConfigError: Something is wrong.
         """
         tokens = self._read_tokens()
+        # They are read as well, so that all faults of the file are told.
         unused = [at for at in range(len(self._data["specs"])) if at not in self._specs]
         if not self.faults:
             for at in unused:
@@ -354,16 +374,19 @@ class _Reader:
         spec, references = read_spec
         objects.append(spec)
         self._check_class(where, spec.cls, admitted)
+        # The stack gives the last one first.
         pending += reversed(references)
         return spec  # type: ignore[no-any-return]
 
     def _check_class(self, where: str, cls: type, admitted: tuple[type, ...]) -> None:
+        """Note a fault if an object is not of the classes that its place admits."""
         if not issubclass(cls, admitted):
             others = [class_name(other, cls) for other in admitted[1:]]
             expected = " or ".join([a_class(admitted[0], cls), *others])
             self._fault(where, f"{class_name(cls, *admitted)} is not {expected}")
 
     def _fault(self, where: str, text: str) -> None:
+        """Note what is wrong at a place; a file could have any number of faults, so they are bounded."""
         if len(self.faults) < _MAX_FAULTS:
             self.faults.append(f"{where}: {text}")
 
@@ -384,6 +407,7 @@ class _Reader:
         return classes
 
     def _class(self, where: str, number: Any, base: type) -> Any:
+        """The class of a number in the table of classes; `None`, with a fault, if it is not a `base`."""
         if type(number) is not int or not 0 <= number < len(self._classes):
             self._fault(where, "expected the number of a class")
             return None
@@ -395,6 +419,12 @@ class _Reader:
         return cls
 
     def _spec(self, number: int, where: str) -> _ReadSpec | None:
+        """The spec of a number, read when a token first refers to it; `None` if it has faults.
+
+        Args:
+            number: Its position in the list of specs.
+            where: The place of the token, for messages.
+        """
         specs = self._data["specs"]
         if not 0 <= number < len(specs):
             self._fault(where, f"there is no spec {number}")
@@ -403,10 +433,12 @@ class _Reader:
             fault_count = len(self.faults)
             spec = self._new_spec(f"specs[{number}]", specs[number])
             has_faults = len(self.faults) > fault_count
+            # Its faults are told once, however many tokens are of it.
             self._specs[number] = None if has_faults else spec
         return self._specs[number]
 
     def _new_spec(self, where: str, data: Any) -> _ReadSpec | None:
+        """A spec as its JSON says, of a node or a State; `None` if it has faults."""
         parts = set(data) if isinstance(data, dict) else set[str]()
         if parts == {"node", "static", "held"}:
             return self._node(where, data)
@@ -417,6 +449,7 @@ class _Reader:
         return None
 
     def _state(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
+        """The spec of a State, which refers to nothing; `None` if it has faults."""
         cls = self._class(where, data["state"], State)
         sharding = self._value(f"{where}.sharding", data.get("sharding"))
         metadata = data.get("metadata", {})
@@ -441,6 +474,7 @@ class _Reader:
             return None
 
     def _node(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
+        """The spec of a node, and the classes that its references may have; `None` if it has faults."""
         cls = self._class(where, data["node"], NodeBase)
         if cls is None:
             return None
@@ -449,6 +483,7 @@ class _Reader:
         statics = self._fields(
             f"{where}.static", cls, data["static"], template.statics, self._value
         )
+        # No token is of it: only its static values were to be checked.
         if not self._tokens_left:
             return None
         names = tuple([field.name for field in template.dynamic_fields])
@@ -465,6 +500,7 @@ class _Reader:
     def _admit_statics(
         self, where: str, cls: type[NodeBase], statics: dict[str, Any]
     ) -> None:
+        """Check the static values of a node for their fields; each is replaced by what the field keeps."""
         admit = plan_of(cls).admit
         for name, value in statics.items():
             try:
@@ -498,6 +534,15 @@ class _Reader:
         names: tuple[str, ...],
         read: Callable[[str, Any], Any],
     ) -> dict[str, Any] | None:
+        """The fields of a node by name, in the order of `names`; `None` if there is no object to read.
+
+        Args:
+            where: The place of the object, for messages.
+            cls: The class of the node.
+            data: The JSON of the object.
+            names: The fields that it has to have, and no others.
+            read: From the place and the JSON of a field to its value; notes faults.
+        """
         if not isinstance(data, dict):
             self._fault(where, "expected an object")
             return None
@@ -510,6 +555,7 @@ class _Reader:
         return {name: read(f"{where}.{name}", data.get(name)) for name in names}
 
     def _value(self, where: str, data: Any) -> Any:
+        """The static value that JSON stands for; `None`, with a fault, if it stands for none."""
         try:
             return from_json(data)
         except JsonValueError as error:
@@ -517,6 +563,7 @@ class _Reader:
             return None
 
     def _shape(self, where: str, data: Any) -> Shape:
+        """The shape that JSON stands for; `UNSET`, with a fault, if it stands for none."""
         try:
             return _shape_from_json(data, self._tokens_left, 0)
         except JsonValueError as error:
@@ -524,6 +571,7 @@ class _Reader:
             return UNSET
 
     def _root(self, data: Any) -> RootSpec | None:
+        """The spec of a root that is a pytree; `None`, with a fault, if JSON does not stand for one."""
         try:
             tree = _tree_from_json(data, 0)
         except JsonValueError as error:
@@ -550,6 +598,7 @@ def _stacked_from_json(data: Any) -> tuple[NamedAxis, ...] | None:
         if not isinstance(pair, list) or [type(part) for part in pair] != [int, str]:
             return None
         axis = NamedAxis(*pair)
+        # Ascending, each position once: the first is at least 0.
         if axis.position < (axes[-1].position + 1 if axes else 0):
             return None
         axes.append(axis)
@@ -582,6 +631,13 @@ def _shape_from_json(data: Any, limit: int, level: int) -> Shape:
 
 
 def _dict_shape_from_json(content: Any, limit: int, level: int) -> Shape:
+    """The shape of a dict, of the JSON of its pairs in the order in which it was filled.
+
+    Args:
+        content: What stands under "dict".
+        limit: How many objects a list in it may have.
+        level: How deep the dict stands in its field.
+    """
     pairs = _pairs(content, (str,))
     by_key = {key: _shape_from_json(item, limit, level + 1) for key, item in pairs}
     if len(by_key) < len(pairs):
@@ -590,6 +646,7 @@ def _dict_shape_from_json(content: Any, limit: int, level: int) -> Shape:
 
 
 def _check_is_list(kind: str, content: Any) -> None:
+    """Raise `JsonValueError` if the content of a container is not a list."""
     if not isinstance(content, list):
         raise JsonValueError(f"{kind} holds a list")
 
@@ -629,6 +686,7 @@ def _tree_from_json(data: Any, level: int) -> Any:
     if kind == "dict":
         pairs = _pairs(content, (str, int))
         tree = {key: _tree_from_json(item, level + 1) for key, item in pairs}
+        # JAX cannot sort keys of several types.
         if len(tree) < len(pairs) or len(set(map(type, tree))) > 1:
             raise JsonValueError(
                 "the keys of a dict are of one type, and each stands once"

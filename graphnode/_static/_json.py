@@ -15,6 +15,7 @@ from ._kind import ByName, Json, JsonForm, JsonValueError, ReadPart, StaticValue
 from ._lookup import kind_of, static_key
 from ._table import KINDS
 
+# Both ways recurse, so that a file must not choose the depth.
 _MAX_LEVELS: Final = 64
 _TOO_DEEP: Final = f"nested more than {_MAX_LEVELS} levels deep"
 
@@ -34,6 +35,7 @@ def to_json(value: Any) -> Json:
         JsonValueError: There is no such JSON.
     """
     data = _write(value, 0)
+    # Tried at once: nobody could tell later what has been lost.
     if not _is_same(from_json(data), value):
         raise JsonValueError(
             f"{with_article(type(value).__name__)} would come back as another value"
@@ -51,6 +53,7 @@ def from_json(data: Json) -> Any:
 
 
 def _is_same(first: object, second: object) -> bool:
+    """Whether two static values have equal keys; a value that has none raises `JsonValueError`."""
     try:
         return static_key(first) == static_key(second)
     except StaticValueError as error:
@@ -58,10 +61,18 @@ def _is_same(first: object, second: object) -> bool:
 
 
 def _write(value: Any, level: int) -> Json:
+    """The JSON of a static value: its own, a registered name, or an object with the tag of its kind.
+
+    Args:
+        value: The value.
+        level: How deep it stands in the one that `to_json` was given.
+    """
     if level > _MAX_LEVELS:
         raise JsonValueError(_TOO_DEEP)
     form = kind_of(value).json
     is_own = isinstance(form, JsonForm) and form.own_type is not None
+    # Numbers and strings are never written as names, even if an equal one is
+    # registered.
     name = None if is_own else registered_name(value)
     if name is not None:
         return {NAME: name}
@@ -76,8 +87,15 @@ def _write(value: Any, level: int) -> Json:
 
 
 def _read(data: Json, level: int) -> Any:
+    """The static value that JSON stands for.
+
+    Args:
+        data: The JSON.
+        level: How deep it stands in what `from_json` was given.
+    """
     if level > _MAX_LEVELS:
         raise JsonValueError(_TOO_DEEP)
+    # By exact type: `json` makes no others.
     if data is None or type(data) in (bool, int, float, str):
         return data
     if not isinstance(data, dict) or len(data) != 1:

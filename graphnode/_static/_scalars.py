@@ -38,6 +38,8 @@ from ._kind import (
 from ._lookup import static_key
 from ._object_key import object_key
 
+# Python reads integers of any size, in time that grows with the square: files must not
+# choose it.
 _MAX_BITS: Final = 4_096
 _MAX_DIGITS: Final = 1_000
 _NUMBER: Final = r"(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|inf|nan)"
@@ -53,6 +55,7 @@ COMPLEX_SCHEMA: Final[Mapping[str, Json]] = {
 
 
 def _itself(value: Any, write_part: WritePart) -> Json:
+    """A value that JSON, or a file, has as it is."""
     return value
 
 
@@ -71,16 +74,19 @@ def _complex_key(value: Any) -> Hashable:
 
 
 def _int_to_json(value: int, write_part: WritePart) -> Json:
+    """An integer, bounded in size: to read one of many digits takes the square of their number."""
     if value.bit_length() > _MAX_BITS:
         raise JsonValueError(f"an integer of more than {_MAX_BITS:,} bits has no JSON")
     return value
 
 
 def _float_to_json(value: float, write_part: WritePart) -> Json:
+    """A float, or its name where JSON has no number for it."""
     return value if math.isfinite(value) else {"float": str(value)}
 
 
 def _float_from_json(data: Json, read_part: ReadPart) -> float:
+    """The float of a name: a NaN or an infinity."""
     if data not in ("nan", "inf", "-inf"):
         raise JsonValueError("float is one of nan, inf, -inf; others are numbers")
     return float(data)
@@ -91,6 +97,7 @@ def _complex_to_json(value: complex, write_part: WritePart) -> Json:
 
 
 def _complex_from_json(data: Json, read_part: ReadPart) -> complex:
+    """The complex number of its real and its imaginary part."""
     parts = items(data, read_part)
     if len(parts) != 2 or any(type(part) is not float for part in parts):
         raise JsonValueError("complex is a list of two floats")
@@ -99,6 +106,7 @@ def _complex_from_json(data: Json, read_part: ReadPart) -> complex:
 
 def complex_from_data(data: Json) -> complex:
     """The complex number that a file gives as a number or as text."""
+    # To Python a boolean is an integer; to a file it is not.
     is_number = isinstance(data, int | float | complex) and not isinstance(data, bool)
     if not is_number and not (isinstance(data, str) and re.fullmatch(_COMPLEX, data)):
         raise ExpectedError("a number, or such as '1+2j'")
@@ -106,6 +114,7 @@ def complex_from_data(data: Json) -> complex:
 
 
 def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
+    """Bytes as the string whose UTF-8 they are."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -115,6 +124,7 @@ def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
 
 
 def _bytes_from_data(data: Json, target: Target) -> bytes:
+    """The UTF-8 of a string; bytes of a program are left as they are."""
     if isinstance(data, str):
         return data.encode()
     if isinstance(data, bytes):
@@ -136,6 +146,7 @@ def _fraction_to_json(value: Fraction, write_part: WritePart) -> Json:
 
 
 def _fraction_from_json(data: Json, read_part: ReadPart) -> Fraction:
+    """The fraction of a numerator and a denominator above 0."""
     parts = items(data, read_part)
     if len(parts) != 2 or any(type(part) is not int for part in parts) or parts[1] < 1:
         raise JsonValueError(
@@ -145,6 +156,7 @@ def _fraction_from_json(data: Json, read_part: ReadPart) -> Fraction:
 
 
 def _fraction_from_data(data: Json, target: Target) -> Fraction:
+    """The fraction that a file gives as an integer, or as text: `1/3`."""
     if isinstance(data, int | Fraction) and not isinstance(data, bool):
         return Fraction(data)
     # A text of many digits takes the square of their number to read.
