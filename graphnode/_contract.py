@@ -164,7 +164,7 @@ class Contract(NamedTuple):
         """What is wrong with a dtype, or `None`."""
         if self.dtypes is None or self._accepts(dtype):
             return None
-        return f"expected dtype {self._kind()} of {self.text}, found {dtype}"
+        return f"expected dtype {self._dtype_kind()} of {self.text}, found {dtype}"
 
     def fits_like(self, value: Any, other: Any) -> bool:
         """Whether `value` has the dtype, and the shape of `other`, so that it may take the place of that."""
@@ -230,7 +230,7 @@ class Contract(NamedTuple):
             return "prng_key" in self.dtypes
         return str(dtype) in self.dtypes
 
-    def _kind(self) -> str:
+    def _dtype_kind(self) -> str:
         """The kind of dtype as the annotation writes it, such as `Float`."""
         return self.text.partition("[")[0]
 

@@ -113,7 +113,7 @@ def left_out() -> LeftOut:
 _OPTIONS: Final = ("default", "default_factory", "init", "kw_only")
 
 
-def _field(specifier: Specifier, **options: Any) -> Any:
+def _dataclass_field(specifier: Specifier, **options: Any) -> Any:
     """The dataclass field of a specifier: its options, with the specifier in the metadata.
 
     Args:
@@ -181,7 +181,7 @@ def static(
     if factory is not None:
         _check_factory(Kind.STATIC, factory)
         options = _computed_options(options)
-    return _field(Specifier(Kind.STATIC, factory=factory), **options)
+    return _dataclass_field(Specifier(Kind.STATIC, factory=factory), **options)
 
 
 @overload
@@ -247,7 +247,7 @@ def state(
         _check_undescribed(
             [part for part, value in description.items() if value is not None]
         )
-        return _field(Specifier(Kind.STATE), **options)
+        return _dataclass_field(Specifier(Kind.STATE), **options)
     _check_initializer(initializer, shape)
     specifier = Specifier(
         Kind.STATE,
@@ -259,7 +259,7 @@ def state(
     )
     line = "gn.state(initializer)"
     options = _node_made_options(Kind.STATE, "an initializer", line, options)
-    return _field(specifier, **options)
+    return _dataclass_field(specifier, **options)
 
 
 def _check_initializer(initializer: object, shape: object) -> None:
@@ -367,10 +367,10 @@ _PURPOSE: Final = {
 
 def _misuse(specifier: str, value: object) -> str:
     """What is wrong with an argument of a specifier, and what to write."""
-    return f"gn.{specifier}() {_PURPOSE[specifier]}; found {describe(value)}; {_remedy(specifier, value)}"
+    return f"gn.{specifier}() {_PURPOSE[specifier]}; found {describe(value)}; {_remedy_text(specifier, value)}"
 
 
-def _remedy(specifier: str, value: object) -> str:
+def _remedy_text(specifier: str, value: object) -> str:
     """The line to write in place of `specifier(value)`."""
     is_graph_class = _is_graph_class(value)
     # As `nnx.state(node)` is written in Flax.
@@ -462,7 +462,7 @@ def subnode(
         _check_factory(Kind.SUBNODE, factory)
         line = "gn.subnode(factory=...)"
         options = _node_made_options(Kind.SUBNODE, "factory=", line, options)
-    return _field(Specifier(Kind.SUBNODE, factory=factory), **options)
+    return _dataclass_field(Specifier(Kind.SUBNODE, factory=factory), **options)
 
 
 def specifier_of(field: "dataclasses.Field[Any]") -> Specifier | None:

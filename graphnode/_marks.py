@@ -240,10 +240,10 @@ def _settle(mark: Mark, name_of: Callable[[], str]) -> None:
     for loan in over:
         mark.loans.remove(loan)
     if any(loan.is_changed for loan in over):
-        raise TraceError(_written(name_of(), "that has ended "))
+        raise TraceError(_written_text(name_of(), "that has ended "))
 
 
-def _written(name: str, when: str) -> str:
+def _written_text(name: str, when: str) -> str:
     """The text of the error for a container that was written to inside of a transformation.
 
     Args:
@@ -284,7 +284,7 @@ def take_back_loans(name_of: Callable[[Any], str]) -> None:
     changed = [loan.state() for loan in _loans_of(current_trace()) if loan.is_changed]
     names = ", ".join(name_of(state) for state in changed if state is not None)
     if names:
-        raise TraceError(_written(names, ""))
+        raise TraceError(_written_text(names, ""))
 
 
 def drop_loans() -> None:

@@ -127,7 +127,7 @@ def spec_of(
             raise FieldError(f"{cls.__name__}: {part} must be a string, found {text!r}")
     # By id: the class holds its plain spec, so a key that held the class would keep both
     # for ever. As the spec holds the class, no other class has the id while it lives.
-    sharding_key = _hashable(cls, "sharding", sharding)
+    sharding_key = _part_key(cls, "sharding", sharding)
     key = (id(cls), name, tag, sharding_key, _metadata_key(cls, metadata), stacked)
     return _SPECS.of(
         key, lambda: _new_spec(cls, name, tag, sharding, metadata, stacked)
@@ -197,11 +197,11 @@ def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
     # Sorted, as the order of keyword arguments does not count.
     keys = sorted(metadata)
     return tuple(
-        [(key, _hashable(cls, f"metadata {key!r}", metadata[key])) for key in keys]
+        [(key, _part_key(cls, f"metadata {key!r}", metadata[key])) for key in keys]
     )
 
 
-def _hashable(cls: type, part: str, value: object) -> Hashable:
+def _part_key(cls: type, part: str, value: object) -> Hashable:
     """The static key of a part of the description; raises `FieldError` with the name of the part."""
     try:
         return static_key(frozen(value))

@@ -83,7 +83,7 @@ def take_body_faults(cls: type) -> list[Fault]:
 
     A default that is a fault is taken out, so that `dataclasses` goes on and the other
     faults are found too; the class is refused in the end. An abstract property that a
-    field implements is hidden from it likewise.
+    field implements is hidden from it as well.
     """
     if "__slots__" in cls.__dict__:
         text = f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them"
@@ -549,7 +549,7 @@ def _undeclared_field_faults(
             is_specifier = isinstance(value, dataclasses.Field)
             may_be_constant = not (is_specifier or holds_graph_object(value))
         # What a protocol annotates is for others to implement.
-        elif not is_protocol and _admits_graph_objects(base, annotation):
+        elif not is_protocol and _surely_admits_graph_objects(base, annotation):
             may_be_constant = False
         else:
             continue
@@ -560,7 +560,7 @@ def _undeclared_field_faults(
         yield Fault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.MIXIN, name)
 
 
-def _admits_graph_objects(owner: type, annotation: object) -> bool:
+def _surely_admits_graph_objects(owner: type, annotation: object) -> bool:
     """Whether an annotation is one of States or nodes, as far as it can be resolved already."""
     try:
         resolved: Any = resolve(annotation, owner, {})

@@ -67,11 +67,11 @@ def copy_node(node: NodeBase, reduction: "str | Reduction") -> Any:
         return node
     make, args, *content = reduction
     new = make(*args)
-    _fill(new, content)
+    _put_content(new, content)
     return new
 
 
-def _fill(new: Any, content: Iterable[Any]) -> None:
+def _put_content(new: Any, content: Iterable[Any]) -> None:
     """Give a new object what comes after its constructor in a reduction: state, items of a list, items of a dict."""
     # A reduction may leave out what comes last.
     state, items, pairs = (*content, None, None, None)[:3]
@@ -151,7 +151,7 @@ def deepcopy_graph(
             None if part is None else copy.deepcopy(list(part), memo)
             for part in (items, pairs)
         ]
-        _fill(memo[id(node)], [_deepcopy_state(node, state, memo), *copied])
+        _put_content(memo[id(node)], [_deepcopy_state(node, state, memo), *copied])
     return memo[id(root)]
 
 

@@ -156,7 +156,7 @@ def _unknown_hint(cls: type[NodeBase], names: Collection[str], name: str) -> str
         return f"{hint} The {reason}" if hint else f"the {reason}"
     if hint:
         return hint
-    return f"it takes {_few(names)}" if names else "it takes no arguments"
+    return f"it takes {_first_names(names)}" if names else "it takes no arguments"
 
 
 def _surplus_hint(
@@ -168,13 +168,13 @@ def _surplus_hint(
     if last is not None and not last.form.is_open and last.form.admits(list):
         return f"{last.name} takes one list: {cls.__name__}([...])"
     by_keyword = [name for name in names if name not in positional]
-    return f"by keyword alone: {_few(by_keyword)}" if by_keyword else ""
+    return f"by keyword alone: {_first_names(by_keyword)}" if by_keyword else ""
 
 
 _MAX_NAMES: Final = 8
 
 
-def _few(names: Collection[str]) -> str:
+def _first_names(names: Collection[str]) -> str:
     """The first of some names, and how many others there are."""
     text = ", ".join(list(names)[:_MAX_NAMES])
     others = len(names) - _MAX_NAMES

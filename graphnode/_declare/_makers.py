@@ -60,7 +60,7 @@ def note_call(
     error.add_note(f"the {role} of {type(node).__name__}.{field} was called as {call}")
 
 
-def _called(
+def _call_with_note(
     function: Callable[..., Any],
     args: tuple[object, ...],
     node: NodeBase,
@@ -78,7 +78,7 @@ def _called(
 
 def _factory_maker(field: Field, factory: Maker) -> Maker:
     """The maker of a state or subnode field with a `factory`, which takes the node."""
-    return lambda node: _called(
+    return lambda node: _call_with_note(
         factory, (node,), node, field, "factory", "factory(self)"
     )
 
@@ -105,7 +105,9 @@ def _computing_maker(field: Field) -> Maker:
             raise FieldError(f"{where} is computed from itself: {remedy}")
         running.add(id(node))
         try:
-            return _called(factory, (node,), node, field, "factory", "factory(self)")
+            return _call_with_note(
+                factory, (node,), node, field, "factory", "factory(self)"
+            )
         finally:
             running.discard(id(node))
 
@@ -114,7 +116,7 @@ def _computing_maker(field: Field) -> Maker:
 
 def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
     """The maker of a field with a default, or with a `default_factory`, which takes nothing."""
-    return lambda node: _called(
+    return lambda node: _call_with_note(
         default, (), node, field, "default_factory", "default_factory()"
     )
 
@@ -239,7 +241,7 @@ def _declared_shape(
 
     def shape(node: NodeBase) -> tuple[int, ...]:
         """What `shape=` returns for a node, as a tuple."""
-        sizes = _called(shape_of, (node,), node, field, "shape", "shape(self)")
+        sizes = _call_with_note(shape_of, (node,), node, field, "shape", "shape(self)")
         if isinstance(sizes, (tuple, list)):
             return tuple(sizes)
         raise FieldError(

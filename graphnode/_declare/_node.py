@@ -155,7 +155,7 @@ class Node(NodeBase):
             if version is CONSTRUCTING:
                 self.__dict__[name] = value
                 return
-            # Not `CONSTRUCTING` alone, as above: a node that is made in a trace, or
+            # Not `CONSTRUCTING` alone: a node that is made in a trace, or
             # past a random scope, has another version of its class.
             if plan.contracts and not isinstance(version, Constructing):
                 check_contracts(self, {name: value})

@@ -212,20 +212,20 @@ def _check_changes(original: NodeBase, changes: Mapping[str, Any]) -> None:
         )
     faults = [
         code.fault(name)
-        for code in _codes(cls, changes)
+        for code in _codes_not_run(cls, changes)
         for name in changes
         if code.may_use(name)
     ]
     if faults:
-        remedy = f"{_construct(cls)}; or, to keep what is there, assign to a copy: other = copy.copy(node)"
-        raise FieldError(_refusal(cls, changes, faults, remedy))
+        remedy = f"{_construct_text(cls)}; or, to keep what is there, assign to a copy: other = copy.copy(node)"
+        raise FieldError(_cannot_replace(cls, changes, faults, remedy))
 
 
 def _not_a_field(cls: type[NodeBase], name: str) -> str:
     """What is wrong with a name that `replace` is to change, and that is not a field."""
     declared: Any = cls  # every node class is a dataclass
     if name in declared.__dataclass_fields__:
-        return f"{name} is an argument of the constructor that no field keeps; {_construct(cls)}"
+        return f"{name} is an argument of the constructor that no field keeps; {_construct_text(cls)}"
     hint = did_you_mean(name, schema(cls).fields)
     return f"{name} is not a field; {hint}" if hint else f"{name} is not a field"
 
@@ -248,7 +248,7 @@ class _Code(NamedTuple):
         return f"{self.name} {'may use' if self.used is None else 'uses'} {field}"
 
 
-def _codes(cls: Any, changes: Mapping[str, Any]) -> Iterator[_Code]:
+def _codes_not_run(cls: Any, changes: Mapping[str, Any]) -> Iterator[_Code]:
     """The code that makes the fields of a class, without the factories of static fields that are changed."""
     fields = schema(cls).fields
     if cls._has_own_init:
@@ -277,7 +277,7 @@ def _check_sizes(
     node: NodeBase, original: NodeBase, changes: Mapping[str, Any]
 ) -> None:
     """Raise if a State that is shared does not have the shape that the changed sizes ask for."""
-    cls, remedy = type(node), _construct(type(node))
+    cls, remedy = type(node), _construct_text(type(node))
     try:
         check_contracts(node, {})
     except ContractError as error:
@@ -286,7 +286,9 @@ def _check_sizes(
         others = [name for name in arguments if name not in changes]
         if others:
             remedy += f", or pass {', '.join(others)} too"
-        raise ContractError(_refusal(cls, changes, [str(error)], remedy)) from None
+        raise ContractError(
+            _cannot_replace(cls, changes, [str(error)], remedy)
+        ) from None
     faults: list[str] = []
     # The contracts know nothing of `shape=`, so it is called for both nodes.
     for field in schema(cls).fields.values():
@@ -298,15 +300,15 @@ def _check_sizes(
             where = f"{cls.__name__}.{field.name}"
             faults.append(f"{where}: its shape was {before}, and would be {after}")
     if faults:
-        raise ContractError(_refusal(cls, changes, faults, remedy))
+        raise ContractError(_cannot_replace(cls, changes, faults, remedy))
 
 
-def _construct(cls: type) -> str:
+def _construct_text(cls: type) -> str:
     """The remedy that works for every class."""
     return f"construct a new {cls.__name__}"
 
 
-def _refusal(
+def _cannot_replace(
     cls: type, changes: Mapping[str, Any], faults: Sequence[str], remedy: str
 ) -> str:
     """The text of an error of `replace`: what cannot be replaced, why, and what to do.

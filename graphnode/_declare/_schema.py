@@ -396,7 +396,7 @@ def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -
         # needs the class of the State.
         is_needed = specifier is None or specifier.initializer is not None
         if is_needed or not context.is_final:
-            raise _unresolved(context, where, written, error) from None
+            raise _unresolved_error(context, where, written, error) from None
         assert specifier is not None
         kind, form, annotation = specifier.kind, open_form(specifier.kind), None
     else:
@@ -413,7 +413,7 @@ def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -
             _check_no_specifier(where, annotation, declared)
             kind, form = _kind_of(where, annotation, owner, specifier)
         except NameError as error:  # in the bound or default of a type variable
-            raise _unresolved(context, where, written, error) from None
+            raise _unresolved_error(context, where, written, error) from None
     field = Field(
         name,
         kind,
@@ -423,7 +423,7 @@ def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -
         specifier or Specifier(kind),
         specifier is not None,
         declared.init,
-        _default(declared),
+        _default_function(declared),
     )
     if annotation is not None:
         _check_field(context, field)
@@ -457,7 +457,7 @@ def _check_field(context: _FieldContext, field: Field) -> None:
     """Raise if a compiled field contradicts a base, its initializer or its sharding."""
     where = f"{context.cls.__name__}.{field.name}"
     _check_override(context.cls, field, context.bases)
-    _check_initializer(field, where)
+    _check_makes_one_state(field, where)
     _check_sharding(field, where)
 
 
@@ -577,7 +577,7 @@ def _pickled_annotation(owner: type, name: str) -> object:
     return entry.annotations.get(name)
 
 
-def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
+def _default_function(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
     """What makes a field's default; `None` for a field without, or whose factory takes the node."""
     if declared.default_factory is left_out:
         return None  # stands for a factory, which takes the node
@@ -587,7 +587,7 @@ def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
     return None if factory is dataclasses.MISSING else factory
 
 
-def _unresolved(
+def _unresolved_error(
     context: _FieldContext, where: str, annotation: object, error: NameError
 ) -> Exception:
     """What to raise for a name that does not resolve: a reason to wait, or a fault."""
@@ -648,7 +648,7 @@ def _check_ambiguous(
     if cause in (Cause.CONTRACTS, Cause.CONTAINER):
         raise _FaultError(f"{where}: {error}", Rule.AMBIGUOUS) from None
     if specifier is None:
-        raise _FaultError(_ambiguous(where, error), _RULES[cause]) from None
+        raise _FaultError(_ambiguity_text(where, error), _RULES[cause]) from None
     kind = specifier.kind
     if cause in _ALMOST_STATIC and kind is not Kind.STATIC:
         text = f"{where}: declared {kind}(), but its annotation says static; {error}"
@@ -660,7 +660,7 @@ def _check_ambiguous(
         raise _FaultError(text, Rule.KIND) from None
 
 
-def _ambiguous(where: str, error: AmbiguousError) -> str:
+def _ambiguity_text(where: str, error: AmbiguousError) -> str:
     """The text of the fault of an annotation that does not settle a kind, with the lines that would do."""
     line = f"{where.rpartition('.')[2]}: ... = gn"
     if error.cause is Cause.OPEN:
@@ -711,7 +711,7 @@ def _base_fields(cls: type, is_final: bool) -> list[_Base]:
     return bases
 
 
-def _check_initializer(field: Field, where: str) -> None:
+def _check_makes_one_state(field: Field, where: str) -> None:
     """Raise if an initializer stands where it cannot make one State, or gets no shape."""
     specifier = field.specifier
     if specifier.initializer is None:

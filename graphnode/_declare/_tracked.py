@@ -330,7 +330,7 @@ class TrackedDict(dict[str, T], _Tracked):
     def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
         self._form, self._place, self._version, self._vacant = form, place, birth(), {}
         admitted = {
-            self._key(key): admit(form, item, place.below(key))
+            self._checked_string(key): admit(form, item, place.below(key))
             for key, item in items.items()
         }
         super().__init__(admitted)
@@ -342,7 +342,7 @@ class TrackedDict(dict[str, T], _Tracked):
         dict.update(restored, items)
         return restored
 
-    def _key(self, key: object) -> str:
+    def _checked_string(self, key: object) -> str:
         """A key that was checked to be a string.
 
         Raises:
@@ -359,7 +359,9 @@ class TrackedDict(dict[str, T], _Tracked):
         # `layers[key] += ...` changes the item, and then assigns it to its place.
         if key in self and self[key] is item:
             return
-        self._change(super().__setitem__, self._key(key), self.admit(key, item))
+        self._change(
+            super().__setitem__, self._checked_string(key), self.admit(key, item)
+        )
         self._vacant.pop(key, None)
 
     def vacate(self, key: str) -> None:
@@ -411,7 +413,7 @@ class TrackedDict(dict[str, T], _Tracked):
         """Set several items: all are admitted before the first is stored."""
         self.check_owner()
         new: dict[Any, T] = dict(*args, **items)
-        keys = [self._key(key) for key in new]
+        keys = [self._checked_string(key) for key in new]
         self._change(
             super().update, dict(zip(keys, self.admit_all(new.items()), strict=True))
         )

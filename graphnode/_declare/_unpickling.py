@@ -90,7 +90,7 @@ class PickledGraph:
             return
         entries = list(self._children_first())
         by_default = {
-            id(node): _fill(node, state, self._declared[type(node)])
+            id(node): _restore_node(node, state, self._declared[type(node)])
             for node, state in entries
         }
         _settle_added([node for node, _ in entries], self._declared, by_default)
@@ -130,7 +130,7 @@ def contracts_text(field: Field) -> str:
     return ", ".join(contract.text for contract in contracts_of(field))
 
 
-def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
+def _restore_node(node: Any, state: Any, declared: Declared) -> list[str]:
     """Give a node its state, and defaults to the fields that were added to its class since it was pickled.
 
     Returns:
@@ -344,7 +344,7 @@ def _check_defaults(cls: type, added: Iterable[Field]) -> None:
     """Raise if a field that was added has no default. Initializers and factories do not run: loading draws nothing."""
     name = cls.__name__
     faults = [
-        f"{name}.{field.name} was added since this {name} was pickled, and {_reason(field)}: give it a default, or "
+        f"{name}.{field.name} was added since this {name} was pickled, and {_why_unset(field)}: give it a default, or "
         f'a value in {name}: def __setstate__(self, state): super().__setstate__({{"{field.name}": ..., **state}})'
         for field in added
         if field.default is None
@@ -353,7 +353,7 @@ def _check_defaults(cls: type, added: Iterable[Field]) -> None:
         raise FieldError(listed(faults))
 
 
-def _reason(field: Field) -> str:
+def _why_unset(field: Field) -> str:
     """Why a field that was added has no value when an older pickle is loaded."""
     if field.specifier.initializer is not None:
         return "its initializer would draw it anew"

@@ -405,25 +405,28 @@ class TrieBuilder:
         """Where the layouts that were added contradict each other: where a path leads, or what stands there."""
         faults: list[str] = []
         for source, key, target in self._second_targets:
-            first, second = self._text(self.references[source, key]), self._text(target)
+            first, second = (
+                self._path_text(self.references[source, key]),
+                self._path_text(target),
+            )
             faults.append(
-                f"{self._text(source, key)} is another path of {first} in one, and of {second} in the other"
+                f"{self._path_text(source, key)} is another path of {first} in one, and of {second} in the other"
             )
         for (source, key), target in self.references.items():
             if (source, key) in self._children:
-                place, first = self._text(source, key), self._text(target)
+                place, first = self._path_text(source, key), self._path_text(target)
                 faults.append(
                     f"{place} is another path of {first} in one, and a place of its own in the other"
                 )
         # Entries with something below them, by an edge or by a reference.
         inner = {*self.parents, *[source for source, _ in self.references]}
         faults += [
-            f"{self._text(leaf)} is a State in one, and has States below it in the other"
+            f"{self._path_text(leaf)} is a State in one, and has States below it in the other"
             for leaf in inner.intersection(self.leaves)
         ]
         return sorted(faults)
 
-    def _text(self, entry: int, *below: Key) -> str:
+    def _path_text(self, entry: int, *below: Key) -> str:
         """The path of an entry, or of a key below it, for messages."""
         keys = list(below)
         while entry:

@@ -121,7 +121,7 @@ class Table(NamedTuple):
         edges: The path of each object within that node.
         rows: For each node, the number of each of its States and nodes, in the order of
             its spec's edges.
-        top: The same for a root that is a pytree; the root alone otherwise.
+        top: The number of each leaf of a root that is a pytree; else of the root alone.
         repeats: Each later reference: node, path within it, object.
     """
 
@@ -288,7 +288,7 @@ class Assembly(NamedTuple):
     Attributes:
         node_classes: The class of each node, in a tuple of its own, as `starmap` takes
             it.
-        state_classes: The class of each State, in layout order, likewise.
+        state_classes: The class of each State, in layout order, in a tuple of its own.
         states: For each State spec with its contracts, what picks such States, or their
             values, from all in layout order.
         groups: For each node spec, what picks rows of a node and its children from all

@@ -286,7 +286,7 @@ def _numpy_from_data(fields: Mapping[str, Json], dtype: Any) -> _NumpyArray:
         with np.errstate(over="ignore", invalid="ignore"):
             array = np.asarray(content, dtype)
         if "shape" in fields:
-            array = array.reshape(_sizes(fields["shape"]))
+            array = array.reshape(_checked_sizes(fields["shape"]))
     except (TypeError, ValueError, OverflowError) as error:
         raise DataValueError(f"no array: {error}") from None
     # NumPy would make a number of a string, and NaN of `None`, where a dtype is given.
@@ -325,7 +325,7 @@ def _complex_items(data: Json) -> Json:
     return complex_from_data(data)
 
 
-def _sizes(data: Json) -> list[int]:
+def _checked_sizes(data: Json) -> list[int]:
     """The shape that a file gives, checked to be a list of sizes."""
     if not isinstance(data, list) or any(
         type(size) is not int or size < 0 for size in data
@@ -334,7 +334,7 @@ def _sizes(data: Json) -> list[int]:
     return data
 
 
-def _numbers() -> Mapping[str, Json]:
+def _numbers_schema() -> Mapping[str, Json]:
     """The JSON Schema of numbers nested by axis, of which complex ones are strings."""
     return {
         **COMPLEX_SCHEMA,
@@ -343,12 +343,12 @@ def _numbers() -> Mapping[str, Json]:
     }
 
 
-def _plain_numbers() -> Mapping[str, Json]:
+def _plain_numbers_schema() -> Mapping[str, Json]:
     """The JSON Schema of real numbers nested by axis."""
     return {"type": ["number", "boolean", "array"], "items": {DEFINED: _PLAIN_NUMBERS}}
 
 
-def _array_data() -> Mapping[str, Json]:
+def _array_schema() -> Mapping[str, Json]:
     """The JSON Schema of an array in a configuration file."""
     return {
         "type": ["number", "boolean", "array", "object"],
@@ -371,9 +371,9 @@ _ARRAY_DTYPE: Final[Json] = {
     ]
 }
 _SHAPE: Final[Json] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
-_NUMBERS: Final = Defined("numbers", "numbers", _numbers)
-_PLAIN_NUMBERS: Final = Defined("plain_numbers", "plain_numbers", _plain_numbers)
-_ARRAY: Final = Defined("array", "array", _array_data)
+_NUMBERS: Final = Defined("numbers", "numbers", _numbers_schema)
+_PLAIN_NUMBERS: Final = Defined("plain_numbers", "plain_numbers", _plain_numbers_schema)
+_ARRAY: Final = Defined("array", "array", _array_schema)
 
 
 ARRAY: Final = StaticKind[Array](

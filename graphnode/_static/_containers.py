@@ -74,7 +74,7 @@ def _read_only_frozenset(value: frozenset[Any]) -> frozenset[Any]:
     return frozenset(items)
 
 
-def _subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Json:
+def _tuple_subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Json:
     """A named tuple as an object of its names, any other subclass of a tuple as a list."""
     check_no_attributes(value)
     names: tuple[str, ...] | None = getattr(value, "_fields", None)
@@ -186,7 +186,7 @@ CONTAINERS: Final[tuple[StaticKind[Any], ...]] = (
         key=_tuple_key,
         parts=lambda value: (*value, *attributes_of(value).values()),
         read_only=_read_only_subclass,
-        data=DataForm(_subclass_to_data),
+        data=DataForm(_tuple_subclass_to_data),
     ),
     StaticKind[frozenset[Any]](
         name="frozenset",

@@ -34,9 +34,9 @@ def to_json(value: Any) -> Json:
     Raises:
         JsonValueError: There is no such JSON.
     """
-    data = _write(value, 0)
+    data = _write_value(value, 0)
     # Tried at once: nobody could tell later what has been lost.
-    if not _is_same(from_json(data), value):
+    if not _has_same_key(from_json(data), value):
         raise JsonValueError(
             f"{with_article(type(value).__name__)} would come back as another value"
         )
@@ -49,10 +49,10 @@ def from_json(data: Json) -> Any:
     Raises:
         JsonValueError: It stands for none.
     """
-    return _read(data, 0)
+    return _read_value(data, 0)
 
 
-def _is_same(first: object, second: object) -> bool:
+def _has_same_key(first: object, second: object) -> bool:
     """Whether two static values have equal keys; a value that has none raises `JsonValueError`."""
     try:
         return static_key(first) == static_key(second)
@@ -60,7 +60,7 @@ def _is_same(first: object, second: object) -> bool:
         raise JsonValueError(str(error)) from None
 
 
-def _write(value: Any, level: int) -> Json:
+def _write_value(value: Any, level: int) -> Json:
     """The JSON of a static value: its own, a registered name, or an object with the tag of its kind.
 
     Args:
@@ -83,10 +83,10 @@ def _write(value: Any, level: int) -> Json:
                 or with_article(type(value).__name__)
             )
         )
-    return form.write(value, functools.partial(_write, level=level + 1))
+    return form.write(value, functools.partial(_write_value, level=level + 1))
 
 
-def _read(data: Json, level: int) -> Any:
+def _read_value(data: Json, level: int) -> Any:
     """The static value that JSON stands for.
 
     Args:
@@ -110,7 +110,7 @@ def _read(data: Json, level: int) -> Any:
         raise JsonValueError(
             f"no kind of value is named {tag[:40]!r}: one of {', '.join(_TAGS)}"
         )
-    read_part: ReadPart = functools.partial(_read, level=level + 1)
+    read_part: ReadPart = functools.partial(_read_value, level=level + 1)
     return form.read(content, read_part)
 
 

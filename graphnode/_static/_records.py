@@ -118,7 +118,7 @@ def _record_key(value: Any) -> Hashable:
     return (*key, content_key(value)) if has_base else key
 
 
-def _contents(value: Any) -> dict[str, Any]:
+def _contents_by_name(value: Any) -> dict[str, Any]:
     """All that a record holds, by name: its fields, and what else was set on it."""
     fields = _fields_of(type(value))
     # A field that is not set is found when the value is compared.
@@ -130,12 +130,14 @@ def _contents(value: Any) -> dict[str, Any]:
 
 def _record_parts(value: Any) -> Iterable[object]:
     """The values in a record; none where it is compared by identity."""
-    return () if compares_by_identity(type(value)) else _contents(value).values()
+    return (
+        () if compares_by_identity(type(value)) else _contents_by_name(value).values()
+    )
 
 
 def _read_only_record(value: Any) -> Any:
     """The record itself: a copy would run the user's code, and be another object than the one given."""
-    check_read_only(value, _contents(value))
+    check_read_only(value, _contents_by_name(value))
     return value
 
 

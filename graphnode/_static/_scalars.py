@@ -287,7 +287,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
 )
 
 
-def _subclass_to_data(value: Any, write_part: WritePart) -> Json:
+def _scalar_subclass_to_data(value: Any, write_part: WritePart) -> Json:
     """As its base class is written, whose annotation would read it."""
     base: Any = next(base for base in _BASES if isinstance(value, base))
     check_no_attributes(value, frozenset(Fraction.__slots__))
@@ -301,5 +301,5 @@ SCALAR_SUBCLASSES: Final = StaticKind[Any](
     matches=subclass_of(*_BASES),
     key=object_key,
     is_annotation=True,
-    data=DataForm(_subclass_to_data, is_own=True),
+    data=DataForm(_scalar_subclass_to_data, is_own=True),
 )
