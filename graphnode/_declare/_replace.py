@@ -242,9 +242,11 @@ class _Code(NamedTuple):
     used: Set[str] | None
 
     def may_use(self, field: str) -> bool:
+        """Whether the code may use a field, so that it would have made something else of another value."""
         return self.used is None or field in self.used
 
     def fault(self, field: str) -> str:
+        """What a message says of a field that the code may use."""
         return f"{self.name} {'may use' if self.used is None else 'uses'} {field}"
 
 

@@ -212,6 +212,7 @@ class _Tracked:
             self._replace_version()
 
     def _replace_version(self) -> None:
+        """Make bindings with this container stale, and move the clock."""
         # Any other version means that the container is in no binding yet.
         if isinstance(self._version, Version):
             self._version = CLOCK.now = Version()

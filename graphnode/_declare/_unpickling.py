@@ -240,6 +240,7 @@ def _settle_added(
         return
 
     def sizes(node: NodeBase) -> Set[str]:
+        """The static fields that the shapes of a node depend on, of those that it had when it was pickled."""
         cls = type(node)
         return frozenset(cls._plan.sizing & before[cls])
 

@@ -303,6 +303,7 @@ def keep_joint(
     bindings_ref = weakref.ref(bindings)
 
     def forget(_: object) -> None:
+        """Drop the entry: another root has died."""
         # The bindings may have died with the first root.
         live_bindings = bindings_ref()
         if live_bindings is not None:

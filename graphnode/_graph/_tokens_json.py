@@ -675,6 +675,7 @@ def _pairs(data: Any, key_types: tuple[type, ...]) -> list[tuple[Any, Any]]:
     """The keys of a dict with the JSON of the items."""
 
     def is_pair(pair: Any) -> bool:
+        """Whether JSON is a list of a key and an item."""
         is_two = isinstance(pair, list) and len(pair) == 2
         return is_two and type(pair[0]) in key_types
 

@@ -87,11 +87,13 @@ def _tuple_subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Js
 
 
 def _frozenset_to_json(value: frozenset[Any], write_part: WritePart) -> Json:
+    """The items of a frozenset as a list of their JSON."""
     # Sorted: the order of a set differs from one process to the next.
     return sorted(_items_to_json(value, write_part), key=repr)
 
 
 def _frozenset_from_json(data: Json, read_part: ReadPart) -> frozenset[Any]:
+    """The frozenset of a list of items; raises `JsonValueError` if one is not hashable."""
     try:
         return frozenset(items(data, read_part))
     except TypeError as error:
@@ -116,15 +118,18 @@ def _slice_parts(value: _Slice) -> tuple[Any, Any, Any]:
 
 
 def _slice_key(value: _Slice) -> Hashable:
+    """The key of a slice: those of its start, stop and step."""
     # A slice has no hash before Python 3.12.
     return (slice, *map(static_key, _slice_parts(value)))
 
 
 def _read_only_slice(value: _Slice) -> _Slice:
+    """A slice of read-only bounds."""
     return slice(*map(frozen, _slice_parts(value)))
 
 
 def _slice_from_json(data: Json, read_part: ReadPart) -> _Slice:
+    """The slice of a list of start, stop and step."""
     parts = items(data, read_part)
     if len(parts) != 3:
         raise JsonValueError("slice is a list of start, stop and step")

@@ -66,10 +66,12 @@ _OWN_DATA: Final = DataForm[Any](_itself, is_own=True)
 # As hexadecimal text: a NaN is not equal to itself, and 0.0 is equal to -0.0.
 # Any: to type checkers a `float` may be an `int`, which has no `hex`.
 def _float_key(value: Any) -> Hashable:
+    """The key of a float: its class and its hexadecimal text."""
     return (float, value.hex())
 
 
 def _complex_key(value: Any) -> Hashable:
+    """The key of a complex number: its class, and the hexadecimal texts of its two parts."""
     return (complex, value.real.hex(), value.imag.hex())
 
 
@@ -93,6 +95,7 @@ def _float_from_json(data: Json, read_part: ReadPart) -> float:
 
 
 def _complex_to_json(value: complex, write_part: WritePart) -> Json:
+    """A complex number as its real and its imaginary part."""
     return [write_part(value.real), write_part(value.imag)]
 
 
@@ -133,6 +136,7 @@ def _bytes_from_data(data: Json, target: Target) -> bytes:
 
 
 def _ellipsis_from_json(data: Json, read_part: ReadPart) -> EllipsisType:
+    """The ellipsis, of the only content that its tag may have."""
     if data is not True:
         raise JsonValueError("ellipsis is true")
     return ...
@@ -142,6 +146,7 @@ def _ellipsis_from_json(data: Json, read_part: ReadPart) -> EllipsisType:
 
 
 def _fraction_to_json(value: Fraction, write_part: WritePart) -> Json:
+    """A fraction as its numerator and its denominator."""
     return [write_part(value.numerator), write_part(value.denominator)]
 
 
