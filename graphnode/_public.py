@@ -66,7 +66,7 @@ def named_in_pickles(name: str) -> Callable[[F], F]:
         """Name a function, and put it where pickle looks for it: the decorator itself."""
         of_any: Any = function  # not every callable can be named, and a function can
         of_any.__module__, of_any.__qualname__ = __package__, name
-        # Pickle looks the function up there when it is loaded.
+        # Where pickle looks for it when it loads what was written.
         setattr(sys.modules[str(__package__)], name, function)
         return function
 

@@ -271,12 +271,12 @@ def _array_from_data(data: Json, target: Target) -> Array:
 def _numpy_from_data(fields: Mapping[str, Json], dtype: Any) -> _NumpyArray:
     """The NumPy array of numbers in nested lists.
 
-    Raises:
-        DataValueError: They are no numbers, or do not fit into the dtype or the shape.
-
     Args:
         fields: The parts that the file gives: data, and perhaps the shape.
         dtype: The dtype that it gives; `None` where NumPy finds one.
+
+    Raises:
+        DataValueError: They are no numbers, or do not fit into the dtype or the shape.
     """
     content = fields.get("data")
     try:
