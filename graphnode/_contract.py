@@ -89,6 +89,7 @@ class Contract(NamedTuple):
         shape: list[int] = []
         for axis in self.axes:
             size = axis.size(sizes)
+            # A size of 0 is a size: only negative ones are refused.
             dimensions = () if size is None else _integers(axis, size)
             if size is None or min(dimensions, default=0) < 0:
                 raise ContractSyntaxError(
@@ -109,11 +110,14 @@ class Contract(NamedTuple):
 
     def dtype(self) -> Any:
         """The dtype to make an array with: the named one, or JAX's default of the named kind."""
+        # A contract that admits any dtype gets the default float.
         names = ("float64",) if self.dtypes is None else self.dtypes
         if "prng_key" in names:
             return jax.dtypes.prng_key
         if len(names) == 1 and self.dtypes is not None:
             return jnp.dtype(names[0])
+        # Of `Float` or `Int`, the widest: JAX makes 32 bits of it where it is not set
+        # to 64.
         widest = ("float64", "complex128", "int64", "uint64", "bool")
         return jax.dtypes.canonicalize_dtype(
             next(name for name in widest if name in names)
@@ -131,9 +135,12 @@ class Contract(NamedTuple):
         if value is None:
             return f"expected {self.text}, found None"
         try:
+            # `result_type` and `shape` also take numbers of Python, which an
+            # initializer may give.
             shape, dtype = np.shape(value), jnp.result_type(value)
         except (TypeError, ValueError):
             return f"expected {self.text}, found {with_article(type(value).__name__)}"
+        # Before the shape: no name is bound by an array of another dtype.
         dtype_fault = self.dtype_fault(dtype)
         if dtype_fault is not None:
             return dtype_fault
@@ -157,7 +164,7 @@ class Contract(NamedTuple):
         """What is wrong with a dtype, or `None`."""
         if self.dtypes is None or self._accepts(dtype):
             return None
-        return f"expected dtype {self._kind()} of {self.text}, found {dtype}"
+        return f"expected dtype {self._dtype_kind()} of {self.text}, found {dtype}"
 
     def fits_like(self, value: Any, other: Any) -> bool:
         """Whether `value` has the dtype, and the shape of `other`, so that it may take the place of that."""
@@ -171,6 +178,16 @@ class Contract(NamedTuple):
     def _axis_fault(
         self, axis: Axis, actual: tuple[int, ...], sizes: Sizes, bound: Bound
     ) -> str | None:
+        """What is wrong with the sizes of an axis, or `None`; a free name is bound to what it meets.
+
+        Args:
+            axis: The axis of the contract.
+            actual: The sizes that the array has there: one, or a run for a variadic
+                axis.
+            sizes: The sizes of names that static fields give.
+            bound: The sizes of free names so far; a name that is met for the first time
+                is added.
+        """
         is_broadcast = axis.broadcast and actual == (1,)
         try:
             size = axis.size({**sizes, **bound})
@@ -190,11 +207,13 @@ class Contract(NamedTuple):
         if expected == actual or is_broadcast:
             return None
         text = str(expected if axis.variadic else expected[0])
+        # `rows = 3`; a literal size says itself.
         if text != axis.text:
             text = f"{axis.text} = {text}"
         return f"expected {text} of {self.text}"
 
     def _rank_text(self, sizes: Sizes) -> str:
+        """The rank that an array must have, for messages; "at least ..." where the sizes leave it open."""
         rank = self.rank(sizes)
         if rank is not None:
             return str(rank)
@@ -204,12 +223,15 @@ class Contract(NamedTuple):
         return f"at least {len(self.axes) - len(runs) + least}"
 
     def _accepts(self, dtype: Any) -> bool:
+        """Whether a dtype is one of those that the annotation admits; only asked where it names some."""
         assert self.dtypes is not None
+        # Keys have a dtype for each implementation, and one name in jaxtyping.
         if jnp.issubdtype(dtype, jax.dtypes.prng_key):
             return "prng_key" in self.dtypes
         return str(dtype) in self.dtypes
 
-    def _kind(self) -> str:
+    def _dtype_kind(self) -> str:
+        """The kind of dtype as the annotation writes it, such as `Float`."""
         return self.text.partition("[")[0]
 
 
@@ -239,7 +261,7 @@ class Requirement(NamedTuple):
         return self.contract.has_free_names(dict(self.sizes))
 
     def at_sizes(self, sizes: Sizes) -> "Requirement":
-        """The same of a node with these static fields."""
+        """The requirement of a node with these static fields; it keeps those that the contract names."""
         named = sorted(self.contract.names & sizes.keys())
         return self._replace(sizes=tuple([(name, sizes[name]) for name in named]))
 
@@ -258,6 +280,7 @@ def _integers(axis: Axis, size: object) -> tuple[int, ...]:
         items = size
     sizes: list[int] = []
     for item in items:
+        # A boolean is an integer to Python, but no size.
         if not isinstance(item, int | np.integer) or isinstance(item, bool):
             raise ContractSyntaxError(
                 f"axis {axis.text!r} takes an integer, its static field holds {size!r}"

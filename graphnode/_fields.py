@@ -105,7 +105,7 @@ class LeftOut(enum.Enum):
 
 
 def left_out() -> LeftOut:
-    """The `default_factory` of such a field, so that it has a default to `dataclasses`, and in signatures."""
+    """The `default_factory` of a field with `factory=`, so that it has a default to `dataclasses`."""
     return LeftOut.LEFT_OUT
 
 
@@ -113,7 +113,13 @@ def left_out() -> LeftOut:
 _OPTIONS: Final = ("default", "default_factory", "init", "kw_only")
 
 
-def _field(specifier: Specifier, **options: Any) -> Any:
+def _dataclass_field(specifier: Specifier, **options: Any) -> Any:
+    """The dataclass field of a specifier: its options, with the specifier in the metadata.
+
+    Args:
+        specifier: What the dataclass field has no place for.
+        options: What it has: default, default factory, `init`, `kw_only`.
+    """
     _check_options(specifier.kind, options)
     # JAX's own `jax.tree.static()` sets the same "static" key.
     metadata = {METADATA_KEY: specifier, "static": specifier.kind is Kind.STATIC}
@@ -175,7 +181,7 @@ def static(
     if factory is not None:
         _check_factory(Kind.STATIC, factory)
         options = _computed_options(options)
-    return _field(Specifier(Kind.STATIC, factory=factory), **options)
+    return _dataclass_field(Specifier(Kind.STATIC, factory=factory), **options)
 
 
 @overload
@@ -241,7 +247,7 @@ def state(
         _check_undescribed(
             [part for part, value in description.items() if value is not None]
         )
-        return _field(Specifier(Kind.STATE), **options)
+        return _dataclass_field(Specifier(Kind.STATE), **options)
     _check_initializer(initializer, shape)
     specifier = Specifier(
         Kind.STATE,
@@ -253,7 +259,7 @@ def state(
     )
     line = "gn.state(initializer)"
     options = _node_made_options(Kind.STATE, "an initializer", line, options)
-    return _field(specifier, **options)
+    return _dataclass_field(specifier, **options)
 
 
 def _check_initializer(initializer: object, shape: object) -> None:
@@ -262,6 +268,7 @@ def _check_initializer(initializer: object, shape: object) -> None:
     Raises:
         FieldError: Says what the function is for, and what to write.
     """
+    # A class of States is callable as well; it is the annotation that names it.
     if not _is_function(initializer) or _is_graph_class(initializer):
         raise FieldError(_misuse("state", initializer))
     if shape is not None and not _is_function(shape):
@@ -273,6 +280,7 @@ def _check_initializer(initializer: object, shape: object) -> None:
 
 
 def _check_factory(kind: Kind, factory: object) -> None:
+    """Raise `FieldError` if `factory=` is not a function, with what to write."""
     if not _is_function(factory):
         raise FieldError(
             f"gn.{kind}: factory= takes a function from the node to the value of the field; found "
@@ -311,6 +319,7 @@ def _node_made_options(
     if options.get("init", False):
         others.append("init=True")
     if not others:
+        # An explicit `init=False` says what is so anyway.
         return {"init": False, **options}
     instead = (
         f"gn.{kind}(default=None) for an argument of the constructor, which "
@@ -345,6 +354,7 @@ def _is_function(value: object) -> bool:
 
 
 def _is_graph_class(value: object) -> bool:
+    """Whether a value is a class of nodes or States."""
     return isinstance(value, type) and issubclass(value, GraphObject)
 
 
@@ -357,12 +367,13 @@ _PURPOSE: Final = {
 
 def _misuse(specifier: str, value: object) -> str:
     """What is wrong with an argument of a specifier, and what to write."""
-    return f"gn.{specifier}() {_PURPOSE[specifier]}; found {describe(value)}; {_remedy(specifier, value)}"
+    return f"gn.{specifier}() {_PURPOSE[specifier]}; found {describe(value)}; {_remedy_text(specifier, value)}"
 
 
-def _remedy(specifier: str, value: object) -> str:
+def _remedy_text(specifier: str, value: object) -> str:
     """The line to write in place of `specifier(value)`."""
     is_graph_class = _is_graph_class(value)
+    # As `nnx.state(node)` is written in Flax.
     if isinstance(value, NodeBase) and specifier == "state":
         return "for the States of a node, write gn.states(node)"
     if isinstance(value, GraphObject) or (is_graph_class and specifier != "state"):
@@ -394,6 +405,7 @@ def _constructor_text(value: object) -> str:
 
 
 def _default_text(value: object) -> str:
+    """A default as a line of code writes it, if it is short; else "..."."""
     text = repr(value) if isinstance(value, int | float | str) else "..."
     return text if len(text) < 40 else "..."
 
@@ -450,7 +462,7 @@ def subnode(
         _check_factory(Kind.SUBNODE, factory)
         line = "gn.subnode(factory=...)"
         options = _node_made_options(Kind.SUBNODE, "factory=", line, options)
-    return _field(Specifier(Kind.SUBNODE, factory=factory), **options)
+    return _dataclass_field(Specifier(Kind.SUBNODE, factory=factory), **options)
 
 
 def specifier_of(field: "dataclasses.Field[Any]") -> Specifier | None:

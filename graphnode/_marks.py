@@ -79,6 +79,7 @@ class Capture:
 
     def __init__(self, explain: Explain) -> None:
         self.explain = explain
+        # Other threads may go on reading the original.
         self.thread: int | None = threading.get_ident()
         self.is_eager = not is_tracing()
 
@@ -94,16 +95,20 @@ class Loan:
     __slots__ = ("copy", "leaves", "state", "thread", "trace", "treedef")
 
     def __init__(self, state: Any, trace: TraceRef) -> None:
+        # Weak: a loan that is still open must not keep the State.
         self.state = weakref.ref(state)
         self.trace = trace
         self.thread = threading.get_ident()
         self.leaves, treedef = tree_flatten(state._value)
         self.treedef: Any = treedef
+        # New containers around the same arrays.
         self.copy = tree_unflatten(self.treedef, self.leaves)
 
     @property
     def is_over(self) -> bool:
         """Whether the transformation that got the copy has ended."""
+        # A trace that has ended may be gone, in any thread; whether it still runs only
+        # its own thread can tell.
         if self.trace() is None:
             return True
         return self.thread == threading.get_ident() and not is_live(self.trace)
@@ -115,6 +120,8 @@ class Loan:
         if self.treedef != treedef:
             return True
         pairs = zip(leaves, self.leaves, strict=True)
+        # By identity: an array has no truth value to compare by, and a write puts in
+        # another object.
         return any(leaf is not before for leaf, before in pairs)
 
 
@@ -229,13 +236,20 @@ def check_no_copy_runs(state: Marked) -> None:
 def _settle(mark: Mark, name_of: Callable[[], str]) -> None:
     """Take back the copies whose transformation is over; raise if one was written to."""
     over = [loan for loan in mark.loans if loan.is_over]
+    # Before the error: the copy is taken back in any case, so that it is told once.
     for loan in over:
         mark.loans.remove(loan)
     if any(loan.is_changed for loan in over):
-        raise TraceError(_written(name_of(), "that has ended "))
+        raise TraceError(_written_text(name_of(), "that has ended "))
 
 
-def _written(name: str, when: str) -> str:
+def _written_text(name: str, when: str) -> str:
+    """The text of the error for a container that was written to inside of a transformation.
+
+    Args:
+        name: What messages call the State.
+        when: "that has ended ", or nothing while it still runs.
+    """
     return (
         f"{name}: a JAX transformation {when}wrote into its value, without having got the State as an argument. The "
         "write was made into a copy, and the State holds what it held. Pass its node to the function as an argument, "
@@ -250,10 +264,12 @@ def container_for(state: Marked) -> Any:
         return state._value
     mark = mark_of(state)
     for loan in mark.loans:
+        # One copy for each transformation: what it writes, it reads again.
         if loan.trace == trace:
             return loan.copy
     loan = Loan(state, trace)
     mark.loans.append(loan)
+    # Without those that nobody has taken back: their transformations are over.
     _OPEN.loans = [other for other in _OPEN.loans if not other.is_over]
     _OPEN.loans.append(loan)
     return loan.copy
@@ -268,7 +284,7 @@ def take_back_loans(name_of: Callable[[Any], str]) -> None:
     changed = [loan.state() for loan in _loans_of(current_trace()) if loan.is_changed]
     names = ", ".join(name_of(state) for state in changed if state is not None)
     if names:
-        raise TraceError(_written(names, ""))
+        raise TraceError(_written_text(names, ""))
 
 
 def drop_loans() -> None:
@@ -278,6 +294,7 @@ def drop_loans() -> None:
 
 def _loans_of(trace: TraceRef | None) -> list[Loan]:
     """Remove the loans of a trace from their States; returns them."""
+    # Nearly always.
     if not _OPEN.loans:
         return []
     loans = [loan for loan in _OPEN.loans if loan.trace == trace]
@@ -298,6 +315,7 @@ def captured(states: Sequence[Marked], explain: Explain) -> Generator[None]:
         with _LOCK:
             for state in states:
                 _capture(state, capture)
+        # After the captures are there: a binding that looks earlier would miss them.
         _tell_bindings(capture)
         yield
     finally:
@@ -310,11 +328,13 @@ def captured(states: Sequence[Marked], explain: Explain) -> Generator[None]:
 
 
 def _tell_bindings(capture: Capture) -> None:
+    """Have bindings look again at which of their States are marked."""
     if capture.is_eager:  # under a trace they look at every State
         CLOCK.now = Version()  # bindings keep whether they have marked States
 
 
 def _capture(state: Marked, capture: Capture) -> None:
+    """Put a capture on a State, whatever a signal handler does meanwhile."""
     mark = mark_of(state)
     mark.captures = (*mark.captures, capture)
     # A signal handler in between may have settled the mark, which said nothing yet.
@@ -326,6 +346,7 @@ def _release(state: Marked) -> None:
     """Remove the captures of a State that are over."""
     mark = state._mark
     if isinstance(mark, Mark):
+        # All that are over, not only the own: an interrupt may have left others.
         running = [capture for capture in mark.captures if capture.thread is not None]
         mark.captures = tuple(running)
         drop_empty_mark(state)
@@ -346,6 +367,7 @@ def drop_empty_mark(state: Marked) -> None:
 
 def close_copies(states: Sequence[Marked], transform: str) -> None:
     """Mark the copies that a call has worked on and that is over, by a loop that runs in C."""
+    # One mark for all of them, as there may be thousands.
     mark = Mark(current_trace())
     mark.copied_by = transform
     deque(map(setattr, states, repeat("_mark"), repeat(mark)), maxlen=0)
@@ -373,5 +395,6 @@ def mark_lost(losses: Iterable[tuple[Marked, Any]], text: str) -> None:
         text: The message for a State that still holds that value.
     """
     for state, value in losses:
+        # With the value: a State that gets another one has lost nothing.
         mark_of(state).loss = Loss(value, text)
     CLOCK.now = Version()  # bindings keep whether they have marked States

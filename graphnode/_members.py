@@ -90,7 +90,9 @@ def _marker(annotation: object, owner: type) -> object:
         return annotation
     dotted_name = _DOTTED.match(annotation)
     marker: Any = sys.modules.get(owner.__module__)
+    # By the names of the module alone, as `dataclasses` does it: nothing is evaluated.
     for name in dotted_name[0].split(".") if dotted_name else ():
+        # A name that does not exist gives `None`, which marks nothing.
         marker = getattr(marker, name.strip(), None)
     return marker
 
@@ -102,6 +104,7 @@ def declaring_classes(cls: type) -> dict[str, type]:
     that only annotates the name, as a protocol does, declares nothing.
     """
     owners: dict[str, type] = {}
+    # Later entries win: the nearest class comes last.
     for base in reversed(cls.__mro__):
         if "__dataclass_fields__" in base.__dict__:
             owners |= dict.fromkeys(own_annotations(base), base)
@@ -179,6 +182,7 @@ def unannotated_faults(cls: type, owner: type, names: Iterable[str]) -> Iterator
 
 def _unannotated_fault(name: str, value: object) -> str | None:
     """What is wrong with a value that was meant as a field, or `None` if it was not."""
+    # The first is enough: one fault for each name.
     content = next(_contents(value), None)
     if content is None:
         return None
@@ -262,6 +266,7 @@ def _contents(value: object) -> Iterator[Any]:
     for content in todo:  # which grows
         if isinstance(content, (GraphObject, jax.Array, np.ndarray, dataclasses.Field)):
             yield content
+        # By id: containers have no hash, and may contain themselves.
         elif id(content) not in visited:
             visited.add(id(content))
             todo += _parts(content)
@@ -273,6 +278,7 @@ def _parts(value: object) -> Iterable[object]:
         value,
         (dict, types.MappingProxyType, collections.UserDict, collections.ChainMap),
     ):
+        # Keys as well: a node may be the key of a table.
         return [*value.keys(), *value.values()]
     if isinstance(
         value, (list, tuple, set, frozenset, collections.deque, collections.UserList)

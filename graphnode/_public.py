@@ -23,6 +23,8 @@ _DOTTED: Final = re.compile(rf"\b({__package__}(?:\.\w+)*)\.(\w+)")
 def public_name(cls: type) -> str | None:
     """The name in `graphnode` of one of its classes, such as `ParamState`; `None` for private ones and all others."""
     name = _NAMES.get(cls)
+    # Only classes of graphnode are kept in `_NAMES`, so others are told apart by their
+    # module each time.
     if name is None and cls.__module__.partition(".")[0] == __package__:
         name = _look_up(cls)
         if name is not None:
@@ -31,6 +33,7 @@ def public_name(cls: type) -> str | None:
 
 
 def _look_up(cls: type) -> str | None:
+    """The public name of a class, looked up in its public module; `None` if it is private."""
     _, *modules = [
         part for part in cls.__module__.split(".") if not part.startswith("_")
     ]
@@ -47,6 +50,7 @@ def with_public_names(text: str) -> str:
 
 
 def _public_or_same(module: str, attribute: str) -> str:
+    """For `with_public_names`: a dotted name with the public name of its class, or as it was."""
     cls: object = getattr(sys.modules.get(module), attribute, None)
     name = public_name(cls) if isinstance(cls, type) else None
     return f"{module}.{attribute}" if name is None else f"{__package__}.{name}"
@@ -59,8 +63,10 @@ def named_in_pickles(name: str) -> Callable[[F], F]:
     """
 
     def named(function: F) -> F:
+        """Name a function, and put it where pickle looks for it: the decorator itself."""
         of_any: Any = function  # not every callable can be named, and a function can
         of_any.__module__, of_any.__qualname__ = __package__, name
+        # Where pickle looks for it when it loads what was written.
         setattr(sys.modules[str(__package__)], name, function)
         return function
 
@@ -83,6 +89,7 @@ def class_named(name: str) -> type:
 
 
 def _reduce_class(cls: type) -> str | tuple[Callable[[str], type], tuple[str]]:
+    """For pickle: a class by its public name, or by module and name if it has none."""
     name = public_name(cls)
     return (
         cls.__qualname__ if name is None else (class_named, (name,))
@@ -106,4 +113,4 @@ copyreg.pickle(PublicType, _reduce_class)  # type: ignore[arg-type]  # typeshed 
 
 
 class PublicMapping(PublicType, ABCMeta):
-    """The same of a class that is a mapping."""
+    """A mapping class that is printed and pickled by its public name."""

@@ -127,7 +127,7 @@ def spec_of(
             raise FieldError(f"{cls.__name__}: {part} must be a string, found {text!r}")
     # By id: the class holds its plain spec, so a key that held the class would keep both
     # for ever. As the spec holds the class, no other class has the id while it lives.
-    sharding_key = _hashable(cls, "sharding", sharding)
+    sharding_key = _part_key(cls, "sharding", sharding)
     key = (id(cls), name, tag, sharding_key, _metadata_key(cls, metadata), stacked)
     return _SPECS.of(
         key, lambda: _new_spec(cls, name, tag, sharding, metadata, stacked)
@@ -142,6 +142,9 @@ def _new_spec(
     metadata: Mapping[str, StaticValue],
     stacked: tuple[NamedAxis, ...],
 ) -> StateSpec:
+    """For `spec_of`: a new spec of this description, if there is none yet; the metadata become read-only."""
+    # At the first spec of the class: a decorator may have registered it with JAX after
+    # its definition.
     check_unregistered(cls)
     spec = StateSpec()
     spec.cls = cls
@@ -157,7 +160,7 @@ def _new_spec(
 
 
 def moved_spec(spec: StateSpec) -> StateSpec:
-    """The same description of the new definition of a class that was defined again; otherwise the spec itself."""
+    """The spec itself; if its class was defined again, one of the same description for the new class."""
     cls: Any = latest(spec.cls)
     if cls is spec.cls:
         return spec
@@ -177,6 +180,11 @@ def check_sharding(cls: type, sharding: object, *values: object) -> None:
 
 
 def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
+    """The key of metadata for `spec_of`: their names, sorted, each with the static key of its value.
+
+    Raises:
+        FieldError: They are no mapping of strings to hashable values.
+    """
     if not isinstance(metadata, Mapping):
         raise FieldError(
             f"{cls.__name__}: metadata takes a mapping; found {describe(metadata)}"
@@ -186,13 +194,15 @@ def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
             raise FieldError(
                 f"{cls.__name__}: metadata takes names that are strings, found {key!r}"
             )
+    # Sorted, as the order of keyword arguments does not count.
     keys = sorted(metadata)
     return tuple(
-        [(key, _hashable(cls, f"metadata {key!r}", metadata[key])) for key in keys]
+        [(key, _part_key(cls, f"metadata {key!r}", metadata[key])) for key in keys]
     )
 
 
-def _hashable(cls: type, part: str, value: object) -> Hashable:
+def _part_key(cls: type, part: str, value: object) -> Hashable:
+    """The static key of a part of the description; raises `FieldError` with the name of the part."""
     try:
         return static_key(frozen(value))
     except StaticValueError as error:
@@ -329,6 +339,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
         metadata: Mapping[str, StaticValue] = _NO_METADATA,
     ) -> None:
         if name is None and tag is None and sharding is None and not metadata:
+            # Most States: no look-up among the interned specs.
             self._spec = self._plain_spec
         else:
             self._spec = spec_of(type(self), name, tag, sharding, metadata)
@@ -336,6 +347,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
         self._mark = current_trace()
         self._contracts = ()
         self._value = value
+        # A concrete JAX array, as nearly always, is kept as it is.
         if type(value) is not CONCRETE:
             store(self, taken_in(value, lambda: type(self).__name__))
 
@@ -359,6 +371,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
 
     @value.setter
     def value(self, value: T) -> None:
+        """Write the value: at once where nothing has to be checked, else by `write`."""
         # A concrete array outside of any trace, of the shape and dtype that its field
         # asks for, settles it.
         is_plain = type(value) is CONCRETE and self._mark is None and not is_tracing()
@@ -427,6 +440,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
         )
         new_value = self.value if isinstance(value, _Keep) else value
         content = taken_in(new_value, lambda: spec.cls.__name__)
+        # A value that stays was checked when it was written.
         if not isinstance(value, _Keep):
             check_contracts_of(self, content)
         if not (isinstance(value, _Keep) and isinstance(sharding, _Keep)):
@@ -446,6 +460,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
     def __deepcopy__(self, memo: dict[int, Any]) -> "State[T]":
         twin = new_state(self._spec, copy.deepcopy(self.value, memo))
         twin._contracts = self._contracts
+        # So that a State in several fields stays one State.
         memo[id(self)] = twin
         return twin
 
@@ -475,7 +490,10 @@ def _fill(
 
 
 def _refuse_write(part: str) -> Callable[[State[Any], object], None]:
+    """A setter for a part of the description, which raises: these are fixed."""
+
     def refuse(self: State[Any], value: object) -> None:
+        """Raise `AttributeError`: only another State can have another description."""
         fixed = f"{type(self).__name__}.{part} is fixed: put state.replace({part}=...)"
         raise AttributeError(
             f"{fixed}, which is another State, in the field of this one"
@@ -537,6 +555,7 @@ def mark_container(state: State[Any]) -> None:
 def renew(state: State[Any]) -> None:
     """Drop loans and losses of a State that got another value: they were of the one before."""
     mark = state._mark
+    # A trace in place of a mark has neither.
     if isinstance(mark, Mark):
         mark.loss = None
         mark.loans = []
@@ -611,6 +630,7 @@ def contract_faults(state: State[Any], value: Any) -> list[str]:
         return []
     contracts = state._contracts
     faults = [requirement.fault(value, state._value) for requirement in contracts]
+    # Two fields may ask the same thing, which is told once.
     return list(dict.fromkeys([fault for fault in faults if fault is not None]))
 
 
@@ -634,8 +654,11 @@ def _check_tracer(state: State[Any], where: str = "") -> None:
     backward pass begins when the function is over.
     """
     trace = trace_of(state)
+    # Its own trace still runs: its tracers are as they should be.
     if trace is not None and is_live(trace):
         return
+    # Made outside of all traces: only a container can have got a tracer, and while a
+    # trace runs that may be its own.
     if trace is None and (is_tracing() or not is_marked(state)):
         return
     tracer = tracer_in(state._value)
@@ -644,6 +667,7 @@ def _check_tracer(state: State[Any], where: str = "") -> None:
             f"{state_label(state, where)} holds {describe(tracer)} of a JAX transformation that has ended: it was made "
             "there and kept. Return its value (or treefy_states of its node) from the transformed function instead"
         )
+    # It holds no tracer, so that its birth no longer matters.
     if trace is not None:
         _move_outside(state)
 
@@ -676,6 +700,7 @@ def check_writable(
         check_no_copy_runs(state)
         if tracer is None:
             return
+    # It was made in this very trace, and ends with it.
     elif trace == trace_of(state):
         return
     harm = f"writing {describe(tracer)} into it would leak the tracer"
@@ -700,6 +725,7 @@ def abstract(value: Any) -> Any:
 
 
 def _abstract_leaf(leaf: Any) -> Any:
+    """For `abstract`: the shape and dtype of an array; any other leaf as it is."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return Text(f"ShapedArray({shape_text(leaf)})")
     return leaf

@@ -141,6 +141,7 @@ class Form:
             all_leaves += [] if form is None else form.all_leaves
         # A subclass has a longer MRO than what it extends.
         special_first = sorted(self.leaves, key=lambda leaf: -len(leaf.cls.__mro__))
+        # The dataclass is frozen, and its own assignment would raise.
         object.__setattr__(self, "classes", tuple(leaf.cls for leaf in self.leaves))
         object.__setattr__(self, "special_first", tuple(special_first))
         object.__setattr__(self, "all_leaves", tuple(all_leaves))
@@ -159,6 +160,7 @@ class Form:
 
     def admits(self, kind: ContainerKind) -> bool:
         """Whether the form admits containers of a kind: `list`, `tuple` or `dict`."""
+        # An open form has itself for each kind of container.
         return self._items[kind] is not None
 
     def item(self, kind: ContainerKind, key: Key = 0) -> "Form":
@@ -197,6 +199,7 @@ class Form:
         return " | ".join(self._alternatives())
 
     def _alternatives(self) -> list[str]:
+        """The annotations of which the form is a union, as `__str__` joins them by `|`."""
         if self.is_open:
             return ["a State" if self.kind is Kind.STATE else "a node"]
         alternatives = [leaf.cls.__name__ for leaf in self.leaves]
@@ -225,8 +228,10 @@ def moved_form(form: Form, old: type, new: type) -> Form:
         return form
     tuple_of = form.tuple_of
     if isinstance(tuple_of, tuple):
+        # A form for each item: `tuple[A, B]`.
         tuple_of = tuple([moved_form(item, old, new) for item in tuple_of])
     elif tuple_of is not None:
+        # A single form for any length: `tuple[A, ...]`.
         tuple_of = moved_form(tuple_of, old, new)
     return dataclasses.replace(
         form,
@@ -238,6 +243,7 @@ def moved_form(form: Form, old: type, new: type) -> Form:
 
 
 def _moved_leaf(leaf: Leaf, old: type, new: type) -> Leaf:
+    """For `moved_form`: a leaf with the new definition of its class, and with the contract of that."""
     if leaf.cls is not old:
         return leaf
     # A contract that the annotation does not write is that of the class.
@@ -260,6 +266,8 @@ def resolve(annotation: object, owner: type, local_names: Mapping[str, Any]) -> 
     parameters = {p.__name__: p for p in getattr(owner, "__type_params__", ())}
     # `get_type_hints` takes a class, not an annotation, and accepts `Final` only there.
     carrier = type("Carrier", (), {"__annotations__": {"field": annotation}})
+    # The later ones win: the name of the class means the class itself, and not an
+    # earlier definition of it outside.
     local = {**local_names, owner.__name__: owner, **_body_names(owner), **parameters}
     hints = typing_extensions.get_type_hints(
         carrier, _module_names(owner), local, include_extras=True
@@ -318,6 +326,7 @@ def unaliased(annotation: Any) -> Any:
 
 
 def _value_of(alias: Any) -> Any:
+    """The type that stands behind the `=` of a `type` statement, with its strings evaluated."""
     return resolve(alias.__value__, type(None), _module_names(alias))
 
 
@@ -379,6 +388,8 @@ def type_arguments(
         NameError: A type that is written as a string names what does not exist yet.
     """
     bases: Sequence[Any] = cls.__dict__.get("__orig_bases__", cls.__bases__)
+    # In `__orig_bases__` a base still has its arguments, as in `Table[T]`. A subclass
+    # inherits the attribute, so it is looked up in the class itself.
     generics = [generic for generic in bases if get_origin(generic) is base]
     types_by_variable = _by_variable(base, get_args(generics[0]) if generics else ())
     for variable, arg in types_by_variable.items():
@@ -411,7 +422,14 @@ def _by_variable(generic: Any, args: Sequence[Any]) -> dict[Any, Any]:
 def type_arguments_along(
     cls: type, base: type, local_names: Mapping[str, Any]
 ) -> dict[Any, Any]:
-    """`type_arguments` for a base that may also be an indirect one."""
+    """The arguments for the type variables of a base, direct or not, as the classes between pass them on.
+
+    Args:
+        cls: The class.
+        base: What it extends, at any distance.
+        local_names: The names of the functions and classes that it was defined in.
+    """
+    # One step at a time: each class between may have other variables than its base.
     above = next((direct for direct in cls.__bases__ if base in direct.__mro__), base)
     types_by_variable = type_arguments(cls, above, local_names)
     if above is base:
@@ -424,6 +442,7 @@ def type_arguments_along(
 
 
 def _has_default(variable: Any) -> bool:
+    """Whether a type variable for a single type has a default."""
     default = getattr(variable, "__default__", typing_extensions.NoDefault)
     # `None` stood for no default in the typing_extensions before Python 3.13.
     has_default = default is not typing_extensions.NoDefault and default is not None
@@ -431,6 +450,7 @@ def _has_default(variable: Any) -> bool:
 
 
 def _default_of(variable: Any, owner: type) -> Any:
+    """The default of a type variable, with its strings evaluated where the variable was defined."""
     return resolve(variable.__default__, owner, _module_names(variable))
 
 
@@ -440,6 +460,7 @@ def open_class(annotation: Any) -> Any:
     if isinstance(annotation, _VARIABLES):
         return None if _has_default(annotation) else annotation
     if get_origin(annotation) in _UNIONS:
+        # In `T | None` it is T that is open.
         for member in get_args(annotation):
             variable = open_class(member)
             if variable is not None:
@@ -449,6 +470,7 @@ def open_class(annotation: Any) -> Any:
 
 def _alias_of(annotation: Any) -> Any:
     """The name of a `type` statement, with or without parameters; `None` for any other annotation."""
+    # `Table[int]` is no alias itself, but its origin `Table` is one.
     for alias in (annotation, get_origin(annotation)):
         if isinstance(alias, _ALIASES):
             return alias
@@ -466,6 +488,8 @@ def _is_recursive(alias: Any) -> bool:
         if inner is alias:
             return True
         if inner is not None and inner not in visited:
+            # It is enough to open each alias once: aliases that contain each other, but
+            # not this one, would never end.
             visited.append(inner)
             todo.append(_value_of(inner))
     return False
@@ -478,10 +502,13 @@ def form_of(annotation: Any, owner: type) -> Form:
         AmbiguousError: The annotation does not settle one kind.
         ContractSyntaxError: A jaxtyping axis cannot be read.
     """
+    # No kind yet: in a union, the other members say it.
     if annotation is None or annotation is type(None):
         return Form(None, optional=True)
     if annotation is Any or annotation is object:
         raise AmbiguousError(f"{_annotation_text(annotation)} may hold anything")
+    # Wider than the `Self` of Python: a subclass inherits the field with this form,
+    # which admits nodes of the owner.
     if annotation in (typing.Self, typing_extensions.Self):
         return Form(Kind.SUBNODE, (Leaf(owner),))
     if isinstance(annotation, typing.NewType):
@@ -499,6 +526,9 @@ def form_of(annotation: Any, owner: type) -> Form:
 
 
 def _variable_form(variable: Any, owner: type) -> Form:
+    """The form of a type variable: that of its bound, or of the union of its constraints."""
+    # A default is not looked at here: a State that is passed in may be of any class
+    # that the bound admits.
     if variable.__bound__ is not None:
         bound = resolve(variable.__bound__, owner, _module_names(variable))
         return form_of(bound, owner)
@@ -508,9 +538,11 @@ def _variable_form(variable: Any, owner: type) -> Form:
 
 
 def _type_form(annotation: Any, owner: type) -> Form:
+    """The form of a type that is no alias or type variable: a class, or a generic with arguments."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is None:
         return _class_form(annotation)
+    # `tuple[()]` says that there are no items; a bare `typing.List` says nothing.
     if not args and annotation != tuple[()]:
         raise AmbiguousError(
             f"{_annotation_text(annotation)} does not say what it contains"
@@ -519,6 +551,8 @@ def _type_form(annotation: Any, owner: type) -> Form:
 
 
 def _class_form(annotation: Any) -> Form:
+    """The form of a class without arguments, such as `int`, `Linear` or `Float[Array, "n"]`."""
+    # Before `match_kind`, which takes classes only.
     _check_is_class(annotation)
     kind = None if is_jaxtyping(annotation) else match_kind(annotation)
     if kind is None or kind is ARRAY:
@@ -528,6 +562,8 @@ def _class_form(annotation: Any) -> Form:
             Cause.ARRAY,
         )
     if issubclass(annotation, State):
+        # A notebook may have defined the class again since: the old one stands in the
+        # annotation where it was imported by name.
         newest = latest(annotation)
         return Form(Kind.STATE, (Leaf(newest, _state_contract(newest)),))
     if issubclass(annotation, NodeBase):
@@ -544,6 +580,7 @@ def _class_form(annotation: Any) -> Form:
 
 
 def _check_is_class(annotation: Any) -> None:
+    """Raise if an object stands where a class belongs: a node, a State, a specifier, any other value."""
     if isinstance(annotation, (GraphObject, dataclasses.Field)):
         is_field = isinstance(annotation, dataclasses.Field)
         what = "specifier" if is_field else type(annotation).__name__
@@ -564,6 +601,8 @@ def _is_frozen_dataclass(cls: Any) -> bool:
     parameters = getattr(cls, "__dataclass_params__", None)
     if parameters is None or parameters.frozen:
         return parameters is not None
+    # Such a class may refuse changes without `frozen=True`, so the field may be
+    # declared static.
     is_guarded = cls.__setattr__ is not object.__setattr__
     raise AmbiguousError(
         f"the dataclass {cls.__name__} is not frozen: declare it @dataclass(frozen=True)",
@@ -579,6 +618,7 @@ def _is_static_tuple(cls: type) -> bool:
             node keeps plain tuples and dicts.
     """
     items = _named_items(cls)
+    # A class that contains itself has no finite form: `form_of` would never return.
     if not items or _contains_itself(cls):
         return False
     texts = [_annotation_text(item) for item in items]
@@ -593,12 +633,15 @@ def _named_items(cls: type) -> list[Any]:
     """The types of the items of a named tuple or `TypedDict`; empty for other classes, or if one does not resolve."""
     annotations = own_annotations(cls)
     names: tuple[str, ...] = getattr(cls, "_fields", ())
+    # A subclass of a named tuple inherits `_fields`, but not the annotations.
     is_named_tuple = issubclass(cls, tuple) and set(annotations) == set(names)
     if not is_named_tuple and not typing_extensions.is_typeddict(cls):
         return []
     try:
         items = [resolve(annotation, cls, {}) for annotation in annotations.values()]
         return [_without_qualifiers(item) for item in items]
+    # The name may exist later. A class is not refused for that: without items, it
+    # counts as one of which nothing is known.
     except (NameError, TypeError, AttributeError, SyntaxError):
         return []
 
@@ -611,6 +654,7 @@ def _contains_itself(cls: type) -> bool:
         part = unaliased(todo.pop())
         if part is cls:
             return True
+        # A list and `in`: parts of annotations need not be hashable.
         if part not in visited:
             visited.append(part)
             todo += get_args(part)
@@ -619,6 +663,7 @@ def _contains_itself(cls: type) -> bool:
 
 
 def _is_static(annotation: Any, owner: type) -> bool:
+    """Whether an annotation is one of static values alone; not where it is ambiguous."""
     try:
         return form_of(annotation, owner).kind in (Kind.STATIC, None)
     except AmbiguousError:
@@ -652,6 +697,7 @@ def _state_contract(annotation: Any) -> Contract | None:
         AmbiguousError: Two of its bases have different ones.
     """
     values = map(_without_qualifiers, _value_types(annotation))
+    # A dict for a set that keeps the order of the bases, in which the text names them.
     contracts = dict.fromkeys(map(contract_of, values))
     contracts.pop(None, None)
     if len(contracts) > 1:
@@ -674,10 +720,19 @@ def _without_qualifiers(annotation: Any) -> Any:
 def _generic_form(
     annotation: Any, origin: Any, args: tuple[Any, ...], owner: type
 ) -> Form:
+    """The form of a type with arguments, such as `Linear | None`, `list[Linear]` or `ParamState[T]`.
+
+    Args:
+        annotation: The type, for the texts of errors.
+        origin: What stands before the brackets; for a union, the union type.
+        args: What stands in the brackets, or the members of the union.
+        owner: The class that declares the field.
+    """
     if origin in _UNIONS:
         return _union_form(annotation, args, owner)
     if origin in _QUALIFIERS:
         return form_of(args[0], owner)
+    # Also a `type[Linear]`: the class itself is static, whatever its instances are.
     if origin in (Literal, type, typing_extensions.Literal):
         return Form(Kind.STATIC)
     if origin is tuple:
@@ -696,12 +751,16 @@ def _generic_form(
         return Form(Kind.STATIC)
     if isinstance(origin, type) and issubclass(origin, State):
         return Form(Kind.STATE, (Leaf(latest(origin), _state_contract(annotation)),))
+    # Its own type arguments say nothing about the field: `Table[int]` is a node like
+    # `Table`.
     if _is_settled_by_class(origin):
         return _class_form(origin)
     if _is_container(origin):
         is_mapping = issubclass(origin, collections.abc.Mapping)
         remedy = "dict[str, {}]" if is_mapping else "list[{}]"
         item = _annotation_text(args[-1])
+        # What holds nodes gets the line to write; any other container ends in the
+        # general error below.
         _check_no_graph_objects(annotation, args, owner, remedy.format(item))
     raise AmbiguousError(
         f"{_annotation_text(annotation)} may hold a node, a State or static data"
@@ -722,6 +781,13 @@ def _is_container(origin: Any) -> bool:
 
 
 def _mapping_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
+    """The form of a mapping type: of a dict with string keys that holds States or nodes.
+
+    Args:
+        annotation: The type, for the texts of errors.
+        args: The types of the keys and of the values.
+        owner: The class that declares the field.
+    """
     key, item = args
     if _is_string_type(key):
         form = _item_form(annotation, item, owner, "tuple[tuple[str, {}], ...]")
@@ -729,6 +795,8 @@ def _mapping_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
     _check_no_graph_objects(
         annotation, [item], owner, f"dict[str, {_annotation_text(item)}]"
     )
+    # After the check: if the values are nodes, a `dict` is the remedy, and not only
+    # other keys.
     raise AmbiguousError(
         f"the keys of {_annotation_text(annotation)} are not strings: write dict[str, ...]"
     )
@@ -739,6 +807,7 @@ def _is_string_type(annotation: Any) -> bool:
     annotation = _without_qualifiers(annotation)
     if isinstance(annotation, typing.NewType):
         return _is_string_type(annotation.__supertype__)
+    # Without a bound this asks about `None`, which is no string.
     if isinstance(annotation, _VARIABLES):
         return _is_string_type(annotation.__bound__)
     origin = get_origin(annotation)
@@ -770,12 +839,22 @@ def _admits_graph_objects(annotation: Any, owner: type) -> bool:
     try:
         return form_of(annotation, owner).kind in (Kind.STATE, Kind.SUBNODE)
     except AmbiguousError as error:
+        # These two causes are found only in what holds States or nodes, and their texts
+        # say more.
         if error.cause in (Cause.CONTRACTS, Cause.CONTAINER):
             raise
         return False
 
 
 def _item_form(annotation: Any, item: Any, owner: type, remedy: str) -> Form:
+    """The form of the items of a list or dict, which are States or nodes: other data belongs in a tuple.
+
+    Args:
+        annotation: The type of the container, for the texts of errors.
+        item: The type of an item.
+        owner: The class that declares the field.
+        remedy: The hashable type to write instead, with {} for the type of an item.
+    """
     form = form_of(item, owner)
     if form.kind in (Kind.STATIC, None):
         line = remedy.format(_annotation_text(item))
@@ -787,6 +866,8 @@ def _item_form(annotation: Any, item: Any, owner: type, remedy: str) -> Form:
 
 
 def _tuple_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
+    """The form of a tuple type: static if all items are, as a tuple of static values is hashable."""
+    # The `...` of `tuple[A, ...]` is no item.
     items = tuple(form_of(arg, owner) for arg in args if arg is not ...)
     kind = _common_kind(annotation, items)
     if kind in (Kind.STATIC, None):
@@ -809,12 +890,14 @@ def _common_kind(annotation: Any, members: Sequence[Form]) -> Kind | None:
 
 
 def _union_form(annotation: Any, args: tuple[Any, ...], owner: type) -> Form:
+    """The form of a union, or of the constraints of a type variable: that of its members together."""
     # A union is flat: `DTypeLike | None` has the members of `DTypeLike`, one of which
     # is a Protocol that says nothing.
     if set(args) >= _DTYPES:
         args = (np.dtype, *[arg for arg in args if arg not in _DTYPES])
     members = [form_of(arg, owner) for arg in args]
     kind = _common_kind(annotation, members)
+    # Once each, in the order of the annotation, as errors print it.
     leaves = tuple(dict.fromkeys(leaf for member in members for leaf in member.leaves))
     _check_one_contract(annotation, leaves)
     return Form(
@@ -849,6 +932,8 @@ def _check_one_contract(annotation: Any, leaves: Sequence[Leaf]) -> None:
         AmbiguousError: Names both contracts.
     """
     for first, second in itertools.combinations(leaves, 2):
+        # Classes that are not related may have contracts of their own: a State is held
+        # to that of its class.
         is_related = issubclass(first.cls, second.cls) or issubclass(
             second.cls, first.cls
         )

@@ -62,7 +62,7 @@ class _Role(enum.Enum):
 
     @property
     def word(self) -> str:
-        """The same without an article, and short."""
+        """What short messages call it, without an article."""
         return "field" if self is _Role.FIELD else "argument"
 
 
@@ -83,7 +83,7 @@ def take_body_faults(cls: type) -> list[Fault]:
 
     A default that is a fault is taken out, so that `dataclasses` goes on and the other
     faults are found too; the class is refused in the end. An abstract property that a
-    field implements is hidden from it likewise.
+    field implements is hidden from it as well.
     """
     if "__slots__" in cls.__dict__:
         text = f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them"
@@ -104,16 +104,20 @@ def take_body_faults(cls: type) -> list[Fault]:
     for name in unannotated:
         if name in inherited and not is_dunder(name):
             faults.append(_override_fault(cls, name, inherited[name]))
+    # The others have their fault already: a value of the name of a field is an
+    # override.
     new = [name for name in unannotated if name not in inherited]
     faults += unannotated_faults(cls, cls, new)
     faults += _kind_override_faults(cls, inherited)
     declarations = inherited | declarations
     for base in cls.__mro__[1:]:
+        # `NodeBase` and `object` declare nothing that a field could hide.
         if base in NodeBase.__mro__:
             continue
         faults += _hidden_faults(cls, base, declarations)
         if not issubclass(base, NodeBase):
             faults += _mixin_faults(cls, base, declarations)
+    # Several bases may lead to the same fault, which is told once.
     return list(dict.fromkeys(faults))
 
 
@@ -122,6 +126,8 @@ def _equality_faults(cls: type) -> Iterator[Fault]:
     for name in ("__eq__", "__hash__"):
         owner = next(base for base in cls.__mro__ if name in base.__dict__)
         method = owner.__dict__[name]
+        # `__eq__` without `__hash__` makes Python set `__hash__ = None`: that one fault
+        # is reported for `__eq__`.
         is_by_identity = method is None or method is getattr(object, name)
         if is_by_identity or _is_generated(owner, method):
             continue
@@ -137,6 +143,7 @@ def _equality_faults(cls: type) -> Iterator[Fault]:
 
 def _is_generated(owner: type, method: object) -> bool:
     """Whether `dataclasses` has written a method of a class, which it compiles from a string."""
+    # Below wrappers: a run-time type checker may have decorated the method.
     code = getattr(inspect.unwrap(cast("Any", method)), "__code__", None)
     is_from_string = code is not None and code.co_filename == "<string>"
     return is_from_string and "__dataclass_fields__" in owner.__dict__
@@ -150,6 +157,7 @@ def _reserved_faults(cls: type, owner: type) -> Iterator[Fault]:
             Rule.RESERVED,
             name,
         )
+    # A mixin is not changed, as other classes may extend it too.
     if owner is not cls:
         return
     for name, annotation in own_annotations(cls).items():
@@ -168,6 +176,8 @@ def _class_variable_faults(cls: type, owner: type) -> Iterator[Fault]:
         if not is_class_variable(annotation, owner):
             continue
         if owner is cls:
+            # `dataclasses` would raise at a factory of a class variable, and hide the
+            # other faults.
             setattr(cls, name, None)
         text = specifier_text(specifier)
         yield Fault(
@@ -210,6 +220,8 @@ def _copy_specifiers(cls: type) -> None:
 def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
     """What is wrong with the default of a name that the body declares; such a default is taken out."""
     faults = [_inherited_fault(cls, name, role)]
+    # Before the default is read: it is the function that is checked, and that instances
+    # get.
     _unwrap_static_method(cls, name)
     default = cls.__dict__.get(name, dataclasses.MISSING)
     if isinstance(default, dataclasses.Field):
@@ -240,6 +252,7 @@ def _argument_fault(
         return Fault(f"{reason} {text}", Rule.DATACLASS, name)
     if specifier.default_factory is dataclasses.MISSING:
         return None
+    # `left_out` is the default factory of a specifier with `factory=`.
     is_computed = specifier.default_factory is left_out
     option = "factory" if is_computed else "default_factory"
     text = f"takes no {option}; {_made_in_constructor(name, '...')}"
@@ -280,6 +293,7 @@ def _written_default_fault(
     specifier = specifier_within(value)
     if specifier is not None:
         return Fault(f"{where}: {stray_comma(specifier)}", Rule.SHARED, name)
+    # As in `dataclasses`, what is not hashable is taken for mutable.
     if holds_graph_object(value) or type(value).__hash__ is None:
         text = _shared_default(name, value, role)
         return Fault(f"{where}: {text}", Rule.SHARED, name)
@@ -288,9 +302,12 @@ def _written_default_fault(
 
 def _shared_default(name: str, value: object, role: _Role) -> str:
     """What is wrong with a default that is mutable."""
+    # By its dtype: arrays of NumPy and of JAX, and tracers.
     is_array = not isinstance(value, GraphObject) and hasattr(value, "dtype")
     kind = "array" if is_array else type(value).__name__
     if role is _Role.ARGUMENT:  # `dataclasses` allows it no factory
+        # For these the name of the class is a valid annotation; for others it may not
+        # even be imported.
         is_annotation = isinstance(value, (list, dict, set, GraphObject))
         remedy = _made_in_constructor(name, kind if is_annotation else "...")
         return f"the default {kind} would be one object for all calls; {remedy}"
@@ -351,6 +368,14 @@ def _is_abstract(owner: type, attribute: object) -> bool:
 
 
 def _shadowed(cls: type, name: str, owner: type, role: _Role) -> Fault:
+    """The fault of an attribute of a base in place of which a field or argument is declared.
+
+    Args:
+        cls: The class that is defined.
+        name: The name of both.
+        owner: The class whose body has the attribute.
+        role: What is declared under the name.
+    """
     word = member_word(owner, name, owner.__dict__[name])
     if word is None:
         text = f"{owner.__name__} has a class attribute of this name, which is not a default of the {role.word}"
@@ -385,6 +410,7 @@ def _declared_in(cls: type) -> dict[str, _Declaration]:
 def _inherited(cls: type) -> dict[str, _Declaration]:
     """The declarations that `cls` inherits, by the name of the field or argument."""
     declarations: dict[str, _Declaration] = {}
+    # From the root of the hierarchy on, so that the nearest declaration wins.
     for base in reversed(cls.__mro__[1:]):
         if "__dataclass_fields__" in base.__dict__:
             declarations |= _declared_in(base)
@@ -398,6 +424,7 @@ def _declares(base: type, name: str) -> bool:
         return False
     if annotation is not None:
         return not is_class_variable(annotation, base)
+    # A node class has a descriptor for each field, also for those that it inherits.
     return issubclass(base, NodeBase) and name in _inherited(base)
 
 
@@ -423,6 +450,8 @@ def _kind_override_faults(
     cls: type, inherited: Mapping[str, _Declaration]
 ) -> Iterator[Fault]:
     """Names that one class declares as a field and another as an argument of the constructor or class variable."""
+    # Also the bases: two of them may contradict each other, and only `cls` brings them
+    # together.
     for owner in cls.__mro__:
         if owner is not cls and "__dataclass_fields__" not in owner.__dict__:
             continue
@@ -444,6 +473,15 @@ def _kind_override_faults(
 def _kind_override_fault(
     cls: type, name: str, owner: type, word: str, inherited: _Declaration
 ) -> Fault:
+    """The fault of a name that is a field in one class, and in another one something else.
+
+    Args:
+        cls: The class that is defined.
+        name: The name that is declared twice.
+        owner: The class with the override.
+        word: What the override declares, as in "a class variable".
+        inherited: The declaration that it overrides.
+    """
     by = "declared" if owner is cls else f"{owner.__name__} declares it"
     other = f"{inherited.owner.__name__} declares it {inherited.role.value}"
     text = f"{by} {word}, but {other}; an override keeps the kind"
@@ -471,6 +509,8 @@ def _mixin_faults(
     cls: type, base: type, declarations: Collection[str]
 ) -> Iterator[Fault]:
     """What is in the body of a class that is not a node, and was meant as part of the node."""
+    # The fields of a dataclass become fields of the node; annotations of another class
+    # do not.
     if "__dataclass_fields__" in base.__dict__:
         yield from _dataclass_faults(cls, base)
     else:
@@ -487,6 +527,8 @@ def _dataclass_faults(cls: type, base: type) -> Iterator[Fault]:
     specifiers, owners = base.__dict__["__dataclass_fields__"], declaring_classes(cls)
     own = own_annotations(cls)
     for name, declaration in _declared_in(base).items():
+        # An override in `cls`, or in a class between, has a default of its own that is
+        # checked there.
         if name not in own and owners[name] is base:
             default = specifiers[name].default
             fault = _written_default_fault(cls, base, name, default, declaration.role)
@@ -507,7 +549,7 @@ def _undeclared_field_faults(
             is_specifier = isinstance(value, dataclasses.Field)
             may_be_constant = not (is_specifier or holds_graph_object(value))
         # What a protocol annotates is for others to implement.
-        elif not is_protocol and _admits_graph_objects(base, annotation):
+        elif not is_protocol and _surely_admits_graph_objects(base, annotation):
             may_be_constant = False
         else:
             continue
@@ -518,11 +560,13 @@ def _undeclared_field_faults(
         yield Fault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.MIXIN, name)
 
 
-def _admits_graph_objects(owner: type, annotation: object) -> bool:
+def _surely_admits_graph_objects(owner: type, annotation: object) -> bool:
     """Whether an annotation is one of States or nodes, as far as it can be resolved already."""
     try:
         resolved: Any = resolve(annotation, owner, {})
         return form_of(resolved, owner).kind in (Kind.STATE, Kind.SUBNODE)
+    # It may name what is defined later, or be no type at all: a mixin is not refused on
+    # suspicion.
     except (
         NameError,
         TypeError,

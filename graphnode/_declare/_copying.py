@@ -37,6 +37,8 @@ def children_first(
                 yield node
             elif id(node) not in visited:
                 visited.add(id(node))
+                # It comes back to the top of the stack when all below its children is
+                # done.
                 todo.append((node, True))
                 todo += [(child, False) for child in enter(node)]
 
@@ -60,16 +62,18 @@ def copy_node(node: NodeBase, reduction: "str | Reduction") -> Any:
     Not by `copy.copy`, which would use the reduction for pickles, where the state of a
     node comes later.
     """
+    # A string is the name of a global, which is its own copy.
     if isinstance(reduction, str):
         return node
     make, args, *content = reduction
     new = make(*args)
-    _fill(new, content)
+    _put_content(new, content)
     return new
 
 
-def _fill(new: Any, content: Iterable[Any]) -> None:
+def _put_content(new: Any, content: Iterable[Any]) -> None:
     """Give a new object what comes after its constructor in a reduction: state, items of a list, items of a dict."""
+    # A reduction may leave out what comes last.
     state, items, pairs = (*content, None, None, None)[:3]
     if state is not None:
         set_state(new, state)
@@ -115,6 +119,8 @@ def deepcopy_graph(
     contents: dict[int, list[Any]] = {}
 
     def enter(node: NodeBase) -> list[NodeBase]:
+        """Put an empty copy of a node into the memo; returns the nodes to copy before it is filled."""
+        # Copied by an outer call of `copy.deepcopy`, or shared.
         if id(node) in memo:
             return []
         # The memo goes by ids, so what a `__getstate__` has just made must live as long
@@ -128,23 +134,29 @@ def deepcopy_graph(
             memo[id(node)] = node
             return []
         make, args, *content = reduction
+        # Into the memo before the children: in a cycle they ask for it while it is
+        # empty.
         memo[id(node)] = make(*copy.deepcopy(args, memo))
         contents[id(node)] = content
         return nodes_in(_without_statics(node, content[0] if content else None))
 
     for node in children_first([root], enter):
+        # It was copied as a whole (see `enter`), or in an outer call.
         if id(node) not in contents:
             continue
         state, items, pairs = [*contents.pop(id(node)), None, None, None][:3]
+        # Its nodes are in the memo by now, so that `copy.deepcopy` does not recurse
+        # into them.
         copied = [
             None if part is None else copy.deepcopy(list(part), memo)
             for part in (items, pairs)
         ]
-        _fill(memo[id(node)], [_deepcopy_state(node, state, memo), *copied])
+        _put_content(memo[id(node)], [_deepcopy_state(node, state, memo), *copied])
     return memo[id(root)]
 
 
 def _without_statics(node: NodeBase, state: object) -> object:
+    """The result of a `__getstate__` without static values, whose nodes need no copy."""
     if not isinstance(state, dict):
         return state
     statics = type(node)._plan.statics

@@ -43,6 +43,7 @@ def explain_init(
         args: What it was called with, without the node.
         kwargs: What it was called with by name.
     """
+    # A `TypeError` from inside of a constructor has nothing to do with its arguments.
     if type(error) is TypeError and not _is_bindable(init, node, args, kwargs):
         hint = _lost_constructor_hint(node, args, kwargs)
         hint = hint or _argument_hint(type(node), init, args, kwargs)
@@ -84,6 +85,8 @@ def _lost_constructor_hint(
     if cls._has_own_init or not written:
         return ""
     base = written[0]
+    # Only if the hand-written one would have taken them: other arguments are wrong for
+    # both.
     if not _is_bindable(base.__init__, node, args, kwargs):
         return ""
     parameters = list(inspect.signature(base.__init__).parameters.values())
@@ -122,6 +125,7 @@ def _argument_hint(
     kwargs: Mapping[str, object],
 ) -> str:
     """What to do about arguments that a constructor does not take."""
+    # Without `self`.
     parameters = list(inspect.signature(init).parameters.values())[1:]
     names = [parameter.name for parameter in parameters]
     positional = [
@@ -136,15 +140,23 @@ def _argument_hint(
 
 
 def _unknown_hint(cls: type[NodeBase], names: Collection[str], name: str) -> str:
+    """What to write instead of a keyword argument that a constructor does not take.
+
+    Args:
+        cls: The class that is constructed.
+        names: The parameters of its constructor.
+        name: The argument.
+    """
     if name in _RANDOM_NAMES:
         return _AMBIENT
     hint = did_you_mean(name, names)
+    # A field with `init=False`: the name is right, but it is no argument.
     if name in schema(cls).fields:
         reason = f"class sets {name} itself"
         return f"{hint} The {reason}" if hint else f"the {reason}"
     if hint:
         return hint
-    return f"it takes {_few(names)}" if names else "it takes no arguments"
+    return f"it takes {_first_names(names)}" if names else "it takes no arguments"
 
 
 def _surplus_hint(
@@ -152,16 +164,18 @@ def _surplus_hint(
 ) -> str:
     """What to do with more positional arguments than there are."""
     last = schema(cls).fields.get(positional[-1]) if positional else None
+    # As in `Net(a, b)` where `Net([a, b])` is meant.
     if last is not None and not last.form.is_open and last.form.admits(list):
         return f"{last.name} takes one list: {cls.__name__}([...])"
     by_keyword = [name for name in names if name not in positional]
-    return f"by keyword alone: {_few(by_keyword)}" if by_keyword else ""
+    return f"by keyword alone: {_first_names(by_keyword)}" if by_keyword else ""
 
 
 _MAX_NAMES: Final = 8
 
 
-def _few(names: Collection[str]) -> str:
+def _first_names(names: Collection[str]) -> str:
+    """The first of some names, and how many others there are."""
     text = ", ".join(list(names)[:_MAX_NAMES])
     others = len(names) - _MAX_NAMES
     return f"{text} and {others} more" if others > 0 else text
@@ -180,6 +194,7 @@ def _failed_default(node: NodeBase, init: Any, error: Exception) -> str | None:
     traceback = _entry_of(error.__traceback__, code)
     if traceback is None:
         return None
+    # The frame below the constructor. A factory written in C has none.
     callee = traceback.tb_next
     if callee is not None:
         name = callee.tb_frame.f_code.co_name

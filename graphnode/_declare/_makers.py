@@ -60,7 +60,7 @@ def note_call(
     error.add_note(f"the {role} of {type(node).__name__}.{field} was called as {call}")
 
 
-def _called(
+def _call_with_note(
     function: Callable[..., Any],
     args: tuple[object, ...],
     node: NodeBase,
@@ -68,7 +68,7 @@ def _called(
     role: str,
     call: str,
 ) -> Any:
-    """The result of a user's function; what it raises gets a note. For the last four arguments, see `note_call`."""
+    """The result of a user's function; an error gets a note, by `note_call` of the last four arguments."""
     try:
         return function(*args)
     except Exception as error:
@@ -77,7 +77,8 @@ def _called(
 
 
 def _factory_maker(field: Field, factory: Maker) -> Maker:
-    return lambda node: _called(
+    """The maker of a state or subnode field with a `factory`, which takes the node."""
+    return lambda node: _call_with_note(
         factory, (node,), node, field, "factory", "factory(self)"
     )
 
@@ -87,9 +88,15 @@ def _computing_maker(field: Field) -> Maker:
     factory: Any = field.specifier.factory
     # Two settings may be computed from each other, as one of them is passed in. If
     # neither is, the second factory asks for the first field again.
+    # By the id of the node: one maker serves all nodes of the class.
     running = set[int]()
 
     def make(node: NodeBase) -> Any:
+        """The value that the factory gives for a node.
+
+        Raises:
+            FieldError: The factory has asked for its own field.
+        """
         if id(node) in running:
             where = f"{type(node).__name__}.{field.name}"
             remedy = "have its factory read other fields"
@@ -98,7 +105,9 @@ def _computing_maker(field: Field) -> Maker:
             raise FieldError(f"{where} is computed from itself: {remedy}")
         running.add(id(node))
         try:
-            return _called(factory, (node,), node, field, "factory", "factory(self)")
+            return _call_with_note(
+                factory, (node,), node, field, "factory", "factory(self)"
+            )
         finally:
             running.discard(id(node))
 
@@ -106,12 +115,19 @@ def _computing_maker(field: Field) -> Maker:
 
 
 def _default_maker(field: Field, default: Callable[[], object]) -> Maker:
-    return lambda node: _called(
+    """The maker of a field with a default, or with a `default_factory`, which takes nothing."""
+    return lambda node: _call_with_note(
         default, (), node, field, "default_factory", "default_factory()"
     )
 
 
 def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
+    """The maker of a State with an `initializer`: it finds shape and dtype, draws a key and wraps the array.
+
+    Args:
+        field: A state field that admits one class of States.
+        computed: The names of the static fields of its class that have a factory.
+    """
     specifier, (leaf,) = field.specifier, field.form.leaves
     variable = open_class(field.annotation) if leaf.cls is State else None
     if variable is not None:
@@ -124,10 +140,13 @@ def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
         # The schema has seen to it that one of the two gives the shape.
         assert contract is not None
         shape_of = _contract_shape(contract, computed)
+    # A function, not a value: `jax_enable_x64` may be switched between two
+    # constructions.
     dtype = _default_dtype if contract is None else contract.dtype
     make_state = _state_maker(field, leaf.cls)
 
     def make(node: NodeBase) -> State[Any]:
+        """A State with a new array, of the shape that the sizes of the node give."""
         where = f"{type(node).__name__}.{field.name}"
         try:
             shape = shape_of(node)
@@ -158,6 +177,7 @@ def _state_maker(field: Field, cls: Any) -> Callable[[NodeBase, Any], State[Any]
     options = {name: part for name, part in description.items() if part is not None}
 
     def make_state(node: NodeBase, value: Any) -> State[Any]:
+        """The value in a State; an error of its class gets the name of the field."""
         try:
             return cls(value, **options)  # type: ignore[no-any-return]
         # A shape that only the node knows may not have the rank of the sharding.
@@ -177,6 +197,7 @@ def _open_maker(field: Field, variable: str) -> Maker:
     """The maker of a field whose annotation is a type variable: it refuses, as only a subclass says which State."""
 
     def refuse(node: NodeBase) -> State[Any]:
+        """Raise `FieldError`, in place of making a value."""
         raise FieldError(
             f"{type(node).__name__}.{field.name}: state(initializer) makes a State, and nothing says of which class "
             f"{variable} is; have a subclass say it, as class Sub({field.owner.__name__}[gn.ParamState]), or give "
@@ -209,6 +230,7 @@ def _initialized(
 
 
 def _default_dtype() -> Any:
+    """The dtype of an array whose annotation says none: float32, or float64 where JAX is set to 64 bits."""
     return jax.dtypes.canonicalize_dtype(float)
 
 
@@ -218,7 +240,8 @@ def _declared_shape(
     """The shape that `shape=` gives, as a tuple."""
 
     def shape(node: NodeBase) -> tuple[int, ...]:
-        sizes = _called(shape_of, (node,), node, field, "shape", "shape(self)")
+        """What `shape=` returns for a node, as a tuple."""
+        sizes = _call_with_note(shape_of, (node,), node, field, "shape", "shape(self)")
         if isinstance(sizes, (tuple, list)):
             return tuple(sizes)
         raise FieldError(
@@ -232,11 +255,19 @@ def _declared_shape(
 def _contract_shape(
     contract: Contract, computed: Set[str]
 ) -> Callable[[NodeBase], tuple[int, ...]]:
+    """A function from the node to the shape that a contract gives, for its initializer.
+
+    Args:
+        contract: The contract of the field.
+        computed: The names of the static fields that have a factory, and may not be set
+            yet.
+    """
     # Sorted, as the order of a set differs between processes, and a factory may draw
     # random numbers.
     names = sorted(contract.names & computed)
 
     def shape(node: NodeBase) -> tuple[int, ...]:
+        """The shape of the contract at the sizes of a node."""
         for name in names:
             getattr(node, name)  # has the factory of a field that is not set yet run
         return contract.shape(sizes_of(node))

@@ -139,6 +139,8 @@ class Node(NodeBase):
             if admit_value is None:
                 _set_undeclared(self, name, value)
                 return
+            # No version: the constructor of the class was never called, as in
+            # `cls.__new__(cls)`.
             try:
                 version = self._version
             except AttributeError:
@@ -153,6 +155,8 @@ class Node(NodeBase):
             if version is CONSTRUCTING:
                 self.__dict__[name] = value
                 return
+            # Not `CONSTRUCTING` alone: a node that is made in a trace, or
+            # past a random scope, has another version of its class.
             if plan.contracts and not isinstance(version, Constructing):
                 check_contracts(self, {name: value})
             is_bound = type(self._version) is Version
@@ -177,12 +181,14 @@ class Node(NodeBase):
                     f"{type(self).__name__}.{name} is static: it always holds a value, and is not deleted"
                 )
             check_field_owner(self, name)
+            # On both sides of the change: see `_mark_changed`.
             _mark_changed(self)
             del self.__dict__[name]
             _mark_changed(self)
 
     def __getstate__(self) -> dict[str, Any]:
         fields = self.__dict__
+        # In the order of declaration, whatever the order of assignment was.
         return {
             name: plain(fields[name])
             for name in schema(type(self)).fields
@@ -195,6 +201,8 @@ class Node(NodeBase):
             raise FieldError(
                 f"{type(self).__name__} does not declare {', '.join(unknown)}; the class has changed"
             )
+        # All are admitted before any is stored, so that a state that does not fit
+        # changes nothing.
         values = {name: plan.admit[name](self, value) for name, value in state.items()}
         if hasattr(self, "_version"):
             _mark_changed(self)
@@ -241,6 +249,7 @@ def _own_reduction(node: Any) -> str | Reduction:
 
 
 def _has_own_deepcopy(node: Any) -> bool:
+    """Whether the class of a node defines how it is deep-copied."""
     return type(node).__deepcopy__ is not Node.__deepcopy__
 
 
@@ -250,6 +259,7 @@ def plan_of(cls: type[NodeBase]) -> Plan:
     Raises:
         SchemaError: A decorator has changed the class since it was defined.
     """
+    # Not `cls._plan`, which a class without its own inherits from its base.
     plan: Plan | None = cls.__dict__.get("_plan")
     if plan is None or not plan.is_final:
         if not dataclasses.is_dataclass(cls):
@@ -257,6 +267,8 @@ def plan_of(cls: type[NodeBase]) -> Plan:
                 f"{cls.__name__} is a base class: derive a node class from it and declare its fields"
             )
         compiled = schema(cls)
+        # Only now: a decorator runs after `__init_subclass__`, and the first use after
+        # the decorator.
         if (fault := late_fault(cls)) is not None:
             raise SchemaError(cls.__name__, [fault])
         if plan is None or not plan.names:
@@ -269,6 +281,7 @@ def plan_of(cls: type[NodeBase]) -> Plan:
 
 def _define(cls: type[Node], kw_only: bool) -> None:
     """Make a new class a dataclass that compares by identity, and compile it if its annotations resolve."""
+    # First: it takes out of the body what `dataclasses` would stop at.
     faults = [*take_body_faults(cls), *_base_faults(cls)]
     _reset_comparison_and_repr(cls)
     inherited_init = _inherited_init(cls)
@@ -286,12 +299,14 @@ def _define(cls: type[Node], kw_only: bool) -> None:
         # property, which its descriptor has to hide.
         _put_descriptors(cls)
         faults += lost_faults(cls)
+    # It is missing where `dataclasses` has raised.
     if "__dataclass_fields__" in cls.__dict__:
         _set(cls, __dataclass_fields__=InstanceFields.of(cls))
     name_methods(cls)
     init = inherited_init or cls.__init__
     _set(cls, __init__=_guarded_init(cls, init), _template=Uncompiled(cls))
     _guard_getattr(cls)
+    # Before the compiler asks for local names, and while the frames still run.
     remember_frames(cls)
     try:
         cls._plan = compile_plan(compile_schema(cls, is_final=False, faults=faults))
@@ -322,6 +337,8 @@ def _reset_comparison_and_repr(cls: type[Node]) -> None:
 
 def _put_descriptors(cls: type[Any]) -> None:
     """Put a descriptor into the class for each field, and for each argument of the constructor that is not a field."""
+    # `dataclasses.fields` leaves out the arguments (`InitVar`), which
+    # `__dataclass_fields__` has too.
     fields = {field.name for field in dataclasses.fields(cls)}
     owners = declaring_classes(cls)
     for name, declared in cls.__dataclass_fields__.items():
@@ -369,6 +386,8 @@ def _has_written_init(base: type) -> bool:
 
 def _has_generated_init(base: Any) -> bool:
     """Whether a class that has no hand-written `__init__` has a generated one that sets something."""
+    # One without fields, such as that of an abstract base, sets nothing and hides no
+    # other.
     return "__dataclass_fields__" in base.__dict__ and bool(dataclasses.fields(base))
 
 
@@ -395,6 +414,7 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
 
     # A field may be named `self`, too
     def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:
+        """The `__init__` that the class gets."""
         try:
             # Called by the constructor of a subclass, or again on a finished node: it
             # makes assignments, and completes nothing.
@@ -406,11 +426,13 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
                 init(self, *args, **kwargs)
                 return
             plan = plan_of_class(cls)
+            # Empty nearly always, so that other constructions pay for one test.
             if replacing and (original := find_original(self)) is not None:
                 fill(self, original, kwargs)
                 return
             mark(self, version_at_start())
             init(self, *args, **kwargs)
+            # One comparison of sets, where most constructors have set all fields.
             if not plan.names <= self.__dict__.keys():
                 complete(self, plan)
             if plan.contracts:
@@ -424,6 +446,8 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
 
     # A run-time type checker may have wrapped the guard.
     own = inspect.unwrap(guard)
+    # By its code object, of which all guards share one: `_stream` looks for it among
+    # the frames.
     CONSTRUCTORS.add(own.__code__)
     names = getattr(init, "__globals__", own.__globals__)
     guard_of_init = FunctionType(own.__code__, names, "__init__", None, own.__closure__)
@@ -461,6 +485,7 @@ def _guard_getattr(cls: type[Node]) -> None:
     field that is not set Python asks it too, as the descriptor raises `AttributeError`.
     """
     owner = next((base for base in cls.__mro__ if "__getattr__" in base.__dict__), None)
+    # That of a node class was wrapped when that class was defined.
     if owner is None or (owner is not cls and issubclass(owner, NodeBase)):
         return
     method = owner.__dict__["__getattr__"]
@@ -485,6 +510,7 @@ def _complete(node: Node, plan: Plan) -> None:
     for name in plan.makers:
         if name not in node.__dict__:
             _make_field(node, name, plan.makers[name])
+    # After the makers: a factory may have set other fields, too.
     missing = [name for name in schema(type(node)).fields if name not in node.__dict__]
     if missing:
         cls = type(node)
@@ -494,6 +520,7 @@ def _complete(node: Node, plan: Plan) -> None:
 
 
 def _make_field(node: Node, name: str, maker: Maker) -> None:
+    """Set a field to what its maker makes: at the end of construction, or at the first read during it."""
     version = node._version
     # Once the constructor has left a random scope of its own, a draw would come from
     # outside of that scope, by the order in which fields are read.
@@ -545,10 +572,14 @@ class _FieldDescriptor:
                     f"type object {cls.__name__!r} has no attribute {self.name!r}"
                 )
             return self.default
+        # Python comes here only where the `__dict__` has no such name, as this is no
+        # data descriptor.
         maker = node._plan.makers.get(self.name)
         is_constructing = isinstance(getattr(node, "_version", None), Constructing)
         if maker is None or not is_constructing:
             raise UnsetFieldError(_unset(node, self.name))
+        # During construction, a read is enough to have the field made: a factory may
+        # read other fields, in any order.
         _make_field(node, self.name, maker)
         return node.__dict__[self.name]
 
@@ -568,6 +599,7 @@ class _ArgumentDescriptor(_FieldDescriptor):
 
 
 def _unset(node: Node, name: str) -> str:
+    """The text of the error for a field that is read while it holds nothing."""
     where = f"{type(node).__name__}.{name}"
     if isinstance(getattr(node, "_version", None), Constructing):
         return f"{where} is not set yet: assign it before it is read in __post_init__"
@@ -599,11 +631,18 @@ def _mark_changed(node: Node) -> None:
 
 
 def _set_undeclared(node: Node, name: str, value: object) -> None:
+    """Assign to what is not a field: by the setter of a property or descriptor, or raise.
+
+    Raises:
+        UndeclaredFieldError: The class has no such name, or keeps the value beside its fields.
+        FieldError: The constructor of the class has never run.
+    """
     cls = type(node)
     if has_setter(cls, name):
         object.__setattr__(node, name, value)
         _check_kept(node, name, value)
         return
+    # Compiles a class whose annotations were waiting: only then are its fields known.
     fields = plan_of(cls).names
     if name in fields:  # compiled only now, so its constructor has never run
         raise FieldError(unmade(cls))
@@ -630,6 +669,7 @@ def _check_kept(node: Node, name: str, value: object) -> None:
     if name not in places and not (places and holds_graph_object(value)):
         return
     for place in places:
+        # The assignment is taken back, as it is refused.
         del node.__dict__[place]
     raise UndeclaredFieldError(
         f"{cls.__name__}.{name} keeps its value in __dict__[{places[0]!r}], beside the fields, where no copy or "
@@ -638,6 +678,7 @@ def _check_kept(node: Node, name: str, value: object) -> None:
 
 
 def _is_cached_property(cls: type[NodeBase], name: str) -> bool:
+    """Whether a class keeps a `cached_property` under a name; Python stores its value in the `__dict__`."""
     return isinstance(getattr(cls, name, None), functools.cached_property)
 
 
@@ -674,6 +715,7 @@ def _annotation_for(value: object) -> str:
         return "..."
     if not all(isinstance(item, GraphValue) for item in value):
         return "..."
+    # A dict for a set that keeps the order.
     names = dict.fromkeys(type(item).__name__ for item in value)
     return f"list[{' | '.join(names)}]"
 

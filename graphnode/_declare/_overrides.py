@@ -33,6 +33,7 @@ def lost_faults(cls: type[Any]) -> Iterator[Fault]:
         name, owner = declared.name, owners.get(declared.name)
         if owner is None:
             continue  # one of another version of a base, which the schema refuses
+        # A base that does not declare the field does not make it.
         others = [
             base for base, names in annotated if name in names and base is not owner
         ]
@@ -61,6 +62,7 @@ def _maker(
         owner: The class whose declaration counts.
         others: The others that declare it, the nearest first.
     """
+    # A field that nothing makes here is left to the `__post_init__` on purpose.
     if not (declared.init or _has_maker(declared)):
         return None
     layer = next((base for base in others if _is_left_open(base, declared.name)), None)
@@ -113,6 +115,7 @@ def _runs(cls: type[Any], layer: type[Any]) -> bool:
 
 
 def _calls_constructor(method: Any) -> bool:
+    """Whether the code of a method names `__init__` or `__post_init__`, as a call by `super()` does."""
     code = getattr(inspect.unwrap(method), "__code__", None)
     return code is not None and not _CONSTRUCTORS.isdisjoint(code.co_names)
 
@@ -128,8 +131,10 @@ def _maker_by_code(
         return None
     name = declared.name
     all_fields = dataclasses.fields(cls)
+    # Reads of other names may run any code: a property may make the field.
     fields = {field.name for field in all_fields}
     lazy = {field.name for field in all_fields if _is_made_when_read(field)}
+    # In the order in which one `__post_init__` calls the next by `super()`.
     for base in cls.__mro__[above:]:
         post_init = base.__dict__.get(_POST_INIT)
         if post_init is None:

@@ -42,6 +42,7 @@ def reduce_in_row(node: NodeBase, reduction: str | Reduction) -> str | Reduction
     make, args, *rest = reduction
     # The protocols before 2 leave out an empty state.
     state = rest[0] if rest else node.__getstate__()
+    # Nothing to set later: pickle may write the node as it is.
     if state is None:
         return reduction
     if isinstance(state, dict):
@@ -91,6 +92,7 @@ class _Row:
             other.waiting.append(self.waiting.pop())
             return same, (other,)
         self.is_open = True
+        # As list items, which pickle takes from an iterator while it writes them.
         return new_graph, (), None, self._entries()
 
     def _entries(self) -> Iterator[object]:
@@ -115,6 +117,7 @@ class _Row:
             self._leave()
 
     def _written(self, content: _Content) -> Iterator[object]:
+        """The entries of a node: of its class, unless the row has it already, and of its content."""
         cls = type(content.node)
         if cls not in self._declared:
             self._declared[cls] = declared_by(cls)
@@ -124,10 +127,12 @@ class _Row:
         self._join()
 
     def _join(self) -> None:
+        """Make this the row that nodes join in this thread, unless it no longer takes any."""
         # Whenever the pickler comes back for an entry: others may have run in between.
         _CURRENT.row = self if self.is_offered else None
 
     def _leave(self) -> None:
+        """Have no more nodes join this row."""
         if _CURRENT.row is self:
             _CURRENT.row = None
 

@@ -103,6 +103,8 @@ def compile_plan(compiled: Schema[Any]) -> Plan:
     computed = {field.name for field in fields if is_computed(field)}
     makers = {field.name: maker_of(field, computed) for field in fields}
     contracts = tuple([field for field in fields if contracts_of(field)])
+    # An axis may be named by a static field, or be free; only the former are sizes of
+    # the node.
     sizing: set[str] = set()
     for field in contracts:
         for contract in contracts_of(field):
@@ -132,13 +134,16 @@ def _admitter(cls: type, field: Field) -> Admit:
     if field.kind is Kind.STATIC:
         return functools.partial(_admit_static, where, field.is_explicit)
     form, name, classes = field.form, field.name, field.form.classes
+    # For the check by exact class, which costs less than `isinstance`.
     exact = (*classes, type(None)) if form.optional else classes
 
     def admit_dynamic(node: NodeBase, value: Any) -> Any:
+        """For `Plan.admit`: a value of a state or subnode field as the field keeps it."""
         # As in `admit`, by hand: most values end here, and need no place.
         cls = type(value)
         if cls in exact:
             return value
+        # A proxy or a mock passes `isinstance`, so the true type is asked as well.
         if isinstance(value, classes) and issubclass(cls, GraphObject):
             return value
         is_tracked = isinstance(value, (TrackedList, TrackedDict))
@@ -161,6 +166,14 @@ def place_of(node: NodeBase, field: Field) -> Place:
 def _admit_static(
     where: str, is_explicit: bool, node: NodeBase | None, value: Any
 ) -> Any:
+    """For `Plan.admit`: a value of a static field, with read-only arrays.
+
+    Args:
+        where: Class and field, for messages.
+        is_explicit: Whether the field has a specifier: then it takes arrays.
+        node: Not used; each function of `Plan.admit` gets it.
+        value: The value.
+    """
     if type(value) in _PLAIN_STATIC:
         return value
     # A tracer gets the text of `static_key`, below.
@@ -182,6 +195,7 @@ def _admit_static(
 
 
 def _admit_computed(where: str, node: NodeBase | None, value: Any) -> Any:
+    """For `Plan.admit`: as `_admit_static`, for a field with a factory, which a constructor may leave out."""
     if value is LeftOut.LEFT_OUT:
         raise LeftOutError
     return _admit_static(where, True, node, value)
@@ -205,6 +219,7 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     fields = {**node.__dict__, **changed}
 
     def is_changed(placed: Placed) -> bool:
+        """Whether a State stands in a field that is about to be assigned."""
         place, _, _ = placed
         return place.partition(".")[0] in changed
 
@@ -247,6 +262,7 @@ def check_items(
         return
     new: list[Placed] = []
     for place, item in put.items():
+        # The paths inside the node, without its class in front.
         new += _states_in(form, item, place.partition(".")[2])
     check_placed(node, new, replaces=replaces)
 
@@ -292,6 +308,7 @@ def check_nodes(nodes: Iterable[NodeBase]) -> None:
 def attach_contracts(node: NodeBase) -> None:
     """Attach the contracts of a node's fields to its States, unchecked: they were checked before, or elsewhere."""
     plan: Plan = type(node)._plan
+    # Most classes: nothing of the node is read.
     if not plan.contracts:
         return
     cls, sizes = type(node), sizes_of(node)
@@ -315,6 +332,7 @@ def recheck_contracts(node: NodeBase, fields: Set[str]) -> None:
     cls = type(node)
 
     def is_stale(requirement: Requirement) -> bool:
+        """Whether a requirement is that of one of the fields."""
         return requirement.cls is cls and _field_of(requirement.place) in fields
 
     has_states = False
@@ -322,6 +340,8 @@ def recheck_contracts(node: NodeBase, fields: Set[str]) -> None:
         if _field_of(place) in fields:
             has_states = True
             requirements = state._contracts
+            # Without the old requirement: `_fits_as_before` would let the State stay
+            # because of it.
             state._contracts = tuple(
                 [other for other in requirements if not is_stale(other)]
             )
@@ -341,6 +361,8 @@ def requirement_of(
         state_cls: The class of the State.
         sizes: The static fields of the node.
     """
+    # The first that fits counts, even if it has no contract: a subclass in a union is
+    # exempt from that of its base.
     for leaf in form.special_first:
         if derives(state_cls, (leaf.cls,)):
             if leaf.contract is None:
@@ -355,6 +377,12 @@ def with_requirement(requirements: Requirements, new: Requirement) -> Requiremen
 
 
 def _placed_in(plan: Plan, fields: Mapping[str, Any]) -> Iterator[Placed]:
+    """The States in the fields that have contracts, each with its place and its form.
+
+    Args:
+        plan: The plan of the class of a node.
+        fields: The values of its fields.
+    """
     for field in plan.contracts:
         yield from _states_in(field.form, fields.get(field.name), field.name)
 
@@ -384,6 +412,7 @@ def _checked(
         requirement = requirement_of(type(node), place, form, type(state), sizes)
         if requirement is not None:
             required.append((requirement, state))
+    # The first pass of the picture: only to bind names, so its faults are dropped.
     if any(requirement.contract.has_free_names(sizes) for requirement, _ in required):
         for requirement, state in required:
             requirement.contract.fault(state._value, sizes, bound)
@@ -417,11 +446,14 @@ def _attach_checked(
         for check in checks
         if check.fault is not None
     ]
+    # Before the loop: nothing is attached where one State does not fit.
     if faults:
         raise ContractError(listed(faults))
     for state, requirement, _ in checks:
         if sizes_before is not None:
             stale = requirement.at_sizes(sizes_before)
+            # Not by place: another node of other sizes may hold the State in the same
+            # field.
             others = [other for other in state._contracts if other != stale]
             state._contracts = tuple(others)
         state._contracts = with_requirement(state._contracts, requirement)
@@ -451,11 +483,20 @@ def popped_shapes(node: NodeBase) -> dict[str, Any]:
     shapes: dict[str, Any] | None = getattr(node, "_popped", None)
     if shapes is None:
         shapes = {}
+        # By the slot itself: `Node.__setattr__` would refuse a name that is not a
+        # field.
         NodeBase.__dict__["_popped"].__set__(node, shapes)
     return shapes
 
 
 def _states_in(form: Form, value: Any, place: str) -> Iterator[Placed]:
+    """The States in a value, each with its place and its form.
+
+    Args:
+        form: The form of the value.
+        value: A State, a container of such, or a node, into which nothing looks.
+        place: The path of the value in the node.
+    """
     if isinstance(value, State):
         yield place, form, value
     elif is_container(value):

@@ -76,6 +76,8 @@ class InstanceFields:
     def __get__(self, node: NodeBase | None, cls: type) -> dict[str, Any]:
         if node is None:
             return self.of_class
+        # `dataclasses.fields(node)` and others ask as well, and construct nothing after
+        # it.
         if _running_replace() is not None:
             REPLACING.add(get_ident())
         return self.of_instance
@@ -141,10 +143,13 @@ def original_of(node: NodeBase) -> NodeBase | None:
     thread = get_ident()
     if thread not in REPLACING:
         return None
+    # The note is for one construction: those inside of it are ordinary ones.
     REPLACING.discard(thread)
     frame = _running_replace()
     if frame is None:
         return None  # the call that left the note has failed
+    # By position: the first parameter is the object in both functions, whatever Python
+    # calls it.
     original = frame.f_locals[frame.f_code.co_varnames[0]]
     return original if type(original) is type(node) else None
 
@@ -177,6 +182,8 @@ def fill_replaced(
     plan: Plan = node._plan
     current = original.__dict__
     fields = {name: value for name, value in current.items() if name in plan.names}
+    # By identity: equality of arrays has no answer, and `replace` passes on the very
+    # objects.
     changes = {
         name: value
         for name, value in arguments.items()
@@ -191,6 +198,11 @@ def fill_replaced(
 
 
 def _check_changes(original: NodeBase, changes: Mapping[str, Any]) -> None:
+    """Raise if `replace` cannot change some fields without running code of the class.
+
+    Raises:
+        FieldError: A name is no field, or what makes other fields may use one that is changed.
+    """
     cls = type(original)
     fields = schema(cls).fields
     unknown = [_not_a_field(cls, name) for name in changes if name not in fields]
@@ -200,19 +212,20 @@ def _check_changes(original: NodeBase, changes: Mapping[str, Any]) -> None:
         )
     faults = [
         code.fault(name)
-        for code in _codes(cls, changes)
+        for code in _codes_not_run(cls, changes)
         for name in changes
         if code.may_use(name)
     ]
     if faults:
-        remedy = f"{_construct(cls)}; or, to keep what is there, assign to a copy: other = copy.copy(node)"
-        raise FieldError(_refusal(cls, changes, faults, remedy))
+        remedy = f"{_construct_text(cls)}; or, to keep what is there, assign to a copy: other = copy.copy(node)"
+        raise FieldError(_cannot_replace(cls, changes, faults, remedy))
 
 
 def _not_a_field(cls: type[NodeBase], name: str) -> str:
+    """What is wrong with a name that `replace` is to change, and that is not a field."""
     declared: Any = cls  # every node class is a dataclass
     if name in declared.__dataclass_fields__:
-        return f"{name} is an argument of the constructor that no field keeps; {_construct(cls)}"
+        return f"{name} is an argument of the constructor that no field keeps; {_construct_text(cls)}"
     hint = did_you_mean(name, schema(cls).fields)
     return f"{name} is not a field; {hint}" if hint else f"{name} is not a field"
 
@@ -229,13 +242,15 @@ class _Code(NamedTuple):
     used: Set[str] | None
 
     def may_use(self, field: str) -> bool:
+        """Whether the code may use a field, so that it would have made something else of another value."""
         return self.used is None or field in self.used
 
     def fault(self, field: str) -> str:
+        """What a message says of a field that the code may use."""
         return f"{self.name} {'may use' if self.used is None else 'uses'} {field}"
 
 
-def _codes(cls: Any, changes: Mapping[str, Any]) -> Iterator[_Code]:
+def _codes_not_run(cls: Any, changes: Mapping[str, Any]) -> Iterator[_Code]:
     """The code that makes the fields of a class, without the factories of static fields that are changed."""
     fields = schema(cls).fields
     if cls._has_own_init:
@@ -244,6 +259,8 @@ def _codes(cls: Any, changes: Mapping[str, Any]) -> Iterator[_Code]:
         yield _Code("__post_init__", _fields_used(cls.__post_init__, fields))
     for field in fields.values():
         factory = field.specifier.factory
+        # The factory of a field that is given a value would not have run in a
+        # constructor either.
         is_changed = is_computed(field) and field.name in changes
         if factory is not None and not is_changed:
             used = _fields_used(factory, fields)
@@ -262,7 +279,7 @@ def _check_sizes(
     node: NodeBase, original: NodeBase, changes: Mapping[str, Any]
 ) -> None:
     """Raise if a State that is shared does not have the shape that the changed sizes ask for."""
-    cls, remedy = type(node), _construct(type(node))
+    cls, remedy = type(node), _construct_text(type(node))
     try:
         check_contracts(node, {})
     except ContractError as error:
@@ -271,8 +288,11 @@ def _check_sizes(
         others = [name for name in arguments if name not in changes]
         if others:
             remedy += f", or pass {', '.join(others)} too"
-        raise ContractError(_refusal(cls, changes, [str(error)], remedy)) from None
+        raise ContractError(
+            _cannot_replace(cls, changes, [str(error)], remedy)
+        ) from None
     faults: list[str] = []
+    # The contracts know nothing of `shape=`, so it is called for both nodes.
     for field in schema(cls).fields.values():
         shape_of = field.specifier.shape
         if shape_of is None or field.name not in node.__dict__:
@@ -282,16 +302,25 @@ def _check_sizes(
             where = f"{cls.__name__}.{field.name}"
             faults.append(f"{where}: its shape was {before}, and would be {after}")
     if faults:
-        raise ContractError(_refusal(cls, changes, faults, remedy))
+        raise ContractError(_cannot_replace(cls, changes, faults, remedy))
 
 
-def _construct(cls: type) -> str:
+def _construct_text(cls: type) -> str:
+    """The remedy that works for every class."""
     return f"construct a new {cls.__name__}"
 
 
-def _refusal(
+def _cannot_replace(
     cls: type, changes: Mapping[str, Any], faults: Sequence[str], remedy: str
 ) -> str:
+    """The text of an error of `replace`: what cannot be replaced, why, and what to do.
+
+    Args:
+        cls: The class of the node.
+        changes: What was to be changed.
+        faults: The reasons.
+        remedy: What to do instead.
+    """
     names = ", ".join(changes)
     reason = "replace shares all States and subnodes, and runs nothing that makes them"
     return f"cannot replace {names} of {cls.__name__}: {listed(faults)}. {reason}: {remedy}"

@@ -191,6 +191,7 @@ def schema(cls: type[N], /) -> Schema[N]:
 
 
 def _compile_late(cls: type[N]) -> "Schema[N]":
+    """For `schema`: compile a class whose annotations named later classes when it was defined."""
     try:
         return compile_schema(cls, is_final=True)
     except SchemaError:
@@ -216,6 +217,8 @@ def compile_schema(
         SchemaError: All faults of the class.
         UnresolvedError: A name does not resolve, and `is_final` is false.
     """
+    # A class with faults in its body is refused anyway: names are resolved now, so that
+    # their faults are told too.
     fields, field_faults = _compile_fields(cls, is_final or bool(faults))
     all_faults = [*faults, *field_faults, *_contract_faults(cls, fields)]
     if all_faults:
@@ -244,6 +247,7 @@ def move_forms(cls: type[NodeBase], old: type, new: type) -> bool:
         field.form is not compiled.fields[name].form for name, field in fields.items()
     )
     if is_moved:
+        # Into the entry that is there: whoever asks the class next gets the new schema.
         cls.__dict__[_SCHEMA].value = Schema(cls, fields)
     return is_moved
 
@@ -266,6 +270,8 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
             continue  # one of another version of a base; see `_version_faults`
         is_field = name in names
         try:
+            # `__dataclass_fields__` has class variables too, which are checked with the
+            # body.
             if is_field or is_init_variable(own_annotations(owner)[name], owner):
                 _check_one_default(cls, declared, owner)
             if is_field:
@@ -317,6 +323,8 @@ def late_fault(cls: type) -> Fault | None:
         text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
         hint = "or an explicit @dataclass: Node applies it itself"
         return Fault(f"{text} ({hint})", Rule.EQUALITY)
+    # A second `@dataclass` also writes an `__eq__`, unless it is told not to: that was
+    # found above.
     if is_decorated(cls):
         return decorated_fault(cls.__name__)
     return registration_fault(cls)
@@ -330,6 +338,7 @@ def decorated_fault(where: str) -> Fault:
 
 def is_decorated(cls: type) -> bool:
     """Whether a finished node class was decorated with `@dataclass`: a dict has then replaced its `InstanceFields`."""
+    # `dataclasses` makes a plain dict.
     return type(cls.__dict__.get("__dataclass_fields__")) is dict
 
 
@@ -364,9 +373,16 @@ class _FieldContext(NamedTuple):
 
 
 def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -> Field:
+    """The compiled field of one dataclass field: annotation, kind, form and default, all checked.
+
+    Raises:
+        _FaultError: The field cannot be declared like this.
+        UnresolvedError: Its annotation names what does not exist yet.
+    """
     cls, owner = context.cls, context.owner
     name, where = declared.name, f"{cls.__name__}.{declared.name}"
     inherited: Schema[Any] | None = kept(owner, _SCHEMA)
+    # A field of a base is compiled once, where its names resolve.
     if owner is not cls and inherited is not None:
         return _inherited_field(context, inherited.fields[name])
     # Not `declared.type`: a specifier that two dataclasses share has the annotation of
@@ -376,12 +392,15 @@ def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -
     try:
         annotation = _annotation_of(context, name, written)
     except NameError as error:
+        # A specifier settles the kind without the annotation; an initializer still
+        # needs the class of the State.
         is_needed = specifier is None or specifier.initializer is not None
         if is_needed or not context.is_final:
-            raise _unresolved(context, where, written, error) from None
+            raise _unresolved_error(context, where, written, error) from None
         assert specifier is not None
         kind, form, annotation = specifier.kind, open_form(specifier.kind), None
     else:
+        # `rate: Final = 3`: the type is that of the default.
         if annotation is Final and declared.default is not dataclasses.MISSING:
             annotation = type(declared.default)
         try:
@@ -394,7 +413,7 @@ def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -
             _check_no_specifier(where, annotation, declared)
             kind, form = _kind_of(where, annotation, owner, specifier)
         except NameError as error:  # in the bound or default of a type variable
-            raise _unresolved(context, where, written, error) from None
+            raise _unresolved_error(context, where, written, error) from None
     field = Field(
         name,
         kind,
@@ -404,7 +423,7 @@ def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -
         specifier or Specifier(kind),
         specifier is not None,
         declared.init,
-        _default(declared),
+        _default_function(declared),
     )
     if annotation is not None:
         _check_field(context, field)
@@ -423,6 +442,7 @@ def _annotation_of(context: _FieldContext, name: str, written: object) -> object
         return annotation
     try:
         return _resolved(written, context.owner, context.local_names)
+    # Whoever calls this decides whether to wait; all other errors are faults.
     except NameError:
         raise
     except Exception as error:  # an annotation may run any code
@@ -434,9 +454,10 @@ def _annotation_of(context: _FieldContext, name: str, written: object) -> object
 
 
 def _check_field(context: _FieldContext, field: Field) -> None:
+    """Raise if a compiled field contradicts a base, its initializer or its sharding."""
     where = f"{context.cls.__name__}.{field.name}"
     _check_override(context.cls, field, context.bases)
-    _check_initializer(field, where)
+    _check_makes_one_state(field, where)
     _check_sharding(field, where)
 
 
@@ -449,6 +470,7 @@ def _inherited_field(context: _FieldContext, field: Field) -> Field:
     Its annotation was resolved where it was declared; here its names may mean nothing.
     """
     cls = context.cls
+    # By class: `bases` is a list of pairs in the order of the MRO.
     fields_of = dict(context.bases)
     for base in cls.__bases__:
         of_base = fields_of.get(base, {}).get(field.name)
@@ -508,6 +530,8 @@ def _resolved(
     try:
         return resolve(annotation, owner, own_names)
     except NameError:
+        # Python does not search class bodies from inside of another; a user may still
+        # mean them, so they come last.
         body_names = _local_names(owner, of_bodies=True)
         return resolve(annotation, owner, {**local_names, **body_names, **own_names})
 
@@ -537,6 +561,7 @@ def _check_one_default(
 
 
 def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> type | None:
+    """The first base in the MRO that has this very field object, as `dataclasses` passes it on."""
     for base in cls.__mro__[1:]:
         fields: Mapping[str, object] = getattr(base, "__dataclass_fields__", {})
         if fields.get(declared.name) is declared:
@@ -552,7 +577,8 @@ def _pickled_annotation(owner: type, name: str) -> object:
     return entry.annotations.get(name)
 
 
-def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
+def _default_function(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
+    """What makes a field's default; `None` for a field without, or whose factory takes the node."""
     if declared.default_factory is left_out:
         return None  # stands for a factory, which takes the node
     if declared.default is not dataclasses.MISSING:
@@ -561,7 +587,7 @@ def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
     return None if factory is dataclasses.MISSING else factory
 
 
-def _unresolved(
+def _unresolved_error(
     context: _FieldContext, where: str, annotation: object, error: NameError
 ) -> Exception:
     """What to raise for a name that does not resolve: a reason to wait, or a fault."""
@@ -590,6 +616,7 @@ def _kind_of(
         raise _FaultError(f"{where}: {error}", Rule.AXIS_SYNTAX) from None
     except AmbiguousError as error:
         _check_ambiguous(where, error, specifier)
+        # `_check_ambiguous` has raised where there is none.
         assert specifier is not None
         return specifier.kind, open_form(specifier.kind)
     if specifier is not None and specifier.kind is not form.kind:
@@ -617,10 +644,11 @@ def _check_ambiguous(
 ) -> None:
     """Raise if a specifier is missing for an ambiguous annotation, or does not help."""
     cause = error.cause
+    # No specifier helps: the annotation itself has to change.
     if cause in (Cause.CONTRACTS, Cause.CONTAINER):
         raise _FaultError(f"{where}: {error}", Rule.AMBIGUOUS) from None
     if specifier is None:
-        raise _FaultError(_ambiguous(where, error), _RULES[cause]) from None
+        raise _FaultError(_ambiguity_text(where, error), _RULES[cause]) from None
     kind = specifier.kind
     if cause in _ALMOST_STATIC and kind is not Kind.STATIC:
         text = f"{where}: declared {kind}(), but its annotation says static; {error}"
@@ -632,7 +660,8 @@ def _check_ambiguous(
         raise _FaultError(text, Rule.KIND) from None
 
 
-def _ambiguous(where: str, error: AmbiguousError) -> str:
+def _ambiguity_text(where: str, error: AmbiguousError) -> str:
+    """The text of the fault of an annotation that does not settle a kind, with the lines that would do."""
     line = f"{where.rpartition('.')[2]}: ... = gn"
     if error.cause is Cause.OPEN:
         return (
@@ -649,6 +678,7 @@ _Base: TypeAlias = tuple[type, Mapping[str, Field]]
 
 
 def _check_override(cls: type, field: Field, bases: Sequence[_Base]) -> None:
+    """Raise if a base declares a field of this name that holds another kind."""
     for base, fields in bases:
         inherited = fields.get(field.name)
         if inherited is not None and inherited.kind is not field.kind:
@@ -668,6 +698,7 @@ def _base_fields(cls: type, is_final: bool) -> list[_Base]:
             or "__dataclass_fields__" not in base.__dict__
         ):
             continue
+        # The base waits for a later name, so this class waits as well.
         if kept(base, _SCHEMA) is None and not is_final:
             raise UnresolvedError
         try:
@@ -680,7 +711,8 @@ def _base_fields(cls: type, is_final: bool) -> list[_Base]:
     return bases
 
 
-def _check_initializer(field: Field, where: str) -> None:
+def _check_makes_one_state(field: Field, where: str) -> None:
+    """Raise if an initializer stands where it cannot make one State, or gets no shape."""
     specifier = field.specifier
     if specifier.initializer is None:
         return
@@ -699,6 +731,7 @@ def _check_initializer(field: Field, where: str) -> None:
 def _check_sharding(field: Field, where: str) -> None:
     """Raise if a sharding does not fit the rank of the annotation, which is open if an axis stands for several."""
     ranks = ANY_RANK
+    # States of a union may have several ranks.
     if len(field.form.leaves) == 1:
         contract = field.form.leaves[0].contract
         if contract and not any(axis.variadic for axis in contract.axes):
@@ -712,6 +745,7 @@ def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[Fault]:
     """Axes that an initializer needs, and for which there is no static field."""
     statics = {name for name, field in fields.items() if field.kind is Kind.STATIC}
     for name, field in fields.items():
+        # Without an initializer a name may be free: the first array gives it a size.
         if field.specifier.initializer is None or field.specifier.shape is not None:
             continue
         contract = field.form.leaves[0].contract
@@ -738,6 +772,8 @@ def _defining_frames(cls: type) -> Iterator[FrameType]:
     while frame is not None:
         is_of_module = frame.f_globals.get("__name__") == cls.__module__
         is_local = frame.f_locals is not frame.f_globals
+        # By qualified names, as the frames between may belong to decorators or to the
+        # caller of the function.
         encloses = enclosed.startswith(frame.f_code.co_qualname + ".")
         if is_of_module and is_local and encloses:
             yield frame
@@ -750,7 +786,9 @@ def _local_names(cls: type, *, of_bodies: bool = False) -> dict[str, Any]:
     """The names of the functions that a class was defined in; or of the class bodies, which Python does not search."""
     names: dict[str, Any] = {}
     frames: tuple[FrameType, ...] = kept(cls, _FRAMES) or ()
+    # The innermost last, so that its names win.
     for frame in reversed(frames):
+        # The code of functions has optimized locals, that of class bodies has not.
         if bool(frame.f_code.co_flags & inspect.CO_OPTIMIZED) is not of_bodies:
             names.update(frame.f_locals)
     return names

@@ -28,18 +28,23 @@ def holds_new_states(value: object, node: NodeBase, fields: Set[str]) -> bool:
 
 
 def _has_stack_axis(state: State[Any]) -> bool:
+    """Whether a State records an axis of `gn.stack`, or has a higher rank than one of its contracts."""
     if state._spec.stacked:
         return True
+    # A value may be a pytree of several arrays.
     array_ranks = [np.ndim(array) for array in jax.tree.leaves(state._value)]
     highest = max(array_ranks, default=0)
     for requirement in state._contracts:
         rank = requirement.contract.rank(dict(requirement.sizes))
+        # `None` where an axis stands for any number of axes: then the rank shows
+        # nothing.
         if rank is not None and highest > rank:
             return True
     return False
 
 
 def _states_in_fields(node: NodeBase, fields: Set[str]) -> list[State[Any]]:
+    """The States that some of the fields of a node lead to, also through other nodes."""
     return _states_below([node.__dict__.get(name) for name in fields])
 
 

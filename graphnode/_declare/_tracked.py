@@ -44,7 +44,13 @@ class Check(Protocol):
     def __call__(
         self, form: Form, put: Mapping[str, Any], /, *, replaces: bool
     ) -> None:
-        """See `_declare._plan.check_items`."""
+        """Check States that are put into a container.
+
+        Args:
+            form: The form of the items.
+            put: What is put in, by the text of its place.
+            replaces: Whether it takes the place of what stands there.
+        """
 
 
 class Place(NamedTuple):
@@ -109,6 +115,8 @@ def _tracked(form: Form, value: Any, place: Place) -> Any:
         raise FieldError(
             f"{place.where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself"
         )
+    # Any list, a tracked one too: a container belongs to one field, and another field
+    # gets a copy.
     if isinstance(value, list) and form.admits(list):
         return TrackedList(form.item(list), place, value)
     if isinstance(value, dict) and form.admits(dict):
@@ -122,6 +130,7 @@ def _tracked(form: Form, value: Any, place: Place) -> Any:
 
 
 def _refusal(form: Form, value: object, place: Place) -> str:
+    """The text of the error for a value that is not of a form, with what would do."""
     names = [cls.__name__ for cls in form.classes]
     text = describe(value)
     if type(value).__name__ in names:  # of another class with the same name
@@ -167,7 +176,13 @@ class _Tracked:
     def admit_all(
         self, items: Iterable[tuple[Key, Any]], *, replaces: bool = True
     ) -> list[Any]:
-        """Items as they would be kept at their keys; see `admit`. Their contracts are checked together."""
+        """Items as they would be kept at their keys; the contracts of all are checked together.
+
+        Args:
+            items: Each key with its item.
+            replaces: Whether they take the place of what stands there; otherwise that
+                stays.
+        """
         placed = [(self._place.below(key), item) for key, item in items]
         admitted = [admit(self._form, item, place) for place, item in placed]
         if self._place.check is not None:
@@ -197,6 +212,7 @@ class _Tracked:
             self._replace_version()
 
     def _replace_version(self) -> None:
+        """Make bindings with this container stale, and move the clock."""
         # Any other version means that the container is in no binding yet.
         if isinstance(self._version, Version):
             self._version = CLOCK.now = Version()
@@ -231,11 +247,14 @@ class TrackedList(list[T], _Tracked):
 
     def extend(self, items: Iterable[T], /) -> None:
         self.check_owner()
+        # All items are admitted first: the list has either all of them or none.
         self._change(super().extend, self.admit_all(enumerate(items, len(self))))
 
     def insert(self, at: SupportsIndex, item: T, /) -> None:
+        """Insert an item in front of a position, which counts from the end if it is negative."""
         self.check_owner()
         index = at.__index__()
+        # As `list.insert` does it: an index outside of the list means its nearest end.
         place = max(0, len(self) + index) if index < 0 else min(index, len(self))
         self._change(super().insert, at, self.admit(place, item, replaces=False))
 
@@ -272,6 +291,7 @@ class TrackedList(list[T], _Tracked):
         self._change(super().__setitem__, at, admitted)
 
     def _admit_slice(self, at: slice, items: list[T]) -> list[T]:
+        """Items as they would be kept in place of a slice, which may be of another length."""
         places = range(*at.indices(len(self)))
         # Of another length, they move what stands behind them.
         is_exchange = len(items) == len(places)
@@ -289,12 +309,14 @@ class TrackedList(list[T], _Tracked):
         return self
 
     def __imul__(self, times: SupportsIndex, /) -> "TrackedList[T]":
+        # By a slice, which admits the items: the copies come to new places.
         self[:] = list(self) * times
         return self
 
     def __reduce_ex__(
         self, protocol: SupportsIndex, /
     ) -> tuple[Callable[..., list[T]], tuple[list[T]]]:
+        # As a plain list: a copy belongs to no field.
         return list, (list(self),)
 
 
@@ -309,7 +331,7 @@ class TrackedDict(dict[str, T], _Tracked):
     def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
         self._form, self._place, self._version, self._vacant = form, place, birth(), {}
         admitted = {
-            self._key(key): admit(form, item, place.below(key))
+            self._checked_string(key): admit(form, item, place.below(key))
             for key, item in items.items()
         }
         super().__init__(admitted)
@@ -321,7 +343,12 @@ class TrackedDict(dict[str, T], _Tracked):
         dict.update(restored, items)
         return restored
 
-    def _key(self, key: object) -> str:
+    def _checked_string(self, key: object) -> str:
+        """A key that was checked to be a string.
+
+        Raises:
+            FieldError: It is of any other class, if only a subclass of `str`.
+        """
         if type(key) is str:
             return key
         # A subclass, such as the member of a `StrEnum`, would not come back from a path.
@@ -333,7 +360,9 @@ class TrackedDict(dict[str, T], _Tracked):
         # `layers[key] += ...` changes the item, and then assigns it to its place.
         if key in self and self[key] is item:
             return
-        self._change(super().__setitem__, self._key(key), self.admit(key, item))
+        self._change(
+            super().__setitem__, self._checked_string(key), self.admit(key, item)
+        )
         self._vacant.pop(key, None)
 
     def vacate(self, key: str) -> None:
@@ -358,6 +387,8 @@ class TrackedDict(dict[str, T], _Tracked):
         at = self._position(keys, key)
 
         def insert() -> None:
+            # A dict appends a new key at its end, so what comes behind is taken out and
+            # added again.
             behind = {other: dict.pop(self, other) for other in keys[at:]}
             dict.update(self, {key: admitted, **behind})
 
@@ -369,6 +400,7 @@ class TrackedDict(dict[str, T], _Tracked):
         return key in self._vacant
 
     def _position(self, keys: list[str], vacant: str) -> int:
+        """Where a vacant key goes among others: in front of the first that stood behind it, else at the end."""
         followers = self._vacant.get(vacant, ())
         return next(
             (at for at, other in enumerate(keys) if other in followers), len(keys)
@@ -379,9 +411,10 @@ class TrackedDict(dict[str, T], _Tracked):
         self._change(super().__delitem__, key)
 
     def update(self, *args: Any, **items: T) -> None:
+        """Set several items: all are admitted before the first is stored."""
         self.check_owner()
         new: dict[Any, T] = dict(*args, **items)
-        keys = [self._key(key) for key in new]
+        keys = [self._checked_string(key) for key in new]
         self._change(
             super().update, dict(zip(keys, self.admit_all(new.items()), strict=True))
         )
@@ -391,6 +424,7 @@ class TrackedDict(dict[str, T], _Tracked):
     def setdefault(self, key: str, default: Any = None, /) -> T:
         if key not in self:
             self[key] = default
+        # Read back: what the dict keeps may be a tracked copy of the default.
         return self[key]
 
     # Any: what `dict.pop` takes in three overloads.
@@ -418,16 +452,19 @@ class TrackedDict(dict[str, T], _Tracked):
 
 
 def _flatten_list(items: list[Any]) -> tuple[list[tuple[Any, Any]], None]:
+    """For JAX: the items of a list with their keys, and no other data."""
     return [(SequenceKey(at), item) for at, item in enumerate(items)], None
 
 
 def _plain_dict(keys: tuple[str, ...], items: Iterable[Any]) -> dict[str, Any]:
+    """For JAX: a dict of the keys and items that `_flatten_dict` gave."""
     return dict(zip(keys, items, strict=True))
 
 
 def _flatten_dict(
     items: dict[str, Any],
 ) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+    """For JAX: the items of a dict, sorted by key as those of any dict, and the keys."""
     keys = tuple(sorted(items))
     return [(DictKey(key), items[key]) for key in keys], keys
 

@@ -94,6 +94,7 @@ class Twins:
             }
             twins = [first_with[key] for key in keys if key in first_with]
             pairs.append(Pair(node, twins[0] if twins else None, keys))
+            # The first node with a key stays the twin of all later ones.
             for key in keys:
                 first_with.setdefault(key, node)
         return pairs
@@ -118,6 +119,8 @@ class Twins:
         while todo:
             below, way = todo.pop()
             for parent, path in self._parents_of(below):
+                # This branch ends here: further above are only larger graphs with the
+                # same States.
                 if self._form(parent) is not None:
                     nearest.append((parent, (path, *way)))
                 elif id(parent) not in visited:
@@ -126,12 +129,15 @@ class Twins:
         return nearest
 
     def _form(self, node: NodeBase) -> Hashable | None:
+        """The graph of a node, as `_form_of` gives it; worked out once for each node."""
         if id(node) not in self._forms:
             self._forms[id(node)] = self._form_of(node)
         return self._forms[id(node)]
 
     def _form_of(self, root: NodeBase) -> Hashable | None:
         """The graph of a node, with the identities of its States and without static values; `None` without States."""
+        # Each node by the order in which the walk meets it, so that sharing and cycles
+        # count and identities do not.
         numbers: dict[int, int] = {}
         tokens: list[object] = []
         has_states = False
@@ -151,6 +157,7 @@ class Twins:
         return tuple(tokens) if has_states else None
 
     def _parents_of(self, node: NodeBase) -> list[tuple[NodeBase, Path]]:
+        """The nodes that hold a node directly, each with the path to it; found for all nodes in one pass."""
         if self._parents is None:
             self._parents = {}
             for parent in self._nodes():
@@ -174,5 +181,7 @@ class Twins:
 def live_nodes() -> Iterator[NodeBase]:
     """All nodes that are alive."""
     for item in gc.get_objects():
+        # Not `isinstance`, which asks a proxy for its `__class__`, and may run any
+        # code.
         if issubclass(type(item), NodeBase):
             yield item

@@ -84,11 +84,13 @@ class PickledGraph:
 
     def settle(self, root: NodeBase) -> None:
         """Give every node its state, if `root` is the first of them."""
+        # Every node of the row calls this when it is loaded, but only at the end of the
+        # first is the row complete.
         if not self._states or next(iter(self._states)) != id(root):
             return
         entries = list(self._children_first())
         by_default = {
-            id(node): _fill(node, state, self._declared[type(node)])
+            id(node): _restore_node(node, state, self._declared[type(node)])
             for node, state in entries
         }
         _settle_added([node for node, _ in entries], self._declared, by_default)
@@ -99,6 +101,7 @@ class PickledGraph:
         states = self._states
 
         def below(entry: NodeState) -> list[NodeState]:
+            """The entries of the nodes that the state of an entry holds, the last first."""
             return [
                 states[id(node)] for node in nodes_in(entry[1]) if id(node) in states
             ]
@@ -127,7 +130,7 @@ def contracts_text(field: Field) -> str:
     return ", ".join(contract.text for contract in contracts_of(field))
 
 
-def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
+def _restore_node(node: Any, state: Any, declared: Declared) -> list[str]:
     """Give a node its state, and defaults to the fields that were added to its class since it was pickled.
 
     Returns:
@@ -141,6 +144,8 @@ def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
         for field in fields
         if kinds.get(field.name, str(field.kind)) != str(field.kind)
     ]
+    # A `__setstate__` of the user may translate a field of another kind, and is given
+    # the chance.
     if cls.__setstate__ is node_base_of(cls).__setstate__:
         _check_kinds(cls, changed, kinds)
     _set_checked_state(node, state, declared)
@@ -152,11 +157,19 @@ def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
     _check_defaults(cls, added)
     for field in added:
         if field.default is not None:
+            # By assignment, which admits the value and checks its contract.
             setattr(node, field.name, field.default())
     return [field.name for field in added]
 
 
 def _set_checked_state(node: NodeBase, state: object, declared: Declared) -> None:
+    """Give a node its state, and check what its class asks anew since it was pickled; errors get a note.
+
+    Args:
+        node: The node, still empty.
+        state: The result of its `__getstate__`.
+        declared: What its class declared when it was pickled.
+    """
     cls = type(node)
     try:
         set_state(node, state)
@@ -175,6 +188,7 @@ def _to_check(node: NodeBase, declared: Declared) -> set[str]:
     """The fields whose States may break what the fields ask of them now."""
     before = {name for name, _, _ in declared}
     names = _with_new_contract(type(node), declared)
+    # The States of a stack have one axis more than their contracts, and are left alone.
     if not shows_stack(node, before):
         return names
     # What a `__setstate__` has put into a stack has one more axis, too.
@@ -221,10 +235,12 @@ def _settle_added(
         names = [field.name for field in schema(cls).dynamic_fields]
         added[cls] = [name for name in names if name not in before[cls]]
     changed = [node for node in nodes if added[type(node)]]
+    # Nearly always: nothing was added, and no graph is walked.
     if not changed:
         return
 
     def sizes(node: NodeBase) -> Set[str]:
+        """The static fields that the shapes of a node depend on, of those that it had when it was pickled."""
         cls = type(node)
         return frozenset(cls._plan.sizing & before[cls])
 
@@ -248,12 +264,21 @@ def _share(node: NodeBase, twin: NodeBase, names: Iterable[str]) -> None:
 
 
 def _remember_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
+    """Note a node to which fields were added, for twins in later rows of the same pickle.
+
+    Args:
+        node: The node.
+        keys: Its keys, each with the node whose graph is in it.
+    """
     for key, above in keys.items():
+        # The hash, not the key: the key holds the whole graph of a node, and would be
+        # kept with it.
         number = hash(key)
 
         def forget(
             ref: "weakref.ReferenceType[NodeBase]", number: int = number
         ) -> None:
+            """Drop the entry of a node that has died, unless another one has taken it over."""
             if number in _LOADED and _LOADED[number].node is ref:
                 del _LOADED[number]
 
@@ -320,7 +345,7 @@ def _check_defaults(cls: type, added: Iterable[Field]) -> None:
     """Raise if a field that was added has no default. Initializers and factories do not run: loading draws nothing."""
     name = cls.__name__
     faults = [
-        f"{name}.{field.name} was added since this {name} was pickled, and {_reason(field)}: give it a default, or "
+        f"{name}.{field.name} was added since this {name} was pickled, and {_why_unset(field)}: give it a default, or "
         f'a value in {name}: def __setstate__(self, state): super().__setstate__({{"{field.name}": ..., **state}})'
         for field in added
         if field.default is None
@@ -329,7 +354,8 @@ def _check_defaults(cls: type, added: Iterable[Field]) -> None:
         raise FieldError(listed(faults))
 
 
-def _reason(field: Field) -> str:
+def _why_unset(field: Field) -> str:
+    """Why a field that was added has no value when an older pickle is loaded."""
     if field.specifier.initializer is not None:
         return "its initializer would draw it anew"
     if field.specifier.factory is not None:

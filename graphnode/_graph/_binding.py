@@ -51,6 +51,7 @@ from ._graphdef import GraphDef, intern_graphdef
 from ._table import RootSpec, Token, canonical_root, data_keys_of
 from ._template import Watch, template_of
 
+# Another thread may disturb some walks; one that disturbs so many never stops.
 _MAX_WALKS: Final = 100
 
 
@@ -104,6 +105,8 @@ class Binding:
 
     def is_current(self, roots: Sequence[Any]) -> bool:
         """Whether the structure below the roots is what it was when the binding was made."""
+        # Read first: what changes after this line has another clock, and is found the
+        # next time.
         now = CLOCK.now
         if self.clock is now:
             return True
@@ -121,7 +124,7 @@ class Binding:
         return True
 
     def with_states(self, states: Sequence[State[Any]]) -> "Binding":
-        """The same of other States, with a memory of its own."""
+        """A binding of the same structure with other States, with a memory of its own."""
         watch = Watch(self.watched, self.versions)
         return Binding(
             self.graphdef, states, watch, self.root_versions, self.clock, self.traces
@@ -135,6 +138,7 @@ class Binding:
         """The values of all States, in layout order, with containers of their own."""
         if self.has_marks or is_tracing():
             return self.values_of(self.states)
+        # The fast path of every call of a transformed function: no State needs a check.
         return tuple([state._value for state in self.states])
 
     def values_of(self, states: Sequence[State[Any]]) -> tuple[Any, ...]:
@@ -149,6 +153,7 @@ class Binding:
         return tuple([state._value for state in states])
 
     def _value_of(self, state: State[Any]) -> Any:
+        """The value of one State, which may be marked, with a container of its own."""
         value = (
             read(state, functools.partial(self._place_of, state))
             if is_marked(state)
@@ -158,6 +163,7 @@ class Binding:
         return taken_in(value, lambda: state_label(state, self._place_of(state)))
 
     def _place_of(self, state: State[Any]) -> str:
+        """The path of one of its States, for messages."""
         return path_str(self.graphdef.layout.path(self.states.index(state)))
 
     def check_traces(self) -> None:
@@ -203,6 +209,8 @@ class _JointEntry(NamedTuple):
         if not self.gaps:
             return self.binding
         states = list(self.binding.states)
+        # In ascending order, so that each position counts those that were put in
+        # before.
         for position, root in self.gaps:
             states.insert(position, roots[root])
         return self.binding.with_states(states)
@@ -213,6 +221,8 @@ class JointBindings(Memo[Hashable, _JointEntry]):
 
     __slots__ = ("__weakref__",)
 
+    # A node is the first root of few pytrees at a time: the arguments of some
+    # functions.
     limit: ClassVar[int] = 8
 
 
@@ -280,6 +290,7 @@ def joint_key(treedef: Hashable, leaves: Sequence[Any]) -> Hashable:
 
 @functools.cache
 def _list_def(length: int) -> Hashable:
+    """The treedef of a list of so many leaves."""
     return jax.tree.structure([0] * length)
 
 
@@ -292,6 +303,8 @@ def keep_joint(
     bindings_ref = weakref.ref(bindings)
 
     def forget(_: object) -> None:
+        """Drop the entry: another root has died."""
+        # The bindings may have died with the first root.
         live_bindings = bindings_ref()
         if live_bindings is not None:
             live_bindings.pop(key, None)
@@ -309,6 +322,7 @@ def keep_joint(
             if position not in missing
         ]
         binding = binding.with_states(states)
+        # Proxies: the nodes below may refer to a root, and would keep it alive.
         binding.watched = [weakref.proxy(watched) for watched in binding.watched]
     others = [weakref.ref(other, forget) for other in roots[1:]]
     bindings.pop(key, None)  # one of a structure of before
@@ -319,6 +333,7 @@ def _gaps(binding: Binding, roots: Sequence[Any]) -> list[tuple[int, int]]:
     """The States that are roots: their positions in the binding, and among the roots."""
     if all(isinstance(root, NodeBase) for root in roots):
         return []
+    # States hash by identity.
     root_positions = {root: at for at, root in enumerate(roots)}
     return [
         (position, root_positions[state])
@@ -340,6 +355,7 @@ def _leads_back(graphdef: GraphDef[Any]) -> bool:
 
 
 def versions_of(roots: Sequence[Any]) -> list[object]:
+    """The version of each root; `None` for a State."""
     # A State has none, and needs none
     return [getattr(root, "_version", None) for root in roots]
 
@@ -385,6 +401,8 @@ def walk(root: Any) -> Binding:
     states: list[State[Any]] = []
     watch = Watch([], [])
     watched, versions = watch
+    # One version for all nodes that come into their first binding: it is replaced in
+    # each of them by itself.
     fresh = Version()
     # Nodes and States hash by identity: their classes are refused otherwise.
     seen: dict[Any, int] = {}
@@ -399,6 +417,7 @@ def walk(root: Any) -> Binding:
                 emit(first)
                 continue
             number += 1
+            # By the class, not by `isinstance`: this line runs for each object.
             template = item.__class__._template
             if template is NO_TEMPLATE:
                 emit(item._spec)
@@ -427,6 +446,7 @@ def walk(root: Any) -> Binding:
                 break
             items = above.pop()
     if isinstance(root, NodeBase):
+        # The walk has met the root first.
         root_versions = [versions.pop(0)]
         del watched[0]
     else:
@@ -497,11 +517,17 @@ def check_leaf_classes(leaves: Iterable[Any]) -> None:
 
 
 def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
+    """The spec of a root that is a pytree, and its nodes and States in the order of the spec's edges.
+
+    Raises:
+        StructureError: A leaf is neither a node nor a State; names all.
+    """
+    # To JAX, `None` is a pytree without leaves.
     if root is None:
         raise StructureError(wrong_argument("a node or a pytree of nodes", None))
     pairs, treedef = jax.tree_util.tree_flatten_with_path(root, is_leaf=is_graph_object)
     check_leaf_classes([leaf for _, leaf in pairs])
-    edges = [tuple([_key(entry) for entry in key_path]) for key_path, _ in pairs]
+    edges = [tuple([_path_key(entry) for entry in key_path]) for key_path, _ in pairs]
     leaves = [leaf for _, leaf in pairs]
     faults: list[str] = []
     for edge, leaf in zip(edges, leaves, strict=True):
@@ -514,11 +540,17 @@ def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
             f"{caller} takes a node or a pytree of nodes; found {', '.join(faults)}"
         )
     spec = canonical_root(treedef, edges)
+    # The number of each leaf among the edges is in `spec.order`: this is the inverse.
     in_edge_order = sorted(range(len(leaves)), key=spec.order.__getitem__)
     return spec, [leaves[at] for at in in_edge_order]
 
 
-def _key(entry: Any) -> Key:
+def _path_key(entry: Any) -> Key:
+    """A key of a JAX key path as a key of our paths.
+
+    Raises:
+        StructureError: It is neither a name nor a position.
+    """
     match entry:
         case SequenceKey(idx=int(key)) | FlattenedIndexKey(key=int(key)):
             return key

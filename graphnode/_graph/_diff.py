@@ -51,14 +51,15 @@ def diff(left: GraphDef[Any], right: GraphDef[Any], /) -> tuple[Difference, ...]
         if not isinstance(graphdef, GraphDef):
             text = wrong_argument("two graphdefs", graphdef)
             raise TypeError(f"{text}; take gn.graphdef(...) of a node")
-    return tuple(differences(left, right, _place, _place))
+    return tuple(differences(left, right, _place_text, _place_text))
 
 
 # The name of the place at a path, for messages.
 Namer: TypeAlias = Callable[[Path], str]
 
 
-def _place(path: Path) -> str:
+def _place_text(path: Path) -> str:
+    """The text of a path, for `diff`: a `Namer`."""
     return path_str(path) or "the root"
 
 
@@ -84,14 +85,19 @@ def differences(
         return
     # The objects of the right whose first place is that of an object of the left.
     counterparts: dict[int, int] = {}
-    todo = _paired(None, _top(left), _top(right))
+    # A stack, as a graph may be deeper than Python's.
+    todo = _paired(None, _root_references(left), _root_references(right))
     yield from _root_difference(left.tokens[0], right.tokens[0])
     while todo:
         chain, a, b = todo.pop()
         if a is None or b is None or not _are_same(a, b, counterparts):
-            texts = _text(left, a, left_place), _text(right, b, right_place)
-            yield _difference(_path(chain), *texts)
+            texts = (
+                _reference_text(left, a, left_place),
+                _reference_text(right, b, right_place),
+            )
+            yield _difference(_path_of_chain(chain), *texts)
             continue
+        # Below a later reference everything was compared at the first one.
         if not a.is_first:
             continue
         counterparts[a.number] = b.number
@@ -103,13 +109,14 @@ def differences(
             and isinstance(spec_b, NodeSpec)
         ):
             for path, text_a, text_b in _field_differences(spec_a, spec_b):
-                yield Difference((*_path(chain), *path), text_a, text_b)
-            children = _children(left, a.number, spec_a)
-            others = _children(right, b.number, spec_b)
+                yield Difference((*_path_of_chain(chain), *path), text_a, text_b)
+            children = _child_references(left, a.number, spec_a)
+            others = _child_references(right, b.number, spec_b)
             todo += _paired(chain, children, others)
+        # Specs are interned: another object is another description.
         elif spec_a is not spec_b:
             texts = _spec_text(spec_a, spec_b.cls), _spec_text(spec_b, spec_a.cls)
-            yield _difference(_path(chain), *texts)
+            yield _difference(_path_of_chain(chain), *texts)
 
 
 def _are_same(a: _Ref, b: _Ref, counterparts: Mapping[int, int]) -> bool:
@@ -123,15 +130,18 @@ def _root_difference(left: Token, right: Token) -> Iterator[Difference]:
     """Where two pytrees hold their nodes at the same places, but in other containers, or beside more `None`."""
     if not (isinstance(left, RootSpec) and isinstance(right, RootSpec)):
         return
+    # Other edges are found as references that one side does not have.
     if left.edges == right.edges and left is not right:
         yield _difference((), str(left.treedef), str(right.treedef))
 
 
 def _difference(path: Path, left: str, right: str) -> Difference:
+    """A difference at a path; two texts that are alike are told apart."""
     return Difference(path, left, right if right != left else ANOTHER)
 
 
-def _path(chain: _Chain) -> Path:
+def _path_of_chain(chain: _Chain) -> Path:
+    """The path that a chain of edges makes, from the root on."""
     edges: list[Path] = []
     while chain is not None:
         chain, edge = chain
@@ -139,20 +149,39 @@ def _path(chain: _Chain) -> Path:
     return tuple(key for edge in reversed(edges) for key in edge)
 
 
-def _top(graphdef: GraphDef[Any]) -> dict[Path, _Ref]:
+def _root_references(graphdef: GraphDef[Any]) -> dict[Path, _Ref]:
+    """The references of the root, by the paths of its leaves; a node is its own leaf, at the empty path."""
     first, table = graphdef.tokens[0], graphdef.table
     edges = first.edges if isinstance(first, RootSpec) else ((),)
-    return _refs(graphdef, -1, edges, table.top)
+    return _references(graphdef, -1, edges, table.top)
 
 
-def _children(graphdef: GraphDef[Any], number: int, spec: NodeSpec) -> dict[Path, _Ref]:
-    return _refs(graphdef, number, spec.edges, graphdef.table.rows[number])
+def _child_references(
+    graphdef: GraphDef[Any], number: int, spec: NodeSpec
+) -> dict[Path, _Ref]:
+    """The references of a node to its States and nodes, by their paths within it.
+
+    Args:
+        graphdef: The structure.
+        number: The number of the node.
+        spec: Its spec.
+    """
+    return _references(graphdef, number, spec.edges, graphdef.table.rows[number])
 
 
-def _refs(
+def _references(
     graphdef: GraphDef[Any], parent: int, edges: tuple[Path, ...], row: list[int]
 ) -> dict[Path, _Ref]:
+    """The references of a node by edge: which object each leads to, and whether it is the first to do so.
+
+    Args:
+        graphdef: The structure.
+        parent: The number of the node; -1 for the root.
+        edges: The paths of its references within it.
+        row: The number of the object at each edge.
+    """
     table = graphdef.table
+    # A reference is the first if the object was first seen through this very edge.
     return {
         edge: _Ref(
             number, table.parents[number] == parent and table.edges[number] == edge
@@ -175,6 +204,7 @@ def _field_differences(
     """The fields of two nodes of one class whose static values or shapes differ."""
     template = left.template
     for name, a, b in zip(template.statics, left.statics, right.statics, strict=True):
+        # Not `==`: to Python `1` equals `True`, and arrays have no answer.
         if static_key(a) != static_key(b):
             yield (name,), *distinct_texts(a, b)
     for field, a, b in zip(
@@ -187,10 +217,10 @@ def _shape_differences(
     path: Path, left: Shape, right: Shape
 ) -> Iterator[tuple[Path, str, str]]:
     """Where two shapes differ although their objects have the same paths, so that comparing these shows nothing."""
-    if _kind(left) != _kind(right):
+    if _kind_text(left) != _kind_text(right):
         # An object that is on one side alone is shown by its path.
         if REF not in (left, right):
-            yield path, _kind(left), _kind(right)
+            yield path, _kind_text(left), _kind_text(right)
         return
     if left == right or list(edges_of(left, ())) != list(edges_of(right, ())):
         return
@@ -204,13 +234,21 @@ def _shape_differences(
         yield from _shape_differences((*path, key), item, other_item)
 
 
-def _kind(shape: Shape) -> str:
+def _kind_text(shape: Shape) -> str:
+    """What a message calls a shape: its container, an object, or nothing."""
     if isinstance(shape, tuple):
         return str(shape[0].__name__)
     return "an object" if shape is REF else str(shape)
 
 
-def _text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer) -> str:
+def _reference_text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer) -> str:
+    """What a message says of a reference: the object there, or the place where it was seen before.
+
+    Args:
+        graphdef: The structure.
+        ref: The reference; `None` where there is nothing.
+        place: Gives the text of a path.
+    """
     if ref is None:
         return _NOTHING
     if not ref.is_first:

@@ -143,6 +143,7 @@ class GraphDef(Generic[N_co]):
         """The first path of object `number`."""
         table = self.table
         parts: list[Path] = []
+        # From the object up, so the parts come in reverse.
         while number >= 0:
             parts.append(table.edges[number])
             number = table.parents[number]
@@ -157,10 +158,12 @@ class GraphDef(Generic[N_co]):
             end = _end_of_edge(path, start, edges)
             if end is None:
                 return None
+            # Equal edges do not occur, so the first index is the only one.
             number = row[edges.index(path[start:end])]
             if end == len(path):
                 return number
             spec = table.specs[number]
+            # A State has nothing below it.
             if not isinstance(spec, NodeSpec):
                 return None
             edges, row, start = spec.edges, table.rows[number], end
@@ -245,6 +248,7 @@ def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     faults: list[str] = []
     for number, row in graphdef.table.rows.items():
         spec = specs[number]
+        # Only nodes have rows.
         assert isinstance(spec, NodeSpec)
         for child, (path, form) in zip(row, spec.forms(), strict=True):
             child_cls = specs[child].cls
@@ -268,6 +272,7 @@ def _top_edges(token: Token) -> tuple[Path, ...]:
 
 def _end_of_edge(path: Path, start: int, edges: Collection[Path]) -> int | None:
     """Where the edge ends that a path takes from a position on; `None` if it takes none."""
+    # The shortest that fits: no edge of a node begins another one of it.
     for end in range(start, len(path) + 1):
         if path[start:end] in edges:
             return end
@@ -288,6 +293,9 @@ def forget_class(cls: type) -> bool:
 
 
 def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
+    """A graphdef of tokens; all else is made when it is first asked for."""
+    # Without an `__init__`, as nobody else may make one: equal structures are one
+    # object.
     graphdef: GraphDef[Any] = GraphDef()
     graphdef.tokens = tokens
     graphdef._table = graphdef._layout = graphdef._assembly = None
@@ -401,6 +409,13 @@ class NodeDef:
 def _view(
     graphdef: GraphDef[Any], number: int, is_first: bool = True
 ) -> NodeDef | NodeRef:
+    """The view of an object: of a State, or at a later reference, only its class and number.
+
+    Args:
+        graphdef: The structure.
+        number: The number of the object.
+        is_first: Whether the view stands at the first reference to it.
+    """
     table = graphdef.table
     spec = table.specs[number]
     if not is_first or isinstance(spec, StateSpec):
@@ -413,11 +428,13 @@ def _view(
 
 
 def _root_view(graphdef: GraphDef[Any], root: RootSpec) -> NodeDef:
+    """The view of a root that is a pytree, with its leaves as the parts of one container."""
     table = graphdef.table
     references = _references(table, -1, table.top, root.edges)
     keys = [edge[0] if len(edge) == 1 else path_str(edge) for edge in root.edges]
     parts = _parts([(key, REF) for key in keys], references)
     data = root.treedef.node_data()
+    # A treedef without data is that of a single leaf.
     cls = object if data is None else data[0]
     return NodeDef(cls, -1, graphdef, parts)
 

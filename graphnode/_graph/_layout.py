@@ -83,6 +83,7 @@ class Layout(Trie):
         return self.remember("below_entry", self._below_entry)
 
     def _below_entry(self) -> dict[int, list[int]]:
+        """For `below_entry`: the entries below each entry, without those that only references need."""
         below: dict[int, list[int]] = {}
         holding = self.holding
         for entry in range(1, len(self.parents)):
@@ -98,9 +99,12 @@ class Layout(Trie):
         return self.remember("holding", self._holding)
 
     def _holding(self) -> frozenset[int]:
+        """For `holding`: the entries on the way from the root to a State, first paths only."""
         holding = {0}
         for leaf in self.leaves:
             entry = leaf
+            # Up to the first entry that another State has marked: each entry is visited
+            # once.
             while entry not in holding:
                 holding.add(entry)
                 entry = self.parents[entry]
@@ -116,6 +120,7 @@ class Layout(Trie):
         return self.remember("top", self._top_keys)
 
     def _top_keys(self) -> tuple[Key | Path, ...]:
+        """For `top_keys`: the keys directly below the root, or `()` alone where the root is a State."""
         if self.is_of_a_state:
             return ((),)
         return tuple([self.keys[entry] for entry in self.below_entry.get(0, ())])
@@ -126,6 +131,7 @@ class Layout(Trie):
         return self.remember(("below", type(key), key), lambda: self._below(key))
 
     def _below(self, key: Key) -> "tuple[Layout, int] | None":
+        """For `below`: what lies below a top key; `None` for no such key, or for a reference."""
         top = self.entry((key,))
         if top is None or top not in self.holding:
             return None
@@ -136,6 +142,7 @@ class Layout(Trie):
 
     def below_an_entry(self, top: int) -> "tuple[Layout, int]":
         """The layout of what lies below an entry that holds States, and the number of its first State."""
+        # Entries are in pre-order, so what lies below one is a slice.
         end = self.end_of(top)
         parents = tuple([-1] + [parent - top for parent in self.parents[top + 1 : end]])
         first = next(at for at, entry in enumerate(self.leaves) if entry >= top)
@@ -143,6 +150,7 @@ class Layout(Trie):
         specs = self.specs[first : first + len(leaves)]
         keys = ("", *self.keys[top + 1 : end])
         if not self.references:
+            # A slice of a canonical trie is canonical.
             return intern_layout(parents, keys, leaves, specs), first
         inside = [
             (source - top, key, target - top)
@@ -165,6 +173,7 @@ class Layout(Trie):
         return self.remember(question, lambda: self._part(path))
 
     def _part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
+        """For `part`: what a path leads to, by a slice of the trie where that is enough, else by a walk."""
         top = self.entry(path)
         if top is None:
             return None
@@ -190,6 +199,7 @@ class Layout(Trie):
     def _seen_from(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
         """The layout that a walk from the end of a path would find: first paths may be others there."""
         reached = self.reached(path)
+        # The first that was reached is the end of the path itself.
         start = next(iter(reached))
         parents: list[int] = []
         keys: list[Key] = []
@@ -200,6 +210,7 @@ class Layout(Trie):
         todo: list[tuple[int, int, Key]] = [(start, -1, "")]
         while todo:
             entry, parent, key = todo.pop()
+            # Met before: a further reference.
             if entry in renumbered:
                 sources.setdefault(renumbered[entry], []).append((parent, key))
                 continue
@@ -222,6 +233,7 @@ class Layout(Trie):
     def take(self, positions: Sequence[int]) -> "Layout":
         """The layout of some of the States, given by ascending numbers."""
         if len(positions) == len(self):
+            # All of them: ascending numbers, so nothing was left out.
             return self
         leaves = {self.leaves[at]: self.specs[at] for at in positions}
         return layout_of_trie(self.parents, self.keys, leaves, self.all_sources)[0]
@@ -231,8 +243,10 @@ class Layout(Trie):
         return self.remember((other, start), lambda: self._positions_of(other, start))
 
     def _positions_of(self, other: "Layout", start: int) -> "Positions":
+        """For `positions_of`: first paths are looked up here, then all further paths compared with them."""
         # The entry here of each entry of the other, by its first path.
         here: list[int | None] = [start]
+        # A parent comes before its children, so that its entry here is known.
         for entry in range(1, len(other.parents)):
             here.append(self._child(here[other.parents[entry]], other.keys[entry]))
         first = tuple([self._number(here[leaf]) for leaf in other.leaves])
@@ -241,13 +255,16 @@ class Layout(Trie):
             at = other.leaf_numbers.get(entry)
             number = self._number(target)
             if at is not None and number != first[at]:
+                # One path is enough for a message.
                 further.setdefault((at, number), path())
         return Positions(first, tuple([(*key, path) for key, path in further.items()]))
 
     def _child(self, entry: int | None, key: Key) -> int | None:
+        """The entry at a key below an entry, also over a reference; `None` if there is none."""
         return None if entry is None else self.children.get((entry, key))
 
     def _number(self, entry: int | None) -> int | None:
+        """The number of the State at an entry; `None` if there is no State."""
         return None if entry is None else self.leaf_numbers.get(entry)
 
     def _elsewhere(
@@ -269,12 +286,14 @@ class Layout(Trie):
         pending: list[_Pair] = []
 
         def follow(pair: _Pair, key: Key, target: int) -> None:
+            """Take a step in both layouts; note the pair that it leads to, if that is a new contradiction."""
             child = (target, self._child(pair[1], key))
             if child[1] != here[target] and child not in came_from:
                 came_from[child] = pair, key
                 pending.append(child)
 
         def path_to(pair: _Pair) -> Path:
+            """A path in `other` that leads to a pair: back to where it came from, up to a first path."""
             keys: list[Key] = []
             while pair in came_from:
                 pair, key = came_from[pair]
@@ -370,6 +389,7 @@ class TrieBuilder:
     def add_layout(self, layout: Layout) -> list[int]:
         """Add all States of a layout; returns their entries, in its order."""
         here = [0]
+        # A parent comes before its children.
         for entry in range(1, len(layout.parents)):
             parent = here[layout.parents[entry]]
             here.append(self.entry([layout.keys[entry]], parent))
@@ -385,24 +405,28 @@ class TrieBuilder:
         """Where the layouts that were added contradict each other: where a path leads, or what stands there."""
         faults: list[str] = []
         for source, key, target in self._second_targets:
-            first, second = self._text(self.references[source, key]), self._text(target)
+            first, second = (
+                self._path_text(self.references[source, key]),
+                self._path_text(target),
+            )
             faults.append(
-                f"{self._text(source, key)} is another path of {first} in one, and of {second} in the other"
+                f"{self._path_text(source, key)} is another path of {first} in one, and of {second} in the other"
             )
         for (source, key), target in self.references.items():
             if (source, key) in self._children:
-                place, first = self._text(source, key), self._text(target)
+                place, first = self._path_text(source, key), self._path_text(target)
                 faults.append(
                     f"{place} is another path of {first} in one, and a place of its own in the other"
                 )
+        # Entries with something below them, by an edge or by a reference.
         inner = {*self.parents, *[source for source, _ in self.references]}
         faults += [
-            f"{self._text(leaf)} is a State in one, and has States below it in the other"
+            f"{self._path_text(leaf)} is a State in one, and has States below it in the other"
             for leaf in inner.intersection(self.leaves)
         ]
         return sorted(faults)
 
-    def _text(self, entry: int, *below: Key) -> str:
+    def _path_text(self, entry: int, *below: Key) -> str:
         """The path of an entry, or of a key below it, for messages."""
         keys = list(below)
         while entry:

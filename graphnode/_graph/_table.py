@@ -61,6 +61,7 @@ def _new_root_spec(
     edges: tuple[Path, ...],
     order: tuple[int, ...],
 ) -> RootSpec:
+    """For `root_spec`: a new one of these parts, if there is none yet."""
     spec = RootSpec()
     spec.treedef, spec.data_keys, spec.edges, spec.order = (
         treedef,
@@ -92,6 +93,7 @@ def data_keys_of(treedef: Any) -> tuple[Hashable, ...]:
 
 
 def _data_key(data: Any) -> Hashable:
+    """The static key of one item of a pytree's data; its class, if it has no key."""
     try:
         return static_key(data)
     except StaticValueError:  # JAX takes anything that has `==`
@@ -119,7 +121,7 @@ class Table(NamedTuple):
         edges: The path of each object within that node.
         rows: For each node, the number of each of its States and nodes, in the order of
             its spec's edges.
-        top: The same for a root that is a pytree; the root alone otherwise.
+        top: The number of each leaf of a root that is a pytree; else of the root alone.
         repeats: Each later reference: node, path within it, object.
     """
 
@@ -136,6 +138,7 @@ def tabulate(tokens: Sequence[Token]) -> Table:
     specs: list[NodeSpec | StateSpec] = []
     parents: list[int] = []
     edges: list[Path] = []
+    # -1 stands for the root's parent: its row is `top`.
     rows: dict[int, list[int]] = {-1: []}
     repeats: list[tuple[int, Path, int]] = []
     first = tokens[0]
@@ -158,6 +161,7 @@ def tabulate(tokens: Sequence[Token]) -> Table:
         edges.append(edge)
         if isinstance(token, NodeSpec):
             rows[number] = []
+            # Reversed, as the stack gives the last one first.
             pending.extend([(number, inner) for inner in reversed(token.edges)])
     top = rows.pop(-1)
     return Table(tuple(specs), tuple(parents), tuple(edges), rows, top, tuple(repeats))
@@ -252,6 +256,8 @@ def _trie_of(table: Table) -> tuple[TrieBuilder, list[int]]:
     for parent, edge in zip(table.parents, table.edges, strict=True):
         entries.append(trie.entry(edge, entries[parent] if parent >= 0 else 0))
     for parent, edge, target in table.repeats:
+        # The containers on the way are entries of the trie; the last key is the
+        # reference itself.
         *containers, key = edge
         source = trie.entry(containers, entries[parent] if parent >= 0 else 0)
         trie.references[source, key] = entries[target]
@@ -282,7 +288,7 @@ class Assembly(NamedTuple):
     Attributes:
         node_classes: The class of each node, in a tuple of its own, as `starmap` takes
             it.
-        state_classes: The class of each State, in layout order, likewise.
+        state_classes: The class of each State, in layout order, in a tuple of its own.
         states: For each State spec with its contracts, what picks such States, or their
             values, from all in layout order.
         groups: For each node spec, what picks rows of a node and its children from all
@@ -307,6 +313,7 @@ def requirements_of(table: Table) -> dict[int, list[tuple[int, Requirement]]]:
         spec = table.specs[number]
         assert isinstance(spec, NodeSpec)
         cls = spec.cls
+        # Most classes: their rows are not looked at.
         if not plan_of(cls).contracts:
             continue
         sizes = dict(zip(spec.template.statics, spec.statics, strict=True))
@@ -364,10 +371,12 @@ def assemble(table: Table) -> Assembly:
             node_classes.append((spec.cls,))
             continue
         position = len(state_classes)
+        # Behind all nodes, where the list of all objects has the States.
         new_numbers.append(node_count + position)
         state_classes.append((spec.cls,))
         key = (spec, contracts.get(number, ()))
         positions.setdefault(key, []).append(position)
+    # By spec, so that one generated fill serves all nodes of it.
     rows: dict[NodeSpec, list[tuple[int, ...]]] = {}
     for number, children in table.rows.items():
         spec = table.specs[number]

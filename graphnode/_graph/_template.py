@@ -140,6 +140,7 @@ class Template:
 
     def __init__(self, cls: type[Any]) -> None:
         compiled, plan = schema(cls), plan_of(cls)
+        # A decorator may have changed the class since it was compiled.
         if (fault := late_fault(cls)) is not None:
             raise SchemaError(cls.__name__, [fault])
         self.cls = cls
@@ -169,6 +170,7 @@ class Template:
     def _new_spec(
         self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]
     ) -> NodeSpec:
+        """For `spec`: a new one, with the paths of the States and nodes that the shapes hold."""
         spec = NodeSpec()
         spec.template, spec.statics, spec.shapes = self, statics, shapes
         edges: list[Path] = []
@@ -312,6 +314,7 @@ def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
         return _visit_list(value, children, watch)
     if type(value) is TrackedDict:
         watch_container(value, watch)
+        # A copy, as another thread may be changing it.
         items = dict(value)
         shapes = {
             key: visit_value(items[key], children, watch) for key in sorted(items)
@@ -324,9 +327,11 @@ def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
 
 
 def _visit_list(value: "TrackedList[Any]", children: list[Any], watch: Watch) -> Shape:
+    """The shape of a list; its States and nodes are added to `children`, in order."""
     watch_container(value, watch)
     # Copied once: another thread may be changing it.
     items = list(value)
+    # No `None` and no container can be in it: nothing has to be looked at.
     if value._form.is_plain:
         children.extend(items)
         return (list, len(items))
@@ -402,6 +407,7 @@ def shape_mismatch(
                     f"{len(inner)} items" if is_length else with_article(kind.__name__)
                 )
                 return f"expected {form}, found {text}"
+            # Reversed, so that `admitted` has the references in order.
             todo += [(item_form, item) for _, item, item_form in reversed(placed)]
         elif shape is REF:
             return f"expected {form}, found an object"
@@ -428,6 +434,7 @@ def _generate_visit(
 
 
 def _visit_lines(template: Template) -> list[str]:
+    """The source of a class's visit, line by line: the module docstring has an example."""
     statics = {f"s{i}": name for i, name in enumerate(template.statics)}
     dynamic = {f"h{i}": field for i, field in enumerate(template.dynamic_fields)}
     reads = [f"{local} = fields[{name!r}]" for local, name in statics.items()]
@@ -437,6 +444,7 @@ def _visit_lines(template: Template) -> list[str]:
         lines += ["    try:", *[f"        {read}" for read in reads]]
         lines += ["    except KeyError:", "        return visit_any(node, watch)"]
     shapes: list[str] = []
+    # All children are known by name: the tuple is made at once.
     if all(field.form.is_plain for field in dynamic.values()):
         shapes = ["True"] * len(dynamic)
         lines.append(f"    children = {_tuple_text(dynamic)}")
@@ -447,6 +455,7 @@ def _visit_lines(template: Template) -> list[str]:
                 shapes.append("True")
                 lines.append(f"    children.append({local})")
             else:
+                # `h1` becomes `p1`.
                 shape = local.replace("h", "p")
                 shapes.append(shape)
                 lines.append(f"    {shape} = visit_value({local}, children, watch)")
@@ -472,6 +481,14 @@ def _tuple_text(parts: Iterable[str]) -> str:
 def _compiled(
     lines: list[str], names: dict[str, Any], title: str, result: str
 ) -> Callable[..., Any]:
+    """The function that source code defines.
+
+    Args:
+        lines: The source.
+        names: Its globals.
+        title: What tracebacks call it.
+        result: The name of the function.
+    """
     exec(compile("\n".join(lines), f"<graphnode {title}>", "exec"), names)
     return names[result]  # type: ignore[no-any-return]  # the function that the source defines
 
@@ -490,6 +507,7 @@ def picker(rows: Sequence[tuple[int, ...]]) -> Picker:
 
     rows (1, 2, 3), (4, 5, 2): columns (1, 4), (2, 5), (3, 2), each an `itemgetter`.
     """
+    # Few long rows: as many calls into C as columns would cost more than the rows.
     if len(rows[0]) > len(rows):
         return lambda objects: ([objects[number] for number in row] for row in rows)
     columns = [column_of(column) for column in zip(*rows, strict=True)]
@@ -535,6 +553,7 @@ def _generate_fill(
         if shape is REF:
             children.append(f"h{i}")
             sources[field.name] = f"h{i}"
+        # `UNSET` is left out: such a field holds nothing afterwards, too.
         elif shape is None:
             sources[field.name] = "None"
     lines = ["def fill(rows, statics):"]
@@ -554,6 +573,13 @@ def _generate_fill(
 def _fill_containers(
     spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch
 ) -> None:
+    """Give nodes of one spec their fields, where some fields hold containers.
+
+    Args:
+        spec: The spec of all of them.
+        rows: For each node, itself and its States and nodes, in the order of the edges.
+        watch: Takes the containers that are made.
+    """
     template = spec.template
     for node, *parts in rows:
         fields = node.__dict__
@@ -575,6 +601,7 @@ def _fill_value(
     if shape is REF:
         return next(children)
     kind = shape[0]
+    # A list of objects alone: its shape is only a length.
     if kind is list and isinstance(shape[1], int):
         items: Any = list(islice(children, shape[1]))
     else:
@@ -591,5 +618,6 @@ def _fill_value(
         by_key = dict(zip(shape[1], items, strict=True))
         in_order = {key: by_key[key] for key in filled_keys(shape)}
         container = TrackedDict.restore(form.item(dict), place, in_order)
+    # A new container needs a version before the binding is made of it.
     watch_container(container, watch)
     return container

@@ -43,6 +43,8 @@ from ._template import (
 )
 
 VERSION: Final = 1
+# Bounds for files that nobody has checked: the number of faults, and how deep values
+# nest.
 _MAX_FAULTS: Final = 1_000
 _MAX_LEVELS: Final = 64
 _PARTS: Final = ("classes", "specs", "tokens")
@@ -91,7 +93,9 @@ def _parse(text: str) -> dict[str, Any]:
     if not isinstance(text, str):
         raise TypeError(wrong_argument("a text", text, "GraphDef.from_json"))
     try:
-        data = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
+        data = json.loads(
+            text, parse_constant=_refuse_constant, object_pairs_hook=_with_unique_keys
+        )
     except RecursionError:
         raise ConfigError(["not a graphdef: nested too deeply"]) from None
     except ValueError as error:
@@ -109,11 +113,13 @@ def _parse(text: str) -> dict[str, Any]:
     return data  # type: ignore[no-any-return]
 
 
-def _refuse(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
+    """For `json.loads`: raise at NaN and the infinities, which are no JSON."""
     raise ValueError(f"JSON has no {name}")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads`: an object of its keys and values; raises `ValueError` if a key stands twice."""
     # By itself, `json` takes the last of equal keys.
     fields = dict(pairs)
     if len(fields) < len(pairs):
@@ -121,17 +127,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _classes() -> dict[str, type]:
+def _classes_by_name() -> dict[str, type]:
     """All classes of nodes and States by name, the newest of each: by full names, and by public ones if unambiguous."""
     by_name: dict[str, type] = {}
     full_names: dict[str, set[str]] = {}
     todo: list[type] = [NodeBase, State]
     seen: set[type] = set()
+    # Later classes replace earlier ones of their name: `__subclasses__` has the newest
+    # last.
     for cls in todo:  # which grows
         if cls not in seen:
             seen.add(cls)
-            by_name[_name(cls)] = cls
-            full_names.setdefault(_public_name(cls), set()).add(_name(cls))
+            by_name[_full_name(cls)] = cls
+            full_names.setdefault(_public_name(cls), set()).add(_full_name(cls))
             todo += cls.__subclasses__()
     for public_name, (full_name, *others) in full_names.items():
         if not others:
@@ -139,7 +147,8 @@ def _classes() -> dict[str, type]:
     return by_name
 
 
-def _name(cls: type) -> str:
+def _full_name(cls: type) -> str:
+    """The full name of a class, with its module."""
     return f"{_module(cls)}.{cls.__qualname__}"
 
 
@@ -172,35 +181,41 @@ class _Writer:
         self.specs: dict[int, dict[str, Any]] = {}
         self.faults: list[str] = []
         self._numbers: dict[int, int] = {}
-        self._class_by_name = _classes()
+        self._class_by_name = _classes_by_name()
 
     def token(self, token: Token) -> Any:
+        """The JSON of a token; a spec that is met for the first time is added to the table of specs."""
         if isinstance(token, int):
             return {"again": token}
         if isinstance(token, RootSpec):
-            return {"root": self._root(token)}
+            return {"root": self._root_json(token)}
         if id(token) not in self._numbers:
+            # By id: specs are interned, and the graphdef keeps them alive.
             self._numbers[id(token)] = len(self.specs)
             if isinstance(token, NodeSpec):
-                self.specs[id(token)] = self._node(token)
+                self.specs[id(token)] = self._node_json(token)
             else:
-                self.specs[id(token)] = self._state(token)
+                self.specs[id(token)] = self._state_json(token)
         return {"new": self._numbers[id(token)]}
 
-    def _class(self, cls: type) -> int:
+    def _class_number(self, cls: type) -> int:
+        """The number of a class in the table of classes, which it is added to."""
         name = _public_name(cls)
         if self._class_by_name.get(name) is not cls:
-            name = _name(cls)
+            # Another class has the public name, or none is unambiguous.
+            name = _full_name(cls)
         if self._class_by_name.get(name) is not cls:
             self.faults.append(f"{name} is another class by now: it was defined again")
         return self.classes.setdefault(name, len(self.classes))
 
-    def _node(self, spec: NodeSpec) -> dict[str, Any]:
+    def _node_json(self, spec: NodeSpec) -> dict[str, Any]:
+        """The JSON of a node spec: class, static values, and how the other fields nest."""
         cls = spec.cls
-        number = self._class(cls)
+        number = self._class_number(cls)
         named = zip(spec.template.statics, spec.statics, strict=True)
         statics = {
-            name: self._value(f"{cls.__name__}.{name}", value) for name, value in named
+            name: self._value_json(f"{cls.__name__}.{name}", value)
+            for name, value in named
         }
         shapes = {
             field.name: _shape_to_json(shape)
@@ -208,44 +223,52 @@ class _Writer:
         }
         return {"node": number, "static": statics, "held": shapes}
 
-    def _state(self, spec: StateSpec) -> dict[str, Any]:
-        data: dict[str, Any] = {"state": self._class(spec.cls)}
+    def _state_json(self, spec: StateSpec) -> dict[str, Any]:
+        """The JSON of a State spec: its class, and of its description only what is set."""
+        data: dict[str, Any] = {"state": self._class_number(spec.cls)}
         where = spec.cls.__name__
         if spec.name is not None:
             data["name"] = spec.name
         if spec.tag is not None:
             data["tag"] = spec.tag
         if spec.sharding is not None:
-            data["sharding"] = self._value(f"{where}.sharding", spec.sharding)
+            data["sharding"] = self._value_json(f"{where}.sharding", spec.sharding)
         if spec.metadata:
             data["metadata"] = {
-                key: self._value(f"{where}.{key}", value)
+                key: self._value_json(f"{where}.{key}", value)
                 for key, value in spec.metadata.items()
             }
         if spec.stacked:
             data["stacked"] = [list(axis) for axis in spec.stacked]
         return data
 
-    def _value(self, where: str, value: Any) -> Any:
+    def _value_json(self, where: str, value: Any) -> Any:
+        """The JSON of a static value; `None`, and a fault, if it has none."""
         try:
             return to_json(value)
         except JsonValueError as error:
             self.faults.append(f"{where}: {error}")
             return None
 
-    def _root(self, spec: RootSpec) -> Any:
+    def _root_json(self, spec: RootSpec) -> Any:
+        """The JSON of a root that is a pytree, with "object" in place of each node and State."""
         treedef = spec.treedef
-        return self._tree(treedef.unflatten([_Leaf.LEAF] * treedef.num_leaves))
+        return self._tree_json(treedef.unflatten([_Leaf.LEAF] * treedef.num_leaves))
 
-    def _tree(self, tree: Any) -> Any:
+    def _tree_json(self, tree: Any) -> Any:
+        """The JSON of a pytree of leaves; other containers than lists, tuples and dicts are a fault."""
         if tree is _Leaf.LEAF:
             return "object"
         if tree is None:
             return None
         if type(tree) in (list, tuple):
-            return {type(tree).__name__: [self._tree(item) for item in tree]}
+            return {type(tree).__name__: [self._tree_json(item) for item in tree]}
+        # As pairs, since the keys of JSON are strings. By exact type: `True` is an
+        # `int` too.
         if type(tree) is dict and all(type(key) in (str, int) for key in tree):
-            return {"dict": [[key, self._tree(item)] for key, item in tree.items()]}
+            return {
+                "dict": [[key, self._tree_json(item)] for key, item in tree.items()]
+            }
         cls = with_article(type(tree).__name__)
         text = f"the root holds {cls}: only lists, tuples and dicts have JSON"
         self.faults.append(text)
@@ -253,6 +276,7 @@ class _Writer:
 
 
 def _shape_to_json(shape: Shape) -> Any:
+    """The JSON of the shape of a field: of `(list, 2)` it is `{"list": 2}`."""
     if shape is REF:
         return "object"
     if shape is UNSET:
@@ -289,13 +313,14 @@ class _Reader:
             ConfigError: Something is wrong.
         """
         tokens = self._read_tokens()
+        # They are read as well, so that all faults of the file are told.
         unused = [at for at in range(len(self._data["specs"])) if at not in self._specs]
         if not self.faults:
             for at in unused:
                 self._fault(f"specs[{at}]", "no token is of it")
         self._tokens_left = 0
         for at in unused:
-            self._spec(at, "specs")
+            self._spec_at(at, "specs")
         if self.faults:
             raise ConfigError(self.faults)
         return tuple(tokens)
@@ -309,7 +334,7 @@ class _Reader:
         for at, data in enumerate(self._data["tokens"]):
             self._tokens_left = len(self._data["tokens"]) - at
             if at == 0 and isinstance(data, dict) and list(data) == ["root"]:
-                root = self._root(data["root"])
+                root = self._read_root(data["root"])
                 if root is None:
                     return tokens
                 tokens.append(root)
@@ -319,7 +344,7 @@ class _Reader:
             if not pending:
                 self._fault(where, "nothing refers to it")
                 return tokens
-            token = self._token(where, data, objects, pending)
+            token = self._read_token(where, data, objects, pending)
             if token is None:
                 return tokens
             tokens.append(token)
@@ -327,7 +352,7 @@ class _Reader:
             self._fault("tokens", f"expected {len(pending)} more")
         return tokens
 
-    def _token(
+    def _read_token(
         self,
         where: str,
         data: Any,
@@ -348,28 +373,31 @@ class _Reader:
                 return None
             self._check_class(where, objects[number].cls, admitted)
             return number
-        read_spec = self._spec(number, where)
+        read_spec = self._spec_at(number, where)
         if read_spec is None:
             return None
         spec, references = read_spec
         objects.append(spec)
         self._check_class(where, spec.cls, admitted)
+        # The stack gives the last one first.
         pending += reversed(references)
         return spec  # type: ignore[no-any-return]
 
     def _check_class(self, where: str, cls: type, admitted: tuple[type, ...]) -> None:
+        """Note a fault if an object is not of the classes that its place admits."""
         if not issubclass(cls, admitted):
             others = [class_name(other, cls) for other in admitted[1:]]
             expected = " or ".join([a_class(admitted[0], cls), *others])
             self._fault(where, f"{class_name(cls, *admitted)} is not {expected}")
 
     def _fault(self, where: str, text: str) -> None:
+        """Note what is wrong at a place; a file could have any number of faults, so they are bounded."""
         if len(self.faults) < _MAX_FAULTS:
             self.faults.append(f"{where}: {text}")
 
     def _read_classes(self, names: list[Any]) -> list[Any]:
         """The classes of these names, and `None` for unknown ones."""
-        by_name = _classes()
+        by_name = _classes_by_name()
         classes: list[Any] = []
         for at, name in enumerate(names):
             is_name = isinstance(name, str)
@@ -383,7 +411,8 @@ class _Reader:
                 )
         return classes
 
-    def _class(self, where: str, number: Any, base: type) -> Any:
+    def _class_at(self, where: str, number: Any, base: type) -> Any:
+        """The class of a number in the table of classes; `None`, with a fault, if it is not a `base`."""
         if type(number) is not int or not 0 <= number < len(self._classes):
             self._fault(where, "expected the number of a class")
             return None
@@ -394,37 +423,46 @@ class _Reader:
             return None
         return cls
 
-    def _spec(self, number: int, where: str) -> _ReadSpec | None:
+    def _spec_at(self, number: int, where: str) -> _ReadSpec | None:
+        """The spec of a number, read when a token first refers to it; `None` if it has faults.
+
+        Args:
+            number: Its position in the list of specs.
+            where: The place of the token, for messages.
+        """
         specs = self._data["specs"]
         if not 0 <= number < len(specs):
             self._fault(where, f"there is no spec {number}")
             return None
         if number not in self._specs:
             fault_count = len(self.faults)
-            spec = self._new_spec(f"specs[{number}]", specs[number])
+            spec = self._read_spec(f"specs[{number}]", specs[number])
             has_faults = len(self.faults) > fault_count
+            # Its faults are told once, however many tokens are of it.
             self._specs[number] = None if has_faults else spec
         return self._specs[number]
 
-    def _new_spec(self, where: str, data: Any) -> _ReadSpec | None:
+    def _read_spec(self, where: str, data: Any) -> _ReadSpec | None:
+        """A spec as its JSON says, of a node or a State; `None` if it has faults."""
         parts = set(data) if isinstance(data, dict) else set[str]()
         if parts == {"node", "static", "held"}:
-            return self._node(where, data)
+            return self._read_node(where, data)
         if "state" in parts and parts <= {"state", *_STATE_PARTS}:
-            return self._state(where, data)
+            return self._read_state(where, data)
         text = "a spec has node, static and held, or state, name, tag, sharding, metadata and stacked"
         self._fault(where, text)
         return None
 
-    def _state(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
-        cls = self._class(where, data["state"], State)
-        sharding = self._value(f"{where}.sharding", data.get("sharding"))
+    def _read_state(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
+        """The spec of a State, which refers to nothing; `None` if it has faults."""
+        cls = self._class_at(where, data["state"], State)
+        sharding = self._read_value(f"{where}.sharding", data.get("sharding"))
         metadata = data.get("metadata", {})
         if not isinstance(metadata, dict):
             self._fault(f"{where}.metadata", "expected an object")
             return None
         values = {
-            key: self._value(f"{where}.metadata.{key[:40]}", value)
+            key: self._read_value(f"{where}.metadata.{key[:40]}", value)
             for key, value in metadata.items()
         }
         stacked = _stacked_from_json(data.get("stacked", []))
@@ -440,19 +478,23 @@ class _Reader:
             self._fault(where, str(error))
             return None
 
-    def _node(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
-        cls = self._class(where, data["node"], NodeBase)
+    def _read_node(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
+        """The spec of a node, and the classes that its references may have; `None` if it has faults."""
+        cls = self._class_at(where, data["node"], NodeBase)
         if cls is None:
             return None
         template = template_of(cls)
         fault_count = len(self.faults)
-        statics = self._fields(
-            f"{where}.static", cls, data["static"], template.statics, self._value
+        statics = self._read_fields(
+            f"{where}.static", cls, data["static"], template.statics, self._read_value
         )
+        # No token is of it: only its static values were to be checked.
         if not self._tokens_left:
             return None
         names = tuple([field.name for field in template.dynamic_fields])
-        shapes = self._fields(f"{where}.held", cls, data["held"], names, self._shape)
+        shapes = self._read_fields(
+            f"{where}.held", cls, data["held"], names, self._read_shape
+        )
         if statics is None or shapes is None:
             return None
         self._admit_statics(where, cls, statics)
@@ -465,6 +507,7 @@ class _Reader:
     def _admit_statics(
         self, where: str, cls: type[NodeBase], statics: dict[str, Any]
     ) -> None:
+        """Check the static values of a node for their fields; each is replaced by what the field keeps."""
         admit = plan_of(cls).admit
         for name, value in statics.items():
             try:
@@ -490,7 +533,7 @@ class _Reader:
             return None
         return admitted
 
-    def _fields(
+    def _read_fields(
         self,
         where: str,
         cls: type,
@@ -498,6 +541,15 @@ class _Reader:
         names: tuple[str, ...],
         read: Callable[[str, Any], Any],
     ) -> dict[str, Any] | None:
+        """The fields of a node by name, in the order of `names`; `None` if there is no object to read.
+
+        Args:
+            where: The place of the object, for messages.
+            cls: The class of the node.
+            data: The JSON of the object.
+            names: The fields that it has to have, and no others.
+            read: From the place and the JSON of a field to its value; notes faults.
+        """
         if not isinstance(data, dict):
             self._fault(where, "expected an object")
             return None
@@ -509,21 +561,24 @@ class _Reader:
                 self._fault(where, f"{name!r} of {cls.__name__} is missing")
         return {name: read(f"{where}.{name}", data.get(name)) for name in names}
 
-    def _value(self, where: str, data: Any) -> Any:
+    def _read_value(self, where: str, data: Any) -> Any:
+        """The static value that JSON stands for; `None`, with a fault, if it stands for none."""
         try:
             return from_json(data)
         except JsonValueError as error:
             self._fault(where, str(error))
             return None
 
-    def _shape(self, where: str, data: Any) -> Shape:
+    def _read_shape(self, where: str, data: Any) -> Shape:
+        """The shape that JSON stands for; `UNSET`, with a fault, if it stands for none."""
         try:
             return _shape_from_json(data, self._tokens_left, 0)
         except JsonValueError as error:
             self._fault(where, str(error))
             return UNSET
 
-    def _root(self, data: Any) -> RootSpec | None:
+    def _read_root(self, data: Any) -> RootSpec | None:
+        """The spec of a root that is a pytree; `None`, with a fault, if JSON does not stand for one."""
         try:
             tree = _tree_from_json(data, 0)
         except JsonValueError as error:
@@ -550,6 +605,7 @@ def _stacked_from_json(data: Any) -> tuple[NamedAxis, ...] | None:
         if not isinstance(pair, list) or [type(part) for part in pair] != [int, str]:
             return None
         axis = NamedAxis(*pair)
+        # Ascending, each position once: the first is at least 0.
         if axis.position < (axes[-1].position + 1 if axes else 0):
             return None
         axes.append(axis)
@@ -582,6 +638,13 @@ def _shape_from_json(data: Any, limit: int, level: int) -> Shape:
 
 
 def _dict_shape_from_json(content: Any, limit: int, level: int) -> Shape:
+    """The shape of a dict, of the JSON of its pairs in the order in which it was filled.
+
+    Args:
+        content: What stands under "dict".
+        limit: How many objects a list in it may have.
+        level: How deep the dict stands in its field.
+    """
     pairs = _pairs(content, (str,))
     by_key = {key: _shape_from_json(item, limit, level + 1) for key, item in pairs}
     if len(by_key) < len(pairs):
@@ -590,6 +653,7 @@ def _dict_shape_from_json(content: Any, limit: int, level: int) -> Shape:
 
 
 def _check_is_list(kind: str, content: Any) -> None:
+    """Raise `JsonValueError` if the content of a container is not a list."""
     if not isinstance(content, list):
         raise JsonValueError(f"{kind} holds a list")
 
@@ -611,6 +675,7 @@ def _pairs(data: Any, key_types: tuple[type, ...]) -> list[tuple[Any, Any]]:
     """The keys of a dict with the JSON of the items."""
 
     def is_pair(pair: Any) -> bool:
+        """Whether JSON is a list of a key and an item."""
         is_two = isinstance(pair, list) and len(pair) == 2
         return is_two and type(pair[0]) in key_types
 
@@ -629,6 +694,7 @@ def _tree_from_json(data: Any, level: int) -> Any:
     if kind == "dict":
         pairs = _pairs(content, (str, int))
         tree = {key: _tree_from_json(item, level + 1) for key, item in pairs}
+        # JAX cannot sort keys of several types.
         if len(tree) < len(pairs) or len(set(map(type, tree))) > 1:
             raise JsonValueError(
                 "the keys of a dict are of one type, and each stands once"

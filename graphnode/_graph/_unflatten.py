@@ -44,6 +44,7 @@ def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
         FieldError: Some values cannot be held by a State; names all.
     """
     trace = current_trace()
+    # Plain arrays need no look at their values, and are what nearly all States hold.
     is_plain = PLAIN.issuperset(map(type, values))
     if not is_plain:
         values = _state_values(graphdef, values)
@@ -74,6 +75,13 @@ def _state_values(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
 def _new_states(
     graphdef: GraphDef[Any], values: Sequence[Any], trace: TraceRef | None
 ) -> list[State[Any]]:
+    """New States of a graphdef, filled by loops that run in C; steps 1 and 2 of the module docstring.
+
+    Args:
+        graphdef: The structure.
+        values: Their values, in layout order.
+        trace: The trace that runs, if one does.
+    """
     assembly = graphdef.assembly
     states: list[State[Any]] = list(starmap(_new, assembly.state_classes))
     for spec, contracts, column in assembly.states:
@@ -106,6 +114,7 @@ def rebuild(
     first = graphdef.tokens[0]
     # One version for all: nobody else has seen them yet.
     version = Version()
+    # Without the root, which the binding must not hold.
     watched = nodes[1:]
     if isinstance(first, RootSpec):
         roots = set(assembly.top)
@@ -113,6 +122,7 @@ def rebuild(
     watch = Watch(watched, [version] * len(watched))
     for spec, pick in assembly.groups:
         fill(spec, pick(objects), watch)
+    # Runs the loop in C; a deque of length 0 keeps nothing.
     deque(map(set_version, nodes, repeat(version)), maxlen=0)
     if not isinstance(first, RootSpec):
         root = nodes[0]
@@ -164,6 +174,7 @@ def build_missing(
             set_version(new, birth())
         else:
             new._spec = spec
+            # As `State.__init__` does, which does not run.
             new._mark = trace
             new._contracts = contracts.get(number, ())
             value = taken_in(next(rest), functools.partial(str, spec.cls.__name__))

@@ -42,10 +42,12 @@ from ._scalars import COMPLEX_SCHEMA, complex_from_data
 Array: TypeAlias = Any  # of either library, or a scalar of NumPy
 _NumpyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
+# The keys of read-only arrays, by their ids, each with a reference to its array.
 _DIGESTS: dict[int, tuple["weakref.ref[Any]", Hashable]] = {}
 
 
 def _array_key(array: Array) -> Hashable:
+    """The key of an array: its nature (see `_nature`), dtype, shape, and a digest of its bytes."""
     if isinstance(array, np.ma.MaskedArray):
         raise StaticValueError(
             "a masked array cannot be static: JAX has none; hold data and mask in two fields"
@@ -55,6 +57,7 @@ def _array_key(array: Array) -> Hashable:
     ref, cached = _DIGESTS.get(id(array), (None, None))
     if ref is not None and ref() is array:
         return cached
+    # A key array has no bytes of its own; its data are integers.
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         dtype: Hashable = str(array.dtype)
         content = np.asarray(jax.random.key_data(array))
@@ -62,10 +65,13 @@ def _array_key(array: Array) -> Hashable:
         content = np.asarray(array)
         check_bytes(content)
         dtype = static_key(content.dtype)
+    # A cryptographic digest: a collision would give two models one compiled program.
     digest = hashlib.sha256(np.ascontiguousarray(content).tobytes()).digest()
     key = (*_nature(array), dtype, array.shape, digest)
     if isinstance(array, jax.Array) or _is_read_only(array):
         at = id(array)
+        # The callback removes the entry with its array, before the id can be given
+        # again.
         _DIGESTS[at] = (weakref.ref(array, lambda _: _DIGESTS.pop(at, None)), key)
     return key
 
@@ -104,6 +110,7 @@ def check_bytes(content: Array) -> None:
 
 
 def _read_only(array: Array) -> Array:
+    """An array that nobody can write to: itself, if that is so already, else a copy."""
     if not isinstance(array, np.ndarray) or _is_read_only(array):
         return array  # those of JAX always are
     copy = array.copy()
@@ -120,6 +127,7 @@ def _is_read_only(array: _NumpyArray) -> bool:
     base = array.base
     if array.flags.writeable:
         return False
+    # An array over foreign memory may be changed by whoever owns that.
     return base is None or (isinstance(base, np.ndarray) and _is_read_only(base))
 
 
@@ -131,6 +139,7 @@ _UNPLACED: Final = (
 
 
 def _array_to_json(value: Array, write_part: WritePart) -> Json:
+    """The JSON of an array: kind, dtype, shape, and its bytes, exactly."""
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise JsonValueError("a random key has no JSON")
     if _placement(value) is not None:
@@ -144,6 +153,7 @@ def _array_to_json(value: Array, write_part: WritePart) -> Json:
         raise JsonValueError(
             f"an array of {content.dtype} has no JSON: its bytes stand in another order"
         )
+    # In one order of bytes, whatever the machine.
     little_endian = content.dtype.newbyteorder("<")
     data = np.ascontiguousarray(content).astype(little_endian).tobytes()
     parts = {
@@ -156,12 +166,14 @@ def _array_to_json(value: Array, write_part: WritePart) -> Json:
 
 
 def _kind_name(value: Array) -> str:
+    """Which of the three forms of an array comes back: of JAX, of NumPy, or a scalar of NumPy."""
     if isinstance(value, jax.Array):
         return "jax"
     return "numpy" if isinstance(value, np.ndarray) else "scalar"
 
 
 def _array_from_json(data: Json, read_part: ReadPart) -> Array:
+    """The array that `_array_to_json` has written, with every part checked."""
     parts = members(data, "array", ("kind", "dtype", "shape", "data"))
     dtype = dtype_from_json(parts["dtype"], read_part)
     shape: list[Json] = part(list, parts["shape"], "shape")
@@ -175,6 +187,7 @@ def _array_from_json(data: Json, read_part: ReadPart) -> Array:
         raise JsonValueError(
             f"an array of shape {tuple(shape)} and {dtype} does not have {len(content):,} bytes"
         )
+    # `astype` copies: the memory of `frombuffer` is that of the bytes.
     array = np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
     if parts["kind"] == "scalar" and not shape:
         return array[()]
@@ -183,6 +196,7 @@ def _array_from_json(data: Json, read_part: ReadPart) -> Array:
         return array
     if parts["kind"] != "jax":
         raise JsonValueError("the kind of an array is jax, numpy or scalar")
+    # JAX would silently make a float32 of a float64.
     canonical = jax.dtypes.canonicalize_dtype(dtype)
     if canonical != dtype:
         raise JsonValueError(f"a JAX array of {dtype} needs jax_enable_x64")
@@ -210,6 +224,7 @@ ARRAY_JSON: Final = JsonForm[Array](
 
 
 def _array_to_data(value: Array, write_part: WritePart) -> Json:
+    """An array for a configuration file: its dtype, and its numbers in nested lists."""
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise DataValueError(
             "a random key does not stand in a file: register it with gn.config.register(name, value)"
@@ -232,6 +247,8 @@ def _array_to_data(value: Array, write_part: WritePart) -> Json:
 
 
 def _array_from_data(data: Json, target: Target) -> Array:
+    """The array that a configuration file gives: numbers in nested lists, perhaps with dtype and shape."""
+    # A program may give the array itself, as a default or an override.
     if isinstance(data, jax.Array | np.ndarray):
         return _read_only(data)
     fields: dict[str, Json] = data if isinstance(data, dict) else {"data": data}
@@ -252,16 +269,27 @@ def _array_from_data(data: Json, target: Target) -> Array:
 
 
 def _numpy_from_data(fields: Mapping[str, Json], dtype: Any) -> _NumpyArray:
+    """The NumPy array of numbers in nested lists.
+
+    Args:
+        fields: The parts that the file gives: data, and perhaps the shape.
+        dtype: The dtype that it gives; `None` where NumPy finds one.
+
+    Raises:
+        DataValueError: They are no numbers, or do not fit into the dtype or the shape.
+    """
     content = fields.get("data")
     try:
         if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
             content = _complex_items(content)
+        # `_check_fits` tells of an overflow, with the number.
         with np.errstate(over="ignore", invalid="ignore"):
             array = np.asarray(content, dtype)
         if "shape" in fields:
-            array = array.reshape(_sizes(fields["shape"]))
+            array = array.reshape(_checked_sizes(fields["shape"]))
     except (TypeError, ValueError, OverflowError) as error:
         raise DataValueError(f"no array: {error}") from None
+    # NumPy would make a number of a string, and NaN of `None`, where a dtype is given.
     is_scalar_text = content is None or isinstance(content, str)
     if is_scalar_text or array.dtype.kind not in "biufcV":
         raise DataValueError("an array is a list of numbers, nested by axis")
@@ -297,7 +325,8 @@ def _complex_items(data: Json) -> Json:
     return complex_from_data(data)
 
 
-def _sizes(data: Json) -> list[int]:
+def _checked_sizes(data: Json) -> list[int]:
+    """The shape that a file gives, checked to be a list of sizes."""
     if not isinstance(data, list) or any(
         type(size) is not int or size < 0 for size in data
     ):
@@ -305,7 +334,8 @@ def _sizes(data: Json) -> list[int]:
     return data
 
 
-def _numbers() -> Mapping[str, Json]:
+def _numbers_schema() -> Mapping[str, Json]:
+    """The JSON Schema of numbers nested by axis, of which complex ones are strings."""
     return {
         **COMPLEX_SCHEMA,
         "type": ["number", "boolean", "array", "string"],
@@ -313,11 +343,13 @@ def _numbers() -> Mapping[str, Json]:
     }
 
 
-def _plain_numbers() -> Mapping[str, Json]:
+def _plain_numbers_schema() -> Mapping[str, Json]:
+    """The JSON Schema of real numbers nested by axis."""
     return {"type": ["number", "boolean", "array"], "items": {DEFINED: _PLAIN_NUMBERS}}
 
 
-def _array_data() -> Mapping[str, Json]:
+def _array_schema() -> Mapping[str, Json]:
+    """The JSON Schema of an array in a configuration file."""
     return {
         "type": ["number", "boolean", "array", "object"],
         "description": "Numbers, nested by axis; or these as `data`, with a `dtype`.",
@@ -339,9 +371,9 @@ _ARRAY_DTYPE: Final[Json] = {
     ]
 }
 _SHAPE: Final[Json] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
-_NUMBERS: Final = Defined("numbers", "numbers", _numbers)
-_PLAIN_NUMBERS: Final = Defined("plain_numbers", "plain_numbers", _plain_numbers)
-_ARRAY: Final = Defined("array", "array", _array_data)
+_NUMBERS: Final = Defined("numbers", "numbers", _numbers_schema)
+_PLAIN_NUMBERS: Final = Defined("plain_numbers", "plain_numbers", _plain_numbers_schema)
+_ARRAY: Final = Defined("array", "array", _array_schema)
 
 
 ARRAY: Final = StaticKind[Array](

@@ -54,6 +54,7 @@ def find_places(cls: type, content_names: frozenset[str]) -> Places:
 
 
 def _slots_of(cls: type) -> frozenset[str]:
+    """The names of all slots of a class, its bases' included."""
     # By their descriptors, as the name of a slot `__name` is mangled. C classes have no
     # `__slots__`, and their descriptors are not attributes.
     namespaces = [vars(base) for base in cls.__mro__ if "__slots__" in vars(base)]
@@ -79,6 +80,7 @@ def _cached_names(cls: type) -> frozenset[str]:
 def attributes_of(value: Any, places: Places | None = None) -> dict[str, Any]:
     """The attributes of an instance, by name and in order."""
     slots, others = places or places_of(type(value))
+    # A slot may be empty, which `hasattr` finds.
     attributes = {name: getattr(value, name) for name in slots if hasattr(value, name)}
     entries: dict[str, Any] = getattr(value, "__dict__", {})
     for name in sorted(entries.keys() - others):
@@ -139,6 +141,8 @@ def check_read_only(value: Any, contents: dict[str, Any]) -> None:
 
 
 def _holds_writable_array(content: object) -> bool:
+    """Whether a value is, or holds at any depth, a NumPy array that somebody could write to."""
     if isinstance(content, np.ndarray):
+        # `frozen` copies only what somebody could write to.
         return frozen(content) is not content
     return any(map(_holds_writable_array, kind_of(content).parts(content)))

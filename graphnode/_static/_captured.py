@@ -33,6 +33,7 @@ def function_key(function: types.FunctionType) -> Hashable:
         StaticValueError: It holds a node or State.
     """
     checked = _CHECKED.get(id(function))
+    # By id and weakly: a dict of functions would keep them, with all that they hold.
     if checked is None or checked() is not function:
         _check_function(function)
     return function
@@ -40,8 +41,9 @@ def function_key(function: types.FunctionType) -> Hashable:
 
 def _check_function(function: types.FunctionType) -> None:
     """Check a function; only once, unless one of its variables is not set yet."""
-    variables = list(_variables(function))
+    variables = list(_outer_variables(function))
     check_captured(f"the function {function.__qualname__}", variables)
+    # A variable that is assigned later may still get a node.
     if not any(isinstance(content, _Unset) for _, content in variables):
         at = id(function)
         _CHECKED[at] = weakref.ref(function, lambda _: _CHECKED.pop(at, None))
@@ -99,13 +101,13 @@ def check_captured(
             )
         if id(content) not in visited:
             visited.add(id(content))
-            todo += [(name, inner) for inner in _contents(content)]
+            todo += [(name, inner) for inner in _captured_contents(content)]
 
 
-def _contents(content: object) -> Iterable[object]:
+def _captured_contents(content: object) -> Iterable[object]:
     """The items of plain containers, and what functions hold. Not of other classes, whose code would run."""
     if isinstance(content, types.FunctionType):
-        return [variable.content for variable in _variables(content)]
+        return [variable.content for variable in _outer_variables(content)]
     if isinstance(content, types.MethodType):
         return (content.__self__, content.__func__)
     if isinstance(content, functools.partial):
@@ -117,16 +119,19 @@ def _contents(content: object) -> Iterable[object]:
     return ()
 
 
-def _variables(function: types.FunctionType) -> Iterator[_Variable]:
+def _outer_variables(function: types.FunctionType) -> Iterator[_Variable]:
+    """The variables of a function from outside of its body: those of its closure, and its defaults."""
     code = function.__code__
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             content: object = cell.cell_contents
+        # The cell is empty: the enclosing function has not assigned the variable yet.
         except ValueError:
             content = _Unset()
         yield _Variable(name, content)
     defaults = function.__defaults__ or ()
     arguments = code.co_varnames[: code.co_argcount]
+    # The defaults belong to the last positional arguments.
     yield from map(_Variable, arguments[len(arguments) - len(defaults) :], defaults)
     yield from map(
         _Variable,

@@ -29,6 +29,7 @@ _Slice: TypeAlias = Any  # a `slice[Any, Any, Any]`, which only type checkers kn
 
 
 def _items_to_json(value: Iterable[Any], write_part: WritePart) -> list[Json]:
+    """The items of a container as a list, each in the form that `write_part` gives it."""
     return [write_part(item) for item in value]
 
 
@@ -36,11 +37,14 @@ def _items_to_json(value: Iterable[Any], write_part: WritePart) -> list[Json]:
 
 
 def _tuple_key(value: tuple[Any, ...]) -> Hashable:
+    """The key of a tuple of a subclass, by its class, items and further attributes."""
     return (type(value), *map(static_key, value), *attributes_key(value))
 
 
 def _read_only_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A tuple with read-only items; itself if they were so before."""
     items = [frozen(item) for item in value]
+    # The same object where possible: whoever holds the tuple meets it again.
     if all(new is old for new, old in zip(items, value, strict=True)):
         return value
     if type(value) is tuple:
@@ -48,16 +52,19 @@ def _read_only_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
     # Around the class's own, which may take other arguments
     copy: Any = tuple.__new__(type(value), items)
     for name, content in attributes_of(value).items():
+        # Past a `__setattr__` of the class, which may refuse.
         object.__setattr__(copy, name, content)
     return copy  # type: ignore[no-any-return]
 
 
 def _read_only_subclass(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A named tuple with read-only items; no other attribute may hold an array that can be written to."""
     check_read_only(value, attributes_of(value))
     return _read_only_tuple(value)
 
 
 def _read_only_frozenset(value: frozenset[Any]) -> frozenset[Any]:
+    """A frozenset with read-only items; itself if they were so before, or if it is of a subclass."""
     check_read_only(value, attributes_of(value))
     items = [frozen(item) for item in value]
     if type(value) is not frozenset or all(
@@ -67,7 +74,8 @@ def _read_only_frozenset(value: frozenset[Any]) -> frozenset[Any]:
     return frozenset(items)
 
 
-def _subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Json:
+def _tuple_subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Json:
+    """A named tuple as an object of its names, any other subclass of a tuple as a list."""
     check_no_attributes(value)
     names: tuple[str, ...] | None = getattr(value, "_fields", None)
     if names is None:
@@ -79,11 +87,13 @@ def _subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Json:
 
 
 def _frozenset_to_json(value: frozenset[Any], write_part: WritePart) -> Json:
+    """The items of a frozenset as a list of their JSON."""
     # Sorted: the order of a set differs from one process to the next.
     return sorted(_items_to_json(value, write_part), key=repr)
 
 
 def _frozenset_from_json(data: Json, read_part: ReadPart) -> frozenset[Any]:
+    """The frozenset of a list of items; raises `JsonValueError` if one is not hashable."""
     try:
         return frozenset(items(data, read_part))
     except TypeError as error:
@@ -91,7 +101,9 @@ def _frozenset_from_json(data: Json, read_part: ReadPart) -> frozenset[Any]:
 
 
 def _frozenset_to_data(value: frozenset[Any], write_part: WritePart) -> Json:
+    """The items of a frozenset as a list, in an order that is the same in every process."""
     check_no_attributes(value)
+    # By type first: items of several types cannot be compared.
     return sorted(
         _items_to_json(value, write_part), key=lambda item: (str(type(item)), str(item))
     )
@@ -101,18 +113,23 @@ def _frozenset_to_data(value: frozenset[Any], write_part: WritePart) -> Json:
 
 
 def _slice_parts(value: _Slice) -> tuple[Any, Any, Any]:
+    """Start, stop and step of a slice."""
     return (value.start, value.stop, value.step)
 
 
 def _slice_key(value: _Slice) -> Hashable:
+    """The key of a slice: those of its start, stop and step."""
+    # A slice has no hash before Python 3.12.
     return (slice, *map(static_key, _slice_parts(value)))
 
 
 def _read_only_slice(value: _Slice) -> _Slice:
+    """A slice of read-only bounds."""
     return slice(*map(frozen, _slice_parts(value)))
 
 
 def _slice_from_json(data: Json, read_part: ReadPart) -> _Slice:
+    """The slice of a list of start, stop and step."""
     parts = items(data, read_part)
     if len(parts) != 3:
         raise JsonValueError("slice is a list of start, stop and step")
@@ -120,10 +137,16 @@ def _slice_from_json(data: Json, read_part: ReadPart) -> _Slice:
 
 
 def _is_bound(bound: object) -> bool:
+    """Whether a file can have this as start, stop or step."""
     return bound is None or type(bound) is int
 
 
 def _slice_to_data(value: _Slice, write_part: WritePart) -> Json:
+    """A slice as a list of start, stop and step.
+
+    Raises:
+        DataValueError: One of them is neither an integer nor `None`.
+    """
     parts = _slice_parts(value)
     if not all(map(_is_bound, parts)):
         raise DataValueError(
@@ -133,6 +156,7 @@ def _slice_to_data(value: _Slice, write_part: WritePart) -> Json:
 
 
 def _slice_from_data(data: Json, target: Target) -> _Slice:
+    """The slice that a list of two or three bounds stands for."""
     if isinstance(data, slice):
         return data
     # A list of one would be read as the start here, and as the stop by whoever knows
@@ -167,7 +191,7 @@ CONTAINERS: Final[tuple[StaticKind[Any], ...]] = (
         key=_tuple_key,
         parts=lambda value: (*value, *attributes_of(value).values()),
         read_only=_read_only_subclass,
-        data=DataForm(_subclass_to_data),
+        data=DataForm(_tuple_subclass_to_data),
     ),
     StaticKind[frozenset[Any]](
         name="frozenset",

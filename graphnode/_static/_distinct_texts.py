@@ -13,10 +13,12 @@ ANOTHER: Final = "another that prints the same"
 
 
 def _with_class(value: object) -> str:
+    """The `repr` of a value, with the name of its class in front."""
     return f"{type(value).__name__} {value!r}"
 
 
 def _with_full_class(value: object) -> str:
+    """The `repr` of a value, with module and name of its class in front."""
     cls = type(value)
     return f"{cls.__module__}.{cls.__qualname__} {value!r}"
 
@@ -32,6 +34,7 @@ def distinct_texts(left: Any, right: Any) -> tuple[str, str]:
     """The texts of two static values with different keys: their `repr`, and as much detail as they need to differ."""
     for text_of in _SHORTEST_FIRST:
         texts = text_of(left), text_of(right)
+        # The first pair that differs is the shortest.
         if texts[0] != texts[1]:
             return texts
     details = _array_texts(left, right)
@@ -64,12 +67,14 @@ def _array_texts(left: Any, right: Any) -> tuple[str, str] | None:
     if left.shape != right.shape or left.dtype != right.dtype:
         return None
     for at in np.ndindex(left.shape):
+        # By bytes, as in the key: a NaN does not equal itself, and 0.0 equals -0.0.
         if left[at].tobytes() != right[at].tobytes():
             return f"{list(at)} = {left[at]}", f"{list(at)} = {right[at]}"
     return None
 
 
 def _part_texts(left: Hashable, right: Hashable) -> tuple[str, str]:
+    """The texts of two parts of keys that differ: with a hint where they print the same."""
     texts = cut(_part_text(left)), cut(_part_text(right))
     if texts[0] != texts[1]:
         return texts
@@ -83,6 +88,7 @@ def _part_texts(left: Hashable, right: Hashable) -> tuple[str, str]:
 
 
 def _part_text(part: Hashable) -> str:
+    """The text of a part of a key."""
     # A value beside its class
     if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type):
         return f"{part[0].__name__} {part[1]!r}"

@@ -54,6 +54,7 @@ _MAX_NAME: Final = 40
 
 
 def _dtype_name(data: Json) -> str:
+    """The name of a dtype of a graphdef's JSON, checked to be one that JAX knows."""
     name = part(str, data, "dtype")
     if name not in DTYPES:
         raise JsonValueError(f"{name[:40]!r} is not a valid dtype")
@@ -66,6 +67,7 @@ def dtype_from_json(data: Json, read_part: ReadPart) -> Any:
 
 
 def _dtype_key(value: Any) -> Hashable:
+    """The key of a NumPy dtype: itself, with the metadata of it and of the dtypes inside of it."""
     # To NumPy, dtypes are equal whose metadata, or whose fields' metadata, differ.
     if value.metadata is None and value.names is None and value.subdtype is None:
         return (type(value), value)
@@ -89,6 +91,7 @@ def read_dtype(data: Json) -> Any:
     """
     if isinstance(data, str) and data in DTYPE_NAMES:
         return jnp.dtype(data)
+    # Of a file, only names count: NumPy reads nearly anything as a dtype.
     is_data = data is None or isinstance(data, (str, int, float, list, tuple, dict))
     if is_data or not _is_dtype(data):
         hint = (
@@ -100,6 +103,7 @@ def read_dtype(data: Json) -> Any:
 
 
 def _is_dtype(value: Any) -> bool:
+    """Whether JAX takes a value for a dtype."""
     try:
         jnp.dtype(value)
     except (
@@ -111,6 +115,7 @@ def _is_dtype(value: Any) -> bool:
 
 
 def _dtype_from_data(data: Json, target: Target) -> Any:
+    """The dtype that a file names, in the form that the default of its field has."""
     dtype = read_dtype(data)
     # `jnp.float32` and `np.dtype("float32")` are two static values: a name is of the
     # form that the default has.
@@ -120,6 +125,11 @@ def _dtype_from_data(data: Json, target: Target) -> Any:
 
 
 def _dtype_to_data(value: Any, write_part: WritePart) -> Json:
+    """The name of a dtype, for a file.
+
+    Raises:
+        DataValueError: The name would not say all of it.
+    """
     dtype = jnp.dtype(value)
     # What `np.dtype(">f4")`, or one with metadata, has beside its name would be lost.
     if static_key(dtype) != static_key(DTYPES.get(dtype.name)):
@@ -130,6 +140,7 @@ def _dtype_to_data(value: Any, write_part: WritePart) -> Json:
 
 
 def _class_to_data(value: type, write_part: WritePart) -> Json:
+    """The name of the dtype that a class stands for; any other class has only a registered name."""
     # To NumPy, any class it does not know is that of objects.
     if not _is_dtype(value) or jnp.dtype(value).hasobject:
         raise DataValueError(BY_NAME.fault(value.__qualname__))
@@ -150,6 +161,7 @@ DTYPE_DATA: Final = DataForm[Any](
 
 
 def _class_to_json(value: type, write_part: WritePart) -> Json:
+    """The name of the dtype of a class of NumPy scalars, for the JSON of a graphdef."""
     if not issubclass(value, np.generic):
         raise JsonValueError(BY_NAME.fault(value.__qualname__))
     return np.dtype(value).name

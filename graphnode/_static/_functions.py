@@ -16,6 +16,7 @@ _Partial: TypeAlias = functools.partial[Any]
 
 
 def _partial_key(value: _Partial) -> Hashable:
+    """The key of a partial: those of its class, function, arguments and attributes."""
     # In their order, which a function that takes `**keywords` sees.
     keywords = [
         (name, static_key(argument)) for name, argument in value.keywords.items()
@@ -29,6 +30,7 @@ def _partial_key(value: _Partial) -> Hashable:
 
 
 def _partial_parts(value: _Partial) -> tuple[object, ...]:
+    """The values in a partial: its function, arguments and attributes."""
     return (
         value.func,
         *value.args,
@@ -54,6 +56,7 @@ def _read_only_partial(value: _Partial) -> _Partial:
 
 
 def _checked_object(value: Any) -> Any:
+    """The object itself, which must not wrap a function that holds a node or State."""
     # A function that `jax.jit` or another decorator made an object of says which one it
     # was.
     wrapped = getattr(value, "__wrapped__", None)

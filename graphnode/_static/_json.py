@@ -15,6 +15,7 @@ from ._kind import ByName, Json, JsonForm, JsonValueError, ReadPart, StaticValue
 from ._lookup import kind_of, static_key
 from ._table import KINDS
 
+# Both ways recurse, so that a file must not choose the depth.
 _MAX_LEVELS: Final = 64
 _TOO_DEEP: Final = f"nested more than {_MAX_LEVELS} levels deep"
 
@@ -33,8 +34,9 @@ def to_json(value: Any) -> Json:
     Raises:
         JsonValueError: There is no such JSON.
     """
-    data = _write(value, 0)
-    if not _is_same(from_json(data), value):
+    data = _write_value(value, 0)
+    # Tried at once: nobody could tell later what has been lost.
+    if not _has_same_key(from_json(data), value):
         raise JsonValueError(
             f"{with_article(type(value).__name__)} would come back as another value"
         )
@@ -47,21 +49,30 @@ def from_json(data: Json) -> Any:
     Raises:
         JsonValueError: It stands for none.
     """
-    return _read(data, 0)
+    return _read_value(data, 0)
 
 
-def _is_same(first: object, second: object) -> bool:
+def _has_same_key(first: object, second: object) -> bool:
+    """Whether two static values have equal keys; a value that has none raises `JsonValueError`."""
     try:
         return static_key(first) == static_key(second)
     except StaticValueError as error:
         raise JsonValueError(str(error)) from None
 
 
-def _write(value: Any, level: int) -> Json:
+def _write_value(value: Any, level: int) -> Json:
+    """The JSON of a static value: its own, a registered name, or an object with the tag of its kind.
+
+    Args:
+        value: The value.
+        level: How deep it stands in the one that `to_json` was given.
+    """
     if level > _MAX_LEVELS:
         raise JsonValueError(_TOO_DEEP)
     form = kind_of(value).json
     is_own = isinstance(form, JsonForm) and form.own_type is not None
+    # Numbers and strings are never written as names, even if an equal one is
+    # registered.
     name = None if is_own else registered_name(value)
     if name is not None:
         return {NAME: name}
@@ -72,12 +83,19 @@ def _write(value: Any, level: int) -> Json:
                 or with_article(type(value).__name__)
             )
         )
-    return form.write(value, functools.partial(_write, level=level + 1))
+    return form.write(value, functools.partial(_write_value, level=level + 1))
 
 
-def _read(data: Json, level: int) -> Any:
+def _read_value(data: Json, level: int) -> Any:
+    """The static value that JSON stands for.
+
+    Args:
+        data: The JSON.
+        level: How deep it stands in what `from_json` was given.
+    """
     if level > _MAX_LEVELS:
         raise JsonValueError(_TOO_DEEP)
+    # By exact type: `json` makes no others.
     if data is None or type(data) in (bool, int, float, str):
         return data
     if not isinstance(data, dict) or len(data) != 1:
@@ -92,7 +110,7 @@ def _read(data: Json, level: int) -> Any:
         raise JsonValueError(
             f"no kind of value is named {tag[:40]!r}: one of {', '.join(_TAGS)}"
         )
-    read_part: ReadPart = functools.partial(_read, level=level + 1)
+    read_part: ReadPart = functools.partial(_read_value, level=level + 1)
     return form.read(content, read_part)
 
 

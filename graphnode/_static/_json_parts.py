@@ -32,6 +32,7 @@ def values_schema(count: int) -> Mapping[str, Json]:
 
 def part(cls: type[P], data: Json, what: str) -> P:
     """`data`, which has to be of a class."""
+    # To Python a boolean is an integer; to a file it is not.
     if not isinstance(data, cls) or (isinstance(data, bool) and cls is not bool):
         raise JsonValueError(f"{what} does not fit: {type(data).__name__}")
     return data
@@ -63,6 +64,8 @@ def registered_name(value: object) -> str | None:
     name = name_of(value)
     if name is not None or not kind_of(value).is_copied:
         return name
+    # By content: the node holds a copy of what was registered, which `name_of` does not
+    # know.
     for other_name, other in VALUES.items():
         if type(other) is type(value) and _is_equal(value, other):
             return other_name
@@ -70,6 +73,7 @@ def registered_name(value: object) -> str | None:
 
 
 def _is_equal(value: object, registered: object) -> bool:
+    """Whether a static value equals what is registered, which may be anything."""
     key = static_key(value)
     try:
         return key == static_key(registered)

@@ -89,6 +89,7 @@ class JsonForm(Generic[T]):
 
     write: Callable[[T, WritePart], Json]
     tag: str | None = None
+    # `None` for what JSON has itself: no tag leads to it.
     read: Callable[[Json, ReadPart], T] | None = None
     schema: Mapping[str, Json] = dataclasses.field(default_factory=dict[str, Json])
     own_type: str | None = None
@@ -137,6 +138,7 @@ class Defined(NamedTuple):
     def __get_pydantic_json_schema__(
         self, core_schema: object, handler: object
     ) -> Mapping[str, Json]:
+        # Whoever writes the whole schema puts a reference in its place.
         return {DEFINED: self}
 
 

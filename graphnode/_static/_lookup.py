@@ -29,6 +29,7 @@ def set_kinds(kinds: Sequence[StaticKind[Any]]) -> None:
         for cls in kind.classes:
             _EXACT[cls] = kind
             _KEYS[cls] = kind.key
+            # A string, or `None`: what equals nothing of another class.
             if kind.key is unchanged:
                 _OWN_KEY.add(cls)
 

@@ -58,22 +58,30 @@ def _numbers_of(cls: Any) -> _Numbers | None:
 
 
 def _scalar_key(value: Array) -> Hashable:
+    """The key of a scalar of NumPy: class, dtype, bytes and attributes."""
     check_bytes(value)
     return (
         type(value),
         static_key(value.dtype),
+        # By bytes: a NaN does not equal itself, and 0.0 equals -0.0.
         value.tobytes(),
         *attributes_key(value),
     )
 
 
 def _scalar_to_data(value: Array, write_part: WritePart) -> Json:
+    """A scalar of NumPy as the number of Python; its dtype is in the annotation."""
     if type(value) not in _SCALAR_CLASSES:
         raise DataValueError(f"a scalar of {value.dtype} does not stand in a file")
     return write_part(value.item())
 
 
 def _scalar_from_data(data: Json, target: Target) -> Array:
+    """The scalar of the annotated class that a number stands for.
+
+    Raises:
+        DataValueError: The class does not say the dtype, or the number does not fit into it.
+    """
     if isinstance(data, target.cls):
         return data
     numbers = _numbers_of(target.cls)
@@ -83,6 +91,7 @@ def _scalar_from_data(data: Json, target: Target) -> Array:
         )
     if numbers.base is jnp.complexfloating:
         return target.cls(complex_from_data(data))
+    # To Python a boolean is an integer; to a file it is not.
     if not isinstance(data, numbers.classes) or (
         isinstance(data, bool) and numbers.classes is not bool
     ):
@@ -107,6 +116,7 @@ def _fits(cls: Any, data: int | float) -> bool:
 
 
 def _scalar_schema(target: Target) -> Mapping[str, Json]:
+    """The JSON Schema of what `_scalar_from_data` takes: nothing, if the class does not say the dtype."""
     numbers = _numbers_of(target.cls)
     return {"not": {}} if numbers is None else numbers.schema
 

@@ -67,6 +67,7 @@ def content_key(value: Any) -> tuple[Hashable, ...]:
         if isinstance(reduced, str):
             return (reduced, value)
         maker, args, *rest = reduced
+        # A reduction may leave out what comes last.
         state, items, pairs = [*rest, None, None, None][:3]
         # What a subclass of a list or dict holds comes after its state, in the order in
         # which it holds it.
@@ -96,7 +97,14 @@ def _reduced(value: Any) -> Any:
 
 
 def _state_key(state: object, left_out: frozenset[str]) -> Hashable:
+    """The key of the state that pickle would write: of a dict, without names that do not count.
+
+    Args:
+        state: The state of an object, by `__reduce_ex__`.
+        left_out: Names in its `__dict__` that follow from the rest.
+    """
     if isinstance(state, dict):
+        # Sorted: the order in which attributes were set does not count.
         names = [name for name in sorted(state, key=str) if name not in left_out]
         return tuple([(static_key(name), static_key(state[name])) for name in names])
     # Attributes and slots; a dataclass with slots gives a list

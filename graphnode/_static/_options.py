@@ -25,6 +25,7 @@ def read_option(data: Json, options: Sequence[Any]) -> Any:
     """
     choices = [option_data(option) for option in options]
     for option, choice in zip(options, choices, strict=True):
+        # By type and value, as to Python 1, True and 1.0 are equal.
         if data is option or (type(data) is type(choice) and data == choice):
             return option
     *others, last = map(repr, choices)

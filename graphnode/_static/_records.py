@@ -37,6 +37,7 @@ from ._options import option_data, options_schema, read_option
 
 
 def _is_record(cls: type) -> bool:
+    """Whether a class is a dataclass."""
     return dataclasses.is_dataclass(cls)
 
 
@@ -65,6 +66,7 @@ _FIELDS: Final["weakref.WeakKeyDictionary[type, _Fields]"] = weakref.WeakKeyDict
 
 
 def _fields_of(cls: Any) -> _Fields:
+    """What there is to compare of the values of a dataclass; worked out once for each class."""
     fields = _FIELDS.get(cls)
     if fields is None:
         names = tuple([field.name for field in dataclasses.fields(cls)])
@@ -80,9 +82,11 @@ def _fields_of(cls: Any) -> _Fields:
 
 
 def _has_base_in_c(cls: type) -> bool:
+    """Whether a class extends one in C that makes its own values, such as `float` or `dict`."""
     makers = [
         vars(base)["__new__"]
         for base in cls.__mro__
+        # That of `object` makes an empty value.
         if base is not object and "__new__" in vars(base)
     ]
     # As Python makes of one in a class body
@@ -90,10 +94,12 @@ def _has_base_in_c(cls: type) -> bool:
 
 
 def _init_fields(value: Any) -> list[str]:
+    """The names of the fields that the constructor of a dataclass takes; of a value or the class."""
     return [field.name for field in dataclasses.fields(value) if field.init]
 
 
 def _record_key(value: Any) -> Hashable:
+    """The key of a record: class, fields and attributes; that of any object, if it compares itself."""
     cls: Any = type(value)
     names, places, is_frozen, is_compared, has_base = _FIELDS.get(cls) or _fields_of(
         cls
@@ -103,6 +109,7 @@ def _record_key(value: Any) -> Hashable:
             f"the dataclass {cls.__name__} is not frozen: declare it @dataclass(frozen=True)"
         )
     if not is_compared:
+        # Compared by identity, or by an `__eq__` of its own.
         return object_key(value)
     # Also those that the dataclass leaves out of its own `==`: a merge gives back one
     # object for all equal ones.
@@ -111,7 +118,7 @@ def _record_key(value: Any) -> Hashable:
     return (*key, content_key(value)) if has_base else key
 
 
-def _contents(value: Any) -> dict[str, Any]:
+def _contents_by_name(value: Any) -> dict[str, Any]:
     """All that a record holds, by name: its fields, and what else was set on it."""
     fields = _fields_of(type(value))
     # A field that is not set is found when the value is compared.
@@ -122,22 +129,27 @@ def _contents(value: Any) -> dict[str, Any]:
 
 
 def _record_parts(value: Any) -> Iterable[object]:
-    return () if compares_by_identity(type(value)) else _contents(value).values()
+    """The values in a record; none where it is compared by identity."""
+    return (
+        () if compares_by_identity(type(value)) else _contents_by_name(value).values()
+    )
 
 
 def _read_only_record(value: Any) -> Any:
     """The record itself: a copy would run the user's code, and be another object than the one given."""
-    check_read_only(value, _contents(value))
+    check_read_only(value, _contents_by_name(value))
     return value
 
 
 def _loss(value: Any) -> str | None:
     """Why a record would not come back from a file, which gives its fields to the constructor; `None` if it would."""
     cls = type(value)
+    # The constructor would not get them.
     others = ", ".join(attributes_of(value, _fields_of(cls).places))
     if others:
         return f"{cls.__name__} keeps {others} beside its fields, and files have fields alone: declare what it keeps"
     try:
+        # Tried, as a `__post_init__` may do anything with the fields.
         again = cls(**{name: getattr(value, name) for name in _init_fields(value)})
     except Exception as error:  # whatever the class raises
         return f"{cls.__name__} cannot be made from its fields ({error})"
@@ -150,8 +162,14 @@ _OR_NAME: Final = "or register the value with gn.config.register(name, value)"
 
 
 def _record_to_json(value: Any, write_part: WritePart) -> Json:
+    """A record as the name of its class and the fields that its constructor takes.
+
+    Raises:
+        JsonValueError: It would not come back from these.
+    """
     name = class_name(type(value))
     fields = {name: write_part(getattr(value, name)) for name in _init_fields(value)}
+    # After the fields: a field that has no JSON has the better text.
     loss = _loss(value)
     if loss is not None:
         raise JsonValueError(f"{loss}, {_OR_NAME}")
@@ -159,6 +177,7 @@ def _record_to_json(value: Any, write_part: WritePart) -> Json:
 
 
 def _record_from_json(data: Json, read_part: ReadPart) -> Any:
+    """The record that the name of a class and its fields stand for."""
     parts = members(data, "record", ("class", "fields"))
     cls = registered_class(parts["class"], _is_record, "dataclass")
     fields: Mapping[str, Json] = part(dict, parts["fields"], "fields")
@@ -175,6 +194,11 @@ def _record_from_json(data: Json, read_part: ReadPart) -> Any:
 
 
 def _record_to_data(value: Any, write_part: WritePart) -> Json:
+    """A record as an object of the fields that its constructor takes.
+
+    Raises:
+        DataValueError: It would not come back from these.
+    """
     loss = _loss(value)
     if loss is not None:
         raise DataValueError(f"{loss}, {_OR_NAME}")
@@ -185,10 +209,12 @@ def _record_to_data(value: Any, write_part: WritePart) -> Json:
 
 
 def _enum_to_json(value: enum.Enum, write_part: WritePart) -> Json:
+    """A member of an enum as the names of its class and of itself."""
     return {"class": class_name(type(value)), "member": value.name}
 
 
 def _enum_from_json(data: Json, read_part: ReadPart) -> enum.Enum:
+    """The member that the names of an enum and of a member stand for."""
     parts = members(data, "enum", ("class", "member"))
     cls = cast(
         "type[enum.Enum]",

@@ -38,6 +38,8 @@ from ._kind import (
 from ._lookup import static_key
 from ._object_key import object_key
 
+# Python reads integers of any size, in time that grows with the square: files must not
+# choose it.
 _MAX_BITS: Final = 4_096
 _MAX_DIGITS: Final = 1_000
 _NUMBER: Final = r"(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|inf|nan)"
@@ -53,6 +55,7 @@ COMPLEX_SCHEMA: Final[Mapping[str, Json]] = {
 
 
 def _itself(value: Any, write_part: WritePart) -> Json:
+    """A value that JSON, or a file, has as it is."""
     return value
 
 
@@ -63,34 +66,41 @@ _OWN_DATA: Final = DataForm[Any](_itself, is_own=True)
 # As hexadecimal text: a NaN is not equal to itself, and 0.0 is equal to -0.0.
 # Any: to type checkers a `float` may be an `int`, which has no `hex`.
 def _float_key(value: Any) -> Hashable:
+    """The key of a float: its class and its hexadecimal text."""
     return (float, value.hex())
 
 
 def _complex_key(value: Any) -> Hashable:
+    """The key of a complex number: its class, and the hexadecimal texts of its two parts."""
     return (complex, value.real.hex(), value.imag.hex())
 
 
 def _int_to_json(value: int, write_part: WritePart) -> Json:
+    """An integer, bounded in size: to read one of many digits takes the square of their number."""
     if value.bit_length() > _MAX_BITS:
         raise JsonValueError(f"an integer of more than {_MAX_BITS:,} bits has no JSON")
     return value
 
 
 def _float_to_json(value: float, write_part: WritePart) -> Json:
+    """A float, or its name where JSON has no number for it."""
     return value if math.isfinite(value) else {"float": str(value)}
 
 
 def _float_from_json(data: Json, read_part: ReadPart) -> float:
+    """The float of a name: a NaN or an infinity."""
     if data not in ("nan", "inf", "-inf"):
         raise JsonValueError("float is one of nan, inf, -inf; others are numbers")
     return float(data)
 
 
 def _complex_to_json(value: complex, write_part: WritePart) -> Json:
+    """A complex number as its real and its imaginary part."""
     return [write_part(value.real), write_part(value.imag)]
 
 
 def _complex_from_json(data: Json, read_part: ReadPart) -> complex:
+    """The complex number of its real and its imaginary part."""
     parts = items(data, read_part)
     if len(parts) != 2 or any(type(part) is not float for part in parts):
         raise JsonValueError("complex is a list of two floats")
@@ -99,6 +109,7 @@ def _complex_from_json(data: Json, read_part: ReadPart) -> complex:
 
 def complex_from_data(data: Json) -> complex:
     """The complex number that a file gives as a number or as text."""
+    # To Python a boolean is an integer; to a file it is not.
     is_number = isinstance(data, int | float | complex) and not isinstance(data, bool)
     if not is_number and not (isinstance(data, str) and re.fullmatch(_COMPLEX, data)):
         raise ExpectedError("a number, or such as '1+2j'")
@@ -106,6 +117,7 @@ def complex_from_data(data: Json) -> complex:
 
 
 def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
+    """Bytes as the string whose UTF-8 they are."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -115,6 +127,7 @@ def _bytes_to_data(value: bytes, write_part: WritePart) -> Json:
 
 
 def _bytes_from_data(data: Json, target: Target) -> bytes:
+    """The UTF-8 of a string; bytes of a program are left as they are."""
     if isinstance(data, str):
         return data.encode()
     if isinstance(data, bytes):
@@ -123,6 +136,7 @@ def _bytes_from_data(data: Json, target: Target) -> bytes:
 
 
 def _ellipsis_from_json(data: Json, read_part: ReadPart) -> EllipsisType:
+    """The ellipsis, of the only content that its tag may have."""
     if data is not True:
         raise JsonValueError("ellipsis is true")
     return ...
@@ -132,10 +146,12 @@ def _ellipsis_from_json(data: Json, read_part: ReadPart) -> EllipsisType:
 
 
 def _fraction_to_json(value: Fraction, write_part: WritePart) -> Json:
+    """A fraction as its numerator and its denominator."""
     return [write_part(value.numerator), write_part(value.denominator)]
 
 
 def _fraction_from_json(data: Json, read_part: ReadPart) -> Fraction:
+    """The fraction of a numerator and a denominator above 0."""
     parts = items(data, read_part)
     if len(parts) != 2 or any(type(part) is not int for part in parts) or parts[1] < 1:
         raise JsonValueError(
@@ -145,6 +161,7 @@ def _fraction_from_json(data: Json, read_part: ReadPart) -> Fraction:
 
 
 def _fraction_from_data(data: Json, target: Target) -> Fraction:
+    """The fraction that a file gives as an integer, or as text: `1/3`."""
     if isinstance(data, int | Fraction) and not isinstance(data, bool):
         return Fraction(data)
     # A text of many digits takes the square of their number to read.
@@ -278,7 +295,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
 )
 
 
-def _subclass_to_data(value: Any, write_part: WritePart) -> Json:
+def _scalar_subclass_to_data(value: Any, write_part: WritePart) -> Json:
     """As its base class is written, whose annotation would read it."""
     base: Any = next(base for base in _BASES if isinstance(value, base))
     check_no_attributes(value, frozenset(Fraction.__slots__))
@@ -292,5 +309,5 @@ SCALAR_SUBCLASSES: Final = StaticKind[Any](
     matches=subclass_of(*_BASES),
     key=object_key,
     is_annotation=True,
-    data=DataForm(_subclass_to_data, is_own=True),
+    data=DataForm(_scalar_subclass_to_data, is_own=True),
 )

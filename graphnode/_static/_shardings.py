@@ -28,21 +28,25 @@ _MESH_BY_NAME: Final = ByName(
 
 
 def _is_axis(axis: object) -> bool:
+    """Whether data says how one axis is laid out: by a mesh axis, by several, or not at all."""
     if isinstance(axis, (list, tuple)):
         return all(isinstance(name, str) for name in axis)
     return axis is None or isinstance(axis, str)
 
 
 def _spec_to_data(value: _Spec, write_part: WritePart) -> Json:
+    """A partition spec as a list: for each axis a mesh axis, a list of these, or null."""
     return [
         list(axis) if isinstance(axis, tuple) else write_part(axis) for axis in value
     ]
 
 
 def _spec_from_data(data: Json, target: Target) -> _Spec:
+    """The partition spec that a list of mesh axes stands for."""
     if isinstance(data, PartitionSpec):
         return data
     if isinstance(data, (list, tuple)) and all(map(_is_axis, data)):
+        # Tuples, as JAX has them: a list has no hash.
         return _SPEC_CLASS(
             *[tuple(axis) if isinstance(axis, list) else axis for axis in data]
         )

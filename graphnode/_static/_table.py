@@ -22,10 +22,13 @@ from ._scalars import SCALAR_SUBCLASSES, SCALARS
 from ._shardings import SHARDINGS
 
 KINDS: Final[tuple[StaticKind[Any], ...]] = (
+    # First: no other kind may take a tracer for an array.
     *REFUSED,
     *SCALARS,
     ARRAY,
+    # Before the subclasses of numbers: a member of an `IntEnum` is an integer too.
     ENUM,
+    # Before the subclasses of numbers: `np.float64` is a `float`.
     NUMPY_SCALAR,
     *DTYPE_KINDS,
     *SHARDINGS,
@@ -35,6 +38,7 @@ KINDS: Final[tuple[StaticKind[Any], ...]] = (
     SCALAR_SUBCLASSES,
     FUNCTION,
     METHOD,
+    # Last: it takes every class.
     OBJECT,
 )
 
