@@ -6,7 +6,7 @@ tracebacks show what a user can import.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 
 class Place(NamedTuple):
@@ -65,7 +65,7 @@ class Fault(str):
 
     def __new__(
         cls, what: str, *, path: str = "", hint: str = "", place: Place = _NOWHERE
-    ) -> Self:
+    ) -> "Fault":
         where = [part for part in (str(place), path) if part]
         text = ": ".join([*where, what])
         self = super().__new__(cls, f"{text}; {hint}" if hint else text)

@@ -13,7 +13,8 @@ from .._arguments import wrong_argument
 from .._errors import ConfigError
 from ._config import Config
 from ._dialect import OURS, dialect_of, with_own_containers
-from ._read import FORMATS, Document, Files
+from ._formats import FORMATS
+from ._read import Document, Files
 from ._walk import M, walk
 
 
@@ -142,4 +143,4 @@ def loads(
         raise TypeError(wrong_argument("a text first", text))
     files = Files()
     dialect = dialect_of(rename, ignore, names, skip_null)
-    return walk(files, files.read_text(text, name, f".{format}"), cls, dialect)[0]
+    return walk(files, files.read_text(text, name, format), cls, dialect)[0]

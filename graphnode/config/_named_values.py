@@ -80,7 +80,8 @@ def value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
 
 def class_type(base: Any) -> Any:
     """The type of a class that extends another one, which is `object` unless it is a class."""
-    bound = base if isinstance(base, type) else object
+    # `Any` is a class since Python 3.11, and nothing extends it.
+    bound = base if isinstance(base, type) and base is not Any else object
     return registered_type(
         lambda value: isinstance(value, type) and issubclass(value, bound),
         "class",

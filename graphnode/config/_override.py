@@ -123,7 +123,7 @@ def _apply(root: Config[Any], change: str) -> _Spot:
     keys, text = _parsed(change)
     spot = _find(root, keys)
     files = Files()
-    value = files.read_text(text, "", ".yaml").root
+    value = files.read_text(text, "", "yaml").root
     if files.faults:
         # Of one change on a command line, lines and columns are useless.
         raise ConfigError([fault.at(Place()).below(change) for fault in files.faults])

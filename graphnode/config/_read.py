@@ -6,47 +6,17 @@ fields of another file, which must lie below the directory of the first one.
 
 import errno
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from .._containers import is_container, items
 from .._errors import ConfigError, Fault, Place
 from .._gc import uncollected
 from .._hints import short
-from ._json import JsonReader
+from ._formats import BY_SUFFIX, FORMATS, Reader
 from ._limits import MAX_BYTES
-from ._toml import TomlReader
-from ._yaml import YamlReader
 
-
-class Reader(Protocol):
-    """What each format has: a class that reads a text when it is made.
-
-    Attributes:
-        root: The data.
-        is_empty: Whether the text has nothing but comments.
-        nodes: What `locate` takes of each container, by the container's id.
-        faults: What is wrong, with its line; any makes the data useless.
-    """
-
-    root: Any
-    is_empty: bool
-    nodes: dict[int, Any]
-    faults: list[Fault]
-
-    def locate(self, node: Any, key: str | int | None, *, of_key: bool) -> Place:
-        """Where an item of a container stands (its key, with `of_key`); for `None`, the container."""
-        ...
-
-
-_READERS: Final[dict[str, Callable[[str], Reader]]] = {
-    ".yaml": YamlReader,
-    ".yml": YamlReader,
-    ".json": JsonReader,
-    ".toml": TomlReader,
-}
-FORMATS: Final = ("yaml", "json", "toml")
 _MAX_FILES: Final = 300
 
 
@@ -90,14 +60,14 @@ class Document:
         """Let a container stand where another one does."""
         self._nodes[id(container)] = self._nodes.get(id(other))
 
-    def read(self, text: str, suffix: str) -> list[Fault]:
+    def read(self, text: str, format: str) -> list[Fault]:
         """Read a text into `root`; gives the faults, of which any makes the data useless."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
             what = f"not a text: {error.reason} at character {error.start}"
             return [Fault(what, place=Place(file=self.name))]
-        reader = self._reader = _READERS[suffix](text)
+        reader = self._reader = FORMATS[format].reader(text)
         self.root, self._nodes = reader.root, reader.nodes
         self.is_empty = reader.is_empty
         return [
@@ -125,11 +95,11 @@ class Files:
 
     @uncollected
     def read_text(
-        self, text: str, name: str, suffix: str, path: Path | None = None
+        self, text: str, name: str, format: str, path: Path | None = None
     ) -> Document:
         """Read a text; faults are in `faults`."""
         document = Document(name, path)
-        self.faults += document.read(text, suffix)
+        self.faults += document.read(text, format)
         if not self.faults:
             self._include(document, path.parent.resolve() if path is not None else None)
         return document
@@ -141,7 +111,7 @@ class Files:
         except _UnreadableError as error:
             self.faults.append(Fault(str(error), place=Place(file=str(path))))
             return Document(str(path), path)
-        return self.read_text(text, str(path), path.suffix.lower(), path)
+        return self.read_text(text, str(path), BY_SUFFIX[path.suffix.lower()], path)
 
     def home(self, document: Document, container: Any, key: str | int) -> Home:
         """Where an item comes from."""
@@ -209,7 +179,7 @@ class Files:
             raise _UnreadableError(f"{short(name)}: {error}") from None
         included = Document(shown_name, path, document)
         self._kept.append(included)
-        faults = included.read(text, path.suffix.lower())
+        faults = included.read(text, BY_SUFFIX[path.suffix.lower()])
         if faults:
             self.faults += faults
             return None
@@ -242,8 +212,8 @@ class Files:
         Raises:
             _UnreadableError: The file has none, or too much.
         """
-        if path.suffix.lower() not in _READERS:
-            endings = ", ".join(_READERS)
+        if path.suffix.lower() not in BY_SUFFIX:
+            endings = ", ".join(BY_SUFFIX)
             raise _UnreadableError(f"the name of a configuration ends with {endings}")
         try:
             # Only of a file that has an end: no device, no pipe.

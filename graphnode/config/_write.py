@@ -1,10 +1,9 @@
 """Configs into files: `gn.config.dump`, which reads back what it writes before it gives it away."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 
 import pydantic
 
@@ -18,12 +17,12 @@ from .._paths import path_str
 from .._redefinition import class_apart
 from ._by_path import reordered
 from ._config import Config, check_config, field_value, same_static
+from ._formats import BY_SUFFIX, FORMATS
 from ._graph import Visit, visits
 from ._load import loads
 from ._node_data import NodeData, differs_from_default, node_data
 from ._streams import is_streams
-from ._toml_text import toml_lines
-from ._yaml_text import json_lines, scalar, yaml_lines
+from ._yaml_text import scalar
 
 
 def dump(
@@ -66,9 +65,11 @@ def dump(
     if path is not None and not isinstance(path, (str, PathLike)):
         raise TypeError(wrong_argument("a path second", path))
     name = format or _format_of(path)
-    if name not in _FORMATS:
+    lines = FORMATS[name].lines if name in FORMATS else None
+    if lines is None:
+        writable = [other for other, format in FORMATS.items() if format.lines]
         raise ValueError(
-            f"format: expected one of {', '.join(_FORMATS)}; found {name!r}"
+            f"format: expected one of {', '.join(writable)}; found {name!r}"
         )
     order = visits(config, declared=True, as_written=True)
     nodes = node_data(order, defaults=defaults)
@@ -78,7 +79,7 @@ def dump(
             nodes[id(visit.config)] = _without_nulls(visit.config, data)
     # Before the text, as its message is better than that of what is read back.
     _check_format(order, nodes, name)
-    text = "\n".join(_FORMATS[name](config, nodes))
+    text = "\n".join(lines(config, nodes))
     # The one check that no way of writing can slip through. A file comes after it, so
     # that a wrong one is never written.
     _check_reads_back(config, text, name)
@@ -177,7 +178,7 @@ def _check_format(
             what = "files use the key 'include' otherwise"
             faults.append(Fault(what, path=visit.name, hint="choose another"))
         for name, value in nodes[id(visit.config)].items():
-            lacking = [leaf for _, leaf in leaves(value) if _lacks(format, leaf)]
+            lacking = [leaf for _, leaf in leaves(value) if FORMATS[format].lacks(leaf)]
             if lacking:
                 values = ", ".join(dict.fromkeys(map(scalar, lacking)))
                 what = f"{format.upper()} has no {values}: write YAML (format='yaml'), which has it"
@@ -186,22 +187,7 @@ def _check_format(
         raise ConfigError(faults)
 
 
-def _lacks(format: str, value: object) -> bool:
-    if format == "json":
-        return isinstance(value, float) and not math.isfinite(value)
-    return format == "toml" and value is None
-
-
-_FORMATS: Final[
-    Mapping[str, Callable[[Config[Any], dict[int, NodeData]], Iterable[str]]]
-] = {
-    "yaml": yaml_lines,
-    "json": json_lines,
-    "toml": toml_lines,
-}
-
-
 def _format_of(path: str | Path | None) -> str:
     """The format of the suffix of a file; YAML for others."""
-    suffix = "" if path is None else Path(path).suffix.lower().removeprefix(".")
-    return suffix if suffix in _FORMATS else "yaml"
+    suffix = "" if path is None else Path(path).suffix.lower()
+    return BY_SUFFIX.get(suffix, "yaml")
