@@ -85,6 +85,7 @@ def member_of(call: Call, axes: Spread) -> Member:
     site, signature, names = call.site, call.signature, set[str]()
 
     def move(spec: StateSpec, value: Any, axis: Any, where: str) -> StateSpec:
+        """The description of a State without its mapped axis; notes the name that this axis has there."""
         if not (isinstance(axis, int) and has_axes(spec)):
             return spec
         position = checked_position(axis, value, where)
@@ -92,6 +93,7 @@ def member_of(call: Call, axes: Spread) -> Member:
         return without_axis(spec, position)
 
     graphdef, treedef = signature.graphdef, signature.treedef
+    # Most models mention none, and their graphdef can stay as it is.
     if mentions_axes(graphdef):
         rows = enumerate(
             zip(graphdef.layout.specs, call.values, axes.values, strict=True)
@@ -105,12 +107,14 @@ def member_of(call: Call, axes: Spread) -> Member:
         all_leaves(signature.places, call.roots, call.other_leaves)
     )
     if describes_states(arguments):
+        # Nodes were described above, by their graphdef: `None` for them.
         of_leaves = all_leaves(
             signature.places, [None] * len(signature.places), axes.other_leaves
         )
         treedef = jax.tree.structure(
             moved(arguments, of_leaves, site.leaf_names(), move)
         )
+    # Names that disagree would be a guess.
     axis_name = names.pop() if len(names) == 1 else None
     signature = dataclasses.replace(signature, graphdef=graphdef, treedef=treedef)
     return Member(dataclasses.replace(site, signature=signature), axis_name)
@@ -197,6 +201,14 @@ def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
 def _keys_of(
     name: str, node: ResultNode, axes: Sequence[Any], count: int
 ) -> Iterator[MadeKey]:
+    """The keys of random streams in one node of a result, those of the caller's States left out.
+
+    Args:
+        name: What messages call the node.
+        node: What stands for it in the result.
+        axes: The axis (or partition spec) of each of its leaves.
+        count: How many States the caller has: they come first in the graph.
+    """
     place = node.graphdef.layout.below(node.place)
     if place is None:
         return
@@ -206,6 +218,8 @@ def _keys_of(
         zip(layout.specs, node.states._values, strict=True)
     ):
         own = list(itertools.islice(of_leaves, len(jax.tree.leaves(value))))
+        # A key that was the caller's is looked at where it is written, by
+        # `written_keys`.
         if is_key(spec) and first + number >= count:
             yield MadeKey(
                 value, own[0], f"{name}.{path_str(layout.path(number))}".rstrip(".")
@@ -241,6 +255,7 @@ class Lane:
         """
         written, new_values, result = self.pure(values, other_leaves)
         new_keys = made_keys(result, self.out_axes, len(values))
+        # Without an axis JAX itself refuses a key that differs from lane to lane.
         keys = [(key.name, key.value) for key in new_keys if isinstance(key.axis, int)]
         keys += [
             (self.pure.site.state_name(number), key)
@@ -294,6 +309,7 @@ class Shard:
 
 def _varies_along(key: jax.Array, spec: PartitionSpec) -> bool:
     """Whether a key may differ along all axes of the mesh that a partition spec names."""
+    # An entry of a spec is a name, a tuple of names, or None, which is no leaf.
     return varying_axes(key).issuperset(jax.tree.leaves(tuple(spec)))
 
 
@@ -324,6 +340,7 @@ def refuse_constant(transform: str, names: Sequence[str]) -> None:
     if names:
         axis, remedy = _REMEDIES[transform]
         faults = listed([f"{name} does not depend on {axis}" for name in names])
+        # One fault stays on its line; a list of faults has a line for each.
         separator = ": " if len(names) == 1 else "\n"
         raise StackError(
             f"gn.{transform}: {faults}{separator}all members would draw the same numbers. Make its key from what is "
@@ -336,6 +353,7 @@ def with_leading_axes(tree: Any, count: int) -> Any:
     """A pytree in which the descriptions of state trees have so many new axes in front."""
 
     def with_leading_axes_of(part: Any) -> Any:
+        """One state tree with the new axes in its descriptions; any other leaf as it is."""
         if not (isinstance(part, StateTree) and any(map(has_axes, part.layout.specs))):
             return part
         layout = part.layout

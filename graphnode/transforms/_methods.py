@@ -18,11 +18,13 @@ class Transformed:
     _bound: tuple[Any, ...]
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> str | tuple[Any, ...]:
+        # By name where a module has it, as pickle does with functions: a decorated
+        # function stands in place of the one it was made of.
         name = importable_name(self)
         return super().__reduce_ex__(protocol) if name is None else name
 
     def _unbound(self) -> Function:
-        """The same, with the bound node as an argument."""
+        """The transformed plain function, which takes the bound node as its first argument."""
         raise NotImplementedError  # pragma: no cover  # each transform defines it
 
 
@@ -32,6 +34,8 @@ def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
     Raises:
         TypeError: It is nothing that can be called.
     """
+    # Before the test for a method: a transform of a transformed method must find the
+    # node, as if it were given the plain function.
     if isinstance(function, Transformed) and function._bound:
         return function._unbound(), function._bound
     if isinstance(function, GraphObject) and callable(function):
@@ -80,6 +84,7 @@ class TransformedMethod(Transformed, functools.partial[Any]):
         return self
 
     def _unbound(self) -> Function:
+        """The transformed plain function: the partial without the node that it puts first."""
         return self.func
 
 

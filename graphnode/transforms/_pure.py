@@ -60,6 +60,7 @@ REFUSAL: Final = "must not be written here"
 # What a pure function returns: what it wrote, the values of these States, its result.
 Outcome: TypeAlias = tuple[Written, Values, Any]
 
+# The binding of a call without nodes: it is the same at each, and shared.
 NO_NODES: Final = walk([])
 
 # The transforms whose function can return only what JAX computes with. The others pass
@@ -142,22 +143,34 @@ class Pure:
 
     @property
     def _name(self) -> str:
+        """The transform as messages call it, such as `gn.jit`."""
         return f"gn.{self.site.transform}"
 
     def __call__(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
+        """Build nodes around the values, call the user's function, and take its result apart.
+
+        This is what JAX traces. It gives what was written, the values of the States that are
+        returned, and the result with a `ResultNode` in place of each node.
+        """
         signature = self.site.signature
+        # Before the function runs, which may change a container in place.
         before = Before.of(values)
         nodes = build(signature.graphdef, values)
         binding = binding_of_list(nodes) if nodes else NO_NODES
         args, kwargs = signature.fill(nodes, other_leaves)
         with self._captured():
             result = self._call(args, kwargs)
+            # Where JAX runs it without a trace, nothing is compiled, and any result
+            # will do.
             if self.site.transform in _ONLY_ARRAYS and is_tracing():
                 self._check_result(result)
+            # Before the nodes of the result are taken: to tell them from those of the
+            # arguments, objects are counted, as many as the arguments had.
             self.check_structure(nodes, binding)
             for number, state in enumerate(binding.states):
                 # A transformation of JAX's own, inside, may have written into a copy.
                 if is_marked(state):
+                    # A name costs a walk over the paths, and only an error asks for it.
                     name = functools.partial(self.site.state_name, number)
                     check_marks(state, name)
             result, has_nodes = self._take_nodes(result, nodes)
@@ -192,7 +205,7 @@ class Pure:
         ), tuple(values)
 
     def _captured(self) -> AbstractContextManager[None]:
-        """While it runs, the originals of the arguments must not be read: not by the function, nor for its result."""
+        """While it is open, reading an original of the arguments raises: in the function, and for its result."""
         call = ACTIVE.call
         if call is None:
             return nullcontext()
@@ -202,6 +215,9 @@ class Pure:
         """Call the function, and see that it wrote into no container of outside."""
         try:
             result = self.site.function(*args, **kwargs)
+        # Loans are taken back even then, or the containers of outside would stay lent
+        # to a trace that is over. Their writes are not checked: the error is what
+        # counts.
         except BaseException:
             drop_loans()
             raise
@@ -249,6 +265,16 @@ class Pure:
     def _check_made_inside(
         self, result: Any, roots: list[Any], graphdef: GraphDef[Any]
     ) -> None:
+        """Raise if a node in the result was neither an argument nor made while the function ran.
+
+        Args:
+            result: The result, with nodes in it.
+            roots: The nodes of the arguments, then those of the result.
+            graphdef: Of these, in a list.
+
+        Raises:
+            TraceError: Names the first such node.
+        """
         signature = self.site.signature
         root_count = len(signature.places)
         # The objects of the arguments come first, since their roots do.
@@ -281,9 +307,11 @@ class Pure:
         Raises:
             StructureError: Names the transform and every place that differs.
         """
+        # Almost always: one comparison of versions, and no walk.
         if not nodes or binding.is_current(nodes):
             return
         now = walk(nodes)
+        # Graphdefs are interned: equal ones are the same object.
         if now.graphdef is not binding.graphdef:
             name = self.site.path_name
             changes = differences(binding.graphdef, now.graphdef, name, name)
@@ -292,6 +320,8 @@ class Pure:
                 for change in itertools.islice(changes, 10)
             ]
         else:
+            # The structure is equal, around other States: what they hold would not be
+            # written back.
             pairs = enumerate(zip(binding.states, now.states, strict=True))
             faults = [
                 f"{self.site.state_name(number)} is another {type(new).__name__}; write to its .value instead"
@@ -313,6 +343,7 @@ class Pure:
         if self.numbers is None:
             return tuple(written)
         if self.is_open:
+            # In layout order, as are the values that go with them.
             return tuple(sorted({*written, *self.numbers}))
         refused = sorted({*written}.difference(self.numbers))
         if refused:
@@ -322,6 +353,7 @@ class Pure:
                 RngState if issubclass(cls, RngState) else cls
                 for cls in [specs[number].cls for number in refused]
             ]
+            # A dict rather than a set: each class once, in the order of the States.
             axes = ", ".join(dict.fromkeys(f"{cls.__name__}: 0" for cls in classes))
             names = ", ".join(map(self.site.state_name, refused))
             refusal = self.refusal.replace("CLASSES", axes)

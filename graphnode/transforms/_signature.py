@@ -79,6 +79,7 @@ class Signature:
     def leaf_places(self, arguments: Iterable[int | str]) -> list[list[LeafPlace]]:
         """The leaves of some arguments, by position or name, each in order."""
         node_places = set(self.places)
+        # The numbers of the leaves that are not nodes, in order.
         following = itertools.count()
         by_owner: dict[int | str, list[LeafPlace]] = {}
         for at, owner in enumerate(self.owners()):
@@ -164,6 +165,7 @@ def all_leaves(
     """All leaves of the arguments, in order, from the nodes at their places and the others."""
     leaves = list(other_leaves)
     for place, node in zip(places, nodes, strict=True):
+        # From left to right: each place counts all leaves before it.
         leaves.insert(place, node)
     return leaves
 
@@ -175,11 +177,19 @@ def _joined(argument: str, path: Path) -> str:
 
 
 def _unwrapped(argument: Any) -> Any:
+    """An argument as the user's function gets it: a static one without its wrapper."""
     return argument.value if isinstance(argument, Static) else argument
 
 
 def _argument_name(function: Function, key_path: tuple[Any, ...]) -> str:
+    """What a message calls a leaf: its parameter, and the path below it.
+
+    Args:
+        function: The user's function.
+        key_path: Of the leaf, from `(args, kwargs)` on.
+    """
     group, first, *below = key_path
+    # In `kwargs`, the second part of the pair.
     if group == SequenceKey(1):
         assert isinstance(first, DictKey)
         return f"{first.key}{keystr(tuple(below))}"
@@ -188,6 +198,8 @@ def _argument_name(function: Function, key_path: tuple[Any, ...]) -> str:
     if position < len(positional):
         parameter = positional[position]
     else:
+        # Beyond the parameters with a name: an item of `*args`, whatever that is called
+        # here.
         variadic = [
             p.name for p in parameters_of(function) if p.kind is p.VAR_POSITIONAL
         ]

@@ -12,6 +12,7 @@ def type_text(value: Any) -> str:
     """The type of a value: dtype and shape of an array, the tree of others with those in it."""
     leaves, treedef = jax.tree.flatten(value)
     texts = list(map(leaf_text, leaves))
+    # A pytree that is itself a leaf: there is no tree to show.
     is_leaf = bool(leaves) and leaves[0] is value
     return texts[0] if is_leaf else f"{treedef} of {', '.join(texts)}"
 

@@ -179,6 +179,7 @@ def make_jaxpr(
     @hides_frames
     @functools.wraps(target)
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
+        """One call: its jaxpr, and the shapes of its result if they are asked for; nothing is written."""
         call = Call("make_jaxpr", target, *with_statics(target, args, kwargs, *statics))
         jaxpr, outcome = call.run(
             jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True),
@@ -238,6 +239,7 @@ def checkify(
     @hides_frames
     @functools.wraps(target)
     def checked(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
+        """One call: the error, if any, and the result, once the writes are made."""
         call = Call("checkify", target, args, kwargs)
         error, outcome = call.run(
             jax_checkify.checkify(call.pure(), errors=errors),
