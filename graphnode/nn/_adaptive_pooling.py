@@ -98,6 +98,8 @@ def _split(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
     """`x` in parts along an axis, those of one length together: each `[..., parts, length, ...]`."""
     length, longer = divmod(x.shape[axis], count)
     pieces = [(x, count)]
+    # The first parts are longer by one: parts of one length can be combined in one
+    # call.
     if longer:
         first, last = jnp.split(x, [longer * (length + 1)], axis)
         pieces = [(first, longer), (last, count - longer)]

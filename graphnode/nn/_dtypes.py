@@ -52,6 +52,7 @@ def each(initializer: Initializer, count: int) -> Initializer:
     """An initialiser of `count` parts side by side along the last axis, each of them made by itself."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        # The fans that an initialiser scales by are those of the part.
         part = (*shape[:-1], shape[-1] // count)
         keys = jax.random.split(key, count)
         return jnp.concatenate([_called(initializer, k, part, dtype) for k in keys], -1)
@@ -62,6 +63,11 @@ def each(initializer: Initializer, count: int) -> Initializer:
 def _called(
     initializer: Initializer, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike
 ) -> jax.Array:
+    """What an initialiser gives for a key; its errors get a note of how it was called.
+
+    Raises:
+        ContractError: It is not a function.
+    """
     if not callable(initializer):
         expected = "an initialiser, a function of key, shape and dtype"
         raise ContractError(
@@ -86,6 +92,8 @@ def inexact(where: str, dtype: DTypeLike | None) -> "np.dtype[np.generic] | None
     if dtype is None:
         return None
     try:
+        # NumPy's dtype: `jnp.float32` and "float32" are not equal, and would be two
+        # structures.
         numpy_dtype = jnp.dtype(dtype)
     except TypeError:
         numpy_dtype = None
@@ -120,6 +128,8 @@ def promoted(dtype: DTypeLike | None, /, *arrays: *_Arrays) -> tuple[*_Arrays]:
 
 def at_least_float32(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
     """The dtype for sums, means and angles of numbers of `dtype`: half precision would count and add too coarsely."""
+    # By its size: of the floating-point dtypes, bfloat16 and the ones of 8 bits are
+    # JAX's own.
     return dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
 
 

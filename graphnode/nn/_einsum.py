@@ -75,6 +75,8 @@ class Einsum(Layer):
             raise ContractError(
                 f"Einsum.equation: expected {expected}; found {self.equation!r}"
             )
+        # The weight has no axes beside those with a letter: its shape is the field
+        # `shape`.
         if "." in operands[1] or len(operands[1]) != len(self.shape):
             expected = f"a weight with the axes {operands[1]!r} of the equation"
             raise ContractError(
@@ -92,6 +94,7 @@ class Einsum(Layer):
                 reversed(self.bias_shape),
                 strict=False,
             )
+            # From the last axis on, as broadcasting goes; size 1 fits all.
             if any(size not in (1, sizes.get(axis, size)) for axis, size in last):
                 expected = f"the last axes of the output {result!r}, for a weight of shape {self.shape}"
                 raise ContractError(
@@ -116,6 +119,7 @@ class Einsum(Layer):
         )
         try:
             return add_bias(jnp.einsum(self.equation, x, weight), bias)
+        # JAX's message has no name of the layer, nor the shape of its weight.
         except (TypeError, ValueError) as error:
             expected = f"an input that fits {self.equation!r} with a weight of shape {self.shape}"
             raise ContractError(

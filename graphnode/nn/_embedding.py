@@ -80,6 +80,7 @@ class Embedding(Layer):
         """
         check_inputs(self, tokens=(tokens, Tokens))
         (weight,) = promoted(self.dtype, self.weight.value)
+        # Not `weight[tokens]`, which would take the last token for one out of range.
         return jnp.take(weight, tokens, axis=0)
 
     def attend(self, x: Features) -> Scores:

@@ -110,6 +110,7 @@ class Linear(Layer):
         self.in_size = before_in = _sizes("in_size", self.in_size)
         self.out_size = before_out = _sizes("out_size", self.out_size)
         self.dtype = inexact("Linear.dtype", self.dtype)
+        # Only the last axis is mapped; those before it stay.
         if before_in[:-1] != before_out[:-1]:
             expected = f"{before_in[:-1]} before the last size, as in_size has"
             raise ContractError(
@@ -174,11 +175,21 @@ def linear_part(
 
 
 def _sizes(name: str, size: Any) -> tuple[int, ...]:
+    """`in_size` or `out_size` as a tuple of integers, as which the last is the features.
+
+    Args:
+        name: The field, for the error.
+        size: An integer or a tuple of them.
+
+    Raises:
+        ContractError: Something else, a size that is not positive, or none.
+    """
     try:
         items = size if isinstance(size, tuple) else (size,)
         sizes = tuple(map(operator.index, items))
     except TypeError:
         items = sizes = ()
+    # `operator.index` takes a boolean for 0 or 1.
     if not sizes or min(sizes) <= 0 or bool in map(type, items):
         raise ContractError(
             f"Linear.{name}: expected a positive integer or a tuple of them; found {size!r}"

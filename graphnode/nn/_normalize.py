@@ -20,6 +20,8 @@ def scaled(
 ) -> jax.Array:
     """`x * (factor * scale) + bias`, with scale and bias over the last axis, in the dtype of `x`."""
     if scale is not None:
+        # Scale and factor first: the factor is one number for each element, and `x` is
+        # then multiplied once.
         scales = of_rank(scale.value.astype(x.dtype), x)
         factor = scales if factor is None else factor * scales
     y = x if factor is None else x * factor
@@ -38,6 +40,7 @@ def norm_vars(**parameters: State[jax.Array] | None) -> dict[str, object]:
     variables: dict[str, object] = {
         f"use_{name}": parameter is not None for name, parameter in parameters.items()
     }
+    # Without parameters nothing shows what dtype they would have.
     if used:
         variables["param_dtype"] = scalar_type(used[0].value)
     return variables

@@ -46,6 +46,15 @@ class _Pool(Layer):
     # Any: JAX's monoids are recognised by the very functions and start values that are
     # passed.
     def _combined(self, x: jax.Array, start: Any, combine: Any) -> jax.Array:
+        """`x` of shape `[*batch, *spatial, channels]`, with the elements of each window combined.
+
+        Args:
+            x: The input.
+            start: What nothing combines to: the value of elements that padding adds.
+            combine: A function of two arrays of `jax.lax`, such as `jax.lax.max`.
+        """
+        # Checked in construction, and again here: a field may have been assigned since,
+        # or come from a view.
         window = sizes("window", self.window)
         rank = len(window)
         strides = sizes("strides", self.strides, rank)
@@ -55,7 +64,13 @@ class _Pool(Layer):
         )
         images = one_batch(self, x, rank)
         y: jax.Array = jax.lax.reduce_window(
-            images, start, combine, (1, *window, 1), (1, *strides, 1), around
+            # Windows do not reach over batch and channels.
+            images,
+            start,
+            combine,
+            (1, *window, 1),
+            (1, *strides, 1),
+            around,
         )
         return as_batch(y, x)
 
@@ -83,6 +98,7 @@ class MaxPool(_Pool):
         """Pool `x` of shape `[..., *spatial, channels]`, with any number of batch axes."""
         check_inputs(self, x=(x, Numbers))
         least = (
+            # Integers have no infinity.
             -np.inf if jnp.issubdtype(x.dtype, jnp.inexact) else np.iinfo(x.dtype).min
         )
         return self._combined(x, np.array(least, x.dtype), jax.lax.max)
@@ -127,5 +143,7 @@ class AvgPool(_Pool):
             # NumPy's might not be promoted
             count: int | jax.Array = math.prod(sizes("window", self.window))
         else:
+            # At the borders a window has fewer elements of the input: counted as they
+            # are summed.
             count = self._combined(jnp.ones_like(values), zero, jax.lax.add)
         return (total / count).astype(x.dtype)

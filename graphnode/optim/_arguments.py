@@ -25,6 +25,7 @@ def check_arguments(model: object, tx: object) -> None:
     Raises:
         TypeError: Says which comes first, or what to write.
     """
+    # With a transformation first, the two are swapped: the message about that is below.
     if isinstance(tx, Mapping) and not acts_as_transformation(model):
         _check_mapping(tx)
         return
@@ -93,6 +94,8 @@ def initial_state(tx: Transformation, params: StateTree) -> Any:
 
 def _is_misfit(text: str) -> bool:
     """Whether this is JAX's text for a pytree that should be a prefix of a state tree, and is not."""
+    # By JAX's text, as it raises a plain ValueError: so does a user's own mask
+    # function.
     if "prefix pytree" in text:
         return "StateTree" in text
     # Before JAX 0.10.
@@ -102,7 +105,7 @@ def _is_misfit(text: str) -> bool:
 
 
 def _has_pairs(state: Any) -> bool:
-    """Whether the state is of a transformation with `optax.lookahead` in it, to which nothing gives pairs."""
+    """Whether `optax.lookahead` is somewhere in a transformation, by its state: it wants pairs of parameters."""
     pairs = imported_optax().LookaheadState
 
     # What is not optax's own, such as `SlowParams`, may give it pairs.
@@ -117,6 +120,8 @@ def _has_pairs(state: Any) -> bool:
 
 def acts_as_transformation(value: object) -> bool:
     """Whether a value has what optax transformations have; `MultiSteps` is of another class."""
+    # Classes have the methods of their instances, and are not called yet; a node with
+    # such methods is a model.
     if isinstance(value, type | GraphObject):
         return False
     methods = [getattr(value, name, None) for name in ("init", "update")]

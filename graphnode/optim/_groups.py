@@ -55,6 +55,7 @@ class Groups:
                 yield matcher, tx
 
     def _joined(self) -> Transformation:
+        """The transformation of optax that all of them make together, each for its own States."""
         filters, transformations = zip(*self.changing(), strict=True)
         # By position, as a filter may print differently in every process, and the
         # memory has the names in its paths. Equal ones stay apart: each clips, or
@@ -88,10 +89,12 @@ def grouped(
         FilterTypeError: A key is not a filter.
     """
     filters, transformations = as_filters(list(by_filter)), tuple(by_filter.values())
+    # With the filters of what stays unchanged, which optax never sees.
     Labels(filters, transformations)(choose(wrt))  # raises if they do not fit
     groups = Groups(filters, transformations)
     pairs = zip(filters, transformations, strict=True)
     unchanged = [matcher for matcher, tx in pairs if tx is None]
+    # Then the filter can stay as the caller wrote it.
     if not unchanged:
         return groups, wrt
     if any(isinstance(matcher, Everything) for matcher in unchanged):

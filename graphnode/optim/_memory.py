@@ -94,7 +94,7 @@ def _is_tree(value: object) -> bool:
 
 
 def _has_arrays(value: object) -> bool:
-    """Whether there is anything to remember: in place of a masked parameter there is a mark without leaves."""
+    """Whether a value of a state tree is to be remembered: where a parameter is masked, it has no leaves."""
     return bool(jax.tree.leaves(value))
 
 
@@ -105,6 +105,7 @@ def form_of(tx: Transformation, params: StateTree) -> Form:
         # Of a method there is a new object each time, for which JAX would trace anew.
         method = init
         init = params.layout.remember(("init", method), lambda: method)
+    # Shapes are enough, and no memory is used for them.
     tree = jax.eval_shape(init, params)
     return Form(tree, tuple(take_apart(tree)))
 
@@ -140,6 +141,7 @@ def _below(paths: list[Path]) -> list[Path]:
 
 
 def _key(entry: Any) -> Key:
+    """An entry of a key path of JAX as a key of a path: the position, or the name as text."""
     match entry:
         case SequenceKey(idx=int(key)) | FlattenedIndexKey(key=int(key)):
             return key
@@ -156,6 +158,7 @@ def unshared(memory: Any, params: StateTree) -> Any:
     seen = {id(leaf) for leaf in jax.tree.leaves(params)}
 
     def own(leaf: Any) -> Any:
+        """An array, or a copy of it if it was seen before."""
         if isinstance(leaf, jax.Array) and id(leaf) in seen:
             return leaf.copy()
         seen.add(id(leaf))
@@ -187,4 +190,5 @@ def _level(items: dict[Key, Any]) -> list[Any] | dict[Key, Any]:
     positions = [key for key in items if isinstance(key, int)]
     if not positions:
         return items
+    # Filled up to the largest one; `_below` has seen to it that none is large.
     return [items.get(at) for at in range(max(positions) + 1)]

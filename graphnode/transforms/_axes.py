@@ -119,7 +119,7 @@ class Spread(NamedTuple):
     other_leaves: list[Any]
 
     def all(self) -> list[Any]:
-        """Those of the States, then those of the other leaves."""
+        """The values for the States, then those for the other leaves."""
         return [*self.values, *self.other_leaves]
 
 

@@ -237,7 +237,7 @@ class Carry:
         at: The other leaves that belong to the carry, by their numbers.
 
     Args:
-        site: As above.
+        site: The function of one round, and the signature of its arguments.
         position: The position of the carry among the arguments.
         has_output: Whether the function gives a pair, of the carry and an output.
     """

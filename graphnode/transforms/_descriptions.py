@@ -60,8 +60,9 @@ class _Moving:
 
     Attributes:
         rows: The axis and the name of each leaf that is yet to come.
-        move: As of `moved`.
-        own: As of `moved`.
+        move: Gives the new description of a State.
+        own: How many States are the caller's, the first ones, which stay as they are in
+            the nodes of a result.
     """
 
     rows: Iterator[tuple[Any, str]]

@@ -160,7 +160,7 @@ class Jitted(Transformed, Generic[P, R]):
         self._compiled.clear()
 
     def _undonated(self) -> "Jitted[P, R]":
-        """The same function without donation, which shares the history of traces."""
+        """The compiled function without donation, which shares the history of traces."""
         options = self._options._replace(
             donate=False, donate_argnums=frozenset(), donate_argnames=frozenset()
         )
