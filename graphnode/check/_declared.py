@@ -123,13 +123,13 @@ def _default_fault(
     if static_key(first) != static_key(second):
         what, remedy = type(first).__name__, "pass it to the constructor"
         if by_identity is not None:
-            what = _text(by_identity)
+            what = _callable_text(by_identity)
             remedy = "use a function that a module defines"
         text = f"{where}: its default_factory makes another {what} for each instance, so each has its own structure"
         return UNSTABLE_FACTORY, f"{text} and is traced again; {remedy}"
     if by_identity is not None:
-        text = f"{where}: the default {_text(by_identity)} compares by identity and has no importable name, so that a"
-        text += " structure which holds it does not pickle, or is another one once loaded, and is traced again"
+        text = f"{where}: the default {_callable_text(by_identity)} compares by identity and has no importable name, so"
+        text += " that a structure which holds it does not pickle, or is another one once loaded, and is traced again"
         return IDENTITY_DEFAULT, f"{text}; use a function that a module defines"
     return None
 
@@ -171,7 +171,7 @@ def _has_importable_name(value: object) -> bool:
         return False
 
 
-def _text(value: Any) -> str:
+def _callable_text(value: Any) -> str:
     """For a message: what a callable without an importable name is, such as "lambda"."""
     if isinstance(value, types.MethodType):
         return f"bound method {value.__qualname__}"

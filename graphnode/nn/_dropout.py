@@ -98,7 +98,8 @@ class Dropout(Layer):
         """The shape of the decisions for an input: size 1 along the axes that share one.
 
         Raises:
-            ContractError: The input has a dtype without a zero to scale by, or lacks an axis.
+            ContractError: The input is not of a floating-point or complex dtype, or lacks
+                an axis.
         """
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             raise ContractError(

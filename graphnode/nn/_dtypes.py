@@ -31,7 +31,7 @@ def drawn(
     """
     inexact("param_dtype", dtype)
     key = split_key_for(lambda key: initializer(key, shape, dtype))
-    return _called(initializer, key, shape, dtype)
+    return _call_initializer(initializer, key, shape, dtype)
 
 
 def parameter(
@@ -55,12 +55,14 @@ def each(initializer: Initializer, count: int) -> Initializer:
         # The fans that an initialiser scales by are those of the part.
         part = (*shape[:-1], shape[-1] // count)
         keys = jax.random.split(key, count)
-        return jnp.concatenate([_called(initializer, k, part, dtype) for k in keys], -1)
+        return jnp.concatenate(
+            [_call_initializer(initializer, k, part, dtype) for k in keys], -1
+        )
 
     return init
 
 
-def _called(
+def _call_initializer(
     initializer: Initializer, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike
 ) -> jax.Array:
     """What an initialiser gives for a key; its errors get a note of how it was called.
@@ -128,8 +130,7 @@ def promoted(dtype: DTypeLike | None, /, *arrays: *_Arrays) -> tuple[*_Arrays]:
 
 def at_least_float32(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
     """The dtype for sums, means and angles of numbers of `dtype`: half precision would count and add too coarsely."""
-    # By its size: of the floating-point dtypes, bfloat16 and the ones of 8 bits are
-    # JAX's own.
+    # By its size: NumPy's `finfo` knows neither bfloat16 nor those of 8 bits.
     return dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
 
 

@@ -107,8 +107,8 @@ class Linear(Layer):
         b_init: Initializer,
         param_dtype: DTypeLike,
     ) -> None:
-        self.in_size = before_in = _sizes("in_size", self.in_size)
-        self.out_size = before_out = _sizes("out_size", self.out_size)
+        self.in_size = before_in = _checked_sizes("in_size", self.in_size)
+        self.out_size = before_out = _checked_sizes("out_size", self.out_size)
         self.dtype = inexact("Linear.dtype", self.dtype)
         # Only the last axis is mapped; those before it stay.
         if before_in[:-1] != before_out[:-1]:
@@ -174,11 +174,11 @@ def linear_part(
     )
 
 
-def _sizes(name: str, size: Any) -> tuple[int, ...]:
-    """`in_size` or `out_size` as a tuple of integers, as which the last is the features.
+def _checked_sizes(field_name: str, size: Any) -> tuple[int, ...]:
+    """`in_size` or `out_size` as a tuple of integers, the last of which counts the features.
 
     Args:
-        name: The field, for the error.
+        field_name: The field, for the error.
         size: An integer or a tuple of them.
 
     Raises:
@@ -192,6 +192,6 @@ def _sizes(name: str, size: Any) -> tuple[int, ...]:
     # `operator.index` takes a boolean for 0 or 1.
     if not sizes or min(sizes) <= 0 or bool in map(type, items):
         raise ContractError(
-            f"Linear.{name}: expected a positive integer or a tuple of them; found {size!r}"
+            f"Linear.{field_name}: expected a positive integer or a tuple of them; found {size!r}"
         )
     return sizes

@@ -20,8 +20,6 @@ def scaled(
 ) -> jax.Array:
     """`x * (factor * scale) + bias`, with scale and bias over the last axis, in the dtype of `x`."""
     if scale is not None:
-        # Scale and factor first: the factor is one number for each element, and `x` is
-        # then multiplied once.
         scales = of_rank(scale.value.astype(x.dtype), x)
         factor = scales if factor is None else factor * scales
     y = x if factor is None else x * factor

@@ -81,7 +81,7 @@ def _fault(path: str, value: object, expected: object, source: str) -> list[Faul
     """
     if _is_same(value, expected):
         return []
-    what = f"expected {_text(expected)}, as {source}; found {_text(value)}"
+    what = f"expected {_value_text(expected)}, as {source}; found {_value_text(value)}"
     return [Fault(what, path=path)]
 
 
@@ -93,7 +93,7 @@ def _is_same(left: object, right: object) -> bool:
     return bool(left == right)
 
 
-def _text(value: object) -> str:
+def _value_text(value: object) -> str:
     """For a message: a value of a field; of an array the dtype and shape alone."""
     if isinstance(value, jax.Array):
         return f"{value.dtype}{list(value.shape)}"

@@ -38,11 +38,11 @@ def check_arguments(model: object, tx: object) -> None:
         )
     such_as = "" if inspect.isroutine(tx) else ", such as optax.adam(1e-3)"
     raise TypeError(
-        f"Optimizer takes an optax transformation second{such_as}; found {_described(tx)}"
+        f"Optimizer takes an optax transformation second{such_as}; found {_misfit_text(tx)}"
     )
 
 
-def _described(value: object) -> str:
+def _misfit_text(value: object) -> str:
     """What is not a transformation, for a message; a function of optax that gives one is to be called."""
     if not inspect.isroutine(value):
         return describe(value)
@@ -57,7 +57,7 @@ def _check_mapping(by_filter: Mapping[Any, Any]) -> None:
         TypeError: Names all.
     """
     faults = [
-        f"{as_filter(key)!r}: {_described(tx)}"
+        f"{as_filter(key)!r}: {_misfit_text(tx)}"
         for key, tx in by_filter.items()
         if not (tx is None or acts_as_transformation(tx))
     ]

@@ -226,7 +226,7 @@ def factories(values: Mapping[str, Any] = VALUES) -> dict[str, Callable[..., Any
     """The functions that files may call, by name: optax's own, and those among some values by name."""
     # The name of an activation, such as `identity`, may be that of a factory, too.
     return {
-        **_of_optax(),
+        **_optax_functions(),
         **{name: value for name, value in values.items() if _is_factory(name, value)},
     }
 
@@ -248,7 +248,7 @@ def call_classes(
 
 
 @functools.cache
-def _of_optax() -> dict[str, Callable[..., Any]]:
+def _optax_functions() -> dict[str, Callable[..., Any]]:
     """The functions of optax by their names, `lookahead` replaced by our own; found once."""
     module = imported_optax()
     functions: dict[str, Callable[..., Any]] = {}
@@ -279,7 +279,7 @@ def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
 def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
     """The class of the calls of a factory, or why there is none."""
     try:
-        signature = _signature(factory)
+        signature = _evaluated_signature(factory)
     except Exception as error:  # written in C, or with annotations that mean whatever
         return f"its annotations cannot be read: {error}"
     returned = factory if isinstance(factory, type) else signature.return_annotation
@@ -327,7 +327,7 @@ def _unsayable(parameter: inspect.Parameter) -> str:
     return f"its parameter {parameter.name!r} takes what no file can say, or has a name that is used otherwise"
 
 
-def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+def _evaluated_signature(factory: Callable[..., Any]) -> inspect.Signature:
     """The signature of a factory, with its annotations evaluated among the names of optax and its module."""
     # Many import optax, or something of it, for type checkers alone.
     optax = imported_optax()

@@ -36,7 +36,7 @@ class Groups:
     # Any: optax's states are of its own classes.
     def init(self, params: StateTree) -> Any:
         """The state for these parameters."""
-        return self._joined().init(params)
+        return self._multi_transform().init(params)
 
     def update(
         self,
@@ -46,7 +46,7 @@ class Groups:
         **extra: Any,
     ) -> tuple[Any, Any]:
         """The updates and the next state."""
-        return self._joined().update(updates, state, params, **extra)
+        return self._multi_transform().update(updates, state, params, **extra)
 
     def changing(self) -> Iterator[tuple[Matcher, Transformation]]:
         """The filters of the States that are changed, with the transformation of each."""
@@ -54,7 +54,7 @@ class Groups:
             if tx is not None:
                 yield matcher, tx
 
-    def _joined(self) -> Transformation:
+    def _multi_transform(self) -> Transformation:
         """The transformation of optax that all of them make together, each for its own States."""
         filters, transformations = zip(*self.changing(), strict=True)
         # By position, as a filter may print differently in every process, and the

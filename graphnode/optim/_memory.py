@@ -114,7 +114,7 @@ def take_apart(memory: Any) -> list[Part]:
     """The parts of an optax state: the values of the state trees in it, and its other leaves."""
     parts: list[Part] = []
     for key_path, leaf in jax.tree.leaves_with_path(memory, is_leaf=_is_tree):
-        place: Path = ("memory", *map(_key, key_path))
+        place: Path = ("memory", *map(_key_of_entry, key_path))
         if isinstance(leaf, StateTree):
             paths = list(leaf.layout.paths())
             rows = zip(paths, _below(paths), leaf._values, strict=True)
@@ -140,7 +140,7 @@ def _below(paths: list[Path]) -> list[Path]:
     return [(str(path[0]), *path[1:]) for path in paths]
 
 
-def _key(entry: Any) -> Key:
+def _key_of_entry(entry: Any) -> Key:
     """An entry of a key path of JAX as a key of a path: the position, or the name as text."""
     match entry:
         case SequenceKey(idx=int(key)) | FlattenedIndexKey(key=int(key)):

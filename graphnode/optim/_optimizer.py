@@ -333,13 +333,13 @@ class Optimizer(Node):
         specs = [None if number is None else layout.specs[number] for number in numbers]
         rows = zip(self.layout.paths(), self.layout.specs, specs, strict=True)
         faults = [
-            f"{path_str(path)}: expected {_described(own, spec)}, found {_described(spec, own)}"
+            f"{path_str(path)}: expected {_spec_text(own, spec)}, found {_spec_text(spec, own)}"
             for path, own, spec in rows
             if not _is_alike(own, spec)
         ]
         mentioned = set(numbers)
         faults += [
-            f"{path_str(layout.path(at))}: expected nothing, found {_described(spec, None)}"
+            f"{path_str(layout.path(at))}: expected nothing, found {_spec_text(spec, None)}"
             for at, spec in enumerate(layout.specs)
             if at not in mentioned
         ]
@@ -489,7 +489,7 @@ def _repeated(numbers: Sequence[int]) -> list[int]:
     return sorted({number for number in numbers if numbers.count(number) > 1})
 
 
-def _described(spec: StateSpec | None, beside: StateSpec | None) -> str:
+def _spec_text(spec: StateSpec | None, beside: StateSpec | None) -> str:
     """For a message: how a State is described, or "nothing".
 
     Args:

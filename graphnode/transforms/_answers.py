@@ -147,10 +147,10 @@ def answers_of(
         if isinstance(piece, int):
             yield OfLeaf(piece, part)
         elif part is not None or not none_is_zero:
-            yield from _of_states(call, what, piece, part)
+            yield from _state_answers(call, what, piece, part)
 
 
-def _of_states(call: Call, what: str, nodes: Nodes, part: Any) -> Iterator[OfState]:
+def _state_answers(call: Call, what: str, nodes: Nodes, part: Any) -> Iterator[OfState]:
     """What one mapping by path says of the States of some nodes, one by one.
 
     Args:

@@ -287,12 +287,12 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
     else:
         texts = [f"{size} is asked for"] if size is not None else []
         for length, numbers in numbers_of.items():
-            texts.append(f"{length} of {_some([names[at] for at in numbers])}")
+            texts.append(f"{length} of {_first_names([names[at] for at in numbers])}")
         text = f"sizes along the mapped axes differ: {'; '.join(texts)}"
     raise ValueError(f"gn.{call.transform}: {text}. {remedy}")
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     """For a message: the first three of these names, and how many more there are."""
     unique = list(dict.fromkeys(names))
     text = ", ".join(unique[:3])

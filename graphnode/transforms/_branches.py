@@ -141,13 +141,13 @@ def _branch(
             call,
             functions,
             None,
-            functools.partial(_run, transform, call.signature),
+            functools.partial(_run_branches, transform, call.signature),
             chosen,
         )
     )
 
 
-def _run(
+def _run_branches(
     transform: str,
     signature: Signature,
     functions: Sequence[Function],

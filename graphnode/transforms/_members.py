@@ -120,7 +120,9 @@ def member_of(call: Call, axes: Spread) -> Member:
     return Member(dataclasses.replace(site, signature=signature), axis_name)
 
 
-def with_result_axes(result: Any, out_axes: Any, count: int, name: str | None) -> Any:
+def with_result_axes(
+    result: Any, out_axes: Any, caller_count: int, name: str | None
+) -> Any:
     """The result of what was mapped, with the new axis in the descriptions of States.
 
     Nodes that are the caller's stay as they are.
@@ -129,7 +131,7 @@ def with_result_axes(result: Any, out_axes: Any, count: int, name: str | None) -
         result: The result, whose values have the axis, with a `ResultNode` in place of
             each node.
         out_axes: A pytree prefix of it.
-        count: How many States the caller has.
+        caller_count: How many States the caller has.
         name: The name of the axis, if it has one.
 
     Raises:
@@ -144,7 +146,9 @@ def with_result_axes(result: Any, out_axes: Any, count: int, name: str | None) -
             return spec
         return with_axis(spec, checked_position(axis, value, where), name)
 
-    return moved(result, spread(out_axes, result), _names_in(result), move, count)
+    return moved(
+        result, spread(out_axes, result), _names_in(result), move, caller_count
+    )
 
 
 def _names_in(result: Any) -> list[str]:
@@ -178,13 +182,13 @@ class MadeKey(NamedTuple):
     name: str
 
 
-def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
+def made_keys(result: Any, out_axes: Any, caller_count: int) -> list[MadeKey]:
     """The keys of the streams that a function has made and returns in nodes, with the axes that they get.
 
     Args:
         result: What the function gives, with a `ResultNode` in place of each node.
         out_axes: A pytree prefix of it.
-        count: How many States the caller has.
+        caller_count: How many States the caller has.
     """
     pairs, _ = tree_flatten_with_path(result, is_leaf=is_result_node)
     if not any(is_result_node(leaf) for _, leaf in pairs):
@@ -194,12 +198,12 @@ def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
     for key_path, leaf in pairs:
         own = list(itertools.islice(axes, len(jax.tree.leaves(leaf))))
         if isinstance(leaf, ResultNode):
-            keys += _keys_of(f"result{keystr(key_path)}", leaf, own, count)
+            keys += _keys_in_node(f"result{keystr(key_path)}", leaf, own, caller_count)
     return keys
 
 
-def _keys_of(
-    name: str, node: ResultNode, axes: Sequence[Any], count: int
+def _keys_in_node(
+    name: str, node: ResultNode, axes: Sequence[Any], caller_count: int
 ) -> Iterator[MadeKey]:
     """The keys of random streams in one node of a result, those of the caller's States left out.
 
@@ -207,7 +211,7 @@ def _keys_of(
         name: What messages call the node.
         node: What stands for it in the result.
         axes: The axis (or partition spec) of each of its leaves.
-        count: How many States the caller has: they come first in the graph.
+        caller_count: How many States the caller has: they come first in the graph.
     """
     place = node.graphdef.layout.below(node.place)
     if place is None:
@@ -220,7 +224,7 @@ def _keys_of(
         own = list(itertools.islice(of_leaves, len(jax.tree.leaves(value))))
         # A key that was the caller's is looked at where it is written, by
         # `written_keys`.
-        if is_key(spec) and first + number >= count:
+        if is_key(spec) and first + number >= caller_count:
             yield MadeKey(
                 value, own[0], f"{name}.{path_str(layout.path(number))}".rstrip(".")
             )

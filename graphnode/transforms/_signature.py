@@ -125,7 +125,7 @@ class CallSite:
         """What a message calls each State, in layout order: its argument, and the path below."""
         names, places = self.leaf_names(), self.signature.places
         return [
-            _joined(names[places[int(path[0])]], path)
+            _name_below(names[places[int(path[0])]], path)
             for path in self.signature.graphdef.layout.paths()
         ]
 
@@ -137,7 +137,7 @@ class CallSite:
         """What a message calls what stands at a path of the graph of all arguments."""
         if not path:
             return "the arguments"
-        return _joined(self.leaf_names()[self.signature.places[int(path[0])]], path)
+        return _name_below(self.leaf_names()[self.signature.places[int(path[0])]], path)
 
     def statics(self) -> dict[str, Static]:
         """The static arguments, by name."""
@@ -170,7 +170,7 @@ def all_leaves(
     return leaves
 
 
-def _joined(argument: str, path: Path) -> str:
+def _name_below(argument: str, path: Path) -> str:
     """The name of an argument with the path below it, which begins after that of the root."""
     below = path_str(path[1:])
     return f"{argument}.{below}" if below else argument
