@@ -121,17 +121,29 @@ def _default_fault(
     # By key, as structures are compared: `==` may be defined otherwise, or give an
     # array.
     if static_key(first) != static_key(second):
-        what, remedy = type(first).__name__, "pass it to the constructor"
-        if by_identity is not None:
-            what = _callable_text(by_identity)
-            remedy = "use a function that a module defines"
-        text = f"{where}: its default_factory makes another {what} for each instance, so each has its own structure"
-        return UNSTABLE_FACTORY, f"{text} and is traced again; {remedy}"
+        return UNSTABLE_FACTORY, _unstable_text(where, first, by_identity)
     if by_identity is not None:
         text = f"{where}: the default {_callable_text(by_identity)} compares by identity and has no importable name, so"
         text += " that a structure which holds it does not pickle, or is another one once loaded, and is traced again"
         return IDENTITY_DEFAULT, f"{text}; use a function that a module defines"
     return None
+
+
+def _unstable_text(where: str, default: object, by_identity: object) -> str:
+    """The message about a factory whose values differ.
+
+    Args:
+        where: The class and field.
+        default: One of the values.
+        by_identity: The callable in it that makes them differ; `None` if it is
+            something else.
+    """
+    what, remedy = type(default).__name__, "pass it to the constructor"
+    if by_identity is not None:
+        what = _callable_text(by_identity)
+        remedy = "use a function that a module defines"
+    text = f"{where}: its default_factory makes another {what} for each instance, so each has its own structure"
+    return f"{text} and is traced again; {remedy}"
 
 
 def _refused_code(value: object) -> Code:
@@ -219,7 +231,15 @@ def axis_findings(
 def _lonely_axis(
     cls: type[Any], field: Field, contract: Contract, name: str, statics: Set[str]
 ) -> tuple[Code, str]:
-    """What is wrong with the name of an axis that stands nowhere else in a class."""
+    """The code and message for an axis whose name stands nowhere else in a class.
+
+    Args:
+        cls: The class.
+        field: The field with the axis in its contract.
+        contract: That contract.
+        name: The name of the axis.
+        statics: The names of the static fields, one of which may be meant.
+    """
     where = f"{cls.__name__}.{field.name}"
     hint = did_you_mean(name, statics, cutoff=_NEAR)
     if hint:

@@ -37,6 +37,7 @@ class _AdaptivePool(Layer):
             expected = f"an input of shape (..., {least}, channels)"
             raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}")
         for axis, count in enumerate(out_size, start=first):
+            # The axis of a part's elements comes after that of the parts.
             x = jnp.concatenate(
                 [combine(part, axis + 1) for part in _split(x, axis, count)], axis
             )

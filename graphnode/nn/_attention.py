@@ -239,6 +239,7 @@ class MultiHeadAttention(Layer):
         cache, is_causal = self.cache, self.is_causal
         start = jnp.zeros((), jnp.int32) if cache is None else cache.position.value
         if self.rotary_base is not None:
+            # Keys are rotated before they are kept in the cache: their positions stay.
             positions = start + jnp.arange(x.shape[-2], dtype=jnp.int32)
             query = rotary(query, positions, self.rotary_base)
             key = rotary(key, positions, self.rotary_base)

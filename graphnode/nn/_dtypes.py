@@ -37,7 +37,7 @@ def drawn(
 def parameter(
     initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike
 ) -> ParamState[jax.Array]:
-    """A new parameter; see `drawn`."""
+    """A new parameter, whose value an initialiser draws from the ambient random stream; see `drawn`."""
     return ParamState(drawn(initializer, shape, dtype))
 
 
@@ -52,6 +52,7 @@ def each(initializer: Initializer, count: int) -> Initializer:
     """An initialiser of `count` parts side by side along the last axis, each of them made by itself."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        """Parts side by side, each from a key of its own."""
         # The fans that an initialiser scales by are those of the part.
         part = (*shape[:-1], shape[-1] // count)
         keys = jax.random.split(key, count)
@@ -152,7 +153,12 @@ def scalar_type(array: jax.Array | jax.ShapeDtypeStruct) -> object:
 def init_vars(
     weight: State[jax.Array], *bias: State[jax.Array] | None
 ) -> dict[str, object]:
-    """What a layer was made with, as far as its parameters still show it."""
+    """The init variables of a layer that its parameters still show: `param_dtype`, and `use_bias` if it may have one.
+
+    Args:
+        weight: The weight, whose dtype tells.
+        *bias: The bias, or `None` for none; left out for a layer that always has one.
+    """
     variables: dict[str, object] = {"param_dtype": scalar_type(weight.value)}
     return {"use_bias": bias[0] is not None, **variables} if bias else variables
 

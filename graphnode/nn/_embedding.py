@@ -18,6 +18,8 @@ Tokens: TypeAlias = Integer[Array, "*batch"]
 Features: TypeAlias = Float[Array, "*batch width"]
 Scores: TypeAlias = Float[Array, "*batch num_embeddings"]
 
+# JAX takes axis -2 for that of the inputs, which is axis 0 here: all else counts as a
+# receptive field, and the fan is n * (n * width / n / n) = width.
 _UNIT_LENGTH: Final = jax.nn.initializers.variance_scaling(
     1.0, "fan_in", "normal", out_axis=0
 )

@@ -153,6 +153,7 @@ class Linear(Layer):
         x, weight, bias = promoted(
             self.dtype, x, self.weight.value, value_of(self.bias)
         )
+        # At each call, since an optimizer may move what is masked, as by weight decay.
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)
         return add_bias(x @ weight, bias)

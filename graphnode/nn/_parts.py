@@ -29,7 +29,11 @@ class Part(NamedTuple):
 
 
 def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
-    """The init variables of all parts, by their paths; the first one that has a variable says its value.
+    """The init variables that a layer's constructor hands to all its parts, with their values.
+
+    Args:
+        parts: The parts, by their paths in the layer. The first one that has a variable
+            says its value, and the others must agree.
 
     Raises:
         ConfigError: Parts that the constructor does not make; names all, with their

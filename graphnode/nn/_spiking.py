@@ -215,6 +215,7 @@ class LIF(Module):
         is_spiking = spikes > 0
         v = jnp.where(is_spiking, self.v_reset, v)
         left = jnp.where(is_spiking, self._refractory_steps, jnp.maximum(left - 1, 0))
+        # All or none: after an error, the neurons are as before the step.
         write_all((self.voltage, self.refractory, self.spikes), (v, left, spikes))
         return spikes
 

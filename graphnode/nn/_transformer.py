@@ -185,6 +185,7 @@ class TransformerBlock(Layer):
         norm_cls = cls if cls in _NORMS.values() else LayerNorm
         of_norm: dict[str, object] = {
             "width": width,
+            # Left at the default of the class by the constructor.
             "epsilon": norm_cls.epsilon,
             "dtype": dtype,
         }

@@ -32,6 +32,7 @@ DIMENSIONS: Final = {
     2: ("NHWC", "HWIO", "NHWC"),
     3: ("NHWDC", "HWDIO", "NHWDC"),
 }
+# What `jnp.pad` calls them.
 _MODES: Final[dict[object, str]] = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
 
 

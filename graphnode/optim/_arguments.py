@@ -43,7 +43,7 @@ def check_arguments(model: object, tx: object) -> None:
 
 
 def _misfit_text(value: object) -> str:
-    """What is not a transformation, for a message; a function of optax that gives one is to be called."""
+    """For a message: what is not a transformation; a function of optax that gives one is to be called."""
     if not inspect.isroutine(value):
         return describe(value)
     name = getattr(value, "__name__", "tx")
@@ -110,6 +110,7 @@ def _has_pairs(state: Any) -> bool:
 
     # What is not optax's own, such as `SlowParams`, may give it pairs.
     def is_leaf(part: object) -> bool:
+        """Whether to look no further: at a state of `optax.lookahead`, or of another package."""
         package = type(part).__module__.partition(".")[0]
         is_foreign = package not in ("optax", "builtins", "collections")
         return is_foreign or isinstance(part, pairs)

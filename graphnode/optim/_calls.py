@@ -354,7 +354,7 @@ def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
 
 
 def _base_of(annotation: Any) -> type[Call] | None:
-    """What the calls of a factory are, by what it returns."""
+    """The class of calls for what a factory returns: of transformations, of schedules, or `None`."""
     if isinstance(annotation, type) and has_init_and_update(annotation):
         return TransformationCall
     return ScheduleCall if is_schedule(annotation) else None

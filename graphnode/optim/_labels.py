@@ -139,7 +139,7 @@ def _selecting(by_filter: Labels[Any], params: StateTree) -> Sequence[int]:
 
 
 def _selectors(filters: Sequence[Matcher], params: StateTree) -> list[list[int]]:
-    """For each State the numbers of all filters that select it."""
+    """For each State, in layout order, the numbers of all filters that select it."""
     layout = params.layout
     selectors: list[list[int]] = [[] for _ in range(len(layout))]
     for number, matcher in enumerate(filters):

@@ -76,7 +76,7 @@ class OfLeaf(NamedTuple):
 
 
 def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
-    """The slots of the arguments at some positions."""
+    """Where the answers for the arguments at some positions go, such as the tangent of each."""
     args, _ = call.signature.fill(call.roots, call.other_leaves)
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
     places = call.signature.leaf_places(range(len(args)))
@@ -213,7 +213,7 @@ class Shapes(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What a message says of it."""
+        """For a message: the shape of a single array; of a pytree, its structure with a shape for each array."""
         # A single array: its shape, without the pytree around it.
         if len(self.shapes) == 1 and jax.tree_util.treedef_is_leaf(self.treedef):
             return str(self.shapes[0])

@@ -285,11 +285,24 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
         ]
         text = listed(faults, limit=10)
     else:
-        texts = [f"{size} is asked for"] if size is not None else []
-        for length, numbers in numbers_of.items():
-            texts.append(f"{length} of {_first_names([names[at] for at in numbers])}")
-        text = f"sizes along the mapped axes differ: {'; '.join(texts)}"
+        text = _sizes_text(names, numbers_of, size)
     raise ValueError(f"gn.{call.transform}: {text}. {remedy}")
+
+
+def _sizes_text(
+    names: Sequence[str], numbers_of: Mapping[int, Sequence[int]], size: int | None
+) -> str:
+    """For a message: which sizes along the mapped axes differ.
+
+    Args:
+        names: What messages call each State and leaf of the call.
+        numbers_of: For each size the numbers of those that have it, among `names`.
+        size: The size that the caller asks for, if any.
+    """
+    texts = [f"{size} is asked for"] if size is not None else []
+    for length, numbers in numbers_of.items():
+        texts.append(f"{length} of {_first_names([names[at] for at in numbers])}")
+    return f"sizes along the mapped axes differ: {'; '.join(texts)}"
 
 
 def _first_names(names: Sequence[str]) -> str:

@@ -175,6 +175,7 @@ def _run_branches(
         _check_shardings(transform, traces, number, values[number])
 
     def branch_of(traced: Traced) -> Function:
+        """The branch that JAX gets: from values and leaves to the values of all `written` States and the result."""
         branch = traced.returning(written)
         # Without what it says of States: that differs between branches.
         return lambda values, other_leaves: branch(values, other_leaves)[1:]
@@ -290,6 +291,7 @@ def _types_in(result: Any) -> str:
     """For a message: the text of a result, with the type of each array in place of the array."""
 
     def type_of(leaf: Any) -> Text:
+        """A text that prints without quotes, as part of the pytree."""
         return Text("a node" if isinstance(leaf, ResultNode) else _type_name(leaf))
 
     return repr(jax.tree.map(type_of, result, is_leaf=is_result_node))

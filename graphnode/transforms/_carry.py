@@ -63,6 +63,7 @@ class Traced:
         # A function of its own: JAX would keep the trace of `pure`, with tracers of
         # outside in it.
         def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
+            """The pure function, whose result is checked while JAX traces it."""
             outcome = pure(values, other_leaves)
             check(outcome[2])
             return outcome
@@ -137,6 +138,7 @@ def compiled(
         """The compiled function, made around what gives the user's functions for as long as they live."""
 
         def run(values: Values, other_leaves: list[Any], *extra: Any) -> Outcome:
+            """What JAX compiles: `body` with the user's functions, as long as they live."""
             return body(live(), values, other_leaves, *extra)
 
         # Inline: inside of another trace the loop stands as JAX's own would, without a
@@ -150,7 +152,11 @@ def compiled(
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:
-    """The function of `count` arguments that passes those at some positions on; itself, if these are all."""
+    """A function of `count` arguments that hands only those at `positions` on to `function`, in this order.
+
+    The function itself, if these are all. For `cond`, `switch` and `while_loop`, whose
+    functions get one row of arguments, and for which of them each is meant.
+    """
     # The function itself, so that it shares what is kept on it with other calls.
     if positions == tuple(range(count)):
         return function
@@ -256,7 +262,7 @@ class Carry:
         self._roots = [root_at.get(place.leaf) for place in places]
 
     def take(self, result: Any) -> "ReturnedCarry":
-        """The carry that the function gave.
+        """What the function of one round gave, as a carry, once it fits the one that went in.
 
         Raises:
             TypeError: It has another structure than the one that went in; or the

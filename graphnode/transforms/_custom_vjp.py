@@ -68,7 +68,7 @@ class _Residuals:
 
     @classmethod
     def of(cls, residuals: Any) -> "_Residuals":
-        """The residuals that a forward function gave."""
+        """Residuals as a user's forward function gave them, with their nodes taken out as pytrees."""
         leaves, treedef = jax.tree.flatten(residuals)
         nodes = [leaf for leaf in leaves if isinstance(leaf, GraphObject)]
         others = [
@@ -82,6 +82,7 @@ class _Residuals:
         following = iter(nodes)
 
         def put(part: Any) -> Any:
+            """A leaf of the residuals, or the next node in place of a `_Place`."""
             return next(following) if isinstance(part, _Place) else part
 
         return jax.tree.map(
@@ -162,6 +163,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
 
         @functools.wraps(fwd)
         def forward(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            """The user's forward function, whose residuals JAX can take: nodes are pytrees in them."""
             result, residuals = fwd(*args, **kwargs)
             return result, _Residuals.of(residuals)
 
@@ -309,7 +311,12 @@ def _by_position(
 def _answers_of(
     call: Call, slots: Sequence[Slot], cotangents: Any
 ) -> Iterator[OfState | OfLeaf]:
-    """What the cotangents that a backward function gave say, State by State and leaf by leaf."""
+    """For each State and leaf that a cotangent of `bwd` mentions: the State or leaf, and its cotangent.
+
+    Raises:
+        FilterError, ValueError: As of `answers_of`.
+        TypeError: There is not one cotangent for each argument.
+    """
     if not isinstance(cotangents, tuple) or len(cotangents) != len(slots):
         raise TypeError(
             f"gn.custom_vjp: bwd gives a cotangent for each of the {len(slots)} arguments; "

@@ -80,6 +80,7 @@ def _grad(function: Function, options: GradOptions) -> Function:
     @hides_frames
     @functools.wraps(differentiated)
     def grad_of(*args: Any, **kwargs: Any) -> Any:
+        """One call: the gradients, with the auxiliary result if there is one."""
         value, gradients = differentiated(*args, **kwargs)
         return (gradients, value[1]) if options.has_aux else gradients
 

@@ -149,6 +149,7 @@ class Jitted(Transformed, Generic[P, R]):
         call = self._call(args, kwargs)
 
         def lowered() -> jax.stages.Lowered:
+            """The lowered call; run inside of `Call.run`, so that a leaf which JAX refuses is named."""
             return (self._compiled.get(call.key) or self._compile(call)).lower(
                 call.values, call.other_leaves
             )
@@ -311,7 +312,7 @@ class _Donating:
         return undivided(run_and_write, is_gone)
 
     def lower(self, values: Values, other_leaves: Sequence[Any]) -> jax.stages.Lowered:
-        """Lower the compiled function."""
+        """What JAX lowers the compiled function to for these values and leaves, without running it."""
         return self._jitted.lower(*self._arguments(values, other_leaves))
 
     def _arguments(
@@ -392,7 +393,10 @@ def _is_deleted(value: Any) -> bool:
 
 
 def _losses(states: Sequence[State[Any]]) -> list[tuple[State[Any], Any]]:
-    """The States whose memory was given away, with the values that it held: another thread may write others."""
+    """The States whose memory was given away, each with the value that is gone.
+
+    Values are read once: another thread may write a new one, which is not lost.
+    """
     pairs = [(state, state._value) for state in states]
     return [(state, value) for state, value in pairs if _is_deleted(value)]
 
@@ -434,12 +438,12 @@ class _Partition:
         self._length = length
 
     def split(self, row: Sequence[Any]) -> tuple[Values, Values]:
-        """What is donated, and what is retained."""
+        """The items of a row that are donated, then those that are retained."""
         donated = tuple([row[number] for number in self._donated])
         return donated, tuple([row[number] for number in self._retained])
 
     def join(self, donated: Values, retained: Values) -> Values:
-        """The row again."""
+        """The row again, from the two parts that `split` gives."""
         numbers, items = (*self._donated, *self._retained), (*donated, *retained)
         item_at = dict(zip(numbers, items, strict=True))
         return tuple([item_at[number] for number in range(self._length)])

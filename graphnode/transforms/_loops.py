@@ -214,7 +214,16 @@ class _Round:
     def arguments(
         self, state: _LoopState, values: dict[int, Any], other_leaves: dict[int, Any]
     ) -> tuple[Values, list[Any]]:
-        """The values and leaves of a round: what is carried, these items, and the constants."""
+        """All values and all other leaves that the function gets in one round.
+
+        Args:
+            state: What is carried into the round.
+            values: Its items among the States, by number.
+            other_leaves: Its items among the other leaves, by number.
+
+        Returns:
+            Those of the call, with what is carried and the items in place of their own.
+        """
         carried_values = dict(zip(self.carried, state[0], strict=True))
         carried_leaves = dict(zip(self._carry.at, state[1], strict=True))
         all_values = _replaced(self._values, carried_values | values)
@@ -516,6 +525,7 @@ def _fori_loop(
     index_at = index_place.other
 
     def body(index: Any, state: _LoopState) -> _LoopState:
+        """One round as `jax.lax.fori_loop` calls it: the index is one of the other leaves."""
         return round_.run(state, {}, {index_at: index})[0]
 
     # One of the two is empty.
@@ -617,6 +627,7 @@ def _while_loop(
         return test(*round_.arguments(state, {}, {}))[2]
 
     def step(state: _LoopState) -> _LoopState:
+        """One round as `jax.lax.while_loop` calls it."""
         return round_.run(state, {}, {})[0]
 
     return round_.outcome(jax.lax.while_loop(holds, step, round_.start))

@@ -142,6 +142,7 @@ def with_result_axes(
         return result
 
     def move(spec: StateSpec, value: Any, axis: Any, where: str) -> StateSpec:
+        """The description of a State with the new axis, if it mentions axes or the new one has a name."""
         if not (isinstance(axis, int) and (has_axes(spec) or name is not None)):
             return spec
         return with_axis(spec, checked_position(axis, value, where), name)

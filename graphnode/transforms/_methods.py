@@ -29,7 +29,11 @@ class Transformed:
 
 
 def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
-    """The plain function behind a callable node or a method of a node (or State), and that, which is an argument then.
+    """The plain function behind what a user transforms, and the node (or State) that is its first argument.
+
+    Returns:
+        The function, and a tuple with the node: of a method, of a callable node, or of a
+        transformed one. The tuple is empty for any other function.
 
     Raises:
         TypeError: It is nothing that can be called.

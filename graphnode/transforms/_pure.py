@@ -41,7 +41,7 @@ from .._marks import (
     take_back_loans,
     trace_of,
 )
-from .._paths import path_str
+from .._paths import Path, path_str
 from .._rngs import RngState
 from .._state import State, state_label
 from .._statetree import StateTree
@@ -212,7 +212,7 @@ class Pure:
         return captured(call.binding.states, call.explain_capture)
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Call the function, and see that it wrote into no container of outside."""
+        """Call the user's function; raise if it wrote into a container that it read from a State of outside."""
         try:
             result = self.site.function(*args, **kwargs)
         # Loans are taken back even then, or the containers of outside would stay lent
@@ -288,14 +288,7 @@ class Pure:
         if outside is None:
             return
         root, *below = graphdef.path(outside)
-        key_paths = [
-            key_path
-            for key_path, leaf in tree_flatten_with_path(result)[0]
-            if isinstance(leaf, GraphObject)
-        ]
-        name = "result" + keystr(key_paths[int(root) - root_count])
-        if below:
-            name += "." + path_str(tuple(below))
+        name = _name_in_result(result, int(root) - root_count, tuple(below))
         raise TraceError(
             f"{self._name}: {name} is from outside of the function, and would come back as a copy, to which "
             "writes are lost: give its node to the function as an argument, or return a gn.clone of it"
@@ -375,6 +368,23 @@ def pure_of(
         (site.signature, numbers, is_open, refusal),
         lambda: Pure(site, numbers, is_open, refusal),
     )
+
+
+def _name_in_result(result: Any, root: int, below: Path) -> str:
+    """For a message: the name of an object in the result of a function.
+
+    Args:
+        result: The result, with nodes in it.
+        root: The number of the node that holds the object, among those of the result.
+        below: The path of the object from that node.
+    """
+    key_paths = [
+        key_path
+        for key_path, leaf in tree_flatten_with_path(result)[0]
+        if isinstance(leaf, GraphObject)
+    ]
+    name = f"result{keystr(key_paths[root])}"
+    return f"{name}.{path_str(below)}" if below else name
 
 
 def _trace_of_object(node: Any) -> TraceRef | None:

@@ -75,7 +75,7 @@ class History:
             self._log = count, tuple(new)
 
     def explain(self) -> str:
-        """What the last trace differs in from the closest earlier one."""
+        """The text of `explain_retrace`: how the last trace differs from the closest earlier one."""
         return self._explained(self._log)
 
     def _explained(self, log: tuple[int, tuple[TraceRecord, ...]]) -> str:
@@ -207,7 +207,7 @@ def _is_same_content(left: TraceRecord, right: TraceRecord) -> bool:
 
 
 def _failures(records: Sequence[TraceRecord]) -> str:
-    """What the last traces raised, from the last one back to one that did not."""
+    """For a message: what the latest traces raised, back to the last one that succeeded."""
     failed = list(
         itertools.takewhile(lambda record: record.error is not None, reversed(records))
     )

@@ -36,12 +36,12 @@ def mesh_axes(leaf: Any) -> tuple[Any, ...]:
 
 
 def result_text(result: Any) -> str:
-    """What a part of the result of a pure function is."""
+    """For a message: what a part of the result of a pure function is."""
     return "a node" if isinstance(result, ResultNode) else describe(result)
 
 
 def pair_text(result: Any) -> str:
-    """What a function returned that should have returned a tuple of another length."""
+    """For a message: what a function returned in place of a tuple of the length that was asked for."""
     if isinstance(result, tuple):
         return f"a tuple of {len(result)}"
     return result_text(result)

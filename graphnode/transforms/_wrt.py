@@ -282,16 +282,8 @@ def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) ->
         AliasError: Names all such States.
     """
     if len(parts) < 2:
-        return
-    # The first argument that each State is in, and what is in others too
-    first: dict[int, int] = {}
-    shared: list[tuple[int, int, int]] = []
-    for position, part in zip(positions, parts, strict=True):
-        shared += [
-            (number, first[number], position)
-            for number in part.numbers
-            if first.setdefault(number, position) != position
-        ]
+        return  # the usual case, without a look at each State
+    shared = _shared_states(positions, parts)
     if not shared:
         return
     states = call.binding.states
@@ -309,6 +301,25 @@ def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) ->
     )
 
 
+def _shared_states(
+    positions: Sequence[int], parts: Sequence[Part]
+) -> list[tuple[int, int, int]]:
+    """The States that are differentiated in several arguments, by number.
+
+    Each stands after its number with the positions of two arguments: the first one that
+    holds it, and a later one.
+    """
+    first: dict[int, int] = {}
+    shared: list[tuple[int, int, int]] = []
+    for position, part in zip(positions, parts, strict=True):
+        shared += [
+            (number, first[number], position)
+            for number in part.numbers
+            if first.setdefault(number, position) != position
+        ]
+    return shared
+
+
 def _roots_of(call: Call, position: int) -> list[tuple[str, Any]]:
     """The nodes and States in the argument at a position, each after its name in a message."""
     owners, names = call.signature.owners(), call.site.leaf_names()
@@ -317,7 +328,7 @@ def _roots_of(call: Call, position: int) -> list[tuple[str, Any]]:
 
 
 def _name_in(call: Call, position: int, number: int) -> str:
-    """The name of a State in a message: its first place in an argument."""
+    """For a message: the name of the State of that number, by its first place in the argument at `position`."""
     state = call.binding.states[number]
     for name, root in _roots_of(call, position):
         binding = binding_of(root)
@@ -329,14 +340,14 @@ def _name_in(call: Call, position: int, number: int) -> str:
 
 
 def _argument_name(call: Call, position: int) -> str:
-    """The name of an argument with nodes in a message."""
+    """For a message: the name of the argument at a position, which holds nodes."""
     first = call.signature.owners().index(position)
     _, _, *below = call.signature.key_paths[first]
     return call.site.leaf_names()[first].removesuffix(keystr(tuple(below)))
 
 
 def one_or_all(argnums: int | Sequence[int], derivatives: tuple[Any, ...]) -> Any:
-    """What a caller asked for: one derivative for a position, a tuple of them for several."""
+    """Derivatives in the form that `argnums` asks for: one alone for an integer, else a tuple."""
     return derivatives[0] if isinstance(argnums, int) else derivatives
 
 
