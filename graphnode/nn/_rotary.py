@@ -39,8 +39,8 @@ def rotary(
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     leading = range(x.ndim - 3)
     cos, sin = (
-        # Only now in the dtype of `x`: in half precision, large angles would be rounded
-        # to whole turns.
+        # Only now in the dtype of `x`: in half precision, large angles could be off by a
+        # whole turn.
         jnp.expand_dims(cos, leading).astype(x.dtype),
         jnp.expand_dims(sin, leading).astype(x.dtype),
     )

@@ -190,7 +190,7 @@ class Call:
         # Everything that can fail stands before `put_all`.
         if written.reshaped:
             self.check_contracts(written, values)
-        # They are returned and not written. One of another trace may be that: it must
+        # Returned, but not written: a State of another trace may be among them, and must
         # not meet the check below.
         if written.unchanged:
             changed = [

@@ -152,10 +152,10 @@ def compiled(
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:
-    """A function of `count` arguments that hands only those at `positions` on to `function`, in this order.
+    """A function of `count` arguments that hands those at `positions` on to `function`, in this order.
 
-    The function itself, if these are all. For `cond`, `switch` and `while_loop`, whose
-    functions get one row of arguments, and for which of them each is meant.
+    The function itself, if these are all. For `cond`, `switch` and `while_loop`, which give
+    all their functions one row of arguments.
     """
     # The function itself, so that it shares what is kept on it with other calls.
     if positions == tuple(range(count)):
