@@ -28,6 +28,7 @@ from graphnode._registered import VALUES
 from graphnode._static import (
     KINDS,
     ByName,
+    DataForm,
     JsonValueError,
     StaticKind,
     _lookup,
@@ -201,13 +202,25 @@ def test_kind_in_a_configuration_file(name: str, sample: Sample, format: Any):
     if name == "subclass of a number or string":
         with pytest.raises(gn.ConfigError) as caught:
             gn.config.dump(config(value=value), format=format)
-        assert str(caught.value) == "value: nothing is registered as 'a'; known are ; it would not load again"
+        assert str(caught.value) == "value: nothing is registered as 'a'; known are none; it would not load again"
         return
     text = gn.config.dump(config(value=value), format=format)
     if format == "json":
         jsonschema.Draft202012Validator(gn.config.json_schema(cls)).validate(json.loads(text))
     node: Any = gn.config.build(gn.config.loads(text, cls, format=format))
     assert is_same(node.value, value)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, kind in KIND.items() if isinstance(kind.data, DataForm) and kind.data.read]
+)
+def test_a_kind_that_files_have_a_form_for_has_a_name_there(name: str):
+    """Where a field admits anything, a file says the class, unless it has the values of the kind themselves."""
+    kind = KIND[name]
+    assert isinstance(kind.data, DataForm)
+    # A dtype of JAX is read as the dtype that it stands for, and programs register their enums.
+    has_none = kind.data.is_own or name in ("dtype of JAX", "enum")
+    assert bool(kind.type_names) is not has_none
 
 
 def test_mesh_is_left_out_of_files_with_the_reason():
@@ -330,7 +343,7 @@ AXES = "Input should be a list of mesh axes: a name, a list of names or null for
         (np.complex64, "i", "Input should be a number, or such as '1+2j', found str 'i'"),
         (np.floating, 1.0, "a file does not say which floating is meant: annotate such as np.float32"),
         (bytes, 1, "Input should be a string, whose UTF-8 is meant, found int 1"),
-        (Mesh, "x", "nothing is registered as 'x'; known are "),
+        (Mesh, "x", "nothing is registered as 'x'; known are none"),
     ],
 )
 def test_data_that_is_no_value_of_a_kind(annotation: Any, data: Any, text: str):

@@ -352,4 +352,5 @@ ARRAY: Final = StaticKind[Array](
     read_only=_read_only,
     json=ARRAY_JSON,
     data=DataForm(_array_to_data, _array_from_data, lambda target: _ARRAY),
+    type_names={"array": jax.Array, "ndarray": np.ndarray},
 )

@@ -183,6 +183,7 @@ CONTAINERS: Final[tuple[StaticKind[Any], ...]] = (
             "frozenset", _frozenset_to_json, _frozenset_from_json, VALUES_SCHEMA
         ),
         data=DataForm(_frozenset_to_data),
+        type_names={"frozenset": frozenset},
     ),
     StaticKind[_Slice](
         name="slice",
@@ -208,5 +209,6 @@ CONTAINERS: Final[tuple[StaticKind[Any], ...]] = (
                 "description": "Start, stop and step; null leaves one out.",
             },
         ),
+        type_names={"slice": slice},
     ),
 )

@@ -165,6 +165,7 @@ DTYPE_KINDS: Final[tuple[StaticKind[Any], ...]] = (
             "dtype", lambda value, write_part: value.name, dtype_from_json, TEXT_SCHEMA
         ),
         data=DTYPE_DATA,
+        type_names={"dtype": np.dtype},
     ),
     StaticKind[_JaxDType](
         name="dtype of JAX",

@@ -210,6 +210,8 @@ class StaticKind(Generic[T]):
             name of a registered equal one.
         json: The form in graphdefs, or why there is none.
         data: The form in configuration files, or why there is none.
+        type_names: The classes that a file may name with `type:` where the annotation
+            says none: `{type: Fraction, value: 3/4}`.
     """
 
     name: str
@@ -222,3 +224,4 @@ class StaticKind(Generic[T]):
     is_copied: bool = False
     json: JsonForm[T] | ByName = BY_NAME
     data: DataForm[T] | ByName = BY_NAME
+    type_names: Mapping[str, Any] = dataclasses.field(default_factory=dict)

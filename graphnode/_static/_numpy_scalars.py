@@ -111,6 +111,12 @@ def _scalar_schema(target: Target) -> Mapping[str, Json]:
     return {"not": {}} if numbers is None else numbers.schema
 
 
+_NAMED: Final = (
+    *(np.bool_, np.int8, np.int16, np.int32, np.int64),
+    *(np.uint8, np.uint16, np.uint32, np.uint64),
+    *(np.float16, np.float32, np.float64, np.complex64, np.complex128),
+)
+
 NUMPY_SCALAR: Final = StaticKind[Array](
     name="scalar of NumPy",
     matches=subclass_of(np.generic),
@@ -118,4 +124,5 @@ NUMPY_SCALAR: Final = StaticKind[Array](
     is_annotation=True,
     json=ARRAY_JSON,
     data=DataForm(_scalar_to_data, _scalar_from_data, _scalar_schema),
+    type_names={cls.__name__: cls for cls in _NAMED},
 )

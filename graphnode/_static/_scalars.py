@@ -214,6 +214,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
             lambda data, target: complex_from_data(data),
             lambda target: COMPLEX_SCHEMA,
         ),
+        type_names={"complex": complex},
     ),
     StaticKind[str](
         name="string",
@@ -235,6 +236,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
             BASE64_SCHEMA,
         ),
         data=DataForm(_bytes_to_data, _bytes_from_data, lambda target: TEXT_SCHEMA),
+        type_names={"bytes": bytes},
     ),
     StaticKind[EllipsisType](
         name="ellipsis",
@@ -271,6 +273,7 @@ SCALARS: Final[tuple[StaticKind[Any], ...]] = (
                 "description": "An integer, or such as `1/3`.",
             },
         ),
+        type_names={"Fraction": Fraction},
     ),
 )
 
@@ -282,8 +285,8 @@ def _subclass_to_data(value: Any, write_part: WritePart) -> Json:
     return write_part(base(value))
 
 
-# A bool is an int, but has no subclasses.
-_BASES: Final = (int, float, complex, str, bytes, Fraction)
+# `bool`, `None` and `...` have no subclasses.
+_BASES: Final = tuple([cls for kind in SCALARS for cls in kind.classes])
 SCALAR_SUBCLASSES: Final = StaticKind[Any](
     name="subclass of a number or string",
     matches=subclass_of(*_BASES),

@@ -72,6 +72,7 @@ SHARDINGS: Final[tuple[StaticKind[Any], ...]] = (
                 "description": "The mesh axes of each array axis.",
             },
         ),
+        type_names={"PartitionSpec": PartitionSpec},
     ),
     StaticKind[Any](
         name="mesh",

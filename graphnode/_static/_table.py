@@ -1,7 +1,8 @@
 """The table of the kinds of static values.
 
 To add one, write its `StaticKind` in the module of its family and a sample in
-`tests/test_static_kinds.py`; nothing else knows what kinds there are. Exact classes are
+`tests/test_static_kinds.py`; nothing else knows what kinds there are, and `make schemas`
+writes the schema of graphdefs anew. Exact classes are
 looked up; the values of another class are of the first kind that matches it. So the
 order counts: an `IntEnum` is an enum, and a scalar of NumPy is not a float.
 """

@@ -8,13 +8,9 @@ program has registered: nothing is imported or looked up elsewhere.
 import dataclasses
 import enum
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any, Final
 
-import jax
-import numpy as np
-
-from .._static import registered_name
+from .._static import KINDS, registered_name
 from ._registry import value_names, value_of
 
 TYPE: Final = "type"
@@ -24,20 +20,7 @@ REGISTERED: Final = "registered"
 
 # What a file may name where the annotation says no class.
 _CLASSES: Final[Mapping[str, Any]] = {
-    "array": jax.Array,
-    "bytes": bytes,
-    "complex": complex,
-    "dtype": np.dtype,
-    "Fraction": Fraction,
-    "frozenset": frozenset,
-    "ndarray": np.ndarray,
-    "slice": slice,
-    **{cls.__name__: cls for cls in (np.bool_, np.int8, np.int16, np.int32, np.int64)},
-    **{cls.__name__: cls for cls in (np.uint8, np.uint16, np.uint32, np.uint64)},
-    **{
-        cls.__name__: cls
-        for cls in (np.float16, np.float32, np.float64, np.complex64, np.complex128)
-    },
+    name: cls for kind in KINDS for name, cls in kind.type_names.items()
 }
 
 

@@ -419,7 +419,7 @@ def _value_named(name: Any, is_admitted: Callable[[Any], bool]) -> Any:
         return value_of(name)
     except UnknownNameError as error:
         admitted = (one for one in value_names() if is_admitted(value_of(one)))
-        hint = error.hint or f"known are {shown(admitted)}"
+        hint = error.hint or f"known are {shown(admitted) or 'none'}"
         raise value_error(error.what, "unknown_name", hint=hint) from None
 
 

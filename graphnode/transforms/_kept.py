@@ -16,23 +16,12 @@ from typing import Any, Final, TypeVar
 
 from .._caches import LOCK, TRANSFORMED, Memo, StaysHere
 from ._arguments import Function
+from ._traits import TRAITS
 
 T = TypeVar("T")
 
-# What runs its function at every call.
 _EAGER: Final = frozenset(
-    ("pure", transform)
-    for transform in (
-        "checkify",
-        "grad",
-        "hessian",
-        "jacfwd",
-        "jacrev",
-        "jvp",
-        "value_and_grad",
-        "vjp",
-        "vmap",
-    )
+    [("pure", transform) for transform, traits in TRAITS.items() if traits.is_eager]
 )
 
 

@@ -63,26 +63,6 @@ Outcome: TypeAlias = tuple[Written, Values, Any]
 # The binding of a call without nodes: it is the same at each, and shared.
 NO_NODES: Final = walk([])
 
-# The transforms whose function can return only what JAX computes with. The others pass
-# on as it is what is not differentiated, or not mapped.
-_ONLY_ARRAYS: Final = frozenset(
-    {
-        "jit",
-        "remat",
-        "scan",
-        "fori_loop",
-        "while_loop",
-        "cond",
-        "switch",
-        "eval_shape",
-        "make_jaxpr",
-        "checkify",
-    }
-)
-
-# The transforms that give the structure of a result, and no node to write to.
-_ABSTRACT: Final = frozenset({"eval_shape", "make_jaxpr"})
-
 
 class ActiveCall(Protocol):
     """What is asked of the call that JAX is working on: a `Call`."""
@@ -162,7 +142,7 @@ class Pure:
             result = self._call(args, kwargs)
             # Where JAX runs it without a trace, nothing is compiled, and any result
             # will do.
-            if self.site.transform in _ONLY_ARRAYS and is_tracing():
+            if self.site.traits.only_arrays and is_tracing():
                 self._check_result(result)
             # Before the nodes of the result are taken: to tell them from those of the
             # arguments, objects are counted, as many as the arguments had.
@@ -255,7 +235,7 @@ class Pure:
         # and the result share is the argument's, and keeps its identity.
         roots = [*nodes, *[leaves[at] for at in places]]
         binding = walk(roots)
-        if self.site.transform not in _ABSTRACT:
+        if not self.site.traits.is_abstract:
             self._check_made_inside(result, roots, binding.graphdef)
         tree = StateTree(binding.graphdef.layout, binding.values())
         for number, at in enumerate(places, len(nodes)):

@@ -23,6 +23,7 @@ from jax.tree_util import DictKey, SequenceKey, keystr
 from .._graph._graphdef import GraphDef
 from .._paths import Path, path_str
 from ._arguments import Function, Static, parameters_of, positional_names
+from ._traits import TRAITS, Traits
 
 
 class LeafPlace(NamedTuple):
@@ -106,6 +107,11 @@ class CallSite:
     transform: str
     function: Function
     signature: Signature
+
+    @property
+    def traits(self) -> Traits:
+        """What tells the transform from others."""
+        return TRAITS[self.transform]
 
     def leaf_names(self) -> list[str]:
         """What a message calls each leaf: its parameter, and the path below it."""

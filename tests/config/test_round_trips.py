@@ -161,8 +161,9 @@ DTYPE_FAULT = "the dtype dtype('>f4') does not stand in a file, which names thos
 NOT_WRITTEN: dict[str, tuple[Callable[[], gn.Node], str]] = {
     "a record that is not registered": (
         lambda: Anything(Sgd()),
-        "value: unknown type 'Sgd'; one of Adam, Fraction, Mode, Point, array, bool, bytes, complex, complex128, "
-        "complex64, dtype, float16 and 13 more, or a class that gn.config.register has named; it would not load again",
+        "value: unknown type 'Sgd'; one of Adam, Fraction, Mode, PartitionSpec, Point, array, bool, bytes, complex, "
+        "complex128, complex64, dtype and 14 more, or a class that gn.config.register has named; it would not load "
+        "again",
     ),
     "bytes that are no text": (
         lambda: Choices(content=b"\xff"),

@@ -15,6 +15,7 @@ from jax.tree_util import GetAttrKey
 
 import graphnode as gn
 from graphnode import ParamState, ShortTermState, State
+from graphnode.transforms._traits import TRAITS
 
 
 class Leaf(gn.Node):
@@ -828,3 +829,9 @@ def test_a_written_argument_is_an_array_of_jax(name: str):
     assert b"literals" not in pickle.dumps(node)
     if name not in ("eager", "vmap"):
         assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(node.b.value))
+
+
+def test_every_transform_has_its_traits():
+    """Each public function that takes a function stands in the table, under its name, and nothing else does."""
+    others = {"Axes", "Jitted", "axes", "explain_retrace"}
+    assert set(TRAITS) == {name for name in vars(gn.transforms) if not name.startswith("_")} - others

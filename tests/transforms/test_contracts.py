@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 import graphnode as gn
 from graphnode.transforms import _boundary
+from graphnode.transforms._traits import TRAITS
 
 Function = Callable[..., Any]
 TEXT = 'Embedding.table: expected rows = 3 of Float[Array, "rows 2"], found shape (4, 2)'
@@ -111,6 +112,15 @@ KEEPING_SHAPES: dict[str, Function] = {
         )
     ),
 }
+# The shapes that `eval_shape` and `make_jaxpr` give are of no State; `vmap` has tables of its own.
+ELSEWHERE = {"eval_shape", "make_jaxpr", "vmap"}
+
+
+def test_no_transform_is_left_out():
+    """Every transform stands in a table of this module, or elsewhere for a reason."""
+    assert set(TRAITS) - ELSEWHERE <= {*TRANSFORMS, *KEEPING_SHAPES}
+
+
 unused_donation = pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
 
 

@@ -1,0 +1,45 @@
+"""What tells the transforms apart, beside what each of them does: one row for each."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+
+class Traits(NamedTuple):
+    """How a transform treats the function that it is given.
+
+    Attributes:
+        is_eager: It runs the function at every call, so that a callable object without
+            a hash, which may change, is welcome: nothing traced of it is kept.
+        only_arrays: The function can return only what JAX computes with. The other
+            transforms pass on as it is what is not differentiated, or not mapped.
+        is_abstract: It gives the structure of a result, and no node to write to.
+    """
+
+    is_eager: bool = False
+    only_arrays: bool = False
+    is_abstract: bool = False
+
+
+# By the name that call sites have, which is that of the public function.
+TRAITS: Final[Mapping[str, Traits]] = {
+    "checkify": Traits(is_eager=True, only_arrays=True),
+    "cond": Traits(only_arrays=True),
+    "custom_vjp": Traits(),
+    "eval_shape": Traits(only_arrays=True, is_abstract=True),
+    "fori_loop": Traits(only_arrays=True),
+    "grad": Traits(is_eager=True),
+    "hessian": Traits(is_eager=True),
+    "jacfwd": Traits(is_eager=True),
+    "jacrev": Traits(is_eager=True),
+    "jit": Traits(only_arrays=True),
+    "jvp": Traits(is_eager=True),
+    "make_jaxpr": Traits(only_arrays=True, is_abstract=True),
+    "remat": Traits(only_arrays=True),
+    "scan": Traits(only_arrays=True),
+    "shard_map": Traits(),
+    "switch": Traits(only_arrays=True),
+    "value_and_grad": Traits(is_eager=True),
+    "vjp": Traits(is_eager=True),
+    "vmap": Traits(is_eager=True),
+    "while_loop": Traits(only_arrays=True),
+}
