@@ -92,11 +92,13 @@ class ModuleSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         raw = path.read_bytes()
+        # As Python reads it: by a byte order mark or a coding comment.
         encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
         self.lines: Sequence[str] = raw.decode(encoding).splitlines()
         self._classes: dict[str, list[ast.ClassDef]] = {}
         for qualname, node in _class_definitions(ast.parse(raw, str(path)), ""):
             self._classes.setdefault(qualname, []).append(node)
+        # Weakly: a class that a notebook has defined again is to go.
         self._sources: weakref.WeakKeyDictionary[type, ClassSource] = (
             weakref.WeakKeyDictionary()
         )
@@ -123,6 +125,7 @@ class ModuleSource:
     ) -> Place:
         """The place of a node; its last line is that of its statement, where comments about it stand."""
         end = (statement or node).end_lineno or node.lineno
+        # The syntax tree counts bytes of UTF-8.
         before = self.lines[node.lineno - 1].encode()[: node.col_offset]
         return Place(node.lineno, len(before.decode()) + 1, end)
 
@@ -159,6 +162,7 @@ class ClassSource:
     def place(self) -> Place:
         """The line with `class`."""
         first = self.module.place(self.node)
+        # Up to its body: bases may take several lines, any of which may have a comment.
         return first._replace(end_line=max(first.line, self.node.body[0].lineno - 1))
 
     @functools.cached_property
@@ -178,6 +182,7 @@ class ClassSource:
                 # Of a method the first line alone: comments in its body are its own.
                 end = statement.lineno
                 places[statement.name] = place(statement)._replace(end_line=end)
+        # The annotation wins, wherever the name is also assigned.
         return {**places, **annotated}
 
     @functools.cached_property
@@ -229,6 +234,7 @@ class ClassSource:
             by_name.setdefault(self._mangled(method.name), []).append(method)
         methods: list[_Function] = []
         for name, definitions in by_name.items():
+            # In a branch that has not run, or deleted again.
             if name not in self._functions:
                 continue
             own = set(map(self._origin, definitions))
@@ -253,14 +259,18 @@ class ClassSource:
         )
 
     def _origin(self, function: _Function) -> _Origin:
+        """Where a function of the class body stands, as its code object would say."""
         return str(self.module.path), _first_line(function)
 
     @functools.cached_property
     def _read(self) -> tuple[Sequence[Assignment], bool]:
+        """What all methods assign, and whether one of them is opaque: `assignments` and `is_opaque` are its parts."""
         assignments: list[Assignment] = []
         is_opaque = False
         for method in self._methods:
             parameters = [*method.args.posonlyargs, *method.args.args]
+            # Without `self`, or where it may be another object, attributes say nothing
+            # of the instance.
             if not parameters or _binds(method, parameters[0].arg, is_method=True):
                 continue
             reader = _MethodReader(self.module, parameters[0].arg)
@@ -296,6 +306,7 @@ class ClassSource:
         )
 
     def _mangled(self, name: str) -> str:
+        """A name as Python has it in the class: `__name` with the class in front."""
         is_private = name.startswith("__") and not name.endswith("__")
         return f"_{self.node.name.lstrip('_')}{name}" if is_private else name
 
@@ -317,6 +328,12 @@ class _MethodReader:
         self.is_opaque = False
 
     def read(self, nodes: Sequence[ast.AST], statement: ast.stmt | None = None) -> None:
+        """Read some nodes and all below them.
+
+        Args:
+            nodes: The nodes.
+            statement: The simple statement that they are part of, if they are.
+        """
         for node in nodes:
             is_hidden = isinstance(node, ast.Lambda | _Function) and _binds(
                 node, self.self_name
@@ -331,7 +348,9 @@ class _MethodReader:
             self.read(list(ast.iter_child_nodes(node)), statement)
 
     def _read_one(self, node: ast.AST, statement: ast.stmt | None) -> None:
+        """Read one node, without those below it."""
         if isinstance(node, ast.Attribute) and self._is_self(node.value):
+            # By which anything may be assigned.
             self.is_opaque |= node.attr == "__dict__"
             if isinstance(node.ctx, ast.Store):
                 self._add_target(node, statement)
@@ -362,6 +381,7 @@ class _MethodReader:
         return self._is_self(value)
 
     def _add_target(self, node: ast.Attribute, statement: ast.stmt | None) -> None:
+        """Note an assignment to an attribute of `self`, with its value where the statement shows one."""
         value, annotation = None, None
         if isinstance(statement, ast.Assign) and node in statement.targets:
             value = statement.value
@@ -374,12 +394,14 @@ class _MethodReader:
         )
 
     def _read_call(self, call: ast.Call, statement: ast.stmt | None) -> None:
+        """Read a call of `setattr`, `hasattr`, `vars` or `__setattr__`; any other says nothing of names."""
         function, arguments = call.func, call.args
         if isinstance(function, ast.Attribute):
             if function.attr == "__setattr__":
                 self._read_setattr(call, statement, is_checked=False)
             return
         match getattr(function, "id", None):
+            # It gives the `__dict__`.
             case "vars":
                 self.is_opaque |= len(arguments) == 1 and self._is_self(arguments[0])
             case "hasattr" if len(arguments) == 2 and self._is_self(arguments[0]):
@@ -401,6 +423,7 @@ class _MethodReader:
         if not self._is_self(instance):
             return
         texts = _constant_text(name)
+        # A name that is computed may be any.
         self.is_opaque |= not texts
         for text in texts:
             place = self.module.place(call, statement)
@@ -409,6 +432,7 @@ class _MethodReader:
             )
 
     def _is_self(self, node: ast.expr | None) -> bool:
+        """Whether an expression is the instance, by the name that the method gives it."""
         return isinstance(node, ast.Name) and node.id == self.self_name
 
 
@@ -432,6 +456,7 @@ class Sources:
             )
             path = Path(file or "")
             is_text = path.suffix == ".py" and path.is_file()
+            # `None` is kept too: a module without text is asked for again and again.
             self._modules[name] = ModuleSource(path) if is_text else None
         return self._modules[name]
 
@@ -452,6 +477,7 @@ def _origins(member: object) -> Iterator[_Origin]:
         parts = (getattr(member, "__func__", member),)
     for part in parts:
         function = inspect.unwrap(part) if callable(part) else None
+        # What is written in C has no text.
         if isinstance(function, FunctionType):
             yield function.__code__.co_filename, function.__code__.co_firstlineno
 
@@ -472,6 +498,7 @@ def _first_line(node: _Function | ast.ClassDef) -> int:
 
 
 def _assigned_names(statement: ast.Assign) -> list[str]:
+    """The plain names among the targets of an assignment."""
     return [target.id for target in statement.targets if isinstance(target, ast.Name)]
 
 
@@ -493,6 +520,12 @@ def _constant_text(node: ast.expr) -> list[str]:
 def _class_definitions(
     node: ast.AST, prefix: str
 ) -> Iterator[tuple[str, ast.ClassDef]]:
+    """All classes defined inside of a node, each after its qualified name.
+
+    Args:
+        node: The module, class, function or compound statement to look into.
+        prefix: What comes before the names of those that stand right in it.
+    """
     for statement in _statements(node):
         if isinstance(statement, ast.ClassDef):
             yield prefix + statement.name, statement
@@ -553,6 +586,7 @@ def _binds(
 
 
 def _stores(node: ast.AST, name: str) -> bool:
+    """Whether a name is bound in a node: assigned, deleted, or that of a function or class; not in inner scopes."""
     if isinstance(node, ast.Name):
         return node.id == name and not isinstance(node.ctx, ast.Load)
     if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):

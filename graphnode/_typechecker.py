@@ -37,6 +37,7 @@ from ._fields import NodeBase
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# A name in the text of axes, which may be an expression such as `2*size`.
 _NAME: Final = re.compile(r"\b[^\W\d]\w*")
 
 
@@ -121,6 +122,7 @@ class _Sizes(NamedTuple):
     """What jaxtyping takes for an array: it looks at the shape and the dtype, and no memory is needed."""
 
     shape: tuple[int, ...]
+    # Any will do: the annotations that it is checked with are of `Shaped`.
     dtype: str = "int8"
 
 
@@ -129,6 +131,7 @@ def _sizes_of(node: NodeBase, axes: Iterable[_Axis]) -> list[tuple[_Sizes, Any]]
     fields, statics = node.__dict__, type(node)._plan.statics
     pairs: list[tuple[_Sizes, Any]] = []
     for axis in axes:
+        # Not a static field, or one that `__init__` has not set yet.
         if axis.name not in statics or axis.name not in fields:
             continue
         value = fields[axis.name]
@@ -143,13 +146,17 @@ def _sizes_of(node: NodeBase, axes: Iterable[_Axis]) -> list[tuple[_Sizes, Any]]
 
 
 def _is_size(value: object) -> bool:
+    """Whether a static value is the size of an axis: an integer, and not a boolean."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _axes_of(function: Callable[..., object]) -> tuple[_Axis, ...]:
     """The axes that the annotations of a method name; none for any other function."""
+    # By the name of its first parameter: the class of a method is not known when it is
+    # decorated.
     if next(iter(inspect.signature(function).parameters), None) != "self":
         return ()
+    # A dict, since a name stands in several annotations.
     axes: dict[str, _Axis] = {}
     for annotation in inspect.get_annotations(function).values():
         for array in _arrays_in(annotation):
@@ -187,6 +194,11 @@ class _Anything(metaclass=_AnythingMeta):
 
 @functools.cache
 def _beartype() -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The decorator of beartype as `typechecker` uses it; made once.
+
+    Raises:
+        ImportError: beartype is not installed.
+    """
     try:
         from beartype import BeartypeConf, FrozenDict, beartype
     except ImportError as error:

@@ -44,6 +44,7 @@ def faults_of(cls: type[Any]) -> Sequence[Fault]:
             schema(cls)
     except SchemaError as error:
         return [fault for fault in error.faults if isinstance(fault, Fault)]
+    # What a decorator or an assignment did to the class after its creation.
     fault = late_fault(cls)
     return [] if fault is None else [fault]
 
@@ -58,6 +59,7 @@ def fault_findings(
         faults: The faults of all classes under check.
     """
     cls = checked.cls
+    # By rule and name: the text of a fault has the name of the class in it.
     above = {
         (fault.rule, fault.name)
         for base in cls.__mro__[1:]
@@ -70,6 +72,7 @@ def fault_findings(
 
 
 def _is_own(cls: type[Any], fault: Fault) -> bool:
+    """Whether a fault that a base has too is also one of this class's own body."""
     if fault.rule is Rule.EQUALITY:
         return not {"__eq__", "__hash__"}.isdisjoint(cls.__dict__)
     return fault.rule is Rule.SLOTS or fault.name in own_annotations(cls)
@@ -95,6 +98,13 @@ def default_findings(checked: CheckedClass, compiled: Schema[Any]) -> Iterator[F
 def _default_fault(
     field: Field, default: Callable[[], Any], admit: Admit
 ) -> tuple[Code, str] | None:
+    """What is wrong with the default of a static field, as a code and a message; `None` if nothing is.
+
+    Args:
+        field: The field.
+        default: Makes the default; called twice, as two instances would.
+        admit: Checks and freezes a value, as construction does.
+    """
     where = f"{field.owner.__name__}.{field.name}"
     try:
         first, second = default(), default()
@@ -106,22 +116,38 @@ def _default_fault(
         first, second = admit(None, first), admit(None, second)
     except FieldError as error:
         return _refused_code(first), str(error)
+    # The first one is enough for a message.
     by_identity = next(_by_identity(first), None)
+    # By key, as structures are compared: `==` may be defined otherwise, or give an
+    # array.
     if static_key(first) != static_key(second):
-        what, remedy = type(first).__name__, "pass it to the constructor"
-        if by_identity is not None:
-            what = _text(by_identity)
-            remedy = "use a function that a module defines"
-        text = f"{where}: its default_factory makes another {what} for each instance, so each has its own structure"
-        return UNSTABLE_FACTORY, f"{text} and is traced again; {remedy}"
+        return UNSTABLE_FACTORY, _unstable_text(where, first, by_identity)
     if by_identity is not None:
-        text = f"{where}: the default {_text(by_identity)} compares by identity and has no importable name, so that a"
-        text += " structure which holds it does not pickle, or is another one once loaded, and is traced again"
+        text = f"{where}: the default {_callable_text(by_identity)} compares by identity and has no importable name, so"
+        text += " that a structure which holds it does not pickle, or is another one once loaded, and is traced again"
         return IDENTITY_DEFAULT, f"{text}; use a function that a module defines"
     return None
 
 
+def _unstable_text(where: str, default: object, by_identity: object) -> str:
+    """The message about a factory whose values differ.
+
+    Args:
+        where: The class and field.
+        default: One of the values.
+        by_identity: The callable in it that makes them differ; `None` if it is
+            something else.
+    """
+    what, remedy = type(default).__name__, "pass it to the constructor"
+    if by_identity is not None:
+        what = _callable_text(by_identity)
+        remedy = "use a function that a module defines"
+    text = f"{where}: its default_factory makes another {what} for each instance, so each has its own structure"
+    return f"{text} and is traced again; {remedy}"
+
+
 def _refused_code(value: object) -> Code:
+    """The code for a default that construction refuses."""
     if isinstance(value, jax.Array | np.ndarray):
         return OF_RULE[Rule.ARRAY]
     return OF_RULE[Rule.KIND if isinstance(value, GraphObject) else Rule.UNHASHABLE]
@@ -144,6 +170,7 @@ def _by_identity(value: Any) -> Iterator[Any]:
 
 
 def _has_importable_name(value: object) -> bool:
+    """Whether pickle finds a value again by importing a name, rather than by rebuilding it."""
     module = getattr(value, "__module__", None)
     qualname = getattr(value, "__qualname__", None)
     if found_by_name(str(module), str(qualname)) is value:
@@ -156,7 +183,8 @@ def _has_importable_name(value: object) -> bool:
         return False
 
 
-def _text(value: Any) -> str:
+def _callable_text(value: Any) -> str:
+    """For a message: what a callable without an importable name is, such as "lambda"."""
     if isinstance(value, types.MethodType):
         return f"bound method {value.__qualname__}"
     if isinstance(value, types.FunctionType):
@@ -191,7 +219,9 @@ def axis_findings(
         if field.owner is not checked.cls:
             continue
         place = checked.place(field.name)
+        # Sorted, as it is a set: findings are to have one order.
         for name in sorted(contract.names - statics):
+            # A name that stands twice says that two sizes agree.
             if uses[name] <= 1:
                 fault = _lonely_axis(checked.cls, field, contract, name, statics)
                 if strict or fault[0] is not FREE_AXIS:
@@ -201,7 +231,15 @@ def axis_findings(
 def _lonely_axis(
     cls: type[Any], field: Field, contract: Contract, name: str, statics: Set[str]
 ) -> tuple[Code, str]:
-    """What is wrong with the name of an axis that stands nowhere else in a class."""
+    """The code and message for an axis whose name stands nowhere else in a class.
+
+    Args:
+        cls: The class.
+        field: The field with the axis in its contract.
+        contract: That contract.
+        name: The name of the axis.
+        statics: The names of the static fields, one of which may be meant.
+    """
     where = f"{cls.__name__}.{field.name}"
     hint = did_you_mean(name, statics, cutoff=_NEAR)
     if hint:
@@ -228,6 +266,7 @@ def contract_findings(
 
 
 def _contracts(field: Field) -> list[Contract]:
+    """The contracts of all States that a field admits."""
     return [
         leaf.contract for leaf in field.form.all_leaves if leaf.contract is not None
     ]

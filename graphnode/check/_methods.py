@@ -35,6 +35,8 @@ def undeclared_findings(checked: CheckedClass) -> Iterator[Finding]:
     """
     if checked.source is None or not _has_fields(checked.cls):
         return
+    # An abstract class of which no other is known: its own fields are all there is to
+    # go by.
     users = _concrete(checked.cls) or [checked.cls]
     for assignment in checked.source.assignments:
         is_taken = all(_takes(cls, assignment.name) for cls in users)
@@ -46,13 +48,16 @@ def undeclared_findings(checked: CheckedClass) -> Iterator[Finding]:
 def mixin_findings(
     checked: CheckedClass, sources: Sources, files: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """The same of the methods of mixins that a class is the first to extend, as its instances run them.
+    """The assignments in the methods of mixins that instances of a node class refuse.
+
+    Only of the mixins that this class is the first to extend: others are reported with the
+    class above it.
 
     Args:
-        checked: The class.
+        checked: The node class.
         sources: Where the mixins are read.
-        files: The files of the modules under check, by their names: a mixin of another
-            one is not reported.
+        files: The files of the modules under check, by their names: a mixin of another one
+            is not reported.
     """
     if not _has_fields(checked.cls):
         return
@@ -61,6 +66,7 @@ def mixin_findings(
         source = sources.of_class(base) if base.__module__ in files else None
         if source is None:
             continue
+        # The finding stands in the mixin's file, where the assignment is.
         mixin = CheckedClass(base, files[base.__module__], source)
         for assignment in source.assignments:
             is_refused = any(
@@ -102,6 +108,7 @@ def _runs(
     cls: type[Any], base: type[Any], assignment: Assignment, sources: Sources
 ) -> bool:
     """Whether a method of a base surely runs on instances of `cls`: what overrides it calls it."""
+    # Each of these may override the method of the base.
     before = cls.__mro__[: cls.__mro__.index(base)]
     overriding = [sub for sub in before if assignment.method in sub.__dict__]
     overrides = [sources.of_class(sub) for sub in overriding]
@@ -112,6 +119,7 @@ def _runs(
 
 
 def _takes(cls: type[Any], name: str) -> bool:
+    """Whether `Node.__setattr__` lets instances of a class be assigned this name: a field, or what has a setter."""
     if name in field_names(cls):
         return True
     member = getattr(cls, name, None)
@@ -138,10 +146,12 @@ def _annotation(assignment: Assignment, module: object) -> str:
         return assignment.annotation
     if isinstance(value, ast.Constant) and isinstance(value.value, _PLAIN):
         return type(value.value).__name__
+    # `self.x = Linear(...)`: the name of the class, if it is one of nodes or States.
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
         cls = getattr(module, value.func.id, None)
         if isinstance(cls, type) and issubclass(cls, GraphValue):
             return value.func.id
+    # The reader of the message fills it in.
     return "..."
 
 
@@ -191,12 +201,14 @@ def _unassigned(cls: type[Any], sources: Sources) -> Sequence[str]:
     names = {field.name for field in schema(cls).fields.values() if not field.init}
     if cls._has_own_init:
         names = set(field_names(cls)) - _set_by_generated(bases, sources)
+    # What has a default, an initializer or a factory is made by the constructor.
     names -= plan_of(cls).makers.keys()
     # What subclasses assign counts: the class is meant to be extended then.
     subclasses = subclasses_of(cls) if names else []
     skipped = _skipped_constructors(cls, bases, sources)
     for owner in [*bases, *subclasses]:
         source = sources.of_class(owner)
+        # What cannot be read may assign anything: no finding rather than a false one.
         if source is None or source.is_opaque:
             return ()
         for assignment in source.assignments:

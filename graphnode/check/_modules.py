@@ -71,6 +71,7 @@ def importing(targets: Sequence[str]) -> Generator[Imported]:
         TargetError: One of them is none of these; nothing was imported.
     """
     before = list(sys.path)
+    # As `python -m` does: a dotted name is looked for in the working directory first.
     sys.path.insert(0, os.getcwd())
     try:
         resolved = [target for name in targets for target in _targets(name)]
@@ -80,6 +81,7 @@ def importing(targets: Sequence[str]) -> Generator[Imported]:
                 _import_all(target, imported)
             yield imported
     finally:
+        # In place: others may hold the list itself.
         sys.path[:] = before
 
 
@@ -113,6 +115,8 @@ def _targets(name: str) -> Iterator[Target]:
 def _below(directory: Path) -> Iterator[Target]:
     """The files in a directory that is not a package, and the packages."""
     for path in sorted(directory.iterdir()):
+        # Hidden directories, and virtual environments, whose packages are not the
+        # user's.
         if path.name.startswith(".") or (path / "pyvenv.cfg").exists():
             continue
         if (path / "__init__.py").exists():
@@ -128,6 +132,7 @@ def _target_of(file: Path, has_submodules: bool = False) -> Target:
     is_package = file.name == "__init__.py"
     package = _package_name(file.parent)
     name = package if is_package else ".".join(filter(None, [package, file.stem]))
+    # The directory above the outermost package.
     root = file.parents[name.count(".") + is_package]
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
@@ -144,15 +149,19 @@ def _package_name(directory: Path) -> str:
 def _exists(name: str) -> bool:
     """Whether there is such a module, as far as that is known without importing more than the packages above it."""
     top = name.partition(".")[0]
+    # The top package alone: `find_spec` of a submodule imports what is above it, which
+    # may raise.
     return top in sys.modules or importlib.util.find_spec(top) is not None
 
 
 def _import_all(target: Target, imported: Imported) -> None:
+    """Import a module, and all below it if it is a package that is named as a whole."""
     name = _import(target, imported)
     if name is None or not target.has_submodules:
         return
     search_path = getattr(sys.modules[name], "__path__", ())
     for submodule in pkgutil.iter_modules(search_path, f"{name}."):
+        # A program would run.
         if not submodule.name.endswith(".__main__"):
             _import_all(Target(submodule.name, None, has_submodules=True), imported)
 
@@ -191,6 +200,8 @@ def _import_script(name: str, file: Path) -> str:
     assert spec is not None, file
     assert spec.loader is not None, file
     module = importlib.util.module_from_spec(spec)
+    # Before it runs, as the import system does: dataclasses look up the module of a
+    # class there.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -201,6 +212,11 @@ def _import_script(name: str, file: Path) -> str:
 
 
 def _check_file(name: str, file: Path | None) -> None:
+    """Raise if a module was imported from another file than the one that the user named.
+
+    Raises:
+        ImportError: Names the file that hides it.
+    """
     module = sys.modules[name]
     if file is not None and not _is_file(module, file):
         raise ImportError(
@@ -209,6 +225,7 @@ def _check_file(name: str, file: Path | None) -> None:
 
 
 def _is_file(module: object, file: Path) -> bool:
+    """Whether a module was loaded from this file."""
     module_file: str | None = getattr(module, "__file__", None)
     return module_file is not None and Path(module_file).resolve() == file
 
@@ -221,6 +238,7 @@ def _broken(name: str, file: Path | None, error: BaseException) -> Broken:
         reason = str(error.msg)  # without the place, which the finding has
         if error.filename == own:
             line = error.lineno or 1
+    # The last frame in the module's own file: below it, others run on its behalf.
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == own:
             line = frame.lineno or line
@@ -233,6 +251,7 @@ def _broken(name: str, file: Path | None, error: BaseException) -> Broken:
 def _file_of(name: str) -> str:
     """The file of a module that was not imported, or its name."""
     package, _, _ = name.rpartition(".")
+    # `find_spec` would import the package, which has failed before.
     if package and package not in sys.modules:
         return name
     spec = importlib.util.find_spec(name)

@@ -19,8 +19,8 @@ def text_report(findings: Sequence[Finding]) -> str:
 def github_report(findings: Sequence[Finding]) -> str:
     """One workflow command for each finding, which GitHub shows beside the line."""
     return "".join(
-        f"::error file={_property(shown_path(finding.file))},line={finding.line},col={finding.column},"
-        f"title={finding.code.code}::{_data(finding.message)}\n"
+        f"::error file={_escaped_property(shown_path(finding.file))},line={finding.line},col={finding.column},"
+        f"title={finding.code.code}::{_escaped(finding.message)}\n"
         for finding in findings
     )
 
@@ -66,14 +66,18 @@ def shown_path(file: str) -> str:
 
 
 def _count(number: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun, in the singular or plural."""
     if number == 1:
         return f"1 {singular}"
     return f"{number} {plural or singular + 's'}"
 
 
-def _data(text: str) -> str:
+def _escaped(text: str) -> str:
+    """The text of a workflow command, with what GitHub would read as its end escaped."""
+    # The percent sign first, or those of the other escapes would be escaped again.
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _escaped_property(text: str) -> str:
+    """The value of a property of a workflow command, in which commas and colons are escaped, too."""
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")

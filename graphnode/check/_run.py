@@ -56,6 +56,8 @@ def check(*targets: str, strict: bool = False) -> Checked:
         >>> check("graphnode.nn").findings
         []
     """
+    # Before the import: what was there already is not among the classes that it
+    # defines.
     loaded = set(sys.modules)
     with collecting_faults() as defined, importing(targets) as imported:
         # Beside what was defined just now, what had been imported before. Not the
@@ -88,11 +90,13 @@ def check_classes(
         Finding(module.file, module.line, 1, IMPORT_FAILED, module.message)
         for module in imported.broken
     ]
+    # A set: several classes may find the same in one mixin.
     findings = {*broken, *_findings(checked, sources, imported.files, strict)}
     return Checked(sorted(findings, key=_order), len(checked), not broken)
 
 
 def _order(finding: Finding) -> tuple[str, int, int, str, str]:
+    """The sort key of a finding: by file and place; a code itself has no order."""
     file, line, column, code, message = finding
     return file, line, column, code.code, message
 
@@ -103,6 +107,14 @@ def _findings(
     files: Mapping[str, str],
     strict: bool,
 ) -> Iterator[Finding]:
+    """What all passes find in the classes, in no order: the caller sorts.
+
+    Args:
+        checked: The classes under check.
+        sources: Where their methods are read.
+        files: The files of the imported modules, by name.
+        strict: Whether to look also for what is only missing.
+    """
     faults = {item.cls: faults_of(item.cls) for item in checked}
     schemas: dict[type[Any], Schema[Any]] = {}
     for item in checked:
@@ -112,6 +124,7 @@ def _findings(
             continue
         yield from undeclared_findings(item)
         yield from mixin_findings(item, sources, files)
+        # These passes ask the schema, which a class with faults does not have.
         if not faults[cls]:
             compiled = schemas[cls] = schema(cls)
             yield from default_findings(item, compiled)

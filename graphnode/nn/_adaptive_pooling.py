@@ -37,6 +37,7 @@ class _AdaptivePool(Layer):
             expected = f"an input of shape (..., {least}, channels)"
             raise ContractError(f"{place(self)}: expected {expected}; found {x.shape}")
         for axis, count in enumerate(out_size, start=first):
+            # The axis of a part's elements comes after that of the parts.
             x = jnp.concatenate(
                 [combine(part, axis + 1) for part in _split(x, axis, count)], axis
             )
@@ -98,6 +99,8 @@ def _split(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
     """`x` in parts along an axis, those of one length together: each `[..., parts, length, ...]`."""
     length, longer = divmod(x.shape[axis], count)
     pieces = [(x, count)]
+    # The first parts are longer by one: parts of one length can be combined in one
+    # call.
     if longer:
         first, last = jnp.split(x, [longer * (length + 1)], axis)
         pieces = [(first, longer), (last, count - longer)]

@@ -127,6 +127,7 @@ class MultiHeadAttention(Layer):
         self.num_heads = size(f"{cls}.num_heads", self.num_heads)
         self.head_size = head_size = size(f"{cls}.head_size", self.head_size)
         kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+        # Each head of keys and values serves as many heads of queries.
         self.num_kv_heads = divisor(
             f"{cls}.num_kv_heads", kv_heads, "num_heads", self.num_heads
         )
@@ -142,6 +143,7 @@ class MultiHeadAttention(Layer):
                     f"{cls}.head_size: expected an even number for rotary positions; found {head_size}"
                 )
 
+        # One after the other, in this order: each draws from the ambient random stream.
         for name, sizes in self._sizes().items():
             linear = Linear(
                 *sizes,
@@ -237,6 +239,7 @@ class MultiHeadAttention(Layer):
         cache, is_causal = self.cache, self.is_causal
         start = jnp.zeros((), jnp.int32) if cache is None else cache.position.value
         if self.rotary_base is not None:
+            # Keys are rotated before they are kept in the cache: their positions stay.
             positions = start + jnp.arange(x.shape[-2], dtype=jnp.int32)
             query = rotary(query, positions, self.rotary_base)
             key = rotary(key, positions, self.rotary_base)
@@ -245,6 +248,7 @@ class MultiHeadAttention(Layer):
             self._check_mask(mask, query, length)
         if cache is not None:
             keys, values = cache.append(key, value)
+            # The cache may be kept in less precision.
             key, value = keys.astype(query.dtype), values.astype(query.dtype)
             visible = _visible(start, x.shape[-2], cache.length, is_causal=is_causal)
             mask = visible if mask is None else jnp.logical_and(mask, visible)
@@ -254,6 +258,11 @@ class MultiHeadAttention(Layer):
         return as_batch(self.out(attended.reshape(*rows.shape[:-1], width)), x)
 
     def _check_may_have_context(self, context: jax.Array) -> None:
+        """Raise if another sequence is attended to where positions of the two would be compared.
+
+        Raises:
+            ContractError: The layer is causal, or has rotary positions or a cache.
+        """
         if self.cache is not None:
             reason = "which has a cache"
         elif self.is_causal or self.rotary_base is not None:
@@ -265,6 +274,16 @@ class MultiHeadAttention(Layer):
         )
 
     def _check_mask(self, mask: jax.Array, query: jax.Array, context: int) -> None:
+        """Raise if a mask does not broadcast to the scores.
+
+        Args:
+            mask: Who attends to whom.
+            query: The queries, of shape `[*batch, time, heads, head_size]`.
+            context: How many elements are attended to.
+
+        Raises:
+            ContractError: Another shape, or not boolean.
+        """
         shape = (*query.shape[:-3], query.shape[-2], query.shape[-3], context)
         fits = mask.ndim == len(shape) and all(
             size in (1, expected)
@@ -278,7 +297,7 @@ class MultiHeadAttention(Layer):
 
 
 def _heads(y: jax.Array, x: jax.Array, num_heads: int | None) -> jax.Array:
-    """What a linear map made of the rows of `x`, by head."""
+    """What a linear map gave for the rows of `x`, as `[*batch, time, heads, features of a head]`."""
     assert num_heads is not None
     return y.reshape(*x.shape[:-1], num_heads, y.shape[-1] // num_heads)
 
@@ -295,6 +314,7 @@ def _visible(start: jax.Array, time: int, length: int, *, is_causal: bool) -> ja
     newest = jnp.full(time, time - 1, jnp.int32)
     last = jnp.arange(time, dtype=jnp.int32) if is_causal else newest
     entries = jnp.arange(length, dtype=jnp.int32)
+    # Axes for batch and heads, which all see the same.
     return (entries[None, :] <= start + last[:, None])[None, None]
 
 
@@ -308,15 +328,18 @@ def _attend(
 ) -> jax.Array:
     """Attention of `[..., time, heads, head_size]`, in the precision of the queries or, if that is less, in float32."""
     shape = query.shape
+    # JAX's function takes one batch axis.
     if len(shape) != 4:
         batch = shape[:-3]
         if mask is not None:
+            # Batch axes of size 1 first: only whole ones can be joined.
             mask = jnp.broadcast_to(mask, (*batch, *mask.shape[-3:]))
             mask = mask.reshape(math.prod(batch), *mask.shape[-3:])
         query, key, value = [
             array.reshape(math.prod(batch), *array.shape[-3:])
             for array in (query, key, value)
         ]
+    # JAX's function would lose half of the digits.
     if query.dtype == jnp.float64:
         y = _attend_in_float64(query, key, value, mask, is_causal=is_causal)
         return y.reshape(shape)
@@ -344,6 +367,7 @@ def _attend_in_float64(
     grouped = query.reshape(batch, time, kv_heads, num_heads // kv_heads, size)
     scores = jnp.einsum("btkgh,bskh->bkgts", grouped, key) / math.sqrt(size)
     if mask is not None:
+        # The axis of heads as the two of the scores: groups, and heads in a group.
         heads = (1, 1) if mask.shape[1] == 1 else scores.shape[1:3]
         scores = _masked(scores, mask.reshape(mask.shape[0], *heads, *mask.shape[2:]))
     if is_causal:
@@ -353,4 +377,5 @@ def _attend_in_float64(
 
 
 def _masked(scores: jax.Array, is_seen: jax.Array) -> jax.Array:
+    """Scores with the least one where the element is not seen."""
     return jnp.where(is_seen, scores, _LEAST)

@@ -145,6 +145,7 @@ class BatchNorm(Layer):
         self, values: jax.Array, mask: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and variance of the batch, which move the running averages."""
+        # Its mean would be NaN, and stay in the running averages.
         if values.size == 0:
             raise ContractError(
                 f"{place(self)}: an empty batch has no mean; found an input of shape {values.shape}"
@@ -157,10 +158,13 @@ class BatchNorm(Layer):
             counts = jnp.expand_dims(mask, -1)
             total = mask.sum(dtype=values.dtype)
             is_some = total > 0
+            # Where nothing counts, the division must not be by zero, not even for a
+            # gradient.
             total = jnp.where(is_some, total, 1)
             mean = jnp.where(counts, values, 0).sum(axes) / total
             squares = jnp.square(values - of_rank(mean, values))
             var = jnp.where(counts, squares, 0).sum(axes) / total
+            # With momentum 1 the averages stay as they are.
             momentum = jnp.where(is_some, momentum, 1.0)
         # An average is not a function to differentiate: a call that uses it would lead
         # back through all calls before.
@@ -168,5 +172,6 @@ class BatchNorm(Layer):
         for average, measured in zip(averages, (mean, var), strict=True):
             measured = jax.lax.stop_gradient(measured).astype(average.value.dtype)
             moved.append(momentum * average.value + (1.0 - momentum) * measured)
+        # Both or none.
         write_all(averages, moved)
         return mean, var

@@ -107,4 +107,5 @@ class Bilinear(Module):
         left, right, weight, bias = promoted(
             self.dtype, left, right, self.weight.value, value_of(self.bias)
         )
+        # `jnp.einsum` chooses the order of the two products by the sizes.
         return add_bias(jnp.einsum("...i,ijk,...j->...k", left, weight, right), bias)

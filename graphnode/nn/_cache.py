@@ -90,9 +90,12 @@ class KeyValueCache(Module):
         check_inputs(self, keys=(keys, Entries), values=(values, Entries))
         start, added = self.position.value, keys.shape[1]
         self._check_room(start, added)
+        # `dynamic_update_slice` moves what would reach over the end back inside, over
+        # older entries.
         has_room = start + added <= self.length
 
         def with_new(entries: jax.Array, new: jax.Array) -> jax.Array:
+            """Entries with the new ones from `start` on; NaN in their place, if there is no room."""
             new = jnp.where(has_room, new, jnp.nan).astype(entries.dtype)
             return jax.lax.dynamic_update_slice_in_dim(entries, new, start, axis=1)
 
@@ -106,6 +109,8 @@ class KeyValueCache(Module):
 
     def _check_room(self, start: jax.Array, added: int) -> None:
         """Raise if there is no room, as far as that is known while JAX traces."""
+        # Traced, the position has no number: what is added must fit into an empty
+        # cache, at least.
         if isinstance(start, Tracer):
             total, text = added, f"{added} tokens"
         else:

@@ -91,6 +91,7 @@ class GatedCell(Cell[C]):
         self.recurrent = parameter(
             each(recurrent_init, parts), (hidden_size, width), param_dtype
         )
+        # A bias has no fans: all parts at once.
         self.bias = parameter(b_init, (width,), param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:

@@ -94,6 +94,7 @@ def sizes(where: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
         ContractError: It is neither, or of another length.
     """
     ranks = range(1, 4) if rank is None else (rank,)
+    # An integer alone is one axis, where nothing says how many there are.
     row = value if isinstance(value, tuple) else (value,) * ranks[0]
     if len(row) not in ranks or not all(map(_is_size, row)):
         count = "1 to 3" if rank is None else str(rank)
@@ -159,6 +160,7 @@ def check_inputs(layer: Node, /, **inputs: tuple[jax.Array, Any]) -> None:
             layer is stacked.
     """
     check_unstacked(layer)
+    # Shared by all arrays of this call: sizes that no field gives, such as of a batch.
     bound: Bound = {}
     faults: list[str] = []
     for name, (value, annotation) in inputs.items():
@@ -207,13 +209,16 @@ def place(layer: Node) -> str:
               check_inputs
     """
     callers: list[Node] = []
+    # CPython's own: `inspect.stack` would read the source of every frame.
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
+        # Parameters come first among the local variables.
         names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
         first = frame.f_locals.get(names[0]) if names else None
         if isinstance(first, Node):
             callers.append(first)
         frame = frame.f_back
+    # From the outermost: its path is the longest, and what the user knows.
     for root in reversed(callers):
         for path, node in iter_node(root):
             if node is layer and path:
@@ -225,15 +230,18 @@ def place(layer: Node) -> str:
 
 @functools.cache
 def _contract(annotation: Any) -> Contract:
+    """The contract that an annotation of jaxtyping stands for; made once for each."""
     contract = contract_of(annotation)
     assert contract is not None
     return contract
 
 
 def _is_number(value: object) -> bool:
+    """Whether a value is a real number of Python or NumPy, and not a boolean."""
     is_number = isinstance(value, int | float | np.integer | np.floating)
     return is_number and not isinstance(value, bool)
 
 
 def _is_size(value: object) -> bool:
+    """Whether a value is a positive integer, and not a boolean."""
     return is_integer(value, 1)

@@ -112,6 +112,7 @@ class Conv(Layer):
         self.strides = sizes("Conv.strides", self.strides, rank)
         self.dilation = sizes("Conv.dilation", self.dilation, rank)
         self.padding = padding_of("Conv.padding", self.padding, rank, PADDINGS)
+        # Each group maps as many input channels to as many output channels.
         self.groups = divisor("Conv.groups", self.groups, "in_size", self.in_size)
         self.groups = divisor("Conv.groups", self.groups, "out_size", self.out_size)
         self.dtype = inexact("Conv.dtype", self.dtype)
@@ -136,10 +137,12 @@ class Conv(Layer):
         images, weight, bias = promoted(
             self.dtype, x, self.weight.value, value_of(self.bias)
         )
+        # Of the weight, in which two axes are of channels.
         rank = weight.ndim - 2
         dilation = sizes("Conv.dilation", self.dilation, rank)
         reach = tuple(
             (size - 1) * step
+            # The spatial axes come first; those of channels have no dilation.
             for size, step in zip(weight.shape, dilation, strict=False)
         )
         named = padding_of("Conv.padding", self.padding, rank, PADDINGS)

@@ -122,6 +122,7 @@ class ConvTranspose(Layer):
         channels = (self.in_size, self.out_size)
         shape = (
             *kernel_size,
+            # The weight of a convolution from `out_size` to `in_size` channels.
             *(reversed(channels) if self.transpose_kernel else channels),
         )
         self.weight = parameter(w_init, shape, param_dtype)

@@ -81,6 +81,8 @@ class Dropout(Layer):
         ):
             return x
         shape = self._mask_shape(x)
+        # Without a draw, and before the division by zero. After the checks of the
+        # input, which do not depend on the rate.
         if rate == 1.0:
             return jnp.zeros_like(x)
         source = self.rngs if rngs is None else rngs
@@ -93,6 +95,12 @@ class Dropout(Layer):
         return jnp.where(jnp.broadcast_to(is_kept, x.shape), x / (1.0 - rate), 0)
 
     def _mask_shape(self, x: jax.Array) -> tuple[int, ...]:
+        """The shape of the decisions for an input: size 1 along the axes that share one.
+
+        Raises:
+            ContractError: The input is not of a floating-point or complex dtype, or lacks
+                an axis.
+        """
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             raise ContractError(
                 f"{place(self)}: expected an input of a floating-point or complex dtype; found {x.dtype}"
@@ -102,6 +110,7 @@ class Dropout(Layer):
             raise ContractError(
                 f"{place(self)}: expected an input with the axes {axes} of broadcast_axes; found {x.shape}"
             )
+        # The modulo makes negative axes count from the end.
         shared = {axis % x.ndim for axis in axes}
         return tuple(
             [1 if axis in shared else size for axis, size in enumerate(x.shape)]

@@ -31,13 +31,13 @@ def drawn(
     """
     inexact("param_dtype", dtype)
     key = split_key_for(lambda key: initializer(key, shape, dtype))
-    return _called(initializer, key, shape, dtype)
+    return _call_initializer(initializer, key, shape, dtype)
 
 
 def parameter(
     initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike
 ) -> ParamState[jax.Array]:
-    """A new parameter; see `drawn`."""
+    """A new parameter, whose value an initialiser draws from the ambient random stream; see `drawn`."""
     return ParamState(drawn(initializer, shape, dtype))
 
 
@@ -52,16 +52,25 @@ def each(initializer: Initializer, count: int) -> Initializer:
     """An initialiser of `count` parts side by side along the last axis, each of them made by itself."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        """Parts side by side, each from a key of its own."""
+        # The fans that an initialiser scales by are those of the part.
         part = (*shape[:-1], shape[-1] // count)
         keys = jax.random.split(key, count)
-        return jnp.concatenate([_called(initializer, k, part, dtype) for k in keys], -1)
+        return jnp.concatenate(
+            [_call_initializer(initializer, k, part, dtype) for k in keys], -1
+        )
 
     return init
 
 
-def _called(
+def _call_initializer(
     initializer: Initializer, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike
 ) -> jax.Array:
+    """What an initialiser gives for a key; its errors get a note of how it was called.
+
+    Raises:
+        ContractError: It is not a function.
+    """
     if not callable(initializer):
         expected = "an initialiser, a function of key, shape and dtype"
         raise ContractError(
@@ -86,6 +95,8 @@ def inexact(where: str, dtype: DTypeLike | None) -> "np.dtype[np.generic] | None
     if dtype is None:
         return None
     try:
+        # NumPy's dtype: `jnp.float32` and "float32" are not equal, and would be two
+        # structures.
         numpy_dtype = jnp.dtype(dtype)
     except TypeError:
         numpy_dtype = None
@@ -120,6 +131,7 @@ def promoted(dtype: DTypeLike | None, /, *arrays: *_Arrays) -> tuple[*_Arrays]:
 
 def at_least_float32(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
     """The dtype for sums, means and angles of numbers of `dtype`: half precision would count and add too coarsely."""
+    # By its size: NumPy's `finfo` knows neither bfloat16 nor those of 8 bits.
     return dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
 
 
@@ -141,7 +153,12 @@ def scalar_type(array: jax.Array | jax.ShapeDtypeStruct) -> object:
 def init_vars(
     weight: State[jax.Array], *bias: State[jax.Array] | None
 ) -> dict[str, object]:
-    """What a layer was made with, as far as its parameters still show it."""
+    """The init variables of a layer that its parameters still show: `param_dtype`, and `use_bias` if it may have one.
+
+    Args:
+        weight: The weight, whose dtype tells.
+        *bias: The bias, or `None` for none; left out for a layer that always has one.
+    """
     variables: dict[str, object] = {"param_dtype": scalar_type(weight.value)}
     return {"use_bias": bias[0] is not None, **variables} if bias else variables
 

@@ -75,6 +75,8 @@ class Einsum(Layer):
             raise ContractError(
                 f"Einsum.equation: expected {expected}; found {self.equation!r}"
             )
+        # The weight has no axes beside those with a letter: its shape is the field
+        # `shape`.
         if "." in operands[1] or len(operands[1]) != len(self.shape):
             expected = f"a weight with the axes {operands[1]!r} of the equation"
             raise ContractError(
@@ -85,19 +87,32 @@ class Einsum(Layer):
             self.bias = None
         else:
             self.bias_shape = shape_of("Einsum.bias_shape", self.bias_shape)
-            sizes = dict(zip(operands[1], self.shape, strict=True))
-            # Axes of the input alone have any size, and so have those of an ellipsis.
-            last = zip(
-                reversed(result.rpartition(".")[2]),
-                reversed(self.bias_shape),
-                strict=False,
-            )
-            if any(size not in (1, sizes.get(axis, size)) for axis, size in last):
-                expected = f"the last axes of the output {result!r}, for a weight of shape {self.shape}"
-                raise ContractError(
-                    f"Einsum.bias_shape: expected {expected}; found {self.bias_shape}"
-                )
+            self._check_bias(self.bias_shape, operands[1], result)
             self.bias = parameter(b_init, self.bias_shape, param_dtype)
+
+    def _check_bias(
+        self, bias_shape: tuple[int, ...], weight_axes: str, result_axes: str
+    ) -> None:
+        """Raise if a bias cannot be added to the result, as far as the shape of the weight tells.
+
+        Args:
+            bias_shape: The shape of the bias.
+            weight_axes: The letters of the weight in the equation.
+            result_axes: Those of the result, perhaps after an ellipsis.
+
+        Raises:
+            ContractError: An axis of it has another size.
+        """
+        sizes = dict(zip(weight_axes, self.shape, strict=True))
+        # From the last axis on, as broadcasting goes, and not into an ellipsis.
+        letters = reversed(result_axes.rpartition(".")[2])
+        last = zip(letters, reversed(bias_shape), strict=False)
+        # Axes of the input alone have any size; size 1 fits all.
+        if any(size not in (1, sizes.get(axis, size)) for axis, size in last):
+            expected = f"the last axes of the output {result_axes!r}, for a weight of shape {self.shape}"
+            raise ContractError(
+                f"Einsum.bias_shape: expected {expected}; found {bias_shape}"
+            )
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
@@ -116,6 +131,7 @@ class Einsum(Layer):
         )
         try:
             return add_bias(jnp.einsum(self.equation, x, weight), bias)
+        # JAX's message has no name of the layer, nor the shape of its weight.
         except (TypeError, ValueError) as error:
             expected = f"an input that fits {self.equation!r} with a weight of shape {self.shape}"
             raise ContractError(

@@ -18,6 +18,8 @@ Tokens: TypeAlias = Integer[Array, "*batch"]
 Features: TypeAlias = Float[Array, "*batch width"]
 Scores: TypeAlias = Float[Array, "*batch num_embeddings"]
 
+# JAX takes axis -2 for that of the inputs, which is axis 0 here: all else counts as a
+# receptive field, and the fan is n * (n * width / n / n) = width.
 _UNIT_LENGTH: Final = jax.nn.initializers.variance_scaling(
     1.0, "fan_in", "normal", out_axis=0
 )
@@ -80,6 +82,7 @@ class Embedding(Layer):
         """
         check_inputs(self, tokens=(tokens, Tokens))
         (weight,) = promoted(self.dtype, self.weight.value)
+        # Not `weight[tokens]`, which would take the last token for one out of range.
         return jnp.take(weight, tokens, axis=0)
 
     def attend(self, x: Features) -> Scores:

@@ -109,7 +109,11 @@ class GroupNorm(Layer):
         grouped = widened(x).reshape(
             *x.shape[:-1], self.num_groups, self.width // self.num_groups
         )
+        # All positions, and the features in a group; the axis of groups is between
+        # them.
         axes = (*range(self.batch_axes, x.ndim - 1), x.ndim)
+        # Subtracted first: the mean of the squares, less that of the mean, would lose
+        # digits.
         grouped = grouped - grouped.mean(axes, keepdims=True)
         var = jnp.square(grouped).mean(axes, keepdims=True)
         y = (grouped * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape)

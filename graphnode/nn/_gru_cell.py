@@ -90,6 +90,8 @@ class GRUCell(GatedCell[jax.Array]):
             self.candidate_bias.value,
         )
         from_input = jnp.split(add_bias(x @ weight, bias), 3, -1)
+        # Apart from the input's: the reset gate acts on this part of the candidate
+        # alone.
         from_carry = jnp.split(h @ recurrent, 3, -1)
         reset = jax.nn.sigmoid(from_input[0] + from_carry[0])
         update = jax.nn.sigmoid(from_input[1] + from_carry[1])

@@ -88,6 +88,8 @@ class LayerNorm(Layer):
         check_inputs(self, x=(x, Features))
         values = widened(x)
         mean = values.mean(-1, keepdims=True)
+        # Subtracted first: the mean of the squares, less the square of the mean, would
+        # lose digits.
         values = values - mean
         var = jnp.square(values).mean(-1, keepdims=True)
         factor = jax.lax.rsqrt(var + self.epsilon)

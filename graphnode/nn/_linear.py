@@ -107,9 +107,10 @@ class Linear(Layer):
         b_init: Initializer,
         param_dtype: DTypeLike,
     ) -> None:
-        self.in_size = before_in = _sizes("in_size", self.in_size)
-        self.out_size = before_out = _sizes("out_size", self.out_size)
+        self.in_size = before_in = _checked_sizes("in_size", self.in_size)
+        self.out_size = before_out = _checked_sizes("out_size", self.out_size)
         self.dtype = inexact("Linear.dtype", self.dtype)
+        # Only the last axis is mapped; those before it stay.
         if before_in[:-1] != before_out[:-1]:
             expected = f"{before_in[:-1]} before the last size, as in_size has"
             raise ContractError(
@@ -152,6 +153,7 @@ class Linear(Layer):
         x, weight, bias = promoted(
             self.dtype, x, self.weight.value, value_of(self.bias)
         )
+        # At each call, since an optimizer may move what is masked, as by weight decay.
         if self.w_mask is not None:
             weight = weight * self.w_mask.astype(weight.dtype)
         return add_bias(x @ weight, bias)
@@ -173,14 +175,24 @@ def linear_part(
     )
 
 
-def _sizes(name: str, size: Any) -> tuple[int, ...]:
+def _checked_sizes(field_name: str, size: Any) -> tuple[int, ...]:
+    """`in_size` or `out_size` as a tuple of integers, the last of which counts the features.
+
+    Args:
+        field_name: The field, for the error.
+        size: An integer or a tuple of them.
+
+    Raises:
+        ContractError: Something else, a size that is not positive, or none.
+    """
     try:
         items = size if isinstance(size, tuple) else (size,)
         sizes = tuple(map(operator.index, items))
     except TypeError:
         items = sizes = ()
+    # `operator.index` takes a boolean for 0 or 1.
     if not sizes or min(sizes) <= 0 or bool in map(type, items):
         raise ContractError(
-            f"Linear.{name}: expected a positive integer or a tuple of them; found {size!r}"
+            f"Linear.{field_name}: expected a positive integer or a tuple of them; found {size!r}"
         )
     return sizes

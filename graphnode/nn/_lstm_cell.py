@@ -89,6 +89,7 @@ class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
             self.recurrent.value,
             self.bias.value,
         )
+        # One product for all four parts, and one for the recurrent ones.
         i, f, g, o = jnp.split(add_bias(x @ weight + h @ recurrent, bias), 4, -1)
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)

@@ -106,6 +106,7 @@ class MLP(Layer):
             ConfigError: Layers that the constructor does not make; names all.
         """
         widths = self._widths()
+        # Before they are compared one by one: a list may have been made longer.
         if len(self.layers) != len(widths) - 1:
             what = f"expected {len(widths) - 1}, depth + 1; found {len(self.layers)}"
             raise ConfigError([Fault(what, path="layers")])
@@ -129,6 +130,7 @@ class MLP(Layer):
         """
         check_inputs(self, x=(x, Input))
         *hidden, last = self.layers
+        # Joined once for all layers.
         y = as_rows(x)
         for layer in hidden:
             y = self.act(layer(y))

@@ -33,11 +33,19 @@ def result_dtype(dtype: DTypeLike | None, x: jax.Array) -> DTypeLike:
 
 
 def norm_vars(**parameters: State[jax.Array] | None) -> dict[str, object]:
-    """What a normalisation was made with, as far as its parameters still show it."""
+    """The init variables of a normalisation that its parameters still show.
+
+    Args:
+        **parameters: By name, `scale` and `bias`; `None` for one that it was made without.
+
+    Returns:
+        `use_scale` and `use_bias`, as far as given, and `param_dtype`.
+    """
     used = [parameter for parameter in parameters.values() if parameter is not None]
     variables: dict[str, object] = {
         f"use_{name}": parameter is not None for name, parameter in parameters.items()
     }
+    # Without parameters nothing shows what dtype they would have.
     if used:
         variables["param_dtype"] = scalar_type(used[0].value)
     return variables

@@ -29,7 +29,11 @@ class Part(NamedTuple):
 
 
 def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
-    """The init variables of all parts, by their paths; the first one that has a variable says its value.
+    """The init variables that a layer's constructor hands to all its parts, with their values.
+
+    Args:
+        parts: The parts, by their paths in the layer. The first one that has a variable
+            says its value, and the others must agree.
 
     Raises:
         ConfigError: Parts that the constructor does not make; names all, with their
@@ -39,6 +43,7 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
     shared: dict[str, tuple[object, str]] = {}
     for path, part in parts.items():
         cls: type = type(part.layer)
+        # Not of a subclass either: that has a constructor of its own.
         if cls is not part.cls:
             expected = f"{a_class(part.cls, cls)}, as the constructor makes it"
             what = f"expected {expected}; found {a_class(cls, part.cls)}"
@@ -54,9 +59,11 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
         try:
             variables: dict[str, object] = part.layer.__init_vars__()
         except ConfigError as error:
+            # A part that is made of layers itself names faults from there.
             faults += [fault.below(path) for fault in error.faults]
             continue
         for name, value in variables.items():
+            # This part has a value of its own, which says nothing of the others.
             if name in part.variables:
                 expected_value, source = part.variables[name], "the constructor sets it"
             else:
@@ -68,20 +75,30 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
 
 
 def _fault(path: str, value: object, expected: object, source: str) -> list[Fault]:
+    """The fault of a value of a part that is not as expected, or nothing.
+
+    Args:
+        path: The path of the value from the layer around the part.
+        value: The value.
+        expected: What it should be.
+        source: What says so, for the message.
+    """
     if _is_same(value, expected):
         return []
-    what = f"expected {_text(expected)}, as {source}; found {_text(value)}"
+    what = f"expected {_value_text(expected)}, as {source}; found {_value_text(value)}"
     return [Fault(what, path=path)]
 
 
 def _is_same(left: object, right: object) -> bool:
+    """Whether two values of fields are equal."""
     # `None` first: NumPy's float64 is equal to it, and a mask has no single answer.
     if left is None or right is None:
         return left is right
     return bool(left == right)
 
 
-def _text(value: object) -> str:
+def _value_text(value: object) -> str:
+    """For a message: a value of a field; of an array the dtype and shape alone."""
     if isinstance(value, jax.Array):
         return f"{value.dtype}{list(value.shape)}"
     return value.__name__ if isinstance(value, type) else repr(value)

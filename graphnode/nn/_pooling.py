@@ -45,7 +45,16 @@ class _Pool(Layer):
 
     # Any: JAX's monoids are recognised by the very functions and start values that are
     # passed.
-    def _combined(self, x: jax.Array, start: Any, combine: Any) -> jax.Array:
+    def _reduce_windows(self, x: jax.Array, start: Any, combine: Any) -> jax.Array:
+        """`x` of shape `[*batch, *spatial, channels]`, with the elements of each window combined.
+
+        Args:
+            x: The input.
+            start: The neutral element of `combine`, which padding consists of.
+            combine: A function of two arrays of `jax.lax`, such as `jax.lax.max`.
+        """
+        # Checked in construction, and again here: a field may have been assigned since,
+        # or come from a view.
         window = sizes("window", self.window)
         rank = len(window)
         strides = sizes("strides", self.strides, rank)
@@ -55,7 +64,13 @@ class _Pool(Layer):
         )
         images = one_batch(self, x, rank)
         y: jax.Array = jax.lax.reduce_window(
-            images, start, combine, (1, *window, 1), (1, *strides, 1), around
+            # Windows do not reach over batch and channels.
+            images,
+            start,
+            combine,
+            (1, *window, 1),
+            (1, *strides, 1),
+            around,
         )
         return as_batch(y, x)
 
@@ -83,9 +98,10 @@ class MaxPool(_Pool):
         """Pool `x` of shape `[..., *spatial, channels]`, with any number of batch axes."""
         check_inputs(self, x=(x, Numbers))
         least = (
+            # Integers have no infinity.
             -np.inf if jnp.issubdtype(x.dtype, jnp.inexact) else np.iinfo(x.dtype).min
         )
-        return self._combined(x, np.array(least, x.dtype), jax.lax.max)
+        return self._reduce_windows(x, np.array(least, x.dtype), jax.lax.max)
 
 
 class AvgPool(_Pool):
@@ -122,10 +138,12 @@ class AvgPool(_Pool):
         # above 2048 or 256 are rounded.
         values = x.astype(at_least_float32(x.dtype))
         zero = np.array(0, values.dtype)
-        total = self._combined(values, zero, jax.lax.add)
+        total = self._reduce_windows(values, zero, jax.lax.add)
         if self.count_include_pad or self.padding == "VALID":
             # NumPy's might not be promoted
             count: int | jax.Array = math.prod(sizes("window", self.window))
         else:
-            count = self._combined(jnp.ones_like(values), zero, jax.lax.add)
+            # At the borders a window has fewer elements of the input: counted as they
+            # are summed.
+            count = self._reduce_windows(jnp.ones_like(values), zero, jax.lax.add)
         return (total / count).astype(x.dtype)

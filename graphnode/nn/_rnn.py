@@ -73,10 +73,12 @@ class RNN(Layer, Generic[C]):
         def step(
             carried: tuple[RNN[C], C], element: jax.Array
         ) -> tuple[tuple[RNN[C], C], jax.Array]:
+            """One round of the scan; the node is in the carry, as what the cell writes must go on."""
             rnn, before = carried
             after, y = rnn._step(before, element)
             return (rnn, after), y
 
+        # The scan runs over the first axis; the time is the last but one.
         (_, end), outputs = scan(
             step, (self, start), jnp.moveaxis(x, -2, 0), reverse=self.reverse
         )
@@ -89,6 +91,7 @@ class RNN(Layer, Generic[C]):
             return start  # the usual case, without a step that is traced twice
 
         def carried(rnn: RNN[C], carry: C, x: jax.Array) -> C:
+            """What one step carries on: asked for its dtypes alone."""
             # Without time, of which there may be none.
             return rnn._step(carry, jnp.zeros((*x.shape[:-2], x.shape[-1]), x.dtype))[0]
 
@@ -102,6 +105,7 @@ class RNN(Layer, Generic[C]):
         return promoted
 
     def _step(self, carry: C, x: jax.Array) -> tuple[C, jax.Array]:
+        """Call the cell once."""
         # A method: in a scan, errors can tell the cell's place by the node that calls
         # it.
         return self.cell(carry, x)

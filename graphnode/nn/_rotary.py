@@ -33,11 +33,14 @@ def rotary(
     """
     half = x.shape[-1] // 2
     dtype = at_least_float32(x.dtype)
+    # By NumPy: a constant of what is compiled, and not computed at each call.
     rates = base ** (-np.arange(half, dtype=dtype) / half)
     angles = positions.astype(dtype)[:, None, None] * rates[None, None, :]
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     leading = range(x.ndim - 3)
     cos, sin = (
+        # Only now in the dtype of `x`: in half precision, large angles could be off by a
+        # whole turn.
         jnp.expand_dims(cos, leading).astype(x.dtype),
         jnp.expand_dims(sin, leading).astype(x.dtype),
     )

@@ -27,6 +27,7 @@ After: TypeAlias = Float[Array, "n_after"]
 
 @jax.custom_jvp
 def _spike(x: jax.Array) -> jax.Array:
+    """The step at 0, with a surrogate derivative; `spike` is the function that users name."""
     return jnp.greater_equal(x, 0).astype(jnp.result_type(x))
 
 
@@ -34,6 +35,7 @@ def _spike(x: jax.Array) -> jax.Array:
 def _spike_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
+    """The step, and its surrogate derivative along a tangent."""
     (x,), (dx,) = primals, tangents
     return _spike(x), dx / (1.0 + jnp.abs(x)) ** 2
 
@@ -148,7 +150,10 @@ class LIF(Module):
             )
         self.t_refractory = finite("LIF.t_refractory", self.t_refractory)
         if self.t_refractory < 0 or not math.isclose(
-            self.t_refractory, self._refractory_steps * self.dt, abs_tol=1e-9
+            # Close is enough: 0.3 is not three times 0.1 to a computer.
+            self.t_refractory,
+            self._refractory_steps * self.dt,
+            abs_tol=1e-9,
         ):
             raise ContractError(
                 f"LIF.t_refractory: expected a multiple of dt={self.dt}; found {self.t_refractory}"
@@ -157,6 +162,7 @@ class LIF(Module):
 
     @property
     def _refractory_steps(self) -> int:
+        """How many steps a neuron stays at `v_reset`: `t_refractory` in units of `dt`."""
         return round(self.t_refractory / self.dt)
 
     def reset(self) -> None:
@@ -196,14 +202,20 @@ class LIF(Module):
         v_inf: float | jax.Array = self.v_rest
         if current is not None:
             v_inf = v_inf + self.resistance * current.astype(v.dtype)
+        # A number of Python: weak, so that the voltage keeps its dtype.
         v = v_inf + math.exp(-self.dt / self.tau) * (v - v_inf)
         if jump is not None:
             v = v + jump.astype(v.dtype)
+        # Before the threshold is asked for: whatever arrives, a refractory neuron does
+        # not spike.
         v = jnp.where(left > 0, self.v_reset, v)
         spikes = self.spike(v - self.v_threshold)
+        # The reset is a choice, and not a product with `spikes`: no gradient passes
+        # through it.
         is_spiking = spikes > 0
         v = jnp.where(is_spiking, self.v_reset, v)
         left = jnp.where(is_spiking, self._refractory_steps, jnp.maximum(left - 1, 0))
+        # All or none: after an error, the neurons are as before the step.
         write_all((self.voltage, self.refractory, self.spikes), (v, left, spikes))
         return spikes
 

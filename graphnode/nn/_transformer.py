@@ -129,6 +129,7 @@ class TransformerBlock(Layer):
             raise ContractError(
                 f"TransformerBlock.norm: expected {' or '.join(map(repr, _NORMS))}; found {norm!r}"
             )
+        # Two nodes, and not one twice: each has parameters of its own.
         self.attention_norm, self.mlp_norm = (
             _NORMS[norm](width, dtype=self.dtype, param_dtype=param_dtype)
             for _ in range(2)
@@ -180,9 +181,11 @@ class TransformerBlock(Layer):
         """The parts, with what the constructor gives them."""
         width, dtype = self.width, self.dtype
         cls = type(self.attention_norm)
+        # Of another class, it is a fault, whichever of the two it is compared with.
         norm_cls = cls if cls in _NORMS.values() else LayerNorm
         of_norm: dict[str, object] = {
             "width": width,
+            # Left at the default of the class by the constructor.
             "epsilon": norm_cls.epsilon,
             "dtype": dtype,
         }

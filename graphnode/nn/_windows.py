@@ -32,6 +32,7 @@ DIMENSIONS: Final = {
     2: ("NHWC", "HWIO", "NHWC"),
     3: ("NHWDC", "HWDIO", "NHWDC"),
 }
+# What `jnp.pad` calls them.
 _MODES: Final[dict[object, str]] = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
 
 
@@ -50,6 +51,7 @@ def padding_of(
         for name in admitted:
             if name == padding:
                 return name
+    # An integer is for all axes, and on both sides.
     each = padding if isinstance(padding, tuple) else (padding,) * rank
     pairs = [
         amount if isinstance(amount, tuple) else (amount, amount) for amount in each
@@ -61,6 +63,7 @@ def padding_of(
 
 
 def _is_pair(pair: tuple[object, ...]) -> bool:
+    """Whether it is what is added before and after an axis: two integers of at least 0."""
     return len(pair) == 2 and all(is_integer(amount, 0) for amount in pair)
 
 
@@ -79,6 +82,7 @@ def pad(
     mode: Any = _MODES.get(padding)  # to numpy's stubs, one of its modes
     if mode is None:
         return x, padding
+    # As "SAME" pads without strides: the odd element goes behind.
     around = [(size // 2, size - size // 2) for size in reach]
     return jnp.pad(x, ((0, 0), *around, (0, 0)), mode), "VALID"
 
@@ -95,4 +99,5 @@ def one_batch(layer: Node, x: jax.Array, rank: int) -> jax.Array:
         expected = f"an input of shape (..., {'spatial, ' * rank}channels)"
         raise ContractError(f"{place(layer)}: expected {expected}; found {x.shape}")
     batch = x.shape[: x.ndim - rank - 1]
+    # The product rather than -1, which JAX cannot infer in an empty batch.
     return x if len(batch) == 1 else x.reshape(math.prod(batch), *x.shape[len(batch) :])

@@ -18,15 +18,15 @@ from .._registered import VALUES
 glorot_normal: Final[Initializer] = VALUES["glorot_normal"]
 """Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", eq. 16."""
 glorot_uniform: Final[Initializer] = VALUES["glorot_uniform"]
-"""The same, uniformly distributed."""
+"""Uniform, with the variance of `glorot_normal`."""
 he_normal: Final[Initializer] = VALUES["he_normal"]
 """He et al. 2015, "Delving Deep into Rectifiers", eq. 10."""
 he_uniform: Final[Initializer] = VALUES["he_uniform"]
-"""The same, uniformly distributed."""
+"""Uniform, with the variance of `he_normal`."""
 lecun_normal: Final[Initializer] = VALUES["lecun_normal"]
 """LeCun et al. 1998, "Efficient BackProp", eq. 16."""
 lecun_uniform: Final[Initializer] = VALUES["lecun_uniform"]
-"""The same, uniformly distributed."""
+"""Uniform, with the variance of `lecun_normal`."""
 normal: Final[Initializer] = VALUES["normal"]
 """Normal, with standard deviation 0.01."""
 ones: Final[Initializer] = VALUES["ones"]

@@ -25,6 +25,7 @@ def check_arguments(model: object, tx: object) -> None:
     Raises:
         TypeError: Says which comes first, or what to write.
     """
+    # With a transformation first, the two are swapped: the message about that is below.
     if isinstance(tx, Mapping) and not acts_as_transformation(model):
         _check_mapping(tx)
         return
@@ -37,12 +38,12 @@ def check_arguments(model: object, tx: object) -> None:
         )
     such_as = "" if inspect.isroutine(tx) else ", such as optax.adam(1e-3)"
     raise TypeError(
-        f"Optimizer takes an optax transformation second{such_as}; found {_described(tx)}"
+        f"Optimizer takes an optax transformation second{such_as}; found {_misfit_text(tx)}"
     )
 
 
-def _described(value: object) -> str:
-    """What is not a transformation, for a message; a function of optax that gives one is to be called."""
+def _misfit_text(value: object) -> str:
+    """For a message: what is not a transformation; a function of optax that gives one is to be called."""
     if not inspect.isroutine(value):
         return describe(value)
     name = getattr(value, "__name__", "tx")
@@ -56,7 +57,7 @@ def _check_mapping(by_filter: Mapping[Any, Any]) -> None:
         TypeError: Names all.
     """
     faults = [
-        f"{as_filter(key)!r}: {_described(tx)}"
+        f"{as_filter(key)!r}: {_misfit_text(tx)}"
         for key, tx in by_filter.items()
         if not (tx is None or acts_as_transformation(tx))
     ]
@@ -93,6 +94,8 @@ def initial_state(tx: Transformation, params: StateTree) -> Any:
 
 def _is_misfit(text: str) -> bool:
     """Whether this is JAX's text for a pytree that should be a prefix of a state tree, and is not."""
+    # By JAX's text, as it raises a plain ValueError: so does a user's own mask
+    # function.
     if "prefix pytree" in text:
         return "StateTree" in text
     # Before JAX 0.10.
@@ -102,11 +105,12 @@ def _is_misfit(text: str) -> bool:
 
 
 def _has_pairs(state: Any) -> bool:
-    """Whether the state is of a transformation with `optax.lookahead` in it, to which nothing gives pairs."""
+    """Whether `optax.lookahead` is somewhere in a transformation, by its state: it wants pairs of parameters."""
     pairs = imported_optax().LookaheadState
 
     # What is not optax's own, such as `SlowParams`, may give it pairs.
     def is_leaf(part: object) -> bool:
+        """Whether to look no further: at a state of `optax.lookahead`, or of another package."""
         package = type(part).__module__.partition(".")[0]
         is_foreign = package not in ("optax", "builtins", "collections")
         return is_foreign or isinstance(part, pairs)
@@ -117,6 +121,8 @@ def _has_pairs(state: Any) -> bool:
 
 def acts_as_transformation(value: object) -> bool:
     """Whether a value has what optax transformations have; `MultiSteps` is of another class."""
+    # Classes have the methods of their instances, and are not called yet; a node with
+    # such methods is a model.
     if isinstance(value, type | GraphObject):
         return False
     methods = [getattr(value, name, None) for name in ("init", "update")]

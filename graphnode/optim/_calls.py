@@ -54,6 +54,8 @@ class Call(abc.ABC):
         """
         for name in sorted(self.pairs):
             keys = [key for key, _ in getattr(self, name) or ()]
+            # A key may be written twice in a file, which has pairs; `dict` would take
+            # the last one without a word.
             repeated = [key for at, key in enumerate(keys) if key in keys[:at]]
             if repeated:
                 raise ValueError(
@@ -86,6 +88,7 @@ class Call(abc.ABC):
         bound = inspect.signature(self.factory).bind_partial()
         for name, value in self.explicit().items():
             argument = resolved(value)
+            # Back to the mapping that the factory takes.
             if name in self.pairs and value is not None:
                 argument = dict(argument)
             bound.arguments[name] = argument
@@ -131,6 +134,7 @@ class ScheduleCall(Call):
 
 
 def _is_same(value: object, default: object) -> bool:
+    """Whether an argument is the default of its parameter, class included."""
     # With the class: 1 equals True, and 1.0.
     return value is default or (type(value) is type(default) and value == default)
 
@@ -139,6 +143,8 @@ def resolved(value: Any) -> Any:
     """A value with what the factories give in place of their calls: optax asks its own classes for more than `init`."""
     if isinstance(value, Call):
         return value.called()
+    # Tuples of exactly that class: optax's own are named tuples, to be left as they
+    # are.
     return tuple(map(resolved, value)) if type(value) is tuple else value
 
 
@@ -201,6 +207,7 @@ def _name_of(factory: Callable[..., Any]) -> str:
     """The name that files have for a factory: its own, if they know it by that or do not know it."""
     own = getattr(factory, "__name__", "call")
     by_name = factories()
+    # By identity: another function of the same name may be the one that files know.
     if by_name.get(own) is factory:
         return own
     return next((name for name, other in by_name.items() if other is factory), own)
@@ -209,6 +216,7 @@ def _name_of(factory: Callable[..., Any]) -> str:
 def _restored(
     name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]
 ) -> Call:
+    """The call of a factory with these arguments: what `call` makes, and what a pickle is loaded by."""
     cls = cast("type[Call]", call_class(name, factory))
     return cls(**{key: as_static(value) for key, value in arguments.items()})
 
@@ -218,13 +226,14 @@ def factories(values: Mapping[str, Any] = VALUES) -> dict[str, Callable[..., Any
     """The functions that files may call, by name: optax's own, and those among some values by name."""
     # The name of an activation, such as `identity`, may be that of a factory, too.
     return {
-        **_of_optax(),
+        **_optax_functions(),
         **{name: value for name, value in values.items() if _is_factory(name, value)},
     }
 
 
 # Any: whatever was registered.
 def _is_factory(name: str, value: Any) -> bool:
+    """Whether files may call a value that was registered under this name."""
     is_hashable = isinstance(value, Hashable)
     return is_hashable and callable(value) and call_class(name, value) is not None
 
@@ -239,7 +248,8 @@ def call_classes(
 
 
 @functools.cache
-def _of_optax() -> dict[str, Callable[..., Any]]:
+def _optax_functions() -> dict[str, Callable[..., Any]]:
+    """The functions of optax by their names, `lookahead` replaced by our own; found once."""
     module = imported_optax()
     functions: dict[str, Callable[..., Any]] = {}
     for name in dir(module):
@@ -269,7 +279,7 @@ def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
 def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
     """The class of the calls of a factory, or why there is none."""
     try:
-        signature = _signature(factory)
+        signature = _evaluated_signature(factory)
     except Exception as error:  # written in C, or with annotations that mean whatever
         return f"its annotations cannot be read: {error}"
     returned = factory if isinstance(factory, type) else signature.return_annotation
@@ -286,6 +296,8 @@ def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
             fields.append(field)
             if is_mapping(parameter.annotation):
                 pairs.add(parameter.name)
+        # A parameter without a field keeps its default. One without a default would
+        # always be missing.
         elif (
             parameter.default is parameter.empty
             and parameter.kind is not parameter.VAR_KEYWORD
@@ -305,15 +317,18 @@ def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
         kw_only=True,
         repr=False,
     )
+    # Where a reader would look for it; a pickle goes by the factory.
     cls.__module__ = factory.__module__
     return cast("type[Call]", cls)
 
 
 def _unsayable(parameter: inspect.Parameter) -> str:
+    """For a message: why there is no field for a parameter of a factory."""
     return f"its parameter {parameter.name!r} takes what no file can say, or has a name that is used otherwise"
 
 
-def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+def _evaluated_signature(factory: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a factory, with its annotations evaluated among the names of optax and its module."""
     # Many import optax, or something of it, for type checkers alone.
     optax = imported_optax()
     names = {**vars(optax), "optax": optax}
@@ -339,7 +354,7 @@ def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
 
 
 def _base_of(annotation: Any) -> type[Call] | None:
-    """What the calls of a factory are, by what it returns."""
+    """The class of calls for what a factory returns: of transformations, of schedules, or `None`."""
     if isinstance(annotation, type) and has_init_and_update(annotation):
         return TransformationCall
     return ScheduleCall if is_schedule(annotation) else None

@@ -36,7 +36,7 @@ class Groups:
     # Any: optax's states are of its own classes.
     def init(self, params: StateTree) -> Any:
         """The state for these parameters."""
-        return self._joined().init(params)
+        return self._multi_transform().init(params)
 
     def update(
         self,
@@ -46,7 +46,7 @@ class Groups:
         **extra: Any,
     ) -> tuple[Any, Any]:
         """The updates and the next state."""
-        return self._joined().update(updates, state, params, **extra)
+        return self._multi_transform().update(updates, state, params, **extra)
 
     def changing(self) -> Iterator[tuple[Matcher, Transformation]]:
         """The filters of the States that are changed, with the transformation of each."""
@@ -54,7 +54,8 @@ class Groups:
             if tx is not None:
                 yield matcher, tx
 
-    def _joined(self) -> Transformation:
+    def _multi_transform(self) -> Transformation:
+        """The transformation of optax that all of them make together, each for its own States."""
         filters, transformations = zip(*self.changing(), strict=True)
         # By position, as a filter may print differently in every process, and the
         # memory has the names in its paths. Equal ones stay apart: each clips, or
@@ -88,10 +89,12 @@ def grouped(
         FilterTypeError: A key is not a filter.
     """
     filters, transformations = as_filters(list(by_filter)), tuple(by_filter.values())
+    # With the filters of what stays unchanged, which optax never sees.
     Labels(filters, transformations)(choose(wrt))  # raises if they do not fit
     groups = Groups(filters, transformations)
     pairs = zip(filters, transformations, strict=True)
     unchanged = [matcher for matcher, tx in pairs if tx is None]
+    # Then the filter can stay as the caller wrote it.
     if not unchanged:
         return groups, wrt
     if any(isinstance(matcher, Everything) for matcher in unchanged):

@@ -121,19 +121,25 @@ def _selecting(by_filter: Labels[Any], params: StateTree) -> Sequence[int]:
     first_alike = tuple([values.index(value) for value in values])
 
     def select_all() -> list[int]:
+        """The number of the filter for each State, with both checks."""
         selectors = _selectors(filters, params)
         _check_one_label(filters, selectors, first_alike, params.layout)
         _check_some_label(filters, selectors, params.layout)
+        # All that select a State have equal labels; `positions` promises the first.
         return [numbers[0] for numbers in selectors]
 
+    # A function among the filters may answer otherwise for other values: nothing is
+    # kept then.
     if all(matcher.is_fixed for matcher in filters):
+        # Not the labels themselves, which may be unhashable: it matters only which of
+        # them are equal.
         question = ("labels", filters, first_alike)
         return params.layout.remember(question, select_all)
     return select_all()
 
 
 def _selectors(filters: Sequence[Matcher], params: StateTree) -> list[list[int]]:
-    """For each State the numbers of all filters that select it."""
+    """For each State, in layout order, the numbers of all filters that select it."""
     layout = params.layout
     selectors: list[list[int]] = [[] for _ in range(len(layout))]
     for number, matcher in enumerate(filters):
@@ -151,6 +157,17 @@ def _check_one_label(
     first_alike: Sequence[int],
     layout: Layout,
 ) -> None:
+    """Raise if filters with different labels select one State.
+
+    Args:
+        filters: The filters.
+        selectors: For each State the numbers of all filters that select it.
+        first_alike: For each filter the number of the first one with an equal label.
+        layout: Of the States.
+
+    Raises:
+        FilterError: Names all such States, by all their paths.
+    """
     double = [
         at
         for at, numbers in enumerate(selectors)
@@ -170,6 +187,16 @@ def _check_one_label(
 def _check_some_label(
     filters: Sequence[Matcher], selectors: Sequence[Sequence[int]], layout: Layout
 ) -> None:
+    """Raise if there are States that no filter selects.
+
+    Args:
+        filters: The filters.
+        selectors: For each State the numbers of all filters that select it.
+        layout: Of the States.
+
+    Raises:
+        FilterError: Names all such States, by all their paths.
+    """
     missing = [at for at, numbers in enumerate(selectors) if not numbers]
     if missing:
         faults = [
@@ -183,5 +210,5 @@ def _check_some_label(
 
 
 def _all_paths(layout: Layout, at: int) -> str:
-    """The path of a State, and further ones."""
+    """For a message: all paths of a State, the one that it goes by first."""
     return " = ".join(map(path_str, [layout.path(at), *layout.other_paths(at)]))

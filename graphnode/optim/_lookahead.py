@@ -55,11 +55,13 @@ def lookahead(
 
     # Any: optax's types know no parameters but containers of arrays.
     def init(params: Any) -> SlowParams:
+        """The first state: the slow parameters are the parameters themselves."""
         return SlowParams(
             params, on_pairs.init(optax.LookaheadParams.init_synced(params))
         )
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, SlowParams]:
+        """One step of optax's own on a pair; the move of the slow ones is made here, in the state."""
         pair = optax.LookaheadParams(fast=params, slow=state.slow)
         result = on_pairs.update(updates, state.lookahead, pair)
         moves, inner = cast("tuple[Any, Any]", result)

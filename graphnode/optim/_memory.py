@@ -94,7 +94,7 @@ def _is_tree(value: object) -> bool:
 
 
 def _has_arrays(value: object) -> bool:
-    """Whether there is anything to remember: in place of a masked parameter there is a mark without leaves."""
+    """Whether a value of a state tree is to be remembered: where a parameter is masked, it has no leaves."""
     return bool(jax.tree.leaves(value))
 
 
@@ -105,6 +105,7 @@ def form_of(tx: Transformation, params: StateTree) -> Form:
         # Of a method there is a new object each time, for which JAX would trace anew.
         method = init
         init = params.layout.remember(("init", method), lambda: method)
+    # Shapes are enough, and no memory is used for them.
     tree = jax.eval_shape(init, params)
     return Form(tree, tuple(take_apart(tree)))
 
@@ -113,7 +114,7 @@ def take_apart(memory: Any) -> list[Part]:
     """The parts of an optax state: the values of the state trees in it, and its other leaves."""
     parts: list[Part] = []
     for key_path, leaf in jax.tree.leaves_with_path(memory, is_leaf=_is_tree):
-        place: Path = ("memory", *map(_key, key_path))
+        place: Path = ("memory", *map(_key_of_entry, key_path))
         if isinstance(leaf, StateTree):
             paths = list(leaf.layout.paths())
             rows = zip(paths, _below(paths), leaf._values, strict=True)
@@ -139,7 +140,8 @@ def _below(paths: list[Path]) -> list[Path]:
     return [(str(path[0]), *path[1:]) for path in paths]
 
 
-def _key(entry: Any) -> Key:
+def _key_of_entry(entry: Any) -> Key:
+    """An entry of a key path of JAX as a key of a path: the position, or the name as text."""
     match entry:
         case SequenceKey(idx=int(key)) | FlattenedIndexKey(key=int(key)):
             return key
@@ -156,6 +158,7 @@ def unshared(memory: Any, params: StateTree) -> Any:
     seen = {id(leaf) for leaf in jax.tree.leaves(params)}
 
     def own(leaf: Any) -> Any:
+        """An array, or a copy of it if it was seen before."""
         if isinstance(leaf, jax.Array) and id(leaf) in seen:
             return leaf.copy()
         seen.add(id(leaf))
@@ -187,4 +190,5 @@ def _level(items: dict[Key, Any]) -> list[Any] | dict[Key, Any]:
     positions = [key for key in items if isinstance(key, int)]
     if not positions:
         return items
+    # Filled up to the largest one; `_below` has seen to it that none is large.
     return [items.get(at) for at in range(max(positions) + 1)]

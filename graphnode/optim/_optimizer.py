@@ -220,6 +220,8 @@ class Optimizer(Node):
         before = form.join([state.value for state in memory])
         updates, after = self.tx.update(gradients, before, params, **extra)
         parts = take_apart(after)
+        # A transformation whose state changes its structure has no place for it in the
+        # memory.
         faults = _part_faults(form.parts, parts)
         if faults:
             raise UpdateError(
@@ -231,6 +233,7 @@ class Optimizer(Node):
         )
         for part, remembered in zip(parts, memory, strict=True):
             writes.append((part.path, remembered, part.value))
+        # Model, memory and count together: either all are of this step, or none.
         writes.append((("steps",), self.steps, self.steps.value + 1))
         _write(writes)
         return cast("StateTree", updates)
@@ -313,6 +316,7 @@ class Optimizer(Node):
         ]
 
     def _params(self, members: Sequence[State[Any]]) -> StateTree:
+        """The values of the States that are optimized, as a state tree: what optax calls the parameters."""
         return StateTree(self.layout, tuple([member.value for member in members]))
 
     def _numbers_in(self, structure: GraphDef[Any], layout: Layout) -> Sequence[int]:
@@ -321,23 +325,26 @@ class Optimizer(Node):
         Raises:
             UpdateError: The model has others; names all.
         """
+        # Layouts are interned: for the model itself, and for a copy, this is the answer
+        # at each step.
         if layout is self.layout:
             return range(len(layout))
         numbers = layout.positions_of(self.layout).numbers
         specs = [None if number is None else layout.specs[number] for number in numbers]
         rows = zip(self.layout.paths(), self.layout.specs, specs, strict=True)
         faults = [
-            f"{path_str(path)}: expected {_described(own, spec)}, found {_described(spec, own)}"
+            f"{path_str(path)}: expected {_spec_text(own, spec)}, found {_spec_text(spec, own)}"
             for path, own, spec in rows
             if not _is_alike(own, spec)
         ]
         mentioned = set(numbers)
         faults += [
-            f"{path_str(layout.path(at))}: expected nothing, found {_described(spec, None)}"
+            f"{path_str(layout.path(at))}: expected nothing, found {_spec_text(spec, None)}"
             for at, spec in enumerate(layout.specs)
             if at not in mentioned
         ]
         present = [number for number in numbers if number is not None]
+        # Two paths of the optimizer's lead to one State now: it would be moved twice.
         if not faults and len(set(present)) < len(present):
             paths = [path_str(layout.path(at)) for at in _repeated(present)]
             faults = [f"States that were apart are one: {', '.join(paths)}"]
@@ -384,6 +391,7 @@ def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
 
 
 def _values(selected: FlatStates[Any]) -> StateTree:
+    """The values of the selected States, as a state tree."""
     return StateTree(
         selected.layout, tuple([state.value for state in selected._states])
     )
@@ -391,6 +399,7 @@ def _values(selected: FlatStates[Any]) -> StateTree:
 
 def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
     """The State of a part, described as the State of the model that it belongs to."""
+    # A count, for example, belongs to no State of the model.
     if part.mirrors is None or params.layout.index(part.mirrors) is None:
         return OptimizerState(part.value)
     param = params[part.mirrors]
@@ -404,6 +413,7 @@ def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays in a value, by their key paths as text."""
     return {
         keystr(key_path): np.shape(leaf)
         for key_path, leaf in jax.tree.leaves_with_path(value)
@@ -454,10 +464,12 @@ def _mismatches(path: Path, expected: Any, value: Any) -> Iterator[str]:
 
 
 def _part_faults(expected: Sequence[Part], parts: Sequence[Part]) -> list[str]:
+    """For a message: how the parts of an optax state differ in their paths from those that are expected."""
     return _path_faults([part.path for part in expected], [part.path for part in parts])
 
 
 def _path_faults(expected: Sequence[Path], paths: Sequence[Path]) -> list[str]:
+    """For a message: the paths that are expected and missing, then those that are not expected."""
     missing, unknown = set(expected).difference(paths), set(paths).difference(expected)
     return [
         *[f"{path_str(path)} is missing" for path in expected if path in missing],
@@ -473,10 +485,18 @@ def _is_alike(own: StateSpec, spec: StateSpec | None) -> bool:
 
 
 def _repeated(numbers: Sequence[int]) -> list[int]:
+    """The numbers that stand there more than once, in order."""
     return sorted({number for number in numbers if numbers.count(number) > 1})
 
 
-def _described(spec: StateSpec | None, beside: StateSpec | None) -> str:
+def _spec_text(spec: StateSpec | None, beside: StateSpec | None) -> str:
+    """For a message: how a State is described, or "nothing".
+
+    Args:
+        spec: The description; `None` where there is no State.
+        beside: That of the State which the message compares it with: two classes of one
+            name get their modules.
+    """
     if spec is None:
         return "nothing"
     name = class_name(spec.cls, *([] if beside is None else [beside.cls]))

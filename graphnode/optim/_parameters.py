@@ -53,6 +53,7 @@ def is_transformation(annotation: Any) -> bool:
     if not isinstance(annotation, type):
         return False
     package, _, _ = annotation.__module__.partition(".")
+    # A class of another package may have such methods for something else.
     return package in ("optax", "graphnode") and has_init_and_update(annotation)
 
 
@@ -63,6 +64,8 @@ def has_init_and_update(cls: type) -> bool:
 
 def is_schedule(annotation: Any) -> bool:
     """Whether an annotation says that a value is a schedule."""
+    # Equality for optax's, which is a type alias: each evaluation of an annotation
+    # makes a new one.
     return annotation == imported_optax().Schedule or annotation is Schedule
 
 
@@ -98,6 +101,7 @@ _CALLABLE: Final[Any] = Callable
 
 def field_type(parameter: inspect.Parameter) -> Any:
     """The type of the field for a parameter; `None` if it takes what no file could say."""
+    # Its names are the caller's, and a dataclass has a field for each name.
     if parameter.kind is parameter.VAR_KEYWORD:
         return None
     annotation = _annotation_of(parameter)
@@ -107,6 +111,7 @@ def field_type(parameter: inspect.Parameter) -> Any:
             # A tree, or a function that gives one: labels are such a function. A file
             # cannot say another kind of tree.
             return Labels[bool] | (None if parameter.default is None else bool)
+        # A mask that is an array: no file can say that.
         if jax.Array in members:
             return None
     if parameter.name.endswith("dtype") or set(members) >= _DTYPES:
@@ -190,11 +195,20 @@ def _callable_type(args: tuple[Any, ...]) -> Any:
 
 
 def _is_enum(annotation: Any) -> bool:
+    """Whether an annotation is a class of an enumeration."""
     return isinstance(annotation, type) and issubclass(annotation, enum.Enum)
 
 
 def _sequence_type(origin: Any, args: tuple[Any, ...]) -> Any:
+    """What a file says for a tuple, list or other sequence; `None` if it can say nothing.
+
+    Args:
+        origin: The generic class of the annotation, such as `tuple`.
+        args: What it is subscripted with.
+    """
     items = [item if item is ... else _file_type(item) for item in args]
+    # A sequence of what no file can say; and a bare `list`, of which the items are
+    # unknown.
     if None in items or not items:
         return None
     if origin is tuple:
@@ -205,6 +219,7 @@ def _sequence_type(origin: Any, args: tuple[Any, ...]) -> Any:
 
 
 def _union_type(args: tuple[Any, ...]) -> Any:
+    """What a file says for a union: the members that it can say; `None` if there are none but `None`."""
     # A dict as a set with an order
     members: dict[Any, None] = {}
     takes_arrays = jax.Array in args

@@ -76,7 +76,7 @@ class OfLeaf(NamedTuple):
 
 
 def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
-    """The slots of the arguments at some positions."""
+    """Where the answers for the arguments at some positions go, such as the tangent of each."""
     args, _ = call.signature.fill(call.roots, call.other_leaves)
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
     places = call.signature.leaf_places(range(len(args)))
@@ -86,7 +86,16 @@ def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
 def _slot_of(
     argument: Any, places: Sequence[LeafPlace], numbers: Mapping[int, int]
 ) -> Slot:
+    """Where the answer for one argument goes: a piece for each leaf, or one for nodes alone.
+
+    Args:
+        argument: The argument, with the caller's nodes in it.
+        places: Where its leaves stand among those of the call.
+        numbers: The number of each State in the call, by the id of the State.
+    """
     pairs, treedef = jax.tree_util.tree_flatten_with_path(argument)
+    # An argument without leaves, such as None, takes a pytree like itself: nothing of
+    # it could be named by path.
     if pairs and all(isinstance(leaf, GraphObject) for _, leaf in pairs):
         return Slot(None, (_nodes_of(argument, places[0].leaf, pairs[0][0], numbers),))
     pieces = [
@@ -99,6 +108,14 @@ def _slot_of(
 def _nodes_of(
     root: Any, leaf: int, below: tuple[Any, ...], numbers: Mapping[int, int]
 ) -> Nodes:
+    """The States of one node (or of a pytree of nodes) of an argument, by their numbers in the call.
+
+    Args:
+        root: The node or pytree.
+        leaf: The number of its first leaf among those of the call.
+        below: The key path from `root` to that leaf.
+        numbers: The number of each State in the call, by the id of the State.
+    """
     binding = binding_of(root)
     return Nodes(
         binding.graphdef,
@@ -130,16 +147,29 @@ def answers_of(
         if isinstance(piece, int):
             yield OfLeaf(piece, part)
         elif part is not None or not none_is_zero:
-            yield from _of_states(call, what, piece, part)
+            yield from _state_answers(call, what, piece, part)
 
 
-def _of_states(call: Call, what: str, nodes: Nodes, part: Any) -> Iterator[OfState]:
+def _state_answers(call: Call, what: str, nodes: Nodes, part: Any) -> Iterator[OfState]:
+    """What one mapping by path says of the States of some nodes, one by one.
+
+    Args:
+        call: The call.
+        what: What its transform calls an answer, such as a tangent.
+        nodes: The nodes that the mapping is for.
+        part: The mapping, as the caller gave it.
+
+    Raises:
+        FilterError: It has paths at which there is no State; names all.
+        TypeError: It is not a mapping.
+    """
     if part is None or not isinstance(part, (StateTree, Mapping)):
         raise TypeError(
             f"gn.{call.transform}: the {what} of {_name_of_nodes(call, nodes)} must be a StateTree, FlatStates or a "
             f"nested mapping by path; found {'None' if part is None else describe(part)}"
         )
     matched = match(nodes.graphdef, part)
+    # All at once: a mapping with one misspelled key often has several.
     unknown = [
         matched.key(at) for at, number in enumerate(matched.numbers) if number is None
     ]
@@ -166,6 +196,7 @@ def check_shape(call: Call, what: str, answer: OfState | OfLeaf, shapes: Any) ->
         ValueError: Names the State or leaf.
     """
     own = shapes_of(answer.value)
+    # Shapes alone: the dtype of a derivative (float0 for an integer) is JAX's to check.
     if own == shapes:
         return
     name = name_of_place(call, answer)
@@ -182,7 +213,8 @@ class Shapes(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What a message says of it."""
+        """For a message: the shape of a single array; of a pytree, its structure with a shape for each array."""
+        # A single array: its shape, without the pytree around it.
         if len(self.shapes) == 1 and jax.tree_util.treedef_is_leaf(self.treedef):
             return str(self.shapes[0])
         return repr(jax.tree.unflatten(self.treedef, map(_Shape, self.shapes)))
@@ -213,4 +245,5 @@ def name_of_place(call: Call, answer: OfState | OfLeaf) -> str:
 
 
 def _name_of_nodes(call: Call, nodes: Nodes) -> str:
+    """What a message calls nodes of an argument: the name of their first leaf, up to where the mapping stands."""
     return call.site.leaf_names()[nodes.leaf].removesuffix(keystr(nodes.below))

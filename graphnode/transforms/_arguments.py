@@ -34,12 +34,15 @@ class Static:
     __slots__ = ("_key", "value")
 
     def __init__(self, name: str, value: Any) -> None:
+        """Take a static argument; `name` is what messages call it."""
         if isinstance(value, GraphObject):
             raise FieldError(
                 f"the static argument {name} is {with_article(type(value).__name__)}: a node is passed as arrays are"
             )
         try:
             self.value = frozen(value)
+            # By type and value: `1`, `1.0` and `True` are equal to Python, and trace
+            # differently.
             self._key = static_key(self.value)
         except StaticValueError as error:
             raise FieldError(f"the static argument {name}: {error}") from None
@@ -61,6 +64,7 @@ def parameters_of(function: Function) -> list[inspect.Parameter]:
     """The parameters of a function; none for a builtin that does not tell."""
     try:
         return list(inspect.signature(function).parameters.values())
+    # What `inspect.signature` raises for builtins of C.
     except (TypeError, ValueError):
         return []
 
@@ -118,8 +122,10 @@ def named_arguments(
         for at in checked_positions("a position of an argument", argnums):
             position = at + offset if at >= 0 else len(names) + at
             positions.add(position)
+            # Perhaps for `*args`, which `_check_known` knows.
             if not offset <= position < len(names):
                 unknown.append(str(at))
+    # Before names become positions: a message is to have them as the caller wrote them.
     _check_known(function, list(dict.fromkeys(unknown)), argnames)
     # An argument that can be given both ways is named both ways.
     positions |= {names.index(name) for name in argnames if name in names}

@@ -54,6 +54,8 @@ class Axes:
         """
         binding = binding_of(node)
         layout = binding.graphdef.layout
+        # What no filter accepts is left over, and has no axis: unlike a split, this
+        # need not cover all States.
         selection, _ = select(layout, self.filters, lambda: binding.states)
         groups = [numbers for numbers, _ in selection]
         items = [Item(layout, at, state) for at, state in enumerate(binding.states)]
@@ -117,7 +119,7 @@ class Spread(NamedTuple):
     other_leaves: list[Any]
 
     def all(self) -> list[Any]:
-        """Those of the States, then those of the other leaves."""
+        """The values for the States, then those for the other leaves."""
         return [*self.values, *self.other_leaves]
 
 
@@ -140,6 +142,7 @@ def spread_axes(
     """
     args, kwargs = call.signature.fill(call.roots, call.other_leaves)
     values = _spread_args(call, prefix, args)
+    # After those of the positional arguments, as in the leaves of `(args, kwargs)`.
     values += [for_kwargs] * len(jax.tree.leaves(kwargs))
     names = call.site.leaf_names()
     places = set(call.signature.places)
@@ -149,6 +152,7 @@ def spread_axes(
     for at, value in enumerate(values):
         if at in places:
             states.add(next(roots), value, names[at])
+        # `axes` chooses among the States of a node; an array has none to choose from.
         elif isinstance(value, Axes):
             raise TypeError(
                 f"gn.{call.transform}: {names[at]} is not a node, and takes no {value!r}"
@@ -170,13 +174,21 @@ class _StateAxes:
         self._faults: list[str] = []
 
     def add(self, root: Any, value: Any, name: str) -> None:
-        """Take an axis, or `axes(...)`, for all States of a root that is called so in messages."""
+        """Take what the caller said of one root: an axis for all its States, or `axes(...)`.
+
+        Args:
+            root: A node or State among the arguments.
+            value: The axis or the `Axes`.
+            name: What messages call the root.
+        """
         binding = binding_of(root)
         states, layout = binding.states, binding.graphdef.layout
         axes = value.of(root) if isinstance(value, Axes) else [value] * len(states)
         for number, (state, axis) in enumerate(zip(states, axes, strict=True)):
             where = f"{name}.{path_str(layout.path(number))}".rstrip(".")
             self._check(axis, where)
+            # The first place decides, and every other one must agree: the value of a
+            # State that two arguments share is handed to JAX once.
             first_axis, first = self._by_number.setdefault(
                 self._numbers[id(state)], (axis, where)
             )
@@ -199,6 +211,11 @@ class _StateAxes:
 
 
 def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
+    """The value that a prefix has for each leaf of the positional arguments, in order; a node is one leaf.
+
+    Raises:
+        ValueError: The prefix does not fit the arguments.
+    """
     if isinstance(prefix, list):
         prefix = tuple(prefix)  # as JAX takes it
     try:
@@ -226,6 +243,7 @@ def check_output_axes(transform: str, argument: str, prefix: Any) -> None:
 
 def is_axis(value: Any) -> bool:
     """Whether a value is an axis: an integer or `None`."""
+    # `True` is an integer of Python, and certainly a mistake here.
     return value is None or (isinstance(value, int) and not isinstance(value, bool))
 
 
@@ -249,13 +267,16 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
         if not isinstance(axis, int):
             continue
         for shape in map(jnp.shape, jax.tree.leaves(value)):
+            # As in NumPy, a negative axis counts from the end.
             if -len(shape) <= axis < len(shape):
                 numbers_of.setdefault(shape[axis], []).append(at)
             else:
                 without_axis.append((at, shape, axis))
+    # Of what is mapped, and what the caller asks for, if anything.
     sizes = numbers_of.keys() | ({size} - {None})
     if not without_axis and len(sizes) < 2:
         return
+    # Names cost a walk over all paths: only an error pays for them.
     names = [*call.site.state_names(), *call.site.other_leaf_names()]
     if without_axis:
         faults = [
@@ -264,15 +285,28 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
         ]
         text = listed(faults, limit=10)
     else:
-        texts = [f"{size} is asked for"] if size is not None else []
-        for length, numbers in numbers_of.items():
-            texts.append(f"{length} of {_some([names[at] for at in numbers])}")
-        text = f"sizes along the mapped axes differ: {'; '.join(texts)}"
+        text = _sizes_text(names, numbers_of, size)
     raise ValueError(f"gn.{call.transform}: {text}. {remedy}")
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+def _sizes_text(
+    names: Sequence[str], numbers_of: Mapping[int, Sequence[int]], size: int | None
+) -> str:
+    """For a message: which sizes along the mapped axes differ.
+
+    Args:
+        names: What messages call each State and leaf of the call.
+        numbers_of: For each size the numbers of those that have it, among `names`.
+        size: The size that the caller asks for, if any.
+    """
+    texts = [f"{size} is asked for"] if size is not None else []
+    for length, numbers in numbers_of.items():
+        texts.append(f"{length} of {_first_names([names[at] for at in numbers])}")
+    return f"sizes along the mapped axes differ: {'; '.join(texts)}"
+
+
+def _first_names(names: Sequence[str]) -> str:
+    """For a message: the first three of these names, and how many more there are."""
     unique = list(dict.fromkeys(names))
     text = ", ".join(unique[:3])
     return f"{text} and {len(unique) - 3} more" if len(unique) > 3 else text

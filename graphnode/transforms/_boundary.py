@@ -86,6 +86,7 @@ class Call:
         leaves, treedef = tree_flatten((args, kwargs or {}))
         self.roots: list[Any] = []
         self.other_leaves: list[Any] = []
+        # A tuple from the start, since it is a part of `key`.
         places: tuple[int, ...] = ()
         for at, leaf in enumerate(leaves):
             if isinstance(leaf, GraphObject):
@@ -109,6 +110,8 @@ class Call:
             arguments = treedef.unflatten(
                 all_leaves(places, self.roots, self.other_leaves)
             )
+            # A class of nodes that was registered with JAX would be flattened: it is
+            # kept as a leaf here, and refused with a reason.
             pairs, _ = tree_flatten_with_path(arguments, is_leaf=is_graph_object)
             check_leaf_classes([leaf for _, leaf in pairs])
             key_paths = tuple([key_path for key_path, _ in pairs])
@@ -144,6 +147,8 @@ class Call:
         try:
             return self.work(function, *args)
         except TypeError:
+            # JAX names no argument of the user's. Where all leaves are good, the error
+            # is one of the function itself, and goes on as it is.
             self.check_leaves()
             raise
 
@@ -153,6 +158,7 @@ class Call:
         While it runs, this is the call whose States are captured when they are read,
         and no memory is donated.
         """
+        # Calls nest: the one around this is active again afterwards.
         before = ACTIVE.call
         try:
             ACTIVE.call = self
@@ -162,6 +168,7 @@ class Call:
 
     def finish(self, outcome: Outcome) -> Any:
         """Write what was written into the caller's States, and put live nodes into the result."""
+        # `Jitted` calls `write` itself: what is compiled gives arrays of JAX alone.
         self.write(outcome[0], tuple(map(as_arrays, outcome[1])))
         return self.result_of(outcome)
 
@@ -183,6 +190,8 @@ class Call:
         # Everything that can fail stands before `put_all`.
         if written.reshaped:
             self.check_contracts(written, values)
+        # Returned, but not written: a State of another trace may be among them, and must
+        # not meet the check below.
         if written.unchanged:
             changed = [
                 (number, value)
@@ -197,6 +206,8 @@ class Call:
         for number in written.containers:
             mark_container(self.binding.states[number])
         put_all(states, values)
+        # What was lent of the old value, or lost with it, is of no concern to the new
+        # one.
         if self.binding.has_marks:
             for state in states:
                 renew(state)
@@ -207,6 +218,7 @@ class Call:
         """Raise if a State is of another trace than the one that writes it."""
         trace = current_trace()
         for number, state, value in zip(numbers, states, values, strict=True):
+            # Most States are of this trace, and need no further look.
             if trace_of(state) != trace:
                 name = functools.partial(self.state_name, number)
                 check_writable(state, value, name)
@@ -239,6 +251,7 @@ class Call:
         """The result of a pure function with live nodes: those that came in as themselves, new ones made."""
         leaves, treedef = jax.tree.flatten(result, is_leaf=is_result_node)
         parts = {leaf.place: leaf for leaf in leaves if isinstance(leaf, ResultNode)}
+        # All of them were taken as one graph, whose graphdef each one has.
         graphdef = next(iter(parts.values())).graphdef
         caller_objects = live_objects(self.roots, self.binding.graphdef)
         # Each State is in the part where it is first seen: in order of their places the
@@ -249,6 +262,7 @@ class Call:
         objects = build_missing(graphdef, caller_objects, values)
         top = graphdef.table.top
         live = [
+            # By object, not by place: a node that stands at two places is one object.
             objects[top[leaf.place]] if isinstance(leaf, ResultNode) else leaf
             for leaf in leaves
         ]

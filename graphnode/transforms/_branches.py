@@ -112,12 +112,25 @@ def _branch(
     branches: Sequence[Function],
     operands: tuple[Any, ...],
 ) -> Any:
+    """Call the chosen one of several functions: what `cond` and `switch` do.
+
+    Args:
+        transform: `cond` or `switch`.
+        chosen: The predicate or the index.
+        branches: The functions, methods or callable nodes.
+        operands: The arguments of each of them.
+
+    Returns:
+        The result of the function that was chosen, once its writes are made.
+    """
     _check_chosen(transform, chosen)
     targets = [target_of(branch) for branch in branches]
     bound = [node for _, nodes in targets for node in nodes]
     count = len(bound) + len(operands)
     functions: list[Function] = []
     start = 0
+    # All branches get the same arguments: the nodes that any of them is bound to, then
+    # the operands. Each picks its own node, and all operands.
     for target, nodes in targets:
         own = range(start, start + len(nodes))
         functions.append(picking(target, (*own, *range(len(bound), count)), count))
@@ -128,13 +141,13 @@ def _branch(
             call,
             functions,
             None,
-            functools.partial(_run, transform, call.signature),
+            functools.partial(_run_branches, transform, call.signature),
             chosen,
         )
     )
 
 
-def _run(
+def _run_branches(
     transform: str,
     signature: Signature,
     functions: Sequence[Function],
@@ -142,12 +155,18 @@ def _run(
     other_leaves: list[Any],
     which: Any,
 ) -> Outcome:
+    """What is compiled of a `cond` or `switch`: every branch is traced, and JAX chooses among the traces.
+
+    All branches of JAX return the same things. So each returns the values of all States
+    that any of them writes.
+    """
     traces = [
         Traced(CallSite(transform, function, signature), values, other_leaves)
         for function in functions
     ]
     _check_results(transform, traces)
     all_written = {number for traced in traces for number in traced.written.numbers}
+    # In layout order, so that equal branches give equal traces.
     written = tuple(sorted(all_written))
     for traced in traces:
         after = dict(zip(traced.written.numbers, traced.values, strict=True))
@@ -156,6 +175,7 @@ def _run(
         _check_shardings(transform, traces, number, values[number])
 
     def branch_of(traced: Traced) -> Function:
+        """The branch that JAX gets: from values and leaves to the values of all `written` States and the result."""
         branch = traced.returning(written)
         # Without what it says of States: that differs between branches.
         return lambda values, other_leaves: branch(values, other_leaves)[1:]
@@ -194,6 +214,8 @@ def _check_results(transform: str, traces: Sequence[Traced]) -> None:
     nodes = _nodes_in(first.result)
     for number, other in enumerate(others, 1):
         other_nodes = _nodes_in(other.result)
+        # The graphdef is of all nodes in the arguments and the result, so the first one
+        # tells. Graphdefs are interned: equal ones are the same object.
         if nodes and other_nodes and nodes[0].graphdef is not other_nodes[0].graphdef:
             changes = diff(nodes[0].graphdef, other_nodes[0].graphdef)[:10]
             text = "; ".join(map(str, changes))
@@ -232,6 +254,11 @@ def _check_shardings(
 def _check_types_of(
     transform: str, names: tuple[str, str], first: Any, other: Any
 ) -> None:
+    """Raise if the results of two branches, called so in messages, differ in structure, shapes or dtypes.
+
+    Raises:
+        TypeError: They do; names all leaves that differ, if the structure is the same.
+    """
     pairs, treedef = jax.tree_util.tree_flatten_with_path(first)
     leaves, other_def = jax.tree.flatten(other)
     # JAX's stubs give treedefs no equality
@@ -254,26 +281,30 @@ def _check_types_of(
 
 def _label(number: int, site: CallSite) -> str:
     """What a message calls a branch: its argument, and its name."""
+    # The parameters of `cond`, as the caller knows them; those of `switch` are a list.
     arguments = {"cond": ("true_fun", "false_fun")}.get(site.transform)
     argument = arguments[number] if arguments else f"branches[{number}]"
     return f"{argument} ({name_of(site.function)})"
 
 
 def _types_in(result: Any) -> str:
-    """A result with types in place of arrays."""
+    """For a message: the text of a result, with the type of each array in place of the array."""
 
     def type_of(leaf: Any) -> Text:
+        """A text that prints without quotes, as part of the pytree."""
         return Text("a node" if isinstance(leaf, ResultNode) else _type_name(leaf))
 
     return repr(jax.tree.map(type_of, result, is_leaf=is_result_node))
 
 
 def _type_name(leaf: Any) -> str:
+    """For a message, and to compare: the type of a leaf, without whether it is weak."""
     # JAX makes branches agree on weak types.
     return leaf_text(leaf).replace(WEAK, "")
 
 
 def _nodes_in(tree: Any) -> list[ResultNode]:
+    """What stands for the nodes of a result, in the order of its leaves."""
     return [
         leaf
         for leaf in jax.tree.leaves(tree, is_leaf=is_result_node)

@@ -63,6 +63,7 @@ class Traced:
         # A function of its own: JAX would keep the trace of `pure`, with tracers of
         # outside in it.
         def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
+            """The pure function, whose result is checked while JAX traces it."""
             outcome = pure(values, other_leaves)
             check(outcome[2])
             return outcome
@@ -84,9 +85,11 @@ class Traced:
         """
         pure = pure_of(self.site, numbers, refusal=refusal)
         pure.returned(self.written.numbers)  # raises for what may not be written
+        # A branch returns what other branches write, too: as it was.
         unchanged = frozenset(numbers) - frozenset(self.written.numbers)
 
         def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
+            """The function of values and leaves: by its trace, or by running it where that does not fit."""
             # Without compilation, rounds have values to see, such as in a `print`. And
             # JAX may carry stronger types than those of the first round.
             outcome = (
@@ -132,9 +135,14 @@ def compiled(
     """
 
     def make(live: Callable[[], list[Function]]) -> Function:
+        """The compiled function, made around what gives the user's functions for as long as they live."""
+
         def run(values: Values, other_leaves: list[Any], *extra: Any) -> Outcome:
+            """What JAX compiles: `body` with the user's functions, as long as they live."""
             return body(live(), values, other_leaves, *extra)
 
+        # Inline: inside of another trace the loop stands as JAX's own would, without a
+        # call around it.
         return jax.jit(run, inline=True)
 
     run = remembered_together(
@@ -144,11 +152,18 @@ def compiled(
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:
-    """The function of `count` arguments that passes those at some positions on; itself, if these are all."""
+    """A function of `count` arguments that hands those at `positions` on to `function`, in this order.
+
+    The function itself, if these are all. For `cond`, `switch` and `while_loop`, which give
+    all their functions one row of arguments.
+    """
+    # The function itself, so that it shares what is kept on it with other calls.
     if positions == tuple(range(count)):
         return function
 
     def make() -> Function:
+        """The function that picks its arguments, under the name of the user's function."""
+
         def picked(*args: Any) -> Any:
             return function(*[args[at] for at in positions])
 
@@ -187,6 +202,18 @@ def _check_same(
     kind_of: Callable[[Any], Any],
     kind: str,
 ) -> None:
+    """Raise if States that are written do not keep something that a loop needs to stay the same.
+
+    Args:
+        site: The function of one round or branch.
+        before: The values that went in, by number.
+        after: The values of the written States, by number.
+        kind_of: From a value to what must stay the same of it.
+        kind: What a message calls that.
+
+    Raises:
+        TypeError: Names all such States.
+    """
     changed = [
         number
         for number, new in after.items()
@@ -216,7 +243,7 @@ class Carry:
         at: The other leaves that belong to the carry, by their numbers.
 
     Args:
-        site: As above.
+        site: The function of one round, and the signature of its arguments.
         position: The position of the carry among the arguments.
         has_output: Whether the function gives a pair, of the carry and an output.
     """
@@ -235,7 +262,7 @@ class Carry:
         self._roots = [root_at.get(place.leaf) for place in places]
 
     def take(self, result: Any) -> "ReturnedCarry":
-        """The carry that the function gave.
+        """What the function of one round gave, as a carry, once it fits the one that went in.
 
         Raises:
             TypeError: It has another structure than the one that went in; or the
@@ -261,11 +288,23 @@ class Carry:
         return ReturnedCarry(parts, treedef, output)
 
     def _check_node(self, root: int | None, part: Any) -> None:
+        """Raise if a leaf of the returned carry is not the node that went in at its place.
+
+        Args:
+            root: The number of that node among all of the arguments; `None` for an array.
+            part: The leaf: a `ResultNode`, or an array.
+
+        Raises:
+            StructureError: Another node, or a node in place of an array, or an array in place
+                of a node.
+        """
         is_node = isinstance(part, ResultNode)
         if root is None and not is_node:
             return
         if root is not None and is_node:
             top = part.graphdef.table.top
+            # The same object of the graph, not only an equal one: places of one shared
+            # node differ, its object is one.
             if top[part.place] == top[root]:
                 return
         before = "an array" if root is None else self.site.path_name((root,))

@@ -44,6 +44,7 @@ S = TypeVar("S")
 class _Place:
     """Stands for a node among the residuals, all of which are alike."""
 
+    # Equal and hashable, as it is a part of the treedef of the residuals.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Place)
 
@@ -67,7 +68,7 @@ class _Residuals:
 
     @classmethod
     def of(cls, residuals: Any) -> "_Residuals":
-        """The residuals that a forward function gave."""
+        """Residuals as a user's forward function gave them, with their nodes taken out as pytrees."""
         leaves, treedef = jax.tree.flatten(residuals)
         nodes = [leaf for leaf in leaves if isinstance(leaf, GraphObject)]
         others = [
@@ -81,6 +82,7 @@ class _Residuals:
         following = iter(nodes)
 
         def put(part: Any) -> Any:
+            """A leaf of the residuals, or the next node in place of a `_Place`."""
             return next(following) if isinstance(part, _Place) else part
 
         return jax.tree.map(
@@ -161,6 +163,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
 
         @functools.wraps(fwd)
         def forward(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            """The user's forward function, whose residuals JAX can take: nodes are pytrees in them."""
             result, residuals = fwd(*args, **kwargs)
             return result, _Residuals.of(residuals)
 
@@ -177,14 +180,19 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         marked = with_statics(self._target, arguments, {}, *self._statics)
         call = Call("custom_vjp", self._target, *marked)
         pure = call.pure()
+        # `fwd` takes the same arguments, so that the signature of the call is its own
+        # too.
         pure_forward = pure_of(dataclasses.replace(call.site, function=forward))
         static_at, _ = self._statics
         slots = slots_of(call, [n for n in range(len(arguments)) if n not in static_at])
         static_args = [arg for n, arg in enumerate(arguments) if n in static_at]
+        # The shapes alone: the backward pass may run long after this call, and would
+        # keep the values alive.
         value_shapes = list(map(shapes_of, call.values))
         leaf_shapes = list(map(shapes_of, call.other_leaves))
 
         def run_forward(values: Values, other_leaves: list[Any]) -> tuple[Outcome, Any]:
+            """The user's forward function as JAX calls it: from values and leaves to the outcome and the residuals."""
             written, new_values, (result, residuals) = pure_forward(
                 values, other_leaves
             )
@@ -192,6 +200,12 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
             return (written, new_values, result), residuals
 
         def run_backward(residuals: _Residuals, cotangent: Outcome) -> tuple[Any, Any]:
+            """The user's backward function as JAX calls it: from residuals to cotangents of values and leaves.
+
+            `cotangent` has the structure of an outcome. The user's function gets that of the
+            result alone, as no gradient flows through what is written.
+            """
+            # `None` is a cotangent of zero to JAX.
             values: list[Any] = [None] * len(value_shapes)
             other_leaves: list[Any] = [None] * len(leaf_shapes)
             live, roots = residuals.live()
@@ -210,9 +224,11 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
             _check_residuals(binding, before.written(binding.states))
             return tuple(values), other_leaves
 
+        # Anew at each call: the rules hold this call, whose nodes are the caller's.
         run = jax.custom_vjp(pure)
         run.defvjp(run_forward, run_backward)
         outcome = call.run(run, call.values, call.other_leaves)
+        # Before anything is written into the caller's States.
         if outcome[0].has_nodes:
             raise StructureError(
                 "gn.custom_vjp differentiates arrays, but the result holds a node"
@@ -229,6 +245,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         return self if instance is None else MethodType(self, instance)
 
     def _unbound(self) -> Function:
+        """A `custom_vjp` of the plain function with the same rules, which takes the bound node as an argument."""
         unbound: custom_vjp[..., R] = custom_vjp(self._target, tuple(self._statics[0]))
         unbound._rules = self._rules
         return unbound
@@ -281,6 +298,7 @@ def _by_position(
         TypeError: One belongs to a keyword-only parameter, or they do not fit.
     """
     bound = inspect.signature(function).bind(*args, **kwargs)
+    # JAX wants a cotangent for each argument, the ones with defaults too.
     bound.apply_defaults()
     if bound.kwargs:
         raise TypeError(
@@ -293,7 +311,12 @@ def _by_position(
 def _answers_of(
     call: Call, slots: Sequence[Slot], cotangents: Any
 ) -> Iterator[OfState | OfLeaf]:
-    """What the cotangents that a backward function gave say, State by State and leaf by leaf."""
+    """For each State and leaf that a cotangent of `bwd` mentions: the State or leaf, and its cotangent.
+
+    Raises:
+        FilterError, ValueError: As of `answers_of`.
+        TypeError: There is not one cotangent for each argument.
+    """
     if not isinstance(cotangents, tuple) or len(cotangents) != len(slots):
         raise TypeError(
             f"gn.custom_vjp: bwd gives a cotangent for each of the {len(slots)} arguments; "
@@ -305,6 +328,11 @@ def _answers_of(
 
 
 def _check_cotangent(call: Call, answer: OfState | OfLeaf, shapes: Shapes) -> None:
+    """Raise if a cotangent is not of the shape of its State or leaf.
+
+    Raises:
+        ValueError: It is not; names the State or leaf.
+    """
     # `None` stands for zero, also in a container.
     leaves = jax.tree.leaves(answer.value, is_leaf=_is_none)
     if not any(map(_is_none, leaves)):
@@ -323,6 +351,7 @@ def _sum(left: Any, right: Any) -> Any:
 
 
 def _sum_of_leaves(left: Any, right: Any) -> Any:
+    """The sum of two cotangents of one array, in either of which `None` stands for zero."""
     if left is None or right is None:
         return right if left is None else left
     # The cotangent of an integer, of a type that JAX does not add: there is but one,

@@ -60,8 +60,9 @@ class _Moving:
 
     Attributes:
         rows: The axis and the name of each leaf that is yet to come.
-        move: As of `moved`.
-        own: As of `moved`.
+        move: Gives the new description of a State.
+        own: How many States are the caller's, the first ones, which stay as they are in
+            the nodes of a result.
     """
 
     rows: Iterator[tuple[Any, str]]
@@ -69,15 +70,18 @@ class _Moving:
     own: int
 
     def moved(self, tree: Any) -> Any:
-        """What is left of the leaves begins with those of this pytree."""
+        """A pytree with new descriptions; its leaves take the next rows, in order."""
         parts, treedef = jax.tree.flatten(tree, is_leaf=_is_described)
         return jax.tree.unflatten(
             treedef, _with_graphdefs(list(map(self._part, parts)))
         )
 
     def _part(self, part: Any) -> Any:
+        """A leaf, or what holds descriptions of States, with new descriptions; takes the rows of its leaves."""
         if isinstance(part, ResultNode):
             place = part.graphdef.layout.below(part.place)
+            # The number of its first State in the whole graph: those before `own` are
+            # the caller's. A node without States has no place there.
             first = 0 if place is None else place[1]
             return ResultNode(
                 part.graphdef,
@@ -90,16 +94,19 @@ class _Moving:
             return self._tree(part)
         if isinstance(part, TreefyState):
             return TreefyState(*self._state(part.spec, part.value))
+        # A leaf without description: its row is passed over, so that the next one fits.
         next(self.rows)
         return part
 
     def _tree(self, tree: StateTree, own: int = 0) -> StateTree:
+        """A state tree with new descriptions and the same values; its first `own` States keep theirs."""
         layout = tree.layout
         states = [
             self._state(spec, value)
             for spec, value in zip(layout.specs, tree._values, strict=True)
         ]
         specs = layout.specs[:own] + tuple([spec for spec, _ in states[own:]])
+        # A layout is interned, which costs: it stays where nothing changes.
         if specs != layout.specs:
             layout = intern_layout(
                 layout.parents, layout.keys, layout.leaves, specs, layout.references
@@ -107,6 +114,8 @@ class _Moving:
         return StateTree(layout, tuple([value for _, value in states]))
 
     def _state(self, spec: StateSpec, value: Any) -> tuple[StateSpec, Any]:
+        """The new description of a State, and its value, which may itself hold descriptions."""
+        # One row for each array in the value.
         rows = list(itertools.islice(self.rows, len(jax.tree.leaves(value))))
         if not rows:
             return spec, value
@@ -140,7 +149,9 @@ def _specs_in(part: _Part) -> dict[int, StateSpec]:
 def _with_changed(
     graphdef: GraphDef[Any], specs: dict[int, StateSpec]
 ) -> GraphDef[Any]:
+    """A graphdef in which the States of these numbers have these descriptions; itself, if none differs."""
     before = graphdef.layout.specs
+    # By identity: `move` gives back the very description that it leaves as it is.
     changed = {
         number: spec for number, spec in specs.items() if spec is not before[number]
     }
@@ -155,6 +166,7 @@ def _converted_together(parts: Sequence[Any]) -> list[list[int]]:
         if not isinstance(part, (NodeStates, ResultNode)):
             continue
         alike = of_graphdef.setdefault(part.graphdef, [])
+        # A place that is taken belongs to another call, of an equal structure.
         group = next((group for group in alike if part.place not in group), None)
         if group is None:
             group = {}

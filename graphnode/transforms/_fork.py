@@ -50,6 +50,8 @@ def forks_of(call: Call, axes: Sequence[Any]) -> tuple[StreamFork, ...]:
             StreamFork(stream.key_at, stream.count_at)
             for stream in streams_in(call.binding.graphdef)
             if isinstance(axes[stream.key_at], int)
+            # A typed key is a scalar; a stream that has an axis already holds a row of
+            # keys.
             and jnp.ndim(values[stream.key_at]) == 0
         ]
     )
@@ -98,6 +100,7 @@ def forked_values(forks: Sequence[StreamFork], values: Values, size: int) -> Val
         if forked[stream.key_at] is values[stream.key_at]:
             drawn, _ = draw(under_current_mesh(values[stream.key_at]), count)
             forked[stream.key_at] = jax.random.split(drawn, size)
+        # A stream with a key of its own begins anew, as one that was just made does.
         start = count if streams_of_key[stream.key_at] > 1 else jnp.zeros_like(count)
         forked[stream.count_at] = jnp.broadcast_to(start, (size,))
     return tuple(forked)
@@ -130,11 +133,13 @@ def advanced(
                 "forked, and what is written into a fork is lost. Write the key outside of the function, or give the "
                 "stream an axis before, as by rngs.fork(n)"
             )
+        # The caller's own key and count, in place of those of the lanes.
         new[key_at] = values[key_at]
         unchanged.add(key_at)
         count = under_current_mesh(values[count_at])
         new[count_at] = count + jnp.ones_like(count)
         unchanged.discard(count_at)
+    # The States of a stream may be new among them, and all are in layout order.
     numbers = tuple(sorted(new))
     return (
         dataclasses.replace(written, numbers=numbers, unchanged=frozenset(unchanged)),

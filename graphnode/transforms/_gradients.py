@@ -24,24 +24,36 @@ R = TypeVar("R")
 def _value_and_grad(
     transform: str, function: Function, options: GradOptions
 ) -> Function:
+    """For `grad` and `value_and_grad`: the function that gives the value and the gradients of another.
+
+    Args:
+        transform: The name of the transform, for messages.
+        function: The user's function, method or callable node.
+        options: What the transform was asked for.
+    """
     target, bound = target_of(function)
 
     @hides_frames
     @functools.wraps(target)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
+        """One call: the loss (with the auxiliary result), and the gradients."""
         call = Call(transform, target, args, kwargs)
         pure = call.pure()
         diff_target = DiffTarget(call, options.argnums, options.wrt, len(bound))
+        # JAX would name an argument of the pure function, and not the State.
         if not options.allow_int:
             diff_target.check_floating()
 
         def loss_of(values: Values, other_leaves: Values) -> tuple[Any, Outcome]:
+            """The function that JAX differentiates: from what has a derivative to the loss and all else."""
             return divided(
                 transform,
                 pure(*diff_target.join(values, other_leaves)),
                 options.has_aux,
             )
 
+        # With an auxiliary output even if the user has none: what the function wrote
+        # and its own auxiliary result leave JAX that way.
         differentiate = jax.value_and_grad(
             loss_of,
             (0, 1),
@@ -61,11 +73,14 @@ def _value_and_grad(
 
 
 def _grad(function: Function, options: GradOptions) -> Function:
+    """The function that gives the gradients of another: `_value_and_grad` without the value."""
+    # The node of a method is bound again below, around this function.
     differentiated, bound = target_of(_value_and_grad("grad", function, options))
 
     @hides_frames
     @functools.wraps(differentiated)
     def grad_of(*args: Any, **kwargs: Any) -> Any:
+        """One call: the gradients, with the auxiliary result if there is one."""
         value, gradients = differentiated(*args, **kwargs)
         return (gradients, value[1]) if options.has_aux else gradients
 

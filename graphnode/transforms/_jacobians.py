@@ -23,10 +23,18 @@ from ._wrt import DiffTarget, GradOptions, divided, one_or_all
 def _jacobian(
     transform: str, function: Function, options: GradOptions, mode: str = ""
 ) -> Function:
-    """The transform of that name; `mode` is the one of JAX that it is, where that has another name."""
+    """For `jacrev`, `jacfwd` and `hessian`: the function that gives the Jacobian of another.
+
+    Args:
+        transform: The name of the transform, for messages.
+        function: The user's function, method or callable node.
+        options: What the transform was asked for.
+        mode: `jacrev` or `jacfwd` of JAX, where the transform has another name.
+    """
     mode = mode or transform
     target, bound = target_of(function)
     keywords: dict[str, Any] = {"has_aux": True, "holomorphic": options.holomorphic}
+    # `jax.jacfwd` has no such option.
     if mode == "jacrev":
         keywords["allow_int"] = options.allow_int
     differentiate = getattr(jax, mode)
@@ -34,17 +42,22 @@ def _jacobian(
     @hides_frames
     @functools.wraps(target)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
+        """One call: the Jacobian, with the auxiliary result if there is one."""
         call = Call(transform, target, args, kwargs)
         pure = call.pure()
         diff_target = DiffTarget(call, options.argnums, options.wrt, len(bound))
         if not options.allow_int:
             diff_target.check_floating()
+        # Of the user's result, known once JAX has traced the function. A list is what
+        # JAX gets: each of its arrays then has a derivative of its own, to be assembled
+        # by argument.
         treedef: Any = None
         ranks: list[int] = []
 
         def leaves_of(
             values: Values, other_leaves: Values
         ) -> tuple[list[Any], Outcome]:
+            """The function that JAX differentiates, whose result is a flat list; notes its treedef and ranks."""
             nonlocal treedef
             result, outcome = divided(
                 transform,
@@ -52,6 +65,7 @@ def _jacobian(
                 options.has_aux,
             )
             leaves, treedef = jax.tree.flatten(result)
+            # In place: JAX may trace more than once.
             ranks[:] = map(jnp.ndim, leaves)
             return leaves, outcome
 
@@ -75,6 +89,7 @@ def _jacobian(
 
 
 def _hessian(function: Function, options: GradOptions) -> Function:
+    """The function that gives the Hessian of another: forward over reverse mode, as `jax.hessian`."""
     of_rows = _jacobian("hessian", function, options, "jacrev")
     return _jacobian("hessian", of_rows, options, "jacfwd")
 

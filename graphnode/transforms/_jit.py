@@ -45,6 +45,7 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 
+# What pickle finds an object of a module by.
 _NAMES: Final = ("__module__", "__name__", "__qualname__")
 
 
@@ -93,6 +94,8 @@ class Jitted(Transformed, Generic[P, R]):
             # As in JAX: the function itself, with the caller's nodes
             if DISABLE_JIT.value:
                 return self._target(*self._bound, *args, **kwargs)  # type: ignore[no-any-return]  # as it gives
+            # What `Call.run` does, without its two frames: each call of a compiled
+            # function comes through here.
             before = ACTIVE.call
             if self._is_donating and (before is not None or is_tracing()):
                 # What an eager `grad` or `vmap` does not trace are arrays of its
@@ -114,12 +117,14 @@ class Jitted(Transformed, Generic[P, R]):
                     f"To JAX, {_leaf_names(call)}. Make an argument static with static_argnames."
                 )
                 raise
+            # A leaf that JAX does not take is named; any other error goes on.
             except TypeError:
                 call.check_leaves()
                 raise
             finally:
                 ACTIVE.call = before
             return call.result_of(outcome)  # type: ignore[no-any-return]  # what the function gave
+        # Not by `hides_frames`, whose wrapper would be one frame more at each call.
         except BaseException as error:
             hide_frames(error)
             raise
@@ -144,6 +149,7 @@ class Jitted(Transformed, Generic[P, R]):
         call = self._call(args, kwargs)
 
         def lowered() -> jax.stages.Lowered:
+            """The lowered call; run inside of `Call.run`, so that a leaf which JAX refuses is named."""
             return (self._compiled.get(call.key) or self._compile(call)).lower(
                 call.values, call.other_leaves
             )
@@ -155,23 +161,27 @@ class Jitted(Transformed, Generic[P, R]):
         self._compiled.clear()
 
     def _undonated(self) -> "Jitted[P, R]":
-        """The same function without donation, which shares the history of traces."""
+        """The compiled function without donation, which shares the history of traces."""
         options = self._options._replace(
             donate=False, donate_argnums=frozenset(), donate_argnames=frozenset()
         )
         target = self._target
+        # Not kept: it holds the node, which must not live as long as the function.
         if self._bound:
             return Jitted(self.__wrapped__, options)
         return remembered(target, "undonated", options, lambda: Jitted(target, options))
 
     def _unbound(self) -> "Jitted[..., R]":
+        """The compiled plain function under the same options, which takes the bound node as an argument."""
         target, options = self._target, self._options
         return remembered(target, "unbound", options, lambda: Jitted(target, options))
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        """The call with these arguments: after the bound node, and with the static ones marked."""
         if self._bound:
             args = (*self._bound, *args)
         options = self._options
+        # Most calls have none, and are spared the look at the parameters.
         if options.static_argnums or options.static_argnames:
             args, kwargs = with_statics(
                 self._target,
@@ -183,11 +193,13 @@ class Jitted(Transformed, Generic[P, R]):
         return Call("jit", self._target, args, kwargs)
 
     def _compile(self, call: Call) -> "_Plain | _Donating":
+        """What is compiled for the signature of a call, kept under its key."""
         kind = _Donating if self._is_donating else _Plain
         return self._compiled.keep(call.key, kind(call, self._options, self._history))
 
 
 def _leaf_names(call: Call) -> str:
+    """For an error of JAX: what the user calls each of the leaves that JAX counts in the pure function."""
     return ", ".join(
         [
             f"other_leaves[{at}] is {name}"
@@ -248,11 +260,13 @@ class _Donating:
         def run(
             donated: tuple[Values, Values], retained: tuple[Values, Values]
         ) -> Outcome:
+            """What JAX compiles: the function of what is donated and what is retained."""
             values = self._values.join(donated[0], retained[0])
             # A list, as the leaves of a call are: the first trace knows them so.
             other_leaves = list(self._other_leaves.join(donated[1], retained[1]))
             return self._trace(values, other_leaves)
 
+        # The name that profiles and compiler logs show.
         run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
         self._jitted = jax.jit(
             run,
@@ -260,6 +274,7 @@ class _Donating:
             keep_unused=options.keep_unused,
             inline=options.inline,
         )
+        # The outcome as shapes and dtypes: JAX keeps the trace for the call itself.
         self._shapes: Callable[[Any, Any], Outcome] = self._jitted.eval_shape
 
     def run(self, call: Call) -> Outcome:
@@ -274,16 +289,20 @@ class _Donating:
             arguments = self._arguments(call.values, call.other_leaves)
             written, values, _ = self._shapes(*arguments)
             call.check_contracts(written, values)
+        # What is donated of the other leaves has no State that could be marked.
         states = [call.binding.states[number] for number in self._donated]
 
         def is_gone() -> bool:
+            """Whether memory was given away: from there on, the call must not be interrupted."""
             return any([_is_deleted(state._value) for state in states])
 
         def run_and_write() -> Outcome:
+            """Call what is compiled and write; if that fails after memory is gone, mark the States that lost it."""
             try:
                 arguments = self._arguments(call.values, call.other_leaves)
                 outcome: Outcome = self._jitted(*arguments)
             except BaseException:
+                # An error before the memory is gone leaves all values as they were.
                 if is_gone():
                     mark_lost(_losses(states), _LOSS.format(name_of(call.function)))
                 raise
@@ -293,7 +312,7 @@ class _Donating:
         return undivided(run_and_write, is_gone)
 
     def lower(self, values: Values, other_leaves: Sequence[Any]) -> jax.stages.Lowered:
-        """Lower the compiled function."""
+        """What JAX lowers the compiled function to for these values and leaves, without running it."""
         return self._jitted.lower(*self._arguments(values, other_leaves))
 
     def _arguments(
@@ -305,11 +324,13 @@ class _Donating:
         donated = donated_values, donated_leaves
         retained = retained_values, retained_leaves
         leaves = jax.tree.leaves((donated, retained))
+        # JAX refuses an array that is donated and stands in a second place, too.
         if len(set(map(id, leaves))) < len(leaves):
             donated = _unshared(donated, retained)
         return donated, retained
 
     def _trace(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
+        """The outcome of the function while JAX traces it: by the first trace where that fits, or by a new one."""
         outcome = self._first.take(values, other_leaves) or self._pure(
             values, other_leaves
         )
@@ -350,9 +371,16 @@ class _FirstTrace:
 def _donating_states(
     call: Call, options: Options, nodes: Sequence[int]
 ) -> set[State[Any]]:
-    """The States that are donated if they are written: all, or those of the nodes at these leaves."""
+    """The States that are donated if the function writes them: all, or those of the nodes that are named.
+
+    Args:
+        call: The call.
+        options: Of `jit`.
+        nodes: The nodes that are named, by their number among all leaves.
+    """
     if options.donate:
         return set(call.binding.states)
+    # From the number among all leaves to the one among the roots.
     roots = [call.roots[call.signature.places.index(at)] for at in nodes]
     return set(binding_of_list(roots).states) if roots else set()
 
@@ -365,7 +393,10 @@ def _is_deleted(value: Any) -> bool:
 
 
 def _losses(states: Sequence[State[Any]]) -> list[tuple[State[Any], Any]]:
-    """The States whose memory was given away, with the values that it held: another thread may write others."""
+    """The States whose memory was given away, each with the value that is gone.
+
+    Values are read once: another thread may write a new one, which is not lost.
+    """
     pairs = [(state, state._value) for state in states]
     return [(state, value) for state, value in pairs if _is_deleted(value)]
 
@@ -388,6 +419,7 @@ def _unshared(donated: Any, retained: Any) -> Any:
     seen = set(map(id, jax.tree.leaves(retained)))
 
     def own(leaf: Any) -> Any:
+        """An array, or a copy of it if it was seen before."""
         # Equal numbers are one object, too
         if id(leaf) in seen and isinstance(leaf, jax.Array):
             return leaf.copy()
@@ -406,19 +438,24 @@ class _Partition:
         self._length = length
 
     def split(self, row: Sequence[Any]) -> tuple[Values, Values]:
-        """What is donated, and what is retained."""
+        """The items of a row that are donated, then those that are retained."""
         donated = tuple([row[number] for number in self._donated])
         return donated, tuple([row[number] for number in self._retained])
 
     def join(self, donated: Values, retained: Values) -> Values:
-        """The row again."""
+        """The row again, from the two parts that `split` gives."""
         numbers, items = (*self._donated, *self._retained), (*donated, *retained)
         item_at = dict(zip(numbers, items, strict=True))
         return tuple([item_at[number] for number in range(self._length)])
 
 
 def _named_leaves(call: Call, options: Options) -> tuple[list[int], list[int]]:
-    """The leaves to donate by name: nodes by their number among all leaves, others by theirs."""
+    """The leaves of the arguments that `donate_argnums` and `donate_argnames` name.
+
+    Returns:
+        Nodes and States, by their number among all leaves; then the others, by theirs among
+        those that are not nodes.
+    """
     named: set[int | str] = {*options.donate_argnums, *options.donate_argnames}
     places = list(itertools.chain(*call.signature.leaf_places(named)))
     nodes = [place.leaf for place in places if place.other is None]
@@ -429,6 +466,7 @@ def _logged(pure: Pure, history: History) -> Callable[[Values, Sequence[Any]], O
     """`pure`, which notes in the history that it is traced, under the name of the user's function."""
 
     def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
+        """The pure function; JAX calls it once for each trace."""
         trace = history.add(pure.site, values, other_leaves)
         try:
             return pure(values, other_leaves)
@@ -525,9 +563,12 @@ def jit(
     donate_names = _names("donate_argnames", donate_argnames)
 
     def wrap(function: Callable[..., Any]) -> Jitted[..., Any]:
+        """Compile one function under these options: what `jit` does, and what its decorator is."""
         target, bound = target_of(function)
         statics = named_arguments(target, len(bound), static_argnums, static_names)
         donated = named_arguments(target, len(bound), donate_argnums, donate_names)
+        # Here, not at the first call: what is wrong with a decorator shows where it
+        # stands.
         _check_disjoint(name_of(target), statics, donated)
         return Jitted(
             function, Options(*statics, donate, *donated, keep_unused, inline)

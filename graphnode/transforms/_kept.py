@@ -29,6 +29,8 @@ class KindCache(Memo[Hashable, Any]):
     """What was made of one function, of one kind."""
 
     __slots__ = ("__weakref__",)
+    # As many signatures of one function: a loop that makes a new one each time must not
+    # fill the memory.
     limit = 256
 
 
@@ -43,10 +45,12 @@ class _Kept(StaysHere):
     __slots__ = ("kinds", "owner")
 
     def __init__(self, owner: Function | None = None) -> None:
+        # Weakly: the function holds this, and a cycle would wait for the collector.
         self.owner = None if owner is None else weakref.ref(owner)
         self.kinds: dict[Hashable, KindCache] = {}
 
     def is_of(self, function: Function) -> bool:
+        """Whether it was made for this function, rather than copied from another with its attributes."""
         return self.owner is not None and self.owner() is function
 
 
@@ -61,6 +65,7 @@ def _cache_of(function: Function, kind: Hashable) -> KindCache | None:
     cache = caches.kinds.get(kind)
     if cache is None:
         _check_hashable(function, kind)
+        # `setdefault`, as another thread may have put one there since.
         return caches.kinds.setdefault(kind, KindCache())
     return cache
 
@@ -71,6 +76,7 @@ def _check_hashable(function: Function, kind: Hashable) -> None:
     Raises:
         TypeError: Says what would do.
     """
+    # Nothing that was traced of it outlives the call.
     if kind in _EAGER:
         return
     try:
@@ -85,6 +91,7 @@ def _check_hashable(function: Function, kind: Hashable) -> None:
 
 
 def _attached(function: Function) -> _Kept:
+    """The `_Kept` in the `__dict__` of a function: a new one, or that of another thread that was first."""
     fresh = _Kept(function)
     with LOCK:
         # Another thread may have been first.
@@ -137,6 +144,8 @@ def remembered_together(
     cache = None if is_method else _cache_of(functions[0], kind)
     if cache is None:
         return make(lambda: list(functions))
+    # Not the functions themselves: the key would keep them alive, and a callable object
+    # may not be hashable.
     full_key = (tuple(map(id, functions)), key)
     entry = cache.get(full_key)
     # Known by their ids, which may be others': an interrupt can keep a callback from
@@ -147,6 +156,7 @@ def remembered_together(
     cache_ref = weakref.ref(cache)
 
     def forget(_: object) -> None:
+        """Drop the entry, when one of the functions dies."""
         live_cache = cache_ref()
         if live_cache is not None:
             live_cache.pop(full_key, None)
@@ -155,6 +165,7 @@ def remembered_together(
         refs = [weakref.ref(function, forget) for function in functions]
     except TypeError:  # an object of a class with slots
         return make(lambda: list(functions))
+    # Of functions that are gone, whose ids these ones got.
     cache.pop(full_key, None)
     entry = (make(lambda: [ref() for ref in refs]), refs)
     return cache.keep(full_key, entry)[0]  # type: ignore[no-any-return]
@@ -163,6 +174,7 @@ def remembered_together(
 def _refer_to(
     refs: Sequence[weakref.ref[Function]], functions: Sequence[Function]
 ) -> bool:
+    """Whether weak references still refer to just these functions, in this order."""
     return all(ref() is function for ref, function in zip(refs, functions, strict=True))
 
 

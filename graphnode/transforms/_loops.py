@@ -157,6 +157,7 @@ def scan(
 
 
 def _check_place(value: Any, where: str) -> None:
+    """Raise if something in `in_axes` of `scan` is not an axis; `_CARRY` stands for what is before `xs`."""
     if value is not _CARRY:
         check_axis(value, where)
 
@@ -213,7 +214,16 @@ class _Round:
     def arguments(
         self, state: _LoopState, values: dict[int, Any], other_leaves: dict[int, Any]
     ) -> tuple[Values, list[Any]]:
-        """The values and leaves of a round: what is carried, these items, and the constants."""
+        """All values and all other leaves that the function gets in one round.
+
+        Args:
+            state: What is carried into the round.
+            values: Its items among the States, by number.
+            other_leaves: Its items among the other leaves, by number.
+
+        Returns:
+            Those of the call, with what is carried and the items in place of their own.
+        """
         carried_values = dict(zip(self.carried, state[0], strict=True))
         carried_leaves = dict(zip(self._carry.at, state[1], strict=True))
         all_values = _replaced(self._values, carried_values | values)
@@ -313,11 +323,14 @@ class _ScanRound(_Round):
         names: list[str] = []
 
         def keys_after(state: _LoopState, item: _LoopState) -> tuple[Any, list[Any]]:
+            """What is carried on, and the keys that one round stacks: nothing else need be traced."""
             state, stacked = self.step(state, item)
             keys = self._keys_in(*stacked)
+            # In place: names are no arrays, and leave the trace that way.
             names[:] = [name for name, _ in keys]
             return state, [key for _, key in keys]
 
+        # The outputs of the jaxpr are the carry, then the keys.
         count = len(jax.tree.leaves(self.start))
         item = jax.tree.map(lambda leaf: _item(leaf, 0), self.items)
         changing = changing_outputs(jax.make_jaxpr(keys_after)(self.start, item), count)
@@ -348,7 +361,24 @@ def _scan(
     own: Values,
     other_leaves: list[Any],
 ) -> Outcome:
-    """The scan of values and other leaves."""
+    """What is compiled of a `scan`.
+
+    Args:
+        signature: Of the arguments of one round: without the scanned axis.
+        position: The position of the carry among them.
+        axes: The axis of each State and other leaf; those of forked streams are 0.
+        options: What `jax.lax.scan` is told.
+        forks: The streams that give each round one of its own.
+        name: The name of the scanned axis, if the States agree on one.
+        functions: The user's function of one round.
+        own: The values of all States, as the caller has them.
+        other_leaves: The other leaves of the call.
+
+    Raises:
+        StackError: Keys of random streams that rounds give are the same in all of them.
+        ValueError: Nothing says how many rounds there are.
+    """
+    # Taken when it is traced: what is compiled must not hold it.
     (function,) = functions
     values = own
     if forks:
@@ -364,10 +394,13 @@ def _scan(
     )
     result = (round_.returned.with_leaves(leaves), outputs)
     if round_.may_make_keys(result):
+        # One more trace of the round, and only where keys are stacked at all.
         refuse_constant("scan", round_.constant_keys())
     new = dict(zip(round_.carried, carried, strict=True))
     for number, value in stacked.items():
+        # JAX stacks along axis 0; the State has its axis where the caller said.
         new[number] = _moved(value, 0, round_.axes[number])
+    # Only now: inside of the loop each node was described as one round sees it.
     result = with_result_axes(result, _RESULT_AXES, len(values), name)
     new_values = tuple([new[number] for number in round_.numbers])
     return advanced(forks, own, (round_.written, new_values, result), site)
@@ -386,13 +419,14 @@ def _item(value: Any, axis: int | None) -> Any:
 
 
 def _moved(value: Any, source: int, target: int) -> Any:
+    """A value whose arrays have the axis `source` at `target` instead."""
     if source == target:
         return value
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, source, target), value)
 
 
 def _replaced(row: Sequence[Any], new: dict[int, Any]) -> list[Any]:
-    """The row with some items replaced, by number."""
+    """A list of values, with others in place of those at the numbers in `new`."""
     return [new.get(number, item) for number, item in enumerate(row)]
 
 
@@ -440,6 +474,8 @@ def fori_loop(
             raise TypeError(
                 f"gn.fori_loop: {name} is an integer or an array of one; found {describe(limit)}"
             )
+    # Fixed bounds are part of what is compiled: JAX makes a scan of such a loop, which
+    # has a derivative in reverse mode.
     is_fixed = not any(isinstance(bound, Tracer) for bound in (lower, upper))
     # The index is an argument of the body: in its place stands one of its type, which
     # no round gets to see.
@@ -467,6 +503,18 @@ def _fori_loop(
     other_leaves: list[Any],
     *traced_bounds: Any,
 ) -> Outcome:
+    """What is compiled of a `fori_loop`.
+
+    Args:
+        signature: Of the arguments of the body: bound node, index, carry.
+        position: The position of the carry among them.
+        bounds: Where the loop begins and ends, if that is fixed when it is compiled.
+        unroll: As in `jax.lax.fori_loop`.
+        functions: The user's body.
+        values: The values of all States.
+        other_leaves: The other leaves of the call.
+        *traced_bounds: Where the loop begins and ends, if that is not fixed.
+    """
     (function,) = functions
     round_ = _whole_round(
         CallSite("fori_loop", function, signature), position, values, other_leaves
@@ -477,8 +525,10 @@ def _fori_loop(
     index_at = index_place.other
 
     def body(index: Any, state: _LoopState) -> _LoopState:
+        """One round as `jax.lax.fori_loop` calls it: the index is one of the other leaves."""
         return round_.run(state, {}, {index_at: index})[0]
 
+    # One of the two is empty.
     lower, upper = bounds or traced_bounds
     last = jax.lax.fori_loop(lower, upper, body, round_.start, unroll=unroll)
     return round_.outcome(last)
@@ -496,6 +546,8 @@ def _whole_round(
 def _index_like(lower: ArrayLike, upper: ArrayLike) -> ArrayLike:
     """A value of the type that JAX gives the index: that of `lower`, weak or not, unless `upper` is of another."""
     dtype = jnp.result_type(lower, upper)
+    # Not always zeros: a number of Python stays weak, so that the body may mix it with
+    # any dtype.
     return lower if jnp.result_type(lower) == dtype else jnp.zeros((), dtype)
 
 
@@ -535,6 +587,8 @@ def while_loop(
     )
     count = len(cond_bound) + len(body_bound) + 1
     body = picking(body_target, tuple(range(len(cond_bound), count)), count)
+    # Both functions get one row of arguments: the node of the condition, that of the
+    # body, the carry.
     condition = picking(cond_target, (*range(len(cond_bound)), count - 1), count)
     call = Call("while_loop", body, (*cond_bound, *body_bound, init_val))
     run = functools.partial(_while_loop, call.signature, count - 1)
@@ -548,6 +602,15 @@ def _while_loop(
     values: Values,
     other_leaves: list[Any],
 ) -> Outcome:
+    """What is compiled of a `while_loop`.
+
+    Args:
+        signature: Of the arguments: nodes bound to the two functions, carry.
+        position: The position of the carry among them.
+        functions: The user's body and condition, each of which picks its own arguments.
+        values: The values of all States.
+        other_leaves: The other leaves of the call.
+    """
     body, condition = functions
     test = pure_of(
         CallSite("while_loop", condition, signature),
@@ -558,10 +621,13 @@ def _while_loop(
         CallSite("while_loop", body, signature), position, values, other_leaves
     )
 
+    # The condition sees the same values as the body, and gives the third part of its
+    # outcome alone: it writes nothing.
     def holds(state: _LoopState) -> Any:
         return test(*round_.arguments(state, {}, {}))[2]
 
     def step(state: _LoopState) -> _LoopState:
+        """One round as `jax.lax.while_loop` calls it."""
         return round_.run(state, {}, {})[0]
 
     return round_.outcome(jax.lax.while_loop(holds, step, round_.start))

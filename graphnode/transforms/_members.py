@@ -85,6 +85,7 @@ def member_of(call: Call, axes: Spread) -> Member:
     site, signature, names = call.site, call.signature, set[str]()
 
     def move(spec: StateSpec, value: Any, axis: Any, where: str) -> StateSpec:
+        """The description of a State without its mapped axis; notes the name that this axis has there."""
         if not (isinstance(axis, int) and has_axes(spec)):
             return spec
         position = checked_position(axis, value, where)
@@ -92,6 +93,7 @@ def member_of(call: Call, axes: Spread) -> Member:
         return without_axis(spec, position)
 
     graphdef, treedef = signature.graphdef, signature.treedef
+    # Most models mention none, and their graphdef can stay as it is.
     if mentions_axes(graphdef):
         rows = enumerate(
             zip(graphdef.layout.specs, call.values, axes.values, strict=True)
@@ -105,18 +107,22 @@ def member_of(call: Call, axes: Spread) -> Member:
         all_leaves(signature.places, call.roots, call.other_leaves)
     )
     if describes_states(arguments):
+        # Nodes were described above, by their graphdef: `None` for them.
         of_leaves = all_leaves(
             signature.places, [None] * len(signature.places), axes.other_leaves
         )
         treedef = jax.tree.structure(
             moved(arguments, of_leaves, site.leaf_names(), move)
         )
+    # Names that disagree would be a guess.
     axis_name = names.pop() if len(names) == 1 else None
     signature = dataclasses.replace(signature, graphdef=graphdef, treedef=treedef)
     return Member(dataclasses.replace(site, signature=signature), axis_name)
 
 
-def with_result_axes(result: Any, out_axes: Any, count: int, name: str | None) -> Any:
+def with_result_axes(
+    result: Any, out_axes: Any, caller_count: int, name: str | None
+) -> Any:
     """The result of what was mapped, with the new axis in the descriptions of States.
 
     Nodes that are the caller's stay as they are.
@@ -125,7 +131,7 @@ def with_result_axes(result: Any, out_axes: Any, count: int, name: str | None) -
         result: The result, whose values have the axis, with a `ResultNode` in place of
             each node.
         out_axes: A pytree prefix of it.
-        count: How many States the caller has.
+        caller_count: How many States the caller has.
         name: The name of the axis, if it has one.
 
     Raises:
@@ -136,11 +142,14 @@ def with_result_axes(result: Any, out_axes: Any, count: int, name: str | None) -
         return result
 
     def move(spec: StateSpec, value: Any, axis: Any, where: str) -> StateSpec:
+        """The description of a State with the new axis, if it mentions axes or the new one has a name."""
         if not (isinstance(axis, int) and (has_axes(spec) or name is not None)):
             return spec
         return with_axis(spec, checked_position(axis, value, where), name)
 
-    return moved(result, spread(out_axes, result), _names_in(result), move, count)
+    return moved(
+        result, spread(out_axes, result), _names_in(result), move, caller_count
+    )
 
 
 def _names_in(result: Any) -> list[str]:
@@ -174,13 +183,13 @@ class MadeKey(NamedTuple):
     name: str
 
 
-def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
+def made_keys(result: Any, out_axes: Any, caller_count: int) -> list[MadeKey]:
     """The keys of the streams that a function has made and returns in nodes, with the axes that they get.
 
     Args:
         result: What the function gives, with a `ResultNode` in place of each node.
         out_axes: A pytree prefix of it.
-        count: How many States the caller has.
+        caller_count: How many States the caller has.
     """
     pairs, _ = tree_flatten_with_path(result, is_leaf=is_result_node)
     if not any(is_result_node(leaf) for _, leaf in pairs):
@@ -190,13 +199,21 @@ def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
     for key_path, leaf in pairs:
         own = list(itertools.islice(axes, len(jax.tree.leaves(leaf))))
         if isinstance(leaf, ResultNode):
-            keys += _keys_of(f"result{keystr(key_path)}", leaf, own, count)
+            keys += _keys_in_node(f"result{keystr(key_path)}", leaf, own, caller_count)
     return keys
 
 
-def _keys_of(
-    name: str, node: ResultNode, axes: Sequence[Any], count: int
+def _keys_in_node(
+    name: str, node: ResultNode, axes: Sequence[Any], caller_count: int
 ) -> Iterator[MadeKey]:
+    """The keys of random streams in one node of a result, those of the caller's States left out.
+
+    Args:
+        name: What messages call the node.
+        node: What stands for it in the result.
+        axes: The axis (or partition spec) of each of its leaves.
+        caller_count: How many States the caller has: they come first in the graph.
+    """
     place = node.graphdef.layout.below(node.place)
     if place is None:
         return
@@ -206,7 +223,9 @@ def _keys_of(
         zip(layout.specs, node.states._values, strict=True)
     ):
         own = list(itertools.islice(of_leaves, len(jax.tree.leaves(value))))
-        if is_key(spec) and first + number >= count:
+        # A key that was the caller's is looked at where it is written, by
+        # `written_keys`.
+        if is_key(spec) and first + number >= caller_count:
             yield MadeKey(
                 value, own[0], f"{name}.{path_str(layout.path(number))}".rstrip(".")
             )
@@ -241,6 +260,7 @@ class Lane:
         """
         written, new_values, result = self.pure(values, other_leaves)
         new_keys = made_keys(result, self.out_axes, len(values))
+        # Without an axis JAX itself refuses a key that differs from lane to lane.
         keys = [(key.name, key.value) for key in new_keys if isinstance(key.axis, int)]
         keys += [
             (self.pure.site.state_name(number), key)
@@ -294,6 +314,7 @@ class Shard:
 
 def _varies_along(key: jax.Array, spec: PartitionSpec) -> bool:
     """Whether a key may differ along all axes of the mesh that a partition spec names."""
+    # An entry of a spec is a name, a tuple of names, or None, which is no leaf.
     return varying_axes(key).issuperset(jax.tree.leaves(tuple(spec)))
 
 
@@ -324,6 +345,7 @@ def refuse_constant(transform: str, names: Sequence[str]) -> None:
     if names:
         axis, remedy = _REMEDIES[transform]
         faults = listed([f"{name} does not depend on {axis}" for name in names])
+        # One fault stays on its line; a list of faults has a line for each.
         separator = ": " if len(names) == 1 else "\n"
         raise StackError(
             f"gn.{transform}: {faults}{separator}all members would draw the same numbers. Make its key from what is "
@@ -336,6 +358,7 @@ def with_leading_axes(tree: Any, count: int) -> Any:
     """A pytree in which the descriptions of state trees have so many new axes in front."""
 
     def with_leading_axes_of(part: Any) -> Any:
+        """One state tree with the new axes in its descriptions; any other leaf as it is."""
         if not (isinstance(part, StateTree) and any(map(has_axes, part.layout.specs))):
             return part
         layout = part.layout

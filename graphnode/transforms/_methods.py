@@ -18,20 +18,28 @@ class Transformed:
     _bound: tuple[Any, ...]
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> str | tuple[Any, ...]:
+        # By name where a module has it, as pickle does with functions: a decorated
+        # function stands in place of the one it was made of.
         name = importable_name(self)
         return super().__reduce_ex__(protocol) if name is None else name
 
     def _unbound(self) -> Function:
-        """The same, with the bound node as an argument."""
+        """The transformed plain function, which takes the bound node as its first argument."""
         raise NotImplementedError  # pragma: no cover  # each transform defines it
 
 
 def target_of(function: Function) -> tuple[Function, tuple[Any, ...]]:
-    """The plain function behind a callable node or a method of a node (or State), and that, which is an argument then.
+    """The plain function behind what a user transforms, and the node (or State) that is its first argument.
+
+    Returns:
+        The function, and a tuple with the node: of a method, of a callable node, or of a
+        transformed one. The tuple is empty for any other function.
 
     Raises:
         TypeError: It is nothing that can be called.
     """
+    # Before the test for a method: a transform of a transformed method must find the
+    # node, as if it were given the plain function.
     if isinstance(function, Transformed) and function._bound:
         return function._unbound(), function._bound
     if isinstance(function, GraphObject) and callable(function):
@@ -80,6 +88,7 @@ class TransformedMethod(Transformed, functools.partial[Any]):
         return self
 
     def _unbound(self) -> Function:
+        """The transformed plain function: the partial without the node that it puts first."""
         return self.func
 
 

@@ -41,7 +41,7 @@ from .._marks import (
     take_back_loans,
     trace_of,
 )
-from .._paths import path_str
+from .._paths import Path, path_str
 from .._rngs import RngState
 from .._state import State, state_label
 from .._statetree import StateTree
@@ -60,6 +60,7 @@ REFUSAL: Final = "must not be written here"
 # What a pure function returns: what it wrote, the values of these States, its result.
 Outcome: TypeAlias = tuple[Written, Values, Any]
 
+# The binding of a call without nodes: it is the same at each, and shared.
 NO_NODES: Final = walk([])
 
 
@@ -122,22 +123,34 @@ class Pure:
 
     @property
     def _name(self) -> str:
+        """The transform as messages call it, such as `gn.jit`."""
         return f"gn.{self.site.transform}"
 
     def __call__(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
+        """Build nodes around the values, call the user's function, and take its result apart.
+
+        This is what JAX traces. It gives what was written, the values of the States that are
+        returned, and the result with a `ResultNode` in place of each node.
+        """
         signature = self.site.signature
+        # Before the function runs, which may change a container in place.
         before = Before.of(values)
         nodes = build(signature.graphdef, values)
         binding = binding_of_list(nodes) if nodes else NO_NODES
         args, kwargs = signature.fill(nodes, other_leaves)
         with self._captured():
             result = self._call(args, kwargs)
+            # Where JAX runs it without a trace, nothing is compiled, and any result
+            # will do.
             if self.site.traits.only_arrays and is_tracing():
                 self._check_result(result)
+            # Before the nodes of the result are taken: to tell them from those of the
+            # arguments, objects are counted, as many as the arguments had.
             self.check_structure(nodes, binding)
             for number, state in enumerate(binding.states):
                 # A transformation of JAX's own, inside, may have written into a copy.
                 if is_marked(state):
+                    # A name costs a walk over the paths, and only an error asks for it.
                     name = functools.partial(self.site.state_name, number)
                     check_marks(state, name)
             result, has_nodes = self._take_nodes(result, nodes)
@@ -172,16 +185,19 @@ class Pure:
         ), tuple(values)
 
     def _captured(self) -> AbstractContextManager[None]:
-        """While it runs, the originals of the arguments must not be read: not by the function, nor for its result."""
+        """While it is open, reading an original of the arguments raises: in the function, and for its result."""
         call = ACTIVE.call
         if call is None:
             return nullcontext()
         return captured(call.binding.states, call.explain_capture)
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Call the function, and see that it wrote into no container of outside."""
+        """Call the user's function; raise if it wrote into a container that it read from a State of outside."""
         try:
             result = self.site.function(*args, **kwargs)
+        # Loans are taken back even then, or the containers of outside would stay lent
+        # to a trace that is over. Their writes are not checked: the error is what
+        # counts.
         except BaseException:
             drop_loans()
             raise
@@ -229,6 +245,16 @@ class Pure:
     def _check_made_inside(
         self, result: Any, roots: list[Any], graphdef: GraphDef[Any]
     ) -> None:
+        """Raise if a node in the result was neither an argument nor made while the function ran.
+
+        Args:
+            result: The result, with nodes in it.
+            roots: The nodes of the arguments, then those of the result.
+            graphdef: Of these, in a list.
+
+        Raises:
+            TraceError: Names the first such node.
+        """
         signature = self.site.signature
         root_count = len(signature.places)
         # The objects of the arguments come first, since their roots do.
@@ -242,14 +268,7 @@ class Pure:
         if outside is None:
             return
         root, *below = graphdef.path(outside)
-        key_paths = [
-            key_path
-            for key_path, leaf in tree_flatten_with_path(result)[0]
-            if isinstance(leaf, GraphObject)
-        ]
-        name = "result" + keystr(key_paths[int(root) - root_count])
-        if below:
-            name += "." + path_str(tuple(below))
+        name = _name_in_result(result, int(root) - root_count, tuple(below))
         raise TraceError(
             f"{self._name}: {name} is from outside of the function, and would come back as a copy, to which "
             "writes are lost: give its node to the function as an argument, or return a gn.clone of it"
@@ -261,9 +280,11 @@ class Pure:
         Raises:
             StructureError: Names the transform and every place that differs.
         """
+        # Almost always: one comparison of versions, and no walk.
         if not nodes or binding.is_current(nodes):
             return
         now = walk(nodes)
+        # Graphdefs are interned: equal ones are the same object.
         if now.graphdef is not binding.graphdef:
             name = self.site.path_name
             changes = differences(binding.graphdef, now.graphdef, name, name)
@@ -272,6 +293,8 @@ class Pure:
                 for change in itertools.islice(changes, 10)
             ]
         else:
+            # The structure is equal, around other States: what they hold would not be
+            # written back.
             pairs = enumerate(zip(binding.states, now.states, strict=True))
             faults = [
                 f"{self.site.state_name(number)} is another {type(new).__name__}; write to its .value instead"
@@ -293,6 +316,7 @@ class Pure:
         if self.numbers is None:
             return tuple(written)
         if self.is_open:
+            # In layout order, as are the values that go with them.
             return tuple(sorted({*written, *self.numbers}))
         refused = sorted({*written}.difference(self.numbers))
         if refused:
@@ -302,6 +326,7 @@ class Pure:
                 RngState if issubclass(cls, RngState) else cls
                 for cls in [specs[number].cls for number in refused]
             ]
+            # A dict rather than a set: each class once, in the order of the States.
             axes = ", ".join(dict.fromkeys(f"{cls.__name__}: 0" for cls in classes))
             names = ", ".join(map(self.site.state_name, refused))
             refusal = self.refusal.replace("CLASSES", axes)
@@ -323,6 +348,23 @@ def pure_of(
         (site.signature, numbers, is_open, refusal),
         lambda: Pure(site, numbers, is_open, refusal),
     )
+
+
+def _name_in_result(result: Any, root: int, below: Path) -> str:
+    """For a message: the name of an object in the result of a function.
+
+    Args:
+        result: The result, with nodes in it.
+        root: The number of the node that holds the object, among those of the result.
+        below: The path of the object from that node.
+    """
+    key_paths = [
+        key_path
+        for key_path, leaf in tree_flatten_with_path(result)[0]
+        if isinstance(leaf, GraphObject)
+    ]
+    name = f"result{keystr(key_paths[root])}"
+    return f"{name}.{path_str(below)}" if below else name
 
 
 def _trace_of_object(node: Any) -> TraceRef | None:

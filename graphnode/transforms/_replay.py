@@ -43,6 +43,8 @@ class Replay:
 
     def outcome(self, values: Values, other_leaves: Sequence[Any]) -> Outcome | None:
         """The outcome of the function; `None` where the arguments are of other types than those that were traced."""
+        # By type, weak types and shardings included: a jaxpr computes with nothing
+        # else.
         leaves, treedef = jax.tree.flatten((values, other_leaves))
         if (
             treedef != self._in_treedef

@@ -20,6 +20,8 @@ from ._methods import target_of
 from ._signature import CallSite
 from ._type_text import type_text
 
+# How many traces are remembered: enough for a function that takes turns among some
+# signatures, and each record holds a row of texts for all States.
 _LIMIT: Final = 32
 _LOGGER: Final = logging.getLogger("graphnode")
 
@@ -55,6 +57,8 @@ class History:
             count, earlier = self._log
             log = self._log = (count + 1, (*earlier, record)[-_LIMIT:])
         if "retrace" in os.environ.get("GRAPHNODE_LOG", "").split(","):
+            # Whoever asked by an environment variable may not have set up logging at
+            # all.
             if not _LOGGER.hasHandlers():
                 _LOGGER.addHandler(logging.StreamHandler())
             _LOGGER.setLevel(logging.INFO)
@@ -66,14 +70,20 @@ class History:
         name = type(error).__name__
         with LOCK:
             count, records = self._log
+            # By identity: an equal trace may have been before it.
             new = [r._replace(error=name) if r is failed else r for r in records]
             self._log = count, tuple(new)
 
     def explain(self) -> str:
-        """What the last trace differs in from the closest earlier one."""
+        """The text of `explain_retrace`: how the last trace differs from the closest earlier one."""
         return self._explained(self._log)
 
     def _explained(self, log: tuple[int, tuple[TraceRecord, ...]]) -> str:
+        """The text of `explain_retrace`.
+
+        Args:
+            log: The number of all traces, and the records of the latest ones.
+        """
         count, records = log
         if not count:
             return f"gn.jit: {self._name} has not been traced yet"
@@ -127,6 +137,7 @@ def explain_retrace(fun: Callable[..., object], /) -> str:
         gn.jit: double was traced 2 times; the last differs from the closest before in
           x: float32[2] != float32[3]
     """
+    # That of a `Jitted`. A plain function has it among what is kept on it.
     history: History | None = getattr(fun, "_history", None)
     return (history or history_of(target_of(fun)[0])).explain()
 
@@ -134,6 +145,7 @@ def explain_retrace(fun: Callable[..., object], /) -> str:
 def _record_of(
     site: CallSite, values: Values, other_leaves: Sequence[Any]
 ) -> TraceRecord:
+    """The record of a trace that begins: the type of each value, under the name that messages give it."""
     leaves, states = site.other_leaf_names(), site.state_names()
     return TraceRecord(
         site,
@@ -162,6 +174,7 @@ def _differences(left: TraceRecord, right: TraceRecord) -> list[str]:
     # else differs, as when an argument is given by its name.
     if treedefs[0] != treedefs[1] and (not lines or _is_same_content(left, right)):
         texts = list(map(str, treedefs))
+        # They differ in what their texts do not show, such as the class of a pytree.
         if texts[0] == texts[1]:
             texts[1] = ANOTHER
         lines.append(f"the pytree of arguments: {' != '.join(texts)}")
@@ -169,7 +182,9 @@ def _differences(left: TraceRecord, right: TraceRecord) -> list[str]:
 
 
 def _structure_changes(left: CallSite, right: CallSite) -> list[str]:
+    """What differs in the structure of the nodes of two traces, in one line each."""
     graphdefs = left.signature.graphdef, right.signature.graphdef
+    # Graphdefs are interned: equal ones are the same object.
     if graphdefs[0] is graphdefs[1]:
         return []
     lines: list[str] = []
@@ -192,7 +207,7 @@ def _is_same_content(left: TraceRecord, right: TraceRecord) -> bool:
 
 
 def _failures(records: Sequence[TraceRecord]) -> str:
-    """What the last traces raised, from the last one back to one that did not."""
+    """For a message: what the latest traces raised, back to the last one that succeeded."""
     failed = list(
         itertools.takewhile(lambda record: record.error is not None, reversed(records))
     )
@@ -203,11 +218,13 @@ def _failures(records: Sequence[TraceRecord]) -> str:
 
 
 def _error_names(failed: Sequence[TraceRecord]) -> str:
+    """The classes of the errors that traces raised, each once."""
     names = {record.error for record in failed if record.error is not None}
     return " and ".join(sorted(names))
 
 
 def _static_changes(left: dict[str, Static], right: dict[str, Static]) -> list[str]:
+    """What differs in the static arguments of two traces, by name, in one line each."""
     changed = [
         (name, left[name], right[name])
         for name in left
@@ -217,12 +234,14 @@ def _static_changes(left: dict[str, Static], right: dict[str, Static]) -> list[s
         f"{name}: {' != '.join(distinct_texts(a.value, b.value))}"
         for name, a, b in changed
     ]
+    # These texts have nothing to be told apart from.
     alone_left = {name: repr(left[name]) for name in left if name not in right}
     alone_right = {name: repr(right[name]) for name in right if name not in left}
     return lines + _changes(alone_left, alone_right)
 
 
 def _changes(left: dict[str, str], right: dict[str, str]) -> list[str]:
+    """What differs in two mappings from names to texts: other texts, names that appeared, names that vanished."""
     changed = [
         f"{name}: {left[name]} != {right[name]}"
         for name in left

@@ -80,6 +80,7 @@ class Signature:
     def leaf_places(self, arguments: Iterable[int | str]) -> list[list[LeafPlace]]:
         """The leaves of some arguments, by position or name, each in order."""
         node_places = set(self.places)
+        # The numbers of the leaves that are not nodes, in order.
         following = itertools.count()
         by_owner: dict[int | str, list[LeafPlace]] = {}
         for at, owner in enumerate(self.owners()):
@@ -130,7 +131,7 @@ class CallSite:
         """What a message calls each State, in layout order: its argument, and the path below."""
         names, places = self.leaf_names(), self.signature.places
         return [
-            _joined(names[places[int(path[0])]], path)
+            _name_below(names[places[int(path[0])]], path)
             for path in self.signature.graphdef.layout.paths()
         ]
 
@@ -142,7 +143,7 @@ class CallSite:
         """What a message calls what stands at a path of the graph of all arguments."""
         if not path:
             return "the arguments"
-        return _joined(self.leaf_names()[self.signature.places[int(path[0])]], path)
+        return _name_below(self.leaf_names()[self.signature.places[int(path[0])]], path)
 
     def statics(self) -> dict[str, Static]:
         """The static arguments, by name."""
@@ -170,22 +171,31 @@ def all_leaves(
     """All leaves of the arguments, in order, from the nodes at their places and the others."""
     leaves = list(other_leaves)
     for place, node in zip(places, nodes, strict=True):
+        # From left to right: each place counts all leaves before it.
         leaves.insert(place, node)
     return leaves
 
 
-def _joined(argument: str, path: Path) -> str:
+def _name_below(argument: str, path: Path) -> str:
     """The name of an argument with the path below it, which begins after that of the root."""
     below = path_str(path[1:])
     return f"{argument}.{below}" if below else argument
 
 
 def _unwrapped(argument: Any) -> Any:
+    """An argument as the user's function gets it: a static one without its wrapper."""
     return argument.value if isinstance(argument, Static) else argument
 
 
 def _argument_name(function: Function, key_path: tuple[Any, ...]) -> str:
+    """What a message calls a leaf: its parameter, and the path below it.
+
+    Args:
+        function: The user's function.
+        key_path: Of the leaf, from `(args, kwargs)` on.
+    """
     group, first, *below = key_path
+    # In `kwargs`, the second part of the pair.
     if group == SequenceKey(1):
         assert isinstance(first, DictKey)
         return f"{first.key}{keystr(tuple(below))}"
@@ -194,6 +204,8 @@ def _argument_name(function: Function, key_path: tuple[Any, ...]) -> str:
     if position < len(positional):
         parameter = positional[position]
     else:
+        # Beyond the parameters with a name: an item of `*args`, whatever that is called
+        # here.
         variadic = [
             p.name for p in parameters_of(function) if p.kind is p.VAR_POSITIONAL
         ]

@@ -12,6 +12,7 @@ def type_text(value: Any) -> str:
     """The type of a value: dtype and shape of an array, the tree of others with those in it."""
     leaves, treedef = jax.tree.flatten(value)
     texts = list(map(leaf_text, leaves))
+    # A pytree that is itself a leaf: there is no tree to show.
     is_leaf = bool(leaves) and leaves[0] is value
     return texts[0] if is_leaf else f"{treedef} of {', '.join(texts)}"
 
@@ -35,12 +36,12 @@ def mesh_axes(leaf: Any) -> tuple[Any, ...]:
 
 
 def result_text(result: Any) -> str:
-    """What a part of the result of a pure function is."""
+    """For a message: what a part of the result of a pure function is."""
     return "a node" if isinstance(result, ResultNode) else describe(result)
 
 
 def pair_text(result: Any) -> str:
-    """What a function returned that should have returned a tuple of another length."""
+    """For a message: what a function returned in place of a tuple of the length that was asked for."""
     if isinstance(result, tuple):
         return f"a tuple of {len(result)}"
     return result_text(result)

@@ -88,10 +88,12 @@ def vjp(
     target, bound = target_of(fun)
     call = Call("vjp", target, (*bound, *primals))
     pure = call.pure()
+    # All primals, as in JAX; of the bound node nothing.
     diff_target = DiffTarget(call, range(len(primals)), wrt, len(bound))
     diff_target.check_floating()
 
     def result_of(values: Values, other_leaves: Values) -> tuple[Any, Outcome]:
+        """The function that JAX differentiates: from what has a derivative to the result and all else."""
         return divided("vjp", pure(*diff_target.join(values, other_leaves)), has_aux)
 
     result, pull_back, outcome = call.run(
@@ -103,6 +105,7 @@ def vjp(
     aux = call.finish(outcome)
 
     def pull_back_nodes(cotangent: Any, /) -> tuple[Any, ...]:
+        """From a cotangent of the result to those of the primals: what the caller of `vjp` gets."""
         return diff_target.assemble(*call.work(pull_back, cotangent))
 
     return (result, pull_back_nodes, aux) if has_aux else (result, pull_back_nodes)
@@ -174,6 +177,7 @@ def jvp(
     def result_of(
         new_values: dict[int, Any], new_leaves: dict[int, Any]
     ) -> tuple[Any, Outcome]:
+        """The function that JAX differentiates, of the values and leaves that have a tangent, by number."""
         all_values = [new_values.get(n, value) for n, value in enumerate(values)]
         all_others = [new_leaves.get(n, leaf) for n, leaf in enumerate(other_leaves)]
         return divided("jvp", pure(tuple(all_values), all_others), has_aux)
@@ -206,6 +210,7 @@ def _tangents_of(
         AliasError, FilterError: As of `jvp`.
         ValueError: A tangent has another shape than what it is of.
     """
+    # The bound node has no tangent: it is not among the primals of the caller.
     slots = slots_of(call, range(bound, bound + len(tangents)))
     answers = [
         answer
@@ -222,15 +227,15 @@ def _tangents_of(
 
 
 def _along(call: Call, answers: Sequence[OfState]) -> dict[int, Any]:
-    """The tangents of States by their numbers.
+    """The tangent of each State that has one, by number; several of one State must be equal.
 
     Raises:
-        AliasError: One State has two tangents that differ, or that may differ; names
-            all.
+        AliasError: One State has two tangents that differ, or that may differ; names all.
     """
     first: dict[int, OfState] = {}
     faults: list[str] = []
     for answer in answers:
+        # One State may be reached at several places, and be given at more than one.
         before = first.setdefault(answer.number, answer)
         if before is answer:
             continue
@@ -247,13 +252,15 @@ def _along(call: Call, answers: Sequence[OfState]) -> dict[int, Any]:
 
 
 def _difference(left: Any, right: Any) -> str:
-    """How two tangents of one State differ; nothing if they are equal."""
+    """For a message: how two tangents of one State differ; an empty text if they are equal."""
     leaves, treedef = jax.tree.flatten(left)
     others, other_def = jax.tree.flatten(right)
+    # JAX's stubs give treedefs no equality.
     treedefs: list[object] = [treedef, other_def]
     if treedefs[0] != treedefs[1]:
         return "two tangents"
     pairs = zip(leaves, others, strict=True)
+    # The same object is equal, even where it is traced.
     apart = [(leaf, other) for leaf, other in pairs if leaf is not other]
     if not all(_is_alike(*pair) for pair in apart):
         return "two tangents"
@@ -263,6 +270,7 @@ def _difference(left: Any, right: Any) -> str:
 
 
 def _is_alike(left: Any, right: Any) -> bool:
+    """Whether two tangents have the same shape and dtype, traced or not."""
     if jnp.shape(left) != jnp.shape(right):
         return False
     return bool(jnp.result_type(left) == jnp.result_type(right))

@@ -133,6 +133,7 @@ def vmap(
     @hides_frames
     @functools.wraps(target)
     def mapped(*args: Any, **kwargs: Any) -> Any:
+        """One call: the lanes run as `jax.vmap` maps them, and what they wrote is written along its axis."""
         call = Call("vmap", target, args, kwargs)
         prefix = _with_bound(in_axes, [None] * len(bound), len(args))
         axes = spread_axes(call, prefix, 0, check_axis)
@@ -149,6 +150,8 @@ def vmap(
                 )
             axes = with_fork_axes(forks, axes, 0)
             values = forked_values(forks, values, size)
+        # What may be written: all that has an axis comes back, written or not, since
+        # JAX wants `out_axes` before it traces.
         mapped_numbers = [n for n, axis in enumerate(axes.values) if axis is not None]
         mapped_axes = tuple([axes.values[number] for number in mapped_numbers])
         pure = pure_of(site, tuple(mapped_numbers), refusal=_NO_AXIS)
@@ -272,6 +275,7 @@ def shard_map(
     @hides_frames
     @functools.wraps(target)
     def mapped(*args: Any) -> Any:
+        """One call: the shards run as `jax.shard_map` maps them, and what they wrote is written by its spec."""
         call = Call("shard_map", target, args)
         prefix = _with_bound(in_specs, [_SHARED] * len(bound), len(args))
         state_specs, leaf_specs = spread_axes(
@@ -286,7 +290,10 @@ def shard_map(
         changed: list[int] = []
 
         def run(values: Values, other_leaves: list[Any]) -> Outcome:
+            """The pure function of one shard; notes which States it changed, for the message of an error."""
             outcome = shard(values, other_leaves)
+            # In place: the error that needs it comes from JAX, which does not hand on
+            # what was written.
             changed[:] = outcome[0].changed
             return outcome
 
@@ -304,6 +311,7 @@ def shard_map(
                 for number in changed
                 if specs[number] == _SHARED
             ]
+            # JAX speaks of its outputs by index. The note says which States they are.
             if replicated:
                 error.add_note(_REPLICATED.format(", ".join(replicated)))
             raise

@@ -79,6 +79,7 @@ def remat(
     @hides_frames
     @functools.wraps(target)
     def rematerialised(*args: Any, **kwargs: Any) -> Any:
+        """One call: the result, once the writes are made; JAX computes it again in a backward pass."""
         call = Call("remat", target, *with_statics(target, args, kwargs, *statics))
         run = jax.checkpoint(call.pure(), prevent_cse=prevent_cse, policy=policy)
         return call.finish(call.run(run, at_home(call), call.other_leaves))
@@ -119,10 +120,14 @@ def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def _drawing(pure: Callable[P, R]) -> Callable[P, R]:
-    """`pure` with a stream to draw from, which in a compiled function would be a constant of it."""
+    """For `eval_shape`: `pure`, in which nodes draw from a stream that is made while JAX traces.
+
+    Only there: what `jax.jit` compiles would hold the numbers of that stream as constants.
+    """
 
     @functools.wraps(pure)
     def drawing(*args: P.args, **kwargs: P.kwargs) -> R:
+        """`pure` inside of the scope of that stream."""
         with scope_of(Stream(0, trace=current_trace())):
             return pure(*args, **kwargs)
 
@@ -130,7 +135,7 @@ def _drawing(pure: Callable[P, R]) -> Callable[P, R]:
 
 
 def _shapes(call: Call, outcome: Outcome) -> Any:
-    """The result of an outcome of shapes, with live nodes; nothing is written."""
+    """The result of an abstract outcome, with live nodes in it; nothing is written to the caller's."""
     return call.with_live_nodes(outcome[2]) if outcome[0].has_nodes else outcome[2]
 
 
@@ -179,6 +184,7 @@ def make_jaxpr(
     @hides_frames
     @functools.wraps(target)
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
+        """One call: its jaxpr, and the shapes of its result if they are asked for; nothing is written."""
         call = Call("make_jaxpr", target, *with_statics(target, args, kwargs, *statics))
         jaxpr, outcome = call.run(
             jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True),
@@ -238,6 +244,7 @@ def checkify(
     @hides_frames
     @functools.wraps(target)
     def checked(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
+        """One call: the error, if any, and the result, once the writes are made."""
         call = Call("checkify", target, args, kwargs)
         error, outcome = call.run(
             jax_checkify.checkify(call.pure(), errors=errors),

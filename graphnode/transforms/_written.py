@@ -51,6 +51,8 @@ def as_arrays(value: Any) -> Any:
     Eager ones hand on what they were given and nobody computed with: the caller's own
     buffer of NumPy, a number, or JAX's private stand-ins for both.
     """
+    # The exact types of JAX's own arrays: a tracer, or a stand-in that passes
+    # `isinstance`, goes the long way.
     if type(value) in PLAIN:
         return value
     return jax.tree.map(
@@ -59,6 +61,7 @@ def as_arrays(value: Any) -> Any:
 
 
 def _is_array(value: Any) -> bool:
+    """Whether a value is one array of JAX, traced or not, and no container."""
     return isinstance(value, jax.Array)
 
 
@@ -88,9 +91,12 @@ class Before(NamedTuple):
 
 def _is_written(now: Any, value: Any, before: tuple[list[Any], Any] | None) -> bool:
     """Whether a State holds another value than it was given; a pytree may have been changed in place."""
+    # Identity, as values may be traced, and cannot be compared then. An equal value
+    # that was written counts as written.
     if before is None:
         return now is not value
     leaves, treedef = jax.tree.flatten(now)
+    # Leaf by leaf against those of before: the container itself may be the same object.
     return treedef != before[1] or any(
         new is not old for new, old in zip(leaves, before[0], strict=True)
     )
@@ -115,12 +121,17 @@ def settled(now: Any, before: Any) -> Any:
     A number of weak type takes the dtype that it would keep anyway, so that the next
     call meets the trace of this one.
     """
+    # Of another structure, there is no leaf of before to compare with.
     if now is before or jax.tree.structure(now) != jax.tree.structure(before):  # type: ignore[operator]  # JAX's stubs
         return now
     return jax.tree.map(_settled_leaf, now, before)
 
 
 def _settled_leaf(now: Any, before: Any) -> Any:
+    """A leaf as its State goes on holding it: of strong type, if the one that it replaces was.
+
+    A leaf of another shape or dtype is left as it is: it is no longer the same type.
+    """
     is_settled = not _is_weak(now) or _is_weak(before)
     if (
         is_settled
@@ -132,4 +143,5 @@ def _settled_leaf(now: Any, before: Any) -> Any:
 
 
 def _is_weak(leaf: Any) -> bool:
+    """Whether the dtype of a leaf gives way to that of others: as of a Python number."""
     return bool(getattr(leaf, "weak_type", isinstance(leaf, int | float | complex)))

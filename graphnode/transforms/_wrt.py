@@ -101,6 +101,7 @@ class DiffTarget:
             _part_of(args[position], leaf_places, wrt, number_of)
             for position, leaf_places in zip(positions, places, strict=True)
         ]
+        # Before the numbers of all parts are joined, in which no State may be twice.
         _check_apart(call, positions, self.parts)
         pieces = [piece for part in self.parts for piece in part.pieces]
         self.leaf_numbers = sorted(
@@ -140,6 +141,7 @@ class DiffTarget:
         by_place = dict(zip(self.leaf_numbers, other_leaves, strict=True))
 
         def derivative_of(piece: Piece) -> Any:
+            """The derivative at one place: an array, or a state tree."""
             if isinstance(piece, int):
                 return by_place[piece]
             values = tuple([by_number[number] for number in piece.numbers])
@@ -174,10 +176,12 @@ class DiffTarget:
 
 
 def _leaf_text(leaf: Any) -> str:
+    """For a message: the type of an array, or what else a State holds."""
     return shape_text(leaf) if hasattr(leaf, "dtype") else describe(leaf)
 
 
 def _is_inexact(leaf: Any) -> bool:
+    """Whether a leaf holds real or complex floating-point numbers, which have a derivative."""
     try:
         return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
     except TypeError:  # nothing that JAX takes
@@ -202,6 +206,7 @@ def _positions(
             raise ValueError(
                 f"gn.{transform}: argnums names argument {at}, but {own} are given by position"
             )
+        # The modulo makes negative positions count from the last argument.
         position = bound + at % own
         if position in positions:
             raise ValueError(
@@ -217,6 +222,14 @@ def _part_of(
     wrt: Filter | EllipsisType,
     number_of: Mapping[int, int],
 ) -> Part:
+    """What is differentiated of one argument.
+
+    Args:
+        argument: The argument, with the caller's nodes in it.
+        places: Where its leaves stand among those of the call.
+        wrt: Selects States of its nodes.
+        number_of: The number of each State in the call, by the id of the State.
+    """
     leaves, treedef = jax.tree.flatten(argument)
     if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
         return Part(None, (_selected(argument, wrt, number_of),))
@@ -237,6 +250,13 @@ def _part_of(
 def _selected(
     node: Any, wrt: Filter | EllipsisType, number_of: Mapping[int, int]
 ) -> SelectedStates:
+    """The States of a node, or of a pytree of nodes, that `wrt` selects.
+
+    Args:
+        node: The node or pytree.
+        wrt: The filter.
+        number_of: The number of each State in the call, by the id of the State.
+    """
     binding = binding_of(node)
     ((selected, layout),), _ = select(
         binding.graphdef.layout, as_filters((wrt,)), lambda: binding.states
@@ -246,7 +266,7 @@ def _selected(
 
 
 def _without(earlier: Set[int], states: SelectedStates) -> SelectedStates:
-    """What is left of some States, when some of them stand elsewhere already."""
+    """The States of a selection that are not among the `earlier` ones, and the layout of these."""
     layout, numbers = states
     new = [at for at, number in enumerate(numbers) if number not in earlier]
     return SelectedStates(layout.take(new), tuple([numbers[at] for at in new]))
@@ -262,16 +282,8 @@ def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) ->
         AliasError: Names all such States.
     """
     if len(parts) < 2:
-        return
-    # The first argument that each State is in, and what is in others too
-    first: dict[int, int] = {}
-    shared: list[tuple[int, int, int]] = []
-    for position, part in zip(positions, parts, strict=True):
-        shared += [
-            (number, first[number], position)
-            for number in part.numbers
-            if first.setdefault(number, position) != position
-        ]
+        return  # the usual case, without a look at each State
+    shared = _shared_states(positions, parts)
     if not shared:
         return
     states = call.binding.states
@@ -289,35 +301,53 @@ def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) ->
     )
 
 
+def _shared_states(
+    positions: Sequence[int], parts: Sequence[Part]
+) -> list[tuple[int, int, int]]:
+    """The States that are differentiated in several arguments, by number.
+
+    Each stands after its number with the positions of two arguments: the first one that
+    holds it, and a later one.
+    """
+    first: dict[int, int] = {}
+    shared: list[tuple[int, int, int]] = []
+    for position, part in zip(positions, parts, strict=True):
+        shared += [
+            (number, first[number], position)
+            for number in part.numbers
+            if first.setdefault(number, position) != position
+        ]
+    return shared
+
+
 def _roots_of(call: Call, position: int) -> list[tuple[str, Any]]:
-    """The nodes of an argument with their names in a message."""
+    """The nodes and States in the argument at a position, each after its name in a message."""
     owners, names = call.signature.owners(), call.site.leaf_names()
     places = zip(call.signature.places, call.roots, strict=True)
     return [(names[place], root) for place, root in places if owners[place] == position]
 
 
 def _name_in(call: Call, position: int, number: int) -> str:
-    """The name of a State in a message: its first place in an argument."""
+    """For a message: the name of the State of that number, by its first place in the argument at `position`."""
     state = call.binding.states[number]
     for name, root in _roots_of(call, position):
         binding = binding_of(root)
-        # By identity: States have an equality of their own
-        ids = list(map(id, binding.states))
-        if id(state) in ids:
-            below = path_str(binding.graphdef.layout.path(ids.index(id(state))))
+        if state in binding.states:  # States compare by identity
+            at = binding.states.index(state)
+            below = path_str(binding.graphdef.layout.path(at))
             return f"{name}.{below}" if below else name
     raise AssertionError(position)  # pragma: no cover  # the argument holds the State
 
 
 def _argument_name(call: Call, position: int) -> str:
-    """The name of an argument with nodes in a message."""
+    """For a message: the name of the argument at a position, which holds nodes."""
     first = call.signature.owners().index(position)
     _, _, *below = call.signature.key_paths[first]
     return call.site.leaf_names()[first].removesuffix(keystr(tuple(below)))
 
 
 def one_or_all(argnums: int | Sequence[int], derivatives: tuple[Any, ...]) -> Any:
-    """What a caller asked for: one derivative for a position, a tuple of them for several."""
+    """Derivatives in the form that `argnums` asks for: one alone for an integer, else a tuple."""
     return derivatives[0] if isinstance(argnums, int) else derivatives
 
 
@@ -340,11 +370,13 @@ def divided(transform: str, outcome: Outcome, has_aux: bool) -> tuple[Any, Outco
         raise StructureError(
             f"gn.{transform} differentiates arrays, but the result holds a node; give it as aux"
         )
+    # Of the auxiliary part alone: only that is still in the outcome.
     has_nodes = written.has_nodes and _holds_nodes(aux)
     return result, (dataclasses.replace(written, has_nodes=has_nodes), values, aux)
 
 
 def _holds_nodes(tree: Any) -> bool:
+    """Whether something stands for a node in a part of a result."""
     return any(map(is_result_node, jax.tree.leaves(tree, is_leaf=is_result_node)))
 
 
