@@ -221,7 +221,7 @@ def class_name(cls: type, *beside: type) -> str:
     return cls.__name__
 
 
-def class_apart(cls: type, *beside: type) -> str:
+def distinct_class_name(cls: type, *beside: type) -> str:
     """`class_name`, where the others are called by their bare names: a newer class has to differ, too."""
     if any(is_older(other, cls) for other in beside):
         return f"the {cls.__name__} of after it was defined again"

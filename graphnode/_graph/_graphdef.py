@@ -21,7 +21,7 @@ from .._errors import StructureError, listed
 from .._paths import Key, Path, key_order, path_str
 from .._pretty import Record, Text, pretty
 from .._public import named_in_pickles
-from .._redefinition import class_apart
+from .._redefinition import distinct_class_name
 from .._state import Requirements, StateSpec
 from .._trie import Trie
 from ._layout import Layout
@@ -263,7 +263,7 @@ def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
             if not issubclass(found, form.classes):
                 place = f"{spec.cls.__name__}.{path_str(path)}"
                 faults.append(
-                    f"{place} takes {form}, and held {class_apart(found, *form.classes)}"
+                    f"{place} takes {form}, and held {distinct_class_name(found, *form.classes)}"
                 )
     if faults:
         # Each class says it once, however many nodes are of it

@@ -44,7 +44,7 @@ from .._fields import Kind, NodeBase
 from .._members import declaring_classes
 from .._paths import Path
 from .._pretty import Record, Text, pretty
-from .._redefinition import class_apart
+from .._redefinition import distinct_class_name
 from .._registered import name_of, pickled
 from .._source import Sources
 from .._static import StaticValueError, frozen, registered_name, static_key
@@ -553,7 +553,7 @@ def _misfit_at(form: Form, value: Any) -> tuple[Path, str] | None:
             if not issubclass(value.node_class, form.classes):
                 return (
                     keys,
-                    f"expected {form}, found a config of {class_apart(value.node_class, *form.classes)}",
+                    f"expected {form}, found a config of {distinct_class_name(value.node_class, *form.classes)}",
                 )
             continue
         if isinstance(value, Node):

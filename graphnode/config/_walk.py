@@ -21,7 +21,7 @@ from .._gc import uncollected
 from .._hints import did_you_mean, short, with_article
 from .._paths import Key, path_str
 from .._paths import Path as Path_
-from .._redefinition import class_apart
+from .._redefinition import distinct_class_name
 from ._config import (
     RESERVED,
     Config,
@@ -431,7 +431,7 @@ class Walk:
             declared = " or ".join(cls.__name__ for cls in item.form.classes)
             self._fault(
                 item,
-                f"{class_apart(config.node_class, *item.form.classes)} is not {with_article(declared)}",
+                f"{distinct_class_name(config.node_class, *item.form.classes)} is not {with_article(declared)}",
             )
             return
         item.holder[item.key] = config

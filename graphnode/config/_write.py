@@ -15,7 +15,7 @@ from .._describe import describe
 from .._errors import ConfigError, Fault
 from .._hints import with_hint
 from .._paths import path_str
-from .._redefinition import class_apart
+from .._redefinition import distinct_class_name
 from ._by_path import reordered
 from ._config import Config, check_config, field_value, same_static
 from ._graph import Visit, visits
@@ -155,7 +155,7 @@ def _unlike(visit: Visit, other: Visit) -> Iterator[Fault]:
     """What of a config would be read back otherwise."""
     cls, found = visit.config.node_class, other.config.node_class
     if cls is not found:
-        what = f"no file says {class_apart(cls, found)}, which would be read back as {found.__name__}"
+        what = f"no file says {distinct_class_name(cls, found)}, which would be read back as {found.__name__}"
         yield Fault(what, path=visit.name)
         return
     for name, value in visit.config.__dict__.items():
