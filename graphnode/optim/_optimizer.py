@@ -38,7 +38,7 @@ from .._state import (
     new_state,
     spec_of,
 )
-from .._state_axes import apart_from_axes
+from .._state_axes import without_any_axes
 from .._statetree import FlatStates, StateTree
 from .._update import update_states
 from .._value import all_rebuilt
@@ -327,7 +327,7 @@ class Optimizer(Node):
                 self.layout.paths(), self.layout.specs, specs, strict=True
             )
             if spec is None
-            or apart_from_axes(moved_spec(made_for)) is not apart_from_axes(spec)
+            or without_any_axes(moved_spec(made_for)) is not without_any_axes(spec)
         ]
         mentioned = set(numbers)
         faults += [
