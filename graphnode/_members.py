@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import typing_extensions
 
-from ._class_faults import Fault, Rule
+from ._class_faults import ClassFault, Rule
 from ._fields import METADATA_KEY, Specifier, kind_for
 from ._static import GraphObject
 
@@ -161,7 +161,9 @@ def is_defined_as(attribute: object, owner: type, name: str) -> bool:
     return is_of_name and getattr(attribute, "__module__", None) == owner.__module__
 
 
-def unannotated_faults(cls: type, owner: type, names: Iterable[str]) -> Iterator[Fault]:
+def unannotated_faults(
+    cls: type, owner: type, names: Iterable[str]
+) -> Iterator[ClassFault]:
     """Nodes, States and arrays that stand in a class body under these names, also in containers.
 
     Args:
@@ -184,7 +186,7 @@ def unannotated_faults(cls: type, owner: type, names: Iterable[str]) -> Iterator
             else _meant_as_field(name, value)
         )
         if text is not None:
-            yield Fault(f"{where.format(name)}: {text}", Rule.UNANNOTATED, name)
+            yield ClassFault(f"{where.format(name)}: {text}", Rule.UNANNOTATED, name)
 
 
 def _meant_as_field(name: str, value: object) -> str | None:

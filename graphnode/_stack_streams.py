@@ -90,8 +90,8 @@ def equal_stream_faults(bindings: Sequence[Binding]) -> Iterator[str]:
                 graphdef = bindings[0].graphdef
                 names = f"{_name(graphdef, other_place)} and {_name(graphdef, place)}"
                 yield (
-                    f"{names} draw the same numbers: their keys and counts are equal, and they are two streams. Build each node with another seed, or give all of "
-                    "them one gn.Rngs, which stack forks"
+                    f"{names} draw the same numbers: their keys and counts are equal, and they are two streams. "
+                    "Build each node with another seed, or give all of them one gn.Rngs, which stack forks"
                 )
                 break
 

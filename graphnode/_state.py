@@ -47,7 +47,7 @@ from ._static import (
     frozen,
     static_key,
 )
-from ._value import is_container, taken_in
+from ._value import is_container, take_in
 from ._versions import CLOCK, Version
 
 if TYPE_CHECKING:
@@ -346,7 +346,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
         self._contracts = ()
         self._value = value
         if type(value) is not CONCRETE:
-            store(self, taken_in(value, lambda: type(self).__name__))
+            store(self, take_in(value, lambda: type(self).__name__))
 
     @property
     def value(self) -> T:
@@ -434,7 +434,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
             spec.metadata if isinstance(metadata, _Keep) else metadata,
             spec.stacked,
         )
-        content = taken_in(
+        content = take_in(
             self.value if isinstance(value, _Keep) else value, lambda: spec.cls.__name__
         )
         if not isinstance(value, _Keep):
@@ -526,7 +526,7 @@ def new_state(spec: StateSpec, value: Any) -> State[Any]:
     """A State of this description, made without running `__init__`."""
     state: State[Any] = object.__new__(spec.cls)
     state._spec, state._mark, state._contracts = spec, current_trace(), ()
-    store(state, taken_in(value, lambda: spec.cls.__name__))
+    store(state, take_in(value, lambda: spec.cls.__name__))
     return state
 
 
@@ -596,7 +596,7 @@ def prepared(state: State[Any], value: Any, where: Callable[[], str] = str) -> A
             declares.
         TraceError: A tracer would leave its transformation.
     """
-    content = taken_in(value, lambda: located(state, where()))
+    content = take_in(value, lambda: located(state, where()))
     check_writable(state, content, where)
     check_contracts_of(state, content)
     return content

@@ -164,7 +164,7 @@ def _read_inside(code: CodeType, variable: str) -> Set[str] | None:
     return used
 
 
-def surely_asks(
+def always_reads(
     function: object, name: str, *, but_not: str, fields: Set[str], lazy: Set[str]
 ) -> bool:
     """Whether a function asks something for an attribute in every call that returns, and has read no field before.

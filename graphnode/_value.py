@@ -50,7 +50,7 @@ def all_rebuilt(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(map(rebuilt, values))
 
 
-def taken_in(value: Any, owner: Callable[[], str]) -> Any:
+def take_in(value: Any, owner: Callable[[], str]) -> Any:
     """The value as a State keeps it: containers are new, NumPy arrays become JAX arrays of the same dtype.
 
     Args:
@@ -72,17 +72,17 @@ def taken_in(value: Any, owner: Callable[[], str]) -> Any:
     return tree_unflatten(treedef, leaves)
 
 
-def all_taken_in(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:
+def take_in_all(values: Sequence[Any], owners: Sequence[str]) -> list[Any]:
     """Values as States keep them, each with the name of its State for messages.
 
     Raises:
-        FieldError: As `taken_in`, for all values at once.
+        FieldError: As `take_in`, for all values at once.
     """
     kept: list[Any] = []
     faults: list[str] = []
     for value, owner in zip(values, owners, strict=True):
         try:
-            kept.append(taken_in(value, functools.partial(str, owner)))
+            kept.append(take_in(value, functools.partial(str, owner)))
         except FieldError as error:
             faults.append(str(error))
     if faults:

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple, cast
 
-from .._class_faults import Fault, Rule
+from .._class_faults import ClassFault, Rule
 from .._contract import ContractSyntaxError
 from .._fields import Kind, NodeBase, kind_for, left_out
 from .._hints import cut, with_article
@@ -78,7 +78,7 @@ class _Declaration(NamedTuple):
     role: _Role
 
 
-def take_body_faults(cls: type) -> list[Fault]:
+def take_body_faults(cls: type) -> list[ClassFault]:
     """Faults of a class body that `dataclasses` would stop at, or not see.
 
     A default that is a fault is taken out, so that `dataclasses` goes on and the other
@@ -87,7 +87,7 @@ def take_body_faults(cls: type) -> list[Fault]:
     """
     if "__slots__" in cls.__dict__:
         text = f"{cls.__name__} declares __slots__, but the fields of a node live in its __dict__; remove them"
-        return [*_equality_faults(cls), Fault(text, Rule.SLOTS, "__slots__")]
+        return [*_equality_faults(cls), ClassFault(text, Rule.SLOTS, "__slots__")]
     faults = [
         *_equality_faults(cls),
         *_reserved_faults(cls, cls),
@@ -118,7 +118,7 @@ def take_body_faults(cls: type) -> list[Fault]:
     return list(dict.fromkeys(faults))
 
 
-def _equality_faults(cls: type) -> Iterator[Fault]:
+def _equality_faults(cls: type) -> Iterator[ClassFault]:
     """What defines an equality, in the body or in a mixin. A class may say itself that it wants none of a mixin's."""
     for name in ("__eq__", "__hash__"):
         owner = next(base for base in cls.__mro__ if name in base.__dict__)
@@ -131,12 +131,12 @@ def _equality_faults(cls: type) -> Iterator[Fault]:
             continue
         if owner is cls:
             text = f"{cls.__name__} defines {name}, but nodes are compared by identity; remove it"
-            yield Fault(text, Rule.EQUALITY, name)
+            yield ClassFault(text, Rule.EQUALITY, name)
         elif (
             owner.__module__ != "collections.abc"
         ):  # a node may be a mapping, and need not be compared like one
             text = f"{cls.__name__}: {owner.__name__} defines {name}, but nodes are compared by identity; remove it, or"
-            yield Fault(
+            yield ClassFault(
                 f"{text} write {name} = object.{name} in {cls.__name__}",
                 Rule.EQUALITY,
                 name,
@@ -153,11 +153,11 @@ def _is_generated(owner: type, method: object) -> bool:
     )
 
 
-def _reserved_faults(cls: type, owner: type) -> Iterator[Fault]:
+def _reserved_faults(cls: type, owner: type) -> Iterator[ClassFault]:
     """Names of graphnode's own that stand in a body, with or without an annotation; and fields with Python's own."""
     own = own_annotations(owner)
     for name in sorted(RESERVED & body_names(owner)):
-        yield Fault(
+        yield ClassFault(
             f"{cls.__name__}.{name}: this name is graphnode's own; choose another",
             Rule.RESERVED,
             name,
@@ -171,10 +171,10 @@ def _reserved_faults(cls: type, owner: type) -> Iterator[Fault]:
     ]:
         del cls.__annotations__[name]
         text = f"{cls.__name__}.{name}: names with two underscores on both sides are Python's own; choose another"
-        yield Fault(text, Rule.RESERVED, name)
+        yield ClassFault(text, Rule.RESERVED, name)
 
 
-def _class_variable_faults(cls: type, owner: type) -> Iterator[Fault]:
+def _class_variable_faults(cls: type, owner: type) -> Iterator[ClassFault]:
     """Specifiers that stand at class variables, whose value they would be; those of the class are taken out."""
     for name, annotation in own_annotations(owner).items():
         specifier = owner.__dict__.get(name)
@@ -184,7 +184,7 @@ def _class_variable_faults(cls: type, owner: type) -> Iterator[Fault]:
             if owner is cls:
                 setattr(cls, name, None)
             called = specifier_text(specifier)
-            yield Fault(
+            yield ClassFault(
                 f"{cls.__name__}.{name}: {called} declares a field, and ClassVar[...] a "
                 f"constant of the class; remove ClassVar[...], or write a value in place of {called}",
                 Rule.DATACLASS,
@@ -226,7 +226,7 @@ def _copy_specifiers(cls: type) -> None:
 # Defaults of the fields that the body declares
 
 
-def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
+def _default_faults(cls: type, name: str, role: _Role) -> list[ClassFault]:
     """What is wrong with the default of a name that the body declares; such a default is taken out."""
     inherited = _inherited_fault(cls, name, role)
     _unwrap_static_method(cls, name)
@@ -246,13 +246,13 @@ def _default_faults(cls: type, name: str, role: _Role) -> list[Fault]:
             "factory" if specifier.default_factory is left_out else "default_factory"
         )
         text = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and takes no {option}"
-        fault = Fault(
+        fault = ClassFault(
             f"{text}; {_made_in_constructor(name, '...')}", Rule.DATACLASS, name
         )
     if specifier is not None and not specifier.init and role is _Role.ARGUMENT:
         called = specifier_text(specifier)
         text = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and by {called} the constructor"
-        fault = Fault(
+        fault = ClassFault(
             f"{text} does not take it; remove InitVar[...] or the specifier",
             Rule.DATACLASS,
             name,
@@ -281,7 +281,7 @@ def _unwrap_static_method(cls: type, name: str) -> None:
 
 def _written_default_fault(
     cls: type, owner: type, name: str, value: object, role: _Role
-) -> Fault | None:
+) -> ClassFault | None:
     """What is wrong with a default that is written in the body of a class, or of a dataclass that it extends."""
     where = f"{cls.__name__}.{name}"
     if value is dataclasses.MISSING:
@@ -289,16 +289,16 @@ def _written_default_fault(
     word = member_word(owner, name, value)
     if word is not None:
         body = "the class body" if owner is cls else f"the body of {owner.__name__}"
-        return Fault(
+        return ClassFault(
             f"{where}: {body} has a field and a {word} of this name; rename one",
             Rule.SHADOWED,
             name,
         )
     specifier = specifier_within(value)
     if specifier is not None:
-        return Fault(f"{where}: {stray_comma(specifier)}", Rule.SHARED, name)
+        return ClassFault(f"{where}: {stray_comma(specifier)}", Rule.SHARED, name)
     if holds_graph_object(value) or type(value).__hash__ is None:
-        return Fault(
+        return ClassFault(
             f"{where}: {_shared_default(name, value, role)}", Rule.SHARED, name
         )
     return None
@@ -330,7 +330,7 @@ def _made_in_constructor(name: str, annotation: str) -> str:
     return f"write {name}: InitVar[{annotation} | None] = None, and make it in __post_init__"
 
 
-def _inherited_fault(cls: type, name: str, role: _Role) -> Fault | None:
+def _inherited_fault(cls: type, name: str, role: _Role) -> ClassFault | None:
     """What is wrong with what a base has under a name; `dataclasses` would take it for the default of the field."""
     having = [
         base
@@ -363,15 +363,17 @@ def _is_abstract(owner: type, attribute: object) -> bool:
     )
 
 
-def _shadowed(cls: type, name: str, owner: type, role: _Role) -> Fault:
+def _shadowed(cls: type, name: str, owner: type, role: _Role) -> ClassFault:
     word = member_word(owner, name, owner.__dict__[name])
     if word is None:
         text = f"{owner.__name__} has a class attribute of this name, which is not a default of the {role.word}"
         remedy = f"rename one, or write {_line(name, role, owner.__dict__[name])}"
-        return Fault(f"{cls.__name__}.{name}: {text}; {remedy}", Rule.SHADOWED, name)
+        return ClassFault(
+            f"{cls.__name__}.{name}: {text}; {remedy}", Rule.SHADOWED, name
+        )
     text = f"{owner.__name__} has a {word} of this name, which no {role.word} replaces; rename one"
     remedy = f", or make the {word} abstract" if role is _Role.FIELD else ""
-    return Fault(f"{cls.__name__}.{name}: {text}{remedy}", Rule.SHADOWED, name)
+    return ClassFault(f"{cls.__name__}.{name}: {text}{remedy}", Rule.SHADOWED, name)
 
 
 def _line(name: str, role: _Role, value: object) -> str:
@@ -426,7 +428,7 @@ def _overrides(declaration: _Declaration, base: type) -> bool:
     return declaration.owner is not base and issubclass(declaration.owner, base)
 
 
-def _override_fault(cls: type, name: str, inherited: _Declaration) -> Fault:
+def _override_fault(cls: type, name: str, inherited: _Declaration) -> ClassFault:
     """Of a value or member without an annotation, in the place of an inherited field or argument."""
     value = cls.__dict__[name]
     word = member_word(cls, name, value)
@@ -436,12 +438,12 @@ def _override_fault(cls: type, name: str, inherited: _Declaration) -> Fault:
     else:
         text = f"without an annotation this does not change the default of the {inherited.role.word}; write "
         text += _line(name, inherited.role, value)
-    return Fault(f"{cls.__name__}.{name}: {text}", Rule.SHADOWED, name)
+    return ClassFault(f"{cls.__name__}.{name}: {text}", Rule.SHADOWED, name)
 
 
 def _kind_override_faults(
     cls: type, inherited: Mapping[str, _Declaration]
-) -> Iterator[Fault]:
+) -> Iterator[ClassFault]:
     """Of a field, argument and class variable of one name: in the body, or in two classes that do not agree."""
     for owner in cls.__mro__:
         own = (
@@ -461,7 +463,7 @@ def _kind_override_faults(
             by = "declared" if owner is cls else f"{owner.__name__} declares it"
             other = f"{inherited[name].owner.__name__} declares it {inherited[name].role.value}"
             text = f"{by} {word}, but {other}; an override keeps the kind"
-            yield Fault(f"{cls.__name__}.{name}: {text}", Rule.OVERRIDE, name)
+            yield ClassFault(f"{cls.__name__}.{name}: {text}", Rule.OVERRIDE, name)
 
 
 # Classes that are extended, and are no nodes
@@ -469,7 +471,7 @@ def _kind_override_faults(
 
 def _hidden_faults(
     cls: type, base: type, declarations: Mapping[str, _Declaration]
-) -> Iterator[Fault]:
+) -> Iterator[ClassFault]:
     """Members of a class that is extended which a field or argument of another one would hide."""
     own = own_annotations(cls)
     hidden = [
@@ -485,7 +487,7 @@ def _hidden_faults(
 
 def _mixin_faults(
     cls: type, base: type, declarations: Collection[str]
-) -> Iterator[Fault]:
+) -> Iterator[ClassFault]:
     """What a class that is not a node has in its body and was meant as part of the node."""
     if "__dataclass_fields__" in base.__dict__:
         yield from _dataclass_faults(cls, base)
@@ -499,7 +501,7 @@ def _mixin_faults(
     )
 
 
-def _dataclass_faults(cls: type, base: type) -> Iterator[Fault]:
+def _dataclass_faults(cls: type, base: type) -> Iterator[ClassFault]:
     """What is wrong with the defaults of a dataclass that is not a node."""
     specifiers, owners = base.__dict__["__dataclass_fields__"], declaring_classes(cls)
     own = own_annotations(cls)
@@ -513,7 +515,7 @@ def _dataclass_faults(cls: type, base: type) -> Iterator[Fault]:
 
 def _undeclared_field_faults(
     cls: type, base: type, declarations: Collection[str]
-) -> Iterator[Fault]:
+) -> Iterator[ClassFault]:
     """Fields of a class that is neither a node nor a dataclass, by their values or by what the annotations say."""
     is_protocol = base.__dict__.get("_is_protocol", False)
     for name, annotation in own_annotations(base).items():
@@ -530,7 +532,7 @@ def _undeclared_field_faults(
             isinstance(value, dataclasses.Field) or holds_graph_object(value)
         ):
             remedy += f", or write {name}: ClassVar[...] for a constant of the class"
-        yield Fault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.MIXIN, name)
+        yield ClassFault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.MIXIN, name)
 
 
 def _says_holder(owner: type, annotation: object) -> bool:

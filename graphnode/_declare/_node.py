@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from typing_extensions import dataclass_transform
 
-from .._class_faults import Fault, Rule, defining, registration_fault
+from .._class_faults import ClassFault, Rule, defining, registration_fault
 from .._compat import is_tracing
 from .._errors import FieldError, SchemaError, UndeclaredFieldError, UnsetFieldError
 from .._fields import NodeBase, set_version, state, static, subnode
@@ -284,7 +284,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
             cls, init=is_generated, eq=False, repr=False, kw_only=kw_only
         )
     except (TypeError, ValueError) as error:
-        faults.append(Fault(f"{cls.__name__}: {error}", Rule.DATACLASS))
+        faults.append(ClassFault(f"{cls.__name__}: {error}", Rule.DATACLASS))
     else:
         # Now, and not when the annotations resolve: a field that implements an abstract
         # property hides it.
@@ -306,7 +306,7 @@ def _define(cls: type[Node], kw_only: bool) -> None:
         cls._plan = waiting_plan(cls)  # compiled at the first construction
 
 
-def _decorated_bases(cls: type[Node]) -> Iterator[Fault]:
+def _decorated_bases(cls: type[Node]) -> Iterator[ClassFault]:
     """What is wrong with node classes that `cls` extends and that a decorator has changed after their creation."""
     for base in cls.__mro__[1:]:
         fault = late_fault(base) if issubclass(base, NodeBase) else None

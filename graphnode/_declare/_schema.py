@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 
 from .._arguments import wrong_argument
 from .._caches import Kept, kept, publish
-from .._class_faults import Fault, Rule, check_refused, registration_fault
+from .._class_faults import ClassFault, Rule, check_refused, registration_fault
 from .._contract import Contract, ContractSyntaxError
 from .._errors import SchemaError
 from .._fields import Kind, NodeBase, Specifier, left_out, specifier_of
@@ -207,7 +207,7 @@ def _compile_late(cls: type[N]) -> "Schema[N]":
 
 
 def compile_schema(
-    cls: type[N], *, is_final: bool, faults: Sequence[Fault] = ()
+    cls: type[N], *, is_final: bool, faults: Sequence[ClassFault] = ()
 ) -> Schema[N]:
     """Compile a class and keep the result in it.
 
@@ -252,10 +252,12 @@ def move_forms(cls: type[NodeBase], old: type, new: type) -> bool:
     return is_moved
 
 
-def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fault]]:
+def _compile_fields(
+    cls: Any, is_final: bool
+) -> tuple[dict[str, Field], list[ClassFault]]:
     """The fields that compile, and the faults of those that do not."""
     fields: dict[str, Field] = {}
-    faults: list[Fault] = []
+    faults: list[ClassFault] = []
     local_names = _local_names(cls)
     bases = _base_fields(cls, is_final)
     if "__dataclass_fields__" not in cls.__dict__:
@@ -279,13 +281,13 @@ def _compile_fields(cls: Any, is_final: bool) -> tuple[dict[str, Field], list[Fa
                     cls, declared, owner, bases, local_names, is_final
                 )
         except _FaultError as fault:
-            faults.append(Fault(str(fault), fault.rule, name))
+            faults.append(ClassFault(str(fault), fault.rule, name))
     return fields, faults
 
 
 def _version_faults(
     cls: Any, owners: Mapping[str, type], bases: "Sequence[_Base]"
-) -> Iterator[Fault]:
+) -> Iterator[ClassFault]:
     """Where a class came by value, the fields that its bases have lost or got: their modules are of another version."""
     fields, names = (
         cls.__dataclass_fields__,
@@ -305,7 +307,7 @@ def _version_faults(
         )
     for name, reason in reasons.items():
         text = f"{cls.__name__}.{name}: {reason}; use one version of its bases in both processes"
-        yield Fault(text, Rule.OVERRIDE, name)
+        yield ClassFault(text, Rule.OVERRIDE, name)
 
 
 def remember_frames(cls: type) -> None:
@@ -313,11 +315,11 @@ def remember_frames(cls: type) -> None:
     setattr(cls, _FRAMES, Kept(cls, _FRAMES, tuple(_defining_frames(cls))))
 
 
-def late_fault(cls: type) -> Fault | None:
+def late_fault(cls: type) -> ClassFault | None:
     """What is wrong with what a decorator, or a call, has made of a node class after its creation."""
     if not compares_by_identity(cls):
         text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
-        return Fault(
+        return ClassFault(
             f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY
         )
     if is_decorated(cls):
@@ -325,10 +327,10 @@ def late_fault(cls: type) -> Fault | None:
     return registration_fault(cls)
 
 
-def decorated_fault(where: str) -> Fault:
+def decorated_fault(where: str) -> ClassFault:
     """What is wrong with a second `@dataclass` of a node class."""
     text = f"{where}: an explicit @dataclass makes its fields anew, without what their specifiers say"
-    return Fault(f"{text}; remove it, as Node applies it itself", Rule.EQUALITY)
+    return ClassFault(f"{text}; remove it, as Node applies it itself", Rule.EQUALITY)
 
 
 def is_decorated(cls: type) -> bool:
@@ -699,7 +701,7 @@ def _check_sharding(field: Field, where: str) -> None:
         raise _FaultError(f"{where}: sharding: {fault}", Rule.SHARDING)
 
 
-def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[Fault]:
+def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[ClassFault]:
     """Axes that an initializer needs and no static field gives."""
     statics = {name for name, field in fields.items() if field.kind is Kind.STATIC}
     for name, field in fields.items():
@@ -711,16 +713,16 @@ def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[Fault]:
             missing = sorted(axis.names - statics)
             if axis.expression is None:
                 text = f"{cls.__name__}.{name}: axis {axis.text!r} of {contract.text} has no size to initialise with"
-                yield Fault(text, Rule.AXIS_SIZE, name)
+                yield ClassFault(text, Rule.AXIS_SIZE, name)
             for one in missing:
                 hint = did_you_mean(one, statics) or f"declare {one}: int"
                 yield axis_name_fault(f"{cls.__name__}.{name}", one, contract, hint)
 
 
-def axis_name_fault(where: str, axis: str, contract: Contract, hint: str) -> Fault:
+def axis_name_fault(where: str, axis: str, contract: Contract, hint: str) -> ClassFault:
     """The fault of an axis that no static field names."""
     text = f"{where}: axis {axis!r} of {contract.text} names no static field; {hint}"
-    return Fault(text, Rule.AXIS_NAME, where.rpartition(".")[2])
+    return ClassFault(text, Rule.AXIS_NAME, where.rpartition(".")[2])
 
 
 def _defining_frames(cls: type) -> Iterator[FrameType]:

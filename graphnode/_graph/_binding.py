@@ -20,13 +20,13 @@ from .._compat import TraceRef, is_live, is_tracing
 from .._describe import describe
 from .._errors import StructureError
 from .._fields import NodeBase, set_binding, set_joint, set_version
-from .._gc import uncollected
+from .._gc import gc_paused
 from .._hints import with_article
 from .._marks import any_marked, is_marked, trace_of
 from .._paths import Key, Path, path_str
 from .._state import State, check_alive, located, read
 from .._static import NO_TEMPLATE, GraphObject
-from .._value import taken_in
+from .._value import take_in
 from .._versions import CLOCK, Constructing, Version, first_version, unmade
 from ._graphdef import GraphDef, intern_graphdef
 from ._table import RootSpec, Token, data_keys_of, ranked_root
@@ -135,7 +135,7 @@ class Binding:
             else state._value
         )
         # Not only rebuilt: whatever may have been put into its container in place.
-        return taken_in(value, lambda: located(state, self._place_of(state)))
+        return take_in(value, lambda: located(state, self._place_of(state)))
 
     def _place_of(self, state: State[Any]) -> str:
         return path_str(self.graphdef.layout.path(self.states.index(state)))
@@ -330,7 +330,7 @@ def _walk_undisturbed(root: Any, roots: Sequence[Any]) -> Binding:
     )
 
 
-@uncollected
+@gc_paused
 def walk(root: Any) -> Binding:
     """Flatten a live graph afresh. `binding_of` is the cached way."""
     # Before anything is read: a write during the walk makes the binding stale, not

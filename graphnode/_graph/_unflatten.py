@@ -14,10 +14,10 @@ from .._compat import PLAIN, TraceRef, current_trace
 from .._declare._plan import with_requirement
 from .._errors import FieldError
 from .._fields import NodeBase, set_binding, set_joint, set_version
-from .._gc import uncollected
+from .._gc import gc_paused
 from .._paths import path_str
 from .._state import State, mark_container, store
-from .._value import all_taken_in, is_container, taken_in
+from .._value import is_container, take_in, take_in_all
 from .._versions import CLOCK, Version, birth
 from ._binding import Binding, Joint, joint_key, keep_joint, versions_of
 from ._graphdef import GraphDef
@@ -27,7 +27,7 @@ from ._template import NodeSpec, fill
 _new: Final = object.__new__
 
 
-@uncollected
+@gc_paused
 def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
     """The live graph of a graphdef with new States that hold these values, in layout order.
 
@@ -54,12 +54,10 @@ def _taken_in(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
         FieldError: Names all that no State can hold.
     """
     try:
-        return [taken_in(value, str) for value in values]
+        return [take_in(value, str) for value in values]
     except FieldError:
         # Paths are made for faults alone: those of a long chain would cost its square.
-        return all_taken_in(
-            values, [path_str(path) for path in graphdef.layout.paths()]
-        )
+        return take_in_all(values, [path_str(path) for path in graphdef.layout.paths()])
 
 
 def _new_states(
@@ -164,5 +162,5 @@ def graft(
                 trace,
                 contracts.get(number, ()),
             )
-            store(made, taken_in(next(rest), functools.partial(str, spec.cls.__name__)))
+            store(made, take_in(next(rest), functools.partial(str, spec.cls.__name__)))
     return objects

@@ -9,7 +9,7 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from .._class_faults import Fault, Rule, check_refused
+from .._class_faults import ClassFault, Rule, check_refused
 from .._contract import Contract
 from .._declare._node import plan_of
 from .._declare._plan import Admit
@@ -36,20 +36,20 @@ from ._findings import CheckedClass, Finding
 _NEAR: Final = 0.8
 
 
-def faults_of(cls: type[Any]) -> Sequence[Fault]:
+def faults_of(cls: type[Any]) -> Sequence[ClassFault]:
     """All faults of a class of nodes or States, or none."""
     try:
         check_refused(cls)
         if issubclass(cls, NodeBase):
             schema(cls)
     except SchemaError as error:
-        return [fault for fault in error.faults if isinstance(fault, Fault)]
+        return [fault for fault in error.faults if isinstance(fault, ClassFault)]
     fault = late_fault(cls)
     return [] if fault is None else [fault]
 
 
 def fault_findings(
-    checked: CheckedClass, faults: Mapping[type[Any], Sequence[Fault]]
+    checked: CheckedClass, faults: Mapping[type[Any], Sequence[ClassFault]]
 ) -> Iterator[Finding]:
     """The faults of a class, without those that it inherits from a class which is checked too.
 
@@ -70,7 +70,7 @@ def fault_findings(
             )
 
 
-def _is_own(cls: type[Any], fault: Fault) -> bool:
+def _is_own(cls: type[Any], fault: ClassFault) -> bool:
     if fault.rule is Rule.EQUALITY:
         return not {"__eq__", "__hash__"}.isdisjoint(cls.__dict__)
     return fault.rule is Rule.SLOTS or fault.name in own_annotations(cls)

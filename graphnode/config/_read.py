@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from .._containers import is_container, items
 from .._errors import ConfigError, Fault, Place
-from .._gc import uncollected
+from .._gc import gc_paused
 from .._hints import short
 from ._json import JsonReader
 from ._limits import MAX_BYTES
@@ -123,7 +123,7 @@ class Files:
         self._count = 0
         self._bytes = 0
 
-    @uncollected
+    @gc_paused
     def read_text(
         self, text: str, name: str, suffix: str, path: Path | None = None
     ) -> Document:

@@ -17,7 +17,7 @@ from .._declare._annotations import Form, Leaf
 from .._declare._node import Node
 from .._errors import ConfigError, Fault, Place, by_place
 from .._fields import Kind
-from .._gc import uncollected
+from .._gc import gc_paused
 from .._hints import did_you_mean, short, with_article
 from .._paths import Key, path_str
 from .._paths import Path as Path_
@@ -120,7 +120,7 @@ class Walk:
         self._repeated = 0
         self._sizes: dict[int, tuple[int, int]] = {}
 
-    @uncollected
+    @gc_paused
     def run(self, raw: Any, form: Form, document: Document, path: Path_ = ()) -> Any:
         """The config (or container of configs) of a value, which stands at a path: by default the root.
 
