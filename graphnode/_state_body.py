@@ -1,7 +1,7 @@
-"""The body of a class of States, and what it extends: what would be lost there, or would hide what a State is.
+"""Check the body of a State class, and its other bases: names that graphnode relies on, slots, and fields.
 
-Data in: a class that is being defined. Data out: its faults. A State has a value and a
-description, and no fields.
+A State has a value and a description, and no fields. Whatever else its class declares
+would be lost by a merge, or hide a member of State.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _ACCESS: Final = frozenset({"__getattribute__", "__setattr__"})
 
 
 def state_body_faults(cls: type, root: type) -> Iterator[ClassFault]:
-    """The faults of a class, and of what it extends beside other classes of States.
+    """The faults of a State class, and of those of its bases that are not State classes.
 
     Args:
         cls: The class.
@@ -59,7 +59,7 @@ def _names_of(root: type) -> frozenset[str]:
 
 
 def _slot_faults(cls: type, owner: type) -> Iterator[ClassFault]:
-    """Places for attributes beside the value: nothing copies or merges them."""
+    """Faults of slots and a `__dict__`: attributes beside the value, which are neither copied nor merged."""
     if owner.__dict__.get("__slots__"):
         text = f"{cls.__name__}: no merge would keep what is in the __slots__ of {owner.__name__}"
         yield ClassFault(
@@ -73,7 +73,7 @@ def _slot_faults(cls: type, owner: type) -> Iterator[ClassFault]:
 
 
 def _field_faults(cls: type, owner: type, root: type) -> Iterator[ClassFault]:
-    """Names that are annotated, and nodes or States in the body."""
+    """Faults of annotated names, and of nodes or States in the body."""
     own = own_annotations(owner)
     for name, annotation in own.items():
         if not (

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from .._hints import cut
-from .._importable import found_by_name
+from .._importable import object_by_name
 from ._arrays import Array
 from ._lookup import static_key
 
@@ -96,5 +96,5 @@ def _is_replaced(part: object) -> bool:
     """Whether a part is a class whose module has another one by its name, as after a reload."""
     if not isinstance(part, type):
         return False
-    found = found_by_name(part.__module__, part.__qualname__)
+    found = object_by_name(part.__module__, part.__qualname__)
     return isinstance(found, type) and found is not part

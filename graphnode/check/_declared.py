@@ -17,7 +17,7 @@ from .._declare._schema import Field, Schema, axis_name_fault, late_fault, schem
 from .._errors import FieldError, SchemaError
 from .._fields import Kind, NodeBase
 from .._hints import did_you_mean
-from .._importable import found_by_name
+from .._importable import object_by_name
 from .._members import own_annotations
 from .._static import GraphObject, compares_by_identity, kind_of, static_key
 from ._codes import (
@@ -158,7 +158,7 @@ def _has_importable_name(value: object) -> bool:
         getattr(value, "__module__", None),
         getattr(value, "__qualname__", None),
     )
-    if found_by_name(str(module), str(qualname)) is value:
+    if object_by_name(str(module), str(qualname)) is value:
         return True  # also what pickle does not know to be one, as `jax.nn.relu`
     # The rest is for pickle to say: a method of a class, a ufunc, whatever has a
     # `__reduce__` that gives a name.
