@@ -51,7 +51,7 @@ class Memo(dict[K, V]):
         with LOCK:
             winner = self.setdefault(key, value)
             # Of a copy: the callback of a weak reference may remove entries meanwhile.
-            for oldest in list(self)[: len(self) - self.limit]:
+            for oldest in list(self)[: max(len(self) - self.limit, 0)]:
                 self.pop(oldest, None)
         return winner
 

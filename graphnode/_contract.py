@@ -19,8 +19,8 @@ from ._hints import with_article
 if TYPE_CHECKING:
     from jaxtyping import AbstractArray
 
-# What static fields give: a size for `name`, sizes for `*name`. Names without a field,
-# or whose field holds `None`, are free: they are bound by the first array.
+# The values of static fields: a size for `name`, sizes for `*name`. Names without a field,
+# or whose field holds `None`, are free: the first array binds them.
 Sizes: TypeAlias = Mapping[str, object]
 Bound: TypeAlias = dict[str, object]
 
@@ -37,7 +37,7 @@ _ARITHMETIC: Final = (
 
 
 class ContractSyntaxError(ValueError):
-    """An axis that cannot be read, or has no size; the caller adds the field."""
+    """An axis that cannot be read, or has no size; whoever catches it adds the field."""
 
 
 class Axis(NamedTuple):
@@ -50,13 +50,13 @@ class Axis(NamedTuple):
     broadcast: bool = False
 
     def size(self, sizes: Sizes) -> object:
-        """The size (a tuple of them for a variadic axis) that `sizes` gives, or `None` when a name is missing."""
+        """The size (a tuple of them for a variadic axis) at these sizes, or `None` if a name is missing."""
         if self.expression is None or not self.names <= sizes.keys():
             return None
         if self.variadic:
             return sizes[self.expression]
         try:
-            # Arithmetic only, see `_axis_of`
+            # `_axis_of` has admitted nothing but arithmetic over names.
             return eval(self.expression, {"__builtins__": {}}, dict(sizes))
         except (TypeError, ArithmeticError) as error:
             raise ContractSyntaxError(
@@ -77,11 +77,11 @@ class Contract(NamedTuple):
         return frozenset().union(*(axis.names for axis in self.axes))
 
     def has_free_names(self, sizes: Sizes) -> bool:
-        """Whether some of its names have no size, and are bound by the first array."""
+        """Whether some of its names have no size, so that the first array binds them."""
         return any(sizes.get(name) is None for name in self.names)
 
     def shape(self, sizes: Sizes) -> tuple[int, ...]:
-        """The shape that the static fields give.
+        """The shape at these sizes.
 
         Raises:
             ContractSyntaxError: An axis has no definite size.
@@ -89,16 +89,16 @@ class Contract(NamedTuple):
         shape: list[int] = []
         for axis in self.axes:
             size = axis.size(sizes)
-            found = () if size is None else _integers(axis, size)
-            if size is None or any(one < 0 for one in found):
+            dimensions = () if size is None else _integers(axis, size)
+            if size is None or min(dimensions, default=0) < 0:
                 raise ContractSyntaxError(
                     f"axis {axis.text!r} of {self.text} takes a size; found {size!r}"
                 )
-            shape.extend(found)
+            shape.extend(dimensions)
         return tuple(shape)
 
     def rank(self, sizes: Sizes) -> int | None:
-        """How many axes there are; `None` where the sizes do not say."""
+        """How many axes there are; `None` if the sizes leave it open."""
         rank = 0
         for axis in self.axes:
             run = axis.size(sizes) if axis.variadic else (axis,)
@@ -120,23 +120,30 @@ class Contract(NamedTuple):
         )
 
     def fault(self, value: Any, sizes: Sizes, bound: Bound) -> str | None:
-        """What is wrong with `value`, or `None`. Names that `sizes` leaves free are bound in `bound` at their first."""
-        try:
-            shape, dtype = (
-                (() if value is None else np.shape(value)),
-                jnp.result_type(value),
-            )
-        except (TypeError, ValueError):
-            return f"expected {self.text}, found {with_article(type(value).__name__)}"
+        """What is wrong with `value`, or `None`.
+
+        Args:
+            value: Any value.
+            sizes: The sizes of names.
+            bound: The sizes of free names, which earlier arrays have bound; those that
+                are met for the first time are added.
+        """
         if value is None:
             return f"expected {self.text}, found None"
+        try:
+            shape, dtype = np.shape(value), jnp.result_type(value)
+        except (TypeError, ValueError):
+            return f"expected {self.text}, found {with_article(type(value).__name__)}"
         dtype_fault = self.dtype_fault(dtype)
         if dtype_fault is not None:
             return dtype_fault
-        fixed = [axis for axis in self.axes if not axis.variadic]
-        extra = len(shape) - len(fixed)
-        if extra < 0 or (extra > 0 and len(fixed) == len(self.axes)):
-            return f"expected rank {self._rank({**sizes, **bound})} of {self.text}, found shape {shape}"
+        single_count = sum(not axis.variadic for axis in self.axes)
+        # How many axes of the array the variadic one stands for.
+        extra = len(shape) - single_count
+        has_variadic = single_count < len(self.axes)
+        if extra < 0 or (extra > 0 and not has_variadic):
+            rank = self._rank_text({**sizes, **bound})
+            return f"expected rank {rank} of {self.text}, found shape {shape}"
         at = 0
         for axis in self.axes:
             width = extra if axis.variadic else 1
@@ -153,42 +160,48 @@ class Contract(NamedTuple):
         return f"expected dtype {self._kind()} of {self.text}, found {dtype}"
 
     def fits_like(self, value: Any, other: Any) -> bool:
-        """Whether `value` has the dtype, and the shape of `other`: what may take its place."""
+        """Whether `value` has the dtype, and the shape of `other`, so that it may take the place of that."""
         try:
-            shapes, dtype = (np.shape(value), np.shape(other)), jnp.result_type(value)
+            is_same_shape = np.shape(value) == np.shape(other)
+            dtype = jnp.result_type(value)
         except (TypeError, ValueError):
             return False
-        return shapes[0] == shapes[1] and (self.dtypes is None or self._accepts(dtype))
+        return is_same_shape and (self.dtypes is None or self._accepts(dtype))
 
     def _axis_fault(
-        self, axis: Axis, found: tuple[int, ...], sizes: Sizes, bound: Bound
+        self, axis: Axis, actual: tuple[int, ...], sizes: Sizes, bound: Bound
     ) -> str | None:
+        is_broadcast = axis.broadcast and actual == (1,)
         try:
             size = axis.size({**sizes, **bound})
         except ContractSyntaxError as error:
             return str(error)
         if size is None:
-            # A lone free name takes the size it first meets; a free name inside
-            # arithmetic cannot be solved for, and a broadcast axis of size 1 says
-            # nothing.
-            if axis.expression in axis.names and not (axis.broadcast and found == (1,)):
-                bound[str(axis.expression)] = found if axis.variadic else found[0]
+            # A name alone is bound to the first size that it meets. One in arithmetic
+            # is not solved for, and a broadcast axis of size 1 fits any size.
+            is_name = axis.expression in axis.names
+            if is_name and not is_broadcast:
+                bound[str(axis.expression)] = actual if axis.variadic else actual[0]
             return None
         try:
-            wanted = _integers(axis, size)
+            expected = _integers(axis, size)
         except ContractSyntaxError as error:
             return f"{error} of {self.text}"
-        if wanted == found or (axis.broadcast and found == (1,)):
+        if expected == actual or is_broadcast:
             return None
-        shown = wanted if axis.variadic else wanted[0]
-        meaning = "" if axis.text == str(shown) else f"{axis.text} = "
-        return f"expected {meaning}{shown} of {self.text}"
+        text = str(expected if axis.variadic else expected[0])
+        if text != axis.text:
+            text = f"{axis.text} = {text}"
+        return f"expected {text} of {self.text}"
 
-    def _rank(self, sizes: Sizes) -> str:
+    def _rank_text(self, sizes: Sizes) -> str:
+        rank = self.rank(sizes)
+        if rank is not None:
+            return str(rank)
+        # A variadic axis without a size may stand for any number of axes.
         runs = [axis.size(sizes) for axis in self.axes if axis.variadic]
-        known = [len(run) for run in runs if isinstance(run, tuple)]
-        least = "at least " if len(known) < len(runs) else ""
-        return f"{least}{len(self.axes) - len(runs) + sum(known)}"
+        least = sum(len(run) for run in runs if isinstance(run, tuple))
+        return f"at least {len(self.axes) - len(runs) + least}"
 
     def _accepts(self, dtype: Any) -> bool:
         assert self.dtypes is not None
@@ -201,7 +214,7 @@ class Contract(NamedTuple):
 
 
 class Requirement(NamedTuple):
-    """What a field of a node asks of the State that stands in it.
+    """What a field of a node requires of the State in it.
 
     Attributes:
         cls: The class of the node.
@@ -222,7 +235,7 @@ class Requirement(NamedTuple):
 
     @property
     def has_free_names(self) -> bool:
-        """Whether some of its sizes are those of the States beside the one that it is asked of."""
+        """Whether some of its names have no size, so that they depend on the node's other States."""
         return self.contract.has_free_names(dict(self.sizes))
 
     def at_sizes(self, sizes: Sizes) -> "Requirement":
@@ -231,7 +244,7 @@ class Requirement(NamedTuple):
         return self._replace(sizes=tuple([(name, sizes[name]) for name in named]))
 
     def fault(self, value: Any, replaced: Any) -> str | None:
-        """What is wrong with `value` in the place of `replaced`, or `None`: it may keep the shape that is there."""
+        """What is wrong with `value` in the place of `replaced`, or `None`; it may keep the shape of `replaced`."""
         fault = self.contract.fault(value, dict(self.sizes), {})
         if fault is None or self.contract.fits_like(value, replaced):
             return None
@@ -239,27 +252,24 @@ class Requirement(NamedTuple):
 
 
 def _integers(axis: Axis, size: object) -> tuple[int, ...]:
-    given: tuple[object, ...] = (
-        size if isinstance(size, tuple) and axis.variadic else (size,)
-    )
-    sizes = tuple(
-        [
-            int(one)
-            for one in given
-            if isinstance(one, int | np.integer) and not isinstance(one, bool)
-        ]
-    )
-    if len(sizes) < len(given):
-        raise ContractSyntaxError(
-            f"axis {axis.text!r} takes an integer, its static field holds {size!r}"
-        )
-    return sizes
+    """The sizes of an axis as integers: one, but for a variadic axis."""
+    items: tuple[object, ...] = (size,)
+    if axis.variadic and isinstance(size, tuple):
+        items = size
+    sizes: list[int] = []
+    for item in items:
+        if not isinstance(item, int | np.integer) or isinstance(item, bool):
+            raise ContractSyntaxError(
+                f"axis {axis.text!r} takes an integer, its static field holds {size!r}"
+            )
+        sizes.append(int(item))
+    return tuple(sizes)
 
 
 def is_jaxtyping(annotation: object) -> "TypeGuard[type[AbstractArray]]":
     """Whether an annotation is one of jaxtyping's arrays."""
-    # Whoever wrote one has imported jaxtyping, which costs a twentieth of what JAX
-    # costs: it is not imported here.
+    # Not imported here, as that takes a twentieth of the time of importing JAX: if there
+    # is such an annotation, somebody has imported jaxtyping.
     jaxtyping = sys.modules.get("jaxtyping")
     return (
         jaxtyping is not None
@@ -269,7 +279,7 @@ def is_jaxtyping(annotation: object) -> "TypeGuard[type[AbstractArray]]":
 
 
 def contract_of(annotation: object) -> Contract | None:
-    """The contract that a State's type argument states, or `None` when it is not a jaxtyping array.
+    """The contract of a State's type argument, or `None` if that is not a jaxtyping array.
 
     Raises:
         ContractSyntaxError: An axis that cannot be read.
@@ -283,31 +293,38 @@ def contract_of(annotation: object) -> Contract | None:
 
 
 def _axis_of(text: str) -> Axis:
+    """An axis as jaxtyping writes it: marks in front, then perhaps a label, then the size: `*#label=2*rows`."""
     if text in {"_", "..."}:
         return Axis(text, None, frozenset(), variadic=text == "...")
     body = text.lstrip("*#?")
     marks = text[: len(text) - len(body)]
-    if "?" in marks or (label := body.partition("="))[0].startswith("_"):
-        return Axis(text, None, frozenset(), variadic="*" in marks)
-    expression = label[2] or label[0]
+    is_variadic = "*" in marks
+    label, _, labelled = body.partition("=")
+    # `_` and `?` leave the size open, whatever name comes after them.
+    if "?" in marks or label.startswith("_"):
+        return Axis(text, None, frozenset(), variadic=is_variadic)
+    expression = labelled or label
+    names = _names_in(text, expression)
+    return Axis(text, expression, names, variadic=is_variadic, broadcast="#" in marks)
+
+
+def _names_in(text: str, expression: str) -> frozenset[str]:
+    """The names in the size of an axis, whose text is given for messages.
+
+    Raises:
+        ContractSyntaxError: It is not arithmetic over names and integers.
+    """
     try:
         tree = ast.parse(expression, mode="eval")
     except SyntaxError:
         raise ContractSyntaxError(f"axis {text!r} does not parse") from None
     names: set[str] = set()
     for part in ast.walk(tree):
+        is_integer = isinstance(part, ast.Constant) and isinstance(part.value, int)
         if isinstance(part, ast.Name):
             names.add(part.id)
-        elif not isinstance(part, _ARITHMETIC) and not (
-            isinstance(part, ast.Constant) and isinstance(part.value, int)
-        ):
+        elif not is_integer and not isinstance(part, _ARITHMETIC):
             raise ContractSyntaxError(
                 f"axis {text!r} may use static fields, integers and + - * // ** alone"
             )
-    return Axis(
-        text,
-        expression,
-        frozenset(names),
-        variadic="*" in marks,
-        broadcast="#" in marks,
-    )
+    return frozenset(names)

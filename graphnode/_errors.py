@@ -46,13 +46,13 @@ class Fault(str):
 
     Example:
         >>> try:
-        ...     gn.config.loads("{in_size: 2, out_sise: 3}", gn.nn.Linear, name="a.yaml")
+        ...     gn.config.loads("{in_size: 2, out_size: 3, dtipe: float32}", gn.nn.Linear)
         ... except gn.ConfigError as error:
         ...     fault = error.faults[0]
         >>> print(fault)
-        a.yaml:1:14: out_sise: Linear has no field 'out_sise'; did you mean 'out_size'?
+        1:27: dtipe: Linear has no field 'dtipe'; did you mean 'dtype'?
         >>> fault.place.line, fault.path, fault.hint
-        (1, 'out_sise', "did you mean 'out_size'?")
+        (1, 'dtipe', "did you mean 'dtype'?")
     """
 
     # A subclass of `str` rather than a record that has a text: callers print and compare

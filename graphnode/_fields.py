@@ -1,4 +1,4 @@
-"""How a field is declared: its kind, the three specifiers, and what they leave on the dataclass field.
+"""Declare fields: the kinds, and the specifiers `static`, `state` and `subnode`, which make dataclass fields.
 
 The specifiers are ordinary field specifiers of PEP 681. Overloads with `= ...` for
 `init` and `kw_only` are what all checkers read right: a written default there would
@@ -56,24 +56,20 @@ class NodeBase(NodeHints, GraphObject):
 
     __slots__ = ("__weakref__", "_binding", "_joint", "_popped", "_removed", "_version")
 
-    # Of every node class, whose fields live there; to some type checkers slots leave
-    # none
+    # Every subclass has one, for its fields; some type checkers see only the slots.
     __dict__: dict[str, Any]
-    # Set by the layers that know them: the version by `_versions`' rules, the bindings
-    # (its own, and those of pytrees that it comes first in) by `_graph._binding`, the
-    # shapes of what was popped by `_declare._plan`, what fields held that were removed
-    # from the class by `_reload`, the plan (each class's own, never a parent's) by
-    # `_declare._node`.
-    _version: AnyVersion
-    _binding: Any
-    _joint: Any
-    _popped: Any
-    _removed: Any
-    _plan: ClassVar[Any] = None
+    # Each set by the module that knows its type, to the right of here.
+    _version: AnyVersion  # see `_versions`
+    _binding: Any  # by `_graph._binding`
+    _joint: Any  # the bindings of pytrees whose first root it is, by `_graph._binding`
+    _popped: Any  # shapes of what was popped, by `_declare._plan`
+    _removed: Any  # values of fields that were removed from the class, by `_reload`
+    _plan: ClassVar[Any] = (
+        None  # each class's own, never a parent's, by `_declare._node`
+    )
 
 
-# `Node.__setattr__` guards assignment; these are the way around it for what is not a
-# field.
+# `Node.__setattr__` takes fields alone; these set what is not a field.
 set_version: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__[
     "_version"
 ].__set__
@@ -86,7 +82,7 @@ set_joint: Final[Callable[[NodeBase, object], None]] = NodeBase.__dict__[
 
 
 class Specifier(NamedTuple):
-    """What a specifier says about its field, beside what the dataclass field itself holds."""
+    """What a specifier says about its field that a dataclass field has no place for."""
 
     kind: Kind
     initializer: Initializer | None = None
@@ -96,15 +92,20 @@ class Specifier(NamedTuple):
     tag: str | None = None
     sharding: Hashable = None
 
+    @property
+    def makes_value(self) -> bool:
+        """Whether the node makes the value itself, from the specifier."""
+        return self.initializer is not None or self.factory is not None
+
 
 class LeftOut(enum.Enum):
-    """What a generated constructor assigns to a static field that it was not given: its factory is still to run."""
+    """What a generated constructor assigns to a computed field that was not passed: its factory is still to run."""
 
     LEFT_OUT = "left out"
 
 
 def left_out() -> LeftOut:
-    """The `default_factory` of such a field: to `dataclasses`, and to who reads a signature, it has a default."""
+    """The `default_factory` of such a field, so that it has a default to `dataclasses`, and in signatures."""
     return LeftOut.LEFT_OUT
 
 
@@ -116,15 +117,14 @@ def _field(specifier: Specifier, **options: Any) -> Any:
     _check_options(specifier.kind, options)
     # JAX's own `jax.tree.static()` sets the same "static" key.
     metadata = {METADATA_KEY: specifier, "static": specifier.kind is Kind.STATIC}
-    if specifier.kind is Kind.STATIC and isinstance(
-        options.get("default"), jax.Array | np.ndarray
-    ):
-        # An array never changes, so instances may share it; `dataclasses` would refuse
-        # it, as it has no hash. Of one of NumPy, which may be written to, each node
-        # keeps a read-only copy; this one is as it was written here.
-        default = options.pop("default")
+    default = options.get("default")
+    if specifier.kind is Kind.STATIC and isinstance(default, jax.Array | np.ndarray):
+        # `dataclasses` refuses a default without a hash, as instances would share it;
+        # but a static array never changes. One of NumPy is copied, as the caller may
+        # write to it later.
         value = default.copy() if isinstance(default, np.ndarray) else default
         options["default_factory"] = lambda: value
+        del options["default"]
     return dataclasses.field(metadata=metadata, **options)
 
 
@@ -174,7 +174,7 @@ def static(
         raise FieldError(_misuse("static", values[0]))
     if factory is not None:
         _check_factory(Kind.STATIC, factory)
-        options = _computed_by_node(options)
+        options = _computed_options(options)
     return _field(Specifier(Kind.STATIC, factory=factory), **options)
 
 
@@ -237,9 +237,9 @@ def state(
         Array([1., 1., 1.], dtype=float32)
     """
     if initializer is None:
-        described = {"shape": shape, "name": name, "tag": tag, "sharding": sharding}
+        description = {"shape": shape, "name": name, "tag": tag, "sharding": sharding}
         _check_undescribed(
-            [part for part, given in described.items() if given is not None]
+            [part for part, value in description.items() if value is not None]
         )
         return _field(Specifier(Kind.STATE), **options)
     _check_initializer(initializer, shape)
@@ -251,14 +251,13 @@ def state(
         tag=tag,
         sharding=sharding,
     )
-    return _field(
-        specifier,
-        **_made_by_node(Kind.STATE, "an initializer", "gn.state(initializer)", options),
-    )
+    line = "gn.state(initializer)"
+    options = _node_made_options(Kind.STATE, "an initializer", line, options)
+    return _field(specifier, **options)
 
 
 def _check_initializer(initializer: object, shape: object) -> None:
-    """Raise if what makes a State, or says its shape, is not a function.
+    """Raise if an initializer, or `shape=`, is not a function.
 
     Raises:
         FieldError: Says what the function is for, and what to write.
@@ -285,12 +284,12 @@ def _check_options(kind: Kind, options: Mapping[str, Any]) -> None:
     """Raise for an option that no dataclass field has, or a `default_factory` that cannot be called.
 
     Raises:
-        FieldError: Says which there are, or what to write.
+        FieldError: Lists the options, or says what to write.
     """
     unknown = [name for name in options if name not in _OPTIONS]
     if unknown:
-        known = _OPTIONS if kind is Kind.STATE else ("factory", *_OPTIONS)
-        hint = did_you_mean(unknown[0], known) or f"it takes {', '.join(known)}"
+        names = _OPTIONS if kind is Kind.STATE else ("factory", *_OPTIONS)
+        hint = did_you_mean(unknown[0], names) or f"it takes {', '.join(names)}"
         raise FieldError(f"gn.{kind}() has no option {unknown[0]!r}; {hint}")
     factory = options.get("default_factory", dataclasses.MISSING)
     if factory is not dataclasses.MISSING and not _is_function(factory):
@@ -300,35 +299,32 @@ def _check_options(kind: Kind, options: Mapping[str, Any]) -> None:
         )
 
 
-def _made_by_node(
+def _node_made_options(
     kind: Kind, maker: str, line: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The options of a field that the node makes itself, so that its constructor does not take it.
 
     Raises:
-        FieldError: One of them says that the field comes from elsewhere.
+        FieldError: An option contradicts that.
     """
-    others = [name for name in ("default", "default_factory") if name in options]
+    others = [f"{name}=" for name in ("default", "default_factory") if name in options]
     if options.get("init", False):
-        others.append("init")
-    if others:
-        given = " or ".join(
-            "init=True" if name == "init" else f"{name}=" for name in others
-        )
-        instead = (
-            f"gn.{kind}(default=None) for an argument of the constructor, which "
-            "__post_init__ replaces if it is None"
-        )
-        if "default_factory" in others:
-            instead = f"gn.{kind}(default_factory=...) for an argument of the constructor with a default"
-        raise FieldError(
-            f"gn.{kind}() with {maker} declares a field that the node makes itself, and takes no {given}; write {line} "
-            f"alone, or {instead}"
-        )
-    return {"init": False, **options}
+        others.append("init=True")
+    if not others:
+        return {"init": False, **options}
+    instead = (
+        f"gn.{kind}(default=None) for an argument of the constructor, which "
+        "__post_init__ replaces if it is None"
+    )
+    if "default_factory" in options:
+        instead = f"gn.{kind}(default_factory=...) for an argument of the constructor with a default"
+    raise FieldError(
+        f"gn.{kind}() with {maker} declares a field that the node makes itself, and takes no {' or '.join(others)}; "
+        f"write {line} alone, or {instead}"
+    )
 
 
-def _computed_by_node(options: Mapping[str, Any]) -> dict[str, Any]:
+def _computed_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a static field that the node computes where its constructor is not given a value.
 
     Raises:
@@ -344,7 +340,7 @@ def _computed_by_node(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_function(value: object) -> bool:
-    """Whether a value may be an initialiser or a factory: a layer can be called, too, but with its input."""
+    """Whether a value may be an initializer or a factory; not a layer, which is called with its input."""
     return callable(value) and not isinstance(value, GraphObject)
 
 
@@ -372,10 +368,8 @@ def _remedy(specifier: str, value: object) -> str:
     if isinstance(value, GraphObject) or (is_graph_class and specifier != "state"):
         return f"write gn.{kind_for(value)}(default_factory=lambda: {_constructor_text(value)})"
     if is_graph_class:
-        name = getattr(value, "__name__", "")
-        return (
-            f"declare the class in front of it: field: {name} = gn.{kind_for(value)}()"
-        )
+        line = f"field: {getattr(value, '__name__', '')} = gn.{kind_for(value)}()"
+        return f"declare the class in front of it: {line}"
     if isinstance(value, jax.Array | np.ndarray):
         in_state = "gn.state(default_factory=lambda: gn.ParamState(...))"
         return f"write {in_state} for a State, or gn.static(default=...) for a part of the structure"
@@ -387,7 +381,7 @@ def _remedy(specifier: str, value: object) -> str:
 
 
 def kind_for(value: object) -> Kind:
-    """What a field holds that holds a node or State, or objects of a class of them."""
+    """The kind of a field for a node or State, or for objects of such a class."""
     cls = value if isinstance(value, type) else type(value)
     return Kind.SUBNODE if issubclass(cls, NodeBase) else Kind.STATE
 
@@ -400,24 +394,20 @@ def _constructor_text(value: object) -> str:
 
 
 def _default_text(value: object) -> str:
-    return (
-        repr(value)
-        if isinstance(value, int | float | str) and len(repr(value)) < 40
-        else "..."
-    )
+    text = repr(value) if isinstance(value, int | float | str) else "..."
+    return text if len(text) < 40 else "..."
 
 
 def _check_undescribed(parts: Sequence[str]) -> None:
-    """Raise if a State is described that the node does not make: the description would be lost.
+    """Raise if there are parts of the description of a State that the node does not make: they would be lost.
 
     Raises:
-        FieldError: Says where it belongs.
+        FieldError: Says where they belong.
     """
     if parts:
-        given = ", ".join(parts)
         raise FieldError(
-            f"state() takes {given} with an initializer, for the State that the node makes; without one, describe the "
-            f"State where it is made, as in ParamState(value, {parts[-1]}=...)"
+            f"state() takes {', '.join(parts)} with an initializer, for the State that the node makes; without one, "
+            f"describe the State where it is made, as in ParamState(value, {parts[-1]}=...)"
         )
 
 
@@ -458,9 +448,8 @@ def subnode(
         raise FieldError(_misuse("subnode", values[0]))
     if factory is not None:
         _check_factory(Kind.SUBNODE, factory)
-        options = _made_by_node(
-            Kind.SUBNODE, "factory=", "gn.subnode(factory=...)", options
-        )
+        line = "gn.subnode(factory=...)"
+        options = _node_made_options(Kind.SUBNODE, "factory=", line, options)
     return _field(Specifier(Kind.SUBNODE, factory=factory), **options)
 
 

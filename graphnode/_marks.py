@@ -1,17 +1,17 @@
-"""Marks: what is to be known of a State before its value is handed out.
+"""Mark States whose value must not simply be handed out.
 
-A State outside of all transformations that holds a plain array has no mark, and reading
-it costs one look. One that was made inside of a transformation has that trace in its
-place. Everything else is a `Mark`:
+A State outside of all transformations that holds an array has no mark, so that reading it
+costs one comparison. One that was made inside of a transformation has that trace in place
+of a mark. All other cases are a `Mark`:
 
-* it holds a container, of which a transformation that reads it from outside gets a copy
-  (a `Loan`), so that no tracer is written into it. When the transformation is over, a
-  copy that was written to is an error.
-* it belongs to an argument of one of our transformations, which works on a copy right
-  now in some thread (a `Capture`): in that thread the original must not be read.
-* its memory was given to a call that failed.
-* it belonged to the copy of an argument, of a call that is over: what is written to it
-  would reach nobody.
+* the State holds a container. A transformation that reads it from outside gets a copy (a
+  `Loan`), so that no tracer is written into the container. When the transformation is
+  over, a copy that was written to is an error.
+* the State belongs to an argument of a transformation, which works on a copy right now in
+  some thread (a `Capture`): in that thread the original must not be read.
+* the memory of its value was donated to a call that failed.
+* the State belonged to the copy of an argument, and the call is over: a write to it would
+  be lost.
 """
 
 import threading
@@ -41,18 +41,18 @@ from ._versions import CLOCK, Version
 
 @runtime_checkable
 class Marked(Protocol):
-    """A State, as far as marks know it."""
+    """The part of a State that this module uses; `_state` is to the right of here."""
 
     _mark: "Mark | TraceRef | None"
     _value: Any
 
 
 class Loss(NamedTuple):
-    """Memory that was given away to a call that failed.
+    """A value whose memory was donated to a call that failed.
 
     Attributes:
-        value: The value that it was. Where the State holds another one, as another
-            thread wrote it, nothing is lost.
+        value: The value. A State that holds another one, as another thread wrote it, has
+            lost nothing.
         text: The message for a State that still holds the value.
     """
 
@@ -60,7 +60,7 @@ class Loss(NamedTuple):
     text: str
 
 
-# The message for a State whose original is read, or written, where a copy of it stands.
+# The message for a State that is read, or written, while a transformation works on a copy.
 Explain: TypeAlias = Callable[[Any, Literal["read", "written"]], str]
 
 
@@ -68,11 +68,11 @@ class Capture:
     """A transformation that works on copies of some States.
 
     Attributes:
-        thread: The thread that does; `None` when it is done, also where an interrupt
-            left a capture behind.
-        explain: The message for a State of them that is read or written.
-        is_eager: Whether JAX computes without a trace, as of a `gn.custom_vjp` that
-            nobody differentiates.
+        thread: The thread that it runs in; `None` when it is over, even if an interrupt
+            left the capture on a State.
+        explain: The message for one of the States that is read or written.
+        is_eager: Whether JAX computes without a trace, as for a `gn.custom_vjp` that is
+            not differentiated.
     """
 
     __slots__ = ("explain", "is_eager", "thread")
@@ -84,7 +84,7 @@ class Capture:
 
     @property
     def holds_here(self) -> bool:
-        """Whether the code that runs now is part of the transformation, and not of a callback out of what it traces."""
+        """Whether the code that runs now is part of the transformation, not of a callback from the traced function."""
         return self.thread == threading.get_ident() and (self.is_eager or is_tracing())
 
 
@@ -103,7 +103,7 @@ class Loan:
 
     @property
     def is_over(self) -> bool:
-        """Whether the transformation has ended that it was handed out in."""
+        """Whether the transformation that got the copy has ended."""
         if self.trace() is None:
             return True
         return self.thread == threading.get_ident() and not is_live(self.trace)
@@ -112,21 +112,23 @@ class Loan:
     def is_changed(self) -> bool:
         """Whether the copy was written to."""
         leaves, treedef = tree_flatten(self.copy)
-        return bool(self.treedef != treedef) or any(
-            a is not b for a, b in zip(leaves, self.leaves, strict=True)
-        )
+        if self.treedef != treedef:
+            return True
+        pairs = zip(leaves, self.leaves, strict=True)
+        return any(leaf is not before for leaf, before in pairs)
 
 
 class Mark:
-    """What is to be known of one State.
+    """What has to be checked before the value of a State is read or written.
 
     Attributes:
         trace: The trace that the State was made in; `None` outside of all.
         loans: Copies of its container that transformations got.
-        captures: The transformations that work on copies of it.
-        loss: Which value of it was lost, if one was.
-        copied_by: The name of the transformation that it was a copy for, once the call
-            is over; one mark for all its copies, which must not be written.
+        captures: The transformations that work on copies of the State.
+        loss: The value whose memory is lost, if there is one.
+        copied_by: The name of the transformation that the State was a copy for, if its
+            call is over. All copies of a call share one such mark, which must not be
+            changed.
     """
 
     __slots__ = ("captures", "copied_by", "loans", "loss", "trace")
@@ -139,22 +141,22 @@ class Mark:
         self.copied_by: str | None = None
 
 
-# What a State has in the place of its mark.
+# What a State may have as its mark.
 AnyMark: TypeAlias = Mark | TraceRef | None
 _read_mark: Final[Callable[[Marked], AnyMark]] = attrgetter("_mark")
 
 
-class _Open(threading.local):
+class _OpenLoans(threading.local):
     """The loans of this thread whose transformation may still run."""
 
     def __init__(self) -> None:
         self.loans: list[Loan] = []
 
 
-_OPEN: Final = _Open()
-# Marks come and go in all threads that trace a model; reading one takes no lock.
-# Reentrant, since a signal handler or finalizer may trace while the lock is held. It
-# has taken its own captures away again when the code below goes on.
+_OPEN: Final = _OpenLoans()
+# Held while captures are put on States or removed, in all threads; to read a mark takes
+# no lock. Reentrant, since a signal handler or finalizer may trace while the lock is
+# held: its own captures are gone again when the interrupted code goes on.
 _LOCK: Final = threading.RLock()
 
 
@@ -168,17 +170,17 @@ def mark_of(state: Marked) -> Mark:
     """The mark of a State, made if there is none."""
     mark = state._mark
     while not isinstance(mark, Mark):
-        made = Mark(mark)
-        # Another thread or a signal handler may have made one meanwhile; none comes
-        # between test and store.
+        new_mark = Mark(mark)
+        # Another thread or a signal handler may have set one meanwhile. Neither can run
+        # between the test and the assignment, as there is no call between them.
         if state._mark is mark:
-            state._mark = made
+            state._mark = new_mark
         mark = state._mark
     return mark
 
 
 def is_marked(state: Marked) -> bool:
-    """Whether more is to be known of a State than the trace that it was made in."""
+    """Whether a State has a mark beyond the trace that it was made in."""
     return isinstance(state._mark, Mark)
 
 
@@ -225,7 +227,7 @@ def check_no_copy_runs(state: Marked) -> None:
 
 
 def _settle(mark: Mark, name_of: Callable[[], str]) -> None:
-    """Take back the copies whose transformation is over."""
+    """Take back the copies whose transformation is over; raise if one was written to."""
     over = [loan for loan in mark.loans if loan.is_over]
     for loan in over:
         mark.loans.remove(loan)
@@ -242,7 +244,7 @@ def _written(name: str, when: str) -> str:
 
 
 def container_for(state: Marked) -> Any:
-    """The container of a State as the running code may have it: its own at home, a copy in another transformation."""
+    """The container of a State for the running code: its own in its own trace, a copy in another transformation."""
     trace = current_trace()
     if trace is None or trace == trace_of(state):
         return state._value
@@ -275,19 +277,16 @@ def drop_loans() -> None:
 
 
 def _loans_of(trace: TraceRef | None) -> list[Loan]:
-    """The loans of a trace, which are over with this."""
+    """Remove the loans of a trace from their States; returns them."""
     if not _OPEN.loans:
         return []
     loans = [loan for loan in _OPEN.loans if loan.trace == trace]
     _OPEN.loans = [loan for loan in _OPEN.loans if loan.trace != trace]
     for loan in loans:
         state = loan.state()
-        if (
-            state is not None
-            and isinstance(state._mark, Mark)
-            and loan in state._mark.loans
-        ):
-            state._mark.loans.remove(loan)
+        mark = None if state is None else state._mark
+        if isinstance(mark, Mark) and loan in mark.loans:
+            mark.loans.remove(loan)
     return loans
 
 
@@ -302,7 +301,7 @@ def captured(states: Sequence[Marked], explain: Explain) -> Generator[None]:
         _tell_bindings(capture)
         yield
     finally:
-        # First: from here on the capture says nothing, whatever interrupts the rest.
+        # First: from here on the capture has no effect, whatever interrupts the rest.
         capture.thread = None
         with _LOCK:
             for state in states:
@@ -324,34 +323,29 @@ def _capture(state: Marked, capture: Capture) -> None:
 
 
 def _release(state: Marked) -> None:
-    """Take away the captures of a State that are over."""
+    """Remove the captures of a State that are over."""
     mark = state._mark
     if isinstance(mark, Mark):
-        mark.captures = tuple(
-            [capture for capture in mark.captures if capture.thread is not None]
-        )
-        settle_mark(state)
+        running = [capture for capture in mark.captures if capture.thread is not None]
+        mark.captures = tuple(running)
+        drop_empty_mark(state)
 
 
-def settle_mark(state: Marked) -> None:
-    """Take away a mark that says no more than the trace of its State."""
+def drop_empty_mark(state: Marked) -> None:
+    """Replace a mark by the trace of its State, if it has nothing else."""
     mark = state._mark
-    if (
-        not isinstance(mark, Mark)
-        or mark.captures
-        or mark.loans
-        or mark.loss is not None
-    ):
+    if not isinstance(mark, Mark) or mark.captures or mark.loans:
         return
-    if mark.copied_by is not None:
+    if mark.loss is not None or mark.copied_by is not None:
         return
+    # A container outside of all traces is marked, so that it is copied when it is read.
     if mark.trace is None and is_container(state._value):
         return
     state._mark = mark.trace
 
 
 def close_copies(states: Sequence[Marked], transform: str) -> None:
-    """Note that a call is over that has worked on these copies, by a loop that runs in C."""
+    """Mark the copies that a call has worked on and that is over, by a loop that runs in C."""
     mark = Mark(current_trace())
     mark.copied_by = transform
     deque(map(setattr, states, repeat("_mark"), repeat(mark)), maxlen=0)
@@ -372,7 +366,7 @@ def check_no_copy(mark: AnyMark, name_of: Callable[[], str]) -> None:
 
 
 def mark_lost(losses: Iterable[tuple[Marked, Any]], text: str) -> None:
-    """Note that the memory of some States was given away and is gone.
+    """Mark States whose memory was donated and is gone.
 
     Args:
         losses: The States, each with the value of it that is gone.

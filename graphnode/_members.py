@@ -1,8 +1,7 @@
-"""What stands in a class body: annotated names, methods and properties, and values that nothing annotates.
+"""Read the body of a class: annotated names, methods and properties, and values without an annotation.
 
-It reads classes alone, before anything is made of them. Nodes and States have one rule
-for their bodies: a value that was meant to be part of the model is a field, or it is
-refused with the line to write.
+Nodes and States have one rule for their bodies: a value that was meant to be part of the
+model is a field, or it is refused with the line to write.
 """
 
 import collections
@@ -24,8 +23,8 @@ from ._static import GraphObject
 
 _DOTTED: Final = re.compile(r"\s*\w+(\s*\.\s*\w+)*")
 
-# What the class body means by these is never the value of a field, whatever their types
-# say.
+# Never the value of a field in a class body, even where the field is annotated with such
+# a class.
 _MEMBERS: Final[Mapping[type, str]] = {
     property: "property",
     functools.cached_property: "cached property",
@@ -72,42 +71,41 @@ def is_init_variable(annotation: object, owner: type) -> bool:
 
 
 def is_field(annotation: object, owner: type) -> bool:
-    """Whether an annotation in the body of `owner` declares a field, and no class variable, argument or alias."""
-    is_pseudo = is_class_variable(annotation, owner) or is_init_variable(
-        annotation, owner
-    )
+    """Whether an annotation in the body of `owner` declares a field: not a class variable, argument or alias."""
     marker = _marker(annotation, owner)
-    return not (is_pseudo or marker is dataclasses.KW_ONLY or marker is TypeAlias)
+    if marker is dataclasses.KW_ONLY or marker is TypeAlias:
+        return False
+    is_class_var = is_class_variable(annotation, owner)
+    return not is_class_var and not is_init_variable(annotation, owner)
 
 
 def is_alias(annotation: object, owner: type) -> bool:
-    """Whether an annotation says that the name is one for a type."""
+    """Whether an annotation declares a type alias."""
     return _marker(annotation, owner) is TypeAlias
 
 
 def _marker(annotation: object, owner: type) -> object:
-    """What an annotation begins with, where it is a text: `ClassVar` of `"typing.ClassVar[int]"`, by whatever name."""
+    """An annotation; of a string, what its first name stands for: `ClassVar` of `"typing.ClassVar[int]"`."""
     if not isinstance(annotation, str):
         return annotation
-    written = _DOTTED.match(annotation)
-    found: Any = sys.modules.get(owner.__module__)
-    for part in written[0].split(".") if written else ():
-        found = getattr(found, part.strip(), None)
-    return found
+    dotted_name = _DOTTED.match(annotation)
+    marker: Any = sys.modules.get(owner.__module__)
+    for name in dotted_name[0].split(".") if dotted_name else ():
+        marker = getattr(marker, name.strip(), None)
+    return marker
 
 
 def declaring_classes(cls: type) -> dict[str, type]:
     """The class whose declaration counts, for each field and argument of the constructor of a dataclass.
 
-    That is the first one that Python meets when it looks an attribute up; what only
-    annotates the name, as a protocol does, declares nothing.
+    That is the first dataclass in the order in which Python looks attributes up. A class
+    that only annotates the name, as a protocol does, declares nothing.
     """
-    declaring = [
-        base for base in cls.__mro__ if "__dataclass_fields__" in base.__dict__
-    ]
-    return {
-        name: base for base in reversed(declaring) for name in own_annotations(base)
-    }
+    owners: dict[str, type] = {}
+    for base in reversed(cls.__mro__):
+        if "__dataclass_fields__" in base.__dict__:
+            owners |= dict.fromkeys(own_annotations(base), base)
+    return owners
 
 
 def is_dunder(name: str) -> bool:
@@ -116,142 +114,131 @@ def is_dunder(name: str) -> bool:
 
 
 def is_bookkeeping(name: str, value: object) -> bool:
-    """Whether an attribute is what Python or `dataclasses` know of a class: containers with names of Python's own."""
+    """Whether an attribute is what Python or `dataclasses` keep on a class: containers with dunder names."""
     return is_dunder(name) and isinstance(value, (dict, tuple, list, set, frozenset))
 
 
-# What no function is, or what wraps one.
-_NO_FUNCTIONS: Final = frozenset({int, float, complex, bool, str, bytes})
-_NO_FUNCTION_NAMES: Final = frozenset(cls.__name__ for cls in _NO_FUNCTIONS)
+# An annotation with one of these does not mean a function.
+_DATA_TYPES: Final = (int, float, complex, bool, str, bytes)
+_DATA_TYPE_NAMES: Final = frozenset(cls.__name__ for cls in _DATA_TYPES)
 
 
 def member_word(owner: type, name: str, attribute: object) -> str | None:
-    """What an attribute of a class is, in a word: a property, a method, ...; `None` if it may be the value of a field.
+    """What messages call an attribute of a class: property, method, ...; `None` if it may be the value of a field.
 
-    A function is a method where it was defined in the body under this name, and a value
-    where it was assigned.
+    A function is a method if it was defined in the body under this name, and a value if
+    it was assigned.
     """
     for member, word in _MEMBERS.items():
         if isinstance(attribute, member):
             return word
     if is_defined_as(attribute, owner, name):
         return "nested class" if isinstance(attribute, type) else "method"
-    annotation = own_annotations(owner).get(name)
-    is_no_function = annotation in (
-        _NO_FUNCTION_NAMES if isinstance(annotation, str) else _NO_FUNCTIONS
-    )
-    if (
-        callable(attribute)
-        and is_no_function
-        and not isinstance(attribute, tuple(_NO_FUNCTIONS))
-    ):
-        return "function"  # what a decorator has made of a method
-    kind = type(attribute)
-    is_descriptor = hasattr(kind, "__set__") or (
-        hasattr(kind, "__get__") and not callable(attribute)
-    )
+    if callable(attribute):
+        annotation = own_annotations(owner).get(name)
+        is_string = isinstance(annotation, str)
+        is_data = annotation in (_DATA_TYPE_NAMES if is_string else _DATA_TYPES)
+        # A decorator has made it of a method: it is not data, as the annotation says.
+        if is_data and not isinstance(attribute, _DATA_TYPES):
+            return "function"
+    cls = type(attribute)
+    is_descriptor = hasattr(cls, "__set__")
+    # Functions have `__get__` as well.
+    is_descriptor |= hasattr(cls, "__get__") and not callable(attribute)
     return "descriptor" if is_descriptor else None
 
 
 def is_defined_as(attribute: object, owner: type, name: str) -> bool:
     """Whether a function or class was defined in the body of `owner` under this name."""
-    is_of_name = (
-        getattr(attribute, "__qualname__", None) == f"{owner.__qualname__}.{name}"
-    )
-    return is_of_name and getattr(attribute, "__module__", None) == owner.__module__
+    qualified_name = getattr(attribute, "__qualname__", None)
+    is_in_body = qualified_name == f"{owner.__qualname__}.{name}"
+    return is_in_body and getattr(attribute, "__module__", None) == owner.__module__
 
 
 def unannotated_faults(
     cls: type, owner: type, names: Iterable[str]
 ) -> Iterator[ClassFault]:
-    """Nodes, States and arrays that stand in a class body under these names, also in containers.
+    """Nodes, States, arrays and specifiers in a class body without an annotation, also in containers.
 
     Args:
         cls: The class that is being defined.
-        owner: Itself, or what it extends: where the names stand.
-        names: Names of the body of `owner` that nothing annotates.
+        owner: The class whose body it is: `cls`, or one that it extends.
+        names: Names in the body of `owner` without an annotation.
     """
-    where = (
-        f"{cls.__name__}.{{}}"
-        if owner is cls
-        else f"{cls.__name__}.{{}} (in the body of {owner.__name__})"
-    )
+    origin = "" if owner is cls else f" (in the body of {owner.__name__})"
     for name in names:
         value = owner.__dict__[name]
-        # A specifier in the body of a dataclass, `dataclasses` refuses by itself.
+        # `dataclasses` itself refuses a specifier without an annotation.
         is_refused = owner is cls and isinstance(value, dataclasses.Field)
-        text = (
-            None
-            if is_refused or is_bookkeeping(name, value)
-            else _meant_as_field(name, value)
-        )
+        if is_refused or is_bookkeeping(name, value):
+            continue
+        text = _unannotated_fault(name, value)
         if text is not None:
-            yield ClassFault(f"{where.format(name)}: {text}", Rule.UNANNOTATED, name)
+            yield ClassFault(
+                f"{cls.__name__}.{name}{origin}: {text}", Rule.UNANNOTATED, name
+            )
 
 
-def _meant_as_field(name: str, value: object) -> str | None:
+def _unannotated_fault(name: str, value: object) -> str | None:
     """What is wrong with a value that was meant as a field, or `None` if it was not."""
     content = next(_contents(value), None)
     if content is None:
         return None
+    is_container = content is not value
     if isinstance(content, dataclasses.Field):
-        return (
-            _stray_specifier(name, content)
-            if content is value
-            else stray_comma(content)
-        )
-    if is_dunder(name):
-        # No field has such a name.
-        what = f"this {_written_class(content)} is not a field, and one object for all instances"
-        return f"{what}; hold it in a field of another name, and write a method {name} that uses it"
-    what = _written_class(content)
-    annotation = (
-        what
-        if content is value
-        else _CONTAINERS.get(type(value), "list[{}]").format(what)
-    )
-    found = f"this {what if content is value else f'{type(value).__name__} of {what}'} has no annotation, so that it"
+        return stray_comma(content) if is_container else _stray_specifier(name, content)
+    cls = _class_text(content)
+    if is_dunder(name):  # which no field can be named
+        reason = f"this {cls} is not a field, and one object for all instances"
+        return f"{reason}; hold it in a field of another name, and write a method {name} that uses it"
+    what = annotation = cls
+    factory = f"{cls}(...)"
+    if is_container:
+        what = f"{type(value).__name__} of {cls}"
+        annotation = _CONTAINERS.get(type(value), "list[{}]").format(cls)
+        factory = "..."
+    reason = f"this {what} has no annotation, so that it is not a field"
     if not isinstance(content, GraphObject):
         return (
-            f"{found} is not a field; write {name}: ClassVar[{annotation}] = ... for a constant of the class, or "
-            f"{name}: "
-            f"{annotation} = gn.static(default=...) for a part of the structure"
+            f"{reason}; write {name}: ClassVar[{annotation}] = ... for a constant of the class, or "
+            f"{name}: {annotation} = gn.static(default=...) for a part of the structure"
         )
-    factory = f"{what}(...)" if content is value else "..."
     return (
-        f"{found} is not a field, and one object for all instances; write "
+        f"{reason}, and one object for all instances; write "
         f"{name}: {annotation} = gn.{kind_for(content)}(default_factory=lambda: {factory})"
     )
 
 
 def _stray_specifier(name: str, specifier: "dataclasses.Field[Any]") -> str:
     """What is wrong with a specifier in the body of a class that is not a dataclass."""
-    called = specifier_text(specifier)
+    text = specifier_text(specifier)
     return (
-        f"{called} has no annotation, and its class is not a node class, so that it is not a field; write "
-        f"{name}: ... = " + (f"{called} in a class that derives from gn.Node")
+        f"{text} has no annotation, and its class is not a node class, so that it is not a field; write "
+        f"{name}: ... = {text} in a class that derives from gn.Node"
     )
 
 
 def stray_comma(specifier: "dataclasses.Field[Any]") -> str:
     """What is wrong with a container that holds a specifier."""
-    called = specifier_text(specifier)
-    return f"a tuple or list that holds {called} is not a field; remove the comma or bracket around the specifier"
+    text = specifier_text(specifier)
+    return f"a tuple or list that holds {text} is not a field; remove the comma or bracket around the specifier"
 
 
-def specifier_text(specifier: "dataclasses.Field[Any]") -> str:
+def specifier_text(field: "dataclasses.Field[Any]") -> str:
     """A specifier as users write it."""
-    said = specifier.metadata.get(METADATA_KEY)
-    return f"gn.{said.kind}(...)" if isinstance(said, Specifier) else "field(...)"
+    specifier = field.metadata.get(METADATA_KEY)
+    if not isinstance(specifier, Specifier):
+        return "field(...)"
+    return f"gn.{specifier.kind}(...)"
 
 
 def specifier_within(value: object) -> "dataclasses.Field[Any] | None":
-    """The first specifier that a container holds, or `None`: a comma too much makes such a tuple."""
-    if not isinstance(value, (tuple, list)):
-        return None
-    return next(
-        (item for item in _contents(value) if isinstance(item, dataclasses.Field)), None
-    )
+    """The first specifier in a container, or `None`: a stray comma makes such a tuple."""
+    if isinstance(value, (tuple, list)):
+        for item in _contents(value):
+            if isinstance(item, dataclasses.Field):
+                return item
+    return None
 
 
 def holds_graph_object(value: object) -> bool:
@@ -264,7 +251,7 @@ def is_meant_as_field(value: object) -> bool:
     return any(True for _ in _contents(value))
 
 
-def _written_class(value: object) -> str:
+def _class_text(value: object) -> str:
     """The class of a value as users write it."""
     if isinstance(value, jax.Array):
         return "jax.Array"
@@ -272,7 +259,7 @@ def _written_class(value: object) -> str:
 
 
 def _contents(value: object) -> Iterator[Any]:
-    """The nodes, States, arrays and specifiers that a value is or holds, through containers and wrapped functions."""
+    """A value itself, or the contents of containers and wrapped functions: nodes, States, arrays and specifiers."""
     todo, visited = [value], set[int]()
     for content in todo:  # which grows
         if isinstance(content, (GraphObject, jax.Array, np.ndarray, dataclasses.Field)):
@@ -283,7 +270,7 @@ def _contents(value: object) -> Iterator[Any]:
 
 
 def _parts(value: object) -> Iterable[object]:
-    """What a container holds, or what wraps a function wraps; of anything else nothing."""
+    """The items of a container, or the function in a wrapper and its arguments; empty for any other value."""
     if isinstance(
         value,
         (dict, types.MappingProxyType, collections.UserDict, collections.ChainMap),

@@ -97,7 +97,7 @@ def move_nodes(old: type[Any], new: type[Any]) -> None:
     unfit_anywhere = set[str]().union(*unfit.values())
     # Nodes that got values back from an earlier definition come first: their twins are
     # to share those, not to make their own.
-    added = {field.name for field in schema(new).holders} - before.keys()
+    added = {field.name for field in schema(new).dynamic_fields} - before.keys()
     nodes.sort(key=lambda node: len(added - node.__dict__.keys()))
     with_twins = _with_twins(nodes, new, before, same_kind - unfit_anywhere)
     for node in nodes:
@@ -174,7 +174,7 @@ def _with_twins(
         unchanged: The names of those that they keep.
     """
     # No field needs a new value, so nobody asks for twins, which cost a walk.
-    if all(field.name in unchanged for field in schema(cls).holders):
+    if all(field.name in unchanged for field in schema(cls).dynamic_fields):
         return [(node, None, False) for node in nodes]
     twins, sizes = Twins({cls: before.keys()}), plan_of(cls).sizing & unchanged
     pairs: list[tuple[NodeBase, NodeBase | None, bool]] = []
@@ -246,9 +246,9 @@ def _move_forms(old: type, new: type) -> None:
         template: object = cls.__dict__.get("_template")
         if isinstance(template, Template):
             # Enough for the generated code, which reads only names and nestings.
-            template.holders = compiled.holders
+            template.dynamic_fields = compiled.dynamic_fields
         for node in _instances(cls):
-            for field in compiled.holders:
+            for field in compiled.dynamic_fields:
                 _fit_containers(
                     node.__dict__.get(field.name), field.form, place_of(node, field)
                 )

@@ -18,7 +18,7 @@ from itertools import repeat
 from types import FrameType
 from typing import Any, Final, TypeAlias, TypeVar
 
-from ._state import State, mark_container, prepared, renew
+from ._state import State, mark_container, renew, value_to_store
 from ._value import is_container
 
 T = TypeVar("T")
@@ -99,7 +99,8 @@ def write_all(
     """
     names = [str] * len(states) if names is None else names
     store_all(
-        states, [prepared(*args) for args in zip(states, values, names, strict=True)]
+        states,
+        [value_to_store(*args) for args in zip(states, values, names, strict=True)],
     )
 
 

@@ -1,7 +1,15 @@
 """What the text of a module says of its classes: where their members stand, and what their methods assign.
 
-Everything comes from the syntax tree; a class is found in it by its `__qualname__`, as
-classes in functions and nested classes have one too.
+Everything comes from the syntax tree:
+
+    Sources ──► ModuleSource ──► ClassSource ──► places of members, docs of fields
+    (by module) (one file)       (one `class`)       │ each method
+                                                     ▼
+                                 _MethodReader ──► Assignment: self.name = ...
+                                                   or "is opaque": anything may be assigned
+
+A class is found by its `__qualname__`, as classes in functions and nested classes have
+one too. Of several under one name, `ClassSource.likeness` says which it is.
 """
 
 import ast
@@ -13,7 +21,7 @@ import re
 import sys
 import tokenize
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Final, NamedTuple, TypeAlias
@@ -100,13 +108,12 @@ class ModuleSource:
         members = {
             name: frozenset(_origins(value)) for name, value in cls.__dict__.items()
         }
-        found = [
+        # From the last one, since `max` gives the first of equals
+        sources = [
             ClassSource(self, node, members)
-            for node in self._classes.get(cls.__qualname__, ())
+            for node in reversed(self._classes.get(cls.__qualname__, ()))
         ]
-        source = max(
-            reversed(found), key=lambda source: source.likeness(cls), default=None
-        )
+        source = max(sources, key=lambda source: source.likeness(cls), default=None)
         if source is not None:
             self._sources[cls] = source
         return source
@@ -122,13 +129,11 @@ class ModuleSource:
     def is_ignored(self, place: Place, code: str) -> bool:
         """Whether a comment at a place says `graphnode: ignore`, for all codes or for this one."""
         for line in self.lines[place.line - 1 : place.end_line]:
-            for ignored in _IGNORE.finditer(line):
-                codes = ignored[1]
-                if codes is None or any(
-                    code.startswith(one.strip())
-                    for one in codes.split(",")
-                    if one.strip()
-                ):
+            for comment in _IGNORE.finditer(line):
+                if comment[1] is None:
+                    return True
+                prefixes = [prefix.strip() for prefix in comment[1].split(",")]
+                if any(code.startswith(prefix) for prefix in prefixes if prefix):
                     return True
         return False
 
@@ -162,42 +167,38 @@ class ClassSource:
         places: dict[str, Place] = {}
         annotated: dict[str, Place] = {}
         for statement in _flat(self.node.body):
-            if isinstance(statement, ast.AnnAssign) and isinstance(
-                statement.target, ast.Name
-            ):
-                annotated[self._mangled(statement.target.id)] = self.module.place(
-                    statement
-                )
+            place = self.module.place
+            if isinstance(statement, ast.AnnAssign):
+                for name in self._annotated_names([statement]):
+                    annotated[name] = place(statement)
             elif isinstance(statement, ast.Assign):
-                names = [
-                    target.id
-                    for target in statement.targets
-                    if isinstance(target, ast.Name)
-                ]
-                places.update(dict.fromkeys(names, self.module.place(statement)))
+                names = _assigned_names(statement)
+                places.update(dict.fromkeys(names, place(statement)))
             elif isinstance(statement, _FUNCTIONS):
-                places[statement.name] = self.module.place(statement)._replace(
-                    end_line=statement.lineno
-                )
+                # Of a method the first line alone: comments in its body are its own.
+                end = statement.lineno
+                places[statement.name] = place(statement)._replace(end_line=end)
         return {**places, **annotated}
 
     @functools.cached_property
     def docs(self) -> dict[str, str]:
         """The string under each annotated name: a field's documentation."""
-        found: dict[str, str] = {}
-        for declared, after in itertools.pairwise(self.node.body):
-            if isinstance(declared, ast.AnnAssign) and isinstance(
-                declared.target, ast.Name
-            ):
-                text = (
-                    after.value.value
-                    if isinstance(after, ast.Expr)
-                    and isinstance(after.value, ast.Constant)
-                    else None
-                )
-                if isinstance(text, str):
-                    found[self._mangled(declared.target.id)] = inspect.cleandoc(text)
-        return found
+        docs: dict[str, str] = {}
+        for statement, following in itertools.pairwise(self.node.body):
+            text = _string_of(following)
+            if text is not None:
+                for name in self._annotated_names([statement]):
+                    docs[name] = inspect.cleandoc(text)
+        return docs
+
+    def _annotated_names(self, statements: Iterable[ast.AST]) -> list[str]:
+        """The names that statements annotate, as the class has them."""
+        return [
+            self._mangled(statement.target.id)
+            for statement in statements
+            if isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+        ]
 
     @functools.cached_property
     def assignments(self) -> Sequence[Assignment]:
@@ -211,105 +212,85 @@ class ClassSource:
 
     def calls_next(self, method: str) -> bool | None:
         """Whether a method of the class calls that of the next class in line; `None` where no text of it is seen."""
-        written = [one for one in self._methods if self._mangled(one.name) == method]
-        return any(_mentions(one, method) for one in written) if written else None
+        definitions = [
+            definition
+            for definition in self._methods
+            if self._mangled(definition.name) == method
+        ]
+        if not definitions:
+            return None
+        return any(_mentions(definition, method) for definition in definitions)
 
     @functools.cached_property
     def _methods(self) -> Sequence[_Function]:
         """The methods, without those of branches that have not run."""
-        written = [
-            (self._mangled(method.name), method) for method in _methods(self.node)
-        ]
-        there: list[_Function] = []
-        for name, method in written:
-            own = {
-                self._origin(other)
-                for other_name, other in written
-                if other_name == name
-            }
-            # Of a function that a decorator hides, it is not known where it stands.
-            origins = own & self._functions.get(name, frozenset()) or own
-            if name in self._functions and self._origin(method) in origins:
-                there.append(method)
-        return there
+        by_name: dict[str, list[_Function]] = {}
+        for method in _methods(self.node):
+            by_name.setdefault(self._mangled(method.name), []).append(method)
+        methods: list[_Function] = []
+        for name, definitions in by_name.items():
+            if name not in self._functions:
+                continue
+            own = set(map(self._origin, definitions))
+            # Of a function that a decorator hides, it is not known where it stands: then
+            # all count.
+            origins = own & self._functions[name] or own
+            methods += [node for node in definitions if self._origin(node) in origins]
+        return methods
 
     @functools.cached_property
     def _has_functions_of_elsewhere(self) -> bool:
         """Whether a name of the body is assigned a function that is not defined there: `__post_init__ = init`."""
+        statements = list(_flat(self.node.body))
         own = {
-            self._origin(statement)
-            for statement in _flat(self.node.body)
-            if isinstance(statement, _FUNCTIONS)
+            self._origin(node) for node in statements if isinstance(node, _FUNCTIONS)
         }
-        assigned = [
-            statement
-            for statement in _flat(self.node.body)
-            if isinstance(statement, ast.Assign)
-        ]
-        names = [
-            target.id
-            for one in assigned
-            for target in one.targets
-            if isinstance(target, ast.Name)
-        ]
         return any(
             self._functions.get(self._mangled(name), frozenset()) - own
-            for name in names
+            for statement in statements
+            if isinstance(statement, ast.Assign)
+            for name in _assigned_names(statement)
         )
 
     def _origin(self, function: _Function) -> _Origin:
-        lines = [
-            function.lineno,
-            *(decorator.lineno for decorator in function.decorator_list),
-        ]
-        return str(self.module.path), min(lines)
+        return str(self.module.path), _first_line(function)
 
     @functools.cached_property
     def _read(self) -> tuple[Sequence[Assignment], bool]:
-        found: list[Assignment] = []
+        assignments: list[Assignment] = []
         is_opaque = False
         for method in self._methods:
             parameters = [*method.args.posonlyargs, *method.args.args]
-            if parameters and not _binds(method, parameters[0].arg, is_method=True):
-                reader = _MethodReader(self.module, parameters[0].arg)
-                reader.read(method.body)
-                for one in reader.found:
-                    is_checked = one.is_checked and one.name not in reader.asked
-                    name, method_name = (
-                        self._mangled(one.name),
-                        self._mangled(method.name),
+            if not parameters or _binds(method, parameters[0].arg, is_method=True):
+                continue
+            reader = _MethodReader(self.module, parameters[0].arg)
+            reader.read(method.body)
+            is_opaque |= reader.is_opaque
+            method_name = self._mangled(method.name)
+            for assignment in reader.assignments:
+                # `if not hasattr(self, "x")` is for classes that have no such field.
+                is_checked = (
+                    assignment.is_checked and assignment.name not in reader.asked
+                )
+                name = self._mangled(assignment.name)
+                assignments.append(
+                    assignment._replace(
+                        name=name, is_checked=is_checked, method=method_name
                     )
-                    found.append(
-                        one._replace(
-                            name=name, is_checked=is_checked, method=method_name
-                        )
-                    )
-                is_opaque |= reader.is_opaque
-        return found, is_opaque
+                )
+        return assignments, is_opaque
 
     def likeness(self, cls: type) -> tuple[bool, bool, int]:
         """How well the text fits a class: its line (from Python 3.13), its annotated names, its functions' lines."""
-        annotated = {
-            self._mangled(statement.target.id)
-            for statement in _flat(self.node.body)
-            if isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-        }
+        annotated = set(self._annotated_names(_flat(self.node.body)))
         lines = [
-            one.__code__.co_firstlineno
-            for one in cls.__dict__.values()
-            if isinstance(one, FunctionType)
+            member.__code__.co_firstlineno
+            for member in cls.__dict__.values()
+            if isinstance(member, FunctionType)
         ]
         within = range(self.node.lineno, (self.node.end_lineno or self.node.lineno) + 1)
-        first = min(
-            [
-                self.node.lineno,
-                *(decorator.lineno for decorator in self.node.decorator_list),
-            ]
-        )
-        is_there = cls.__dict__.get("__firstlineno__") == first
         return (
-            is_there,
+            cls.__dict__.get("__firstlineno__") == _first_line(self.node),
             annotated == set(own_annotations(cls)),
             sum(line in within for line in lines),
         )
@@ -320,25 +301,32 @@ class ClassSource:
 
 
 class _MethodReader:
-    """Collects what one method, and the functions in it that close over its `self`, assign."""
+    """Collects what one method, and the functions in it that close over its `self`, assign.
+
+    Attributes:
+        assignments: To attributes of `self`, in order.
+        asked: The names that `hasattr(self, ...)` asks for.
+        is_opaque: Whether `self` gets out of sight: by another name, to a function that
+            may assign what it likes, or as its `__dict__`.
+    """
 
     def __init__(self, module: ModuleSource, self_name: str) -> None:
         self.module, self.self_name = module, self_name
-        self.found: list[Assignment] = []
+        self.assignments: list[Assignment] = []
         self.asked: set[str] = set()
         self.is_opaque = False
 
     def read(self, nodes: Sequence[ast.AST], statement: ast.stmt | None = None) -> None:
         for node in nodes:
-            if isinstance(node, ast.Lambda | _Function) and _binds(
+            is_hidden = isinstance(node, ast.Lambda | _Function) and _binds(
                 node, self.self_name
-            ):
+            )
+            if is_hidden:
                 continue
             if isinstance(node, ast.stmt):
                 # The body of a compound statement is not part of what it assigns.
-                statement = (
-                    None if hasattr(node, "body") or hasattr(node, "cases") else node
-                )
+                is_compound = hasattr(node, "body") or hasattr(node, "cases")
+                statement = None if is_compound else node
             self._read_one(node, statement)
             self.read(list(ast.iter_child_nodes(node)), statement)
 
@@ -356,13 +344,12 @@ class _MethodReader:
     def _hands_on(self, call: ast.Call) -> bool:
         """Whether a call gives the instance to a function that may assign what it likes."""
         function = call.func
-        only_looks = isinstance(function, ast.Name) and function.id in _KNOWN_FUNCTIONS
-        # Of a base, whose text is read for itself.
-        is_method = (
-            isinstance(function, ast.Attribute) and function.attr in _KNOWN_METHODS
-        )
-        given = [*call.args, *[keyword.value for keyword in call.keywords]]
-        return not (only_looks or is_method) and any(map(self._holds_self, given))
+        if isinstance(function, ast.Name) and function.id in _KNOWN_FUNCTIONS:
+            return False
+        if isinstance(function, ast.Attribute) and function.attr in _KNOWN_METHODS:
+            return False  # of a base, whose text is read for itself
+        arguments = [*call.args, *[keyword.value for keyword in call.keywords]]
+        return any(map(self._holds_self, arguments))
 
     def _holds_self(self, value: ast.expr | None) -> bool:
         """Whether an argument is the instance, or a display of a container that has it."""
@@ -370,11 +357,9 @@ class _MethodReader:
             return self._holds_self(value.value)
         if isinstance(value, (ast.List, ast.Tuple, ast.Set)):
             return any(map(self._holds_self, value.elts))
-        return (
-            any(map(self._holds_self, value.values))
-            if isinstance(value, ast.Dict)
-            else self._is_self(value)
-        )
+        if isinstance(value, ast.Dict):
+            return any(map(self._holds_self, value.values))
+        return self._is_self(value)
 
     def _add_target(self, node: ast.Attribute, statement: ast.stmt | None) -> None:
         value, annotation = None, None
@@ -384,39 +369,44 @@ class _MethodReader:
             if statement.value is None:
                 return  # `self.x: int` assigns nothing
             annotation = ast.unparse(statement.annotation)
-        self.found.append(
+        self.assignments.append(
             Assignment(node.attr, self.module.place(node, statement), value, annotation)
         )
 
     def _read_call(self, call: ast.Call, statement: ast.stmt | None) -> None:
         function, arguments = call.func, call.args
-        if isinstance(function, ast.Name) and function.id == "vars":
-            self.is_opaque |= len(arguments) == 1 and self._is_self(arguments[0])
+        if isinstance(function, ast.Attribute):
+            if function.attr == "__setattr__":
+                self._read_setattr(call, statement, is_checked=False)
             return
-        if isinstance(function, ast.Name) and function.id == "hasattr":
-            self._read_question(arguments)
-            return
-        is_builtin = isinstance(function, ast.Name) and function.id == "setattr"
-        is_slot = isinstance(function, ast.Attribute) and function.attr == "__setattr__"
-        if not (is_builtin or is_slot):
-            return
-        if len(arguments) != 3:
-            self.is_opaque |= is_slot  # `super().__setattr__(name, value)`
-        elif self._is_self(arguments[0]):
-            name = arguments[1]
-            if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                place = self.module.place(call, statement)
-                self.found.append(
-                    Assignment(name.value, place, arguments[2], is_checked=is_builtin)
-                )
-            else:
-                self.is_opaque = True
+        match getattr(function, "id", None):
+            case "vars":
+                self.is_opaque |= len(arguments) == 1 and self._is_self(arguments[0])
+            case "hasattr" if len(arguments) == 2 and self._is_self(arguments[0]):
+                self.asked.update(_constant_text(arguments[1]))
+            case "setattr":
+                self._read_setattr(call, statement, is_checked=True)
+            case _:
+                pass
 
-    def _read_question(self, arguments: Sequence[ast.expr]) -> None:
-        if len(arguments) == 2 and self._is_self(arguments[0]):
-            name = arguments[1]
-            if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                self.asked.add(name.value)
+    def _read_setattr(
+        self, call: ast.Call, statement: ast.stmt | None, *, is_checked: bool
+    ) -> None:
+        """Read `setattr(self, name, value)`, which is checked, or `object.__setattr__(self, name, value)`."""
+        if len(call.args) != 3:
+            # `super().__setattr__(name, value)`
+            self.is_opaque |= not is_checked
+            return
+        instance, name, value = call.args
+        if not self._is_self(instance):
+            return
+        texts = _constant_text(name)
+        self.is_opaque |= not texts
+        for text in texts:
+            place = self.module.place(call, statement)
+            self.assignments.append(
+                Assignment(text, place, value, is_checked=is_checked)
+            )
 
     def _is_self(self, node: ast.expr | None) -> bool:
         return isinstance(node, ast.Name) and node.id == self.self_name
@@ -440,10 +430,9 @@ class Sources:
             file: str | None = getattr(
                 sys.modules.get(name), "__file__", self._files.get(name)
             )
-            is_text = file is not None and file.endswith(".py") and Path(file).is_file()
-            self._modules[name] = (
-                ModuleSource(Path(file)) if file is not None and is_text else None
-            )
+            path = Path(file or "")
+            is_text = path.suffix == ".py" and path.is_file()
+            self._modules[name] = ModuleSource(path) if is_text else None
         return self._modules[name]
 
     def of_class(self, cls: type) -> ClassSource | None:
@@ -469,13 +458,36 @@ def _origins(member: object) -> Iterator[_Origin]:
 
 def _mentions(method: _Function, name: str) -> bool:
     """Whether a method asks an object for something of this name, as `super().<name>()` does."""
-    nodes = list(ast.walk(method))
-    is_asked = any(
-        isinstance(node, ast.Attribute) and node.attr == name for node in nodes
-    )
-    return is_asked or any(
-        isinstance(node, ast.Constant) and node.value == name for node in nodes
-    )
+    for node in ast.walk(method):
+        if isinstance(node, ast.Attribute) and node.attr == name:
+            return True
+        if isinstance(node, ast.Constant) and node.value == name:
+            return True  # as in `getattr(super(), "__init__")`
+    return False
+
+
+def _first_line(node: _Function | ast.ClassDef) -> int:
+    """The line where Python says that a function or class begins: that of its first decorator."""
+    return min([node.lineno, *[decorator.lineno for decorator in node.decorator_list]])
+
+
+def _assigned_names(statement: ast.Assign) -> list[str]:
+    return [target.id for target in statement.targets if isinstance(target, ast.Name)]
+
+
+def _string_of(statement: ast.stmt) -> str | None:
+    """The string that a statement consists of, as a docstring does."""
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        value = statement.value.value
+        return value if isinstance(value, str) else None
+    return None
+
+
+def _constant_text(node: ast.expr) -> list[str]:
+    """The text of an expression, if it is a constant one."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    return []
 
 
 def _class_definitions(
@@ -510,12 +522,13 @@ def _flat(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
 
 
 def _methods(node: ast.ClassDef) -> Iterator[_Function]:
+    """The functions of a class body whose first parameter is an instance."""
     for statement in _flat(node.body):
         if isinstance(statement, _FUNCTIONS) and statement.name not in _ON_CLASSES:
-            decorators = {
-                one.id for one in statement.decorator_list if isinstance(one, ast.Name)
-            }
-            if not decorators & {"staticmethod", "classmethod"}:
+            decorators = [
+                getattr(node, "id", None) for node in statement.decorator_list
+            ]
+            if not {"staticmethod", "classmethod"}.intersection(decorators):
                 yield statement
 
 
@@ -531,11 +544,12 @@ def _binds(
         arguments.vararg,
         arguments.kwarg,
     ]
-    if not is_method and any(one is not None and one.arg == name for one in parameters):
+    names = [parameter.arg for parameter in parameters if parameter is not None]
+    if not is_method and name in names:
         return True
-    return not isinstance(function, ast.Lambda) and any(
-        _stores(statement, name) for statement in function.body
-    )
+    if isinstance(function, ast.Lambda):
+        return False
+    return any(_stores(statement, name) for statement in function.body)
 
 
 def _stores(node: ast.AST, name: str) -> bool:

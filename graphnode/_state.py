@@ -1,8 +1,8 @@
-"""States: mutable references to pytrees of arrays, with an identity, a role (the class) and fixed metadata.
+"""`State`: a mutable reference to a pytree of arrays, with an identity, a role (its class) and fixed metadata.
 
-A State's class, name, tag, sharding and metadata are structure: they live in one
-interned `StateSpec`, so that two States of equal description share it and comparing
-descriptions is an identity test. Its value is not structure.
+Class, name, tag, sharding and metadata are structure. They are in one interned
+`StateSpec`: two States of equal description share it, so that comparing descriptions is
+an identity test. The value is not structure.
 """
 
 import copy
@@ -28,9 +28,9 @@ from ._marks import (
     check_no_copy,
     check_no_copy_runs,
     container_for,
+    drop_empty_mark,
     is_marked,
     mark_of,
-    settle_mark,
     trace_of,
 )
 from ._mistaken import NoArray
@@ -59,7 +59,7 @@ else:
 # Not `Self`, which means nothing to a type checker that decorates functions one by one.
 S = TypeVar("S", bound="State[Any]")
 
-# What the fields that a State stands in ask of its value.
+# What the fields that a State is in require of its value.
 Requirements: TypeAlias = tuple[Requirement, ...]
 
 _SPECS: "Interned[Hashable, StateSpec]" = Interned()
@@ -94,8 +94,8 @@ class StateSpec:
             self.stacked,
         )
 
-    def described(self) -> list[tuple[str, object]]:
-        """The parts that are set, for a `repr`."""
+    def description(self) -> list[tuple[str, object]]:
+        """The parts that are set, by name, for a `repr`."""
         parts: list[tuple[str, object]] = [
             ("name", self.name),
             ("tag", self.tag),
@@ -125,17 +125,10 @@ def spec_of(
     for part, text in (("name", name), ("tag", tag)):
         if text is not None and not isinstance(text, str):
             raise FieldError(f"{cls.__name__}: {part} must be a string, found {text!r}")
-    # By id: a key that held the class would keep it, through its own plain spec, for
-    # ever. The spec holds the class, so the id stays its own for as long as the entry
-    # lives.
-    key = (
-        id(cls),
-        name,
-        tag,
-        _hashable(cls, "sharding", sharding),
-        _metadata_key(cls, metadata),
-        stacked,
-    )
+    # By id: the class holds its plain spec, so a key that held the class would keep both
+    # for ever. As the spec holds the class, no other class has the id while it lives.
+    sharding_key = _hashable(cls, "sharding", sharding)
+    key = (id(cls), name, tag, sharding_key, _metadata_key(cls, metadata), stacked)
     return _SPECS.of(
         key, lambda: _new_spec(cls, name, tag, sharding, metadata, stacked)
     )
@@ -151,23 +144,20 @@ def _new_spec(
 ) -> StateSpec:
     check_unregistered(cls)
     spec = StateSpec()
-    spec.cls, spec.name, spec.tag, spec.sharding, spec.stacked = (
-        cls,
-        name,
-        tag,
-        sharding,
-        stacked,
-    )
-    spec.metadata = (
-        MappingProxyType({k: frozen(v) for k, v in metadata.items()})
-        if metadata
-        else _NO_METADATA
-    )
+    spec.cls = cls
+    spec.name = name
+    spec.tag = tag
+    spec.sharding = sharding
+    spec.stacked = stacked
+    spec.metadata = _NO_METADATA
+    if metadata:
+        read_only = {key: frozen(value) for key, value in metadata.items()}
+        spec.metadata = MappingProxyType(read_only)
     return spec
 
 
 def moved_spec(spec: StateSpec) -> StateSpec:
-    """The same description of the class that autoreload has moved that of the spec to; the spec itself otherwise."""
+    """The same description of the new definition of a class that was defined again; otherwise the spec itself."""
     cls: Any = latest(spec.cls)
     if cls is spec.cls:
         return spec
@@ -196,9 +186,9 @@ def _metadata_key(cls: type, metadata: Mapping[str, StaticValue]) -> Hashable:
             raise FieldError(
                 f"{cls.__name__}: metadata takes names that are strings, found {key!r}"
             )
+    keys = sorted(metadata)
     return tuple(
-        (key, _hashable(cls, f"metadata {key!r}", metadata[key]))
-        for key in sorted(metadata)
+        [(key, _hashable(cls, f"metadata {key!r}", metadata[key])) for key in keys]
     )
 
 
@@ -210,6 +200,8 @@ def _hashable(cls: type, part: str, value: object) -> Hashable:
 
 
 class _Keep(enum.Enum):
+    """The default of arguments of `State.replace`, as `None` is a value."""
+
     KEEP = "KEEP"
 
     def __repr__(self) -> str:
@@ -220,7 +212,7 @@ KEEP = _Keep.KEEP
 
 
 class _Slotted(PublicType):
-    """Gives every State class empty slots: a misspelt `state.valeu = x` fails, and a merge can lose nothing."""
+    """Gives every State class empty slots, so that a misspelt `state.valeu = x` is an error."""
 
     def __new__(
         cls,
@@ -230,17 +222,15 @@ class _Slotted(PublicType):
         **kwargs: Any,
     ) -> "_Slotted":
         namespace.setdefault("__slots__", ())
-        made = super().__new__(cls, name, bases, namespace, **kwargs)
-        if (
-            bases
-            and any(isinstance(base, _Slotted) for base in bases)
-            and "_plain_spec" not in made.__dict__
-        ):
+        state_class = super().__new__(cls, name, bases, namespace, **kwargs)
+        extends_state = any(isinstance(base, _Slotted) for base in bases)
+        # `State.__init_subclass__` puts it there.
+        if extends_state and "_plain_spec" not in state_class.__dict__:
             raise TypeError(
                 f"{name} was not made a class of States: an __init_subclass__ that it inherits does not call "
                 "super().__init_subclass__()"
             )
-        return made
+        return state_class
 
 
 if TYPE_CHECKING:
@@ -250,22 +240,23 @@ else:
 
 
 class _OwnFill(_AnyStatic):
-    """A class's own `_fill`. Pickled with its class, as `StaysHere` tells, it would take this module's names along."""
+    """A class's own `_fill`. Pickled by value with its class, a function would take this module's globals along."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _own_fill, ()
 
 
 def _own_fill() -> _OwnFill:
-    """A copy of the loop for each class: the interpreter caches one type at each instruction."""
-    # The function itself, where a run-time type checker has wrapped it.
+    """A copy of the loop for each class: the interpreter caches the type of one class at each instruction."""
+    # A run-time type checker may have wrapped it.
     return _OwnFill(FunctionType(inspect.unwrap(_fill).__code__.replace(), globals()))
 
 
 class _PlainSpec:
-    """Stands in a class of States for the spec without name, tag and so on: made where the class is used first.
+    """Stands in a class of States for its spec without name, tag and so on, which is made at the first use.
 
-    Decorators, which may register a class with JAX, run when it is there.
+    Not at the definition of the class: a decorator may still register it with JAX, which
+    is an error.
     """
 
     def __get__(self, state: object, cls: "type[State[Any]]") -> StateSpec:
@@ -434,9 +425,8 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
             spec.metadata if isinstance(metadata, _Keep) else metadata,
             spec.stacked,
         )
-        content = take_in(
-            self.value if isinstance(value, _Keep) else value, lambda: spec.cls.__name__
-        )
+        new_value = self.value if isinstance(value, _Keep) else value
+        content = take_in(new_value, lambda: spec.cls.__name__)
         if not isinstance(value, _Keep):
             check_contracts_of(self, content)
         if not (isinstance(value, _Keep) and isinstance(sharding, _Keep)):
@@ -462,7 +452,7 @@ class State(NoArray, GraphObject, Generic[T], metaclass=_Slotted):
     def __pretty__(self) -> Record:
         return Record(
             type(self).__name__,
-            [("value", abstract(self._value)), *self._spec.described()],
+            [("value", abstract(self._value)), *self._spec.description()],
         )
 
     def __repr__(self) -> str:
@@ -531,30 +521,30 @@ def new_state(spec: StateSpec, value: Any) -> State[Any]:
 
 
 def store(state: State[Any], value: Any) -> None:
-    """Give a State a value that was taken in before, and mark the State where that is a container."""
+    """Give a State a value that `take_in` has returned, and mark the State if that is a container."""
     state._value = value
     if is_container(value):
         mark_container(state)
 
 
 def mark_container(state: State[Any]) -> None:
-    """Note that a State holds a container: its value is copied on its way out."""
+    """Mark a State that holds a container, so that its value is copied when it is read."""
     if state._mark is None:
         mark_of(state)
-        CLOCK.now = Version()  # bindings keep whether they have marked States
+        CLOCK.now = Version()  # bindings remember whether they have marked States
 
 
 def renew(state: State[Any]) -> None:
-    """Settle the mark of a State that got another value: what was lent or lost was another one."""
+    """Drop loans and losses of a State that got another value: they were of the one before."""
     mark = state._mark
     if isinstance(mark, Mark):
         mark.loss = None
         mark.loans = []
-        settle_mark(state)
+        drop_empty_mark(state)
 
 
 def read(state: State[Any], where: Callable[[], str] = str) -> Any:
-    """The value of a State that has a mark, as the running code may have it.
+    """The value of a State that has a mark, as the running code may read it.
 
     Args:
         state: The State.
@@ -564,7 +554,7 @@ def read(state: State[Any], where: Callable[[], str] = str) -> Any:
         DonationError, TraceError: As `State.value`.
     """
     if is_marked(state):
-        check_marks(state, lambda: located(state, where()))
+        check_marks(state, lambda: state_label(state, where()))
     _check_tracer(state)
     value = state._value
     if isinstance(value, jax.Array) or not is_container(value):
@@ -573,17 +563,19 @@ def read(state: State[Any], where: Callable[[], str] = str) -> Any:
 
 
 def write(state: State[Any], value: Any, where: Callable[[], str] = str) -> None:
-    """Give a State a value, if it may have it.
+    """Check a value, and give it to a State.
 
     Raises:
-        FieldError, ContractError, TraceError: As `prepared`.
+        FieldError, ContractError, TraceError: As `value_to_store`.
     """
-    store(state, prepared(state, value, where))
+    store(state, value_to_store(state, value, where))
     renew(state)
 
 
-def prepared(state: State[Any], value: Any, where: Callable[[], str] = str) -> Any:
-    """A value as a State would keep it, if it may be written there now.
+def value_to_store(
+    state: State[Any], value: Any, where: Callable[[], str] = str
+) -> Any:
+    """A value as a State would keep it, checked to be one that may be written there now.
 
     Args:
         state: The State.
@@ -596,14 +588,14 @@ def prepared(state: State[Any], value: Any, where: Callable[[], str] = str) -> A
             declares.
         TraceError: A tracer would leave its transformation.
     """
-    content = take_in(value, lambda: located(state, where()))
+    content = take_in(value, lambda: state_label(state, where()))
     check_writable(state, content, where)
     check_contracts_of(state, content)
     return content
 
 
 def check_contracts_of(state: State[Any], value: Any) -> None:
-    """Raise if a value is not what the State's fields declare.
+    """Raise if a value breaks a contract of the fields that a State is in.
 
     Raises:
         ContractError: Names class and field of each contract that it breaks.
@@ -617,30 +609,29 @@ def contract_faults(state: State[Any], value: Any) -> list[str]:
     """How a value breaks the contracts of a State's fields."""
     if not state._contracts or _has_aval_of(state._value, value):
         return []
-    faults = [
-        requirement.fault(value, state._value) for requirement in state._contracts
-    ]
+    contracts = state._contracts
+    faults = [requirement.fault(value, state._value) for requirement in contracts]
     return list(dict.fromkeys([fault for fault in faults if fault is not None]))
 
 
 def _has_aval_of(value: Any, other: Any) -> bool:
-    """Whether two arrays are of one shape and dtype, as JAX's interned abstract values tell."""
+    """Whether two arrays have the same shape and dtype, by JAX's abstract values, which are interned."""
     aval = getattr(other, "aval", None)
     return aval is not None and aval is getattr(value, "aval", None)
 
 
 def check_alive(state: State[Any], where: str = "") -> None:
-    """Raise if what `state` was made for is over: it is a call's copy, or holds a tracer of a trace that has ended."""
+    """Raise if a State is the copy of a call that is over, or holds a tracer of a trace that has ended."""
     if is_marked(state):
-        check_no_copy(state._mark, lambda: located(state, where))
+        check_no_copy(state._mark, lambda: state_label(state, where))
     _check_tracer(state, where)
 
 
 def _check_tracer(state: State[Any], where: str = "") -> None:
-    """Raise if `state` holds a tracer of a trace that has ended: it was made there, or got it by a container.
+    """Raise if `state` holds a tracer of a trace that has ended: it was made there, or its container was written to.
 
-    A copy of a call that is over may be read where it holds none: a backward pass
-    begins when the function is over.
+    A State without tracers may be read, even if it is the copy of a call that is over: a
+    backward pass begins when the function is over.
     """
     trace = trace_of(state)
     if trace is not None and is_live(trace):
@@ -650,7 +641,7 @@ def _check_tracer(state: State[Any], where: str = "") -> None:
     tracer = tracer_in(state._value)
     if tracer is not None:
         raise TraceError(
-            f"{located(state, where)} holds {describe(tracer)} of a JAX transformation that has ended: it was made "
+            f"{state_label(state, where)} holds {describe(tracer)} of a JAX transformation that has ended: it was made "
             "there and kept. Return its value (or treefy_states of its node) from the transformed function instead"
         )
     if trace is not None:
@@ -658,10 +649,10 @@ def _check_tracer(state: State[Any], where: str = "") -> None:
 
 
 def _move_outside(state: State[Any]) -> None:
-    """Note that a State has outlived the trace that it was made in."""
+    """Forget the trace that a State was made in, and has outlived."""
     mark = state._mark
     if isinstance(mark, Mark):
-        if mark.copied_by is not None:  # it stays what it was
+        if mark.copied_by is not None:  # a mark that other States share
             return
         mark.trace = None
     else:
@@ -675,28 +666,30 @@ def check_writable(
 ) -> None:
     """Raise if writing `value` would let a tracer leave the trace of `state`, or would happen only while tracing.
 
-    Outside of all traces: if what runs works on a copy of `state`. Anywhere: if it is a
-    copy, of a call that is over.
+    Also raises outside of all traces if a transformation works on a copy of `state`, and
+    anywhere if `state` is the copy of a call that is over.
     """
     if is_marked(state):
-        check_no_copy(state._mark, lambda: located(state, where()))
+        check_no_copy(state._mark, lambda: state_label(state, where()))
     tracer, trace = tracer_in(value), current_trace()
     if trace is None:
         check_no_copy_runs(state)
-    if trace == trace_of(state) if trace is not None else tracer is None:
+        if tracer is None:
+            return
+    elif trace == trace_of(state):
         return
     harm = f"writing {describe(tracer)} into it would leak the tracer"
     if tracer is None:
         harm = "a write to it would happen once, while the function is traced, and never when it runs"
     raise TraceError(
-        f"{located(state, where())} was made outside of the running JAX transformation: {harm}. Pass its node to the "
-        "function as an argument, under gn.jit, gn.grad and so on; or split the node outside, merge it inside of the "
-        "transformed function, and return treefy_states of the merged node"
+        f"{state_label(state, where())} was made outside of the running JAX transformation: {harm}. Pass its node to "
+        "the function as an argument, under gn.jit, gn.grad and so on; or split the node outside, merge it inside of "
+        "the transformed function, and return treefy_states of the merged node"
     )
 
 
-def located(state: State[Any], where: str = "") -> str:
-    """What a message calls a State: its path, if that is known, and its class."""
+def state_label(state: State[Any], where: str = "") -> str:
+    """What a message calls a State: its path, if it is known, and its class."""
     name = type(state).__name__ + (f" {state.name!r}" if state.name else "")
     return f"{where} ({name})" if where else name
 

@@ -101,7 +101,7 @@ class TreefyState(Generic[T], metaclass=PublicType):
             ("value", self.value),
             ("tag", self.tag),
         ]
-        others = [field for field in self.spec.described() if field[0] != "tag"]
+        others = [field for field in self.spec.description() if field[0] != "tag"]
         return Record("TreefyState", fields + others)
 
     def __repr__(self) -> str:

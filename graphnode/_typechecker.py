@@ -1,9 +1,14 @@
 """`typechecker`: beartype, to which the axis names in a method's annotations mean the node's static fields.
 
-jaxtyping opens a scope for each call and gives a name its size where it first meets it.
-Nothing is open to that order but what the scope is shown first: here an object of the
-node's sizes, before beartype shows it the arguments. Only public parts of jaxtyping are
-used.
+jaxtyping opens a scope for each call, in which a name gets its size from the first array
+that is checked. So an object of the node's sizes is checked first, by public parts of
+jaxtyping alone:
+
+    @jaxtyped                          opens the scope of this call
+      checked_with_sizes(self, x)
+        isinstance(sizes, Shaped[Any, "size"])     size := self.size
+        checked(self, x)               beartype: x must have that size
+          function(self, x)
 """
 
 import functools
@@ -122,44 +127,40 @@ class _Sizes(NamedTuple):
 def _sizes_of(node: NodeBase, axes: Iterable[_Axis]) -> list[tuple[_Sizes, Any]]:
     """What the node's static fields say of axes: objects of their sizes, each with the annotation that it meets."""
     fields, statics = node.__dict__, type(node)._plan.statics
-    found: list[tuple[_Sizes, Any]] = []
+    pairs: list[tuple[_Sizes, Any]] = []
     for axis in axes:
         if axis.name not in statics or axis.name not in fields:
             continue
         value = fields[axis.name]
+        is_row = axis.is_variadic and isinstance(value, tuple)
+        items: tuple[object, ...] = value if is_row else (value,)
         # As in the contracts of States. What is not a size leaves the name to the first
         # array.
-        given: tuple[object, ...] = (
-            value if isinstance(value, tuple) and axis.is_variadic else (value,)
-        )
-        sizes = tuple(
-            [
-                int(one)
-                for one in given
-                if isinstance(one, int | np.integer) and not isinstance(one, bool)
-            ]
-        )
-        if len(sizes) == len(given):
-            found.append((_Sizes(sizes), axis.annotation))
-    return found
+        if all(map(_is_size, items)):
+            sizes = _Sizes(tuple(map(int, cast("tuple[int, ...]", items))))
+            pairs.append((sizes, axis.annotation))
+    return pairs
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _axes_of(function: Callable[..., object]) -> tuple[_Axis, ...]:
     """The axes that the annotations of a method name; none for any other function."""
     if next(iter(inspect.signature(function).parameters), None) != "self":
         return ()
-    found: dict[str, _Axis] = {}
+    axes: dict[str, _Axis] = {}
     for annotation in inspect.get_annotations(function).values():
         for array in _arrays_in(annotation):
             for text in array.dim_str.split():
                 body = text.lstrip("*#?")  # "*" in front of a name, not in `2*name`
                 star = "*" if "*" in text[: len(text) - len(body)] else ""
-                # `name=4` is a remark, and no name.
+                # In `name=4` the name is a remark.
                 for name in _NAME.findall(body.rpartition("=")[2]):
-                    found[star + name] = _Axis(
-                        name, bool(star), Shaped[Any, star + name]
-                    )
-    return tuple(found.values())
+                    key = star + name
+                    axes[key] = _Axis(name, bool(star), Shaped[Any, key])
+    return tuple(axes.values())
 
 
 def _arrays_in(annotation: Any) -> Iterator[type[AbstractArray]]:
@@ -181,7 +182,7 @@ class _AnythingMeta(type):
 
 
 class _Anything(metaclass=_AnythingMeta):
-    """In place of `Self`: jaxtyping hands over one function at a time, and beartype cannot tell its class."""
+    """In place of `Self`: jaxtyping passes one function at a time, of which beartype does not know the class."""
 
 
 @functools.cache

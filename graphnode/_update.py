@@ -43,7 +43,14 @@ from ._lookup import Matched, States, is_one_value, match, nearest, numbers_of
 from ._paths import Path, path_str
 from ._redefinition import class_name, is_one_class
 from ._signals import put_all, store_all, undivided
-from ._state import State, StateSpec, contract_faults, moved_spec, new_state, prepared
+from ._state import (
+    State,
+    StateSpec,
+    contract_faults,
+    moved_spec,
+    new_state,
+    value_to_store,
+)
 from ._statetree import S1, S2, S3, FlatStates, StateTree, select
 
 
@@ -250,7 +257,9 @@ class _Update:
             )
         for item in returns:
             _check_owner(item.vacancy.holder, item.vacancy.key)
-        contents = [prepared(write.state, write.value, write.where) for write in writes]
+        contents = [
+            value_to_store(write.state, write.value, write.where) for write in writes
+        ]
         states = [write.state for write in writes]
         undivided(lambda: _commit(returns, states, contents))
 

@@ -131,7 +131,7 @@ def test_the_schema_lists_fields_in_canonical_order():
     """States and subnodes come by name, however the source orders them; `fields` keeps the constructor's order."""
     cls = declare(zeta=ParamState, n=int, beta=Leaf, alpha=ParamState)
     assert list(gn.schema(cls).fields) == ["zeta", "n", "beta", "alpha"]
-    assert [field.name for field in gn.schema(cls).holders] == ["alpha", "beta", "zeta"]
+    assert [field.name for field in gn.schema(cls).dynamic_fields] == ["alpha", "beta", "zeta"]
 
 
 def test_the_schema_is_the_same_object_at_every_call():

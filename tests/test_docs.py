@@ -1,7 +1,7 @@
 """The documentation runs, and prints what it shows."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -9,6 +9,7 @@ import pytest
 from jax.experimental import checkify as jax_checkify
 
 import graphnode as gn
+from graphnode._registered import VALUES
 from tests.docrun import ROOT, PageError, check_page, left_out_blocks, missing_for_page, skipped_blocks
 
 PAGES = sorted(
@@ -16,6 +17,15 @@ PAGES = sorted(
     for pattern in ("README.md", "docs/*.md", "docs/*/*.md")
     for path in ROOT.glob(pattern)
 )
+
+
+@pytest.fixture(autouse=True)
+def names_of_pages() -> Iterator[None]:
+    """Names that a page registers are gone after it: other tests list those that there are."""
+    before = dict(VALUES)
+    yield
+    VALUES.clear()
+    VALUES.update(before)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -78,6 +78,13 @@ def test_a_union_s_value_has_one_fault():
     )
 
 
+def test_a_wrong_item_is_not_also_a_wrong_list():
+    """The member of the union that takes no list at all says nothing of one with a wrong item."""
+    with pytest.raises(gn.ConfigError) as caught:
+        gn.config.loads("{in_size: [1, 2], out_size: [3, x]}", gn.nn.Linear)
+    assert caught.value.faults == ("1:29: out_size[1]: Input should be a valid integer, found str 'x'",)
+
+
 def test_a_command_line_says_of_a_value_what_a_file_says():
     """A wrong value has the same text, but for the place."""
     config = gn.config.loads("{in_size: 2, out_size: 3}", gn.nn.Linear)

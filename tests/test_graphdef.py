@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import graphnode as gn
+from graphnode._graph._template import template_of
 
 
 def param(size: int = 1) -> gn.ParamState:
@@ -573,3 +574,22 @@ def test_pytrees_of_nodes_are_roots():
     made_dict = gn.clone({3: net, 20: net, -1: net})
     assert made_dict[3] is made_dict[20]
     assert list(gn.states({3: net.first, 20: net.first, -1: net.first})) == [(-1, "weight")]
+
+
+def test_the_source_of_a_visit_can_be_read():
+    """A template has the text that its visit is compiled from."""
+    assert template_of(Leaf).source.splitlines() == [
+        "def visit(node, watch):",
+        "    fields = node.__dict__",
+        "    try:",
+        "        s0 = fields['size']",
+        "        h0 = fields['weight']",
+        "    except KeyError:",
+        "        return visit_any(node, watch)",
+        "    children = (h0, )",
+        "    cached = refs.get((((s0.__class__, s0) if s0.__class__ in EXACT else static_key(s0), ), (True, )))",
+        "    spec = cached and cached()",
+        "    if spec is None:",
+        "        spec = new_spec((s0, ), (True, ))",
+        "    return spec, children",
+    ]

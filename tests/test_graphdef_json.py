@@ -245,30 +245,30 @@ def put(*path: Any) -> Callable[[dict[str, Any]], None]:
 
 FACT = ("specs", 1, "static", "fact")
 FAULTS: list[tuple[Callable[[dict[str, Any]], object], list[str]]] = [
-    (put("graphnode", 2), ['no graphdef: an object with "graphnode": 1 is expected']),
-    (put("graphnode", True), ['no graphdef: an object with "graphnode": 1 is expected']),
+    (put("graphnode", 2), ['not a graphdef: expected an object with "graphnode": 1']),
+    (put("graphnode", True), ['not a graphdef: expected an object with "graphnode": 1']),
     (put("more", 1), ["'more' is not part of a graphdef"]),
-    (put("specs", {}), ["specs is missing, or no list"]),
-    (put("tokens", []), ["tokens: 1 more are expected"]),
+    (put("specs", {}), ["specs is missing, or not a list"]),
+    (put("tokens", []), ["tokens: expected 1 more"]),
     (put("tokens", 4, {"again": 2}), ["tokens[4]: Holder is not a State"]),
     (lambda data: data["specs"].append({"state": 2}), ["specs[4]: no token is of it"]),
     (put("classes", 0, "os.system"), ["classes[0]: no class of nodes or States is 'os.system'; import it first"]),
     (put("classes", 0, ["a"]), ["classes[0]: no class of nodes or States is list; import it first"]),
     (put("classes", 2, f"{__name__}.Holder"), ["specs[3]: Holder is not a class of States"]),
     (put("classes", 0, "graphnode.ParamState"), ["specs[0]: ParamState is not a class of nodes"]),
-    (put("specs", 1, "node", True), ["specs[1]: the number of a class is expected"]),
-    (put("specs", 1, "node", -1), ["specs[1]: the number of a class is expected"]),
+    (put("specs", 1, "node", True), ["specs[1]: expected the number of a class"]),
+    (put("specs", 1, "node", -1), ["specs[1]: expected the number of a class"]),
     (
         put("specs", 1, "extra", 1),
         ["specs[1]: a spec has node, static and held, or state, name, tag, sharding, metadata and stacked"],
     ),
-    (put("specs", 1, "static", []), ["specs[1].static: an object is expected"]),
+    (put("specs", 1, "static", []), ["specs[1].static: expected an object"]),
     (
         put("specs", 1, "static", {"fat": 1}),
         ["specs[1].static: Holder has no such field 'fat'", "specs[1].static: 'fact' of Holder is missing"],
     ),
     (put("specs", 0, "held", "items", {"list": 1}), ["tokens[3]: nothing refers to it"]),
-    (put("specs", 0, "held", "items", {"list": 3}), ["tokens: 1 more are expected"]),
+    (put("specs", 0, "held", "items", {"list": 3}), ["tokens: expected 1 more"]),
     (
         put("specs", 0, "held", "items", {"list": 10**12}),
         ["specs[0].held.items: a list of 1000000000000 objects, which do not follow"],
@@ -283,7 +283,7 @@ FAULTS: list[tuple[Callable[[dict[str, Any]], object], list[str]]] = [
     (put("specs", 0, "held", "items", {"list": ["unset", None]}), ["specs[0].held.items: only a field is unset"]),
     (
         put("specs", 0, "held", "items", {"set": []}),
-        ['specs[0].held.items: null, "object" or an object with one of the keys list, tuple and dict is expected'],
+        ['specs[0].held.items: expected null, "object" or an object with one of the keys list, tuple and dict'],
     ),
     (
         put("tokens", 1, {"new": 3}),
@@ -297,7 +297,7 @@ FAULTS: list[tuple[Callable[[dict[str, Any]], object], list[str]]] = [
     (put("tokens", 2, 1), ['tokens[2]: a token is {"new": spec} or {"again": object}']),
     (
         put("tokens", 0, {"root": {"set": []}}),
-        ['tokens[0].root: null, "object" or an object with one of the keys list, tuple and dict is expected'],
+        ['tokens[0].root: expected null, "object" or an object with one of the keys list, tuple and dict'],
     ),
     (
         put(*FACT, [1]),
@@ -377,11 +377,11 @@ def test_several_faults_are_told_at_once():
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "no graphdef: Expecting value: line 1 column 1 (char 0)"),
-        ("[]", 'no graphdef: an object with "graphnode": 1 is expected'),
-        ('{"graphnode": 1, "graphnode": 1}', "no graphdef: a key stands twice in an object"),
-        ('{"graphnode": NaN}', "no graphdef: JSON has no NaN"),
-        ("[" * 100_000, "no graphdef: nested too deeply"),
+        ("", "not a graphdef: Expecting value: line 1 column 1 (char 0)"),
+        ("[]", 'not a graphdef: expected an object with "graphnode": 1'),
+        ('{"graphnode": 1, "graphnode": 1}', "not a graphdef: a key stands twice in an object"),
+        ('{"graphnode": NaN}', "not a graphdef: JSON has no NaN"),
+        ("[" * 100_000, "not a graphdef: nested too deeply"),
     ],
     ids=range(5),
 )
@@ -393,7 +393,7 @@ def test_text_that_is_no_graphdef_is_refused(text: str, fault: str):
 def test_huge_integers_and_deep_values_are_refused():
     """Neither digits nor brackets without end reach a parser that has no limit."""
     (fault,) = refusal('{"graphnode": ' + "1" * 10_000 + "}")
-    assert fault.startswith("no graphdef: Exceeds the limit")
+    assert fault.startswith("not a graphdef: Exceeds the limit")
     data = written()
     deep: Any = 1
     for _ in range(100):

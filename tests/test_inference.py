@@ -287,8 +287,8 @@ CONTAINERS: dict[str, Any] = {
 @pytest.mark.parametrize(("text", "annotation"), CONTAINERS.items(), ids=CONTAINERS)
 def test_a_container_that_no_node_keeps_is_refused_with_the_one_to_write(text: str, annotation: Any, said: Any):
     """Also under a specifier, which says nothing of the classes and contracts that the container was meant to hold."""
-    assert fault_of(annotation, *said) == f"Probe.x: no node keeps {text}"
-    assert fault_of(list[annotation], *said) == f"Probe.x: no node keeps {text}"
+    assert fault_of(annotation, *said) == f"Probe.x: a node cannot keep {text}"
+    assert fault_of(list[annotation], *said) == f"Probe.x: a node cannot keep {text}"
 
 
 def test_a_dict_whose_keys_are_named_strings_keeps_what_any_dict_keeps():

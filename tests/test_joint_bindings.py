@@ -43,7 +43,7 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
-def joint(node: Any) -> _binding.Joint:
+def joint(node: Any) -> _binding.JointBindings:
     """The joint bindings that a node keeps."""
     return node._joint  # type: ignore[no-any-return]
 
@@ -168,7 +168,7 @@ def test_what_a_node_keeps_is_bounded(monkeypatch: pytest.MonkeyPatch):
     one, others = leaf(), [leaf() for _ in range(30)]
     for other in others:
         assert binding_of_list([one, other]).states == (one.weight, other.weight)
-        assert len(joint(one)) <= _binding._JOINT_LIMIT
+        assert len(joint(one)) <= _binding.JointBindings.limit
     assert len(joint(one)) > 1
 
 

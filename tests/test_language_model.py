@@ -198,7 +198,7 @@ def test_bad_options_are_refused(program: ModuleType, tmp_path: Path, capsys: py
             ["--config", str(wrong)],
             "model.num_haeds: LanguageModel has no field 'num_haeds'; did you mean 'num_heads'?",
         ),
-        (["optimizer.tx.args[1].learning_rte=1"], "optimizer.tx: chain: args.1: adamw: learning_rte: Extra inputs"),
+        (["optimizer.tx.args[1].learning_rte=1"], "optimizer.tx: chain: args[1]: adamw: learning_rte: Extra inputs"),
         (["--output", "/no/such/plot.png"], "there is no directory /no/such"),
         (["--save", "/no/such"], "there is no directory /no/such"),
     ):

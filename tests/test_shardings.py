@@ -291,7 +291,7 @@ def test_stacked_axes_in_json_are_checked(stacked: Any):
     assert damaged != text
     with pytest.raises(gn.ConfigError) as caught:
         gn.GraphDef.from_json(damaged)
-    assert "stacked: a list of positions with their names is expected, in order" in str(caught.value)
+    assert "stacked: expected a list of positions with their names, in order" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", pytest.param(3, marks=pytest.mark.wrong_types)])

@@ -1,9 +1,9 @@
-"""The body of a node class, and what it extends: what may stand there beside fields, and what is refused.
+"""Check the body of a node class and of what it extends, before `dataclasses` reads it.
 
-Data in: a class that is being defined, not yet a dataclass. Data out: its faults.
 `dataclasses` takes for a default whatever `getattr` finds under the name of an
-annotation, an inherited property too; a value without an annotation, it does not see at
-all. Here each name is looked up in each class by itself.
+annotation, an inherited property too; a value without an annotation it does not see at
+all. Here each name is looked up in each class by itself. The result is a list of
+faults, and a body that `dataclasses` can go on with.
 """
 
 import copy
@@ -55,7 +55,7 @@ RESERVED: Final = frozenset(
 
 
 class _Role(enum.Enum):
-    """What an annotation declares that the constructor knows; a value is what messages call it."""
+    """What an annotation declares to the constructor; a value is what messages call it."""
 
     FIELD = "a field"
     ARGUMENT = "an argument of the constructor"
@@ -104,9 +104,8 @@ def take_body_faults(cls: type) -> list[ClassFault]:
     for name in unannotated:
         if name in inherited and not is_dunder(name):
             faults.append(_override_fault(cls, name, inherited[name]))
-    faults += unannotated_faults(
-        cls, cls, [name for name in unannotated if name not in inherited]
-    )
+    new = [name for name in unannotated if name not in inherited]
+    faults += unannotated_faults(cls, cls, new)
     faults += _kind_override_faults(cls, inherited)
     declarations = inherited | declarations
     for base in cls.__mro__[1:]:
@@ -119,43 +118,32 @@ def take_body_faults(cls: type) -> list[ClassFault]:
 
 
 def _equality_faults(cls: type) -> Iterator[ClassFault]:
-    """What defines an equality, in the body or in a mixin. A class may say itself that it wants none of a mixin's."""
+    """Equality that the body or a mixin defines. A class may refuse a mixin's: `__eq__ = object.__eq__`."""
     for name in ("__eq__", "__hash__"):
         owner = next(base for base in cls.__mro__ if name in base.__dict__)
         method = owner.__dict__[name]
-        if (
-            method is None
-            or method is getattr(object, name)
-            or _is_generated(owner, method)
-        ):
+        is_by_identity = method is None or method is getattr(object, name)
+        if is_by_identity or _is_generated(owner, method):
             continue
+        reason = f"defines {name}, but nodes are compared by identity; remove it"
         if owner is cls:
-            text = f"{cls.__name__} defines {name}, but nodes are compared by identity; remove it"
+            yield ClassFault(f"{cls.__name__} {reason}", Rule.EQUALITY, name)
+        # A node may be a mapping, and need not be compared like one.
+        elif owner.__module__ != "collections.abc":
+            remedy = f"or write {name} = object.{name} in {cls.__name__}"
+            text = f"{cls.__name__}: {owner.__name__} {reason}, {remedy}"
             yield ClassFault(text, Rule.EQUALITY, name)
-        elif (
-            owner.__module__ != "collections.abc"
-        ):  # a node may be a mapping, and need not be compared like one
-            text = f"{cls.__name__}: {owner.__name__} defines {name}, but nodes are compared by identity; remove it, or"
-            yield ClassFault(
-                f"{text} write {name} = object.{name} in {cls.__name__}",
-                Rule.EQUALITY,
-                name,
-            )
 
 
 def _is_generated(owner: type, method: object) -> bool:
-    """Whether `dataclasses` has written a method of a class: it compiles a text."""
+    """Whether `dataclasses` has written a method of a class, which it compiles from a string."""
     code = getattr(inspect.unwrap(cast("Any", method)), "__code__", None)
-    return (
-        "__dataclass_fields__" in owner.__dict__
-        and code is not None
-        and code.co_filename == "<string>"
-    )
+    is_from_string = code is not None and code.co_filename == "<string>"
+    return is_from_string and "__dataclass_fields__" in owner.__dict__
 
 
 def _reserved_faults(cls: type, owner: type) -> Iterator[ClassFault]:
-    """Names of graphnode's own that stand in a body, with or without an annotation; and fields with Python's own."""
-    own = own_annotations(owner)
+    """Names in a body that are reserved by graphnode; and fields whose names are reserved by Python, taken out."""
     for name in sorted(RESERVED & body_names(owner)):
         yield ClassFault(
             f"{cls.__name__}.{name}: this name is graphnode's own; choose another",
@@ -164,42 +152,37 @@ def _reserved_faults(cls: type, owner: type) -> Iterator[ClassFault]:
         )
     if owner is not cls:
         return
-    for name in [
-        name
-        for name, annotation in own.items()
-        if is_dunder(name) and is_field(annotation, cls)
-    ]:
-        del cls.__annotations__[name]
-        text = f"{cls.__name__}.{name}: names with two underscores on both sides are Python's own; choose another"
-        yield ClassFault(text, Rule.RESERVED, name)
+    for name, annotation in own_annotations(cls).items():
+        if is_dunder(name) and is_field(annotation, cls):
+            del cls.__annotations__[name]
+            text = f"{cls.__name__}.{name}: names with two underscores on both sides are Python's own; choose another"
+            yield ClassFault(text, Rule.RESERVED, name)
 
 
 def _class_variable_faults(cls: type, owner: type) -> Iterator[ClassFault]:
-    """Specifiers that stand at class variables, whose value they would be; those of the class are taken out."""
+    """Specifiers of class variables, whose value they would be; those of the class itself are taken out."""
     for name, annotation in own_annotations(owner).items():
         specifier = owner.__dict__.get(name)
-        if isinstance(specifier, dataclasses.Field) and is_class_variable(
-            annotation, owner
-        ):
-            if owner is cls:
-                setattr(cls, name, None)
-            called = specifier_text(specifier)
-            yield ClassFault(
-                f"{cls.__name__}.{name}: {called} declares a field, and ClassVar[...] a "
-                f"constant of the class; remove ClassVar[...], or write a value in place of {called}",
-                Rule.DATACLASS,
-                name,
-            )
+        if not isinstance(specifier, dataclasses.Field):
+            continue
+        if not is_class_variable(annotation, owner):
+            continue
+        if owner is cls:
+            setattr(cls, name, None)
+        text = specifier_text(specifier)
+        yield ClassFault(
+            f"{cls.__name__}.{name}: {text} declares a field, and ClassVar[...] a "
+            f"constant of the class; remove ClassVar[...], or write a value in place of {text}",
+            Rule.DATACLASS,
+            name,
+        )
 
 
 def _drop_aliases(cls: type) -> None:
-    """Take out the annotations of names for types, which `dataclasses` would make fields."""
-    for name in [
-        name
-        for name, annotation in own_annotations(cls).items()
-        if is_alias(annotation, cls)
-    ]:
-        del cls.__annotations__[name]
+    """Take out the annotations of type aliases, which `dataclasses` would make fields."""
+    for name, annotation in own_annotations(cls).items():
+        if is_alias(annotation, cls):
+            del cls.__annotations__[name]
 
 
 def _copy_specifiers(cls: type) -> None:
@@ -208,19 +191,17 @@ def _copy_specifiers(cls: type) -> None:
     One specifier may stand behind several names, or in several classes.
     """
     for name in own_annotations(cls):
-        written = cls.__dict__.get(name)
-        if isinstance(written, dataclasses.Field):
-            setattr(cls, name, copy.copy(written))
+        specifier = cls.__dict__.get(name)
+        if isinstance(specifier, dataclasses.Field):
+            setattr(cls, name, copy.copy(specifier))
     for base in cls.__mro__[1:]:
-        known: dict[str, Any] = (
-            {}
-            if issubclass(base, NodeBase)
-            else base.__dict__.get("__dataclass_fields__", {})
-        )
-        for name, specifier in known.items():
-            if specifier.name != name:  # another class has it under that one
-                known[name] = copy.copy(specifier)
-                known[name].name = name
+        if issubclass(base, NodeBase):
+            continue
+        fields: dict[str, Any] = base.__dict__.get("__dataclass_fields__", {})
+        for name, field in fields.items():
+            if field.name != name:  # another class has it under that one
+                fields[name] = copy.copy(field)
+                fields[name].name = name
 
 
 # Defaults of the fields that the body declares
@@ -228,53 +209,55 @@ def _copy_specifiers(cls: type) -> None:
 
 def _default_faults(cls: type, name: str, role: _Role) -> list[ClassFault]:
     """What is wrong with the default of a name that the body declares; such a default is taken out."""
-    inherited = _inherited_fault(cls, name, role)
+    faults = [_inherited_fault(cls, name, role)]
     _unwrap_static_method(cls, name)
-    written = cls.__dict__.get(name, dataclasses.MISSING)
-    if written is dataclasses.MISSING:
-        return [inherited] if inherited is not None else []
-    specifier = written if isinstance(written, dataclasses.Field) else None
-    fault = _written_default_fault(
-        cls, cls, name, written if specifier is None else specifier.default, role
-    )
-    if (
-        specifier is not None
-        and specifier.default_factory is not dataclasses.MISSING
-        and role is _Role.ARGUMENT
-    ):
-        option = (
-            "factory" if specifier.default_factory is left_out else "default_factory"
+    default = cls.__dict__.get(name, dataclasses.MISSING)
+    if isinstance(default, dataclasses.Field):
+        specifier: dataclasses.Field[Any] = default
+        fault = (
+            _argument_fault(cls, name, specifier) if role is _Role.ARGUMENT else None
         )
-        text = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and takes no {option}"
-        fault = ClassFault(
-            f"{text}; {_made_in_constructor(name, '...')}", Rule.DATACLASS, name
-        )
-    if specifier is not None and not specifier.init and role is _Role.ARGUMENT:
-        called = specifier_text(specifier)
-        text = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and by {called} the constructor"
-        fault = ClassFault(
-            f"{text} does not take it; remove InitVar[...] or the specifier",
-            Rule.DATACLASS,
-            name,
-        )
+        if fault is None:
+            fault = _written_default_fault(cls, cls, name, specifier.default, role)
+        metadata = specifier.metadata
+    else:
+        fault = _written_default_fault(cls, cls, name, default, role)
+        metadata = None
     if fault is not None:
-        metadata = None if specifier is None else specifier.metadata
+        # `None`, and no removal: a field without a default could not follow this one.
         setattr(cls, name, dataclasses.field(default=None, metadata=metadata))
-    return [found for found in (inherited, fault) if found is not None]
+    faults.append(fault)
+    return [fault for fault in faults if fault is not None]
+
+
+def _argument_fault(
+    cls: type, name: str, specifier: "dataclasses.Field[Any]"
+) -> ClassFault | None:
+    """What is wrong with the specifier of an argument of the constructor that is not a field."""
+    reason = f"{cls.__name__}.{name}: an InitVar is an argument of the constructor, and"
+    if not specifier.init:
+        text = f"by {specifier_text(specifier)} the constructor does not take it; remove InitVar[...] or the specifier"
+        return ClassFault(f"{reason} {text}", Rule.DATACLASS, name)
+    if specifier.default_factory is dataclasses.MISSING:
+        return None
+    is_computed = specifier.default_factory is left_out
+    option = "factory" if is_computed else "default_factory"
+    text = f"takes no {option}; {_made_in_constructor(name, '...')}"
+    return ClassFault(f"{reason} {text}", Rule.DATACLASS, name)
 
 
 def _unwrap_static_method(cls: type, name: str) -> None:
-    """Put the function in the place of a static method that is the default of a field of another name.
+    """Replace a static method that is the default of a field of another name by its function.
 
-    To the class body, the `helper` of `@staticmethod def helper(x)` is the wrapper, to
-    everyone else the function.
+    In the class body, the `helper` of `@staticmethod def helper(x)` is the wrapper; for
+    everyone else it is the function.
     """
-    written = cls.__dict__.get(name)
-    default = written.default if isinstance(written, dataclasses.Field) else written
+    value = cls.__dict__.get(name)
+    default = value.default if isinstance(value, dataclasses.Field) else value
     if not isinstance(default, staticmethod) or is_defined_as(default, cls, name):
         return
-    if isinstance(written, dataclasses.Field):
-        written.default = default.__func__
+    if isinstance(value, dataclasses.Field):
+        value.default = default.__func__
     else:
         setattr(cls, name, default.__func__)
 
@@ -298,69 +281,73 @@ def _written_default_fault(
     if specifier is not None:
         return ClassFault(f"{where}: {stray_comma(specifier)}", Rule.SHARED, name)
     if holds_graph_object(value) or type(value).__hash__ is None:
-        return ClassFault(
-            f"{where}: {_shared_default(name, value, role)}", Rule.SHARED, name
-        )
+        text = _shared_default(name, value, role)
+        return ClassFault(f"{where}: {text}", Rule.SHARED, name)
     return None
 
 
 def _shared_default(name: str, value: object, role: _Role) -> str:
+    """What is wrong with a default that is mutable."""
     is_array = not isinstance(value, GraphObject) and hasattr(value, "dtype")
     kind = "array" if is_array else type(value).__name__
-    is_plain = isinstance(value, (list, dict, set))
-    if role is _Role.ARGUMENT:  # which `dataclasses` lets have no factory
-        remedy = _made_in_constructor(
-            name, kind if is_plain or isinstance(value, GraphObject) else "..."
-        )
+    if role is _Role.ARGUMENT:  # `dataclasses` allows it no factory
+        is_annotation = isinstance(value, (list, dict, set, GraphObject))
+        remedy = _made_in_constructor(name, kind if is_annotation else "...")
         return f"the default {kind} would be one object for all calls; {remedy}"
-    remedy = f"default_factory={kind if is_plain else f'lambda: {kind}(...)'}"
-    if isinstance(value, GraphObject):
-        remedy = f"gn.{kind_for(value)}({remedy})"
-    elif isinstance(value, tuple):
-        remedy = "default_factory=lambda: (...), or remove a comma behind the default"
-    elif is_array:
-        remedy = "default_factory=lambda: ... in a State, or static(default=...)"
+    remedy = _factory_text(value, kind)
     return (
         f"the default {kind} would be one object shared by all instances; use {remedy}"
     )
 
 
+def _factory_text(value: object, kind: str) -> str:
+    """What to write in place of a mutable default, whose class messages call `kind`."""
+    if isinstance(value, GraphObject):
+        return f"gn.{kind_for(value)}(default_factory=lambda: {kind}(...))"
+    if isinstance(value, (list, dict, set)):
+        return f"default_factory={kind}"
+    if isinstance(value, tuple):
+        return "default_factory=lambda: (...), or remove a comma behind the default"
+    if kind == "array":
+        return "default_factory=lambda: ... in a State, or static(default=...)"
+    return f"default_factory=lambda: {kind}(...)"
+
+
 def _made_in_constructor(name: str, annotation: str) -> str:
-    """What to write for an argument of the constructor whose default is made anew for each node."""
+    """The line to write for an argument of the constructor whose default is made for each call."""
     return f"write {name}: InitVar[{annotation} | None] = None, and make it in __post_init__"
 
 
 def _inherited_fault(cls: type, name: str, role: _Role) -> ClassFault | None:
     """What is wrong with what a base has under a name; `dataclasses` would take it for the default of the field."""
-    having = [
-        base
-        for base in cls.__mro__[1:]
-        if name in base.__dict__ and name not in RESERVED
-    ]
-    base = next(
-        (base for base in having if not isinstance(base.__dict__[name], Hint)), None
-    )
+    base = _base_with(cls, name)
     if base is None or _declares(base, name):
-        return None  # or the default of the field that it overrides
+        return None  # a declaration is an override
     attribute = base.__dict__[name]
-    is_implemented = _is_abstract(base, attribute)
+    is_abstract = _is_abstract(base, attribute)
     if name not in cls.__dict__:
-        setattr(
-            cls,
-            name,
-            dataclasses.field() if is_implemented else dataclasses.field(default=None),
-        )
+        # Hides the attribute from the `getattr` of `dataclasses`.
+        field = dataclasses.field() if is_abstract else dataclasses.field(default=None)
+        setattr(cls, name, field)
     elif member_word(base, name, attribute) is None:
-        return None  # a constant that becomes a field, with what the body says of it
-    return None if is_implemented else _shadowed(cls, name, base, role)
+        return None  # a constant becomes a field, with the default in the body
+    return None if is_abstract else _shadowed(cls, name, base, role)
+
+
+def _base_with(cls: type, name: str) -> type | None:
+    """The first class that `cls` extends with an attribute of a name, apart from graphnode's own."""
+    if name in RESERVED:
+        return None
+    for base in cls.__mro__[1:]:
+        if name in base.__dict__ and not isinstance(base.__dict__[name], Hint):
+            return base
+    return None
 
 
 def _is_abstract(owner: type, attribute: object) -> bool:
-    """Whether a field may implement it: an abstract member, or one of a protocol."""
-    return bool(
-        getattr(attribute, "__isabstractmethod__", False)
-        or owner.__dict__.get("_is_protocol", False)
-    )
+    """Whether a field may implement a member: an abstract one, or one of a protocol."""
+    is_of_protocol = owner.__dict__.get("_is_protocol", False)
+    return bool(is_of_protocol or getattr(attribute, "__isabstractmethod__", False))
 
 
 def _shadowed(cls: type, name: str, owner: type, role: _Role) -> ClassFault:
@@ -378,23 +365,16 @@ def _shadowed(cls: type, name: str, owner: type, role: _Role) -> ClassFault:
 
 def _line(name: str, role: _Role, value: object) -> str:
     """The line that declares a name with this default."""
-    return f"{name}: {'...' if role is _Role.FIELD else 'InitVar[...]'} = {_value_text(value)}"
-
-
-def _value_text(value: object) -> str:
-    """A value for a line to write."""
-    return (
-        cut(repr(value))
-        if isinstance(value, (bool, int, float, str, tuple, type(None)))
-        else "..."
-    )
+    annotation = "..." if role is _Role.FIELD else "InitVar[...]"
+    has_repr = isinstance(value, (bool, int, float, str, tuple, type(None)))
+    return f"{name}: {annotation} = {cut(repr(value)) if has_repr else '...'}"
 
 
 # Fields and arguments that are inherited
 
 
 def _declared_in(cls: type) -> dict[str, _Declaration]:
-    """What the body of a class declares, itself alone."""
+    """What the body of a class itself declares."""
     declarations: dict[str, _Declaration] = {}
     for name, annotation in own_annotations(cls).items():
         if is_init_variable(annotation, cls):
@@ -405,7 +385,7 @@ def _declared_in(cls: type) -> dict[str, _Declaration]:
 
 
 def _inherited(cls: type) -> dict[str, _Declaration]:
-    """What each field, and each argument of the constructor, that `cls` inherits was declared as."""
+    """The declarations that `cls` inherits, by the name of the field or argument."""
     declarations: dict[str, _Declaration] = {}
     for base in reversed(cls.__mro__[1:]):
         if "__dataclass_fields__" in base.__dict__:
@@ -424,49 +404,55 @@ def _declares(base: type, name: str) -> bool:
 
 
 def _overrides(declaration: _Declaration, base: type) -> bool:
-    """Whether a class declares a field in place of what it inherits from another: of that it was held to account."""
+    """Whether a declaration is already an override of what a base has; its class was checked when it was defined."""
     return declaration.owner is not base and issubclass(declaration.owner, base)
 
 
 def _override_fault(cls: type, name: str, inherited: _Declaration) -> ClassFault:
-    """Of a value or member without an annotation, in the place of an inherited field or argument."""
+    """The fault of a value or member without an annotation in place of an inherited field or argument."""
     value = cls.__dict__[name]
     word = member_word(cls, name, value)
     if word is not None:
-        text = f"the class body has {with_article(word)} of the name of {with_article(inherited.role.word)} of"
-        text += f" {inherited.owner.__name__}; rename one"
+        other = f"{with_article(inherited.role.word)} of {inherited.owner.__name__}"
+        text = f"the class body has {with_article(word)} of the name of {other}; rename one"
     else:
-        text = f"without an annotation this does not change the default of the {inherited.role.word}; write "
-        text += _line(name, inherited.role, value)
+        line = _line(name, inherited.role, value)
+        text = f"without an annotation this does not change the default of the {inherited.role.word}; write {line}"
     return ClassFault(f"{cls.__name__}.{name}: {text}", Rule.SHADOWED, name)
 
 
 def _kind_override_faults(
     cls: type, inherited: Mapping[str, _Declaration]
 ) -> Iterator[ClassFault]:
-    """Of a field, argument and class variable of one name: in the body, or in two classes that do not agree."""
+    """Names that one class declares as a field and another as an argument of the constructor or class variable."""
     for owner in cls.__mro__:
-        own = (
-            own_annotations(owner)
-            if owner is cls or "__dataclass_fields__" in owner.__dict__
-            else {}
-        )
+        if owner is not cls and "__dataclass_fields__" not in owner.__dict__:
+            continue
         declarations = _declared_in(owner)
-        for name, annotation in own.items():
-            role = declarations[name].role if name in declarations else None
-            is_known = role is not None or is_class_variable(annotation, owner)
-            if name not in inherited or role is inherited[name].role or not is_known:
+        for name, annotation in own_annotations(owner).items():
+            if name not in inherited:
                 continue
-            if role is None and _overrides(inherited[name], owner):
-                continue
-            word = "a class variable" if role is None else role.value
-            by = "declared" if owner is cls else f"{owner.__name__} declares it"
-            other = f"{inherited[name].owner.__name__} declares it {inherited[name].role.value}"
-            text = f"{by} {word}, but {other}; an override keeps the kind"
-            yield ClassFault(f"{cls.__name__}.{name}: {text}", Rule.OVERRIDE, name)
+            declared = declarations.get(name)
+            if declared is not None:
+                is_conflict = declared.role is not inherited[name].role
+            else:
+                is_overridden = _overrides(inherited[name], owner)
+                is_conflict = is_class_variable(annotation, owner) and not is_overridden
+            if is_conflict:
+                word = "a class variable" if declared is None else declared.role.value
+                yield _kind_override_fault(cls, name, owner, word, inherited[name])
 
 
-# Classes that are extended, and are no nodes
+def _kind_override_fault(
+    cls: type, name: str, owner: type, word: str, inherited: _Declaration
+) -> ClassFault:
+    by = "declared" if owner is cls else f"{owner.__name__} declares it"
+    other = f"{inherited.owner.__name__} declares it {inherited.role.value}"
+    text = f"{by} {word}, but {other}; an override keeps the kind"
+    return ClassFault(f"{cls.__name__}.{name}: {text}", Rule.OVERRIDE, name)
+
+
+# Classes that are extended, and are not nodes
 
 
 def _hidden_faults(
@@ -474,21 +460,19 @@ def _hidden_faults(
 ) -> Iterator[ClassFault]:
     """Members of a class that is extended which a field or argument of another one would hide."""
     own = own_annotations(cls)
-    hidden = [
-        name
-        for name in base.__dict__
-        if name in declarations and name not in own and not is_dunder(name)
-    ]
-    for name in hidden:
+    # A list: to ask Python for annotations may put an entry into the `__dict__`.
+    for name, member in list(base.__dict__.items()):
+        if name not in declarations or name in own or is_dunder(name):
+            continue
         is_settled = _declares(base, name) or _overrides(declarations[name], base)
-        if not (is_settled or _is_abstract(base, base.__dict__[name])):
+        if not (is_settled or _is_abstract(base, member)):
             yield _shadowed(cls, name, base, declarations[name].role)
 
 
 def _mixin_faults(
     cls: type, base: type, declarations: Collection[str]
 ) -> Iterator[ClassFault]:
-    """What a class that is not a node has in its body and was meant as part of the node."""
+    """What is in the body of a class that is not a node, and was meant as part of the node."""
     if "__dataclass_fields__" in base.__dict__:
         yield from _dataclass_faults(cls, base)
     else:
@@ -496,9 +480,8 @@ def _mixin_faults(
     yield from _reserved_faults(cls, base)
     yield from _class_variable_faults(cls, base)
     annotations = own_annotations(base)
-    yield from unannotated_faults(
-        cls, base, [name for name in base.__dict__ if name not in annotations]
-    )
+    unannotated = [name for name in base.__dict__ if name not in annotations]
+    yield from unannotated_faults(cls, base, unannotated)
 
 
 def _dataclass_faults(cls: type, base: type) -> Iterator[ClassFault]:
@@ -507,36 +490,38 @@ def _dataclass_faults(cls: type, base: type) -> Iterator[ClassFault]:
     own = own_annotations(cls)
     for name, declaration in _declared_in(base).items():
         if name not in own and owners[name] is base:
-            fault = _written_default_fault(
-                cls, base, name, specifiers[name].default, declaration.role
-            )
-            yield from [] if fault is None else [fault]
+            default = specifiers[name].default
+            fault = _written_default_fault(cls, base, name, default, declaration.role)
+            if fault is not None:
+                yield fault
 
 
 def _undeclared_field_faults(
     cls: type, base: type, declarations: Collection[str]
 ) -> Iterator[ClassFault]:
-    """Fields of a class that is neither a node nor a dataclass, by their values or by what the annotations say."""
+    """Names in a class that is neither a node nor a dataclass whose value, or annotation, is that of a field."""
     is_protocol = base.__dict__.get("_is_protocol", False)
     for name, annotation in own_annotations(base).items():
         if name in declarations or not is_field(annotation, base):
             continue
         value = base.__dict__.get(name)
-        has_value = is_meant_as_field(value)
-        # What a protocol annotates, others implement; a value is its own.
-        if not has_value and (is_protocol or not _says_holder(base, annotation)):
+        if is_meant_as_field(value):
+            is_specifier = isinstance(value, dataclasses.Field)
+            may_be_constant = not (is_specifier or holds_graph_object(value))
+        # What a protocol annotates is for others to implement.
+        elif not is_protocol and _admits_graph_objects(base, annotation):
+            may_be_constant = False
+        else:
             continue
         text = f"{base.__name__} declares it, but is not a node class, so that it is not a field; derive"
         remedy = f"{base.__name__} from gn.Node, or declare {name} in {cls.__name__}"
-        if has_value and not (
-            isinstance(value, dataclasses.Field) or holds_graph_object(value)
-        ):
+        if may_be_constant:
             remedy += f", or write {name}: ClassVar[...] for a constant of the class"
         yield ClassFault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.MIXIN, name)
 
 
-def _says_holder(owner: type, annotation: object) -> bool:
-    """Whether an annotation says that a field holds States or nodes."""
+def _admits_graph_objects(owner: type, annotation: object) -> bool:
+    """Whether an annotation is one of States or nodes, as far as it can be resolved already."""
     try:
         resolved: Any = resolve(annotation, owner, {})
         return form_of(resolved, owner).kind in (Kind.STATE, Kind.SUBNODE)
@@ -548,4 +533,4 @@ def _says_holder(owner: type, annotation: object) -> bool:
         AmbiguousError,
         ContractSyntaxError,
     ):
-        return False  # no States or nodes, as far as can be read
+        return False

@@ -1,4 +1,4 @@
-"""Copies of live nodes for `copy` and `pickle`: a field's own containers as plain ones, a graph without recursion."""
+"""Copy live nodes, for `copy` and `pickle`: tracked containers become plain ones, and no graph is too deep."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
@@ -9,31 +9,31 @@ from .._fields import NodeBase
 
 T = TypeVar("T")
 
-# What `__reduce_ex__` gives.
+# The result of `__reduce_ex__`: a function, its arguments, then state, list items, dict items.
 Reduction: TypeAlias = tuple[Any, ...]
 
 
 def plain(value: Any) -> Any:
-    """A field's value with its own containers as plain ones."""
+    """A field's value with plain containers in place of tracked ones."""
     return mapped(lambda leaf: leaf, value)
 
 
 def children_first(
     roots: Iterable[T], enter: Callable[[T], Iterable[T]]
 ) -> Iterator[T]:
-    """Walk a graph without recursion, and give each of its nodes once, after those that it leads to.
+    """Walk a graph in post-order without recursion: each of its nodes once, after its children.
 
     Args:
         roots: Where to begin.
-        enter: What a node leads to, the last first. It is called once for each node,
-            when the walk gets there.
+        enter: The children of a node, the last first. It is called once for each node,
+            when the walk reaches the node.
     """
     visited: set[int] = set()
     for root in roots:
         todo = [(root, False)]
         while todo:
-            node, is_after = todo.pop()
-            if is_after:
+            node, has_children_done = todo.pop()
+            if has_children_done:
                 yield node
             elif id(node) not in visited:
                 visited.add(id(node))
@@ -42,52 +42,52 @@ def children_first(
 
 
 def nodes_in(state: object) -> list[NodeBase]:
-    """The nodes in what a `__getstate__` gave, the last first."""
-    found: list[NodeBase] = []
+    """The nodes in the result of a `__getstate__`, the last first."""
+    nodes: list[NodeBase] = []
     todo = [state]
     while todo:
         value = todo.pop()
         if isinstance(value, NodeBase):
-            found.append(value)
+            nodes.append(value)
         elif is_container(value):
             todo += children(value, as_written=True)
-    return found
+    return nodes
 
 
 def copy_node(node: NodeBase, reduction: "str | Reduction") -> Any:
-    """A shallow copy, made as `copy.copy` makes one of what `__reduce_ex__` gives.
+    """A shallow copy, made of a reduction as `copy.copy` does.
 
-    By hand, as a node gives pickle another reduction, in which its state comes later.
+    Not by `copy.copy`, which would use the reduction for pickles, where the state of a
+    node comes later.
     """
     if isinstance(reduction, str):
         return node
-    make, args, *rest = reduction
-    twin = make(*args)
-    _fill(twin, rest)
-    return twin
+    make, args, *content = reduction
+    new = make(*args)
+    _fill(new, content)
+    return new
 
 
-def _fill(twin: Any, content: Iterable[Any]) -> None:
+def _fill(new: Any, content: Iterable[Any]) -> None:
     """Give a new object what comes after its constructor in a reduction: state, items of a list, items of a dict."""
-    state, listed, keyed = (*content, None, None, None)[:3]
+    state, items, pairs = (*content, None, None, None)[:3]
     if state is not None:
-        set_state(twin, state)
-    for item in listed or ():
-        twin.append(item)
-    for key, item in keyed or ():
-        twin[key] = item
+        set_state(new, state)
+    for item in items or ():
+        new.append(item)
+    for key, item in pairs or ():
+        new[key] = item
 
 
 def set_state(node: Any, state: Any) -> None:
-    """Have a new node's class set its state, as it likes: also one that writes into `__dict__`, as `pickle` would."""
+    """Call the `__setstate__` of a new node, which may be the user's and write into `__dict__`, as `pickle` would."""
     node.__setstate__(state)
     if not isinstance(node, NodeBase) or hasattr(node, "_version"):
         return
-    # What was written is admitted as fields are: its containers are to be the node's
-    # own.
-    written = dict(node.__dict__)
+    # It did not call `Node.__setstate__`, which admits the values and sets a version.
+    fields = dict(node.__dict__)
     node.__dict__.clear()
-    node_base_of(type(node)).__setstate__(node, written)
+    node_base_of(type(node)).__setstate__(node, fields)
 
 
 # Any: `NodeBase` does not declare what `Node` does.
@@ -109,16 +109,16 @@ def deepcopy_graph(
         memo: What was copied in the same call of `copy.deepcopy`, and is shared with
             this copy.
         has_own_way: Whether the class of a node has a `__deepcopy__` of its own, which
-            is asked. Not that of `root`, which may have called here itself.
-        reduction_of: How a node says that it is made again.
+            is called; but not that of `root`, which may be what calls this function.
+        reduction_of: The reduction of a node.
     """
     contents: dict[int, list[Any]] = {}
 
     def enter(node: NodeBase) -> list[NodeBase]:
         if id(node) in memo:
             return []
-        # The memo goes by ids: what a `__getstate__` has just made must live as long as
-        # it.
+        # The memo goes by ids, so what a `__getstate__` has just made must live as long
+        # as the memo.
         memo.setdefault(id(memo), []).append(node)
         if node is not root and has_own_way(node):
             memo[id(node)] = copy.deepcopy(node, memo)
@@ -133,13 +133,14 @@ def deepcopy_graph(
         return nodes_in(_without_statics(node, content[0] if content else None))
 
     for node in children_first([root], enter):
-        if id(node) in contents:
-            state, *items = contents.pop(id(node)) or [None]
-            copied = [
-                copy.deepcopy(list(part), memo) if part is not None else None
-                for part in items[:2]
-            ]
-            _fill(memo[id(node)], [_deepcopy_state(node, state, memo), *copied])
+        if id(node) not in contents:
+            continue
+        state, items, pairs = [*contents.pop(id(node)), None, None, None][:3]
+        copied = [
+            None if part is None else copy.deepcopy(list(part), memo)
+            for part in (items, pairs)
+        ]
+        _fill(memo[id(node)], [_deepcopy_state(node, state, memo), *copied])
     return memo[id(root)]
 
 
@@ -151,7 +152,7 @@ def _without_statics(node: NodeBase, state: object) -> object:
 
 
 def _deepcopy_state(node: NodeBase, state: object, memo: dict[int, Any]) -> object:
-    """A deep copy of what a `__getstate__` gave, whose nodes are in the memo. Static values are what they are."""
+    """A deep copy of the result of a `__getstate__`, whose nodes are in the memo. Static values are not copied."""
     if not isinstance(state, dict):
         return copy.deepcopy(state, memo)
     statics = type(node)._plan.statics

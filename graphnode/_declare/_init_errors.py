@@ -1,8 +1,8 @@
-"""What would do, said with the error of a constructor that failed: asked for only once it has failed.
+"""Add hints to the errors of constructors, once they have failed.
 
-Data in: what a constructor raised, and what it was called with. Python's own text
-stays, with a hint behind it; what a `default_factory` raised stays as it is, with a
-note that names its field.
+Python's own text stays, with a hint behind it: `rngs` was passed, a name is misspelt, a
+list was passed as several arguments. What a `default_factory` raised stays as it is, with
+a note that names its field.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ def explain_init(
     args: Sequence[object],
     kwargs: Mapping[str, object],
 ) -> None:
-    """Add to what a constructor raised what would do, where that is known.
+    """Add a hint to an error of a constructor, if there is one.
 
     Args:
         error: What it raised; its text or its notes change.
@@ -44,12 +44,11 @@ def explain_init(
         kwargs: What it was called with by name.
     """
     if type(error) is TypeError and not _is_bindable(init, node, args, kwargs):
-        hint = _lost_constructor_hint(node, args, kwargs) or _hint(
-            type(node), init, args, kwargs
-        )
-        # Else the constructor that the class inherits has said it
+        hint = _lost_constructor_hint(node, args, kwargs)
+        hint = hint or _argument_hint(type(node), init, args, kwargs)
+        # An inherited constructor, through which the error came, may have added it.
         if hint and not str(error).endswith(hint):
-            # From 3.13 on it has a hint of its own
+            # From 3.13 on, Python adds a hint of its own.
             pythons_text = str(error).partition(". Did you mean")[0]
             error.args = (f"{pythons_text}; {hint}",)
         return
@@ -75,28 +74,24 @@ def _is_bindable(
 def _lost_constructor_hint(
     node: NodeBase, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> str:
-    """What to write where the arguments are those of a written constructor, in whose place one was generated.
+    """What to write if the arguments are those of a base's own constructor, which a generated one has replaced.
 
-    As in any dataclass, a class that declares fields has its constructor generated,
-    from all fields.
+    As in any dataclass, the constructor of a class that declares fields is generated.
     """
     cls: Any = type(node)
     bases: Sequence[Any] = cls.__mro__[1:]
-    base = next(
-        (base for base in bases if base.__dict__.get("_has_own_init", False)), None
-    )
-    if (
-        cls._has_own_init
-        or base is None
-        or not _is_bindable(base.__init__, node, args, kwargs)
-    ):
+    written = [base for base in bases if base.__dict__.get("_has_own_init", False)]
+    if cls._has_own_init or not written:
+        return ""
+    base = written[0]
+    if not _is_bindable(base.__init__, node, args, kwargs):
         return ""
     parameters = list(inspect.signature(base.__init__).parameters.values())
-    taken = ", ".join(_parameter_text(parameter) for parameter in parameters)
-    passed = ", ".join(_argument_text(parameter) for parameter in parameters[1:])
+    signature = ", ".join(_parameter_text(parameter) for parameter in parameters)
+    arguments = ", ".join(_argument_text(parameter) for parameter in parameters[1:])
     return (
         f"{cls.__name__} declares fields of its own, so that its constructor is generated, and takes the fields; to "
-        f"keep that of {base.__name__}, write def __init__({taken}): super().__init__({passed})"
+        f"keep that of {base.__name__}, write def __init__({signature}): super().__init__({arguments})"
     )
 
 
@@ -109,26 +104,24 @@ _STARS: Final[Mapping[object, str]] = {
 def _parameter_text(parameter: inspect.Parameter) -> str:
     """A parameter as a signature has it, without its annotation and with `...` for its default."""
     has_default = parameter.default is not inspect.Parameter.empty
-    return (
-        _STARS.get(parameter.kind, "")
-        + parameter.name
-        + ("=..." if has_default else "")
-    )
+    default = "=..." if has_default else ""
+    return f"{_STARS.get(parameter.kind, '')}{parameter.name}{default}"
 
 
 def _argument_text(parameter: inspect.Parameter) -> str:
-    """What hands a parameter on."""
+    """A parameter as the argument that passes it on."""
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
         return f"{parameter.name}={parameter.name}"
     return _STARS.get(parameter.kind, "") + parameter.name
 
 
-def _hint(
+def _argument_hint(
     cls: type[NodeBase],
     init: Callable[..., None],
     args: Sequence[object],
     kwargs: Mapping[str, object],
 ) -> str:
+    """What to do about arguments that a constructor does not take."""
     parameters = list(inspect.signature(init).parameters.values())[1:]
     names = [parameter.name for parameter in parameters]
     positional = [
@@ -147,12 +140,11 @@ def _unknown_hint(cls: type[NodeBase], names: Collection[str], name: str) -> str
         return _AMBIENT
     hint = did_you_mean(name, names)
     if name in schema(cls).fields:
-        return (
-            f"{hint} The class sets {name} itself"
-            if hint
-            else f"the class sets {name} itself"
-        )
-    return hint or (f"it takes {_few(names)}" if names else "it takes no arguments")
+        reason = f"class sets {name} itself"
+        return f"{hint} The {reason}" if hint else f"the {reason}"
+    if hint:
+        return hint
+    return f"it takes {_few(names)}" if names else "it takes no arguments"
 
 
 def _surplus_hint(
@@ -166,45 +158,43 @@ def _surplus_hint(
     return f"by keyword alone: {_few(by_keyword)}" if by_keyword else ""
 
 
-def _few(names: Collection[str], limit: int = 8) -> str:
-    shown = ", ".join(list(names)[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+_MAX_NAMES: Final = 8
+
+
+def _few(names: Collection[str]) -> str:
+    text = ", ".join(list(names)[:_MAX_NAMES])
+    others = len(names) - _MAX_NAMES
+    return f"{text} and {others} more" if others > 0 else text
 
 
 def _failed_default(node: NodeBase, init: Any, error: Exception) -> str | None:
     """The field whose `default_factory` raised inside of an `__init__` that `dataclasses` has written.
 
-    It sets the fields in their order, so that it is the first one with a factory that
-    holds nothing, if the error comes neither from the assignment nor from what stands
-    behind all of them.
+    It sets the fields in their order: the first with a factory that is not set yet is
+    the one, if the error comes neither from an assignment nor from `__post_init__`.
     """
-    # Every node class is a `Node`, and says whether its `__init__` was written by hand
-    cls: Any = type(node)
+    cls: Any = type(node)  # a `Node`, which is defined to the right of here
     if cls._has_own_init:
         return None
-    traceback = _entry_of(
-        error.__traceback__, getattr(inspect.unwrap(init), "__code__", None)
-    )
+    code = getattr(inspect.unwrap(init), "__code__", None)
+    traceback = _entry_of(error.__traceback__, code)
     if traceback is None:
         return None
     callee = traceback.tb_next
-    if callee is not None and callee.tb_frame.f_code.co_name in (
-        "__setattr__",
-        "__post_init__",
-    ):
-        return None
+    if callee is not None:
+        name = callee.tb_frame.f_code.co_name
+        if name in ("__setattr__", "__post_init__"):
+            return None
     for field in dataclasses.fields(cls):
-        has_factory = (
-            field.default_factory is not dataclasses.MISSING
-            and field.default_factory is not left_out
-        )
+        factory = field.default_factory
+        has_factory = factory is not dataclasses.MISSING and factory is not left_out
         if has_factory and field.name not in node.__dict__:
             return field.name
     return None
 
 
 def _entry_of(traceback: TracebackType | None, code: object) -> TracebackType | None:
-    """The entry of a traceback in which a function runs."""
+    """The entry of a traceback at which a function runs."""
     while traceback is not None and traceback.tb_frame.f_code is not code:
         traceback = traceback.tb_next
     return traceback

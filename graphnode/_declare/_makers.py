@@ -1,8 +1,7 @@
-"""The functions that make fields: initialisers, factories and defaults, each with its place in what it raises.
+"""Make the values of fields that the constructor is not given: by initializers, factories and defaults.
 
-Data in: a field. Data out: the function that makes its value from the node. What a
-user's function raises stays as it is, with a note that says which field it was called
-for, and how.
+`maker_of` turns a field into a function from the node to the value. What a user's
+function raises is not changed; it gets a note with the field, and how it was called.
 """
 
 from collections.abc import Callable, Set
@@ -24,7 +23,7 @@ Maker: TypeAlias = Callable[[Any], Any]
 
 
 def maker_of(field: Field, computed: Set[str]) -> Maker | None:
-    """What makes a field's value from its node; `None` for a field that only its constructor sets.
+    """The function that makes a field's value from its node; `None` for a field that only the constructor sets.
 
     Args:
         field: The field.
@@ -42,17 +41,14 @@ def maker_of(field: Field, computed: Set[str]) -> Maker | None:
 
 def sizes_of(node: NodeBase) -> dict[str, object]:
     """The static fields of a node that are set: what axes are looked up in."""
-    return {
-        name: node.__dict__[name]
-        for name in type(node)._plan.statics
-        if name in node.__dict__
-    }
+    fields = node.__dict__
+    return {name: fields[name] for name in type(node)._plan.statics if name in fields}
 
 
 def note_call(
     error: Exception, node: NodeBase, field: str, role: str, call: str
 ) -> None:
-    """Say with an error of a user's function which field it was called for, and how.
+    """Add a note to an error of a user's function: for which field it was called, and how.
 
     Args:
         error: What it raised.
@@ -72,7 +68,7 @@ def _called(
     role: str,
     call: str,
 ) -> Any:
-    """What a user's function gives; what it raises gets a note. For the last four arguments, see `note_call`."""
+    """The result of a user's function; what it raises gets a note. For the last four arguments, see `note_call`."""
     try:
         return function(*args)
     except Exception as error:
@@ -87,16 +83,18 @@ def _factory_maker(field: Field, factory: Maker) -> Maker:
 
 
 def _computing_maker(field: Field) -> Maker:
-    """Of a static field. Settings may be computed from each other, where one of them is given."""
+    """The maker of a static field: a factory, which may read fields that other factories make."""
     factory: Any = field.specifier.factory
+    # Two settings may be computed from each other, as one of them is passed in. If
+    # neither is, the second factory asks for the first field again.
     running = set[int]()
 
     def make(node: NodeBase) -> Any:
         if id(node) in running:
             where = f"{type(node).__name__}.{field.name}"
-            remedy = "have its factory read other fields" + (
-                ", or pass it to the constructor" if field.init else ""
-            )
+            remedy = "have its factory read other fields"
+            if field.init:
+                remedy += ", or pass it to the constructor"
             raise FieldError(f"{where} is computed from itself: {remedy}")
         running.add(id(node))
         try:
@@ -119,19 +117,15 @@ def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
     if variable is not None:
         return _open_maker(field, variable.__name__)
     initializer: Any = specifier.initializer
-    if specifier.shape is None:
-        shape_of = _contract_shape(leaf.contract, computed)
-    else:
+    contract = leaf.contract
+    if specifier.shape is not None:
         shape_of = _declared_shape(field, specifier.shape)
-    dtype = leaf.contract.dtype if leaf.contract is not None else _default_dtype
-    described = {
-        "name": specifier.name,
-        "tag": specifier.tag,
-        "sharding": specifier.sharding,
-    }
-    # What the specifier does not say, the class says: its `__init__` may have other
-    # defaults, or take the value alone.
-    description = {part: said for part, said in described.items() if said is not None}
+    else:
+        # The schema has seen to it that one of the two gives the shape.
+        assert contract is not None
+        shape_of = _contract_shape(contract, computed)
+    dtype = _default_dtype if contract is None else contract.dtype
+    make_state = _state_maker(field, leaf.cls)
 
     def make(node: NodeBase) -> State[Any]:
         where = f"{type(node).__name__}.{field.name}"
@@ -140,35 +134,47 @@ def _initializer_maker(field: Field, computed: Set[str]) -> Maker:
         except ContractSyntaxError as error:
             raise ContractError(f"{where}: {error}") from None
         value = _initialized(initializer, node, field.name, shape, dtype())
-        # Where the annotation says a shape, it is the contract that is checked, once
-        # all fields are there.
-        if (
-            leaf.contract is None
-            and isinstance(value, jax.Array)
-            and value.shape != shape
-        ):
-            found = shape_text(value)
+        # A contract is checked once all fields are there.
+        has_shape = contract is not None or not isinstance(value, jax.Array)
+        if not has_shape and value.shape != shape:
             raise ContractError(
-                f"{where}: its initializer was called for the shape {shape} and returned {found}"
+                f"{where}: its initializer was called for the shape {shape} and returned {shape_text(value)}"
             )
-        try:
-            return leaf.cls(value, **description)  # type: ignore[no-any-return]
-        except FieldError as error:  # a shape that only the node knows, of another rank than the sharding
-            raise FieldError(f"{where}: {error}") from None
-        except Exception as error:  # of an `__init__` of the user's
-            written = ", ".join(
-                ["value", *(f"{part}={said!r}" for part, said in description.items())]
-            )
-            note_call(
-                error, node, field.name, "State", f"{leaf.cls.__name__}({written})"
-            )
-            raise
+        return make_state(node, value)
 
     return make
 
 
+def _state_maker(field: Field, cls: Any) -> Callable[[NodeBase, Any], State[Any]]:
+    """The function that wraps a value in a State of a class, as the specifier describes it."""
+    specifier = field.specifier
+    description = {
+        "name": specifier.name,
+        "tag": specifier.tag,
+        "sharding": specifier.sharding,
+    }
+    # Parts that the specifier leaves out are not passed: the `__init__` of the class may
+    # have other defaults for them, or take the value alone.
+    options = {name: part for name, part in description.items() if part is not None}
+
+    def make_state(node: NodeBase, value: Any) -> State[Any]:
+        try:
+            return cls(value, **options)  # type: ignore[no-any-return]
+        # A shape that only the node knows may not have the rank of the sharding.
+        except FieldError as error:
+            where = f"{type(node).__name__}.{field.name}"
+            raise FieldError(f"{where}: {error}") from None
+        except Exception as error:  # a user's class may raise anything
+            keywords = [f"{name}={part!r}" for name, part in options.items()]
+            call = f"{cls.__name__}({', '.join(['value', *keywords])})"
+            note_call(error, node, field.name, "State", call)
+            raise
+
+    return make_state
+
+
 def _open_maker(field: Field, variable: str) -> Maker:
-    """Of a field whose annotation is a type variable: a subclass may say what it stands for, and a node may not."""
+    """The maker of a field whose annotation is a type variable: it refuses, as only a subclass says which State."""
 
     def refuse(node: NodeBase) -> State[Any]:
         raise FieldError(
@@ -183,18 +189,17 @@ def _open_maker(field: Field, variable: str) -> Maker:
 def _initialized(
     initializer: Any, node: NodeBase, name: str, shape: tuple[int, ...], dtype: Any
 ) -> Any:
-    """What an initialiser makes.
+    """The value that an initializer makes.
 
     Raises:
-        FieldError: It gives nothing.
+        FieldError: It is `None`.
     """
     key = split_key_for(lambda key: initializer(key, shape, dtype))
     try:
         value = initializer(key, shape, dtype)
     except Exception as error:
-        note_call(
-            error, node, name, "initializer", f"initializer(key, {shape}, {dtype})"
-        )
+        call = f"initializer(key, {shape}, {dtype})"
+        note_call(error, node, name, "initializer", call)
         raise
     if value is None:
         raise FieldError(
@@ -225,18 +230,15 @@ def _declared_shape(
 
 
 def _contract_shape(
-    contract: Contract | None, computed: Set[str]
+    contract: Contract, computed: Set[str]
 ) -> Callable[[NodeBase], tuple[int, ...]]:
-    # The schema saw to it, where the specifier does not say the shape
-    assert contract is not None
-    # In one order in all processes: a factory may draw
-    to_read = sorted(contract.names & computed)
-    if not to_read:
-        return lambda node: contract.shape(sizes_of(node))
+    # Sorted, as the order of a set differs between processes, and a factory may draw
+    # random numbers.
+    names = sorted(contract.names & computed)
 
     def shape(node: NodeBase) -> tuple[int, ...]:
-        for name in to_read:
-            getattr(node, name)  # which makes it, if it is not there yet
+        for name in names:
+            getattr(node, name)  # has the factory of a field that is not set yet run
         return contract.shape(sizes_of(node))
 
     return shape

@@ -1,8 +1,13 @@
 """`Node`, the base class of declared nodes: class creation, construction, assignment.
 
-Data in: the compiled schema of a class. Data out: instances whose `__dict__` holds
-exactly the declared fields, each with a value of its kind. Graph operations read that
-`__dict__`; nothing here knows them.
+    class Net(gn.Node): ...     __init_subclass__ -> _define: checks the body, applies `dataclass`,
+                                guards the constructor, compiles schema and plan
+    net = Net(...)              guard: version "constructing", the constructor, _complete (makers),
+                                check_contracts, version `birth()`
+    net.layer = ...             __setattr__: admits the value, checks contracts, replaces the version
+
+The `__dict__` of an instance holds exactly the declared fields, each with a value of its
+kind. Graph operations read that `__dict__`; nothing here knows them.
 """
 
 import contextlib
@@ -144,7 +149,7 @@ class Node(NodeBase):
                 value = admit_value(self, value)
             except LeftOutError:  # a `try`, which costs all other assignments nothing
                 return
-            # No binding has it, and its contracts are checked when it is complete
+            # It is in no binding yet, and its contracts are checked when it is complete.
             if version is CONSTRUCTING:
                 self.__dict__[name] = value
                 return
@@ -154,11 +159,11 @@ class Node(NodeBase):
             if is_bound:
                 _mark_changed(self)
             self.__dict__[name] = value
-            # Again: a signal handler may have bound it in between
+            # Not `is_bound`: a signal handler may have made a binding in between.
             if type(self._version) is Version:
                 _mark_changed(self)
             if is_bound and name in plan.statics and getattr(self, "_popped", None):
-                # The shapes that were there are those of other sizes
+                # What was popped had the shapes of other sizes.
                 self._popped.clear()
 
         def __delattr__(self, name: str) -> None:
@@ -224,14 +229,13 @@ class Node(NodeBase):
 
 
 def _pickles_in_rows(cls: type[NodeBase]) -> bool:
-    """Whether no class on the way to `cls` says itself how its nodes are pickled."""
-    return (
-        cls.__reduce_ex__ is Node.__reduce_ex__ and cls.__reduce__ is object.__reduce__
-    )
+    """Whether no class on the way to `cls` defines itself how its nodes are pickled."""
+    has_own = cls.__reduce_ex__ is not Node.__reduce_ex__
+    return not has_own and cls.__reduce__ is object.__reduce__
 
 
 def _own_reduction(node: Any) -> str | Reduction:
-    """How a node's class says that it is made again, and Python where that says nothing: not in a row."""
+    """The reduction that a node's class defines, or that Python gives: with its state, and not in a row."""
     own: Any = super(Node, node) if _pickles_in_rows(type(node)) else node
     return own.__reduce_ex__(4)  # type: ignore[no-any-return]  # as every `__reduce_ex__`
 
@@ -256,7 +260,7 @@ def plan_of(cls: type[NodeBase]) -> Plan:
         if (fault := late_fault(cls)) is not None:
             raise SchemaError(cls.__name__, [fault])
         if plan is None or not plan.names:
-            # Anew: a class that was sent by value has come without those of its fields
+            # Again: a class that was pickled by value has lost those of its fields.
             _put_descriptors(cls)
             plan = compile_plan(compiled)
         cls._plan = plan._replace(is_final=True)
@@ -265,19 +269,11 @@ def plan_of(cls: type[NodeBase]) -> Plan:
 
 def _define(cls: type[Node], kw_only: bool) -> None:
     """Make a new class a dataclass that compares by identity, and compile it if its annotations resolve."""
-    faults = [*take_body_faults(cls), *_decorated_bases(cls)]
-    # By the `__init_subclass__` of a mixin
-    if (fault := registration_fault(cls)) is not None:
-        faults.append(fault)
-    if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
-        # A mixin's, such as a plain dataclass's.
-        _set(cls, __eq__=object.__eq__, __hash__=object.__hash__)
-    shown_by = next(base for base in cls.__mro__ if "__repr__" in base.__dict__)
-    if not issubclass(shown_by, NodeBase) and dataclasses.is_dataclass(shown_by):
-        _set(cls, __repr__=Node.__repr__)
+    faults = [*take_body_faults(cls), *_base_faults(cls)]
+    _reset_comparison_and_repr(cls)
     inherited_init = _inherited_init(cls)
-    # With `init=True`, `dataclasses` holds the fields to the order that a generated
-    # constructor needs.
+    # Only with `init=True` does `dataclasses` check that fields with defaults come last,
+    # as a generated constructor needs it.
     is_generated = inherited_init is None and "__init__" not in cls.__dict__
     try:
         dataclasses.dataclass(
@@ -286,18 +282,15 @@ def _define(cls: type[Node], kw_only: bool) -> None:
     except (TypeError, ValueError) as error:
         faults.append(ClassFault(f"{cls.__name__}: {error}", Rule.DATACLASS))
     else:
-        # Now, and not when the annotations resolve: a field that implements an abstract
-        # property hides it.
+        # Now, not when the annotations resolve: a field may implement an abstract
+        # property, which its descriptor has to hide.
         _put_descriptors(cls)
         faults += lost_faults(cls)
     if "__dataclass_fields__" in cls.__dict__:
         _set(cls, __dataclass_fields__=InstanceFields.of(cls))
     name_methods(cls)
-    _set(
-        cls,
-        __init__=_guarded_init(cls, inherited_init or cls.__init__),
-        _template=Uncompiled(cls),
-    )
+    init = inherited_init or cls.__init__
+    _set(cls, __init__=_guarded_init(cls, init), _template=Uncompiled(cls))
     _guard_getattr(cls)
     remember_frames(cls)
     try:
@@ -306,62 +299,68 @@ def _define(cls: type[Node], kw_only: bool) -> None:
         cls._plan = waiting_plan(cls)  # compiled at the first construction
 
 
-def _decorated_bases(cls: type[Node]) -> Iterator[ClassFault]:
-    """What is wrong with node classes that `cls` extends and that a decorator has changed after their creation."""
+def _base_faults(cls: type[Node]) -> Iterator[ClassFault]:
+    """What is wrong with node classes that `cls` extends: changed by a decorator, or registered with JAX."""
     for base in cls.__mro__[1:]:
         fault = late_fault(base) if issubclass(base, NodeBase) else None
         if fault is not None:
             yield fault
+    # The `__init_subclass__` of a mixin may have registered `cls` itself.
+    fault = registration_fault(cls)
+    if fault is not None:
+        yield fault
+
+
+def _reset_comparison_and_repr(cls: type[Node]) -> None:
+    """Replace the equality, hash and `repr` that a mixin brings, such as a plain dataclass, by those of nodes."""
+    if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
+        _set(cls, __eq__=object.__eq__, __hash__=object.__hash__)
+    owner = next(base for base in cls.__mro__ if "__repr__" in base.__dict__)
+    if not issubclass(owner, NodeBase) and dataclasses.is_dataclass(owner):
+        _set(cls, __repr__=Node.__repr__)
 
 
 def _put_descriptors(cls: type[Any]) -> None:
-    fields, owners = (
-        {field.name for field in dataclasses.fields(cls)},
-        declaring_classes(cls),
-    )
+    """Put a descriptor into the class for each field, and for each argument of the constructor that is not a field."""
+    fields = {field.name for field in dataclasses.fields(cls)}
+    owners = declaring_classes(cls)
     for name, declared in cls.__dataclass_fields__.items():
         if name in fields:
             setattr(cls, name, _FieldDescriptor(name, declared.default))
-        elif name in owners and is_init_variable(
-            own_annotations(owners[name])[name], owners[name]
-        ):
-            setattr(cls, name, _ArgumentDescriptor(name, declared.default))
+        elif name in owners:
+            owner = owners[name]
+            if is_init_variable(own_annotations(owner)[name], owner):
+                setattr(cls, name, _ArgumentDescriptor(name, declared.default))
 
 
 def _inherited_init(cls: type[Node]) -> Callable[..., None] | None:
-    """The `__init__` that somebody wrote by hand and that `cls` keeps: it has none itself, and declares nothing new.
+    """The hand-written `__init__` that `cls` inherits: it has none itself, and declares nothing new.
 
-    A generated one would set the same fields and leave out what the other does beside.
-    As everywhere in Python, the first class counts that has a constructor of either
-    sort.
+    A generated one would set the same fields, and leave out what else the other does.
+    The first class with a constructor of either sort counts, as everywhere in Python.
     """
     if "__init__" in cls.__dict__:
         cls._has_own_init = True
         return None
-    is_new = any(
-        not is_class_variable(annotation, cls)
-        for annotation in own_annotations(cls).values()
-    )
-    bases = cls.__mro__[1:]
-    owner = next(
-        (
-            base
-            for base in bases
-            if _has_written_init(base) or _has_generated_init(base)
-        ),
-        object,
-    )
-    cls._has_own_init = not is_new and _has_written_init(owner)
-    return owner.__dict__["__init__"] if cls._has_own_init else None
+    annotations = own_annotations(cls).values()
+    if not all(is_class_variable(annotation, cls) for annotation in annotations):
+        cls._has_own_init = False
+        return None
+    for base in cls.__mro__[1:]:
+        if _has_written_init(base):
+            cls._has_own_init = True
+            return base.__dict__["__init__"]  # type: ignore[no-any-return]
+        if _has_generated_init(base):
+            break
+    cls._has_own_init = False
+    return None
 
 
 def _has_written_init(base: type) -> bool:
-    """Whether a class has an `__init__` of its own that no dataclass has generated, and that no protocol stands for."""
-    if (
-        "__init__" not in base.__dict__
-        or base in NodeBase.__mro__
-        or base.__dict__.get("_is_protocol", False)
-    ):
+    """Whether a class has an `__init__` that was written by hand, and not for a protocol."""
+    if "__init__" not in base.__dict__ or base in NodeBase.__mro__:
+        return False
+    if base.__dict__.get("_is_protocol", False):
         return False
     if issubclass(base, NodeBase):
         return bool(base.__dict__.get("_has_own_init", False))
@@ -369,41 +368,36 @@ def _has_written_init(base: type) -> bool:
 
 
 def _has_generated_init(base: Any) -> bool:
-    """Whether a class has an `__init__` that `dataclasses` has generated, and that takes or sets something."""
-    is_dataclass = "__dataclass_fields__" in base.__dict__
-    return (
-        is_dataclass and bool(dataclasses.fields(base)) and not _has_written_init(base)
-    )
+    """Whether a class that has no hand-written `__init__` has a generated one that sets something."""
+    return "__dataclass_fields__" in base.__dict__ and bool(dataclasses.fields(base))
 
 
 def _set(cls: type[Node], **members: object) -> None:
-    """Set members of a class. An assignment would declare them anew to a type checker."""
+    """Set members of a class. To a type checker, an assignment would declare them again."""
     for name, member in members.items():
         setattr(cls, name, member)
 
 
 def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., None]:
-    """`init`, then the fields that make themselves, then the check that nothing is missing."""
-    plan_of_class, mark, complete, check = (
-        plan_of,
-        set_version,
-        _complete,
-        check_contracts,
-    )
+    """`init`, then the makers of fields that it has not set, then the check of contracts.
+
+    The guard needs its own names for all that it uses, in its closure: it runs with the
+    globals of `init`, where a run-time type checker looks up annotations that are
+    strings. With the globals of this module, it would find graphnode's classes in place
+    of the user's.
+    """
+    plan_of_class, mark = plan_of, set_version
+    complete, check = _complete, check_contracts
     version_at_start, version_at_end = constructing, birth
-    replacing, find_original, fill, explain = (
-        REPLACING,
-        original_of,
-        fill_replaced,
-        explain_init,
-    )
-    hide, not_made, check_first = hide_frames, _not_made, _check_first_init
+    replacing, find_original, fill = REPLACING, original_of, fill_replaced
+    explain, hide = explain_init, hide_frames
+    not_made, check_first = _not_made, _check_first_init
 
     # A field may be named `self`, too
     def guard(self: Node, /, *args: Any, **kwargs: Any) -> None:
         try:
-            # A subclass calls up to here, or a node that makes nothing itself is
-            # initialised again: plain assignments.
+            # Called by the constructor of a subclass, or again on a finished node: it
+            # makes assignments, and completes nothing.
             if type(self) is not cls or hasattr(self, "_version"):
                 if "_plan" not in type(self).__dict__:
                     raise TypeError(not_made(type(self)))
@@ -428,19 +422,16 @@ def _guarded_init(cls: type[Node], init: Callable[..., None]) -> Callable[..., N
             hide(error)
             raise
 
-    # With the globals of `init`, in which a run-time type checker looks up annotations
-    # that are strings: in ours it would find our classes in place of the user's.
-    # Everything that the guard needs is therefore in its closure.
+    # A run-time type checker may have wrapped the guard.
     own = inspect.unwrap(guard)
     CONSTRUCTORS.add(own.__code__)
     names = getattr(init, "__globals__", own.__globals__)
-    return functools.wraps(init)(
-        FunctionType(own.__code__, names, "__init__", None, own.__closure__)
-    )
+    guard_of_init = FunctionType(own.__code__, names, "__init__", None, own.__closure__)
+    return functools.wraps(init)(guard_of_init)
 
 
 def _check_first_init(node: Node) -> None:
-    """Raise if a finished node that makes some of its fields itself is initialised again: these would stay.
+    """Raise if a finished node that makes some of its fields itself is initialized again: these would stay.
 
     Raises:
         FieldError: Names them.
@@ -449,15 +440,10 @@ def _check_first_init(node: Node) -> None:
         return  # the constructor before has failed
     cls = type(node)
     fields = schema(cls).fields.values()
-    specifiers = {field.name: field.specifier for field in fields}
-    stay = [
-        name
-        for name, said in specifiers.items()
-        if said.initializer is not None or said.factory is not None
-    ]
-    if stay:
+    names = [field.name for field in fields if field.specifier.makes_value]
+    if names:
         raise FieldError(
-            f"{cls.__name__}.__init__ is called on a finished node, where {', '.join(stay)} would stay as before: "
+            f"{cls.__name__}.__init__ is called on a finished node, where {', '.join(names)} would stay as before: "
             f"construct a new {cls.__name__}"
         )
 
@@ -469,17 +455,17 @@ def _not_made(cls: type[Node]) -> str:
 
 
 def _guard_getattr(cls: type[Node]) -> None:
-    """Keep a `__getattr__` that hands names on to another object from what graphnode keeps and what fields hold.
+    """Wrap a `__getattr__`, so that it is not asked for fields and for graphnode's own attributes.
 
-    Python asks it also where a descriptor raises: for a field that holds nothing, it
-    would give the other object's.
+    One that delegates to another object would return that object's `_version`. And for a
+    field that is not set Python asks it too, as the descriptor raises `AttributeError`.
     """
     owner = next((base for base in cls.__mro__ if "__getattr__" in base.__dict__), None)
     if owner is None or (owner is not cls and issubclass(owner, NodeBase)):
         return
-    hand_on = owner.__dict__["__getattr__"]
+    method = owner.__dict__["__getattr__"]
 
-    @functools.wraps(hand_on)
+    @functools.wraps(method)
     def __getattr__(self: Node, name: str) -> Any:
         if name in RESERVED:
             raise AttributeError(
@@ -489,12 +475,13 @@ def _guard_getattr(cls: type[Node]) -> None:
             )
         if name in type(self)._plan.names:
             raise UnsetFieldError(_unset(self, name))
-        return hand_on.__get__(self)(name)
+        return method.__get__(self)(name)
 
     _set(cls, __getattr__=__getattr__)
 
 
 def _complete(node: Node, plan: Plan) -> None:
+    """Make the fields that the constructor has not set; raise if there is one without a maker."""
     for name in plan.makers:
         if name not in node.__dict__:
             _make_field(node, name, plan.makers[name])
@@ -508,19 +495,22 @@ def _complete(node: Node, plan: Plan) -> None:
 
 def _make_field(node: Node, name: str, maker: Maker) -> None:
     version = node._version
+    # Once the constructor has left a random scope of its own, a draw would come from
+    # outside of that scope, by the order in which fields are read.
     if is_past_scope(node):
         with _refusing(node, name):
             value = maker(node)
     else:
         value = maker(node)
     setattr(node, name, value)
+    # A factory may have opened a random scope, which the version of a node under
+    # construction records; that is not one of the constructor.
     if node._version is not version:
-        # The scope of a factory is not that of the constructor
         set_version(node, version)
 
 
 def _refusing(node: Node, name: str) -> contextlib.AbstractContextManager[None]:
-    """Refuse draws for a field: the constructor has opened a scope, which is over."""
+    """Refuse draws for a field: the constructor has opened a scope, and left it."""
     cls = type(node).__name__
     refusing = Refusing(
         f"{cls}.{name} is drawn after the constructor has left the gn.random.scope that it has opened, and would not "
@@ -531,7 +521,7 @@ def _refusing(node: Node, name: str) -> contextlib.AbstractContextManager[None]:
 
 
 def remedy_for(cls: type[Node]) -> str:
-    """What would do where a field holds nothing after construction; a written constructor calls no `__post_init__`."""
+    """What to do about a field that is not set by construction; a written constructor calls no `__post_init__`."""
     method = "__init__" if cls._has_own_init else "__post_init__"
     return f"set it in {method}, or give it an initializer, factory or default"
 
@@ -543,12 +533,10 @@ class _FieldDescriptor:
         self.name, self.default = name, default
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without what stands for no default: out of a pickle comes another object than
-        # the one that is asked for.
-        return type(self), (self.name,) if self.default is dataclasses.MISSING else (
-            self.name,
-            self.default,
-        )
+        # Without `MISSING`, which is another object once it was pickled.
+        has_default = self.default is not dataclasses.MISSING
+        args = (self.name, self.default) if has_default else (self.name,)
+        return type(self), args
 
     def __get__(self, node: Any, cls: type) -> Any:
         if node is None:
@@ -558,12 +546,11 @@ class _FieldDescriptor:
                 )
             return self.default
         maker = node._plan.makers.get(self.name)
-        if maker is not None and isinstance(
-            getattr(node, "_version", None), Constructing
-        ):
-            _make_field(node, self.name, maker)
-            return node.__dict__[self.name]
-        raise UnsetFieldError(_unset(node, self.name))
+        is_constructing = isinstance(getattr(node, "_version", None), Constructing)
+        if maker is None or not is_constructing:
+            raise UnsetFieldError(_unset(node, self.name))
+        _make_field(node, self.name, maker)
+        return node.__dict__[self.name]
 
 
 class _ArgumentDescriptor(_FieldDescriptor):
@@ -598,9 +585,12 @@ def check_field_owner(node: NodeBase, name: str) -> None:
 
 
 def _mark_changed(node: Node) -> None:
-    # After the change: a walk that gave the node its version in between has then read
-    # the new structure, or finds another version here. And ahead of it: an interrupt
-    # between the two leaves no binding that takes it for unchanged.
+    """Replace the version of a node that is part of a binding; to be called before and after a change.
+
+    Before it: an interrupt in between must not leave a binding that takes the node for
+    unchanged. After it: a walk in another thread may have read the node in between,
+    before the change, with the version from before it.
+    """
     version = node._version
     if type(version) is Version:
         token = Version()
@@ -615,7 +605,7 @@ def _set_undeclared(node: Node, name: str, value: object) -> None:
         _check_kept(node, name, value)
         return
     fields = plan_of(cls).names
-    if name in fields:  # its class had not been compiled
+    if name in fields:  # compiled only now, so its constructor has never run
         raise FieldError(unmade(cls))
     raise UndeclaredFieldError(undeclared(cls, fields, name, _declaration(name, value)))
 
@@ -623,8 +613,8 @@ def _set_undeclared(node: Node, name: str, value: object) -> None:
 def _check_kept(node: Node, name: str, value: object) -> None:
     """Raise if a setter has put what was assigned beside the fields, where no copy, merge or pickle finds it.
 
-    Under another name than its own, it may keep what is neither a node nor a State: a
-    cache is the user's business.
+    It may keep a value under another name than its own, such as a cache, unless that is
+    a node or State.
 
     Raises:
         UndeclaredFieldError: Gives the line that would declare a field.
@@ -632,19 +622,19 @@ def _check_kept(node: Node, name: str, value: object) -> None:
     cls = type(node)
     if cls._plan.names.issuperset(node.__dict__):
         return
-    others = [
-        key
-        for key in node.__dict__
-        if key not in cls._plan.names and not _is_cached_property(cls, key)
-    ]
-    places = [key for key in others if key == name or node.__dict__[key] is value]
-    if name in places or (places and holds_graph_object(value)):
-        for place in places:
-            del node.__dict__[place]
-        raise UndeclaredFieldError(
-            f"{cls.__name__}.{name} keeps its value in __dict__[{places[0]!r}], beside the fields, where no copy or "
-            f"merge finds it; declare a field in its place: {_declaration(name, value)}"
-        )
+    places: list[str] = []
+    for key, content in node.__dict__.items():
+        is_known = key in cls._plan.names or _is_cached_property(cls, key)
+        if not is_known and (key == name or content is value):
+            places.append(key)
+    if name not in places and not (places and holds_graph_object(value)):
+        return
+    for place in places:
+        del node.__dict__[place]
+    raise UndeclaredFieldError(
+        f"{cls.__name__}.{name} keeps its value in __dict__[{places[0]!r}], beside the fields, where no copy or "
+        f"merge finds it; declare a field in its place: {_declaration(name, value)}"
+    )
 
 
 def _is_cached_property(cls: type[NodeBase], name: str) -> bool:
@@ -653,9 +643,8 @@ def _is_cached_property(cls: type[NodeBase], name: str) -> bool:
 
 def has_setter(cls: type[NodeBase], name: str) -> bool:
     """Whether an attribute that is not a field may be assigned: a property with a setter."""
-    return (
-        hasattr(getattr(cls, name, None), "__set__") and name not in NodeBase.__slots__
-    )
+    is_data_descriptor = hasattr(getattr(cls, name, None), "__set__")
+    return is_data_descriptor and name not in NodeBase.__slots__
 
 
 def undeclared(
@@ -681,15 +670,12 @@ def _annotation_for(value: object) -> str:
     """An annotation that admits a value, as far as the value shows one."""
     if isinstance(value, GraphValue | int | str | float):
         return type(value).__name__
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(item, GraphValue) for item in value)
-    ):
-        return (
-            f"list[{' | '.join(dict.fromkeys(type(item).__name__ for item in value))}]"
-        )
-    return "..."
+    if not isinstance(value, list) or not value:
+        return "..."
+    if not all(isinstance(item, GraphValue) for item in value):
+        return "..."
+    names = dict.fromkeys(type(item).__name__ for item in value)
+    return f"list[{' | '.join(names)}]"
 
 
 GraphValue = State | NodeBase

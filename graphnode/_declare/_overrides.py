@@ -1,9 +1,13 @@
-"""What would be lost of a class that extends another: a field that the other makes itself.
+"""Find fields whose declaration in a subclass would be lost, as a base class makes them itself.
 
-A base that makes a field in `__post_init__` does not ask what it is declared to be made
-by. A subclass that gives such a field an initializer, a default or a place among the
-arguments would get what the base makes. The layers of `gn.nn` make what they leave
-open; of other classes the code tells, and only what it does in every call counts.
+    class Linear(gn.Node):                           class Tied(Linear):
+        weight: gn.ParamState = gn.state(init=False)     weight: gn.ParamState = gn.state(zeros)
+        def __post_init__(self):                     # lost: `__post_init__` assigns another
+            self.weight = ...
+
+A `__post_init__` does not look at how its fields are declared. Of the layers of `gn.nn`
+it is known that they make the fields that they leave open; of other classes their code is
+read, and only what it does in every call counts.
 """
 
 import dataclasses
@@ -23,22 +27,21 @@ _CONSTRUCTORS: Final = frozenset({"__init__", _POST_INIT})
 
 def lost_faults(cls: type[Any]) -> Iterator[ClassFault]:
     """The fields that a node class declares with a value of its own, which the constructor of a base would replace."""
-    fields, owners = (
-        {field.name: field for field in dataclasses.fields(cls)},
-        declaring_classes(cls),
-    )
+    owners = declaring_classes(cls)
     annotated = [(base, own_annotations(base)) for base in cls.__mro__]
-    for name, declared in fields.items():
+    for declared in dataclasses.fields(cls):
+        name, owner = declared.name, owners.get(declared.name)
+        if owner is None:
+            continue  # one of another version of a base, which the schema refuses
         others = [
-            base
-            for base, names in annotated
-            if name in names and base is not owners[name]
+            base for base, names in annotated if name in names and base is not owner
         ]
-        maker = _maker(cls, declared, owners[name], others) if others else None
+        maker = _maker(cls, declared, owner, others) if others else None
         if maker is None:
             continue
-        said = specifier_of(maker.__dataclass_fields__[name]) or specifier_of(declared)
-        kind = Kind.STATIC if said is None else said.kind
+        overridden = maker.__dataclass_fields__[name]
+        specifier = specifier_of(overridden) or specifier_of(declared)
+        kind = Kind.STATIC if specifier is None else specifier.kind
         text = f"{maker.__name__} makes this field in its __post_init__, in place of what is declared here; write"
         remedy = f"{name}: ... = gn.{kind}(init=False), and assign it after super().__post_init__(...)"
         yield ClassFault(f"{cls.__name__}.{name}: {text} {remedy}", Rule.OVERRIDE, name)
@@ -67,27 +70,25 @@ def _maker(
 
 
 def _is_left_open(base: Any, name: str) -> bool:
-    """Whether a class that declares a field is a layer of ours, and leaves the field to its `__post_init__`."""
-    declared = (
-        base.__dataclass_fields__.get(name)
-        if base.__module__.startswith(_LAYERS)
-        else None
-    )
+    """Whether a class is a layer of `gn.nn`, and leaves one of its fields to its `__post_init__`."""
+    if not base.__module__.startswith(_LAYERS):
+        return False
+    declared = base.__dataclass_fields__.get(name)
     return declared is not None and not declared.init and not _has_maker(declared)
 
 
 def _has_maker(declared: "dataclasses.Field[Any]") -> bool:
-    return _is_made_when_read(declared) or not (
+    """Whether a field has a default, an initializer or a factory."""
+    has_default = not (
         declared.default is declared.default_factory is dataclasses.MISSING
     )
+    return has_default or _is_made_when_read(declared)
 
 
 def _is_made_when_read(declared: "dataclasses.Field[Any]") -> bool:
-    """Whether the first read of a field makes its value, by a function that gets the node."""
-    said = specifier_of(declared)
-    return said is not None and (
-        said.initializer is not None or said.factory is not None
-    )
+    """Whether the first read of a field makes its value, by a function that takes the node."""
+    specifier = specifier_of(declared)
+    return specifier is not None and specifier.makes_value
 
 
 def _watches_fields(cls: type[Any]) -> bool:
@@ -100,14 +101,20 @@ def _watches_fields(cls: type[Any]) -> bool:
 
 
 def _runs(cls: type[Any], layer: type[Any]) -> bool:
-    """Whether the `__post_init__` of a layer runs in a class that extends it: each one before it calls the next."""
+    """Whether the `__post_init__` of a layer runs in a class that extends it: each constructor calls the next."""
     for base in cls.__mro__[: cls.__mro__.index(layer)]:
         for name in _CONSTRUCTORS & base.__dict__.keys():
-            if name == _POST_INIT or base.__dict__.get("_has_own_init", False):
-                code = getattr(inspect.unwrap(base.__dict__[name]), "__code__", None)
-                if code is None or _CONSTRUCTORS.isdisjoint(code.co_names):
-                    return False
+            has_own_init = base.__dict__.get("_has_own_init", False)
+            # A generated `__init__` calls `__post_init__`.
+            is_generated = name != _POST_INIT and not has_own_init
+            if not is_generated and not _calls_constructor(base.__dict__[name]):
+                return False
     return True
+
+
+def _calls_constructor(method: Any) -> bool:
+    code = getattr(inspect.unwrap(method), "__code__", None)
+    return code is not None and not _CONSTRUCTORS.isdisjoint(code.co_names)
 
 
 def _maker_by_code(
@@ -115,29 +122,25 @@ def _maker_by_code(
 ) -> Any:
     """The base whose `__post_init__` makes a field in every call, and is the first to touch it."""
     above = cls.__mro__.index(owner) + 1
-    # What a class says beside its fields, in a constructor of its own, is its business.
-    if (
-        cls._has_own_init
-        or _watches_fields(cls)
-        or any(_POST_INIT in base.__dict__ for base in cls.__mro__[:above])
-    ):
+    # A constructor that was written beside the declaration may do what it likes with it.
+    has_own_code = cls._has_own_init or _watches_fields(cls)
+    if has_own_code or any(_POST_INIT in base.__dict__ for base in cls.__mro__[:above]):
         return None
     name = declared.name
-    fields = {field.name for field in dataclasses.fields(cls)}
-    lazy = {
-        field.name for field in dataclasses.fields(cls) if _is_made_when_read(field)
-    }
+    all_fields = dataclasses.fields(cls)
+    fields = {field.name for field in all_fields}
+    lazy = {field.name for field in all_fields if _is_made_when_read(field)}
     for base in cls.__mro__[above:]:
         post_init = base.__dict__.get(_POST_INIT)
         if post_init is None:
             continue
-        known = getattr(base, "__dataclass_fields__", {}).get(name)
-        if known is not None and name in attributes_made(
-            post_init, fields=fields, lazy=lazy
-        ):
-            # An argument that the base takes as well, and never looks at, is the base's
-            # business.
-            return base if _has_maker(declared) or not known.init else None
+        inherited = getattr(base, "__dataclass_fields__", {}).get(name)
+        assigned = attributes_made(post_init, fields=fields, lazy=lazy)
+        if inherited is not None and name in assigned:
+            # A base may take an argument and replace it; then so it was before.
+            is_lost = _has_maker(declared) or not inherited.init
+            return base if is_lost else None
+        # The next one runs only if this one surely calls it, without touching the field.
         if not always_reads(
             post_init, _POST_INIT, but_not=name, fields=fields, lazy=lazy
         ):

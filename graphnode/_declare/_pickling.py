@@ -1,14 +1,14 @@
-"""Pickles of live nodes: a graph is written as one row of nodes, so that its depth is bounded by memory alone.
+"""Pickle live nodes: a graph is written as one row of nodes, so that its depth is bounded by memory alone.
 
 Pickle would go from a node into its fields, and from there into the next node. Here a
-node is written empty, and what it holds waits in line:
+node is written empty, and its content waits in a row:
 
     a -> b -> c      a, empty; the row: (a, its fields with b, empty), (b, its fields with c, empty), (c, its fields)
 
-Which nodes are written already, the pickler alone knows, in its memo; so the row is
-made while it is written, and a node that a pickler meets twice, also from another root,
-is one node afterwards. What is loaded is filled at the end of the row, children first,
-as pickle would.
+Only the pickler knows, by its memo, which nodes it has written. So the row is made while
+it is written, and a node that a pickler meets twice, also from another root, is one node
+afterwards. `_unpickling` fills the nodes at the end of the row, children first, as pickle
+would.
 """
 
 import threading
@@ -22,7 +22,7 @@ from ._unpickling import Declared, declared_by, new_graph, same, settle
 
 
 class _Local(threading.local):
-    """What the pickler that runs in this thread is writing, as far as one knows."""
+    """The row that the pickler of this thread is writing, if it may still be joined."""
 
     row: "_Row | None" = None
 
@@ -31,28 +31,28 @@ _CURRENT = _Local()
 
 
 def reduce_in_row(node: NodeBase, reduction: str | Reduction) -> str | Reduction:
-    """How pickle writes a node whose own way would be `reduction`: empty, and what it holds in the row.
+    """The reduction by which pickle writes a node empty, and its content in the row.
 
     Args:
         node: The node.
-        reduction: What `object.__reduce_ex__` says of it.
+        reduction: Its reduction by `object.__reduce_ex__`.
     """
     if isinstance(reduction, str):
         return reduction
     make, args, *rest = reduction
-    # The old protocols leave out a state without fields
+    # The protocols before 2 leave out an empty state.
     state = rest[0] if rest else node.__getstate__()
     if state is None:
         return reduction
     if isinstance(state, dict):
         state = {name: pickled(value) for name, value in state.items()}
-    # With a function that sets the state: to the node's own `__setstate__` pickle would
-    # hand what is not a state yet.
+    # `settle` sets the state: pickle would call the node's own `__setstate__`, with the
+    # row.
     return make, args, _Content(node, state), None, None, settle
 
 
 class _Content:
-    """What a node holds, in its place in a pickle: there stands the row that it waits in."""
+    """The content of a node that waits to be written. In its place, the pickle has the row that it waits in."""
 
     __slots__ = ("node", "state")
 
@@ -69,9 +69,9 @@ class _Row:
     """The nodes that wait to be written into one pickle.
 
     Attributes:
-        waiting: What they hold, in the order that the pickler met them in.
+        waiting: Their contents, in the order in which the pickler has met them.
         is_open: Whether a pickler has begun to write it.
-        is_offered: Whether nodes that are met may still join it.
+        is_offered: Whether nodes may still join it.
     """
 
     def __init__(self) -> None:
@@ -80,10 +80,10 @@ class _Row:
         self._declared: dict[type, Declared] = {}
 
     def __reduce__(self) -> Reduction:
-        # A pickler asks once, and then has the row in its memo. Asked again, it is
-        # another one, which runs inside of the first (a `__getstate__` that pickles) or
-        # after it failed. The last node is its own, and begins a new row. The new
-        # pickler has this row in its memo now, so nobody may join it any more.
+        # A pickler asks once, and then has the row in its memo. So it is another pickler
+        # that asks again: one that runs inside of the first (in a `__getstate__` that
+        # pickles), or after it failed. The last content is the new pickler's, and begins
+        # a new row. Nothing may join the old one, which is in the new memo, too.
         if self.is_open:
             self.is_offered = False
             self._leave()
@@ -100,9 +100,9 @@ class _Row:
             while True:
                 while self.waiting:
                     yield from self._written(self.waiting.popleft())
-                # A pickler asks for some entries ahead of those that it writes: the row
-                # is over once it has written all, and until then it gets something to
-                # skip.
+                # A pickler takes a batch of entries before it writes them, and more
+                # nodes may join while it does. So the row is over only once the pickler
+                # has written this mark; until then it gets entries that mean nothing.
                 mark = _Mark()
                 yield mark
                 self._join()
@@ -124,8 +124,7 @@ class _Row:
         self._join()
 
     def _join(self) -> None:
-        # Only the pickler of this row goes on with it: what it meets next joins here,
-        # whatever ran in between.
+        # Whenever the pickler comes back for an entry: others may have run in between.
         _CURRENT.row = self if self.is_offered else None
 
     def _leave(self) -> None:
@@ -134,7 +133,7 @@ class _Row:
 
 
 class _Mark:
-    """Stands at the end of what waits, and notices when the pickler gets there. A pickle holds `None` for it."""
+    """An entry that records that the pickler has written it; in the pickle it is `None`."""
 
     is_written = False
 

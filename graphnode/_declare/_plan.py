@@ -1,8 +1,8 @@
-"""Plans: what construction and assignment need of a class, compiled from its schema.
+"""Compile a schema to a plan: what construction and assignment need of a class.
 
-Data in: a schema. Data out: for each field, the function that admits a value (checked,
-containers tracked), the one that makes it where it makes itself, and the contracts of
-its States.
+That is, for each field, a function that admits a value (checks it, and tracks its
+containers), and perhaps one that makes the value; and what its contracts ask of States.
+The check of contracts is here as well: for a whole node, and for what is put into one.
 """
 
 import functools
@@ -16,7 +16,7 @@ import numpy as np
 from .._caches import own_names, was_there
 from .._compat import Tracer
 from .._containers import is_container, items, kind_of
-from .._contract import Requirement
+from .._contract import Contract, Requirement
 from .._describe import describe
 from .._errors import ContractError, FieldError, listed
 from .._fields import Kind, LeftOut, NodeBase
@@ -30,11 +30,11 @@ from ._makers import Maker, maker_of, sizes_of
 from ._schema import Field, Schema, is_computed
 from ._tracked import Place, TrackedDict, TrackedList, admit
 
-# From the node and a value to the value as the field keeps it. A static field looks at
-# the value alone.
+# From the node and a value to the value as the field keeps it. For a static field, the
+# node does not matter.
 Admit: TypeAlias = Callable[[Any, Any], Any]
 
-# Static values of these exact types need no look.
+# Static values of these exact types are neither copied nor refused.
 _PLAIN_STATIC: Final = frozenset({int, str, bool, float, type(None), bytes, complex})
 
 
@@ -44,13 +44,14 @@ class Plan(NamedTuple):
     Attributes:
         names: The names of all fields.
         admit: For each field, what checks and tracks a value for it.
-        makers: What makes the fields that make themselves, in the order of declaration.
+        makers: The functions that make what the constructor does not get, by field, in
+            the order of declaration.
         contracts: The fields whose States have a contract.
         statics: The names of the static fields, in the order of declaration.
-        sizing: Those of them that give contracts their sizes.
+        sizing: The static fields that contracts name.
         cls: The class.
-        is_final: Whether the class was used. Before, decorators may still change it,
-            and if annotations wait for a name that comes later, the other parts are
+        is_final: Whether the class was used. Before that, decorators may still change
+            it; and while its annotations wait for a later name, the other parts are
             empty.
     """
 
@@ -89,71 +90,71 @@ def _plan_there(cls: type[Any], names: tuple[str, ...]) -> Plan:
 
 
 class LeftOutError(Exception):
-    """A constructor was not given a field that a factory makes: there is nothing to assign yet."""
+    """A generated constructor was not given a static field that a factory makes: there is nothing to assign.
+
+    Raised by the field's function in `Plan.admit`; `Node.__setattr__` catches it.
+    """
 
 
 def compile_plan(compiled: Schema[Any]) -> Plan:
     """The plan of a class."""
-    fields = compiled.fields.values()
-    contracts = [
-        leaf.contract
-        for field in fields
-        for leaf in field.form.all_leaves
-        if leaf.contract
-    ]
-    statics = tuple(field.name for field in fields if field.kind is Kind.STATIC)
+    cls, fields = compiled.cls, compiled.fields.values()
+    statics = tuple([field.name for field in fields if field.kind is Kind.STATIC])
     computed = {field.name for field in fields if is_computed(field)}
+    makers = {field.name: maker_of(field, computed) for field in fields}
+    contracts = tuple([field for field in fields if contracts_of(field)])
+    sizing: set[str] = set()
+    for field in contracts:
+        for contract in contracts_of(field):
+            sizing |= contract.names.intersection(statics)
     return Plan(
         frozenset(compiled.fields),
-        {field.name: _admitter(compiled.cls, field) for field in fields},
-        {
-            field.name: maker
-            for field in fields
-            if (maker := maker_of(field, computed)) is not None
-        },
-        tuple(
-            field
-            for field in fields
-            if any(leaf.contract for leaf in field.form.all_leaves)
-        ),
+        {field.name: _admitter(cls, field) for field in fields},
+        {name: maker for name, maker in makers.items() if maker is not None},
+        contracts,
         statics,
-        frozenset(statics)
-        & {name for contract in contracts for name in contract.names},
-        compiled.cls,
+        frozenset(sizing),
+        cls,
     )
 
 
+def contracts_of(field: Field) -> list[Contract]:
+    """The contracts of a field's States, at every depth."""
+    leaves = field.form.all_leaves
+    return [leaf.contract for leaf in leaves if leaf.contract is not None]
+
+
 def _admitter(cls: type, field: Field) -> Admit:
+    """The function of `Plan.admit` for a field."""
+    where = f"{cls.__name__}.{field.name}"
     if is_computed(field):
-        return functools.partial(_admit_computed, f"{cls.__name__}.{field.name}")
+        return functools.partial(_admit_computed, where)
     if field.kind is Kind.STATIC:
-        return functools.partial(
-            _admit_static, f"{cls.__name__}.{field.name}", field.is_explicit
-        )
+        return functools.partial(_admit_static, where, field.is_explicit)
     form, name, classes = field.form, field.name, field.form.classes
     exact = (*classes, type(None)) if form.optional else classes
 
-    def admit_holder(node: NodeBase, value: Any) -> Any:
+    def admit_dynamic(node: NodeBase, value: Any) -> Any:
+        # As in `admit`, by hand: most values end here, and need no place.
         cls = type(value)
-        # As in `admit`
-        if cls in exact or (
-            isinstance(value, classes) and issubclass(cls, GraphObject)
-        ):
+        if cls in exact:
             return value
-        if (
-            isinstance(value, (TrackedList, TrackedDict))
-            and node.__dict__.get(name) is value
-        ):
+        if isinstance(value, classes) and issubclass(cls, GraphObject):
+            return value
+        is_tracked = isinstance(value, (TrackedList, TrackedDict))
+        if is_tracked and node.__dict__.get(name) is value:
             return value  # `node.layers += [...]` assigns the node's own list back
         return admit(form, value, place_of(node, field))
 
-    return admit_holder
+    return admit_dynamic
 
 
 def place_of(node: NodeBase, field: Field) -> Place:
     """The place of a field's value: its containers check what is put in later, where the field has a contract."""
-    has_contract = any(leaf.contract for leaf in field.form.all_leaves)
-    check = functools.partial(check_items, weakref.ref(node)) if has_contract else None
+    check = None
+    if any(leaf.contract for leaf in field.form.all_leaves):
+        # Weak: the node holds the container, which holds this.
+        check = functools.partial(check_items, weakref.ref(node))
     return Place(f"{type(node).__name__}.{field.name}", (), check)
 
 
@@ -162,17 +163,18 @@ def _admit_static(
 ) -> Any:
     if type(value) in _PLAIN_STATIC:
         return value
-    if (
-        not is_explicit
-        and isinstance(value, jax.Array | np.ndarray)
-        and not isinstance(value, Tracer)
-    ):
+    # A tracer gets the text of `static_key`, below.
+    is_array = isinstance(value, jax.Array | np.ndarray) and not isinstance(
+        value, Tracer
+    )
+    if is_array and not is_explicit:
         remedy = "hold it in a State, or declare the field gn.static() to make it part of the structure"
         raise FieldError(
             f"{where} is static by its annotation; found {describe(value)}; {remedy}"
         )
     try:
         value = frozen(value)
+        # For what it raises: here, and not at the first split.
         static_key(value)
     except StaticValueError as error:
         raise FieldError(f"{where}: {error}") from None
@@ -190,7 +192,7 @@ Placed: TypeAlias = tuple[str, Form, State[Any]]
 
 
 def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
-    """Raise if a State of `node` breaks the contract of its field; those that keep it are held to it from then on.
+    """Raise if a State of `node` breaks the contract of its field; from then on, writes to the States are checked.
 
     Args:
         node: The node whose fields are checked.
@@ -201,15 +203,22 @@ def check_contracts(node: NodeBase, changed: Mapping[str, Any]) -> None:
     """
     plan: Plan = type(node)._plan
     fields = {**node.__dict__, **changed}
-    # What stays comes first: it binds the axes that no static field gives, and what is
-    # new must fit.
-    placed = sorted(
-        _placed_in(plan, fields), key=lambda one: one[0].partition(".")[0] in changed
-    )
+
+    def is_changed(placed: Placed) -> bool:
+        place, _, _ = placed
+        return place.partition(".")[0] in changed
+
+    # What stays comes first: it binds the free axes, and the new States have to fit.
+    placed = sorted(_placed_in(plan, fields), key=is_changed)
     sizes = {name: fields[name] for name in plan.statics if name in fields}
-    # What a size that is assigned now has asked of them so far is asked no longer.
+    # The requirements at the sizes that are replaced are dropped.
     sizes_before = None if plan.sizing.isdisjoint(changed) else sizes_of(node)
-    _hold(_checked(node, sizes, placed), sizes_before)
+    _attach_checked(_checked(node, sizes, placed), sizes_before)
+
+
+def _field_of(place: str) -> str:
+    """The field of a place in a node."""
+    return place.partition(".")[0]
 
 
 def check_items(
@@ -230,8 +239,10 @@ def check_items(
     Raises:
         ContractError: They do; nothing was put in.
     """
+    # By a weak reference: the container that calls this may outlive the node.
     node = node_ref()
-    # While its constructor runs, and after its end, a node has nobody to answer to.
+    # A node that is being constructed is checked when it is complete; one that is gone
+    # has no fields any more.
     if node is None or isinstance(node._version, Constructing):
         return
     new: list[Placed] = []
@@ -254,18 +265,17 @@ def check_placed(
         ContractError: Names every place whose contract is broken; nothing was put in.
     """
     replaced = {place for place, _, _ in new} if replaces else set[str]()
-    # What stays comes first: it binds the axes that no static field gives, and what is
-    # new must fit.
+    # What stays comes first, as in `check_contracts`.
     staying = [
-        placed
-        for placed in _placed_in(type(node)._plan, node.__dict__)
-        if placed[0] not in replaced
+        (place, form, state)
+        for place, form, state in _placed_in(type(node)._plan, node.__dict__)
+        if place not in replaced
     ]
-    _hold(_checked(node, sizes_of(node), [*staying, *new]))
+    _attach_checked(_checked(node, sizes_of(node), [*staying, *new]))
 
 
 def check_nodes(nodes: Iterable[NodeBase]) -> None:
-    """Raise if States of new nodes break the contracts of their fields; if none does, all are held to them.
+    """Raise if States of new nodes break the contracts of their fields; if none does, attach these to all.
 
     Raises:
         ContractError: Names every field of every node that breaks its contract.
@@ -274,54 +284,55 @@ def check_nodes(nodes: Iterable[NodeBase]) -> None:
     for node in nodes:
         plan: Plan = type(node)._plan
         if plan.contracts:
-            checks += _checked(
-                node, sizes_of(node), list(_placed_in(plan, node.__dict__))
-            )
-    _hold(checks)
+            placed = list(_placed_in(plan, node.__dict__))
+            checks += _checked(node, sizes_of(node), placed)
+    _attach_checked(checks)
 
 
 def attach_contracts(node: NodeBase) -> None:
-    """Hold the States of a node to the contracts of its fields, as they are: what was checked before, or elsewhere."""
+    """Attach the contracts of a node's fields to its States, unchecked: they were checked before, or elsewhere."""
     plan: Plan = type(node)._plan
     if not plan.contracts:
         return
-    sizes = sizes_of(node)
+    cls, sizes = type(node), sizes_of(node)
     for place, form, state in _placed_in(plan, node.__dict__):
-        _attach(node, place, form, state, sizes)
+        requirement = requirement_of(cls, place, form, type(state), sizes)
+        if requirement is not None:
+            state._contracts = with_requirement(state._contracts, requirement)
 
 
-def check_contracts_anew(node: NodeBase, fields: Set[str]) -> None:
-    """Raise if a State of `node` breaks the contract of one of some fields, also if it stands there already.
+def recheck_contracts(node: NodeBase, fields: Set[str]) -> None:
+    """Raise if a State of `node` breaks the contract of one of some fields, even if it was attached before.
 
     Args:
         node: The node.
-        fields: The names of the fields. The others keep what stands there.
+        fields: The names of the fields. A State that breaks the contract of another
+            field may stay there, as one of a stack.
 
     Raises:
         ContractError: Names every field that breaks its contract.
     """
     cls = type(node)
-    placed = [
-        one
-        for one in _placed_in(cls._plan, node.__dict__)
-        if one[0].partition(".")[0] in fields
-    ]
-    for _, _, state in placed:
-        state._contracts = tuple(
-            [
-                one
-                for one in state._contracts
-                if one.cls is not cls or one.place.partition(".")[0] not in fields
-            ]
-        )
-    if placed:
+
+    def is_stale(requirement: Requirement) -> bool:
+        return requirement.cls is cls and _field_of(requirement.place) in fields
+
+    has_states = False
+    for place, _, state in _placed_in(cls._plan, node.__dict__):
+        if _field_of(place) in fields:
+            has_states = True
+            requirements = state._contracts
+            state._contracts = tuple(
+                [other for other in requirements if not is_stale(other)]
+            )
+    if has_states:
         check_contracts(node, {})
 
 
 def requirement_of(
     cls: type, place: str, form: Form, state_cls: type, sizes: Mapping[str, object]
 ) -> Requirement | None:
-    """What a place in a node of a class asks of a State of some class; `None` where that is nothing.
+    """What a place in a node of a class asks of a State of some class; `None` if it asks nothing.
 
     Args:
         cls: The class of the node.
@@ -330,39 +341,22 @@ def requirement_of(
         state_cls: The class of the State.
         sizes: The static fields of the node.
     """
-    contract = next(
-        (
-            leaf.contract
-            for leaf in form.special_first
-            if derives(state_cls, (leaf.cls,))
-        ),
-        None,
-    )
-    if contract is None:
-        return None
-    return Requirement(cls, place, contract, ()).at_sizes(sizes)
+    for leaf in form.special_first:
+        if derives(state_cls, (leaf.cls,)):
+            if leaf.contract is None:
+                return None
+            return Requirement(cls, place, leaf.contract, ()).at_sizes(sizes)
+    return None
 
 
 def with_requirement(requirements: Requirements, new: Requirement) -> Requirements:
-    """Requirements with a new one: also beside one of the same field, in a node of other sizes."""
+    """Requirements with one more, also beside one of the same field: two nodes of other sizes may share a State."""
     return requirements if new in requirements else (*requirements, new)
 
 
 def _placed_in(plan: Plan, fields: Mapping[str, Any]) -> Iterator[Placed]:
     for field in plan.contracts:
         yield from _states_in(field.form, fields.get(field.name), field.name)
-
-
-def _attach(
-    node: NodeBase,
-    place: str,
-    form: Form,
-    state: State[Any],
-    sizes: Mapping[str, object],
-) -> None:
-    requirement = requirement_of(type(node), place, form, type(state), sizes)
-    if requirement is not None:
-        state._contracts = with_requirement(state._contracts, requirement)
 
 
 class _Check(NamedTuple):
@@ -376,42 +370,47 @@ class _Check(NamedTuple):
 def _checked(
     node: NodeBase, sizes: Mapping[str, object], placed: Sequence[Placed]
 ) -> list[_Check]:
-    """The States of a node that have contracts, checked beside each other."""
+    """Check the States of a node against its contracts, together.
+
+    An axis that no static field names is free: the first array binds its name to a size.
+
+        fields               a: Float[Array, "k+1"]    b: Float[Array, "k"]    c: Float[Array, "k"]
+        first pass           k is free, no size        binds k = 3             fits
+        second pass          4 is k+1                  fits                    fits
+    """
     bound: dict[str, object] = {}
-    asked: list[tuple[Requirement, State[Any]]] = []
+    required: list[tuple[Requirement, State[Any]]] = []
     for place, form, state in placed:
         requirement = requirement_of(type(node), place, form, type(state), sizes)
         if requirement is not None:
-            asked.append((requirement, state))
-    if any(requirement.contract.has_free_names(sizes) for requirement, _ in asked):
-        # Names that no static field gives are bound by the first array; arithmetic over
-        # them may stand before it.
-        for requirement, state in asked:
+            required.append((requirement, state))
+    if any(requirement.contract.has_free_names(sizes) for requirement, _ in required):
+        for requirement, state in required:
             requirement.contract.fault(state._value, sizes, bound)
     checks: list[_Check] = []
-    for requirement, state in asked:
-        fault = requirement.contract.fault(state._value, sizes, bound)
+    for requirement, state in required:
+        contract = requirement.contract
+        fault = contract.fault(state._value, sizes, bound)
         if fault is not None:
-            # What fits by itself, and not beside the others, is not a State of a stack.
-            is_alone = requirement.contract.fault(state._value, sizes, {}) is None
-            if not is_alone and _fits_as_before(node, requirement, state):
+            # A State of stacked nodes breaks its contract also by itself.
+            fits_alone = contract.fault(state._value, sizes, {}) is None
+            if not fits_alone and _fits_as_before(node, requirement, state):
                 fault = None
         checks.append(_Check(state, requirement, fault))
     return checks
 
 
-def _hold(
+def _attach_checked(
     checks: Sequence[_Check], sizes_before: Mapping[str, object] | None = None
 ) -> None:
-    """Hold States to what was found to be asked of them.
+    """Attach requirements to the States that were checked, if all fulfil theirs.
 
     Args:
         checks: The States, and what is asked of them.
-        sizes_before: The sizes of their node so far, where they change.
+        sizes_before: The sizes of their node so far, if they change.
 
     Raises:
-        ContractError: Names every place whose contract is broken; none is held to
-            anything.
+        ContractError: Names every place whose contract is broken; nothing is attached.
     """
     faults = [
         f"{check.requirement.where}: {check.fault}"
@@ -423,9 +422,8 @@ def _hold(
     for state, requirement, _ in checks:
         if sizes_before is not None:
             stale = requirement.at_sizes(sizes_before)
-            state._contracts = tuple(
-                [other for other in state._contracts if other != stale]
-            )
+            others = [other for other in state._contracts if other != stale]
+            state._contracts = tuple(others)
         state._contracts = with_requirement(state._contracts, requirement)
 
 
@@ -434,13 +432,12 @@ def _fits_as_before(
 ) -> bool:
     """Whether a State has the shape of the one that stood in its place, or was popped from there.
 
-    So the States of stacked nodes, which have an axis more, can be replaced and put
-    back.
+    The States of stacked nodes have one more axis than their contracts: this is how they
+    can be replaced, and put back.
     """
-    standing = {
-        place: other for place, _, other in _placed_in(type(node)._plan, node.__dict__)
-    }
-    other = standing.get(requirement.place)
+    placed = _placed_in(type(node)._plan, node.__dict__)
+    states = {place: other for place, _, other in placed}
+    other = states.get(requirement.place)
     if other is state:
         return requirement in state._contracts  # it stood there before
     if other is not None:
@@ -450,7 +447,7 @@ def _fits_as_before(
 
 
 def popped_shapes(node: NodeBase) -> dict[str, Any]:
-    """The shapes and dtypes of what was popped from a node's fields, by their place; to be added to."""
+    """The shapes and dtypes of what was popped from a node's fields, by place: a dict that the caller may change."""
     shapes: dict[str, Any] | None = getattr(node, "_popped", None)
     if shapes is None:
         shapes = {}

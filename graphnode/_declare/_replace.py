@@ -1,11 +1,14 @@
 """`dataclasses.replace` and `copy.replace` of a node: a new node that shares the States and subnodes of the original.
 
 Both functions call the constructor with the fields of the original, which would draw
-all States anew that the node makes itself. So the constructor has to know, and without
-an argument for it, which a wrapper that checks arguments would refuse. Looking for
-`replace` among its callers would cost every constructor. But before it constructs,
-`replace` asks the *instance* for its `__dataclass_fields__`: this leaves a note, and
-only then does a constructor look.
+again all States that the node makes itself. So the constructor has to know that it is
+called by `replace`. An argument for that would be refused by wrappers that check
+arguments, and to look for `replace` among the callers would cost every constructor. But
+before it constructs, `replace` asks the *instance* for its `__dataclass_fields__`:
+
+    replace(node, ...) -> InstanceFields.__get__: notes the thread in REPLACING
+                       -> guarded __init__: REPLACING is not empty, so original_of() looks for the
+                          frame of `replace`, takes `node` from it, and fill_replaced() does the rest
 """
 
 import dataclasses
@@ -21,12 +24,12 @@ from .._fields import NodeBase, set_version
 from .._hints import did_you_mean
 from .._uses import attributes_used
 from .._versions import birth, constructing
-from ._plan import check_contracts
+from ._plan import Plan, check_contracts
 from ._schema import Field, decorated_fault, is_computed, schema
 
 
 class _Threads(set[int]):
-    """The set below. Constructors hold it, which cloudpickle sends by value: by its name, all hold this one."""
+    """The class of `REPLACING`. Pickled by its name, as cloudpickle writes constructors, which hold it, by value."""
 
     __slots__ = ()
 
@@ -34,8 +37,7 @@ class _Threads(set[int]):
         return "REPLACING"
 
 
-# The threads in which `replace` has looked at a node, and no node was constructed
-# since.
+# The threads in which `replace` has looked at a node, and has not constructed one yet.
 REPLACING: Final = _Threads()
 # From Python 3.13 on, both functions call a third one.
 _CODES: Final = {getattr(dataclasses, "_replace", dataclasses.replace).__code__}
@@ -44,9 +46,8 @@ _CODES: Final = {getattr(dataclasses, "_replace", dataclasses.replace).__code__}
 class InstanceFields:
     """Stands for `__dataclass_fields__` in a node class.
 
-    A class shows its fields as every dataclass does. An instance shows them without
-    arguments of the constructor alone (`InitVar`): it has kept none, and `replace`
-    would read the class's defaults from it.
+    The class has its fields as every dataclass. An instance has them without those of
+    `InitVar`s: `replace` would take their values from the instance, which keeps none.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class InstanceFields:
         return cls(node_class, node_class.__dict__["__dataclass_fields__"], of_instance)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # As `Kept` does: a class that is there when it is loaded keeps its fields,
-        # which subclasses share with it.
+        # As `Kept`: a class that exists where the pickle is loaded keeps its fields,
+        # which its subclasses share.
         declaring = _declaring_bases(self.cls, self.of_class)
         return _fields_there, (
             self.cls,
@@ -87,15 +88,15 @@ class InstanceFields:
 
 def _declaring_bases(cls: Any, of_class: Mapping[str, object]) -> dict[str, Any]:
     """The base that declares it, for each field that a class shares with one."""
-    bases = [
-        base for base in cls.__mro__[1:] if "__dataclass_fields__" in base.__dict__
-    ]
-    return {
-        name: base
-        for base in reversed(bases)
-        for name in own_names(base)
-        if name in of_class and base.__dataclass_fields__.get(name) is of_class[name]
-    }
+    declaring: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[1:]):
+        if "__dataclass_fields__" not in base.__dict__:
+            continue
+        fields = base.__dataclass_fields__
+        for name in own_names(base):
+            if name in of_class and fields.get(name) is of_class[name]:
+                declaring[name] = base
+    return declaring
 
 
 def _fields_there(
@@ -105,35 +106,38 @@ def _fields_there(
     of_instance: tuple[str, ...],
     declaring: dict[str, Any],
 ) -> InstanceFields:
-    """The fields of a class where a pickle of it is loaded: its own if it was there before.
+    """The fields of a class where a pickle of it is loaded: its own if it exists there.
 
-    Otherwise it shares those that it inherits with its bases, as `dataclasses` does:
-    what came out of the pickle is a copy of what a base has that was there before it.
+    Otherwise it shares those that it inherits with its bases, as `dataclasses` does: in
+    the pickle there is a copy of the field of a base, and the base may exist already.
     """
-    own: InstanceFields | None = (
-        cls.__dict__.get("__dataclass_fields__") if was_there(cls, names) else None
-    )
+    own: InstanceFields | None = None
+    if was_there(cls, names):
+        own = cls.__dict__.get("__dataclass_fields__")
     if own is not None:
         return own
-    for field in of_class.values():  # those of the instance are the same
+    for field in of_class.values():  # those of the instance are the same objects
         _restore_missing(field)
     for name, base in declaring.items():
-        # A base that leads to the class itself, as by a method that uses it, is still
-        # empty: it gets the same object.
+        # A base that refers to the class, as by a method that uses it, may still be
+        # empty; the field from the pickle is then put into it later.
         if name in own_names(base):
             of_class[name] = base.__dataclass_fields__[name]
     return InstanceFields(cls, of_class, {name: of_class[name] for name in of_instance})
 
 
 def _restore_missing(field: "dataclasses.Field[Any]") -> None:
-    """Put back what stands for no default: out of a pickle comes another object than the one that is asked for."""
+    """Put `dataclasses.MISSING` back, which `dataclasses` compares by identity: a pickle makes a copy of it."""
     for part in ("default", "default_factory", "kw_only"):
         if isinstance(getattr(field, part), type(dataclasses.MISSING)):
             setattr(field, part, dataclasses.MISSING)
 
 
 def original_of(node: NodeBase) -> NodeBase | None:
-    """The node that a new one replaces; `None` if it is constructed otherwise. To be asked where `REPLACING` is."""
+    """The node that `replace` makes a new one from; `None` if something else constructs it.
+
+    Only to be called if `REPLACING` is not empty.
+    """
     thread = get_ident()
     if thread not in REPLACING:
         return None
@@ -146,7 +150,7 @@ def original_of(node: NodeBase) -> NodeBase | None:
 
 
 def _running_replace() -> FrameType | None:
-    """The innermost running call of `replace`. What checks arguments may stand between it and its callee."""
+    """The innermost running call of `replace`: not always the caller, as wrappers may check arguments in between."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code not in _CODES:
         frame = frame.f_back
@@ -156,7 +160,7 @@ def _running_replace() -> FrameType | None:
 def fill_replaced(
     node: NodeBase, original: NodeBase, arguments: Mapping[str, Any]
 ) -> None:
-    """Give a node that is being made the fields of another, with some changed. Nothing is made anew.
+    """Give a node under construction the fields of another, with some changed. No field is made again.
 
     Args:
         node: The new node, still empty.
@@ -170,26 +174,20 @@ def fill_replaced(
         ContractError: A State that is shared does not have the shape that a changed
             size asks for.
     """
-    kept = {
-        name: value
-        for name, value in original.__dict__.items()
-        if name in node._plan.names
-    }
+    plan: Plan = node._plan
+    current = original.__dict__
+    fields = {name: value for name, value in current.items() if name in plan.names}
     changes = {
         name: value
         for name, value in arguments.items()
-        if kept.get(name, _ABSENT) is not value
+        if name not in fields or fields[name] is not value
     }
     _check_changes(original, changes)
     set_version(node, constructing())
-    for name, value in {**kept, **changes}.items():
-        node.__dict__[name] = node._plan.admit[name](node, value)
+    for name, value in {**fields, **changes}.items():
+        node.__dict__[name] = plan.admit[name](node, value)
     _check_sizes(node, original, changes)
     set_version(node, birth())
-
-
-# In place of what a popped field holds: nothing that anyone can pass.
-_ABSENT: Final = object()
 
 
 def _check_changes(original: NodeBase, changes: Mapping[str, Any]) -> None:
@@ -216,11 +214,11 @@ def _not_a_field(cls: type[NodeBase], name: str) -> str:
     if name in declared.__dataclass_fields__:
         return f"{name} is an argument of the constructor that no field keeps; {_construct(cls)}"
     hint = did_you_mean(name, schema(cls).fields)
-    return f"{name} is not a field" + (f"; {hint}" if hint else "")
+    return f"{name} is not a field; {hint}" if hint else f"{name} is not a field"
 
 
 class _Code(NamedTuple):
-    """What makes fields, and does not run.
+    """Code that makes fields of a new node, and that `replace` does not run.
 
     Attributes:
         name: What a message calls it.
@@ -238,44 +236,41 @@ class _Code(NamedTuple):
 
 
 def _codes(cls: Any, changes: Mapping[str, Any]) -> Iterator[_Code]:
-    """What makes the fields of a class, apart from those static ones that are changed: these are not computed."""
+    """The code that makes the fields of a class, without the factories of static fields that are changed."""
     fields = schema(cls).fields
     if cls._has_own_init:
         yield _Code("__init__", None)
     elif hasattr(cls, "__post_init__"):
         yield _Code("__post_init__", _fields_used(cls.__post_init__, fields))
     for field in fields.values():
-        is_given = is_computed(field) and field.name in changes
-        if field.specifier.factory is not None and not is_given:
-            yield _Code(
-                f"the factory of {field.name}",
-                _fields_used(field.specifier.factory, fields),
-            )
+        factory = field.specifier.factory
+        is_changed = is_computed(field) and field.name in changes
+        if factory is not None and not is_changed:
+            used = _fields_used(factory, fields)
+            yield _Code(f"the factory of {field.name}", used)
 
 
 def _fields_used(
     function: Callable[..., Any], fields: Mapping[str, Field]
 ) -> Set[str] | None:
+    """The fields that a function uses of its first argument; `None` if it may use any, as by a property or method."""
     used = attributes_used(function)
-    # A property or a method may use any field.
     return used if used is not None and used <= fields.keys() else None
 
 
 def _check_sizes(
     node: NodeBase, original: NodeBase, changes: Mapping[str, Any]
 ) -> None:
-    cls = type(node)
+    """Raise if a State that is shared does not have the shape that the changed sizes ask for."""
+    cls, remedy = type(node), _construct(type(node))
     try:
         check_contracts(node, {})
     except ContractError as error:
-        taken = [
-            field.name
-            for field in node._plan.contracts
-            if field.init and field.name not in changes
-        ]
-        remedy = f"{_construct(cls)}" + (
-            f", or pass {', '.join(taken)} too" if taken else ""
-        )
+        fields = node._plan.contracts
+        arguments = [field.name for field in fields if field.init]
+        others = [name for name in arguments if name not in changes]
+        if others:
+            remedy += f", or pass {', '.join(others)} too"
         raise ContractError(_refusal(cls, changes, [str(error)], remedy)) from None
     faults: list[str] = []
     for field in schema(cls).fields.values():
@@ -284,11 +279,10 @@ def _check_sizes(
             continue
         before, after = tuple(shape_of(original)), tuple(shape_of(node))
         if before != after:
-            faults.append(
-                f"{cls.__name__}.{field.name}: its shape was {before}, and would be {after}"
-            )
+            where = f"{cls.__name__}.{field.name}"
+            faults.append(f"{where}: its shape was {before}, and would be {after}")
     if faults:
-        raise ContractError(_refusal(cls, changes, faults, _construct(cls)))
+        raise ContractError(_refusal(cls, changes, faults, remedy))
 
 
 def _construct(cls: type) -> str:

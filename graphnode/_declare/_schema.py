@@ -1,8 +1,13 @@
-"""The schema compiler: from a class's annotations and specifiers to one frozen record, or all faults at once.
+"""Compile a node class: from its annotations and specifiers to one frozen `Schema`, or all faults at once.
 
-It sees classes, never instances, and runs in passes: the dataclass fields, their
-annotations resolved, the kind of each, the rules between kind, annotation, default and
-initializer. A schema is kept in its own class's `__dict__`.
+It sees classes, never instances. Each dataclass field goes through the same passes:
+
+    annotation, as written --_resolved--> type --_kind_of--> kind and form --_check_...--> Field
+                               |
+                               a name that does not exist yet: UnresolvedError, and the class is
+                               compiled at its first use, in the frames that it was defined in
+
+A schema is kept in its own class's `__dict__`.
 """
 
 import contextlib
@@ -66,11 +71,11 @@ class Field(NamedTuple):
         annotation: The resolved annotation, or `None` where a specifier stood for one
             that nothing resolves.
         owner: The class that declares it.
-        specifier: What its specifier said; a bare one for a field without.
+        specifier: Its specifier; a bare one for a field without.
         is_explicit: Whether it was declared with a specifier.
         init: Whether the constructor takes it.
-        default: Makes its default, or is `None` where it has none, or has one that only
-            the node makes.
+        default: Makes its default; `None` for a field without, or whose default depends
+            on the node.
     """
 
     name: str
@@ -85,7 +90,7 @@ class Field(NamedTuple):
 
 
 def is_computed(field: Field) -> bool:
-    """Whether a factory makes a static field, where the constructor is not given a value."""
+    """Whether a static field has a factory, for where the constructor is not given a value."""
     return field.kind is Kind.STATIC and field.specifier.factory is not None
 
 
@@ -101,29 +106,25 @@ class Schema(Generic[N]):
     cls: type[N]
     fields: Mapping[str, Field]
 
-    def of_kind(self, kind: Kind) -> tuple[Field, ...]:
-        """The fields of one kind, sorted by name: the canonical order."""
-        return tuple(
-            self.fields[name]
-            for name in sorted(self.fields)
-            if self.fields[name].kind is kind
-        )
+    def of_kind(self, *kinds: Kind) -> tuple[Field, ...]:
+        """The fields of some kinds, sorted by name: the canonical order."""
+        fields = [self.fields[name] for name in sorted(self.fields)]
+        return tuple([field for field in fields if field.kind in kinds])
 
     @property
-    def holders(self) -> tuple[Field, ...]:
+    def dynamic_fields(self) -> tuple[Field, ...]:
         """The state and subnode fields, sorted by name: the canonical order."""
-        return tuple(
-            self.fields[name]
-            for name in sorted(self.fields)
-            if self.fields[name].kind is not Kind.STATIC
-        )
+        return self.of_kind(Kind.STATE, Kind.SUBNODE)
 
 
 class _KeptSchema(Kept[Schema[Any]]):
-    """A schema in its class. Once pickled, the annotations that were resolved: their names may mean nothing there.
+    """A schema in its class; in a pickle of the class, its resolved annotations.
+
+    Where the pickle is loaded, their names may mean nothing.
 
     Attributes:
-        annotations: Those by the name of the field, if the class came out of a pickle.
+        annotations: The resolved annotations by field, if the class came out of a
+            pickle.
     """
 
     __slots__ = ("annotations",)
@@ -141,24 +142,22 @@ class _KeptSchema(Kept[Schema[Any]]):
     def __reduce__(self) -> tuple[Any, ...]:
         annotations = dict(self.annotations or {})
         if self.value is not None:
-            declared: Any = dataclasses.fields(cast("Any", self.value.cls))
-            written = {field.name: field.type for field in declared}
-            own = [
-                field
-                for field in self.value.fields.values()
-                if field.owner is self.value.cls
-            ]
-            annotations |= {
-                one.name: one.annotation
-                for one in own
-                if one.annotation is not written[one.name]
-            }
-        there, args = super().__reduce__()
-        return there, (*args, None, annotations)
+            cls: Any = self.value.cls
+            unresolved = {field.name: field.type for field in dataclasses.fields(cls)}
+            for field in self.value.fields.values():
+                is_resolved = field.annotation is not unresolved[field.name]
+                if field.owner is cls and is_resolved:
+                    annotations[field.name] = field.annotation
+        restore, args = super().__reduce__()
+        return restore, (*args, None, annotations)
 
 
 class UnresolvedError(Exception):
-    """Some annotations name what does not exist yet; the class is compiled at its first use."""
+    """An annotation names what does not exist yet.
+
+    Raised by `compile_schema` while a class is defined; `_declare._node` catches it, and
+    has the class compiled at its first use.
+    """
 
 
 def schema(cls: type[N], /) -> Schema[N]:
@@ -179,18 +178,15 @@ def schema(cls: type[N], /) -> Schema[N]:
         >>> {name: str(field.kind) for name, field in gn.schema(Affine).fields.items()}
         {'width': 'static', 'weight': 'state'}
     """
-    found: Any = get_origin(cls) or cls
-    if isinstance(found, type):
-        check_refused(found)
-    if not (
-        isinstance(found, type)
-        and issubclass(found, NodeBase)
-        and dataclasses.is_dataclass(found)
-    ):
+    node_class: Any = get_origin(cls) or cls
+    if not isinstance(node_class, type):
         raise TypeError(wrong_argument("a node class", cls))
-    compiled: Any = kept(found, _SCHEMA)
+    check_refused(node_class)
+    if not issubclass(node_class, NodeBase) or not dataclasses.is_dataclass(node_class):
+        raise TypeError(wrong_argument("a node class", cls))
+    compiled: Any = kept(node_class, _SCHEMA)
     if compiled is None:
-        compiled = _compile_late(found)
+        compiled = _compile_late(node_class)
     return cast("Schema[N]", compiled)
 
 
@@ -198,8 +194,8 @@ def _compile_late(cls: type[N]) -> "Schema[N]":
     try:
         return compile_schema(cls, is_final=True)
     except SchemaError:
-        # Another thread may have been first, and have dropped the frames in which the
-        # names resolve.
+        # Another thread may have compiled it meanwhile, and dropped the frames in which
+        # the names resolve.
         compiled: Schema[N] | None = kept(cls, _SCHEMA)
         if compiled is None:
             raise
@@ -213,29 +209,29 @@ def compile_schema(
 
     Args:
         cls: A node class, already a dataclass.
-        is_final: Whether a name that nothing resolves is a fault, not a reason to wait.
-        faults: Faults of its body, found before.
+        is_final: Whether a name that does not resolve is a fault, not a reason to wait.
+        faults: The faults of its body.
 
     Raises:
         SchemaError: All faults of the class.
         UnresolvedError: A name does not resolve, and `is_final` is false.
     """
-    fields, found = _compile_fields(cls, is_final or bool(faults))
-    all_faults = [*faults, *found, *_contract_faults(cls, fields)]
+    fields, field_faults = _compile_fields(cls, is_final or bool(faults))
+    all_faults = [*faults, *field_faults, *_contract_faults(cls, fields)]
     if all_faults:
         raise SchemaError(cls.__name__, all_faults)
     compiled = publish(cls, _SCHEMA, Schema(cls, fields), _KeptSchema)
-    # In this order: who finds no frames any more finds the schema.
-    with contextlib.suppress(AttributeError):  # another thread's
+    # After the schema is there: a thread that misses the frames then finds it.
+    with contextlib.suppress(AttributeError):  # another thread has removed them
         delattr(cls, _FRAMES)
     return compiled
 
 
 def move_forms(cls: type[NodeBase], old: type, new: type) -> bool:
-    """Have the fields of a compiled class take the new definition of a class of States or nodes, if they take the old.
+    """Replace the old definition of a class of States or nodes by the new one in the forms of a compiled class.
 
     Returns:
-        Whether they do: what was made of the schema has to be made again.
+        Whether there was any: plan and template have to be made again.
     """
     compiled: Schema[Any] | None = kept(cls, _SCHEMA)
     if compiled is None:
@@ -263,23 +259,20 @@ def _compile_fields(
     if "__dataclass_fields__" not in cls.__dict__:
         # `dataclasses` has refused the class before it read its fields
         return fields, faults
-    names, owners = (
-        {declared.name for declared in dataclasses.fields(cls)},
-        declaring_classes(cls),
-    )
+    names = {declared.name for declared in dataclasses.fields(cls)}
+    owners = declaring_classes(cls)
     faults += _version_faults(cls, owners, bases)
     for name, declared in cls.__dataclass_fields__.items():
         owner = owners.get(name)
         if owner is None:
-            # Of another version of a base: a fault, unless it is a class variable
-            continue
+            continue  # one of another version of a base; see `_version_faults`
+        is_field = name in names
         try:
-            if name in names or is_init_variable(own_annotations(owner)[name], owner):
+            if is_field or is_init_variable(own_annotations(owner)[name], owner):
                 _check_one_default(cls, declared, owner)
-            if name in names:
-                fields[name] = _compile_field(
-                    cls, declared, owner, bases, local_names, is_final
-                )
+            if is_field:
+                compiling = _FieldContext(cls, owner, bases, local_names, is_final)
+                fields[name] = _compile_field(compiling, declared)
         except _FaultError as fault:
             faults.append(ClassFault(str(fault), fault.rule, name))
     return fields, faults
@@ -288,40 +281,44 @@ def _compile_fields(
 def _version_faults(
     cls: Any, owners: Mapping[str, type], bases: "Sequence[_Base]"
 ) -> Iterator[ClassFault]:
-    """Where a class came by value, the fields that its bases have lost or got: their modules are of another version."""
-    fields, names = (
-        cls.__dataclass_fields__,
-        {declared.name for declared in dataclasses.fields(cls)},
-    )
+    """The fields that the bases of a class that was pickled by value have lost or gained since.
+
+    Its bases come from modules, and these may be of another version where it is loaded.
+    """
+    fields = cls.__dataclass_fields__
+    names = {declared.name for declared in dataclasses.fields(cls)}
     reasons: dict[str, str] = {}
     for name, declared in fields.items():
-        if name not in owners and (
-            name in names or is_init_variable(declared.type, cls)
-        ):
+        if name in owners:
+            continue
+        if name in names or is_init_variable(declared.type, cls):
             reasons[name] = "no base declares it here, and one did where it was pickled"
     for base, fields_of_base in bases:
-        added = [name for name in fields_of_base if name not in fields]
-        reasons |= dict.fromkeys(
-            added,
-            f"{base.__name__} has it here, and did not where {cls.__name__} was pickled",
+        reason = (
+            f"{base.__name__} has it here, and did not where {cls.__name__} was pickled"
         )
+        for name in fields_of_base:
+            if name not in fields:
+                reasons[name] = reason
     for name, reason in reasons.items():
         text = f"{cls.__name__}.{name}: {reason}; use one version of its bases in both processes"
         yield ClassFault(text, Rule.OVERRIDE, name)
 
 
 def remember_frames(cls: type) -> None:
-    """Keep the frames a class is being defined in until it compiles: a later name of a function may complete it."""
+    """Keep the frames that a class is being defined in until it compiles.
+
+    A name in its annotations may be one that the enclosing function binds later.
+    """
     setattr(cls, _FRAMES, Kept(cls, _FRAMES, tuple(_defining_frames(cls))))
 
 
 def late_fault(cls: type) -> ClassFault | None:
-    """What is wrong with what a decorator, or a call, has made of a node class after its creation."""
+    """What is wrong with how a decorator, or an assignment, has changed a node class after its creation."""
     if not compares_by_identity(cls):
         text = f"{cls.__name__} defines __eq__ or __hash__, but nodes are compared by identity; remove them"
-        return ClassFault(
-            f"{text} (or an explicit @dataclass: Node applies it itself)", Rule.EQUALITY
-        )
+        hint = "or an explicit @dataclass: Node applies it itself"
+        return ClassFault(f"{text} ({hint})", Rule.EQUALITY)
     if is_decorated(cls):
         return decorated_fault(cls.__name__)
     return registration_fault(cls)
@@ -334,155 +331,161 @@ def decorated_fault(where: str) -> ClassFault:
 
 
 def is_decorated(cls: type) -> bool:
-    """Whether `dataclasses` has made a finished node class anew: it leaves a dict in the place of `InstanceFields`."""
+    """Whether a finished node class was decorated with `@dataclass`: a dict has then replaced its `InstanceFields`."""
     return type(cls.__dict__.get("__dataclass_fields__")) is dict
 
 
 class _FaultError(Exception):
-    """One fault of one field, with its place."""
+    """One fault of one field, with its place.
+
+    Raised by the passes over a field; `_compile_fields` catches it, and goes on with the
+    next field.
+    """
 
     def __init__(self, text: str, rule: Rule) -> None:
         super().__init__(text)
         self.rule = rule
 
 
-def _compile_field(
-    cls: type,
-    declared: "dataclasses.Field[Any]",
-    owner: type,
-    bases: "Sequence[_Base]",
-    local_names: Mapping[str, Any],
-    is_final: bool,
-) -> Field:
+class _FieldContext(NamedTuple):
+    """What the passes over a field need to know of its class.
+
+    Attributes:
+        cls: The class that is compiled.
+        owner: The class that declares the field: itself, or one that it extends.
+        bases: The node classes that it extends.
+        local_names: The names of the functions that it was defined in.
+        is_final: Whether a name that does not resolve is a fault, not a reason to wait.
+    """
+
+    cls: type
+    owner: type
+    bases: "Sequence[_Base]"
+    local_names: Mapping[str, Any]
+    is_final: bool
+
+
+def _compile_field(context: _FieldContext, declared: "dataclasses.Field[Any]") -> Field:
+    cls, owner = context.cls, context.owner
     name, where = declared.name, f"{cls.__name__}.{declared.name}"
     inherited: Schema[Any] | None = kept(owner, _SCHEMA)
     if owner is not cls and inherited is not None:
-        return _inherited_field(
-            cls, inherited.fields[name], bases, local_names, is_final
-        )
+        return _inherited_field(context, inherited.fields[name])
     # Not `declared.type`: a specifier that two dataclasses share has the annotation of
     # the second.
-    said, written = specifier_of(declared), own_annotations(owner)[name]
+    written = own_annotations(owner)[name]
+    specifier = specifier_of(declared)
     try:
-        annotation = _arrived(owner, name)
-        if annotation is None:
-            annotation = _resolved(written, owner, cls, local_names)
+        annotation = _annotation_of(context, name, written)
     except NameError as error:
-        if not is_final:
-            raise UnresolvedError from None
-        if said is None or said.initializer is not None:
-            raise _FaultError(
-                _unresolved(where, written, error), Rule.UNRESOLVED
-            ) from None
-        return Field(
-            name,
-            said.kind,
-            open_form(said.kind),
-            None,
-            owner,
-            said,
-            True,
-            declared.init,
-            _default(declared),
-        )
-    except Exception as error:  # whatever the text does when it is evaluated
-        reason = (
-            error
-            if isinstance(error, TypeError | AttributeError | SyntaxError)
-            else repr(error)
-        )
-        text = f"{where}: the annotation {written!r} does not evaluate: {reason}"
-        raise _FaultError(text, Rule.ANNOTATION) from None
-    if annotation is Final and declared.default is not dataclasses.MISSING:
-        annotation = type(declared.default)
-    try:
-        # A dataclass, which is compiled anew in each class that extends it
-        if not issubclass(owner, NodeBase):
-            annotation = with_parameters(
-                annotation, type_arguments_along(cls, owner, local_names)
-            )
-        _check_no_specifier(where, annotation, declared)
-        kind, form = _kind_of(where, annotation, owner, said)
-    except (
-        NameError
-    ) as error:  # of the bound or default of a type variable, or of what stands for it
-        if not is_final:
-            raise UnresolvedError from None
-        raise _FaultError(_unresolved(where, written, error), Rule.UNRESOLVED) from None
-    specifier, is_explicit = said or Specifier(kind), said is not None
+        is_needed = specifier is None or specifier.initializer is not None
+        if is_needed or not context.is_final:
+            raise _unresolved(context, where, written, error) from None
+        assert specifier is not None
+        kind, form, annotation = specifier.kind, open_form(specifier.kind), None
+    else:
+        if annotation is Final and declared.default is not dataclasses.MISSING:
+            annotation = type(declared.default)
+        try:
+            # What a plain dataclass declares is compiled in each class that extends it.
+            if not issubclass(owner, NodeBase):
+                types_by_variable = type_arguments_along(
+                    cls, owner, context.local_names
+                )
+                annotation = with_parameters(annotation, types_by_variable)
+            _check_no_specifier(where, annotation, declared)
+            kind, form = _kind_of(where, annotation, owner, specifier)
+        except NameError as error:  # in the bound or default of a type variable
+            raise _unresolved(context, where, written, error) from None
     field = Field(
         name,
         kind,
         form,
         annotation,
         owner,
-        specifier,
-        is_explicit,
+        specifier or Specifier(kind),
+        specifier is not None,
         declared.init,
         _default(declared),
     )
-    _check_override(cls, field, bases)
-    _check_initializer(field, where)
-    _check_sharding(field, where)
+    if annotation is not None:
+        _check_field(context, field)
     return field
 
 
-def _inherited_field(
-    cls: type,
-    field: Field,
-    bases: "Sequence[_Base]",
-    local_names: Mapping[str, Any],
-    is_final: bool,
-) -> Field:
-    """A field of a base, narrowed by what `cls`, or a class between, says for the type variables of its annotation.
+def _annotation_of(context: _FieldContext, name: str, written: object) -> object:
+    """The annotation of a field, resolved: where its class is defined, or was pickled.
 
-    Its names may resolve only where it was declared, and were resolved there.
-
-    Args:
-        cls: The class that inherits it.
-        field: The field as the class that declares it has it.
-        bases: The node classes that `cls` extends.
-        local_names: The names of the functions that `cls` was defined in.
-        is_final: Whether a name that nothing resolves is a fault, not a reason to wait.
+    Raises:
+        NameError: A name in it does not resolve.
+        _FaultError: It cannot be evaluated.
     """
-    where = f"{cls.__name__}.{field.name}"
-    narrowed = field
-    fields_of = dict(bases)
+    annotation = _pickled_annotation(context.owner, name)
+    if annotation is not None:
+        return annotation
+    try:
+        return _resolved(written, context.owner, context.local_names)
+    except NameError:
+        raise
+    except Exception as error:  # an annotation may run any code
+        is_plain = isinstance(error, TypeError | AttributeError | SyntaxError)
+        reason = error if is_plain else repr(error)
+        where = f"{context.cls.__name__}.{name}"
+        text = f"{where}: the annotation {written!r} does not evaluate: {reason}"
+        raise _FaultError(text, Rule.ANNOTATION) from None
+
+
+def _check_field(context: _FieldContext, field: Field) -> None:
+    where = f"{context.cls.__name__}.{field.name}"
+    _check_override(context.cls, field, context.bases)
+    _check_initializer(field, where)
+    _check_sharding(field, where)
+
+
+def _inherited_field(context: _FieldContext, field: Field) -> Field:
+    """A field of a base, narrowed by the types that `cls`, or a class between, gives for its type variables.
+
+        class Table(gn.Node, Generic[T]):      class Square(Table[Float[Array, "n n"]]): ...
+            weight: gn.ParamState[T]           weight: gn.ParamState[Float[Array, "n n"]]
+
+    Its annotation was resolved where it was declared; here its names may mean nothing.
+    """
+    cls = context.cls
+    fields_of = dict(context.bases)
     for base in cls.__bases__:
         of_base = fields_of.get(base, {}).get(field.name)
         if of_base is None or of_base.owner is not field.owner:
             continue
-        try:
-            if variables_of(of_base.annotation):
-                of_base = _narrowed(
-                    where, of_base, type_arguments(cls, base, local_names)
-                )
-        except NameError as error:
-            if not is_final:
-                raise UnresolvedError from None
-            text = f"{where}: nothing defines {error.name!r}, which {cls.__name__} says of {base.__name__}"
-            raise _FaultError(
-                f"{text}; import it at run time, or define it in the module",
-                Rule.UNRESOLVED,
-            ) from None
-        if of_base.annotation is not field.annotation:
-            narrowed = of_base
-            break  # as everywhere in Python, the first base counts
-    _check_override(cls, narrowed, bases)
-    if narrowed is not field:
-        _check_initializer(narrowed, where)
-        _check_sharding(narrowed, where)
-    return narrowed
+        narrowed = _narrowed(context, of_base, base)
+        if narrowed.annotation is not field.annotation:
+            # As everywhere in Python, the first base counts.
+            _check_field(context, narrowed)
+            return narrowed
+    _check_override(cls, field, context.bases)
+    return field
 
 
-def _narrowed(where: str, field: Field, types_by_variable: Mapping[Any, Any]) -> Field:
-    """A field with types in place of type variables of its annotation; the field itself, if it has none of them."""
-    annotation = with_parameters(field.annotation, types_by_variable)
-    if annotation is field.annotation:
+def _narrowed(context: _FieldContext, field: Field, base: type) -> Field:
+    """The field of a base with the types that `cls` gives for its type variables; the field itself without any."""
+    cls = context.cls
+    where = f"{cls.__name__}.{field.name}"
+    if not variables_of(field.annotation):
         return field
-    kind, form = _kind_of(
-        where, annotation, field.owner, field.specifier if field.is_explicit else None
-    )
+    try:
+        types_by_variable = type_arguments(cls, base, context.local_names)
+        annotation = with_parameters(field.annotation, types_by_variable)
+        if annotation is field.annotation:
+            return field
+        specifier = field.specifier if field.is_explicit else None
+        kind, form = _kind_of(where, annotation, field.owner, specifier)
+    except NameError as error:
+        if not context.is_final:
+            raise UnresolvedError from None
+        text = f"{where}: nothing defines {error.name!r}, which {cls.__name__} says of {base.__name__}"
+        raise _FaultError(
+            f"{text}; import it at run time, or define it in the module",
+            Rule.UNRESOLVED,
+        ) from None
     return field._replace(kind=kind, form=form, annotation=annotation)
 
 
@@ -492,45 +495,41 @@ def _check_no_specifier(
     """Raise where a specifier stands inside of `Annotated`, in which `dataclasses` looks for none."""
     specifier = specifier_inside(annotation)
     if specifier is not None:
-        called = specifier_text(specifier)
-        text = f"{where}: {called} inside of Annotated declares nothing; write {declared.name}: ... = {called}"
-        has_default = not (
-            declared.default is declared.default_factory is dataclasses.MISSING
-        )
-        raise _FaultError(
-            text + (", with the default among its arguments" if has_default else ""),
-            Rule.ANNOTATION,
-        )
+        line = specifier_text(specifier)
+        text = f"{where}: {line} inside of Annotated declares nothing; write {declared.name}: ... = {line}"
+        if not declared.default is declared.default_factory is dataclasses.MISSING:
+            text += ", with the default among its arguments"
+        raise _FaultError(text, Rule.ANNOTATION)
 
 
 def _resolved(
-    annotation: object, owner: type, cls: type, local_names: Mapping[str, Any]
+    annotation: object, owner: type, local_names: Mapping[str, Any]
 ) -> object:
-    """An annotation as its class sees it; only what means nothing there, as a subclass of it sees it."""
+    """An annotation as the class that declares it sees it; if that fails, as a subclass of it does."""
     own_names = _local_names(owner)
     try:
         return resolve(annotation, owner, own_names)
     except NameError:
-        return resolve(
-            annotation,
-            owner,
-            {**local_names, **_local_names(owner, of_bodies=True), **own_names},
-        )
+        body_names = _local_names(owner, of_bodies=True)
+        return resolve(annotation, owner, {**local_names, **body_names, **own_names})
 
 
 def _check_one_default(
     cls: type, declared: "dataclasses.Field[Any]", owner: Any
 ) -> None:
-    """Raise where `dataclasses` takes a field from another class than the one whose attribute it is.
+    r"""Raise where `dataclasses` takes a field from another class than the one whose attribute it is.
 
-    Of `C(B, A)`, it takes all that B has before what A has, also what B has from a base
-    whose field A declares anew.
+      Base (x)       For C, dataclasses takes the x of Base, which it meets as a field of B.
+     /        \      `getattr` finds the x of A, as A stands before Base in the MRO: C, B, A, Base.
+    B        A (x)
+     \        /
+      C(B, A)
     """
     if owner is cls or owner.__dataclass_fields__.get(declared.name) is declared:
         return
     first = _first_with(cls, declared)
-    # A copy of the owner's field is no other one: cloudpickle gives new ones to a plain
-    # dataclass whenever it loads it.
+    # A copy of the owner's field counts as the same: cloudpickle copies the fields of a
+    # plain dataclass whenever it loads it.
     if first is not None and declaring_classes(first).get(declared.name) is not owner:
         reason = f"{owner.__name__} declares it anew, and {first.__name__} brings that of a base of both"
         raise _FaultError(
@@ -547,86 +546,92 @@ def _first_with(cls: type, declared: "dataclasses.Field[Any]") -> type | None:
     return None
 
 
-def _arrived(owner: type, name: str) -> object:
+def _pickled_annotation(owner: type, name: str) -> object:
     """The annotation of a field as it was resolved where its class was pickled, or `None`."""
-    holder: _KeptSchema | None = owner.__dict__.get(_SCHEMA)
-    return (
-        holder.annotations.get(name)
-        if holder is not None and holder.annotations is not None
-        else None
-    )
+    entry: _KeptSchema | None = owner.__dict__.get(_SCHEMA)
+    if entry is None or entry.annotations is None:
+        return None
+    return entry.annotations.get(name)
 
 
 def _default(declared: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
     if declared.default_factory is left_out:
-        return None  # what its factory makes is known of a node alone
+        return None  # stands for a factory, which takes the node
     if declared.default is not dataclasses.MISSING:
         return lambda: declared.default
-    return (
-        declared.default_factory
-        if declared.default_factory is not dataclasses.MISSING
-        else None
-    )
+    factory = declared.default_factory
+    return None if factory is dataclasses.MISSING else factory
 
 
-def _unresolved(where: str, annotation: object, error: NameError) -> str:
-    return (
+def _unresolved(
+    context: _FieldContext, where: str, annotation: object, error: NameError
+) -> Exception:
+    """What to raise for a name that does not resolve: a reason to wait, or a fault."""
+    if not context.is_final:
+        return UnresolvedError()
+    text = (
         f"{where}: nothing defines {error.name!r} of the annotation {annotation!r}; import it at run time (not only "
         "under TYPE_CHECKING), define it in the module, or say static(), state() or subnode()"
     )
+    return _FaultError(text, Rule.UNRESOLVED)
 
 
 def _kind_of(
-    where: str, annotation: object, owner: type, said: Specifier | None
+    where: str, annotation: object, owner: type, specifier: Specifier | None
 ) -> tuple[Kind, Form]:
+    """The kind and the form of a field, of which annotation and specifier must not contradict each other."""
+    # A State that the node makes needs one class: a type variable stands for its
+    # default. One that is passed in may be of any class that the variable admits.
+    if specifier is not None and specifier.initializer is not None:
+        annotation = with_defaults(annotation, owner)
     try:
-        # What the node makes is of one class, by default that of the type variable;
-        # what it is given may be of others.
-        is_made = said is not None and said.initializer is not None
-        form = form_of(
-            with_defaults(annotation, owner) if is_made else annotation, owner
-        )
+        form = form_of(annotation, owner)
+        if form.kind is None:
+            raise AmbiguousError("None alone says nothing")
     except ContractSyntaxError as error:
         raise _FaultError(f"{where}: {error}", Rule.AXIS_SYNTAX) from None
     except AmbiguousError as error:
-        if error.cause in (Cause.CONTRACTS, Cause.CONTAINER):
-            raise _FaultError(f"{where}: {error}", Rule.AMBIGUOUS) from None
-        if said is None:
-            raise _FaultError(_ambiguous(where, error), _RULES[error.cause]) from None
-        if (
-            error.cause in (Cause.UNHASHABLE, Cause.THAWED, Cause.GUARDED)
-            and said.kind is not Kind.STATIC
-        ):
-            text = f"{where}: declared {said.kind}(), but its annotation says static; {error}"
-            raise _FaultError(text, Rule.KIND) from None
-        if error.cause is Cause.UNHASHABLE:
-            raise _FaultError(f"{where}: {error}", Rule.UNHASHABLE) from None
-        if error.cause is Cause.ARRAY and said.kind is not Kind.STATIC:
-            raise _FaultError(
-                f"{where}: {said.kind}() holds no bare array; {error}", Rule.KIND
-            ) from None
-        return said.kind, open_form(said.kind)
-    if form.kind is None:
-        if said is None:
-            raise _FaultError(
-                _ambiguous(where, AmbiguousError("None alone says nothing")),
-                Rule.AMBIGUOUS,
-            )
-        return said.kind, open_form(said.kind)
-    if said is not None and said.kind is not form.kind:
-        text = f"{where}: declared {said.kind}(), but its annotation says {form.kind}; write {form.kind}()"
+        _check_ambiguous(where, error, specifier)
+        assert specifier is not None
+        return specifier.kind, open_form(specifier.kind)
+    if specifier is not None and specifier.kind is not form.kind:
+        text = f"{where}: declared {specifier.kind}(), but its annotation says {form.kind}; write {form.kind}()"
         raise _FaultError(text, Rule.KIND)
     return form.kind, form
 
 
-# What it comes to when an annotation without a specifier does not settle a kind.
+# The rule that an annotation without a specifier breaks if it does not settle a kind.
 _RULES: Final = {
     Cause.OPEN: Rule.AMBIGUOUS,
     Cause.ARRAY: Rule.ARRAY,
     Cause.UNHASHABLE: Rule.UNHASHABLE,
-    Cause.THAWED: Rule.UNHASHABLE,
-    Cause.GUARDED: Rule.UNHASHABLE,
+    Cause.MUTABLE_DATACLASS: Rule.UNHASHABLE,
+    Cause.GUARDED_DATACLASS: Rule.UNHASHABLE,
 }
+# What an annotation may be that is static in all but a detail.
+_ALMOST_STATIC: Final = frozenset(
+    {Cause.UNHASHABLE, Cause.MUTABLE_DATACLASS, Cause.GUARDED_DATACLASS}
+)
+
+
+def _check_ambiguous(
+    where: str, error: AmbiguousError, specifier: Specifier | None
+) -> None:
+    """Raise if a specifier is missing for an ambiguous annotation, or does not help."""
+    cause = error.cause
+    if cause in (Cause.CONTRACTS, Cause.CONTAINER):
+        raise _FaultError(f"{where}: {error}", Rule.AMBIGUOUS) from None
+    if specifier is None:
+        raise _FaultError(_ambiguous(where, error), _RULES[cause]) from None
+    kind = specifier.kind
+    if cause in _ALMOST_STATIC and kind is not Kind.STATIC:
+        text = f"{where}: declared {kind}(), but its annotation says static; {error}"
+        raise _FaultError(text, Rule.KIND) from None
+    if cause is Cause.UNHASHABLE:
+        raise _FaultError(f"{where}: {error}", Rule.UNHASHABLE) from None
+    if cause is Cause.ARRAY and kind is not Kind.STATIC:
+        text = f"{where}: {kind}() holds no bare array; {error}"
+        raise _FaultError(text, Rule.KIND) from None
 
 
 def _ambiguous(where: str, error: AmbiguousError) -> str:
@@ -635,9 +640,10 @@ def _ambiguous(where: str, error: AmbiguousError) -> str:
         return (
             f"{where}: {error}; say which: {line}.static(), gn.state() or gn.subnode()"
         )
-    # Else the specifier would only lead to the next error
-    is_remedy = error.cause in (Cause.ARRAY, Cause.GUARDED)
-    return f"{where}: {error}" + (f", or say {line}.static()" if is_remedy else "")
+    # For other causes `static()` would only lead to the next error.
+    if error.cause in (Cause.ARRAY, Cause.GUARDED_DATACLASS):
+        return f"{where}: {error}, or say {line}.static()"
+    return f"{where}: {error}"
 
 
 # A node class that another extends, and its fields.
@@ -657,28 +663,33 @@ def _check_override(cls: type, field: Field, bases: Sequence[_Base]) -> None:
 
 def _base_fields(cls: type, is_final: bool) -> list[_Base]:
     """The node classes that `cls` extends; of one with faults, the fields that compile."""
-    found: list[_Base] = []
+    bases: list[_Base] = []
     for base in cls.__mro__[1:]:
-        if issubclass(base, NodeBase) and "__dataclass_fields__" in base.__dict__:
-            if kept(base, _SCHEMA) is None and not is_final:
-                raise UnresolvedError
-            try:
-                found.append((base, schema(base).fields))
-            except SchemaError:
-                # Its own faults are its own; those of fields that `cls` inherits are
-                # found again there.
-                found.append((base, _compile_fields(base, is_final=True)[0]))
-    return found
+        if (
+            not issubclass(base, NodeBase)
+            or "__dataclass_fields__" not in base.__dict__
+        ):
+            continue
+        if kept(base, _SCHEMA) is None and not is_final:
+            raise UnresolvedError
+        try:
+            fields = schema(base).fields
+        except SchemaError:
+            # The faults of a base are reported for the base; those in fields that `cls`
+            # inherits are found again for `cls`.
+            fields, _ = _compile_fields(base, is_final=True)
+        bases.append((base, fields))
+    return bases
 
 
 def _check_initializer(field: Field, where: str) -> None:
-    said = field.specifier
-    if said.initializer is None:
+    specifier = field.specifier
+    if specifier.initializer is None:
         return
     if len(field.form.leaves) != 1 or field.form.is_open:
         text = f"{where}: state(initializer) makes one State: annotate one State class, found {field.form}"
         raise _FaultError(text, Rule.INITIALIZER)
-    if field.form.leaves[0].contract is None and said.shape is None:
+    if field.form.leaves[0].contract is None and specifier.shape is None:
         cls = field.form.leaves[0].cls.__name__
         raise _FaultError(
             f'{where}: state(initializer) needs a shape: annotate {cls}[Float[Array, "rows cols"]], or pass '
@@ -688,21 +699,19 @@ def _check_initializer(field: Field, where: str) -> None:
 
 
 def _check_sharding(field: Field, where: str) -> None:
-    """Of the rank nothing is known here where an axis of the annotation stands for several."""
-    contract = field.form.leaves[0].contract if len(field.form.leaves) == 1 else None
-    has_rank = contract is not None and not any(axis.variadic for axis in contract.axes)
-    ranks = (
-        frozenset({len(contract.axes)})
-        if contract is not None and has_rank
-        else ANY_RANK
-    )
+    """Raise if a sharding does not fit the rank of the annotation, which is open if an axis stands for several."""
+    ranks = ANY_RANK
+    if len(field.form.leaves) == 1:
+        contract = field.form.leaves[0].contract
+        if contract and not any(axis.variadic for axis in contract.axes):
+            ranks = frozenset({len(contract.axes)})
     fault = sharding_fault(field.specifier.sharding, ranks)
     if fault is not None:
         raise _FaultError(f"{where}: sharding: {fault}", Rule.SHARDING)
 
 
 def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[ClassFault]:
-    """Axes that an initializer needs and no static field gives."""
+    """Axes that an initializer needs, and for which there is no static field."""
     statics = {name for name, field in fields.items() if field.kind is Kind.STATIC}
     for name, field in fields.items():
         if field.specifier.initializer is None or field.specifier.shape is not None:
@@ -710,17 +719,16 @@ def _contract_faults(cls: type, fields: Mapping[str, Field]) -> Iterator[ClassFa
         contract = field.form.leaves[0].contract
         assert contract is not None
         for axis in contract.axes:
-            missing = sorted(axis.names - statics)
             if axis.expression is None:
                 text = f"{cls.__name__}.{name}: axis {axis.text!r} of {contract.text} has no size to initialise with"
                 yield ClassFault(text, Rule.AXIS_SIZE, name)
-            for one in missing:
-                hint = did_you_mean(one, statics) or f"declare {one}: int"
-                yield axis_name_fault(f"{cls.__name__}.{name}", one, contract, hint)
+            for missing in sorted(axis.names - statics):
+                hint = did_you_mean(missing, statics) or f"declare {missing}: int"
+                yield axis_name_fault(f"{cls.__name__}.{name}", missing, contract, hint)
 
 
 def axis_name_fault(where: str, axis: str, contract: Contract, hint: str) -> ClassFault:
-    """The fault of an axis that no static field names."""
+    """The fault of an axis whose name is not a static field."""
     text = f"{where}: axis {axis!r} of {contract.text} names no static field; {hint}"
     return ClassFault(text, Rule.AXIS_NAME, where.rpartition(".")[2])
 
@@ -730,19 +738,18 @@ def _defining_frames(cls: type) -> Iterator[FrameType]:
     frame: FrameType | None = sys._getframe(1)
     enclosed = cls.__qualname__
     while frame is not None:
-        is_local = (
-            frame.f_globals.get("__name__") == cls.__module__
-            and frame.f_locals is not frame.f_globals
-        )
-        if is_local and enclosed.startswith(frame.f_code.co_qualname + "."):
+        is_of_module = frame.f_globals.get("__name__") == cls.__module__
+        is_local = frame.f_locals is not frame.f_globals
+        encloses = enclosed.startswith(frame.f_code.co_qualname + ".")
+        if is_of_module and is_local and encloses:
             yield frame
-            # An outer call of the same function encloses nothing
+            # From here on, an outer call of the same function does not enclose it.
             enclosed = frame.f_code.co_qualname
         frame = frame.f_back
 
 
 def _local_names(cls: type, *, of_bodies: bool = False) -> dict[str, Any]:
-    """The names of the functions that a class was defined in; or of class bodies, which Python does not look into."""
+    """The names of the functions that a class was defined in; or of the class bodies, which Python does not search."""
     names: dict[str, Any] = {}
     frames: tuple[FrameType, ...] = kept(cls, _FRAMES) or ()
     for frame in reversed(frames):

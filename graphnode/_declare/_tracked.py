@@ -1,6 +1,6 @@
-"""The containers that nodes hold: lists and dicts that check what is put in, and note every change of structure.
+"""Track the lists and dicts in a node's fields: they check what is put in, and record every change of structure.
 
-For what a change of structure means to a binding, see `_versions`.
+A change replaces the container's version, which makes bindings stale: see `_versions`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +33,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+# A list that contains itself would be copied for ever.
 _MAX_NESTING: Final = 32
 
 
@@ -69,25 +70,41 @@ class Place(NamedTuple):
 
 
 def admit(form: Form, value: Any, place: Place) -> Any:
-    """`value` as a field of this form keeps it: lists and dicts become tracked copies, the rest passes by identity.
+    """Check a value for a field of this form: lists and dicts become tracked copies, others are returned as they are.
 
     Args:
         form: The form of the field, or of the place inside it.
-        value: What was given.
+        value: The value.
         place: Where it is put.
 
     Raises:
         FieldError: The value is not of the form.
     """
     cls = type(value)
-    # A proxy or a mock says that it is of a class, and an abstract class may say it of
-    # what only looks like a node.
-    if cls in form.classes or (
-        isinstance(value, form.classes) and issubclass(cls, GraphObject)
-    ):
+    if cls in form.classes or is_graph_object_of(value, form.classes):
         return value
     if value is None and form.optional:
         return None
+    container = _tracked(form, value, place)
+    if container is not None:
+        return container
+    # A class may have been defined again since, as in a notebook.
+    if issubclass(cls, GraphObject) and derives(cls, form.classes):
+        return value
+    raise FieldError(_refusal(form, value, place))
+
+
+def is_graph_object_of(value: object, classes: tuple[type, ...]) -> bool:
+    """Whether a value is a node or State of one of some classes.
+
+    `isinstance` alone will not do: a proxy or a mock claims to be of a class, and an
+    abstract class may claim what only looks like a node.
+    """
+    return isinstance(value, classes) and issubclass(type(value), GraphObject)
+
+
+def _tracked(form: Form, value: Any, place: Place) -> Any:
+    """A container as a field keeps it; `None` for what is not a container that the form admits."""
     if len(place.path) > _MAX_NESTING:
         raise FieldError(
             f"{place.where} nests containers deeper than {_MAX_NESTING} levels, or a container in itself"
@@ -97,47 +114,32 @@ def admit(form: Form, value: Any, place: Place) -> Any:
     if isinstance(value, dict) and form.admits(dict):
         return TrackedDict(form.item(dict), place, value)
     placed = form.items(tuple, items(value)) if isinstance(value, tuple) else None
-    if placed is not None:
-        # A named tuple becomes a plain one: a structure says that there is a tuple, not
-        # of which class.
-        return tuple(
-            [
-                admit(item_form, item, place.below(key))
-                for key, item, item_form in placed
-            ]
-        )
-    if issubclass(cls, GraphObject) and derives(cls, form.classes):
-        return value
-    raise FieldError(_refusal(form, value, place))
+    if placed is None:
+        return None
+    # Also for a named tuple: a structure says that there is a tuple, not of which class.
+    admitted = [admit(inner, item, place.below(key)) for key, item, inner in placed]
+    return tuple(admitted)
 
 
 def _refusal(form: Form, value: object, place: Place) -> str:
     names = [cls.__name__ for cls in form.classes]
-    has_other_class = type(value).__name__ in names  # of the same name
-    found = (
-        distinct_class_name(type(value), *form.classes)
-        if has_other_class
-        else describe(value)
-    )
-    message = f"{place} takes {form}; found {found}"
+    text = describe(value)
+    if type(value).__name__ in names:  # of another class with the same name
+        text = distinct_class_name(type(value), *form.classes)
+    message = f"{place} takes {form}; found {text}"
+    is_of_states = form.kind is Kind.STATE
     if isinstance(value, form.classes) and not issubclass(type(value), GraphObject):
-        what, base = (
-            ("a State", "gn.State")
-            if form.kind is Kind.STATE
-            else ("a node", "gn.Node")
-        )
+        what, base = ("a State", "gn.State") if is_of_states else ("a node", "gn.Node")
         return f"{message}, which says that it is {what} and is not; pass what is behind it, or derive it from {base}"
-    if (
-        form.kind is Kind.STATE
-        and hasattr(value, "dtype")
-        and not isinstance(value, type)
-    ):
-        message += f"; wrap the array: {names[0] if names else 'ParamState'}(...), or write to .value"
+    is_array = hasattr(value, "dtype") and not isinstance(value, type)
+    if is_of_states and is_array:
+        cls = names[0] if names else "ParamState"
+        message += f"; wrap the array: {cls}(...), or write to .value"
     return message
 
 
 class _Tracked:
-    """What both containers share; the slots are theirs, since `list` and `dict` take no second base with any."""
+    """What both containers share. Each has its own slots: a second base of `list` or `dict` may not have any."""
 
     if TYPE_CHECKING:
         _form: Form
@@ -159,21 +161,20 @@ class _Tracked:
             FieldError: It is not of the form of the items.
             ContractError: It breaks the contract of the field.
         """
-        (kept,) = self.admit_all([(key, item)], replaces=replaces)
-        return kept
+        (admitted,) = self.admit_all([(key, item)], replaces=replaces)
+        return admitted
 
     def admit_all(
         self, items: Iterable[tuple[Key, Any]], *, replaces: bool = True
     ) -> list[Any]:
         """Items as they would be kept at their keys; see `admit`. Their contracts are checked together."""
         placed = [(self._place.below(key), item) for key, item in items]
-        kept = [admit(self._form, item, place) for place, item in placed]
+        admitted = [admit(self._form, item, place) for place, item in placed]
         if self._place.check is not None:
             texts = [str(place) for place, _ in placed]
-            self._place.check(
-                self._form, dict(zip(texts, kept, strict=True)), replaces=replaces
-            )
-        return kept
+            by_place = dict(zip(texts, admitted, strict=True))
+            self._place.check(self._form, by_place, replaces=replaces)
+        return admitted
 
     def check_owner(self) -> None:
         """Raise if the container must not change now.
@@ -185,34 +186,34 @@ class _Tracked:
             check_owner(self._version, str(self._place))
 
     def _change(self, write: Callable[..., R], /, *args: Any, **options: Any) -> R:
-        """Make a change of structure, all of which was admitted; gives what `write` gives.
-
-        It is noted ahead as well, as an interrupt may come right after it.
-        """
-        self._changed()
-        # Noted also when it raises: a list that was sorted may then be partly sorted.
+        """Make a change of structure, all of which was admitted; returns the result of `write`."""
+        # Before it: an interrupt may come between the change and the next line.
+        self._replace_version()
         try:
             return write(*args, **options)
+        # After it: a walk may have run in between. Also when it raises: a list whose
+        # `sort` failed may be partly sorted.
         finally:
-            self._changed()
+            self._replace_version()
 
-    def _changed(self) -> None:
+    def _replace_version(self) -> None:
+        # Any other version means that the container is in no binding yet.
         if isinstance(self._version, Version):
             self._version = CLOCK.now = Version()
 
 
 class TrackedList(list[T], _Tracked):
-    """A `list` that a node holds: checks what is put in, and notes every change of structure.
+    """A `list` in a field: checks what is put in, and records every change of structure.
 
-    It is the node's own: assigning a list to a field copies it, and a copy of this is a
-    plain list again.
+    It belongs to its node: a list that is assigned to a field is copied into one, and
+    `copy` makes a plain list of it again.
     """
 
     __slots__ = ("__weakref__", "_form", "_place", "_version")
 
     def __init__(self, form: Form, place: Place, items: Iterable[T]) -> None:
         self._form, self._place, self._version = form, place, birth()
-        # The contract of a whole new value is checked by who assigns it.
+        # Whoever assigns it checks the contracts of all items together.
         super().__init__(
             [admit(form, item, place.below(at)) for at, item in enumerate(items)]
         )
@@ -220,9 +221,9 @@ class TrackedList(list[T], _Tracked):
     @classmethod
     def restore(cls, form: Form, place: Place, items: list[T]) -> "TrackedList[T]":
         """A list of items that were admitted before."""
-        made = cls(form, place, ())
-        list.extend(made, items)
-        return made
+        restored = cls(form, place, ())
+        list.extend(restored, items)
+        return restored
 
     def append(self, item: T, /) -> None:
         self.check_owner()
@@ -261,25 +262,23 @@ class TrackedList(list[T], _Tracked):
     def __setitem__(self, at: Any, item: Any, /) -> None:
         self.check_owner()
         if isinstance(at, slice):
-            items = list(item)
-            replaced = range(*at.indices(len(self)))
-            is_exchange = len(items) == len(replaced)
-            places = (
-                replaced
-                if is_exchange
-                else range(replaced.start, replaced.start + len(items))
-            )
-            admitted: Any = self.admit_all(
-                zip(places, items, strict=True), replaces=is_exchange
-            )
+            admitted: Any = self._admit_slice(at, list(item))
         else:
             index = at.__index__()
+            # `layers[at] += ...` changes the item, and then assigns it to its place.
             if -len(self) <= index < len(self) and self[index] is item:
-                # As after `held[at] += ...`, which has changed the item itself: it
-                # stays the same object
                 return
             admitted = self.admit(index if index >= 0 else len(self) + index, item)
         self._change(super().__setitem__, at, admitted)
+
+    def _admit_slice(self, at: slice, items: list[T]) -> list[T]:
+        places = range(*at.indices(len(self)))
+        # Of another length, they move what stands behind them.
+        is_exchange = len(items) == len(places)
+        if not is_exchange:
+            places = range(places.start, places.start + len(items))
+        placed = zip(places, items, strict=True)
+        return self.admit_all(placed, replaces=is_exchange)
 
     def __delitem__(self, at: SupportsIndex | slice, /) -> None:
         self.check_owner()
@@ -300,7 +299,7 @@ class TrackedList(list[T], _Tracked):
 
 
 class TrackedDict(dict[str, T], _Tracked):
-    """A `dict` with string keys that a node holds; see `TrackedList`."""
+    """A `dict` with string keys in a field; see `TrackedList`."""
 
     __slots__ = ("__weakref__", "_form", "_place", "_vacant", "_version")
 
@@ -309,39 +308,42 @@ class TrackedDict(dict[str, T], _Tracked):
 
     def __init__(self, form: Form, place: Place, items: Mapping[Any, T]) -> None:
         self._form, self._place, self._version, self._vacant = form, place, birth(), {}
-        super().__init__(
-            {
-                self._key(key): admit(form, item, place.below(key))
-                for key, item in items.items()
-            }
-        )
+        admitted = {
+            self._key(key): admit(form, item, place.below(key))
+            for key, item in items.items()
+        }
+        super().__init__(admitted)
 
     @classmethod
     def restore(cls, form: Form, place: Place, items: dict[str, T]) -> "TrackedDict[T]":
         """A dict of items that were admitted before."""
-        made = cls(form, place, {})
-        dict.update(made, items)
-        return made
+        restored = cls(form, place, {})
+        dict.update(restored, items)
+        return restored
 
     def _key(self, key: object) -> str:
         if type(key) is str:
             return key
-        found = (
-            f"{key!r}, a {type(key).__name__}" if isinstance(key, str) else repr(key)
-        )
-        raise FieldError(f"{self._place} takes string keys; found {found}")
+        # A subclass, such as the member of a `StrEnum`, would not come back from a path.
+        cls = f", a {type(key).__name__}" if isinstance(key, str) else ""
+        raise FieldError(f"{self._place} takes string keys; found {key!r}{cls}")
 
     def __setitem__(self, key: str, item: T, /) -> None:
         self.check_owner()
+        # `layers[key] += ...` changes the item, and then assigns it to its place.
         if key in self and self[key] is item:
-            # As after `held[key] += ...`, which has changed the item itself: it stays
-            # the same object
             return
         self._change(super().__setitem__, self._key(key), self.admit(key, item))
         self._vacant.pop(key, None)
 
     def vacate(self, key: str) -> None:
-        """Take an item out that may be put back."""
+        """Remove an item that may be put back, and remember its place in the order of the dict.
+
+        {a, b, c}  vacate(b)  {a, c}     vacant: b in front of c
+                   vacate(c)  {a}        vacant: b in front of c, c at the end
+                   put_back(b)  {a, b}   put_back(c)  {a, b, c}
+        """
+        # The order with all keys that are vacant: each in front of its followers.
         keys = list(self)
         for vacant in reversed(self._vacant):
             keys.insert(self._position(keys, vacant), vacant)
@@ -430,8 +432,8 @@ def _flatten_dict(
     return [(DictKey(key), items[key]) for key in keys], keys
 
 
-# A root may be a node's container (`treefy_split(model.layers)`). JAX knows exact types
-# alone, so it is told; what it makes from leaves is nobody's own and therefore plain.
+# A root may be a node's container (`treefy_split(model.layers)`). JAX knows only exact
+# types, so they are registered. What it makes from leaves belongs to no node: it is plain.
 register_pytree_with_keys(
     cast("type[list[Any]]", TrackedList), _flatten_list, lambda _, items: list(items)
 )

@@ -1,8 +1,8 @@
-r"""Twins: nodes that stand for one model, as a node, its views, its shallow copies and what `replace` makes of it do.
+r"""Find twins: nodes that stand for one model, such as a node, its views, shallow copies and replacements.
 
-Nothing is noted when such a node is made. But twins share all their States, so that
-their graphs differ in static values alone; and a node that reaches no State has the
-place in its graph that its twin has in the other:
+Nothing records that two nodes are twins. But twins share all their States, so that their
+graphs differ in static values alone; and a node that reaches no State has the same place
+in its graph as its twin has in the other:
 
     net ---> act             net and twin reach the same w by the same paths: they are twins, and so are the linears.
       \---> linear ---> w    act and act' reach no State, and are twins as each is the `act` of one of two twins.
@@ -31,7 +31,14 @@ from .._static import static_key
 
 
 class Key(NamedTuple):
-    """What a node has in common with its twins: where it lies in the graph of a node, and what static sizes it has."""
+    """What a node has in common with its twins.
+
+    Attributes:
+        cls: Its class.
+        form: The graph of the nearest node above it that reaches a State.
+        way: The path from there to the node.
+        shape: The static keys of its sizes.
+    """
 
     cls: type[NodeBase]
     form: Hashable
@@ -40,7 +47,7 @@ class Key(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A node with its twin, and its keys, each with the node whose graph it is of."""
+    """A node with its twin, and its keys, each with the node whose graph is in it."""
 
     node: NodeBase
     twin: NodeBase | None
@@ -48,80 +55,75 @@ class Pair(NamedTuple):
 
 
 class Twins:
-    """Tells which nodes are twins, as long as no structure changes."""
+    """Finds the twins among some nodes; valid as long as no structure changes."""
 
     def __init__(
         self,
         before: Mapping[type, Set[str]],
         nodes: "Callable[[], Iterable[NodeBase]] | None" = None,
     ) -> None:
-        """Twins in a world where the nodes of some classes still hold their fields of before.
+        """Twins by the fields that classes had before some were added.
 
         Args:
-            before: The names of these fields, by the class.
-            nodes: Gives the nodes among which holders are looked for; all that there
-                are if it is left out.
+            before: The names of these fields, for each class that has changed.
+            nodes: Gives the nodes that may hold the nodes in question; by default all
+                that are alive.
         """
         self._before, self._nodes = before, nodes or live_nodes
         self._forms: dict[int, Hashable | None] = {}
-        self._holders: dict[int, list[tuple[NodeBase, Path]]] | None = None
+        self._parents: dict[int, list[tuple[NodeBase, Path]]] | None = None
 
     def pairs(
         self, nodes: Sequence[NodeBase], sizes: Callable[[NodeBase], Collection[str]]
     ) -> "list[Pair]":
-        """Nodes, each with a twin that comes ahead of it, if it has one.
+        """Nodes, each with a twin among those before it, if it has one.
 
         Args:
             nodes: The nodes.
-            sizes: The static fields of a node that what is made for it depends on: its
-                twin has equal ones.
+            sizes: The static fields of a node that its new States depend on: those of
+                its twin are equal.
         """
-        ahead: dict[Hashable, NodeBase] = {}
-        found: list[Pair] = []
+        first_with: dict[Hashable, NodeBase] = {}
+        pairs: list[Pair] = []
         for node in nodes:
-            # What is made for one size is not for another.
-            shape = tuple(
-                [static_key(node.__dict__.get(name)) for name in sorted(sizes(node))]
-            )
+            values = [node.__dict__.get(name) for name in sorted(sizes(node))]
+            shape = tuple(map(static_key, values))
             keys = {
                 Key(type(node), self._form(above), way, shape): above
                 for above, way in self.around(node)
             }
-            found.append(
-                Pair(
-                    node, next((ahead[key] for key in keys if key in ahead), None), keys
-                )
-            )
+            twins = [first_with[key] for key in keys if key in first_with]
+            pairs.append(Pair(node, twins[0] if twins else None, keys))
             for key in keys:
-                ahead.setdefault(key, node)
-        return found
+                first_with.setdefault(key, node)
+        return pairs
 
     def has_key(self, node: NodeBase, above: NodeBase, key: "Key") -> bool:
-        """Whether a node that had a key has it still.
+        """Whether a node still has a key.
 
         Args:
             node: The node.
-            above: The node that it had the key from.
+            above: The node whose graph is in the key.
             key: The key.
         """
         return type(node) is key.cls and self._form(above) == key.form
 
     def around(self, node: NodeBase) -> list[tuple[NodeBase, tuple[Path, ...]]]:
-        """The nearest nodes that reach a State, and where `node` lies in each: itself, or of those above it."""
+        """The nearest nodes that reach a State, the node itself or others above it, each with the path to the node."""
         if self._form(node) is not None:
             return [(node, ())]
-        found: list[tuple[NodeBase, tuple[Path, ...]]] = []
-        seen = {id(node)}
+        nearest: list[tuple[NodeBase, tuple[Path, ...]]] = []
+        visited = {id(node)}
         todo: list[tuple[NodeBase, tuple[Path, ...]]] = [(node, ())]
         while todo:
             below, way = todo.pop()
-            for holder, path in self._holders_of(below):
-                if self._form(holder) is not None:
-                    found.append((holder, (path, *way)))
-                elif id(holder) not in seen:
-                    seen.add(id(holder))
-                    todo.append((holder, (path, *way)))
-        return found
+            for parent, path in self._parents_of(below):
+                if self._form(parent) is not None:
+                    nearest.append((parent, (path, *way)))
+                elif id(parent) not in visited:
+                    visited.add(id(parent))
+                    todo.append((parent, (path, *way)))
+        return nearest
 
     def _form(self, node: NodeBase) -> Hashable | None:
         if id(node) not in self._forms:
@@ -129,7 +131,7 @@ class Twins:
         return self._forms[id(node)]
 
     def _form_of(self, root: NodeBase) -> Hashable | None:
-        """The graph of a node, with the States themselves and without static values; `None` where it has no States."""
+        """The graph of a node, with the identities of its States and without static values; `None` without States."""
         numbers: dict[int, int] = {}
         tokens: list[object] = []
         has_states = False
@@ -148,29 +150,29 @@ class Twins:
                 todo += self._content(value)
         return tuple(tokens) if has_states else None
 
-    def _holders_of(self, node: NodeBase) -> list[tuple[NodeBase, Path]]:
-        if self._holders is None:
-            self._holders = {}
-            for holder in self._nodes():
-                for path, value in self._content(holder):
-                    self._holders.setdefault(id(value), []).append((holder, path))
-        return self._holders.get(id(node), [])
+    def _parents_of(self, node: NodeBase) -> list[tuple[NodeBase, Path]]:
+        if self._parents is None:
+            self._parents = {}
+            for parent in self._nodes():
+                for path, value in self._content(parent):
+                    self._parents.setdefault(id(value), []).append((parent, path))
+        return self._parents.get(id(node), [])
 
     def _content(self, node: NodeBase) -> list[tuple[Path, Any]]:
         """The States and nodes that a node holds, with their paths in it, in canonical order."""
-        # Of its plan, as a class that still waits for a name has no schema yet, and is
-        # not to be compiled now.
+        # From its plan: to ask for the schema would compile a class that still waits
+        # for a name.
         names = self._before.get(type(node), type(node)._plan.names)
-        found: list[tuple[Path, Any]] = []
+        content: list[tuple[Path, Any]] = []
         for name in sorted(node.__dict__.keys() & names):
             for path, value in leaves(node.__dict__[name]):
                 if isinstance(value, (State, NodeBase)):
-                    found.append(((name, *path), value))
-        return found
+                    content.append(((name, *path), value))
+        return content
 
 
 def live_nodes() -> Iterator[NodeBase]:
-    """All nodes that there are."""
+    """All nodes that are alive."""
     for item in gc.get_objects():
         if issubclass(type(item), NodeBase):
             yield item

@@ -1,18 +1,19 @@
-"""Graphs that come out of a pickle: see `_declare._pickling`, which writes them. The names here stand in pickles.
+"""Load graphs from pickles: `_declare._pickling` writes them, with the names `settle`, `same` and `PickledGraph`.
 
-Data in: the entries of a row, whose nodes are all still empty. At its end they are
-filled, and a class that has changed since is noticed: what it declared goes along.
+While a row is loaded, its nodes are empty. At its end they are filled. The pickle has
+what each class declared, so that a class that has changed since is noticed: fields that
+were added get their defaults, and other changes are refused.
 """
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from .._errors import ContractError, FieldError, listed
 from .._fields import Kind, NodeBase
 from .._public import named_in_pickles
 from ._copying import children_first, node_base_of, nodes_in, set_state
-from ._plan import check_contracts_anew
+from ._plan import contracts_of, recheck_contracts
 from ._schema import Field, schema
 from ._stack_marks import holds_new_states, shows_stack
 from ._twins import Key, Twins
@@ -23,7 +24,7 @@ T = TypeVar("T")
 # each field.
 Declared: TypeAlias = tuple[tuple[str, str, str], ...]
 
-# A node, and what its `__getstate__` gave.
+# A node, and the result of its `__getstate__`.
 NodeState: TypeAlias = tuple[Any, Any]
 
 
@@ -39,9 +40,9 @@ _BEFORE: Final["weakref.WeakKeyDictionary[type, set[str]]"] = (
     weakref.WeakKeyDictionary()
 )
 
-# Nodes that have got fields when they were loaded, by the hashes of their keys. Several
-# objects in one pickle are several rows, and no row knows of the others; but what
-# shares its States with another row came out of the same pickle.
+# Nodes to which fields were added when they were loaded, by the hashes of their keys.
+# Several objects in one pickle are several rows, none of which knows of the others; but
+# a node that shares States with another row came out of the same pickle.
 _LOADED: Final[dict[int, _Loaded]] = {}
 
 
@@ -102,8 +103,8 @@ class PickledGraph:
                 states[id(node)] for node in nodes_in(entry[1]) if id(node) in states
             ]
 
-        # Those that only an object of somebody else's leads to are in no state: of
-        # these the last met comes first.
+        # Nodes that are reached only through objects of other classes are in no state:
+        # reversed, each of these comes before the nodes that were met before it.
         return list(children_first(reversed(states.values()), below))
 
 
@@ -116,25 +117,21 @@ def new_graph() -> PickledGraph:
 def declared_by(cls: type[NodeBase]) -> Declared:
     """What a class declares, for its pickles."""
     return tuple(
-        (field.name, str(field.kind), contracts_of_field(field))
+        (field.name, str(field.kind), contracts_text(field))
         for field in schema(cls).fields.values()
     )
 
 
-def contracts_of_field(field: Field) -> str:
+def contracts_text(field: Field) -> str:
     """The contracts of a field's States, as its annotation writes them."""
-    return ", ".join(
-        leaf.contract.text
-        for leaf in field.form.all_leaves
-        if leaf.contract is not None
-    )
+    return ", ".join(contract.text for contract in contracts_of(field))
 
 
 def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
-    """Give a node its state, and the fields that its class has got since it was pickled their defaults.
+    """Give a node its state, and defaults to the fields that were added to its class since it was pickled.
 
     Returns:
-        The names of the fields that have got a default.
+        The names of the fields that got a default.
     """
     cls: Any = type(node)
     kinds = {name: kind for name, kind, _ in declared}
@@ -146,27 +143,12 @@ def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
     ]
     if cls.__setstate__ is node_base_of(cls).__setstate__:
         _check_kinds(cls, changed, kinds)
-    try:
-        set_state(node, state)
-        # These alone: what stood there against an unchanged contract, such as a State
-        # of a stack, stands there again.
-        if declared != declared_by(cls):
-            check_contracts_anew(node, _to_check(node, declared))
-    except (FieldError, ContractError) as error:
-        error.add_note(
-            f"while a pickled {cls.__name__} was loaded: its class may have changed since"
-        )
-        raise
-    # What the class's own `__setstate__` has set was admitted; the rest it has not
-    # translated.
-    _check_kinds(
-        cls, [field for field in changed if field.name not in node.__dict__], kinds
-    )
-    added = [
-        field
-        for field in fields
-        if field.name not in kinds and field.name not in node.__dict__
-    ]
+    _set_checked_state(node, state, declared)
+    # What a user's `__setstate__` has set was admitted; the others it has not translated.
+    untranslated = [field for field in changed if field.name not in node.__dict__]
+    _check_kinds(cls, untranslated, kinds)
+    unset = [field for field in fields if field.name not in node.__dict__]
+    added = [field for field in unset if field.name not in kinds]
     _check_defaults(cls, added)
     for field in added:
         if field.default is not None:
@@ -174,18 +156,33 @@ def _fill(node: Any, state: Any, declared: Declared) -> list[str]:
     return [field.name for field in added]
 
 
+def _set_checked_state(node: NodeBase, state: object, declared: Declared) -> None:
+    cls = type(node)
+    try:
+        set_state(node, state)
+        # Only fields that changed: a State that broke its contract before, as one of a
+        # stack, may do so again.
+        if declared != declared_by(cls):
+            recheck_contracts(node, _to_check(node, declared))
+    except (FieldError, ContractError) as error:
+        error.add_note(
+            f"while a pickled {cls.__name__} was loaded: its class may have changed since"
+        )
+        raise
+
+
 def _to_check(node: NodeBase, declared: Declared) -> set[str]:
-    """The fields whose States were not held before to what they ask."""
+    """The fields whose States may break what the fields ask of them now."""
     before = {name for name, _, _ in declared}
     names = _with_new_contract(type(node), declared)
     if not shows_stack(node, before):
         return names
-    # What a `__setstate__` has put into a stack has an axis more, too.
+    # What a `__setstate__` has put into a stack has one more axis, too.
     return {name for name in names if name in before or not shows_stack(node, {name})}
 
 
 def _with_new_contract(cls: type[NodeBase], declared: Declared) -> set[str]:
-    """The fields that ask something else of their States than they did: another contract, or other sizes for it."""
+    """The fields whose contract has changed, or whose axes are named by a static field now, and were not before."""
     fields = schema(cls).fields
     contracts = {name: text for name, _, text in declared}
     kinds = {name: kind for name, kind, _ in declared}
@@ -197,12 +194,8 @@ def _with_new_contract(cls: type[NodeBase], declared: Declared) -> set[str]:
     return {
         field.name
         for field in fields.values()
-        if contracts.get(field.name) != contracts_of_field(field)
-        or any(
-            leaf.contract.names & new_sizes
-            for leaf in field.form.all_leaves
-            if leaf.contract is not None
-        )
+        if contracts.get(field.name) != contracts_text(field)
+        or any(contract.names & new_sizes for contract in contracts_of(field))
     }
 
 
@@ -211,46 +204,50 @@ def _settle_added(
     declared: dict[type[Any], Declared],
     by_default: dict[int, list[str]],
 ) -> None:
-    """Have nodes that stand for one model share what was added, where each of them has got its own so far.
+    """Have twins share the States of fields that were added, as each of them was given its own.
 
     Args:
         nodes: The nodes of a row.
         declared: What their classes declared when it was pickled.
-        by_default: The names of the fields that have got a default, by the id of the
-            node.
+        by_default: The names of the fields that got a default, by the id of the node.
 
     Raises:
         FieldError: A node is stacked, and the default of a field is that of one member.
     """
+    before = _BEFORE  # of all classes: nodes of earlier rows may be in this one
+    added: dict[type, list[str]] = {}
     for cls, fields in declared.items():
-        _BEFORE[cls] = {name for name, _, _ in fields}
-    before = _BEFORE  # all of them: nodes of rows of before may stand in this one
-    added = {
-        cls: [
-            field.name for field in schema(cls).holders if field.name not in before[cls]
-        ]
-        for cls in declared
-    }
+        before[cls] = {name for name, _, _ in fields}
+        names = [field.name for field in schema(cls).dynamic_fields]
+        added[cls] = [name for name in names if name not in before[cls]]
     changed = [node for node in nodes if added[type(node)]]
     if not changed:
         return
+
+    def sizes(node: NodeBase) -> Set[str]:
+        cls = type(node)
+        return frozenset(cls._plan.sizing & before[cls])
+
     twins = Twins(before, lambda: nodes)
-    for node, twin, keys in twins.pairs(
-        changed, lambda node: type(node)._plan.sizing & before[type(node)]
-    ):
+    for node, twin, keys in twins.pairs(changed, sizes):
         names = added[type(node)]
         twin = twin or _loaded_before(twins, keys)
         if twin is None:
-            _note_loaded(node, keys)
+            _remember_loaded(node, keys)
             defaults = [name for name in names if name in by_default[id(node)]]
             _check_no_stack(twins, node, before, defaults)
-            continue
-        for name in names:
-            if name in node.__dict__ and name in twin.__dict__:
-                setattr(node, name, twin.__dict__[name])
+        else:
+            _share(node, twin, names)
 
 
-def _note_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
+def _share(node: NodeBase, twin: NodeBase, names: Iterable[str]) -> None:
+    """Have a node hold what its twin holds in some fields, where both hold something."""
+    for name in names:
+        if name in node.__dict__ and name in twin.__dict__:
+            setattr(node, name, twin.__dict__[name])
+
+
+def _remember_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
     for key, above in keys.items():
         number = hash(key)
 
@@ -264,13 +261,13 @@ def _note_loaded(node: NodeBase, keys: Mapping[Key, NodeBase]) -> None:
 
 
 def _loaded_before(twins: Twins, keys: Mapping[Key, NodeBase]) -> NodeBase | None:
-    """A twin in a row of before, if there is one."""
+    """A twin in an earlier row, if there is one."""
     for key in keys:
         entry = _LOADED.get(hash(key))
-        node, above = (
-            (entry.node(), entry.above()) if entry is not None else (None, None)
-        )
-        # A hash, and an id in a key, may be those of others.
+        if entry is None:
+            continue
+        node, above = entry.node(), entry.above()
+        # Compared in full: another key may have the hash, and another object an id in it.
         if node is not None and above is not None and twins.has_key(node, above, key):
             return node
     return None
@@ -282,7 +279,7 @@ def _check_no_stack(
     before: Mapping[type, set[str]],
     defaults: Iterable[str],
 ) -> None:
-    """Raise if a node is stacked where a default gave it new States: these are for one member."""
+    """Raise if a node is stacked, and a default gave it new States: these are for one member."""
     name = type(node).__name__
     fields = before[type(node)]
     new = [
@@ -290,9 +287,11 @@ def _check_no_stack(
         for field in defaults
         if holds_new_states(node.__dict__[field], node, fields)
     ]
-    if not new or not any(
-        shows_stack(above, before.get(type(above), set()))
-        for above, _ in twins.around(node)
+    if not new:
+        return
+    above = [parent for parent, _ in twins.around(node)]
+    if not any(
+        shows_stack(parent, before.get(type(parent), set())) for parent in above
     ):
         return
     faults = [
@@ -306,7 +305,7 @@ def _check_no_stack(
 
 
 def _check_kinds(cls: type, changed: Iterable[Field], kinds: dict[str, str]) -> None:
-    """Raise if there are fields of another kind than they were."""
+    """Raise if there are fields whose kind has changed."""
     name = cls.__name__
     faults = [
         f"{name}.{field.name} is {field.kind}, and was {kinds[field.name]} when this {name} was pickled: "
@@ -318,7 +317,7 @@ def _check_kinds(cls: type, changed: Iterable[Field], kinds: dict[str, str]) -> 
 
 
 def _check_defaults(cls: type, added: Iterable[Field]) -> None:
-    """Raise if a field that was added has no default. Nothing is drawn or made anew without being asked for."""
+    """Raise if a field that was added has no default. Initializers and factories do not run: loading draws nothing."""
     name = cls.__name__
     faults = [
         f"{name}.{field.name} was added since this {name} was pickled, and {_reason(field)}: give it a default, or "
@@ -333,8 +332,6 @@ def _check_defaults(cls: type, added: Iterable[Field]) -> None:
 def _reason(field: Field) -> str:
     if field.specifier.initializer is not None:
         return "its initializer would draw it anew"
-    return (
-        "its factory would make it anew"
-        if field.specifier.factory is not None
-        else "it has no default"
-    )
+    if field.specifier.factory is not None:
+        return "its factory would make it anew"
+    return "it has no default"

@@ -1,14 +1,26 @@
-"""Bindings: a live graph's graphdef and States, cached on its root; why the second call is free.
+"""Flatten live graphs, and cache the result on the root as a binding: why the second call is free.
 
-`walk` flattens a live graph with the templates and an explicit stack;
-`_unflatten.rebuild` is its inverse. Both end in a `Binding`, valid while nothing that
-it watches has changed: see `_versions` for how that is known without a walk.
+`walk` flattens a graph; `_unflatten.rebuild` is the inverse. Both end in a `Binding`, which
+remembers the versions of all nodes and tracked containers that it was made from:
+
+    root --a--> node ---> w        binding of root, kept on root:
+      |                              graphdef, States [w, v]
+      `--layers--> [node ---> v]     watched [a, layers, layers[0]]   versions [v1, v2, v3]
+                                     root_versions [v0]               clock c0
+
+    second call:      is CLOCK.now still c0?           yes: nothing in the process has changed
+                      no: are the versions the same?   yes: something else has changed; note the clock
+                                                       no: walk again
+
+The versions of the roots are apart, as a binding must not hold its roots. A write to
+`.value` replaces no version: values are not structure. See `_versions` for the argument
+that this holds with threads.
 """
 
 import functools
 import weakref
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
@@ -23,17 +35,23 @@ from .._fields import NodeBase, set_binding, set_joint, set_version
 from .._gc import gc_paused
 from .._hints import with_article
 from .._marks import any_marked, is_marked, trace_of
-from .._paths import Key, Path, path_str
-from .._state import State, check_alive, located, read
+from .._paths import Key, path_str
+from .._state import State, check_alive, read, state_label
 from .._static import NO_TEMPLATE, GraphObject
 from .._value import take_in
-from .._versions import CLOCK, Constructing, Version, first_version, unmade
+from .._versions import (
+    CLOCK,
+    AnyVersion,
+    Constructing,
+    Version,
+    first_version,
+    unmade,
+)
 from ._graphdef import GraphDef, intern_graphdef
-from ._table import RootSpec, Token, data_keys_of, ranked_root
+from ._table import RootSpec, Token, canonical_root, data_keys_of
 from ._template import Watch, template_of
 
 _MAX_WALKS: Final = 100
-_JOINT_LIMIT: Final = 8
 
 
 class Binding:
@@ -57,8 +75,8 @@ class Binding:
 
     graphdef: GraphDef[Any]
     states: tuple[State[Any], ...]
-    watched: list[Any]
-    versions: list[object]
+    watched: list[Any]  # nodes and tracked containers, or weak proxies of them
+    versions: list[object]  # of what is watched, before it was read
     root_versions: list[object]
     clock: object
     traces: tuple[TraceRef, ...]
@@ -91,18 +109,20 @@ class Binding:
             return True
         try:
             is_same = [watched._version for watched in self.watched] == self.versions
-        except ReferenceError:  # one that a joint binding does not keep was taken out of the graph, and is gone
+        except ReferenceError:
+            # A joint binding watches by weak proxies: one has left the graph, and died.
             return False
         if not is_same or versions_of(roots) != self.root_versions:
             return False
-        # A State that is marked moves the clock, too.
+        # To mark a State moves the clock, so this is up to date for as long as the clock
+        # does not move.
         self.has_marks = any_marked(self.states)
         self.clock = now
         return True
 
     def with_states(self, states: Sequence[State[Any]]) -> "Binding":
         """The same of other States, with a memory of its own."""
-        watch = (self.watched, self.versions)
+        watch = Watch(self.watched, self.versions)
         return Binding(
             self.graphdef, states, watch, self.root_versions, self.clock, self.traces
         )
@@ -135,7 +155,7 @@ class Binding:
             else state._value
         )
         # Not only rebuilt: whatever may have been put into its container in place.
-        return take_in(value, lambda: located(state, self._place_of(state)))
+        return take_in(value, lambda: state_label(state, self._place_of(state)))
 
     def _place_of(self, state: State[Any]) -> str:
         return path_str(self.graphdef.layout.path(self.states.index(state)))
@@ -147,14 +167,14 @@ class Binding:
                 check_alive(state, path_str(self.graphdef.layout.path(at)))
 
 
-class _Kept(NamedTuple):
-    """The binding of a pytree of nodes as its first node keeps it: it must not keep the other roots.
+class _JointEntry(NamedTuple):
+    """The binding of a pytree of nodes as its first node keeps it, without holding the other roots.
 
     Attributes:
-        binding: The binding, without the States that are roots themselves.
-        gaps: Where these belong among its States: their number there, and among the
-            roots; ascending.
-        others: Weak references to the other roots, which drop the entry when one of
+        binding: The binding, without those of its States that are roots.
+        gaps: For each of these, its position among all States and among the roots;
+            ascending.
+        others: Weak references to the other roots, which remove the entry when one of
             them dies.
     """
 
@@ -164,8 +184,8 @@ class _Kept(NamedTuple):
 
     def is_current(self, roots: Sequence[Any]) -> bool:
         """Whether these are the roots, and the structure below them is what it was."""
-        # Roots are known by their ids, and an id may be another's: an interrupt in a
-        # callback can leave a dead entry.
+        # Entries are found by the ids of roots. An interrupt in a weak reference's
+        # callback can leave a dead entry, and its ids may belong to other roots by now.
         if self.others and any(
             ref() is not root for ref, root in zip(self.others, roots[1:], strict=True)
         ):
@@ -173,24 +193,27 @@ class _Kept(NamedTuple):
         return self.binding.clock is CLOCK.now or self.binding.is_current(roots)
 
     def is_of(self, treedef: Hashable) -> bool:
-        """Whether an equal treedef is also the same: its data may be `True` where this one has `1`."""
+        """Whether a treedef that equals its own is also the same: one may have `True` where the other has `1`."""
         root = self.binding.graphdef.tokens[0]
         assert isinstance(root, RootSpec)
         return not root.data_keys or root.data_keys == data_keys_of(treedef)
 
     def completed(self, roots: Sequence[Any]) -> Binding:
         """The binding with all States."""
-        binding = self.binding
-        states = list(binding.states)
-        for number, root in self.gaps:
-            states.insert(number, roots[root])
-        return binding.with_states(states)
+        if not self.gaps:
+            return self.binding
+        states = list(self.binding.states)
+        for position, root in self.gaps:
+            states.insert(position, roots[root])
+        return self.binding.with_states(states)
 
 
-class Joint(dict[Hashable, _Kept]):
-    """The bindings of the pytrees that a node comes first in, by treedef and the ids of the nodes."""
+class JointBindings(Memo[Hashable, _JointEntry]):
+    """The bindings of the pytrees whose first root a node is, by treedef and the ids of the roots."""
 
     __slots__ = ("__weakref__",)
+
+    limit: ClassVar[int] = 8
 
 
 def binding_of(root: Any) -> Binding:
@@ -218,11 +241,12 @@ def binding_of(root: Any) -> Binding:
 
 
 def binding_of_list(roots: list[Any]) -> Binding:
-    """The binding of a list of nodes and States: `binding_of(roots)`, without a look for pytrees in it."""
-    known: Joint | None = getattr(roots[0], "_joint", None)
-    found = known.get(tuple(map(id, roots))) if known is not None else None
-    if found is not None and found.is_current(roots):
-        binding = found.completed(roots) if found.gaps else found.binding
+    """The binding of a list of nodes and States: `binding_of(roots)`, for a list without pytrees in it."""
+    bindings: JointBindings | None = getattr(roots[0], "_joint", None)
+    entry = bindings.get(tuple(map(id, roots))) if bindings is not None else None
+    if entry is not None and entry.is_current(roots):
+        # Not `completed`: this is what each call of a transformed function runs.
+        binding = entry.completed(roots) if entry.gaps else entry.binding
     else:
         binding = _joint_binding(roots, roots, _list_def(len(roots)))
     if binding.traces:
@@ -235,19 +259,21 @@ def _joint_binding(root: Any, leaves: list[Any], treedef: Hashable) -> Binding:
     if not leaves or not isinstance(leaves[0], NodeBase):
         return _walk_undisturbed(root, leaves)
     first = leaves[0]
-    known: Joint | None = getattr(first, "_joint", None)
-    if known is None:
-        set_joint(first, known := Joint())
+    bindings: JointBindings | None = getattr(first, "_joint", None)
+    if bindings is None:
+        bindings = JointBindings()
+        set_joint(first, bindings)
     key = joint_key(treedef, leaves)
-    found = known.get(key)
-    if found is not None and found.is_of(treedef) and found.is_current(leaves):
-        return found.completed(leaves) if found.gaps else found.binding
+    entry = bindings.get(key)
+    if entry is not None and entry.is_of(treedef) and entry.is_current(leaves):
+        return entry.completed(leaves)
     binding = _walk_undisturbed(root, leaves)
-    keep_joint(known, key, binding, leaves)
+    keep_joint(bindings, key, binding, leaves)
     return binding
 
 
 def joint_key(treedef: Hashable, leaves: Sequence[Any]) -> Hashable:
+    """The key of a joint binding; that of a list, as arguments are, without the treedef."""
     ids = tuple(map(id, leaves))
     return ids if treedef == _list_def(len(leaves)) else (treedef, ids)
 
@@ -258,47 +284,46 @@ def _list_def(length: int) -> Hashable:
 
 
 def keep_joint(
-    known: Joint, key: Hashable, binding: Binding, roots: Sequence[Any]
+    bindings: JointBindings, key: Hashable, binding: Binding, roots: Sequence[Any]
 ) -> None:
-    """Keep a binding under the ids of its roots, until one beside the first dies: an id may then be another's."""
-    if len(known) >= _JOINT_LIMIT:
-        known.clear()
-
-    # Weak: the references live in `known`, and a cycle through them would keep a dead
-    # model until a collection.
-    known_ref = weakref.ref(known)
+    """Keep a binding of several roots on the first, until another one dies: its id may then be a new object's."""
+    # Weak: the references are in `bindings`, and by a cycle through them, a dead model
+    # would stay until a collection.
+    bindings_ref = weakref.ref(bindings)
 
     def forget(_: object) -> None:
-        alive = known_ref()
-        if alive is not None:
-            alive.pop(key, None)
+        live_bindings = bindings_ref()
+        if live_bindings is not None:
+            live_bindings.pop(key, None)
 
     gaps = _gaps(binding, roots)
     graphdef = binding.graphdef
     leads_back = graphdef.plans.to(_LEADS_BACK, lambda: _leads_back(graphdef))
     if gaps or leads_back:
-        missing = {number for number, _ in gaps}
+        # What is kept must not hold the other roots: not those that are States, and not
+        # the nodes that refer to one.
+        missing = {position for position, _ in gaps}
         states = [
             state
-            for number, state in enumerate(binding.states)
-            if number not in missing
+            for position, state in enumerate(binding.states)
+            if position not in missing
         ]
         binding = binding.with_states(states)
         binding.watched = [weakref.proxy(watched) for watched in binding.watched]
-    known[key] = _Kept(
-        binding, gaps, [weakref.ref(other, forget) for other in roots[1:]]
-    )
+    others = [weakref.ref(other, forget) for other in roots[1:]]
+    bindings.pop(key, None)  # one of a structure of before
+    bindings.keep(key, _JointEntry(binding, gaps, others))
 
 
 def _gaps(binding: Binding, roots: Sequence[Any]) -> list[tuple[int, int]]:
-    """The States that are roots: their number in the binding, and among the roots."""
+    """The States that are roots: their positions in the binding, and among the roots."""
     if all(isinstance(root, NodeBase) for root in roots):
         return []
-    positions = {root: at for at, root in enumerate(roots)}
+    root_positions = {root: at for at, root in enumerate(roots)}
     return [
-        (number, positions[state])
-        for number, state in enumerate(binding.states)
-        if state in positions
+        (position, root_positions[state])
+        for position, state in enumerate(binding.states)
+        if state in root_positions
     ]
 
 
@@ -306,7 +331,7 @@ _LEADS_BACK: Final = "leads back"
 
 
 def _leads_back(graphdef: GraphDef[Any]) -> bool:
-    """Whether a root beside the first is also referred to from within the graph, as by a parent pointer."""
+    """Whether a node of the graph refers to a root other than the first, as by a parent pointer."""
     table = graphdef.table
     roots = set(table.top[1:])
     return any(table.parents[root] >= 0 for root in roots) or any(
@@ -320,7 +345,7 @@ def versions_of(roots: Sequence[Any]) -> list[object]:
 
 
 def _walk_undisturbed(root: Any, roots: Sequence[Any]) -> Binding:
-    """A walk during which no other thread changed the graph: one that did would show parts of two structures."""
+    """The binding of a walk during which no other thread changed the graph: others may mix two structures."""
     for _ in range(_MAX_WALKS):
         binding = walk(root)
         if binding.is_current(roots):
@@ -332,9 +357,24 @@ def _walk_undisturbed(root: Any, roots: Sequence[Any]) -> Binding:
 
 @gc_paused
 def walk(root: Any) -> Binding:
-    """Flatten a live graph afresh. `binding_of` is the cached way."""
+    """Flatten a live graph without looking for a cached binding. `binding_of` is the cached way.
+
+    Objects are numbered as they are met, depth first, in the order of edges. An object
+    that was met before is its number, which is all there is to sharing and cycles:
+
+        net (0) --a--> linear (1) --bias---> State (2)
+          |               `---------weight-> State (3)
+          |`----b--> linear (1) again
+           `----c--> State (4)
+
+        tokens     NodeSpec(Net)  NodeSpec(Linear)  StateSpec  StateSpec  1  StateSpec
+        number           0               1              2          3             4
+
+    So tokens need no parentheses: each `NodeSpec` has its edges, which say how many
+    tokens follow below it.
+    """
     # Before anything is read: a write during the walk makes the binding stale, not
-    # wrong
+    # wrong.
     clock = CLOCK.now
     tokens: list[Token] = []
     items: Iterator[Any] = iter((root,))
@@ -343,14 +383,15 @@ def walk(root: Any) -> Binding:
         tokens.append(spec)
         items = iter(leaves)
     states: list[State[Any]] = []
-    watched: list[Any] = []
-    versions: list[object] = []
-    watch = (watched, versions)
+    watch = Watch([], [])
+    watched, versions = watch
     fresh = Version()
-    # Nodes and States hash by identity; their templates and classes make sure of it
+    # Nodes and States hash by identity: their classes are refused otherwise.
     seen: dict[Any, int] = {}
     number_of, emit, number = seen.setdefault, tokens.append, 0
-    above: list[Iterator[Any]] = []  # what is left of the nodes that enclose this one
+    # The stack: the children that are left of each node above the current one. No
+    # recursion, as a graph may be deeper than Python's stack.
+    above: list[Iterator[Any]] = []
     while True:
         for item in items:
             first = number_of(item, number)
@@ -368,25 +409,19 @@ def walk(root: Any) -> Binding:
             except AttributeError:
                 raise StructureError(unmade(type(item))) from None
             if version.__class__ is not Version:
-                # Most: made and walked outside of all traces
-                if version is None and fresh.trace is None:
-                    version = fresh
-                elif isinstance(version, Constructing):
-                    raise StructureError(
-                        f"{with_article(type(item).__name__)} of the graph is still being constructed"
-                    )
-                else:
-                    version = first_version(version, fresh)
+                # Most nodes were made outside of all traces, and are walked there.
+                is_outside = version is None and fresh.trace is None
+                version = fresh if is_outside else _first_version(item, version, fresh)
                 set_version(item, version)
+            # Before the visit reads the node: see `_versions`.
             watched.append(item)
             versions.append(version)
-            node_spec, children = (template or template_of(type(item))).visit(
-                item, watch
-            )
+            template = template or template_of(type(item))
+            node_spec, children = template.visit(item, watch)
             emit(node_spec)
             above.append(items)
             items = iter(children)
-            break
+            break  # on to its children; the `for` goes on with what is left of `items`
         else:
             if not above:
                 break
@@ -397,43 +432,52 @@ def walk(root: Any) -> Binding:
     else:
         root_versions = _without_roots(jax.tree.leaves(root), watch)
     graphdef = intern_graphdef(tuple(tokens))
-    marked = [state for state in states if state._mark is not None]  # few, mostly
-    return Binding(
-        graphdef,
-        states,
-        watch,
-        root_versions,
-        clock,
-        traces_of(marked),
-        any_marked(marked),
-    )
+    # Outside of transformations, few States have a mark or trace.
+    marked = [state for state in states if state._mark is not None]
+    traces = traces_of(marked)
+    has_marks = any_marked(marked)
+    return Binding(graphdef, states, watch, root_versions, clock, traces, has_marks)
+
+
+def _first_version(node: NodeBase, before: AnyVersion, fresh: Version) -> Version:
+    """The version of a node that comes into its first binding.
+
+    Args:
+        node: The node.
+        before: What it has in place of a version.
+        fresh: The version that this walk gives to the nodes that were made in its trace.
+
+    Raises:
+        StructureError: Its constructor still runs.
+    """
+    if isinstance(before, Constructing):
+        raise StructureError(
+            f"{with_article(type(node).__name__)} of the graph is still being constructed"
+        )
+    return first_version(before, fresh)
 
 
 def _without_roots(roots: Sequence[Any], watch: Watch) -> list[object]:
-    """Take the roots of a pytree out of the watch; gives their versions."""
-    watched, versions = watch
-    found = dict(zip(map(id, watched), versions, strict=True))
+    """Take the roots of a pytree out of the watch; returns their versions."""
+    pairs = list(zip(watch.objects, watch.versions, strict=True))
+    version_by_id = {id(watched): version for watched, version in pairs}
     root_ids = set(map(id, roots))
-    kept = [
-        (one, version)
-        for one, version in zip(watched, versions, strict=True)
-        if id(one) not in root_ids
-    ]
-    watched[:] = [one for one, _ in kept]
-    versions[:] = [version for _, version in kept]
-    return [found.get(id(root)) for root in roots]
+    others = [pair for pair in pairs if id(pair[0]) not in root_ids]
+    # In place: the caller holds the lists.
+    watch.objects[:] = [watched for watched, _ in others]
+    watch.versions[:] = [version for _, version in others]
+    return [version_by_id.get(id(root)) for root in roots]
 
 
 def traces_of(states: Sequence[State[Any]]) -> tuple[TraceRef, ...]:
     """The traces that the States were made in, each once."""
     # By identity: a reference to a trace that has ended may have no hash.
-    return tuple(
-        {
-            id(trace): trace
-            for state in states
-            if (trace := trace_of(state)) is not None
-        }.values()
-    )
+    by_id: dict[int, TraceRef] = {}
+    for state in states:
+        trace = trace_of(state)
+        if trace is not None:
+            by_id[id(trace)] = trace
+    return tuple(by_id.values())
 
 
 def is_graph_object(leaf: object) -> bool:
@@ -457,20 +501,21 @@ def _flatten_root(root: Any) -> tuple[RootSpec, list[Any]]:
         raise StructureError(wrong_argument("a node or a pytree of nodes", None))
     pairs, treedef = jax.tree_util.tree_flatten_with_path(root, is_leaf=is_graph_object)
     check_leaf_classes([leaf for _, leaf in pairs])
+    edges = [tuple([_key(entry) for entry in key_path]) for key_path, _ in pairs]
+    leaves = [leaf for _, leaf in pairs]
     faults: list[str] = []
-    edges: list[Path] = []
-    for key_path, leaf in pairs:
-        edge = tuple([_key(entry) for entry in key_path])
-        edges.append(edge)
+    for edge, leaf in zip(edges, leaves, strict=True):
         if not isinstance(leaf, GraphObject):
             place = f" at {path_str(edge)}" if edge else ""
             faults.append(f"{describe(leaf)}{place}")
     if faults:
-        takes = f"{public_caller() or 'a graph operation'} takes a node or a pytree of nodes"
-        raise StructureError(f"{takes}; found {', '.join(faults)}")
-    spec = ranked_root(treedef, edges)
-    ranked = sorted(range(len(pairs)), key=spec.order.__getitem__)
-    return spec, [pairs[at][1] for at in ranked]
+        caller = public_caller() or "a graph operation"
+        raise StructureError(
+            f"{caller} takes a node or a pytree of nodes; found {', '.join(faults)}"
+        )
+    spec = canonical_root(treedef, edges)
+    in_edge_order = sorted(range(len(leaves)), key=spec.order.__getitem__)
+    return spec, [leaves[at] for at in in_edge_order]
 
 
 def _key(entry: Any) -> Key:

@@ -1,14 +1,14 @@
 """The structural difference of two graphdefs: the paths and fields that differ."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._arguments import wrong_argument
 from .._paths import Path, path_order, path_str
 from .._redefinition import class_name
 from .._state import StateSpec
-from .._static import ANOTHER, static_key, texts_apart
+from .._static import ANOTHER, distinct_texts, static_key
 from ._graphdef import GraphDef
 from ._table import RootSpec, Token
 from ._template import REF, NodeSpec, Shape, edges_of, filled_keys, items_of
@@ -39,17 +39,17 @@ def diff(left: GraphDef[Any], right: GraphDef[Any], /) -> tuple[Difference, ...]
     classes, nothing more is compared.
 
     Raises:
-        TypeError: One of the two is no `GraphDef`.
+        TypeError: One of the two is not a `GraphDef`.
 
     Example:
-        >>> for one in gn.diff(gn.graphdef(gn.nn.Linear(2, 3)), gn.graphdef(gn.nn.Linear(2, 4))):
-        ...     print(one)
+        >>> for difference in gn.diff(gn.graphdef(gn.nn.Linear(2, 3)), gn.graphdef(gn.nn.Linear(2, 4))):
+        ...     print(difference)
         out_features: 3 != 4
         out_size: (3,) != (4,)
     """
-    for one in (left, right):
-        if not isinstance(one, GraphDef):
-            text = wrong_argument("two graphdefs", one)
+    for graphdef in (left, right):
+        if not isinstance(graphdef, GraphDef):
+            text = wrong_argument("two graphdefs", graphdef)
             raise TypeError(f"{text}; take gn.graphdef(...) of a node")
     return tuple(differences(left, right, _place, _place))
 
@@ -64,8 +64,8 @@ def _place(path: Path) -> str:
 
 _NOTHING: Final = "nothing"
 
-# A path as a linked list of parts: full paths for every place of a deep chain would
-# cost its square.
+# A path as a linked list of its edges, the last first: full paths for all places of a
+# deep chain would cost its square.
 _Chain = tuple[Any, Path] | None
 
 
@@ -82,49 +82,41 @@ def differences(
     """`diff` for graphs whose places have names of their own."""
     if left is right:
         return
-    # Objects of the left and right that stand at one first place
-    same: dict[int, int] = {}
-    todo: list[tuple[_Chain, _Ref | None, _Ref | None]] = []
-    todo += [
-        ((None, edge), a, b)
-        for edge, a, b in reversed(list(_paired(_top(left), _top(right))))
-    ]
+    # The objects of the right whose first place is that of an object of the left.
+    counterparts: dict[int, int] = {}
+    todo = _paired(None, _top(left), _top(right))
     yield from _root_difference(left.tokens[0], right.tokens[0])
     while todo:
         chain, a, b = todo.pop()
-        if (
-            a is None
-            or b is None
-            or a.is_first != b.is_first
-            or (not a.is_first and same.get(a.number) != b.number)
-        ):
-            yield _difference(
-                _path(chain), _text(left, a, left_place), _text(right, b, right_place)
-            )
+        if a is None or b is None or not _are_same(a, b, counterparts):
+            texts = _text(left, a, left_place), _text(right, b, right_place)
+            yield _difference(_path(chain), *texts)
             continue
         if not a.is_first:
             continue
-        same[a.number] = b.number
+        counterparts[a.number] = b.number
         spec_a, spec_b = left.table.specs[a.number], right.table.specs[b.number]
-        if spec_a is spec_b and isinstance(spec_a, StateSpec):
-            continue
+        is_same_class = spec_a.cls is spec_b.cls
         if (
-            isinstance(spec_a, StateSpec)
-            or isinstance(spec_b, StateSpec)
-            or spec_a.cls is not spec_b.cls
+            is_same_class
+            and isinstance(spec_a, NodeSpec)
+            and isinstance(spec_b, NodeSpec)
         ):
-            yield _difference(
-                _path(chain),
-                _spec_text(spec_a, spec_b.cls),
-                _spec_text(spec_b, spec_a.cls),
-            )
-            continue
-        for path, text_a, text_b in _field_differences(spec_a, spec_b):
-            yield Difference((*_path(chain), *path), text_a, text_b)
-        pairs = _paired(
-            _children(left, a.number, spec_a), _children(right, b.number, spec_b)
-        )
-        todo += [((chain, edge), x, y) for edge, x, y in reversed(list(pairs))]
+            for path, text_a, text_b in _field_differences(spec_a, spec_b):
+                yield Difference((*_path(chain), *path), text_a, text_b)
+            children = _children(left, a.number, spec_a)
+            others = _children(right, b.number, spec_b)
+            todo += _paired(chain, children, others)
+        elif spec_a is not spec_b:
+            texts = _spec_text(spec_a, spec_b.cls), _spec_text(spec_b, spec_a.cls)
+            yield _difference(_path(chain), *texts)
+
+
+def _are_same(a: _Ref, b: _Ref, counterparts: Mapping[int, int]) -> bool:
+    """Whether both are first references, or later ones to objects that correspond."""
+    if a.is_first or b.is_first:
+        return a.is_first is b.is_first
+    return counterparts.get(a.number) == b.number
 
 
 def _root_difference(left: Token, right: Token) -> Iterator[Difference]:
@@ -140,11 +132,11 @@ def _difference(path: Path, left: str, right: str) -> Difference:
 
 
 def _path(chain: _Chain) -> Path:
-    parts: list[Path] = []
+    edges: list[Path] = []
     while chain is not None:
-        chain, part = chain
-        parts.append(part)
-    return tuple(key for part in reversed(parts) for key in part)
+        chain, edge = chain
+        edges.append(edge)
+    return tuple(key for edge in reversed(edges) for key in edge)
 
 
 def _top(graphdef: GraphDef[Any]) -> dict[Path, _Ref]:
@@ -170,23 +162,23 @@ def _refs(
 
 
 def _paired(
-    left: dict[Path, _Ref], right: dict[Path, _Ref]
-) -> Iterator[tuple[Path, _Ref | None, _Ref | None]]:
-    for edge in sorted(left.keys() | right.keys(), key=path_order):
-        yield edge, left.get(edge), right.get(edge)
+    chain: _Chain, left: dict[Path, _Ref], right: dict[Path, _Ref]
+) -> list[tuple[_Chain, _Ref | None, _Ref | None]]:
+    """The references by each edge on either side, in reverse, as they are put on a stack."""
+    edges = sorted(left.keys() | right.keys(), key=path_order, reverse=True)
+    return [((chain, edge), left.get(edge), right.get(edge)) for edge in edges]
 
 
 def _field_differences(
     left: NodeSpec, right: NodeSpec
 ) -> Iterator[tuple[Path, str, str]]:
-    """The fields of two nodes of one class that differ in a static value, or hold values of two kinds."""
-    for name, a, b in zip(
-        left.template.statics, left.statics, right.statics, strict=True
-    ):
+    """The fields of two nodes of one class whose static values or shapes differ."""
+    template = left.template
+    for name, a, b in zip(template.statics, left.statics, right.statics, strict=True):
         if static_key(a) != static_key(b):
-            yield (name,), *texts_apart(a, b)
+            yield (name,), *distinct_texts(a, b)
     for field, a, b in zip(
-        left.template.holders, left.shapes, right.shapes, strict=True
+        template.dynamic_fields, left.shapes, right.shapes, strict=True
     ):
         yield from _shape_differences((field.name,), a, b)
 
@@ -194,26 +186,22 @@ def _field_differences(
 def _shape_differences(
     path: Path, left: Shape, right: Shape
 ) -> Iterator[tuple[Path, str, str]]:
-    """Where two shapes differ and no object tells of it: those that one of them lacks are compared by their paths."""
+    """Where two shapes differ although their objects have the same paths, so that comparing these shows nothing."""
     if _kind(left) != _kind(right):
+        # An object that is on one side alone is shown by its path.
         if REF not in (left, right):
             yield path, _kind(left), _kind(right)
-    elif left != right and list(edges_of(left, ())) == list(edges_of(right, ())):
-        if (
-            left[0] is dict
-            and left[1] == right[1]
-            and filled_keys(left) != filled_keys(right)
-        ):
-            yield (
-                path,
-                f"filled as {', '.join(filled_keys(left))}",
-                f"as {', '.join(filled_keys(right))}",
-            )
-        items, others = dict(items_of(left)), dict(items_of(right))
-        for key in sorted(items.keys() | others.keys()):
-            yield from _shape_differences(
-                (*path, key), items.get(key, _NOTHING), others.get(key, _NOTHING)
-            )
+        return
+    if left == right or list(edges_of(left, ())) != list(edges_of(right, ())):
+        return
+    if left[0] is dict and left[1] == right[1]:
+        filled, other = filled_keys(left), filled_keys(right)
+        if filled != other:
+            yield path, f"filled as {', '.join(filled)}", f"as {', '.join(other)}"
+    items, others = dict(items_of(left)), dict(items_of(right))
+    for key in sorted(items.keys() | others.keys()):
+        item, other_item = items.get(key, _NOTHING), others.get(key, _NOTHING)
+        yield from _shape_differences((*path, key), item, other_item)
 
 
 def _kind(shape: Shape) -> str:
@@ -224,20 +212,21 @@ def _kind(shape: Shape) -> str:
 
 def _text(graphdef: GraphDef[Any], ref: _Ref | None, place: Namer) -> str:
     if ref is None:
-        return "nothing"
+        return _NOTHING
     if not ref.is_first:
         return f"the object at {place(graphdef.path(ref.number))}"
     return _spec_text(graphdef.table.specs[ref.number])
 
 
 def _spec_text(spec: StateSpec | NodeSpec, *beside: type) -> str:
-    """What stands somewhere: its class, and the description of a State.
+    """An object for a message: its class, and the description of a State.
 
     Args:
-        spec: What it is.
-        beside: The class of what stands there on the other side.
+        spec: The spec of the object.
+        beside: The class of the object on the other side, from which a class of the same
+            name differs in its module.
     """
-    described = spec.described() if isinstance(spec, StateSpec) else []
-    parts = ", ".join(f"{key}={value!r}" for key, value in described)
+    description = spec.description() if isinstance(spec, StateSpec) else []
+    parts = ", ".join(f"{key}={value!r}" for key, value in description)
     name = class_name(spec.cls, *beside)
     return f"{name}({parts})" if parts else name

@@ -1,15 +1,13 @@
-"""`GraphDef`: the static half of a graph, flat, interned and shown nested.
+"""`GraphDef`: the static half of a graph, a row of interned tokens with a nested view.
 
-A graphdef is a row of tokens in canonical pre-order: a `NodeSpec` for a node seen
-first, a `StateSpec` for a State seen first, and the number of an object seen before.
-Specs are interned, so hashing a graphdef hashes identities, and equal graphdefs are one
-object. No operation on it recurses; `NodeDef` and `NodeRef` are views, made as they are
-looked at.
+Tokens are in canonical pre-order (`_binding.walk` has a picture). Specs are interned, so
+hashing a graphdef hashes identities, and equal graphdefs are one object. No operation on
+it recurses; `NodeDef` and `NodeRef` are views, made as they are looked at.
 """
 
 import builtins
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, TypeAlias
 
 import jax
@@ -89,7 +87,7 @@ class GraphDef(Generic[N_co]):
     _table: Table | None
     _layout: Layout | None
     _assembly: Assembly | None
-    # How to match other layouts with this structure, for the operations that do
+    # What operations have worked out for this structure, such as how to match a layout.
     plans: Answers
 
     @property
@@ -128,11 +126,11 @@ class GraphDef(Generic[N_co]):
 
     @property
     def requirements(self) -> "dict[int, list[tuple[int, Requirement]]]":
-        """What the fields of each node ask of which State, by the numbers of both among all objects."""
+        """What the fields of each node require of States, by the numbers of both among all objects."""
         return self.plans.to(_REQUIREMENTS, lambda: requirements_of(self.table))
 
     def contracts_from(self, start: int) -> "dict[int, Requirements]":
-        """What the fields of its nodes, from one number on, ask of each State, by its number among all objects."""
+        """What the fields of its nodes, from one number on, require of each State, by its number among all objects."""
         question = (_CONTRACTS, start)
         return self.plans.to(question, lambda: contracts_of(self.table, start))
 
@@ -153,31 +151,19 @@ class GraphDef(Generic[N_co]):
     def find(self, path: Path) -> int | None:
         """The number of the object at a path, which may lead over later references; `None` when there is none."""
         table, first = self.table, self.tokens[0]
-        edges, row = (
-            (first.edges, table.top)
-            if isinstance(first, RootSpec)
-            else (((),), table.top)
-        )
+        edges, row = _top_edges(first), table.top
         start = 0
         while True:
-            length = next(
-                (
-                    n
-                    for n in range(len(path) - start + 1)
-                    if path[start : start + n] in edges
-                ),
-                None,
-            )
-            if length is None:
+            end = _end_of_edge(path, start, edges)
+            if end is None:
                 return None
-            found = row[edges.index(path[start : start + length])]
-            start += length
-            spec = table.specs[found]
-            if start == len(path):
-                return found
+            number = row[edges.index(path[start:end])]
+            if end == len(path):
+                return number
+            spec = table.specs[number]
             if not isinstance(spec, NodeSpec):
                 return None
-            edges, row = spec.edges, table.rows[found]
+            edges, row, start = spec.edges, table.rows[number], end
 
     def to_json(self) -> str:
         """The graphdef as JSON, for files that must outlive a Python version; `schemas/graphdef.schema.json` says how.
@@ -209,13 +195,13 @@ class GraphDef(Generic[N_co]):
         program has registered.
 
         Raises:
-            ConfigError: The text is not a graphdef, or names what there is not; names
-                all faults.
+            ConfigError: The text is not a graphdef, or has unknown names; names all
+                faults.
 
         Example:
             >>> gn.GraphDef.from_json("{}")
             Traceback (most recent call last):
-            graphnode.ConfigError: no graphdef: an object with "graphnode": 1 is expected
+            graphnode.ConfigError: not a graphdef: expected an object with "graphnode": 1
 
         See also: `to_json`, the inverse.
         """
@@ -247,10 +233,12 @@ def intern_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
 
 @named_in_pickles("_pickled_graphdef")
 def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
-    """The graphdef that was pickled, whose classes may have changed since: a spec knows its own fields alone.
+    """The graphdef that was pickled, whose classes may have changed since.
+
+    Each spec checks the fields of its own class; here the classes of children are checked.
 
     Raises:
-        StructureError: A field does not take any more what stood there; names all.
+        StructureError: A field does not admit its content any more; names all.
     """
     graphdef = intern_graphdef(tokens)
     specs = graphdef.table.specs
@@ -259,14 +247,13 @@ def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
         spec = specs[number]
         assert isinstance(spec, NodeSpec)
         for child, (path, form) in zip(row, spec.forms(), strict=True):
-            found = specs[child].cls
-            if not issubclass(found, form.classes):
+            child_cls = specs[child].cls
+            if not issubclass(child_cls, form.classes):
                 place = f"{spec.cls.__name__}.{path_str(path)}"
-                faults.append(
-                    f"{place} takes {form}, and held {distinct_class_name(found, *form.classes)}"
-                )
+                text = distinct_class_name(child_cls, *form.classes)
+                faults.append(f"{place} takes {form}, and held {text}")
     if faults:
-        # Each class says it once, however many nodes are of it
+        # A class is named once, however many nodes there are of it.
         faults = list(dict.fromkeys(faults))
         raise StructureError(
             f"a class has changed since a graphdef was pickled: {listed(faults)}"
@@ -274,19 +261,30 @@ def _restore_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
     return graphdef
 
 
+def _top_edges(token: Token) -> tuple[Path, ...]:
+    """The paths of the roots of a structure, whose first token this is."""
+    return token.edges if isinstance(token, RootSpec) else ((),)
+
+
+def _end_of_edge(path: Path, start: int, edges: Collection[Path]) -> int | None:
+    """Where the edge ends that a path takes from a position on; `None` if it takes none."""
+    for end in range(start, len(path) + 1):
+        if path[start:end] in edges:
+            return end
+    return None
+
+
 def forget_class(cls: type) -> bool:
-    """Have no graphdef rebuild objects of a class that was defined again; whether any has some, or of a subclass."""
-    stale = [
-        graphdef
-        for graphdef in _GRAPHDEFS
-        if any(
-            not isinstance(token, (int, RootSpec)) and issubclass(token.cls, cls)
-            for token in graphdef.tokens
-        )
-    ]
-    for graphdef in stale:
-        graphdef._assembly = None  # made anew, it finds the class
-    return bool(stale)
+    """Drop the assemblies with objects of a class that was defined again, or of a subclass; whether there is any."""
+    is_known = False
+    for graphdef in _GRAPHDEFS:
+        specs = [
+            token for token in graphdef.tokens if not isinstance(token, (int, RootSpec))
+        ]
+        if any(issubclass(spec.cls, cls) for spec in specs):
+            graphdef._assembly = None  # made again, it refuses the old class
+            is_known = True
+    return is_known
 
 
 def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
@@ -299,7 +297,7 @@ def _new_graphdef(tokens: tuple[Token, ...]) -> GraphDef[Any]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NodeRef:
-    """A State, or a node that the view has shown before.
+    """A State, or a further reference to a node of the view.
 
     Attributes:
         type: Its class.
@@ -331,7 +329,7 @@ class NodeDef:
         index: Its number: one pre-order counter over nodes and States; -1 for a
             container.
         graphdef: The graphdef it is a view of.
-        parts: Each key with the shape of what stands there and the objects in it.
+        parts: Each key with the shape of its value, and references to the objects in it.
         statics: The static values by field.
     """
 
@@ -343,49 +341,45 @@ class NodeDef:
 
     @property
     def attributes(self) -> tuple[Key, ...]:
-        """All keys that hold something, in canonical order."""
-        keys = [key for key, shape, _ in self.parts if shape is not UNSET] + [
-            key for key, _ in self.statics
-        ]
+        """All keys that have a value, in canonical order."""
+        keys = [key for key, shape, _ in self.parts if shape is not UNSET]
+        keys += [key for key, _ in self.statics]
         return tuple(sorted(keys, key=key_order))
 
     @property
     def subgraphs(self) -> "dict[Key, NodeDef | NodeRef]":
         """The nodes and containers, by key."""
         children: dict[Key, NodeDef | NodeRef] = {}
+        specs = self.graphdef.table.specs
         for key, shape, references in self.parts:
             if isinstance(shape, tuple):
                 parts = _parts(items_of(shape), iter(references))
                 children[key] = NodeDef(shape[0], -1, self.graphdef, parts)
-            elif shape is REF and isinstance(
-                self.graphdef.table.specs[references[0][0]], NodeSpec
-            ):
-                children[key] = _view(self.graphdef, *references[0])
+            elif shape is REF:
+                number, is_first = references[0]
+                if isinstance(specs[number], NodeSpec):
+                    children[key] = _view(self.graphdef, number, is_first)
         return children
 
     # Any: static values are of whatever types.
     @property
     def static_fields(self) -> dict[Key, Any]:
         """The static values by key; also the fields that hold `None`."""
-        empty: list[tuple[Key, Any]] = [
-            (key, None) for key, shape, _ in self.parts if shape is None
-        ]
-        return dict(sorted([*self.statics, *empty], key=lambda item: str(item[0])))
+        fields: dict[Key, Any] = dict(self.statics)
+        fields |= {key: None for key, shape, _ in self.parts if shape is None}
+        return {key: fields[key] for key in sorted(fields, key=str)}
 
     @property
     def leaves(self) -> dict[Key, NodeRef]:
         """The States by key."""
-        specs = self.graphdef.table.specs
-        numbers = {
-            key: references[0][0]
-            for key, shape, references in self.parts
-            if shape is REF
-        }
-        return {
-            key: NodeRef(specs[n].cls, n)
-            for key, n in numbers.items()
-            if isinstance(specs[n], StateSpec)
-        }
+        states: dict[Key, NodeRef] = {}
+        for key, shape, references in self.parts:
+            if shape is REF:
+                number, _ = references[0]
+                spec = self.graphdef.table.specs[number]
+                if isinstance(spec, StateSpec):
+                    states[key] = NodeRef(spec.cls, number)
+        return states
 
     def __pretty__(self) -> Record:
         return Record(
@@ -411,46 +405,38 @@ def _view(
     spec = table.specs[number]
     if not is_first or isinstance(spec, StateSpec):
         return NodeRef(spec.cls, number)
-    row = table.rows[number]
-    firsts = [
-        table.parents[n] == number and table.edges[n] == edge
-        for n, edge in zip(row, spec.edges, strict=True)
-    ]
-    named = [
-        (field.name, shape)
-        for field, shape in zip(spec.template.holders, spec.shapes, strict=True)
-    ]
-    parts = _parts(iter(named), iter(list(zip(row, firsts, strict=True))))
-    return NodeDef(
-        spec.cls,
-        number,
-        graphdef,
-        parts,
-        tuple(zip(spec.template.statics, spec.statics, strict=True)),
-    )
+    references = _references(table, number, table.rows[number], spec.edges)
+    fields = spec.template.with_shapes(spec.shapes)
+    parts = _parts([(field.name, shape) for field, shape in fields], references)
+    statics = tuple(zip(spec.template.statics, spec.statics, strict=True))
+    return NodeDef(spec.cls, number, graphdef, parts, statics)
 
 
 def _root_view(graphdef: GraphDef[Any], root: RootSpec) -> NodeDef:
     table = graphdef.table
-    named = [
-        (edge[0] if len(edge) == 1 else path_str(edge), REF) for edge in root.edges
-    ]
-    firsts = [
-        table.parents[n] == -1 and table.edges[n] == edge
-        for n, edge in zip(table.top, root.edges, strict=True)
-    ]
-    parts = _parts(iter(named), iter(list(zip(table.top, firsts, strict=True))))
+    references = _references(table, -1, table.top, root.edges)
+    keys = [edge[0] if len(edge) == 1 else path_str(edge) for edge in root.edges]
+    parts = _parts([(key, REF) for key in keys], references)
     data = root.treedef.node_data()
-    return NodeDef(data[0] if data is not None else object, -1, graphdef, parts)
+    cls = object if data is None else data[0]
+    return NodeDef(cls, -1, graphdef, parts)
+
+
+def _references(
+    table: Table, parent: int, row: Sequence[int], edges: Sequence[Path]
+) -> Iterator[Reference]:
+    """The objects of a row, each with whether its first path is through this parent and edge."""
+    for number, edge in zip(row, edges, strict=True):
+        is_first = table.parents[number] == parent and table.edges[number] == edge
+        yield number, is_first
 
 
 def _parts(
-    items: Iterator[tuple[Key, Shape]], references: Iterator[Reference]
+    items: Iterable[tuple[Key, Shape]], references: Iterator[Reference]
 ) -> tuple[tuple[Key, Shape, tuple[Reference, ...]], ...]:
-    """Give each item the references that its shape takes, in order."""
-    return tuple(
-        [
-            (key, shape, tuple([next(references) for _ in edges_of(shape, ())]))
-            for key, shape in items
-        ]
-    )
+    """The items, each with the references in its shape: these are in one row, in order."""
+    parts: list[tuple[Key, Shape, tuple[Reference, ...]]] = []
+    for key, shape in items:
+        of_shape = [next(references) for _ in edges_of(shape, ())]
+        parts.append((key, shape, tuple(of_shape)))
+    return tuple(parts)

@@ -1,19 +1,27 @@
 """`Layout`: the ordered paths and descriptions of the States of a structure, or of a part of it.
 
-Kept as a trie, flat: entry `e` has a parent entry and a key, and some entries are
-leaves. Full paths are made when asked for: a chain of n nodes has n entries, but n²/2
-keys in its paths. Entries stand in canonical pre-order (positions by number, names by
-text), none that no leaf needs, and are interned: equal layouts are identical, whatever
-made them.
+It is a flat trie: each entry has a parent entry and a key, and the entries of States are
+leaves.
 
-What is shared has one entry, at its first path, and further *references* lead to it
-(see `_trie`): a tied and an untied model differ in them.
+    net.a.bias, net.a.weight, net.c         entry     0    1    2       3         4
+    and net.b is net.a                      parent   -1    0    1       1         0
+                                            key           "a"  "bias"  "weight"  "c"
+                                            leaves    2, 3, 4
+                                            references  (0, "b", 1): from the root by "b" to entry 1
+
+Full paths are made when they are asked for: a chain of n nodes has n entries, but n²/2
+keys in its paths. Entries are in canonical pre-order (positions by number, names
+alphabetically), and each of them leads to a leaf. So equal layouts can be interned: they
+are identical, whatever made them.
+
+A shared object has one entry, at its first path; further *references* lead to it (see
+`_trie`). A tied and an untied model differ in them.
 """
 
 import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from .._caches import Interned
 from .._paths import Key, Path, key_order, path_str
@@ -23,6 +31,7 @@ from .._state import StateSpec
 from .._trie import Reference, Trie, by_target, canonical
 
 _LAYOUTS: "Interned[Hashable, Layout]" = Interned()
+_MAX_STATES: Final = 5  # in a `repr`
 
 
 # An entry of one layout, and what a path to it leads to in another one.
@@ -33,10 +42,10 @@ class Positions(NamedTuple):
     """Where the States of one layout stand in another one.
 
     Attributes:
-        numbers: For each State, the number of what its first path leads to; `None`
-            where that is not a State.
-        further: What further paths lead to, where that is something else: the State,
-            the number, such a path.
+        numbers: For each State, the number of the State that its first path leads to in
+            the other layout; `None` if there is none.
+        further: Contradictions: the State, the number that another path of it leads to,
+            and that path.
     """
 
     numbers: tuple[int | None, ...]
@@ -83,7 +92,7 @@ class Layout(Trie):
 
     @property
     def holding(self) -> "range | frozenset[int]":
-        """The entries at or below which there is a State, not counting what references lead to; made once."""
+        """The entries that are States, or have some below them without following references; made once."""
         if not self.references:
             return range(len(self.parents))
         return self.remember("holding", self._holding)
@@ -118,13 +127,10 @@ class Layout(Trie):
 
     def _below(self, key: Key) -> "tuple[Layout, int] | None":
         top = self.entry((key,))
-        # At its own place alone: what a reference leads to stands elsewhere.
-        if (
-            top is None
-            or self.parents[top] != 0
-            or self.keys[top] != key
-            or top not in self.holding
-        ):
+        if top is None or top not in self.holding:
+            return None
+        # Not by a reference: its target stands elsewhere.
+        if self.parents[top] != 0 or self.keys[top] != key:
             return None
         return self.below_an_entry(top)
 
@@ -143,20 +149,20 @@ class Layout(Trie):
             for source, key, target in self.references
             if top <= source < end and top <= target < end
         ]
-        # What only a reference to the outside needed is not needed here.
-        return layout_of_trie(
-            parents, keys, dict(zip(leaves, specs, strict=True)), by_target(inside)
-        )[0], first
+        # Entries that only references to the outside needed are left out.
+        spec_by_leaf = dict(zip(leaves, specs, strict=True))
+        layout, _ = layout_of_trie(parents, keys, spec_by_leaf, by_target(inside))
+        return layout, first
 
     def part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
         """The layout of all that is at or below a path, seen from there, and the numbers of its States here.
 
-        What is shared belongs to it too; not what is on the way to it.
+        That includes what references lead to, but not the objects on the way to the
+        path.
         """
         # With types: `True` equals 1, and is not a position.
-        return self.remember(
-            ("part", path, tuple(map(type, path))), lambda: self._part(path)
-        )
+        question = ("part", path, tuple(map(type, path)))
+        return self.remember(question, lambda: self._part(path))
 
     def _part(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
         top = self.entry(path)
@@ -170,7 +176,7 @@ class Layout(Trie):
         return layout, range(first, first + len(layout))
 
     def _stands_alone(self, path: Path, top: int) -> bool:
-        """Whether what lies below the end of a path leads nowhere else, and was not on the way to it."""
+        """Whether no reference leaves what is below a path, and no entry below is on the way to the path."""
         end = self.end_of(top)
         on_the_way = [self.entry(path[:length]) for length in range(len(path))]
         if any(entry is not None and top < entry < end for entry in on_the_way):
@@ -182,13 +188,16 @@ class Layout(Trie):
         )
 
     def _seen_from(self, path: Path) -> "tuple[Layout, Sequence[int]] | None":
-        """As a walk from the end of a path finds it: what is met again has its first path from there."""
+        """The layout that a walk from the end of a path would find: first paths may be others there."""
         reached = self.reached(path)
-        parents, keys = list[int](), list[Key]()
-        leaves, numbers = dict[int, StateSpec](), dict[int, int]()
+        start = next(iter(reached))
+        parents: list[int] = []
+        keys: list[Key] = []
+        leaves: dict[int, StateSpec] = {}
+        numbers: dict[int, int] = {}
         sources: dict[int, list[tuple[int, Key]]] = {}
         renumbered: dict[int, int] = {}
-        todo: list[tuple[int, int, Key]] = [(next(iter(reached)), -1, "")]
+        todo: list[tuple[int, int, Key]] = [(start, -1, "")]
         while todo:
             entry, parent, key = todo.pop()
             if entry in renumbered:
@@ -197,13 +206,14 @@ class Layout(Trie):
             new = renumbered[entry] = len(parents)
             parents.append(parent)
             keys.append(key)
-            at = self.leaf_numbers.get(entry)
-            if at is not None:
-                leaves[new], numbers[new] = self.specs[at], at
-            below = sorted(
-                self.outgoing[entry], key=lambda edge: key_order(edge[0]), reverse=True
-            )
-            todo += [(target, new, name) for name, target in below if target in reached]
+            number = self.leaf_numbers.get(entry)
+            if number is not None:
+                leaves[new] = self.specs[number]
+                numbers[new] = number
+            edges = [edge for edge in self.outgoing[entry] if edge[1] in reached]
+            # The last is pushed first, so that the first is popped first.
+            edges.sort(key=lambda edge: key_order(edge[0]), reverse=True)
+            todo += [(target, new, name) for name, target in edges]
         if not leaves:
             return None
         layout, order = layout_of_trie(parents, keys, leaves, sources)
@@ -221,70 +231,62 @@ class Layout(Trie):
         return self.remember((other, start), lambda: self._positions_of(other, start))
 
     def _positions_of(self, other: "Layout", start: int) -> "Positions":
+        # The entry here of each entry of the other, by its first path.
         here: list[int | None] = [start]
-        children = self.children
         for entry in range(1, len(other.parents)):
-            parent = here[other.parents[entry]]
-            here.append(
-                None if parent is None else children.get((parent, other.keys[entry]))
-            )
-        numbers = self.leaf_numbers
-        found = (here[leaf] for leaf in other.leaves)
-        first = tuple(
-            [None if entry is None else numbers.get(entry) for entry in found]
-        )
+            here.append(self._child(here[other.parents[entry]], other.keys[entry]))
+        first = tuple([self._number(here[leaf]) for leaf in other.leaves])
         further: dict[tuple[int, int | None], Path] = {}
         for (entry, target), path in self._elsewhere(other, here):
             at = other.leaf_numbers.get(entry)
-            number = None if target is None else numbers.get(target)
+            number = self._number(target)
             if at is not None and number != first[at]:
                 further.setdefault((at, number), path())
-        return Positions(
-            first, tuple([(at, number, path) for (at, number), path in further.items()])
-        )
+        return Positions(first, tuple([(*key, path) for key, path in further.items()]))
+
+    def _child(self, entry: int | None, key: Key) -> int | None:
+        return None if entry is None else self.children.get((entry, key))
+
+    def _number(self, entry: int | None) -> int | None:
+        return None if entry is None else self.leaf_numbers.get(entry)
 
     def _elsewhere(
         self, other: "Layout", here: Sequence[int | None]
     ) -> "Iterator[tuple[_Pair, Callable[[], Path]]]":
-        """The entries of `other` with what else they are here by further paths, and such a path.
+        """The entries of `other` that are something else here by further paths, each with such a path.
 
-        Both are walked together, over each pair of entries once: of their paths there
-        may be 2^n.
+        Both layouts are walked together, over each pair of entries once: there may be
+        2^n paths.
+
+            other: a -> w, b -> the same w      here: a -> w, b -> w' (not tied)
+            first path of w:  a.w, here w       further path:  b.w, here w': the pair (w, w')
 
         Args:
             other: The layout whose entries are looked for.
-            here: For each of them what its first path leads to.
+            here: For each of them the entry here that its first path leads to.
         """
-        children = self.children
-        came: dict[_Pair, tuple[_Pair, Key]] = {}
+        came_from: dict[_Pair, tuple[_Pair, Key]] = {}
+        pending: list[_Pair] = []
 
-        def follow(pair: _Pair, key: Key, target: int) -> bool:
-            child = None if pair[1] is None else children.get((pair[1], key))
-            is_new = child != here[target] and (target, child) not in came
-            if is_new:
-                came[target, child] = pair, key
-            return is_new
+        def follow(pair: _Pair, key: Key, target: int) -> None:
+            child = (target, self._child(pair[1], key))
+            if child[1] != here[target] and child not in came_from:
+                came_from[child] = pair, key
+                pending.append(child)
 
         def path_to(pair: _Pair) -> Path:
-            below: list[Key] = []
-            while pair in came:
-                pair, key = came[pair]
-                below.append(key)
-            return (*other.first_path(pair[0]), *reversed(below))
+            keys: list[Key] = []
+            while pair in came_from:
+                pair, key = came_from[pair]
+                keys.append(key)
+            return (*other.first_path(pair[0]), *reversed(keys))
 
         for source, key, target in other.references:
             follow((source, here[source]), key, target)
-        pending = list(came)
-        for pair in pending:  # grows
+        for pair in pending:  # which `follow` appends to
             yield pair, functools.partial(path_to, pair)
             for key, target in other.outgoing[pair[0]]:
-                if follow(pair, key, target):
-                    pending.append(
-                        (
-                            target,
-                            None if pair[1] is None else children.get((pair[1], key)),
-                        )
-                    )
+                follow(pair, key, target)
 
     def __copy__(self) -> "Layout":
         return self
@@ -302,15 +304,16 @@ class Layout(Trie):
         )
 
     def __repr__(self) -> str:
-        texts = [path_str(self.path(at)) for at in range(min(len(self), 5))]
-        short = [
-            text if len(text) <= MAX_KEY else f"{text[:MAX_KEY]}..." for text in texts
-        ]
-        shown = [
-            f"{text}: {spec.cls.__name__}"
-            for text, spec in zip(short, self.specs, strict=False)
-        ]
-        return f"Layout({', '.join(shown)}{f', and {len(self) - 5} more' if len(self) > 5 else ''})"
+        parts: list[str] = []
+        for at, spec in enumerate(self.specs[:_MAX_STATES]):
+            text = path_str(self.path(at))
+            if len(text) > MAX_KEY:
+                text = f"{text[:MAX_KEY]}..."
+            parts.append(f"{text}: {spec.cls.__name__}")
+        others = len(self) - _MAX_STATES
+        if others > 0:
+            parts.append(f"and {others} more")
+        return f"Layout({', '.join(parts)})"
 
 
 @named_in_pickles("_pickled_layout")
@@ -349,37 +352,39 @@ class TrieBuilder:
         self.leaves: dict[int, StateSpec] = {}
         self.references: dict[tuple[int, Key], int] = {}
         self._children: dict[tuple[int, Key], int] = {}
-        self._two_targets: list[Reference] = []  # which contradict those that are kept
+        # References whose source and key have another target already.
+        self._second_targets: list[Reference] = []
 
     def entry(self, path: Iterable[Key], start: int = 0) -> int:
         """The entry at a path below `start`, added if it is new."""
         for key in path:
-            known = self._children.get((start, key))
-            if known is None:
-                known = len(self.parents)
+            entry = self._children.get((start, key))
+            if entry is None:
+                entry = len(self.parents)
                 self.parents.append(start)
                 self.keys.append(key)
-                self._children[start, key] = known
-            start = known
+                self._children[start, key] = entry
+            start = entry
         return start
 
     def add_layout(self, layout: Layout) -> list[int]:
-        """Add all States of a layout; gives their entries, in its order."""
+        """Add all States of a layout; returns their entries, in its order."""
         here = [0]
         for entry in range(1, len(layout.parents)):
-            here.append(self.entry((layout.keys[entry],), here[layout.parents[entry]]))
+            parent = here[layout.parents[entry]]
+            here.append(self.entry([layout.keys[entry]], parent))
         entries = [here[leaf] for leaf in layout.leaves]
         self.leaves.update(zip(entries, layout.specs, strict=True))
         for source, key, target in layout.references:
             first = self.references.setdefault((here[source], key), here[target])
             if first != here[target]:
-                self._two_targets.append((here[source], key, here[target]))
+                self._second_targets.append((here[source], key, here[target]))
         return entries
 
     def contradictions(self) -> list[str]:
-        """What the layouts that were added say differently of one path: where it leads, or what stands there."""
+        """Where the layouts that were added contradict each other: where a path leads, or what stands there."""
         faults: list[str] = []
-        for source, key, target in self._two_targets:
+        for source, key, target in self._second_targets:
             first, second = self._text(self.references[source, key]), self._text(target)
             faults.append(
                 f"{self._text(source, key)} is another path of {first} in one, and of {second} in the other"
@@ -410,7 +415,6 @@ class TrieBuilder:
         return layout_of_trie(self.parents, self.keys, self.leaves, self.sources())
 
     def sources(self) -> dict[int, list[tuple[int, Key]]]:
-        """From where references lead to each entry, and by which key."""
-        return by_target(
-            [(source, key, target) for (source, key), target in self.references.items()]
-        )
+        """The source and key of each reference, by the entry that it leads to."""
+        references = self.references.items()
+        return by_target([(*place, target) for place, target in references])

@@ -1,9 +1,9 @@
-"""The tokens of a structure, and what is read off them: its objects as arrays, its layout, the work of a rebuild.
+"""Read the tokens of a structure: its objects as arrays, the layout of its States, the work of a rebuild.
 
-Tokens stand in canonical pre-order: a `NodeSpec` for a node seen first, a `StateSpec`
-for a State seen first, the number of an object seen before; a `RootSpec` stands first
-when the root is a pytree of nodes. All is made in one pass over them, with no
-recursion.
+Tokens are in canonical pre-order (`_binding.walk` has a picture): a `NodeSpec` or
+`StateSpec` for an object that is seen for the first time, the number of an object that
+was seen before; first a `RootSpec`, if the root is a pytree of nodes. Each function here
+makes one pass over them, without recursion.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -33,7 +33,7 @@ class RootSpec:
     __slots__ = ("__weakref__", "data_keys", "edges", "order", "treedef")
 
     treedef: Any
-    data_keys: tuple[Hashable, ...]  # what tells it from roots of equal treedefs
+    data_keys: tuple[Hashable, ...]  # in which roots of equal treedefs may differ
     edges: tuple[Path, ...]  # canonical order
     order: tuple[int, ...]  # the number, among the edges, of each leaf of the treedef
 
@@ -72,22 +72,21 @@ def _new_root_spec(
 
 
 def data_keys_of(treedef: Any) -> tuple[Hashable, ...]:
-    """What equal treedefs may differ in: the static data of their pytrees, which `==` compares, as `1` and `True`.
+    """What equal treedefs may differ in: the static data of their pytrees, of which `1` and `True` are equal.
 
-    Nothing for most, which have no data but names: those of lists, tuples, and dicts
-    with texts as keys.
+    Empty for most: lists, tuples, and dicts with strings as keys have no other data.
     """
     keys: list[Hashable] = []
     todo: list[Any] = [treedef]
     while todo:
         part = todo.pop()
-        found = part.node_data()
-        if found is None:  # a leaf
+        node_data = part.node_data()
+        if node_data is None:  # a leaf
             continue
-        _, data = found
-        parts = data if isinstance(data, (list, tuple)) else (data,)
-        if any(one is not None and type(one) is not str for one in parts):
-            keys.append(tuple(map(_data_key, parts)))
+        _, data = node_data
+        items = data if isinstance(data, (list, tuple)) else (data,)
+        if any(item is not None and type(item) is not str for item in items):
+            keys.append(tuple(map(_data_key, items)))
         todo += part.children()
     return tuple(keys)
 
@@ -95,18 +94,20 @@ def data_keys_of(treedef: Any) -> tuple[Hashable, ...]:
 def _data_key(data: Any) -> Hashable:
     try:
         return static_key(data)
-    except StaticValueError:  # to JAX it may be anything that has `==`
+    except StaticValueError:  # JAX takes anything that has `==`
         cls: type = type(data)
         return cls
 
 
-def ranked_root(treedef: Any, edges: Sequence[Path]) -> RootSpec:
+def canonical_root(treedef: Any, edges: Sequence[Path]) -> RootSpec:
     """The root spec of a pytree whose leaves, in the order of its treedef, have these paths."""
-    ranked = sorted(range(len(edges)), key=lambda at: path_order(edges[at]))
-    order = [0] * len(ranked)
-    for rank, at in enumerate(ranked):
+    # JAX has the keys of a dict in the order of strings, where ours is that of paths.
+    canonical_order = sorted(range(len(edges)), key=lambda at: path_order(edges[at]))
+    order = [0] * len(edges)
+    for rank, at in enumerate(canonical_order):
         order[at] = rank
-    return root_spec(treedef, tuple([edges[at] for at in ranked]), tuple(order))
+    canonical_edges = tuple([edges[at] for at in canonical_order])
+    return root_spec(treedef, canonical_edges, tuple(order))
 
 
 class Table(NamedTuple):
@@ -131,12 +132,14 @@ class Table(NamedTuple):
 
 
 def tabulate(tokens: Sequence[Token]) -> Table:
+    """The table of some tokens."""
     specs: list[NodeSpec | StateSpec] = []
     parents: list[int] = []
     edges: list[Path] = []
     rows: dict[int, list[int]] = {-1: []}
     repeats: list[tuple[int, Path, int]] = []
     first = tokens[0]
+    # A stack of the places that the next tokens fill: a node, and an edge of it.
     pending: list[tuple[int, Path]] = [(-1, ())]
     if isinstance(first, RootSpec):
         pending = [(-1, edge) for edge in reversed(first.edges)]
@@ -156,17 +159,25 @@ def tabulate(tokens: Sequence[Token]) -> Table:
         if isinstance(token, NodeSpec):
             rows[number] = []
             pending.extend([(number, inner) for inner in reversed(token.edges)])
-    return Table(
-        tuple(specs), tuple(parents), tuple(edges), rows, rows.pop(-1), tuple(repeats)
-    )
+    top = rows.pop(-1)
+    return Table(tuple(specs), tuple(parents), tuple(edges), rows, top, tuple(repeats))
 
 
 @gc_paused
 def lay_out(tokens: Sequence[Token]) -> Layout:
     """The layout of all States of a structure.
 
-    Tokens come in the order of the layout, so that entries can be written down as they
-    come; only where some lead to no State does the trie have to be pruned.
+    Each token fills the next edge of the node above it. Tokens and entries are in one
+    order, so that entries are appended as they come; only if a node leads to no State,
+    the trie has to be pruned.
+
+        tokens       edges left (a stack)                 appended
+        Net          a, b, layers.0                       entry 0, the root
+        Linear       bias, weight / b, layers.0           entry 1 "a"
+        State        weight / b, layers.0                 entry 2 "bias", a leaf
+        State        / b, layers.0                        entry 3 "weight", a leaf
+        1            layers.0                             reference (0, "b", entry of object 1)
+        State                                             entry 4 "layers", a container; entry 5 0, a leaf
     """
     parents: list[int] = [-1]
     keys: list[Key] = [""]
@@ -182,25 +193,24 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
         next(todo)
         edges = iter(first.edges)
     parent, leaves_before = 0, 0
-    # What is left of the nodes that enclose this one
+    # The stack: edges that are left of a node, its entry, and how many leaves came
+    # before it.
     above: list[tuple[Iterator[Path], int, int]] = []
     needs_pruning = False
     while True:
         for edge in edges:
             token = next(todo)
             key = edge[-1] if edge else ""
-            holder = (
-                parent
-                if len(edge) < 2
-                else _container(parents, keys, containers, parent, edge[:-1])
-            )
+            source = parent
+            if len(edge) > 1:
+                source = _container(parents, keys, containers, parent, edge[:-1])
             if isinstance(token, int):
-                references.append((holder, key, entries[token]))
+                references.append((source, key, entries[token]))
                 continue
             entry = 0
             if edge:  # it is not the root itself
                 entry = len(parents)
-                parents.append(holder)
+                parents.append(source)
                 keys.append(key)
             entries.append(entry)
             if isinstance(token, StateSpec):
@@ -210,16 +220,17 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
                 assert isinstance(token, NodeSpec)
                 above.append((edges, parent, leaves_before))
                 edges, parent, leaves_before = iter(token.edges), entry, len(leaves)
-                break
+                break  # on to its children
         else:
             needs_pruning |= len(leaves) == leaves_before
             if not above:
                 break
             edges, parent, leaves_before = above.pop()
     if needs_pruning:
-        return layout_of_trie(
-            parents, keys, dict(zip(leaves, specs, strict=True)), by_target(references)
-        )[0]
+        spec_by_leaf = dict(zip(leaves, specs, strict=True))
+        sources = by_target(references)
+        layout, _ = layout_of_trie(parents, keys, spec_by_leaf, sources)
+        return layout
     references.sort(key=reference_order)
     return intern_layout(
         tuple(parents), tuple(keys), tuple(leaves), tuple(specs), tuple(references)
@@ -229,11 +240,8 @@ def lay_out(tokens: Sequence[Token]) -> Layout:
 def lay_out_nodes(table: Table) -> Trie:
     """The paths of the nodes of a structure, in the order of their numbers, which is the canonical one."""
     trie, entries = _trie_of(table)
-    nodes = {
-        entry
-        for entry, spec in zip(entries, table.specs, strict=True)
-        if isinstance(spec, NodeSpec)
-    }
+    pairs = zip(entries, table.specs, strict=True)
+    nodes = {entry for entry, spec in pairs if isinstance(spec, NodeSpec)}
     return canonical(trie.parents, trie.keys, nodes, trie.sources())[0]
 
 
@@ -269,15 +277,15 @@ def _container(
 
 
 class Assembly(NamedTuple):
-    """A graphdef as work for rebuilding: objects are numbered anew, all nodes before all States.
+    """A graphdef as work for rebuilding: objects are renumbered, all nodes before all States.
 
     Attributes:
-        node_classes: The class of each node, alone in a tuple: what `starmap` hands on
-            without making one.
+        node_classes: The class of each node, in a tuple of its own, as `starmap` takes
+            it.
         state_classes: The class of each State, in layout order, likewise.
-        states: For each State spec and contracts, what picks such States, or their
+        states: For each State spec with its contracts, what picks such States, or their
             values, from all in layout order.
-        groups: For each node spec, what picks its nodes and their parts from all
+        groups: For each node spec, what picks rows of a node and its children from all
             objects.
         top: The numbers of the root, or of the leaves of a root that is a pytree.
     """
@@ -290,46 +298,52 @@ class Assembly(NamedTuple):
 
 
 def requirements_of(table: Table) -> dict[int, list[tuple[int, Requirement]]]:
-    """What the fields of each node ask of which State, by the numbers of both; of nodes that ask anything."""
-    found: dict[int, list[tuple[int, Requirement]]] = {}
+    """What the fields of each node require of States: the number of the State, and the requirement.
+
+    By the number of the node, without those that require nothing.
+    """
+    by_node: dict[int, list[tuple[int, Requirement]]] = {}
     for number, row in table.rows.items():
         spec = table.specs[number]
         assert isinstance(spec, NodeSpec)
-        if not plan_of(spec.cls).contracts:
+        cls = spec.cls
+        if not plan_of(cls).contracts:
             continue
         sizes = dict(zip(spec.template.statics, spec.statics, strict=True))
         for child, (path, form) in zip(row, spec.forms(), strict=True):
-            child_spec = table.specs[child]
-            if isinstance(child_spec, StateSpec):
-                requirement = requirement_of(
-                    spec.cls, path_str(path), form, child_spec.cls, sizes
-                )
-                if requirement is not None:
-                    found.setdefault(number, []).append((child, requirement))
-    return found
+            state = table.specs[child]
+            if not isinstance(state, StateSpec):
+                continue
+            place = path_str(path)
+            requirement = requirement_of(cls, place, form, state.cls, sizes)
+            if requirement is not None:
+                by_node.setdefault(number, []).append((child, requirement))
+    return by_node
 
 
 def contracts_of(table: Table, start: int = 0) -> dict[int, Requirements]:
-    """What the fields that each State stands in ask of it, by its number; of those that are asked anything.
+    """The requirements of each State, by its number, without States that have none.
 
     Args:
         table: The structure.
         start: The number of the first node whose fields count.
     """
-    found: dict[int, Requirements] = {}
-    for number, asked in requirements_of(table).items():
-        if number >= start:
-            for state, requirement in asked:
-                found[state] = with_requirement(found.get(state, ()), requirement)
-    return found
+    by_state: dict[int, Requirements] = {}
+    for number, requirements in requirements_of(table).items():
+        if number < start:
+            continue
+        for state, requirement in requirements:
+            before = by_state.get(state, ())
+            by_state[state] = with_requirement(before, requirement)
+    return by_state
 
 
 def assemble(table: Table) -> Assembly:
-    """What rebuilding needs.
+    """The assembly of a structure; see `_unflatten`.
 
     Raises:
-        StructureError: A class was defined again since, and what is rebuilt would run
-            the code of before.
+        StructureError: A class was defined again since: what is rebuilt would run its
+            old code.
     """
     moved = first_moved(spec.cls for spec in table.specs)
     if moved is not None:
@@ -337,36 +351,34 @@ def assemble(table: Table) -> Assembly:
             f"this graphdef was made before {moved.__name__} was defined again; make another one from the node: "
             "gn.treefy_split(node), or gn.graphdef(node)"
         )
-    is_node = [isinstance(spec, NodeSpec) for spec in table.specs]
-    count = sum(is_node)
-    nodes, states = iter(range(count)), iter(range(count, len(is_node)))
-    renumbered = [next(nodes) if node else next(states) for node in is_node]
-    groups: dict[NodeSpec, list[tuple[int, ...]]] = {}
-    for number, row in table.rows.items():
+    node_classes: list[tuple[type[Any]]] = []
+    state_classes: list[tuple[type[Any]]] = []
+    new_numbers: list[int] = []
+    # The States of one spec and the same contracts, by their positions among States.
+    positions: dict[tuple[StateSpec, Requirements], list[int]] = {}
+    contracts = contracts_of(table)
+    node_count = len(table.rows)
+    for number, spec in enumerate(table.specs):
+        if isinstance(spec, NodeSpec):
+            new_numbers.append(len(node_classes))
+            node_classes.append((spec.cls,))
+            continue
+        position = len(state_classes)
+        new_numbers.append(node_count + position)
+        state_classes.append((spec.cls,))
+        key = (spec, contracts.get(number, ()))
+        positions.setdefault(key, []).append(position)
+    rows: dict[NodeSpec, list[tuple[int, ...]]] = {}
+    for number, children in table.rows.items():
         spec = table.specs[number]
         assert isinstance(spec, NodeSpec)
-        groups.setdefault(spec, []).append(
-            (renumbered[number], *[renumbered[child] for child in row])
-        )
-    state_specs = [spec for spec in table.specs if isinstance(spec, StateSpec)]
-    contracts = contracts_of(table)
-    asked = [
-        contracts.get(at, ())
-        for at, spec in enumerate(table.specs)
-        if isinstance(spec, StateSpec)
-    ]
-    by_spec: dict[tuple[StateSpec, Requirements], list[int]] = {}
-    for at, key in enumerate(zip(state_specs, asked, strict=True)):
-        by_spec.setdefault(key, []).append(at)
+        row = [new_numbers[number], *[new_numbers[child] for child in children]]
+        rows.setdefault(spec, []).append(tuple(row))
+    states = [(*key, column_of(numbers)) for key, numbers in positions.items()]
     return Assembly(
-        tuple([(spec.cls,) for spec in table.specs if isinstance(spec, NodeSpec)]),
-        tuple([(spec.cls,) for spec in state_specs]),
-        tuple(
-            [
-                (spec, asked, column_of(numbers))
-                for (spec, asked), numbers in by_spec.items()
-            ]
-        ),
-        tuple([(spec, picker(rows)) for spec, rows in groups.items()]),
-        tuple([renumbered[number] for number in table.top]),
+        tuple(node_classes),
+        tuple(state_classes),
+        tuple(states),
+        tuple([(spec, picker(of_spec)) for spec, of_spec in rows.items()]),
+        tuple([new_numbers[number] for number in table.top]),
     )

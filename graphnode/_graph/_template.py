@@ -1,9 +1,35 @@
-"""Templates: a class's compiled visit and rebuild, and `NodeSpec`, what one node adds to a structure.
+"""Compile node classes to templates: the visit, from a node to its `NodeSpec` and children, and the fill, back.
 
-Data in: a schema. Data out: a function from a live node to its spec and its children,
-and one from specs and children to live nodes. Both are generated source, straight-line
-over the class's fields, since a loop over field records costs three times as much; only
-nodes that hold containers are filled by a loop. No annotation is read from here on.
+For a class with a static field `rate`, a State `weight` and a list of nodes `layers`, the
+visit is this source, and the fill of a node without containers is the one below it:
+
+    def visit(node, watch):
+        fields = node.__dict__
+        try:
+            s0 = fields['rate']
+            h0 = fields['layers']
+            h1 = fields['weight']
+        except KeyError:                                # a field is not set
+            return visit_any(node, watch)
+        children = []
+        p0 = visit_value(h0, children, watch)           # the shape, such as (list, 3)
+        children.append(h1)                             # its shape is always True
+        cached = refs.get((((s0.__class__, s0) if s0.__class__ in EXACT else static_key(s0), ), (p0, True, )))
+        spec = cached and cached()                      # a weak reference
+        if spec is None:
+            spec = new_spec((s0, ), (p0, True, ))
+        return spec, children
+
+    def fill(rows, statics):
+        (s0, ) = statics
+        for (node, h1, ) in rows:                       # `layers` is not set, or no list
+            fields = node.__dict__
+            fields['rate'] = s0
+            fields['weight'] = h1
+
+Generated, as a loop over field records costs three times as much; only nodes that hold
+containers are filled by a loop. `template_of(cls).source` has the text of the visit. No
+annotation is read from here on.
 """
 
 import enum
@@ -17,17 +43,17 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from itertools import chain, islice
+from itertools import islice
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._caches import LOCK, Interned, own_names
 from .._declare._annotations import Form
 from .._declare._node import plan_of
-from .._declare._plan import place_of
+from .._declare._plan import contracts_of, place_of
 from .._declare._schema import Field, late_fault, schema
 from .._declare._tracked import Place, TrackedDict, TrackedList
-from .._declare._unpickling import Declared, contracts_of_field, declared_by
+from .._declare._unpickling import Declared, contracts_text, declared_by
 from .._errors import SchemaError, StructureError, listed
 from .._fields import Kind
 from .._hints import with_article
@@ -39,24 +65,40 @@ from .._versions import Version, first_version
 
 
 class _Unset(enum.Enum):
+    """The class of `UNSET`; pickles of graphdefs have it by its name."""
+
     UNSET = "unset"
 
     def __str__(self) -> str:
         return self.value
 
 
-# The shape of what a field holds, apart from which objects: REF for a State or node,
-# None, UNSET, or a container: (list, n) with n REFs, (list, shapes), (tuple, shapes),
-# (dict, keys, shapes). Keys are sorted, as paths are. A model may go through a dict in
-# the order that it was filled in: where that is another one, it is a fourth part.
+# How the value of a field nests, whatever objects are in it:
+#
+#     a State or node     REF
+#     None, nothing       None, UNSET
+#     [w, w]              (list, 2)            a list of objects alone
+#     [w, None]           (list, (REF, None))
+#     (w, [w])            (tuple, (REF, (list, 1)))
+#     {"b": w, "a": v}    (dict, ("a", "b"), (REF, REF), ("b", "a"))
+#
+# Keys are sorted, as in paths. The fourth part is the order in which the dict was filled,
+# which a model may rely on; it is left out where it is the sorted one.
 Shape: TypeAlias = Any
 REF: Final = True
 UNSET: Final = _Unset.UNSET
-_END: Final = object()
 
-# What a walk collects beside children: the nodes and containers it read, and their
-# versions before it did.
-Watch: TypeAlias = tuple[list[Any], list[object]]
+
+class Watch(NamedTuple):
+    """What a walk has read.
+
+    Attributes:
+        objects: Nodes and tracked containers.
+        versions: The version of each before it was read.
+    """
+
+    objects: list[Any]
+    versions: list[object]
 
 
 class NodeSpec:
@@ -76,19 +118,16 @@ class NodeSpec:
 
     def forms(self) -> Iterator[tuple[Path, Form]]:
         """The path, within the node, of each State or node, and the form of its place; in the order of the edges."""
-        for field, shape in zip(self.template.holders, self.shapes, strict=True):
+        for field, shape in self.template.with_shapes(self.shapes):
             yield from _forms_of(shape, field.form, (field.name,))
 
     def __reduce__(self) -> tuple[Callable[..., "NodeSpec"], tuple[object, ...]]:
-        # By name: a class that has got, lost or renamed a field since must not give a
-        # value to another one.
-        statics = {
-            name: pickled(value)
-            for name, value in zip(self.template.statics, self.statics, strict=True)
-        }
+        # By name: fields of the class may be added, removed or renamed until it is
+        # loaded.
+        named = zip(self.template.statics, self.statics, strict=True)
+        statics = {name: pickled(value) for name, value in named}
         shapes = {
-            field.name: shape
-            for field, shape in zip(self.template.holders, self.shapes, strict=True)
+            field.name: shape for field, shape in self.template.with_shapes(self.shapes)
         }
         return _restore_spec, (self.cls, statics, shapes, declared_by(self.cls))
 
@@ -105,7 +144,7 @@ class Template:
             raise SchemaError(cls.__name__, [fault])
         self.cls = cls
         self.statics: tuple[str, ...] = tuple(sorted(plan.statics))
-        self.holders: tuple[Field, ...] = compiled.holders
+        self.dynamic_fields: tuple[Field, ...] = compiled.dynamic_fields
         self.specs: Interned[Hashable, NodeSpec] = Interned()
         self.visit: Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]] = (
             _generate_visit(self)
@@ -117,8 +156,13 @@ class Template:
         # names the class.
         return template_there, (self.cls, own_names(self.cls))
 
+    @property
+    def source(self) -> str:
+        """The source of the visit."""
+        return "\n".join(_visit_lines(self))
+
     def spec(self, statics: tuple[Any, ...], shapes: tuple[Shape, ...]) -> NodeSpec:
-        """The one spec with these static values (in the order of their names) and shapes (of the holders)."""
+        """The one spec with these static values (in the order of their names) and shapes (of the dynamic_fields)."""
         key = (tuple(map(static_key, statics)), shapes)
         return self.specs.of(key, lambda: self._new_spec(statics, shapes))
 
@@ -127,13 +171,15 @@ class Template:
     ) -> NodeSpec:
         spec = NodeSpec()
         spec.template, spec.statics, spec.shapes = self, statics, shapes
-        named = zip(self.holders, shapes, strict=True)
-        spec.edges = tuple(
-            chain.from_iterable(
-                edges_of(shape, (field.name,)) for field, shape in named
-            )
-        )
+        edges: list[Path] = []
+        for field, shape in self.with_shapes(shapes):
+            edges += edges_of(shape, (field.name,))
+        spec.edges = tuple(edges)
         return spec
+
+    def with_shapes(self, shapes: Sequence[Shape]) -> Iterator[tuple[Field, Shape]]:
+        """The dynamic fields with the shape of each."""
+        return zip(self.dynamic_fields, shapes, strict=True)
 
     def visit_any(self, node: Any, watch: Watch) -> tuple[NodeSpec, Sequence[Any]]:
         """The visit that reads any node, unset fields included; the generated one falls back to it."""
@@ -141,7 +187,7 @@ class Template:
         children: list[Any] = []
         shapes = [
             visit_value(fields.get(field.name, UNSET), children, watch)
-            for field in self.holders
+            for field in self.dynamic_fields
         ]
         if missing := [name for name in self.statics if name not in fields]:
             raise StructureError(
@@ -153,12 +199,14 @@ class Template:
 
 def template_of(cls: type[Any]) -> Template:
     """The template of a node class, compiled at its first use."""
-    known: Template | Uncompiled | None = cls.__dict__.get("_template")
-    if isinstance(known, Template):
-        return known
+    cached: Template | Uncompiled | None = cls.__dict__.get("_template")
+    if isinstance(cached, Template):
+        return cached
     compiled = Template(cls)
     own: Mapping[str, Any] = cls.__dict__
-    with LOCK:  # another thread's may be there by now; operators alone, as in `publish`
+    # Another thread may have put its own there by now. No calls under the lock, as in
+    # `publish`.
+    with LOCK:
         if "_template" not in own or own["_template"].__class__ is not Template:
             cls._template = compiled
     return own["_template"]  # type: ignore[no-any-return]  # as it was put there
@@ -174,132 +222,118 @@ def _restore_spec(
     """The spec that was pickled, of a class that may have changed since.
 
     Raises:
-        StructureError: The class declares other fields now, or others of these
-            contents; names all.
+        StructureError: Fields were added, removed or changed, so that the spec does not
+            fit any more; names all.
     """
     template, fields = template_of(cls), schema(cls).fields
-    known = {**statics, **shapes}
-    faults = [
-        f"{name} is not declared any more" for name in known if name not in fields
-    ]
-    added = {
-        name: _default_content(field)
-        for name, field in fields.items()
-        if name not in known
-    }
-    faults += [
-        f"{name} was added, and has no default that is known here"
-        for name in added
-        if added[name] is UNSET
-    ]
+    pickled_parts = {**statics, **shapes}
+    added: dict[str, Any] = {}
+    removed = [name for name in pickled_parts if name not in fields]
+    faults = [f"{name} is not declared any more" for name in removed]
+    for name, field in fields.items():
+        if name not in pickled_parts:
+            added[name] = _default_content(field)
+            if added[name] is UNSET:
+                text = f"{name} was added, and has no default that is known here"
+                faults.append(text)
     for name, kind, contracts in declared:
         if name in fields:
-            faults += _changes(
-                fields[name], kind, contracts, shapes.get(name, UNSET), added
-            )
+            shape = shapes.get(name, UNSET)
+            faults += _changes(fields[name], kind, contracts, shape, added)
     if faults:
         raise StructureError(
             f"{cls.__name__} has changed since its graphdef was pickled: {listed(faults)}"
         )
-    values = [known.get(name, added.get(name)) for name in template.statics]
-    return template.spec(
-        tuple(
-            [
-                plan_of(cls).admit[name](None, value)
-                for name, value in zip(template.statics, values, strict=True)
-            ]
-        ),
-        tuple(
-            [known.get(field.name, added.get(field.name)) for field in template.holders]
-        ),
-    )
+    parts = {**added, **pickled_parts}
+    admit = plan_of(cls).admit
+    # A graphdef has no nodes; a static field is admitted without one.
+    values = [admit[name](None, parts.get(name)) for name in template.statics]
+    field_shapes = [parts.get(field.name) for field in template.dynamic_fields]
+    return template.spec(tuple(values), tuple(field_shapes))
 
 
 def _changes(
     field: Field, kind: str, contracts: str, shape: Shape, added: Collection[str]
 ) -> list[str]:
-    """What a field is now that it was not when a graphdef was pickled, or what it does not take any more.
+    """What has changed about a field since a graphdef was pickled, so that the graphdef does not fit any more.
 
     Args:
         field: The field as it is now.
         kind: Its kind then.
         contracts: Its contracts then.
-        shape: What it held.
+        shape: Its shape then.
         added: The names of the fields that the class did not have then.
     """
+    name = field.name
     if str(field.kind) != kind:
-        return [f"{field.name} is {field.kind}, and was {kind}"]
+        return [f"{name} is {field.kind}, and was {kind}"]
     if field.kind is Kind.STATIC:
         return []
-    fault = misfit(field.form, shape, [], sys.maxsize)
+    fault = shape_mismatch(field.form, shape, [], sys.maxsize)
     if fault is not None:
-        return [f"{field.name}: {fault}"]
-    # A graphdef has no values, so whether these would keep another contract is not
-    # known here.
-    if contracts_of_field(field) != contracts:
-        return [
-            f"{field.name} has the contract {contracts_of_field(field) or None}, and had {contracts or None}"
-        ]
-    # One of the same text asks for the size that a field gives, where it took any
-    # before.
-    named = [
-        leaf.contract.names
-        for leaf in field.form.all_leaves
-        if leaf.contract is not None
-    ]
-    sizes = sorted(frozenset().union(*named) & set(added))
+        return [f"{name}: {fault}"]
+    # Whether values would fulfil another contract is not known: a graphdef has none.
+    now = contracts_text(field)
+    if now != contracts:
+        return [f"{name} has the contract {now or None}, and had {contracts or None}"]
+    # An axis that was free is not if a field of its name was added.
+    sizes = {size for contract in contracts_of(field) for size in contract.names}
     return [
-        f"{field.name} has the contract {contracts}, of which {size} is a static field only now"
-        for size in sizes
+        f"{name} has the contract {contracts}, of which {size} is a static field only now"
+        for size in sorted(sizes.intersection(added))
     ]
 
 
 def _default_content(field: Field) -> Any:
-    """What a field holds in nodes that were there before it: a static value, or `None`; `UNSET` where nothing says."""
+    """A static value, or the shape, by default of a field that was added; `UNSET` if it has no default, or a State."""
     default = UNSET if field.default is None else field.default()
     return default if field.kind is Kind.STATIC or default is None else UNSET
 
 
-def watch_object(item: "TrackedList[Any] | TrackedDict[Any]", watch: Watch) -> None:
-    """Put `item` under watch: give it a version, before anything of it is read."""
-    version = item._version
+def watch_container(
+    container: "TrackedList[Any] | TrackedDict[Any]", watch: Watch
+) -> None:
+    """Give a container a version, if it has none, and note it; to be called before anything of it is read."""
+    version = container._version
     if not isinstance(version, Version):
-        version = item._version = first_version(version, Version())
-    watch[0].append(item)
-    watch[1].append(version)
+        version = container._version = first_version(version, Version())
+    watch.objects.append(container)
+    watch.versions.append(version)
 
 
 def visit_value(value: Any, children: list[Any], watch: Watch) -> Shape:
-    """The shape of what a field holds; its States and nodes are added to `children`, in canonical order."""
-    # Containers are taken apart by hand here and in `_fill_value`, not by
-    # `_containers`: both run for each container of a graph that changed, where pairs of
-    # keys and items that nobody reads would cost as much as all the rest.
+    """The shape of a field's value; its States and nodes are added to `children`, in canonical order."""
+    # By hand here and in `_fill_value`, without `_containers.items`: both run for each
+    # container of a graph that changed, where the pairs of keys and items would cost as
+    # much as all the rest.
     if value is None or value is UNSET:
         return value
     if type(value) is TrackedList:
-        watch_object(value, watch)
-        if value._form.is_plain:
-            # Read once, here and below: another thread may be changing it
-            items = list(value)
-            children.extend(items)
-            return (list, len(items))
-        shapes = [visit_value(item, children, watch) for item in list(value)]
-        return (
-            (list, len(shapes))
-            if all(shape is REF for shape in shapes)
-            else (list, tuple(shapes))
-        )
+        return _visit_list(value, children, watch)
     if type(value) is TrackedDict:
-        watch_object(value, watch)
-        held = dict(value)
-        return dict_shape(
-            tuple(held),
-            {key: visit_value(held[key], children, watch) for key in sorted(held)},
-        )
+        watch_container(value, watch)
+        items = dict(value)
+        shapes = {
+            key: visit_value(items[key], children, watch) for key in sorted(items)
+        }
+        return dict_shape(tuple(items), shapes)
     if isinstance(value, tuple):
         return (tuple, tuple([visit_value(item, children, watch) for item in value]))
     children.append(value)
     return REF
+
+
+def _visit_list(value: "TrackedList[Any]", children: list[Any], watch: Watch) -> Shape:
+    watch_container(value, watch)
+    # Copied once: another thread may be changing it.
+    items = list(value)
+    if value._form.is_plain:
+        children.extend(items)
+        return (list, len(items))
+    shapes = [visit_value(item, children, watch) for item in items]
+    if all(shape is REF for shape in shapes):
+        return (list, len(shapes))
+    return (list, tuple(shapes))
 
 
 def edges_of(shape: Shape, path: Path) -> Iterator[Path]:
@@ -321,101 +355,67 @@ def _forms_of(shape: Shape, form: Form, path: Path) -> Iterator[tuple[Path, Form
 
 
 def items_of(shape: tuple[Any, ...]) -> Iterator[tuple[Key, Shape]]:
-    """The keys and shapes of a container shape's items: what `_containers.items` is for values."""
+    """The key and the shape of each item of a container's shape, as `_containers.items` gives those of a value."""
     if shape[0] is dict:
         yield from zip(shape[1], shape[2], strict=True)
-    else:
-        yield from enumerate(
-            (REF,) * shape[1] if isinstance(shape[1], int) else shape[1]
-        )
+        return
+    inner = shape[1]
+    yield from enumerate((REF,) * inner if isinstance(inner, int) else inner)
 
 
 def filled_keys(shape: tuple[Any, ...]) -> tuple[str, ...]:
-    """The keys of a dict's shape in the order that it was filled in: which the dict itself has."""
+    """The keys of a dict's shape in the order in which the dict was filled, which is the order of the dict."""
     return shape[-1] if len(shape) > 3 else shape[1]  # type: ignore[no-any-return]
 
 
 def dict_shape(filled: tuple[str, ...], inner: Mapping[str, Shape]) -> Shape:
-    """The shape of a dict that was filled in an order of its keys."""
+    """The shape of a dict that was filled in this order of its keys."""
     keys = tuple(sorted(filled))
     shapes = tuple([inner[key] for key in keys])
     return (dict, keys, shapes) if keys == filled else (dict, keys, shapes, filled)
 
 
-def misfit(
-    form: Form, shape: Shape, admitted: list[tuple[type, ...]], room: int
+def shape_mismatch(
+    form: Form, shape: Shape, admitted: list[tuple[type, ...]], limit: int
 ) -> str | None:
-    """What is wrong with a shape in a field; the classes of its references are added to `admitted`, in their order."""
-    todo: list[Iterator[tuple[Form, Shape]]] = [iter([(form, shape)])]
+    """What is wrong with a shape in a field, or `None`; the check of a shape that was read from a file.
+
+    Args:
+        form: The form of the field.
+        shape: The shape.
+        admitted: Takes the classes that each reference of the shape may have, in order.
+        limit: How many references there may be: a file could claim any number.
+    """
+    todo: list[tuple[Form, Shape]] = [(form, shape)]
     while todo:
-        form, shape = next(todo[-1], (form, _END))
-        if shape is _END:
-            todo.pop()
-        elif shape is None:
-            if not form.optional:
-                return f"expected {form}, found null"
-        elif shape is REF:
-            if not form.classes:
-                return f"expected {form}, found an object"
+        form, shape = todo.pop()
+        if shape is REF and form.classes:
             admitted.append(form.classes)
-            if len(admitted) > room:
+            if len(admitted) > limit:
                 return "it refers to more objects than follow"
         elif isinstance(shape, tuple):
             kind, inner = shape[0], list(items_of(shape))
             placed = form.items(kind, inner)
             if placed is None:
-                found = (
-                    f"{len(inner)} items"
-                    if form.admits(kind)
-                    else with_article(kind.__name__)
+                is_length = form.admits(kind)
+                text = (
+                    f"{len(inner)} items" if is_length else with_article(kind.__name__)
                 )
-                return f"expected {form}, found {found}"
-            todo.append(iter([(item_form, item) for _, item, item_form in placed]))
+                return f"expected {form}, found {text}"
+            todo += [(item_form, item) for _, item, item_form in reversed(placed)]
+        elif shape is REF:
+            return f"expected {form}, found an object"
+        elif shape is None and not form.optional:
+            return f"expected {form}, found null"
     return None
 
 
 def _generate_visit(
     template: Template,
 ) -> Callable[[Any, Watch], tuple[NodeSpec, Sequence[Any]]]:
-    """The visit of a class's nodes: reads each field once, and falls back to `visit_any` when one is unset."""
-    statics, holders = template.statics, template.holders
-    plain = [field.form.is_plain for field in holders]
-    reads = [f"s{i} = fields[{name!r}]" for i, name in enumerate(statics)]
-    reads += [f"h{i} = fields[{field.name!r}]" for i, field in enumerate(holders)]
-    keys = "".join(
-        f"(s{i}.__class__, s{i}) if s{i}.__class__ in EXACT else static_key(s{i}), "
-        for i in range(len(statics))
-    )
-    shapes = "".join(
-        "True, " if is_plain else f"p{i}, " for i, is_plain in enumerate(plain)
-    )
-    lines = ["def visit(node, watch):", "    fields = node.__dict__"]
-    if reads:
-        lines += [
-            "    try:",
-            *(f"        {read}" for read in reads),
-            "    except KeyError:",
-        ]
-        lines += ["        return visit_any(node, watch)"]
-    if all(plain):
-        lines += [f"    children = ({''.join(f'h{i}, ' for i in range(len(holders)))})"]
-    else:
-        lines += ["    children = []"]
-        lines += [
-            f"    children.append(h{i})"
-            if is_plain
-            else f"    p{i} = visit_value(h{i}, children, watch)"
-            for i, is_plain in enumerate(plain)
-        ]
-    values = "".join(f"s{i}, " for i in range(len(statics)))
-    lines += [
-        f"    known = refs.get((({keys}), ({shapes})))",
-        "    spec = known and known()",
-        "    if spec is None:",
-        f"        spec = new_spec(({values}), ({shapes}))",
-        "    return spec, children",
-    ]
+    """The visit of a class's nodes: see the module docstring."""
     names = {
+        # Their values are their own keys, but for the class; `static_key` is a call.
         "EXACT": frozenset({int, bool}),
         "static_key": static_key,
         "visit_value": visit_value,
@@ -423,7 +423,50 @@ def _generate_visit(
         "refs": template.specs.refs,
         "new_spec": template.spec,
     }
+    lines = _visit_lines(template)
     return _compiled(lines, names, f"visit of {template.cls.__qualname__}", "visit")
+
+
+def _visit_lines(template: Template) -> list[str]:
+    statics = {f"s{i}": name for i, name in enumerate(template.statics)}
+    dynamic = {f"h{i}": field for i, field in enumerate(template.dynamic_fields)}
+    reads = [f"{local} = fields[{name!r}]" for local, name in statics.items()]
+    reads += [f"{local} = fields[{field.name!r}]" for local, field in dynamic.items()]
+    lines = ["def visit(node, watch):", "    fields = node.__dict__"]
+    if reads:
+        lines += ["    try:", *[f"        {read}" for read in reads]]
+        lines += ["    except KeyError:", "        return visit_any(node, watch)"]
+    shapes: list[str] = []
+    if all(field.form.is_plain for field in dynamic.values()):
+        shapes = ["True"] * len(dynamic)
+        lines.append(f"    children = {_tuple_text(dynamic)}")
+    else:
+        lines.append("    children = []")
+        for local, field in dynamic.items():
+            if field.form.is_plain:
+                shapes.append("True")
+                lines.append(f"    children.append({local})")
+            else:
+                shape = local.replace("h", "p")
+                shapes.append(shape)
+                lines.append(f"    {shape} = visit_value({local}, children, watch)")
+    keys = [
+        f"({local}.__class__, {local}) if {local}.__class__ in EXACT else static_key({local})"
+        for local in statics
+    ]
+    lines += [
+        f"    cached = refs.get(({_tuple_text(keys)}, {_tuple_text(shapes)}))",
+        "    spec = cached and cached()",
+        "    if spec is None:",
+        f"        spec = new_spec({_tuple_text(statics)}, {_tuple_text(shapes)})",
+        "    return spec, children",
+    ]
+    return lines
+
+
+def _tuple_text(parts: Iterable[str]) -> str:
+    """The source of a tuple of any length."""
+    return f"({''.join(f'{part}, ' for part in parts)})"
 
 
 def _compiled(
@@ -438,12 +481,15 @@ def _compiled(
 Picker: TypeAlias = Callable[[list[Any]], Iterable[Sequence[Any]]]
 
 
-# From all of something to some of them, in C.
+# From a sequence to some of its items, in C.
 Column: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 def picker(rows: Sequence[tuple[int, ...]]) -> Picker:
-    """What picks objects by rows of their numbers: column by column, in C, where there are many rows."""
+    """What picks objects by rows of their numbers: column by column, in C, if there are many rows.
+
+    rows (1, 2, 3), (4, 5, 2): columns (1, 4), (2, 5), (3, 2), each an `itemgetter`.
+    """
     if len(rows[0]) > len(rows):
         return lambda objects: ([objects[number] for number in row] for row in rows)
     columns = [column_of(column) for column in zip(*rows, strict=True)]
@@ -454,6 +500,7 @@ def column_of(numbers: Sequence[int]) -> Column:
     """What picks objects by their numbers, in C."""
     if len(numbers) > 1:
         return itemgetter(*numbers)
+    # An `itemgetter` of one number returns the object, not a tuple of it.
     (number,) = numbers
     return lambda objects: (objects[number],)
 
@@ -463,10 +510,11 @@ def fill(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch) -> None:
 
     Args:
         spec: The spec of all of them.
-        rows: For each node, itself and what it holds, as a `Picker` gives them.
+        rows: For each node, itself and its States and nodes, as a `Picker` gives them.
         watch: Takes the containers that are made.
     """
     shapes = spec.shapes
+    # Containers have a place, which belongs to one node: they are made one by one.
     if any(isinstance(shape, tuple) for shape in shapes):
         _fill_containers(spec, rows, watch)
         return
@@ -479,21 +527,27 @@ def fill(spec: NodeSpec, rows: Iterable[Sequence[Any]], watch: Watch) -> None:
 def _generate_fill(
     template: Template, shapes: tuple[Shape, ...]
 ) -> Callable[..., None]:
-    """The fill of nodes without containers whose fields have these shapes."""
-    refs = [i for i, shape in enumerate(shapes) if shape is REF]
-    statics = "".join(f"s{i}, " for i in range(len(template.statics)))
+    """The fill of nodes without containers whose fields have these shapes: see the module docstring."""
+    sources = {name: f"s{i}" for i, name in enumerate(template.statics)}
+    statics = list(sources.values())
+    children: list[str] = []
+    for i, (field, shape) in enumerate(template.with_shapes(shapes)):
+        if shape is REF:
+            children.append(f"h{i}")
+            sources[field.name] = f"h{i}"
+        elif shape is None:
+            sources[field.name] = "None"
     lines = ["def fill(rows, statics):"]
-    lines += [f"    {statics}= statics"] if statics else []
+    if statics:
+        lines.append(f"    {_tuple_text(statics)} = statics")
     lines += [
-        f"    for node, {''.join(f'h{i}, ' for i in refs)} in rows:",
+        f"    for {_tuple_text(['node', *children])} in rows:",
         "        fields = node.__dict__",
     ]
-    stores = {name: f"s{i}" for i, name in enumerate(template.statics)}
-    for i, (field, shape) in enumerate(zip(template.holders, shapes, strict=True)):
-        if shape is not UNSET:
-            stores[field.name] = f"h{i}" if shape is REF else "None"
-    declared = [name for name in schema(template.cls).fields if name in stores]
-    lines += [f"        fields[{name!r}] = {stores[name]}" for name in declared]
+    # In the order of declaration, as a constructor fills a `__dict__`.
+    for name in schema(template.cls).fields:
+        if name in sources:
+            lines.append(f"        fields[{name!r}] = {sources[name]}")
     return _compiled(lines, {}, f"fill of {template.cls.__qualname__}", "fill")
 
 
@@ -504,37 +558,38 @@ def _fill_containers(
     for node, *parts in rows:
         fields = node.__dict__
         fields.update(zip(template.statics, spec.statics, strict=True))
-        held = iter(parts)
-        for field, shape in zip(template.holders, spec.shapes, strict=True):
+        children = iter(parts)
+        for field, shape in template.with_shapes(spec.shapes):
             if shape is not UNSET:
-                fields[field.name] = _fill_value(
-                    shape, field.form, held, place_of(node, field), watch
-                )
+                place = place_of(node, field)
+                value = _fill_value(shape, field.form, children, place, watch)
+                fields[field.name] = value
 
 
 def _fill_value(
-    shape: Shape, form: Form, held: Iterator[Any], place: Place, watch: Watch
+    shape: Shape, form: Form, children: Iterator[Any], place: Place, watch: Watch
 ) -> Any:
+    """The value of a shape around the next of some children: the inverse of `visit_value`."""
     if shape is None:
         return None
     if shape is REF:
-        return next(held)
-    if shape[0] is list and isinstance(shape[1], int):
-        items: Any = list(islice(held, shape[1]))
+        return next(children)
+    kind = shape[0]
+    if kind is list and isinstance(shape[1], int):
+        items: Any = list(islice(children, shape[1]))
     else:
         items = [
-            _fill_value(inner, form.item(shape[0], key), held, place.below(key), watch)
+            _fill_value(inner, form.item(kind, key), children, place.below(key), watch)
             for key, inner in items_of(shape)
         ]
-    if shape[0] is tuple:
+    if kind is tuple:
         return tuple(items)
     container: TrackedList[Any] | TrackedDict[Any]
-    if shape[0] is list:
+    if kind is list:
         container = TrackedList.restore(form.item(list), place, items)
     else:
         by_key = dict(zip(shape[1], items, strict=True))
-        container = TrackedDict.restore(
-            form.item(dict), place, {key: by_key[key] for key in filled_keys(shape)}
-        )
-    watch_object(container, watch)
+        in_order = {key: by_key[key] for key in filled_keys(shape)}
+        container = TrackedDict.restore(form.item(dict), place, in_order)
+    watch_container(container, watch)
     return container

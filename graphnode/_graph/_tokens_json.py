@@ -1,15 +1,20 @@
-"""The tokens of a graphdef as JSON, for files that must outlive a Python version, and back.
+"""Write the tokens of a graphdef as JSON, for files that must outlive a Python version, and read them.
 
-The text has three tables: `classes` by their qualified names, `specs` (what one node or
-State is), and `tokens` in canonical pre-order: `{"new": 3}` is an object of spec 3 that
-is seen first, `{"again": 0}` is object 0 once more. A class is looked up among those
-that the program has defined, never imported; static values are written as `_static`
-says. Nothing here recurses over the graph.
+    {"graphnode": 1,
+     "classes": ["model.Net", "graphnode.ParamState"],
+     "specs": [{"node": 0, "static": {"rate": 3}, "held": {"a": "object", "b": "object"}},
+               {"state": 1}],
+     "tokens": [{"new": 0}, {"new": 1}, {"again": 1}]}
+
+`{"new": 1}` is the first reference to an object of spec 1, `{"again": 1}` another one to
+object 1. A class is looked up among those that the program has defined, never imported;
+`_static` has the JSON of static values. Nothing here recurses over the graph.
 """
 
+import enum
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import jax
 
@@ -23,23 +28,33 @@ from .._redefinition import a_class, class_name
 from .._sharding import NamedAxis
 from .._state import State, StateSpec, spec_of
 from .._static import GraphObject, JsonValueError, from_json, to_json
-from ._table import RootSpec, Token, ranked_root
+from ._table import RootSpec, Token, canonical_root
 from ._template import (
     REF,
     UNSET,
     NodeSpec,
     Shape,
+    Template,
     dict_shape,
     filled_keys,
     items_of,
-    misfit,
+    shape_mismatch,
     template_of,
 )
 
 VERSION: Final = 1
 _MAX_FAULTS: Final = 1_000
 _MAX_LEVELS: Final = 64
-_LEAF: Final = object()
+_PARTS: Final = ("classes", "specs", "tokens")
+
+# A spec that was read, and for each of its references the classes that it may have.
+_ReadSpec: TypeAlias = tuple[Any, list[tuple[type, ...]]]
+
+
+class _Leaf(enum.Enum):
+    """The class of what stands for a node or State in a pytree without any."""
+
+    LEAF = "leaf"
 
 
 def tokens_to_json(tokens: Sequence[Token]) -> str:
@@ -66,44 +81,32 @@ def tokens_from_json(text: str) -> tuple[Token, ...]:
     """The tokens that JSON stands for.
 
     Raises:
-        ConfigError: It stands for none; names all faults.
+        ConfigError: It does not stand for any; names all faults.
     """
-    return _Reader(_loaded(text)).tokens()
+    return _Reader(_parse(text)).tokens()
 
 
-def _loaded(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
+    """JSON as an object with lists under all three parts."""
     if not isinstance(text, str):
         raise TypeError(wrong_argument("a text", text, "GraphDef.from_json"))
     try:
         data = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
     except RecursionError:
-        raise ConfigError(["no graphdef: nested too deeply"]) from None
+        raise ConfigError(["not a graphdef: nested too deeply"]) from None
     except ValueError as error:
-        raise ConfigError([f"no graphdef: {str(error)[:200]}"]) from None
-    if (
-        not isinstance(data, dict)
-        or data.get("graphnode") != VERSION
-        or type(data["graphnode"]) is not int
-    ):
-        raise ConfigError(
-            [f'no graphdef: an object with "graphnode": {VERSION} is expected']
-        )
-    faults = [
-        f"{key[:40]!r} is not part of a graphdef"
-        for key in data
-        if key not in ("graphnode", *_PARTS)
-    ]
-    faults += [
-        f"{part} is missing, or no list"
-        for part in _PARTS
-        if not isinstance(data.get(part), list)
-    ]
+        raise ConfigError([f"not a graphdef: {str(error)[:200]}"]) from None
+    version = data.get("graphnode") if isinstance(data, dict) else None
+    if type(version) is not int or version != VERSION:
+        text = f'not a graphdef: expected an object with "graphnode": {VERSION}'
+        raise ConfigError([text])
+    unknown = [key for key in data if key not in ("graphnode", *_PARTS)]
+    missing = [part for part in _PARTS if not isinstance(data.get(part), list)]
+    faults = [f"{key[:40]!r} is not part of a graphdef" for key in unknown]
+    faults += [f"{part} is missing, or not a list" for part in missing]
     if faults:
         raise ConfigError(faults[:_MAX_FAULTS])
-    return data
-
-
-_PARTS: Final = ("classes", "specs", "tokens")
+    return data  # type: ignore[no-any-return]
 
 
 def _refuse(name: str) -> Any:
@@ -111,28 +114,29 @@ def _refuse(name: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    # By itself, `json` takes the last of equal keys.
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         raise ValueError("a key stands twice in an object")
-    return made
+    return fields
 
 
 def _classes() -> dict[str, type]:
-    """The classes of nodes and States that there are, the newest of each name."""
-    found: dict[str, type] = {}
-    short: dict[str, set[str]] = {}
+    """All classes of nodes and States by name, the newest of each: by full names, and by public ones if unambiguous."""
+    by_name: dict[str, type] = {}
+    full_names: dict[str, set[str]] = {}
     todo: list[type] = [NodeBase, State]
     seen: set[type] = set()
-    while todo:
-        cls = todo.pop(0)
+    for cls in todo:  # which grows
         if cls not in seen:
             seen.add(cls)
-            found[_name(cls)] = cls
-            short.setdefault(_public_name(cls), set()).add(_name(cls))
+            by_name[_name(cls)] = cls
+            full_names.setdefault(_public_name(cls), set()).add(_name(cls))
             todo += cls.__subclasses__()
-    return {
-        name: found[full] for name, (full, *others) in short.items() if not others
-    } | found
+    for public_name, (full_name, *others) in full_names.items():
+        if not others:
+            by_name.setdefault(public_name, by_name[full_name])
+    return by_name
 
 
 def _name(cls: type) -> str:
@@ -140,12 +144,12 @@ def _name(cls: type) -> str:
 
 
 def _module(cls: type) -> str:
-    """The module of a class: the script's has another name in the processes that `multiprocessing` spawns for it."""
+    """The module of a class. That of the script has another name in processes that `multiprocessing` spawns."""
     return "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
 
 
 def _public_name(cls: type) -> str:
-    """`graphnode.nn.Linear`, without the private module that may be another one tomorrow."""
+    """The name without private modules, `graphnode.nn.Linear`: in another version it may be in another one."""
     parts = [
         part
         for part in _module(cls).split(".")
@@ -155,14 +159,20 @@ def _public_name(cls: type) -> str:
 
 
 class _Writer:
-    """Tokens as JSON, with the tables that they refer to."""
+    """Writes tokens as JSON, with the tables that they refer to.
+
+    Attributes:
+        classes: The number of each class, by its name.
+        specs: The JSON of each spec, by its id.
+        faults: What has no JSON.
+    """
 
     def __init__(self) -> None:
         self.classes: dict[str, int] = {}
         self.specs: dict[int, dict[str, Any]] = {}
         self.faults: list[str] = []
         self._numbers: dict[int, int] = {}
-        self._known = _classes()
+        self._class_by_name = _classes()
 
     def token(self, token: Token) -> Any:
         if isinstance(token, int):
@@ -171,57 +181,50 @@ class _Writer:
             return {"root": self._root(token)}
         if id(token) not in self._numbers:
             self._numbers[id(token)] = len(self.specs)
-            self.specs[id(token)] = (
-                self._node(token) if isinstance(token, NodeSpec) else self._state(token)
-            )
+            if isinstance(token, NodeSpec):
+                self.specs[id(token)] = self._node(token)
+            else:
+                self.specs[id(token)] = self._state(token)
         return {"new": self._numbers[id(token)]}
 
     def _class(self, cls: type) -> int:
-        name = next(
-            (
-                name
-                for name in (_public_name(cls), _name(cls))
-                if self._known.get(name) is cls
-            ),
-            None,
-        )
-        if name is None:
+        name = _public_name(cls)
+        if self._class_by_name.get(name) is not cls:
             name = _name(cls)
+        if self._class_by_name.get(name) is not cls:
             self.faults.append(f"{name} is another class by now: it was defined again")
         return self.classes.setdefault(name, len(self.classes))
 
     def _node(self, spec: NodeSpec) -> dict[str, Any]:
-        template, name = spec.template, spec.cls.__name__
-        named = zip(template.statics, spec.statics, strict=True)
-        return {
-            "node": self._class(spec.cls),
-            "static": {
-                field: self._value(f"{name}.{field}", value) for field, value in named
-            },
-            "held": {
-                field.name: _shape_to_json(shape)
-                for field, shape in zip(template.holders, spec.shapes, strict=True)
-            },
+        cls = spec.cls
+        number = self._class(cls)
+        named = zip(spec.template.statics, spec.statics, strict=True)
+        statics = {
+            name: self._value(f"{cls.__name__}.{name}", value) for name, value in named
         }
+        shapes = {
+            field.name: _shape_to_json(shape)
+            for field, shape in spec.template.with_shapes(spec.shapes)
+        }
+        return {"node": number, "static": statics, "held": shapes}
 
     def _state(self, spec: StateSpec) -> dict[str, Any]:
-        made: dict[str, Any] = {"state": self._class(spec.cls)}
+        data: dict[str, Any] = {"state": self._class(spec.cls)}
         where = spec.cls.__name__
-        made |= {
-            part: text
-            for part, text in (("name", spec.name), ("tag", spec.tag))
-            if text is not None
-        }
+        if spec.name is not None:
+            data["name"] = spec.name
+        if spec.tag is not None:
+            data["tag"] = spec.tag
         if spec.sharding is not None:
-            made["sharding"] = self._value(f"{where}.sharding", spec.sharding)
+            data["sharding"] = self._value(f"{where}.sharding", spec.sharding)
         if spec.metadata:
-            made["metadata"] = {
+            data["metadata"] = {
                 key: self._value(f"{where}.{key}", value)
                 for key, value in spec.metadata.items()
             }
         if spec.stacked:
-            made["stacked"] = [list(axis) for axis in spec.stacked]
-        return made
+            data["stacked"] = [list(axis) for axis in spec.stacked]
+        return data
 
     def _value(self, where: str, value: Any) -> Any:
         try:
@@ -231,23 +234,22 @@ class _Writer:
             return None
 
     def _root(self, spec: RootSpec) -> Any:
-        def written(value: Any) -> Any:
-            if value is _LEAF:
-                return "object"
-            if value is None:
-                return None
-            if type(value) in (list, tuple):
-                return {type(value).__name__: [written(item) for item in value]}
-            if type(value) is dict and all(type(key) in (str, int) for key in value):
-                return {"dict": [[key, written(item)] for key, item in value.items()]}
-            self.faults.append(
-                f"the root holds {with_article(type(value).__name__)}: only lists, tuples and dicts have JSON"
-            )
-            return None
+        treedef = spec.treedef
+        return self._tree(treedef.unflatten([_Leaf.LEAF] * treedef.num_leaves))
 
-        return written(
-            jax.tree.unflatten(spec.treedef, [_LEAF] * spec.treedef.num_leaves)
-        )
+    def _tree(self, tree: Any) -> Any:
+        if tree is _Leaf.LEAF:
+            return "object"
+        if tree is None:
+            return None
+        if type(tree) in (list, tuple):
+            return {type(tree).__name__: [self._tree(item) for item in tree]}
+        if type(tree) is dict and all(type(key) in (str, int) for key in tree):
+            return {"dict": [[key, self._tree(item)] for key, item in tree.items()]}
+        cls = with_article(type(tree).__name__)
+        text = f"the root holds {cls}: only lists, tuples and dicts have JSON"
+        self.faults.append(text)
+        return None
 
 
 def _shape_to_json(shape: Shape) -> Any:
@@ -268,14 +270,17 @@ def _shape_to_json(shape: Shape) -> Any:
 
 
 class _Reader:
-    """JSON as tokens. A part that is wrong is told, and the rest is read on."""
+    """Reads JSON as tokens. It goes on after a fault, as far as the rest can be read."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.faults: list[str] = []
         self._data = data
-        self._classes = self._looked_up(data["classes"])
-        self._specs: dict[int, tuple[Any, list[tuple[type, ...]]] | None] = {}
-        self._room = len(data["tokens"])
+        self._classes = self._read_classes(data["classes"])
+        # By number; `None` for one with faults.
+        self._specs: dict[int, _ReadSpec | None] = {}
+        # How many tokens are left, so that a spec cannot claim more references. 0 where
+        # only the static values of a spec are checked.
+        self._tokens_left = len(data["tokens"])
 
     def tokens(self) -> tuple[Token, ...]:
         """All tokens.
@@ -283,216 +288,226 @@ class _Reader:
         Raises:
             ConfigError: Something is wrong.
         """
-        found: list[Token] = []
-        seen: list[Any] = []
-        pending: list[tuple[type, ...]] = [(NodeBase,)]
-        for at, raw in enumerate(self._data["tokens"]):
-            self._room = len(self._data["tokens"]) - at
-            if at == 0 and isinstance(raw, dict) and list(raw) == ["root"]:
-                root = self._root(raw["root"])
-                if root is None:
-                    break
-                found.append(root)
-                pending = [(GraphObject,)] * len(root.edges)
-                continue
-            if not pending:
-                self._fault(f"tokens[{at}]", "nothing refers to it")
-                break
-            if not self._token(f"tokens[{at}]", raw, found, seen, pending):
-                break  # what comes after it belongs nobody knows where
-        else:
-            if pending:
-                self._fault("tokens", f"{len(pending)} more are expected")
+        tokens = self._read_tokens()
         unused = [at for at in range(len(self._data["specs"])) if at not in self._specs]
         if not self.faults:
             for at in unused:
                 self._fault(f"specs[{at}]", "no token is of it")
-        self._room = 0  # of the others only the values are looked at
+        self._tokens_left = 0
         for at in unused:
-            self._spec(at, None)
+            self._spec(at, "specs")
         if self.faults:
             raise ConfigError(self.faults)
-        return tuple(found)
+        return tuple(tokens)
+
+    def _read_tokens(self) -> list[Token]:
+        """The tokens up to the first one with a fault: after it, nobody knows what they belong to."""
+        tokens: list[Token] = []
+        objects: list[Any] = []
+        # A stack: the classes that the next references may have.
+        pending: list[tuple[type, ...]] = [(NodeBase,)]
+        for at, data in enumerate(self._data["tokens"]):
+            self._tokens_left = len(self._data["tokens"]) - at
+            if at == 0 and isinstance(data, dict) and list(data) == ["root"]:
+                root = self._root(data["root"])
+                if root is None:
+                    return tokens
+                tokens.append(root)
+                pending = [(GraphObject,)] * len(root.edges)
+                continue
+            where = f"tokens[{at}]"
+            if not pending:
+                self._fault(where, "nothing refers to it")
+                return tokens
+            token = self._token(where, data, objects, pending)
+            if token is None:
+                return tokens
+            tokens.append(token)
+        if pending:
+            self._fault("tokens", f"expected {len(pending)} more")
+        return tokens
 
     def _token(
         self,
         where: str,
-        raw: Any,
-        found: list[Token],
-        seen: list[Any],
+        data: Any,
+        objects: list[Any],
         pending: list[tuple[type, ...]],
-    ) -> bool:
-        kind, number = (
-            next(iter(raw.items()))
-            if isinstance(raw, dict) and len(raw) == 1
-            else (None, None)
-        )
+    ) -> Token | None:
+        """A token; the spec of a new object is added to `objects`, and its references to `pending`."""
+        kind = number = None
+        if isinstance(data, dict) and len(data) == 1:
+            ((kind, number),) = data.items()
         if kind not in ("new", "again") or type(number) is not int:
             self._fault(where, 'a token is {"new": spec} or {"again": object}')
-            return False
+            return None
         admitted = pending.pop()
         if kind == "again":
-            if not 0 <= number < len(seen):
+            if not 0 <= number < len(objects):
                 self._fault(where, f"no object {number} was seen before")
-                return False
-            found.append(number)
-            cls = seen[number].cls
-            inner = []
-        else:
-            spec = self._spec(number, where)
-            if spec is None:
-                return False
-            found.append(spec[0])
-            seen.append(spec[0])
-            cls, inner = spec[0].cls, spec[1]
+                return None
+            self._check_class(where, objects[number].cls, admitted)
+            return number
+        read_spec = self._spec(number, where)
+        if read_spec is None:
+            return None
+        spec, references = read_spec
+        objects.append(spec)
+        self._check_class(where, spec.cls, admitted)
+        pending += reversed(references)
+        return spec  # type: ignore[no-any-return]
+
+    def _check_class(self, where: str, cls: type, admitted: tuple[type, ...]) -> None:
         if not issubclass(cls, admitted):
-            expected = " or ".join(
-                [
-                    a_class(admitted[0], cls),
-                    *[class_name(one, cls) for one in admitted[1:]],
-                ]
-            )
+            others = [class_name(other, cls) for other in admitted[1:]]
+            expected = " or ".join([a_class(admitted[0], cls), *others])
             self._fault(where, f"{class_name(cls, *admitted)} is not {expected}")
-        pending += reversed(inner)
-        return True
 
     def _fault(self, where: str, text: str) -> None:
         if len(self.faults) < _MAX_FAULTS:
             self.faults.append(f"{where}: {text}")
 
-    def _looked_up(self, names: list[Any]) -> list[Any]:
-        known = _classes()
+    def _read_classes(self, names: list[Any]) -> list[Any]:
+        """The classes of these names, and `None` for unknown ones."""
+        by_name = _classes()
+        classes: list[Any] = []
         for at, name in enumerate(names):
-            if not isinstance(name, str) or name not in known:
-                shown = (
-                    repr(name[:80]) if isinstance(name, str) else type(name).__name__
-                )
+            is_name = isinstance(name, str)
+            cls = by_name.get(name) if is_name else None
+            classes.append(cls)
+            if cls is None:
+                text = repr(name[:80]) if is_name else type(name).__name__
                 self._fault(
                     f"classes[{at}]",
-                    f"no class of nodes or States is {shown}; import it first",
+                    f"no class of nodes or States is {text}; import it first",
                 )
-        return [known.get(name) if isinstance(name, str) else None for name in names]
+        return classes
 
     def _class(self, where: str, number: Any, base: type) -> Any:
         if type(number) is not int or not 0 <= number < len(self._classes):
-            self._fault(where, "the number of a class is expected")
+            self._fault(where, "expected the number of a class")
             return None
         cls = self._classes[number]
         if cls is not None and not issubclass(cls, base):
-            self._fault(
-                where,
-                f"{cls.__name__} is not a class of {'States' if base is State else 'nodes'}",
-            )
+            what = "States" if base is State else "nodes"
+            self._fault(where, f"{cls.__name__} is not a class of {what}")
             return None
         return cls
 
-    def _spec(
-        self, number: int, where: str | None
-    ) -> "tuple[Any, list[tuple[type, ...]]] | None":
-        """A spec, and the classes that each of its references admits."""
+    def _spec(self, number: int, where: str) -> _ReadSpec | None:
         specs = self._data["specs"]
         if not 0 <= number < len(specs):
-            self._fault(where or "specs", f"there is no spec {number}")
+            self._fault(where, f"there is no spec {number}")
             return None
         if number not in self._specs:
-            at, raw, count = f"specs[{number}]", specs[number], len(self.faults)
-            made: Any = None
-            if isinstance(raw, dict) and set(raw) == {"node", "static", "held"}:
-                made = self._node(at, raw)
-            elif (
-                isinstance(raw, dict)
-                and "state" in raw
-                and set(raw) <= {"state", *_STATE_PARTS}
-            ):
-                made = self._state(at, raw)
-            else:
-                self._fault(
-                    at,
-                    "a spec has node, static and held, or state, name, tag, sharding, metadata and stacked",
-                )
-            self._specs[number] = made if len(self.faults) == count else None
+            fault_count = len(self.faults)
+            spec = self._new_spec(f"specs[{number}]", specs[number])
+            has_faults = len(self.faults) > fault_count
+            self._specs[number] = None if has_faults else spec
         return self._specs[number]
 
-    def _state(self, where: str, raw: dict[str, Any]) -> Any:
-        cls = self._class(where, raw["state"], State)
-        parts = {part: raw.get(part) for part in ("name", "tag")}
-        parts["sharding"] = self._value(f"{where}.sharding", raw.get("sharding"))
-        metadata = raw.get("metadata", {})
+    def _new_spec(self, where: str, data: Any) -> _ReadSpec | None:
+        parts = set(data) if isinstance(data, dict) else set[str]()
+        if parts == {"node", "static", "held"}:
+            return self._node(where, data)
+        if "state" in parts and parts <= {"state", *_STATE_PARTS}:
+            return self._state(where, data)
+        text = "a spec has node, static and held, or state, name, tag, sharding, metadata and stacked"
+        self._fault(where, text)
+        return None
+
+    def _state(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
+        cls = self._class(where, data["state"], State)
+        sharding = self._value(f"{where}.sharding", data.get("sharding"))
+        metadata = data.get("metadata", {})
         if not isinstance(metadata, dict):
-            self._fault(f"{where}.metadata", "an object is expected")
+            self._fault(f"{where}.metadata", "expected an object")
             return None
         values = {
             key: self._value(f"{where}.metadata.{key[:40]}", value)
             for key, value in metadata.items()
         }
-        stacked = _stacked_from_json(raw.get("stacked", []))
+        stacked = _stacked_from_json(data.get("stacked", []))
         if stacked is None:
-            self._fault(
-                f"{where}.stacked",
-                "a list of positions with their names is expected, in order",
-            )
+            text = "expected a list of positions with their names, in order"
+            self._fault(f"{where}.stacked", text)
         if cls is None or stacked is None:
             return None
+        name, tag = data.get("name"), data.get("tag")
         try:
-            return spec_of(cls, **parts, metadata=values, stacked=stacked), []
+            return spec_of(cls, name, tag, sharding, values, stacked), []
         except FieldError as error:
             self._fault(where, str(error))
             return None
 
-    def _node(self, where: str, raw: dict[str, Any]) -> Any:
-        cls = self._class(where, raw["node"], NodeBase)
+    def _node(self, where: str, data: dict[str, Any]) -> _ReadSpec | None:
+        cls = self._class(where, data["node"], NodeBase)
         if cls is None:
             return None
         template = template_of(cls)
+        fault_count = len(self.faults)
         statics = self._fields(
-            f"{where}.static", cls, raw["static"], template.statics, self._value
+            f"{where}.static", cls, data["static"], template.statics, self._value
         )
-        holders = {field.name: field for field in template.holders}
-        if not self._room:
+        if not self._tokens_left:
             return None
-        shapes = self._fields(
-            f"{where}.held", cls, raw["held"], tuple(holders), self._shape
-        )
+        names = tuple([field.name for field in template.dynamic_fields])
+        shapes = self._fields(f"{where}.held", cls, data["held"], names, self._shape)
         if statics is None or shapes is None:
             return None
+        self._admit_statics(where, cls, statics)
+        references = self._references(where, template, shapes)
+        if references is None or len(self.faults) > fault_count:
+            return None
+        spec = template.spec(tuple(statics.values()), tuple(shapes.values()))
+        return spec, references
+
+    def _admit_statics(
+        self, where: str, cls: type[NodeBase], statics: dict[str, Any]
+    ) -> None:
         admit = plan_of(cls).admit
         for name, value in statics.items():
             try:
                 statics[name] = admit[name](None, value)
             except FieldError as error:
                 self._fault(f"{where}.static.{name}", str(error))
+
+    def _references(
+        self, where: str, template: Template, shapes: Mapping[str, Shape]
+    ) -> list[tuple[type, ...]] | None:
+        """The classes that each reference of a node may have; `None` if more tokens would have to follow."""
         admitted: list[tuple[type, ...]] = []
-        for name, shape in shapes.items():
-            fault = misfit(holders[name].form, shape, admitted, self._room)
+        limit = self._tokens_left
+        for field in template.dynamic_fields:
+            shape = shapes[field.name]
+            fault = shape_mismatch(field.form, shape, admitted, limit)
             if fault:
-                self._fault(f"{where}.held.{name}", fault)
-        if len(admitted) >= self._room and admitted:
-            self._fault(
-                where, f"it refers to {len(admitted):,} objects, which do not follow"
-            )
+                self._fault(f"{where}.held.{field.name}", fault)
+        # As many as tokens are left are too many: one of these is the node itself.
+        if admitted and len(admitted) >= limit:
+            text = f"it refers to {len(admitted):,} objects, which do not follow"
+            self._fault(where, text)
             return None
-        if any(fault.startswith(f"{where}.") for fault in self.faults):
-            return None
-        return template.spec(tuple(statics.values()), tuple(shapes.values())), admitted
+        return admitted
 
     def _fields(
         self,
         where: str,
         cls: type,
-        raw: Any,
+        data: Any,
         names: tuple[str, ...],
         read: Callable[[str, Any], Any],
     ) -> dict[str, Any] | None:
-        if not isinstance(raw, dict):
-            self._fault(where, "an object is expected")
+        if not isinstance(data, dict):
+            self._fault(where, "expected an object")
             return None
-        for name in raw:
+        for name in data:
             if name not in names:
                 self._fault(where, f"{cls.__name__} has no such field {name[:40]!r}")
         for name in names:
-            if name not in raw:
+            if name not in data:
                 self._fault(where, f"{name!r} of {cls.__name__} is missing")
-        return {name: read(f"{where}.{name}", raw.get(name)) for name in names}
+        return {name: read(f"{where}.{name}", data.get(name)) for name in names}
 
     def _value(self, where: str, data: Any) -> Any:
         try:
@@ -503,120 +518,122 @@ class _Reader:
 
     def _shape(self, where: str, data: Any) -> Shape:
         try:
-            return _shape_from_json(data, self._room, 0)
+            return _shape_from_json(data, self._tokens_left, 0)
         except JsonValueError as error:
             self._fault(where, str(error))
             return UNSET
 
-    def _root(self, raw: Any) -> RootSpec | None:
+    def _root(self, data: Any) -> RootSpec | None:
         try:
-            tree = _tree_from_json(raw, 0)
+            tree = _tree_from_json(data, 0)
         except JsonValueError as error:
             self._fault("tokens[0].root", str(error))
             return None
         pairs, treedef = jax.tree_util.tree_flatten_with_path(tree)
-        # Keys of a list, tuple or dict: nothing else was made.
-        edges: list[Path] = [
-            tuple([getattr(key, "key", getattr(key, "idx", "")) for key in path])
-            for path, _ in pairs
-        ]
-        return ranked_root(treedef, edges)
+        edges: list[Path] = []
+        for path, _ in pairs:
+            # Of a list or tuple `idx`, of a dict `key`: the tree has no other containers.
+            keys = [getattr(key, "key", getattr(key, "idx", "")) for key in path]
+            edges.append(tuple(keys))
+        return canonical_root(treedef, edges)
 
 
 _STATE_PARTS: Final = ("name", "tag", "sharding", "metadata", "stacked")
 
 
 def _stacked_from_json(data: Any) -> tuple[NamedAxis, ...] | None:
-    """The named axes of a State; `None` for what is not a list of them in order."""
-    pairs = (
-        data
-        if isinstance(data, list)
-        and all(isinstance(pair, list) and len(pair) == 2 for pair in data)
-        else [()]
-    )
-    axes = tuple(
-        [
-            NamedAxis(*pair)
-            for pair in pairs
-            if [type(part) for part in pair] == [int, str]
-        ]
-    )
-    positions = [axis.position for axis in axes]
-    is_canonical = (
-        len(axes) == len(pairs)
-        and positions == sorted(set(positions))
-        and min(positions, default=0) >= 0
-    )
-    return axes if is_canonical else None
+    """The named axes of a State; `None` if the data is not a list of them in order."""
+    if not isinstance(data, list):
+        return None
+    axes: list[NamedAxis] = []
+    for pair in data:
+        if not isinstance(pair, list) or [type(part) for part in pair] != [int, str]:
+            return None
+        axis = NamedAxis(*pair)
+        if axis.position < (axes[-1].position + 1 if axes else 0):
+            return None
+        axes.append(axis)
+    return tuple(axes)
 
 
-def _shape_from_json(data: Any, room: int, level: int) -> Shape:
+def _shape_from_json(data: Any, limit: int, level: int) -> Shape:
+    """The shape that JSON stands for, of a list of at most so many objects, so many levels below its field."""
     if data is None:
         return None
-    if data in ("object", "unset"):
-        return REF if data == "object" else UNSET
-    kind, held = _container(data, level)
-    if kind == "list" and type(held) is int:
-        if not 0 <= held <= room:
-            raise JsonValueError(f"a list of {held} objects, which do not follow")
-        return (list, held)
+    if data == "object":
+        return REF
+    if data == "unset":
+        if level:
+            raise JsonValueError("only a field is unset")
+        return UNSET
+    kind, content = _container(data, level)
+    if kind == "list" and type(content) is int:
+        if not 0 <= content <= limit:
+            raise JsonValueError(f"a list of {content} objects, which do not follow")
+        return (list, content)
     if kind == "dict":
-        pairs = _pairs(held, (str,))
-        by_key = {key: _inner(item, room, level) for key, item in pairs}
-        if len(by_key) < len(pairs):
-            raise JsonValueError("a key of a dict stands once")
-        return dict_shape(tuple(by_key), by_key)
-    if not isinstance(held, list):
-        raise JsonValueError(f"{kind} holds a list")
-    shapes = tuple(_inner(item, room, level) for item in held)
+        return _dict_shape_from_json(content, limit, level)
+    _check_is_list(kind, content)
+    shapes = tuple([_shape_from_json(item, limit, level + 1) for item in content])
+    # One form for each shape: equal structures have to be one object.
     if kind == "list" and all(shape is REF for shape in shapes):
         raise JsonValueError("a list of objects alone gives their number")
     return (list if kind == "list" else tuple, shapes)
 
 
-def _inner(data: Any, room: int, level: int) -> Shape:
-    shape = _shape_from_json(data, room, level + 1)
-    if shape is UNSET:
-        raise JsonValueError("only a field is unset")
-    return shape
+def _dict_shape_from_json(content: Any, limit: int, level: int) -> Shape:
+    pairs = _pairs(content, (str,))
+    by_key = {key: _shape_from_json(item, limit, level + 1) for key, item in pairs}
+    if len(by_key) < len(pairs):
+        raise JsonValueError("a key of a dict stands once")
+    return dict_shape(tuple(by_key), by_key)
+
+
+def _check_is_list(kind: str, content: Any) -> None:
+    if not isinstance(content, list):
+        raise JsonValueError(f"{kind} holds a list")
 
 
 def _container(data: Any, level: int) -> tuple[str, Any]:
+    """The kind of a container, and the JSON of its content."""
     if level > _MAX_LEVELS:
         raise JsonValueError(f"nested more than {_MAX_LEVELS} levels deep")
-    if (
-        not isinstance(data, dict)
-        or len(data) != 1
-        or next(iter(data)) not in ("list", "tuple", "dict")
-    ):
-        raise JsonValueError(
-            'null, "object" or an object with one of the keys list, tuple and dict is expected'
-        )
-    return next(iter(data.items()))
-
-
-def _pairs(held: Any, kinds: tuple[type, ...]) -> list[tuple[Any, Any]]:
-    is_pairs = isinstance(held, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and type(pair[0]) in kinds
-        for pair in held
+    if isinstance(data, dict) and len(data) == 1:
+        ((kind, content),) = data.items()
+        if kind in ("list", "tuple", "dict"):
+            return kind, content
+    raise JsonValueError(
+        'expected null, "object" or an object with one of the keys list, tuple and dict'
     )
-    if not is_pairs:
-        raise JsonValueError("dict holds a list of pairs, each a key and what is there")
-    return [(key, item) for key, item in held]
+
+
+def _pairs(data: Any, key_types: tuple[type, ...]) -> list[tuple[Any, Any]]:
+    """The keys of a dict with the JSON of the items."""
+
+    def is_pair(pair: Any) -> bool:
+        is_two = isinstance(pair, list) and len(pair) == 2
+        return is_two and type(pair[0]) in key_types
+
+    if not isinstance(data, list) or not all(map(is_pair, data)):
+        raise JsonValueError("dict holds a list of pairs, each a key and an item")
+    return [(key, item) for key, item in data]
 
 
 def _tree_from_json(data: Any, level: int) -> Any:
-    if data is None or data == "object":
-        return None if data is None else _LEAF
-    kind, held = _container(data, level)
+    """The pytree of a root, with a leaf in place of each node and State."""
+    if data is None:
+        return None
+    if data == "object":
+        return _Leaf.LEAF
+    kind, content = _container(data, level)
     if kind == "dict":
-        pairs = _pairs(held, (str, int))
-        if len(dict(pairs)) < len(pairs) or len({type(key) for key, _ in pairs}) > 1:
+        pairs = _pairs(content, (str, int))
+        tree = {key: _tree_from_json(item, level + 1) for key, item in pairs}
+        if len(tree) < len(pairs) or len(set(map(type, tree))) > 1:
             raise JsonValueError(
                 "the keys of a dict are of one type, and each stands once"
             )
-        return {key: _tree_from_json(item, level + 1) for key, item in pairs}
-    if not isinstance(held, list):
-        raise JsonValueError(f"{kind} holds a list")
-    items = [_tree_from_json(item, level + 1) for item in held]
+        return tree
+    _check_is_list(kind, content)
+    items = [_tree_from_json(item, level + 1) for item in content]
     return items if kind == "list" else tuple(items)

@@ -1,7 +1,16 @@
-"""Graphs put together again: nodes of a graphdef around values, all of them or some.
+"""Build live graphs: nodes and States of a graphdef around values in layout order.
 
-Data in: a graphdef, and values in layout order. Data out: nodes and States that are
-new, or some that are known.
+    tokens    NodeSpec(Net)  NodeSpec(Linear)  StateSpec  StateSpec  NodeSpec(Linear)  StateSpec  2
+    number          0                1             2          3             4              5      (shared)
+
+    assembly  nodes 0, 1, 4 and States 2, 3, 5; sorted by spec, as work for C:
+              1. make all objects, empty           object.__new__ over columns of classes
+              2. fill the States of each spec      spec, value, trace, contracts
+              3. fill the nodes of each spec       rows of the node and its children:
+                                                   Linear: (1, 2, 3), (4, 5, 2)   Net: (0, 1, 4)
+
+As all objects exist before one is filled, sharing and cycles need no care, and nothing
+recurses.
 """
 
 import functools
@@ -19,10 +28,10 @@ from .._paths import path_str
 from .._state import State, mark_container, store
 from .._value import is_container, take_in, take_in_all
 from .._versions import CLOCK, Version, birth
-from ._binding import Binding, Joint, joint_key, keep_joint, versions_of
+from ._binding import Binding, JointBindings, joint_key, keep_joint, versions_of
 from ._graphdef import GraphDef
 from ._table import RootSpec
-from ._template import NodeSpec, fill
+from ._template import NodeSpec, Watch, fill
 
 _new: Final = object.__new__
 
@@ -32,32 +41,34 @@ def build(graphdef: GraphDef[Any], values: Sequence[Any]) -> Any:
     """The live graph of a graphdef with new States that hold these values, in layout order.
 
     Raises:
-        FieldError: A value is nothing that a State can hold; names all.
+        FieldError: Some values cannot be held by a State; names all.
     """
     trace = current_trace()
     is_plain = PLAIN.issuperset(map(type, values))
     if not is_plain:
-        values = _taken_in(graphdef, values)
+        values = _state_values(graphdef, values)
     states = _new_states(graphdef, values, trace)
-    if not is_plain and trace is None:
+    # In a trace, the trace stands in place of a mark.
+    may_have_marks = not is_plain and trace is None
+    if may_have_marks:
         for state, value in zip(states, values, strict=True):
             if is_container(value):
                 mark_container(state)
-    has_marks = not is_plain and trace is None
-    return rebuild(graphdef, states, () if trace is None else (trace,), has_marks)
+    return rebuild(graphdef, states, () if trace is None else (trace,), may_have_marks)
 
 
-def _taken_in(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
+def _state_values(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Any]:
     """Values as new States keep them.
 
     Raises:
-        FieldError: Names all that no State can hold.
+        FieldError: Names all that a State cannot hold.
     """
     try:
         return [take_in(value, str) for value in values]
     except FieldError:
-        # Paths are made for faults alone: those of a long chain would cost its square.
-        return take_in_all(values, [path_str(path) for path in graphdef.layout.paths()])
+        # Only now are paths made: those of a long chain would cost its square.
+        paths = [path_str(path) for path in graphdef.layout.paths()]
+        return take_in_all(values, paths)
 
 
 def _new_states(
@@ -76,7 +87,7 @@ def rebuild(
     traces: tuple[TraceRef, ...],
     has_marks: bool | None = None,
 ) -> Any:
-    """The live graph of a graphdef around these States, in layout order. No user code runs.
+    """The live graph of a graphdef around these States: steps 1 and 3 above. No user code runs.
 
     Args:
         graphdef: The structure.
@@ -87,80 +98,74 @@ def rebuild(
     Returns:
         The root, with its binding.
     """
+    # Read before anything is made, as in `walk`.
     clock = CLOCK.now
     assembly = graphdef.assembly
     nodes: list[Any] = list(starmap(_new, assembly.node_classes))
     objects = nodes + states
     first = graphdef.tokens[0]
-    is_tree = isinstance(first, RootSpec)
-    watched: list[Any] = _all_but(nodes, assembly.top) if is_tree else nodes[1:]
+    # One version for all: nobody else has seen them yet.
     version = Version()
-    versions: list[object] = [version] * len(watched)
-    for spec, pick in assembly.groups:
-        fill(spec, pick(objects), (watched, versions))
-    deque(map(set_version, nodes, repeat(version)), maxlen=0)
-    watch = (watched, versions)
+    watched = nodes[1:]
     if isinstance(first, RootSpec):
-        leaves = [objects[assembly.top[at]] for at in first.order]
-        if leaves and isinstance(leaves[0], NodeBase):
-            binding = Binding(
-                graphdef, states, watch, versions_of(leaves), clock, traces, has_marks
-            )
-            known = Joint()
-            set_joint(leaves[0], known)
-            keep_joint(known, joint_key(first.treedef, leaves), binding, leaves)
-        return first.treedef.unflatten(leaves)
-    root = nodes[0]
-    set_binding(
-        root, Binding(graphdef, states, watch, [version], clock, traces, has_marks)
-    )
-    return root
+        roots = set(assembly.top)
+        watched = [node for number, node in enumerate(nodes) if number not in roots]
+    watch = Watch(watched, [version] * len(watched))
+    for spec, pick in assembly.groups:
+        fill(spec, pick(objects), watch)
+    deque(map(set_version, nodes, repeat(version)), maxlen=0)
+    if not isinstance(first, RootSpec):
+        root = nodes[0]
+        set_binding(
+            root, Binding(graphdef, states, watch, [version], clock, traces, has_marks)
+        )
+        return root
+    leaves = [objects[assembly.top[at]] for at in first.order]
+    # A joint binding is kept on its first root, which a State cannot do.
+    if leaves and isinstance(leaves[0], NodeBase):
+        binding = Binding(
+            graphdef, states, watch, versions_of(leaves), clock, traces, has_marks
+        )
+        bindings = JointBindings()
+        set_joint(leaves[0], bindings)
+        keep_joint(bindings, joint_key(first.treedef, leaves), binding, leaves)
+    return first.treedef.unflatten(leaves)
 
 
-def _all_but(nodes: list[Any], numbers: Sequence[int]) -> list[Any]:
-    left_out = set(numbers)
-    return [node for number, node in enumerate(nodes) if number not in left_out]
-
-
-def graft(
-    graphdef: GraphDef[Any], known: Sequence[Any], values: Sequence[Any]
+def build_missing(
+    graphdef: GraphDef[Any], existing: Sequence[Any], values: Sequence[Any]
 ) -> list[Any]:
-    """The objects of a graph of which the first ones are live already; the others are made.
+    """The objects of a graph whose first ones exist already; the others are built.
 
     Args:
         graphdef: The structure of all.
-        known: The nodes and States that are there, by their number in it.
+        existing: The nodes and States that exist, by their number in it.
         values: The values of the new States, in layout order.
 
     Returns:
-        All nodes and States by number. The new nodes refer to the known ones where the
-        structure says so, and hold the States among these to the contracts of their
-        fields.
+        All nodes and States by number. The new nodes refer to existing objects where the
+        structure says so; States among these get the contracts of the new nodes' fields.
     """
     table, trace, rest = graphdef.table, current_trace(), iter(values)
-    contracts = graphdef.contracts_from(len(known))
+    contracts = graphdef.contracts_from(len(existing))
     for number, requirements in contracts.items():
-        if number < len(known):
+        if number < len(existing):
+            state = existing[number]
             for requirement in requirements:
-                known[number]._contracts = with_requirement(
-                    known[number]._contracts, requirement
-                )
-    objects = [*known, *[_new(spec.cls) for spec in table.specs[len(known) :]]]
-    for number in range(len(known), len(objects)):
+                state._contracts = with_requirement(state._contracts, requirement)
+    objects = [*existing, *[_new(spec.cls) for spec in table.specs[len(existing) :]]]
+    for number in range(len(existing), len(objects)):
         spec = table.specs[number]
-        made: Any = objects[number]
+        new: Any = objects[number]
         if isinstance(spec, NodeSpec):
-            fill(
-                spec,
-                [(made, *[objects[child] for child in table.rows[number]])],
-                ([], []),
-            )
-            set_version(made, birth())
+            row = (new, *[objects[child] for child in table.rows[number]])
+            # In no binding: there is nothing to watch.
+            fill(spec, [row], Watch([], []))
+            set_version(new, birth())
         else:
-            made._spec, made._mark, made._contracts = (
-                spec,
-                trace,
-                contracts.get(number, ()),
-            )
-            store(made, take_in(next(rest), functools.partial(str, spec.cls.__name__)))
+            new._spec = spec
+            new._mark = trace
+            new._contracts = contracts.get(number, ())
+            value = take_in(next(rest), functools.partial(str, spec.cls.__name__))
+            store(new, value)
     return objects

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from ._apart import ANOTHER as ANOTHER
-from ._apart import texts_apart as texts_apart
 from ._arrays import ARRAY as ARRAY
+from ._distinct_texts import ANOTHER as ANOTHER
+from ._distinct_texts import distinct_texts as distinct_texts
 from ._json import from_json as from_json
 from ._json import to_json as to_json
 from ._json import value_schema as value_schema

@@ -1,4 +1,4 @@
-"""Arrays of NumPy and JAX: compared by content, and never written to afterwards."""
+"""Arrays of NumPy and JAX as static values: compared by content, and read-only."""
 
 import hashlib
 import math
@@ -50,11 +50,11 @@ def _array_key(array: Array) -> Hashable:
         raise StaticValueError(
             "a masked array cannot be static: JAX has none; hold data and mask in two fields"
         )
-    # Hashed once an array: the digest stays as long as the array does, if nobody can
-    # write to that.
-    known = _DIGESTS.get(id(array))
-    if known is not None and known[0]() is array:
-        return known[1]
+    # An array that nobody can write to is hashed once. By id, as arrays have no hash; the
+    # weak reference shows whether the id is still that of the array.
+    ref, cached = _DIGESTS.get(id(array), (None, None))
+    if ref is not None and ref() is array:
+        return cached
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         dtype: Hashable = str(array.dtype)
         content = np.asarray(jax.random.key_data(array))
@@ -71,17 +71,17 @@ def _array_key(array: Array) -> Hashable:
 
 
 def _nature(array: Array) -> tuple[Hashable, ...]:
-    """What two arrays of the same content may still differ in."""
+    """The properties in which two arrays of the same content may differ."""
     if not isinstance(array, jax.Array):
         cls: type = type(array)
-        return (cls, attributes_key(array))  # a matrix multiplies in another way
-    # A weakly typed array gives way in arithmetic. One that was put on devices does not
-    # mix with those on others.
+        return (cls, attributes_key(array))  # an `np.matrix` multiplies differently
+    # A weakly typed array takes the dtype of the other operand. One that was put on
+    # devices cannot be combined with those on others.
     return (jax.Array, array.aval.weak_type, _placement(array))
 
 
 def _placement(array: Array) -> Hashable:
-    """How an array is laid out that somebody put on devices; `None` for one that JAX moves to where it is needed."""
+    """The sharding of an array that was put on devices; `None` for one that JAX moves to where it is needed."""
     if not isinstance(array, jax.Array):
         return None
     is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
@@ -90,12 +90,12 @@ def _placement(array: Array) -> Hashable:
 
 
 def check_bytes(content: Array) -> None:
-    """Raise if the bytes of an array or scalar do not say what it holds.
+    """Raise if the bytes of an array or scalar are not its content.
 
     Raises:
         StaticValueError: They are pointers.
     """
-    if not content.dtype.hasobject:  # which holds of strings of any length, too
+    if not content.dtype.hasobject:  # also true for NumPy's strings of any length
         return
     raise StaticValueError(
         f"an array of {content.dtype} cannot be static, as its bytes are pointers to what it holds: write its items as "
@@ -107,21 +107,20 @@ def _read_only(array: Array) -> Array:
     if not isinstance(array, np.ndarray) or _is_read_only(array):
         return array  # those of JAX always are
     copy = array.copy()
-    # A subclass hands on what it has to; what somebody set on this array stays with the
-    # copy, too.
-    attributes, handed_on = attributes_of(array), attributes_of(copy)
-    for name in attributes.keys() - handed_on.keys():
+    # A subclass may copy some of its attributes itself.
+    attributes, copied = attributes_of(array), attributes_of(copy)
+    for name in attributes.keys() - copied.keys():
         setattr(copy, name, attributes[name])
     copy.flags.writeable = False
     return copy
 
 
 def _is_read_only(array: _NumpyArray) -> bool:
-    """Whether nobody can write to the array's memory, also not through the array that it is a view of."""
+    """Whether nobody can write to an array's memory, not even through the array that it is a view of."""
     base = array.base
-    return not array.flags.writeable and (
-        base is None or (isinstance(base, np.ndarray) and _is_read_only(base))
-    )
+    if array.flags.writeable:
+        return False
+    return base is None or (isinstance(base, np.ndarray) and _is_read_only(base))
 
 
 # As JSON
@@ -138,13 +137,6 @@ def _array_to_json(value: Array, write_part: WritePart) -> Json:
         raise JsonValueError(
             f"an array that was put on devices has no JSON: {_UNPLACED}"
         )
-    kind = (
-        "jax"
-        if isinstance(value, jax.Array)
-        else "numpy"
-        if isinstance(value, np.ndarray)
-        else "scalar"
-    )
     content = np.asarray(value)
     if content.dtype.name not in DTYPES:
         raise JsonValueError(f"an array of {content.dtype} has no JSON")
@@ -152,25 +144,30 @@ def _array_to_json(value: Array, write_part: WritePart) -> Json:
         raise JsonValueError(
             f"an array of {content.dtype} has no JSON: its bytes stand in another order"
         )
-    little = np.ascontiguousarray(content).astype(content.dtype.newbyteorder("<"))
-    data = base64_text(little.tobytes())
-    return {
-        "array": {
-            "kind": kind,
-            "dtype": content.dtype.name,
-            "shape": list(content.shape),
-            "data": data,
-        }
+    little_endian = content.dtype.newbyteorder("<")
+    data = np.ascontiguousarray(content).astype(little_endian).tobytes()
+    parts = {
+        "kind": _kind_name(value),
+        "dtype": content.dtype.name,
+        "shape": list(content.shape),
+        "data": base64_text(data),
     }
+    return {"array": parts}
+
+
+def _kind_name(value: Array) -> str:
+    if isinstance(value, jax.Array):
+        return "jax"
+    return "numpy" if isinstance(value, np.ndarray) else "scalar"
 
 
 def _array_from_json(data: Json, read_part: ReadPart) -> Array:
     parts = members(data, "array", ("kind", "dtype", "shape", "data"))
     dtype = dtype_from_json(parts["dtype"], read_part)
     shape: list[Json] = part(list, parts["shape"], "shape")
-    if (
-        any(type(size) is not int or not 0 <= size < 2**48 for size in shape)
-        or len(shape) > 32
+    # Bounded, as a file may have any numbers here, and these are multiplied.
+    if len(shape) > 32 or not all(
+        type(size) is int and 0 <= size < 2**48 for size in shape
     ):
         raise JsonValueError("a shape is a list of sizes")
     content = base64_bytes(parts["data"])
@@ -241,36 +238,42 @@ def _array_from_data(data: Json, target: Target) -> Array:
     others = [key for key in fields if key not in ("data", "dtype", "shape")]
     if others:
         raise DataValueError(f"an array has no {others[0]!r}: data, dtype and shape")
-    content = fields.get("data")
     dtype = _dtype_of(fields["dtype"]) if "dtype" in fields else None
+    array = _numpy_from_data(fields, dtype)
+    if issubclass(target.cls, np.ndarray):
+        return _read_only(array)
+    if dtype is not None and jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise DataValueError(f"a JAX array of {dtype} needs jax_enable_x64")
+    # `_check_fits` finds what does not fit.
+    with np.errstate(over="ignore", invalid="ignore"):
+        canonical = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+    _check_fits(array, canonical)
+    return jnp.asarray(canonical)
+
+
+def _numpy_from_data(fields: Mapping[str, Json], dtype: Any) -> _NumpyArray:
+    content = fields.get("data")
     try:
         if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
             content = _complex_items(content)
-        # It is looked at below what became of the numbers
         with np.errstate(over="ignore", invalid="ignore"):
             array = np.asarray(content, dtype)
         if "shape" in fields:
             array = array.reshape(_sizes(fields["shape"]))
     except (TypeError, ValueError, OverflowError) as error:
         raise DataValueError(f"no array: {error}") from None
-    if isinstance(content, str) or array.dtype.kind not in "biufcV" or content is None:
+    is_scalar_text = content is None or isinstance(content, str)
+    if is_scalar_text or array.dtype.kind not in "biufcV":
         raise DataValueError("an array is a list of numbers, nested by axis")
-    _check_kept(np.asarray(content), array)
-    if issubclass(target.cls, np.ndarray):
-        return _read_only(array)
-    if dtype is not None and jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise DataValueError(f"a JAX array of {dtype} needs jax_enable_x64")
-    with np.errstate(over="ignore", invalid="ignore"):
-        kept = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
-    _check_kept(array, kept)
-    return jnp.asarray(kept)
+    _check_fits(np.asarray(content), array)
+    return array
 
 
-def _check_kept(numbers: _NumpyArray, array: _NumpyArray) -> None:
-    """Raise where numbers do not stay what they are, but for the rounding of floats.
+def _check_fits(numbers: _NumpyArray, array: _NumpyArray) -> None:
+    """Raise if numbers have changed in an array of another dtype, apart from the rounding of floats.
 
     Raises:
-        DataValueError: Names the first that does not.
+        DataValueError: Names the first that does not fit.
     """
     numbers, array = np.ravel(numbers), np.ravel(array)
     is_exact = array.dtype.kind in "biu"
@@ -282,18 +285,16 @@ def _check_kept(numbers: _NumpyArray, array: _NumpyArray) -> None:
 
 
 def _dtype_of(data: Json) -> Any:
-    """The dtype that a file gives for an array: by its name, or such as `>f4` where the order of bytes is another."""
+    """The dtype that a file gives for an array: its name, or such as `>f4` for another order of bytes."""
     is_ordered = isinstance(data, str) and re.fullmatch(r"[<>][biufc][0-9]{1,2}", data)
     return np.dtype(data) if is_ordered else read_dtype(data)
 
 
 def _complex_items(data: Json) -> Json:
-    """Numbers in nested lists, of which complex ones are texts."""
-    return (
-        [_complex_items(item) for item in data]
-        if isinstance(data, list)
-        else complex_from_data(data)
-    )
+    """Numbers in nested lists, of which complex ones are strings."""
+    if isinstance(data, list):
+        return [_complex_items(item) for item in data]
+    return complex_from_data(data)
 
 
 def _sizes(data: Json) -> list[int]:

@@ -1,7 +1,7 @@
-"""What an instance keeps beside the content that its kind knows: entries of its `__dict__`, and slots.
+"""Attributes of static values beside the content that their kind knows: in `__dict__`, and in slots.
 
-A dataclass may keep more than its fields, and a subclass of a tuple more than its
-items. It computes with these, too, so they are part of what makes two values one.
+A dataclass may keep more than its fields, and a subclass of a tuple more than its items.
+It may compute with these, so they are part of its key.
 """
 
 import functools
@@ -22,17 +22,17 @@ class Places(NamedTuple):
 
     Attributes:
         slots: The names of their slots.
-        others: What stands in their `__dict__` and is not an attribute: names that the
-            kind knows, those that `functools.cached_property` and transforms store
-            under, as they follow from the rest, and annotations.
+        others: Names in their `__dict__` that do not count: those that the kind knows,
+            what `functools.cached_property` and transforms store, which follows from
+            the rest, and annotations.
     """
 
     slots: tuple[str, ...]
     others: frozenset[str]
 
 
-# Nobody computes with these: what `functools.update_wrapper` copies for those who read
-# a function, which may be a dict, and what was compiled of a callable object.
+# Nobody computes with these: the annotations that `functools.update_wrapper` copies, which
+# may be an unhashable dict, and what was compiled of a callable object.
 _NOTES: Final = frozenset({"__annotations__", "__annotate__", TRANSFORMED})
 
 # Weak: a class that a function defines must not live on.
@@ -47,15 +47,15 @@ def places_of(cls: type) -> Places:
     return places
 
 
-def find_places(cls: type, known: frozenset[str]) -> Places:
-    """Where the instances of a class keep attributes beside the names that its kind knows."""
-    slots = sorted(_slots_of(cls) - known)
-    return Places(tuple(slots), known | _cached_names(cls) | _NOTES)
+def find_places(cls: type, content_names: frozenset[str]) -> Places:
+    """Where the instances of a class keep attributes beside those that its kind knows."""
+    slots = sorted(_slots_of(cls) - content_names)
+    return Places(tuple(slots), content_names | _cached_names(cls) | _NOTES)
 
 
 def _slots_of(cls: type) -> frozenset[str]:
-    # By their descriptors, as a slot `__name` is kept under another name. Those of C
-    # classes are no attributes.
+    # By their descriptors, as the name of a slot `__name` is mangled. C classes have no
+    # `__slots__`, and their descriptors are not attributes.
     namespaces = [vars(base) for base in cls.__mro__ if "__slots__" in vars(base)]
     members = [item for namespace in namespaces for item in namespace.items()]
     return frozenset(
@@ -68,7 +68,7 @@ def _slots_of(cls: type) -> frozenset[str]:
 
 
 def _cached_names(cls: type) -> frozenset[str]:
-    """The names under which the instances of a class remember what follows from the rest."""
+    """The names of cached properties, which follow from the rest."""
     members = [member for base in cls.__mro__ for member in vars(base).values()]
     caches = [
         member for member in members if isinstance(member, functools.cached_property)
@@ -104,18 +104,18 @@ def attributes_key(value: Any, places: Places | None = None) -> tuple[Hashable, 
     return tuple(keys)
 
 
-def check_no_attributes(value: Any, known: frozenset[str] = frozenset()) -> None:
-    """Raise if a value has attributes, where a file says what its base class knows, and no more.
+def check_no_attributes(value: Any, base_slots: frozenset[str] = frozenset()) -> None:
+    """Raise if a value has attributes that a file, which has the content of its base class, would lose.
 
     Args:
         value: Of a subclass.
-        known: The names of the base class's own slots.
+        base_slots: The names of the base class's own slots.
 
     Raises:
         DataValueError: Names them.
     """
     cls = type(value)
-    names = ", ".join(attributes_of(value, find_places(cls, known)))
+    names = ", ".join(attributes_of(value, find_places(cls, base_slots)))
     if names:
         raise DataValueError(
             f"{cls.__name__} keeps {names}, which would not come back from a file: make it a frozen dataclass, with a "
@@ -124,13 +124,13 @@ def check_no_attributes(value: Any, known: frozenset[str] = frozenset()) -> None
 
 
 def check_read_only(value: Any, contents: dict[str, Any]) -> None:
-    """Raise if an attribute holds an array that somebody could still write to, and no copy of the value is made.
+    """Raise if an attribute holds an array that somebody could still write to, as the value is not copied.
 
     Raises:
         StaticValueError: Names the attribute.
     """
     for name, content in contents.items():
-        frozen(content)  # what is in a dataclass in it is named by that
+        frozen(content)  # raises for what is in a dataclass below, and names it
         if _holds_writable_array(content):
             raise StaticValueError(
                 f"{type(value).__name__}.{name} holds a NumPy array that may still be written to; copy it "

@@ -1,4 +1,4 @@
-"""Nodes and States that a function or method holds: as a static value it would make constants of their values."""
+"""Refuse functions and methods that hold nodes or States: in a static value, their values would become constants."""
 
 import functools
 import types
@@ -11,12 +11,12 @@ from ._kind import StaticValueError
 from ._lookup import static_key
 from ._objects import GraphObject
 
-# Functions that were looked into, by their ids.
+# Functions that were checked, by their ids.
 _CHECKED: Final[dict[int, "weakref.ref[types.FunctionType]"]] = {}
 
 
 class _Variable(NamedTuple):
-    """What a function holds, by the name of the variable: one of those around it, or a default."""
+    """A variable of a function with its content: from the closure, or a default."""
 
     name: str
     content: object
@@ -39,7 +39,7 @@ def function_key(function: types.FunctionType) -> Hashable:
 
 
 def _check_function(function: types.FunctionType) -> None:
-    """Look into a function; only once, unless a variable is still to be set."""
+    """Check a function; only once, unless one of its variables is not set yet."""
     variables = list(_variables(function))
     check_captured(f"the function {function.__qualname__}", variables)
     if not any(isinstance(content, _Unset) for _, content in variables):
@@ -103,7 +103,7 @@ def check_captured(
 
 
 def _contents(content: object) -> Iterable[object]:
-    """What is looked into: nothing whose content other code decides about."""
+    """The items of plain containers, and what functions hold. Not of other classes, whose code would run."""
     if isinstance(content, types.FunctionType):
         return [variable.content for variable in _variables(content)]
     if isinstance(content, types.MethodType):

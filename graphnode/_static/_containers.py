@@ -1,4 +1,4 @@
-"""Tuples, frozensets and slices: the same if what they hold is."""
+"""Tuples, frozensets and slices as static values: the same if their items are."""
 
 from collections.abc import Hashable, Iterable
 from typing import Any, Final, TypeAlias
@@ -79,7 +79,7 @@ def _subclass_to_data(value: tuple[Any, ...], write_part: WritePart) -> Json:
 
 
 def _frozenset_to_json(value: frozenset[Any], write_part: WritePart) -> Json:
-    # In an order of their own: that of a set changes from one process to the next.
+    # Sorted: the order of a set differs from one process to the next.
     return sorted(_items_to_json(value, write_part), key=repr)
 
 

@@ -16,18 +16,16 @@ _Partial: TypeAlias = functools.partial[Any]
 
 
 def _partial_key(value: _Partial) -> Hashable:
-    # In their order, which the function sees that takes them as `**keywords`.
+    # In their order, which a function that takes `**keywords` sees.
     keywords = [
         (name, static_key(argument)) for name, argument in value.keywords.items()
     ]
     cls: type = type(value)
     key = (cls, static_key(value.func), *map(static_key, value.args), *keywords)
-    # Most have none, and this is asked at every visit of a node.
-    return (
-        key
-        if cls is functools.partial and not vars(value)
-        else (*key, *attributes_key(value))
-    )
+    # Most have no attributes, and each visit of a node asks.
+    if cls is functools.partial and not vars(value):
+        return key
+    return (*key, *attributes_key(value))
 
 
 def _partial_parts(value: _Partial) -> tuple[object, ...]:

@@ -1,9 +1,8 @@
 """Static values as JSON, exactly: `1`, `True` and `1.0` stay three values, and so do a tuple and a frozenset.
 
-Data in: a static value. Data out: JSON's own values for `None`, booleans, numbers and
-strings; an object with one key, which says the kind, for all else: `{"tuple": [1, 2]}`.
-Functions and classes are names in the table of registered values, and nothing else: no
-text makes an import or a call.
+`None`, booleans, numbers and strings are JSON's own; all others are an object with one key,
+which says the kind: `{"tuple": [1, 2]}`. Functions and classes are names in the table of
+registered values: no text can import or call anything.
 """
 
 import functools

@@ -1,7 +1,6 @@
-"""What the kinds share in reading their JSON: checked parts, registered names, texts of bytes.
+"""Read parts of a kind's JSON, which may be anything: checked types, registered names, base64.
 
-Data in: what a tag holds, which may be anything. Data out: a part of the wanted type,
-or a `JsonValueError`.
+What does not fit raises `JsonValueError`.
 """
 
 import base64
@@ -64,14 +63,10 @@ def registered_name(value: object) -> str | None:
     name = name_of(value)
     if name is not None or not kind_of(value).is_copied:
         return name
-    others = [
-        (other_name, other)
-        for other_name, other in VALUES.items()
-        if type(other) is type(value)
-    ]
-    return next(
-        (other_name for other_name, other in others if _is_equal(value, other)), None
-    )
+    for other_name, other in VALUES.items():
+        if type(other) is type(value) and _is_equal(value, other):
+            return other_name
+    return None
 
 
 def _is_equal(value: object, registered: object) -> bool:

@@ -1,9 +1,9 @@
-"""What is known of a kind of static values: one record for each, which all that handles static values reads.
+"""`StaticKind`: all that is known about one kind of static values, in one record.
 
-A kind says which classes it covers and then, for a value: what makes it equal to
-another, what is in it, how its arrays become read-only, and how it is written and read
-back as the JSON of a graphdef and as data of a configuration file. The kinds are listed
-in `_table`; adding one is an entry there.
+A kind has the classes that it covers, and functions of a value: its key, which equals
+that of another value exactly if the two are the same; its parts; a copy whose arrays are
+read-only; and its forms in the JSON of a graphdef and in configuration files. `_table`
+lists the kinds; to add one is an entry there.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ ReadPart: TypeAlias = Callable[[Json], Any]
 
 
 class StaticValueError(TypeError):
-    """Why a value cannot be static; the caller adds where it was found."""
+    """Why a value cannot be static; whoever catches it adds the place."""
 
 
 class TracedValueError(StaticValueError):

@@ -1,8 +1,8 @@
-"""The kind of a value, and the two questions asked of every static value: its key, and whether it may still change.
+"""Look up the kind of a value, for its key (`static_key`) and its read-only copy (`frozen`).
 
-`static_key` is asked at every visit of a node, so exact classes are looked up first;
-other classes are compared with the kinds once. The kinds themselves use these functions
-for what is in a value, so `_table` hands them over here.
+Each visit of a node calls `static_key`, so exact classes are looked up first; another
+class is compared with the kinds once. The kinds use these functions themselves, for the
+parts of a value: so `_table` passes the kinds in, by `set_kinds`.
 """
 
 import weakref
@@ -14,8 +14,7 @@ from ._kind import StaticKind, unchanged
 _KINDS: Final[list[StaticKind[Any]]] = []
 _EXACT: Final[dict[type, StaticKind[Any]]] = {}
 _KEYS: Final[dict[type, Callable[[Any], Hashable]]] = {}
-# Classes whose values have no look-alike of another class among keys: they are their
-# own key.
+# Classes whose values are their own keys, as none equals a value of another class.
 _OWN_KEY: Final[set[type]] = set()
 # Weak: a class that a function defines must not live on.
 _MATCHED: Final["weakref.WeakKeyDictionary[type, StaticKind[Any]]"] = (

@@ -1,4 +1,4 @@
-"""The key of objects of which nothing is known but what Python says: their hash, their equality, their pickle."""
+"""The key of objects of unknown classes: by identity, or by what pickle would write if they define an `__eq__`."""
 
 import copyreg
 from collections.abc import Hashable
@@ -33,11 +33,10 @@ def object_key(value: Any) -> Hashable:
     try:
         hash(value)
     except TypeError:
-        form = next(
-            (form for base, form in _TUPLE_FORM.items() if isinstance(value, base)),
-            None,
-        )
-        remedy = f"write {form}" if form else "give it a hash, or hold it in a State"
+        remedy = "give it a hash, or hold it in a State"
+        for base, form in _TUPLE_FORM.items():
+            if isinstance(value, base):
+                remedy = f"write {form}"
         raise StaticValueError(
             f"{with_article(cls.__name__)} ({cut(repr(value))}) is not hashable: {remedy}"
         ) from None
@@ -47,14 +46,12 @@ def object_key(value: Any) -> Hashable:
 
 
 def _has_own_equality(cls: type) -> bool:
-    """Whether a class says itself what its instances equal, as attrs, decimals and paths do."""
+    """Whether a class defines its own equality, as attrs, decimals and paths do."""
     if cls is range:  # which equals those of the same numbers, whatever its own stop is
         return True
     equality: object = cls.__eq__
-    return (
-        equality is not object.__eq__
-        and cls.__module__.partition(".")[0] not in _TRUSTED
-    )
+    is_trusted = cls.__module__.partition(".")[0] in _TRUSTED
+    return equality is not object.__eq__ and not is_trusted
 
 
 def content_key(value: Any) -> tuple[Hashable, ...]:
@@ -93,9 +90,9 @@ def content_key(value: Any) -> tuple[Hashable, ...]:
 def _reduced(value: Any) -> Any:
     """What pickle would write down: what somebody registered for the class, as `re` does, comes first there too."""
     registered: Any = copyreg.dispatch_table.get(type(value))
-    return (
-        registered(value) if registered is not None else value.__reduce_ex__(_PROTOCOL)
-    )
+    if registered is not None:
+        return registered(value)
+    return value.__reduce_ex__(_PROTOCOL)
 
 
 def _state_key(state: object, left_out: frozenset[str]) -> Hashable:

@@ -60,6 +60,7 @@ def _itself(value: Any, write_part: WritePart) -> Json:
 _OWN_DATA: Final = DataForm[Any](_itself, is_own=True)
 
 
+# As hexadecimal text: a NaN is not equal to itself, and 0.0 is equal to -0.0.
 # Any: to type checkers a `float` may be an `int`, which has no `hex`.
 def _float_key(value: Any) -> Hashable:
     return (float, value.hex())

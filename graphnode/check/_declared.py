@@ -3,7 +3,7 @@
 import collections
 import pickle
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
 import jax
@@ -65,9 +65,8 @@ def fault_findings(
     }
     for fault in faults[cls]:
         if (fault.rule, fault.name) not in above or _is_own(cls, fault):
-            yield from checked.found(
-                OF_RULE[fault.rule], fault, checked.place(fault.name)
-            )
+            place = checked.place(fault.name)
+            yield from checked.found(OF_RULE[fault.rule], fault, place)
 
 
 def _is_own(cls: type[Any], fault: ClassFault) -> bool:
@@ -85,12 +84,12 @@ def default_findings(checked: CheckedClass, compiled: Schema[Any]) -> Iterator[F
     A `default_factory` is called twice, as two instances would.
     """
     for field in compiled.of_kind(Kind.STATIC):
-        if field.owner is checked.cls and field.default is not None:
-            fault = _default_fault(
-                field, field.default, plan_of(checked.cls).admit[field.name]
-            )
-            if fault is not None:
-                yield from checked.found(*fault, checked.place(field.name))
+        if field.owner is not checked.cls or field.default is None:
+            continue
+        admit = plan_of(checked.cls).admit[field.name]
+        fault = _default_fault(field, field.default, admit)
+        if fault is not None:
+            yield from checked.found(*fault, checked.place(field.name))
 
 
 def _default_fault(
@@ -101,26 +100,22 @@ def _default_fault(
         first, second = default(), default()
     except Exception as error:  # whatever the factory raises is what is wrong
         text = f"{where}: its default_factory raises {type(error).__name__}: {error}"
-        return (
-            FAILING_FACTORY,
-            f"{text}; so does the class, constructed without {field.name}",
-        )
+        text += f"; so does the class, constructed without {field.name}"
+        return FAILING_FACTORY, text
     try:
         first, second = admit(None, first), admit(None, second)
     except FieldError as error:
         return _refused_code(first), str(error)
     by_identity = next(_by_identity(first), None)
     if static_key(first) != static_key(second):
-        what = type(first).__name__ if by_identity is None else _shown(by_identity)
-        remedy = (
-            "pass it to the constructor"
-            if by_identity is None
-            else "use a function that a module defines"
-        )
+        what, remedy = type(first).__name__, "pass it to the constructor"
+        if by_identity is not None:
+            what = _text(by_identity)
+            remedy = "use a function that a module defines"
         text = f"{where}: its default_factory makes another {what} for each instance, so each has its own structure"
         return UNSTABLE_FACTORY, f"{text} and is traced again; {remedy}"
     if by_identity is not None:
-        text = f"{where}: the default {_shown(by_identity)} compares by identity and has no importable name, so that a"
+        text = f"{where}: the default {_text(by_identity)} compares by identity and has no importable name, so that a"
         text += " structure which holds it does not pickle, or is another one once loaded, and is traced again"
         return IDENTITY_DEFAULT, f"{text}; use a function that a module defines"
     return None
@@ -139,46 +134,34 @@ def _by_identity(value: Any) -> Iterator[Any]:
         yield from _by_identity(part)
     if parts:
         return  # equal if they are
-    # Equal if its object is, where that says so; else if it is the same one
+    owner, is_by_identity = value, callable(value) and compares_by_identity(type(value))
     if isinstance(value, types.MethodType):
+        # Two are equal if their objects are, where these define equality.
         owner = value.__self__
         is_by_identity = compares_by_identity(type(owner)) or static_key(value) is value
-        if is_by_identity and not _has_importable_name(owner):
-            yield value
-    elif (
-        callable(value)
-        and compares_by_identity(type(value))
-        and not _has_importable_name(value)
-    ):
+    if is_by_identity and not _has_importable_name(owner):
         yield value
 
 
 def _has_importable_name(value: object) -> bool:
-    module, qualname = (
-        getattr(value, "__module__", None),
-        getattr(value, "__qualname__", None),
-    )
+    module = getattr(value, "__module__", None)
+    qualname = getattr(value, "__qualname__", None)
     if object_by_name(str(module), str(qualname)) is value:
         return True  # also what pickle does not know to be one, as `jax.nn.relu`
-    # The rest is for pickle to say: a method of a class, a ufunc, whatever has a
-    # `__reduce__` that gives a name.
+    # Of all else pickle knows: a method of a class, a ufunc, whatever has a `__reduce__`
+    # that gives a name, and may raise anything.
     try:
         return pickle.loads(pickle.dumps(value)) is value
-    except (
-        Exception
-    ):  # what cannot be pickled has no name; a `__reduce__` may raise anything
+    except Exception:
         return False
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, types.MethodType):
         return f"bound method {value.__qualname__}"
     if isinstance(value, types.FunctionType):
-        return (
-            "lambda"
-            if value.__name__ == "<lambda>"
-            else f"local function {value.__qualname__}"
-        )
+        is_lambda = value.__name__ == "<lambda>"
+        return "lambda" if is_lambda else f"local function {value.__qualname__}"
     return value.__qualname__ if isinstance(value, type) else type(value).__name__
 
 
@@ -200,31 +183,32 @@ def axis_findings(
         for field in compiled.of_kind(Kind.STATE)
         for contract in _contracts(field)
     ]
-    uses = collections.Counter(
-        name
-        for _, contract in contracts
-        for axis in contract.axes
-        for name in axis.names
-    )
+    uses: collections.Counter[str] = collections.Counter()
+    for _, contract in contracts:
+        for axis in contract.axes:
+            uses.update(axis.names)
     for field, contract in contracts:
         if field.owner is not checked.cls:
             continue
-        where = f"{checked.cls.__name__}.{field.name}"
+        place = checked.place(field.name)
         for name in sorted(contract.names - statics):
-            hint = did_you_mean(name, statics, cutoff=_NEAR)
-            if uses[name] > 1:
-                continue
-            if hint:
-                fault = axis_name_fault(where, name, contract, hint)
-                yield from checked.found(
-                    OF_RULE[fault.rule], fault, checked.place(field.name)
-                )
-            elif strict:
-                text = f"{where}: axis {name!r} of {contract.text} stands nowhere else in the class and says nothing"
-                remedy = f"declare {name}: int, or write _{name}"
-                yield from checked.found(
-                    FREE_AXIS, f"{text}; {remedy}", checked.place(field.name)
-                )
+            if uses[name] <= 1:
+                fault = _lonely_axis(checked.cls, field, contract, name, statics)
+                if strict or fault[0] is not FREE_AXIS:
+                    yield from checked.found(*fault, place)
+
+
+def _lonely_axis(
+    cls: type[Any], field: Field, contract: Contract, name: str, statics: Set[str]
+) -> tuple[Code, str]:
+    """What is wrong with the name of an axis that stands nowhere else in a class."""
+    where = f"{cls.__name__}.{field.name}"
+    hint = did_you_mean(name, statics, cutoff=_NEAR)
+    if hint:
+        fault = axis_name_fault(where, name, contract, hint)
+        return OF_RULE[fault.rule], fault
+    text = f"{where}: axis {name!r} of {contract.text} stands nowhere else in the class and says nothing"
+    return FREE_AXIS, f"{text}; declare {name}: int, or write _{name}"
 
 
 def contract_findings(
@@ -234,19 +218,13 @@ def contract_findings(
     for field in compiled.of_kind(Kind.STATE):
         if field.owner is not checked.cls:
             continue
-        bare = sorted(
-            {
-                leaf.cls.__name__
-                for leaf in field.form.all_leaves
-                if leaf.contract is None
-            }
-        )
+        leaves = [leaf for leaf in field.form.all_leaves if leaf.contract is None]
+        bare = sorted({leaf.cls.__name__ for leaf in leaves})
         if bare:
             text = f"{checked.cls.__name__}.{field.name}: {' and '.join(bare)} without a contract takes any shape and"
             remedy = f'write {bare[0]}[Float[Array, "..."]], or the axes that it has'
-            yield from checked.found(
-                NO_CONTRACT, f"{text} dtype; {remedy}", checked.place(field.name)
-            )
+            place = checked.place(field.name)
+            yield from checked.found(NO_CONTRACT, f"{text} dtype; {remedy}", place)
 
 
 def _contracts(field: Field) -> list[Contract]:

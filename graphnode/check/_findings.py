@@ -1,4 +1,4 @@
-"""What the passes look at and hand on: a class with its source, and findings."""
+"""What the passes take and give: a class with its source, and findings."""
 
 import sys
 from typing import Any, Final, NamedTuple
@@ -56,13 +56,15 @@ class CheckedClass(NamedTuple):
 
 def subclasses_of(cls: type[Any]) -> list[type[Any]]:
     """All classes below one that are alive, each once."""
-    found: dict[type[Any], None] = {}
-    waiting = [cls]
-    while waiting:
-        below = [one for one in type.__subclasses__(waiting.pop()) if one not in found]
-        found.update(dict.fromkeys(below))
-        waiting += below
-    return list(found)
+    # A dict as a set with an order
+    subclasses: dict[type[Any], None] = {}
+    pending = [cls]
+    while pending:
+        direct = type.__subclasses__(pending.pop())
+        new = [subclass for subclass in direct if subclass not in subclasses]
+        subclasses.update(dict.fromkeys(new))
+        pending += new
+    return list(subclasses)
 
 
 def project_bases(cls: type[Any]) -> list[type[Any]]:

@@ -1,4 +1,4 @@
-"""What is wrong with what methods assign: names that are no fields, and fields that nothing assigns."""
+"""What is wrong with what methods assign: names that are not fields, and fields that nothing assigns."""
 
 import ast
 import dataclasses
@@ -36,11 +36,11 @@ def undeclared_findings(checked: CheckedClass) -> Iterator[Finding]:
     if checked.source is None or not _has_fields(checked.cls):
         return
     users = _concrete(checked.cls) or [checked.cls]
-    for one in checked.source.assignments:
-        if one.is_checked and not all(_takes(cls, one.name) for cls in users):
-            yield from checked.found(
-                UNDECLARED, _refusal(checked.cls, one, checked.cls), one.place
-            )
+    for assignment in checked.source.assignments:
+        is_taken = all(_takes(cls, assignment.name) for cls in users)
+        if assignment.is_checked and not is_taken:
+            text = _refusal(checked.cls, assignment, checked.cls)
+            yield from checked.found(UNDECLARED, text, assignment.place)
 
 
 def mixin_findings(
@@ -54,21 +54,33 @@ def mixin_findings(
         files: The files of the modules under check, by their names: a mixin of another
             one is not reported.
     """
-    nodes = [base for base in checked.cls.__mro__[1:] if issubclass(base, NodeBase)]
-    for base in project_bases(checked.cls)[1:] if _has_fields(checked.cls) else ():
+    if not _has_fields(checked.cls):
+        return
+    users = _concrete(checked.cls)
+    for base in _new_mixins(checked.cls):
         source = sources.of_class(base) if base.__module__ in files else None
-        if source is None or any(base in node.__mro__ for node in nodes):
+        if source is None:
             continue
         mixin = CheckedClass(base, files[base.__module__], source)
-        users = _concrete(checked.cls)
-        for one in source.assignments:
-            if one.is_checked and any(
-                _runs(cls, base, one, sources) and not _takes(cls, one.name)
+        for assignment in source.assignments:
+            is_refused = any(
+                _runs(cls, base, assignment, sources)
+                and not _takes(cls, assignment.name)
                 for cls in users
-            ):
-                yield from mixin.found(
-                    UNDECLARED, _refusal(checked.cls, one, base), one.place
-                )
+            )
+            if assignment.is_checked and is_refused:
+                text = _refusal(checked.cls, assignment, base)
+                yield from mixin.found(UNDECLARED, text, assignment.place)
+
+
+def _new_mixins(cls: type[Any]) -> list[type[Any]]:
+    """The classes that a node class extends, and none of the node classes above it."""
+    nodes = [base for base in cls.__mro__[1:] if issubclass(base, NodeBase)]
+    return [
+        base
+        for base in project_bases(cls)[1:]
+        if not any(base in node.__mro__ for node in nodes)
+    ]
 
 
 def _has_fields(cls: type[Any]) -> bool:
@@ -90,15 +102,12 @@ def _runs(
     cls: type[Any], base: type[Any], assignment: Assignment, sources: Sources
 ) -> bool:
     """Whether a method of a base surely runs on instances of `cls`: what overrides it calls it."""
-    above = [
-        one
-        for one in cls.__mro__[: cls.__mro__.index(base)]
-        if assignment.method in one.__dict__
-    ]
-    written = [sources.of_class(one) for one in above]
+    before = cls.__mro__[: cls.__mro__.index(base)]
+    overriding = [sub for sub in before if assignment.method in sub.__dict__]
+    overrides = [sources.of_class(sub) for sub in overriding]
     return all(
         source is not None and source.calls_next(assignment.method)
-        for source in written
+        for source in overrides
     )
 
 
@@ -106,9 +115,8 @@ def _takes(cls: type[Any], name: str) -> bool:
     if name in field_names(cls):
         return True
     member = getattr(cls, name, None)
-    return has_setter(cls, name) and not (
-        isinstance(member, property) and member.fset is None
-    )
+    is_read_only = isinstance(member, property) and member.fset is None
+    return has_setter(cls, name) and not is_read_only
 
 
 def field_names(cls: type[Any]) -> Collection[str]:
@@ -120,11 +128,11 @@ def _concrete(cls: type[Any]) -> Sequence[type[Any]]:
     """The classes whose instances run the methods of `cls`, as far as they are known."""
     if not inspect.isabstract(cls):
         return [cls]
-    return [one for one in subclasses_of(cls) if not inspect.isabstract(one)]
+    return [sub for sub in subclasses_of(cls) if not inspect.isabstract(sub)]
 
 
 def _annotation(assignment: Assignment, module: object) -> str:
-    """What would declare the attribute, as far as the text tells."""
+    """The annotation that would declare the attribute, as far as the text shows it."""
     value = assignment.value
     if assignment.annotation is not None:
         return assignment.annotation
@@ -156,66 +164,76 @@ def unassigned_findings(
         schemas: Of those of them that compile.
         sources: Where the methods of the classes that they extend are read.
     """
-    lacking = {
-        one.cls: _unassigned(one.cls, sources) for one in checked if one.cls in schemas
+    unassigned = {
+        item.cls: _unassigned(item.cls, sources)
+        for item in checked
+        if item.cls in schemas
     }
-    for one in checked:
-        for name in lacking.get(one.cls, ()):
-            owner = schemas[one.cls].fields[name].owner
-            if owner is not one.cls and name in lacking.get(owner, ()):
-                continue
-            is_given = schemas[one.cls].fields[name].init
-            why = (
-                "__init__ is written by hand"
-                if is_given
-                else "the constructor does not take it"
-            )
-            text = f"{one.cls.__name__}.{name}: {why} and no method assigns it; {remedy_for(one.cls)}"
-            yield from one.found(
-                UNASSIGNED, text, one.place(name if owner is one.cls else None)
-            )
+    for item in checked:
+        cls = item.cls
+        for name in unassigned.get(cls, ()):
+            field = schemas[cls].fields[name]
+            if field.owner is not cls and name in unassigned.get(field.owner, ()):
+                continue  # reported there
+            reason = "the constructor does not take it"
+            if field.init:
+                reason = "__init__ is written by hand"
+            text = f"{cls.__name__}.{name}: {reason} and no method assigns it; {remedy_for(cls)}"
+            place = item.place(name if field.owner is cls else None)
+            yield from item.found(UNASSIGNED, text, place)
 
 
 def _unassigned(cls: type[Any], sources: Sources) -> Sequence[str]:
+    """The fields that nothing makes; none of an abstract class, or where some method cannot be read."""
     if inspect.isabstract(cls):
         return ()
-    plan, bases = plan_of(cls), project_bases(cls)
+    bases = project_bases(cls)
     names = {field.name for field in schema(cls).fields.values() if not field.init}
     if cls._has_own_init:
         names = set(field_names(cls)) - _set_by_generated(bases, sources)
-    names -= plan.makers.keys()
-    # The `__post_init__` of a base, from where another one does not call it
-    left_out: set[str] = set()
-    for base in [*bases, *(subclasses_of(cls) if names else ())]:
-        source = sources.of_class(base)
+    names -= plan_of(cls).makers.keys()
+    # What subclasses assign counts: the class is meant to be extended then.
+    subclasses = subclasses_of(cls) if names else []
+    skipped = _skipped_constructors(cls, bases, sources)
+    for owner in [*bases, *subclasses]:
+        source = sources.of_class(owner)
         if source is None or source.is_opaque:
             return ()
-        unrun = left_out if base in bases else ()
-        names -= {
-            assignment.name
-            for assignment in source.assignments
-            if assignment.method not in unrun
-        }
-        if base in bases and source.calls_next(_POST_INIT) is False:
-            left_out.add(_POST_INIT)
-        if base is cls and source.calls_next(_INIT) is False:
-            left_out.add(_INIT)
+        for assignment in source.assignments:
+            if (owner, assignment.method) not in skipped:
+                names.discard(assignment.name)
     return sorted(names)
+
+
+def _skipped_constructors(
+    cls: type[Any], bases: Sequence[type[Any]], sources: Sources
+) -> set[tuple[type[Any], str]]:
+    """The constructors of bases that do not run, since one before them in line does not call the next.
+
+    An `__init__` of a base counts as run unless `cls` itself has one that does not call
+    it: in between, dataclasses generate them.
+    """
+    skipped: set[tuple[type[Any], str]] = set()
+    ended: set[str] = set()
+    for base in bases:  # in the order of the classes' lines
+        skipped.update((base, method) for method in ended)
+        source = sources.of_class(base)
+        if source is None:
+            continue
+        for method in (_POST_INIT, _INIT) if base is cls else (_POST_INIT,):
+            if source.calls_next(method) is False:
+                ended.add(method)
+    return skipped
 
 
 def _set_by_generated(bases: Sequence[type[Any]], sources: Sources) -> set[str]:
     """The fields that a generated constructor of a base may set, as a written one calls some other."""
-    written = [sources.of_class(base) for base in bases]
-    if not any(source is not None and source.calls_next(_INIT) for source in written):
+    texts = [sources.of_class(base) for base in bases]
+    if not any(source is not None and source.calls_next(_INIT) for source in texts):
         return set()
-    generated = [
-        base
-        for base in bases
-        if dataclasses.is_dataclass(base) and not getattr(base, "_has_own_init", False)
-    ]
-    return {
-        field.name
-        for base in generated
-        for field in dataclasses.fields(base)
-        if field.init
-    }
+    names: set[str] = set()
+    for base in bases:
+        has_own_init = getattr(base, "_has_own_init", False)
+        if dataclasses.is_dataclass(base) and not has_own_init:
+            names.update(f.name for f in dataclasses.fields(base) if f.init)
+    return names

@@ -28,7 +28,7 @@ class Target(NamedTuple):
     Attributes:
         name: Its name in `sys.modules`.
         file: Its file; `None` where the import system finds it.
-        has_submodules: Whether all below it are wanted too, if it is a package.
+        has_submodules: Whether all below it are imported too, if it is a package.
     """
 
     name: str
@@ -68,23 +68,28 @@ def importing(targets: Sequence[str]) -> Generator[Imported]:
             out, as it may be a program.
 
     Raises:
-        TargetError: One of them is neither; nothing was imported.
+        TargetError: One of them is none of these; nothing was imported.
     """
     before = list(sys.path)
     sys.path.insert(0, os.getcwd())
     try:
-        wanted = [target for named in targets for target in _targets(named)]
-        found = Imported({}, [])
+        resolved = [target for name in targets for target in _targets(name)]
+        imported = Imported({}, [])
         with contextlib.redirect_stdout(sys.stderr):
-            for target in wanted:
-                _import_all(target, found)
-            yield found
+            for target in resolved:
+                _import_all(target, imported)
+            yield imported
     finally:
         sys.path[:] = before
 
 
-def _targets(named: str) -> Iterator[Target]:
-    path = Path(named)
+def _targets(name: str) -> Iterator[Target]:
+    """What a user names, as modules to import.
+
+    Raises:
+        TargetError: It is not a module, directory or Python file.
+    """
+    path = Path(name)
     if path.is_dir():
         if _package_name(path.resolve()):
             yield _target_of(path.resolve() / "__init__.py", has_submodules=True)
@@ -92,16 +97,16 @@ def _targets(named: str) -> Iterator[Target]:
             yield from _below(path.resolve())
     elif path.is_file():
         if path.suffix != ".py":
-            raise TargetError(f"{named} is not a Python file")
+            raise TargetError(f"{name} is not a Python file")
         if path.name != "__main__.py":
             yield _target_of(path.resolve())
-    elif named.rpartition(".")[2] == "__main__":
+    elif name.rpartition(".")[2] == "__main__":
         return
-    elif all(part.isidentifier() for part in named.split(".")) and _exists(named):
-        yield Target(named, None, has_submodules=True)
+    elif all(part.isidentifier() for part in name.split(".")) and _exists(name):
+        yield Target(name, None, has_submodules=True)
     else:
         raise TargetError(
-            f"{named} is not a module that can be found, no directory and no file"
+            f"{name} is not a module that can be found, nor a directory or a file"
         )
 
 
@@ -130,7 +135,7 @@ def _target_of(file: Path, has_submodules: bool = False) -> Target:
 
 
 def _package_name(directory: Path) -> str:
-    """The dotted name of a package's directory; empty for one that is none."""
+    """The dotted name of the package in a directory; empty for one that is not a package."""
     if not (directory / "__init__.py").exists():
         return ""
     return ".".join(filter(None, [_package_name(directory.parent), directory.name]))
@@ -142,34 +147,31 @@ def _exists(name: str) -> bool:
     return top in sys.modules or importlib.util.find_spec(top) is not None
 
 
-def _import_all(target: Target, found: Imported) -> None:
-    name = _import(target, found)
+def _import_all(target: Target, imported: Imported) -> None:
+    name = _import(target, imported)
     if name is None or not target.has_submodules:
         return
-    for below in pkgutil.iter_modules(
-        getattr(sys.modules[name], "__path__", ()), f"{name}."
-    ):
-        if not below.name.endswith(".__main__"):
-            _import_all(Target(below.name, None, has_submodules=True), found)
+    search_path = getattr(sys.modules[name], "__path__", ())
+    for submodule in pkgutil.iter_modules(search_path, f"{name}."):
+        if not submodule.name.endswith(".__main__"):
+            _import_all(Target(submodule.name, None, has_submodules=True), imported)
 
 
-def _import(target: Target, found: Imported) -> str | None:
+def _import(target: Target, imported: Imported) -> str | None:
     """Import one module; return its name in `sys.modules`, or `None` where that failed."""
-    file = target.file
-    name = target.name
+    name, file, _ = target
     try:
         if file is not None and "." not in name and file.name != "__init__.py":
             name = _import_script(name, file)
         else:
             importlib.import_module(name)
             _check_file(name, file)
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # whatever a module raises is what is wrong with it
-        found.broken.append(_broken(name, file, error))
+    # Whatever a module raises is what is wrong with it.
+    except (Exception, SystemExit) as error:
+        imported.broken.append(_broken(name, file, error))
         return None
-    found.files[name] = str(getattr(sys.modules[name], "__file__", None) or name)
+    module_file: str | None = getattr(sys.modules[name], "__file__", None)
+    imported.files[name] = module_file or name
     return name
 
 
@@ -178,10 +180,10 @@ def _import_script(name: str, file: Path) -> str:
 
     Two files may have one name, and one may have that of a module which others import.
     """
-    known = sys.modules.get(name)
-    if known is not None and _is_file(known, file):
+    other = sys.modules.get(name)
+    if other is not None and _is_file(other, file):
         return name
-    if known is not None or name in sys.stdlib_module_names:
+    if other is not None or name in sys.stdlib_module_names:
         name = str(file)
         if name in sys.modules:
             return name
@@ -207,26 +209,25 @@ def _check_file(name: str, file: Path | None) -> None:
 
 
 def _is_file(module: object, file: Path) -> bool:
-    known: str | None = getattr(module, "__file__", None)
-    return known is not None and Path(known).resolve() == file
+    module_file: str | None = getattr(module, "__file__", None)
+    return module_file is not None and Path(module_file).resolve() == file
 
 
 def _broken(name: str, file: Path | None, error: BaseException) -> Broken:
     """Where a module stopped: the last of its own lines that ran, or the one that does not parse."""
     own = str(file) if file is not None else _file_of(name)
-    line = 1
-    if isinstance(error, SyntaxError) and error.filename == own:
-        line = error.lineno or 1
+    line, reason = 1, str(error)
+    if isinstance(error, SyntaxError):
+        reason = str(error.msg)  # without the place, which the finding has
+        if error.filename == own:
+            line = error.lineno or 1
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == own:
             line = frame.lineno or line
-    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-    return Broken(
-        name,
-        own,
-        line,
-        f"{name} cannot be imported: {type(error).__name__}{f': {text}' if text else ''}",
-    )
+    message = f"{name} cannot be imported: {type(error).__name__}"
+    if reason.split():
+        message += f": {' '.join(reason.split())}"
+    return Broken(name, own, line, message)
 
 
 def _file_of(name: str) -> str:

@@ -11,17 +11,17 @@ from ._findings import Finding
 def text_report(findings: Sequence[Finding]) -> str:
     """One line for each finding: `file:line:col: CODE message`."""
     return "".join(
-        f"{shown_path(one.file)}:{one.line}:{one.column}: {one.code.code} {one.message}\n"
-        for one in findings
+        f"{shown_path(finding.file)}:{finding.line}:{finding.column}: {finding.code.code} {finding.message}\n"
+        for finding in findings
     )
 
 
 def github_report(findings: Sequence[Finding]) -> str:
     """One workflow command for each finding, which GitHub shows beside the line."""
     return "".join(
-        f"::error file={_property(shown_path(one.file))},line={one.line},col={one.column},"
-        f"title={one.code.code}::{_data(one.message)}\n"
-        for one in findings
+        f"::error file={_property(shown_path(finding.file))},line={finding.line},col={finding.column},"
+        f"title={finding.code.code}::{_data(finding.message)}\n"
+        for finding in findings
     )
 
 
@@ -29,14 +29,14 @@ def json_report(findings: Sequence[Finding]) -> str:
     """A list with an object for each finding."""
     records = [
         {
-            "file": shown_path(one.file),
-            "line": one.line,
-            "column": one.column,
-            "code": one.code.code,
-            "name": one.code.name,
-            "message": one.message,
+            "file": shown_path(finding.file),
+            "line": finding.line,
+            "column": finding.column,
+            "code": finding.code.code,
+            "name": finding.code.name,
+            "message": finding.message,
         }
-        for one in findings
+        for finding in findings
     ]
     return json.dumps(records, indent=2) + "\n"
 
@@ -50,27 +50,25 @@ REPORTS: Final[Mapping[str, Callable[[Sequence[Finding]], str]]] = {
 
 def summary(findings: Sequence[Finding], classes: int) -> str:
     """How much was found, in one line."""
-    files = len({one.file for one in findings})
-    found = (
-        f"{_count(len(findings), 'finding')} in {_count(files, 'file')}"
-        if findings
-        else "no findings"
-    )
-    return f"{found}; {_count(classes, 'class', 'classes')} checked"
+    text = "no findings"
+    if findings:
+        files = len({finding.file for finding in findings})
+        text = f"{_count(len(findings), 'finding')} in {_count(files, 'file')}"
+    return f"{text}; {_count(classes, 'class', 'classes')} checked"
 
 
 def shown_path(file: str) -> str:
     """A path as seen from the working directory, if it is below."""
-    path = Path(file)
-    return (
-        path.relative_to(Path.cwd()).as_posix()
-        if path.is_relative_to(Path.cwd())
-        else file
-    )
+    path, directory = Path(file), Path.cwd()
+    if not path.is_relative_to(directory):
+        return file
+    return path.relative_to(directory).as_posix()
 
 
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+def _count(number: int, singular: str, plural: str | None = None) -> str:
+    if number == 1:
+        return f"1 {singular}"
+    return f"{number} {plural or singular + 's'}"
 
 
 def _data(text: str) -> str:

@@ -24,7 +24,7 @@ from ._modules import Imported, importing
 
 
 class Checked(NamedTuple):
-    """What a check came to.
+    """The result of a check.
 
     Attributes:
         findings: What is wrong, in the order of files, lines and columns.
@@ -56,7 +56,7 @@ def check(*targets: str, strict: bool = False) -> Checked:
         >>> check("graphnode.nn").findings
         []
     """
-    known = set(sys.modules)
+    loaded = set(sys.modules)
     with collecting_faults() as defined, importing(targets) as imported:
         # Beside what was defined just now, what had been imported before. Not the
         # remains of a module that has been imported anew: its classes live until they
@@ -65,40 +65,36 @@ def check(*targets: str, strict: bool = False) -> Checked:
             cls
             for base in (Node, State)
             for cls in subclasses_of(base)
-            if cls.__module__ in known
+            if cls.__module__ in loaded
         ]
-        return check_classes(
-            list(dict.fromkeys([*defined, *alive])), imported, strict=strict
-        )
+        classes = list(dict.fromkeys([*defined, *alive]))
+        return check_classes(classes, imported, strict=strict)
 
 
 def check_classes(
     classes: Sequence[type[Any]], imported: Imported, *, strict: bool
 ) -> Checked:
     """Run all passes over those of some classes that imported modules define."""
-    files = imported.files | {one.name: one.file for one in imported.broken}
+    files = imported.files | {module.name: module.file for module in imported.broken}
     sources = Sources(files)
-    checked = [
-        CheckedClass(cls, files[cls.__module__], sources.of_class(cls))
-        for cls in classes
-        if cls.__module__ in files
-    ]
-    # The rest of a broken module is not there, and its classes may wait for that: what
-    # is known to be wrong with them is often what broke it.
-    checked = [
-        one
-        for one in checked
-        if one.cls.__module__ in imported.files or is_refused(one.cls)
-    ]
+    checked: list[CheckedClass] = []
+    for cls in classes:
+        module = cls.__module__
+        # Of a module that broke off, a class may refer to what was to follow. A fault
+        # that was found when the class was defined is often what broke it.
+        if module in imported.files or (module in files and is_refused(cls)):
+            checked.append(CheckedClass(cls, files[module], sources.of_class(cls)))
     broken = [
-        Finding(one.file, one.line, 1, IMPORT_FAILED, one.message)
-        for one in imported.broken
+        Finding(module.file, module.line, 1, IMPORT_FAILED, module.message)
+        for module in imported.broken
     ]
-    found = sorted(
-        {*broken, *_findings(checked, sources, imported.files, strict)},
-        key=lambda one: (one[:3], one.code.code, one[4]),
-    )
-    return Checked(found, len(checked), not broken)
+    findings = {*broken, *_findings(checked, sources, imported.files, strict)}
+    return Checked(sorted(findings, key=_order), len(checked), not broken)
+
+
+def _order(finding: Finding) -> tuple[str, int, int, str, str]:
+    file, line, column, code, message = finding
+    return file, line, column, code.code, message
 
 
 def _findings(
@@ -107,18 +103,20 @@ def _findings(
     files: Mapping[str, str],
     strict: bool,
 ) -> Iterator[Finding]:
-    faults = {one.cls: faults_of(one.cls) for one in checked}
+    faults = {item.cls: faults_of(item.cls) for item in checked}
     schemas: dict[type[Any], Schema[Any]] = {}
-    for one in checked:
-        yield from fault_findings(one, faults)
-        if not issubclass(one.cls, NodeBase) or one.cls.__module__ not in sys.modules:
+    for item in checked:
+        cls = item.cls
+        yield from fault_findings(item, faults)
+        if not issubclass(cls, NodeBase) or cls.__module__ not in sys.modules:
             continue
-        yield from undeclared_findings(one)
-        yield from mixin_findings(one, sources, files)
-        if not faults[one.cls]:
-            compiled = schemas[one.cls] = schema(one.cls)
-            yield from default_findings(one, compiled)
-            yield from axis_findings(one, compiled, strict=strict)
+        yield from undeclared_findings(item)
+        yield from mixin_findings(item, sources, files)
+        if not faults[cls]:
+            compiled = schemas[cls] = schema(cls)
+            yield from default_findings(item, compiled)
+            yield from axis_findings(item, compiled, strict=strict)
             if strict:
-                yield from contract_findings(one, compiled)
+                yield from contract_findings(item, compiled)
+    # Last: whether a field is reported on a class depends on its subclasses.
     yield from unassigned_findings(checked, schemas, sources)

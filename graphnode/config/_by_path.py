@@ -8,7 +8,7 @@ from .._containers import is_container, items
 from .._describe import describe
 from .._paths import Key, key_str
 from .._paths import Path as Keys
-from .._static import ANOTHER, StaticValueError, texts_apart
+from .._static import ANOTHER, StaticValueError, distinct_texts
 from ._config import (
     DEFAULT,
     Config,
@@ -59,7 +59,7 @@ def _unsaid_texts(left: Unsaid, right: Unsaid) -> tuple[str, str]:
     if repr(left) != repr(right):
         return repr(left), repr(right)
     try:
-        texts = texts_apart(left.value, right.value)
+        texts = distinct_texts(left.value, right.value)
     except StaticValueError:  # such as a list that a field of `Any` was given
         return describe(left.value), ANOTHER
     return " ".join(texts[0].split()), " ".join(texts[1].split())

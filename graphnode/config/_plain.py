@@ -72,7 +72,7 @@ def plain(value: Any, typed: Typed = Typed.NONE) -> Any:
         check_has_name(value)
         return {
             TYPE: name_of(cls),
-            **{name: write_part(item) for name, item in value.given().items()},
+            **{name: write_part(item) for name, item in value.explicit().items()},
         }
     if isinstance(value, Labels):
         return labels_data(value, write_part)

@@ -1,6 +1,6 @@
 """What validators say of values: errors of ours that pydantic carries, and its errors as faults of the data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import pydantic
@@ -53,7 +53,8 @@ def value_faults(
     """What pydantic found wrong with a mapping, one fault for each place.
 
     Of a union, pydantic reports what each member says of the value. Here that is one
-    fault: what one of them would take is what the place takes.
+    fault: what one of them would take is what the place takes. Of a list with a wrong
+    item, a member that takes no list says nothing beside the one that took the others.
     """
     by_place: dict[tuple[str, str], list[Any]] = {}
     for detail in error.errors(include_url=False):
@@ -61,8 +62,24 @@ def value_faults(
         place = str(key), inside(data.get(key), steps)
         by_place.setdefault(place, []).append(detail)
     return [
-        ValueFault(*place, *_joined(details)) for place, details in by_place.items()
+        ValueFault(*place, *_joined(details))
+        for place, details in by_place.items()
+        if not (_are_of_type(details) and _is_looked_into(place, by_place))
     ]
+
+
+def _are_of_type(details: Sequence[Any]) -> bool:
+    """Whether all that is said of a value is that it is of another type."""
+    return all(detail["type"].endswith("_type") for detail in details)
+
+
+def _is_looked_into(place: tuple[str, str], others: Iterable[tuple[str, str]]) -> bool:
+    """Whether there is a fault within the value at a place."""
+    key, where = place
+    return any(
+        other.startswith((f"{where}[", f"{where}.")) and other_key == key
+        for other_key, other in others
+    )
 
 
 def _joined(details: Sequence[Any]) -> tuple[str, str, str]:

@@ -97,16 +97,13 @@ class AdaptiveAvgPool(_AdaptivePool):
 def _split(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
     """`x` in parts along an axis, those of one length together: each `[..., parts, length, ...]`."""
     length, longer = divmod(x.shape[axis], count)
-    cut = longer * (length + 1)
-    pieces = (
-        zip(jnp.split(x, [cut], axis), (longer, count - longer), strict=True)
-        if longer
-        else [(x, count)]
-    )
-    # No size is left to JAX: of an empty batch it follows from nothing.
+    pieces = [(x, count)]
+    if longer:
+        first, last = jnp.split(x, [longer * (length + 1)], axis)
+        pieces = [(first, longer), (last, count - longer)]
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    # No size is left to JAX as -1, which it cannot infer in an empty batch.
     return [
-        part.reshape(
-            *x.shape[:axis], many, part.shape[axis] // many, *x.shape[axis + 1 :]
-        )
-        for part, many in pieces
+        piece.reshape(*before, parts, piece.shape[axis] // parts, *after)
+        for piece, parts in pieces
     ]

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import KW_ONLY, InitVar
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -171,10 +171,8 @@ class MultiHeadAttention(Layer):
         assert self.num_kv_heads is not None
         assert self.head_size is not None
         assert self.context_size is not None
-        queries, keys = (
-            self.num_heads * self.head_size,
-            self.num_kv_heads * self.head_size,
-        )
+        queries = self.num_heads * self.head_size
+        keys = self.num_kv_heads * self.head_size
         return {
             "query": (self.width, queries),
             "key": (self.context_size, keys),
@@ -222,72 +220,60 @@ class MultiHeadAttention(Layer):
                 attention, with rotary positions or with a cache; a cache that has no
                 room left.
         """
-        source = x if context is None else context
-        given = (
-            {"x": (x, Queried)}
-            if context is None
-            else {"x": (x, Queried), "context": (context, Context)}
-        )
-        check_inputs(self, **given)
-        if context is not None and (
-            self.cache is not None or self.is_causal or self.rotary_base is not None
-        ):
-            reason = (
-                "which has a cache"
-                if self.cache is not None
-                else "which is causal or has rotary positions"
-            )
-            raise ContractError(
-                f"{place(self)}: expected no context in attention {reason}; found {context.shape}"
-            )
+        # Any: to type checkers, the annotations of arrays are not classes.
+        arrays: dict[str, tuple[jax.Array, Any]] = {"x": (x, Queried)}
+        if context is not None:
+            arrays["context"] = (context, Context)
+        check_inputs(self, **arrays)
+        if context is not None:
+            self._check_may_have_context(context)
         rows = as_rows(x)
-        source_rows = rows if context is None else as_rows(context)
+        source, source_rows = x, rows
+        if context is not None:
+            source, source_rows = context, as_rows(context)
         query = _heads(self.query(rows), x, self.num_heads)
-        key, value = (
-            _heads(one(source_rows), source, self.num_kv_heads)
-            for one in (self.key, self.value)
-        )
-        start = (
-            jnp.zeros((), jnp.int32)
-            if self.cache is None
-            else self.cache.position.value
-        )
+        key = _heads(self.key(source_rows), source, self.num_kv_heads)
+        value = _heads(self.value(source_rows), source, self.num_kv_heads)
+        cache, is_causal = self.cache, self.is_causal
+        start = jnp.zeros((), jnp.int32) if cache is None else cache.position.value
         if self.rotary_base is not None:
             positions = start + jnp.arange(x.shape[-2], dtype=jnp.int32)
-            query, key = (
-                rotary(one, positions, self.rotary_base) for one in (query, key)
-            )
+            query = rotary(query, positions, self.rotary_base)
+            key = rotary(key, positions, self.rotary_base)
         if mask is not None:  # before anything is written
-            self._check_mask(
-                mask, query, key.shape[-3] if self.cache is None else self.cache.length
-            )
-        is_causal = self.is_causal
-        if self.cache is not None:
-            key, value = (
-                one.astype(query.dtype) for one in self.cache.append(key, value)
-            )
-            seen = _seen(start, x.shape[-2], self.cache.length, is_causal=is_causal)
-            mask, is_causal = (
-                (seen if mask is None else jnp.logical_and(mask, seen)),
-                False,
-            )
+            length = key.shape[-3] if cache is None else cache.length
+            self._check_mask(mask, query, length)
+        if cache is not None:
+            keys, values = cache.append(key, value)
+            key, value = keys.astype(query.dtype), values.astype(query.dtype)
+            visible = _visible(start, x.shape[-2], cache.length, is_causal=is_causal)
+            mask = visible if mask is None else jnp.logical_and(mask, visible)
+            is_causal = False  # the mask says so; the cache's entries are not the rows
         attended = _attend(query, key, value, mask, is_causal=is_causal)
-        return as_batch(
-            self.out(
-                attended.reshape(*rows.shape[:-1], math.prod(attended.shape[-2:]))
-            ),
-            x,
+        width = math.prod(attended.shape[-2:])
+        return as_batch(self.out(attended.reshape(*rows.shape[:-1], width)), x)
+
+    def _check_may_have_context(self, context: jax.Array) -> None:
+        if self.cache is not None:
+            reason = "which has a cache"
+        elif self.is_causal or self.rotary_base is not None:
+            reason = "which is causal or has rotary positions"
+        else:
+            return
+        raise ContractError(
+            f"{place(self)}: expected no context in attention {reason}; found {context.shape}"
         )
 
     def _check_mask(self, mask: jax.Array, query: jax.Array, context: int) -> None:
-        expected = (*query.shape[:-3], query.shape[-2], query.shape[-3], context)
-        fits = mask.ndim == len(expected) and all(
-            one in (1, want) for one, want in zip(mask.shape, expected, strict=True)
+        shape = (*query.shape[:-3], query.shape[-2], query.shape[-3], context)
+        fits = mask.ndim == len(shape) and all(
+            size in (1, expected)
+            for size, expected in zip(mask.shape, shape, strict=True)
         )
         if not fits or mask.dtype != jnp.bool_:
-            wanted = f"bool of shape {expected}, where any axis may have size 1"
             raise ContractError(
-                f"{place(self)}: mask: expected {wanted}; found {mask.dtype} of shape {mask.shape}"
+                f"{place(self)}: mask: expected bool of shape {shape}, where any axis may have size 1; "
+                f"found {mask.dtype} of shape {mask.shape}"
             )
 
 
@@ -297,13 +283,17 @@ def _heads(y: jax.Array, x: jax.Array, num_heads: int | None) -> jax.Array:
     return y.reshape(*x.shape[:-1], num_heads, y.shape[-1] // num_heads)
 
 
-def _seen(start: jax.Array, time: int, length: int, *, is_causal: bool) -> jax.Array:
-    """Which entries of a cache each new element sees: those before it, itself, and later new ones if it may."""
-    last = (
-        jnp.arange(time, dtype=jnp.int32)
-        if is_causal
-        else jnp.full(time, time - 1, jnp.int32)
-    )
+def _visible(start: jax.Array, time: int, length: int, *, is_causal: bool) -> jax.Array:
+    """Which entries of a cache each new element sees: those before it, itself, and later new ones if it may.
+
+    With 2 entries before (`start`), 3 new elements and room for 6:
+
+        causal      1 1 1 . . .      not causal      1 1 1 1 1 .
+                    1 1 1 1 . .                      1 1 1 1 1 .
+                    1 1 1 1 1 .                      1 1 1 1 1 .
+    """
+    newest = jnp.full(time, time - 1, jnp.int32)
+    last = jnp.arange(time, dtype=jnp.int32) if is_causal else newest
     entries = jnp.arange(length, dtype=jnp.int32)
     return (entries[None, :] <= start + last[:, None])[None, None]
 
@@ -323,20 +313,20 @@ def _attend(
         if mask is not None:
             mask = jnp.broadcast_to(mask, (*batch, *mask.shape[-3:]))
             mask = mask.reshape(math.prod(batch), *mask.shape[-3:])
-        query, key, value = (
-            one.reshape(math.prod(batch), *one.shape[-3:])
-            for one in (query, key, value)
-        )
+        query, key, value = [
+            array.reshape(math.prod(batch), *array.shape[-3:])
+            for array in (query, key, value)
+        ]
     if query.dtype == jnp.float64:
-        return _attend_in_float64(query, key, value, mask, is_causal=is_causal).reshape(
-            shape
-        )
-    # JAX's function promotes half precision to float32, also where JAX is told to
-    # refuse promotion.
+        y = _attend_in_float64(query, key, value, mask, is_causal=is_causal)
+        return y.reshape(shape)
+    # JAX's function promotes half precision to float32, also where JAX is configured
+    # to refuse promotion.
     with jax.numpy_dtype_promotion("standard"):
-        return jax.nn.dot_product_attention(
+        y = jax.nn.dot_product_attention(
             query, key, value, mask=mask, is_causal=is_causal
-        ).reshape(shape)
+        )
+    return y.reshape(shape)
 
 
 def _attend_in_float64(
@@ -355,12 +345,12 @@ def _attend_in_float64(
     scores = jnp.einsum("btkgh,bskh->bkgts", grouped, key) / math.sqrt(size)
     if mask is not None:
         heads = (1, 1) if mask.shape[1] == 1 else scores.shape[1:3]
-        scores = _hidden(scores, mask.reshape(mask.shape[0], *heads, *mask.shape[2:]))
+        scores = _masked(scores, mask.reshape(mask.shape[0], *heads, *mask.shape[2:]))
     if is_causal:
-        scores = _hidden(scores, jnp.tril(jnp.ones((1, 1, 1, time, length), jnp.bool_)))
+        scores = _masked(scores, jnp.tril(jnp.ones((1, 1, 1, time, length), jnp.bool_)))
     attended = jnp.einsum("bkgts,bskh->btkgh", jax.nn.softmax(scores, axis=-1), value)
     return attended.reshape(query.shape)
 
 
-def _hidden(scores: jax.Array, is_seen: jax.Array) -> jax.Array:
+def _masked(scores: jax.Array, is_seen: jax.Array) -> jax.Array:
     return jnp.where(is_seen, scores, _LEAST)

@@ -14,7 +14,7 @@ from .._signals import write_all
 from .._state import BatchState, ParamState
 from . import initializers
 from ._checks import check_inputs, fraction, place, positive, size
-from ._dtypes import inexact, of_rank, parameter
+from ._dtypes import inexact, of_rank, optional_parameter
 from ._module import Layer
 from ._normalize import norm_vars, result_dtype, scaled, widened
 
@@ -91,15 +91,11 @@ class BatchNorm(Layer):
         self.momentum = fraction("BatchNorm.momentum", self.momentum)
         self.epsilon = positive("BatchNorm.epsilon", self.epsilon)
         self.dtype = inexact("BatchNorm.dtype", self.dtype)
-        self.scale = (
-            parameter(initializers.ones, (self.width,), param_dtype)
-            if use_scale
-            else None
+        self.scale = optional_parameter(
+            use_scale, initializers.ones, (self.width,), param_dtype
         )
-        self.bias = (
-            parameter(initializers.zeros, (self.width,), param_dtype)
-            if use_bias
-            else None
+        self.bias = optional_parameter(
+            use_bias, initializers.zeros, (self.width,), param_dtype
         )
 
     def __init_vars__(self) -> dict[str, object]:
@@ -118,7 +114,7 @@ class BatchNorm(Layer):
         Args:
             x: The batch.
             mask: Of shape `[...]`: which elements count in the mean and variance, such
-                as those that are no padding. All are normalised. If none counts, the
+                as those that are not padding. All are normalised. If none counts, the
                 running averages stay, and the batch's mean 0 and variance 0 are used.
             deterministic: Used instead of the layer's own.
 
@@ -129,16 +125,15 @@ class BatchNorm(Layer):
             TraceError: A JAX transformation runs that the layer was not passed into,
                 and it is not deterministic.
         """
-        check_inputs(
-            self, x=(x, Features), **({} if mask is None else {"mask": (mask, Mask)})
-        )
+        if mask is None:
+            check_inputs(self, x=(x, Features))
+        else:
+            check_inputs(self, x=(x, Features), mask=(mask, Mask))
         values = widened(x)
         if self.deterministic if deterministic is None else deterministic:
             # They may be kept in more precision than the input has.
-            mean, var = (
-                self.mean.value.astype(values.dtype),
-                self.var.value.astype(values.dtype),
-            )
+            mean = self.mean.value.astype(values.dtype)
+            var = self.var.value.astype(values.dtype)
         else:
             mean, var = self._measure(values, mask)
         factor = of_rank(jax.lax.rsqrt(var + self.epsilon), x)
@@ -155,7 +150,7 @@ class BatchNorm(Layer):
                 f"{place(self)}: an empty batch has no mean; found an input of shape {values.shape}"
             )
         axes = tuple(range(values.ndim - 1))
-        kept: jax.Array | float = self.momentum
+        momentum: jax.Array | float = self.momentum
         if mask is None:
             mean, var = jnp.mean(values, axes), jnp.var(values, axes)
         else:
@@ -164,18 +159,14 @@ class BatchNorm(Layer):
             is_some = total > 0
             total = jnp.where(is_some, total, 1)
             mean = jnp.where(counts, values, 0).sum(axes) / total
-            var = (
-                jnp.where(counts, jnp.square(values - of_rank(mean, values)), 0).sum(
-                    axes
-                )
-                / total
-            )
-            kept = jnp.where(is_some, kept, 1.0)
+            squares = jnp.square(values - of_rank(mean, values))
+            var = jnp.where(counts, squares, 0).sum(axes) / total
+            momentum = jnp.where(is_some, momentum, 1.0)
         # An average is not a function to differentiate: a call that uses it would lead
         # back through all calls before.
         averages, moved = (self.mean, self.var), []
         for average, measured in zip(averages, (mean, var), strict=True):
             measured = jax.lax.stop_gradient(measured).astype(average.value.dtype)
-            moved.append(kept * average.value + (1.0 - kept) * measured)
+            moved.append(momentum * average.value + (1.0 - momentum) * measured)
         write_all(averages, moved)
         return mean, var

@@ -11,7 +11,15 @@ from .._fields import Initializer, state
 from .._state import ParamState
 from . import initializers
 from ._checks import check_inputs, size
-from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
+from ._dtypes import (
+    add_bias,
+    inexact,
+    init_vars,
+    optional_parameter,
+    parameter,
+    promoted,
+    value_of,
+)
 from ._module import Module
 
 Left: TypeAlias = Float[Array, "*batch left_size"]
@@ -83,9 +91,7 @@ class Bilinear(Module):
         self.weight = parameter(
             w_init, (self.left_size, self.right_size, self.out_size), param_dtype
         )
-        self.bias = (
-            parameter(b_init, (self.out_size,), param_dtype) if use_bias else None
-        )
+        self.bias = optional_parameter(use_bias, b_init, (self.out_size,), param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""

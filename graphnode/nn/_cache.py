@@ -80,8 +80,8 @@ class KeyValueCache(Module):
     def append(self, keys: Entries, values: Entries) -> tuple[jax.Array, jax.Array]:
         """Keep further keys and values; all of them, of shape `[batch_size, length, num_heads, head_size]`.
 
-        In a compiled function nobody can be told that there is no room: what is kept
-        then is NaN, and so is all that is computed of it.
+        A compiled function cannot raise where there is no room: then NaN is stored, and
+        all that is computed of it is NaN.
 
         Raises:
             ContractError: Another shape, or more tokens than there is room for.
@@ -89,31 +89,31 @@ class KeyValueCache(Module):
         """
         check_inputs(self, keys=(keys, Entries), values=(values, Entries))
         start, added = self.position.value, keys.shape[1]
-        is_concrete = not isinstance(start, Tracer)
-        if added > self.length or (is_concrete and int(start) + added > self.length):
-            found = (
-                f"{int(start)} tokens and {added} more"
-                if is_concrete
-                else f"{added} tokens"
-            )
-            raise ContractError(
-                f"{place(self)}: expected at most {self.length} tokens, its length; found {found}"
-            )
+        self._check_room(start, added)
         has_room = start + added <= self.length
 
-        def with_new(entry: jax.Array, new: jax.Array) -> jax.Array:
-            kept = jnp.where(has_room, new, jnp.nan).astype(entry.dtype)
-            return jax.lax.dynamic_update_slice_in_dim(entry, kept, start, axis=1)
+        def with_new(entries: jax.Array, new: jax.Array) -> jax.Array:
+            new = jnp.where(has_room, new, jnp.nan).astype(entries.dtype)
+            return jax.lax.dynamic_update_slice_in_dim(entries, new, start, axis=1)
 
-        all_keys, all_values = (
-            with_new(self.keys.value, keys),
-            with_new(self.values.value, values),
-        )
+        all_keys = with_new(self.keys.value, keys)
+        all_values = with_new(self.values.value, values)
         write_all(
             (self.keys, self.values, self.position),
             (all_keys, all_values, start + added),
         )
         return all_keys, all_values
+
+    def _check_room(self, start: jax.Array, added: int) -> None:
+        """Raise if there is no room, as far as that is known while JAX traces."""
+        if isinstance(start, Tracer):
+            total, text = added, f"{added} tokens"
+        else:
+            total, text = int(start) + added, f"{int(start)} tokens and {added} more"
+        if total > self.length:
+            raise ContractError(
+                f"{place(self)}: expected at most {self.length} tokens, its length; found {text}"
+            )
 
     def reset(self) -> None:
         """Begin anew, with the same room."""

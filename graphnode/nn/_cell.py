@@ -1,10 +1,19 @@
-"""`Cell`, the base of recurrent cells: one step of a recurrent network."""
+"""`Cell`, the base of recurrent cells: one step of a recurrent network; and that of cells with gates."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from dataclasses import KW_ONLY, InitVar
+from typing import ClassVar, Generic, TypeVar
 
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
+from .._fields import Initializer, state
+from .._state import ParamState
+from . import initializers
+from ._checks import size
+from ._dtypes import each, inexact, init_vars, parameter
 from ._module import Module
 
 C = TypeVar("C")
@@ -33,3 +42,57 @@ class Cell(Module, ABC, Generic[C]):
     @abstractmethod
     def __call__(self, carry: C, x: jax.Array, /) -> tuple[C, jax.Array]:
         """One step: what is carried on, and the output."""
+
+
+class GatedCell(Cell[C]):
+    """What `GRUCell` and `LSTMCell` share: their fields, and parameters of several parts side by side.
+
+    A part is for one gate, or for the candidate. Each is initialised by itself: its
+    fans are not those of all parts together.
+    """
+
+    in_size: int
+    """Features of the input."""
+    hidden_size: int
+    """Features of what is carried, and of the output."""
+    _: KW_ONLY
+    w_init: InitVar[Initializer] = initializers.lecun_normal
+    """Initialiser of the weight."""
+    recurrent_init: InitVar[Initializer] = initializers.orthogonal
+    """Initialiser of the recurrent weight."""
+    b_init: InitVar[Initializer] = initializers.zeros
+    """Initialiser of the bias."""
+    dtype: DTypeLike | None = None
+    """What is computed in."""
+    param_dtype: InitVar[DTypeLike] = jnp.float32
+    """Dtype of the parameters."""
+    weight: ParamState[Float[Array, "in_size _"]] = state(init=False)
+    """From the input to all parts."""
+    recurrent: ParamState[Float[Array, "hidden_size _"]] = state(init=False)
+    """From what is carried to the same."""
+    bias: ParamState[Float[Array, "_"]] = state(init=False)
+    """Added to the same."""
+
+    _parts: ClassVar[int]
+
+    def __post_init__(
+        self,
+        w_init: Initializer,
+        recurrent_init: Initializer,
+        b_init: Initializer,
+        param_dtype: DTypeLike,
+    ) -> None:
+        name, parts = type(self).__name__, self._parts
+        self.in_size = size(f"{name}.in_size", self.in_size)
+        self.hidden_size = hidden_size = size(f"{name}.hidden_size", self.hidden_size)
+        self.dtype = inexact(f"{name}.dtype", self.dtype)
+        width = parts * hidden_size
+        self.weight = parameter(each(w_init, parts), (self.in_size, width), param_dtype)
+        self.recurrent = parameter(
+            each(recurrent_init, parts), (hidden_size, width), param_dtype
+        )
+        self.bias = parameter(b_init, (width,), param_dtype)
+
+    def __init_vars__(self) -> dict[str, object]:
+        """The init variables that the parameters still show, for `gn.config.to_config`."""
+        return init_vars(self.weight)

@@ -17,12 +17,10 @@ from .._state import State
 
 
 def is_integer(value: object, least: int) -> bool:
-    """Whether `value` is an integer of at least `least`; a boolean is none."""
-    return (
-        isinstance(value, int | np.integer)
-        and not isinstance(value, bool)
-        and int(value) >= least
-    )
+    """Whether `value` is an integer of at least `least`, and not a boolean."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        return False
+    return int(value) >= least
 
 
 def fraction(where: str, value: Any) -> float:
@@ -95,16 +93,14 @@ def sizes(where: str, value: Any, rank: int | None = None) -> tuple[int, ...]:
     Raises:
         ContractError: It is neither, or of another length.
     """
-    given = (
-        value if isinstance(value, tuple) else (value,) * (1 if rank is None else rank)
-    )
-    is_long_enough = 1 <= len(given) <= 3 if rank is None else len(given) == rank
-    if not is_long_enough or not all(map(_is_size, given)):
-        many = "1 to 3" if rank is None else str(rank)
+    ranks = range(1, 4) if rank is None else (rank,)
+    row = value if isinstance(value, tuple) else (value,) * ranks[0]
+    if len(row) not in ranks or not all(map(_is_size, row)):
+        count = "1 to 3" if rank is None else str(rank)
         raise ContractError(
-            f"{where}: expected a positive integer or a tuple of {many}; found {value!r}"
+            f"{where}: expected a positive integer or a tuple of {count}; found {value!r}"
         )
-    return tuple(map(int, given))
+    return tuple(map(int, row))
 
 
 def shape_of(where: str, value: Any) -> tuple[int, ...]:
@@ -164,12 +160,11 @@ def check_inputs(layer: Node, /, **inputs: tuple[jax.Array, Any]) -> None:
     """
     check_unstacked(layer)
     bound: Bound = {}
-    faults = [
-        f"{name}: {fault}"
-        for name, (value, annotation) in inputs.items()
-        if (fault := _contract(annotation).fault(value, layer.__dict__, bound))
-        is not None
-    ]
+    faults: list[str] = []
+    for name, (value, annotation) in inputs.items():
+        fault = _contract(annotation).fault(value, layer.__dict__, bound)
+        if fault is not None:
+            faults.append(f"{name}: {fault}")
     if faults:
         where = place(layer)
         raise ContractError(listed([f"{where}: {fault}" for fault in faults]))
@@ -201,8 +196,15 @@ def check_unstacked(layer: Node) -> None:
 def place(layer: Node) -> str:
     """Where a layer is, for an error: `Classifier.head (Linear)`, by its path in the outermost node that is called.
 
-    A node does not know who holds it. But who called it is on Python's stack, and is
-    asked once something is wrong.
+    A node does not know its parents. But Python's stack has the functions that led here:
+    of those whose first argument is a node, the outermost from which the layer is reached
+    gives the path. Without one, the class is all there is to say. All frames and their
+    nodes are walked, which is for errors alone.
+
+        train(data)                 no node
+          Classifier.__call__       root: Classifier
+            Linear.__call__         layer: Classifier.head (Linear)
+              check_inputs
     """
     callers: list[Node] = []
     frame: FrameType | None = sys._getframe(1)
@@ -229,9 +231,8 @@ def _contract(annotation: Any) -> Contract:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(
-        value, bool
-    )
+    is_number = isinstance(value, int | float | np.integer | np.floating)
+    return is_number and not isinstance(value, bool)
 
 
 def _is_size(value: object) -> bool:

@@ -12,7 +12,15 @@ from .._fields import Initializer, state
 from .._state import ParamState
 from . import initializers
 from ._checks import check_inputs, divisor, size, sizes
-from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
+from ._dtypes import (
+    add_bias,
+    inexact,
+    init_vars,
+    optional_parameter,
+    parameter,
+    promoted,
+    value_of,
+)
 from ._module import Layer
 from ._rows import as_batch
 from ._windows import DIMENSIONS, PADDINGS, Padding, one_batch, pad, padding_of
@@ -112,9 +120,7 @@ class Conv(Layer):
             (*kernel_size, self.in_size // self.groups, self.out_size),
             param_dtype,
         )
-        self.bias = (
-            parameter(b_init, (self.out_size,), param_dtype) if use_bias else None
-        )
+        self.bias = optional_parameter(use_bias, b_init, (self.out_size,), param_dtype)
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""

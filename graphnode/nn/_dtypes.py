@@ -41,18 +41,20 @@ def parameter(
     return ParamState(drawn(initializer, shape, dtype))
 
 
+def optional_parameter(
+    is_used: bool, initializer: Initializer, shape: tuple[int, ...], dtype: DTypeLike
+) -> ParamState[jax.Array] | None:
+    """A new parameter, if the layer has it: without, nothing is drawn from the random stream."""
+    return parameter(initializer, shape, dtype) if is_used else None
+
+
 def each(initializer: Initializer, count: int) -> Initializer:
     """An initialiser of `count` parts side by side along the last axis, each of them made by itself."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         part = (*shape[:-1], shape[-1] // count)
-        return jnp.concatenate(
-            [
-                _called(initializer, one, part, dtype)
-                for one in jax.random.split(key, count)
-            ],
-            -1,
-        )
+        keys = jax.random.split(key, count)
+        return jnp.concatenate([_called(initializer, k, part, dtype) for k in keys], -1)
 
     return init
 
@@ -84,14 +86,14 @@ def inexact(where: str, dtype: DTypeLike | None) -> "np.dtype[np.generic] | None
     if dtype is None:
         return None
     try:
-        known = jnp.dtype(dtype)
+        numpy_dtype = jnp.dtype(dtype)
     except TypeError:
-        known = None
-    if known is None or not jnp.issubdtype(known, jnp.inexact):
+        numpy_dtype = None
+    if numpy_dtype is None or not jnp.issubdtype(numpy_dtype, jnp.inexact):
         raise ContractError(
             f"{where}: expected a floating-point or complex dtype; found {dtype!r}"
         )
-    return known
+    return numpy_dtype
 
 
 _Arrays = TypeVarTuple("_Arrays")
@@ -104,18 +106,16 @@ def promoted(dtype: DTypeLike | None, /, *arrays: *_Arrays) -> tuple[*_Arrays]:
         ContractError: The dtype is neither a floating-point nor a complex one, as a
             view may say.
     """
-    # What is given comes back, an array for each array, which no type says of a row of
-    # types
-    given: Any = arrays
-    common = (
-        jnp.result_type(*[array for array in given if array is not None])
-        if dtype is None
-        else inexact("dtype", dtype)
+    # An array comes back for each array, which no type says of a row of types.
+    row: Any = arrays
+    if dtype is None:
+        common: Any = jnp.result_type(*[array for array in row if array is not None])
+    else:
+        common = inexact("dtype", dtype)
+    result: Any = tuple(
+        [None if array is None else array.astype(common) for array in row]
     )
-    promoted_: Any = tuple(
-        [None if array is None else array.astype(common) for array in given]
-    )
-    return promoted_  # type: ignore[no-any-return]
+    return result  # type: ignore[no-any-return]
 
 
 def at_least_float32(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
@@ -142,8 +142,8 @@ def init_vars(
     weight: State[jax.Array], *bias: State[jax.Array] | None
 ) -> dict[str, object]:
     """What a layer was made with, as far as its parameters still show it."""
-    shown: dict[str, object] = {"param_dtype": scalar_type(weight.value)}
-    return {"use_bias": bias[0] is not None, **shown} if bias else shown
+    variables: dict[str, object] = {"param_dtype": scalar_type(weight.value)}
+    return {"use_bias": bias[0] is not None, **variables} if bias else variables
 
 
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
@@ -151,6 +151,6 @@ def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
     return y if bias is None else y + of_rank(bias, y)
 
 
-def of_rank(one_each: jax.Array, x: jax.Array) -> jax.Array:
-    """Values for each feature in the rank of `x`, as JAX may be told to refuse rank promotion."""
-    return jnp.expand_dims(one_each, range(x.ndim - one_each.ndim))
+def of_rank(features: jax.Array, x: jax.Array) -> jax.Array:
+    """Values for each feature in the rank of `x`, as JAX may be configured to refuse rank promotion."""
+    return jnp.expand_dims(features, range(x.ndim - features.ndim))

@@ -13,7 +13,7 @@ from .._fields import state
 from .._state import ParamState
 from . import initializers
 from ._checks import check_inputs, count, divisor, place, positive, size
-from ._dtypes import inexact, parameter
+from ._dtypes import inexact, optional_parameter
 from ._module import Layer
 from ._normalize import norm_vars, result_dtype, scaled, widened
 
@@ -82,15 +82,11 @@ class GroupNorm(Layer):
         self.batch_axes = count("GroupNorm.batch_axes", self.batch_axes)
         self.epsilon = positive("GroupNorm.epsilon", self.epsilon)
         self.dtype = inexact("GroupNorm.dtype", self.dtype)
-        self.scale = (
-            parameter(initializers.ones, (self.width,), param_dtype)
-            if use_scale
-            else None
+        self.scale = optional_parameter(
+            use_scale, initializers.ones, (self.width,), param_dtype
         )
-        self.bias = (
-            parameter(initializers.zeros, (self.width,), param_dtype)
-            if use_bias
-            else None
+        self.bias = optional_parameter(
+            use_bias, initializers.zeros, (self.width,), param_dtype
         )
 
     def __init_vars__(self) -> dict[str, object]:

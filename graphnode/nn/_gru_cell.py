@@ -1,7 +1,7 @@
 """`GRUCell`, a gated recurrent unit."""
 
-from dataclasses import KW_ONLY, InitVar
-from typing import TypeAlias
+from dataclasses import KW_ONLY
+from typing import ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +10,15 @@ from jaxtyping import Array, Float
 
 from .._fields import Initializer, state
 from .._state import ParamState
-from . import initializers
-from ._cell import Cell
-from ._checks import check_inputs, size
-from ._dtypes import add_bias, dtype_of, each, inexact, init_vars, parameter, promoted
+from ._cell import GatedCell
+from ._checks import check_inputs
+from ._dtypes import add_bias, dtype_of, parameter, promoted
 
 Carry: TypeAlias = Float[Array, "*batch hidden_size"]
 Input: TypeAlias = Float[Array, "*batch in_size"]
 
 
-class GRUCell(Cell[jax.Array]):
+class GRUCell(GatedCell[jax.Array]):
     """A gated recurrent unit, which decides at each step how much of what it carries stays.
 
     With `[r, z, n] = x @ weight + bias` and `[r', z', n'] = h @ recurrent`, each of
@@ -48,21 +47,7 @@ class GRUCell(Cell[jax.Array]):
         (2, 4)
     """
 
-    in_size: int
-    """Features of the input."""
-    hidden_size: int
-    """Features of what is carried, and of the output."""
     _: KW_ONLY
-    w_init: InitVar[Initializer] = initializers.lecun_normal
-    """Initialiser of the weight."""
-    recurrent_init: InitVar[Initializer] = initializers.orthogonal
-    """Initialiser of the recurrent weight."""
-    b_init: InitVar[Initializer] = initializers.zeros
-    """Initialiser of the bias."""
-    dtype: DTypeLike | None = None
-    """What is computed in."""
-    param_dtype: InitVar[DTypeLike] = jnp.float32
-    """Dtype of the parameters."""
     weight: ParamState[Float[Array, "in_size 3*hidden_size"]] = state(init=False)
     """From the input to the reset gate, the update gate and the candidate."""
     recurrent: ParamState[Float[Array, "hidden_size 3*hidden_size"]] = state(init=False)
@@ -72,6 +57,8 @@ class GRUCell(Cell[jax.Array]):
     candidate_bias: ParamState[Float[Array, "hidden_size"]] = state(init=False)
     """Added to the part of the candidate that is reset."""
 
+    _parts: ClassVar[int] = 3
+
     def __post_init__(
         self,
         w_init: Initializer,
@@ -79,21 +66,8 @@ class GRUCell(Cell[jax.Array]):
         b_init: Initializer,
         param_dtype: DTypeLike,
     ) -> None:
-        self.in_size = size("GRUCell.in_size", self.in_size)
-        self.hidden_size = hidden_size = size("GRUCell.hidden_size", self.hidden_size)
-        self.dtype = inexact("GRUCell.dtype", self.dtype)
-        self.weight = parameter(
-            each(w_init, 3), (self.in_size, 3 * hidden_size), param_dtype
-        )
-        self.recurrent = parameter(
-            each(recurrent_init, 3), (hidden_size, 3 * hidden_size), param_dtype
-        )
-        self.bias = parameter(b_init, (3 * hidden_size,), param_dtype)
-        self.candidate_bias = parameter(b_init, (hidden_size,), param_dtype)
-
-    def __init_vars__(self) -> dict[str, object]:
-        """The init variables that the parameters still show, for `gn.config.to_config`."""
-        return init_vars(self.weight)
+        super().__post_init__(w_init, recurrent_init, b_init, param_dtype)
+        self.candidate_bias = parameter(b_init, (self.hidden_size,), param_dtype)
 
     def initial_carry(self, batch: tuple[int, ...] = ()) -> jax.Array:
         """Zeros of shape `[*batch, hidden_size]`."""

@@ -16,7 +16,15 @@ from .._pretty import Record
 from .._state import ParamState
 from . import initializers
 from ._checks import check_unstacked, place
-from ._dtypes import add_bias, inexact, init_vars, parameter, promoted, value_of
+from ._dtypes import (
+    add_bias,
+    inexact,
+    init_vars,
+    optional_parameter,
+    parameter,
+    promoted,
+    value_of,
+)
 from ._module import Layer
 from ._parts import Part
 
@@ -113,18 +121,16 @@ class Linear(Layer):
                 f"Linear.w_mask: expected shape {shape} of the weight; found {jnp.shape(self.w_mask)}"
             )
         self.weight = parameter(w_init, shape, param_dtype)
-        self.bias = parameter(b_init, shape[1:], param_dtype) if use_bias else None
+        self.bias = optional_parameter(use_bias, b_init, shape[1:], param_dtype)
 
     def __pretty__(self) -> Record:
-        # With the sizes once: the last ones are shown by those before
-        shown = super().__pretty__()
-        return shown._replace(
-            fields=[
-                (name, value)
-                for name, value in shown.fields
-                if name not in {"in_features", "out_features"}
-            ]
-        )
+        # The last ones of `in_size` and `out_size` again
+        repeated = {"in_features", "out_features"}
+        record = super().__pretty__()
+        fields = [
+            (name, value) for name, value in record.fields if name not in repeated
+        ]
+        return record._replace(fields=fields)
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`."""
@@ -141,8 +147,8 @@ class Linear(Layer):
         shape = getattr(x, "shape", None)  # a list has none
         if shape is None or shape[-1:] != (self.in_features,):
             expected = f"an input of shape (..., in_size[-1]={self.in_features})"
-            found = with_article(type(x).__name__) if shape is None else shape
-            raise ContractError(f"{place(self)}: expected {expected}; found {found}")
+            text = with_article(type(x).__name__) if shape is None else shape
+            raise ContractError(f"{place(self)}: expected {expected}; found {text}")
         x, weight, bias = promoted(
             self.dtype, x, self.weight.value, value_of(self.bias)
         )
@@ -169,11 +175,11 @@ def linear_part(
 
 def _sizes(name: str, size: Any) -> tuple[int, ...]:
     try:
-        given = size if isinstance(size, tuple) else (size,)
-        sizes = tuple(map(operator.index, given))
+        items = size if isinstance(size, tuple) else (size,)
+        sizes = tuple(map(operator.index, items))
     except TypeError:
-        given = sizes = ()
-    if not sizes or min(sizes) <= 0 or bool in map(type, given):
+        items = sizes = ()
+    if not sizes or min(sizes) <= 0 or bool in map(type, items):
         raise ContractError(
             f"Linear.{name}: expected a positive integer or a tuple of them; found {size!r}"
         )

@@ -1,27 +1,25 @@
 """`LSTMCell`, a cell with long short-term memory."""
 
-from dataclasses import KW_ONLY, InitVar
-from typing import TypeAlias
+from dataclasses import KW_ONLY
+from typing import ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from .._errors import ContractError
-from .._fields import Initializer, state
+from .._fields import state
 from .._hints import with_article
 from .._state import ParamState
-from . import initializers
-from ._cell import Cell
-from ._checks import check_inputs, place, size
-from ._dtypes import add_bias, dtype_of, each, inexact, init_vars, parameter, promoted
+from ._cell import GatedCell
+from ._checks import check_inputs, place
+from ._dtypes import add_bias, dtype_of, promoted
 
 Carry: TypeAlias = Float[Array, "*batch hidden_size"]
 Input: TypeAlias = Float[Array, "*batch in_size"]
 
 
-class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
+class LSTMCell(GatedCell[tuple[jax.Array, jax.Array]]):
     """A cell with long short-term memory, which carries a memory `c` and an output `h`.
 
     With `[i, f, g, o] = x @ weight + h @ recurrent + bias`, in four parts, `c' =
@@ -49,21 +47,9 @@ class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
         ((2, 4), True)
     """
 
-    in_size: int
-    """Features of the input."""
     hidden_size: int
     """Features of memory and output."""
     _: KW_ONLY
-    w_init: InitVar[Initializer] = initializers.lecun_normal
-    """Initialiser of the weight."""
-    recurrent_init: InitVar[Initializer] = initializers.orthogonal
-    """Initialiser of the recurrent weight."""
-    b_init: InitVar[Initializer] = initializers.zeros
-    """Initialiser of the bias."""
-    dtype: DTypeLike | None = None
-    """What is computed in."""
-    param_dtype: InitVar[DTypeLike] = jnp.float32
-    """Dtype of the parameters."""
     weight: ParamState[Float[Array, "in_size 4*hidden_size"]] = state(init=False)
     """From the input to the input gate, the forget gate, the candidate and the output gate."""
     recurrent: ParamState[Float[Array, "hidden_size 4*hidden_size"]] = state(init=False)
@@ -71,27 +57,7 @@ class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
     bias: ParamState[Float[Array, "4*hidden_size"]] = state(init=False)
     """Added to the same."""
 
-    def __post_init__(
-        self,
-        w_init: Initializer,
-        recurrent_init: Initializer,
-        b_init: Initializer,
-        param_dtype: DTypeLike,
-    ) -> None:
-        self.in_size = size("LSTMCell.in_size", self.in_size)
-        self.hidden_size = hidden_size = size("LSTMCell.hidden_size", self.hidden_size)
-        self.dtype = inexact("LSTMCell.dtype", self.dtype)
-        self.weight = parameter(
-            each(w_init, 4), (self.in_size, 4 * hidden_size), param_dtype
-        )
-        self.recurrent = parameter(
-            each(recurrent_init, 4), (hidden_size, 4 * hidden_size), param_dtype
-        )
-        self.bias = parameter(b_init, (4 * hidden_size,), param_dtype)
-
-    def __init_vars__(self) -> dict[str, object]:
-        """The init variables that the parameters still show, for `gn.config.to_config`."""
-        return init_vars(self.weight)
+    _parts: ClassVar[int] = 4
 
     def initial_carry(self, batch: tuple[int, ...] = ()) -> tuple[jax.Array, jax.Array]:
         """Memory and output of zeros, both of shape `[*batch, hidden_size]`."""
@@ -108,9 +74,9 @@ class LSTMCell(Cell[tuple[jax.Array, jax.Array]]):
         """
         # An array of two rows would unpack too.
         if not isinstance(carry, tuple) or len(carry) != 2:
-            found = with_article(type(carry).__name__)
+            text = with_article(type(carry).__name__)
             raise ContractError(
-                f"{place(self)}: carry: expected a pair of memory and output; found {found}"
+                f"{place(self)}: carry: expected a pair of memory and output; found {text}"
             )
         memory, output = carry
         check_inputs(self, memory=(memory, Carry), output=(output, Carry), x=(x, Input))

@@ -88,11 +88,16 @@ class MLP(Layer):
         self.dtype = inexact("MLP.dtype", self.dtype)
         self.layers = [
             Linear(
-                before, after, use_bias=use_bias, w_init=w_init, b_init=b_init, dtype=self.dtype,
+                before,
+                after,
+                use_bias=use_bias,
+                w_init=w_init,
+                b_init=b_init,
+                dtype=self.dtype,
                 param_dtype=param_dtype,
             )
             for before, after in pairwise(self._widths())
-        ]  # fmt: skip
+        ]
 
     def __init_vars__(self) -> dict[str, object]:
         """The init variables that the parameters still show, for `gn.config.to_config`.

@@ -20,16 +20,10 @@ class Module(Node):
     """
 
     def __pretty__(self) -> Record:
-        # Most layers are not told what to compute in, and are shown as the tutorial
-        # shows them.
-        shown = super().__pretty__()
-        return shown._replace(
-            fields=[
-                (name, value)
-                for name, value in shown.fields
-                if (name, value) != ("dtype", None)
-            ]
-        )
+        # A dtype that was left out is left out here too, as in the tutorial.
+        record = super().__pretty__()
+        fields = [field for field in record.fields if field != ("dtype", None)]
+        return record._replace(fields=fields)
 
 
 class Layer(Module, ABC):

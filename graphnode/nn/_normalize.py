@@ -20,22 +20,24 @@ def scaled(
 ) -> jax.Array:
     """`x * (factor * scale) + bias`, with scale and bias over the last axis, in the dtype of `x`."""
     if scale is not None:
-        each = of_rank(scale.value.astype(x.dtype), x)
-        factor = each if factor is None else factor * each
+        scales = of_rank(scale.value.astype(x.dtype), x)
+        factor = scales if factor is None else factor * scales
     y = x if factor is None else x * factor
     return add_bias(y, None if bias is None else bias.value.astype(x.dtype))
 
 
 def result_dtype(dtype: DTypeLike | None, x: jax.Array) -> DTypeLike:
     """The dtype of the result: the layer's, or that of its input."""
-    known = inexact("dtype", dtype)
-    return x.dtype if known is None else known
+    own = inexact("dtype", dtype)
+    return x.dtype if own is None else own
 
 
 def norm_vars(**parameters: State[jax.Array] | None) -> dict[str, object]:
     """What a normalisation was made with, as far as its parameters still show it."""
-    shown: dict[str, object] = {
-        f"use_{name}": one is not None for name, one in parameters.items()
+    used = [parameter for parameter in parameters.values() if parameter is not None]
+    variables: dict[str, object] = {
+        f"use_{name}": parameter is not None for name, parameter in parameters.items()
     }
-    dtypes = [scalar_type(one.value) for one in parameters.values() if one is not None]
-    return {**shown, "param_dtype": dtypes[0]} if dtypes else shown
+    if used:
+        variables["param_dtype"] = scalar_type(used[0].value)
+    return variables

@@ -1,9 +1,9 @@
 """What a layer that is made of others says for all of them: the way back from its parts to its init variables.
 
-Data in: the parts by their paths in the layer, each with the fields that the layer's
-constructor gives it. Data out: the init variables that all of them share. A part that
-was replaced by one that no argument of the constructor makes is an error, as a
-configuration would silently build another model.
+From the parts by their paths in the layer, each with the fields that the layer's
+constructor gives it, to the init variables that all of them share. A part that was
+replaced by one that no argument of the constructor makes is an error: a configuration
+would silently build another model.
 """
 
 from collections.abc import Mapping
@@ -70,16 +70,18 @@ def shared_vars(parts: Mapping[str, Part]) -> dict[str, object]:
 def _fault(path: str, value: object, expected: object, source: str) -> list[Fault]:
     if _is_same(value, expected):
         return []
-    what = f"expected {_shown(expected)}, as {source}; found {_shown(value)}"
+    what = f"expected {_text(expected)}, as {source}; found {_text(value)}"
     return [Fault(what, path=path)]
 
 
-def _is_same(one: object, other: object) -> bool:
+def _is_same(left: object, right: object) -> bool:
     # `None` first: NumPy's float64 is equal to it, and a mask has no single answer.
-    return one is other if one is None or other is None else bool(one == other)
+    if left is None or right is None:
+        return left is right
+    return bool(left == right)
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, jax.Array):
         return f"{value.dtype}{list(value.shape)}"
     return value.__name__ if isinstance(value, type) else repr(value)

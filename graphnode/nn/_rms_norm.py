@@ -12,7 +12,7 @@ from .._fields import state
 from .._state import ParamState
 from . import initializers
 from ._checks import check_inputs, positive, size
-from ._dtypes import inexact, parameter
+from ._dtypes import inexact, optional_parameter
 from ._module import Layer
 from ._normalize import norm_vars, result_dtype, scaled, widened
 
@@ -60,10 +60,8 @@ class RMSNorm(Layer):
         self.width = size("RMSNorm.width", self.width)
         self.epsilon = positive("RMSNorm.epsilon", self.epsilon)
         self.dtype = inexact("RMSNorm.dtype", self.dtype)
-        self.scale = (
-            parameter(initializers.ones, (self.width,), param_dtype)
-            if use_scale
-            else None
+        self.scale = optional_parameter(
+            use_scale, initializers.ones, (self.width,), param_dtype
         )
 
     def __init_vars__(self) -> dict[str, object]:

@@ -18,17 +18,13 @@ def as_rows(x: jax.Array) -> jax.Array:
     cannot be joined with another one.
     """
     aval: Any = jax.typeof(x)  # JAX's stubs do not say that it has a sharding
-    return (
-        x
-        if x.ndim <= 2 or not aval.sharding.mesh.empty
-        else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    )
+    if x.ndim <= 2 or not aval.sharding.mesh.empty:
+        return x
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-def as_batch(y: jax.Array, x: jax.Array) -> jax.Array:
-    """`y`, whose first axis joins the axes of the batch that `x` has, with these axes apart again."""
-    return (
-        y
-        if y.ndim == x.ndim
-        else y.reshape(*x.shape[: x.ndim - y.ndim + 1], *y.shape[1:])
-    )
+def as_batch(y: jax.Array, like: jax.Array) -> jax.Array:
+    """`y`, whose first axis joins the batch axes of `like`, with these axes apart again."""
+    if y.ndim == like.ndim:
+        return y
+    return y.reshape(*like.shape[: like.ndim - y.ndim + 1], *y.shape[1:])

@@ -188,14 +188,9 @@ class LIF(Module):
                 floating-point dtype.
             TraceError: A JAX transformation runs that the neurons were not passed into.
         """
-        given = {"current": current, "jump": jump}
+        inputs = {"current": current, "jump": jump}
         check_inputs(
-            self,
-            **{
-                name: (array, Input)
-                for name, array in given.items()
-                if array is not None
-            },
+            self, **{n: (x, Input) for n, x in inputs.items() if x is not None}
         )
         v, left = self.voltage.value, self.refractory.value
         v_inf: float | jax.Array = self.v_rest

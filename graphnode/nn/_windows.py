@@ -1,8 +1,8 @@
 """What layers that move a window over spatial axes share: padding, and the batch axes before.
 
-Data in: the `padding` of a layer as it was written, an input with any number of batch
-axes. Data out: what JAX's convolutions and `reduce_window` take. The channels are the
-last axis everywhere.
+From the `padding` of a layer as it was written, and an input with any number of batch
+axes, to what JAX's convolutions and `reduce_window` take. The channels are the last axis
+everywhere.
 """
 
 import math
@@ -44,23 +44,24 @@ def padding_of(
     Raises:
         ContractError: It is neither.
     """
-    if (
-        isinstance(padding, str)
-        and padding in names
-        and (padding != "CAUSAL" or rank == 1)
-    ):
-        return padding
+    # "Before" has a meaning along one axis alone.
+    admitted: list[Named] = [name for name in names if name != "CAUSAL" or rank == 1]
+    if isinstance(padding, str):
+        for name in admitted:
+            if name == padding:
+                return name
     each = padding if isinstance(padding, tuple) else (padding,) * rank
-    pairs = tuple(one if isinstance(one, tuple) else (one, one) for one in each)
+    pairs = [
+        amount if isinstance(amount, tuple) else (amount, amount) for amount in each
+    ]
     if len(pairs) != rank or not all(map(_is_pair, pairs)):
-        admitted = [name for name in names if name != "CAUSAL" or rank == 1]
         expected = f"{', '.join(map(repr, admitted))}, an integer, or {rank} integers or pairs of them"
         raise ContractError(f"{where}: expected {expected}; found {padding!r}")
     return tuple((int(before), int(after)) for before, after in pairs)
 
 
 def _is_pair(pair: tuple[object, ...]) -> bool:
-    return len(pair) == 2 and all(is_integer(one, 0) for one in pair)
+    return len(pair) == 2 and all(is_integer(amount, 0) for amount in pair)
 
 
 def pad(
@@ -74,11 +75,11 @@ def pad(
         reach: The size of the dilated window less one, along each axis.
     """
     if padding == "CAUSAL":
-        return x, tuple((one, 0) for one in reach)
+        return x, tuple((size, 0) for size in reach)
     mode: Any = _MODES.get(padding)  # to numpy's stubs, one of its modes
     if mode is None:
         return x, padding
-    around = [(one // 2, one - one // 2) for one in reach]
+    around = [(size // 2, size - size // 2) for size in reach]
     return jnp.pad(x, ((0, 0), *around, (0, 0)), mode), "VALID"
 
 

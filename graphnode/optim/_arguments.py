@@ -1,7 +1,7 @@
-"""What an optimizer takes for a transformation, and what it says of anything else.
+"""What an optimizer takes for a transformation, and the errors about anything else.
 
-Data in: the arguments of `Optimizer`. Data out: nothing, or the first state of the
-transformation. optax is only imported when an optimizer is made.
+Checks of the arguments of `Optimizer`, and the first state of a transformation. optax is
+only imported when an optimizer is made.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from ._memory import Transformation
 
 
 def check_arguments(model: object, tx: object) -> None:
-    """Raise if what stands for the transformation is none, or if it stands first.
+    """Raise if what should be the transformation is not one, or if it stands first.
 
     Raises:
         TypeError: Says which comes first, or what to write.
@@ -37,11 +37,11 @@ def check_arguments(model: object, tx: object) -> None:
         )
     such_as = "" if inspect.isroutine(tx) else ", such as optax.adam(1e-3)"
     raise TypeError(
-        f"Optimizer takes an optax transformation second{such_as}; found {_instead_of_transformation(tx)}"
+        f"Optimizer takes an optax transformation second{such_as}; found {_described(tx)}"
     )
 
 
-def _instead_of_transformation(value: object) -> str:
+def _described(value: object) -> str:
     """What is not a transformation, for a message; a function of optax that gives one is to be called."""
     if not inspect.isroutine(value):
         return describe(value)
@@ -56,7 +56,7 @@ def _check_mapping(by_filter: Mapping[Any, Any]) -> None:
         TypeError: Names all.
     """
     faults = [
-        f"{as_filter(key)!r}: {_instead_of_transformation(tx)}"
+        f"{as_filter(key)!r}: {_described(tx)}"
         for key, tx in by_filter.items()
         if not (tx is None or acts_as_transformation(tx))
     ]
@@ -108,24 +108,19 @@ def _has_pairs(state: Any) -> bool:
     # What is not optax's own, such as `SlowParams`, may give it pairs.
     def is_leaf(part: object) -> bool:
         package = type(part).__module__.partition(".")[0]
-        return isinstance(part, pairs) or package not in (
-            "optax",
-            "builtins",
-            "collections",
-        )
+        is_foreign = package not in ("optax", "builtins", "collections")
+        return is_foreign or isinstance(part, pairs)
 
-    return any(
-        isinstance(part, pairs) for part in jax.tree.leaves(state, is_leaf=is_leaf)
-    )
+    leaves = jax.tree.leaves(state, is_leaf=is_leaf)
+    return any(isinstance(leaf, pairs) for leaf in leaves)
 
 
 def acts_as_transformation(value: object) -> bool:
     """Whether a value has what optax transformations have; `MultiSteps` is of another class."""
     if isinstance(value, type | GraphObject):
         return False
-    return callable(getattr(value, "init", None)) and callable(
-        getattr(value, "update", None)
-    )
+    methods = [getattr(value, name, None) for name in ("init", "update")]
+    return all(map(callable, methods))
 
 
 def imported_optax() -> ModuleType:
@@ -135,12 +130,12 @@ def imported_optax() -> ModuleType:
         ImportError: It is not installed.
     """
     try:
-        import optax as found
+        import optax
     except ImportError as error:
         remedy = "pip install 'graphnode[optim]'"
         raise ImportError(
             f"graphnode.optim needs optax, which is not installed: {remedy}",
             name="optax",
         ) from error
-    module: ModuleType = found
+    module: ModuleType = optax
     return module

@@ -1,9 +1,14 @@
 """Calls of optax's factories as values: what a configuration file says of a transformation or of a schedule.
 
-Data in: a factory with annotations, such as `optax.adamw`. Data out: a frozen dataclass
-with a field for each of its parameters, whose instances do what the factory gives. Two
-calls with equal arguments are equal, as two results of optax never are. optax is only
-imported when a factory of it is looked for.
+From a factory with annotations, such as `optax.adamw`, to a frozen dataclass with a field
+for each of its parameters, whose instances do what the factory returns:
+
+    optax.adamw(1e-3)            two named tuples of functions: never equal, no repr,
+                                 not to be pickled
+    call(optax.adamw, 1e-3)      adamw(learning_rate=0.001): equal by its arguments;
+                                 `called` makes the tuple, where optax needs one
+
+optax is only imported when a factory of it is looked for.
 """
 
 import abc
@@ -25,6 +30,7 @@ from ._parameters import (
     as_static,
     default_value,
     field_type,
+    has_init_and_update,
     is_mapping,
     is_schedule,
 )
@@ -66,7 +72,7 @@ class Call(abc.ABC):
             field.name: getattr(self, field.name) for field in dataclasses.fields(self)
         }
 
-    def given(self) -> dict[str, Any]:
+    def explicit(self) -> dict[str, Any]:
         """The arguments that are not the factory's defaults."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         return {
@@ -78,22 +84,22 @@ class Call(abc.ABC):
     def called(self) -> Any:
         """What the factory gives, a new one each time."""
         bound = inspect.signature(self.factory).bind_partial()
-        for name, value in self.given().items():
-            is_mapping = name in self.pairs and value is not None
-            bound.arguments[name] = (
-                dict(resolved(value)) if is_mapping else resolved(value)
-            )
+        for name, value in self.explicit().items():
+            argument = resolved(value)
+            if name in self.pairs and value is not None:
+                argument = dict(argument)
+            bound.arguments[name] = argument
         # Without those before them, `*args` would be left out.
         bound.apply_defaults()
         return self.factory(*bound.args, **bound.kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is found under no name: it is made of the factory.
-        return _restored, (type(self).__name__, self.factory, self.given())
+        return _restored, (type(self).__name__, self.factory, self.explicit())
 
     def __repr__(self) -> str:
-        shown = [f"{name}={value!r}" for name, value in self.given().items()]
-        return f"{type(self).__name__}({', '.join(shown)})"
+        texts = [f"{name}={value!r}" for name, value in self.explicit().items()]
+        return f"{type(self).__name__}({', '.join(texts)})"
 
 
 class TransformationCall(Call):
@@ -179,12 +185,12 @@ def call(factory: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     except TypeError as error:
         raise TypeError(f"{_CALL}: {name}: {error}") from None
     fields = {field.name for field in dataclasses.fields(cls)}
-    if left := [key for key in bound.arguments if key not in fields]:
-        raise TypeError(
-            f"{_CALL}: {name}: {_unsayable(inspect.signature(factory).parameters[left[0]])}"
-        )
-    # Optax's classes are named tuples, which nothing else can be; it asks what it is
-    # given for `init` and `update`.
+    for key in bound.arguments:
+        if key not in fields:
+            parameter = inspect.signature(factory).parameters[key]
+            raise TypeError(f"{_CALL}: {name}: {_unsayable(parameter)}")
+    # Not true, but optax's classes are named tuples, which nothing else can be, and optax
+    # uses `init` and `update` of what it gets, whatever its class.
     return cast("R", _restored(name, factory, bound.arguments))
 
 
@@ -194,12 +200,10 @@ _CALL: Final = "gn.optim.call"
 def _name_of(factory: Callable[..., Any]) -> str:
     """The name that files have for a factory: its own, if they know it by that or do not know it."""
     own = getattr(factory, "__name__", "call")
-    known = factories()
-    return (
-        own
-        if known.get(own) is factory
-        else next((name for name, one in known.items() if one is factory), own)
-    )
+    by_name = factories()
+    if by_name.get(own) is factory:
+        return own
+    return next((name for name, other in by_name.items() if other is factory), own)
 
 
 def _restored(
@@ -230,21 +234,21 @@ def call_classes(
     base: type[Call], values: Mapping[str, Any] = VALUES
 ) -> list[type[Call]]:
     """The classes of all calls that give transformations, or of all that give schedules; see `factories`."""
-    made = [call_class(name, factory) for name, factory in factories(values).items()]
-    return [cls for cls in made if cls is not None and issubclass(cls, base)]
+    classes = [call_class(name, factory) for name, factory in factories(values).items()]
+    return [cls for cls in classes if cls is not None and issubclass(cls, base)]
 
 
 @functools.cache
 def _of_optax() -> dict[str, Callable[..., Any]]:
     module = imported_optax()
-    found = {
-        name: getattr(module, name) for name in dir(module) if not name.startswith("_")
-    }
-    functions = {
-        name: one
-        for name, one in found.items()
-        if inspect.isroutine(one) or name == "MultiSteps"
-    }
+    functions: dict[str, Callable[..., Any]] = {}
+    for name in dir(module):
+        if name.startswith("_"):
+            continue
+        value = getattr(module, name)
+        # `MultiSteps` is a class, and the only one that is called to transform.
+        if inspect.isroutine(value) or name == "MultiSteps":
+            functions[name] = value
     # optax's own takes pairs of parameters, which nothing here gives it.
     return {**functions, "lookahead": lookahead}
 
@@ -257,8 +261,8 @@ def call_class(name: str, factory: Callable[..., Any]) -> type[Call] | None:
         The same class each time; `None` if the factory's annotations do not say that it
         gives a transformation or a schedule, or if it takes what no file could say.
     """
-    found = _class_or_fault(name, factory)
-    return None if isinstance(found, str) else found
+    cls = _class_or_fault(name, factory)
+    return None if isinstance(cls, str) else cls
 
 
 @functools.cache
@@ -268,9 +272,8 @@ def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
         signature = _signature(factory)
     except Exception as error:  # written in C, or with annotations that mean whatever
         return f"its annotations cannot be read: {error}"
-    base = _base_of(
-        factory if isinstance(factory, type) else signature.return_annotation
-    )
+    returned = factory if isinstance(factory, type) else signature.return_annotation
+    base = _base_of(returned)
     if base is None:
         return (
             "its annotations do not say that it returns a transformation or a schedule"
@@ -281,27 +284,29 @@ def _class_or_fault(name: str, factory: Callable[..., Any]) -> type[Call] | str:
         field = _field(parameter, base)
         if field is not None:
             fields.append(field)
-            pairs |= {parameter.name} if is_mapping(parameter.annotation) else set()
+            if is_mapping(parameter.annotation):
+                pairs.add(parameter.name)
         elif (
             parameter.default is parameter.empty
             and parameter.kind is not parameter.VAR_KEYWORD
         ):
             return _unsayable(parameter)
-    made: Any = dataclasses.make_dataclass(
+    namespace: dict[str, Any] = {
+        "factory": staticmethod(factory),
+        "pairs": frozenset(pairs),
+        "__doc__": inspect.getdoc(factory),
+    }
+    cls: Any = dataclasses.make_dataclass(
         name,
         fields,
         bases=(base,),
-        namespace={
-            "factory": staticmethod(factory),
-            "pairs": frozenset(pairs),
-            "__doc__": inspect.getdoc(factory),
-        },
+        namespace=namespace,
         frozen=True,
         kw_only=True,
         repr=False,
     )
-    made.__module__ = factory.__module__
-    return cast("type[Call]", made)
+    cls.__module__ = factory.__module__
+    return cast("type[Call]", cls)
 
 
 def _unsayable(parameter: inspect.Parameter) -> str:
@@ -311,30 +316,21 @@ def _unsayable(parameter: inspect.Parameter) -> str:
 def _signature(factory: Callable[..., Any]) -> inspect.Signature:
     # Many import optax, or something of it, for type checkers alone.
     optax = imported_optax()
-    own = (
-        vars(sys.modules[factory.__module__])
-        if factory.__module__ in sys.modules
-        else {}
-    )
-    return inspect.signature(
-        factory, eval_str=True, globals={**vars(optax), "optax": optax, **own}
-    )
+    names = {**vars(optax), "optax": optax}
+    if factory.__module__ in sys.modules:
+        names.update(vars(sys.modules[factory.__module__]))
+    return inspect.signature(factory, eval_str=True, globals=names)
 
 
 def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
     """The field for a parameter, as `dataclasses.make_dataclass` takes it; `None` if there is none."""
     name, annotation = parameter.name, field_type(parameter)
-    if (
-        annotation is None
-        or name.startswith("_")
-        or name in ("type", "model_config")
-        or hasattr(base, name)
-    ):
+    # `type` is the tag in files; `model_config` is pydantic's.
+    is_reserved = name.startswith("_") or name in ("type", "model_config")
+    if annotation is None or is_reserved or hasattr(base, name):
         return None
-    if (
-        parameter.default is parameter.empty
-        and parameter.kind is not parameter.VAR_POSITIONAL
-    ):
+    is_variadic = parameter.kind is parameter.VAR_POSITIONAL
+    if parameter.default is parameter.empty and not is_variadic:
         return name, annotation
     try:
         return name, annotation, dataclasses.field(default=default_value(parameter))
@@ -344,10 +340,6 @@ def _field(parameter: inspect.Parameter, base: type[Call]) -> Any:
 
 def _base_of(annotation: Any) -> type[Call] | None:
     """What the calls of a factory are, by what it returns."""
-    if (
-        isinstance(annotation, type)
-        and hasattr(annotation, "init")
-        and hasattr(annotation, "update")
-    ):
+    if isinstance(annotation, type) and has_init_and_update(annotation):
         return TransformationCall
     return ScheduleCall if is_schedule(annotation) else None

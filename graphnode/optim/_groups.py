@@ -1,7 +1,7 @@
 """Transformations for parts of the parameters, by filter.
 
-Data in: a mapping from filters to transformations. Data out: one transformation that
-shares the parameters out, and the filter of those that it changes.
+From a mapping from filters to transformations to one transformation, which shares the
+parameters out, and the filter of those that it changes.
 """
 
 import dataclasses
@@ -50,9 +50,9 @@ class Groups:
 
     def changing(self) -> Iterator[tuple[Matcher, Transformation]]:
         """The filters of the States that are changed, with the transformation of each."""
-        for one, tx in zip(self.filters, self.transformations, strict=True):
+        for matcher, tx in zip(self.filters, self.transformations, strict=True):
             if tx is not None:
-                yield one, tx
+                yield matcher, tx
 
     def _joined(self) -> Transformation:
         filters, transformations = zip(*self.changing(), strict=True)
@@ -62,13 +62,13 @@ class Groups:
         by_name: Any = {
             str(position): resolved(tx) for position, tx in enumerate(transformations)
         }
-        made: Transformation = imported_optax().multi_transform(
-            by_name, Labels(filters, transformations).positions
-        )
-        return made
+        positions = Labels(filters, transformations).positions
+        return imported_optax().multi_transform(by_name, positions)  # type: ignore[no-any-return]  # optax is imported late
 
     def __repr__(self) -> str:
-        return f"{{{', '.join([f'{one!r}: {type(tx).__name__}(...)' for one, tx in self.changing()])}}}"
+        # The functions of a transformation print as addresses.
+        items = [f"{key!r}: {type(tx).__name__}(...)" for key, tx in self.changing()]
+        return f"{{{', '.join(items)}}}"
 
 
 def grouped(
@@ -87,14 +87,15 @@ def grouped(
         FilterError: As of `Labels`.
         FilterTypeError: A key is not a filter.
     """
-    answers = Labels(as_filters(list(by_filter)), tuple(by_filter.values()))
-    answers(choose(wrt))
-    groups = Groups(answers.filters, answers.values)
-    left = [
-        one
-        for one, tx in zip(answers.filters, answers.values, strict=True)
-        if tx is None
-    ]
-    if any(isinstance(one, Everything) for one in left):
-        return groups, All(wrt, AnyOf(*[one for one, _ in groups.changing()]))
-    return groups, All(wrt, Not(AnyOf(*left))) if left else wrt
+    filters, transformations = as_filters(list(by_filter)), tuple(by_filter.values())
+    Labels(filters, transformations)(choose(wrt))  # raises if they do not fit
+    groups = Groups(filters, transformations)
+    pairs = zip(filters, transformations, strict=True)
+    unchanged = [matcher for matcher, tx in pairs if tx is None]
+    if not unchanged:
+        return groups, wrt
+    if any(isinstance(matcher, Everything) for matcher in unchanged):
+        # `...` stands for what the others do not select, and so cannot be negated.
+        changing = [matcher for matcher, _ in groups.changing()]
+        return groups, All(wrt, AnyOf(*changing))
+    return groups, All(wrt, Not(AnyOf(*unchanged)))

@@ -1,7 +1,7 @@
 """Labels for the parameters, by filter.
 
-Data in: a mapping from filters to answers. Data out: a function of the parameters that
-gives a state tree of answers, which is what optax takes as a mask or as labels.
+From a mapping from filters to labels to a function of the parameters, which gives a
+state tree of labels: what optax takes as a mask or as `param_labels`.
 """
 
 import dataclasses
@@ -45,20 +45,20 @@ class Labels(Generic[L]):
             raise TypeError(
                 wrong_argument("the parameters as a StateTree", params, repr(self))
             )
-        numbers = _answering(self, params)
+        numbers = _selecting(self, params)
         return StateTree(
             params.layout, tuple([self.values[number] for number in numbers])
         )
 
     def positions(self, params: StateTree) -> StateTree:
-        """A state tree with the position of the filter that answers for each State, as text.
+        """A state tree with the position of the filter whose label each State gets, as text.
 
-        Of two filters with equal labels that select one State, the first answers.
+        Of two filters with equal labels that select one State, it is the first.
 
         Raises:
             FilterError: As of a call.
         """
-        return StateTree(params.layout, tuple(map(str, _answering(self, params))))
+        return StateTree(params.layout, tuple(map(str, _selecting(self, params))))
 
     def __repr__(self) -> str:
         return f"labels({dict(zip(self.filters, self.values, strict=True))!r})"
@@ -109,60 +109,77 @@ def labels(by_filter: Mapping[Any, L], /) -> Labels[L]:
     return Labels(as_filters(list(by_filter)), tuple(by_filter.values()))
 
 
-def _answering(by_filter: Labels[Any], params: StateTree) -> Sequence[int]:
-    """For each State the number of the filter that answers for it; decided once for each layout if all are fixed."""
+def _selecting(by_filter: Labels[Any], params: StateTree) -> Sequence[int]:
+    """For each State the number of the filter whose label it gets; found once for each layout if all filters are fixed.
+
+    Raises:
+        FilterError: Two filters with different labels select one State, or none does;
+            names all.
+    """
     filters, values = by_filter.filters, by_filter.values
-    alike = tuple([values.index(value) for value in values])
-    if all(one.is_fixed for one in filters):
-        question = ("answering", filters, alike)
-        return params.layout.remember(question, lambda: _decide(filters, alike, params))
-    return _decide(filters, alike, params)
+    # For each filter the first one with the same label: filters may share States then.
+    first_alike = tuple([values.index(value) for value in values])
+
+    def select_all() -> list[int]:
+        selectors = _selectors(filters, params)
+        _check_one_label(filters, selectors, first_alike, params.layout)
+        _check_some_label(filters, selectors, params.layout)
+        return [numbers[0] for numbers in selectors]
+
+    if all(matcher.is_fixed for matcher in filters):
+        question = ("labels", filters, first_alike)
+        return params.layout.remember(question, select_all)
+    return select_all()
 
 
-def _decide(
-    filters: Sequence[Matcher], alike: Sequence[int], params: StateTree
-) -> list[int]:
-    """As `_answering`; `alike` has for each filter the number of the first one with the same answer."""
+def _selectors(filters: Sequence[Matcher], params: StateTree) -> list[list[int]]:
+    """For each State the numbers of all filters that select it."""
     layout = params.layout
-    selecting: list[list[int]] = [[] for _ in range(len(layout))]
-    for number, one in enumerate(filters):
-        ((selected, _),), _ = select(layout, (one,), params._treefied)
+    selectors: list[list[int]] = [[] for _ in range(len(layout))]
+    for number, matcher in enumerate(filters):
+        ((selected, _),), _ = select(layout, (matcher,), params._treefied)
         for at in selected:
-            # What has an answer is not part of the rest.
-            if not (isinstance(one, Everything) and selecting[at]):
-                selecting[at].append(number)
+            # `...` selects what no filter before it does.
+            if not (isinstance(matcher, Everything) and selectors[at]):
+                selectors[at].append(number)
+    return selectors
+
+
+def _check_one_label(
+    filters: Sequence[Matcher],
+    selectors: Sequence[Sequence[int]],
+    first_alike: Sequence[int],
+    layout: Layout,
+) -> None:
     double = [
         at
-        for at, numbers in enumerate(selecting)
-        if len({alike[number] for number in numbers}) > 1
+        for at, numbers in enumerate(selectors)
+        if len({first_alike[number] for number in numbers}) > 1
     ]
     if double:
         faults: list[str] = []
         for at in double:
-            selectors = " and by ".join(
-                [repr(filters[number]) for number in selecting[at]]
-            )
-            faults.append(f"{_all_paths(layout, at)}, by {selectors}")
+            by = " and by ".join([repr(filters[number]) for number in selectors[at]])
+            faults.append(f"{_all_paths(layout, at)}, by {by}")
         raise FilterError(
             f"two answers for one State: {listed(faults)}",
             [layout.path(at) for at in double],
         )
-    missing = [at for at, numbers in enumerate(selecting) if not numbers]
+
+
+def _check_some_label(
+    filters: Sequence[Matcher], selectors: Sequence[Sequence[int]], layout: Layout
+) -> None:
+    missing = [at for at, numbers in enumerate(selectors) if not numbers]
     if missing:
-        shown = (
-            f"({filters[0]!r},)"
-            if len(filters) == 1
-            else f"({', '.join(map(repr, filters))})"
-        )
-        texts = [
+        faults = [
             f"{_all_paths(layout, at)} ({layout.specs[at].cls.__name__})"
             for at in missing
         ]
         raise FilterError(
-            f"no filter of {shown} selects some States; add one, or put `...` last: {listed(texts)}",
+            f"no filter of {tuple(filters)!r} selects some States; add one, or put `...` last: {listed(faults)}",
             [layout.path(at) for at in missing],
         )
-    return [numbers[0] for numbers in selecting]
 
 
 def _all_paths(layout: Layout, at: int) -> str:

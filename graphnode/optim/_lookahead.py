@@ -61,11 +61,9 @@ def lookahead(
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, SlowParams]:
         pair = optax.LookaheadParams(fast=params, slow=state.slow)
-        moves, inner = cast(
-            "tuple[Any, Any]", on_pairs.update(updates, state.lookahead, pair)
-        )
-        return moves.fast, SlowParams(
-            optax.apply_updates(state.slow, moves.slow), inner
-        )
+        result = on_pairs.update(updates, state.lookahead, pair)
+        moves, inner = cast("tuple[Any, Any]", result)
+        slow = optax.apply_updates(state.slow, moves.slow)
+        return moves.fast, SlowParams(slow, inner)
 
     return optax.GradientTransformation(init, update)

@@ -1,9 +1,18 @@
 """An optax state as a row of parts, one for each State of the memory: taken apart, put together, nested.
 
-Data in: what `tx.init` and `tx.update` give, a pytree that holds state trees where
-optax follows the parameters. Data out: its parts by path. Putting it together needs a
-form, which is worked out from the transformation and the shapes of the parameters: a
-treedef of optax's own classes, kept on a node, could not be pickled.
+What `tx.init` and `tx.update` give is a pytree that holds state trees where optax follows
+the parameters:
+
+    optax state of adam                 parts                        memory
+    -----------------------------------------------------------------------------------
+    (ScaleByAdamState(
+        count=Array,                    ("memory", 0, "count")       [{"count": State,
+        mu=StateTree(weight, bias),     ("memory", 0, "mu", ...)       "mu": {"weight": State,
+        nu=StateTree(...)), ...)        ...                                   "bias": State}}]
+
+Putting it together needs a form, which is worked out from the transformation and the
+shapes of the parameters: a treedef of optax's own classes, kept on a node, could not be
+pickled.
 """
 
 import dataclasses
@@ -25,7 +34,7 @@ _POSITIONS = range(1000)
 
 @runtime_checkable
 class Transformation(Protocol):
-    """What optax's transformations have; `optax.MultiSteps`, which is no `GradientTransformation`, has it as well."""
+    """What optax's transformations have; so has `optax.MultiSteps`, which is not a `GradientTransformation`."""
 
     # Any: optax's own types know no parameters but containers of arrays, and no further
     # arguments.
@@ -69,27 +78,23 @@ class Form:
 
     def join(self, values: Iterable[Any]) -> Any:
         """The optax state with these values for its parts."""
-        left = iter(values)
+        following = iter(values)
 
-        def take(leaf: Any) -> Any:
-            if isinstance(leaf, StateTree):
-                return StateTree(
-                    leaf.layout,
-                    tuple(
-                        [next(left) if _is_held(one) else one for one in leaf._values]
-                    ),
-                )
-            return next(left)
+        def put(leaf: Any) -> Any:
+            if not isinstance(leaf, StateTree):
+                return next(following)
+            new = [next(following) if _has_arrays(old) else old for old in leaf._values]
+            return StateTree(leaf.layout, tuple(new))
 
-        return jax.tree.map(take, self.tree, is_leaf=_is_tree)
+        return jax.tree.map(put, self.tree, is_leaf=_is_tree)
 
 
 def _is_tree(value: object) -> bool:
     return isinstance(value, StateTree)
 
 
-def _is_held(value: object) -> bool:
-    """Whether there is anything to remember: a masked parameter has but a mark in its place."""
+def _has_arrays(value: object) -> bool:
+    """Whether there is anything to remember: in place of a masked parameter there is a mark without leaves."""
     return bool(jax.tree.leaves(value))
 
 
@@ -113,9 +118,9 @@ def take_apart(memory: Any) -> list[Part]:
             paths = list(leaf.layout.paths())
             rows = zip(paths, _below(paths), leaf._values, strict=True)
             parts += [
-                Part((*place, *below), one, path)
-                for path, below, one in rows
-                if _is_held(one)
+                Part((*place, *below), value, path)
+                for path, below, value in rows
+                if _has_arrays(value)
             ]
         else:
             parts.append(Part(place, leaf, None))
@@ -159,19 +164,19 @@ def unshared(memory: Any, params: StateTree) -> Any:
     return jax.tree.map(own, memory)
 
 
-def nested(held: Mapping[Path, State[Any]]) -> Any:
+def nested(states: Mapping[Path, State[Any]]) -> Any:
     """States in lists and dicts along their paths below `memory`; `None` where there are none."""
     top: dict[Key, Any] = {}
     # Each level by what holds it, from the top down
     levels: list[tuple[dict[Key, Any], Key]] = []
-    for path, one in held.items():
+    for path, state in states.items():
         level = top
         for key in path[:-1]:
             if key not in level:
                 level[key] = {}
                 levels.append((level, key))
             level = level[key]
-        level[path[-1]] = one
+        level[path[-1]] = state
     for holder, key in reversed(levels):
         holder[key] = _level(holder[key])
     return top.get("memory")
@@ -180,4 +185,6 @@ def nested(held: Mapping[Path, State[Any]]) -> Any:
 def _level(items: dict[Key, Any]) -> list[Any] | dict[Key, Any]:
     """A list where the keys are positions, with `None` at those that hold nothing."""
     positions = [key for key in items if isinstance(key, int)]
-    return [items.get(at) for at in range(max(positions) + 1)] if positions else items
+    if not positions:
+        return items
+    return [items.get(at) for at in range(max(positions) + 1)]

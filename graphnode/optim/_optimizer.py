@@ -1,8 +1,15 @@
 """`Optimizer`: an optax gradient transformation as a node, whose memory mirrors the States of the model.
 
-Data in: a model, its gradients, an optax transformation. Data out: new values in the
-States of the model and of the memory. optax is only imported when an optimizer is made;
-for how its state becomes States, see `optim._memory`.
+One step (`Optimizer.update`):
+
+    model ──► params, a StateTree at the paths of `layout` ──┐
+    memory ──► Form.join ──► optax's state ──────────────────┼─► tx.update
+    grads ──► StateTree like params ─────────────────────────┘       │
+                                                                     ▼
+    model, memory, steps ◄── write_all ◄── apply_updates, take_apart
+
+optax is only imported when an optimizer is made; for how its state becomes States, see
+`optim._memory`.
 """
 
 import functools
@@ -95,7 +102,7 @@ class Optimizer(Node):
         layout: The paths and descriptions of the States that are optimized.
         steps: How many updates were made.
         memory: The States that hold what optax calls the optimizer state, in lists and
-            dicts along its key paths; what holds no array is left out, in a list as
+            dicts along its key paths; what does not hold an array is left out, in a list as
             `None`.
 
     Raises:
@@ -148,7 +155,7 @@ class Optimizer(Node):
         self.wrt = as_filter(wrt)
         if isinstance(tx, Mapping):
             self.tx, self.wrt = grouped(
-                tx, self.wrt, lambda one: _values(states(model, one))
+                tx, self.wrt, lambda matcher: _values(states(model, matcher))
             )
         else:
             self.tx = tx
@@ -210,27 +217,22 @@ class Optimizer(Node):
         gradients = _gradients(graphdef(model), params, grads)
         form = form_of(self.tx, params)
         memory = self._memory(form)
-        updates, after = self.tx.update(
-            gradients, form.join([one.value for one in memory]), params, **extra
-        )
+        before = form.join([state.value for state in memory])
+        updates, after = self.tx.update(gradients, before, params, **extra)
         parts = take_apart(after)
-        if faults := _path_faults(
-            [part.path for part in form.parts], [part.path for part in parts]
-        ):
+        faults = _part_faults(form.parts, parts)
+        if faults:
             raise UpdateError(
                 f"the transformation changed the structure of its state: {listed(faults)}"
             )
         stepped: StateTree = imported_optax().apply_updates(params, updates)
-        _write(
-            [
-                *zip(self.layout.paths(), members, stepped._values, strict=True),
-                *[
-                    (part.path, one, part.value)
-                    for part, one in zip(parts, memory, strict=True)
-                ],
-                (("steps",), self.steps, self.steps.value + 1),
-            ]
+        writes: list[tuple[Path, State[Any], Any]] = list(
+            zip(self.layout.paths(), members, stepped._values, strict=True)
         )
+        for part, remembered in zip(parts, memory, strict=True):
+            writes.append((part.path, remembered, part.value))
+        writes.append((("steps",), self.steps, self.steps.value + 1))
+        _write(writes)
         return cast("StateTree", updates)
 
     # Any: of the transformation's own classes.
@@ -258,7 +260,10 @@ class Optimizer(Node):
         See also: `set_native_state`, the inverse.
         """
         form = form_of(self.tx, self._params(self._members(model)))
-        return form.join(all_rebuilt(tuple([one.value for one in self._memory(form)])))
+        values = tuple([state.value for state in self._memory(form)])
+        return form.join(
+            all_rebuilt(values)
+        )  # containers anew: optax may write into them
 
     # Any: of the transformation's own classes.
     def set_native_state(self, model: object, state: Any, /) -> None:
@@ -292,9 +297,8 @@ class Optimizer(Node):
         params = self._params(self._members(model))
         memory = form_of(self.tx, params).parts
         parts = take_apart(unshared(state, params))
-        if faults := _path_faults(
-            [part.path for part in memory], [part.path for part in parts]
-        ):
+        faults = _part_faults(memory, parts)
+        if faults:
             raise UpdateError(
                 f"the state does not fit the transformation of the optimizer: {listed(faults)}"
             )
@@ -311,66 +315,63 @@ class Optimizer(Node):
     def _params(self, members: Sequence[State[Any]]) -> StateTree:
         return StateTree(self.layout, tuple([member.value for member in members]))
 
-    def _numbers_in(self, structure: GraphDef[Any], found: Layout) -> Sequence[int]:
+    def _numbers_in(self, structure: GraphDef[Any], layout: Layout) -> Sequence[int]:
         """The number of each State that is optimized, among those that a model has: by whichever path it goes by there.
 
         Raises:
             UpdateError: The model has others; names all.
         """
-        if found is self.layout:
-            return range(len(found))
-        numbers = found.positions_of(self.layout).numbers
-        specs = [None if number is None else found.specs[number] for number in numbers]
+        if layout is self.layout:
+            return range(len(layout))
+        numbers = layout.positions_of(self.layout).numbers
+        specs = [None if number is None else layout.specs[number] for number in numbers]
+        rows = zip(self.layout.paths(), self.layout.specs, specs, strict=True)
         faults = [
-            f"{path_str(path)}: expected {_described(made_for, spec)}, found {_described(spec, made_for)}"
-            for path, made_for, spec in zip(
-                self.layout.paths(), self.layout.specs, specs, strict=True
-            )
-            if spec is None
-            or without_any_axes(moved_spec(made_for)) is not without_any_axes(spec)
+            f"{path_str(path)}: expected {_described(own, spec)}, found {_described(spec, own)}"
+            for path, own, spec in rows
+            if not _is_alike(own, spec)
         ]
         mentioned = set(numbers)
         faults += [
-            f"{path_str(found.path(at))}: expected nothing, found {_described(spec, None)}"
-            for at, spec in enumerate(found.specs)
+            f"{path_str(layout.path(at))}: expected nothing, found {_described(spec, None)}"
+            for at, spec in enumerate(layout.specs)
             if at not in mentioned
         ]
-        known = [number for number in numbers if number is not None]
-        if not faults and len(set(known)) < len(known):
-            faults = [
-                f"States that were apart are one: {', '.join(path_str(found.path(at)) for at in _twice(known))}"
-            ]
+        present = [number for number in numbers if number is not None]
+        if not faults and len(set(present)) < len(present):
+            paths = [path_str(layout.path(at)) for at in _repeated(present)]
+            faults = [f"States that were apart are one: {', '.join(paths)}"]
         if faults:
             name = structure.type.__name__
             raise UpdateError(
                 f"cannot update {name}: the optimizer was made for other States: {listed(faults)}"
             )
-        return known
+        return present
 
     def _memory(self, form: Form) -> list[State[Any]]:
         """The States of the memory, one for each part of an optax state."""
-        held = {path: one for path, one in states(self).items() if path[0] == "memory"}
-        faults = _path_faults([part.path for part in form.parts], list(held))
+        memory = {
+            path: state for path, state in states(self).items() if path[0] == "memory"
+        }
+        faults = _path_faults([part.path for part in form.parts], list(memory))
         for part in form.parts:
-            if part.path in held:
-                faults += _mismatches(part.path, part.value, held[part.path].value)
+            if part.path in memory:
+                faults += _mismatches(part.path, part.value, memory[part.path].value)
         if faults:
             raise UpdateError(
                 f"the memory of the optimizer does not fit its transformation: {listed(faults)}"
             )
-        return [held[part.path] for part in form.parts]
+        return [memory[part.path] for part in form.parts]
 
     def __pretty__(self) -> Record:
         # The functions of a transformation print as addresses, which say nothing and
         # differ in every process.
-        short = Text(
-            repr(self.tx)
-            if isinstance(self.tx, Groups | Call)
-            else f"{type(self.tx).__name__}(...)"
-        )
         name, fields = super().__pretty__()
+        tx = f"{type(self.tx).__name__}(...)"
+        if isinstance(self.tx, Groups | Call):
+            tx = repr(self.tx)
         return Record(
-            name, [(key, short if key == "tx" else value) for key, value in fields]
+            name, [(key, Text(tx) if key == "tx" else value) for key, value in fields]
         )
 
 
@@ -383,20 +384,22 @@ def _write(writes: Sequence[tuple[Path, State[Any], Any]]) -> None:
 
 
 def _values(selected: FlatStates[Any]) -> StateTree:
-    return StateTree(selected.layout, tuple([one.value for one in selected._states]))
+    return StateTree(
+        selected.layout, tuple([state.value for state in selected._states])
+    )
 
 
 def _remembered(part: Part, params: StateTree) -> OptimizerState[Any]:
     """The State of a part, described as the State of the model that it belongs to."""
     if part.mirrors is None or params.layout.index(part.mirrors) is None:
         return OptimizerState(part.value)
-    one = params[part.mirrors]
-    # A moment that is kept as rows and columns is not laid out over devices as its
-    # parameter is.
-    has_its_shapes = _shapes(part.value).items() <= _shapes(one.value).items()
-    sharding = one.sharding if has_its_shapes else None
-    stacked = one.stacked if has_its_shapes else ()
-    spec = spec_of(OptimizerState, None, one.tag, sharding, one.metadata, stacked)
+    param = params[part.mirrors]
+    # A moment that is kept as rows and columns (adafactor) is not laid out over devices
+    # as its parameter is.
+    has_its_shapes = _shapes(part.value).items() <= _shapes(param.value).items()
+    sharding = param.sharding if has_its_shapes else None
+    stacked = param.stacked if has_its_shapes else ()
+    spec = spec_of(OptimizerState, None, param.tag, sharding, param.metadata, stacked)
     return cast("OptimizerState[Any]", new_state(spec, part.value))
 
 
@@ -414,12 +417,12 @@ def _gradients(structure: GraphDef[Any], params: StateTree, grads: States) -> St
         UpdateError: Some are missing, stand where there is no State, or have another
             structure or other shapes.
     """
-    given = match(structure, grads)
-    by_number = dict(zip(given.numbers, given.values, strict=True))
-    faults = given.contradictions(structure.layout)
+    matched = match(structure, grads)
+    by_number = dict(zip(matched.numbers, matched.values, strict=True))
+    faults = matched.contradictions(structure.layout)
     faults += [
-        f"{given.key(at)}: {structure.type.__name__} has no State there"
-        for at, number in enumerate(given.numbers)
+        f"{matched.key(at)}: {structure.type.__name__} has no State there"
+        for at, number in enumerate(matched.numbers)
         if number is None
     ]
     numbers = numbers_of(structure, params.layout).numbers
@@ -437,28 +440,39 @@ def _gradients(structure: GraphDef[Any], params: StateTree, grads: States) -> St
     return StateTree(params.layout, tuple([by_number[number] for number in numbers]))
 
 
-def _mismatches(path: Path, expected: Any, found: Any) -> Iterator[str]:
+def _mismatches(path: Path, expected: Any, value: Any) -> Iterator[str]:
     """How a value differs from what is expected in its structure or its shapes."""
-    treedefs: list[object] = [jax.tree.structure(expected), jax.tree.structure(found)]
+    treedefs: list[object] = [jax.tree.structure(expected), jax.tree.structure(value)]
     if treedefs[0] != treedefs[1]:
         yield f"{path_str(path)}: expected the tree {treedefs[0]}, found {treedefs[1]}"
         return
-    for (key_path, leaf), other in zip(
-        jax.tree.leaves_with_path(expected), jax.tree.leaves(found), strict=True
-    ):
-        if np.shape(leaf) != np.shape(other):
-            yield f"{path_str(path)}{keystr(key_path)}: expected shape {np.shape(leaf)}, found {np.shape(other)}"
+    pairs, leaves = jax.tree.leaves_with_path(expected), jax.tree.leaves(value)
+    for (key_path, leaf), other in zip(pairs, leaves, strict=True):
+        name, shape = f"{path_str(path)}{keystr(key_path)}", np.shape(leaf)
+        if shape != np.shape(other):
+            yield f"{name}: expected shape {shape}, found {np.shape(other)}"
 
 
-def _path_faults(expected: Sequence[Path], found: Sequence[Path]) -> list[str]:
-    here, there = set(found), set(expected)
-    missing = [f"{path_str(path)} is missing" for path in expected if path not in here]
-    return missing + [
-        f"{path_str(path)} is unknown" for path in found if path not in there
+def _part_faults(expected: Sequence[Part], parts: Sequence[Part]) -> list[str]:
+    return _path_faults([part.path for part in expected], [part.path for part in parts])
+
+
+def _path_faults(expected: Sequence[Path], paths: Sequence[Path]) -> list[str]:
+    missing, unknown = set(expected).difference(paths), set(paths).difference(expected)
+    return [
+        *[f"{path_str(path)} is missing" for path in expected if path in missing],
+        *[f"{path_str(path)} is unknown" for path in paths if path in unknown],
     ]
 
 
-def _twice(numbers: Sequence[int]) -> list[int]:
+def _is_alike(own: StateSpec, spec: StateSpec | None) -> bool:
+    """Whether a State is described as the one that the optimizer was made for, whatever axes it was stacked along."""
+    if spec is None:
+        return False
+    return without_any_axes(moved_spec(own)) is without_any_axes(spec)
+
+
+def _repeated(numbers: Sequence[int]) -> list[int]:
     return sorted({number for number in numbers if numbers.count(number) > 1})
 
 
@@ -466,5 +480,5 @@ def _described(spec: StateSpec | None, beside: StateSpec | None) -> str:
     if spec is None:
         return "nothing"
     name = class_name(spec.cls, *([] if beside is None else [beside.cls]))
-    parts = ", ".join(f"{key}={value!r}" for key, value in spec.described())
+    parts = ", ".join(f"{key}={value!r}" for key, value in spec.description())
     return f"{name}({parts})" if parts else name

@@ -1,8 +1,17 @@
 """What a file may say for the parameters of optax's factories, by their annotations.
 
-Data in: a parameter of a factory. Data out: an annotation as `config` reads it, in
-which numbers stand for what optax also takes as arrays, tuples for sequences, pairs for
-mappings, and labels by filter for masks.
+From a parameter of a factory to an annotation as `config` reads it:
+
+    optax's annotation                    what a file may say
+    ------------------------------------------------------------------
+    Array | float                         int | float: a number
+    Sequence[float]                       tuple[float, ...]
+    Mapping[str, float]                   tuple[tuple[str, float], ...]: pairs
+    a mask: Any, or a function of a tree  Labels[bool] | bool
+    GradientTransformation                Transformation: another call
+    Schedule                              Schedule: another call
+    Callable[[A], B]                      a function that has a name in files
+    anything else                         None: no file can say it
 """
 
 import dataclasses
@@ -41,11 +50,15 @@ class Schedule(Protocol):
 
 def is_transformation(annotation: Any) -> bool:
     """Whether an annotation says that a value is a transformation."""
-    if not isinstance(annotation, type) or annotation.__module__.partition(".")[
-        0
-    ] not in ("optax", "graphnode"):
+    if not isinstance(annotation, type):
         return False
-    return hasattr(annotation, "init") and hasattr(annotation, "update")
+    package, _, _ = annotation.__module__.partition(".")
+    return package in ("optax", "graphnode") and has_init_and_update(annotation)
+
+
+def has_init_and_update(cls: type) -> bool:
+    """Whether instances of a class have what optax's transformations have."""
+    return hasattr(cls, "init") and hasattr(cls, "update")
 
 
 def is_schedule(annotation: Any) -> bool:
@@ -60,11 +73,8 @@ def is_mapping(annotation: Any) -> bool:
 
 def _members(annotation: Any) -> tuple[Any, ...]:
     """The members of a union; of anything else that alone."""
-    return (
-        get_args(annotation)
-        if get_origin(annotation) in (Union, types.UnionType)
-        else (annotation,)
-    )
+    is_union = get_origin(annotation) in _UNIONS
+    return get_args(annotation) if is_union else (annotation,)
 
 
 _DTYPES: Final = frozenset(get_args(DTypeLike))
@@ -79,7 +89,8 @@ _NUMBERS: Final = (
     np.number,
 )
 _PLAIN: Final = (bool, int, float, str)
-# Of types that are values here.
+_UNIONS: Final = (Union, types.UnionType)
+# Any: to type checkers, types that are values are not to be subscripted.
 _TUPLE: Final[Any] = tuple
 _UNION: Final[Any] = Union
 _CALLABLE: Final[Any] = Callable
@@ -89,31 +100,44 @@ def field_type(parameter: inspect.Parameter) -> Any:
     """The type of the field for a parameter; `None` if it takes what no file could say."""
     if parameter.kind is parameter.VAR_KEYWORD:
         return None
-    annotation = parameter.annotation
-    if parameter.kind is parameter.VAR_POSITIONAL:
-        annotation = _TUPLE[annotation, ...]
-    if parameter.annotation is parameter.empty:
-        annotation = (
-            type(parameter.default) if isinstance(parameter.default, _PLAIN) else None
-        )
+    annotation = _annotation_of(parameter)
     members = _members(annotation)
     if "mask" in parameter.name:
-        # A tree, or a function that gives one: labels are such a function, and no tree
-        # of another kind.
         if any(part is Any or get_origin(part) is Callable for part in members):
+            # A tree, or a function that gives one: labels are such a function. A file
+            # cannot say another kind of tree.
             return Labels[bool] | (None if parameter.default is None else bool)
         if jax.Array in members:
             return None
     if parameter.name.endswith("dtype") or set(members) >= _DTYPES:
-        return DTypeLike | None if parameter.default is None else DTypeLike
+        return _with_default(parameter, DTypeLike)
     if is_mapping(annotation):
-        (key, item) = next(get_args(part) for part in members if is_mapping(part))
-        pair = (_said(key), _said(item))
-        pairs = _TUPLE[_TUPLE[pair], ...] if {*pair} <= {*_PLAIN} else None
-        return (
-            pairs | None if pairs is not None and parameter.default is None else pairs
-        )
-    return _said(annotation)
+        return _with_default(parameter, _pairs_type(members))
+    return _file_type(annotation)
+
+
+def _annotation_of(parameter: inspect.Parameter) -> Any:
+    """The annotation of a parameter; without one, the type of a plain default."""
+    if parameter.annotation is parameter.empty:
+        is_plain = isinstance(parameter.default, _PLAIN)
+        return type(parameter.default) if is_plain else None
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return _TUPLE[parameter.annotation, ...]
+    return parameter.annotation
+
+
+def _with_default(parameter: inspect.Parameter, field: Any) -> Any:
+    """A type that admits the default `None`, whatever the annotation says."""
+    if field is None or parameter.default is not None:
+        return field
+    return field | None
+
+
+def _pairs_type(members: Sequence[Any]) -> Any:
+    """The type of the pairs for a mapping among the members of a union; `None` if files have no such items."""
+    key, item = next(get_args(part) for part in members if is_mapping(part))
+    pair = (_file_type(key), _file_type(item))
+    return _TUPLE[_TUPLE[pair], ...] if {*pair} <= {*_PLAIN} else None
 
 
 def default_value(parameter: inspect.Parameter) -> Any:
@@ -122,11 +146,9 @@ def default_value(parameter: inspect.Parameter) -> Any:
     Raises:
         TypeError: It is not hashable, as static values are.
     """
-    default = (
-        ()
-        if parameter.kind is parameter.VAR_POSITIONAL
-        else as_static(parameter.default)
-    )
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return ()
+    default = as_static(parameter.default)
     hash(default)
     return default
 
@@ -138,33 +160,41 @@ def as_static(value: Any) -> Any:
     return tuple(map(as_static, value)) if type(value) in (list, tuple) else value
 
 
-def _said(annotation: Any) -> Any:
-    """The type of what a file says for an annotation of optax; `None` if there is none."""
-    if (
-        annotation in _PLAIN
-        or annotation is types.NoneType
-        or get_origin(annotation) is Literal
-    ):
+def _file_type(annotation: Any) -> Any:
+    """The type of what a file says for an annotation of optax; `None` if it can say nothing."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation in _PLAIN or annotation is types.NoneType or origin is Literal:
         return annotation
     if is_transformation(annotation):
         return Transformation
     if is_schedule(annotation):
         return Schedule
-    origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        said = _said(args[0])
-        return None if said is None else Annotated[said, *args[1:]]
-    if origin in (Union, types.UnionType):
-        return _union_said(args)
-    if origin is Callable and isinstance(args[0], list):
-        return _CALLABLE[[object] * len(args[0]), object]
+        inner = _file_type(args[0])
+        return None if inner is None else Annotated[inner, *args[1:]]
+    if origin in _UNIONS:
+        return _union_type(args)
     if origin is Callable or getattr(annotation, "_is_protocol", False):
-        return _CALLABLE[..., object]
-    if isinstance(annotation, type) and (
-        dataclasses.is_dataclass(annotation) or issubclass(annotation, enum.Enum)
-    ):
+        return _callable_type(args)
+    # Behind the transformations, some of which are dataclasses
+    if dataclasses.is_dataclass(annotation) or _is_enum(annotation):
         return annotation
-    items = [one if one is ... else _said(one) for one in args]
+    return _sequence_type(origin, args)
+
+
+def _callable_type(args: tuple[Any, ...]) -> Any:
+    """The type of functions of as many arguments: what they take and give is not checked."""
+    if args and isinstance(args[0], list):
+        return _CALLABLE[[object] * len(args[0]), object]
+    return _CALLABLE[..., object]
+
+
+def _is_enum(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, enum.Enum)
+
+
+def _sequence_type(origin: Any, args: tuple[Any, ...]) -> Any:
+    items = [item if item is ... else _file_type(item) for item in args]
     if None in items or not items:
         return None
     if origin is tuple:
@@ -174,12 +204,16 @@ def _said(annotation: Any) -> Any:
     return None
 
 
-def _union_said(args: tuple[Any, ...]) -> Any:
+def _union_type(args: tuple[Any, ...]) -> Any:
+    # A dict as a set with an order
     members: dict[Any, None] = {}
-    if jax.Array in args:  # a number; arrays are for what is traced
-        members |= {int: None, float: None}
-    for one in args:
-        is_number = jax.Array in args and one in _NUMBERS
-        said = None if is_number else _said(one)
-        members |= {} if said is None else {said: None}
+    takes_arrays = jax.Array in args
+    if takes_arrays:  # a number in a file; arrays are for what is traced
+        members = {int: None, float: None}
+    for member in args:
+        if takes_arrays and member in _NUMBERS:
+            continue
+        member_type = _file_type(member)
+        if member_type is not None:
+            members[member_type] = None
     return _UNION[tuple(members)] if members.keys() - {types.NoneType} else None

@@ -1,4 +1,4 @@
-"""What a caller says of each State and leaf of some arguments: the tangents of `jvp`, the cotangents of `custom_vjp`.
+"""A value for each State and leaf of some arguments: tangents of `jvp`, cotangents of `custom_vjp`.
 
 For an argument that is a node, or a pytree of nodes, the caller gives one mapping by
 path. For any other argument the caller gives a pytree like it, with such a mapping in
@@ -21,8 +21,8 @@ from .._lookup import match
 from .._paths import path_str
 from .._statetree import StateTree
 from .._static import GraphObject
-from ._arguments import LeafPlace
 from ._boundary import Call
+from ._signature import LeafPlace
 
 
 class Nodes(NamedTuple):
@@ -77,9 +77,9 @@ class OfLeaf(NamedTuple):
 
 def slots_of(call: Call, positions: Iterable[int]) -> list[Slot]:
     """The slots of the arguments at some positions."""
-    args, _ = call.form.fill(call.roots, call.rest)
+    args, _ = call.signature.fill(call.roots, call.other_leaves)
     numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-    places = call.form.leaf_places(range(len(args)))
+    places = call.signature.leaf_places(range(len(args)))
     return [_slot_of(args[at], places[at], numbers) for at in positions]
 
 
@@ -90,7 +90,7 @@ def _slot_of(
     if pairs and all(isinstance(leaf, GraphObject) for _, leaf in pairs):
         return Slot(None, (_nodes_of(argument, places[0].leaf, pairs[0][0], numbers),))
     pieces = [
-        _nodes_of(leaf, place.leaf, (), numbers) if place.rest is None else place.rest
+        _nodes_of(leaf, place.leaf, (), numbers) if place.other is None else place.other
         for place, (_, leaf) in zip(places, pairs, strict=True)
     ]
     return Slot(treedef, tuple(pieces))
@@ -147,9 +147,8 @@ def _of_states(call: Call, what: str, nodes: Nodes, part: Any) -> Iterator[OfSta
         raise FilterError(
             f"gn.{call.transform}: a {what} has {', '.join(unknown)}, where its node has no State"
         )
-    for at, (number, value) in enumerate(
-        zip(matched.numbers, matched.values, strict=True)
-    ):
+    pairs = zip(matched.numbers, matched.values, strict=True)
+    for at, (number, value) in enumerate(pairs):
         assert number is not None  # as checked
         yield OfState(nodes.numbers[number], value, matched.path(at), nodes)
 
@@ -166,16 +165,13 @@ def check_shape(call: Call, what: str, answer: OfState | OfLeaf, shapes: Any) ->
     Raises:
         ValueError: Names the State or leaf.
     """
-    found = shapes_of(answer.value)
-    if found != shapes:
-        name = (
-            call.rest_names()[answer.number]
-            if isinstance(answer, OfLeaf)
-            else name_of_place(call, answer)
-        )
-        raise ValueError(
-            f"gn.{call.transform}: the {what} of {name} must have its shape, {shapes.text}; found {found.text}"
-        )
+    own = shapes_of(answer.value)
+    if own == shapes:
+        return
+    name = name_of_place(call, answer)
+    raise ValueError(
+        f"gn.{call.transform}: the {what} of {name} must have its shape, {shapes.text}; found {own.text}"
+    )
 
 
 class Shapes(NamedTuple):
@@ -208,11 +204,13 @@ def shapes_of(value: Any) -> Shapes:
     return Shapes(treedef, tuple(map(jnp.shape, leaves)))
 
 
-def name_of_place(call: Call, answer: OfState) -> str:
-    """The name of the place of a State in a message: its argument, and the path below."""
+def name_of_place(call: Call, answer: OfState | OfLeaf) -> str:
+    """What a message calls the place of a State, or a leaf: its argument, and the path below."""
+    if isinstance(answer, OfLeaf):
+        return call.site.other_leaf_names()[answer.number]
     argument, below = _name_of_nodes(call, answer.nodes), path_str(answer.path)
     return f"{argument}.{below}" if below else argument
 
 
 def _name_of_nodes(call: Call, nodes: Nodes) -> str:
-    return call.form.names(call.function)[nodes.leaf].removesuffix(keystr(nodes.below))
+    return call.site.leaf_names()[nodes.leaf].removesuffix(keystr(nodes.below))

@@ -1,4 +1,4 @@
-"""Axes (or partition specs) for the arguments of a call, as a caller writes them: for each State, and each other leaf.
+"""Axes (or partition specs) of the arguments of a call, as a caller writes them: for each State and other leaf.
 
 A caller gives a pytree prefix of the arguments, in which a value for a node holds for
 all its States, and `axes` says it State by State. Of a State that is reached several
@@ -58,11 +58,11 @@ class Axes:
         groups = [numbers for numbers, _ in selection]
         items = [Item(layout, at, state) for at, state in enumerate(binding.states)]
         check_answers(layout, items, self.filters, self.values, groups)
-        found: list[Any] = [None] * len(items)
+        axes: list[Any] = [None] * len(items)
         for numbers, value in zip(groups, self.values, strict=True):
             for number in numbers:
-                found[number] = value
-        return found
+                axes[number] = value
+        return axes
 
 
 # The first for mappings that are written out, whose keys mypy would join to `object`;
@@ -110,11 +110,15 @@ class Spread(NamedTuple):
 
     Attributes:
         values: For each State of the call, by its number.
-        rest: For each other leaf.
+        other_leaves: For each other leaf.
     """
 
     values: tuple[Any, ...]
-    rest: list[Any]
+    other_leaves: list[Any]
+
+    def all(self) -> list[Any]:
+        """Those of the States, then those of the other leaves."""
+        return [*self.values, *self.other_leaves]
 
 
 def spread_axes(
@@ -134,49 +138,64 @@ def spread_axes(
         AliasError: A State is reached with two values; names all.
         ValueError: The prefix does not fit the arguments.
     """
-    args, kwargs = call.form.fill(call.roots, call.rest)
-    given = [
-        *_spread_args(call, prefix, args),
-        *[for_kwargs] * len(jax.tree.leaves(kwargs)),
-    ]
-    names = call.form.names(call.function)
-    places = set(call.form.places)
-    numbers = {id(state): number for number, state in enumerate(call.binding.states)}
-    by_number: dict[int, tuple[Any, str]] = {}
-    rest: list[Any] = []
-    faults: list[str] = []
+    args, kwargs = call.signature.fill(call.roots, call.other_leaves)
+    values = _spread_args(call, prefix, args)
+    values += [for_kwargs] * len(jax.tree.leaves(kwargs))
+    names = call.site.leaf_names()
+    places = set(call.signature.places)
+    states = _StateAxes(call, check)
+    other_leaves: list[Any] = []
     roots = iter(call.roots)
-    for at, value in enumerate(given):
-        if at not in places:
-            if isinstance(value, Axes):
-                raise TypeError(
-                    f"gn.{call.transform}: {names[at]} is not a node, and takes no {value!r}"
-                )
-            check(value, names[at])
-            rest.append(value)
-            continue
-        root = next(roots)
-        binding = binding_of(root)
-        values = (
-            value.of(root) if isinstance(value, Axes) else [value] * len(binding.states)
-        )
-        for number, (state, one) in enumerate(zip(binding.states, values, strict=True)):
-            where = (
-                f"{names[at]}.{path_str(binding.graphdef.layout.path(number))}".rstrip(
-                    "."
-                )
+    for at, value in enumerate(values):
+        if at in places:
+            states.add(next(roots), value, names[at])
+        elif isinstance(value, Axes):
+            raise TypeError(
+                f"gn.{call.transform}: {names[at]} is not a node, and takes no {value!r}"
             )
-            check(one, where)
-            before, first = by_number.setdefault(numbers[id(state)], (one, where))
-            if before != one:
-                faults.append(
-                    f"one {type(state).__name__} is reached as {first} with {before!r} and as {where} with {one!r}"
+        else:
+            check(value, names[at])
+            other_leaves.append(value)
+    return Spread(states.in_order(), other_leaves)
+
+
+class _StateAxes:
+    """The axes of the States of a call, which are collected root by root: all paths of a State must say the same."""
+
+    def __init__(self, call: Call, check: Callable[[Any, str], None]) -> None:
+        self._transform, self._check = call.transform, check
+        self._numbers = {id(state): n for n, state in enumerate(call.binding.states)}
+        # The axis of each State, and the name of the path that said it first
+        self._by_number: dict[int, tuple[Any, str]] = {}
+        self._faults: list[str] = []
+
+    def add(self, root: Any, value: Any, name: str) -> None:
+        """Take an axis, or `axes(...)`, for all States of a root that is called so in messages."""
+        binding = binding_of(root)
+        states, layout = binding.states, binding.graphdef.layout
+        axes = value.of(root) if isinstance(value, Axes) else [value] * len(states)
+        for number, (state, axis) in enumerate(zip(states, axes, strict=True)):
+            where = f"{name}.{path_str(layout.path(number))}".rstrip(".")
+            self._check(axis, where)
+            first_axis, first = self._by_number.setdefault(
+                self._numbers[id(state)], (axis, where)
+            )
+            if first_axis != axis:
+                self._faults.append(
+                    f"one {type(state).__name__} is reached as {first} with {first_axis!r} and as {where} with {axis!r}"
                 )
-    if faults:
-        raise AliasError(f"gn.{call.transform}: inconsistent axes: {listed(faults)}")
-    return Spread(
-        tuple([by_number[number][0] for number in range(len(by_number))]), rest
-    )
+
+    def in_order(self) -> tuple[Any, ...]:
+        """The axes of all States, in order.
+
+        Raises:
+            AliasError: A State is reached with two; names all.
+        """
+        if self._faults:
+            raise AliasError(
+                f"gn.{self._transform}: inconsistent axes: {listed(self._faults)}"
+            )
+        return tuple([self._by_number[n][0] for n in range(len(self._by_number))])
 
 
 def _spread_args(call: Call, prefix: Any, args: tuple[Any, ...]) -> list[Any]:
@@ -223,39 +242,37 @@ def check_sizes(call: Call, axes: Spread, remedy: str, size: int | None = None) 
     Raises:
         ValueError: Names all that has no such axis; or else what has which size.
     """
-    wrong: list[tuple[int, tuple[int, ...], int]] = []
-    sizes: dict[int, list[int]] = {}
-    rows = zip((*call.values, *call.rest), (*axes.values, *axes.rest), strict=True)
-    for at, (value, axis) in enumerate(rows):
-        for leaf in jax.tree.leaves(value) if isinstance(axis, int) else ():
-            shape = jnp.shape(leaf)
+    without_axis: list[tuple[int, tuple[int, ...], int]] = []
+    numbers_of: dict[int, list[int]] = {}  # of what has a size
+    values, all_axes = (*call.values, *call.other_leaves), axes.all()
+    for at, (value, axis) in enumerate(zip(values, all_axes, strict=True)):
+        if not isinstance(axis, int):
+            continue
+        for shape in map(jnp.shape, jax.tree.leaves(value)):
             if -len(shape) <= axis < len(shape):
-                sizes.setdefault(shape[axis], []).append(at)
+                numbers_of.setdefault(shape[axis], []).append(at)
             else:
-                wrong.append((at, shape, axis))
-    if not wrong and len(sizes.keys() | ({size} - {None})) < 2:
+                without_axis.append((at, shape, axis))
+    sizes = numbers_of.keys() | ({size} - {None})
+    if not without_axis and len(sizes) < 2:
         return
-    names = [*call.form.state_names(call.function), *call.rest_names()]
-    if wrong:
-        faults = listed(
-            [
-                f"{names[at]} has shape {shape}, and no axis {axis}"
-                for at, shape, axis in wrong
-            ],
-            limit=10,
-        )
-    else:
-        told = [f"{size} is asked for"] if size is not None else []
-        told += [
-            f"{length} of {_some([names[at] for at in found])}"
-            for length, found in sizes.items()
+    names = [*call.site.state_names(), *call.site.other_leaf_names()]
+    if without_axis:
+        faults = [
+            f"{names[at]} has shape {shape}, and no axis {axis}"
+            for at, shape, axis in without_axis
         ]
-        faults = f"sizes along the mapped axes differ: {'; '.join(told)}"
-    raise ValueError(f"gn.{call.transform}: {faults}. {remedy}")
+        text = listed(faults, limit=10)
+    else:
+        texts = [f"{size} is asked for"] if size is not None else []
+        for length, numbers in numbers_of.items():
+            texts.append(f"{length} of {_some([names[at] for at in numbers])}")
+        text = f"sizes along the mapped axes differ: {'; '.join(texts)}"
+    raise ValueError(f"gn.{call.transform}: {text}. {remedy}")
 
 
 def _some(names: Sequence[str]) -> str:
-    found = list(dict.fromkeys(names))
-    return ", ".join(found[:3]) + (
-        f" and {len(found) - 3} more" if len(found) > 3 else ""
-    )
+    """The first names, and how many more there are."""
+    unique = list(dict.fromkeys(names))
+    text = ", ".join(unique[:3])
+    return f"{text} and {len(unique) - 3} more" if len(unique) > 3 else text

@@ -1,7 +1,10 @@
 """`cond` and `switch`: one of several functions, chosen when the compiled program runs.
 
-Every branch gives the values of all States that any of them writes, its own or as they
-were.
+Every branch returns the values of all States that any of them writes, new or as they
+were: to XLA, branches return the same.
+
+    true_fun writes a, b      returns a', b', c
+    false_fun writes c        returns a,  b,  c'
 """
 
 import functools
@@ -18,11 +21,14 @@ from .._errors import StructureError, listed
 from .._graph._diff import diff
 from .._pretty import Text
 from .._tracebacks import hides_frames
-from ._arguments import Form, Function, Values, name_of
-from ._boundary import Call, Outcome, is_jax_type, leaf_text, type_text
+from ._arguments import Function, Values, name_of
+from ._boundary import Call
 from ._carry import Traced, check_types, compiled, picking, shardings_of
 from ._methods import target_of
+from ._pure import Outcome
 from ._result_nodes import ResultNode, is_result_node
+from ._signature import CallSite, Signature
+from ._type_text import is_jax_type, leaf_text, type_text
 from ._written import Written
 
 R = TypeVar("R")
@@ -103,11 +109,11 @@ def switch(
 def _branch(
     transform: str,
     chosen: ArrayLike,
-    given: Sequence[Function],
+    branches: Sequence[Function],
     operands: tuple[Any, ...],
 ) -> Any:
     _check_chosen(transform, chosen)
-    targets = [target_of(function) for function in given]
+    targets = [target_of(branch) for branch in branches]
     bound = [node for _, nodes in targets for node in nodes]
     count = len(bound) + len(operands)
     functions: list[Function] = []
@@ -119,43 +125,49 @@ def _branch(
     call = Call(transform, functions[0], (*bound, *operands))
     return call.finish(
         compiled(
-            call, functions, None, functools.partial(_run, transform, call.form), chosen
+            call,
+            functions,
+            None,
+            functools.partial(_run, transform, call.signature),
+            chosen,
         )
     )
 
 
 def _run(
     transform: str,
-    form: Form,
+    signature: Signature,
     functions: Sequence[Function],
     values: Values,
-    rest: list[Any],
+    other_leaves: list[Any],
     which: Any,
 ) -> Outcome:
-    traces = [Traced(transform, function, form, values, rest) for function in functions]
+    traces = [
+        Traced(CallSite(transform, function, signature), values, other_leaves)
+        for function in functions
+    ]
     _check_results(transform, traces)
-    wrote = tuple(
-        sorted({number for traced in traces for number in traced.written.numbers})
-    )
+    all_written = {number for traced in traces for number in traced.written.numbers}
+    written = tuple(sorted(all_written))
     for traced in traces:
         after = dict(zip(traced.written.numbers, traced.values, strict=True))
-        check_types(form, traced.function, transform, dict(enumerate(values)), after)
-    for number in wrote:
+        check_types(traced.site, dict(enumerate(values)), after)
+    for number in written:
         _check_shardings(transform, traces, number, values[number])
 
     def branch_of(traced: Traced) -> Function:
-        branch = traced.giving(wrote)
+        branch = traced.returning(written)
         # Without what it says of States: that differs between branches.
-        return lambda values, rest: branch(values, rest)[1:]
+        return lambda values, other_leaves: branch(values, other_leaves)[1:]
 
     branches = list(map(branch_of, traces))
     if transform == "cond":
-        new, result = jax.lax.cond(which, *branches, values, rest)
+        new, result = jax.lax.cond(which, *branches, values, other_leaves)
     else:
-        new, result = jax.lax.switch(which, branches, values, rest)
+        new, result = jax.lax.switch(which, branches, values, other_leaves)
     has_nodes = any(traced.written.has_nodes for traced in traces)
     containers = frozenset().union(*[traced.written.containers for traced in traces])
-    return Written(wrote, frozenset(), containers, has_nodes), new, result
+    return Written(written, frozenset(), containers, has_nodes), new, result
 
 
 def _check_chosen(transform: str, chosen: Any) -> None:
@@ -166,12 +178,9 @@ def _check_chosen(transform: str, chosen: Any) -> None:
     """
     if is_jax_type(chosen) and jnp.shape(chosen) == ():
         return
-    wanted = (
-        "pred must be a boolean scalar"
-        if transform == "cond"
-        else "index must be an integer scalar"
-    )
-    raise TypeError(f"gn.{transform}: {wanted}, found {describe(chosen)}")
+    is_cond = transform == "cond"
+    rule = f"{'pred' if is_cond else 'index'} must be {'a boolean' if is_cond else 'an integer'} scalar"
+    raise TypeError(f"gn.{transform}: {rule}, found {describe(chosen)}")
 
 
 def _check_results(transform: str, traces: Sequence[Traced]) -> None:
@@ -186,16 +195,14 @@ def _check_results(transform: str, traces: Sequence[Traced]) -> None:
     for number, other in enumerate(others, 1):
         other_nodes = _nodes_in(other.result)
         if nodes and other_nodes and nodes[0].graphdef is not other_nodes[0].graphdef:
-            places = "; ".join(
-                str(one)
-                for one in diff(nodes[0].graphdef, other_nodes[0].graphdef)[:10]
-            )
+            changes = diff(nodes[0].graphdef, other_nodes[0].graphdef)[:10]
+            text = "; ".join(map(str, changes))
             raise StructureError(
-                f"gn.{transform}: the functions give nodes of different structures: {places}"
+                f"gn.{transform}: the functions give nodes of different structures: {text}"
             )
         names = (
-            _label(transform, 0, first.function),
-            _label(transform, number, other.function),
+            _label(0, first.site),
+            _label(number, other.site),
         )
         _check_types_of(transform, names, first.result, other.result)
 
@@ -216,9 +223,9 @@ def _check_shardings(
     for at, other in enumerate(others, 1):
         if shardings_of(first) != shardings_of(other):
             raise TypeError(
-                f"gn.{transform}: branches leave a State in one explicit sharding; {traces[0].where(number)} is "
-                f"{type_text(first)} after {_label(transform, 0, traces[0].function)}, and {type_text(other)} after "
-                f"{_label(transform, at, traces[at].function)}"
+                f"gn.{transform}: branches leave a State in one explicit sharding; "
+                f"{traces[0].site.state_name(number)} is {type_text(first)} after {_label(0, traces[0].site)}, "
+                f"and {type_text(other)} after {_label(at, traces[at].site)}"
             )
 
 
@@ -245,14 +252,11 @@ def _check_types_of(
         )
 
 
-def _label(transform: str, number: int, function: Function) -> str:
+def _label(number: int, site: CallSite) -> str:
     """What a message calls a branch: its argument, and its name."""
-    argument = (
-        ("true_fun", "false_fun")[number]
-        if transform == "cond"
-        else f"branches[{number}]"
-    )
-    return f"{argument} ({name_of(function)})"
+    arguments = {"cond": ("true_fun", "false_fun")}.get(site.transform)
+    argument = arguments[number] if arguments else f"branches[{number}]"
+    return f"{argument} ({name_of(site.function)})"
 
 
 def _types_in(result: Any) -> str:

@@ -1,52 +1,50 @@
 """What loops and branches share: a carry with nodes in it, and which States a function writes.
 
 A loop carries the values of the States that its function writes, and the other leaves
-of its carry. The nodes of the carry themselves are the same in every round, which
-`Carry.take` makes sure of.
+of its carry. The nodes of the carry themselves are the same in every round: `Carry.take`
+checks that.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-from .._compat import DISABLE_JIT, jaxpr_as_fun
+from .._compat import DISABLE_JIT
 from .._errors import StructureError
 from .._value import is_container
-from ._arguments import Form, Function, Values, name_of
-from ._boundary import REFUSAL, Call, Outcome, Pure, mesh_axes, pure_of, told, type_text
+from ._arguments import Function, Values, name_of
+from ._boundary import Call
 from ._fork import at_home
 from ._kept import remembered, remembered_together
+from ._pure import REFUSAL, Outcome, Pure, pure_of
+from ._replay import Replay
 from ._result_nodes import ResultNode, is_result_node
+from ._signature import CallSite
+from ._type_text import is_pair, mesh_axes, pair_text, result_text, type_text
 from ._written import Written, kind_of_value
 
 
-def writes_of(pure: Pure, values: Values, rest: Sequence[Any]) -> tuple[int, ...]:
+def writes_of(
+    pure: Pure, values: Values, other_leaves: Sequence[Any]
+) -> tuple[int, ...]:
     """The States that a function writes, by their numbers: found by tracing it once with abstract values."""
-    outcome: Outcome = jax.eval_shape(pure, values, rest)
+    outcome: Outcome = jax.eval_shape(pure, values, other_leaves)
     return outcome[0].numbers
 
 
 class Traced:
-    """The trace of a function of nodes: it tells what the function writes, and stands for it afterwards.
-
-    What a loop carries is known only when its function was traced, and JAX's loop
-    traces what it is given again. Were that the function, each level of nested loops
-    would double the traces of what is inside.
+    """The trace of a function of nodes: it says what the function writes, and stands for it afterwards (`Replay`).
 
     Args:
-        transform: The name of the loop or branch, for messages.
-        function: The function.
-        form: The form of its arguments.
+        site: The function of one round or branch, and the signature of its arguments.
         values: The values of all States, or their shapes and dtypes.
-        rest: The other leaves, or their shapes and dtypes.
+        other_leaves: The other leaves, or their shapes and dtypes.
         check: Raises if the function gives a result that the loop does not take. It
             gets what the function gave, where a trace has arrays for numbers.
 
     Attributes:
-        transform: As given.
-        function: As given.
-        form: As given.
+        site: As given.
         written: What the function writes.
         values: The values of the States that it writes, as shapes and dtypes.
         result: Its result, as shapes and dtypes.
@@ -54,75 +52,62 @@ class Traced:
 
     def __init__(
         self,
-        transform: str,
-        function: Function,
-        form: Form,
+        site: CallSite,
         values: Values,
-        rest: Sequence[Any],
+        other_leaves: Sequence[Any],
         check: Callable[[Any], object] = lambda _: None,
     ) -> None:
-        self.transform, self.function, self.form = transform, function, form
-        pure = pure_of(transform, function, form)
+        self.site = site
+        pure = pure_of(site)
 
         # A function of its own: JAX would keep the trace of `pure`, with tracers of
         # outside in it.
-        def run(values: Values, rest: Sequence[Any]) -> Outcome:
-            outcome = pure(values, rest)
+        def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
+            outcome = pure(values, other_leaves)
             check(outcome[2])
             return outcome
 
-        jaxpr, outcome = jax.make_jaxpr(run, return_shape=True)(values, rest)
-        self._evaluate, self._in_avals = jaxpr_as_fun(jaxpr), list(jaxpr.in_avals)
-        self._in_treedef: Any = jax.tree.structure((values, rest))
-        self._out_treedef = jax.tree.structure(outcome)
+        jaxpr, outcome = jax.make_jaxpr(run, return_shape=True)(values, other_leaves)
+        self._replay = Replay(jaxpr, values, other_leaves, outcome)
         self.written: Written
         self.values: Values
         self.result: Any
         self.written, self.values, self.result = outcome
 
-    def where(self, number: int) -> str:
-        """The name of a State in a message: its argument, and the path below."""
-        return self.form.where(self.function, self.form.graphdef.layout.path(number))
-
-    def giving(
+    def returning(
         self, numbers: tuple[int, ...], refusal: str = REFUSAL
     ) -> Callable[[Values, Sequence[Any]], Outcome]:
-        """The function of values and leaves that gives the values of these States.
+        """The function of values and leaves that returns the values of these States.
 
         Raises:
             TraceError: Others are written; names all.
         """
-        pure = pure_of(
-            self.transform, self.function, self.form, numbers, refusal=refusal
-        )
-        pure.given(self.written.numbers)
-        untouched = frozenset(numbers) - frozenset(self.written.numbers)
+        pure = pure_of(self.site, numbers, refusal=refusal)
+        pure.returned(self.written.numbers)  # raises for what may not be written
+        unchanged = frozenset(numbers) - frozenset(self.written.numbers)
 
-        def run(values: Values, rest: Sequence[Any]) -> Outcome:
-            leaves, treedef = jax.tree.flatten((values, rest))
-            # JAX may carry stronger types than those of the first round. Without
-            # compilation rounds have values to see.
-            if (
-                DISABLE_JIT.value
-                or treedef != self._in_treedef
-                or list(map(jax.typeof, leaves)) != self._in_avals
-            ):
-                return pure(values, rest)
-            outcome: Outcome = jax.tree.unflatten(
-                self._out_treedef, self._evaluate(*leaves)
+        def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
+            # Without compilation, rounds have values to see, such as in a `print`. And
+            # JAX may carry stronger types than those of the first round.
+            outcome = (
+                None
+                if DISABLE_JIT.value
+                else self._replay.outcome(values, other_leaves)
             )
-            after = dict(zip(self.written.numbers, outcome[1], strict=True))
-            new = tuple([after.get(number, values[number]) for number in numbers])
-            containers = frozenset(
+            if outcome is None:
+                return pure(values, other_leaves)
+            _, written_values, result = outcome
+            after = dict(zip(self.written.numbers, written_values, strict=True))
+            new_values = [after.get(number, values[number]) for number in numbers]
+            containers = [
                 number
-                for number, value in zip(numbers, new, strict=True)
+                for number, value in zip(numbers, new_values, strict=True)
                 if is_container(value)
+            ]
+            written = Written(
+                numbers, unchanged, frozenset(containers), self.written.has_nodes
             )
-            return (
-                Written(numbers, untouched, containers, self.written.has_nodes),
-                new,
-                outcome[2],
-            )
+            return written, tuple(new_values), result
 
         return run
 
@@ -134,29 +119,28 @@ def compiled(
     body: Callable[..., Outcome],
     *extra: Any,
 ) -> Outcome:
-    """The outcome of a call that JAX compiles as a whole, traced once for each form, shapes and dtypes.
+    """The outcome of a call that JAX compiles as a whole, traced once for each signature, shapes and dtypes.
 
     Args:
         call: The call.
         functions: The user's functions in it.
-        key: What decides beside them and the form of the arguments what is compiled:
-            options.
+        key: What decides beside them and the signature what is compiled: options.
         body: What is compiled: a function of the functions, values, other leaves and
-            `extra`. It depends on `key` and the form alone, and holds none of the
-            functions, which would keep each other alive.
+            `extra`. It depends on `key` and the signature alone, and holds none of
+            the functions, which would keep each other alive.
         *extra: Further arguments of it, arrays.
     """
 
     def make(live: Callable[[], list[Function]]) -> Function:
-        def run(values: Values, rest: list[Any], *extra: Any) -> Outcome:
-            return body(live(), values, rest, *extra)
+        def run(values: Values, other_leaves: list[Any], *extra: Any) -> Outcome:
+            return body(live(), values, other_leaves, *extra)
 
         return jax.jit(run, inline=True)
 
     run = remembered_together(
-        functions, ("compiled", call.transform), (key, call.form), make
+        functions, ("compiled", call.transform), (key, call.signature), make
     )
-    return call.run(run, at_home(call), call.rest, *extra)  # type: ignore[no-any-return]  # as `body` gives
+    return call.run(run, at_home(call), call.other_leaves, *extra)  # type: ignore[no-any-return]  # as `body` gives
 
 
 def picking(function: Function, positions: tuple[int, ...], count: int) -> Function:
@@ -175,49 +159,29 @@ def picking(function: Function, positions: tuple[int, ...], count: int) -> Funct
 
 
 def check_types(
-    form: Form,
-    function: Function,
-    transform: str,
-    before: Mapping[int, Any],
-    after: Mapping[int, Any],
+    site: CallSite, before: Mapping[int, Any], after: Mapping[int, Any]
 ) -> None:
     """Raise if a State that a loop or branch writes does not keep its structure, shapes and dtypes.
 
     Raises:
         TypeError: Names all such States.
     """
-    _check_same(
-        form,
-        function,
-        transform,
-        before,
-        after,
-        kind_of_value,
-        "structure, shapes and dtypes",
-    )
+    _check_same(site, before, after, kind_of_value, "structure, shapes and dtypes")
 
 
 def check_shardings(
-    form: Form,
-    function: Function,
-    transform: str,
-    before: Mapping[int, Any],
-    after: Mapping[int, Any],
+    site: CallSite, before: Mapping[int, Any], after: Mapping[int, Any]
 ) -> None:
     """Raise if a State that a loop writes does not keep its layout over an explicit mesh.
 
     Raises:
         TypeError: Names all such States.
     """
-    _check_same(
-        form, function, transform, before, after, shardings_of, "explicit sharding"
-    )
+    _check_same(site, before, after, shardings_of, "explicit sharding")
 
 
 def _check_same(
-    form: Form,
-    function: Function,
-    transform: str,
+    site: CallSite,
     before: Mapping[int, Any],
     after: Mapping[int, Any],
     kind_of: Callable[[Any], Any],
@@ -229,13 +193,13 @@ def _check_same(
         if kind_of(before[number]) != kind_of(new)
     ]
     if changed:
-        names = form.state_names(function)
+        names = site.state_names()
         faults = [
             f"{names[at]} was {type_text(before[at])} and became {type_text(after[at])}"
             for at in changed
         ]
         raise TypeError(
-            f"gn.{transform}: a State keeps its {kind} here; {'; '.join(faults)}"
+            f"gn.{site.transform}: a State keeps its {kind} here; {'; '.join(faults)}"
         )
 
 
@@ -248,114 +212,91 @@ class Carry:
     """The carry of a loop: what its function takes and must give back.
 
     Attributes:
-        transform: The name of the loop, for messages.
-        function: The function of one round.
-        form: The form of its arguments.
-        position: The position of the carry among them.
-        at: The other leaves that belong to the carry, by their numbers among the rest.
+        site: The function of one round, and the signature of its arguments.
+        at: The other leaves that belong to the carry, by their numbers.
+
+    Args:
+        site: As above.
+        position: The position of the carry among the arguments.
+        has_output: Whether the function gives a pair, of the carry and an output.
     """
 
     def __init__(
-        self, transform: str, function: Function, form: Form, position: int
+        self, site: CallSite, position: int, *, has_output: bool = False
     ) -> None:
-        self.transform, self.function, self.form, self.position = (
-            transform,
-            function,
-            form,
-            position,
-        )
-        owners = form.owners()
-        places = set(form.places)
-        rest_owners = [owner for at, owner in enumerate(owners) if at not in places]
-        self.at = [
-            number for number, owner in enumerate(rest_owners) if owner == position
-        ]
+        self.site, self._has_output = site, has_output
+        signature = site.signature
+        (places,) = signature.leaf_places([position])
+        self.at = [place.other for place in places if place.other is not None]
+        self._treedef = signature.argument_def(position)
+        # For each leaf of the carry the node that stands there, by its number among all
+        # of the arguments; `None` for an array.
+        root_at = {place: root for root, place in enumerate(signature.places)}
+        self._roots = [root_at.get(place.leaf) for place in places]
 
-    def take(self, result: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-        """The leaves of a carry that the function gave, apart from nodes; and what puts others in their place.
+    def take(self, result: Any) -> "ReturnedCarry":
+        """The carry that the function gave.
 
         Raises:
-            TypeError: It has another structure than the one that went in.
+            TypeError: It has another structure than the one that went in; or the
+                function must give a pair, and does not.
             StructureError: A node stands where another one was, or a new one.
         """
-        owners, roots = (
-            self.form.owners(),
-            {place: _Root(at) for at, place in enumerate(self.form.places)},
-        )
-        wanted = [
-            roots.get(at) for at, owner in enumerate(owners) if owner == self.position
-        ]
-        wanted_def = self.form.argument_def(self.position)
-        found, found_def = (
-            jax.tree.leaves(result, is_leaf=is_result_node),
-            _treedef_of(result),
-        )
-        if wanted_def != found_def:
+        transform, output = self.site.transform, None
+        if self._has_output:
+            if not is_pair(result):
+                raise TypeError(
+                    f"gn.{transform}: the function gives (carry, output); found {pair_text(result)}"
+                )
+            result, output = result
+        parts, treedef = jax.tree.flatten(result, is_leaf=is_result_node)
+        treedefs: list[object] = [treedef, self._treedef]  # JAX's stubs: no equality
+        if treedefs[0] != treedefs[1]:
             raise TypeError(
-                f"gn.{self.transform}: the carry that the function gives has another structure than the one that it "
-                f"got: {found_def} instead of {wanted_def}"
+                f"gn.{transform}: the carry that the function gives has another structure than the one that it "
+                f"got: {treedef} instead of {self._treedef}"
             )
-        for before, after in zip(wanted, found, strict=True):
-            if before is not None or isinstance(after, ResultNode):
-                self._check_node(before, after)
+        for root, part in zip(self._roots, parts, strict=True):
+            self._check_node(root, part)
+        return ReturnedCarry(parts, treedef, output)
 
-        def put(leaves: list[Any]) -> Any:
-            following = iter(leaves)
-            return jax.tree.unflatten(
-                found_def,
-                [
-                    leaf if isinstance(leaf, ResultNode) else next(following)
-                    for leaf in found
-                ],
-            )
-
-        return [leaf for leaf in found if not isinstance(leaf, ResultNode)], put
-
-    def _check_node(self, before: "_Root | None", after: Any) -> None:
-        if (
-            before is not None
-            and isinstance(after, ResultNode)
-            and self._is_same(before, after)
-        ):
+    def _check_node(self, root: int | None, part: Any) -> None:
+        is_node = isinstance(part, ResultNode)
+        if root is None and not is_node:
             return
-        found = told(after)
-        held = (
-            "an array"
-            if before is None
-            else self.form.where(self.function, (before.number,))
-        )
+        if root is not None and is_node:
+            top = part.graphdef.table.top
+            if top[part.place] == top[root]:
+                return
+        before = "an array" if root is None else self.site.path_name((root,))
         raise StructureError(
-            f"gn.{self.transform}: the carry holds {found} where it held {held}; a node of the carry is the same in "
-            "every round: write to its States, and give it back in the carry"
+            f"gn.{self.site.transform}: the carry holds {result_text(part)} where it held {before}; a node of the "
+            "carry is the same in every round: write to its States, and give it back in the carry"
         )
 
-    def _is_same(self, before: "_Root", after: ResultNode) -> bool:
-        top = after.graphdef.table.top
-        return top[after.place] == top[before.number]
 
+class ReturnedCarry(NamedTuple):
+    """A carry that the function of one round gave.
 
-def _treedef_of(tree: Any) -> Any:  # Any: JAX's stubs give treedefs no equality
-    return jax.tree.structure(tree, is_leaf=is_result_node)
-
-
-class _Root:
-    """Stands for a node of the arguments, by its number."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-def pair_of(transform: str, result: Any) -> tuple[Any, Any]:
-    """The carry and the output that a function of `scan` gives.
-
-    Raises:
-        TypeError: It gives no pair.
+    Attributes:
+        parts: Its leaves, with a `ResultNode` for each node.
+        treedef: Of these.
+        output: What the function gave beside it.
     """
-    if not (isinstance(result, tuple) and len(result) == 2):
-        found = (
-            f"a tuple of {len(result)}" if isinstance(result, tuple) else told(result)
-        )
-        raise TypeError(
-            f"gn.{transform}: the function gives (carry, output); found {found}"
-        )
-    return result
+
+    parts: list[Any]
+    treedef: Any
+    output: Any
+
+    @property
+    def leaves(self) -> list[Any]:
+        """The leaves that are not nodes."""
+        return [part for part in self.parts if not is_result_node(part)]
+
+    def with_leaves(self, leaves: Sequence[Any]) -> Any:
+        """The carry with others in place of these leaves, and the same nodes."""
+        following = iter(leaves)
+        parts = [
+            part if is_result_node(part) else next(following) for part in self.parts
+        ]
+        return jax.tree.unflatten(self.treedef, parts)

@@ -10,7 +10,6 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 import jax
 import jax.numpy as jnp
 
-from .._describe import describe
 from .._errors import StructureError, TraceError
 from .._graph._binding import Binding, binding_of_list
 from .._graph_to_tree import graph_to_tree, tree_to_graph
@@ -28,9 +27,11 @@ from ._answers import (
     slots_of,
 )
 from ._arguments import Function, Values, name_of, named_arguments, with_statics
-from ._boundary import NO_NODES, Call, Outcome, pure_of
+from ._boundary import Call
 from ._carry import writes_of
 from ._methods import Transformed, target_of
+from ._pure import NO_NODES, Outcome, pure_of
+from ._type_text import pair_text
 from ._written import Before
 
 P = ParamSpec("P")
@@ -102,7 +103,7 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
 
     Args:
         fun: A function, a method or a callable node.
-        nondiff_argnums: Positions of arguments that are no arrays: hashable. `bwd` gets
+        nondiff_argnums: Positions of arguments that are not arrays: hashable. `bwd` gets
             them first.
         nondiff_argnames: Their names.
 
@@ -172,30 +173,27 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
                 f"gn.custom_vjp: no derivative of {name_of(self._target)}: call defvjp(fwd, bwd) first"
             )
         forward, backward = self._rules
-        given = _by_position(self._target, (*self._bound, *args), kwargs)
-        call = Call(
-            "custom_vjp",
-            self._target,
-            *with_statics(self._target, given, {}, *self._statics),
-        )
+        arguments = _by_position(self._target, (*self._bound, *args), kwargs)
+        marked = with_statics(self._target, arguments, {}, *self._statics)
+        call = Call("custom_vjp", self._target, *marked)
         pure = call.pure()
-        pure_forward = pure_of("custom_vjp", forward, call.form)
-        slots = slots_of(
-            call, [at for at in range(len(given)) if at not in self._statics[0]]
-        )
-        value_shapes, rest_shapes = [
-            list(map(shapes_of, row)) for row in (call.values, call.rest)
-        ]
-        static_args = [arg for at, arg in enumerate(given) if at in self._statics[0]]
+        pure_forward = pure_of(dataclasses.replace(call.site, function=forward))
+        static_at, _ = self._statics
+        slots = slots_of(call, [n for n in range(len(arguments)) if n not in static_at])
+        static_args = [arg for n, arg in enumerate(arguments) if n in static_at]
+        value_shapes = list(map(shapes_of, call.values))
+        leaf_shapes = list(map(shapes_of, call.other_leaves))
 
-        def run_forward(values: Values, rest: list[Any]) -> tuple[Outcome, Any]:
-            written, new_values, (result, residuals) = pure_forward(values, rest)
-            _check_writes(call, writes_of(pure, values, rest), written.numbers)
+        def run_forward(values: Values, other_leaves: list[Any]) -> tuple[Outcome, Any]:
+            written, new_values, (result, residuals) = pure_forward(
+                values, other_leaves
+            )
+            _check_writes(call, writes_of(pure, values, other_leaves), written.numbers)
             return (written, new_values, result), residuals
 
         def run_backward(residuals: _Residuals, cotangent: Outcome) -> tuple[Any, Any]:
             values: list[Any] = [None] * len(value_shapes)
-            rest: list[Any] = [None] * len(rest_shapes)
+            other_leaves: list[Any] = [None] * len(leaf_shapes)
             live, roots = residuals.live()
             binding = binding_of_list(roots) if roots else NO_NODES
             before = Before.of(tuple([state._value for state in binding.states]))
@@ -203,18 +201,18 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
             cotangents = call.work(backward, *static_args, live, cotangent[2])
             for answer in _answers_of(call, slots, cotangents):
                 if isinstance(answer, OfLeaf):
-                    _check_cotangent(call, answer, rest_shapes[answer.number])
-                    rest[answer.number] = answer.value
+                    _check_cotangent(call, answer, leaf_shapes[answer.number])
+                    other_leaves[answer.number] = answer.value
                 else:
                     _check_cotangent(call, answer, value_shapes[answer.number])
                     # Other places may hold the same State.
                     values[answer.number] = _sum(values[answer.number], answer.value)
             _check_residuals(binding, before.written(binding.states))
-            return tuple(values), rest
+            return tuple(values), other_leaves
 
         run = jax.custom_vjp(pure)
         run.defvjp(run_forward, run_backward)
-        outcome = call.run(run, call.values, call.rest)
+        outcome = call.run(run, call.values, call.other_leaves)
         if outcome[0].has_nodes:
             raise StructureError(
                 "gn.custom_vjp differentiates arrays, but the result holds a node"
@@ -231,9 +229,9 @@ class custom_vjp(Transformed, Generic[P, R]):  # JAX's name
         return self if instance is None else MethodType(self, instance)
 
     def _unbound(self) -> Function:
-        made: custom_vjp[..., R] = custom_vjp(self._target, tuple(self._statics[0]))
-        made._rules = self._rules
-        return made
+        unbound: custom_vjp[..., R] = custom_vjp(self._target, tuple(self._statics[0]))
+        unbound._rules = self._rules
+        return unbound
 
 
 def _check_writes(
@@ -250,7 +248,7 @@ def _check_writes(
     ]
     if alone:
         places = ", ".join(
-            f"{call.where(number)} is written by {writer} alone"
+            f"{call.state_name(number)} is written by {writer} alone"
             for number, writer in alone
         )
         raise TraceError(
@@ -282,14 +280,14 @@ def _by_position(
     Raises:
         TypeError: One belongs to a keyword-only parameter, or they do not fit.
     """
-    given = inspect.signature(function).bind(*args, **kwargs)
-    given.apply_defaults()
-    if given.kwargs:
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    if bound.kwargs:
         raise TypeError(
-            f"gn.custom_vjp: {', '.join(given.kwargs)} of {name_of(function)} is keyword-only, and has no place among "
+            f"gn.custom_vjp: {', '.join(bound.kwargs)} of {name_of(function)} is keyword-only, and has no place among "
             "the cotangents that bwd gives"
         )
-    return given.args
+    return bound.args
 
 
 def _answers_of(
@@ -297,13 +295,9 @@ def _answers_of(
 ) -> Iterator[OfState | OfLeaf]:
     """What the cotangents that a backward function gave say, State by State and leaf by leaf."""
     if not isinstance(cotangents, tuple) or len(cotangents) != len(slots):
-        shown = (
-            f"a tuple of {len(cotangents)}"
-            if isinstance(cotangents, tuple)
-            else describe(cotangents)
-        )
         raise TypeError(
-            f"gn.custom_vjp: bwd gives a cotangent for each of the {len(slots)} arguments; found {shown}"
+            f"gn.custom_vjp: bwd gives a cotangent for each of the {len(slots)} arguments; "
+            f"found {pair_text(cotangents)}"
         )
     for slot, cotangent in zip(slots, cotangents, strict=True):
         if cotangent is not None:
@@ -312,9 +306,8 @@ def _answers_of(
 
 def _check_cotangent(call: Call, answer: OfState | OfLeaf, shapes: Shapes) -> None:
     # `None` stands for zero, also in a container.
-    if not any(
-        leaf is None for leaf in jax.tree.leaves(answer.value, is_leaf=_is_none)
-    ):
+    leaves = jax.tree.leaves(answer.value, is_leaf=_is_none)
+    if not any(map(_is_none, leaves)):
         check_shape(call, "cotangent", answer, shapes)
 
 

@@ -38,7 +38,7 @@ def _is_described(part: object) -> bool:
 
 
 def moved(
-    tree: Any, axes: Iterable[Any], names: Iterable[str], move: Move, kept: int = 0
+    tree: Any, axes: Iterable[Any], names: Iterable[str], move: Move, own: int = 0
 ) -> Any:
     """A pytree with other descriptions of its States, and the same values.
 
@@ -48,9 +48,10 @@ def moved(
             axis of the first.
         names: Of each of its leaves, in messages.
         move: Gives the new description of a State.
-        kept: How many States of the nodes of a result, the caller's, keep theirs.
+        own: How many States are the caller's, the first ones, which stay as they are
+            in the nodes of a result.
     """
-    return _Moving(zip(axes, names, strict=True), move, kept).moved(tree)
+    return _Moving(zip(axes, names, strict=True), move, own).moved(tree)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,12 +61,12 @@ class _Moving:
     Attributes:
         rows: The axis and the name of each leaf that is yet to come.
         move: As of `moved`.
-        kept: As of `moved`.
+        own: As of `moved`.
     """
 
     rows: Iterator[tuple[Any, str]]
     move: Move
-    kept: int
+    own: int
 
     def moved(self, tree: Any) -> Any:
         """What is left of the leaves begins with those of this pytree."""
@@ -81,7 +82,7 @@ class _Moving:
             return ResultNode(
                 part.graphdef,
                 part.place,
-                self._tree(part.states, max(self.kept - first, 0)),
+                self._tree(part.states, max(self.own - first, 0)),
             )
         if isinstance(part, NodeStates):
             return NodeStates(part.graphdef, part.place, self._tree(part.states))
@@ -92,13 +93,13 @@ class _Moving:
         next(self.rows)
         return part
 
-    def _tree(self, tree: StateTree, kept: int = 0) -> StateTree:
+    def _tree(self, tree: StateTree, own: int = 0) -> StateTree:
         layout = tree.layout
         states = [
             self._state(spec, value)
             for spec, value in zip(layout.specs, tree._values, strict=True)
         ]
-        specs = layout.specs[:kept] + tuple([spec for spec, _ in states[kept:]])
+        specs = layout.specs[:own] + tuple([spec for spec, _ in states[own:]])
         if specs != layout.specs:
             layout = intern_layout(
                 layout.parents, layout.keys, layout.leaves, specs, layout.references
@@ -106,12 +107,12 @@ class _Moving:
         return StateTree(layout, tuple([value for _, value in states]))
 
     def _state(self, spec: StateSpec, value: Any) -> tuple[StateSpec, Any]:
-        own = list(itertools.islice(self.rows, len(jax.tree.leaves(value))))
-        if not own:
+        rows = list(itertools.islice(self.rows, len(jax.tree.leaves(value))))
+        if not rows:
             return spec, value
-        axis, name = own[0]
+        axis, name = rows[0]
         if not isinstance(value, jax.Array):  # of a Hessian, it is a state tree again
-            value = dataclasses.replace(self, rows=iter(own)).moved(value)
+            value = dataclasses.replace(self, rows=iter(rows)).moved(value)
             if isinstance(axis, int) and axis < 0 and describes_states(value):
                 # The arrays below have it at several positions, each described there
                 return spec, value
@@ -153,11 +154,11 @@ def _converted_together(parts: Sequence[Any]) -> list[list[int]]:
     for number, part in enumerate(parts):
         if not isinstance(part, (NodeStates, ResultNode)):
             continue
-        known = of_graphdef.setdefault(part.graphdef, [])
-        group = next((group for group in known if part.place not in group), None)
+        alike = of_graphdef.setdefault(part.graphdef, [])
+        group = next((group for group in alike if part.place not in group), None)
         if group is None:
             group = {}
-            known.append(group)
+            alike.append(group)
             groups.append(group)
         group[part.place] = number
     return [list(group.values()) for group in groups]

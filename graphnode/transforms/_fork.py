@@ -6,7 +6,7 @@ draw, whatever the lanes draw.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +16,14 @@ from .._errors import TraceError
 from .._keys import draw, under_current_mesh
 from .._rngs import streams_in
 from ._arguments import Values
-from ._boundary import Call, Outcome
+from ._axes import Spread
+from ._boundary import Call
+from ._pure import Outcome
+from ._signature import CallSite
 
 
-class Fork(NamedTuple):
-    """A stream to be forked, by the numbers of its States."""
+class StreamFork(NamedTuple):
+    """A stream to be forked: the numbers of its key and its count, which are States."""
 
     key_at: int
     count_at: int
@@ -39,65 +42,55 @@ def at_home(call: Call) -> Values:
     return tuple(values)
 
 
-def forks_of(call: Call, axes: Sequence[Any]) -> tuple[Fork, ...]:
+def forks_of(call: Call, axes: Sequence[Any]) -> tuple[StreamFork, ...]:
     """The streams of a call whose key is given an axis, but is a single key."""
-    streams = [
-        Fork(stream.key_at, stream.count_at)
-        for stream in streams_in(call.binding.graphdef)
-    ]
     values = call.values
     return tuple(
         [
-            one
-            for one in streams
-            if isinstance(axes[one.key_at], int) and jnp.ndim(values[one.key_at]) == 0
+            StreamFork(stream.key_at, stream.count_at)
+            for stream in streams_in(call.binding.graphdef)
+            if isinstance(axes[stream.key_at], int)
+            and jnp.ndim(values[stream.key_at]) == 0
         ]
     )
 
 
-def with_forks(forks: Sequence[Fork], axes: Sequence[Any]) -> tuple[Any, ...]:
-    """The axes of all States, those of the forked streams along axis 0."""
-    forked = {number for one in forks for number in one}
-    return tuple([0 if number in forked else axis for number, axis in enumerate(axes)])
+def with_fork_axes(
+    forks: Sequence[StreamFork], axes: Spread, fork_axis: int | None
+) -> Spread:
+    """The axes of a call, with this one for the States of the forked streams.
+
+    That is `None` for the values of the caller, which have no axis yet, and 0 for those
+    that `forked_values` gives.
+    """
+    forked = {number for fork in forks for number in fork}
+    values = [
+        fork_axis if number in forked else axis
+        for number, axis in enumerate(axes.values)
+    ]
+    return Spread(tuple(values), axes.other_leaves)
 
 
-def apart_from(forks: Sequence[Fork], axes: Sequence[Any]) -> tuple[Any, ...]:
-    """The axes of all States, none for those of the forked streams."""
-    forked = {number for one in forks for number in one}
-    return tuple(
-        [None if number in forked else axis for number, axis in enumerate(axes)]
-    )
-
-
-def size_of(
-    values: Sequence[Any], axes: Sequence[Any], forks: Sequence[Fork]
-) -> int | None:
-    """How many lanes the mapped values make, apart from streams that are to be forked; `None` if none is mapped."""
+def lane_count(call: Call, axes: Spread) -> int | None:
+    """How many lanes or rounds the mapped values and leaves of a call make; `None` if none is mapped."""
+    rows = zip((*call.values, *call.other_leaves), axes.all(), strict=True)
     sizes = (
         leaf.shape[axis]
-        for value, axis in zip(values, apart_from(forks, axes), strict=True)
+        for value, axis in rows
         if isinstance(axis, int)
         for leaf in jax.tree.leaves(value)
     )
     return next(sizes, None)
 
 
-def lane_count(
-    call: Call, axes: Sequence[Any], rest: Sequence[Any], forks: Sequence[Fork]
-) -> int | None:
-    """How many lanes or rounds the mapped values and leaves of a call make; `None` if none is mapped."""
-    size = size_of(call.values, axes, forks)
-    return size_of(call.rest, rest, ()) if size is None else size
-
-
-def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:
+def forked_values(forks: Sequence[StreamFork], values: Values, size: int) -> Values:
     """The values of a call, with `size` streams along axis 0 in place of each of these.
 
     Streams around one key are told apart by their counts alone: each key is forked
     once, and they keep their counts.
     """
     forked = list(values)
-    # Two stream nodes may stand around the same two States
+    # Two stream nodes may share the same two States.
     streams = list(dict.fromkeys(forks))
     streams_of_key = Counter(stream.key_at for stream in streams)
     for stream in streams:
@@ -110,42 +103,41 @@ def fork(forks: Sequence[Fork], values: Values, size: int) -> Values:
     return tuple(forked)
 
 
-def join(
-    forks: Sequence[Fork],
+def advanced(
+    forks: Sequence[StreamFork],
     values: Values,
     outcome: Outcome,
-    transform: str,
-    where: Callable[[int], str],
+    site: CallSite,
 ) -> Outcome:
     """An outcome in which each of these streams has advanced by one draw, whatever its lanes drew.
 
     Args:
         forks: The streams.
         values: The values of the call.
-        outcome: What the lanes have given.
-        transform: The name of the transform, for a message.
-        where: Gives the name of a State, for a message.
+        outcome: Of the lanes.
+        site: The call, for a message.
 
     Raises:
         TraceError: A key was written, which would be lost.
     """
-    written, given, result = outcome
-    new = dict(zip(written.numbers, given, strict=True))
-    untouched = set(written.untouched)
-    for one in forks:
-        if one.key_at in new and one.key_at not in untouched:
+    written, lane_values, result = outcome
+    new = dict(zip(written.numbers, lane_values, strict=True))
+    unchanged = set(written.unchanged)
+    for key_at, count_at in forks:
+        if key_at in new and key_at not in unchanged:
             raise TraceError(
-                f"gn.{transform}: {where(one.key_at)} was written, but its stream has no axis: it is forked, and what "
-                "is written into a fork is lost. Write the key outside of the function, or give the stream an axis "
-                "before, as by rngs.fork(n)"
+                f"gn.{site.transform}: {site.state_name(key_at)} was written, but its stream has no axis: it is "
+                "forked, and what is written into a fork is lost. Write the key outside of the function, or give the "
+                "stream an axis before, as by rngs.fork(n)"
             )
-        new[one.key_at] = values[one.key_at]
-        count = under_current_mesh(values[one.count_at])
-        new[one.count_at] = count + jnp.ones_like(count)
-        untouched = (untouched | {one.key_at}) - {one.count_at}
+        new[key_at] = values[key_at]
+        unchanged.add(key_at)
+        count = under_current_mesh(values[count_at])
+        new[count_at] = count + jnp.ones_like(count)
+        unchanged.discard(count_at)
     numbers = tuple(sorted(new))
     return (
-        dataclasses.replace(written, numbers=numbers, untouched=frozenset(untouched)),
+        dataclasses.replace(written, numbers=numbers, unchanged=frozenset(unchanged)),
         tuple([new[number] for number in numbers]),
         result,
     )

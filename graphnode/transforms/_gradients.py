@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from types import EllipsisType
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 import jax
 
@@ -11,13 +11,14 @@ from .._filters import Filter
 from .._state import ParamState
 from .._tracebacks import hides_frames
 from ._arguments import Function, Values
-from ._boundary import Call, Outcome
+from ._boundary import Call
+from ._grad_types import in_reverse_mode
 from ._methods import rebind, target_of
-from ._wrt import Chosen, GradOptions, divided, one_or_all
+from ._pure import Outcome
+from ._wrt import DiffTarget, GradOptions, divided, one_or_all
 
 P = ParamSpec("P")
 R = TypeVar("R")
-A = TypeVar("A")
 
 
 def _value_and_grad(
@@ -29,15 +30,17 @@ def _value_and_grad(
     @functools.wraps(target)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
         call = Call(transform, target, args, kwargs)
-        pure, chosen = (
-            call.pure(),
-            Chosen(call, options.argnums, options.wrt, len(bound)),
-        )
+        pure = call.pure()
+        diff_target = DiffTarget(call, options.argnums, options.wrt, len(bound))
         if not options.allow_int:
-            chosen.check_floating()
+            diff_target.check_floating()
 
-        def loss_of(values: Values, rest: Values) -> tuple[Any, Outcome]:
-            return divided(transform, pure(*chosen.join(values, rest)), options.has_aux)
+        def loss_of(values: Values, other_leaves: Values) -> tuple[Any, Outcome]:
+            return divided(
+                transform,
+                pure(*diff_target.join(values, other_leaves)),
+                options.has_aux,
+            )
 
         differentiate = jax.value_and_grad(
             loss_of,
@@ -47,10 +50,10 @@ def _value_and_grad(
             allow_int=options.allow_int,
         )
         (loss, outcome), derivatives = call.run(
-            differentiate, chosen.values, chosen.rest
+            differentiate, diff_target.values, diff_target.other_leaves
         )
         aux = call.finish(outcome)
-        gradients = one_or_all(options.argnums, chosen.assemble(*derivatives))
+        gradients = one_or_all(options.argnums, diff_target.assemble(*derivatives))
         return ((loss, aux) if options.has_aux else loss), gradients
 
     again = functools.partial(_value_and_grad, transform, options=options)
@@ -69,46 +72,8 @@ def _grad(function: Function, options: GradOptions) -> Function:
     return rebind(grad_of, bound, function, functools.partial(_grad, options=options))
 
 
-@overload
-def grad(
-    fun: Callable[P, Any],
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    *,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, Any]: ...
-@overload
-def grad(
-    fun: Callable[P, tuple[Any, A]],
-    argnums: int | Sequence[int] = ...,
-    *,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, tuple[Any, A]]: ...
-@overload
-def grad(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
-@overload
-def grad(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
-# Any: a gradient has the type of the argument that it is of, a StateTree for a node,
-# which no annotation can say.
+# Any: what is given back is called as the function is, which the decorator says.
+@in_reverse_mode
 def grad(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,

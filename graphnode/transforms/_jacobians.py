@@ -1,9 +1,9 @@
 """`jacrev`, `jacfwd` and `hessian`: derivatives of functions whose results are arrays of any shape."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import EllipsisType
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,12 @@ from .._filters import Filter
 from .._state import ParamState
 from .._tracebacks import hides_frames
 from ._arguments import Function, Values
-from ._boundary import Call, Outcome
+from ._boundary import Call
+from ._grad_types import in_forward_mode, in_reverse_mode
 from ._members import with_leading_axes
 from ._methods import rebind, target_of
-from ._wrt import Chosen, GradOptions, divided, one_or_all
-
-P = ParamSpec("P")
-A = TypeVar("A")
+from ._pure import Outcome
+from ._wrt import DiffTarget, GradOptions, divided, one_or_all
 
 
 def _jacobian(
@@ -36,35 +35,39 @@ def _jacobian(
     @functools.wraps(target)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = Call(transform, target, args, kwargs)
-        pure, chosen = (
-            call.pure(),
-            Chosen(call, options.argnums, options.wrt, len(bound)),
-        )
+        pure = call.pure()
+        diff_target = DiffTarget(call, options.argnums, options.wrt, len(bound))
         if not options.allow_int:
-            chosen.check_floating()
+            diff_target.check_floating()
         treedef: Any = None
         ranks: list[int] = []
 
-        def leaves_of(values: Values, rest: Values) -> tuple[list[Any], Outcome]:
+        def leaves_of(
+            values: Values, other_leaves: Values
+        ) -> tuple[list[Any], Outcome]:
             nonlocal treedef
             result, outcome = divided(
-                transform, pure(*chosen.join(values, rest)), options.has_aux
+                transform,
+                pure(*diff_target.join(values, other_leaves)),
+                options.has_aux,
             )
             leaves, treedef = jax.tree.flatten(result)
             ranks[:] = map(jnp.ndim, leaves)
             return leaves, outcome
 
         rows, outcome = call.run(
-            differentiate(leaves_of, (0, 1), **keywords), chosen.values, chosen.rest
+            differentiate(leaves_of, (0, 1), **keywords),
+            diff_target.values,
+            diff_target.other_leaves,
         )
         aux = call.finish(outcome)
         # Each array is the derivative of one array of the result, whose axes come
         # first.
-        made = [
-            with_leading_axes(one_or_all(options.argnums, chosen.assemble(*row)), rank)
-            for row, rank in zip(rows, ranks, strict=True)
-        ]
-        jacobian = jax.tree.unflatten(treedef, made)
+        leaves: list[Any] = []
+        for row, rank in zip(rows, ranks, strict=True):
+            derivatives = one_or_all(options.argnums, diff_target.assemble(*row))
+            leaves.append(with_leading_axes(derivatives, rank))
+        jacobian = jax.tree.unflatten(treedef, leaves)
         return (jacobian, aux) if options.has_aux else jacobian
 
     again = functools.partial(_jacobian, transform, options=options, mode=mode)
@@ -76,46 +79,8 @@ def _hessian(function: Function, options: GradOptions) -> Function:
     return _jacobian("hessian", of_rows, options, "jacfwd")
 
 
-# Any in what follows: a derivative has the type of the result with the argument's in
-# place of each array, which no annotation can say.
-@overload
-def jacrev(
-    fun: Callable[P, Any],
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    *,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, Any]: ...
-@overload
-def jacrev(
-    fun: Callable[P, tuple[Any, A]],
-    argnums: int | Sequence[int] = ...,
-    *,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, tuple[Any, A]]: ...
-@overload
-def jacrev(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
-@overload
-def jacrev(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    allow_int: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
+# Any: what is given back is called as the function is, which the decorator says.
+@in_reverse_mode
 def jacrev(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
@@ -148,41 +113,8 @@ def jacrev(
     )
 
 
-# Any: as for `jacrev`.
-@overload
-def jacfwd(
-    fun: Callable[P, Any],
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    *,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, Any]: ...
-@overload
-def jacfwd(
-    fun: Callable[P, tuple[Any, A]],
-    argnums: int | Sequence[int] = ...,
-    *,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, tuple[Any, A]]: ...
-@overload
-def jacfwd(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
-@overload
-def jacfwd(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
+# Any: what is given back is called as the function is, which the decorator says.
+@in_forward_mode
 def jacfwd(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,
@@ -208,41 +140,8 @@ def jacfwd(
     )
 
 
-# Any: as for `jacrev`.
-@overload
-def hessian(
-    fun: Callable[P, Any],
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    *,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, Any]: ...
-@overload
-def hessian(
-    fun: Callable[P, tuple[Any, A]],
-    argnums: int | Sequence[int] = ...,
-    *,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[P, tuple[Any, A]]: ...
-@overload
-def hessian(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[False] = ...,
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
-@overload
-def hessian(
-    *,
-    argnums: int | Sequence[int] = ...,
-    has_aux: Literal[True],
-    holomorphic: bool = ...,
-    wrt: Filter | EllipsisType = ...,
-) -> Callable[[Callable[P, tuple[Any, A]]], Callable[P, tuple[Any, A]]]: ...
+# Any: what is given back is called as the function is, which the decorator says.
+@in_forward_mode
 def hessian(
     fun: Function | None = None,
     argnums: int | Sequence[int] = 0,

@@ -1,11 +1,12 @@
 """`jit`: compile a function of nodes, and write back what it wrote.
 
-One compiled function is kept for each form of the arguments, on the user's function
+One compiled function is kept for each signature of the arguments, on the user's function
 itself: wrapping it again, calling a method of another node or passing an equal model
 meets what is compiled already.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MethodType
 from typing import (
@@ -23,7 +24,7 @@ from typing import (
 import jax
 
 from .._caches import Memo
-from .._compat import DISABLE_JIT, PLAIN, is_tracing, jaxpr_as_fun
+from .._compat import DISABLE_JIT, PLAIN, is_tracing
 from .._describe import describe
 from .._graph._binding import binding_of_list
 from .._marks import mark_lost
@@ -31,10 +32,13 @@ from .._signals import undivided
 from .._state import State
 from .._tracebacks import hide_frames
 from ._arguments import Values, name_of, named_arguments, with_statics
-from ._boundary import ACTIVE, Call, Outcome, Pure
+from ._boundary import Call
 from ._kept import forget_kept, remembered
 from ._methods import Transformed, target_of
+from ._pure import ACTIVE, Outcome, Pure
+from ._replay import Replay
 from ._retrace import History, history_of
+from ._written import Written
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -141,7 +145,7 @@ class Jitted(Transformed, Generic[P, R]):
 
         def lowered() -> jax.stages.Lowered:
             return (self._compiled.get(call.key) or self._compile(call)).lower(
-                call.values, call.rest
+                call.values, call.other_leaves
             )
 
         return call.run(lowered)  # type: ignore[no-any-return]  # as `lowered` gives
@@ -179,18 +183,16 @@ class Jitted(Transformed, Generic[P, R]):
         return Call("jit", self._target, args, kwargs)
 
     def _compile(self, call: Call) -> "_Plain | _Donating":
-        options, history = self._options, self._history
-        made = (
-            _Donating(call, options, history)
-            if self._is_donating
-            else _Plain(call, options, history)
-        )
-        return self._compiled.keep(call.key, made)
+        kind = _Donating if self._is_donating else _Plain
+        return self._compiled.keep(call.key, kind(call, self._options, self._history))
 
 
 def _leaf_names(call: Call) -> str:
     return ", ".join(
-        [f"rest[{at}] is {name}" for at, name in enumerate(call.rest_names())]
+        [
+            f"other_leaves[{at}] is {name}"
+            for at, name in enumerate(call.site.other_leaf_names())
+        ]
         + ["values are the States"]
     )
 
@@ -209,7 +211,7 @@ class _Plain:
 
     def run(self, call: Call) -> Outcome:
         """Call the compiled function, and write what it wrote into the caller's States."""
-        outcome = self._jitted(call.values, call.rest)
+        outcome = self._jitted(call.values, call.other_leaves)
         call.write(outcome[0], outcome[1])
         return outcome
 
@@ -217,39 +219,39 @@ class _Plain:
 class _Donating:
     """A compiled function that donates the values of the States it writes, and the leaves that the caller names.
 
-    Which States these are is known after a first trace. What is compiled evaluates what
-    that trace gave, so that the user's function is traced once; it is traced again for
-    other shapes. A State that only a later trace writes is not donated, and one that a
-    later trace does not write any more gets its old value back.
+    JAX is told at the start what is donated, but only a trace says what is written:
+
+        first call   jax.jit(pure).trace ──► _FirstTrace: the written States
+                                                   │
+                     jax.jit(run, donate_argnums=0)(donated, retained)
+                                                   │ traces `run`, once for each shapes
+        first shapes       run ──► _FirstTrace.take: evaluates that trace
+        other shapes       run ──► the open `Pure`, which runs the user's function
+
+    So the user's function is traced once for each shapes. A State that only a later
+    trace writes is not donated, and one that a later trace does not write any more gets
+    its old value back: the `Pure` is open.
     """
 
     def __init__(self, call: Call, options: Options, history: History) -> None:
-        traced = jax.jit(_logged(call.pure(), history)).trace(call.values, call.rest)
-        written = traced.out_info[0].numbers
-        named = _named_leaves(call, options)
-        states, roots = (
-            call.binding.states,
-            [call.roots[call.form.places.index(at)] for at in named[0]],
-        )
-        donated = set(
-            states if options.donate else binding_of_list(roots).states if roots else ()
-        )
-        numbers = tuple([number for number in written if states[number] in donated])
-        self._donated = numbers
-        self._values = _Parting(len(states), numbers)
-        self._rest = _Parting(len(call.rest), named[1])
-        self._pure = _logged(call.pure(numbers, is_open=True), history)
-        self._may_reshape = bool(traced.out_info[0].reshaped)
-        self._first: tuple[list[Any], Callable[..., list[Any]], Any] | None = (
-            list(traced.jaxpr.in_avals),
-            jaxpr_as_fun(traced.jaxpr),
-            jax.tree.structure(traced.out_info),
-        )
+        self._first = _FirstTrace(call, history)
+        written = self._first.written
+        nodes, leaves = _named_leaves(call, options)
+        donating = _donating_states(call, options, nodes)
+        states = call.binding.states
+        self._donated = tuple([n for n in written.numbers if states[n] in donating])
+        self._values = _Partition(len(states), self._donated)
+        self._other_leaves = _Partition(len(call.other_leaves), leaves)
+        self._pure = _logged(call.pure(self._donated, is_open=True), history)
+        self._may_reshape = bool(written.reshaped)
 
-        def run(given: tuple[Values, Values], kept: tuple[Values, Values]) -> Outcome:
-            return self._trace(
-                self._values.join(given[0], kept[0]), self._rest.join(given[1], kept[1])
-            )
+        def run(
+            donated: tuple[Values, Values], retained: tuple[Values, Values]
+        ) -> Outcome:
+            values = self._values.join(donated[0], retained[0])
+            # A list, as the leaves of a call are: the first trace knows them so.
+            other_leaves = list(self._other_leaves.join(donated[1], retained[1]))
+            return self._trace(values, other_leaves)
 
         run.__name__ = run.__qualname__ = getattr(call.function, "__name__", "run")
         self._jitted = jax.jit(
@@ -269,7 +271,8 @@ class _Donating:
         if self._may_reshape:
             # Before any memory is gone. JAX keeps the trace, which says what will be
             # written.
-            written, values, _ = self._shapes(*self._parted(call.values, call.rest))
+            arguments = self._arguments(call.values, call.other_leaves)
+            written, values, _ = self._shapes(*arguments)
             call.check_contracts(written, values)
         states = [call.binding.states[number] for number in self._donated]
 
@@ -278,7 +281,8 @@ class _Donating:
 
         def run_and_write() -> Outcome:
             try:
-                outcome: Outcome = self._jitted(*self._parted(call.values, call.rest))
+                arguments = self._arguments(call.values, call.other_leaves)
+                outcome: Outcome = self._jitted(*arguments)
             except BaseException:
                 if is_gone():
                     mark_lost(_losses(states), _LOSS.format(name_of(call.function)))
@@ -288,21 +292,27 @@ class _Donating:
 
         return undivided(run_and_write, is_gone)
 
-    def lower(self, values: Values, rest: Sequence[Any]) -> jax.stages.Lowered:
+    def lower(self, values: Values, other_leaves: Sequence[Any]) -> jax.stages.Lowered:
         """Lower the compiled function."""
-        return self._jitted.lower(*self._parted(values, rest))
+        return self._jitted.lower(*self._arguments(values, other_leaves))
 
-    def _parted(self, values: Values, rest: Sequence[Any]) -> tuple[Any, Any]:
-        given_values, kept_values = self._values.part(values)
-        given_rest, kept_rest = self._rest.part(rest)
-        given, kept = (given_values, given_rest), (kept_values, kept_rest)
-        leaves = jax.tree.leaves((given, kept))
+    def _arguments(
+        self, values: Values, other_leaves: Sequence[Any]
+    ) -> tuple[Any, Any]:
+        """What is donated, and what is retained, both of values and other leaves."""
+        donated_values, retained_values = self._values.split(values)
+        donated_leaves, retained_leaves = self._other_leaves.split(other_leaves)
+        donated = donated_values, donated_leaves
+        retained = retained_values, retained_leaves
+        leaves = jax.tree.leaves((donated, retained))
         if len(set(map(id, leaves))) < len(leaves):
-            given = _unshared(given, kept)
-        return given, kept
+            donated = _unshared(donated, retained)
+        return donated, retained
 
-    def _trace(self, values: Values, rest: Sequence[Any]) -> Outcome:
-        outcome = self._outcome(values, rest)
+    def _trace(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
+        outcome = self._first.take(values, other_leaves) or self._pure(
+            values, other_leaves
+        )
         if outcome[0].reshaped:
             self._may_reshape = True
             # The call that is being traced: a contract that it breaks ends it
@@ -310,14 +320,41 @@ class _Donating:
                 ACTIVE.call.check_contracts(outcome[0], outcome[1])
         return outcome
 
-    def _outcome(self, values: Values, rest: Sequence[Any]) -> Outcome:
-        first, self._first = self._first, None
-        if first is not None:
-            avals, function, out_treedef = first
-            leaves = jax.tree.leaves((values, rest))
-            if list(map(jax.typeof, leaves)) == avals:
-                return jax.tree.unflatten(out_treedef, function(*leaves))  # type: ignore[no-any-return]
-        return self._pure(values, rest)
+
+class _FirstTrace:
+    """The first trace of a function that donates: it says what is written, and is compiled itself.
+
+    Attributes:
+        written: What the function writes.
+    """
+
+    def __init__(self, call: Call, history: History) -> None:
+        traced = jax.jit(_logged(call.pure(), history)).trace(
+            call.values, call.other_leaves
+        )
+        self.written: Written = traced.out_info[0]
+        self._replay: Replay | None = Replay(
+            traced.jaxpr, call.values, call.other_leaves, traced.out_info
+        )
+
+    def take(self, values: Values, other_leaves: Sequence[Any]) -> Outcome | None:
+        """The outcome of the function by this trace, once; `None` after that, or for arguments of other types.
+
+        Once: JAX keeps what it made of these types. Held any longer, the trace would
+        only keep its constants alive.
+        """
+        replay, self._replay = self._replay, None
+        return None if replay is None else replay.outcome(values, other_leaves)
+
+
+def _donating_states(
+    call: Call, options: Options, nodes: Sequence[int]
+) -> set[State[Any]]:
+    """The States that are donated if they are written: all, or those of the nodes at these leaves."""
+    if options.donate:
+        return set(call.binding.states)
+    roots = [call.roots[call.signature.places.index(at)] for at in nodes]
+    return set(binding_of_list(roots).states) if roots else set()
 
 
 def _is_deleted(value: Any) -> bool:
@@ -340,15 +377,15 @@ _LOSS: Final = (
 
 
 class _Compiled(Memo[Hashable, _Plain | _Donating]):
-    """What was compiled of one function under the same options, by the form of the arguments."""
+    """What was compiled of one function under the same options, by the signature of the arguments."""
 
     __slots__ = ()
     limit = 256
 
 
-def _unshared(given: Any, kept: Any) -> Any:
-    """What is given away, with copies of the arrays that stand in a second place: they cannot be gone in one alone."""
-    seen = set(map(id, jax.tree.leaves(kept)))
+def _unshared(donated: Any, retained: Any) -> Any:
+    """What is donated, with copies of the arrays that stand in a second place: they cannot be gone in one alone."""
+    seen = set(map(id, jax.tree.leaves(retained)))
 
     def own(leaf: Any) -> Any:
         # Equal numbers are one object, too
@@ -357,56 +394,49 @@ def _unshared(given: Any, kept: Any) -> Any:
         seen.add(id(leaf))
         return leaf
 
-    return jax.tree.map(own, given)
+    return jax.tree.map(own, donated)
 
 
-class _Parting:
-    """Parts a row into the items that are given away and those that are kept, and joins them again."""
+class _Partition:
+    """Splits a row into the items that are donated and those that are retained, and joins them again."""
 
-    def __init__(self, length: int, given: Sequence[int]) -> None:
-        self._given, given_set = given, set(given)
-        self._kept = [number for number in range(length) if number not in given_set]
+    def __init__(self, length: int, donated: Sequence[int]) -> None:
+        self._donated = donated
+        self._retained = [at for at in range(length) if at not in set(donated)]
+        self._length = length
 
-    def part(self, row: Sequence[Any]) -> tuple[Values, Values]:
-        """What is given away, and what is kept."""
-        return tuple([row[number] for number in self._given]), tuple(
-            [row[number] for number in self._kept]
-        )
+    def split(self, row: Sequence[Any]) -> tuple[Values, Values]:
+        """What is donated, and what is retained."""
+        donated = tuple([row[number] for number in self._donated])
+        return donated, tuple([row[number] for number in self._retained])
 
-    def join(self, given: Values, kept: Values) -> Values:
+    def join(self, donated: Values, retained: Values) -> Values:
         """The row again."""
-        placed = dict(zip((*self._given, *self._kept), (*given, *kept), strict=True))
-        return tuple([placed[number] for number in range(len(placed))])
+        numbers, items = (*self._donated, *self._retained), (*donated, *retained)
+        item_at = dict(zip(numbers, items, strict=True))
+        return tuple([item_at[number] for number in range(self._length)])
 
 
 def _named_leaves(call: Call, options: Options) -> tuple[list[int], list[int]]:
-    """The leaves to donate by name: nodes by their number among all leaves, others by theirs in the rest."""
-    named = {*options.donate_argnums, *options.donate_argnames}
-    places = set(call.form.places)
-    nodes: list[int] = []
-    rest: list[int] = []
-    seen = 0
-    for at, owner in enumerate(call.form.owners()):
-        if at in places:
-            nodes += [at] * (owner in named)
-        else:
-            rest += [seen] * (owner in named)
-            seen += 1
-    return nodes, rest
+    """The leaves to donate by name: nodes by their number among all leaves, others by theirs."""
+    named: set[int | str] = {*options.donate_argnums, *options.donate_argnames}
+    places = list(itertools.chain(*call.signature.leaf_places(named)))
+    nodes = [place.leaf for place in places if place.other is None]
+    return nodes, sorted([place.other for place in places if place.other is not None])
 
 
 def _logged(pure: Pure, history: History) -> Callable[[Values, Sequence[Any]], Outcome]:
     """`pure`, which notes in the history that it is traced, under the name of the user's function."""
 
-    def run(values: Values, rest: Sequence[Any]) -> Outcome:
-        seen = history.add(pure.function, pure.form, values, rest)
+    def run(values: Values, other_leaves: Sequence[Any]) -> Outcome:
+        trace = history.add(pure.site, values, other_leaves)
         try:
-            return pure(values, rest)
+            return pure(values, other_leaves)
         except BaseException as error:
-            history.fail(seen, error)
+            history.fail(trace, error)
             raise
 
-    run.__name__ = run.__qualname__ = getattr(pure.function, "__name__", "run")
+    run.__name__ = run.__qualname__ = getattr(pure.site.function, "__name__", "run")
     return run
 
 
@@ -450,8 +480,8 @@ def jit(
 
     Nodes may be anywhere in the arguments and in the result. The function gets copies,
     whose written States are written back to the caller's, so that a node that goes in
-    comes out as the same object; States that are only read are no outputs of what is
-    compiled. It is traced once for each structure, shapes and dtypes; see
+    comes out as the same object; States that are only read are not outputs of
+    what is compiled. It is traced once for each structure, shapes and dtypes; see
     `explain_retrace`.
 
     Args:
@@ -472,7 +502,7 @@ def jit(
         The compiled function, with the signature of `fun`.
 
     Raises:
-        ValueError: A position or name is that of no argument.
+        ValueError: There is no argument of a position or name.
         StructureError: At a call: the function changes the structure of a node.
         TraceError: At a call: the function writes a State that it did not get as an
             argument.

@@ -1,7 +1,12 @@
 """What was made of a function and is kept on it: pure functions, and what JAX compiled of them.
 
-JAX knows by identity what it has traced before, so that what it is given has to be the
-same object each time.
+JAX knows by identity what it has traced before, so that what it gets has to be the same
+object each time:
+
+    function.__dict__[TRANSFORMED]  _Kept, which dies with the function
+        kinds[("pure", "jit")]      KindCache: by signature, a Pure
+        kinds["jit"]                KindCache: by options, what gn.jit compiled
+        kinds["history"]            the traces, for gn.explain_retrace
 """
 
 import weakref
@@ -31,7 +36,7 @@ _EAGER: Final = frozenset(
 )
 
 
-class Made(Memo[Hashable, Any]):
+class KindCache(Memo[Hashable, Any]):
     """What was made of one function, of one kind."""
 
     __slots__ = ("__weakref__",)
@@ -50,25 +55,25 @@ class _Kept(StaysHere):
 
     def __init__(self, owner: Function | None = None) -> None:
         self.owner = None if owner is None else weakref.ref(owner)
-        self.kinds: dict[Hashable, Made] = {}
+        self.kinds: dict[Hashable, KindCache] = {}
 
     def is_of(self, function: Function) -> bool:
         return self.owner is not None and self.owner() is function
 
 
-def _made_of(function: Function, kind: Hashable) -> Made | None:
+def _cache_of(function: Function, kind: Hashable) -> KindCache | None:
     """Where what is made of a function is kept; `None` for one that takes no attributes."""
     try:
-        kept: _Kept | None = function.__dict__.get(TRANSFORMED)
-        if kept is None or not kept.is_of(function):
-            kept = _attached(function)
+        caches: _Kept | None = function.__dict__.get(TRANSFORMED)
+        if caches is None or not caches.is_of(function):
+            caches = _attached(function)
     except (AttributeError, TypeError):  # a builtin, or a class
         return None
-    made = kept.kinds.get(kind)
-    if made is None:
+    cache = caches.kinds.get(kind)
+    if cache is None:
         _check_hashable(function, kind)
-        return kept.kinds.setdefault(kind, Made())
-    return made
+        return caches.kinds.setdefault(kind, KindCache())
+    return cache
 
 
 def _check_hashable(function: Function, kind: Hashable) -> None:
@@ -93,10 +98,11 @@ def _check_hashable(function: Function, kind: Hashable) -> None:
 def _attached(function: Function) -> _Kept:
     fresh = _Kept(function)
     with LOCK:
-        kept: _Kept | None = function.__dict__.get(TRANSFORMED)
-        if kept is None or not kept.is_of(function):
-            function.__dict__[TRANSFORMED] = kept = fresh
-    return kept
+        # Another thread may have been first.
+        caches: _Kept | None = function.__dict__.get(TRANSFORMED)
+        if caches is None or not caches.is_of(function):
+            function.__dict__[TRANSFORMED] = caches = fresh
+    return caches
 
 
 def remembered(
@@ -115,8 +121,8 @@ def remembered(
     # Its attributes are those of the function, and would keep the instance
     if isinstance(function, MethodType):
         return make()
-    made = _made_of(function, kind)
-    return make() if made is None else made.of(key, make)
+    cache = _cache_of(function, kind)
+    return make() if cache is None else cache.of(key, make)
 
 
 def remembered_together(
@@ -138,35 +144,37 @@ def remembered_together(
             must hold them in no other way: no reference from one of them may keep
             another.
     """
-    made = (
-        None
-        if any(isinstance(each, MethodType) for each in functions)
-        else _made_of(functions[0], kind)
-    )
-    if made is None:
+    is_method = any(isinstance(function, MethodType) for function in functions)
+    cache = None if is_method else _cache_of(functions[0], kind)
+    if cache is None:
         return make(lambda: list(functions))
     full_key = (tuple(map(id, functions)), key)
-    found = made.get(full_key)
+    entry = cache.get(full_key)
     # Known by their ids, which may be others': an interrupt can keep a callback from
     # dropping an entry.
-    if found is not None and all(
-        ref() is function for ref, function in zip(found[1], functions, strict=True)
-    ):
-        return found[0]  # type: ignore[no-any-return]  # `T`, as `make`
+    if entry is not None and _refer_to(entry[1], functions):
+        return entry[0]  # type: ignore[no-any-return]  # `T`, as `make`
     # Weak, like all here: a cycle would wait for the collector
-    made_ref = weakref.ref(made)
+    cache_ref = weakref.ref(cache)
 
     def forget(_: object) -> None:
-        alive = made_ref()
-        if alive is not None:
-            alive.pop(full_key, None)
+        live_cache = cache_ref()
+        if live_cache is not None:
+            live_cache.pop(full_key, None)
 
     try:
         refs = [weakref.ref(function, forget) for function in functions]
     except TypeError:  # an object of a class with slots
         return make(lambda: list(functions))
-    made.pop(full_key, None)
-    return made.keep(full_key, (make(lambda: [ref() for ref in refs]), refs))[0]  # type: ignore[no-any-return]
+    cache.pop(full_key, None)
+    entry = (make(lambda: [ref() for ref in refs]), refs)
+    return cache.keep(full_key, entry)[0]  # type: ignore[no-any-return]
+
+
+def _refer_to(
+    refs: Sequence[weakref.ref[Function]], functions: Sequence[Function]
+) -> bool:
+    return all(ref() is function for ref, function in zip(refs, functions, strict=True))
 
 
 def forget_kept(wrapper: Any) -> None:

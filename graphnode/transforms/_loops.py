@@ -6,8 +6,8 @@ loop, not part of its carry.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,21 +18,29 @@ from .._arguments import checked_index
 from .._compat import Tracer, changing_outputs, item_aval
 from .._describe import describe
 from .._tracebacks import hides_frames
-from ._arguments import Form, Function, Static, Values
+from ._arguments import Function, Static, Values
 from ._axes import Spread, check_sizes, spread_axes
-from ._boundary import Call, Outcome, pure_of
+from ._boundary import Call
 from ._carry import (
     Carry,
     Traced,
     check_shardings,
     check_types,
     compiled,
-    pair_of,
     picking,
 )
-from ._fork import Fork, apart_from, fork, forks_of, join, lane_count, with_forks
+from ._fork import (
+    StreamFork,
+    advanced,
+    forked_values,
+    forks_of,
+    lane_count,
+    with_fork_axes,
+)
 from ._members import is_key, made_keys, member_of, refuse_constant, with_result_axes
 from ._methods import target_of
+from ._pure import REFUSAL, Outcome, pure_of
+from ._signature import CallSite, Signature
 from ._vmap import check_axis
 
 C = TypeVar("C")
@@ -59,8 +67,8 @@ class _InCarry:
 _CARRY: Final = _InCarry()
 
 
-class _Scan(NamedTuple):
-    """What a scan is asked for, apart from its function and its arguments."""
+class _ScanOptions(NamedTuple):
+    """What a scan is asked for, apart from its function and its arguments; as `jax.lax.scan` takes it."""
 
     length: int | None
     reverse: bool
@@ -128,20 +136,22 @@ def scan(
     if length is not None:
         length = checked_index("gn.scan", "length", length)
     call = Call("scan", target, (*bound, init, xs))
-    found = spread_axes(
+    spread = spread_axes(
         call, (*[_CARRY] * (len(bound) + 1), in_axes), None, _check_place
     )
-    forks = forks_of(call, found.values)
-    check_sizes(
-        call, Spread(apart_from(forks, found.values), found.rest), _SIZES, length
-    )
-    axes = Spread(with_forks(forks, found.values), found.rest)
+    # A stream without an axis is forked, and its forks have one.
+    forks = forks_of(call, spread.values)
+    own_axes = with_fork_axes(forks, spread, None)
+    axes = with_fork_axes(forks, spread, 0)
+    check_sizes(call, own_axes, _SIZES, length)
     if forks and length is None:
-        length = lane_count(call, axes.values, axes.rest, forks)
-    options = _Scan(length, reverse, unroll)
-    form, name = member_of(call, Spread(apart_from(forks, found.values), found.rest))
-    key = (axes.values, tuple(axes.rest), options, forks, name, form)
-    body = functools.partial(_scan, form, len(bound), axes, options, forks, name)
+        length = lane_count(call, own_axes)
+    options = _ScanOptions(length, reverse, unroll)
+    site, name = member_of(call, own_axes)
+    key = (axes.values, tuple(axes.other_leaves), options, forks, name, site.signature)
+    body = functools.partial(
+        _scan, site.signature, len(bound), axes, options, forks, name
+    )
     outcome = compiled(call, (target,), key, body)
     return call.finish(outcome)  # type: ignore[no-any-return]  # the carry and the outputs
 
@@ -151,180 +161,238 @@ def _check_place(value: Any, where: str) -> None:
         check_axis(value, where)
 
 
+# What JAX carries from round to round: values of States, and leaves of the user's carry.
+_LoopState: TypeAlias = tuple[list[Any], list[Any]]
+
+
+class _Round:
+    """One round of a loop: from what JAX carries to what it carries next.
+
+    The function of a round takes the values of all States and all other leaves. Those
+    that the loop carries are new in each round, items of what is scanned over too, and
+    all else are constants of the loop:
+
+        of the function's arguments       goes in as         written in the round
+        --------------------------------------------------------------------------
+        State in the carry, written       carried value      carried on
+        State in `xs`, with an axis       item               stacked along its axis
+        State that is shared              constant           refused
+        any other State                   constant           (is not written)
+        leaf of `init`                    carried leaf       carried on
+        leaf of `xs`, or the index        item               -
+
+    Attributes:
+        start: What is carried into the first round.
+        written: What the function wrote, as of the latest trace: JAX traces a round
+            again where the types of the carry change.
+        returned: The carry that it gave, as of the latest trace.
+    """
+
+    def __init__(
+        self,
+        traced: Traced,
+        carry: Carry,
+        carried: Sequence[int],
+        values: Values,
+        other_leaves: list[Any],
+        refusal: str = REFUSAL,
+        shared: Collection[int] = (),
+    ) -> None:
+        self.site = traced.site
+        self.numbers = tuple([n for n in traced.written.numbers if n not in shared])
+        self.carried = carried
+        self._pure = traced.returning(self.numbers, refusal)
+        self._carry, self._values, self._other_leaves = carry, values, other_leaves
+        self.start: _LoopState = (
+            [values[number] for number in carried],
+            [other_leaves[at] for at in carry.at],
+        )
+        # Without compilation, a loop of no rounds never comes to its body.
+        self.written, self.returned = traced.written, carry.take(traced.result)
+
+    def arguments(
+        self, state: _LoopState, values: dict[int, Any], other_leaves: dict[int, Any]
+    ) -> tuple[Values, list[Any]]:
+        """The values and leaves of a round: what is carried, these items, and the constants."""
+        carried_values = dict(zip(self.carried, state[0], strict=True))
+        carried_leaves = dict(zip(self._carry.at, state[1], strict=True))
+        all_values = _replaced(self._values, carried_values | values)
+        return tuple(all_values), _replaced(
+            self._other_leaves, carried_leaves | other_leaves
+        )
+
+    def run(
+        self, state: _LoopState, values: dict[int, Any], other_leaves: dict[int, Any]
+    ) -> tuple[_LoopState, dict[int, Any]]:
+        """Run the function once.
+
+        Args:
+            state: What is carried into the round.
+            values: Its items among the States, by number.
+            other_leaves: Its items among the other leaves, by number.
+
+        Returns:
+            What is carried on, and the new values of all States that were written.
+
+        Raises:
+            TypeError: The carry or a State changes its structure, shapes or dtypes.
+            StructureError: A node of the carry is another one.
+        """
+        all_values, all_others = self.arguments(state, values, other_leaves)
+        self.written, new_values, result = self._pure(all_values, all_others)
+        before = dict(enumerate(all_values))
+        after = dict(zip(self.numbers, new_values, strict=True))
+        carried = {number: after[number] for number in self.carried}
+        check_types(self.site, before, after)
+        # What is stacked need not come back as it went in.
+        check_shardings(self.site, before, carried)
+        self.returned = self._carry.take(result)
+        return (list(carried.values()), self.returned.leaves), after
+
+    def outcome(self, last: _LoopState) -> Outcome:
+        """The outcome of a loop that carries all that is written, from what the last round gave."""
+        return self.written, tuple(last[0]), self.returned.with_leaves(last[1])
+
+
+class _ScanRound(_Round):
+    """One round of `scan`, with items of what is scanned over.
+
+    Attributes:
+        axes: The axis of each State that is scanned over, by its number.
+        leaf_axes: The axis of each other leaf that is.
+        items: What is scanned over, along axis 0.
+    """
+
+    def __init__(
+        self,
+        site: CallSite,
+        position: int,
+        axes: Spread,
+        values: Values,
+        other_leaves: list[Any],
+    ) -> None:
+        self.axes = _scanned(axes.values)
+        self.leaf_axes = _scanned(axes.other_leaves)
+        carry = Carry(site, position, has_output=True)
+        first_values = [
+            _item(value, self.axes.get(n)) for n, value in enumerate(values)
+        ]
+        first_leaves = [
+            _item(leaf, self.leaf_axes.get(n)) for n, leaf in enumerate(other_leaves)
+        ]
+        traced = Traced(site, tuple(first_values), first_leaves, carry.take)
+        written = traced.written.numbers
+        carried = [number for number in written if axes.values[number] is _CARRY]
+        shared = [number for number in written if axes.values[number] is None]
+        super().__init__(traced, carry, carried, values, other_leaves, _NO_AXIS, shared)
+        self.items: _LoopState = (
+            [_moved(values[number], axis, 0) for number, axis in self.axes.items()],
+            [_moved(other_leaves[at], axis, 0) for at, axis in self.leaf_axes.items()],
+        )
+        specs = site.signature.graphdef.layout.specs
+        self._keys = {n for n in self.numbers if n in self.axes and is_key(specs[n])}
+
+    def step(
+        self, state: _LoopState, item: _LoopState
+    ) -> tuple[_LoopState, tuple[dict[int, Any], Any]]:
+        """One round as `jax.lax.scan` calls it: to the next state, and what is stacked."""
+        state, after = self.run(
+            state,
+            dict(zip(self.axes, item[0], strict=True)),
+            dict(zip(self.leaf_axes, item[1], strict=True)),
+        )
+        stacked = {n: value for n, value in after.items() if n in self.axes}
+        return state, (stacked, self.returned.output)
+
+    def may_make_keys(self, result: Any) -> bool:
+        """Whether there are keys of random streams in what the rounds stack."""
+        return bool(self._keys or made_keys(result, _RESULT_AXES, len(self._values)))
+
+    def constant_keys(self) -> list[str]:
+        """The names of the keys that are the same in every round: found by one more trace of it."""
+        names: list[str] = []
+
+        def keys_after(state: _LoopState, item: _LoopState) -> tuple[Any, list[Any]]:
+            state, stacked = self.step(state, item)
+            keys = self._keys_in(*stacked)
+            names[:] = [name for name, _ in keys]
+            return state, [key for _, key in keys]
+
+        count = len(jax.tree.leaves(self.start))
+        item = jax.tree.map(lambda leaf: _item(leaf, 0), self.items)
+        changing = changing_outputs(jax.make_jaxpr(keys_after)(self.start, item), count)
+        pairs = zip(names, changing[count:], strict=True)
+        return [name for name, changes in pairs if not changes]
+
+    def _keys_in(self, stacked: dict[int, Any], output: Any) -> list[tuple[str, Any]]:
+        """The keys of random streams in what one round stacks, with their names."""
+        keys = [
+            (self.site.state_name(n), stacked[n]) for n in stacked if n in self._keys
+        ]
+        new_keys = made_keys(((), output), _RESULT_AXES, len(self._values))
+        return keys + [(key.name, key.value) for key in new_keys]
+
+
+# The result of a scan is a pair: the carry has no axis, outputs have a leading one.
+_RESULT_AXES: Final = (None, 0)
+
+
 def _scan(
-    form: Form,
+    signature: Signature,
     position: int,
     axes: Spread,
-    options: _Scan,
-    forks: Sequence[Fork],
+    options: _ScanOptions,
+    forks: Sequence[StreamFork],
     name: str | None,
     functions: Sequence[Function],
     own: Values,
-    rest: list[Any],
+    other_leaves: list[Any],
 ) -> Outcome:
     """The scan of values and other leaves."""
     (function,) = functions
-    carry = Carry("scan", function, form, position)
-    scanned = {
-        number: axis for number, axis in enumerate(axes.values) if isinstance(axis, int)
-    }
-    scanned_rest = {
-        at: axis for at, axis in enumerate(axes.rest) if isinstance(axis, int)
-    }
-    if forks and options.length is None:
-        raise ValueError(
-            "gn.scan: only random streams are scanned: say how many rounds with length"
-        )
-    values = (
-        fork(forks, own, options.length)
-        if forks and options.length is not None
-        else own
+    values = own
+    if forks:
+        if options.length is None:
+            raise ValueError(
+                "gn.scan: only random streams are scanned: say how many rounds with length"
+            )
+        values = forked_values(forks, own, options.length)
+    site = CallSite("scan", function, signature)
+    round_ = _ScanRound(site, position, axes, values, other_leaves)
+    (carried, leaves), (stacked, outputs) = jax.lax.scan(
+        round_.step, round_.start, round_.items, *options
     )
-    first = tuple(
-        [_item(value, scanned.get(number)) for number, value in enumerate(values)]
-    )
-    first_rest = [_item(leaf, scanned_rest.get(at)) for at, leaf in enumerate(rest)]
-    traced = Traced(
-        "scan",
-        function,
-        form,
-        first,
-        first_rest,
-        lambda made: carry.take(pair_of("scan", made)[0]),
-    )
-    wrote = traced.written.numbers
-    carried = [number for number in wrote if axes.values[number] is _CARRY]
-    given = tuple([number for number in wrote if axes.values[number] is not None])
-    pure = traced.giving(given, _NO_AXIS)
-    specs = form.graphdef.layout.specs
-    key_numbers = {
-        number for number in given if number in scanned and is_key(specs[number])
-    }
-    put: Any = None
-    written: Any = None
-
-    def round_of(
-        state: tuple[list[Any], list[Any]], item: tuple[list[Any], list[Any]]
-    ) -> tuple[Any, Any]:
-        nonlocal put, written
-        all_values = _placed(
-            values,
-            {
-                **dict(zip(carried, state[0], strict=True)),
-                **dict(zip(scanned, item[0], strict=True)),
-            },
-        )
-        all_rest = _placed(
-            rest,
-            {
-                **dict(zip(carry.at, state[1], strict=True)),
-                **dict(zip(scanned_rest, item[1], strict=True)),
-            },
-        )
-        written, new_values, result = pure(tuple(all_values), all_rest)
-        new = dict(zip(given, new_values, strict=True))
-        check_types(form, function, "scan", dict(enumerate(all_values)), new)
-        check_shardings(
-            form,
-            function,
-            "scan",
-            dict(enumerate(all_values)),
-            {n: new[n] for n in carried},
-        )
-        result, output = pair_of("scan", result)
-        leaves, put = carry.take(result)
-        return ([new[number] for number in carried], leaves), (
-            {n: new[n] for n in given if n in scanned},
-            output,
-        )
-
-    def keys_of(after: tuple[dict[int, Any], Any]) -> list[tuple[str, Any]]:
-        scanned_values, output = after
-        return [
-            *[
-                (traced.where(n), value)
-                for n, value in scanned_values.items()
-                if n in key_numbers
-            ],
-            *[
-                (key.where, key.value)
-                for key in made_keys(((), output), (None, 0), len(values))
-            ],
-        ]
-
-    start = ([values[number] for number in carried], [rest[at] for at in carry.at])
-    items = (
-        [_moved(values[number], axis, 0) for number, axis in scanned.items()],
-        [_moved(rest[at], axis, 0) for at, axis in scanned_rest.items()],
-    )
-    (last, leaves), (stacked, outputs) = jax.lax.scan(round_of, start, items, *options)
-    result = (put(leaves), outputs)
-    if key_numbers or made_keys(result, (None, 0), len(values)):
-        refuse_constant("scan", _constant_keys(round_of, keys_of, start, items))
-    new = dict(zip(carried, last, strict=True))
-    new |= {
-        number: _moved(value, 0, scanned[number]) for number, value in stacked.items()
-    }
-    result = with_result_axes(result, (None, 0), len(values), name)
-    outcome = (written, tuple([new[number] for number in given]), result)
-    return join(forks, own, outcome, "scan", traced.where)
+    result = (round_.returned.with_leaves(leaves), outputs)
+    if round_.may_make_keys(result):
+        refuse_constant("scan", round_.constant_keys())
+    new = dict(zip(round_.carried, carried, strict=True))
+    for number, value in stacked.items():
+        new[number] = _moved(value, 0, round_.axes[number])
+    result = with_result_axes(result, _RESULT_AXES, len(values), name)
+    new_values = tuple([new[number] for number in round_.numbers])
+    return advanced(forks, own, (round_.written, new_values, result), site)
 
 
-def _constant_keys(
-    round_of: Function,
-    keys_of: Callable[[Any], list[tuple[str, Any]]],
-    start: Any,
-    items: Any,
-) -> list[str]:
-    """The names of the keys that are the same in every round: found by one more trace of it.
-
-    Args:
-        round_of: One round, from carry and item to the next carry and what is stacked.
-        keys_of: The keys in what one round stacks, with their names.
-        start: The first carry.
-        items: What is scanned over, along axis 0.
-    """
-    names: list[str] = []
-
-    def keys_after(state: Any, item: Any) -> tuple[Any, list[Any]]:
-        after, stacked = round_of(state, item)
-        keys = keys_of(stacked)
-        names[:] = [name for name, _ in keys]
-        return after, [key for _, key in keys]
-
-    count = len(jax.tree.leaves(start))
-    changing = changing_outputs(
-        jax.make_jaxpr(keys_after)(
-            start, jax.tree.map(lambda leaf: _item(leaf, 0), items)
-        ),
-        count,
-    )
-    return [
-        name
-        for name, changes in zip(names, changing[count:], strict=True)
-        if not changes
-    ]
+def _scanned(axes: Sequence[Any]) -> dict[int, int]:
+    """The axis of each State or leaf that is scanned over, by its number."""
+    return {n: axis for n, axis in enumerate(axes) if isinstance(axis, int)}
 
 
 def _item(value: Any, axis: int | None) -> Any:
     """One item of a value along an axis, as JAX's abstract values; the value itself without one."""
-    return (
-        value
-        if axis is None
-        else jax.tree.map(lambda leaf: item_aval(leaf, axis), value)
-    )
+    if axis is None:
+        return value
+    return jax.tree.map(lambda leaf: item_aval(leaf, axis), value)
 
 
 def _moved(value: Any, source: int, target: int) -> Any:
-    return (
-        value
-        if source == target
-        else jax.tree.map(lambda leaf: jnp.moveaxis(leaf, source, target), value)
-    )
+    if source == target:
+        return value
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, source, target), value)
 
 
-def _placed(row: Sequence[Any], new: dict[int, Any]) -> list[Any]:
-    """The row with some items replaced."""
+def _replaced(row: Sequence[Any], new: dict[int, Any]) -> list[Any]:
+    """The row with some items replaced, by number."""
     return [new.get(number, item) for number, item in enumerate(row)]
 
 
@@ -381,7 +449,7 @@ def fori_loop(
         (*bound, 0 if is_fixed else _index_like(lower, upper), init_val),
     )
     bounds = (lower, upper) if is_fixed else None
-    body = functools.partial(_fori_loop, call.form, len(bound) + 1, bounds, unroll)
+    body = functools.partial(_fori_loop, call.signature, len(bound) + 1, bounds, unroll)
     extra = () if is_fixed else (lower, upper)
     outcome = compiled(
         call, (target,), (Static("the bounds", bounds), unroll), body, *extra
@@ -390,78 +458,45 @@ def fori_loop(
 
 
 def _fori_loop(
-    form: Form,
+    signature: Signature,
     position: int,
     bounds: tuple[ArrayLike, ArrayLike] | None,
     unroll: int | bool | None,
     functions: Sequence[Function],
     values: Values,
-    rest: list[Any],
-    *given: Any,
+    other_leaves: list[Any],
+    *traced_bounds: Any,
 ) -> Outcome:
-    def loop(body: Function, start: Any) -> Any:
-        first, end = bounds or given
-        return jax.lax.fori_loop(first, end, body, start, unroll=unroll)
-
     (function,) = functions
-    carry = Carry("fori_loop", function, form, position)
-    return _loop(
-        Traced("fori_loop", function, form, values, rest, carry.take),
-        carry,
-        values,
-        rest,
-        loop,
+    round_ = _whole_round(
+        CallSite("fori_loop", function, signature), position, values, other_leaves
     )
+    # The bound node has no other leaves: before the carry there is the index alone.
+    ((index_place,),) = signature.leaf_places([position - 1])
+    assert index_place.other is not None
+    index_at = index_place.other
+
+    def body(index: Any, state: _LoopState) -> _LoopState:
+        return round_.run(state, {}, {index_at: index})[0]
+
+    lower, upper = bounds or traced_bounds
+    last = jax.lax.fori_loop(lower, upper, body, round_.start, unroll=unroll)
+    return round_.outcome(last)
+
+
+def _whole_round(
+    site: CallSite, position: int, values: Values, other_leaves: list[Any]
+) -> _Round:
+    """One round of a loop that carries all States that its function writes."""
+    carry = Carry(site, position)
+    traced = Traced(site, values, other_leaves, carry.take)
+    return _Round(traced, carry, traced.written.numbers, values, other_leaves)
 
 
 def _index_like(lower: ArrayLike, upper: ArrayLike) -> ArrayLike:
     """A value of the type that JAX gives the index: that of `lower`, weak or not, unless `upper` is of another."""
     dtype = jnp.result_type(lower, upper)
     return lower if jnp.result_type(lower) == dtype else jnp.zeros((), dtype)
-
-
-def _loop(
-    traced: Traced, carry: Carry, values: Values, rest: list[Any], loop: Function
-) -> Outcome:
-    """A loop over a function of a carry, with an index before it or without.
-
-    Args:
-        traced: The function of one round.
-        carry: Its carry.
-        values: The values of all States.
-        rest: The other leaves, among them one for the index.
-        loop: JAX's loop, of a function of the index (if there is one) and a carry, and
-            of the first carry.
-    """
-    transform, function, form = traced.transform, traced.function, traced.form
-    wrote = traced.written.numbers
-    pure = traced.giving(wrote)
-    index_at = [at for at in range(len(rest)) if at not in set(carry.at)]
-    # Without compilation, a loop of no rounds never comes to its body.
-    written, (_, put) = traced.written, carry.take(traced.result)
-
-    def body(*args: Any) -> tuple[list[Any], list[Any]]:
-        nonlocal put, written
-        *index, (carried, leaves) = args
-        all_values = _placed(values, dict(zip(wrote, carried, strict=True)))
-        places = {
-            **dict(zip(carry.at, leaves, strict=True)),
-            **dict(zip(index_at, index, strict=False)),
-        }
-        written, new_values, result = pure(tuple(all_values), _placed(rest, places))
-        before, after = (
-            dict(enumerate(values)),
-            dict(zip(wrote, new_values, strict=True)),
-        )
-        check_types(form, function, transform, before, after)
-        check_shardings(form, function, transform, before, after)
-        leaves, put = carry.take(result)
-        return list(new_values), leaves
-
-    last, leaves = loop(
-        body, ([values[number] for number in wrote], [rest[at] for at in carry.at])
-    )
-    return written, tuple(last), put(leaves)
 
 
 @hides_frames
@@ -502,32 +537,31 @@ def while_loop(
     body = picking(body_target, tuple(range(len(cond_bound), count)), count)
     condition = picking(cond_target, (*range(len(cond_bound)), count - 1), count)
     call = Call("while_loop", body, (*cond_bound, *body_bound, init_val))
-    run = functools.partial(_while_loop, call.form, count - 1)
+    run = functools.partial(_while_loop, call.signature, count - 1)
     return call.finish(compiled(call, (body, condition), None, run))  # type: ignore[no-any-return]  # the carry
 
 
 def _while_loop(
-    form: Form,
+    signature: Signature,
     position: int,
     functions: Sequence[Function],
     values: Values,
-    rest: list[Any],
+    other_leaves: list[Any],
 ) -> Outcome:
     body, condition = functions
     test = pure_of(
-        "while_loop", condition, form, (), refusal="must not be written by cond_fun"
+        CallSite("while_loop", condition, signature),
+        (),
+        refusal="must not be written by cond_fun",
     )
-    carry = Carry("while_loop", body, form, position)
-    traced = Traced("while_loop", body, form, values, rest, carry.take)
-    wrote = traced.written.numbers
+    round_ = _whole_round(
+        CallSite("while_loop", body, signature), position, values, other_leaves
+    )
 
-    def holds(state: tuple[list[Any], list[Any]]) -> Any:
-        all_values = _placed(values, dict(zip(wrote, state[0], strict=True)))
-        return test(
-            tuple(all_values), _placed(rest, dict(zip(carry.at, state[1], strict=True)))
-        )[2]
+    def holds(state: _LoopState) -> Any:
+        return test(*round_.arguments(state, {}, {}))[2]
 
-    def loop(round_of: Function, start: Any) -> Any:
-        return jax.lax.while_loop(holds, round_of, start)
+    def step(state: _LoopState) -> _LoopState:
+        return round_.run(state, {}, {})[0]
 
-    return _loop(traced, carry, values, rest, loop)
+    return round_.outcome(jax.lax.while_loop(holds, step, round_.start))

@@ -32,11 +32,13 @@ from .._state_axes import (
     without_axis,
 )
 from .._statetree import StateTree
-from ._arguments import Form, Values, placed
+from ._arguments import Values
 from ._axes import Spread
-from ._boundary import Call, Outcome, Pure
+from ._boundary import Call
 from ._descriptions import describes_states, moved
+from ._pure import Outcome, Pure
 from ._result_nodes import ResultNode, is_result_node
+from ._signature import CallSite, all_leaves
 from ._written import Written
 
 # Of a transform: what a key must depend on, and how to make one that does.
@@ -58,13 +60,13 @@ class Member(NamedTuple):
     """A member of what a call maps.
 
     Attributes:
-        form: The form of the call as its function sees it: without the mapped axis in
-            the descriptions of States.
+        site: The call as its function sees it: without the mapped axis in the
+            descriptions of States.
         axis_name: The name of the mapped axis: the one that all States have for it that
             have one, if they agree.
     """
 
-    form: Form
+    site: CallSite
     axis_name: str | None
 
 
@@ -80,7 +82,7 @@ def member_of(call: Call, axes: Spread) -> Member:
         StackError: An axis that counts from the end stands at several positions in the
             arrays of one State.
     """
-    form, names = call.form, set[str]()
+    site, signature, names = call.site, call.signature, set[str]()
 
     def move(spec: StateSpec, value: Any, axis: Any, where: str) -> StateSpec:
         if not (isinstance(axis, int) and has_axes(spec)):
@@ -89,29 +91,32 @@ def member_of(call: Call, axes: Spread) -> Member:
         names.update(named.name for named in spec.stacked if named.position == position)
         return without_axis(spec, position)
 
-    graphdef, treedef = form.graphdef, form.treedef
+    graphdef, treedef = signature.graphdef, signature.treedef
     if mentions_axes(graphdef):
         rows = enumerate(
             zip(graphdef.layout.specs, call.values, axes.values, strict=True)
         )
         specs = {
-            number: move(spec, value, axis, call.where(number))
+            number: move(spec, value, axis, call.state_name(number))
             for number, (spec, value, axis) in rows
         }
         graphdef = with_specs(graphdef, specs)
-    arguments = treedef.unflatten(placed(form.places, call.roots, call.rest))
+    arguments = treedef.unflatten(
+        all_leaves(signature.places, call.roots, call.other_leaves)
+    )
     if describes_states(arguments):
-        of_leaves = placed(form.places, [None] * len(form.places), axes.rest)
+        of_leaves = all_leaves(
+            signature.places, [None] * len(signature.places), axes.other_leaves
+        )
         treedef = jax.tree.structure(
-            moved(arguments, of_leaves, form.names(call.function), move)
+            moved(arguments, of_leaves, site.leaf_names(), move)
         )
     axis_name = names.pop() if len(names) == 1 else None
-    return Member(
-        dataclasses.replace(form, graphdef=graphdef, treedef=treedef), axis_name
-    )
+    signature = dataclasses.replace(signature, graphdef=graphdef, treedef=treedef)
+    return Member(dataclasses.replace(site, signature=signature), axis_name)
 
 
-def with_result_axes(result: Any, out_axes: Any, kept: int, name: str | None) -> Any:
+def with_result_axes(result: Any, out_axes: Any, count: int, name: str | None) -> Any:
     """The result of what was mapped, with the new axis in the descriptions of States.
 
     Nodes that are the caller's stay as they are.
@@ -120,7 +125,7 @@ def with_result_axes(result: Any, out_axes: Any, kept: int, name: str | None) ->
         result: The result, whose values have the axis, with a `ResultNode` in place of
             each node.
         out_axes: A pytree prefix of it.
-        kept: How many States the caller has.
+        count: How many States the caller has.
         name: The name of the axis, if it has one.
 
     Raises:
@@ -135,7 +140,7 @@ def with_result_axes(result: Any, out_axes: Any, kept: int, name: str | None) ->
             return spec
         return with_axis(spec, checked_position(axis, value, where), name)
 
-    return moved(result, spread(out_axes, result), _names_in(result), move, kept)
+    return moved(result, spread(out_axes, result), _names_in(result), move, count)
 
 
 def _names_in(result: Any) -> list[str]:
@@ -161,12 +166,12 @@ class MadeKey(NamedTuple):
     Attributes:
         value: Its value.
         axis: The axis that it gets, or its partition spec; `None` for none.
-        where: Its name in a message.
+        name: What a message calls it.
     """
 
     value: Any
     axis: Any
-    where: str
+    name: str
 
 
 def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
@@ -181,12 +186,12 @@ def made_keys(result: Any, out_axes: Any, count: int) -> list[MadeKey]:
     if not any(is_result_node(leaf) for _, leaf in pairs):
         return []
     axes = iter(spread(out_axes, result))
-    made: list[MadeKey] = []
+    keys: list[MadeKey] = []
     for key_path, leaf in pairs:
         own = list(itertools.islice(axes, len(jax.tree.leaves(leaf))))
         if isinstance(leaf, ResultNode):
-            made += _keys_of(f"result{keystr(key_path)}", leaf, own, count)
-    return made
+            keys += _keys_of(f"result{keystr(key_path)}", leaf, own, count)
+    return keys
 
 
 def _keys_of(
@@ -227,22 +232,22 @@ class Lane:
     def __repr__(self) -> str:
         return repr(self.pure)
 
-    def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
+    def __call__(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
         """Call the function, in the trace of `jax.vmap`.
 
         Raises:
             StackError: Streams that it gives are the same in all lanes; names all of
                 them.
         """
-        written, given, result = self.pure(values, rest)
-        made = made_keys(result, self.out_axes, len(values))
-        keys = [(key.where, key.value) for key in made if isinstance(key.axis, int)]
+        written, new_values, result = self.pure(values, other_leaves)
+        new_keys = made_keys(result, self.out_axes, len(values))
+        keys = [(key.name, key.value) for key in new_keys if isinstance(key.axis, int)]
         keys += [
-            (self.pure.where(number), key)
-            for number, key in written_keys(self.pure, written, given)
+            (self.pure.site.state_name(number), key)
+            for number, key in written_keys(self.pure, written, new_values)
         ]
         refuse_constant("vmap", [where for where, key in keys if not is_mapped(key)])
-        return written, given, result
+        return written, new_values, result
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -264,27 +269,27 @@ class Shard:
         """The name of the user's function."""
         return self.pure.__name__
 
-    def __call__(self, values: Values, rest: Sequence[Any]) -> Outcome:
+    def __call__(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
         """Call the function, in the trace of `jax.shard_map`.
 
         Raises:
             StackError: Streams that it gives are the same in several shards; names all
                 of them.
         """
-        written, given, result = self.pure(values, rest)
+        written, new_values, result = self.pure(values, other_leaves)
         keys = [
-            (key.where, key.value, key.axis)
+            (key.name, key.value, key.axis)
             for key in made_keys(result, self.out_specs, len(values))
         ]
         keys += [
-            (self.pure.where(number), key, self.specs[number])
-            for number, key in written_keys(self.pure, written, given)
+            (self.pure.site.state_name(number), key, self.specs[number])
+            for number, key in written_keys(self.pure, written, new_values)
         ]
         refuse_constant(
             "shard_map",
             [where for where, key, spec in keys if not _varies_along(key, spec)],
         )
-        return written, given, result
+        return written, new_values, result
 
 
 def _varies_along(key: jax.Array, spec: PartitionSpec) -> bool:
@@ -298,14 +303,15 @@ def is_key(spec: StateSpec) -> bool:
 
 
 def written_keys(
-    pure: Pure, written: Written, given: Sequence[Any]
+    pure: Pure, written: Written, new_values: Sequence[Any]
 ) -> list[tuple[int, Any]]:
     """The keys of streams that a function has written, with the numbers of their States."""
-    specs = pure.form.graphdef.layout.specs
+    specs = pure.site.signature.graphdef.layout.specs
+    value_of = dict(zip(written.numbers, new_values, strict=True))
     return [
-        (number, value)
-        for number, value in zip(written.numbers, given, strict=True)
-        if number not in written.untouched and is_key(specs[number])
+        (number, value_of[number])
+        for number in written.changed
+        if is_key(specs[number])
     ]
 
 

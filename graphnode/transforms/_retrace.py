@@ -1,11 +1,10 @@
 """`explain_retrace`: what made JAX trace a function again.
 
-Every trace of a function under `jit` leaves a `Seen` in the function's history: the
-form of its arguments, with the shapes and dtypes of all values. The last one is
+Every trace of a function under `jit` leaves a `TraceRecord` in the function's history: the
+signature of its arguments, with the shapes and dtypes of all values. The last one is
 compared with the closest earlier one.
 """
 
-import functools
 import itertools
 import logging
 import os
@@ -14,22 +13,21 @@ from typing import Any, Final, NamedTuple
 
 from .._caches import LOCK
 from .._graph._diff import differences
-from .._paths import Path
-from .._static import ANOTHER, texts_apart
-from ._arguments import Form, Function, Static, Values
-from ._boundary import type_text
+from .._static import ANOTHER, distinct_texts
+from ._arguments import Function, Static, Values
 from ._kept import remembered
 from ._methods import target_of
+from ._signature import CallSite
+from ._type_text import type_text
 
 _LIMIT: Final = 32
 _LOGGER: Final = logging.getLogger("graphnode")
 
 
-class Seen(NamedTuple):
-    """One trace: the form of the arguments, and the shape and dtype of each value, by its name."""
+class TraceRecord(NamedTuple):
+    """One trace: the signature of the arguments, and the shape and dtype of each value, by its name."""
 
-    function: Function
-    form: Form
+    site: CallSite
     statics: dict[str, Static]
     leaves: dict[str, str]
     states: dict[str, str]
@@ -46,63 +44,56 @@ class History:
     def __init__(self, function: Function) -> None:
         # By name: the function holds its history.
         self._name = getattr(function, "__qualname__", repr(function))
-        self._log: tuple[int, tuple[Seen, ...]] = (0, ())
+        self._log: tuple[int, tuple[TraceRecord, ...]] = (0, ())
 
     def add(
-        self, function: Function, form: Form, values: Values, rest: Sequence[Any]
-    ) -> Seen:
+        self, site: CallSite, values: Values, other_leaves: Sequence[Any]
+    ) -> TraceRecord:
         """Note a trace that begins, and log it if the environment says `GRAPHNODE_LOG=retrace`."""
-        seen = _seen(function, form, values, rest)
+        record = _record_of(site, values, other_leaves)
         with LOCK:
             count, earlier = self._log
-            log = self._log = (count + 1, (*earlier, seen)[-_LIMIT:])
+            log = self._log = (count + 1, (*earlier, record)[-_LIMIT:])
         if "retrace" in os.environ.get("GRAPHNODE_LOG", "").split(","):
             if not _LOGGER.hasHandlers():
                 _LOGGER.addHandler(logging.StreamHandler())
             _LOGGER.setLevel(logging.INFO)
             _LOGGER.info(self._explained(log))
-        return seen
+        return record
 
-    def fail(self, failed: Seen, error: BaseException) -> None:
+    def fail(self, failed: TraceRecord, error: BaseException) -> None:
         """Note that a trace raised."""
+        name = type(error).__name__
         with LOCK:
-            count, earlier = self._log
-            name = type(error).__name__
-            self._log = (
-                count,
-                tuple(
-                    [
-                        seen._replace(error=name) if seen is failed else seen
-                        for seen in earlier
-                    ]
-                ),
-            )
+            count, records = self._log
+            new = [r._replace(error=name) if r is failed else r for r in records]
+            self._log = count, tuple(new)
 
     def explain(self) -> str:
         """What the last trace differs in from the closest earlier one."""
         return self._explained(self._log)
 
-    def _explained(self, log: tuple[int, tuple[Seen, ...]]) -> str:
-        count, seen = log
+    def _explained(self, log: tuple[int, tuple[TraceRecord, ...]]) -> str:
+        count, records = log
         if not count:
             return f"gn.jit: {self._name} has not been traced yet"
-        *earlier, last = seen
-        times = f"gn.jit: {self._name} was traced {'once' if count == 1 else f'{count} times'}"
+        *earlier, last = records
+        times = "once" if count == 1 else f"{count} times"
+        text = f"gn.jit: {self._name} was traced {times}"
         if last.error is not None:
-            return f"{times}; {_failures(seen)}: a trace that raises is not kept, and the next call traces again"
-        kept = [trace for trace in earlier if trace.error is None]
-        if not kept:
-            return (
-                f"{times}; the earlier traces raised {_names(earlier)}"
-                if earlier
-                else times
-            )
-        closest = min((_differences(trace, last) for trace in reversed(kept)), key=len)
+            return f"{text}; {_failures(records)}: a trace that raises is not kept, and the next call traces again"
+        successful = [record for record in reversed(earlier) if record.error is None]
+        if not successful:
+            if earlier:
+                text += f"; the earlier traces raised {_error_names(earlier)}"
+            return text
+        # `min` gives the first of equals, and so the latest.
+        closest = min([_differences(other, last) for other in successful], key=len)
         changes = closest or [
             "nothing in the arguments: JAX's configuration, a sharding or a device is another"
         ]
         lines = "".join(f"\n  {line}" for line in changes[:20])
-        return f"{times}; the last differs from the closest before in{lines}"
+        return f"{text}; the last differs from the closest before in{lines}"
 
 
 def history_of(function: Function) -> History:
@@ -140,65 +131,80 @@ def explain_retrace(fun: Callable[..., object], /) -> str:
     return (history or history_of(target_of(fun)[0])).explain()
 
 
-def _seen(function: Function, form: Form, values: Values, rest: Sequence[Any]) -> Seen:
-    leaves, states = form.rest_names(function), form.state_names(function)
-    return Seen(
-        function,
-        form,
-        form.statics(function),
-        {name: type_text(leaf) for name, leaf in zip(leaves, rest, strict=True)},
+def _record_of(
+    site: CallSite, values: Values, other_leaves: Sequence[Any]
+) -> TraceRecord:
+    leaves, states = site.other_leaf_names(), site.state_names()
+    return TraceRecord(
+        site,
+        site.statics(),
+        {
+            name: type_text(leaf)
+            for name, leaf in zip(leaves, other_leaves, strict=True)
+        },
         {name: type_text(value) for name, value in zip(states, values, strict=True)},
     )
 
 
-def _differences(left: Seen, right: Seen) -> list[str]:
-    found = _static_changes(left.statics, right.statics) + _changes(
-        left.leaves, right.leaves
-    )
-    if left.form.graphdef is not right.form.graphdef:
-        left_place, right_place = _namer(left), _namer(right)
-        for one in differences(
-            left.form.graphdef, right.form.graphdef, left_place, right_place
-        ):
-            # A root may be there in one of the two alone.
-            is_in_right = not one.path or int(one.path[0]) < len(right.form.places)
-            place = (right_place if is_in_right else left_place)(one.path)
-            found.append(f"{place}: {one.left} != {one.right}")
-    found += [
+def _differences(left: TraceRecord, right: TraceRecord) -> list[str]:
+    """What differs in two traces, in one line each."""
+    lines = _static_changes(left.statics, right.statics)
+    lines += _changes(left.leaves, right.leaves)
+    lines += _structure_changes(left.site, right.site)
+    # A State that is new or gone is one of a node that is, which stands there already.
+    lines += [
         change
         for change in _changes(left.states, right.states)
-        if " != " in change or not found
+        if " != " in change or not lines
     ]
-    # Where the same names stand in another tree, as when an argument is given by its
-    # name.
-    names = [
-        (seen.form.graphdef, seen.statics, set(seen.leaves)) for seen in (left, right)
-    ]
-    is_same = names[0] == names[1]
-    if left.form.treedef != right.form.treedef and (is_same or not found):
-        texts = str(left.form.treedef), str(right.form.treedef)
-        found.append(
-            f"the pytree of arguments: {texts[0]} != {texts[1] if texts[0] != texts[1] else ANOTHER}"
-        )
-    return found
+    treedefs = left.site.signature.treedef, right.site.signature.treedef
+    # A treedef is long, and has all these names and statics: it is shown where nothing
+    # else differs, as when an argument is given by its name.
+    if treedefs[0] != treedefs[1] and (not lines or _is_same_content(left, right)):
+        texts = list(map(str, treedefs))
+        if texts[0] == texts[1]:
+            texts[1] = ANOTHER
+        lines.append(f"the pytree of arguments: {' != '.join(texts)}")
+    return lines
 
 
-def _failures(seen: Sequence[Seen]) -> str:
+def _structure_changes(left: CallSite, right: CallSite) -> list[str]:
+    graphdefs = left.signature.graphdef, right.signature.graphdef
+    if graphdefs[0] is graphdefs[1]:
+        return []
+    lines: list[str] = []
+    for change in differences(*graphdefs, left.path_name, right.path_name):
+        # A root may be there in one of the two alone.
+        root_count = len(right.signature.places)
+        is_in_right = not change.path or int(change.path[0]) < root_count
+        site = right if is_in_right else left
+        lines.append(f"{site.path_name(change.path)}: {change.left} != {change.right}")
+    return lines
+
+
+def _is_same_content(left: TraceRecord, right: TraceRecord) -> bool:
+    """Whether the same nodes, static arguments and names of leaves stand in both."""
+    contents = [
+        (record.site.signature.graphdef, record.statics, set(record.leaves))
+        for record in (left, right)
+    ]
+    return contents[0] == contents[1]
+
+
+def _failures(records: Sequence[TraceRecord]) -> str:
     """What the last traces raised, from the last one back to one that did not."""
     failed = list(
-        itertools.takewhile(lambda trace: trace.error is not None, reversed(seen))
+        itertools.takewhile(lambda record: record.error is not None, reversed(records))
     )
-    number = len(failed)
-    which = (
-        "it" if len(seen) == 1 else "the last" if number == 1 else f"the last {number}"
-    )
-    return f"{which} raised {_names(failed)}"
+    subject = "the last" if len(failed) == 1 else f"the last {len(failed)}"
+    if len(records) == 1:
+        subject = "it"
+    return f"{subject} raised {_error_names(failed)}"
 
 
-def _names(failed: Sequence[Seen]) -> str:
-    return " and ".join(
-        sorted({trace.error for trace in failed if trace.error is not None})
-    )
+def _error_names(failed: Sequence[TraceRecord]) -> str:
+    names = {record.error for record in failed if record.error is not None}
+    return " and ".join(sorted(names))
 
 
 def _static_changes(left: dict[str, Static], right: dict[str, Static]) -> list[str]:
@@ -208,16 +214,12 @@ def _static_changes(left: dict[str, Static], right: dict[str, Static]) -> list[s
         if name in right and left[name] != right[name]
     ]
     lines = [
-        f"{name}: {' != '.join(texts_apart(a.value, b.value))}"
+        f"{name}: {' != '.join(distinct_texts(a.value, b.value))}"
         for name, a, b in changed
     ]
     alone_left = {name: repr(left[name]) for name in left if name not in right}
     alone_right = {name: repr(right[name]) for name in right if name not in left}
     return lines + _changes(alone_left, alone_right)
-
-
-def _namer(seen: Seen) -> Callable[[Path], str]:
-    return functools.partial(seen.form.where, seen.function)
 
 
 def _changes(left: dict[str, str], right: dict[str, str]) -> list[str]:
@@ -227,8 +229,5 @@ def _changes(left: dict[str, str], right: dict[str, str]) -> list[str]:
         if name in right and left[name] != right[name]
     ]
     appeared = [f"{name} appeared: {right[name]}" for name in right if name not in left]
-    return (
-        changed
-        + appeared
-        + [f"{name} vanished: {left[name]}" for name in left if name not in right]
-    )
+    vanished = [f"{name} vanished: {left[name]}" for name in left if name not in right]
+    return changed + appeared + vanished

@@ -24,9 +24,10 @@ from ._answers import (
     slots_of,
 )
 from ._arguments import Function, Values
-from ._boundary import Call, Outcome
+from ._boundary import Call
 from ._methods import target_of
-from ._wrt import Chosen, divided
+from ._pure import Outcome
+from ._wrt import DiffTarget, divided
 
 R = TypeVar("R")
 A = TypeVar("A")
@@ -87,19 +88,22 @@ def vjp(
     target, bound = target_of(fun)
     call = Call("vjp", target, (*bound, *primals))
     pure = call.pure()
-    chosen = Chosen(call, range(len(primals)), wrt, len(bound))
-    chosen.check_floating()
+    diff_target = DiffTarget(call, range(len(primals)), wrt, len(bound))
+    diff_target.check_floating()
 
-    def result_of(values: Values, rest: Values) -> tuple[Any, Outcome]:
-        return divided("vjp", pure(*chosen.join(values, rest)), has_aux)
+    def result_of(values: Values, other_leaves: Values) -> tuple[Any, Outcome]:
+        return divided("vjp", pure(*diff_target.join(values, other_leaves)), has_aux)
 
     result, pull_back, outcome = call.run(
-        functools.partial(jax.vjp, has_aux=True), result_of, chosen.values, chosen.rest
+        functools.partial(jax.vjp, has_aux=True),
+        result_of,
+        diff_target.values,
+        diff_target.other_leaves,
     )
     aux = call.finish(outcome)
 
     def pull_back_nodes(cotangent: Any, /) -> tuple[Any, ...]:
-        return chosen.assemble(*call.work(pull_back, cotangent))
+        return diff_target.assemble(*call.work(pull_back, cotangent))
 
     return (result, pull_back_nodes, aux) if has_aux else (result, pull_back_nodes)
 
@@ -163,43 +167,58 @@ def jvp(
     target, bound = target_of(fun)
     call = Call("jvp", target, (*bound, *primals))
     pure = call.pure()
-    slots = slots_of(call, range(len(bound), len(bound) + len(primals)))
+    along, along_leaves = _tangents_of(call, len(bound), tangents)
+    values, other_leaves = call.values, call.other_leaves
+
+    # What has no tangent is a constant of this function: so zeros need not be made.
+    def result_of(
+        new_values: dict[int, Any], new_leaves: dict[int, Any]
+    ) -> tuple[Any, Outcome]:
+        all_values = [new_values.get(n, value) for n, value in enumerate(values)]
+        all_others = [new_leaves.get(n, leaf) for n, leaf in enumerate(other_leaves)]
+        return divided("jvp", pure(tuple(all_values), all_others), has_aux)
+
+    primal_in = (
+        {number: values[number] for number in along},
+        {number: other_leaves[number] for number in along_leaves},
+    )
+    result, tangent, outcome = call.run(
+        functools.partial(jax.jvp, has_aux=True),
+        result_of,
+        primal_in,
+        (along, along_leaves),
+    )
+    aux = call.finish(outcome)
+    return (result, tangent, aux) if has_aux else (result, tangent)
+
+
+def _tangents_of(
+    call: Call, bound: int, tangents: Sequence[Any]
+) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The tangents of States, and those of other leaves, by their numbers.
+
+    Args:
+        call: The call.
+        bound: How many arguments are before those of the caller.
+        tangents: One for each of these.
+
+    Raises:
+        AliasError, FilterError: As of `jvp`.
+        ValueError: A tangent has another shape than what it is of.
+    """
+    slots = slots_of(call, range(bound, bound + len(tangents)))
     answers = [
         answer
         for slot, tangent in zip(slots, tangents, strict=True)
         for answer in answers_of(call, "tangent", slot, tangent)
     ]
     along = _along(call, [answer for answer in answers if isinstance(answer, OfState)])
-    along_rest = {
-        answer.number: answer.value for answer in answers if isinstance(answer, OfLeaf)
-    }
-    at_values, at_rest = call.values, call.rest
+    leaves = [answer for answer in answers if isinstance(answer, OfLeaf)]
+    values, other_leaves = call.values, call.other_leaves
     for answer in answers:
-        at = at_rest if isinstance(answer, OfLeaf) else at_values
-        check_shape(call, "tangent", answer, shapes_of(at[answer.number]))
-
-    def result_of(values: dict[int, Any], rest: dict[int, Any]) -> tuple[Any, Outcome]:
-        all_values = tuple(
-            [values.get(number, value) for number, value in enumerate(at_values)]
-        )
-        return divided(
-            "jvp",
-            pure(all_values, [rest.get(at, leaf) for at, leaf in enumerate(at_rest)]),
-            has_aux,
-        )
-
-    primal_in = (
-        {number: at_values[number] for number in along},
-        {at: at_rest[at] for at in along_rest},
-    )
-    result, tangent, outcome = call.run(
-        functools.partial(jax.jvp, has_aux=True),
-        result_of,
-        primal_in,
-        (along, along_rest),
-    )
-    aux = call.finish(outcome)
-    return (result, tangent, aux) if has_aux else (result, tangent)
+        row: Sequence[Any] = other_leaves if isinstance(answer, OfLeaf) else values
+        check_shape(call, "tangent", answer, shapes_of(row[answer.number]))
+    return along, {answer.number: answer.value for answer in leaves}
 
 
 def _along(call: Call, answers: Sequence[OfState]) -> dict[int, Any]:
@@ -210,13 +229,16 @@ def _along(call: Call, answers: Sequence[OfState]) -> dict[int, Any]:
             all.
     """
     first: dict[int, OfState] = {}
-    faults = [
-        f"{name_of_place(call, before)} and {name_of_place(call, answer)} are one "
-        f"{type(call.binding.states[answer.number]).__name__} with {difference}"
-        for answer in answers
-        if (before := first.setdefault(answer.number, answer)) is not answer
-        and (difference := _difference(before.value, answer.value))
-    ]
+    faults: list[str] = []
+    for answer in answers:
+        before = first.setdefault(answer.number, answer)
+        if before is answer:
+            continue
+        difference = _difference(before.value, answer.value)
+        if difference:
+            names = f"{name_of_place(call, before)} and {name_of_place(call, answer)}"
+            cls = type(call.binding.states[answer.number])
+            faults.append(f"{names} are one {cls.__name__} with {difference}")
     if faults:
         raise AliasError(
             f"gn.jvp: give the tangent of a State at one of its places alone: {listed(faults)}"
@@ -224,24 +246,23 @@ def _along(call: Call, answers: Sequence[OfState]) -> dict[int, Any]:
     return {number: answer.value for number, answer in first.items()}
 
 
-def _difference(one: Any, other: Any) -> str:
+def _difference(left: Any, right: Any) -> str:
     """How two tangents of one State differ; nothing if they are equal."""
-    leaves, treedef = jax.tree.flatten(one)
-    others, other_def = jax.tree.flatten(other)
+    leaves, treedef = jax.tree.flatten(left)
+    others, other_def = jax.tree.flatten(right)
     treedefs: list[object] = [treedef, other_def]
     if treedefs[0] != treedefs[1]:
         return "two tangents"
-    pairs = [
-        pair for pair in zip(leaves, others, strict=True) if pair[0] is not pair[1]
-    ]
-    if not all(_is_alike(*pair) for pair in pairs):
+    pairs = zip(leaves, others, strict=True)
+    apart = [(leaf, other) for leaf, other in pairs if leaf is not other]
+    if not all(_is_alike(*pair) for pair in apart):
         return "two tangents"
-    if any(tracer_in(leaf) is not None for pair in pairs for leaf in pair):
+    if any(tracer_in(leaf) is not None for pair in apart for leaf in pair):
         return "two traced tangents, which cannot be compared"
-    return "" if all(np.array_equal(*pair) for pair in pairs) else "two tangents"
+    return "" if all(np.array_equal(*pair) for pair in apart) else "two tangents"
 
 
 def _is_alike(left: Any, right: Any) -> bool:
-    return jnp.shape(left) == jnp.shape(right) and jnp.result_type(
-        left
-    ) == jnp.result_type(right)
+    if jnp.shape(left) != jnp.shape(right):
+        return False
+    return bool(jnp.result_type(left) == jnp.result_type(right))

@@ -15,11 +15,12 @@ from .._arguments import checked_index
 from .._describe import describe
 from .._tracebacks import hides_frames
 from ._arguments import Function, Values
-from ._axes import Spread, check_output_axes, check_sizes, is_axis, spread_axes
-from ._boundary import Call, Outcome, pure_of
-from ._fork import apart_from, fork, forks_of, join, lane_count, with_forks
+from ._axes import check_output_axes, check_sizes, is_axis, spread_axes
+from ._boundary import Call
+from ._fork import advanced, forked_values, forks_of, lane_count, with_fork_axes
 from ._members import Lane, Shard, member_of, with_result_axes
 from ._methods import rebind, target_of
+from ._pure import Outcome, pure_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -133,43 +134,36 @@ def vmap(
     @functools.wraps(target)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         call = Call("vmap", target, args, kwargs)
-        axes, rest = spread_axes(
-            call, _with_bound(in_axes, [None] * len(bound), len(args)), 0, check_axis
-        )
-        forks, given_values = forks_of(call, axes), call.values
-        check_sizes(call, Spread(apart_from(forks, axes), rest), _SIZES, axis_size)
-        form, axis_name_of_states = member_of(
-            call, Spread(apart_from(forks, axes), rest)
-        )
+        prefix = _with_bound(in_axes, [None] * len(bound), len(args))
+        axes = spread_axes(call, prefix, 0, check_axis)
+        # A stream without an axis is forked, and its forks have one.
+        forks, values = forks_of(call, axes.values), call.values
+        own_axes = with_fork_axes(forks, axes, None)
+        check_sizes(call, own_axes, _SIZES, axis_size)
+        site, name = member_of(call, own_axes)
         if forks:
-            size = (
-                lane_count(call, axes, rest, forks) if axis_size is None else axis_size
-            )
+            size = lane_count(call, own_axes) if axis_size is None else axis_size
             if size is None:
                 raise ValueError(
                     "gn.vmap: only random streams are mapped: say how many lanes with axis_size"
                 )
-            axes, given_values = (
-                with_forks(forks, axes),
-                fork(forks, given_values, size),
-            )
-        given = tuple([number for number, axis in enumerate(axes) if axis is not None])
-        pure = pure_of("vmap", target, form, given, refusal=_NO_AXIS)
+            axes = with_fork_axes(forks, axes, 0)
+            values = forked_values(forks, values, size)
+        mapped_numbers = [n for n, axis in enumerate(axes.values) if axis is not None]
+        mapped_axes = tuple([axes.values[number] for number in mapped_numbers])
+        pure = pure_of(site, tuple(mapped_numbers), refusal=_NO_AXIS)
         run = jax.vmap(
             Lane(pure, out_axes),
-            in_axes=(axes, rest),
-            out_axes=(0, tuple([axes[number] for number in given]), out_axes),
+            in_axes=(axes.values, axes.other_leaves),
+            out_axes=(0, mapped_axes, out_axes),
             axis_name=axis_name,
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
         )
-        written, new, result = call.run(run, given_values, call.rest)
-        outcome = (
-            written,
-            new,
-            with_result_axes(result, out_axes, len(given_values), axis_name_of_states),
-        )
-        return call.finish(join(forks, call.values, outcome, "vmap", call.where))
+        written, new_values, result = call.run(run, values, call.other_leaves)
+        result = with_result_axes(result, out_axes, len(values), name)
+        outcome = written, new_values, result
+        return call.finish(advanced(forks, call.values, outcome, site))
 
     return rebind(mapped, bound, fun, again)
 
@@ -178,12 +172,9 @@ def _with_bound(prefix: Any, of_bound: Sequence[Any], count: int) -> Any:
     """A prefix of the caller's arguments as one of all `count`, of which the first are bound."""
     if not of_bound:
         return prefix
-    given = (
-        prefix
-        if isinstance(prefix, (tuple, list))
-        else [prefix] * (count - len(of_bound))
-    )
-    return (*of_bound, *given)
+    if isinstance(prefix, (tuple, list)):
+        return (*of_bound, *prefix)
+    return (*of_bound, *[prefix] * (count - len(of_bound)))
 
 
 def check_axis(value: Any, where: str) -> None:
@@ -283,37 +274,35 @@ def shard_map(
     def mapped(*args: Any) -> Any:
         call = Call("shard_map", target, args)
         prefix = _with_bound(in_specs, [_SHARED] * len(bound), len(args))
-        found_values, found_rest = spread_axes(
+        state_specs, leaf_specs = spread_axes(
             call, prefix, None, lambda value, where: None
         )
-        values: Values = tuple(
-            [_SHARED if spec is None else spec for spec in found_values]
-        )
-        pure = call.pure(tuple(range(len(values))))
-        # Where JAX does not follow what varies, nothing tells equal keys from others.
-        shard = Shard(pure, values, out_specs) if check_vma else pure
-        wrote: list[int] = []
+        specs = tuple([_SHARED if spec is None else spec for spec in state_specs])
+        # All States come back, whether written or not: JAX wants the specs of results
+        # before it traces.
+        pure = call.pure(tuple(range(len(specs))))
+        # Where JAX does not follow what varies, equal keys cannot be told from others.
+        shard = Shard(pure, specs, out_specs) if check_vma else pure
+        changed: list[int] = []
 
-        def run(given: Values, rest: list[Any]) -> Outcome:
-            outcome = shard(given, rest)
-            wrote[:] = [
-                number
-                for number in outcome[0].numbers
-                if number not in outcome[0].untouched
-            ]
+        def run(values: Values, other_leaves: list[Any]) -> Outcome:
+            outcome = shard(values, other_leaves)
+            changed[:] = outcome[0].changed
             return outcome
 
         sharded = jax.shard_map(
             run,
-            in_specs=(values, found_rest),
-            out_specs=(_SHARED, values, out_specs),
+            in_specs=(specs, leaf_specs),
+            out_specs=(_SHARED, specs, out_specs),
             **options,
         )
         try:
-            return call.finish(call.run(sharded, call.values, call.rest))
+            return call.finish(call.run(sharded, call.values, call.other_leaves))
         except ValueError as error:
             replicated = [
-                call.where(number) for number in wrote if values[number] == _SHARED
+                call.state_name(number)
+                for number in changed
+                if specs[number] == _SHARED
             ]
             if replicated:
                 error.add_note(_REPLICATED.format(", ".join(replicated)))

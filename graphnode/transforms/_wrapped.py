@@ -12,9 +12,10 @@ from .._compat import current_trace
 from .._stream import Stream, scope_of
 from .._tracebacks import hides_frames
 from ._arguments import Function, named_arguments, with_statics
-from ._boundary import Call, Outcome
+from ._boundary import Call
 from ._fork import at_home
 from ._methods import rebind, target_of
+from ._pure import Outcome
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +50,7 @@ def remat(
             `@gn.remat(policy=...)`.
         prevent_cse: As in `jax.checkpoint`.
         policy: As in `jax.checkpoint`, such as one of `jax.checkpoint_policies`.
-        static_argnums: Positions of arguments that are no arrays: hashable.
+        static_argnums: Positions of arguments that are not arrays: hashable.
 
     Returns:
         A function with the signature and the results of `fun`.
@@ -80,7 +81,7 @@ def remat(
     def rematerialised(*args: Any, **kwargs: Any) -> Any:
         call = Call("remat", target, *with_statics(target, args, kwargs, *statics))
         run = jax.checkpoint(call.pure(), prevent_cse=prevent_cse, policy=policy)
-        return call.finish(call.run(run, at_home(call), call.rest))
+        return call.finish(call.run(run, at_home(call), call.other_leaves))
 
     return rebind(rematerialised, bound, fun, again)
 
@@ -89,8 +90,8 @@ def remat(
 def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """The shapes and dtypes that a function of nodes and arrays would give, without computing it, as `jax.eval_shape`.
 
-    Nodes are built in it without more ado: their draws from the ambient random stream
-    are never made, and advance nothing.
+    Nodes can be built in it: their draws from the ambient random stream are never made,
+    and advance nothing.
 
     Args:
         fun: A function, a method or a callable node.
@@ -112,7 +113,7 @@ def eval_shape(fun: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     target, bound = target_of(fun)
     call = Call("eval_shape", target, (*bound, *args), kwargs)
     outcome: Outcome = call.run(
-        jax.eval_shape, _drawing(call.pure()), call.values, call.rest
+        jax.eval_shape, _drawing(call.pure()), call.values, call.other_leaves
     )
     return _shapes(call, outcome)  # type: ignore[no-any-return]  # like what the function gives
 
@@ -130,7 +131,7 @@ def _drawing(pure: Callable[P, R]) -> Callable[P, R]:
 
 def _shapes(call: Call, outcome: Outcome) -> Any:
     """The result of an outcome of shapes, with live nodes; nothing is written."""
-    return call.revive(outcome[2]) if outcome[0].has_nodes else outcome[2]
+    return call.with_live_nodes(outcome[2]) if outcome[0].has_nodes else outcome[2]
 
 
 # Any: with `return_shape` the result is a pair.
@@ -148,7 +149,7 @@ def make_jaxpr(
 
     Args:
         fun: A function, a method or a callable node.
-        static_argnums: Positions of arguments that are no arrays: hashable.
+        static_argnums: Positions of arguments that are not arrays: hashable.
         axis_env: As in `jax.make_jaxpr`.
         return_shape: Whether to give also the result with shapes and dtypes, as
             `eval_shape` does.
@@ -170,8 +171,10 @@ def make_jaxpr(
         { lambda ; a:i32[] b:f32[3]. let c:i32[] = add a 1:i32[] in (c,) }
     """
     target, bound = target_of(fun)
-    given = static_argnums if isinstance(static_argnums, int) else tuple(static_argnums)
-    statics = named_arguments(target, len(bound), given, frozenset())
+    # As in JAX, any iterable; once only, since it may be an iterator.
+    if not isinstance(static_argnums, int):
+        static_argnums = tuple(static_argnums)
+    statics = named_arguments(target, len(bound), static_argnums, frozenset())
 
     @hides_frames
     @functools.wraps(target)
@@ -180,12 +183,15 @@ def make_jaxpr(
         jaxpr, outcome = call.run(
             jax.make_jaxpr(call.pure(), axis_env=axis_env, return_shape=True),
             call.values,
-            call.rest,
+            call.other_leaves,
         )
         return (jaxpr, _shapes(call, outcome)) if return_shape else jaxpr
 
     again = functools.partial(
-        make_jaxpr, static_argnums=given, axis_env=axis_env, return_shape=return_shape
+        make_jaxpr,
+        static_argnums=static_argnums,
+        axis_env=axis_env,
+        return_shape=return_shape,
     )
     return rebind(jaxpr_of, bound, fun, again)
 
@@ -234,7 +240,9 @@ def checkify(
     def checked(*args: Any, **kwargs: Any) -> tuple[jax_checkify.Error, Any]:
         call = Call("checkify", target, args, kwargs)
         error, outcome = call.run(
-            jax_checkify.checkify(call.pure(), errors=errors), call.values, call.rest
+            jax_checkify.checkify(call.pure(), errors=errors),
+            call.values,
+            call.other_leaves,
         )
         return error, call.finish(outcome)
 

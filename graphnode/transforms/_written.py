@@ -1,7 +1,7 @@
 """What a transformed function wrote: which States hold another value than before, and the values as they go on.
 
-Data in: States, and their values at an earlier time. Data out: numbers of States, and
-arrays of JAX.
+What was written is found by identity: a State that holds another object than it was
+given. A container may have been changed in place, so that its leaves are compared, too.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Written:
     Attributes:
         numbers: The States whose values it gives, by their number among those of the
             arguments.
-        untouched: Those of them that it did not write.
+        unchanged: Those of them that it did not write.
         containers: Those of them that hold containers afterwards.
         has_nodes: Whether there are nodes in its result.
         reshaped: Those of them that it gave another structure, shape or dtype; none
@@ -31,10 +31,15 @@ class Written:
     """
 
     numbers: tuple[int, ...]
-    untouched: frozenset[int]
+    unchanged: frozenset[int]
     containers: frozenset[int]
     has_nodes: bool
     reshaped: frozenset[int] = frozenset()
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """The States that the function wrote, among `numbers`."""
+        return tuple([n for n in self.numbers if n not in self.unchanged])
 
 
 jax.tree_util.register_static(Written)

@@ -8,7 +8,7 @@ differentiated, and a derivative is a `StateTree` of the layout of
 import dataclasses
 from collections.abc import Mapping, Sequence, Set
 from types import EllipsisType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,29 @@ from .._graph._layout import Layout
 from .._paths import path_str
 from .._statetree import StateTree, select
 from .._static import GraphObject
-from ._arguments import LeafPlace, Values
-from ._boundary import Call, Outcome, told
+from ._arguments import Values
+from ._boundary import Call
+from ._pure import Outcome
 from ._result_nodes import is_result_node
+from ._signature import LeafPlace
+from ._type_text import is_pair, pair_text
+
+
+class SelectedStates(NamedTuple):
+    """States that are differentiated together, whose derivative is one state tree.
+
+    Attributes:
+        layout: Of the state tree.
+        numbers: The States, by their number in the call.
+    """
+
+    layout: Layout
+    numbers: tuple[int, ...]
+
+
+# What is differentiated at one place: States, or an array by its number among the other
+# leaves.
+Piece: TypeAlias = SelectedStates | int
 
 
 class Part(NamedTuple):
@@ -34,12 +54,11 @@ class Part(NamedTuple):
     Attributes:
         treedef: Of the argument; `None` for one that holds nodes alone, whose
             derivative is one state tree.
-        pieces: For each leaf (or the one state tree): the number of an array in the
-            rest; or a layout and its States.
+        pieces: For each leaf, or for the one state tree.
     """
 
     treedef: Any
-    pieces: tuple["int | tuple[Layout, tuple[int, ...]]", ...]
+    pieces: tuple[Piece, ...]
 
     @property
     def numbers(self) -> list[int]:
@@ -47,13 +66,24 @@ class Part(NamedTuple):
         return [
             number
             for piece in self.pieces
-            if not isinstance(piece, int)
-            for number in piece[1]
+            if isinstance(piece, SelectedStates)
+            for number in piece.numbers
         ]
 
 
-class Chosen:
-    """What a call is differentiated with respect to: some States, and some of the other leaves."""
+class DiffTarget:
+    """What a call is differentiated with respect to: some States, and some of the other leaves.
+
+    JAX differentiates a function of their values, a flat row of each:
+
+        values, other leaves ──► join ──► all values and leaves ──► Pure
+        derivatives of both  ──► assemble ──► like the arguments, a StateTree for a node
+
+    Attributes:
+        parts: By argument.
+        numbers: The States, by their number in the call.
+        leaf_numbers: The other leaves, by theirs.
+    """
 
     def __init__(
         self,
@@ -63,77 +93,75 @@ class Chosen:
         bound: int,
     ) -> None:
         self._call, self._values = call, call.values
-        args, _ = call.form.fill(call.roots, call.rest)
-        numbers = {
-            id(state): number for number, state in enumerate(call.binding.states)
-        }
+        args, _ = call.signature.fill(call.roots, call.other_leaves)
+        number_of = {id(state): n for n, state in enumerate(call.binding.states)}
         positions = _positions(call.transform, argnums, bound, len(args))
-        places = call.form.leaf_places(positions)
+        places = call.signature.leaf_places(positions)
         self.parts = [
-            _part_of(args[at], own, wrt, numbers)
-            for at, own in zip(positions, places, strict=True)
+            _part_of(args[position], leaf_places, wrt, number_of)
+            for position, leaf_places in zip(positions, places, strict=True)
         ]
         _check_apart(call, positions, self.parts)
         pieces = [piece for part in self.parts for piece in part.pieces]
-        self.rest_at = sorted({piece for piece in pieces if isinstance(piece, int)})
+        self.leaf_numbers = sorted(
+            {piece for piece in pieces if isinstance(piece, int)}
+        )
         self.numbers = sorted(
             [number for part in self.parts for number in part.numbers]
         )
-        if not self.numbers and not self.rest_at:
-            shown = as_filters((wrt,))[0]
+        if not self.numbers and not self.leaf_numbers:
+            (matcher,) = as_filters((wrt,))
             raise FilterError(
-                f"gn.{call.transform}: nothing to differentiate: no State of it is selected by {shown!r}"
+                f"gn.{call.transform}: nothing to differentiate: no State of it is selected by {matcher!r}"
             )
 
     @property
     def values(self) -> Values:
-        """The values of the States that are chosen."""
+        """The values of these States."""
         return tuple([self._values[number] for number in self.numbers])
 
     @property
-    def rest(self) -> Values:
-        """The other leaves that are chosen."""
-        return tuple([self._call.rest[at] for at in self.rest_at])
+    def other_leaves(self) -> Values:
+        """These other leaves."""
+        return tuple([self._call.other_leaves[at] for at in self.leaf_numbers])
 
-    def join(self, values: Values, rest: Values) -> tuple[Values, list[Any]]:
-        """All values and leaves of the call, with these in place of the chosen ones."""
-        all_values, all_rest = list(self._values), list(self._call.rest)
+    def join(self, values: Values, other_leaves: Values) -> tuple[Values, list[Any]]:
+        """All values and leaves of the call, with these in place of the ones that are differentiated."""
+        all_values, all_others = list(self._values), list(self._call.other_leaves)
         for number, value in zip(self.numbers, values, strict=True):
             all_values[number] = value
-        for at, leaf in zip(self.rest_at, rest, strict=True):
-            all_rest[at] = leaf
-        return tuple(all_values), all_rest
+        for at, leaf in zip(self.leaf_numbers, other_leaves, strict=True):
+            all_others[at] = leaf
+        return tuple(all_values), all_others
 
-    def assemble(self, values: Values, rest: Values) -> tuple[Any, ...]:
-        """The derivatives of the arguments, from those of the chosen values and leaves."""
+    def assemble(self, values: Values, other_leaves: Values) -> tuple[Any, ...]:
+        """The derivatives of the arguments, from those of values and leaves."""
         by_number = dict(zip(self.numbers, values, strict=True))
-        by_place = dict(zip(self.rest_at, rest, strict=True))
+        by_place = dict(zip(self.leaf_numbers, other_leaves, strict=True))
 
-        def piece_of(piece: int | tuple[Layout, tuple[int, ...]]) -> Any:
+        def derivative_of(piece: Piece) -> Any:
             if isinstance(piece, int):
                 return by_place[piece]
-            return StateTree(
-                piece[0], tuple([by_number[number] for number in piece[1]])
-            )
+            values = tuple([by_number[number] for number in piece.numbers])
+            return StateTree(piece.layout, values)
 
-        made: list[Any] = []
+        derivatives: list[Any] = []
         for part in self.parts:
-            pieces = list(map(piece_of, part.pieces))
-            made.append(
-                pieces[0]
-                if part.treedef is None
-                else jax.tree.unflatten(part.treedef, pieces)
-            )
-        return tuple(made)
+            pieces = list(map(derivative_of, part.pieces))
+            if part.treedef is None:
+                derivatives += pieces  # one state tree
+            else:
+                derivatives.append(jax.tree.unflatten(part.treedef, pieces))
+        return tuple(derivatives)
 
     def check_floating(self) -> None:
-        """Raise if a State that is chosen holds what has no derivative.
+        """Raise if a State that is differentiated holds what has no derivative.
 
         Raises:
             TypeError: Names all such States.
         """
         faults = [
-            f"{self._call.where(number)} ({shape_text(leaf) if hasattr(leaf, 'dtype') else describe(leaf)})"
+            f"{self._call.state_name(number)} ({_leaf_text(leaf)})"
             for number, value in zip(self.numbers, self.values, strict=True)
             for leaf in jax.tree.leaves(value)
             if not _is_inexact(leaf)
@@ -143,6 +171,10 @@ class Chosen:
                 f"gn.{self._call.transform}: {', '.join(faults)} holds no floating-point numbers to differentiate; "
                 "select others with wrt"
             )
+
+
+def _leaf_text(leaf: Any) -> str:
+    return shape_text(leaf) if hasattr(leaf, "dtype") else describe(leaf)
 
 
 def _is_inexact(leaf: Any) -> bool:
@@ -183,41 +215,41 @@ def _part_of(
     argument: Any,
     places: Sequence[LeafPlace],
     wrt: Filter | EllipsisType,
-    numbers: Mapping[int, int],
+    number_of: Mapping[int, int],
 ) -> Part:
     leaves, treedef = jax.tree.flatten(argument)
     if leaves and all(isinstance(leaf, GraphObject) for leaf in leaves):
-        return Part(None, (_selected(argument, wrt, numbers),))
-    pieces: list[int | tuple[Layout, tuple[int, ...]]] = []
+        return Part(None, (_selected(argument, wrt, number_of),))
+    pieces: list[Piece] = []
     earlier: set[int] = set()
     for leaf, place in zip(leaves, places, strict=True):
-        if place.rest is not None:
-            pieces.append(place.rest)
+        if place.other is not None:
+            pieces.append(place.other)
             continue
         # A State has one derivative, which stands at its first place: the sum over all
         # trees counts it once.
-        layout, selected = _without(earlier, *_selected(leaf, wrt, numbers))
-        earlier.update(selected)
-        pieces.append((layout, selected))
+        selected = _without(earlier, _selected(leaf, wrt, number_of))
+        earlier.update(selected.numbers)
+        pieces.append(selected)
     return Part(treedef, tuple(pieces))
 
 
 def _selected(
-    node: Any, wrt: Filter | EllipsisType, numbers: Mapping[int, int]
-) -> tuple[Layout, tuple[int, ...]]:
+    node: Any, wrt: Filter | EllipsisType, number_of: Mapping[int, int]
+) -> SelectedStates:
     binding = binding_of(node)
-    ((chosen, layout),), _ = select(
+    ((selected, layout),), _ = select(
         binding.graphdef.layout, as_filters((wrt,)), lambda: binding.states
     )
-    return layout, tuple([numbers[id(binding.states[at])] for at in chosen])
+    numbers = [number_of[id(binding.states[at])] for at in selected]
+    return SelectedStates(layout, tuple(numbers))
 
 
-def _without(
-    earlier: Set[int], layout: Layout, numbers: tuple[int, ...]
-) -> tuple[Layout, tuple[int, ...]]:
+def _without(earlier: Set[int], states: SelectedStates) -> SelectedStates:
     """What is left of some States, when some of them stand elsewhere already."""
+    layout, numbers = states
     new = [at for at, number in enumerate(numbers) if number not in earlier]
-    return layout.take(new), tuple([numbers[at] for at in new])
+    return SelectedStates(layout.take(new), tuple([numbers[at] for at in new]))
 
 
 def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) -> None:
@@ -231,27 +263,27 @@ def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) ->
     """
     if len(parts) < 2:
         return
+    # The first argument that each State is in, and what is in others too
     first: dict[int, int] = {}
-    shared = [
-        (number, first[number], at)
-        for at, part in zip(positions, parts, strict=True)
-        for number in part.numbers
-        if first.setdefault(number, at) != at
-    ]
+    shared: list[tuple[int, int, int]] = []
+    for position, part in zip(positions, parts, strict=True):
+        shared += [
+            (number, first[number], position)
+            for number in part.numbers
+            if first.setdefault(number, position) != position
+        ]
     if not shared:
         return
     states = call.binding.states
     faults = [
-        f"{_name_in(call, one, number)} and {_name_in(call, other, number)} are one {type(states[number]).__name__}"
-        for number, one, other in shared
+        f"{_name_in(call, earlier, number)} and {_name_in(call, later, number)} are one {type(states[number]).__name__}"
+        for number, earlier, later in shared
     ]
-    sharing = sorted({at for _, *both in shared for at in both})
-    together = ", ".join(_argument_name(call, at) for at in sharing)
-    usage = (
-        f"gn.vjp(f, ({together}))"
-        if call.transform == "vjp"
-        else f"gn.{call.transform}(f)(({together}))"
-    )
+    sharing = sorted({position for _, *both in shared for position in both})
+    together = ", ".join(_argument_name(call, position) for position in sharing)
+    usage = f"gn.{call.transform}(f)(({together}))"
+    if call.transform == "vjp":
+        usage = f"gn.vjp(f, ({together}))"
     raise AliasError(
         f"gn.{call.transform}: arguments share what is differentiated; take them as one, {usage}: {listed(faults)}"
     )
@@ -259,8 +291,8 @@ def _check_apart(call: Call, positions: Sequence[int], parts: Sequence[Part]) ->
 
 def _roots_of(call: Call, position: int) -> list[tuple[str, Any]]:
     """The nodes of an argument with their names in a message."""
-    owners, names = call.form.owners(), call.form.names(call.function)
-    places = zip(call.form.places, call.roots, strict=True)
+    owners, names = call.signature.owners(), call.site.leaf_names()
+    places = zip(call.signature.places, call.roots, strict=True)
     return [(names[place], root) for place, root in places if owners[place] == position]
 
 
@@ -269,18 +301,19 @@ def _name_in(call: Call, position: int, number: int) -> str:
     state = call.binding.states[number]
     for name, root in _roots_of(call, position):
         binding = binding_of(root)
-        at = next((at for at, one in enumerate(binding.states) if one is state), None)
-        if at is not None:
-            below = path_str(binding.graphdef.layout.path(at))
+        # By identity: States have an equality of their own
+        ids = list(map(id, binding.states))
+        if id(state) in ids:
+            below = path_str(binding.graphdef.layout.path(ids.index(id(state))))
             return f"{name}.{below}" if below else name
     raise AssertionError(position)  # pragma: no cover  # the argument holds the State
 
 
 def _argument_name(call: Call, position: int) -> str:
     """The name of an argument with nodes in a message."""
-    first = call.form.owners().index(position)
-    _, _, *below = call.form.key_paths[first]
-    return call.form.names(call.function)[first].removesuffix(keystr(tuple(below)))
+    first = call.signature.owners().index(position)
+    _, _, *below = call.signature.key_paths[first]
+    return call.site.leaf_names()[first].removesuffix(keystr(tuple(below)))
 
 
 def one_or_all(argnums: int | Sequence[int], derivatives: tuple[Any, ...]) -> Any:
@@ -298,14 +331,9 @@ def divided(transform: str, outcome: Outcome, has_aux: bool) -> tuple[Any, Outco
     written, values, result = outcome
     aux = None
     if has_aux:
-        if not (isinstance(result, tuple) and len(result) == 2):
-            found = (
-                f"a tuple of {len(result)}"
-                if isinstance(result, tuple)
-                else told(result)
-            )
+        if not is_pair(result):
             raise TypeError(
-                f"gn.{transform}: with has_aux=True the function gives (result, aux); found {found}"
+                f"gn.{transform}: with has_aux=True the function gives (result, aux); found {pair_text(result)}"
             )
         result, aux = result
     if written.has_nodes and _holds_nodes(result):

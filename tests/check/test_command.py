@@ -145,7 +145,7 @@ def test_a_module_that_cannot_be_imported_is_exit_code_two():
     ("arguments", "message"),
     [
         ([], "Missing argument 'PACKAGE_OR_FILE...'."),
-        (["nowhere"], "nowhere is not a module that can be found, no directory and no file"),
+        (["nowhere"], "nowhere is not a module that can be found, nor a directory or a file"),
         (["--select", "GN9", "nets.py"], "Invalid value for '--select': no code begins with 'GN9'"),
         (["--ignore", "", "nets.py"], "Invalid value for '--ignore': no code begins with ''"),
         (["--explain", "GN1"], f"Invalid value for '--explain': no code is 'GN1'; they are {', '.join(CODES)}"),

@@ -92,9 +92,9 @@ def test_findings_are_in_the_order_of_files_and_lines(tree: Path):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("nowhere", "nowhere is not a module that can be found, no directory and no file"),
-        ("nowhere.py", "nowhere.py is not a module that can be found, no directory and no file"),
-        ("a-b", "a-b is not a module that can be found, no directory and no file"),
+        ("nowhere", "nowhere is not a module that can be found, nor a directory or a file"),
+        ("nowhere.py", "nowhere.py is not a module that can be found, nor a directory or a file"),
+        ("a-b", "a-b is not a module that can be found, nor a directory or a file"),
         ("scripts/notes.txt", "scripts/notes.txt is not a Python file"),
     ],
 )

@@ -561,7 +561,7 @@ def test_copies_and_pickles_are_equal():
         call(optax.adamw, call(optax.cosine_decay_schedule, 0.1, 3), mask=gn.optim.labels({ENCODER: True, ...: False})),
         call(optax.chain, call(optax.clip, 1.0), call(optax.sgd, 0.1)),
         call(optax.piecewise_constant_schedule, 1.0, {2: 0.5}),
-        call(functools.partial(optax.sgd, momentum=0.9), 0.1).given(),
+        call(functools.partial(optax.sgd, momentum=0.9), 0.1).explicit(),
     ):
         for again in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
             assert again == one

@@ -381,7 +381,7 @@ def test_what_was_compiled_for_a_dead_function_is_not_that_of_another():
 
     x = jnp.float32(10)
     assert gn.cond(False, base, first, x) == 11
-    made = _kept._made_of(base, ("compiled", "cond"))
+    made = _kept._cache_of(base, ("compiled", "cond"))
     assert made is not None
     entries: list[tuple[Any, Any]] = list(made.items())
     for (ids, rest), kept in entries:

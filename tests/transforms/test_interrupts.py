@@ -354,7 +354,7 @@ def test_handlers_are_back_and_no_signal_is_lost_whenever_another_handler_raises
             return program.passed
 
     count = run(set())
-    assert count > 40
+    assert count > 30
     for first in range(1, count + 1):
         run({first})
     # Close together: the second comes into what the first has set off.
@@ -492,7 +492,7 @@ def test_no_lock_stops_a_handler_that_comes_while_it_is_held():
     assert locks == []
 
 
-@pytest.mark.parametrize("name", ["mark_of", "_release", "settle_mark"])
+@pytest.mark.parametrize("name", ["mark_of", "_release", "drop_empty_mark"])
 def test_a_handler_that_traces_while_captures_come_or_go_leaves_them_right(name: str, monkeypatch: pytest.MonkeyPatch):
     """What an argument's original is captured by still holds, and nothing stays when the call is over."""
     state = ParamState(jnp.ones(2))

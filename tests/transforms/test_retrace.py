@@ -279,7 +279,7 @@ def test_a_method_of_a_plain_object_does_not_keep_it():
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
     """A function that is called with ever new structures keeps a limited number, and still works."""
     monkeypatch.setattr(_jit._Compiled, "limit", 3)
-    monkeypatch.setattr(_kept.Made, "limit", 4)
+    monkeypatch.setattr(_kept.KindCache, "limit", 4)
 
     def local(node: Leaf) -> None:
         node.weight.value = node.weight.value + 1.0
@@ -294,13 +294,13 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
         assert max(map(len, kinds.values())) <= 4
     assert len(run._history._log[1]) == 8
     for size in range(_retrace._LIMIT):
-        run._history.add(local, *_arguments(size))
+        run._history.add(*_arguments(size))
     assert len(run._history._log[1]) == _retrace._LIMIT
 
 
 def _arguments(size: int) -> tuple[Any, Any, Any]:
     call = _boundary.Call("jit", add, (leaf(size), 1.0))
-    return call.form, call.values, call.rest
+    return call.site, call.values, call.other_leaves
 
 
 # Explanations
@@ -530,15 +530,15 @@ def test_two_threads_trace_at_once(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     monkeypatch.setenv("GRAPHNODE_LOG", "retrace")
     run = gn.jit(lambda x: None)
     describing, noted = threading.Event(), threading.Event()
-    describe = _retrace._seen
+    describe = _retrace._record_of
 
-    def describe_slowly(*args: Any) -> _retrace.Seen:
+    def describe_slowly(*args: Any) -> _retrace.TraceRecord:
         if threading.current_thread() is other:
             describing.set()
             assert noted.wait(60)
         return describe(*args)
 
-    monkeypatch.setattr(_retrace, "_seen", describe_slowly)
+    monkeypatch.setattr(_retrace, "_record_of", describe_slowly)
     other = threading.Thread(target=run, args=(1.0,))
     other.start()
     assert describing.wait(60)

@@ -1,4 +1,4 @@
-"""Texts for two values that differ, for messages: the two are never the same."""
+"""Word two static values that differ, for messages, so that the two texts differ as well."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, Final, cast
@@ -7,7 +7,6 @@ import numpy as np
 
 from .._hints import cut
 from .._importable import object_by_name
-from ._arrays import Array
 from ._lookup import static_key
 
 ANOTHER: Final = "another that prints the same"
@@ -29,27 +28,23 @@ _SHORTEST_FIRST: Final[tuple[Callable[[object], str], ...]] = (
 )
 
 
-def texts_apart(left: Any, right: Any) -> tuple[str, str]:
-    """The texts of two static values of different keys: themselves, with as much beside them as tells them apart."""
+def distinct_texts(left: Any, right: Any) -> tuple[str, str]:
+    """The texts of two static values with different keys: their `repr`, and as much detail as they need to differ."""
     for text_of in _SHORTEST_FIRST:
         texts = text_of(left), text_of(right)
         if texts[0] != texts[1]:
             return texts
-    if (
-        isinstance(left, np.ndarray)
-        and isinstance(right, np.ndarray)
-        and (parts := _element_texts(left, right))
-    ):
-        return f"{left!r} with {parts[0]}", f"{right!r} with {parts[1]}"
-    found = _first_difference(static_key(left), static_key(right))
-    parts = _part_texts(*found)
-    if found[0] is left:
-        return parts
-    return f"{left!r} with {parts[0]}", f"{right!r} with {parts[1]}"
+    details = _array_texts(left, right)
+    if details is None:
+        left_part, right_part = _first_difference(static_key(left), static_key(right))
+        details = _part_texts(left_part, right_part)
+        if left_part is left:  # a value that is its own key
+            return details
+    return f"{left!r} with {details[0]}", f"{right!r} with {details[1]}"
 
 
 def _first_difference(left: Hashable, right: Hashable) -> tuple[Hashable, Hashable]:
-    """The innermost parts of two keys that differ first."""
+    """The first parts of two keys that differ, as deep inside as they do."""
     while (
         isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right)
     ):
@@ -62,8 +57,10 @@ def _first_difference(left: Hashable, right: Hashable) -> tuple[Hashable, Hashab
     return left, right
 
 
-def _element_texts(left: Array, right: Array) -> tuple[str, str] | None:
-    """The first elements that differ in two arrays of one shape and dtype, as a `repr` leaves out most of them."""
+def _array_texts(left: Any, right: Any) -> tuple[str, str] | None:
+    """The first elements that differ in two arrays of one shape and dtype, of which a `repr` leaves out most."""
+    if not (isinstance(left, np.ndarray) and isinstance(right, np.ndarray)):
+        return None
     if left.shape != right.shape or left.dtype != right.dtype:
         return None
     for at in np.ndindex(left.shape):
@@ -96,5 +93,5 @@ def _is_replaced(part: object) -> bool:
     """Whether a part is a class whose module has another one by its name, as after a reload."""
     if not isinstance(part, type):
         return False
-    found = object_by_name(part.__module__, part.__qualname__)
-    return isinstance(found, type) and found is not part
+    current = object_by_name(part.__module__, part.__qualname__)
+    return isinstance(current, type) and current is not part

@@ -1,0 +1,352 @@
+"""`Pure`, the function that JAX transforms: a user's function of nodes as one of State values and other leaves.
+
+    values, other leaves          tracers, when JAX traces
+          │ build, fill
+    args with new nodes           copies: the caller's nodes are elsewhere
+          │ the user's function
+    result, nodes written to
+          │ Before.written        which States hold another value than was given
+    Written, new values, result   `ResultNode`s in place of the nodes in it
+
+A `Pure` knows nothing of the caller's nodes. What is wrong with reading them while it
+runs, the call says that runs it (`ACTIVE`).
+"""
+
+import dataclasses
+import functools
+import itertools
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import jax
+from jax.tree_util import keystr, tree_flatten_with_path
+
+from .._compat import TraceRef, current_trace, is_tracing
+from .._describe import describe
+from .._errors import StructureError, TraceError, listed
+from .._graph._binding import Binding, binding_of_list, walk
+from .._graph._diff import differences
+from .._graph._graphdef import GraphDef
+from .._graph._unflatten import build
+from .._graph_to_tree import part_of
+from .._inspect import live_objects
+from .._marks import (
+    captured,
+    check_marks,
+    close_copies,
+    drop_loans,
+    is_marked,
+    take_back_loans,
+    trace_of,
+)
+from .._paths import path_str
+from .._rngs import RngState
+from .._state import State, state_label
+from .._statetree import StateTree
+from .._static import GraphObject
+from .._value import is_container
+from .._versions import trace_of_version
+from ._arguments import Values, name_of
+from ._kept import remembered
+from ._result_nodes import ResultNode
+from ._signature import CallSite
+from ._type_text import is_jax_type
+from ._written import Before, Written, is_reshaped, settled
+
+REFUSAL: Final = "must not be written here"
+
+# What a pure function returns: what it wrote, the values of these States, its result.
+Outcome: TypeAlias = tuple[Written, Values, Any]
+
+NO_NODES: Final = walk([])
+
+# The transforms whose function can return only what JAX computes with. The others pass
+# on as it is what is not differentiated, or not mapped.
+_ONLY_ARRAYS: Final = frozenset(
+    {
+        "jit",
+        "remat",
+        "scan",
+        "fori_loop",
+        "while_loop",
+        "cond",
+        "switch",
+        "eval_shape",
+        "make_jaxpr",
+        "checkify",
+    }
+)
+
+# The transforms that give the structure of a result, and no node to write to.
+_ABSTRACT: Final = frozenset({"eval_shape", "make_jaxpr"})
+
+
+class ActiveCall(Protocol):
+    """What is asked of the call that JAX is working on: a `Call`."""
+
+    binding: Binding
+
+    def explain_capture(
+        self, state: State[Any], action: Literal["read", "written"]
+    ) -> str:
+        """What is wrong with reading or writing a State of the caller's."""
+        ...
+
+    def check_contracts(self, written: Written, values: Values) -> None:
+        """Raise if what was written breaks a contract of a State of the caller's."""
+        ...
+
+
+class _Active(threading.local):
+    """The innermost call of this thread that JAX is working on."""
+
+    call: ActiveCall | None = None
+
+
+ACTIVE: Final = _Active()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, weakref_slot=True, eq=False, repr=False)
+class Pure:
+    """A function of nodes as a function of State values and other leaves: what JAX transforms.
+
+    Kept on the user's function (`pure_of`): JAX knows by the identity of a function
+    what it has traced before.
+
+    Attributes:
+        site: The user's function under a transform, and the signature of its arguments.
+        numbers: The States whose values it returns; `None` for those that it writes,
+            which a trace finds out.
+        is_open: Whether it may write others beside `numbers`, and returns them too; all
+            that it returns counts as written.
+        refusal: What is wrong with a State that it may not write, for the message;
+            `CLASSES` in it stands for theirs.
+    """
+
+    site: CallSite
+    numbers: tuple[int, ...] | None = None
+    is_open: bool = False
+    refusal: str = REFUSAL
+
+    @property
+    def __name__(self) -> str:
+        """The name of the user's function, for what JAX compiles."""
+        return name_of(self.site.function)
+
+    def __repr__(self) -> str:
+        # Without its fields: JAX prints a function that it traces, and a graphdef is
+        # long.
+        return f"<{self.__name__} under {self._name}>"
+
+    @property
+    def _name(self) -> str:
+        return f"gn.{self.site.transform}"
+
+    def __call__(self, values: Values, other_leaves: Sequence[Any]) -> Outcome:
+        signature = self.site.signature
+        before = Before.of(values)
+        nodes = build(signature.graphdef, values)
+        binding = binding_of_list(nodes) if nodes else NO_NODES
+        args, kwargs = signature.fill(nodes, other_leaves)
+        with self._captured():
+            result = self._call(args, kwargs)
+            if self.site.transform in _ONLY_ARRAYS and is_tracing():
+                self._check_result(result)
+            self.check_structure(nodes, binding)
+            for number, state in enumerate(binding.states):
+                # A transformation of JAX's own, inside, may have written into a copy.
+                if is_marked(state):
+                    name = functools.partial(self.site.state_name, number)
+                    check_marks(state, name)
+            result, has_nodes = self._take_nodes(result, nodes)
+        written, new_values = self._written(before, binding.states, has_nodes)
+        # Whatever holds a copy from here on, such as a method in the result, would read
+        # and write what nobody sees.
+        close_copies(binding.states, self._name)
+        return written, new_values, result
+
+    def _written(
+        self, before: Before, states: Sequence[State[Any]], has_nodes: bool
+    ) -> tuple[Written, Values]:
+        """What the function wrote, and the values of the States that are returned."""
+        written = before.written(states)
+        numbers = self.returned(written)
+        # The caller has donated the values of an open function's `numbers`, and needs
+        # all of them back: none counts as unchanged.
+        unchanged = frozenset() if self.is_open else frozenset(numbers) - {*written}
+        values = [
+            settled(states[number]._value, before.values[number]) for number in numbers
+        ]
+        return Written(
+            numbers,
+            unchanged,
+            containers=frozenset(
+                [n for n in numbers if is_container(states[n]._value)]
+            ),
+            has_nodes=has_nodes,
+            reshaped=frozenset(
+                [n for n in written if is_reshaped(states[n]._value, before.values[n])]
+            ),
+        ), tuple(values)
+
+    def _captured(self) -> AbstractContextManager[None]:
+        """While it runs, the originals of the arguments must not be read: not by the function, nor for its result."""
+        call = ACTIVE.call
+        if call is None:
+            return nullcontext()
+        return captured(call.binding.states, call.explain_capture)
+
+    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call the function, and see that it wrote into no container of outside."""
+        try:
+            result = self.site.function(*args, **kwargs)
+        except BaseException:
+            drop_loans()
+            raise
+        take_back_loans(state_label)
+        return result
+
+    def _check_result(self, result: Any) -> None:
+        """Raise if the function returns what no compiled function can return.
+
+        Raises:
+            TypeError: Names all such leaves of the result.
+        """
+        faults = [
+            f"result{keystr(key_path)} is {describe(leaf)}"
+            for key_path, leaf in tree_flatten_with_path(result)[0]
+            if not isinstance(leaf, GraphObject) and not is_jax_type(leaf)
+        ]
+        if faults:
+            raise TypeError(
+                f"{self._name}: {self.__name__} must return arrays, numbers and nodes: {listed(faults)}"
+            )
+
+    def _take_nodes(self, result: Any, nodes: list[Any]) -> tuple[Any, bool]:
+        """The result with a `ResultNode` in place of each node, and whether there are any.
+
+        Raises:
+            TraceError: A node of the result is neither an argument nor made inside: it
+                would come back as a copy.
+        """
+        leaves, treedef = jax.tree.flatten(result)
+        places = [at for at, leaf in enumerate(leaves) if isinstance(leaf, GraphObject)]
+        if not places:
+            return result, False
+        # One graph with the arguments, which come first: so a State that an argument
+        # and the result share is the argument's, and keeps its identity.
+        roots = [*nodes, *[leaves[at] for at in places]]
+        binding = walk(roots)
+        if self.site.transform not in _ABSTRACT:
+            self._check_made_inside(result, roots, binding.graphdef)
+        tree = StateTree(binding.graphdef.layout, binding.values())
+        for number, at in enumerate(places, len(nodes)):
+            leaves[at] = ResultNode(binding.graphdef, number, part_of(tree, number))
+        return jax.tree.unflatten(treedef, leaves), True
+
+    def _check_made_inside(
+        self, result: Any, roots: list[Any], graphdef: GraphDef[Any]
+    ) -> None:
+        signature = self.site.signature
+        root_count = len(signature.places)
+        # The objects of the arguments come first, since their roots do.
+        argument_count = len(signature.graphdef.table.specs) if root_count else 0
+        trace = current_trace()
+        objects = enumerate(live_objects(roots, graphdef))
+        new_objects = itertools.islice(objects, argument_count, None)
+        outside = next(
+            (at for at, node in new_objects if _trace_of_object(node) != trace), None
+        )
+        if outside is None:
+            return
+        root, *below = graphdef.path(outside)
+        key_paths = [
+            key_path
+            for key_path, leaf in tree_flatten_with_path(result)[0]
+            if isinstance(leaf, GraphObject)
+        ]
+        name = "result" + keystr(key_paths[int(root) - root_count])
+        if below:
+            name += "." + path_str(tuple(below))
+        raise TraceError(
+            f"{self._name}: {name} is from outside of the function, and would come back as a copy, to which "
+            "writes are lost: give its node to the function as an argument, or return a gn.clone of it"
+        )
+
+    def check_structure(self, nodes: list[Any], binding: Binding) -> None:
+        """Raise if the function changed the structure of its arguments.
+
+        Raises:
+            StructureError: Names the transform and every place that differs.
+        """
+        if not nodes or binding.is_current(nodes):
+            return
+        now = walk(nodes)
+        if now.graphdef is not binding.graphdef:
+            name = self.site.path_name
+            changes = differences(binding.graphdef, now.graphdef, name, name)
+            faults = [
+                f"{name(change.path)}: {change.left} != {change.right}"
+                for change in itertools.islice(changes, 10)
+            ]
+        else:
+            pairs = enumerate(zip(binding.states, now.states, strict=True))
+            faults = [
+                f"{self.site.state_name(number)} is another {type(new).__name__}; write to its .value instead"
+                for number, (old, new) in pairs
+                if old is not new
+            ]
+        if faults:
+            raise StructureError(
+                f"the structure of an argument changed inside of {self._name}: {'; '.join(faults)}. Change it "
+                "outside, or return a new node"
+            )
+
+    def returned(self, written: Sequence[int]) -> tuple[int, ...]:
+        """The States whose values are returned, when these were written.
+
+        Raises:
+            TraceError: Some may not be written here; names all.
+        """
+        if self.numbers is None:
+            return tuple(written)
+        if self.is_open:
+            return tuple(sorted({*written, *self.numbers}))
+        refused = sorted({*written}.difference(self.numbers))
+        if refused:
+            specs = self.site.signature.graphdef.layout.specs
+            # A stream's key and count go together.
+            classes = [
+                RngState if issubclass(cls, RngState) else cls
+                for cls in [specs[number].cls for number in refused]
+            ]
+            axes = ", ".join(dict.fromkeys(f"{cls.__name__}: 0" for cls in classes))
+            names = ", ".join(map(self.site.state_name, refused))
+            refusal = self.refusal.replace("CLASSES", axes)
+            raise TraceError(f"{self._name}: {names} {refusal}")
+        return self.numbers
+
+
+def pure_of(
+    site: CallSite,
+    numbers: tuple[int, ...] | None = None,
+    *,
+    is_open: bool = False,
+    refusal: str = REFUSAL,
+) -> Pure:
+    """The pure function of a call site: the same object every time."""
+    return remembered(
+        site.function,
+        ("pure", site.transform),
+        (site.signature, numbers, is_open, refusal),
+        lambda: Pure(site, numbers, is_open, refusal),
+    )
+
+
+def _trace_of_object(node: Any) -> TraceRef | None:
+    """The trace that a node or State was made in; `None` outside of all."""
+    if isinstance(node, State):
+        return trace_of(node)
+    return trace_of_version(node._version)
