@@ -586,11 +586,16 @@ def as_filter(filter: AnyFilter) -> Matcher:
     classes = _classes_of(filter)
     if classes is not None:
         return OfType._of(filter, classes)
-    # Aliases such as `list[int]` are callable, and so are nodes with a `__call__`.
-    is_function = callable(filter) and get_origin(filter) is None
-    if is_function and not isinstance(filter, State | NodeBase):
+    if _is_predicate(filter):
         return Predicate(cast("Callable[[Path, AnyType], bool]", filter))
     raise FilterTypeError(f"not a filter: {describe(filter)}; {_REMEDY}")
+
+
+def _is_predicate(filter: object) -> bool:
+    """Whether a filter is a function: aliases such as `list[int]` are callable too, and so may a node or State be."""
+    if not callable(filter) or get_origin(filter) is not None:
+        return False
+    return not isinstance(filter, State | NodeBase)
 
 
 _REMEDY = (

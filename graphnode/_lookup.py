@@ -284,30 +284,36 @@ def _match_mapping(graphdef: GraphDef[Any], mapping: Mapping[Any, Any]) -> Match
             rows.append(row)
     return Matched(
         [row.number for row in rows],
-        [_value_of(row.leaf) for row in rows],
-        [_spec_of(row.leaf) for row in rows],
+        [row.value for row in rows],
+        [row.spec for row in rows],
         [row.path for row in rows],
-        [row.leaf if isinstance(row.leaf, State) else None for row in rows],
+        [row.state for row in rows],
         globs,
     )
 
 
 class _Row(NamedTuple):
-    """One value of a mapping: its path, the State or value there, the number of the State that it is for."""
+    """One item of a mapping: its path, what is there, and the number of the State that it is for."""
 
     path: Path
-    leaf: Any
+    leaf: Any  # a value, a State, or a TreefyState
     number: int | None
 
+    @property
+    def state(self) -> State[Any] | None:
+        return self.leaf if isinstance(self.leaf, State) else None
 
-def _value_of(leaf: Any) -> Any:
-    return leaf.value if isinstance(leaf, State | TreefyState) else leaf
+    @property
+    def spec(self) -> StateSpec | None:
+        if isinstance(self.leaf, State):
+            return self.leaf._spec
+        return self.leaf.spec if isinstance(self.leaf, TreefyState) else None
 
-
-def _spec_of(leaf: Any) -> StateSpec | None:
-    if isinstance(leaf, State):
-        return leaf._spec
-    return leaf.spec if isinstance(leaf, TreefyState) else None
+    # Any: as in `leaf`.
+    @property
+    def value(self) -> Any:
+        is_described = isinstance(self.leaf, State | TreefyState)
+        return self.leaf.value if is_described else self.leaf
 
 
 def _rows_by_path(graphdef: GraphDef[Any], root: Any) -> Iterator[_Row]:

@@ -11,12 +11,11 @@ them and still report the mistakes. A `__getattr__` would do, but slow down ever
     class S(gn.State, Mixin) with Mixin.__add__         `_later_member`: that of Mixin
 """
 
+import enum
 import inspect
 import sys
 from collections.abc import Callable
 from typing import Any, Final
-
-from typing_extensions import Sentinel
 
 from ._compat import is_array_operator
 from ._errors import JaxInputError, StateUseError
@@ -65,11 +64,17 @@ _TRANSFORMS: Final = (
 )
 
 
-_ABSENT: Final = Sentinel("_ABSENT")
+class _Absent(enum.Enum):
+    """The class of `ABSENT`, in place of a member that a class does not have."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = _Absent.ABSENT
 
 
 def _later_member(cls: type, name: str, ours: object) -> Any:
-    """The member that a class has from a base after ours; `_ABSENT` if there is none.
+    """The member that a class has from a base after ours; `ABSENT` if there is none.
 
     In `class Net(gn.Node, Trainable)` our member comes first, and would hide a method
     of Trainable.
@@ -80,10 +85,10 @@ def _later_member(cls: type, name: str, ours: object) -> Any:
             break
     # The same iterator: these are the bases after ours.
     for base in bases:
-        member = base.__dict__.get(name, _ABSENT)
-        if member is not _ABSENT and not isinstance(member, Hint):
+        member = base.__dict__.get(name, ABSENT)
+        if member is not ABSENT and not isinstance(member, Hint):
             return member
-    return _ABSENT
+    return ABSENT
 
 
 def _bound(member: Any, instance: object, cls: type) -> Any:
@@ -106,7 +111,7 @@ class Hint:
     # Any: whatever the user's class has there.
     def __get__(self, instance: object, cls: type) -> Any:
         member = _later_member(cls, self.name, self)
-        if member is not _ABSENT:
+        if member is not ABSENT:
             return _bound(member, instance, cls)
         if instance is None:
             raise AttributeError(
@@ -123,7 +128,7 @@ class Hint:
 
     def is_shown(self, cls: type) -> bool:
         """Whether a class has the attribute from elsewhere."""
-        return _later_member(cls, self.name, self) is not _ABSENT
+        return _later_member(cls, self.name, self) is not ABSENT
 
     def error(self, cls: type) -> Exception:
         """The error for reading the attribute of an instance of a class."""
@@ -198,7 +203,7 @@ def _refusal(name: str, mistake: str) -> Callable[..., Any]:
     def refuse(self: object, *args: object, **kwargs: object) -> Any:
         cls = type(self)
         member = _later_member(cls, name, refuse)
-        if member is not _ABSENT:
+        if member is not ABSENT:
             return _bound(member, self, cls)(*args, **kwargs)
         raise StateUseError(f"{cls.__name__} {mistake}")
 

@@ -16,9 +16,8 @@ from ._paths import Key, Path, split_pattern
 class _AnyKeys:
     """The part `**`: zero or more keys.
 
-    A class rather than a Sentinel or enum: filters are pickled with their patterns,
-    which a Sentinel refuses; and they are hashed at every split with a filter by path,
-    where an enum's hash is a Python call.
+    A class of its own rather than an enum: patterns are hashed at every split with a
+    filter by path, and the hash of an enum's member is a Python call.
     """
 
     def __repr__(self) -> str:

@@ -183,6 +183,8 @@ def _number(n: object) -> int:
 
 
 class _NoDefault(enum.Enum):
+    """The class of `NO_DEFAULT`, the seed of "default" where there is none."""
+
     NO_DEFAULT = "NO_DEFAULT"
 
     def __repr__(self) -> str:

@@ -216,27 +216,35 @@ def _gather(graphdef: GraphDef[Any], trees: Sequence[States]) -> Sequence[Any]:
     layouts = tuple(
         [tree.layout if isinstance(tree, StateTree) else None for tree in trees]
     )
-    if None in layouts:
-        return _matched_values(graphdef, [match(graphdef, tree) for tree in trees])[0]
-    order: Column | None = graphdef.plans.get(layouts)
-    if order is None:
-        matches = [match(graphdef, tree) for tree in trees]
-        values, positions = _matched_values(graphdef, matches)
-        # One value by two paths may be two values the next time, which has to be
-        # checked again.
-        is_plain = not any(matched.further for matched in matches)
-        value_count = sum(len(matched.values) for matched in matches)
-        if is_plain and value_count == len(positions) > 0:
-            graphdef.plans.keep(layouts, column_of(positions))
-        return values
-    return order(
-        [
-            value
-            for tree in trees
-            if isinstance(tree, StateTree)
-            for value in tree._values
-        ]
-    )
+    order: Column | None = None
+    if None not in layouts:
+        order = graphdef.plans.get(layouts)
+    if order is not None:
+        return order(
+            [
+                value
+                for tree in trees
+                if isinstance(tree, StateTree)
+                for value in tree._values
+            ]
+        )
+    matches = [match(graphdef, tree) for tree in trees]
+    values, positions = _matched_values(graphdef, matches)
+    if None not in layouts and _is_one_to_one(matches, len(positions)):
+        graphdef.plans.keep(layouts, column_of(positions))
+    return values
+
+
+def _is_one_to_one(matches: Sequence[Matched], state_count: int) -> bool:
+    """Whether there is one value for each State, so that other values are merged in the same order.
+
+    One value by two paths may be two values the next time, which has to be checked
+    again.
+    """
+    if any(matched.further for matched in matches):
+        return False
+    value_count = sum(len(matched.values) for matched in matches)
+    return value_count == state_count > 0
 
 
 def _matched_values(

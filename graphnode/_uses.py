@@ -185,9 +185,7 @@ def always_reads(
         lazy: As there.
     """
     code = _code_of(function)
-    if code is None or but_not in code.co_names:
-        return False
-    if but_not in (_read_inside(code, code.co_varnames[0]) or ()):
+    if code is None or _mentions(code, but_not):
         return False
     reads = [
         instruction for instruction in _certain(code) if instruction.argval == name
@@ -203,6 +201,11 @@ def always_reads(
     # is the first that is read after it.
     first_read = next((item for item in rest if _reads_attribute(item)), None)
     return rest[0].argval == "super" and first_read == read
+
+
+def _mentions(code: CodeType, name: str) -> bool:
+    inside = _read_inside(code, code.co_varnames[0]) or frozenset()
+    return name in code.co_names or name in inside
 
 
 def _reads_attribute(instruction: dis.Instruction) -> bool:
