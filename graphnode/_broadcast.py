@@ -34,14 +34,13 @@ def broadcast_states(
 
     In place: the States keep their identity, and go on with the new shape, whatever
     their fields declare. Key arrays are repeated too, so that all lanes draw the same
-    numbers; `gn.vmap` splits a stream by itself.
+    numbers; `gn.vmap` splits streams without this.
 
     Args:
         node: A node, or a pytree of nodes.
         filter: Which States.
         size: The size of the new axis.
-        axis: Where it stands in every array; negative counts from the end of the
-            result.
+        axis: Its position in every array; negative counts from the end of the result.
 
     Raises:
         StackError: The filter selects nothing; or a value holds what is not an array,

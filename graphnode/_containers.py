@@ -19,7 +19,7 @@ from typing_extensions import TypeIs
 
 from ._paths import Key, Path, key_order
 
-# Any: what stands in a container depends on its field.
+# Any: what a container holds depends on its field.
 Container: TypeAlias = list[Any] | tuple[Any, ...] | dict[Any, Any]
 
 # `list`, `tuple` or `dict` itself.

@@ -150,7 +150,7 @@ class PathError(GraphnodeError, ValueError):
 
 
 class FilterError(GraphnodeError, ValueError):
-    """Filters leave States over, or stand in an order that can never match.
+    """Filters do not accept all States, or are in an order in which one can never match.
 
     Attributes:
         paths: The paths of the States that no filter accepts.
@@ -201,7 +201,7 @@ class ConfigError(GraphnodeError, ValueError):
 
 
 class RngError(GraphnodeError, LookupError):
-    """Random numbers are needed, and there is no stream to draw them from."""
+    """Random numbers are needed, and no stream can provide them."""
 
 
 class AliasError(GraphnodeError, ValueError):

@@ -145,10 +145,10 @@ class Nothing(Matcher):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OfType(Matcher):
-    """Selects States (or nodes) of a class, subclasses included: what a class stands for, or a union of classes.
+    """Selects States (or nodes) of a class or of a union of classes, subclasses included.
 
-    Type checkers take a State class as a filter, no other one: this wraps a mixin or a
-    protocol.
+    A class as a filter means the same, but type checkers accept only State classes
+    there: this wraps a mixin or a protocol.
 
     Example:
         >>> class Frozen:
@@ -445,11 +445,10 @@ def _checked_key(key: object, name: str) -> Key:
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class PathIn(Paths):
-    """Selects what stands at one of these paths, given as tuples of keys or as texts, which may have globs.
+    """Selects what is at one of these paths, given as tuples of keys or as texts, which may have globs.
 
-    In a text `*` stands for any characters within a key, and `**` for any number of
-    keys: `"blocks.*.weight"`. A shared State stands at several paths, any of which will
-    do.
+    In a text `*` matches any characters within a key, and `**` any number of keys:
+    `"blocks.*.weight"`. A shared State has several paths, any of which will do.
 
     Args:
         *paths: The paths.
@@ -478,17 +477,16 @@ class PathIn(Paths):
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class Under(Paths):
-    """Selects what stands at one of these paths, and all below it: `Under("encoder")`, `Under("blocks.*.mlp")`.
+    """Selects what is at one of these paths, and all below it: `Under("encoder")`, `Under("blocks.*.mlp")`.
 
-    It follows all references, so that what is shared is selected also by a path that is
-    not its first; but below a path it does not lead to what is on the way there (a
-    parent pointer, the closing edge of a ring), and below a glob not to what every path
-    to there goes through.
+    It follows all references, so shared States are selected by any of their paths. But
+    what is on the way to a path is not below it (by a parent pointer, or the closing
+    edge of a ring); for a glob, that is whatever every path to there passes through.
 
     Args:
         *paths: The paths, as tuples of keys or as texts, which may have globs.
-        shared: Whether below each of them also that is selected which some other path
-            leads to without it.
+        shared: Whether to select also what can be reached by other paths, which do not
+            pass through one of these.
         missing_ok: Whether there may be no State below one of them; otherwise that is
             an error.
 
@@ -502,7 +500,7 @@ class Under(Paths):
         >>> [gn.path_str(path) for path in gn.states(model, gn.Under("layers.0"))]
         ['layers.0.bias', 'layers.0.weight']
 
-    See also: `PathIn`, which selects what stands at a path alone.
+    See also: `PathIn`, which selects only what is at a path.
     """
 
     shared: bool

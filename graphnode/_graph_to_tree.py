@@ -50,7 +50,7 @@ _EMPTY = layout_of_trie([-1], [""], {})[0]
 
 
 def is_node_states(leaf: object) -> bool:
-    """Whether a part of a pytree stands for a node."""
+    """Whether a part of a pytree takes the place of a node."""
     return isinstance(leaf, NodeStates)
 
 

@@ -1,7 +1,7 @@
 """Inspect a live graph: its nodes, its leaves, and the paths that lead to a shared object.
 
-All of these read the graphdef's table, so they agree on what there is, in which order
-and at which paths. Live objects are looked up by the table's paths.
+All of these read the graphdef's table, so they agree on the objects, their order and
+their paths. Live objects are looked up by the table's paths.
 """
 
 from collections.abc import Iterator, Sequence

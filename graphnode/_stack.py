@@ -56,8 +56,8 @@ def stack(nodes: Sequence[N], /, axis: int = 0, *, name: str | None = None) -> N
 
     Args:
         nodes: Nodes, or pytrees of nodes, of one structure, shapes and dtypes.
-        axis: Where the new axis stands in every array; negative counts from the end of
-            the result.
+        axis: The position of the new axis in every array; negative counts from the end
+            of the result.
         name: The role of the new axis, such as "layers": each State records it, with
             its position.
 

@@ -129,7 +129,7 @@ def member_graphdef(graphdef: GraphDef[N], /, axis: int = 0) -> GraphDef[N]:
     Args:
         graphdef: The structure of a node that `stack`, or `gn.vmap` of a function that
             builds one, has made.
-        axis: Where the axis stands in every array, counted from the front.
+        axis: The position of the axis in every array, counted from the front.
 
     Returns:
         The graphdef that each member has, or had before it was stacked.

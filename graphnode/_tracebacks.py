@@ -35,7 +35,7 @@ def hides_frames(function: Callable[P, R]) -> Callable[P, R]:
 def hide_frames(error: BaseException) -> None:
     """Take the frames of graphnode out of the traceback of an error.
 
-    A bare `raise` right after it adds no frame for the function that it stands in.
+    A bare `raise` right after it does not add a frame for the function around it.
     """
     filtering: object = getattr(jax.config, "jax_traceback_filtering")  # noqa: B009  # stubs do not know it
     if filtering != "off":

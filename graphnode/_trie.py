@@ -1,7 +1,7 @@
 """`Trie`: the paths of a graph, with shared beginnings stored once, and references for whatever has several paths.
 
-A trie answers what stands at a path, which paths lead to a leaf (a State, or a node),
-and which leaves match a pattern. It is a row of entries, each with its parent and its
+A trie answers what is at a path, which paths lead to a leaf (a State, or a node), and
+which leaves match a pattern. It is a row of entries, each with its parent and its
 key, in canonical pre-order:
 
     model = AE(enc=layer, dec=Decoder(tied=layer))     layer: bias, weight
