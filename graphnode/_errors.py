@@ -6,7 +6,11 @@ tracebacks show what a user can import.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, TypeVar
+
+# Not `Self`, which beartype refuses where it checks methods and not whole classes: that
+# is how the tests run with run-time type checks.
+F = TypeVar("F", bound="Fault")
 
 
 class Place(NamedTuple):
@@ -66,8 +70,13 @@ class Fault(str):
     place: Place
 
     def __new__(
-        cls, what: str, *, path: str = "", hint: str = "", place: Place = _NOWHERE
-    ) -> Self:
+        cls: type[F],
+        what: str,
+        *,
+        path: str = "",
+        hint: str = "",
+        place: Place = _NOWHERE,
+    ) -> F:
         where = [part for part in (str(place), path) if part]
         text = ": ".join([*where, what])
         self = super().__new__(cls, f"{text}; {hint}" if hint else text)

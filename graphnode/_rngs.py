@@ -341,7 +341,9 @@ def _key_of(seed: object) -> jax.Array | None:
         return None
 
 
-def _key_of_array(seed: "jax.Array | np.ndarray[Any, Any]") -> jax.Array | None:
+def _key_of_array(
+    seed: "jax.Array | np.ndarray[Any, np.dtype[Any]]",
+) -> jax.Array | None:
     """The key of an array: an integer, a typed key, or the words of a legacy key; `None` for another array."""
     if jnp.issubdtype(seed.dtype, jnp.integer) and seed.shape == ():
         return jax.random.key(seed)

@@ -38,6 +38,7 @@ from collections.abc import (
     Iterator,
     Mapping,
     Sequence,
+    Set,
 )
 from typing import Final, TypeAlias, TypeVar
 
@@ -258,9 +259,7 @@ class Trie:
         reached = self.reached(prefix)
         return frozenset([at for at, leaf in enumerate(self.leaves) if leaf in reached])
 
-    def _matching_globs(
-        self, patterns: frozenset[Pattern]
-    ) -> dict[Pattern, frozenset[int]]:
+    def _matching_globs(self, patterns: Set[Pattern]) -> dict[Pattern, frozenset[int]]:
         automaton = Automaton(patterns)
         numbers: dict[Pattern, list[int]] = {pattern: [] for pattern in patterns}
         for at, states in enumerate(self._states_at_leaves(automaton)):
