@@ -13,7 +13,7 @@ import contextlib
 import enum
 from collections.abc import Generator
 from contextvars import ContextVar
-from typing import Final, TypeVar
+from typing import Final, Self
 
 from ._compat import is_pytree_class
 from ._errors import Fault, SchemaError
@@ -47,10 +47,6 @@ class Rule(enum.Enum):
     REGISTERED = "registered-pytree"
 
 
-# Not `Self`: see `_errors.F`.
-F = TypeVar("F", bound="ClassFault")
-
-
 class ClassFault(Fault):
     """One fault of a class.
 
@@ -65,7 +61,7 @@ class ClassFault(Fault):
     rule: Rule
     name: str | None
 
-    def __new__(cls: type[F], text: str, rule: Rule, name: str | None = None) -> F:
+    def __new__(cls, text: str, rule: Rule, name: str | None = None) -> Self:
         self = super().__new__(cls, text)
         self.rule, self.name = rule, name
         return self

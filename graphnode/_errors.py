@@ -6,11 +6,7 @@ tracebacks show what a user can import.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
-
-# Not `Self`, which beartype refuses where it checks methods and not whole classes: that
-# is how the tests run with run-time type checks.
-F = TypeVar("F", bound="Fault")
+from typing import Any, NamedTuple, Self
 
 
 class Place(NamedTuple):
@@ -70,13 +66,8 @@ class Fault(str):
     place: Place
 
     def __new__(
-        cls: type[F],
-        what: str,
-        *,
-        path: str = "",
-        hint: str = "",
-        place: Place = _NOWHERE,
-    ) -> F:
+        cls, what: str, *, path: str = "", hint: str = "", place: Place = _NOWHERE
+    ) -> Self:
         where = [part for part in (str(place), path) if part]
         text = ": ".join([*where, what])
         self = super().__new__(cls, f"{text}; {hint}" if hint else text)
